@@ -1,0 +1,21 @@
+"""Time and chance, handed in: nothing below the composition root reads a clock by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Wall time for rows, monotonic time for deadlines, and waiting."""
+
+    now_ns: Callable[[], int] = time.time_ns
+    """Unix nanoseconds."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds; for durations and deadlines only."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    rng: random.Random = field(default_factory=random.Random)

@@ -1,0 +1,144 @@
+"""The contract between routing and a provider adapter: a call goes in, one record comes out.
+
+Adapters translate wires and nothing else: no retry, no budget, no ledger, no telemetry. They
+raise `ProviderError` with one of its kinds and never leak a library's exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import msgspec
+
+from spanledger.pricing.usage import Usage
+
+Operation = Literal["chat", "embeddings"]
+ProviderKind = Literal["openai", "anthropic", "litellm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One place a route can be served: an entry of `model_list`, resolved.
+
+    Attributes:
+        id: `model_info.id`, or a stable digest of the entry; unique.
+        route: the `model_name` callers ask for; several deployments may share it.
+        kind: which adapter serves it.
+        provider: `gen_ai.provider.name` (`openai`, `anthropic`, `gcp.gemini`, …).
+        model: the provider's own model name, without LiteLLM's prefix.
+        litellm_model: the model as it stands in the config, prefix included.
+        api_base: base URL without a trailing slash, or None for the provider's own.
+        api_key: the provider's key, never shown.
+        timeout_s: one try, to the last byte (or to each next chunk's deadline when streaming).
+        rpm: requests a minute this deployment may get, None = no bound.
+        tpm: tokens a minute, None = no bound.
+        weight: relative share of the group's traffic.
+        prices: overrides of the price book, pico-USD per token by LiteLLM's key
+            (`input_cost_per_token`, `output_cost_per_token`, `cache_read_input_token_cost`, …).
+        extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
+    """
+
+    id: str
+    route: str
+    kind: ProviderKind
+    provider: str
+    model: str
+    litellm_model: str
+    api_base: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 60.0
+    rpm: int | None = None
+    tpm: int | None = None
+    weight: float = 1.0
+    prices: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One try: what to send where.
+
+    Attributes:
+        fields: the caller's body, top level, values undecoded (raw JSON); `model`, `stream` and
+            `stream_options` in it are the caller's and are replaced by the adapter.
+        max_output_tokens: a cap to enforce upstream because of a budget, None = as the caller
+            asked. Never above the caller's own cap.
+        stream_idle_timeout_s: longest silence between two chunks of a stream.
+        max_response_bytes: an answer (or one SSE event) larger than this is `malformed_response`.
+    """
+
+    deployment: Deployment
+    operation: Operation
+    fields: dict[str, msgspec.Raw]
+    timeout_s: float
+    max_output_tokens: int | None = None
+    stream_idle_timeout_s: float = 60.0
+    max_response_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer in OpenAI's shape.
+
+    Attributes:
+        body: the JSON for the caller (`model` is whatever the provider said).
+        usage: None when the provider reported none.
+        output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
+            `usage` is None.
+    """
+
+    body: bytes
+    usage: Usage | None
+    response_id: str = ""
+    response_model: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    provider_request_id: str = ""
+    output_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Frame:
+    """One event of a stream.
+
+    Attributes:
+        data: bytes for the caller, a complete SSE event (`data: {…}\\n\\n`), content not
+            re-encoded where the provider speaks OpenAI's wire. `data: [DONE]` is never among
+            them: the gateway ends the stream.
+        content: whether this event carries generated content (text, reasoning text, a refusal or
+            tool-call arguments): the first one ends time-to-first-chunk, and after it was
+            relayed no other deployment may be tried.
+        output_bytes: UTF-8 bytes of generated content in it.
+        usage_only: the trailing chunk with usage and no choices: relayed only to callers that
+            asked for it (`stream_options.include_usage`).
+        usage: what the provider reported in this event; the last one seen wins.
+    """
+
+    data: bytes
+    content: bool = False
+    output_bytes: int = 0
+    usage_only: bool = False
+    usage: Usage | None = None
+    response_id: str = ""
+    response_model: str = ""
+    finish_reason: str = ""
+    provider_request_id: str = ""
+
+
+class Provider(Protocol):
+    """An adapter; one instance serves all its deployments and owns its connection pool."""
+
+    async def complete(self, call: Call) -> Answer:
+        """Ask for a whole answer. Raises ProviderError; cancelling it cancels upstream."""
+        ...
+
+    def stream(self, call: Call) -> AsyncGenerator[Frame]:
+        """Ask for a stream. Raises ProviderError, before the first frame when the provider
+        answered with an error; `aclose()` cancels upstream at once. A stream that ends without
+        the provider's end marker raises `stream_interrupted`."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...

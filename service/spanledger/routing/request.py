@@ -1,0 +1,40 @@
+"""One caller's request on its way through the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from spanledger.ledger.store import RequestStart
+from spanledger.providers.base import Operation
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A parsed request and what became of it; owned by one task.
+
+    The gateway fills the first part, routing the second as tries go by; the response headers are
+    read off it.
+
+    Attributes:
+        start: identity, as the ledger stores it.
+        operation: `chat` or `embeddings`.
+        fields: the body's top level, values undecoded. Unknown fields pass through untouched.
+        body_bytes: size of the whole body, the base of the input bound.
+        include_usage: the caller itself asked for the usage chunk of a stream.
+        deadline: monotonic seconds at which the whole request must be over.
+    """
+
+    start: RequestStart
+    operation: Operation
+    fields: dict[str, msgspec.Raw]
+    body_bytes: int
+    include_usage: bool
+    deadline: float
+
+    attempts: int = 0
+    deployment: str = ""
+    cost_nano: int = 0
+    remaining_nano: int | None = None
+    warned: tuple[str, ...] = field(default=())
