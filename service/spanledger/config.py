@@ -313,11 +313,17 @@ def _check_references(config: Config, source: str) -> None:
         if route not in routes
     ]
     ids = [entry.model_info.id for entry in config.model_list if entry.model_info.id]
-    problems += [f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})]
+    problems += [
+        f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})
+    ]
     names = [budget.name for budget in config.budgets]
-    problems += [f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
+    ]
     for budget in config.budgets:
-        subjects = [s for s in ("customer", "key", "team", "model", "provider") if getattr(budget, s)]
+        subjects = [
+            s for s in ("customer", "key", "team", "model", "provider") if getattr(budget, s)
+        ]
         if len(subjects) > 1:
             problems.append(f"budget {budget.name!r} names {' and '.join(subjects)}; choose one")
     if problems:
