@@ -251,5 +251,5 @@ class Ledger(Protocol):
         ...
 
     async def has_keys(self) -> bool:
-        """Whether any key that is not revoked exists."""
+        """Whether any key was ever made; until then the gateway is open to its own machine."""
         ...

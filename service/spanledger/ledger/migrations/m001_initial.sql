@@ -123,6 +123,7 @@ CREATE TABLE attempts (
     reasoning_tokens   INTEGER NOT NULL DEFAULT 0,
     detail         TEXT NOT NULL DEFAULT '{}',
     content        TEXT,
+    shipped_nano   INTEGER,            -- what the shipper counted of an expired try, for a correction
     seq            INTEGER,
     PRIMARY KEY (request_id, number)
 ) WITHOUT ROWID;

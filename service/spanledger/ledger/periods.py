@@ -1,0 +1,54 @@
+"""Budget periods, computed from the calendar of a time zone: nothing is ever reset by a job.
+
+A period is `(start, end)` in Unix seconds, start included, end not. A day that a clock change
+makes 23 or 25 hours long is simply that long; a local midnight that a clock change skips is the
+first moment after it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from spanledger.ledger.store import PeriodKind
+
+
+class Period(NamedTuple):
+    """Unix seconds, `start_s <= t < end_s`."""
+
+    start_s: int
+    end_s: int
+
+
+def period_at(kind: PeriodKind, timezone: str, at_s: int) -> Period:
+    """The period that contains the moment `at_s`.
+
+    `week` is ISO 8601's: it begins on Monday. Raises ZoneInfoNotFoundError for an unknown zone.
+    """
+    today = datetime.fromtimestamp(at_s, ZoneInfo(timezone)).date()
+    return _period_of(kind, timezone, today)
+
+
+@lru_cache(maxsize=1024)
+def _period_of(kind: PeriodKind, timezone: str, today: date) -> Period:
+    if kind == "day":
+        first, after = today, today + timedelta(days=1)
+    elif kind == "week":
+        first = today - timedelta(days=today.weekday())
+        after = first + timedelta(days=7)
+    else:
+        first = today.replace(day=1)
+        after = (first + timedelta(days=31)).replace(day=1)
+    zone = ZoneInfo(timezone)
+    return Period(_midnight(first, zone), _midnight(after, zone))
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    """The first moment of a local day, in Unix seconds."""
+    local = datetime(day.year, day.month, day.day, tzinfo=zone)
+    moment = local.astimezone(UTC)
+    if moment.astimezone(zone).date() < day:  # midnight does not exist on that day
+        moment += timedelta(hours=1)
+    return int(moment.timestamp())

@@ -1,0 +1,193 @@
+"""Budgets and keys: the rows people write, with their history. Rare, so each is a transaction.
+
+Money rows are never written here.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+from spanledger.errors import UsageError
+from spanledger.ledger.sqlite import (
+    SELECT_BUDGETS,
+    begin_immediate,
+    budget_from_row,
+    connect,
+    migrate,
+)
+from spanledger.ledger.store import Budget, BudgetChange, Key
+
+KEY_PREFIX = "slk_"
+
+
+class Records:
+    """Reads and writes of budgets and virtual keys on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> Records:
+        """Open the ledger for writing, creating it. Raises LedgerUnavailableError."""
+        connection = connect(path)
+        migrate(connection)
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _change(self, version: str) -> Iterator[None]:
+        """A transaction that tells every process: `version` rises when it commits."""
+        begin_immediate(self._connection)
+        try:
+            yield
+            self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = ?", (version,))
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+
+    # budgets ------------------------------------------------------------------------------
+
+    def budgets(self) -> list[Budget]:
+        """All budgets, by name."""
+        rows = self._connection.execute(f"{SELECT_BUDGETS} ORDER BY name")
+        return [budget_from_row(row) for row in rows]
+
+    def set_budgets(self, budgets: Sequence[Budget], now_ns: int) -> list[Budget]:
+        """Create or replace budgets, all or none; those that really changed.
+
+        A budget counts from the moment it is set; changing its limit keeps what was spent.
+        """
+        current = {budget.name: budget for budget in self.budgets()}
+        changed = [budget for budget in budgets if current.get(budget.name) != budget]
+        if changed:
+            with self._change("budgets_version"):
+                for budget in changed:
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO budgets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            budget.name,
+                            budget.scope,
+                            budget.subject,
+                            budget.limit_nano,
+                            budget.period,
+                            budget.timezone,
+                            budget.action,
+                            json.dumps(budget.thresholds),
+                            budget.strict,
+                        ),
+                    )
+                    self._remember("set", budget, now_ns)
+        return changed
+
+    def remove_budget(self, name: str, now_ns: int) -> Budget | None:
+        """Remove a budget; its balances and history stay. None when there is none."""
+        budget = next((b for b in self.budgets() if b.name == name), None)
+        if budget is not None:
+            with self._change("budgets_version"):
+                self._connection.execute("DELETE FROM budgets WHERE name = ?", (name,))
+                self._remember("remove", budget, now_ns)
+        return budget
+
+    def history(self, name: str | None = None) -> list[BudgetChange]:
+        """Changes of one budget or all, oldest first."""
+        rows = self._connection.execute(
+            "SELECT at_ns, change, budget FROM budget_history WHERE ?1 IS NULL OR name = ?1"
+            " ORDER BY id",
+            (name,),
+        )
+        return [BudgetChange(at, change, _budget_from_json(text)) for at, change, text in rows]
+
+    def _remember(self, change: str, budget: Budget, now_ns: int) -> None:
+        self._connection.execute(
+            "INSERT INTO budget_history (at_ns, change, name, budget) VALUES (?, ?, ?, ?)",
+            (now_ns, change, budget.name, json.dumps(asdict(budget))),
+        )
+
+    # keys ---------------------------------------------------------------------------------
+
+    def create_key(
+        self, customer: str, team: str, routes: Sequence[str], now_ns: int
+    ) -> tuple[str, Key]:
+        """Make a virtual key: the key itself, shown this once, and what is stored of it."""
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        key = Key(
+            id="key_" + secrets.token_hex(6),
+            digest=key_digest(secret),
+            customer=customer,
+            team=team,
+            routes=tuple(routes),
+            created_ns=now_ns,
+            revoked_ns=None,
+        )
+        with self._change("keys_version"):
+            self._connection.execute(
+                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (key.id, key.digest, customer, team, json.dumps(key.routes), now_ns, None),
+            )
+        return secret, key
+
+    def revoke_key(self, id_or_secret: str, now_ns: int) -> Key:
+        """Revoke a key by its id or by the key itself. Raises UsageError when it is unknown."""
+        digest = key_digest(id_or_secret)
+        key = next((k for k in self.keys() if id_or_secret == k.id or digest == k.digest), None)
+        if key is None:
+            raise UsageError("no such key; `spanledger keys list` shows their ids")
+        if key.revoked_ns is None:
+            with self._change("keys_version"):
+                self._connection.execute(
+                    "UPDATE keys SET revoked_ns = ? WHERE id = ?", (now_ns, key.id)
+                )
+        return key
+
+    def keys(self) -> list[Key]:
+        """All keys, oldest first, revoked ones too."""
+        rows = self._connection.execute(f"{_SELECT_KEYS} ORDER BY created_ns, id")
+        return [_key_from_row(row) for row in rows]
+
+    def find_key(self, digest: str) -> Key | None:
+        """The key with this digest, by index."""
+        row = self._connection.execute(f"{_SELECT_KEYS} WHERE digest = ?", (digest,)).fetchone()
+        return _key_from_row(row) if row else None
+
+    def has_keys(self) -> bool:
+        """Whether any key was ever made: revoking the last one must not open the gateway."""
+        row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
+        return bool(row[0])
+
+
+def key_digest(secret: str) -> str:
+    """What is stored of a key: a random key of 256 bits needs no salt and no slow hash."""
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_SELECT_KEYS = "SELECT id, digest, customer, team, routes, created_ns, revoked_ns FROM keys"
+
+
+def _key_from_row(row: Sequence[object]) -> Key:
+    key_id, digest, customer, team, routes, created_ns, revoked_ns = row
+    return Key(
+        id=str(key_id),
+        digest=str(digest),
+        customer=str(customer),
+        team=str(team),
+        routes=tuple(json.loads(str(routes))),
+        created_ns=created_ns,  # type: ignore[arg-type]  # INTEGER NOT NULL
+        revoked_ns=revoked_ns,  # type: ignore[arg-type]  # INTEGER
+    )
+
+
+def _budget_from_json(text: str) -> Budget:
+    data = json.loads(text)
+    data["thresholds"] = tuple(data["thresholds"])
+    return Budget(**data)

@@ -1,0 +1,284 @@
+"""What people ask of the ledger: spend, requests, one trace, budgets now, and whether it adds up.
+
+Read-only, each answer from one snapshot. Money is nano-USD; the commands turn it into text.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.accounts import AccountKey
+from spanledger.ledger.periods import period_at
+from spanledger.ledger.sqlite import NANOS, SELECT_BUDGETS, budget_from_row, connect
+from spanledger.ledger.store import BudgetState, Verification
+
+SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
+SPEND_BY: tuple[SpendBy, ...] = (
+    "customer",
+    "team",
+    "key",
+    "model",
+    "provider",
+    "deployment",
+    "route",
+    "day",
+)
+_SPEND_COLUMN: dict[SpendBy, str] = {
+    "customer": "a.customer",
+    "team": "a.team",
+    "key": "a.key_id",
+    "model": "a.model",
+    "provider": "a.provider",
+    "deployment": "a.deployment",
+    "route": "r.route",
+    "day": "local_day(a.started_ns)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRow:
+    """Spend of one group; `group` follows the order asked for."""
+
+    group: tuple[str, ...]
+    cost_nano: int
+    attempts: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    estimated_nano: int
+    """The part of `cost_nano` whose tokens were counted by us."""
+    unpriced: int
+    """Attempts at models without a price: their money is missing here."""
+
+
+class Reports:
+    """Reads of one ledger file."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise LedgerUnavailableError(
+                f"there is no ledger at {str(path)!r}; start the gateway, or name another with"
+                " --ledger"
+            )
+        self._connection = connect(path, read_only=True)
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            raise LedgerUnavailableError(f"{str(path)!r} is not a ledger")
+        self._connection.row_factory = sqlite3.Row
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            self._connection.execute("COMMIT")
+
+    # spend --------------------------------------------------------------------------------
+
+    def spend(
+        self,
+        by: Sequence[SpendBy],
+        since_ns: int = 0,
+        until_ns: int | None = None,
+        timezone: str = "UTC",
+    ) -> list[SpendRow]:
+        """Booked money of tries begun in `[since, until)`, the dearest group first."""
+        zone = ZoneInfo(timezone)
+        self._connection.create_function(
+            "local_day",
+            1,
+            lambda ns: datetime.fromtimestamp(ns // NANOS, zone).date().isoformat(),
+            deterministic=True,
+        )
+        columns = [_SPEND_COLUMN[name] for name in by]
+        grouping = f" GROUP BY {', '.join(columns)}" if columns else ""
+        query = (
+            f"SELECT {''.join(c + ', ' for c in columns)}"  # noqa: S608 - from a fixed table
+            " coalesce(sum(a.cost_nano), 0), count(*),"
+            " coalesce(sum(a.error_type != ''), 0), coalesce(sum(a.input_tokens), 0),"
+            " coalesce(sum(a.output_tokens), 0),"
+            " coalesce(sum(CASE WHEN a.estimated THEN a.cost_nano ELSE 0 END), 0),"
+            " coalesce(sum(a.unpriced), 0)"
+            " FROM attempts a JOIN requests r USING (request_id)"
+            " WHERE a.state != 'held' AND a.started_ns >= ?1"
+            " AND (?2 IS NULL OR a.started_ns < ?2)" + grouping
+        )
+        width = len(columns)
+        rows = [
+            SpendRow(tuple(row[:width]), *row[width:])
+            for row in self._connection.execute(query, (since_ns, until_ns))
+        ]
+        if "day" in by:
+            return sorted(rows, key=lambda r: (r.group[list(by).index("day")], -r.cost_nano))
+        return sorted(rows, key=lambda r: (-r.cost_nano, r.group))
+
+    # requests -----------------------------------------------------------------------------
+
+    def requests(
+        self,
+        limit: int = 20,
+        customer: str | None = None,
+        outcome: str | None = None,
+        since_ns: int = 0,
+    ) -> list[dict[str, Any]]:
+        """The newest requests as rows of the table, newest first."""
+        rows = self._connection.execute(
+            "SELECT * FROM requests WHERE started_ns >= ?1 AND (?2 IS NULL OR customer = ?2)"
+            " AND (?3 IS NULL OR coalesce(outcome, 'running') = ?3)"
+            " ORDER BY started_ns DESC LIMIT ?4",
+            (since_ns, customer, outcome, limit),
+        )
+        return [dict(row) for row in rows]
+
+    def trace(self, some_id: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Requests with this trace id, request id or span id, each with its attempts in order."""
+        with self._snapshot() as connection:
+            requests = connection.execute(
+                "SELECT * FROM requests WHERE request_id = ?1 OR trace_id = ?1 OR span_id = ?1"
+                " OR request_id IN (SELECT request_id FROM attempts WHERE span_id = ?1)"
+                " ORDER BY started_ns",
+                (some_id,),
+            ).fetchall()
+            return [
+                (
+                    dict(request),
+                    [
+                        dict(row)
+                        for row in connection.execute(
+                            "SELECT * FROM attempts WHERE request_id = ? ORDER BY number",
+                            (request["request_id"],),
+                        )
+                    ],
+                )
+                for request in requests
+            ]
+
+    # budgets ------------------------------------------------------------------------------
+
+    def budget_states(self, now_s: int) -> list[BudgetState]:
+        """Every account of every budget in the period of `now_s`, by budget and subject.
+
+        A budget of a named subject that nothing was booked on yet shows zeros.
+        """
+        with self._snapshot() as connection:
+            budgets = [budget_from_row(tuple(row)) for row in connection.execute(SELECT_BUDGETS)]
+            states = []
+            for budget in sorted(budgets, key=lambda b: b.name):
+                period = period_at(budget.period, budget.timezone, now_s)
+                rows = connection.execute(
+                    "SELECT subject, spent_nano, held_nano, overrun_nano FROM balances"
+                    " WHERE budget = ? AND period_start_s = ? ORDER BY subject",
+                    (budget.name, period.start_s),
+                ).fetchall()
+                if budget.subject != "*":  # the budget may have had another subject before
+                    rows = [row for row in rows if row["subject"] == budget.subject]
+                for subject, spent, held, overrun in rows or [(budget.subject, 0, 0, 0)]:
+                    states.append(
+                        BudgetState(
+                            budget, subject, spent, held, overrun, period.start_s, period.end_s
+                        )
+                    )
+        return states
+
+    def health(self) -> dict[str, int]:
+        """Figures for `/metrics`: open holds, the oldest one's start, rows not shipped yet."""
+        with self._snapshot() as connection:
+            holds, oldest = connection.execute(
+                "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
+            ).fetchone()
+            cursor = connection.execute("SELECT seq FROM ship_cursor").fetchone()[0]
+            last = connection.execute("SELECT value FROM meta WHERE key = 'seq'").fetchone()[0]
+            waiting = connection.execute(
+                "SELECT min(ended_ns) FROM (SELECT ended_ns FROM attempts WHERE seq > ?1"
+                " UNION ALL SELECT ended_ns FROM requests WHERE seq > ?1)",
+                (cursor,),
+            ).fetchone()[0]
+        return {
+            "open_holds": holds,
+            "oldest_hold_ns": oldest or 0,
+            "outbox_rows": last - cursor,
+            "oldest_outbox_ns": waiting or 0,
+        }
+
+    # verify -------------------------------------------------------------------------------
+
+    def verify(self) -> Verification:
+        """Recompute every balance and every total from the attempt rows."""
+        found = Verification()
+        with self._snapshot() as connection:
+            self._verify_balances(connection, found)
+            self._verify_rows(connection, found)
+        return found
+
+    def _verify_balances(self, connection: sqlite3.Connection, found: Verification) -> None:
+        expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for state, hold, cost, overrun, accounts in connection.execute(
+            "SELECT state, hold_nano, cost_nano, overrun_nano, accounts FROM attempts"
+        ):
+            found.attempts += 1
+            held = hold if state == "held" else 0
+            found.open_attempts += state == "held"
+            found.spent_nano += cost
+            found.held_nano += held
+            for key in json.loads(accounts):
+                sums = expected[AccountKey(*key)]
+                sums[0] += cost
+                sums[1] += held
+                sums[2] += overrun
+        for row in connection.execute("SELECT * FROM balances"):
+            found.balances += 1
+            key = AccountKey(row["budget"], row["subject"], row["period_start_s"])
+            actual = [row["spent_nano"], row["held_nano"], row["overrun_nano"]]
+            wanted = expected.pop(key, [0, 0, 0])
+            if actual != wanted:
+                found.problems.append(
+                    f"balance {'/'.join(map(str, key))}: spent, held, overrun are {actual},"
+                    f" the rows say {wanted} (nano-USD)"
+                )
+        found.problems += [
+            f"balance {'/'.join(map(str, key))} is missing, the rows say {sums} (nano-USD)"
+            for key, sums in expected.items()
+            if any(sums)
+        ]
+
+    def _verify_rows(self, connection: sqlite3.Connection, found: Verification) -> None:
+        found.requests = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
+        checks = (
+            (
+                "request {} has a cost that is not the sum of its attempts",
+                "SELECT request_id FROM requests r WHERE seq IS NOT NULL AND cost_nano !="
+                " (SELECT coalesce(sum(cost_nano), 0) FROM attempts a"
+                " WHERE a.request_id = r.request_id)",
+            ),
+            (
+                "attempt {} ended without a place in the outbox, or the other way round",
+                "SELECT request_id || '.' || number FROM attempts"
+                " WHERE (state = 'held') != (seq IS NULL)",
+            ),
+            (
+                "attempt {} was released and costs money, or costs less than nothing",
+                "SELECT request_id || '.' || number FROM attempts"
+                " WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0",
+            ),
+            (
+                "attempt {} belongs to no request",
+                "SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r"
+                " USING (request_id) WHERE r.request_id IS NULL",
+            ),
+        )
+        for message, query in checks:
+            found.problems += [message.format(row[0]) for row in connection.execute(query)]
