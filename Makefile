@@ -1,0 +1,60 @@
+# Every target works as the first thing typed after `git clone`: it needs Python 3.11+ and make.
+# Recipes stay short; anything longer is in tools/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+UV := .tools/bin/uv
+RUN := $(UV) run --frozen --quiet
+# The machine's own Python is used; nothing but packages is downloaded.
+export UV_PYTHON_DOWNLOADS ?= never
+
+# The files `generate` writes and `check-generated` compares.
+GENERATED := docs/configuration.md docs/telemetry.md
+
+.PHONY: help install demo test check fmt generate check-generated bench build clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(UV) ## Install the package and the development tools into .venv, from the hash lock
+	@$(UV) sync --frozen --quiet
+	@echo "ready: .venv/bin/spanledger --help"
+
+demo: $(UV) ## Play the scripted incident: no key, no Docker, under 90 s
+	@$(RUN) --no-dev spanledger demo
+
+test: $(UV) ## Run every test (offline, no Docker)
+	@$(RUN) pytest --quiet
+
+check: $(UV) ## Verify format, lint, types, import directions and tidiness
+	@$(RUN) ruff check --quiet
+	@$(RUN) ruff format --check --quiet
+	@$(RUN) mypy
+	@$(RUN) lint-imports --no-logo
+	@$(RUN) pytest --quiet tests/test_tidy.py tests/test_docs.py
+
+fmt: $(UV) ## Format, and fix what the linter can
+	@$(RUN) ruff check --fix --quiet
+	@$(RUN) ruff format --quiet
+
+generate: $(UV) ## Write the generated files again
+	@$(RUN) python tools/generate_configuration_docs.py
+	@$(RUN) python tools/generate_telemetry_docs.py
+
+check-generated: generate ## Fail if a generated file is not what its generator writes
+	@git diff --exit-code --stat -- $(GENERATED) || \
+	  { echo "these files were out of date; they are written anew, commit them"; exit 1; }
+
+bench: $(UV) ## CPU per request, beside LiteLLM's proxy in the same run (takes minutes)
+	@$(RUN) python bench/run.py
+
+build: $(UV) ## Build the wheel, install it alone and try it
+	@$(RUN) python tools/check_wheel.py
+
+clean: ## Remove everything that was made here, the ledger of .spanledger/ excepted
+	@rm -rf .venv .tools dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find service tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV):
+	@python3 tools/get_uv.py $(UV)

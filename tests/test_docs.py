@@ -1,0 +1,252 @@
+"""What the pages say is so: commands, flags, targets, settings, versions and examples exist.
+
+The command line is walked as it is built, and every command a page shows is parsed by it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+from spanledger.cli import app
+
+import spanledger
+from spanledger import config
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+FENCE = re.compile(r"^```(?P<lang>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = ("sh", "bash", "console", "shell")
+SHELL_ENDS = ("|", "||", ">", ">>", "<", "&&", ";", "&", "2>&1")
+PREFIXES = (("uvx", "--from", "."), ("uv", "run"), (".venv/bin/spanledger",))
+
+
+class Everything(dict[str, str]):
+    """An environment in which every variable that a file names is set."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return "set"
+
+
+class Shown(NamedTuple):
+    """A command as a page shows it."""
+
+    page: str
+    text: str
+    whole: bool
+    """In a shell block: it can be typed as it stands. Inline text may be a part."""
+
+
+def shown_commands() -> Iterator[Shown]:
+    """Every `spanledger …` of every page."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for fence in FENCE.finditer(text):
+            if fence["lang"] in SHELL:
+                for line in fence["body"].replace("\\\n", " ").splitlines():
+                    if found := re.search(r"(?:^|[\s/;])(spanledger\s+[^#]*)", line):
+                        yield Shown(page.name, found[1].strip(), True)
+        for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+            if code.startswith("spanledger "):
+                yield Shown(page.name, code, False)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of one command, without what the shell does with it."""
+    words = shlex.split(text.replace("[", " ").replace("]", " "))
+    ends = [index for index, word in enumerate(words) if word in SHELL_ENDS]
+    return words[1 : ends[0] if ends else None]
+
+
+def problem_with(shown: Shown) -> str | None:
+    """What the command line would say against a command, or None."""
+    command: Any = typer.main.get_command(app)
+    words = words_of(shown.text)
+    path = ["spanledger"]
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        name = words.pop(0)
+        names = name.split("|")
+        if missing := [n for n in names if n not in command.commands]:
+            return f"no command {' '.join(path)} {missing[0]}"
+        path.append(name)
+        command = command.commands[names[0]]
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+    flags = [word.partition("=")[0] for word in words if word.startswith("-") and word != "-"]
+    if unknown := [flag for flag in flags if flag not in known]:
+        return f"{' '.join(path)} has no {unknown[0]}"
+    if not shown.whole or "--help" in flags:
+        return None
+    if hasattr(command, "commands"):
+        return None if flags else f"{' '.join(path)} lacks its subcommand"
+    return lacks(command, words, " ".join(path))
+
+
+def lacks(command: Any, words: list[str], name: str) -> str | None:
+    """A required argument or a value that a whole command leaves out."""
+    context = command.context_class(command)
+    try:
+        given, rest, _ = command.make_parser(context).parse_args(list(words))
+    except Exception as error:  # noqa: BLE001 - the vendored parser's errors have no public name
+        return f"{name}: {error}"
+    if rest:
+        return f"{name} takes no {rest[0]!r}"
+    missing = [p.name for p in command.params if p.required and not given.get(p.name)]
+    return f"{name} needs {missing[0]}" if missing else None
+
+
+def test_every_command_shown_exists() -> None:
+    """A command in a page has its subcommands, its flags and what it requires."""
+    problems = [
+        f"{shown.page}: `{shown.text}`: {problem}"
+        for shown in shown_commands()
+        if (problem := problem_with(shown))
+    ]
+
+    assert problems == []
+
+
+def test_a_wrong_command_is_seen() -> None:
+    """The check above tells good commands from bad ones."""
+    bad = ("spanledger fly", "spanledger demo --fast", "spanledger gateway extra words")
+
+    assert [problem_with(Shown("", text, True)) is None for text in bad] == [False] * len(bad)
+    assert problem_with(Shown("", "spanledger demo --json | jq .", True)) is None
+
+
+def test_every_command_is_documented() -> None:
+    """Each command of the command line is shown in at least one page."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = [" ".join(path) for path in leaves(typer.main.get_command(app), ("spanledger",))]
+
+    assert [name for name in commands if name not in text] == []
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The full names of all commands that are not groups and not hidden."""
+    for name, child in getattr(command, "commands", {}).items():
+        if not child.hidden:
+            yield from leaves(child, (*path, name))
+    if not hasattr(command, "commands"):
+        yield path
+
+
+def targets() -> dict[str, str]:
+    """The make targets with what `make help` says of them."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z-]+):.*?## (.+)$", text, flags=re.MULTILINE))
+
+
+def test_every_make_target_shown_exists() -> None:
+    """`make something` in a page is a target, and every target is in CONTRIBUTING.md."""
+    shown = {
+        (page.name, target)
+        for page in PAGES
+        for block in re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL)
+        for target in re.findall(r"(?:^|[`\s])make ([a-z][a-z-]*)", block)
+    }
+    contributing = {target for page, target in shown if page == "CONTRIBUTING.md"}
+
+    assert {(page, target) for page, target in shown if target not in targets()} == set()
+    assert set(targets()) - contributing == set()
+
+
+def test_configuration_page_is_current() -> None:
+    """docs/configuration.md is what its generator writes."""
+    generator = ROOT / "tools" / "generate_configuration_docs.py"
+    done = subprocess.run(
+        [sys.executable, str(generator), "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_setting_is_documented() -> None:
+    """Every key of every section that a file can hold has its row."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    tables = dict(
+        re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    )
+    found = {
+        place: sorted(set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)))
+        for place, table in tables.items()
+    }
+
+    assert found == {place: sorted(keys) for place, keys in settings(config.Config, "") if keys}
+
+
+def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str]]]:
+    """Each section of the configuration file with its keys that are plain values."""
+    plain = []
+    for name, field in model.model_fields.items():
+        if field.exclude:
+            continue
+        inner = [
+            kind
+            for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not inner:
+            plain.append(name)
+            continue
+        is_list = inner[0] is not field.annotation
+        here = f"{place}.{name}" if place else name
+        keys = list(settings(inner[0], f"{here}[]" if is_list else here))
+        yield from ((p.removesuffix("[]"), k) for p, k in keys)
+    yield place, plain
+
+
+def test_every_variable_is_documented() -> None:
+    """An environment variable that the package names is in docs/configuration.md."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "service").rglob("*.py"))
+    names = set(re.findall(r"[\"'](SPANLEDGER_[A-Z0-9_]+)[\"']", source))
+
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
+
+
+def test_versions_agree() -> None:
+    """Package, project file and the top of the changelog name the same version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d[^\]]*)\] - \d{4}-\d{2}-\d{2}$", changelog, flags=re.MULTILINE)
+
+    assert (project["version"], released[0]) == (spanledger.__version__, spanledger.__version__)
+
+
+def test_examples_in_pages_load() -> None:
+    """Every YAML block that is ours passes the reader of the configuration; JSON parses."""
+    for page in PAGES:
+        for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+            if fence["lang"] == "json":
+                json.loads(fence["body"])
+            if fence["lang"] == "yaml":
+                data = yaml.safe_load(fence["body"])
+                if set(data) & set(config.Config.model_fields):
+                    config.parse_config(data, Everything(), page.name)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_files_load(path: Path) -> None:
+    """Every file in examples/ is accepted as it stands."""
+    if path.name.startswith("budgets"):
+        assert config.load_budgets(path)
+        return
+    loaded = config.load_config(path, Everything())
+
+    assert loaded.model_list
+    assert bool(loaded.warnings) == path.name.startswith("litellm")
