@@ -24,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 
-from spanledger.errors import ConfigError
+from spanledger.errors import ConfigError, UsageError
 from spanledger.money import parse_price, parse_usd
 
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
@@ -232,7 +232,19 @@ def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
     entries = data.get("budgets") if isinstance(data, dict) else data
     if not isinstance(entries, list):
         raise ConfigError(f"{path}: expected a list of budgets, or `budgets:` with a list")
-    return _validated(Config, {"budgets": entries}, str(path)).budgets
+    return parse_config({"budgets": entries}, {}, str(path)).budgets
+
+
+def validate_budget(data: Mapping[str, Any]) -> BudgetEntry:
+    """Check one budget given on the command line. Raises UsageError."""
+    given = {key: value for key, value in data.items() if value is not None}
+    try:
+        return parse_config({"budgets": [given]}, {}, "").budgets[0]
+    except ConfigError as error:
+        lines = (
+            line.removeprefix(": ").removeprefix("budgets.0.") for line in str(error).splitlines()
+        )
+        raise UsageError("\n".join(lines)) from None
 
 
 def read_yaml(path: Path) -> Any:

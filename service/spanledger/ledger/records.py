@@ -63,15 +63,21 @@ class Records:
         rows = self._connection.execute(f"{SELECT_BUDGETS} ORDER BY name")
         return [budget_from_row(row) for row in rows]
 
-    def set_budgets(self, budgets: Sequence[Budget], now_ns: int) -> list[Budget]:
-        """Create or replace budgets, all or none; those that really changed.
+    def set_budgets(
+        self, budgets: Sequence[Budget], now_ns: int, remove: Sequence[str] = ()
+    ) -> list[Budget]:
+        """Create or replace budgets and remove others, all or none; those that really changed.
 
         A budget counts from the moment it is set; changing its limit keeps what was spent.
         """
         current = {budget.name: budget for budget in self.budgets()}
         changed = [budget for budget in budgets if current.get(budget.name) != budget]
-        if changed:
+        removed = [current[name] for name in remove if name in current]
+        if changed or removed:
             with self._change("budgets_version"):
+                for budget in removed:
+                    self._connection.execute("DELETE FROM budgets WHERE name = ?", (budget.name,))
+                    self._remember("remove", budget, now_ns)
                 for budget in changed:
                     self._connection.execute(
                         "INSERT OR REPLACE INTO budgets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -93,10 +99,7 @@ class Records:
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None when there is none."""
         budget = next((b for b in self.budgets() if b.name == name), None)
-        if budget is not None:
-            with self._change("budgets_version"):
-                self._connection.execute("DELETE FROM budgets WHERE name = ?", (name,))
-                self._remember("remove", budget, now_ns)
+        self.set_budgets((), now_ns, remove=(name,))
         return budget
 
     def history(self, name: str | None = None) -> list[BudgetChange]:

@@ -260,24 +260,32 @@ class Reports:
         checks = (
             (
                 "request {} has a cost that is not the sum of its attempts",
-                "SELECT request_id FROM requests r WHERE seq IS NOT NULL AND cost_nano !="
-                " (SELECT coalesce(sum(cost_nano), 0) FROM attempts a"
-                " WHERE a.request_id = r.request_id)",
+                (
+                    "SELECT request_id FROM requests r WHERE seq IS NOT NULL AND cost_nano !="
+                    " (SELECT coalesce(sum(cost_nano), 0) FROM attempts a"
+                    " WHERE a.request_id = r.request_id)"
+                ),
             ),
             (
                 "attempt {} ended without a place in the outbox, or the other way round",
-                "SELECT request_id || '.' || number FROM attempts"
-                " WHERE (state = 'held') != (seq IS NULL)",
+                (
+                    "SELECT request_id || '.' || number FROM attempts"
+                    " WHERE (state = 'held') != (seq IS NULL)"
+                ),
             ),
             (
                 "attempt {} was released and costs money, or costs less than nothing",
-                "SELECT request_id || '.' || number FROM attempts"
-                " WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0",
+                (
+                    "SELECT request_id || '.' || number FROM attempts"
+                    " WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0"
+                ),
             ),
             (
                 "attempt {} belongs to no request",
-                "SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r"
-                " USING (request_id) WHERE r.request_id IS NULL",
+                (
+                    "SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r"
+                    " USING (request_id) WHERE r.request_id IS NULL"
+                ),
             ),
         )
         for message, query in checks:

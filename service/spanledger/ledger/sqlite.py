@@ -469,6 +469,8 @@ class SqliteStore:
         request_cost = cost
         if end.request is not None:
             request_cost = self._close_request(request_id, end.request)
+        elif state == "expired":
+            self._correct_request(request_id)
         return Settled(cost, overrun, request_cost, self._remaining(accounts))
 
     def _write_finish(
@@ -538,6 +540,15 @@ class SqliteStore:
             ),
         ).fetchone()
         return row[0] if row else 0
+
+    def _correct_request(self, request_id: str) -> None:
+        """A try was corrected after its request had ended: the total follows, and ships again."""
+        self._seq += 1
+        self._connection.execute(
+            "UPDATE requests SET seq = ?1, cost_nano = (SELECT sum(cost_nano) FROM attempts a"
+            " WHERE a.request_id = requests.request_id) WHERE request_id = ?2 AND seq IS NOT NULL",
+            (self._seq, request_id),
+        )
 
     # leases -------------------------------------------------------------------------------
 

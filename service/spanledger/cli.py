@@ -1,0 +1,46 @@
+"""Assembles the command line. Each command lives in `commands/`; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spanledger import __version__
+from spanledger.commands import budget, keys, spend
+
+app = typer.Typer(
+    name="spanledger",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Observability and budgets for LLM applications, on your own machines.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spanledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Observability and budgets for LLM applications, on your own machines."""
+
+
+app.add_typer(keys.app, name="keys")
+app.add_typer(budget.app, name="budget")
+app.command("apply")(budget.apply)
+app.command("spend")(spend.spend)
+app.command("requests")(spend.requests)
+app.command("trace")(spend.trace)
+app.add_typer(spend.ledger_app, name="ledger")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

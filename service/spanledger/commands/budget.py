@@ -1,0 +1,280 @@
+"""`spanledger budget` and `spanledger apply`: limits that live in the ledger."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spanledger.commands.common import (
+    DEFAULT_LEDGER,
+    AsJson,
+    LedgerUrl,
+    fail,
+    format_day,
+    format_time,
+    ledger_file,
+    print_json,
+    reporting_errors,
+)
+from spanledger.config import BudgetEntry, load_budgets, nearest, validate_budget
+from spanledger.ledger.store import Budget, BudgetState, Scope
+from spanledger.money import format_usd
+
+app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
+
+SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
+
+
+def budget_from_entry(entry: BudgetEntry) -> Budget:
+    """A budget as the ledger stores it; without a subject it is for everybody together."""
+    everybody: tuple[Scope, str] = ("global", "*")
+    scope, subject = next(
+        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
+    )
+    return Budget(
+        name=entry.name,
+        scope=scope,
+        subject=subject,
+        limit_nano=entry.limit,
+        period=entry.period,
+        timezone=entry.timezone,
+        action=entry.action,
+        thresholds=tuple(sorted(set(entry.thresholds))),
+        strict=entry.strict,
+    )
+
+
+def _as_dict(budget: Budget) -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "scope": budget.scope,
+        "subject": budget.subject,
+        "limit_usd": format_usd(budget.limit_nano),
+        "period": budget.period,
+        "timezone": budget.timezone,
+        "action": budget.action,
+        "thresholds": list(budget.thresholds),
+        "strict": budget.strict,
+    }
+
+
+def _state_as_dict(state: BudgetState) -> dict[str, Any]:
+    zone = state.budget.timezone
+    return {
+        **_as_dict(state.budget),
+        "subject": state.subject,
+        "spent_usd": format_usd(state.spent_nano),
+        "held_usd": format_usd(state.held_nano),
+        "overrun_usd": format_usd(state.overrun_nano),
+        "remaining_usd": format_usd(state.budget.limit_nano - state.spent_nano - state.held_nano),
+        "period_start": format_day(state.period_start_s, zone),
+        "period_end": format_day(state.period_end_s, zone),
+    }
+
+
+@app.command("set")
+def set_(
+    name: Annotated[str, typer.Argument(help="Unique name of the budget.")],
+    limit: Annotated[str, typer.Option(help="USD a period, like 12.50.")],
+    customer: Annotated[str, typer.Option(help="Customer; '*' = each customer its own.")] = "",
+    key: Annotated[str, typer.Option(help="Id of a key (key_…), or '*'.")] = "",
+    team: Annotated[str, typer.Option(help="Team, or '*'.")] = "",
+    model: Annotated[str, typer.Option(help="A provider's model, or '*'.")] = "",
+    provider: Annotated[str, typer.Option(help="Provider, or '*'.")] = "",
+    period: Annotated[str, typer.Option(help="day, week (ISO) or month.")] = "month",
+    timezone: Annotated[str, typer.Option(help="IANA zone the period is reckoned in.")] = "UTC",
+    action: Annotated[str, typer.Option(help="block or warn.")] = "block",
+    thresholds: Annotated[str, typer.Option(help="Percentages announced.")] = "50,80,95",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Lower max_tokens to what the money buys.")
+    ] = False,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Create or change a budget. Without a subject it is for everybody together.
+
+    A new budget counts from now; changing its limit keeps what was spent.
+    """
+    from spanledger.ledger.records import Records
+
+    with reporting_errors():
+        given = {
+            "name": name,
+            "limit": limit,
+            "customer": customer or None,
+            "key": key or None,
+            "team": team or None,
+            "model": model or None,
+            "provider": provider or None,
+            "period": period,
+            "timezone": timezone,
+            "action": action,
+            "thresholds": [part.strip() for part in thresholds.split(",") if part.strip()],
+            "strict": strict,
+        }
+        budget = budget_from_entry(validate_budget(given))
+        records = Records.open(ledger_file(ledger))
+        changed = records.set_budgets([budget], time.time_ns())
+        records.close()
+    if json:
+        print_json({**_as_dict(budget), "changed": bool(changed)})
+    else:
+        whose = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
+        typer.echo(
+            f"{'set' if changed else 'unchanged'}: {name!r} allows {whose}"
+            f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
+            f" then {budget.action}s"
+        )
+
+
+@app.command("list")
+def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+    """List budgets with what is spent and held in the current period."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from spanledger.ledger.reports import Reports
+
+    with reporting_errors():
+        _create_if_missing(ledger)
+        reports = Reports(ledger_file(ledger))
+        states = reports.budget_states(int(time.time()))
+        reports.close()
+    if json:
+        print_json([_state_as_dict(state) for state in states])
+        return
+    if not states:
+        typer.echo("no budgets yet; see `spanledger budget set --help`")
+        return
+    table = Table("budget", "scope", "subject", box=None)
+    for column in ("spent", "held", "limit", "used"):
+        table.add_column(column, justify="right")
+    table.add_column("action")
+    table.add_column("renews")
+    for state in states:
+        budget = state.budget
+        used = (
+            (state.spent_nano + state.held_nano) * 100 // budget.limit_nano
+            if budget.limit_nano
+            else 100
+        )
+        colour = "red" if used >= 95 else "yellow" if used >= 80 else "green"
+        table.add_row(
+            budget.name,
+            budget.scope,
+            state.subject,
+            "$" + format_usd(state.spent_nano),
+            "$" + format_usd(state.held_nano),
+            "$" + format_usd(budget.limit_nano),
+            f"[{colour}]{used} %[/]",
+            budget.action,
+            format_day(state.period_end_s, budget.timezone),
+        )
+    Console().print(table)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the budget.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Remove a budget; what was booked and its history stay."""
+    from spanledger.ledger.records import Records
+
+    with reporting_errors():
+        records = Records.open(ledger_file(ledger))
+        names = [budget.name for budget in records.budgets()]
+        removed = records.remove_budget(name, time.time_ns())
+        records.close()
+    if removed is None:
+        raise fail(f"there is no budget {name!r}{nearest(name, names)}")
+    if json:
+        print_json({**_as_dict(removed), "removed": True})
+    else:
+        typer.echo(f"removed {name!r}")
+
+
+@app.command()
+def history(
+    name: Annotated[str, typer.Argument(help="Name of a budget; all when not given.")] = "",
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Show who was allowed what, and when it changed; oldest first."""
+    from spanledger.ledger.records import Records
+
+    with reporting_errors():
+        records = Records.open(ledger_file(ledger))
+        changes = records.history(name or None)
+        records.close()
+    if name and not changes:
+        raise fail(f"there never was a budget {name!r}")
+    if json:
+        print_json(
+            [
+                {"at": format_time(c.at_ns), "change": c.change, **_as_dict(c.budget)}
+                for c in changes
+            ]
+        )
+        return
+    for change in changes:
+        budget = change.budget
+        typer.echo(
+            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}:"
+            f" {budget.scope} {budget.subject} ${format_usd(budget.limit_nano)} a {budget.period}"
+            f" ({budget.timezone}), {budget.action}"
+        )
+
+
+def apply(
+    file: Annotated[
+        Path, typer.Option("--file", "-f", help="YAML with a list of budgets.", exists=False)
+    ],
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove budgets the file does not name.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+    ] = False,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Make the ledger's budgets those of a file: all of them, or none on any mistake."""
+    from spanledger.ledger.records import Records
+
+    with reporting_errors():
+        wanted = [budget_from_entry(entry) for entry in load_budgets(file)]
+        records = Records.open(ledger_file(ledger))
+        current = {budget.name: budget for budget in records.budgets()}
+        changed = [budget for budget in wanted if current.get(budget.name) != budget]
+        names = {budget.name for budget in wanted}
+        dropped = sorted(current.keys() - names) if prune else []
+        if not dry_run:
+            records.set_budgets(changed, time.time_ns(), remove=dropped)
+        records.close()
+    result = {
+        "set": [budget.name for budget in changed],
+        "removed": dropped,
+        "unchanged": sorted(names - {budget.name for budget in changed}),
+        "dry_run": dry_run,
+    }
+    if json:
+        print_json(result)
+        return
+    would = "would be " if dry_run else ""
+    typer.echo(
+        f"{len(changed)} {would}set, {len(dropped)} {would}removed,"
+        f" {len(names) - len(changed)} unchanged"
+    )
+
+
+def _create_if_missing(url: str) -> None:
+    """A ledger that was not used yet lists as empty, rather than as an error."""
+    from spanledger.ledger.records import Records
+
+    if not ledger_file(url).exists():
+        Records.open(ledger_file(url)).close()

@@ -1,0 +1,114 @@
+"""What all commands share: options, output, exit codes, and the one place errors become text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spanledger.config import DEFAULT_LEDGER_URL
+from spanledger.errors import BudgetExceededError, SpanledgerError, UsageError
+
+
+class Exit(IntEnum):
+    """Exit codes scripts may rely on."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BUDGET = 3
+
+
+LedgerUrl = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="SPANLEDGER_LEDGER_URL",
+        help="Ledger URL, sqlite:///PATH.",
+        metavar="URL",
+    ),
+]
+DEFAULT_LEDGER = DEFAULT_LEDGER_URL
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; money is decimal strings.")]
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON on stdout."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def fail(message: str, code: Exit = Exit.FAILED) -> typer.Exit:
+    """Print an error on stderr; raise what this returns."""
+    for line in message.splitlines():
+        typer.secho(f"error: {line}", fg="red", err=True)
+    return typer.Exit(code)
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Turn our errors into one clear line and the right exit code."""
+    try:
+        yield
+    except UsageError as error:
+        raise fail(str(error), Exit.USAGE) from error
+    except BudgetExceededError as error:
+        raise fail(str(error), Exit.BUDGET) from error
+    except SpanledgerError as error:
+        raise fail(str(error)) from error
+    except BrokenPipeError as error:  # `| head` has seen enough
+        sys.stderr.close()
+        raise typer.Exit(Exit.DONE) from error
+
+
+def ledger_file(url: str) -> Path:
+    """The file of a ledger URL; a URL that cannot be one is a usage error."""
+    from spanledger.ledger.sqlite import sqlite_path
+
+    try:
+        return sqlite_path(url)
+    except SpanledgerError as error:
+        raise UsageError(str(error)) from error
+
+
+def parse_moment(text: str, now: datetime | None = None) -> int:
+    """Read `2026-11-01`, `2026-11-01T12:00+01:00`, or an age such as `30m`, `24h`, `7d`.
+
+    A moment without a zone is UTC. Returns Unix nanoseconds. Raises UsageError.
+    """
+    now = now or datetime.now(UTC)
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    amount, unit = text[:-1], text[-1:]
+    if unit in units and amount.isdigit():
+        moment = now - timedelta(seconds=int(amount) * units[unit])
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageError(
+                f"{text!r} is not a time; write 2026-11-01, 2026-11-01T12:00+01:00, 24h or 7d"
+            ) from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1_000_000_000
+
+
+def format_time(ns: int | None) -> str | None:
+    """Unix nanoseconds as ISO 8601 in UTC with milliseconds, or None."""
+    if not ns:
+        return None
+    moment = datetime.fromtimestamp(ns / 1e9, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_day(seconds: int, timezone: str) -> str:
+    """Unix seconds as ISO 8601 in a time zone."""
+    from zoneinfo import ZoneInfo
+
+    return datetime.fromtimestamp(seconds, ZoneInfo(timezone)).isoformat()

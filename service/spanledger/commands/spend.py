@@ -1,0 +1,332 @@
+"""`spanledger spend`, `requests`, `trace` and `ledger verify`: reading the ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from spanledger.commands.common import (
+    DEFAULT_LEDGER,
+    AsJson,
+    Exit,
+    LedgerUrl,
+    format_time,
+    ledger_file,
+    parse_moment,
+    print_json,
+    reporting_errors,
+)
+from spanledger.config import nearest
+from spanledger.errors import SpanledgerError, UsageError
+from spanledger.money import format_usd
+
+ledger_app = typer.Typer(no_args_is_help=True, help="Check the ledger.")
+
+WATERFALL_COLUMNS = 40
+
+
+def spend(
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Group by, with commas: customer team key model provider deployment route day."
+        ),
+    ] = "customer,model",
+    since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …; all when not given.")] = "",
+    until: Annotated[str, typer.Option(help="As --since; now when not given.")] = "",
+    timezone: Annotated[str, typer.Option(help="Zone of the days.")] = "UTC",
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Spend by customer, model, provider, day, …, to the nano-dollar."""
+    from zoneinfo import ZoneInfo
+
+    from spanledger.ledger.reports import SPEND_BY, Reports, SpendBy
+
+    with reporting_errors():
+        groups: list[SpendBy] = []
+        for name in (part.strip() for part in by.split(",")):
+            match = [known for known in SPEND_BY if known == name]
+            if not match:
+                raise UsageError(f"cannot group by {name!r}{nearest(name, SPEND_BY)}")
+            groups += [known for known in match if known not in groups]
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            raise UsageError(f"{timezone!r} is not an IANA time zone") from None
+        reports = Reports(ledger_file(ledger))
+        rows = reports.spend(
+            groups,
+            parse_moment(since) if since else 0,
+            parse_moment(until) if until else None,
+            timezone,
+        )
+        reports.close()
+    total = sum(row.cost_nano for row in rows)
+    if json:
+        print_json(
+            {
+                "by": groups,
+                "rows": [
+                    {
+                        **dict(zip(groups, row.group, strict=True)),
+                        "cost_usd": format_usd(row.cost_nano),
+                        "estimated_usd": format_usd(row.estimated_nano),
+                        "attempts": row.attempts,
+                        "failed": row.failed,
+                        "unpriced": row.unpriced,
+                        "input_tokens": row.input_tokens,
+                        "output_tokens": row.output_tokens,
+                    }
+                    for row in rows
+                ],
+                "total_usd": format_usd(total),
+            }
+        )
+        return
+    _print_spend(list(groups), rows, total)
+
+
+def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*groups, box=None)
+    for column in ("cost", "attempts", "failed", "input tokens", "output tokens"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            *(value or "-" for value in row.group),
+            "$" + format_usd(row.cost_nano),
+            f"{row.attempts:,}",
+            f"{row.failed:,}",
+            f"{row.input_tokens:,}",
+            f"{row.output_tokens:,}",
+        )
+    table.add_section()
+    table.add_row("total", *[""] * (len(groups) - 1), "$" + format_usd(total))
+    console = Console()
+    console.print(table)
+    estimated = sum(row.estimated_nano for row in rows)
+    unpriced = sum(row.unpriced for row in rows)
+    if estimated:
+        console.print(
+            f"of it ${format_usd(estimated)} estimated: those providers reported no usage"
+        )
+    if unpriced:
+        console.print(f"[red]{unpriced} attempts have no price: their money is missing here[/]")
+
+
+def requests(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many.")] = 20,
+    customer: Annotated[str, typer.Option(help="Only this customer.")] = "",
+    outcome: Annotated[
+        str, typer.Option(help="Only ok, error, refused, cancelled, abandoned or running.")
+    ] = "",
+    since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …")] = "",
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """The newest requests, each with its trace id."""
+    from spanledger.ledger.reports import Reports
+
+    known = ("ok", "error", "refused", "cancelled", "abandoned", "running")
+    with reporting_errors():
+        if outcome and outcome not in known:
+            raise UsageError(f"there is no outcome {outcome!r}{nearest(outcome, known)}")
+        reports = Reports(ledger_file(ledger))
+        rows = reports.requests(
+            limit, customer or None, outcome or None, parse_moment(since) if since else 0
+        )
+        reports.close()
+    if json:
+        print_json([_request_as_dict(row) for row in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("started", "customer", "route", "outcome", box=None)
+    for column in ("attempts", "seconds", "cost"):
+        table.add_column(column, justify="right")
+    table.add_column("trace id", no_wrap=True)
+    for row in rows:
+        result = row["outcome"] or "running"
+        colour = {"ok": "green", "running": "cyan"}.get(result, "red")
+        detail = f" {row['error_type']}" if row["error_type"] not in ("", result) else ""
+        seconds = f"{(row['ended_ns'] - row['started_ns']) / 1e9:.2f}" if row["ended_ns"] else "-"
+        table.add_row(
+            format_time(row["started_ns"]),
+            row["customer"],
+            row["route"],
+            f"[{colour}]{result}[/]{detail}",
+            str(row["attempts"]),
+            seconds,
+            "$" + format_usd(row["cost_nano"]),
+            row["trace_id"],
+        )
+    Console().print(table)
+
+
+def trace(
+    some_id: Annotated[str, typer.Argument(metavar="ID", help="Trace, request or span id.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """A request and its attempts as a waterfall in the terminal."""
+    from rich.console import Console
+
+    from spanledger.ledger.reports import Reports
+
+    with reporting_errors():
+        reports = Reports(ledger_file(ledger))
+        found = reports.trace(some_id)
+        reports.close()
+        if not found:
+            raise SpanledgerError(f"the ledger has no trace, request or span {some_id!r}")
+    if json:
+        print_json(
+            [
+                {**_request_as_dict(request), "tries": [_attempt_as_dict(a) for a in attempts]}
+                for request, attempts in found
+            ]
+        )
+        return
+    console = Console(highlight=False)
+    for request, attempts in found:
+        _print_waterfall(console, request, attempts)
+
+
+def _print_waterfall(console: Any, request: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    started = request["started_ns"]
+    ended = request["ended_ns"] or max([a["ended_ns"] or started for a in attempts] + [started])
+    total = max(1, ended - started)
+    outcome = request["outcome"] or "running"
+    colour = {"ok": "green", "running": "cyan"}.get(outcome, "red")
+    refused = f" by budget {request['refused_by']!r}" if request["refused_by"] else ""
+    console.print(
+        f"[bold]{request['operation']} {escape(request['route'])}[/]"
+        f"  customer {escape(request['customer'])}  [{colour}]{outcome}[/]{escape(refused)}"
+        f"  ${format_usd(request['cost_nano'])}  {total / 1e9:.3f} s"
+    )
+    console.print(
+        f"trace {request['trace_id']}  request {request['request_id']}", style="bright_black"
+    )
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row(
+        "request", "", f"[{colour}]{'━' * WATERFALL_COLUMNS}[/]", f"{total / 1e9:.3f} s", ""
+    )
+    for attempt in attempts:
+        table.add_row(*_waterfall_row(attempt, started, ended, total))
+    console.print(table)
+
+
+def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, total: int) -> list[str]:
+    from rich.markup import escape
+
+    begin, end = attempt["started_ns"], attempt["ended_ns"] or ended
+    left = min(WATERFALL_COLUMNS - 1, (begin - started) * WATERFALL_COLUMNS // total)
+    width = max(1, min(WATERFALL_COLUMNS - left, (end - begin) * WATERFALL_COLUMNS // total))
+    failed = attempt["error_type"]
+    colour = "red" if failed else "cyan" if attempt["state"] == "held" else "green"
+    first = attempt["first_chunk_ns"]
+    waited = (
+        max(0, min(width - 1, (first - begin) * WATERFALL_COLUMNS // total)) if first else width
+    )
+    bar = (
+        " " * left
+        + f"[{colour}]{'─' * waited if first else ''}{'━' * (width - waited if first else width)}[/]"
+    )
+    what = [failed or attempt["state"]]
+    if attempt["fallback_from"]:
+        what.append(f"fallback from {attempt['fallback_from']} ({attempt['reason']})")
+    elif attempt["reason"]:
+        what.append(f"retry after {attempt['reason']}")
+    if first:
+        what.append(f"first chunk {(first - begin) / 1e9:.3f} s")
+    if attempt["input_tokens"] or attempt["output_tokens"]:
+        what.append(f"{attempt['input_tokens']} → {attempt['output_tokens']} tokens")
+    if attempt["estimated"]:
+        what.append("estimated")
+    if attempt["unpriced"]:
+        what.append("unpriced")
+    return [
+        f"  try {attempt['number']}",
+        escape(f"{attempt['provider']} {attempt['model']}"),
+        bar,
+        f"{(end - begin) / 1e9:.3f} s",
+        escape(f"${format_usd(attempt['cost_nano'])}  " + ", ".join(what)),
+    ]
+
+
+def _request_as_dict(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "request_id": row["request_id"],
+        "trace_id": row["trace_id"],
+        "started_at": format_time(row["started_ns"]),
+        "ended_at": format_time(row["ended_ns"]),
+        "customer": row["customer"],
+        "team": row["team"] or None,
+        "key": row["key_id"] or None,
+        "route": row["route"],
+        "operation": row["operation"],
+        "stream": bool(row["stream"]),
+        "outcome": row["outcome"] or "running",
+        "error_type": row["error_type"] or None,
+        "http_status": row["http_status"] or None,
+        "refused_by": row["refused_by"] or None,
+        "attempts": row["attempts"],
+        "cost_usd": format_usd(row["cost_nano"]),
+    }
+
+
+def _attempt_as_dict(row: dict[str, Any]) -> dict[str, Any]:
+    times = ("started_ns", "ended_ns", "first_chunk_ns")
+    hidden = {*times, "request_id", "owner", "seq", "detail", "content", "shipped_nano", "accounts"}
+    money = {key for key in row if key.endswith("_nano")}
+    return {
+        **{key: value for key, value in row.items() if key not in hidden | money},
+        **{key.removesuffix("_ns") + "_at": format_time(row[key]) for key in times},
+        **{
+            key.removesuffix("_nano") + "_usd": format_usd(row[key])
+            for key in sorted(money - hidden)
+        },
+    }
+
+
+@ledger_app.command()
+def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+    """Recompute every balance from the attempt rows; fails if one nano-dollar differs."""
+    from spanledger.ledger.reports import Reports
+
+    with reporting_errors():
+        reports = Reports(ledger_file(ledger))
+        found = reports.verify()
+        reports.close()
+    if json:
+        print_json(
+            {
+                "ok": not found.problems,
+                "attempts": found.attempts,
+                "open_attempts": found.open_attempts,
+                "requests": found.requests,
+                "balances": found.balances,
+                "spent_usd": format_usd(found.spent_nano),
+                "held_usd": format_usd(found.held_nano),
+                "problems": found.problems,
+            }
+        )
+    else:
+        for problem in found.problems:
+            typer.secho(problem, fg="red", err=True)
+        typer.echo(
+            f"{'FAILED' if found.problems else 'ok'}: {found.attempts:,} attempts"
+            f" ({found.open_attempts:,} open), {found.requests:,} requests,"
+            f" {found.balances:,} balances, ${format_usd(found.spent_nano)} spent,"
+            f" ${format_usd(found.held_nano)} held"
+        )
+    if found.problems:
+        raise typer.Exit(Exit.FAILED)
