@@ -1,0 +1,89 @@
+"""What an error means: the caller's HTTP status, the request's outcome, and what may be tried next.
+
+Pure tables and functions; no ledger, no clock.
+"""
+
+from __future__ import annotations
+
+from spanledger.errors import (
+    BudgetExceededError,
+    InvalidRequestError,
+    ProviderError,
+    SpanledgerError,
+)
+from spanledger.ledger.store import Outcome, RequestEnd
+
+CANCELLED = "cancelled"
+"""`error.type` of a try whose caller left."""
+CANCELLED_STATUS = 499
+"""Booked for a caller that left; nobody receives it."""
+INTERNAL_ERROR = SpanledgerError.error_type
+
+_STATUS = {
+    "rate_limited": 429,
+    "overloaded": 503,
+    "server_error": 502,
+    "timeout": 504,
+    "connection_error": 502,
+    "stream_interrupted": 502,
+    "malformed_response": 502,
+    "authentication_failed": 502,
+    "not_found": 502,
+    "cooldown": 503,
+    "rate_limit_reached": 429,
+}
+
+CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
+"""The request itself is at fault: status and body are the provider's, no other try helps."""
+
+TRANSIENT = frozenset(
+    {
+        "rate_limited",
+        "overloaded",
+        "server_error",
+        "timeout",
+        "connection_error",
+        "stream_interrupted",
+        "malformed_response",
+    }
+)
+"""A further try may succeed, even at the same deployment."""
+
+MISCONFIGURED = frozenset({"authentication_failed", "not_found"})
+"""The deployment is at fault until somebody mends it: never tried again for the same request."""
+
+
+def http_status_of(error: SpanledgerError) -> int:
+    """The HTTP status the caller gets for an error."""
+    if isinstance(error, ProviderError):
+        if error.kind in CALLER_CAUSED:
+            status = error.status
+            return status if status is not None and 400 <= status < 500 else 400
+        return _STATUS.get(error.kind, error.http_status)
+    if isinstance(error, InvalidRequestError):
+        return error.status
+    return error.http_status
+
+
+def error_type_of(error: SpanledgerError) -> str:
+    """`error.type` for an error: the kind, where a provider or routing gave one."""
+    return error.kind if isinstance(error, ProviderError) else error.error_type
+
+
+def request_end(error: SpanledgerError, ended_ns: int) -> RequestEnd:
+    """How a request that ends with this error is booked."""
+    refusal = error.refusal if isinstance(error, BudgetExceededError) else None
+    outcome: Outcome = "error" if refusal is None else "refused"
+    return RequestEnd(
+        outcome=outcome,
+        error_type=error_type_of(error),
+        http_status=http_status_of(error),
+        ended_ns=ended_ns,
+        refused_by="" if refusal is None else refusal.budget,
+        refused_scope="" if refusal is None else refusal.scope,
+    )
+
+
+def cancelled_end(ended_ns: int) -> RequestEnd:
+    """How a request is booked whose caller left."""
+    return RequestEnd("cancelled", CANCELLED, CANCELLED_STATUS, ended_ns)
