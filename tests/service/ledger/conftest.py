@@ -1,0 +1,136 @@
+"""A real ledger file, and short ways to speak to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from spanledger.clock import Clock
+from spanledger.ledger import open_ledger
+from spanledger.ledger.group import GroupLedger
+from spanledger.ledger.records import Records
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import (
+    AttemptEnd,
+    Budget,
+    HoldSizes,
+    RequestEnd,
+    RequestStart,
+    Reservation,
+)
+
+NOON = 1_795_435_200 * 1_000_000_000
+"""2026-11-23 12:00 UTC, a Monday, in nanoseconds."""
+
+
+class Time:
+    """A wall clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def now_ns(self) -> int:
+        """The time, Unix nanoseconds."""
+        return self.now
+
+
+class Book:
+    """A ledger file with an open ledger on it."""
+
+    def __init__(self, path: Path, time: Time, ledger: GroupLedger) -> None:
+        self.path = path
+        self.time = time
+        self.ledger = ledger
+        self._ids = itertools.count(1)
+
+    def budget(self, name: str = "b", **changes: object) -> Budget:
+        """Set a budget: a dollar a month for customer acme, unless told otherwise."""
+        settings: dict[str, object] = {
+            "scope": "customer",
+            "subject": "acme",
+            "limit_nano": 10**9,
+            "period": "month",
+        }
+        budget = Budget(name=name, **(settings | changes))  # type: ignore[arg-type]  # test shorthand
+        records = Records.open(self.path)
+        records.set_budgets([budget], self.time.now)
+        records.close()
+        return budget
+
+    def reservation(
+        self,
+        hold: int | HoldSizes = 10**8,
+        *,
+        number: int = 1,
+        request: RequestStart | None = None,
+        customer: str = "acme",
+        team: str = "",
+        model: str = "gpt-4o",
+        priced: bool = True,
+    ) -> Reservation:
+        """A try of a new request, or a further one of `request`."""
+        unique = next(self._ids)
+        start = request or RequestStart(
+            request_id=f"req_{unique:024x}",
+            trace_id=f"{unique:032x}",
+            span_id=f"{unique:016x}",
+            parent_span_id="",
+            started_ns=self.time.now,
+            customer=customer,
+            team=team,
+            key_id="",
+            route="chat",
+            operation="chat",
+            stream=False,
+        )
+        return Reservation(
+            request=start,
+            number=number,
+            span_id=f"{unique + 2**60:016x}",
+            now_ns=self.time.now,
+            deployment="d1",
+            provider="openai",
+            model=model,
+            sizes=hold if isinstance(hold, HoldSizes) else HoldSizes(hold, hold, hold),
+            priced=priced,
+            price_id="p",
+        )
+
+    def end(self, reservation: Reservation, cost: int | None, last: bool = True) -> AttemptEnd:
+        """The end of a try, and of its request unless told otherwise."""
+        return AttemptEnd(
+            attempt_id=reservation.attempt_id,
+            ended_ns=self.time.now,
+            cost_nano=cost,
+            request=RequestEnd("ok", "", 200, self.time.now) if last else None,
+        )
+
+    def balance(self, name: str = "b") -> tuple[int, int, int]:
+        """Spent, held and overrun of a budget's account now, nano-USD."""
+        reports = Reports(self.path)
+        states = reports.budget_states(self.time.now // 10**9)
+        reports.close()
+        state = next(s for s in states if s.budget.name == name)
+        return state.spent_nano, state.held_nano, state.overrun_nano
+
+    def problems(self) -> list[str]:
+        """What `ledger verify` finds."""
+        reports = Reports(self.path)
+        found = reports.verify()
+        reports.close()
+        return found.problems
+
+
+@pytest.fixture
+async def book(tmp_path: Path) -> AsyncIterator[Book]:
+    """A ledger in a new file; after the test it must still add up."""
+    time = Time()
+    path = tmp_path / "ledger.db"
+    ledger = open_ledger(f"sqlite:///{path}", Clock(now_ns=time.now_ns))
+    book = Book(path, time, ledger)
+    yield book
+    await ledger.close()
+    assert book.problems() == []

@@ -1,0 +1,275 @@
+"""What the ledger promises, on a real file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from spanledger.clock import Clock
+from spanledger.errors import BudgetExceededError, LedgerUnavailableError, UnpricedModelError
+from spanledger.ledger import open_ledger, sqlite
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import HoldSizes, RequestEnd
+from tests.service.ledger.conftest import Book
+
+CENT = 10**7
+
+
+async def test_reserve_holds_and_settle_spends(book: Book) -> None:
+    """A hold counts against the limit until the real cost replaces it."""
+    book.budget()
+    reservation = book.reservation(30 * CENT)
+
+    hold = await book.ledger.reserve(reservation)
+    assert (hold.hold_nano, hold.remaining_nano) == (30 * CENT, 70 * CENT)
+    assert book.balance() == (0, 30 * CENT, 0)
+
+    settled = await book.ledger.finish(book.end(reservation, 12 * CENT))
+    assert (settled.cost_nano, settled.remaining_nano) == (12 * CENT, 88 * CENT)
+    assert book.balance() == (12 * CENT, 0, 0)
+
+
+async def test_release_costs_nothing(book: Book) -> None:
+    """A try nothing was billed for leaves no trace in the balance."""
+    book.budget()
+    reservation = book.reservation()
+    await book.ledger.reserve(reservation)
+
+    await book.ledger.finish(book.end(reservation, None))
+
+    assert book.balance() == (0, 0, 0)
+
+
+async def test_refusal_names_the_figures(book: Book) -> None:
+    """Who is refused learns the budget, limit, spent, held and when it renews."""
+    book.budget(limit_nano=50 * CENT)
+    settled, held = book.reservation(20 * CENT), book.reservation(20 * CENT)
+    for reservation in (settled, held):
+        await book.ledger.reserve(reservation)
+    await book.ledger.finish(book.end(settled, 20 * CENT))
+
+    with pytest.raises(BudgetExceededError) as caught:
+        await book.ledger.reserve(book.reservation(10 * CENT + 1))
+
+    refusal = caught.value.refusal
+    assert (refusal.budget, refusal.scope, refusal.subject) == ("b", "customer", "acme")
+    assert (refusal.limit_nano, refusal.spent_nano, refusal.held_nano, refusal.needed_nano) == (
+        50 * CENT,
+        20 * CENT,
+        20 * CENT,
+        10 * CENT + 1,
+    )
+    assert refusal.renews_at_s == 1_796_083_200  # 2026-12-01 00:00 UTC
+    await book.ledger.reserve(book.reservation(10 * CENT))
+
+
+async def test_all_budgets_or_none(book: Book) -> None:
+    """A refusal by one budget holds nothing on the others."""
+    book.budget("wide")
+    book.budget("narrow", scope="model", subject="gpt-4o", limit_nano=CENT)
+
+    with pytest.raises(BudgetExceededError):
+        await book.ledger.reserve(book.reservation(2 * CENT))
+
+    assert book.balance("wide") == (0, 0, 0)
+    await book.ledger.reserve(book.reservation(2 * CENT, model="gpt-4o-mini"))
+    assert book.balance("wide") == (0, 2 * CENT, 0)
+
+
+async def test_repeats_change_nothing(book: Book) -> None:
+    """Reserve and finish are idempotent by attempt id; the first word stands."""
+    book.budget()
+    reservation = book.reservation(10 * CENT)
+    first = await book.ledger.reserve(reservation)
+    again = await book.ledger.reserve(reservation)
+    assert again.hold_nano == first.hold_nano
+    assert book.balance() == (0, 10 * CENT, 0)
+
+    await book.ledger.finish(book.end(reservation, CENT))
+    settled = await book.ledger.finish(book.end(reservation, 9 * CENT))
+    assert settled.cost_nano == CENT
+    assert book.balance() == (CENT, 0, 0)
+
+
+async def test_overrun_is_booked_in_full(book: Book) -> None:
+    """A cost above its hold is spent and counted as overrun, never hidden."""
+    book.budget()
+    reservation = book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+
+    settled = await book.ledger.finish(book.end(reservation, 3 * CENT))
+
+    assert settled.overrun_nano == 2 * CENT
+    assert book.balance() == (3 * CENT, 0, 2 * CENT)
+
+
+async def test_warn_lets_through(book: Book) -> None:
+    """A budget with action warn is counted, named and never blocks."""
+    book.budget(action="warn", limit_nano=CENT)
+
+    hold = await book.ledger.reserve(book.reservation(5 * CENT))
+
+    assert (hold.decision, hold.warned, hold.remaining_nano) == ("warn", ("b",), None)
+
+
+async def test_unpriced_is_refused_under_a_budget_only(book: Book) -> None:
+    """A model without a price cannot be held against a budget; without one it is let through."""
+    await book.ledger.reserve(book.reservation(0, priced=False))
+    book.budget()
+
+    with pytest.raises(UnpricedModelError, match="input_cost_per_token"):
+        await book.ledger.reserve(book.reservation(0, priced=False))
+
+
+async def test_a_period_ends_by_the_calendar(book: Book) -> None:
+    """The next period starts at nothing, and a late settle lands in the period of its hold."""
+    book.budget(period="day", limit_nano=10 * CENT)
+    late = book.reservation(10 * CENT)
+    await book.ledger.reserve(late)
+
+    book.time.now += 86_400 * 10**9
+    await book.ledger.reserve(book.reservation(10 * CENT))
+    await book.ledger.finish(book.end(late, 7 * CENT))
+
+    assert book.balance() == (0, 10 * CENT, 0)
+    book.time.now -= 86_400 * 10**9
+    assert book.balance() == (7 * CENT, 0, 0)
+
+
+async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
+    """A limit lowered by another process holds for the very next try."""
+    book.budget()
+    await book.ledger.reserve(book.reservation(10 * CENT))
+
+    book.budget(limit_nano=15 * CENT)
+
+    with pytest.raises(BudgetExceededError):
+        await book.ledger.reserve(book.reservation(10 * CENT))
+
+
+async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
+    """After its lease the unknown outcome is charged, estimated; a late real cost corrects it."""
+    book.budget()
+    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    reservation = book.reservation(20 * CENT)
+    await dead.reserve(reservation)
+
+    book.time.now += 29 * 10**9
+    assert await book.ledger.sweep() == 0
+    book.time.now += 2 * 10**9
+    assert await book.ledger.sweep() == 1
+    assert book.balance() == (20 * CENT, 0, 0)
+    reports = Reports(book.path)
+    [(request, [attempt])] = reports.trace(reservation.request.trace_id)
+    reports.close()
+    assert (request["outcome"], attempt["state"], attempt["estimated"]) == (
+        "abandoned",
+        "expired",
+        1,
+    )
+
+    await dead.finish(book.end(reservation, 5 * CENT))
+    assert book.balance() == (5 * CENT, 0, 0)
+    reports = Reports(book.path)
+    [(request, [corrected])] = reports.trace(reservation.request.trace_id)
+    reports.close()
+    assert (request["outcome"], request["cost_nano"]) == ("ok", 5 * CENT)
+    assert (corrected["state"], corrected["corrected"]) == ("settled", 1)
+    assert corrected["seq"] > attempt["seq"]
+    await dead.close()
+
+
+async def test_a_correction_after_the_request_ended(book: Book) -> None:
+    """When only a try is corrected, its request's total follows."""
+    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    reservation = book.reservation(20 * CENT)
+    await dead.reserve(reservation)
+    book.time.now += 31 * 10**9
+    await book.ledger.sweep()
+
+    await dead.finish(book.end(reservation, 5 * CENT, last=False))
+
+    assert book.problems() == []
+    await dead.close()
+
+
+async def test_a_request_refused_before_any_try_is_a_row(book: Book) -> None:
+    """A refusal is booked with the budget that spoke it."""
+    start = book.reservation().request
+    end = RequestEnd("refused", "budget_exceeded", 429, book.time.now, "b", "customer")
+
+    await book.ledger.end_request(start, end)
+
+    reports = Reports(book.path)
+    [(request, attempts)] = reports.trace(start.request_id)
+    reports.close()
+    assert attempts == []
+    assert (request["outcome"], request["decision"], request["refused_by"]) == (
+        "refused",
+        "deny",
+        "b",
+    )
+
+
+async def test_concurrent_callers_share_commits(book: Book) -> None:
+    """Two hundred callers at once never pass the limit, and fill it to the last hold."""
+    book.budget(limit_nano=50 * CENT)
+
+    results = await asyncio.gather(
+        *(book.ledger.reserve(book.reservation(CENT)) for _ in range(200)), return_exceptions=True
+    )
+
+    refused = [r for r in results if isinstance(r, BudgetExceededError)]
+    assert len(refused) == 150
+    assert book.balance() == (0, 50 * CENT, 0)
+
+
+async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
+    """A value the database cannot store fails its own caller only."""
+    book.budget()
+    bad = replace(book.reservation(), deployment="\ud800")
+
+    results = await asyncio.gather(
+        book.ledger.reserve(bad),
+        book.ledger.reserve(book.reservation(CENT)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[0], Exception)
+    assert book.balance() == (0, CENT, 0)
+
+
+async def test_an_end_that_could_not_be_written_is_written_later(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process keeps the lock nothing is admitted; no end of a try is lost."""
+    monkeypatch.setattr(sqlite.begin_immediate, "__defaults__", (0.05,))
+    book.budget()
+    reservation = book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+    blocker = sqlite3.connect(book.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(LedgerUnavailableError):
+        await book.ledger.reserve(book.reservation(CENT))
+    with pytest.raises(LedgerUnavailableError):
+        await book.ledger.finish(book.end(reservation, CENT))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+
+    await book.ledger.sweep()
+    assert book.balance() == (CENT, 0, 0)
+
+
+async def test_no_hold_lives_for_ever(book: Book) -> None:
+    """A hold its living owner forgot ends after the longest time a request may take."""
+    book.budget()
+    await book.ledger.reserve(book.reservation(HoldSizes(CENT, CENT, CENT)))
+
+    book.time.now += 3601 * 10**9
+    assert await book.ledger.sweep() == 1
+
+    assert book.balance("b")[1] == 0

@@ -1,0 +1,52 @@
+"""Several processes on one file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spanledger.ledger.records import Records
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import Budget
+
+STORM = Path(__file__).with_name("storm.py")
+
+
+@pytest.mark.parametrize(
+    ("cost", "admitted"),
+    [
+        pytest.param(-1, 37, id="holds kept"),
+        pytest.param(10, 37, id="settled at their hold"),
+    ],
+)
+def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admitted: int) -> None:
+    """Four processes, 200 callers: exactly as many are admitted as the money holds."""
+    path = tmp_path / "ledger.db"
+    records = Records.open(path)
+    records.set_budgets([Budget("b", "customer", "acme", 375, "month")], time.time_ns())
+    records.close()
+    storms = [
+        subprocess.Popen(
+            [sys.executable, str(STORM), f"sqlite:///{path}", "50", "10", str(cost)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for storm in storms:
+        assert storm.stdout is not None
+        assert storm.stdout.readline() == "ready\n"
+
+    outputs = [storm.communicate("go\n", timeout=60)[0] for storm in storms]
+
+    assert sum(int(output) for output in outputs) == admitted
+    reports = Reports(path)
+    [state] = reports.budget_states(int(time.time()))
+    assert state.spent_nano + state.held_nano == admitted * 10
+    assert reports.verify().problems == []
+    reports.close()
