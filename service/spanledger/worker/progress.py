@@ -1,0 +1,162 @@
+"""What a run shows on the terminal: a bar with spend and time left, or plain lines.
+
+Owns the words and the drawing, on standard error; decides nothing about the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from spanledger.money import format_usd
+
+LINE_INTERVAL_S = 5.0
+MAX_PROBLEMS_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Counts:
+    """Where a run stands. `total` is None while the input's length is unknown."""
+
+    total: int | None = None
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    spend_nano: int = 0
+
+    @property
+    def over(self) -> int:
+        """Jobs that need no more work."""
+        return self.done + self.skipped + self.failed
+
+
+class Reporter(Protocol):
+    """Where a run reports to."""
+
+    def update(self, counts: Counts) -> None:
+        """Show where the run stands."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing."""
+        ...
+
+    def problem(self, message: str) -> None:
+        """Say that something is wrong; said also when the rest is quiet."""
+        ...
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def reporter(console: Console, *, quiet: bool) -> Reporter:
+    """The right one for this terminal."""
+    if quiet:
+        return QuietReporter(console)
+    return BarReporter(console) if console.is_terminal else LineReporter(console)
+
+
+class QuietReporter:
+    """Problems only, and of those a bounded number."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._problems = 0
+
+    def update(self, counts: Counts) -> None:
+        """Show nothing."""
+
+    def note(self, message: str) -> None:
+        """Say nothing."""
+
+    def problem(self, message: str) -> None:
+        self._problems += 1
+        if self._problems <= MAX_PROBLEMS_SHOWN:
+            self._print(f"[red]{escape(message)}[/]")
+        elif self._problems == MAX_PROBLEMS_SHOWN + 1:
+            self._print("further problems stand in the output only")
+
+    def stop(self) -> None:
+        """Nothing was drawn."""
+
+    def _print(self, markup: str) -> None:
+        self._console.print(markup, highlight=False, soft_wrap=True)
+
+
+class LineReporter(QuietReporter):
+    """A line every few seconds, for logs."""
+
+    def __init__(self, console: Console, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(console)
+        self._monotonic = monotonic
+        self._last = monotonic()
+
+    def update(self, counts: Counts) -> None:
+        if self._monotonic() - self._last >= LINE_INTERVAL_S:
+            self._last = self._monotonic()
+            self._print(describe(counts))
+
+    def note(self, message: str) -> None:
+        self._print(escape(message))
+
+
+class BarReporter(QuietReporter):
+    """A progress bar that stays below the messages."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("[green]{task.fields[done]} done[/] [red]{task.fields[failed]} failed[/]"),
+            TextColumn("[bold]${task.fields[spend]}[/]"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, done=0, failed=0, spend="0.00")
+        self._progress.start()
+
+    def update(self, counts: Counts) -> None:
+        self._progress.update(
+            self._task,
+            total=counts.total,
+            completed=counts.over,
+            done=counts.done,
+            failed=counts.failed,
+            spend=short_usd(counts.spend_nano),
+        )
+
+    def note(self, message: str) -> None:
+        self._print(escape(message))
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+def describe(counts: Counts) -> str:
+    """One plain line of where a run stands."""
+    total = "" if counts.total is None else f" of {counts.total}"
+    parts = [f"{counts.over}{total} jobs", f"{counts.done} done", f"{counts.failed} failed"]
+    if counts.skipped:
+        parts.append(f"{counts.skipped} skipped")
+    return ", ".join(parts) + f", ${short_usd(counts.spend_nano)} spent"
+
+
+def short_usd(nano: int) -> str:
+    """An amount for people, to the hundredth of a cent."""
+    rounded = round(nano, -5)
+    return format_usd(rounded)

@@ -1,0 +1,304 @@
+"""A run: jobs from the source, a bounded number at a time, results to the output.
+
+Owns the order of things: what is skipped, when to stop taking jobs (the end, a budget, a
+signal), and the closing figures. Calls, files, telemetry and the terminal are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spanledger.errors import SpanledgerError
+from spanledger.money import format_usd
+from spanledger.worker.client import (
+    BudgetStop,
+    Caller,
+    Result,
+    failed_result,
+    finish,
+    invalid_record,
+)
+from spanledger.worker.jobs import InvalidJob, Job, Line, SeenKeys, Source, parse_job
+from spanledger.worker.output import FAILED, Results
+from spanledger.worker.progress import Counts, Reporter
+from spanledger.worker.tracing import JOBS_PER_TRACE, Part, Tracing
+
+STOP_GRACE_S = 60.0
+"""Longest wait for running jobs after the first Ctrl-C; then they are cancelled."""
+
+LINES_PER_TURN = 64
+"""Lines to look at before others (signals, running jobs) get their turn."""
+
+StoppedBy = Literal["budget", "interrupt", "output"]
+
+EXIT_DONE, EXIT_FAILED, EXIT_BUDGET = 0, 1, 3
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Summary:
+    """The closing figures. `jobs` is done + skipped + failed + remaining."""
+
+    counts: Counts
+    failed_before: int = 0
+    """Of the skipped: jobs that failed in an earlier run and are kept."""
+    remaining: int | None = 0
+    """Jobs left for the next run; None when the rest of a pipe was not read."""
+    stopped_by: StoppedBy | None = None
+    stop_message: str = ""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if every job of the input has a good result."""
+        if self.stopped_by == "budget":
+            return EXIT_BUDGET
+        if self.stopped_by == "interrupt":
+            return EXIT_INTERRUPTED
+        bad = self.counts.failed or self.failed_before or self.stopped_by
+        return EXIT_FAILED if bad else EXIT_DONE
+
+    def as_json(self) -> dict[str, object]:
+        """The shape of `--json`."""
+        counts = self.counts
+        jobs = None if self.remaining is None else counts.over + self.remaining
+        return {
+            "jobs": jobs,
+            "done": counts.done,
+            "skipped": counts.skipped,
+            "failed": counts.failed,
+            "failed_before": self.failed_before,
+            "remaining": self.remaining,
+            "spend_usd": format_usd(counts.spend_nano),
+            "stopped_by": self.stopped_by,
+            "stop_message": self.stop_message,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(slots=True)
+class _Part:
+    """The open workflow span and the jobs that run in it."""
+
+    span: Part
+    started: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Run:
+    """One pass over the jobs; `interrupt` may be called from a signal handler."""
+
+    def __init__(
+        self,
+        source: Source,
+        results: Results,
+        caller: Caller,
+        reporter: Reporter,
+        tracing: Tracing,
+        *,
+        concurrency: int,
+        total: int | None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._results = results
+        self._caller = caller
+        self._reporter = reporter
+        self._tracing = tracing
+        self._send = tracing.traced(caller.send)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._seen = SeenKeys()
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._part: _Part | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._monotonic = monotonic
+        self.summary = Summary(Counts(total=total))
+
+    async def run(self) -> Summary:
+        """Work until the end or a stop; the output is whole whenever this returns."""
+        started = self._monotonic()
+        try:
+            left_over = await self._take_jobs()
+            while self._running:
+                await asyncio.wait(self._running)
+            if self.summary.stopped_by is not None:
+                self._count_rest(left_over)
+        finally:
+            self._cancel_running()
+            self._seen.close()
+            await self._end_part()
+            await asyncio.gather(*self._closing)
+        self._show()
+        self.summary.seconds = self._monotonic() - started
+        return self.summary
+
+    def interrupt(self) -> None:
+        """First time: take no further job. Second time: cancel what runs."""
+        if self._stop("interrupt", "interrupted"):
+            asyncio.get_running_loop().call_later(STOP_GRACE_S, self._cancel_running)
+            self._reporter.note(
+                f"letting {len(self._running)} running jobs end; Ctrl-C again cancels them"
+            )
+        else:  # stopping already, so this is impatience
+            self._cancel_running()
+
+    async def _take_jobs(self) -> Line | None:
+        """Start jobs until there are no more or the run stops; the line read too many."""
+        while self.summary.stopped_by is None:
+            line = await self._source.next()
+            if line is not None and line.number % LINES_PER_TURN == 0:
+                await asyncio.sleep(0)
+            if line is None:
+                return None
+            if self.summary.stopped_by is not None:
+                return line
+            job = self._check(line)
+            if job is None:
+                continue
+            await self._slots.acquire()
+            if self.summary.stopped_by is not None:
+                self._add_remaining(1)
+                return None
+            await self._start(job)
+        return None
+
+    def _check(self, line: Line) -> Job | None:
+        """A job to run, or None when the line is blank, done before, or malformed."""
+        job = parse_job(line)
+        if isinstance(job, Job):
+            first = self._seen.add(job.custom_id, job.line)
+            if first is not None:
+                problem = f"custom_id {job.custom_id!r} was used on line {first} already"
+                job = InvalidJob(job.line, job.custom_id, problem)
+        if isinstance(job, InvalidJob):
+            self._report_invalid(job)
+            return None
+        if job is None:
+            if self.summary.counts.total is not None:
+                self.summary.counts.total -= 1
+            return None
+        state = self._results.state(job.custom_id)
+        if state is None:
+            return job
+        self.summary.counts.skipped += 1
+        self.summary.failed_before += state == FAILED
+        self._show()
+        return None
+
+    def _report_invalid(self, job: InvalidJob) -> None:
+        self.summary.counts.failed += 1
+        self._reporter.problem(job.message)
+        if not self._results.reported(job.message):
+            self._write(invalid_record(job))
+        self._show()
+
+    async def _start(self, job: Job) -> None:
+        part = self._part
+        if part is None or part.started >= JOBS_PER_TRACE:
+            await self._end_part()
+            part = self._part = _Part(await self._tracing.open_part())
+        part.started += 1
+        task = asyncio.get_running_loop().create_task(
+            self._process(job), context=part.span.context.copy()
+        )
+        part.tasks.add(task)
+        self._running[task] = job.custom_id
+        task.add_done_callback(part.tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._slots.release()
+        if task.cancelled():
+            self._add_remaining(1)
+
+    async def _process(self, job: Job) -> None:
+        try:
+            result = await finish(job, self._send)
+        except Exception as error:  # noqa: BLE001 - one job must never end the others
+            result = failed_result(job, "internal_error", f"{type(error).__name__}: {error}")
+        if isinstance(result, BudgetStop):
+            self._add_remaining(1)
+            self._stop("budget", result.message)
+        else:
+            self._book(job, result)
+        self._show()
+
+    def _book(self, job: Job, result: Result) -> None:
+        if not self._write(result.record):
+            self._add_remaining(1)
+        elif result.ok:
+            self.summary.counts.done += 1
+        else:
+            self.summary.counts.failed += 1
+            self._reporter.problem(f"line {job.line} ({job.custom_id}): {result.problem}")
+
+    def _write(self, record: dict[str, object]) -> bool:
+        try:
+            self._results.append(record)
+        except SpanledgerError as error:
+            if self._stop("output", str(error)):
+                self._reporter.problem(str(error))
+            return False
+        return True
+
+    def _stop(self, why: StoppedBy, message: str) -> bool:
+        """Take no further job; whether this was the first reason to."""
+        if self.summary.stopped_by is not None:
+            return False
+        self.summary.stopped_by = why
+        self.summary.stop_message = message
+        self._source.stop()
+        return True
+
+    def _cancel_running(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+
+    async def _end_part(self) -> None:
+        """Close the workflow span once its last job has ended, without waiting for it."""
+        part, self._part = self._part, None
+        if part is None:
+            return
+
+        async def close() -> None:
+            if part.tasks:
+                await asyncio.wait(part.tasks)
+            await part.span.close()
+
+        closing = asyncio.ensure_future(close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _count_rest(self, left_over: Line | None) -> None:
+        """Look at the lines that were not taken, without running them."""
+        rest = self._source.rest()
+        if rest is None:
+            self.summary.remaining = None
+            return
+        if left_over is not None:
+            self._count_line(left_over)
+        for line in rest:
+            self._count_line(line)
+
+    def _count_line(self, line: Line) -> None:
+        job = parse_job(line)
+        if job is None:
+            return
+        state = self._results.state(job.custom_id) if isinstance(job, Job) else None
+        if state is None:
+            self._add_remaining(1)
+        else:
+            self.summary.counts.skipped += 1
+            self.summary.failed_before += state == FAILED
+
+    def _add_remaining(self, count: int) -> None:
+        if self.summary.remaining is not None:
+            self.summary.remaining += count
+
+    def _show(self) -> None:
+        self.summary.counts.spend_nano = self._caller.spend_nano
+        self._reporter.update(self.summary.counts)

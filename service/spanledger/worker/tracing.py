@@ -1,0 +1,245 @@
+"""The worker's own telemetry: OpenLLMetry, sent by OTLP and silent on the terminal.
+
+Owns the start and stop of `traceloop-sdk` and the workflow and task spans around jobs. Without
+it (`--no-telemetry`, `OTEL_SDK_DISABLED`) the same calls do nothing and import nothing. A
+collector that is missing costs one warning and no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import io
+import logging
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from spanledger.worker.jobs import Job
+
+T = TypeVar("T")
+Call = Callable[[Job], Awaitable[T]]
+
+SERVICE_NAME = "spanledger-worker"
+WORKFLOW = "worker_run"
+TASK = "job"
+JOBS_PER_TRACE = 500
+"""A run of more jobs is several traces: trace stores refuse very large ones."""
+
+DURATION_BUCKETS = tuple(0.01 * 2**n for n in range(14))
+TOKEN_BUCKETS = tuple(4.0**n for n in range(14))
+"""The conventions' advice; the SDK's default buckets are useless for seconds and tokens."""
+
+_PROBE_TIMEOUT_S = 0.5
+_FLUSH_TIMEOUT_S = 5.0
+
+
+class Part:
+    """One workflow span and the context in which its jobs run."""
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self.context = context
+
+    async def close(self) -> None:
+        """End the workflow span."""
+
+
+class Tracing:
+    """Telemetry switched off: the base of the one that does something."""
+
+    def traced(self, call: Call[T]) -> Call[T]:
+        """Give each call of a job its task span."""
+        return call
+
+    async def open_part(self, name: str = WORKFLOW) -> Part:  # noqa: ARG002 - used when on
+        """Start a workflow span for up to `JOBS_PER_TRACE` jobs."""
+        return Part(contextvars.copy_context())
+
+    def stop(self) -> None:
+        """Send what is left; never waits for a collector that is not there."""
+
+
+def wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment allows telemetry at all."""
+
+    def is_set(name: str, value: str) -> bool:
+        return environ.get(name, "").strip().lower() == value
+
+    return not (is_set("OTEL_SDK_DISABLED", "true") or is_set("TRACELOOP_TRACING_ENABLED", "false"))
+
+
+def start_tracing(*, content: bool, warn: Callable[[str], None]) -> Tracing:
+    """Start OpenLLMetry for the `openai` client, once a process.
+
+    Content of prompts and answers is traced only if `content` says so. The standard
+    `OTEL_EXPORTER_OTLP_*` variables say where to; the protocol is OTLP over HTTP.
+    """
+    os.environ["TRACELOOP_TRACE_CONTENT"] = "true" if content else "false"
+    _silence(warn)
+    with warnings.catch_warnings():
+        # The libraries warn about themselves while they are imported.
+        warnings.simplefilter("ignore")
+        return _OpenLLMetry()
+
+
+class _OpenLLMetryPart(Part):
+    """A workflow span, held open by a task that waits in its context."""
+
+    def __init__(
+        self, context: contextvars.Context, closing: asyncio.Event, span: asyncio.Task[None]
+    ) -> None:
+        super().__init__(context)
+        self._closing = closing
+        self._span = span
+
+    async def close(self) -> None:
+        self._closing.set()
+        await self._span
+
+
+class _OpenLLMetry(Tracing):
+    """Telemetry through `traceloop-sdk`."""
+
+    def __init__(self) -> None:
+        from opentelemetry import metrics, trace
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from traceloop.sdk import Traceloop
+        from traceloop.sdk.decorators import task, workflow
+        from traceloop.sdk.instruments import Instruments
+
+        self._task, self._workflow = task, workflow
+        self._current_span = trace.get_current_span
+        name = os.environ.get("OTEL_SERVICE_NAME") or SERVICE_NAME
+        self._spans = OTLPSpanExporter()
+        self._metrics = OTLPMetricExporter()
+        endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"
+        )
+        self._address = _address(endpoint)
+        # Ours, because Traceloop would leave durations with buckets meant for milliseconds.
+        self._meters = MeterProvider(
+            metric_readers=[PeriodicExportingMetricReader(self._metrics)],
+            resource=Resource.create({"service.name": name}),
+            views=[
+                View(
+                    instrument_name=instrument,
+                    aggregation=ExplicitBucketHistogramAggregation(buckets),
+                )
+                for instrument, buckets in (
+                    ("gen_ai.client.operation.duration", DURATION_BUCKETS),
+                    ("gen_ai.client.token.usage", TOKEN_BUCKETS),
+                )
+            ],
+        )
+        metrics.set_meter_provider(self._meters)
+        # It prints to the terminal, and uploads images of prompts unless given another uploader.
+        with contextlib.redirect_stdout(io.StringIO()):
+            Traceloop.init(
+                app_name=name,
+                api_endpoint=endpoint,
+                exporter=self._spans,
+                resource_attributes={},
+                instruments={Instruments.OPENAI},
+                image_uploader=cast("Any", _NoUpload()),
+            )
+        self._tracers = cast("TracerProvider", trace.get_tracer_provider())
+
+    def traced(self, call: Call[T]) -> Call[T]:
+        async def run(job: Job) -> T:
+            span = self._current_span()
+            span.set_attribute("spanledger.job.custom_id", job.custom_id)
+            span.set_attribute("spanledger.job.line", job.line)
+            return await call(job)
+
+        return cast("Call[T]", self._task(name=TASK)(run))
+
+    async def open_part(self, name: str = WORKFLOW) -> Part:
+        opened: asyncio.Future[contextvars.Context] = asyncio.get_running_loop().create_future()
+        closing = asyncio.Event()
+
+        # Without arguments: they would be recorded as the workflow's input.
+        @self._workflow(name=name)
+        async def hold_open() -> None:
+            opened.set_result(contextvars.copy_context())
+            await closing.wait()
+
+        span = asyncio.ensure_future(hold_open())
+        return _OpenLLMetryPart(await opened, closing, span)
+
+    def stop(self) -> None:
+        if _reachable(self._address):
+            ending = threading.Thread(target=self._flush, name="telemetry-flush", daemon=True)
+            ending.start()
+            ending.join(_FLUSH_TIMEOUT_S)
+        else:
+            logging.getLogger("opentelemetry").warning("collector is not reachable")
+        # Both interrupt an export that is still retrying; after them, nothing is sent.
+        cast("Any", self._spans).shutdown()
+        self._metrics.shutdown()
+        self._tracers.shutdown()
+        with contextlib.suppress(Exception):  # it raises when its exporter is shut down already
+            self._meters.shutdown()
+
+    def _flush(self) -> None:
+        self._tracers.force_flush()
+        self._meters.force_flush()
+
+
+class _NoUpload:
+    """Stands where Traceloop would send images of prompts to its own service."""
+
+    async def aupload_base64_image(self, *_: str) -> str:
+        return "omitted"
+
+
+class _OneWarning(logging.Handler):
+    """Turns everything the telemetry libraries say into one line, once."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+        self._said = False
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - all read the same
+        if not self._said:
+            self._said = True
+            self._warn(
+                "telemetry could not be sent; the jobs are not affected"
+                " (--no-telemetry stops trying)"
+            )
+
+
+def _silence(warn: Callable[[str], None]) -> None:
+    handler = _OneWarning(warn)
+    exporting = logging.getLogger("opentelemetry")
+    exporting.handlers = [handler]
+    exporting.propagate = False
+    for name in ("opentelemetry.attributes", "opentelemetry.sdk.trace", "traceloop"):
+        quiet = logging.getLogger(name)
+        quiet.handlers = [logging.NullHandler()]
+        quiet.propagate = False
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.hostname or "localhost", port
+
+
+def _reachable(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=_PROBE_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
