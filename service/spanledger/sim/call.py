@@ -1,0 +1,394 @@
+"""One call at the simulated provider, from the request line to its entry on the bill.
+
+It owns the order of things: who is asking, what was asked, what goes wrong, how fast the answer
+goes out, what is billed. It writes no provider's JSON itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from spanledger.sim.bill import Bill, Outcome, Usage, key_digest
+from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.openai_wire import (
+    embedding_tokens,
+    model_of,
+    read_embedding_inputs,
+    write_embeddings,
+)
+from spanledger.sim.prompt import Prompt, PromptCache, Recent, RefusalError, digest_of
+from spanledger.sim.scenarios import NO_SCRIPT, Board, Fault, Script, parse_script
+from spanledger.sim.wire import Wire
+from spanledger.sim.writer import Answer, Dice, draw_pace, write
+
+BODY_BYTES_MAX = 32 * 1024 * 1024
+CONTENTS_MAX = 50_000
+HUGE_BLOCK = b"x" * (64 * 1024)
+_MESSAGES = {
+    400: "Invalid request (simulated).",
+    401: "Incorrect API key provided (simulated).",
+    403: "This key may not do that (simulated).",
+    404: "The model does not exist or you do not have access to it (simulated).",
+    429: "Rate limit reached on requests per min (simulated). Please try again later.",
+    503: "The engine is currently overloaded, please try again later (simulated).",
+    529: "Overloaded (simulated).",
+}
+
+
+@dataclass(slots=True)
+class Seen:
+    """How often a content was asked, and how often answered."""
+
+    tries: int = 0
+    answers: int = 0
+
+
+@dataclass(slots=True)
+class Sim:
+    """The state of one simulated provider."""
+
+    seed: int = 1
+    speed: float = 1.0
+    bill: Bill = field(default_factory=Bill)
+    board: Board = field(default_factory=Board)
+    cache: PromptCache = field(default_factory=PromptCache)
+    contents: Recent[Seen] = field(default_factory=lambda: Recent(CONTENTS_MAX))
+    body_bytes_max: int = BODY_BYTES_MAX
+    refused: int = 0
+
+    def seen(self, digest: bytes) -> Seen:
+        """The counters of a content."""
+        found = self.contents.get(digest)
+        if found is None:
+            found = Seen()
+            self.contents.put(digest, found)
+        return found
+
+
+class Call:
+    """One request; `chat` or `embeddings` runs it, whatever happens it is on the bill once."""
+
+    def __init__(self, sim: Sim, wire: Wire, channel: Channel) -> None:
+        self.sim = sim
+        self.wire = wire
+        self.channel = channel
+        self.request_id = ""
+        self.operation = "chat"
+        self.key = ""
+        self.prompt: Prompt | None = None
+        self.seen = Seen()
+        self.script = NO_SCRIPT
+        self.booked = False
+
+    async def chat(self) -> None:
+        """Serve a chat completion or a message."""
+        await self._run(self._chat)
+
+    async def embeddings(self) -> None:
+        """Serve embeddings."""
+        self.operation = "embeddings"
+        await self._run(self._embeddings)
+
+    async def _run(self, serve: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        try:
+            self.key = self.wire.key(self.channel.headers)
+            body = await self.channel.read(self.sim.body_bytes_max)
+            await serve(_decode(body))
+        except RefusalError as refusal:
+            await self._refuse(refusal)
+        except ClientGoneError:
+            self.booked = True  # there never was a whole request
+        finally:
+            if not self.booked:
+                self._book("aborted", usage=None, detail="interrupted")
+            await self.channel.close()
+
+    async def _chat(self, body: dict[str, object]) -> None:
+        prompt = self.wire.read(body, self.channel.headers)
+        self._begin(prompt, body)
+        if await self._fail_early():
+            return
+        read, written, kept = self.sim.cache.look(prompt)
+        self.seen.answers += 1
+        answer = write(
+            replace(self.prompt or prompt, script=self.script),
+            self._dice(b"answer", self.seen.answers),
+            self.script.fault,
+            id_prefix=self.wire.id_prefix,
+            created_s=int(time.time()),
+        )
+        # Anthropic has no word for reasoning tokens: its thinking is ordinary output.
+        reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
+        usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
+        if prompt.stream:
+            await self._stream(prompt, answer, usage)
+            return
+        due_s = answer.pace.due_s(answer.tokens)
+        body_of = lambda shown: self.wire.plain(prompt, answer, shown)  # noqa: E731
+        await self._plain(answer.id, due_s, usage, body_of)
+
+    async def _embeddings(self, body: dict[str, object]) -> None:
+        model, script = model_of(body)
+        inputs = read_embedding_inputs(body)
+        count = sum(map(embedding_tokens, inputs))
+        digest = digest_of("openai", model, body, frozenset({"user", "metadata"}))
+        self._begin(Prompt("openai", model, digest, (), count, script=script), body)
+        write_embeddings(body, model, inputs[:1], 0, None)  # refuse bad fields before any fault
+        if await self._fail_early():
+            return
+        self.seen.answers += 1
+        pace = draw_pace(model, self._dice(b"answer", self.seen.answers).rng)
+        body_of = lambda shown: write_embeddings(body, model, inputs, self.sim.seed, shown)  # noqa: E731
+        await self._plain("", pace.first_s / 4, Usage(count), body_of)
+
+    def _begin(self, prompt: Prompt, body: dict[str, object]) -> None:
+        """Count the try, and gather what its directives say."""
+        self.prompt = prompt
+        self.seen = self.sim.seen(prompt.digest)
+        self.seen.tries += 1
+        dice = self._dice(b"try", self.seen.tries)
+        self.request_id = dice.name("req_")
+        script = _scripted(self.channel.headers, body).over(prompt.script)
+        if script.fault is None:
+            chance = dice.rng.random()
+            script = script.over(self.sim.board.deal(self.wire.name, prompt.model, chance))
+        self.script = script
+        text = self.channel.headers.get("x-sim-answer")
+        if text is not None:
+            answer = text.encode("latin-1").decode("utf-8", "replace")
+            self.prompt = replace(prompt, answer_text=answer)
+
+    async def _fail_early(self) -> bool:
+        """Meet the faults that come instead of an answer; True when one did."""
+        fault = self.script.fault
+        if fault is None:
+            return False
+        if fault.name in ("status", "context_window", "content_filter"):
+            if fault.name == "content_filter" and fault.after is not None:
+                return False
+            raise _refusal_of(fault)
+        if fault.name == "timeout":
+            await self.channel.hold()
+            self._book("timeout", self._input_only())
+        elif fault.name == "reset":
+            self._book("reset", None)
+            await self.channel.reset()
+        elif fault.name == "garbage":
+            self._book("garbage", None)
+            page = b"<html><body><h1>It works!</h1></body></html>"
+            headers = [*self.wire.headers(self.request_id), (b"content-type", b"text/html")]
+            await self.channel.start(200, headers, len(page))
+            await self.channel.write(page, last=True)
+        elif fault.name == "huge":
+            self._book("huge", None)
+            await self._send_huge(fault)
+        else:
+            return False
+        return True
+
+    async def _send_huge(self, fault: Fault) -> None:
+        streaming = self.prompt is not None and self.prompt.stream
+        kind = b"text/event-stream" if streaming else b"application/json"
+        headers = [*self.wire.headers(self.request_id), (b"content-type", kind)]
+        await self.channel.start(200, headers)
+        await self.channel.write(b'data: {"id":"' if streaming else b'{"id":"')
+        for _ in range((fault.after or 1) * 1024 * 1024 // len(HUGE_BLOCK)):
+            await self.channel.write(HUGE_BLOCK)
+            if await self.channel.wait_until(0):
+                return
+        await self.channel.write(b'"}\n\n', last=True)
+
+    async def _plain(
+        self, answer_id: str, due_s: float, usage: Usage, body_of: Callable[[Usage | None], bytes]
+    ) -> None:
+        shown, billed = self._reported(usage)
+        if await self._wait(due_s):
+            self._book("aborted", self._input_only(usage), answer_id)
+            return
+        body = body_of(shown)
+        headers = self.wire.headers(self.request_id)
+        headers.append((b"openai-processing-ms", str(round(due_s * 1000)).encode()))
+        fault = self.script.fault
+        if fault is None or fault.name not in ("cut", "stall", "malformed"):
+            self._book("answered", billed, answer_id)
+            await self.channel.respond(200, body, headers)
+            return
+        half = body[: len(body) // 2]
+        if fault.name == "malformed":
+            self._book("malformed", self._input_only(usage), answer_id)
+            await self.channel.respond(200, half, headers)
+            return
+        headers.append((b"content-type", b"application/json"))
+        await self.channel.start(200, headers, len(body))
+        await self.channel.write(half)
+        if fault.name == "stall":
+            await self.channel.hold()
+            self._book("aborted", self._input_only(usage), answer_id, "stall")
+            return
+        self._book("cut", self._input_only(usage), answer_id)
+        await self.channel.hang_up()
+
+    async def _stream(self, prompt: Prompt, answer: Answer, usage: Usage) -> None:
+        shown, billed = self._reported(usage)
+        hidden = sum(choice.reasoning_tokens for choice in answer.choices)
+        partial = replace(self._input_only(usage), output_tokens=hidden)
+        if await self._wait(answer.pace.due_s(hidden)):
+            self._book("aborted", self._input_only(usage), answer.id)
+            return
+        headers = self.wire.headers(self.request_id)
+        headers += [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+        ]
+        await self.channel.start(200, headers)
+        for chunk in self.wire.opening(prompt, answer, shown):
+            await self.channel.write(chunk.data)
+        fault = self.script.fault
+        strike = fault.after if fault and fault.name in ("cut", "stall", "malformed") else None
+        produced = chunks = 0
+        for chunk in self.wire.content(prompt, answer):
+            if chunk.tokens:
+                if chunks == strike:
+                    break
+                if await self._wait(answer.pace.due_s(hidden + produced + chunk.tokens)):
+                    self._book("aborted", _with_output(partial, produced), answer.id)
+                    return
+                chunks += 1
+                produced += chunk.tokens
+            await self.channel.write(chunk.data)
+        if fault is not None and chunks == strike:
+            await self._strike(fault, _with_output(partial, produced), answer.id)
+            return
+        # On the bill before the last events: who has read the end finds the call billed.
+        self._book("answered", billed, answer.id)
+        for chunk in self.wire.closing(prompt, answer, shown):
+            await self.channel.write(chunk.data)
+        await self.channel.write(b"", last=True)
+
+    async def _strike(self, fault: Fault, usage: Usage, answer_id: str) -> None:
+        if fault.name == "stall":
+            await self.channel.hold()
+            self._book("aborted", usage, answer_id, "stall")
+            return
+        if fault.name == "malformed":
+            self._book("malformed", usage, answer_id)
+            await self.channel.write(self.wire.broken())
+        else:
+            self._book("cut", usage, answer_id)
+        await self.channel.hang_up()
+
+    async def _refuse(self, refusal: RefusalError) -> None:
+        if not self.request_id:
+            self.sim.refused += 1
+            self.request_id = self._dice(b"refused", self.sim.refused).name("req_")
+        self._book("error", None, detail=str(refusal.status))
+        body, headers = self.wire.refusal(refusal, self.request_id)
+        await self.channel.respond(refusal.status, body, headers)
+
+    async def _wait(self, due_s: float) -> bool:
+        if not self.sim.speed:
+            due_s = 0.0
+        else:
+            slow = 1.0 if self.script.slow is None else self.script.slow
+            due_s *= slow / self.sim.speed
+        return await self.channel.wait_until(due_s)
+
+    def _reported(self, usage: Usage) -> tuple[Usage | None, Usage]:
+        """What the answer says was used, and what is billed for it."""
+        fault = self.script.fault
+        if fault is not None and fault.name == "missing_usage":
+            return None, usage
+        if fault is not None and fault.name == "wrong_usage":
+            usage = replace(
+                usage,
+                input_tokens=usage.input_tokens * 2,
+                output_tokens=usage.output_tokens * 2,
+            )
+        return usage, usage
+
+    def _input_only(self, usage: Usage | None = None) -> Usage:
+        if usage is not None:
+            return replace(usage, output_tokens=0, reasoning_output_tokens=0)
+        return Usage(self.prompt.input_tokens) if self.prompt else Usage()
+
+    def _dice(self, purpose: bytes, count: int) -> Dice:
+        content = self.prompt.digest if self.prompt else b""
+        return Dice.of(self.sim.seed, content, purpose, str(count).encode())
+
+    def _book(
+        self, outcome: Outcome, usage: Usage | None, answer_id: str = "", detail: str = ""
+    ) -> None:
+        assert not self.booked, "a call is billed once"
+        self.booked = True
+        self.sim.bill.add(
+            id=answer_id,
+            request_id=self.request_id,
+            wire=self.wire.name,
+            operation=self.operation,
+            model=self.prompt.model if self.prompt else "",
+            key=key_digest(self.key) if self.key else "",
+            outcome=outcome,
+            detail=detail,
+            usage=usage,
+        )
+
+
+def _decode(body: bytes) -> dict[str, object]:
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusalError(400, "We could not parse the JSON body of your request.") from None
+    if not isinstance(data, dict):
+        raise RefusalError(400, "The JSON body of your request is not an object.")
+    return data
+
+
+def _scripted(headers: dict[str, str], body: dict[str, object]) -> Script:
+    """Directives of the headers, then of `metadata.sim`."""
+    metadata = body.get("metadata")
+    texts = [
+        headers.get("x-sim-fault"),
+        metadata.get("sim") if isinstance(metadata, dict) else None,
+    ]
+    if "x-sim-output-tokens" in headers:
+        texts.insert(0, f"tokens:{headers['x-sim-output-tokens']}")
+    script = NO_SCRIPT
+    try:
+        for text in texts:
+            if isinstance(text, str):
+                script = script.over(parse_script(text))
+    except ValueError as error:
+        raise RefusalError(400, str(error)) from None
+    return script
+
+
+def _refusal_of(fault: Fault) -> RefusalError:
+    if fault.name == "context_window":
+        return RefusalError(
+            400,
+            "This model's maximum context length is exceeded: prompt is too long (simulated). "
+            "Please reduce the length of the messages.",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    if fault.name == "content_filter":
+        return RefusalError(
+            400,
+            "The response was filtered: output blocked by content filtering policy (simulated).",
+            code="content_filter",
+        )
+    retry_after_s = fault.retry_after_s
+    if retry_after_s is None and fault.status == 429:
+        retry_after_s = 1.0
+    message = _MESSAGES.get(fault.status, f"The server answered {fault.status} (simulated).")
+    return RefusalError(fault.status, message, retry_after_s=retry_after_s)
+
+
+def _with_output(partial: Usage, produced: int) -> Usage:
+    """The input and the hidden thinking, with what was streamed on top."""
+    hidden = partial.output_tokens
+    return replace(partial, output_tokens=hidden + produced, reasoning_output_tokens=hidden)

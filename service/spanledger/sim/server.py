@@ -1,0 +1,260 @@
+"""The simulated provider as an app: two wires, a control plane, and helpers to run it.
+
+    POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
+    POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
+    GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
+    GET, DELETE        /sim/bill                   what was charged; `?entries=1` call by call
+    GET, POST, DELETE  /sim/faults                 faults switched on (grammar: scenarios.py)
+    GET, PUT           /sim/prices                 pico-USD per token
+    GET  /healthz
+
+It imports nothing of ours but `money`, and shares no code with what it is used to test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from dataclasses import asdict
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from spanledger.sim.anthropic_wire import AnthropicWire
+from spanledger.sim.bill import LIST_PRICES, Bill, Price, read_prices
+from spanledger.sim.call import Call, Sim
+from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.host import RunningSim, SimServer, listen
+from spanledger.sim.openai_wire import OpenAIWire
+from spanledger.sim.prompt import RefusalError
+from spanledger.sim.wire import Wire
+
+CONTROL_BYTES_MAX = 1024 * 1024
+START_MAX_S = 10.0
+MODELS_CREATED_S = 1_715_367_049
+OPENAI = OpenAIWire()
+ANTHROPIC = AnthropicWire()
+
+
+def create_sim(
+    seed: int = 1, speed: float = 1.0, prices: Mapping[str, Price] | None = None
+) -> Starlette:
+    """Build the app; `app.state.sim` is its `Sim`.
+
+    Args:
+        seed: answers and their timing depend on it and the request's content alone.
+        speed: how many times faster than real; 0 waits for nothing.
+        prices: on top of the built-in list prices.
+    """
+    if speed < 0:
+        raise ValueError("speed is 0 or more")
+    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **(prices or {})}))
+    control = _Control(sim)
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
+            Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
+            Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
+            Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
+            Route("/v1/models", control.models),
+            Route("/v1/models/{model:path}", control.models),
+            Route("/sim/bill", control.bill, methods=["GET", "DELETE"]),
+            Route("/sim/faults", control.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/sim/prices", control.prices, methods=["GET", "PUT"]),
+            Route("/healthz", control.health),
+        ],
+        exception_handlers={404: _not_found, 405: _not_found},
+    )
+    app.state.sim = sim
+    return app
+
+
+@contextlib.asynccontextmanager
+async def running_sim(
+    seed: int = 1,
+    speed: float = 0.0,
+    prices: Mapping[str, Price] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> AsyncGenerator[RunningSim]:
+    """Serve a simulator from the running event loop."""
+    app = create_sim(seed, speed, prices)
+    sock, url = listen(host, port)
+    server = SimServer(app)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        async with asyncio.timeout(START_MAX_S):
+            while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
+                await asyncio.sleep(0.005)
+        yield RunningSim(url, app.state.sim)
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()
+
+
+@contextlib.contextmanager
+def sim_in_thread(
+    seed: int = 1,
+    speed: float = 0.0,
+    prices: Mapping[str, Price] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Generator[RunningSim]:
+    """Serve a simulator from a thread of its own, for callers without an event loop."""
+    ready: list[RunningSim] = []
+    started, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with running_sim(seed, speed, prices, host=host, port=port) as sim:
+            ready.append(sim)
+            started.set()
+            while not stop.is_set():  # noqa: ASYNC110 - the event belongs to another thread
+                await asyncio.sleep(0.02)
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, name="sim", daemon=True)
+    thread.start()
+    started.wait(START_MAX_S)
+    if not ready:
+        raise RuntimeError("the simulator did not start")
+    try:
+        yield ready[0]
+    finally:
+        stop.set()
+        thread.join(START_MAX_S)
+
+
+class _Endpoint:
+    """An ASGI endpoint that serves one call on one wire."""
+
+    def __init__(self, sim: Sim, wire: Wire, serve: Callable[[Call], Awaitable[None]]) -> None:
+        self.sim = sim
+        self.wire = wire
+        self.serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.serve(Call(self.sim, self.wire, Channel(scope, receive, send)))
+
+
+class _Control:
+    """What no provider has: the simulator's own endpoints, and the lists of models."""
+
+    def __init__(self, sim: Sim) -> None:
+        self.sim = sim
+
+    async def health(self, _request: Request) -> Response:
+        """Alive."""
+        return _json({"status": "ok", "seed": self.sim.seed, "speed": self.sim.speed})
+
+    async def bill(self, request: Request) -> Response:
+        """Show the bill, or start a new one."""
+        if request.method == "DELETE":
+            self.sim.bill.reset()
+            return Response(status_code=204)
+        entries = request.query_params.get("entries", "") not in ("", "0")
+        return _json(self.sim.bill.view(entries=entries))
+
+    async def faults(self, request: Request) -> Response:
+        """Show the faults that are on, switch one on, or switch one or all off."""
+        if request.method == "DELETE":
+            which = request.query_params.get("id", "")
+            return _json({"removed": self.sim.board.clear(int(which) if which.isdigit() else None)})
+        if request.method == "GET":
+            return _json({"faults": self.sim.board.view()})
+        try:
+            rule = self.sim.board.add(await _read(request))
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        return _json(rule.view(self.sim.board.monotonic()), 201)
+
+    async def prices(self, request: Request) -> Response:
+        """Show the prices, or set some."""
+        if request.method == "PUT":
+            try:
+                self.sim.bill.prices.update(read_prices(await _read(request)))
+            except ValueError as error:
+                return _json({"error": str(error)}, 400)
+        return _json({name: asdict(price) for name, price in self.sim.bill.prices.items()})
+
+    async def models(self, request: Request) -> Response:
+        """The models that have a price, as either provider lists them."""
+        names = sorted(self.sim.bill.prices)
+        wanted = request.path_params.get("model")
+        anthropic = "anthropic-version" in request.headers
+        rows: list[dict[str, object]]
+        if anthropic:
+            rows = [
+                {
+                    "type": "model",
+                    "id": name,
+                    "display_name": name,
+                    "created_at": "2025-10-01T00:00:00Z",
+                }
+                for name in names
+                if name.startswith("claude")
+            ]
+        else:
+            rows = [
+                {"id": name, "object": "model", "created": MODELS_CREATED_S, "owned_by": "sim"}
+                for name in names
+            ]
+        if wanted is not None:
+            found = [row for row in rows if row["id"] == wanted]
+            return _json(found[0]) if found else await _not_found(request, None)
+        if anthropic:
+            ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {}
+            return _json({"data": rows, "has_more": False, **ends})
+        return _json({"object": "list", "data": rows})
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Anthropic's token counting; free of charge."""
+        try:
+            ANTHROPIC.key(dict(request.headers))
+            data = await _read(request)
+            body = data if isinstance(data, dict) else {}
+            prompt = ANTHROPIC.read_prompt(body, cap_required=False)
+        except RefusalError as refusal:
+            return _refused(ANTHROPIC, refusal)
+        except ValueError as error:
+            return _refused(ANTHROPIC, RefusalError(400, str(error)))
+        return _json({"input_tokens": prompt.input_tokens})
+
+
+async def _read(request: Request) -> object:
+    """The JSON of a control request. Raises ValueError."""
+    try:
+        channel = Channel(request.scope, request.receive, request._send)
+        return msgspec.json.decode(await channel.read(CONTROL_BYTES_MAX))
+    except (RefusalError, ClientGoneError, RecursionError) as error:
+        raise ValueError(str(error) or "the client went away") from None
+
+
+async def _not_found(request: Request, _error: Exception | None) -> Response:
+    """An unknown path or method, as the provider it was meant for says it."""
+    wire: Wire = ANTHROPIC if "anthropic-version" in request.headers else OPENAI
+    message = f"Invalid URL ({request.method} {request.url.path})"
+    return _refused(wire, RefusalError(404, message, code="unknown_url"))
+
+
+def _refused(wire: Wire, refusal: RefusalError) -> Response:
+    body, headers = wire.refusal(refusal, "req_unknown_path")
+    shown = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, refusal.status, shown, "application/json")
+
+
+def _json(data: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(data), status, media_type="application/json")
