@@ -47,7 +47,7 @@ check-generated: generate ## Fail if a generated file is not what its generator 
 	  { echo "these files were out of date; they are written anew, commit them"; exit 1; }
 
 bench: $(UV) ## CPU per request, beside LiteLLM's proxy in the same run (takes minutes)
-	@$(RUN) python bench/run.py
+	@$(RUN) python -m bench.run
 
 build: $(UV) ## Build the wheel, install it alone and try it
 	@$(RUN) python tools/check_wheel.py
