@@ -19,32 +19,11 @@ from spanledger.commands.common import (
     print_json,
     reporting_errors,
 )
-from spanledger.config import BudgetEntry, load_budgets, nearest, validate_budget
-from spanledger.ledger.store import Budget, BudgetState, Scope
+from spanledger.config import load_budgets, nearest, validate_budget
+from spanledger.ledger.store import Budget, BudgetState
 from spanledger.money import format_usd
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
-
-SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
-
-
-def budget_from_entry(entry: BudgetEntry) -> Budget:
-    """A budget as the ledger stores it; without a subject it is for everybody together."""
-    everybody: tuple[Scope, str] = ("global", "*")
-    scope, subject = next(
-        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
-    )
-    return Budget(
-        name=entry.name,
-        scope=scope,
-        subject=subject,
-        limit_nano=entry.limit,
-        period=entry.period,
-        timezone=entry.timezone,
-        action=entry.action,
-        thresholds=tuple(sorted(set(entry.thresholds))),
-        strict=entry.strict,
-    )
 
 
 def _as_dict(budget: Budget) -> dict[str, Any]:
@@ -98,7 +77,7 @@ def set_(
 
     A new budget counts from now; changing its limit keeps what was spent.
     """
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.records import Records, budget_of
 
     with reporting_errors():
         given = {
@@ -115,7 +94,7 @@ def set_(
             "thresholds": [part.strip() for part in thresholds.split(",") if part.strip()],
             "strict": strict,
         }
-        budget = budget_from_entry(validate_budget(given))
+        budget = budget_of(validate_budget(given))
         records = Records.open(ledger_file(ledger))
         changed = records.set_budgets([budget], time.time_ns())
         records.close()
@@ -244,10 +223,10 @@ def apply(
     json: AsJson = False,
 ) -> None:
     """Make the ledger's budgets those of a file: all of them, or none on any mistake."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.records import Records, budget_of
 
     with reporting_errors():
-        wanted = [budget_from_entry(entry) for entry in load_budgets(file)]
+        wanted = [budget_of(entry) for entry in load_budgets(file)]
         records = Records.open(ledger_file(ledger))
         current = {budget.name: budget for budget in records.budgets()}
         changed = [budget for budget in wanted if current.get(budget.name) != budget]

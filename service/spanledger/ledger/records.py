@@ -14,6 +14,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
+from spanledger.config import BudgetEntry
 from spanledger.errors import UsageError
 from spanledger.ledger.sqlite import (
     SELECT_BUDGETS,
@@ -22,9 +23,29 @@ from spanledger.ledger.sqlite import (
     connect,
     migrate,
 )
-from spanledger.ledger.store import Budget, BudgetChange, Key
+from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
 
 KEY_PREFIX = "slk_"
+SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
+
+
+def budget_of(entry: BudgetEntry) -> Budget:
+    """A configured budget as the ledger stores it; without a subject it is for everybody."""
+    everybody: tuple[Scope, str] = ("global", "*")
+    scope, subject = next(
+        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
+    )
+    return Budget(
+        name=entry.name,
+        scope=scope,
+        subject=subject,
+        limit_nano=entry.limit,
+        period=entry.period,
+        timezone=entry.timezone,
+        action=entry.action,
+        thresholds=tuple(sorted(set(entry.thresholds))),
+        strict=entry.strict,
+    )
 
 
 class Records:

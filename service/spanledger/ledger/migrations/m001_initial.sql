@@ -80,6 +80,7 @@ CREATE TABLE requests (
     attempts       INTEGER NOT NULL DEFAULT 0,
     cost_nano      INTEGER NOT NULL DEFAULT 0,
     decision       TEXT NOT NULL DEFAULT '',  -- allow warn deny; '' = no budget was asked
+    shipped_nano   INTEGER,            -- what the shipper counted of an abandoned request
     seq            INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX requests_seq ON requests (seq) WHERE seq IS NOT NULL;
