@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -125,10 +126,15 @@ def litellm(work: Path, upstream_port: int, requests: int, concurrency: int) -> 
     subprocess.run([*tool, "python", "-c", ""], check=True, capture_output=True)
     start = [*tool, "litellm", "--config", str(work / "litellm.yaml"), "--host", "127.0.0.1"]
     start += ["--port", str(port), "--num_workers", "1"]
-    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    key = f"sk-{secrets.token_hex(32)}"
+    environment = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": key,
+    }
     ready = f"http://127.0.0.1:{port}/health/liveliness"
     name = f"LiteLLM proxy {version}"
-    return measure(name, start, environment, ready, "x", (requests, concurrency), lambda: True)
+    return measure(name, start, environment, ready, key, (requests, concurrency), lambda: True)
 
 
 def measure(
