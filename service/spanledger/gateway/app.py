@@ -1,0 +1,423 @@
+"""The gateway's HTTP application: the OpenAI wire under `/v1`, health and metrics beside it.
+
+Order of a call: limits, key, body, parse, router, answer. It decides nothing about money or
+providers; it turns what the router says into HTTP. It is served by `gateway.server`, whose
+connections tell it when a client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from spanledger.clock import Clock
+from spanledger.config import Config
+from spanledger.errors import (
+    InvalidRequestError,
+    LedgerUnavailableError,
+    OverloadedError,
+    PermissionDeniedError,
+    SpanledgerError,
+)
+from spanledger.gateway import replies, wire
+from spanledger.gateway.auth import Authenticator, Caller, check_local
+from spanledger.gateway.replies import Headers, Reply
+from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
+from spanledger.ledger.store import Ledger, RequestStart
+from spanledger.money import format_usd
+from spanledger.providers.base import Operation
+from spanledger.routing.request import Exchange
+
+if TYPE_CHECKING:
+    from spanledger.routing.execute import Router
+    from spanledger.routing.health import Health
+
+CONNECTION = "spanledger.connection"
+"""The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
+READY_TIMEOUT_S = 2.0
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPERATIONS: dict[str, Operation] = {
+    "/v1/chat/completions": "chat",
+    "/v1/embeddings": "embeddings",
+}
+MODELS = "/v1/models"
+_JSON = (b"content-type", b"application/json")
+
+log = logging.getLogger("spanledger.gateway")
+
+
+class _Gone(Exception):  # noqa: N818  # nobody is left to tell
+    """The client left before its request was whole."""
+
+
+class _Call:
+    """One POST on its way: what error handling needs to know of it, and its lost connection."""
+
+    __slots__ = ("exchange", "lost", "request_id", "started", "task")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.exchange: Exchange | None = None
+        self.started: Literal["", "stream", "whole"] = ""
+        self.lost = False
+        self.task: asyncio.Task[object] | None = None
+
+    def on_lost(self) -> None:
+        """The client is gone: stop, so that the provider is cancelled too."""
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Edge:
+    """Everything under `/v1`, as a bare ASGI application."""
+
+    def __init__(self, config: Config, router: Router, auth: Authenticator, clock: Clock) -> None:
+        self.draining = False
+        self.in_flight = 0
+        self.clock = clock
+        self._limits = config.gateway
+        self._router = router
+        self._auth = auth
+        created = clock.now_ns() // 1_000_000_000
+        self._models = {
+            entry.model_name: {
+                "id": entry.model_name,
+                "object": "model",
+                "created": created,
+                "owned_by": "spanledger",
+            }
+            for entry in config.model_list
+        }
+
+    def new_request_id(self) -> str:
+        """An id for an answer that belongs to no call, too."""
+        return wire.new_request_id(self.clock.rng)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        operation = OPERATIONS.get(path)
+        if operation is not None and scope["method"] == "POST":
+            await self._post(scope, receive, send, operation)
+            return
+        request_id = self.new_request_id()
+        if operation is not None:
+            reply = replies.not_allowed(scope["method"], path, b"POST")
+        elif path != MODELS and not path.startswith(MODELS + "/"):
+            reply = replies.no_such_path(path)
+        elif scope["method"] != "GET":
+            reply = replies.not_allowed(scope["method"], path, b"GET")
+        else:
+            try:
+                caller = await self._auth.identify(dict(scope["headers"]))
+                reply = self._show_models(path, caller)
+            except SpanledgerError as error:
+                reply = replies.reply_to(error)
+        await _send(send, reply, request_id)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, operation: Operation) -> None:
+        call = _Call(self.new_request_id())
+        if self.draining:
+            await _send(send, replies.draining(), call.request_id)
+            return
+        if self.in_flight >= self._limits.max_concurrent_requests:
+            error = OverloadedError(
+                f"{self._limits.max_concurrent_requests} requests are in flight, the most this "
+                "gateway takes; ask again shortly"
+            )
+            await _send(send, replies.reply_to(error), call.request_id)
+            return
+        self.in_flight += 1
+        try:
+            await self._serve(scope, receive, send, operation, call)
+        except _Gone:
+            pass
+        except SpanledgerError as error:
+            exchange = call.exchange
+            await _send(
+                send,
+                replies.reply_to(error, exchange.attempts if exchange else 0),
+                call.request_id,
+                exchange,
+            )
+        except asyncio.CancelledError:
+            if not call.lost:
+                await _end_early(send, call)
+        except Exception:
+            # The funnel of the edge: whatever it is, the caller gets an answer it can read.
+            log.exception("request %s failed in the gateway", call.request_id)
+            await _fail(send, call)
+        finally:
+            self.in_flight -= 1
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, operation: Operation, call: _Call
+    ) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        caller = await self._auth.identify(headers)
+        exchange = await self._read(headers, receive, operation, caller, call)
+        connection = scope.get(CONNECTION)
+        call.task = asyncio.current_task()
+        if connection is not None:
+            connection.on_lost = call.on_lost
+        try:
+            if exchange.start.stream:
+
+                def head() -> Headers:
+                    call.started = "stream"
+                    return _headers(call.request_id, exchange, STREAM_HEADERS)
+
+                await relay(self._router.stream(exchange), exchange, send, head)
+                return
+            body = (await self._router.complete(exchange)).body
+        finally:
+            if connection is not None:
+                connection.on_lost = None
+        first = (_JSON, (b"content-length", b"%d" % len(body)))
+        answer = _headers(call.request_id, exchange, first)
+        answer.append((b"x-spanledger-cost-usd", format_usd(exchange.cost_nano).encode()))
+        if exchange.remaining_nano is not None:
+            left = format_usd(exchange.remaining_nano).encode()
+            answer.append((b"x-spanledger-budget-remaining-usd", left))
+        call.started = "whole"
+        await send({"type": "http.response.start", "status": 200, "headers": answer})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _read(
+        self,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        operation: Operation,
+        caller: Caller,
+        call: _Call,
+    ) -> Exchange:
+        """The parsed request of a known caller; what is wrong with it is booked on the caller."""
+        started_ns = self.clock.now_ns()
+        deadline = self.clock.monotonic() + self._limits.total_timeout_s
+        body, fields, route = b"", wire.Fields(), ""
+        shape = wire.Shape(stream=False, include_usage=False)
+        fault: SpanledgerError | None = None
+        try:
+            wire.check_head(headers)
+            body = await _body(receive)
+            fields = wire.decode(body)
+            route = wire.route_of(fields)
+            shape = wire.check(fields, operation)
+            self._check_route(route, caller)
+        except (InvalidRequestError, PermissionDeniedError) as error:
+            fault = error
+        rng = self.clock.rng
+        trace_id, parent = wire.parent_of(headers.get(b"traceparent"))
+        start = RequestStart(
+            request_id=call.request_id,
+            trace_id=trace_id or wire.new_trace_id(rng),
+            span_id=wire.new_span_id(rng),
+            parent_span_id=parent,
+            started_ns=started_ns,
+            customer=caller.customer,
+            team=caller.team,
+            key_id=caller.key_id,
+            route=route,
+            operation=operation,
+            stream=shape.stream,
+        )
+        exchange = Exchange(start, operation, fields, len(body), shape.include_usage, deadline)
+        call.exchange = exchange
+        if fault is not None:
+            # The caller learns of its own mistake even when it cannot be booked.
+            with contextlib.suppress(LedgerUnavailableError):
+                await self._router.reject(exchange, fault)
+            raise fault
+        return exchange
+
+    def _check_route(self, route: str, caller: Caller) -> None:
+        if route not in self._models:
+            raise _no_such_model(route)
+        if not caller.may_use(route):
+            raise PermissionDeniedError(f"this key may not use the model {route!r}")
+
+    def _show_models(self, path: str, caller: Caller) -> Reply:
+        if path != MODELS:
+            name = path.removeprefix(MODELS + "/")
+            self._check_route(name, caller)
+            return Reply(200, msgspec.json.encode(self._models[name]))
+        shown = [model for name, model in self._models.items() if caller.may_use(name)]
+        return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
+
+
+class _Probes:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    def __init__(
+        self,
+        edge: Edge,
+        auth: Authenticator,
+        ledger: Ledger,
+        health: Health,
+        metrics: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self._edge = edge
+        self._auth = auth
+        self._ledger = ledger
+        self._health = health
+        self._metrics = metrics
+
+    async def healthz(self, _: Request) -> Response:
+        """The process answers."""
+        return self._respond(200, {"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """Requests can be served: the ledger answers and we are not about to end."""
+        if self._edge.draining:
+            return self._respond(503, {"status": "draining"})
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._ledger.has_keys()
+        except (LedgerUnavailableError, TimeoutError):
+            return self._respond(503, {"status": "ledger_unavailable"})
+        states = [deployment.state for deployment in self._health.snapshot()]
+        cooling = states.count("cooling")
+        counts = {"up": len(states) - cooling, "cooling": cooling}
+        return self._respond(200, {"status": "ready", "deployments": counts})
+
+    async def metrics(self, request: Request) -> Response:
+        """Budgets and health for Prometheus."""
+        try:
+            if not await self._auth.is_keyed():
+                check_local(dict(request.scope["headers"]))
+            text = await self._metrics()
+        except SpanledgerError as error:
+            return _response(replies.reply_to(error), self._edge.new_request_id())
+        headers = {"x-request-id": self._edge.new_request_id()}
+        return Response(text, headers=headers, media_type=METRICS_TYPE)
+
+    async def lost(self, request: Request, _: Exception) -> Response:
+        """Any other path."""
+        reply = replies.no_such_path(request.url.path)
+        return _response(reply, self._edge.new_request_id())
+
+    async def wrong_method(self, request: Request, _: Exception) -> Response:
+        """These paths are for reading."""
+        reply = replies.not_allowed(request.method, request.url.path, b"GET")
+        return _response(reply, self._edge.new_request_id())
+
+    def _respond(self, status: int, what: dict[str, object]) -> Response:
+        return _response(Reply(status, msgspec.json.encode(what)), self._edge.new_request_id())
+
+
+def create_app(
+    config: Config,
+    router: Router,
+    ledger: Ledger,
+    health: Health,
+    clock: Clock,
+    metrics: Callable[[], Awaitable[bytes]],
+) -> Starlette:
+    """The application; `app.state.edge` is what the server drains."""
+    settings = config.gateway
+    auth = Authenticator(ledger, clock, settings.host, settings.default_customer)
+    edge = Edge(config, router, auth, clock)
+    probes = _Probes(edge, auth, ledger, health, metrics)
+    app = Starlette(
+        routes=[
+            Mount("/v1", app=edge),
+            Route("/healthz", probes.healthz),
+            Route("/readyz", probes.readyz),
+            Route("/metrics", probes.metrics),
+        ],
+        exception_handlers={404: probes.lost, 405: probes.wrong_method},
+    )
+    app.state.edge = edge
+    return app
+
+
+@lru_cache(maxsize=1024)
+def header_value(text: str) -> bytes:
+    """A configured name as a header's value: what HTTP cannot carry becomes `?`."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
+
+
+def _headers(
+    request_id: str, exchange: Exchange, first: tuple[tuple[bytes, bytes], ...]
+) -> Headers:
+    return [
+        *first,
+        (b"x-request-id", request_id.encode()),
+        (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
+        (b"x-spanledger-attempts", b"%d" % exchange.attempts),
+        (b"x-spanledger-deployment", header_value(exchange.deployment)),
+    ]
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; its size and its pace are bounded by the server."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    if not message["more_body"]:
+        whole: bytes = message["body"]
+        return whole
+    parts = [message["body"]]
+    while message["more_body"]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        parts.append(message["body"])
+    return b"".join(parts)
+
+
+async def _send(
+    send: Send, reply: Reply, request_id: str, exchange: Exchange | None = None
+) -> None:
+    first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
+    if exchange is None:
+        headers: Headers = [*first, (b"x-request-id", request_id.encode())]
+    else:
+        headers = _headers(request_id, exchange, first)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _end_early(send: Send, call: _Call) -> None:
+    """The server cancelled the request at its own end; the router has booked it."""
+    if call.started == "stream":
+        error = replies.error_object("the gateway is shutting down", "api_error", "shutting_down")
+        await send({"type": "http.response.body", "body": error_event(error)})
+    elif not call.started:
+        await _send(send, replies.draining(), call.request_id, call.exchange)
+
+
+async def _fail(send: Send, call: _Call) -> None:
+    error = replies.internal_error()
+    if call.started == "stream":
+        await send({"type": "http.response.body", "body": error_event(error)})
+    elif not call.started:
+        reply = Reply(500, replies.error_body(error), ((b"x-should-retry", b"false"),))
+        await _send(send, reply, call.request_id, call.exchange)
+
+
+def _response(reply: Reply, request_id: str) -> Response:
+    """A reply outside `/v1`."""
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    headers["x-request-id"] = request_id
+    return Response(reply.body, reply.status, headers, media_type="application/json")
+
+
+def _no_such_model(route: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"the model {route!r} does not exist here; GET /v1/models lists those that do",
+        status=404,
+        code="model_not_found",
+        param="model",
+    )

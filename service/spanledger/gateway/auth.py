@@ -1,0 +1,196 @@
+"""Who is calling: a virtual key by its full digest, or loopback callers while no key exists.
+
+Reads the ledger's keys through a small cache and nothing else; never logs, stores or returns a
+key. Runs before the body of a request is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spanledger.clock import Clock
+from spanledger.errors import (
+    AuthenticationError,
+    ConfigError,
+    InvalidRequestError,
+    PermissionDeniedError,
+)
+from spanledger.ledger.store import Key, Ledger
+
+KEY_PREFIX = b"slk_"
+MAX_KEY_BYTES = 256
+"""A longer key is refused unread: none that we make is as long."""
+CACHE_TTL_S = 1.0
+"""A revoked key, or the first key of all, takes effect within this time in every process."""
+MAX_CACHED_KEYS = 10_000
+"""Of the known keys, and again of the unknown, so that a flood of wrong ones evicts no good one."""
+
+_CUSTOMER = re.compile(rb"[A-Za-z0-9._:@+-]{1,128}")
+_LOCAL_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+HeaderMap = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a request is booked on. `routes` None = all."""
+
+    customer: str
+    team: str
+    key_id: str
+    routes: frozenset[str] | None
+
+    def may_use(self, route: str) -> bool:
+        """Whether the key allows `route`."""
+        return self.routes is None or route in self.routes
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reachable from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_exposure(host: str, has_keys: bool) -> None:
+    """Refuse to serve other machines without keys. Raises ConfigError."""
+    if not has_keys and not is_loopback(host):
+        raise ConfigError(
+            f"no keys exist, so the gateway serves this machine only and will not listen on "
+            f"{host!r}; run `spanledger keys create --customer NAME` first, or use "
+            "`--host 127.0.0.1`"
+        )
+
+
+class Authenticator:
+    """Maps request headers to a `Caller`, with at most one ledger read a second and key."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, host: str, default_customer: str) -> None:
+        self._ledger = ledger
+        self._now = clock.monotonic
+        self._may_be_open = is_loopback(host)
+        self._default_customer = default_customer
+        self._known: dict[bytes, tuple[Caller, float]] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._keyed = True
+        self._keyed_until = float("-inf")
+
+    async def identify(self, headers: HeaderMap) -> Caller:
+        """The caller of a request.
+
+        Raises:
+            AuthenticationError: no key, an unknown key or a revoked one.
+            PermissionDeniedError: without keys, a call that may come from a web page.
+            InvalidRequestError: a customer header that is no name.
+            LedgerUnavailableError: the key could not be looked up.
+        """
+        key = _presented(headers)
+        if key.startswith(KEY_PREFIX):
+            return await self._by_key(key)
+        if await self.is_keyed():
+            raise AuthenticationError(
+                "send a spanledger key as `Authorization: Bearer slk_…`; "
+                "`spanledger keys create --customer NAME` makes one"
+            )
+        check_local(headers)
+        return self._open_caller(headers)
+
+    async def is_keyed(self) -> bool:
+        """Whether callers need a key: some key exists, or other machines can reach us."""
+        if not self._may_be_open:
+            return True
+        now = self._now()
+        if now >= self._keyed_until:
+            # Set before the read, so that callers meanwhile do not all read; undone if it fails.
+            first, before = self._keyed_until == float("-inf"), self._keyed_until
+            if not first:
+                self._keyed_until = now + CACHE_TTL_S
+            try:
+                self._keyed = await self._ledger.has_keys()
+            except BaseException:
+                self._keyed_until = before
+                raise
+            self._keyed_until = now + CACHE_TTL_S
+        return self._keyed
+
+    async def _by_key(self, key: bytes) -> Caller:
+        if len(key) > MAX_KEY_BYTES:
+            raise AuthenticationError("the key is not known here; check it for stray characters")
+        digest = hashlib.sha256(key)
+        token = digest.digest()
+        now = self._now()
+        cached = self._known.get(token)
+        if cached is not None and now < cached[1]:
+            return cached[0]
+        if self._unknown.get(token, 0.0) > now:
+            raise AuthenticationError("the key is not known here, or was revoked")
+        found = await self._ledger.find_key(digest.hexdigest())
+        if found is None or found.revoked_ns is not None:
+            self._known.pop(token, None)
+            _make_room(self._unknown)
+            self._unknown[token] = now + CACHE_TTL_S
+            raise AuthenticationError("the key is not known here, or was revoked")
+        caller = _caller(found)
+        if cached is None:
+            _make_room(self._known)
+        self._known[token] = (caller, now + CACHE_TTL_S)
+        return caller
+
+    def _open_caller(self, headers: HeaderMap) -> Caller:
+        name = headers.get(b"x-spanledger-customer")
+        if name is None:
+            return Caller(self._default_customer, "", "", None)
+        if not _CUSTOMER.fullmatch(name):
+            raise InvalidRequestError(
+                "x-spanledger-customer must be 1 to 128 of letters, digits and ._:@+-",
+                code="invalid_customer",
+            )
+        return Caller(name.decode("ascii"), "", "", None)
+
+
+def check_local(headers: HeaderMap) -> None:
+    """Refuse what a web page could have sent: a name that only resolves to us, a foreign origin.
+
+    Raises:
+        PermissionDeniedError: while no keys exist, only programs of this machine are served.
+    """
+    origin = headers.get(b"origin")
+    if _host_name(headers.get(b"host", b"")) not in _LOCAL_NAMES or (
+        origin is not None and _host_name(origin.partition(b"://")[2]) not in _LOCAL_NAMES
+    ):
+        raise PermissionDeniedError(
+            "without keys only this machine is served: call 127.0.0.1 or localhost, not from a "
+            "web page, or create a key with `spanledger keys create --customer NAME`"
+        )
+
+
+def _presented(headers: HeaderMap) -> bytes:
+    """The key of a request, from any of the headers that clients use, else nothing."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            return key.strip()
+    return (headers.get(b"api-key") or headers.get(b"x-api-key") or b"").strip()
+
+
+def _host_name(host: bytes) -> bytes:
+    """A Host header's name without its port, lower case; brackets of an IPv6 address stay."""
+    if host.startswith(b"["):
+        return host.partition(b"]")[0] + b"]"
+    return host.partition(b":")[0].lower()
+
+
+def _caller(key: Key) -> Caller:
+    return Caller(key.customer, key.team, key.id, frozenset(key.routes) if key.routes else None)
+
+
+def _make_room(cache: dict[bytes, tuple[Caller, float]] | dict[bytes, float]) -> None:
+    """Drop the oldest entry of a full cache."""
+    if len(cache) >= MAX_CACHED_KEYS:
+        cache.pop(next(iter(cache)))

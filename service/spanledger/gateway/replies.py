@@ -1,0 +1,207 @@
+"""Errors and figures as the caller sees them: OpenAI's error shape, statuses and headers.
+
+Turns an error of ours into bytes and nothing else: no ledger, no provider, no decision. Text that
+came from a provider is relayed only where the caller's own request was at fault, so that neither
+a provider's key nor its address can leave in an error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from spanledger.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    InvalidRequestError,
+    LedgerUnavailableError,
+    OverloadedError,
+    ProviderError,
+    Refusal,
+    SpanledgerError,
+)
+from spanledger.money import format_usd
+from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
+
+Headers = list[tuple[bytes, bytes]]
+
+RETRY_AFTER_S = 1
+"""What a caller is told to wait when a limit or the ledger of this gateway is in the way."""
+MAX_RETRY_AFTER_S = 3600
+
+_RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
+"""Kinds a client may ask again for, after our own tries are used up."""
+
+_OPENAI_TYPES = {
+    "rate_limited": "rate_limit_error",
+    "rate_limit_reached": "rate_limit_error",
+    "context_window_exceeded": "invalid_request_error",
+    "content_filtered": "invalid_request_error",
+    "invalid_request": "invalid_request_error",
+    "not_found": "invalid_request_error",
+}
+_CODES = {
+    "context_window_exceeded": "context_length_exceeded",
+    "content_filtered": "content_filter",
+    "rate_limited": "rate_limit_exceeded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole error answer, without the headers every answer has."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def error_object(
+    message: str, kind: str, code: str | None, param: str | None = None, **figures: object
+) -> dict[str, object]:
+    """OpenAI's error object, ours beside its four fields."""
+    return {"message": message, "type": kind, "param": param, "code": code, **figures}
+
+
+def error_body(error: dict[str, object]) -> bytes:
+    """`{"error": {…}}` as JSON."""
+    return msgspec.json.encode({"error": error})
+
+
+def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
+    """The answer that tells a caller about `error`, after so many tries."""
+    headers = []
+    if (wait := _retry_after_s(error)) is not None:
+        headers.append((b"retry-after", str(wait).encode()))
+    headers.append((b"x-should-retry", b"true" if _retryable(error) else b"false"))
+    if isinstance(error, AuthenticationError):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Reply(http_status_of(error), _body(error, attempts), tuple(headers))
+
+
+def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
+    """The error object for `error`: also what a broken stream ends with."""
+    if isinstance(error, BudgetExceededError):
+        return _budget(error.refusal)
+    if isinstance(error, ProviderError):
+        return _provider(error, attempts)
+    if isinstance(error, InvalidRequestError):
+        code = error.code or error.error_type
+        return error_object(str(error), error.openai_type, code, error.param)
+    code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.error_type
+    if isinstance(error, LedgerUnavailableError):
+        message = "the ledger cannot commit, so nothing is sent to a provider; ask again shortly"
+        return error_object(message, error.openai_type, code)
+    if error.error_type == SpanledgerError.error_type:
+        return internal_error()
+    return error_object(str(error), error.openai_type, code)
+
+
+def internal_error() -> dict[str, object]:
+    """A fault of ours; what it was stands in the gateway's log, under the request id."""
+    message = "the gateway failed on this request; its log has the reason under the request id"
+    return error_object(message, "api_error", "internal_error")
+
+
+def no_such_path(path: str) -> Reply:
+    """404 for a path that is not served."""
+    message = f"no such path: {path[:200]!r}; the OpenAI wire is served under /v1"
+    error = error_object(message, "invalid_request_error", "unknown_url")
+    return Reply(404, error_body(error), ((b"x-should-retry", b"false"),))
+
+
+def not_allowed(method: str, path: str, allowed: bytes) -> Reply:
+    """405 for a path that is served to another method."""
+    message = f"not allowed to {method} on {path}; use {allowed.decode()}"
+    error = error_object(message, "invalid_request_error", "method_not_allowed")
+    return Reply(405, error_body(error), ((b"allow", allowed), (b"x-should-retry", b"false")))
+
+
+def draining() -> Reply:
+    """503 while the gateway ends: another one, or the next, will serve the request."""
+    message = "the gateway is shutting down; ask again"
+    body = error_body(error_object(message, "api_error", "shutting_down"))
+    wait = str(RETRY_AFTER_S).encode()
+    headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
+    return Reply(503, body, headers)
+
+
+def _body(error: SpanledgerError, attempts: int) -> bytes:
+    if isinstance(error, ProviderError) and error.body and error.kind in CALLER_CAUSED:
+        return error.body
+    return error_body(describe(error, attempts))
+
+
+def _retryable(error: SpanledgerError) -> bool:
+    return error.kind in _RETRYABLE if isinstance(error, ProviderError) else error.retryable
+
+
+def _retry_after_s(error: SpanledgerError) -> int | None:
+    if isinstance(error, ProviderError):
+        wait = error.retry_after_s
+        if wait is None or not _retryable(error) or not math.isfinite(wait):
+            return None
+        return max(1, min(math.ceil(wait), MAX_RETRY_AFTER_S))
+    if isinstance(error, OverloadedError | LedgerUnavailableError):
+        return RETRY_AFTER_S
+    return None
+
+
+def _budget(refusal: Refusal) -> dict[str, object]:
+    limit, spent, held, needed = (
+        format_usd(nano)
+        for nano in (
+            refusal.limit_nano,
+            refusal.spent_nano,
+            refusal.held_nano,
+            refusal.needed_nano,
+        )
+    )
+    renews = datetime.fromtimestamp(refusal.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = (
+        f"budget {refusal.budget!r} ({refusal.scope} {refusal.subject!r}) has no room for this "
+        f"request: limit ${limit}, spent ${spent}, held ${held}, needed ${needed}; "
+        f"it renews at {renews}"
+    )
+    return error_object(
+        message,
+        BudgetExceededError.openai_type,
+        BudgetExceededError.error_type,
+        budget=refusal.budget,
+        scope=refusal.scope,
+        subject=refusal.subject,
+        limit_usd=limit,
+        spent_usd=spent,
+        held_usd=held,
+        needed_usd=needed,
+        renews_at=renews,
+    )
+
+
+_PROVIDER_MESSAGES = {
+    "rate_limited": "the provider limits the rate of requests",
+    "overloaded": "the provider is overloaded",
+    "server_error": "the provider failed",
+    "timeout": "the provider did not answer in time",
+    "connection_error": "the provider could not be reached",
+    "stream_interrupted": "the provider's stream broke off",
+    "malformed_response": "the provider's answer could not be read",
+    "context_window_exceeded": "the prompt is longer than the model's context window",
+    "content_filtered": "the provider refused the content",
+    "invalid_request": "the provider refused the request",
+    "authentication_failed": "the provider did not accept the gateway's key for it",
+    "not_found": "the provider does not know the model of this deployment",
+    "cooldown": "every deployment of this route is cooling down after failures",
+    "rate_limit_reached": "this route's own limit of requests or tokens a minute is used up",
+}
+
+
+def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
+    message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
+    if attempts:
+        message += f" (after {attempts} {'try' if attempts == 1 else 'tries'})"
+    kind = _OPENAI_TYPES.get(error.kind, ProviderError.openai_type)
+    return error_object(message, kind, _CODES.get(error.kind, error.kind))

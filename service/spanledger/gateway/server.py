@@ -1,0 +1,363 @@
+"""The HTTP server around the application: limits on heads, bodies and patience, and its end.
+
+uvicorn speaks HTTP; this adds what it does not bound: header bytes and number, body bytes, the
+time a client takes to send a request, the time it takes to read an answer. It also tells the
+application at once when its client is gone. It knows nothing of keys, money or providers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from spanledger.config import Config
+from spanledger.errors import ConfigError
+from spanledger.gateway.app import CONNECTION, Edge
+from spanledger.gateway.replies import error_body, error_object
+
+MAX_HEADERS = 100
+KEEP_ALIVE_S = 75
+"""Longer than clients and load balancers keep a connection, so that they close it, not we."""
+LINGER_S = 2.0
+"""How long a refused client may go on sending, unread, so that it gets to read the refusal."""
+DRAIN_LOW_BYTES = 16 * 1024
+"""A reader must take this much in each `stream_idle_timeout_s` once its answer backs up."""
+CANCEL_GRACE_S = 5.0
+"""What cancelled requests get to book their end, after `shutdown_grace_s` is over."""
+DRAIN_TICK_S = 0.05
+
+
+class _Violation(Exception):  # noqa: N818  # not an error of ours: it unwinds the parser
+    """Raised inside the parser's callbacks; `EdgeProtocol.violation` says which."""
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's settings with ours beside them, where the protocol finds them."""
+
+    def __init__(self, app: Starlette, config: Config) -> None:
+        super().__init__(
+            app,
+            host=config.gateway.host,
+            port=config.gateway.port,
+            http=EdgeProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(CANCEL_GRACE_S),
+        )
+        self.limits = config.gateway
+        self.edge = cast("Edge", app.state.edge)
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One connection. `on_lost` is the application's to set while it serves a request."""
+
+    def __init__(self, config: ServerConfig, **state: Any) -> None:
+        super().__init__(config, **state)
+        self.limits = config.limits
+        self.edge = config.edge
+        self.on_lost: Callable[[], object] | None = None
+        self.violation: tuple[int, str, str] | None = None
+        self.in_head = False
+        self.in_body = False
+        self.refused = False
+        self.upgrading = False
+        self.head_left = 0
+        self.headers_left = 0
+        self.body_left = 0
+        self.unparsed_head_bytes = 0
+        self.patience: asyncio.TimerHandle | None = None
+        self.backlog: asyncio.TimerHandle | None = None
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
+        super().connection_made(transport)
+        self.patience = self.loop.call_later(self.limits.body_timeout_s, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timers()
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self.refused:
+            return
+        self._unset_keepalive_if_required()
+        head_went_on = self.in_head
+        try:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(*(self.violation or (400, "invalid_http", "the request is not HTTP")))
+            return
+        if self.in_head and head_went_on:
+            # The parser keeps an unfinished header to itself, so these bytes are counted here.
+            self.unparsed_head_bytes += len(data)
+            if self.unparsed_head_bytes > self.limits.max_header_bytes:
+                self._refuse(*self._head_too_large())
+                return
+        if self.in_head or self.in_body:
+            if self.patience is None:
+                self.patience = self.loop.call_later(self.limits.body_timeout_s, self._too_slow)
+        elif self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
+
+    # The parser's callbacks.
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]  # a key of our own
+        self.in_head = True
+        self.head_left = self.limits.max_header_bytes
+        self.headers_left = MAX_HEADERS
+        self.body_left = self.limits.max_body_bytes
+        self.unparsed_head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.head_left -= len(url)
+        if self.head_left < 0:
+            self._violate(self._head_too_large())
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head_left -= len(name) + len(value) + 4
+        self.headers_left -= 1
+        if self.head_left < 0 or self.headers_left < 0:
+            self._violate(self._head_too_large())
+        super().on_header(name, value)
+        if self.headers[-1][0] == b"content-length" and int(value) > self.body_left:
+            self._violate(self._body_too_large())
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        self.upgrading = self.parser.should_upgrade()
+        if self.upgrading:
+            return
+        self.in_body = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.body_left -= len(body)
+        if self.body_left < 0:
+            self._violate(self._body_too_large())
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.upgrading:
+            return
+        self.in_body = False
+        super().on_message_complete()
+        if not self.pipeline:
+            # Nothing is left to hold back, and only a connection that is read shows its end.
+            self.flow.resume_reading()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on as if no other protocol had been offered, as HTTP allows.
+
+        The parser takes what follows for that protocol and would lose the body. Java's own
+        client offers h2c with each first request.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.violation = (400, "invalid_http", "CONNECT is not served")
+            raise httptools.HttpParserError
+        hidden = (b"upgrade", b"http2-settings", b"connection")
+        keep = b"keep-alive" if self.parser.should_keep_alive() else b"close"
+        kept = [(name, value) for name, value in self.headers if name not in hidden]
+        lines = b"".join(b"%s: %s\r\n" % header for header in (*kept, (b"connection", keep)))
+        head = b"%s %s HTTP/1.1\r\n%s\r\n" % (method, self.url, lines)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head + rest)
+
+    # Answers that back up.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.backlog is None:
+            self._watch_backlog()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.backlog is not None:
+            self.backlog.cancel()
+            self.backlog = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # Closing waits for the answer to be read; a client that never reads is cut off.
+        self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
+
+    def _watch_backlog(self, before: int | None = None) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if before is not None and waiting > max(0, before - DRAIN_LOW_BYTES):
+            self.transport.abort()
+            return
+        self.backlog = self.loop.call_later(
+            self.limits.stream_idle_timeout_s, self._watch_backlog, waiting
+        )
+
+    # Refusals.
+
+    def _head_too_large(self) -> tuple[int, str, str]:
+        most = self.limits.max_header_bytes
+        message = f"the request head is over {most} bytes or {MAX_HEADERS} headers"
+        return 431, "request_head_too_large", message
+
+    def _body_too_large(self) -> tuple[int, str, str]:
+        message = f"the request body is over {self.limits.max_body_bytes} bytes"
+        return 413, "request_too_large", message
+
+    def _violate(self, violation: tuple[int, str, str]) -> None:
+        self.violation = violation
+        raise _Violation
+
+    def _too_slow(self) -> None:
+        self.patience = None
+        if self.in_head or self.in_body:
+            limit = self.limits.body_timeout_s
+            message = f"the request was not complete within {limit:g} seconds"
+            self._refuse(408, "request_timeout", message)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer outside the application if nothing was answered yet, and close."""
+        self.refused = True
+        self._stop_timers()
+        cycle = self.cycle
+        owns_cycle = self.in_body and cycle is not None
+        if cycle is not None and not cycle.response_complete:
+            if not owns_cycle or cycle.response_started or self.pipeline:
+                # An answer is under way, and its reader could not tell it from this one.
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.on_lost is not None:
+            self.on_lost()
+        if not (owns_cycle and cycle.response_complete):
+            request_id = self.edge.new_request_id()
+            self.transport.write(_raw_answer(status, code, message, request_id))
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _stop_timers(self) -> None:
+        for timer in (self.patience, self.backlog):
+            if timer is not None:
+                timer.cancel()
+        self.patience = self.backlog = None
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server on a socket of ours, which ends in order.
+
+    On SIGTERM or SIGINT `/readyz` and new requests answer 503 while those in flight get
+    `shutdown_grace_s`; what is left then is cancelled and gets to book its end.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        sock: socket.socket,
+        on_ready: Callable[[str], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self._grace_s = config.limits.shutdown_grace_s
+        self.edge = config.edge
+        self._sock = sock
+        self._on_ready = on_ready
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with the port the system chose."""
+        host, port = self._sock.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets or [self._sock])
+        if self._on_ready is not None:
+            self._on_ready(self.url)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        self.edge.draining = True
+        deadline = time.monotonic() + self._grace_s
+        while (  # noqa: ASYNC110  # three things end the wait, one of them set by a signal
+            self.edge.in_flight and time.monotonic() < deadline and not self.force_exit
+        ):
+            await asyncio.sleep(DRAIN_TICK_S)
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                # uvicorn would raise the signal again and end the process before the ledger
+                # and the shipper were closed.
+                self._captured_signals.clear()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ConfigError when it cannot."""
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, address = found[0]
+        return socket.create_server(cast("tuple[str, int]", address[:2]), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            "choose another with --host and --port"
+        ) from error
+
+
+def make_server(
+    app: Starlette,
+    config: Config,
+    sock: socket.socket | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> GatewayServer:
+    """The server for an application of `create_app`; `on_ready` gets its URL once it listens.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    if sock is None:
+        sock = bind(config.gateway.host, config.gateway.port)
+    return GatewayServer(ServerConfig(app, config), sock, on_ready)
+
+
+def _raw_answer(status: int, code: str, message: str, request_id: str) -> bytes:
+    body = error_body(error_object(message, "invalid_request_error", code))
+    head = (
+        b"content-type: application/json\r\n"
+        b"content-length: %d\r\n"
+        b"x-request-id: %s\r\n"
+        b"x-should-retry: false\r\n"
+        b"connection: close\r\n\r\n"
+    )
+    return STATUS_LINE[status] + head % (len(body), request_id.encode()) + body

@@ -1,0 +1,75 @@
+"""Relays a stream to its caller, one event at a time, and says how it ended.
+
+Nothing is buffered or re-encoded here. The head of the answer goes out with the first event, so
+that whatever fails before it is an ordinary error with its own status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from starlette.types import Send
+
+from spanledger.errors import SpanledgerError
+from spanledger.gateway.replies import Headers, describe, error_body
+from spanledger.money import format_usd
+from spanledger.providers.base import Frame
+from spanledger.routing.request import Exchange
+
+STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+DONE = b"data: [DONE]\n\n"
+
+
+async def relay(
+    frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
+) -> None:
+    """Send each event as it comes, then the figures and the end mark.
+
+    `head` is asked once, at the first event. Closing or cancelling this closes `frames`, and so
+    cancels the provider.
+
+    Raises:
+        SpanledgerError: nothing was sent, and nothing could be served.
+    """
+    started = False
+    async with aclosing(frames):
+        try:
+            async for frame in frames:
+                if not started:
+                    await _start(send, head())
+                    started = True
+                await send({"type": "http.response.body", "body": frame.data, "more_body": True})
+        except SpanledgerError as error:
+            if not started:
+                raise
+            last = error_event(describe(error, exchange.attempts))
+        else:
+            last = DONE
+    if not started:
+        await _start(send, head())
+    await send({"type": "http.response.body", "body": figures(exchange) + last})
+
+
+def figures(exchange: Exchange) -> bytes:
+    """The comment before the end mark: what headers say on an answer that is no stream."""
+    line = (
+        f": spanledger cost_usd={format_usd(exchange.cost_nano)} attempts={exchange.attempts}"
+        f" deployment={exchange.deployment.replace(chr(10), ' ').replace(chr(13), ' ')}"
+    )
+    if exchange.remaining_nano is not None:
+        line += f" budget_remaining_usd={format_usd(exchange.remaining_nano)}"
+    return line.encode() + b"\n\n"
+
+
+def error_event(error: dict[str, object]) -> bytes:
+    """What a broken stream ends with in place of the end mark: clients raise it as an error."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+async def _start(send: Send, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,0 +1,211 @@
+"""Keys at the edge: who is let in, what the ledger is asked, and what open mode refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from spanledger.clock import Clock
+from spanledger.errors import AuthenticationError, LedgerUnavailableError
+from spanledger.gateway import auth as auth_module
+from spanledger.gateway.auth import Authenticator
+from spanledger.ledger.store import Ledger
+
+from .harness import Edge, ScriptedLedger, chat, config_with, request, running_edge
+
+KEY = "slk_" + "a1" * 20
+NARROW = "slk_" + "b2" * 20
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    """A gateway with keys."""
+    ledger = ScriptedLedger()
+    ledger.add(KEY, "acme")
+    ledger.add(NARROW, "globex", routes=("echo", "other/route"))
+    with running_edge(config_with(), ledger) as running:
+        yield running
+
+
+class ManualTime:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> Clock:
+        """A `Clock` that reads it."""
+        return Clock(monotonic=lambda: self.now, rng=random.Random(1))
+
+
+def bearer(key: str) -> dict[bytes, bytes]:
+    """Headers with a key."""
+    return {b"authorization": b"Bearer " + key.encode(), b"host": b"localhost"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY}"},
+        {"api_key": KEY},
+        {"x_api_key": KEY},
+    ],
+)
+def test_key_decides_the_customer(edge: Edge, headers: dict[str, str]) -> None:
+    """A key is taken from each header clients use, and beats the customer header."""
+    assert edge.post(chat(), **headers, x_spanledger_customer="mallory").status == 200
+    start = edge.router.seen[-1].start
+    assert start.customer == "acme"
+    assert start.key_id == edge.ledger.keys[hashlib.sha256(KEY.encode()).hexdigest()].id
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer slk_wrong"},
+        {"authorization": "Bearer sk-something-else"},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": "Bearer slk_" + "x" * 5000},
+        {"authorization": "Bearer \xff\xfe"},
+    ],
+)
+def test_no_key_or_wrong_key(edge: Edge, headers: dict[str, str]) -> None:
+    """Without a known key: 401, nothing routed, nothing booked, and the key is not echoed."""
+    seen, rejected = len(edge.router.seen), len(edge.router.rejected)
+    for path in ("/v1/chat/completions", "/v1/embeddings"):
+        answer = edge.post(chat(), path, **headers)
+        assert answer.status == 401
+        assert answer.error["code"] == "invalid_api_key"
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["x-should-retry"] == "false"
+        assert b"slk_wrong" not in answer.body
+    assert edge.get("/v1/models").status == 401
+    assert (len(edge.router.seen), len(edge.router.rejected)) == (seen, rejected)
+
+
+def test_wrong_key_is_refused_before_the_body(edge: Edge) -> None:
+    """The refusal comes while the body is still owed, with nothing read but the key's digest."""
+    wrong = "slk_" + "c3" * 20
+    lookups, has_keys = len(edge.ledger.lookups), edge.ledger.has_keys_calls
+    head = request(b"", authorization=f"Bearer {wrong}", content_length="1000000")
+    answer = edge.send(head)
+    assert answer.status == 401
+    assert edge.ledger.lookups[lookups:] == [hashlib.sha256(wrong.encode()).hexdigest()]
+    assert edge.ledger.has_keys_calls == has_keys
+
+
+def test_routes_of_a_key(edge: Edge) -> None:
+    """A key limited to routes sees and uses only them; what it tries beyond is booked."""
+    narrow = {"authorization": f"Bearer {NARROW}"}
+    assert edge.post(chat("echo"), **narrow).status == 200
+    answer = edge.post(chat("slow"), **narrow)
+    assert (answer.status, answer.error["code"]) == (403, "permission_denied")
+    exchange, error = edge.router.rejected[-1]
+    assert (exchange.start.route, error.error_type) == ("slow", "permission_denied")
+    assert exchange.start.customer == "globex"
+    listed = edge.get("/v1/models", **narrow).json()["data"]
+    assert [model["id"] for model in listed] == ["echo", "other/route"]
+    assert edge.get("/v1/models/slow", **narrow).status == 403
+
+
+async def test_lookups_are_cached_and_revocation_is_seen() -> None:
+    """A key costs one read a second; a revoked one stops within that second."""
+    ledger, time = ScriptedLedger(), ManualTime()
+    ledger.add(KEY, "acme")
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    for _ in range(5):
+        assert (await auth.identify(bearer(KEY))).customer == "acme"
+    assert len(ledger.lookups) == 1
+    digest = ledger.lookups[0]
+    ledger.keys[digest] = dataclasses.replace(ledger.keys[digest], revoked_ns=5)
+    time.now = 1.5
+    for _ in range(3):
+        with pytest.raises(AuthenticationError):
+            await auth.identify(bearer(KEY))
+    assert len(ledger.lookups) == 2
+
+
+async def test_flood_of_wrong_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong keys are remembered up to a limit and evict no good one."""
+    monkeypatch.setattr(auth_module, "MAX_CACHED_KEYS", 10)
+    ledger, time = ScriptedLedger(), ManualTime()
+    ledger.add(KEY, "acme")
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    await auth.identify(bearer(KEY))
+    for number in range(50):
+        with pytest.raises(AuthenticationError):
+            await auth.identify(bearer(f"slk_{number}"))
+    assert len(auth._unknown) == 10
+    await auth.identify(bearer(KEY))
+    assert ledger.lookups.count(ledger.lookups[0]) == 1
+
+
+async def test_open_mode_ends_with_the_first_key() -> None:
+    """Keyless callers are served until a key exists, and never when others can reach us."""
+    ledger, time = ScriptedLedger(), ManualTime()
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    exposed = Authenticator(cast("Ledger", ledger), time.clock(), "0.0.0.0", "default")
+    local = {b"host": b"127.0.0.1:4000"}
+    assert (await auth.identify(local)).customer == "default"
+    assert (await auth.identify({**local, b"authorization": b"Bearer sk-any"})).key_id == ""
+    assert ledger.has_keys_calls == 1
+    with pytest.raises(AuthenticationError):
+        await exposed.identify(local)
+    ledger.add(KEY, "acme")
+    time.now = 1.5
+    with pytest.raises(AuthenticationError):
+        await auth.identify(local)
+
+
+async def test_ledger_down_lets_nobody_in() -> None:
+    """When the ledger cannot say who calls, nobody is served, and it is asked again."""
+    ledger, time = ScriptedLedger(), ManualTime()
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    ledger.down = True
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError):
+            await auth.identify({b"host": b"localhost"})
+        with pytest.raises(LedgerUnavailableError):
+            await auth.identify(bearer(KEY))
+    ledger.down = False
+    assert (await auth.identify({b"host": b"localhost"})).customer == "default"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "localhost.evil.example:80"},
+        {"host": ""},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+)
+def test_open_mode_refuses_web_pages(headers: dict[str, str]) -> None:
+    """A page whose name resolves to this machine, or of another origin, spends nothing here."""
+    with running_edge(config_with()) as edge:
+        answer = edge.post(chat(), **headers)
+        assert (answer.status, answer.error["code"]) == (403, "permission_denied")
+        assert edge.get("/metrics", **headers).status == 403
+        assert not edge.router.seen
+        assert edge.post(chat(), host="[::1]:4000", origin="http://localhost:3000").status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("acme-1.eu@x", 200), ("*", 400), ("a" * 129, 400), ("a b", 400), ("a\tb", 400), ("ä", 400)],
+)
+def test_customer_header_in_open_mode(name: str, status: int) -> None:
+    """Without keys the caller may name the customer, within a safe alphabet."""
+    with running_edge(config_with()) as edge:
+        answer = edge.post(chat(), x_spanledger_customer=name)
+        assert answer.status == status
+        if status == 200:
+            assert edge.router.seen[-1].start.customer == name

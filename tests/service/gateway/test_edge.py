@@ -1,0 +1,261 @@
+"""The edge over a real socket: what it serves, refuses and says, with a scripted router behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from starlette.applications import Starlette
+
+from spanledger.errors import ConfigError
+from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.server import make_server
+
+from .harness import Edge, chat, config_with, read_response, request, running_edge, wait_for
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    """A gateway without keys."""
+    with running_edge(config_with()) as running:
+        yield running
+
+
+def test_answer_carries_the_figures(edge: Edge) -> None:
+    """A served request says what it cost, where it ran and what is left."""
+    answer = edge.post(chat(temperature=0.1, unknown={"kept": [1]}))
+    assert answer.status == 200
+    assert answer.json()["echo"]["unknown"] == {"kept": [1]}
+    headers = answer.headers
+    exchange = edge.router.seen[-1]
+    assert headers["content-type"] == "application/json"
+    assert headers["x-request-id"] == exchange.start.request_id
+    assert headers["x-spanledger-trace-id"] == exchange.start.trace_id
+    assert headers["x-spanledger-attempts"] == "2"
+    assert headers["x-spanledger-deployment"] == "primary"
+    assert headers["x-spanledger-cost-usd"] == "0.000001234"
+    assert headers["x-spanledger-budget-remaining-usd"] == "5.00"
+    assert exchange.start.customer == "default"
+
+
+def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:
+    """Events pass unchanged; the comment with the cost comes before `[DONE]`."""
+    answer = edge.post(chat(stream=True, stream_options={"include_usage": True}))
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["x-spanledger-attempts"] == "2"
+    assert "x-spanledger-cost-usd" not in answer.headers
+    events = answer.body.split(b"\n\n")
+    assert events[:3] == [b'data: {"n": 0}', b'data: {"n": 1}', b'data: {"n": 2}']
+    assert events[3:] == [
+        b": spanledger cost_usd=0.000000077 attempts=2 deployment=primary",
+        b"data: [DONE]",
+        b"",
+    ]
+    assert edge.router.seen[-1].include_usage
+
+
+def test_stream_events_are_not_held_back(edge: Edge) -> None:
+    """What came so far is at the client while the provider is silent; leaving cancels it."""
+    before = len(edge.router.cancelled)
+    with edge.connect() as sock:
+        sock.sendall(request(chat("hang-in-stream", stream=True)))
+        data = b""
+        while b'{"n": 2}' not in data:
+            data += sock.recv(65536)
+    wait_for(lambda: len(edge.router.cancelled) == before + 1)
+    wait_for(lambda: edge.server.edge.in_flight == 0)
+    assert edge.router.seen[-1].start.request_id in edge.router.closed
+
+
+def test_broken_stream_ends_with_an_error_event(edge: Edge) -> None:
+    """A stream that breaks ends with an error in OpenAI's shape and no end mark."""
+    answer = edge.post(chat("break-in-stream", stream=True))
+    assert answer.status == 200
+    *_, figures, last, end = answer.body.split(b"\n\n")
+    assert end == b""
+    assert figures.startswith(b": spanledger cost_usd=0.00 ")
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_interrupted"
+    assert b"[DONE]" not in answer.body
+    assert b"secret" not in answer.body
+
+
+def test_leaving_cancels_a_plain_request(edge: Edge) -> None:
+    """A client that closes its connection stops the work done for it."""
+    before = len(edge.router.cancelled)
+    with edge.connect() as sock:
+        sock.sendall(request(chat("slow")))
+        wait_for(lambda: edge.router.running == 1)
+    wait_for(lambda: len(edge.router.cancelled) == before + 1)
+    wait_for(lambda: edge.server.edge.in_flight == 0)
+
+
+def test_leaving_is_noticed_after_a_large_body(edge: Edge) -> None:
+    """A body larger than the read buffer does not hide the end of the connection."""
+    before = len(edge.router.cancelled)
+    with edge.connect() as sock:
+        sock.sendall(request(chat("slow", padding="x" * 3_000_000)))
+        wait_for(lambda: edge.router.running == 1)
+    wait_for(lambda: len(edge.router.cancelled) == before + 1)
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "code", "retry", "after"),
+    [
+        ("provider-server_error", 502, "server_error", "true", "3"),
+        ("provider-rate_limited", 429, "rate_limit_exceeded", "true", "3"),
+        ("provider-authentication_failed", 502, "authentication_failed", "false", None),
+        ("provider-cooldown", 503, "cooldown", "true", "3"),
+        ("provider-invalid_request", 400, "theirs", "false", None),
+        ("bug", 500, "internal_error", "false", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_failures_have_status_code_and_advice(
+    edge: Edge, route: str, status: int, code: str, retry: str, after: str | None, *, stream: bool
+) -> None:
+    """A failure before the first byte is a JSON error that says whether to ask again."""
+    answer = edge.post(chat(route, stream=stream))
+    assert answer.status == status
+    assert answer.json()["error"]["code"] == code
+    assert answer.headers["x-should-retry"] == retry
+    assert answer.headers.get("retry-after") == after
+    assert answer.headers["x-spanledger-trace-id"] == edge.router.seen[-1].start.trace_id
+    assert b"secret" not in answer.body
+    assert (b"their text" in answer.body) == (route == "provider-invalid_request")
+
+
+def test_budget_refusal_names_every_figure(edge: Edge) -> None:
+    """A refusal for money is 429, is not to be retried, and says who, how much and until when."""
+    answer = edge.post(chat("broke"))
+    assert answer.status == 429
+    assert answer.headers["x-should-retry"] == "false"
+    assert "retry-after" not in answer.headers
+    assert answer.error == {
+        "message": "budget 'acme-monthly' (customer 'acme') has no room for this request: limit "
+        "$12.50, spent $12.40, held $0.09, needed $0.02; it renews at 2026-12-01T00:00:00Z",
+        "type": "insufficient_quota",
+        "param": None,
+        "code": "budget_exceeded",
+        "budget": "acme-monthly",
+        "scope": "customer",
+        "subject": "acme",
+        "limit_usd": "12.50",
+        "spent_usd": "12.40",
+        "held_usd": "0.09",
+        "needed_usd": "0.02",
+        "renews_at": "2026-12-01T00:00:00Z",
+    }
+
+
+def test_other_paths_and_methods(edge: Edge) -> None:
+    """What is not served answers in OpenAI's shape too."""
+    assert edge.post({}, "/v1/responses").error["code"] == "unknown_url"
+    assert edge.post({}, "/chat/completions").status == 404
+    answer = edge.get("/v1/chat/completions")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert answer.error["code"] == "method_not_allowed"
+    assert edge.post({}, "/healthz").status == 405
+
+
+def test_models(edge: Edge) -> None:
+    """Routes are listed as models; one with a slash can be fetched by name."""
+    listed = edge.get("/v1/models").json()
+    assert listed["object"] == "list"
+    assert "other/route" in [model["id"] for model in listed["data"]]
+    assert edge.get("/v1/models/other%2Froute").json()["object"] == "model"
+    assert edge.get("/v1/models/none").error["code"] == "model_not_found"
+
+
+def test_health_and_metrics(edge: Edge) -> None:
+    """The probes answer, and readiness follows the ledger."""
+    assert edge.get("/healthz").json() == {"status": "ok"}
+    ready = edge.get("/readyz")
+    up = len(edge.get("/v1/models").json()["data"])
+    assert (ready.status, ready.json()["deployments"]) == (200, {"up": up, "cooling": 0})
+    metrics = edge.get("/metrics")
+    assert (metrics.status, metrics.body) == (200, b"spanledger_up 1\n")
+    edge.ledger.down = True
+    try:
+        answer = edge.get("/readyz")
+        assert (answer.status, answer.json()) == (503, {"status": "ledger_unavailable"})
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert edge.get("/healthz").status == 200
+    finally:
+        edge.ledger.down = False
+
+
+def test_traceparent_is_taken_over(edge: Edge) -> None:
+    """A caller's trace goes on; its span is the parent."""
+    edge.post(chat(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+    start = edge.router.seen[-1].start
+    assert start.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert start.parent_span_id == "b7ad6b7169203331"
+    assert len(start.span_id) == 16
+    assert start.span_id != start.parent_span_id
+
+
+def test_two_requests_on_one_connection(edge: Edge) -> None:
+    """A connection is kept, also after an error, and also when both requests come at once."""
+    pair = request(chat(), connection="keep-alive") + request(b"{", connection="keep-alive")
+    with edge.connect() as sock:
+        sock.sendall(request(b"{", connection="keep-alive"))
+        assert read_response(sock).status == 400
+        sock.sendall(request(chat(), connection="keep-alive"))
+        assert read_response(sock).status == 200
+        sock.sendall(pair)
+        first = read_response(sock)
+        assert first.status == 200
+        rest = first.body.partition(b"HTTP/1.1 ")[2] or sock.recv(65536).partition(b" ")[2]
+        assert rest.startswith(b"400")
+
+
+def test_keyless_gateway_is_for_this_machine() -> None:
+    """Without keys the gateway does not listen for others; with one it may."""
+    with pytest.raises(ConfigError, match=r"spanledger keys create"):
+        check_exposure("0.0.0.0", has_keys=False)
+    with pytest.raises(ConfigError, match=r"this machine only"):
+        check_exposure("gateway.example", has_keys=False)
+    check_exposure("0.0.0.0", has_keys=True)
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        check_exposure(host, has_keys=False)
+
+
+def test_taken_port_is_named(edge: Edge) -> None:
+    """A port in use is one clear message."""
+    config = config_with(port=edge.port)
+    app = cast("Starlette", edge.server.config.app)
+    with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{edge.port}"):
+        make_server(app, config)
+
+
+def test_shutdown_lets_requests_end() -> None:
+    """On the way out readiness and new requests answer 503; what runs may end."""
+    with running_edge(config_with()) as edge, edge.connect() as slow:
+        slow.sendall(request(chat("slow")))
+        wait_for(lambda: edge.router.running == 1)
+        edge.server.should_exit = True
+        wait_for(lambda: edge.get("/readyz").status == 503)
+        answer = edge.post(chat())
+        assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+        assert answer.headers["x-should-retry"] == "true"
+        assert edge.get("/healthz").status == 200
+        edge.router.release()
+        assert read_response(slow).status == 200
+
+
+@pytest.mark.parametrize("route", ["slow", "hang-in-stream"])
+def test_shutdown_cancels_what_outlives_its_grace(route: str) -> None:
+    """After the grace period what still runs is cancelled, and its caller told to ask again."""
+    with running_edge(config_with(shutdown_grace_s=0.2)) as edge, edge.connect() as sock:
+        sock.sendall(request(chat(route, stream=route != "slow")))
+        wait_for(lambda: edge.router.running == 1)
+        edge.server.should_exit = True
+        answer = read_response(sock)
+        assert b'"shutting_down"' in answer.body
+        assert b"[DONE]" not in answer.body
+        assert answer.status == (503 if route == "slow" else 200)
+        assert len(edge.router.cancelled) == 1

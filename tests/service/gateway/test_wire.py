@@ -1,0 +1,142 @@
+"""Parsing at the edge: what is checked, what passes untouched, and what no input may do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from spanledger.errors import InvalidRequestError
+from spanledger.gateway import wire
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def parse(body: dict[str, Any]) -> wire.Shape:
+    """Parse a chat body whole."""
+    fields = wire.decode(json.dumps(body).encode())
+    wire.route_of(fields)
+    return wire.check(fields, "chat")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "is empty"),
+        (b"{", "not JSON"),
+        (b"null", "must be a JSON object"),
+        (b"[]", "must be a JSON object"),
+        (b'{"model": "m"} x', "not JSON"),
+        (b"{'model': 'm'}", "not JSON"),
+        (b'{"a": NaN}', "not JSON"),
+        (b'{"a": [1,]}', "not JSON"),
+        (b'{"a": "\x00"}', "not JSON"),
+        (b'{"a": "\xff\xfe"}', "not UTF-8"),
+        (b'{"a": [{"b": "\xc3\x28"}]}', "not UTF-8"),
+        (b'{"\xff": 1}', "not UTF-8"),
+        (b'\xef\xbb\xbf{"a": 1}', "not JSON"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (b'{"a": "\\ud800"}', "not JSON"),
+    ],
+)
+def test_bodies_that_are_no_object(body: bytes, message: str) -> None:
+    """Whatever is not one JSON object in UTF-8 is a clear 400, also in values that are skipped."""
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        wire.decode(body)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("depth", [10_000, 1_000_000])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":}', "["])
+def test_deep_nesting_ends_no_stack(depth: int, brackets: str) -> None:
+    """Nesting far beyond any stack is refused, closed or not."""
+    opening, closing = brackets.rstrip("]}"), "" if brackets == "[" else brackets[-1]
+    body = f'{{"messages": {opening * depth}1{closing * depth}}}'.encode()
+    with pytest.raises(InvalidRequestError):
+        wire.decode(body)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"model": 7}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "x" * 257}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": 1}, "stream"),
+        ({"stream_options": True}, "stream_options"),
+        ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -5}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": "9"}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_completion_tokens": 10**40}, "max_completion_tokens"),
+        ({"n": 129}, "n"),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
+    """Each field the gateway acts on is checked, and the error names it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        parse({**CHAT, **change})
+    assert caught.value.param == param
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("missing", ["model", "messages"])
+def test_missing_fields_are_named(missing: str) -> None:
+    """What must be there is named when it is not."""
+    with pytest.raises(InvalidRequestError, match="missing") as caught:
+        parse({key: value for key, value in CHAT.items() if key != missing})
+    assert caught.value.param == missing
+
+
+@pytest.mark.parametrize("value", ["", [], None, {}, 5])
+def test_embeddings_need_input(value: object) -> None:
+    """Embeddings take a string or an array that is not empty."""
+    with pytest.raises(InvalidRequestError) as caught:
+        wire.check(wire.decode(json.dumps({"input": value}).encode()), "embeddings")
+    assert caught.value.param == "input"
+    wire.check(wire.decode(b'{"input": [[1, 2]]}'), "embeddings")
+    wire.check(wire.decode('{"input": "ü"}'.encode()), "embeddings")
+
+
+def test_nulls_are_absent_and_the_rest_is_untouched() -> None:
+    """Null means absent where OpenAI allows it, and unknown values keep their bytes."""
+    shape = parse(
+        {**CHAT, "stream": None, "stream_options": None, "max_tokens": None, "n": None, "x": []}
+    )
+    assert shape == wire.Shape(stream=False, include_usage=False)
+    shape = parse({**CHAT, "stream": True, "stream_options": {"include_usage": True, "x": 1}})
+    assert shape == wire.Shape(stream=True, include_usage=True)
+    fields = wire.decode(b'{"seed": 1.0e2, "a": {"b":  [1 ,2]}}')
+    assert bytes(fields["seed"]) == b"1.0e2"
+    assert bytes(fields["a"]) == b'{"b":  [1 ,2]}'
+
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f"cc-{TRACE}-{SPAN}-01-what-the-future-will-bring", True),
+        (f"00-{TRACE}-{SPAN}-01-extra", False),
+        (f"ff-{TRACE}-{SPAN}-01", False),
+        (f"00-{TRACE.upper()}-{SPAN}-01", False),
+        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"00-{TRACE}-{SPAN}-1", False),
+        (f"00-{TRACE}-{SPAN}-01\n", False),
+        ("", False),
+    ],
+)
+def test_traceparent(header: str, taken: bool) -> None:
+    """Only what the W3C allows is taken over."""
+    assert wire.parent_of(header.encode()) == ((TRACE, SPAN) if taken else ("", ""))
