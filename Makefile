@@ -9,13 +9,10 @@ RUN := $(UV) run --frozen --quiet
 # The machine's own Python is used; nothing but packages is downloaded.
 export UV_PYTHON_DOWNLOADS ?= never
 
-# The files `generate` writes and `check-generated` compares.
-GENERATED := docs/configuration.md docs/telemetry.md
-
 .PHONY: help install demo test check fmt generate check-generated bench build clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(UV) ## Install the package and the development tools into .venv, from the hash lock
 	@$(UV) sync --frozen --quiet
@@ -39,12 +36,10 @@ fmt: $(UV) ## Format, and fix what the linter can
 	@$(RUN) ruff format --quiet
 
 generate: $(UV) ## Write the generated files again
-	@$(RUN) python tools/generate_configuration_docs.py
-	@$(RUN) python tools/generate_telemetry_docs.py
+	@for tool in tools/generate_*.py; do $(RUN) python $$tool; done
 
-check-generated: generate ## Fail if a generated file is not what its generator writes
-	@git diff --exit-code --stat -- $(GENERATED) || \
-	  { echo "these files were out of date; they are written anew, commit them"; exit 1; }
+check-generated: $(UV) ## Fail if a generated file is not what its generator writes
+	@for tool in tools/generate_*.py; do $(RUN) python $$tool --check; done
 
 bench: $(UV) ## CPU per request, beside LiteLLM's proxy in the same run (takes minutes)
 	@$(RUN) python -m bench.run

@@ -19,10 +19,10 @@ import pytest
 import typer
 import yaml
 from pydantic import BaseModel
-from spanledger.cli import app
 
 import spanledger
 from spanledger import config
+from spanledger.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
@@ -30,7 +30,10 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FENCE = re.compile(r"^```(?P<lang>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = ("sh", "bash", "console", "shell")
 SHELL_ENDS = ("|", "||", ">", ">>", "<", "&&", ";", "&", "2>&1")
-PREFIXES = (("uvx", "--from", "."), ("uv", "run"), (".venv/bin/spanledger",))
+COMMAND = re.compile(
+    r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uvx --from \. |uv run |\.venv/bin/)?(spanledger\s.+)$"
+)
+GENERATORS = sorted((ROOT / "tools").glob("generate_*.py"))
 
 
 class Everything(dict[str, str]):
@@ -58,9 +61,10 @@ def shown_commands() -> Iterator[Shown]:
         text = page.read_text(encoding="utf-8")
         for fence in FENCE.finditer(text):
             if fence["lang"] in SHELL:
-                for line in fence["body"].replace("\\\n", " ").splitlines():
-                    if found := re.search(r"(?:^|[\s/;])(spanledger\s+[^#]*)", line):
-                        yield Shown(page.name, found[1].strip(), True)
+                lines = fence["body"].replace("\\\n", " ").splitlines()
+                for part in (part.strip() for line in lines for part in re.split("&&|;", line)):
+                    if found := COMMAND.match(part):
+                        yield Shown(page.name, found[1], True)
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if code.startswith("spanledger "):
                 yield Shown(page.name, code, False)
@@ -68,7 +72,7 @@ def shown_commands() -> Iterator[Shown]:
 
 def words_of(text: str) -> list[str]:
     """The words of one command, without what the shell does with it."""
-    words = shlex.split(text.replace("[", " ").replace("]", " "))
+    words = shlex.split(text.replace("[", " ").replace("]", " "), comments=True)
     ends = [index for index, word in enumerate(words) if word in SHELL_ENDS]
     return words[1 : ends[0] if ends else None]
 
@@ -128,23 +132,6 @@ def test_a_wrong_command_is_seen() -> None:
     assert problem_with(Shown("", "spanledger demo --json | jq .", True)) is None
 
 
-def test_every_command_is_documented() -> None:
-    """Each command of the command line is shown in at least one page."""
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    commands = [" ".join(path) for path in leaves(typer.main.get_command(app), ("spanledger",))]
-
-    assert [name for name in commands if name not in text] == []
-
-
-def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The full names of all commands that are not groups and not hidden."""
-    for name, child in getattr(command, "commands", {}).items():
-        if not child.hidden:
-            yield from leaves(child, (*path, name))
-    if not hasattr(command, "commands"):
-        yield path
-
-
 def targets() -> dict[str, str]:
     """The make targets with what `make help` says of them."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -165,9 +152,9 @@ def test_every_make_target_shown_exists() -> None:
     assert set(targets()) - contributing == set()
 
 
-def test_configuration_page_is_current() -> None:
-    """docs/configuration.md is what its generator writes."""
-    generator = ROOT / "tools" / "generate_configuration_docs.py"
+@pytest.mark.parametrize("generator", GENERATORS, ids=lambda path: path.stem)
+def test_generated_pages_are_current(generator: Path) -> None:
+    """A generated page is what its generator writes."""
     done = subprocess.run(
         [sys.executable, str(generator), "--check"], capture_output=True, text=True, check=False
     )
@@ -211,12 +198,12 @@ def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str
 
 
 def test_every_variable_is_documented() -> None:
-    """An environment variable that the package names is in docs/configuration.md."""
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    """An environment variable of ours that the package names is in a page."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "service").rglob("*.py"))
     names = set(re.findall(r"[\"'](SPANLEDGER_[A-Z0-9_]+)[\"']", source))
 
-    assert sorted(name for name in names if f"`{name}`" not in page) == []
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
 
 
 def test_versions_agree() -> None:
