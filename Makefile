@@ -22,13 +22,13 @@ demo: $(UV) ## Play the scripted incident: no key, no Docker, under 90 s
 	@$(RUN) --no-dev spanledger demo
 
 test: $(UV) ## Run every test (offline, no Docker)
-	@$(RUN) pytest --quiet
+	@$(RUN) pytest
 
 check: $(UV) ## Verify format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy
-	@$(RUN) lint-imports --no-logo
+	@out=$$($(RUN) lint-imports --no-logo) || { echo "$$out"; exit 1; }
 	@$(RUN) pytest --quiet tests/test_tidy.py tests/test_docs.py
 
 fmt: $(UV) ## Format, and fix what the linter can
