@@ -1,0 +1,264 @@
+"""What a provider's refusal means: one of our kinds, how long to wait, what the caller may read.
+
+Knows the error shapes of OpenAI, Anthropic and of the servers that resemble them. Text from a
+provider may carry secrets or the prompt: it goes into `body`, scrubbed, and only when the caller's
+request was at fault; the message of an error holds our own words and the provider's code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.providers.base import Deployment
+
+MAX_RETRY_AFTER_S = 3600.0
+CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
+
+_IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{0,63}")
+_SECRET = re.compile(r"\b(?:sk|rk|pk|gsk|xai)-[A-Za-z0-9_*-]{6,}|\bAIza[A-Za-z0-9_-]{20,}")
+_CONTEXT = re.compile(
+    r"maximum context length|context window|context[_ ]length|prompt is too long|too many tokens"
+    r"|exceeds? the (?:available )?context|exceed context limit|maximum (?:model|input) length"
+    r"|longer than the maximum model length|input token count.{0,40}exceeds"
+    r"|reduce the length of the (?:messages|input|prompt)",
+    re.IGNORECASE,
+)
+_FILTER = re.compile(
+    r"content (?:filter|management policy|policy)|content filtering policy"
+    r"|safety system|flagged by our",
+    re.IGNORECASE,
+)
+_BAD_KEY = re.compile(
+    r"api[ _]key (?:not valid|is invalid|expired|is missing)|(?:invalid|incorrect) api[ _-]key",
+    re.IGNORECASE,
+)
+_NO_MONEY = re.compile(
+    r"credit balance is too low|insufficient (?:balance|credits|funds)", re.IGNORECASE
+)
+
+_KIND_BY_CODE = {
+    "context_length_exceeded": "context_window_exceeded",
+    "string_above_max_length": "context_window_exceeded",
+    "model_context_window_exceeded": "context_window_exceeded",
+    "content_policy_violation": "content_filtered",
+    "content_filter": "content_filtered",
+    "ResponsibleAIPolicyViolation": "content_filtered",
+    "moderation_blocked": "content_filtered",
+    "insufficient_quota": "rate_limited",
+    "billing_error": "rate_limited",
+    "rate_limit_exceeded": "rate_limited",
+    "rate_limit_error": "rate_limited",
+    "invalid_api_key": "authentication_failed",
+    "authentication_error": "authentication_failed",
+    "permission_error": "authentication_failed",
+    "model_not_found": "not_found",
+    "not_found_error": "not_found",
+    "overloaded_error": "overloaded",
+    "overloaded": "overloaded",
+    "service_unavailable": "overloaded",
+    "timeout_error": "timeout",
+    "timeout": "timeout",
+    "server_error": "server_error",
+    "api_error": "server_error",
+    "internal_error": "server_error",
+    "internal_server_error": "server_error",
+    "invalid_request_error": "invalid_request",
+    "request_too_large": "invalid_request",
+}
+"""By `code`, then by `type`; decides alone only where there is no status (inside a stream)."""
+
+_KIND_BY_STATUS = {
+    401: "authentication_failed",
+    402: "rate_limited",  # our account there is empty: not the caller's fault
+    403: "authentication_failed",
+    404: "not_found",
+    405: "not_found",
+    408: "timeout",
+    409: "server_error",
+    410: "not_found",
+    425: "server_error",
+    429: "rate_limited",
+    503: "overloaded",
+    529: "overloaded",
+}
+_MAYBE_BILLED = frozenset({408, 499, 504, 524})
+"""A proxy gave up waiting: the model may have run to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A provider's error, whatever its shape was."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    error: dict[str, Any] | None = None
+
+
+def read_failure(body: bytes) -> Failure:
+    """Read an error body; a body of no known shape gives an empty failure."""
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Failure()
+    return failure_of(data)
+
+
+def failure_of(data: object) -> Failure:
+    """Find message, type and code in a decoded error body."""
+    if isinstance(data, list) and data:
+        data = data[0]
+    if not isinstance(data, dict):
+        return Failure()
+    inner = data.get("error", data)
+    if isinstance(inner, str):
+        inner = {**data, "message": inner}
+    if not isinstance(inner, dict):
+        return Failure()
+    message = inner.get("message", inner.get("detail", ""))
+    if not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    code = inner.get("code")
+    kind = inner.get("type", inner.get("status"))
+    return Failure(
+        message=message,
+        type=kind if isinstance(kind, str) else "",
+        code=str(code) if isinstance(code, str | int) else "",
+        error=inner,
+    )
+
+
+def kind_of(status: int | None, failure: Failure) -> str:
+    """The kind of an error answer (`status`) or of an error inside a stream (None)."""
+    if status is None and failure.code.isdigit() and len(failure.code) == 3:
+        status = int(failure.code)
+    named = _KIND_BY_CODE.get(failure.code) or _KIND_BY_CODE.get(failure.type)
+    if status is None:
+        if named in (None, "invalid_request"):
+            return _kind_by_text(failure) or named or "server_error"
+        return named
+    if status in _KIND_BY_STATUS:
+        # Azure and some gateways refuse content with 403.
+        return (
+            "content_filtered"
+            if status == 403 and named == "content_filtered"
+            else (_KIND_BY_STATUS[status])
+        )
+    if status >= 500:
+        return "server_error"
+    if 300 <= status < 400:
+        return "not_found"
+    if named in CALLER_CAUSED - {"invalid_request"} or named in (
+        "authentication_failed",
+        "rate_limited",
+        "not_found",
+    ):
+        return named
+    return _kind_by_text(failure) or "invalid_request"
+
+
+def refusal(
+    deployment: Deployment,
+    status: int | None,
+    failure: Failure,
+    *,
+    headers: Mapping[str, str] | None = None,
+    now_s: float = 0.0,
+    billed: str = "no",
+) -> ProviderError:
+    """The error to raise for a provider's refusal."""
+    kind = kind_of(status, failure)
+    message = f"deployment {deployment.id!r} ({deployment.provider}): {kind.replace('_', ' ')}"
+    if status is not None:
+        message += f", HTTP {status}"
+        if 300 <= status < 400:
+            message += ": a redirect, which is not followed; correct its api_base"
+    for name in (failure.code, failure.type):
+        if _IDENTIFIER.fullmatch(name) and name != kind and scrub(name, deployment) == name:
+            message += f", {name}"
+            break
+    return ProviderError(
+        kind,
+        message,
+        status=status,
+        retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
+        body=_caller_body(kind, failure, deployment) if kind in CALLER_CAUSED else None,
+        billed="unknown" if status in _MAYBE_BILLED else billed,
+    )
+
+
+def invalid(
+    message: str, *, param: str | None = None, code: str = "unsupported_value"
+) -> ProviderError:
+    """A request that the provider's wire cannot express; nothing was sent."""
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return ProviderError(
+        "invalid_request", message, status=400, body=msgspec.json.encode({"error": error})
+    )
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """What the provider asks to wait: `retry-after-ms`, or `Retry-After` as seconds or a date."""
+    value = headers.get("retry-after-ms")
+    scale = 0.001
+    if value is None:
+        value = headers.get("retry-after")
+        scale = 1.0
+    if value is None:
+        return None
+    try:
+        seconds = float(value) * scale
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now_s
+        except (ValueError, OverflowError):
+            return None
+    if seconds != seconds:  # NaN
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def scrub(text: str, deployment: Deployment) -> str:
+    """`text` without our key there, and without anything that looks like a key."""
+    if deployment.api_key:
+        text = text.replace(deployment.api_key, "[redacted]")
+    return _SECRET.sub("[redacted]", text)
+
+
+def _kind_by_text(failure: Failure) -> str | None:
+    text = failure.message
+    if _CONTEXT.search(text):
+        return "context_window_exceeded"
+    if _BAD_KEY.search(text):
+        return "authentication_failed"
+    if _NO_MONEY.search(text):
+        return "rate_limited"
+    if _FILTER.search(text):
+        return "content_filtered"
+    return None
+
+
+def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes | None:
+    if failure.error is None or not failure.message:
+        return None
+    kept = {k: v for k, v in failure.error.items() if k not in ("object", "message")}
+    code: object = failure.error.get("code")
+    if kind == "context_window_exceeded":
+        code = "context_length_exceeded"
+    elif kind == "content_filtered" and not isinstance(code, str):
+        code = "content_filter"
+    error = {
+        "message": failure.message,
+        **kept,
+        "type": failure.type or "invalid_request_error",
+        "param": failure.error.get("param"),
+        "code": code,
+    }
+    return scrub(msgspec.json.encode({"error": error}).decode(), deployment).encode()

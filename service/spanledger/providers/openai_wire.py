@@ -1,0 +1,266 @@
+"""OpenAI's wire, read with the least decoding that routing and the ledger need.
+
+Bodies and chunks are relayed as they came; what is decoded here is identity, usage, how it ended
+and how much text there is. No I/O. LiteLLM's answers have the same shape and are read here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.pricing.usage import OpenAIUsage, from_openai
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.failures import failure_of, invalid, refusal
+from spanledger.providers.sse import encode_event
+
+Fields = dict[str, msgspec.Raw]
+Text = str | list[msgspec.Raw] | None
+"""Some compatible servers send content in parts."""
+
+UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
+"""Garbage there must not cost the answer: it counts as no usage."""
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
+
+
+class _Function(msgspec.Struct):
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct):
+    """A message, or a piece of one."""
+
+    content: Text = None
+    refusal: str | None = None
+    reasoning_content: Text = None
+    reasoning: Text = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    audio: msgspec.Raw | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _FullChoice(msgspec.Struct):
+    message: _Message | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Completion(msgspec.Struct):
+    id: str | int | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: UsageField = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _FullCompletion(msgspec.Struct):
+    choices: list[_FullChoice]
+
+
+class _Embeddings(msgspec.Struct):
+    id: str | int | None = None
+    model: str | None = None
+    data: list[msgspec.Raw] | None = None
+    usage: UsageField = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Chunk(msgspec.Struct):
+    id: str | int | None = None
+    model: str | None = None
+    choices: list[_ChunkChoice] | None = None
+    usage: UsageField = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_COMPLETION = msgspec.json.Decoder(_Completion)
+_FULL_COMPLETION = msgspec.json.Decoder(_FullCompletion)
+_EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_OBJECT = msgspec.json.Decoder(Fields)
+_INTEGER = msgspec.json.Decoder(int)
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode_request(call: Call, *, stream: bool, cap_key: str) -> bytes:
+    """The body to send: the caller's own, with the model, stream and cap of this try.
+
+    `cap_key` is the name the provider knows an output cap by, for callers that set none.
+
+    Raises:
+        ProviderError: `stream_options` or a cap is not what it should be.
+    """
+    fields: dict[str, object] = {**call.fields, "model": call.deployment.model}
+    options = fields.pop("stream_options", None)
+    fields.pop("stream", None)
+    if stream:
+        fields["stream"] = True
+        fields["stream_options"] = _with_usage(options)
+    if call.max_output_tokens is not None and call.operation == "chat":
+        _cap(fields, call.max_output_tokens, cap_key)
+    return _ENCODER.encode(fields)
+
+
+def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answer:
+    """Read a whole answer.
+
+    Raises:
+        ProviderError: it is not an answer of this wire, or an error in spite of its status.
+    """
+    decoder = _COMPLETION if call.operation == "chat" else _EMBEDDINGS
+    try:
+        answer = decoder.decode(body)
+    except DECODE_ERRORS:
+        raise malformed(call, "its answer is not what OpenAI's wire says") from None
+    if is_set(answer.error):
+        raise embedded_error(call, answer.error, billed="unknown")
+    reasons: tuple[str, ...] = ()
+    if isinstance(answer, _Completion):
+        if not answer.choices:
+            raise malformed(call, "its answer has no choices")
+        reasons = tuple(c.finish_reason for c in answer.choices if c.finish_reason)
+    elif answer.data is None:
+        raise malformed(call, "its answer has no data")
+    usage = from_openai(answer.usage)
+    return Answer(
+        body=body,
+        usage=usage,
+        response_id=str(answer.id or ""),
+        response_model=answer.model or "",
+        finish_reasons=reasons,
+        provider_request_id=provider_request_id,
+        output_bytes=_generated_bytes(body) if usage is None and reasons else 0,
+    )
+
+
+def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: bool) -> Frame:
+    """Read one chunk of a stream. `began`: content came before it, so money may be owed.
+
+    Raises:
+        ProviderError: it is no chunk, or an error.
+    """
+    try:
+        chunk = _CHUNK.decode(payload)
+    except DECODE_ERRORS:
+        raise malformed(call, "a chunk is not what OpenAI's wire says") from None
+    if is_set(chunk.error):
+        raise embedded_error(call, chunk.error, billed="unknown" if began else "no")
+    size = 0
+    content = False
+    finish_reason = ""
+    for choice in chunk.choices or ():
+        if choice.finish_reason:
+            finish_reason = choice.finish_reason
+        if (delta := choice.delta) is not None:
+            size += _message_bytes(delta)
+            content = content or bool(delta.tool_calls or delta.function_call or delta.audio)
+    usage = from_openai(chunk.usage) if chunk.usage is not None else None
+    return Frame(
+        data=encode_event(payload),
+        content=content or size > 0,
+        output_bytes=size,
+        usage_only=usage is not None and not chunk.choices,
+        usage=usage,
+        response_id=str(chunk.id or ""),
+        response_model=chunk.model or "",
+        finish_reason=finish_reason,
+        provider_request_id=provider_request_id,
+    )
+
+
+def malformed(call: Call, what: str) -> ProviderError:
+    """The error for an answer that is not the wire it should be; it may well be billed."""
+    deployment = call.deployment
+    return ProviderError(
+        "malformed_response",
+        f"deployment {deployment.id!r} ({deployment.provider}): {what}",
+        billed="unknown",
+    )
+
+
+def embedded_error(call: Call, raw: bytes, *, billed: str) -> ProviderError:
+    """The error for an `error` object that came under a good status."""
+    try:
+        data = msgspec.json.decode(raw)
+    except DECODE_ERRORS:
+        data = None
+    return refusal(call.deployment, None, failure_of({"error": data}), billed=billed)
+
+
+def is_set(raw: msgspec.Raw) -> bool:
+    """Whether a raw value is there and not null."""
+    return bytes(raw) != b"null"
+
+
+def text_bytes(text: Text) -> int:
+    """UTF-8 bytes of generated text."""
+    if not text:
+        return 0
+    if isinstance(text, str):
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return sum(len(bytes(part)) for part in text)
+
+
+def _message_bytes(message: _Message) -> int:
+    size = text_bytes(message.content) + text_bytes(message.refusal)
+    size += text_bytes(message.reasoning_content) + text_bytes(message.reasoning)
+    if message.tool_calls:
+        size += _argument_bytes(call.function for call in message.tool_calls)
+    if message.function_call is not None:
+        size += _argument_bytes((message.function_call,))
+    return size
+
+
+def _argument_bytes(functions: Iterable[_Function | None]) -> int:
+    return sum(text_bytes(function.arguments) for function in functions if function is not None)
+
+
+def _generated_bytes(body: bytes) -> int:
+    try:
+        choices = _FULL_COMPLETION.decode(body).choices
+    except DECODE_ERRORS:
+        return len(body)
+    return sum(_message_bytes(choice.message) for choice in choices if choice.message)
+
+
+def _with_usage(options: object) -> dict[str, object]:
+    merged: dict[str, object] = {}
+    if isinstance(options, msgspec.Raw) and is_set(options):
+        try:
+            merged.update(_OBJECT.decode(options))
+        except DECODE_ERRORS:
+            raise invalid("'stream_options' must be an object", param="stream_options") from None
+    merged["include_usage"] = True
+    return merged
+
+
+def _cap(fields: dict[str, object], cap: int, cap_key: str) -> None:
+    """Lower the caller's own caps; set one where there is none. Both at once is an error there."""
+    capped = False
+    for key in ("max_completion_tokens", "max_tokens"):
+        raw = fields.get(key)
+        if not isinstance(raw, msgspec.Raw) or not is_set(raw):
+            continue
+        try:
+            wanted = _INTEGER.decode(raw)
+        except DECODE_ERRORS:
+            raise invalid(f"{key!r} must be an integer", param=key) from None
+        fields[key] = min(wanted, cap)
+        capped = True
+    if not capped:
+        fields[cap_key] = cap

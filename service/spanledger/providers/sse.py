@@ -1,0 +1,89 @@
+"""Server-sent events, read as they come off the wire.
+
+Splits bytes into the payloads of events and knows nothing of what is in them. Events may be cut
+anywhere between two network reads; lines may end with LF, CRLF or CR. Comments (`: ping`),
+`event:`, `id:` and `retry:` lines and events without data are dropped.
+"""
+
+from __future__ import annotations
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLargeError(ValueError):
+    """One event is larger than the limit."""
+
+
+class EventParser:
+    """Feed it bytes, get the payloads of the events that are whole by now."""
+
+    __slots__ = ("_after_cr", "_buffer", "_event_bytes_max", "_fresh")
+
+    def __init__(self, event_bytes_max: int) -> None:
+        self._event_bytes_max = event_bytes_max
+        self._buffer = bytearray()
+        self._after_cr = False
+        self._fresh = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads completed by `chunk`, in order.
+
+        Raises:
+            EventTooLargeError: an event, whole or not, is over the limit.
+        """
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_plain_newlines(chunk)
+        if self._buffer or not chunk.endswith(b"\n\n"):
+            chunk = self._take_whole_events(chunk)
+        payloads = []
+        for event in chunk.split(b"\n\n"):
+            if len(event) > self._event_bytes_max:
+                raise EventTooLargeError
+            if event and (payload := self._payload(event)):
+                payloads.append(payload)
+        return payloads
+
+    def finish(self) -> bytes:
+        """The payload of a last event that no blank line ended; empty when there is none."""
+        event = bytes(self._buffer)
+        self._buffer.clear()
+        return self._payload(event)
+
+    def _take_whole_events(self, chunk: bytes) -> bytes:
+        """Keep the unfinished tail; what comes before it. Every byte is searched once."""
+        buffer = self._buffer
+        searched = max(0, len(buffer) - 1)
+        buffer += chunk
+        end = buffer.rfind(b"\n\n", searched)
+        if end < 0:
+            if len(buffer) > self._event_bytes_max:
+                raise EventTooLargeError
+            return b""
+        whole = bytes(buffer[:end])
+        del buffer[: end + 2]
+        return whole
+
+    def _with_plain_newlines(self, chunk: bytes) -> bytes:
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        if chunk.endswith(b"\r"):
+            self._after_cr = True
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _payload(self, event: bytes) -> bytes:
+        if self._fresh:
+            self._fresh = False
+            event = event.removeprefix(_BOM)
+        if event.startswith(b"data:") and b"\n" not in event:
+            return event[5:].removeprefix(b" ")
+        return b"\n".join(
+            line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
+        )
+
+
+def encode_event(payload: bytes) -> bytes:
+    """The event that carries `payload`, for relaying."""
+    if b"\n" not in payload:
+        return b"data: " + payload + b"\n\n"
+    return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"

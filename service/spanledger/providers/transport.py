@@ -1,0 +1,362 @@
+"""HTTP to providers: one pool of connections, limits, and every way a connection can fail.
+
+Sends bytes and hands back bytes. It maps failures of the network to `ProviderError` and leaves
+answers, good or bad, to the adapters. It retries nothing and follows no redirect, since either
+would send a request (and a key) where routing did not ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from spanledger import __version__
+from spanledger.errors import ProviderError
+from spanledger.providers.base import Call, Deployment
+from spanledger.providers.sse import EventParser, EventTooLargeError
+
+_LARGE_BODY_BYTES = 2**20
+"""aiohttp writes larger bodies in pieces, from a file-like object, so as not to hold the loop."""
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_CONNECTING = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectionError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the connection pool.
+
+    Attributes:
+        max_connections: connections open to all providers together; a call over it waits within
+            its own timeout.
+        connect_timeout_s: for one TCP and TLS handshake.
+        keepalive_s: how long an unused connection is kept.
+        max_error_bytes: an error answer is read up to here.
+        drain_timeout_s, drain_bytes: after a stream's end mark, how long and how far the rest is
+            read so that the connection can be used again.
+    """
+
+    max_connections: int = 4096
+    connect_timeout_s: float = 10.0
+    keepalive_s: float = 30.0
+    max_error_bytes: int = 64 * 1024
+    drain_timeout_s: float = 1.0
+    drain_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a deployment's requests go, made once."""
+
+    url: URL
+    headers: CIMultiDict[str]
+
+    def __repr__(self) -> str:
+        return f"Target({str(self.url)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Target:
+    """Raises ProviderError when the deployment's `api_base` or key cannot be used."""
+    common = {
+        "content-type": "application/json",
+        "user-agent": f"spanledger/{__version__}",
+    }
+    if any(not value.isprintable() for value in headers.values()):
+        raise ProviderError(
+            "authentication_failed",
+            f"deployment {deployment.id!r}: its api_key has characters no HTTP header may carry",
+        )
+    try:
+        parsed = URL(url)
+    except ValueError:
+        parsed = URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ProviderError(
+            "connection_error",
+            f"deployment {deployment.id!r}: its api_base is not an http or https URL",
+        )
+    return Target(parsed, CIMultiDict({**common, **headers}))
+
+
+class Transport:
+    """The connection pool of one adapter. Connects lazily, in the loop of the first call."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._session: aiohttp.ClientSession | None = None
+        self._drains: set[asyncio.Task[None]] = set()
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
+
+    async def exchange(self, call: Call, target: Target, body: bytes) -> Reply:
+        """Send a request and read its whole answer.
+
+        Raises:
+            ProviderError: no answer in time, none at all, half of one, or one that is too large.
+        """
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                response = await self._open(call, target, body)
+                try:
+                    return await self._read(call, response)
+                except BaseException:
+                    response.close()
+                    raise
+        except TimeoutError:
+            _raise_timeout(call, "no answer", call.timeout_s)
+
+    async def events(self, call: Call, target: Target, body: bytes) -> EventStream | Reply:
+        """Send a request for a stream; a `Reply` when what came back is not a stream of events.
+
+        Raises:
+            ProviderError: no answer in time, or none at all.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + call.timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._open(call, target, body)
+                try:
+                    if response.status != 200 or _is_json(response.headers):
+                        return await self._read(call, response)
+                except BaseException:
+                    response.close()
+                    raise
+        except TimeoutError:
+            _raise_timeout(call, "no answer", call.timeout_s)
+        return EventStream(self, call, response, deadline)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for task in self._drains:
+            task.cancel()
+        await asyncio.gather(*self._drains, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def recycle(self, response: aiohttp.ClientResponse) -> None:
+        """Read a finished stream's last bytes beside the caller's path, for the next request."""
+        if response.content.at_eof():
+            return
+        task = asyncio.get_running_loop().create_task(self._drain(response))
+        self._drains.add(task)
+        task.add_done_callback(self._drains.discard)
+
+    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+        left = self.limits.drain_bytes
+        try:
+            async with asyncio.timeout(self.limits.drain_timeout_s):
+                while left > 0 and (chunk := await response.content.readany()):
+                    left -= len(chunk)
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            left = 0
+        finally:
+            if not response.content.at_eof():
+                response.close()
+
+    async def _open(self, call: Call, target: Target, body: bytes) -> aiohttp.ClientResponse:
+        session = self._session
+        if session is None:
+            session = self._session = self._connect()
+        try:
+            return await session.post(
+                target.url,
+                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
+                headers=target.headers,
+                allow_redirects=False,
+            )
+        except _CONNECTING as error:
+            raise ProviderError("connection_error", _connection_message(call, error)) from None
+        except aiohttp.ClientError as error:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: what answered does not speak HTTP ({type(error).__name__})",
+                billed="unknown",
+            ) from None
+
+    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+        good = 200 <= response.status < 300
+        limit = call.max_response_bytes if good else self.limits.max_error_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while chunk := await response.content.readany():
+                size += len(chunk)
+                if size > limit:
+                    response.close()
+                    if not good:
+                        break
+                    raise ProviderError(
+                        "malformed_response",
+                        f"{_name(call)}: its answer is larger than {limit} bytes",
+                        status=response.status,
+                        billed="unknown",
+                    )
+                chunks.append(chunk)
+        except (aiohttp.ClientError, OSError):
+            response.close()
+            if good:
+                raise ProviderError(
+                    "malformed_response",
+                    f"{_name(call)}: the connection broke within its answer",
+                    status=response.status,
+                    billed="unknown",
+                ) from None
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return Reply(response.status, response.headers, body)
+
+    def _connect(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=self.limits.max_connections,
+            limit_per_host=0,
+            keepalive_timeout=self.limits.keepalive_s,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            trust_env=False,
+            skip_auto_headers=_AUTO_HEADERS,
+        )
+
+
+class EventStream:
+    """An open stream of events; owned by one generator, which must `close` it.
+
+    Attributes:
+        headers: of the answer.
+        tail: at the end, an event that no blank line ended: cut, unless it is an end mark.
+    """
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_deadline",
+        "_parser",
+        "_response",
+        "_started",
+        "_transport",
+        "headers",
+        "tail",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        call: Call,
+        response: aiohttp.ClientResponse,
+        deadline: float,
+    ) -> None:
+        self._transport = transport
+        self._call = call
+        self._response = response
+        self._deadline = deadline
+        self._started = False
+        self._began = False
+        self._parser = EventParser(call.max_response_bytes)
+        self.headers: Mapping[str, str] = response.headers
+        self.tail = b""
+
+    async def batch(self) -> list[bytes] | None:
+        """The payloads of the events that came next, perhaps none; None at the end.
+
+        The first byte may take what is left of the try's timeout, any later silence
+        `stream_idle_timeout_s`; a provider's keep-alive comments count as signs of life.
+
+        Raises:
+            ProviderError: the silence was too long, the connection broke, an event is too large.
+        """
+        call = self._call
+        content = self._response.content
+        idle_s = call.stream_idle_timeout_s
+        try:
+            chunk = content.read_nowait()
+            if not chunk:
+                now = asyncio.get_running_loop().time()
+                wait_until = now + idle_s
+                if not self._started:
+                    wait_until = max(wait_until, self._deadline)
+                async with asyncio.timeout_at(wait_until):
+                    chunk = await content.readany()
+        except TimeoutError:
+            _raise_timeout(call, "no next chunk", idle_s)
+        except (aiohttp.ClientError, OSError):
+            raise self.interrupted("the connection broke") from None
+        self._started = True
+        try:
+            if chunk:
+                payloads = self._parser.feed(chunk)
+                self._began = self._began or bool(payloads)
+                return payloads
+            self.tail = self._parser.finish()
+        except EventTooLargeError:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: an event is larger than {call.max_response_bytes} bytes",
+                billed="unknown",
+            ) from None
+        return None
+
+    def interrupted(self, why: str) -> ProviderError:
+        """The error for a stream that did not come to its end."""
+        if not self._began:
+            return ProviderError(
+                "malformed_response",
+                f"{_name(self._call)}: {why} before the first event of the stream",
+                billed="unknown",
+            )
+        return ProviderError(
+            "stream_interrupted", f"{_name(self._call)}: {why} mid-stream", billed="unknown"
+        )
+
+    def close(self, *, clean: bool) -> None:
+        """Keep the connection when the stream came to its end, else cut it at once."""
+        if clean:
+            self._transport.recycle(self._response)
+        else:
+            self._response.close()
+
+
+def _name(call: Call) -> str:
+    return f"deployment {call.deployment.id!r} ({call.deployment.provider})"
+
+
+def _raise_timeout(call: Call, what: str, seconds: float) -> NoReturn:
+    raise ProviderError(
+        "timeout", f"{_name(call)}: {what} within {seconds:g} s", billed="unknown"
+    ) from None
+
+
+def _connection_message(call: Call, error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        why = "its host name does not resolve"
+    elif isinstance(error, aiohttp.ClientSSLError):
+        why = "TLS failed"
+    elif isinstance(error, aiohttp.ConnectionTimeoutError):
+        why = "connecting took too long"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        why = f"cannot connect ({type(error.os_error).__name__})"
+    elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        why = "it hung up without an answer"
+    else:
+        why = f"no connection ({type(error).__name__})"
+    return f"{_name(call)}: {why}"
+
+
+def _is_json(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith("application/json")
