@@ -102,11 +102,14 @@ class LineReporter(QuietReporter):
     def __init__(self, console: Console, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console)
         self._monotonic = monotonic
-        self._last = monotonic()
+        self._next: float | None = None
 
     def update(self, counts: Counts) -> None:
-        if self._monotonic() - self._last >= LINE_INTERVAL_S:
-            self._last = self._monotonic()
+        now = self._monotonic()
+        if self._next is None:
+            self._next = now + LINE_INTERVAL_S
+        elif now >= self._next:
+            self._next = now + LINE_INTERVAL_S
             self._print(describe(counts))
 
     def note(self, message: str) -> None:

@@ -15,8 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from spanledger.worker.app import RunOptions, run_jobs
+from spanledger.worker.progress import reporter
+from spanledger.worker.run import Summary
 
 Reply = tuple[int, dict[str, str], dict[str, Any]]
+
+ENTRY = (
+    "-c",
+    (
+        "import typer; from spanledger.commands import worker; a = typer.Typer();"
+        "a.callback()(lambda: None); a.add_typer(worker.app, name='worker'); a()"
+    ),
+)
 
 CHAT = {
     "id": "chatcmpl-1",
@@ -112,7 +125,7 @@ def gateway() -> Iterator[Gateway]:
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -157,7 +170,7 @@ class Child:
     def __init__(self, *arguments: str, environ: dict[str, str], stdin: int | None = None) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OPENAI_"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spanledger", "worker", *arguments],
+            [sys.executable, *ENTRY, "worker", *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -185,6 +198,12 @@ def start() -> Iterator[Callable[..., Child]]:
         if child.process.poll() is None:
             child.process.kill()
         child.process.communicate()
+
+
+def run_here(jobs: Path, results: Path, base_url: str, **options: Any) -> Summary:
+    """A run in this process, quiet and without telemetry."""
+    chosen = RunOptions(jobs, results, base_url, telemetry=False, **options)
+    return run_jobs(chosen, reporter(Console(stderr=True), quiet=True))
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:

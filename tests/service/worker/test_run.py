@@ -15,7 +15,6 @@ import pytest
 from rich.console import Console
 
 from spanledger.errors import UsageError
-from spanledger.worker import output
 from spanledger.worker.app import RunOptions, run_jobs
 from spanledger.worker.progress import reporter
 from spanledger.worker.run import Summary
@@ -344,7 +343,7 @@ def test_a_full_disk_stops_the_run_and_keeps_whole_lines(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(fd, data)
 
-    monkeypatch.setattr(output.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     summary = terminal.run(concurrency=1)
     monkeypatch.undo()
 
