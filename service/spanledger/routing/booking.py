@@ -1,0 +1,101 @@
+"""Ledger calls that survive their caller: what was begun is ended, whoever cancels whom.
+
+A caller that leaves cancels its task at any await. The ends of tries and requests are then
+written by tasks of our own; `drain` waits for them when the gateway stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from spanledger.clock import Clock
+from spanledger.errors import SpanledgerError
+from spanledger.ledger.store import AttemptEnd, Ledger, RequestEnd, RequestStart, Reservation
+from spanledger.routing.outcome import CANCELLED, cancelled_end
+from spanledger.routing.request import Exchange
+
+log = logging.getLogger(__name__)
+
+
+class Booking:
+    """Ends of tries and requests, written once each."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def finish(self, exchange: Exchange, end: AttemptEnd) -> None:
+        """End a try. A ledger that is down fails no answer: it writes the end later, or the
+        sweep expires the hold."""
+        try:
+            settled = await self._ledger.finish(end)
+        except SpanledgerError as error:
+            log.warning("attempt %s ended unbooked for now: %s", end.attempt_id, error)
+            exchange.cost_nano += end.cost_nano or 0
+        except asyncio.CancelledError:
+            self._spawn(self._finish_again(end))
+            raise
+        else:
+            exchange.cost_nano += settled.cost_nano
+            exchange.remaining_nano = settled.remaining_nano
+
+    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
+        """End a request outside a try."""
+        try:
+            await self._ledger.end_request(start, end)
+        except SpanledgerError as error:
+            log.warning("request %s ended unbooked for now: %s", start.request_id, error)
+        except asyncio.CancelledError:
+            self._spawn(self._end_again(start, end))
+            raise
+
+    async def undo(self, exchange: Exchange, reservation: Reservation) -> None:
+        """End a try and its request, whose caller left while the hold was being written."""
+        await self.detached(self._undo(exchange, reservation))
+
+    async def detached(self, work: Coroutine[None, None, None]) -> None:
+        """Do something to its end even if this call is cancelled."""
+        await asyncio.shield(self._spawn(work))
+
+    async def drain(self) -> None:
+        """Wait for all that goes on without a caller."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a try or request could not be ended in the ledger", exc_info=error)
+
+    async def _undo(self, exchange: Exchange, reservation: Reservation) -> None:
+        now_ns = self._clock.now_ns()
+        end = cancelled_end(now_ns)
+        try:
+            # Idempotent: it gives the hold of the first call, which may be under way.
+            hold = await self._ledger.reserve(reservation)
+        except SpanledgerError:
+            await self.end_request(exchange.start, end)
+            return
+        released = AttemptEnd(hold.attempt_id, now_ns, None, error_type=CANCELLED, request=end)
+        await self.finish(exchange, released)
+
+    async def _finish_again(self, end: AttemptEnd) -> None:
+        try:
+            await self._ledger.finish(end)  # idempotent: the first call may be under way
+        except SpanledgerError as error:
+            log.warning("attempt %s ended unbooked for now: %s", end.attempt_id, error)
+
+    async def _end_again(self, start: RequestStart, end: RequestEnd) -> None:
+        try:
+            await self._ledger.end_request(start, end)
+        except SpanledgerError as error:
+            log.warning("request %s ended unbooked for now: %s", start.request_id, error)

@@ -1,0 +1,74 @@
+"""Counts a prompt's tokens when no provider did: the slow path of tries without reported usage.
+
+An estimate, not a bound: four bytes of text are a token, as `pricing.usage` has it everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from spanledger.pricing.usage import estimate_tokens
+from spanledger.providers.base import Operation
+
+TOKENS_PER_MESSAGE = 3
+TOKENS_PER_IMAGE = 85
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def estimate_input_tokens(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> int:
+    """Tokens of a request's prompt; of its raw bytes where it cannot be read."""
+    name = "messages" if operation == "chat" else "input"
+    raw = fields.get(name)
+    if raw is None:
+        return 0
+    try:
+        content = msgspec.json.decode(raw)
+        given = msgspec.json.decode(fields.get("tools", msgspec.Raw(b"null")))
+    except _UNREADABLE:
+        return estimate_tokens(len(memoryview(raw)))
+    if operation == "embeddings":
+        return _embedded(content)
+    total = sum(_message(message) for message in _objects(content))
+    if tools := _objects(given):
+        total += estimate_tokens(len(msgspec.json.encode(tools)))
+    return total
+
+
+def _message(message: dict[str, object]) -> int:
+    content = message.get("content")
+    if isinstance(content, str):
+        size, images = _bytes(content), 0
+    else:
+        parts = _objects(content)
+        size = sum(_bytes(part.get("text")) for part in parts)
+        images = sum(part.get("type") == "image_url" for part in parts)
+    arguments = 0
+    for call in _objects(message.get("tool_calls")):
+        function = call.get("function")
+        if isinstance(function, dict):
+            arguments += estimate_tokens(_bytes(function.get("arguments")))
+    return TOKENS_PER_MESSAGE + estimate_tokens(size) + TOKENS_PER_IMAGE * images + arguments
+
+
+def _embedded(content: object) -> int:
+    """A text, a list of texts, a list of tokens, or a list of lists of tokens."""
+    if not isinstance(content, list):
+        return estimate_tokens(_bytes(content))
+    total = 0
+    for item in content:
+        if isinstance(item, str):
+            total += estimate_tokens(_bytes(item))
+        else:
+            total += len(item) if isinstance(item, list) else 1
+    return total
+
+
+def _bytes(text: object) -> int:
+    return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

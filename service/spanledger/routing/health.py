@@ -1,0 +1,245 @@
+"""Which deployments may be tried now: cooldowns after failures, and their own rpm and tpm.
+
+State of one process, in memory, of a fixed size. Time is handed in with each call (monotonic
+seconds); nothing here waits, and nothing here knows a request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from spanledger.clock import Clock
+from spanledger.config import RouterSettings
+from spanledger.providers.base import Deployment
+from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
+
+MAX_RETRY_AFTER_S = 300.0
+"""A provider that asks for more gets this: it is asked again before a person has to notice."""
+MIN_FAILURE_SHARE = 10
+"""A deployment that still serves cools down only when at least one in so many of its tries in the
+minute failed: else a busy one with a failure now and then would be shut again and again."""
+
+_BUCKET_S = 5.0
+_BUCKETS = 13
+"""Twelve make a minute; the thirteenth is the one being filled, so that a count covers at least
+a whole minute at any moment."""
+
+BlockedBy = Literal["cooldown", "rate_limit_reached"]
+_COOLDOWN: BlockedBy = "cooldown"
+_RATE_LIMIT: BlockedBy = "rate_limit_reached"
+
+
+class MinuteWindow:
+    """A count over the last minute (up to five seconds more), sliding, in thirteen integers."""
+
+    __slots__ = ("_buckets", "_epoch", "total")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * _BUCKETS
+        self._epoch = 0
+        self.total = 0
+        """As of the last call."""
+
+    def count(self, now: float) -> int:
+        """What was added in the last minute."""
+        epoch = int(now / _BUCKET_S)
+        if epoch > self._epoch:
+            for passed in range(max(self._epoch + 1, epoch - _BUCKETS + 1), epoch + 1):
+                self.total -= self._buckets[passed % _BUCKETS]
+                self._buckets[passed % _BUCKETS] = 0
+            self._epoch = epoch
+        return self.total
+
+    def add(self, now: float, amount: int) -> None:
+        """Count at this moment."""
+        self.count(now)
+        self._buckets[self._epoch % _BUCKETS] += amount
+        self.total += amount
+
+    def correct(self, at: float, amount: int) -> None:
+        """Change what was counted at an earlier moment, if that still counts."""
+        epoch = int(at / _BUCKET_S)
+        if self._epoch - _BUCKETS < epoch <= self._epoch:
+            self._buckets[epoch % _BUCKETS] += amount
+            self.total += amount
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._buckets = [0] * _BUCKETS
+        self.total = 0
+
+    def falls_to(self, now: float, most: int) -> float:
+        """The moment from which the count is at most `most`, if nothing is added."""
+        left = self.count(now)
+        for epoch in range(self._epoch - _BUCKETS + 1, self._epoch + 1):
+            if left <= most:
+                break
+            left -= self._buckets[epoch % _BUCKETS]
+            now = (epoch + _BUCKETS) * _BUCKET_S
+        return now
+
+
+class DeploymentState(NamedTuple):
+    """A deployment as `/metrics` shows it."""
+
+    deployment: str
+    route: str
+    state: Literal["up", "cooling"]
+    until_s: float
+    """Unix seconds at which the cooldown ends; 0 when up."""
+
+
+class DeploymentHealth:
+    """What is known of one deployment."""
+
+    __slots__ = (
+        "_allowed_fails",
+        "_cooldown_s",
+        "_failures",
+        "_requests",
+        "_streak",
+        "_tokens",
+        "_tries",
+        "asked_until",
+        "cooled_at",
+        "cooling_until",
+        "deployment",
+    )
+
+    def __init__(self, deployment: Deployment, settings: RouterSettings) -> None:
+        self.deployment = deployment
+        self._allowed_fails = settings.allowed_fails
+        self._cooldown_s = settings.cooldown_time
+        self._tries = MinuteWindow()
+        self._failures = MinuteWindow()
+        self._streak = 0
+        self._requests = MinuteWindow() if deployment.rpm is not None else None
+        self._tokens = MinuteWindow() if deployment.tpm is not None else None
+        self.cooling_until = -math.inf
+        self.asked_until = -math.inf
+        """Until when the provider itself asked to be left alone."""
+        self.cooled_at = -math.inf
+        """When the last cooldown began: what was under way by then does not begin another."""
+
+    def available(self, now: float, tokens: int) -> bool:
+        """Whether a try of this many tokens may go there now."""
+        return now >= self.cooling_until and self.has_room(now, tokens)
+
+    def has_room(self, now: float, tokens: int) -> bool:
+        """Whether rpm and tpm allow the try. An unused minute takes one of any size."""
+        deployment = self.deployment
+        if self._requests is not None and self._requests.count(now) >= (deployment.rpm or 0):
+            return False
+        if self._tokens is not None:
+            used = self._tokens.count(now)
+            return used == 0 or used + tokens <= (deployment.tpm or 0)
+        return True
+
+    def blocked_until(self, now: float, tokens: int) -> tuple[float, BlockedBy]:
+        """When an unavailable deployment may be tried again, and what keeps it from it."""
+        until, by = self.cooling_until, _COOLDOWN
+        windows = (
+            (self._requests, (self.deployment.rpm or 0) - 1),
+            (self._tokens, max(0, (self.deployment.tpm or 0) - tokens)),
+        )
+        for window, most in windows:
+            if window is not None:
+                free_at = window.falls_to(now, most)
+                if free_at > max(now, until):
+                    until, by = free_at, _RATE_LIMIT
+        return until, by
+
+    def begin(self, now: float, tokens: int) -> None:
+        """Count a try that is about to leave."""
+        self._tries.add(now, 1)
+        if self._requests is not None:
+            self._requests.add(now, 1)
+        if self._tokens is not None:
+            self._tokens.add(now, tokens)
+
+    def withdraw(self, began: float, tokens: int) -> None:
+        """Take back a try that did not leave."""
+        self._tries.correct(began, -1)
+        if self._requests is not None:
+            self._requests.correct(began, -1)
+        if self._tokens is not None:
+            self._tokens.correct(began, -tokens)
+
+    def used(self, began: float, assumed: int, tokens: int) -> None:
+        """Correct the tokens a try was counted with to what it used."""
+        if self._tokens is not None:
+            self._tokens.correct(began, tokens - assumed)
+
+    def failed(self, kind: str, retry_after_s: float | None, began: float, now: float) -> None:
+        """Count a failed try; it may begin a cooldown."""
+        asked = sensible_retry_after(retry_after_s)
+        if kind == "rate_limited" or (asked is not None and kind == "overloaded"):
+            if asked is not None:
+                self.asked_until = max(self.asked_until, now + asked)
+                self._cool(now, asked)
+            elif began >= self.cooled_at:
+                self._cool(now, self._cooldown_s)
+        elif began < self.cooled_at:
+            return
+        elif kind in MISCONFIGURED:
+            self._cool(now, self._cooldown_s)
+        elif kind in TRANSIENT:
+            self._failures.add(now, 1)
+            self._streak += 1
+            failures = self._failures.total
+            serves = self._streak <= self._allowed_fails
+            if failures <= self._allowed_fails or (
+                serves and failures * MIN_FAILURE_SHARE < self._tries.count(now)
+            ):
+                return
+            self._cool(now, self._cooldown_s)
+
+    def succeeded(self) -> None:
+        """Note that it serves."""
+        self._streak = 0
+
+    def _cool(self, now: float, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        if now >= self.cooling_until:
+            self.cooled_at = now
+        self.cooling_until = max(self.cooling_until, now + seconds)
+        self._failures.clear()
+        self._streak = 0
+
+
+class Health:
+    """All deployments' health."""
+
+    def __init__(
+        self, deployments: Iterable[Deployment], settings: RouterSettings, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self.states = {d.id: DeploymentHealth(d, settings) for d in deployments}
+
+    def snapshot(self) -> list[DeploymentState]:
+        """Every deployment's state, in the order of the config."""
+        now = self._clock.monotonic()
+        unix_s = self._clock.now_ns() / 1e9
+        found = []
+        for state in self.states.values():
+            left = state.cooling_until - now
+            deployment = state.deployment
+            found.append(
+                DeploymentState(deployment.id, deployment.route, "cooling", unix_s + left)
+                if left > 0
+                else DeploymentState(deployment.id, deployment.route, "up", 0.0)
+            )
+        return found
+
+
+def sensible_retry_after(seconds: float | None) -> float | None:
+    """A provider's Retry-After within our bounds; None when it says nothing we can use.
+
+    Zero is nothing: LiteLLM takes it as leave to hit the same deployment at once.
+    """
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        return None
+    return min(seconds, MAX_RETRY_AFTER_S)

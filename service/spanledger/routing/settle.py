@@ -1,0 +1,210 @@
+"""From what came out of a try to the record that ends it: usage, cost, and the row's details.
+
+Reported usage is taken as it is where it can be true; otherwise tokens are counted by us and the
+row says so (`estimated`). No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
+from spanledger.pricing.usage import Usage, estimate_tokens
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.routing.course import Target
+from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.request import Exchange
+from spanledger.telemetry.attributes import ContentMode, attempt_detail, captured_content
+
+MAX_REPORTED_TOKENS = 100_000_000
+"""A provider that reports more has a fault; its figures would drown every other."""
+MAX_CAPTURED_BYTES = 1024 * 1024
+"""Events of a stream kept for content capture; the rest of the answer is left out."""
+MAX_FINISH_REASONS = 128
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A try that holds money.
+
+    Attributes:
+        began: monotonic seconds.
+        tokens: what its deployment's tpm was charged with.
+    """
+
+    target: Target
+    reservation: Reservation
+    hold: Hold
+    call: Call
+    began: float
+    tokens: int
+
+
+@dataclass(slots=True)
+class Produced:
+    """What a try gave so far."""
+
+    usage: Usage | None = None
+    output_bytes: int = 0
+    chunks: int = 0
+    first_chunk_ns: int = 0
+    response_id: str = ""
+    response_model: str = ""
+    provider_request_id: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    body: bytes = b""
+    events: list[bytes] = field(default_factory=list)
+    _event_bytes: int = 0
+
+    @classmethod
+    def whole(cls, answer: Answer) -> Produced:
+        """A whole answer."""
+        return cls(
+            usage=answer.usage,
+            output_bytes=answer.output_bytes,
+            response_id=answer.response_id,
+            response_model=answer.response_model,
+            provider_request_id=answer.provider_request_id,
+            finish_reasons=answer.finish_reasons,
+            body=answer.body,
+        )
+
+    def note(self, frame: Frame, now_ns: Callable[[], int]) -> None:
+        """One more event of a stream."""
+        if frame.content:
+            if self.chunks == 0:
+                self.first_chunk_ns = now_ns()
+            self.chunks += 1
+            self.output_bytes += frame.output_bytes
+        if frame.usage is not None:
+            self.usage = frame.usage
+        if frame.response_id:
+            self.response_id = frame.response_id
+        if frame.response_model:
+            self.response_model = frame.response_model
+        if frame.provider_request_id:
+            self.provider_request_id = frame.provider_request_id
+        if frame.finish_reason and len(self.finish_reasons) < MAX_FINISH_REASONS:
+            self.finish_reasons = (*self.finish_reasons, frame.finish_reason)
+
+    def keep(self, event: bytes) -> None:
+        """Keep a relayed event for content capture."""
+        self._event_bytes += len(event)
+        if self._event_bytes <= MAX_CAPTURED_BYTES:
+            self.events.append(event)
+
+    @property
+    def output_tokens(self) -> int:
+        """Output as we count it: a chunk has at least one token."""
+        return max(estimate_tokens(self.output_bytes), self.chunks)
+
+
+def usage_of(exchange: Exchange, produced: Produced, *, whole: bool) -> tuple[Usage, bool]:
+    """What a try used, and whether we had to count it.
+
+    A stream that was cut may have reported its usage early, with its output still to come.
+    """
+    usage = produced.usage
+    if usage is not None and _is_possible(usage):
+        counted = 0 if whole else produced.output_tokens
+        if usage.output_tokens >= counted:
+            return usage, False
+        return (
+            Usage(
+                input_tokens=usage.input_tokens,
+                output_tokens=counted,
+                cache_read_input_tokens=usage.cache_read_input_tokens,
+                cache_write_input_tokens=usage.cache_write_input_tokens,
+                reasoning_output_tokens=usage.reasoning_output_tokens,
+                cache_write_1h_input_tokens=usage.cache_write_1h_input_tokens,
+            ),
+            True,
+        )
+    prompt = estimate_input_tokens(exchange.operation, exchange.fields)
+    return Usage(input_tokens=prompt, output_tokens=produced.output_tokens), True
+
+
+def _is_possible(usage: Usage) -> bool:
+    return (
+        0 <= usage.input_tokens <= MAX_REPORTED_TOKENS
+        and 0 <= usage.output_tokens <= MAX_REPORTED_TOKENS
+        and usage.cache_read_input_tokens >= 0
+        and usage.cache_write_input_tokens >= 0
+        and usage.cache_read_input_tokens + usage.cache_write_input_tokens <= usage.input_tokens
+        and 0 <= usage.reasoning_output_tokens <= usage.output_tokens
+        and 0 <= usage.cache_write_1h_input_tokens <= usage.cache_write_input_tokens
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Writes the ends of tries, content captured as configured."""
+
+    content: ContentMode
+    max_content_bytes: int
+
+    def end(
+        self,
+        exchange: Exchange,
+        attempt: Attempt,
+        produced: Produced,
+        *,
+        usage: Usage | None,
+        estimated: bool,
+        error_type: str,
+        http_status: int,
+        ended_ns: int,
+        request: RequestEnd | None,
+    ) -> AttemptEnd:
+        """The record of a try's end; `usage` None = nothing was billed."""
+        call, price = attempt.call, attempt.target.price
+        cost: int | None = None
+        if usage is not None:
+            cost = 0 if price is None else price.cost_nano(usage)
+        used = usage or _NOTHING
+        # What was asked of the provider, where a budget lowered it.
+        extra = (
+            {}
+            if call.max_output_tokens is None
+            else {"gen_ai.request.max_tokens": call.max_output_tokens}
+        )
+        return AttemptEnd(
+            attempt_id=attempt.hold.attempt_id,
+            ended_ns=ended_ns,
+            cost_nano=cost,
+            estimated=estimated,
+            unpriced=price is None and usage is not None,
+            error_type=error_type,
+            http_status=http_status,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cache_read_tokens=used.cache_read_input_tokens,
+            cache_write_tokens=used.cache_write_input_tokens,
+            reasoning_tokens=used.reasoning_output_tokens,
+            first_chunk_ns=produced.first_chunk_ns,
+            chunks=produced.chunks,
+            response_model=produced.response_model,
+            detail=attempt_detail(
+                operation=exchange.operation,
+                fields=exchange.fields,
+                deployment=call.deployment,
+                response_id=produced.response_id,
+                finish_reasons=produced.finish_reasons,
+                provider_request_id=produced.provider_request_id,
+                extra=extra,
+            ),
+            content=None
+            if self.content == "off"
+            else captured_content(
+                self.content,
+                self.max_content_bytes,
+                exchange.fields,
+                produced.body,
+                produced.events,
+            ),
+            request=request,
+        )
+
+
+_NOTHING = Usage()
