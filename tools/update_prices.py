@@ -1,0 +1,195 @@
+"""Writes the dated price book from the list LiteLLM ships; reads the file, never imports LiteLLM.
+
+    python tools/update_prices.py --date 2026-11-23    # write books/2026-11-23.json
+    python tools/update_prices.py --check              # is the newest book what this would write?
+
+Prices become pico-USD per token through `decimal`: no float is involved. What is priced by
+something other than tokens is kept without a price and with the reason, so that nobody is billed
+a fraction of what a request costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context, Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BOOKS = Path(__file__).resolve().parent.parent / "service" / "spanledger" / "pricing" / "books"
+SOURCE_FILE = "model_prices_and_context_window_backup.json"
+MODES = ("chat", "completion", "responses", "embedding")
+PICO_PER_USD = 10**12
+DEAREST_PICO = 10**10
+"""One cent a token; anything above it is a mistake in the list."""
+NOISE = Context(prec=12)
+"""The list has prices such as 1.5000020000000002e-05, which a float once computed."""
+
+RATES = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cache_read": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
+    "reasoning": "output_cost_per_reasoning_token",
+}
+ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
+INCLUSIVE_PROVIDERS = ("xai",)
+"""They bill the long-context price from the threshold on, not above it."""
+
+OTHER_OUTPUT = tuple(f"output_cost_per_{kind}_token" for kind in ("audio", "image", "video"))
+FEES = tuple(f"input_cost_per_{unit}" for unit in ("request", "query", "second"))
+ROUTERS = ("azure_ai/model_router", "azure_ai/model-router", "azure/model-router")
+ALWAYS_SEARCHES = re.compile(r"(^|/)(sonar|.*-search-(preview|api))")
+
+
+def main() -> int:
+    """Write the book, or check it; 1 when the check fails."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--date", help="the book's date, as 2026-11-23; its name and its id")
+    action.add_argument("--check", action="store_true", help="compare the newest book instead")
+    options = parser.parse_args()
+    if options.check:
+        return check()
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", options.date):
+        parser.error(f"{options.date!r} is not a date like 2026-11-23")
+    path = BOOKS / f"{options.date}.json"
+    text = book_text(options.date, source_list(), source_version())
+    path.write_text(text, encoding="utf-8")
+    print(f"{path.name}: {json.loads(text)['count']} models")
+    return 0
+
+
+def check() -> int:
+    """Compare the newest book with what the installed list gives."""
+    path = max(BOOKS.glob("*.json"))
+    text = path.read_text(encoding="utf-8")
+    made_from = json.loads(text)["source"]
+    if made_from != source_version():
+        print(f"{path.name} was made from {made_from}, here is {source_version()}: not compared")
+        return 0
+    if text != book_text(path.stem, source_list(), source_version()):
+        print(f"{path.name} is not current: run tools/update_prices.py --date {path.stem}")
+        return 1
+    print(f"{path.name} is current ({made_from})")
+    return 0
+
+
+def source_version() -> str:
+    """The package the prices come from, with its version."""
+    return f"litellm {importlib.metadata.version('litellm')}"
+
+
+def source_list() -> dict[str, dict[str, Any]]:
+    """The list as it is shipped, decimals unharmed."""
+    spec = importlib.util.find_spec("litellm")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("litellm is not installed here: uv sync")
+    path = Path(spec.submodule_search_locations[0]) / SOURCE_FILE
+    models = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    return {name: entry for name, entry in models.items() if isinstance(entry, dict)}
+
+
+def book_text(date: str, models: Mapping[str, Mapping[str, Any]], source: str) -> str:
+    """A book as text: one model a line, sorted."""
+    entries = {
+        name: book_entry(name, model)
+        for name, model in sorted(models.items())
+        if model.get("mode") in MODES
+    }
+    head = {"date": date, "source": source, "count": len(entries)}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entries[name])}" for name in entries)
+    return json.dumps(head).removesuffix("}") + ', "models": {\n' + lines + "\n}}\n"
+
+
+def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """One model's line."""
+    entry: dict[str, Any] = {"provider": model["litellm_provider"]}
+    if model["mode"] != "chat":
+        entry["mode"] = model["mode"]
+    limits = {"max_input": "max_input_tokens", "max_output": "max_output_tokens"}
+    entry |= {key: model[full] for key, full in limits.items() if model.get(full)}
+    if reason := unpriced_reason(name, model):
+        return entry | {"unpriced": reason}
+    base, *tiers = steps(model)
+    entry |= base.rates
+    if tiers:
+        entry["tiers"] = [{"above": tier.above, **tier.rates} for tier in tiers]
+    return entry
+
+
+def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
+    """Why tokens alone do not say what a request costs; empty when they do."""
+    output = model.get("output_cost_per_token") or 0
+    if any((model.get(key) or 0) > output for key in OTHER_OUTPUT):
+        return "answers other than text have another price"
+    if any(model.get(key) for key in FEES):
+        return "not billed by tokens alone"
+    if name in ROUTERS:
+        return "a fee on top of the model it picks"
+    if "search_context_cost_per_query" in model and ALWAYS_SEARCHES.search(name):
+        return "each request pays for its search as well"
+    if any(not step.rates.keys() >= {"input", "output"} for step in steps(model)):
+        return "no price per token is listed"
+    return ""
+
+
+class Step(NamedTuple):
+    """The rates for prompts of more than `above` tokens; each step stands alone."""
+
+    above: int
+    rates: dict[str, int]
+
+
+def steps(model: Mapping[str, Any]) -> list[Step]:
+    """The rates of a model by ascending size of prompt, the first for any size."""
+    own = {key: model[key] for key in RATES.values() if model.get(key) is not None}
+    if model["mode"] == "embedding":
+        own.setdefault("output_cost_per_token", 0)  # there is no output to pay for
+    if own.get("output_cost_per_reasoning_token") == own.get("output_cost_per_token"):
+        own.pop("output_cost_per_reasoning_token", None)
+    if isinstance(ranges := model.get("tiered_pricing"), list):
+        # A range names all its rates; only one that names no output takes the model's.
+        output = {key: price for key, price in own.items() if key.startswith("output_")}
+        given = {
+            int(part["range"][0]): part if "output_cost_per_token" in part else {**output, **part}
+            for part in ranges
+        }
+        return [Step(above, rates_of(given[above])) for above in sorted(given)]
+    found: dict[int, dict[str, Any]] = {0: {}}
+    for key, price in model.items():
+        if (match := ABOVE.fullmatch(key)) and match["key"] in RATES.values() and price is not None:
+            above = int(match["number"]) * (1000 if match["kilo"] else 1)
+            above -= model["litellm_provider"] in INCLUSIVE_PROVIDERS
+            found.setdefault(above, {})[match["key"]] = price
+    given = {}
+    for above in sorted(found):
+        own = {**own, **found[above]}
+        given[above] = own
+    return [Step(above, rates_of(prices)) for above, prices in given.items()]
+
+
+def rates_of(prices: Mapping[str, Any]) -> dict[str, int]:
+    """LiteLLM's prices by our names, in pico-USD."""
+    rates = {key: pico(prices[full]) for key, full in RATES.items() if prices.get(full) is not None}
+    if rates.get("cache_write") == 0 and rates.get("input"):
+        del rates["cache_write"]  # it means that a write is billed as plain input
+    return rates
+
+
+def pico(price: Decimal | int | str) -> int:
+    """USD per token as pico-USD, rounded up."""
+    value = NOISE.create_decimal(str(price)) * PICO_PER_USD
+    if not 0 <= value <= DEAREST_PICO:
+        raise SystemExit(f"{price!r} cannot be a price of one token in USD")
+    return int(value.to_integral_value(rounding=ROUND_CEILING))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
