@@ -18,7 +18,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.clock import Clock
@@ -316,6 +316,18 @@ class _Probes:
         return _response(Reply(status, msgspec.json.encode(what)), self._edge.new_request_id())
 
 
+class _Application(Starlette):
+    """Starlette for the probes; calls under `/v1` skip its layers, a fifth of the edge's time."""
+
+    edge: Edge
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            await self.edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
     config: Config,
     router: Router,
@@ -329,16 +341,15 @@ def create_app(
     auth = Authenticator(ledger, clock, settings.host, settings.default_customer)
     edge = Edge(config, router, auth, clock)
     probes = _Probes(edge, auth, ledger, health, metrics)
-    app = Starlette(
+    app = _Application(
         routes=[
-            Mount("/v1", app=edge),
             Route("/healthz", probes.healthz),
             Route("/readyz", probes.readyz),
             Route("/metrics", probes.metrics),
         ],
         exception_handlers={404: probes.lost, 405: probes.wrong_method},
     )
-    app.state.edge = edge
+    app.edge = app.state.edge = edge
     return app
 
 

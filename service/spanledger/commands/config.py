@@ -1,0 +1,229 @@
+"""`spanledger config`: check a configuration without starting, and print an example."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
+
+if TYPE_CHECKING:
+    from spanledger.config import BudgetEntry
+    from spanledger.pricing.book import PriceBook
+    from spanledger.providers.base import Deployment
+    from spanledger.routing.plan import Plan
+
+app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print an example.")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The configuration, spanledger's or LiteLLM's.")],
+    json: AsJson = False,
+) -> None:
+    """Say what a configuration means and what is wrong with it, without starting anything.
+
+    Exit codes: 0 it can be started, 1 it cannot; each problem is named with its place.
+    """
+    report = examine(file, os.environ)
+    if json:
+        print_json(report)
+        raise typer.Exit(Exit.DONE if report["ok"] else Exit.FAILED)
+    if report["routes"]:
+        _print_summary(report)
+    for warning in report["warnings"]:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    if not report["ok"]:
+        raise fail("\n".join(report["problems"]))
+    typer.secho(f"{file} is good", fg="green")
+
+
+@app.command()
+def example() -> None:
+    """Print a commented configuration to start from."""
+    from importlib.resources import files
+
+    with reporting_errors():
+        text = files("spanledger.commands").joinpath("example.yaml").read_text(encoding="utf-8")
+        typer.echo(text, nl=False)
+
+
+class _Environment(Mapping[str, str]):
+    """The environment, with a stand-in for what is missing, so that one unset variable does not
+    hide what else is wrong."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.missing: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._environ[name]
+        except KeyError:
+            return self.missing.setdefault(name, f"<{name} is not set>")
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a mapping's: only `[]` stands in."""
+        return self._environ.get(name, default)
+
+
+def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `config check --json` prints."""
+    from spanledger.config import load_config
+    from spanledger.errors import ConfigError
+    from spanledger.gateway.auth import is_loopback
+    from spanledger.pricing.book import PriceBook
+    from spanledger.routing.plan import Plan
+
+    report: dict[str, Any] = {
+        "file": str(file),
+        "ok": False,
+        "problems": [],
+        "warnings": [],
+        "routes": [],
+        "budgets": [],
+        "limits": {},
+    }
+    seen = _Environment(environ)
+    try:
+        config = load_config(file, seen)
+        report["problems"] = [
+            f"{file}: the variable {name} is not set; export it first" for name in seen.missing
+        ]
+        plan = Plan.from_config(config, environ)
+    except ConfigError as error:
+        report["problems"] += str(error).splitlines()
+        return report
+    book = PriceBook.load()
+    routes = [_route(name, plan, book, seen) for name in plan.routes]
+    if config.warnings:
+        report["warnings"].append("no effect here: " + ", ".join(config.warnings))
+    report["warnings"] += plan.warnings
+    if not routes:
+        report["warnings"].append("model_list is empty: no request can be served")
+    if not is_loopback(config.gateway.host):
+        report["warnings"].append(
+            f"gateway.host {config.gateway.host!r} is served only once a key exists"
+        )
+    report["warnings"] += [
+        f"deployment {deployment['id']!r} has no price: it is refused where a budget applies, "
+        "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
+        for route in routes
+        for deployment in route["deployments"]
+        if not deployment["priced"]
+    ]
+    report["routes"] = routes
+    report["budgets"] = [_budget(entry) for entry in config.budgets]
+    report["limits"] = config.gateway.model_dump(mode="json")
+    report["ok"] = not report["problems"]
+    return report
+
+
+def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dict[str, Any]:
+    return {
+        "route": name,
+        "deployments": [_deployment(d, book, environ) for d in plan.routes[name]],
+        "fallbacks": list(plan.fallbacks.get(name, ())),
+        "context_window_fallbacks": list(plan.context_fallbacks.get(name, ())),
+    }
+
+
+def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
+    price = book.find(
+        deployment.provider,
+        deployment.model,
+        deployment.litellm_model,
+        deployment.prices,
+        deployment.id,
+    )
+    return {
+        "id": deployment.id,
+        "provider": deployment.provider,
+        "model": deployment.model,
+        "adapter": deployment.kind,
+        "api_base": deployment.api_base,
+        "key": _key_state(deployment, environ),
+        "priced": price is not None,
+        "price_id": price.id if price else None,
+        "rpm": deployment.rpm,
+        "tpm": deployment.tpm,
+    }
+
+
+def _key_state(deployment: Deployment, environ: _Environment) -> str:
+    """`set`, `missing`, or `none` where the deployment may well need none."""
+    if deployment.api_key in environ.missing.values():
+        return "missing"
+    if deployment.api_key:
+        return "set"
+    return "none" if deployment.api_base or deployment.kind == "litellm" else "missing"
+
+
+def _budget(entry: BudgetEntry) -> dict[str, Any]:
+    from spanledger.money import format_usd
+
+    scopes = ("customer", "key", "team", "model", "provider")
+    scope = next((name for name in scopes if getattr(entry, name)), "global")
+    return {
+        "name": entry.name,
+        "scope": scope,
+        "subject": getattr(entry, scope, None) or "*",
+        "limit_usd": format_usd(entry.limit),
+        "period": entry.period,
+        "timezone": entry.timezone,
+        "action": entry.action,
+        "strict": entry.strict,
+    }
+
+
+def _print_summary(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    routes = Table("route", "deployment", "provider", "model", "price", "key", "then", box=None)
+    for route in report["routes"]:
+        for number, deployment in enumerate(route["deployments"]):
+            then = [*route["fallbacks"]]
+            then += [f"{name} (long prompts)" for name in route["context_window_fallbacks"]]
+            first = number == 0
+            routes.add_row(
+                route["route"] if first else "",
+                deployment["id"],
+                deployment["provider"],
+                deployment["model"],
+                "yes" if deployment["priced"] else "no",
+                deployment["key"],
+                (", ".join(then) or "-") if first else "",
+            )
+    console.print(routes)
+    if report["budgets"]:
+        budgets = Table("budget", "for", "limit", "each", "action", box=None)
+        for entry in report["budgets"]:
+            budgets.add_row(
+                entry["name"],
+                f"{entry['scope']} {entry['subject']}",
+                f"${entry['limit_usd']}",
+                f"{entry['period']} ({entry['timezone']})",
+                entry["action"],
+            )
+        console.print()
+        console.print(budgets)
+    limits = Table("limit", "value", box=None)
+    for name, value in report["limits"].items():
+        limits.add_row(name, str(value))
+    console.print()
+    console.print(limits)

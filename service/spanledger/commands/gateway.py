@@ -1,0 +1,78 @@
+"""`spanledger gateway`: serve the OpenAI wire until told to stop."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanledger.commands.common import reporting_errors
+
+if TYPE_CHECKING:
+    from spanledger.config import Config
+
+DEFAULT_CONFIG = Path("spanledger.yaml")
+
+
+def gateway(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="Configuration; LiteLLM's file works, too.")
+    ] = DEFAULT_CONFIG,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; other than loopback needs a key.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            "--ledger",
+            metavar="URL",
+            help="Ledger URL, sqlite:///PATH; else SPANLEDGER_LEDGER_URL, else the file's.",
+        ),
+    ] = None,
+    ship: Annotated[
+        bool, typer.Option("--ship/--no-ship", help="Run the shipper of telemetry beside it.")
+    ] = True,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; requests in flight get to end."""
+    with reporting_errors():
+        from spanledger.app import run_gateway
+        from spanledger.config import load_config
+
+        logging.basicConfig(
+            level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        settings = with_overrides(load_config(config), host, port, ledger)
+        if line := warning_line(settings):
+            typer.secho(line, fg="yellow", err=True)
+        run_gateway(
+            settings,
+            config,
+            ship=ship,
+            on_ready=lambda url: typer.echo(f"listening on {url}"),
+        )
+
+
+def with_overrides(
+    config: Config, host: str | None, port: int | None, ledger: str | None
+) -> Config:
+    """The configuration with what the command line says instead."""
+    listen = {"host": host, "port": port}
+    gateway = config.gateway.model_copy(
+        update={name: value for name, value in listen.items() if value is not None}
+    )
+    update: dict[str, object] = {"gateway": gateway}
+    if ledger is not None:
+        update["ledger"] = config.ledger.model_copy(update={"url": ledger})
+    return config.model_copy(update=update)
+
+
+def warning_line(config: Config) -> str:
+    """One line that names the keys of LiteLLM's without effect here; empty when there are none."""
+    if not config.warnings:
+        return ""
+    return f"warning: no effect here: {', '.join(config.warnings)}"

@@ -1,0 +1,160 @@
+"""`spanledger config` and `spanledger gateway` as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spanledger.commands.config import app
+
+FILE = """
+model_list:
+  - model_name: chat
+    litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/UNSET_KEY}
+    model_info: {id: main}
+  - model_name: chat
+    litellm_params: {model: openai/llama, api_base: "http://127.0.0.1:1/v1"}
+    model_info: {id: own}
+  - model_name: backup
+    litellm_params: {model: anthropic/claude-haiku-4-5, api_key: k}
+router_settings:
+  fallbacks: [{chat: [backup]}]
+  enable_pre_call_checks: true
+budgets:
+  - {name: all, limit: 12.5}
+"""
+
+
+def checked(path: Path, environ: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of `config check --json`."""
+    result = CliRunner().invoke(app, ["check", str(path), "--json"], env=environ)
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration with one of everything."""
+    path = tmp_path / "spanledger.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_check_says_what_is_there(file: Path) -> None:
+    """The report names routes, prices, keys, fallbacks, budgets and what has no effect."""
+    code, report = checked(file, {"UNSET_KEY": "sk-secret"})
+    assert (code, report["ok"], report["problems"]) == (0, True, [])
+    chat, backup = report["routes"]
+    assert [d["id"] for d in chat["deployments"]] == ["main", "own"]
+    assert [d["key"] for d in chat["deployments"]] == ["set", "none"]
+    assert [d["priced"] for d in chat["deployments"]] == [True, False]
+    assert (chat["fallbacks"], backup["fallbacks"]) == (["backup"], [])
+    assert report["budgets"][0]["limit_usd"] == "12.50"
+    assert report["budgets"][0]["scope"] == "global"
+    assert report["limits"]["max_concurrent_requests"] == 1000
+    assert any("enable_pre_call_checks" in line for line in report["warnings"])
+    assert any("'own' has no price" in line for line in report["warnings"])
+    assert "sk-secret" not in json.dumps(report)
+
+
+def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
+    """A missing key is a problem of its own, and hides nothing else."""
+    code, report = checked(file, {"UNSET_KEY": ""} | {})
+    assert (code, report["ok"]) == (0, True)
+    file.write_text(FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY"))
+    code, report = checked(file)
+    assert (code, report["ok"]) == (1, False)
+    assert report["problems"] == [
+        f"{file}: the variable SURELY_UNSET_KEY is not set; export it first"
+    ]
+    assert report["routes"][0]["deployments"][0]["key"] == "missing"
+
+
+def test_check_names_every_mistake(tmp_path: Path) -> None:
+    """A wrong file fails with each place and the nearest valid word, and no traceback."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text("gateway: {max_body_byte: 1, port: x}\nbudgets: [{name: b, limit: many}]\n")
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert result.exit_code == 1
+    assert "did you mean 'max_body_bytes'?" in result.stderr
+    assert "gateway.port" in result.stderr
+    assert "budgets.0.limit" in result.stderr
+    assert "Traceback" not in result.stderr
+    code, report = checked(tmp_path / "none.yaml")
+    assert (code, len(report["problems"])) == (1, 1)
+
+
+def test_example_is_a_good_configuration(tmp_path: Path) -> None:
+    """What `config example` prints passes the check once its variables are set."""
+    printed = CliRunner().invoke(app, ["example"])
+    path = tmp_path / "example.yaml"
+    path.write_text(printed.stdout)
+    names = set(re.findall(r"os\.environ/(\w+)", printed.stdout))
+    code, report = checked(path, dict.fromkeys(names, "x"))
+    assert (code, report["warnings"]) == (0, [])
+    shown = CliRunner().invoke(app, ["check", str(path)], env=dict.fromkeys(names, "x"))
+    assert "careful" in shown.stdout
+    assert "each-customer" in shown.stdout
+    assert shown.stdout.rstrip().endswith("is good")
+
+
+@pytest.fixture
+def started(file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A gateway process on a free port."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
+            *("--port", "0", "--no-ship", "--ledger", f"sqlite:///{file.parent}/ledger.db"),
+        ],
+        env={"UNSET_KEY": "k", "PATH": os.defpath},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_gateway_says_where_it_listens_and_ends_on_sigterm(
+    started: subprocess.Popen[str],
+) -> None:
+    """One line when ready, one line of warning, a free port, and a clean end."""
+    assert started.stdout is not None
+    assert started.stderr is not None
+    line = started.stdout.readline()
+    match = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
+    assert match, line
+    with urllib.request.urlopen(f"{match[1]}/readyz") as answer:
+        assert json.load(answer)["status"] == "ready"
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(10) == 0
+    assert started.stderr.read().splitlines() == [
+        "warning: no effect here: router_settings.enable_pre_call_checks"
+    ]
+
+
+def test_gateway_refuses_to_be_exposed_without_keys(file: Path) -> None:
+    """Another address without keys is one clear line and exit code 1."""
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
+            *("--host", "0.0.0.0", "--ledger", f"sqlite:///{file.parent}/ledger.db"),
+        ],
+        env={"UNSET_KEY": "k", "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "spanledger keys create --customer NAME" in result.stderr
+    assert "Traceback" not in result.stderr
