@@ -1,0 +1,345 @@
+"""Anthropic's answers and stream events, said on OpenAI's wire.
+
+Text becomes `content`, thinking `reasoning_content` (and `thinking_blocks` with its signature, to
+be sent back with the next turn), tool use `tool_calls`. Blocks of tools that ran at Anthropic, and
+events and blocks that are new there, are left out. No I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.pricing.usage import Usage, from_anthropic
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.openai_wire import (
+    DECODE_ERRORS,
+    embedded_error,
+    is_set,
+    malformed,
+    text_bytes,
+)
+from spanledger.providers.sse import encode_event
+
+_FINISH_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""Every other stop reason is `stop`."""
+
+_NULL = msgspec.Raw(b"null")
+_ENCODER = msgspec.json.Encoder()
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = _NULL
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] | None = None
+    type: str = ""
+    id: str | None = None
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: msgspec.Raw = _NULL
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    partial_json: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    stop_reason: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    index: int = 0
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: dict[str, Any] | None = None
+    error: msgspec.Raw = _NULL
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answer:
+    """A whole answer as a `chat.completion`.
+
+    Raises:
+        ProviderError: it is not a message, or an error in spite of its status.
+    """
+    try:
+        message = _MESSAGE.decode(body)
+    except DECODE_ERRORS:
+        raise malformed(call, "its answer is not what the Messages API says") from None
+    if is_set(message.error):
+        raise embedded_error(call, message.error, billed="unknown")
+    if message.content is None:
+        raise malformed(call, "its answer has no content")
+    usage = from_anthropic(message.usage)
+    said, size = _said(message.content)
+    finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
+    completion: dict[str, object] = {
+        "id": message.id or "",
+        "object": "chat.completion",
+        "created": created,
+        "model": message.model or call.deployment.model,
+        "choices": [
+            {"index": 0, "message": said, "logprobs": None, "finish_reason": finish_reason}
+        ],
+    }
+    if usage is not None:
+        completion["usage"] = _usage_object(usage)
+    return Answer(
+        body=_ENCODER.encode(completion),
+        usage=usage,
+        response_id=message.id or "",
+        response_model=message.model or "",
+        finish_reasons=(finish_reason,),
+        provider_request_id=request_id,
+        output_bytes=size,
+    )
+
+
+def _said(blocks: list[_Block]) -> tuple[dict[str, object], int]:
+    """The assistant's message, and how many bytes were generated."""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    signed: list[dict[str, object]] = []
+    calls: list[dict[str, object]] = []
+    for block in blocks:
+        if block.type == "text":
+            texts.append(block.text or "")
+        elif block.type == "thinking":
+            thoughts.append(block.thinking or "")
+            signed.append(_signed(block.thinking or "", block.signature or ""))
+        elif block.type == "redacted_thinking":
+            signed.append({"type": block.type, "data": block.data or ""})
+        elif block.type == "tool_use":
+            arguments = bytes(block.input).decode() if is_set(block.input) else "{}"
+            calls.append(_tool_call(block, arguments))
+    said: dict[str, object] = {
+        "role": "assistant",
+        "content": "".join(texts) if texts or not calls else None,
+        "refusal": None,
+    }
+    if thoughts:
+        said["reasoning_content"] = "".join(thoughts)
+    if signed:
+        said["thinking_blocks"] = signed
+    if calls:
+        said["tool_calls"] = calls
+    size = sum(text_bytes(text) for text in (*texts, *thoughts))
+    return said, size + sum(len(bytes(b.input)) for b in blocks if b.type == "tool_use")
+
+
+class MessageStream:
+    """Turns one stream's events into chunks; knows whether the answer is whole.
+
+    Attributes:
+        began: content has come.
+        complete: the answer was finished and counted.
+        ended: the end mark has come.
+    """
+
+    def __init__(self, call: Call, created: int, request_id: str) -> None:
+        self.began = False
+        self.complete = False
+        self.ended = False
+        self._call = call
+        self._request_id = request_id
+        self._usage: dict[str, Any] = {}
+        self._blocks: dict[int, _Block] = {}
+        self._arguments: set[int] = set()
+        self._tools: dict[int, int] = {}
+        self._head: dict[str, object] = {
+            "id": "",
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": call.deployment.model,
+        }
+
+    def read(self, payload: bytes) -> Frame | None:
+        """The chunk for an event; None for one the caller need not know of.
+
+        Raises:
+            ProviderError: it is no event of the Messages API, or an error.
+        """
+        try:
+            event = _EVENT.decode(payload)
+        except DECODE_ERRORS:
+            raise self._malformed() from None
+        match event.type:
+            case "content_block_delta":
+                return self._delta(event)
+            case "content_block_start":
+                return self._block_start(event)
+            case "content_block_stop":
+                return self._block_stop(event)
+            case "message_start":
+                return self._start(event)
+            case "message_delta":
+                return self._finish(event)
+            case "message_stop":
+                self.ended = True
+            case "error":
+                billed = "unknown" if self.began else "no"
+                raise embedded_error(self._call, event.error, billed=billed)
+        return None
+
+    def last(self) -> Frame | None:
+        """The chunk with the usage, for the end of the stream."""
+        usage = from_anthropic(self._usage)
+        if usage is None:
+            return None
+        data = {**self._head, "choices": [], "usage": _usage_object(usage)}
+        frame = self._frame(data)
+        frame.usage = usage
+        frame.usage_only = True
+        return frame
+
+    def _start(self, event: _Event) -> Frame:
+        message = event.message
+        if message is None:
+            raise self._malformed()
+        self._head["id"] = message.id or ""
+        self._head["model"] = message.model or self._call.deployment.model
+        self._count(message.usage)
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _block_start(self, event: _Event) -> Frame | None:
+        block = event.content_block
+        if block is None:
+            raise self._malformed()
+        self._blocks[event.index] = block
+        if block.type == "tool_use":
+            number = self._tools[event.index] = len(self._tools)
+            call = {"index": number, **_tool_call(block, "")}
+            return self._chunk({"tool_calls": [call]}, content=True)
+        if block.type == "text" and block.text:
+            return self._text("content", block.text)
+        if block.type == "thinking" and block.thinking:
+            return self._text("reasoning_content", block.thinking)
+        return None
+
+    def _delta(self, event: _Event) -> Frame | None:
+        delta = event.delta
+        if delta is None:
+            raise self._malformed()
+        if delta.type == "text_delta" and delta.text:
+            return self._text("content", delta.text)
+        if delta.type == "thinking_delta" and delta.thinking:
+            block = self._blocks.get(event.index)
+            if block is not None:
+                block.thinking = (block.thinking or "") + delta.thinking
+            return self._text("reasoning_content", delta.thinking)
+        if delta.type == "signature_delta" and (block := self._blocks.get(event.index)):
+            block.signature = (block.signature or "") + (delta.signature or "")
+        if delta.type == "input_json_delta" and delta.partial_json and event.index in self._tools:
+            return self._more_arguments(event.index, delta.partial_json)
+        return None
+
+    def _block_stop(self, event: _Event) -> Frame | None:
+        block = self._blocks.pop(event.index, None)
+        if block is None:
+            return None
+        if block.type == "thinking" and block.signature:
+            signed = _signed(block.thinking or "", block.signature)
+            return self._chunk({"thinking_blocks": [signed]})
+        if block.type == "redacted_thinking":
+            return self._chunk({"thinking_blocks": [{"type": block.type, "data": block.data}]})
+        if event.index in self._tools and event.index not in self._arguments:
+            # A call without arguments sends none there; here they are an empty object.
+            whole = bytes(block.input).decode() if is_set(block.input) else "{}"
+            return self._more_arguments(event.index, whole)
+        return None
+
+    def _finish(self, event: _Event) -> Frame | None:
+        self._count(event.usage)
+        delta = event.delta
+        if delta is None or delta.stop_reason is None:
+            return None
+        reason = _FINISH_REASONS.get(delta.stop_reason, "stop")
+        frame = self._frame({**self._head, "choices": [_choice({}, reason)]})
+        frame.finish_reason = reason
+        # `message_start` counts input only: usage is told first when it is whole.
+        frame.usage = from_anthropic(self._usage)
+        self.complete = frame.usage is not None
+        return frame
+
+    def _more_arguments(self, index: int, text: str) -> Frame:
+        self._arguments.add(index)
+        call = {"index": self._tools[index], "function": {"arguments": text}}
+        return self._chunk({"tool_calls": [call]}, content=True, size=text_bytes(text))
+
+    def _text(self, field: str, text: str) -> Frame:
+        return self._chunk({field: text}, content=True, size=text_bytes(text))
+
+    def _chunk(self, delta: dict[str, object], *, content: bool = False, size: int = 0) -> Frame:
+        self.began = self.began or content
+        frame = self._frame({**self._head, "choices": [_choice(delta, None)]})
+        frame.content = content
+        frame.output_bytes = size
+        return frame
+
+    def _frame(self, data: dict[str, object]) -> Frame:
+        return Frame(
+            data=encode_event(_ENCODER.encode(data)),
+            response_id=str(self._head["id"]),
+            response_model=str(self._head["model"]),
+            provider_request_id=self._request_id,
+        )
+
+    def _count(self, usage: dict[str, Any] | None) -> None:
+        """Counts are cumulative; a later event may leave some out."""
+        if usage:
+            self._usage.update({name: n for name, n in usage.items() if n is not None})
+
+    def _malformed(self) -> ProviderError:
+        return malformed(self._call, "an event is not what the Messages API says")
+
+
+def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _tool_call(block: _Block, arguments: str) -> dict[str, object]:
+    function = {"name": block.name or "", "arguments": arguments}
+    return {"id": block.id or "", "type": "function", "function": function}
+
+
+def _signed(thinking: str, signature: str) -> dict[str, object]:
+    return {"type": "thinking", "thinking": thinking, "signature": signature}
+
+
+def _usage_object(usage: Usage) -> dict[str, object]:
+    """OpenAI's usage, with the cache counts under Anthropic's names beside it."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_input_tokens,
+            "cache_write_tokens": usage.cache_write_input_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_output_tokens},
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation_input_tokens": usage.cache_write_input_tokens,
+    }
