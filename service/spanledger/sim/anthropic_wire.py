@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from spanledger.sim.bill import Usage
-from spanledger.sim.openai_wire import MESSAGES_MAX, model_of
 from spanledger.sim.prompt import (
+    MESSAGES_MAX,
     Prefixes,
     Prompt,
     RefusalError,
     Tool,
     digest_of,
+    model_of,
     objects,
     string,
     text_of,
@@ -66,7 +67,7 @@ class AnthropicWire:
             raise RefusalError(400, "anthropic-version: header is required")
         return key
 
-    def read(self, body: dict[str, object], headers: Mapping[str, str]) -> Prompt:  # noqa: ARG002 - part of the contract
+    def read(self, body: dict[str, object]) -> Prompt:
         """Read a Messages request."""
         return self.read_prompt(body, cap_required=True)
 
@@ -135,8 +136,9 @@ class AnthropicWire:
             ]
         return msgspec.json.encode(data), headers
 
-    def headers(self, request_id: str) -> Headers:
-        """Headers of every answer."""
+    def headers(self, request_id: str, processing_s: float = 0.0) -> Headers:
+        """Headers of every answer; this provider does not say how long it took."""
+        del processing_s
         return [
             (b"request-id", request_id.encode()),
             (b"anthropic-organization-id", b"00000000-0000-4000-8000-000000000000"),

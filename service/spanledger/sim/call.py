@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from urllib.parse import unquote
 
 import msgspec
 
@@ -16,11 +18,10 @@ from spanledger.sim.bill import Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.openai_wire import (
     embedding_tokens,
-    model_of,
     read_embedding_inputs,
     write_embeddings,
 )
-from spanledger.sim.prompt import Prompt, PromptCache, Recent, RefusalError, digest_of
+from spanledger.sim.prompt import Prompt, PromptCache, Recent, RefusalError, digest_of, model_of
 from spanledger.sim.scenarios import NO_SCRIPT, Board, Fault, Script, parse_script
 from spanledger.sim.wire import Wire
 from spanledger.sim.writer import Answer, Dice, draw_pace, write
@@ -108,7 +109,7 @@ class Call:
             await self.channel.close()
 
     async def _chat(self, body: dict[str, object]) -> None:
-        prompt = self.wire.read(body, self.channel.headers)
+        prompt = self.wire.read(body)
         self._begin(prompt, body)
         if await self._fail_early():
             return
@@ -128,8 +129,7 @@ class Call:
             await self._stream(prompt, answer, usage)
             return
         due_s = answer.pace.due_s(answer.tokens)
-        body_of = lambda shown: self.wire.plain(prompt, answer, shown)  # noqa: E731
-        await self._plain(answer.id, due_s, usage, body_of)
+        await self._plain(answer.id, due_s, usage, partial(self.wire.plain, prompt, answer))
 
     async def _embeddings(self, body: dict[str, object]) -> None:
         model, script = model_of(body)
@@ -142,7 +142,7 @@ class Call:
             return
         self.seen.answers += 1
         pace = draw_pace(model, self._dice(b"answer", self.seen.answers).rng)
-        body_of = lambda shown: write_embeddings(body, model, inputs, self.sim.seed, shown)  # noqa: E731
+        body_of = partial(write_embeddings, body, model, inputs, self.sim.seed)
         await self._plain("", pace.first_s / 4, Usage(count), body_of)
 
     def _begin(self, prompt: Prompt, body: dict[str, object]) -> None:
@@ -159,8 +159,8 @@ class Call:
         self.script = script
         text = self.channel.headers.get("x-sim-answer")
         if text is not None:
-            answer = text.encode("latin-1").decode("utf-8", "replace")
-            self.prompt = replace(prompt, answer_text=answer)
+            # Percent-encoded, so that a header can carry line ends and text beyond ASCII.
+            self.prompt = replace(prompt, answer_text=unquote(text))
 
     async def _fail_early(self) -> bool:
         """Meet the faults that come instead of an answer; True when one did."""
@@ -210,8 +210,7 @@ class Call:
             self._book("aborted", self._input_only(usage), answer_id)
             return
         body = body_of(shown)
-        headers = self.wire.headers(self.request_id)
-        headers.append((b"openai-processing-ms", str(round(due_s * 1000)).encode()))
+        headers = self.wire.headers(self.request_id, due_s)
         fault = self.script.fault
         if fault is None or fault.name not in ("cut", "stall", "malformed"):
             self._book("answered", billed, answer_id)
@@ -235,11 +234,11 @@ class Call:
     async def _stream(self, prompt: Prompt, answer: Answer, usage: Usage) -> None:
         shown, billed = self._reported(usage)
         hidden = sum(choice.reasoning_tokens for choice in answer.choices)
-        partial = replace(self._input_only(usage), output_tokens=hidden)
+        begun = replace(self._input_only(usage), output_tokens=hidden)
         if await self._wait(answer.pace.due_s(hidden)):
             self._book("aborted", self._input_only(usage), answer.id)
             return
-        headers = self.wire.headers(self.request_id)
+        headers = self.wire.headers(self.request_id, answer.pace.due_s(hidden))
         headers += [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
@@ -255,13 +254,13 @@ class Call:
                 if chunks == strike:
                     break
                 if await self._wait(answer.pace.due_s(hidden + produced + chunk.tokens)):
-                    self._book("aborted", _with_output(partial, produced), answer.id)
+                    self._book("aborted", _with_output(begun, produced), answer.id)
                     return
                 chunks += 1
                 produced += chunk.tokens
             await self.channel.write(chunk.data)
         if fault is not None and chunks == strike:
-            await self._strike(fault, _with_output(partial, produced), answer.id)
+            await self._strike(fault, _with_output(begun, produced), answer.id)
             return
         # On the bill before the last events: who has read the end finds the call billed.
         self._book("answered", billed, answer.id)
@@ -388,7 +387,7 @@ def _refusal_of(fault: Fault) -> RefusalError:
     return RefusalError(fault.status, message, retry_after_s=retry_after_s)
 
 
-def _with_output(partial: Usage, produced: int) -> Usage:
+def _with_output(begun: Usage, produced: int) -> Usage:
     """The input and the hidden thinking, with what was streamed on top."""
-    hidden = partial.output_tokens
-    return replace(partial, output_tokens=hidden + produced, reasoning_output_tokens=hidden)
+    hidden = begun.output_tokens
+    return replace(begun, output_tokens=hidden + produced, reasoning_output_tokens=hidden)

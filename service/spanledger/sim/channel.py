@@ -78,6 +78,8 @@ class Channel:
     async def hold(self) -> None:
         """Say nothing until the client goes."""
         await asyncio.wait({self._watch()}, timeout=HOLD_MAX_S)
+        if not self._watch().done():
+            self._transport().abort()
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
         """A whole JSON answer."""

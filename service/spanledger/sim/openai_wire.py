@@ -17,22 +17,23 @@ import msgspec
 
 from spanledger.sim.bill import Usage
 from spanledger.sim.prompt import (
+    MESSAGES_MAX,
     Prefixes,
     Prompt,
     RefusalError,
     Tool,
     digest_of,
+    model_of,
     objects,
     string,
     text_of,
     whole,
 )
-from spanledger.sim.scenarios import Script, WireName, split_model
+from spanledger.sim.scenarios import WireName
 from spanledger.sim.tokens import TOKENS_PER_IMAGE, TOKENS_PER_MESSAGE, pieces, tokens
 from spanledger.sim.wire import Chunk, Headers
 from spanledger.sim.writer import Answer, Choice
 
-MESSAGES_MAX = 2_048
 CHOICES_MAX = 16
 EMBEDDING_INPUTS_MAX = 2_048
 FINGERPRINT = "fp_50cad350e4"
@@ -68,7 +69,7 @@ class OpenAIWire:
             )
         return key.strip()
 
-    def read(self, body: dict[str, object], headers: Mapping[str, str]) -> Prompt:  # noqa: ARG002 - Anthropic's wire needs them
+    def read(self, body: dict[str, object]) -> Prompt:
         """Read a chat completion request."""
         model, script = model_of(body)
         messages = body.get("messages")
@@ -147,9 +148,10 @@ class OpenAIWire:
             ]
         return msgspec.json.encode({"error": error}), headers
 
-    def headers(self, request_id: str) -> Headers:
+    def headers(self, request_id: str, processing_s: float = 0.0) -> Headers:
         """Headers of every answer."""
         return [
+            (b"openai-processing-ms", str(round(processing_s * 1000)).encode()),
             (b"x-request-id", request_id.encode()),
             (b"openai-version", b"2020-10-01"),
             (b"openai-organization", b"sim"),
@@ -204,17 +206,6 @@ class OpenAIWire:
     def broken(self) -> bytes:
         """An event whose JSON ends too early."""
         return b'data: {"id":"chatcmpl-broken","object":"chat.completion.chunk","choi\n\n'
-
-
-def model_of(body: dict[str, object]) -> tuple[str, Script]:
-    """The model asked for, without directives, and what the directives say."""
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise RefusalError(400, "you must provide a model parameter", param="model")
-    try:
-        return split_model(model)
-    except ValueError as error:
-        raise RefusalError(400, str(error), param="model") from None
 
 
 def usage_json(usage: Usage) -> dict[str, object]:

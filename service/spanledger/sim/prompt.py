@@ -13,10 +13,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from spanledger.sim.scenarios import NO_SCRIPT, Script, WireName
+from spanledger.sim.scenarios import NO_SCRIPT, Script, WireName, split_model
 
 T = TypeVar("T")
 
+MESSAGES_MAX = 2_048
 SEGMENTS_MAX = 256
 """Prefixes of one prompt that are remembered for caching."""
 CACHE_TOKENS_MIN = 256
@@ -117,6 +118,17 @@ class Prompt:
     stop: tuple[str, ...] = ()
     script: Script = NO_SCRIPT
     answer_text: str | None = None
+
+
+def model_of(body: dict[str, object]) -> tuple[str, Script]:
+    """The model asked for, without directives, and what the directives say."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise RefusalError(400, "you must provide a model parameter", param="model")
+    try:
+        return split_model(model)
+    except ValueError as error:
+        raise RefusalError(400, str(error), param="model") from None
 
 
 def digest_of(wire: str, model: str, body: dict[str, object], ignored: frozenset[str]) -> bytes:

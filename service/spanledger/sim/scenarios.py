@@ -19,6 +19,9 @@ A directive is `NAME[:ARGUMENT][;KEY=VALUE]…`, several are joined by `!`:
 
 Where a directive may stand, first wins: header `x-sim-fault`, body `metadata.sim`, the model's
 name (`gpt-4o-mini!cut:5`, or `sim-429`), the board (`POST /sim/faults`).
+
+Two more headers script an answer: `x-sim-answer` is its text, percent-encoded, and
+`x-sim-output-tokens` its length.
 """
 
 from __future__ import annotations

@@ -171,8 +171,11 @@ class _Control:
     async def faults(self, request: Request) -> Response:
         """Show the faults that are on, switch one on, or switch one or all off."""
         if request.method == "DELETE":
-            which = request.query_params.get("id", "")
-            return _json({"removed": self.sim.board.clear(int(which) if which.isdigit() else None)})
+            which = request.query_params.get("id")
+            if which is not None and not which.isdecimal():
+                return _json({"error": "`id` is the number of a fault"}, 400)
+            removed = self.sim.board.clear(None if which is None else int(which))
+            return _json({"removed": removed})
         if request.method == "GET":
             return _json({"faults": self.sim.board.view()})
         try:

@@ -35,7 +35,7 @@ class Wire(Protocol):
         """The caller's API key. Raises RefusalError when the call may not pass."""
         ...
 
-    def read(self, body: dict[str, object], headers: Mapping[str, str]) -> Prompt:
+    def read(self, body: dict[str, object]) -> Prompt:
         """Read a chat request. Raises RefusalError."""
         ...
 
@@ -43,8 +43,8 @@ class Wire(Protocol):
         """An error as this provider writes it, and the headers that go with it."""
         ...
 
-    def headers(self, request_id: str) -> Headers:
-        """Headers of every answer."""
+    def headers(self, request_id: str, processing_s: float = 0.0) -> Headers:
+        """Headers of every answer; `processing_s` is how long the model took."""
         ...
 
     def plain(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> bytes:

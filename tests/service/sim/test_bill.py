@@ -1,0 +1,190 @@
+"""The bill is what real usage costs at public prices, call by call, and keeps no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from decimal import ROUND_CEILING, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+
+from spanledger.sim import bill as bill_module
+from spanledger.sim.bill import LIST_PRICES, Bill, Price, Usage, key_digest
+from spanledger.sim.host import RunningSim
+from spanledger.sim.server import running_sim
+from tests.service.sim.books import bill
+
+NANO = Decimal(10) ** 9
+
+
+@cache
+def public_prices() -> dict[str, dict[str, Any]]:
+    """The price list LiteLLM ships, read without importing it."""
+    spec = importlib.util.find_spec("litellm")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0])
+    text = (folder / "model_prices_and_context_window_backup.json").read_text("utf-8")
+    prices: dict[str, dict[str, Any]] = json.loads(text, parse_float=str)
+    return prices
+
+
+def test_built_in_prices_are_the_public_ones() -> None:
+    """Every built-in price is the public list price, to the pico-dollar."""
+    names = {
+        "input": "input_cost_per_token",
+        "output": "output_cost_per_token",
+        "cache_read": "cache_read_input_token_cost",
+        "cache_write": "cache_creation_input_token_cost",
+        "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
+    }
+    for model, price in LIST_PRICES.items():
+        public = public_prices()[model]
+        for ours, theirs in names.items():
+            value = getattr(price, ours)
+            if theirs in public:
+                assert value == Decimal(str(public[theirs])) * 10**12, (model, ours)
+            else:
+                assert value is None, (model, ours)
+
+
+def openai_cost(model: str, usage: openai.types.CompletionUsage) -> Decimal:
+    """The nano-dollars of a usage by the public list, computed the long way."""
+    price = public_prices()[model]
+    details = usage.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details else 0
+    usd = (
+        (usage.prompt_tokens - cached) * Decimal(str(price["input_cost_per_token"]))
+        + cached * Decimal(str(price["cache_read_input_token_cost"]))
+        + usage.completion_tokens * Decimal(str(price["output_cost_per_token"]))
+    )
+    return (usd * NANO).to_integral_value(ROUND_CEILING)
+
+
+def anthropic_cost(model: str, usage: anthropic.types.Usage) -> Decimal:
+    """The same for the other wire, where input excludes the cache."""
+    price = public_prices()[model]
+    usd = (
+        usage.input_tokens * Decimal(str(price["input_cost_per_token"]))
+        + (usage.cache_read_input_tokens or 0) * Decimal(str(price["cache_read_input_token_cost"]))
+        + (usage.cache_creation_input_tokens or 0)
+        * Decimal(str(price["cache_creation_input_token_cost"]))
+        + usage.output_tokens * Decimal(str(price["output_cost_per_token"]))
+    )
+    return (usd * NANO).to_integral_value(ROUND_CEILING)
+
+
+async def test_the_bill_is_usage_times_prices() -> None:
+    """The total, and each entry found by its answer's id, is the reported usage at list prices."""
+    expected: dict[str, Decimal] = {}
+    models = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "o4-mini")
+
+    async with (
+        running_sim(seed=5) as sim,
+        openai.AsyncOpenAI(base_url=sim.openai_url, api_key="k1") as gpt,
+        anthropic.AsyncAnthropic(base_url=sim.url, api_key="k2") as claude,
+        httpx.AsyncClient(base_url=sim.url) as web,
+    ):
+
+        async def say(number: int) -> None:
+            model = models[number % len(models)]
+            answer = await gpt.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": f"{number % 9} again " * 200}]
+            )
+            assert answer.usage is not None
+            expected[answer.id] = openai_cost(model, answer.usage)
+
+        async def tell(number: int) -> None:
+            async with claude.messages.stream(
+                model="claude-haiku-4-5",
+                max_tokens=60,
+                system=[
+                    {
+                        "type": "text",
+                        "text": f"{number % 3} rules " * 300,
+                        "cache_control": {"type": "ephemeral"},
+                    }
+                ],
+                messages=[{"role": "user", "content": f"question {number}"}],
+            ) as stream:
+                message = await stream.get_final_message()
+            expected[message.id] = anthropic_cost("claude-haiku-4-5", message.usage)
+
+        await asyncio.gather(*map(say, range(24)), *map(tell, range(12)))
+        shown = (await web.get("/sim/bill?entries=1")).json()
+
+    assert {entry["id"]: entry["nano_usd"] for entry in shown["entries"]} == expected
+    assert len(expected) == 36
+    assert Decimal(shown["total_usd"]) * NANO == sum(expected.values())
+    assert any(entry["usage"]["cache_read_input_tokens"] for entry in shown["entries"])
+
+
+def test_views(gpt: openai.OpenAI, web: httpx.Client) -> None:
+    """The bill is also split by model and by key, adds up, and can be started anew."""
+    gpt.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "a"}])
+    gpt.embeddings.create(model="text-embedding-3-small", input="abcdefgh")
+    gpt.chat.completions.create(
+        model="gpt-4o-2024-08-06", messages=[{"role": "user", "content": "a"}]
+    )
+    gpt.chat.completions.create(model="made-up", messages=[{"role": "user", "content": "a"}])
+    shown = bill(web)
+
+    assert shown["calls"] == shown["billed_calls"] == 4
+    assert shown["unpriced_calls"] == 1
+    assert shown["by_model"]["text-embedding-3-small"]["total_usd"] == "0.00000004"
+    assert shown["by_model"]["gpt-4o-2024-08-06"]["total_usd"] != "0.00"
+    assert shown["by_model"]["made-up"]["total_usd"] == "0.00"
+    assert list(shown["by_key"]) == [key_digest("sk-1")]
+    assert web.delete("/sim/bill").status_code == 204
+    assert bill(web)["calls"] == 0
+    assert bill(web)["by_model"] == {}
+
+
+def test_keys_do_not_show(sim: RunningSim, web: httpx.Client) -> None:
+    """The API key is nowhere on the bill."""
+    secret = "sk-very-secret-canary"
+    with openai.OpenAI(base_url=sim.openai_url, api_key=secret) as client:
+        client.embeddings.create(model="text-embedding-3-small", input="x")
+
+    assert secret not in web.get("/sim/bill?entries=1").text
+    assert "canary" not in repr(sim.state)
+
+
+def test_prices_can_be_set(gpt: openai.OpenAI, web: httpx.Client) -> None:
+    """A price given at run time is charged; nonsense is refused."""
+    good = web.put("/sim/prices", json={"mine": {"input": 1, "output": 7_000}})
+    gpt.chat.completions.create(model="mine!tokens:3", messages=[{"role": "user", "content": "a"}])
+    bad = [{"mine": {"output": 1}}, {"mine": {"input": 0.5}}, {"mine": {"input": 1, "x": 1}}, []]
+
+    assert good.json()["mine"]["output"] == 7_000
+    assert bill(web)["entries"][-1]["nano_usd"] == 22  # 4 + 21,000 pico-dollars, rounded up
+    assert [web.put("/sim/prices", json=prices).status_code for prices in bad] == [400] * 4
+
+
+def test_the_bill_is_bounded() -> None:
+    """Names beyond the limit share one group, entries beyond it drop the oldest; totals stay whole."""
+    book = Bill(prices={"m": Price(input=1_000)})
+    many = bill_module.ENTRIES_MAX + 5
+    for number in range(many):
+        book.add(
+            id=str(number),
+            request_id="",
+            wire="openai",
+            operation="chat",
+            model="m",
+            key=f"key-{number}",
+            outcome="answered",
+            usage=Usage(1),
+        )
+
+    assert len(book.entries) == bill_module.ENTRIES_MAX
+    assert (book.entries[0].id, book.dropped_entries) == ("5", 5)
+    assert len(book.by_key) == bill_module.GROUPS_MAX + 1
+    assert book.by_key["other"].calls == many - bill_module.GROUPS_MAX
+    assert book.view()["total_usd"] == "0.000020005"
