@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spanledger import __version__
-from spanledger.commands import budget, keys, spend
+from spanledger.commands import budget, config, gateway, keys, sim, spend, worker
 
 app = typer.Typer(
     name="spanledger",
@@ -32,6 +32,10 @@ def _root(
     """Observability and budgets for LLM applications, on your own machines."""
 
 
+app.command("gateway")(gateway.gateway)
+app.add_typer(config.app, name="config")
+app.add_typer(worker.app, name="worker")
+app.command("sim")(sim.sim)
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
 app.command("apply")(budget.apply)

@@ -12,6 +12,7 @@ from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
     LedgerUrl,
+    console,
     fail,
     format_day,
     format_time,
@@ -112,7 +113,6 @@ def set_(
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List budgets with what is spent and held in the current period."""
-    from rich.console import Console
     from rich.table import Table
 
     from spanledger.ledger.reports import Reports
@@ -152,7 +152,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             budget.action,
             format_day(state.period_end_s, budget.timezone),
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

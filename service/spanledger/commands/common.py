@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 from spanledger.config import DEFAULT_LEDGER_URL
 from spanledger.errors import BudgetExceededError, SpanledgerError, UsageError
+
+PIPE_COLUMNS = 240
 
 
 class Exit(IntEnum):
@@ -42,6 +47,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; money is decim
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def console() -> Console:
+    """A terminal of its own width; a pipe gets whole lines, nothing cut."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> typer.Exit:

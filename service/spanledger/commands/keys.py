@@ -11,6 +11,7 @@ from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
     LedgerUrl,
+    console,
     format_time,
     ledger_file,
     print_json,
@@ -79,7 +80,6 @@ def create(
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List keys, oldest first, revoked ones too; never the keys themselves."""
-    from rich.console import Console
     from rich.table import Table
 
     from spanledger.ledger.records import Records
@@ -105,7 +105,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             row["created_at"],
             row["revoked_at"] or "-",
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

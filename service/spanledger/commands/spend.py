@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from spanledger.commands.common import (
     AsJson,
     Exit,
     LedgerUrl,
+    console,
     format_time,
     ledger_file,
     parse_moment,
@@ -24,6 +26,8 @@ from spanledger.money import format_usd
 ledger_app = typer.Typer(no_args_is_help=True, help="Check the ledger.")
 
 WATERFALL_COLUMNS = 40
+SHORT_ID = 12
+"""Characters of a trace id that tables show; `trace` takes any unambiguous beginning."""
 
 
 def spend(
@@ -89,7 +93,6 @@ def spend(
 
 
 def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*groups, box=None)
@@ -106,16 +109,14 @@ def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
         )
     table.add_section()
     table.add_row("total", *[""] * (len(groups) - 1), "$" + format_usd(total))
-    console = Console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     estimated = sum(row.estimated_nano for row in rows)
     unpriced = sum(row.unpriced for row in rows)
     if estimated:
-        console.print(
-            f"of it ${format_usd(estimated)} estimated: those providers reported no usage"
-        )
+        screen.print(f"of it ${format_usd(estimated)} estimated: those providers reported no usage")
     if unpriced:
-        console.print(f"[red]{unpriced} attempts have no price: their money is missing here[/]")
+        screen.print(f"[red]{unpriced} attempts have no price: their money is missing here[/]")
 
 
 def requests(
@@ -143,38 +144,38 @@ def requests(
     if json:
         print_json([_request_as_dict(row) for row in rows])
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("started", "customer", "route", "outcome", box=None)
     for column in ("attempts", "seconds", "cost"):
         table.add_column(column, justify="right")
-    table.add_column("trace id", no_wrap=True)
+    table.add_column("trace", no_wrap=True)
     for row in rows:
         result = row["outcome"] or "running"
         colour = {"ok": "green", "running": "cyan"}.get(result, "red")
         detail = f" {row['error_type']}" if row["error_type"] not in ("", result) else ""
         seconds = f"{(row['ended_ns'] - row['started_ns']) / 1e9:.2f}" if row["ended_ns"] else "-"
         table.add_row(
-            format_time(row["started_ns"]),
+            datetime.fromtimestamp(row["started_ns"] / 1e9).astimezone().strftime("%m-%d %H:%M:%S"),
             row["customer"],
             row["route"],
             f"[{colour}]{result}[/]{detail}",
             str(row["attempts"]),
             seconds,
             "$" + format_usd(row["cost_nano"]),
-            row["trace_id"],
+            row["trace_id"][:SHORT_ID],
         )
-    Console().print(table)
+    console().print(table)
 
 
 def trace(
-    some_id: Annotated[str, typer.Argument(metavar="ID", help="Trace, request or span id.")],
+    some_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Trace, request or span id, or its beginning.")
+    ],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
     """A request and its attempts as a waterfall in the terminal."""
-    from rich.console import Console
 
     from spanledger.ledger.reports import Reports
 
@@ -192,12 +193,12 @@ def trace(
             ]
         )
         return
-    console = Console(highlight=False)
+    screen = console()
     for request, attempts in found:
-        _print_waterfall(console, request, attempts)
+        _print_waterfall(screen, request, attempts)
 
 
-def _print_waterfall(console: Any, request: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
+def _print_waterfall(screen: Any, request: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -207,12 +208,12 @@ def _print_waterfall(console: Any, request: dict[str, Any], attempts: list[dict[
     outcome = request["outcome"] or "running"
     colour = {"ok": "green", "running": "cyan"}.get(outcome, "red")
     refused = f" by budget {request['refused_by']!r}" if request["refused_by"] else ""
-    console.print(
+    screen.print(
         f"[bold]{request['operation']} {escape(request['route'])}[/]"
         f"  customer {escape(request['customer'])}  [{colour}]{outcome}[/]{escape(refused)}"
         f"  ${format_usd(request['cost_nano'])}  {total / 1e9:.3f} s"
     )
-    console.print(
+    screen.print(
         f"trace {request['trace_id']}  request {request['request_id']}", style="bright_black"
     )
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -221,7 +222,7 @@ def _print_waterfall(console: Any, request: dict[str, Any], attempts: list[dict[
     )
     for attempt in attempts:
         table.add_row(*_waterfall_row(attempt, started, ended, total))
-    console.print(table)
+    screen.print(table)
 
 
 def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, total: int) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from spanledger.errors import LedgerUnavailableError
+from spanledger.errors import LedgerUnavailableError, UsageError
 from spanledger.ledger.accounts import AccountKey
 from spanledger.ledger.periods import period_at
 from spanledger.ledger.sqlite import NANOS, SELECT_BUDGETS, budget_from_row, connect
@@ -43,6 +43,9 @@ _SPEND_COLUMN: dict[SpendBy, str] = {
     "route": "r.route",
     "day": "local_day(a.started_ns)",
 }
+
+
+MIN_ID_CHARS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +148,25 @@ class Reports:
         return [dict(row) for row in rows]
 
     def trace(self, some_id: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Requests with this trace id, request id or span id, each with its attempts in order."""
+        """Requests of a trace, request or span id, each with its attempts in order.
+
+        The beginning of an id will do when it is that of one trace only.
+
+        Raises:
+            UsageError: too short a beginning, or that of several traces.
+        """
+        if len(some_id) < MIN_ID_CHARS:
+            raise UsageError(f"{some_id!r} is too short; give {MIN_ID_CHARS} characters or more")
         with self._snapshot() as connection:
             requests = connection.execute(
-                "SELECT * FROM requests WHERE request_id = ?1 OR trace_id = ?1 OR span_id = ?1"
-                " OR request_id IN (SELECT request_id FROM attempts WHERE span_id = ?1)"
-                " ORDER BY started_ns",
-                (some_id,),
+                "SELECT * FROM requests WHERE substr(request_id, 1, ?2) = ?1"
+                " OR substr(trace_id, 1, ?2) = ?1 OR substr(span_id, 1, ?2) = ?1 OR request_id IN"
+                " (SELECT request_id FROM attempts WHERE substr(span_id, 1, ?2) = ?1)"
+                " ORDER BY started_ns LIMIT 1000",
+                (some_id, len(some_id)),
             ).fetchall()
+            if len({request["trace_id"] for request in requests}) > 1:
+                raise UsageError(f"several traces begin with {some_id!r}; give more of it")
             return [
                 (
                     dict(request),

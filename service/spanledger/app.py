@@ -1,0 +1,173 @@
+"""The composition root: builds ledger, prices, providers, routes and gateway, and runs them.
+
+The shipper is a process of its own beside the gateway: encoding telemetry never delays a request,
+and the gateway's end, however sudden, loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from spanledger.clock import Clock
+from spanledger.config import Config
+from spanledger.gateway.app import create_app
+from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.server import bind, make_server
+from spanledger.ledger import open_ledger
+from spanledger.ledger.group import GroupLedger
+from spanledger.ledger.records import Records, budget_of
+from spanledger.ledger.sqlite import sqlite_path
+from spanledger.pricing.book import PriceBook
+from spanledger.providers import create_providers
+from spanledger.routing.execute import Router
+from spanledger.routing.plan import Plan
+from spanledger.telemetry.exposition import CommitTimes, Exposition
+
+log = logging.getLogger(__name__)
+
+SHIPPER_RESTART_S = (0.5, 30.0)
+"""Least and greatest pause before a shipper that died is started again."""
+SHIPPER_STOP_S = 10.0
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A built gateway."""
+
+    app: Starlette
+    ledger: GroupLedger
+    router: Router
+    plan: Plan
+
+
+@asynccontextmanager
+async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+    """Build a gateway from a configuration, and close all of it in order.
+
+    Raises:
+        ConfigError: a deployment cannot be resolved, or the ledger's URL is of no known kind.
+        LedgerUnavailableError: the ledger cannot be opened.
+    """
+    clock = clock or Clock()
+    plan = Plan.from_config(config, os.environ)
+    path = sqlite_path(config.ledger.url)
+    commits = CommitTimes()
+    ledger = open_ledger(
+        config.ledger.url,
+        clock,
+        lease_s=config.ledger.lease_s,
+        max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
+        observe_commit=commits.observe,
+    )
+    try:
+        _set_budgets(path, config, clock)
+        providers = create_providers({d.kind for d in plan.deployments})
+        router = Router(
+            config, plan, ledger, PriceBook.load(), providers, clock, config.telemetry.content
+        )
+        try:
+            exposition = Exposition(path, router.health.snapshot, commits, clock)
+            app = create_app(config, router, ledger, router.health, clock, exposition.render)
+            yield Gateway(app, ledger, router, plan)
+        finally:
+            await router.drain()
+            for provider in providers.values():
+                await provider.close()
+    finally:
+        await ledger.close()
+
+
+def _set_budgets(path: Path, config: Config, clock: Clock) -> None:
+    """Budgets of the file are set at start; those set by command stay."""
+    if config.budgets:
+        records = Records.open(path)
+        records.set_budgets([budget_of(entry) for entry in config.budgets], clock.now_ns())
+        records.close()
+
+
+def run_gateway(
+    config: Config, config_file: Path | None, *, ship: bool, on_ready: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config_file: where `config` was read from; the shipper reads it, too.
+        ship: run the shipper as a child.
+        on_ready: gets the URL once requests are taken.
+
+    Raises:
+        SpanledgerError: it cannot start; the message says what to change.
+    """
+    records = Records.open(sqlite_path(config.ledger.url))
+    keyed = records.has_keys()
+    records.close()
+    check_exposure(config.gateway.host, keyed)
+    # The writer thread must not wait the default 5 ms for the interpreter after each commit.
+    sys.setswitchinterval(0.001)
+    import uvloop
+
+    shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
+    uvloop.run(_serve(config, shipper, on_ready))
+
+
+async def _serve(
+    config: Config, shipper_command: list[str] | None, on_ready: Callable[[str], None]
+) -> None:
+    sock = bind(config.gateway.host, config.gateway.port)
+    async with open_gateway(config) as gateway:
+        server = make_server(gateway.app, config, sock, on_ready)
+        shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
+        try:
+            await server.serve()
+        finally:
+            if shipper is not None:
+                shipper.cancel()
+                with suppress(asyncio.CancelledError):
+                    await shipper
+
+
+async def _keep_shipping(command: list[str]) -> None:
+    """Run the shipper as a child, again when it dies; it ends by itself should we be killed."""
+    pause = SHIPPER_RESTART_S[0]
+    while True:
+        started = time.monotonic()
+        child = await asyncio.create_subprocess_exec(*command)
+        try:
+            status = await child.wait()
+        except asyncio.CancelledError:
+            await _stop(child)
+            raise
+        if time.monotonic() - started > SHIPPER_RESTART_S[1]:
+            pause = SHIPPER_RESTART_S[0]
+        log.warning("the shipper ended with status %d; starting it again in %.1f s", status, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, SHIPPER_RESTART_S[1])
+
+
+def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
+    command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
+    command += ["--parent-pid", str(os.getpid())]
+    return [*command, "--config", str(config_file)] if config_file else command
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        async with asyncio.timeout(SHIPPER_STOP_S):
+            await child.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
