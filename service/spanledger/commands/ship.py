@@ -1,0 +1,49 @@
+"""`spanledger ship`: the shipper as a command."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spanledger.commands.common import DEFAULT_LEDGER, Exit, LedgerUrl, fail, reporting_errors
+
+
+def ship(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Configuration; its `telemetry` is used.")
+    ] = None,
+    ledger: LedgerUrl = "",
+    once: Annotated[
+        bool, typer.Option("--once", help="Ship what is there, and end; 1 if not all was taken.")
+    ] = False,
+    parent_pid: Annotated[
+        int | None, typer.Option("--parent-pid", hidden=True, help="End with this process.")
+    ] = None,
+) -> None:
+    """Send the ledger's rows to the collector as spans and metrics.
+
+    The gateway starts this by itself. `OTEL_*` variables override the configuration.
+    """
+    from spanledger.config import Config, load_config
+    from spanledger.telemetry.shipper import run_shipper
+
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s shipper: %(message)s"
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    with reporting_errors():
+        settings = load_config(config) if config else Config()
+        url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
+        done = run_shipper(url, settings.telemetry, stop, once=once, parent_pid=parent_pid)
+    if not done:
+        raise fail(
+            "the collector did not take everything; the rest stays in the ledger", Exit.FAILED
+        )

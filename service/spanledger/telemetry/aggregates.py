@@ -1,0 +1,300 @@
+"""Durable metric aggregates over the ledger's rows: counters and histograms of integers.
+
+Pure state: rows go in, changed series come out to be stored with the cursor. Money is summed in
+nano-USD and time in nanoseconds, so totals are exact; `export.py` divides on the way out. Nothing
+here knows of OpenTelemetry, of the database, or of time other than what it is handed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from spanledger.telemetry import signals
+from spanledger.telemetry.outbox import AttemptRow, PointRow, RequestRow, Row
+from spanledger.telemetry.signals import MAX_SERIES, METRICS, OTHER_CUSTOMER, OVERFLOW, Metric
+
+
+class Exemplar(msgspec.Struct, array_like=True):
+    """One measurement that leads to its trace."""
+
+    trace_id: str
+    span_id: str
+    value: int
+    at_ns: int
+
+
+class Counter(msgspec.Struct, omit_defaults=True):
+    """A sum. `total` is the truth; `peak` is its highest value so far and what is exported, so
+    that a correction downwards never looks like a restart."""
+
+    total: int = 0
+    peak: int = 0
+    exemplar: Exemplar | None = None
+
+
+class Histogram(msgspec.Struct, omit_defaults=True):
+    """Counts by bucket (the last has no upper bound), and the latest exemplar of each."""
+
+    counts: list[int]
+    sum: int = 0
+    count: int = 0
+    min: int = 0
+    max: int = 0
+    exemplars: dict[int, Exemplar] = {}
+
+
+class Series:
+    """One metric with one set of attribute values, and where its export stands."""
+
+    __slots__ = (
+        "attributes",
+        "dirty",
+        "exemplars_sent",
+        "key",
+        "metric",
+        "point",
+        "since_ns",
+        "zero_sent",
+    )
+
+    def __init__(
+        self,
+        metric: Metric,
+        key: str,
+        point: Counter | Histogram,
+        since_ns: int,
+        *,
+        zero_sent: bool,
+    ) -> None:
+        self.metric = metric
+        self.key = key
+        self.attributes: dict[str, str | bool] = msgspec.json.decode(
+            key, type=dict[str, str | bool]
+        )
+        self.point = point
+        self.since_ns = since_ns
+        self.zero_sent = zero_sent
+        self.dirty = True
+        self.exemplars_sent: frozenset[str] = frozenset()
+
+    def row(self) -> PointRow:
+        """As stored."""
+        return PointRow(self.metric.name, self.key, self.since_ns, msgspec.json.encode(self.point))
+
+
+Labels = tuple[str, ...]
+"""Values in the order of `Metric.attributes`; an empty one leaves the attribute out."""
+
+_BY_NAME = {metric.name: metric for metric in METRICS}
+_BOUNDS = {m.name: tuple(round(b * m.scale) for b in m.buckets) for m in METRICS}
+_OVERFLOW_KEY = msgspec.json.encode({OVERFLOW: True}).decode()
+
+
+class Aggregates:
+    """All series. One instance belongs to one shipper."""
+
+    def __init__(
+        self, stored: Iterable[PointRow], *, max_customers: int, series_lead_ns: int
+    ) -> None:
+        """Take the stored series up again.
+
+        Args:
+            series_lead_ns: how long before its first value a new series begins, at zero.
+        """
+        self._max_customers = max_customers
+        self._lead_ns = series_lead_ns
+        self._series: dict[tuple[str, Labels | str], Series] = {}
+        self._sizes: dict[str, int] = dict.fromkeys(_BY_NAME, 0)
+        self._customers: set[str] = set()
+        self._changed: dict[tuple[str, str], Series] = {}
+        for row in stored:
+            self._restore(row)
+
+    @property
+    def series(self) -> Iterable[Series]:
+        """Every series."""
+        return self._series.values()
+
+    def _restore(self, row: PointRow) -> None:
+        metric = _BY_NAME.get(row.metric)
+        if metric is None:  # of another version; it stays stored
+            return
+        point: Counter | Histogram = (
+            msgspec.json.decode(row.point, type=Counter)
+            if metric.kind == "counter"
+            else msgspec.json.decode(row.point, type=Histogram)
+        )
+        series = Series(metric, row.attributes, point, row.since_ns, zero_sent=True)
+        if isinstance(point, Histogram) and len(point.counts) != len(metric.buckets) + 1:
+            return  # the buckets were changed in an upgrade; it starts anew
+        if series.attributes.keys() - {*metric.attributes, OVERFLOW}:
+            return
+        labels = tuple(str(series.attributes.get(name, "")) for name in metric.attributes)
+        self._series[metric.name, _OVERFLOW_KEY if OVERFLOW in series.attributes else labels] = (
+            series
+        )
+        self._sizes[metric.name] += 1
+        customer = series.attributes.get("spanledger.customer")
+        if isinstance(customer, str) and customer != OTHER_CUSTOMER:
+            self._customers.add(customer)
+
+    def take_changed(self) -> list[PointRow]:
+        """The series changed since the last call, to be stored."""
+        rows = [series.row() for series in self._changed.values()]
+        self._changed.clear()
+        return rows
+
+    def apply(self, rows: Sequence[Row], now_ns: int) -> None:
+        """Count rows the collector has taken."""
+        for row in rows:
+            if isinstance(row, AttemptRow):
+                self._apply_attempt(row, now_ns)
+            else:
+                self._apply_request(row, now_ns)
+
+    def count_dropped(self, reason: str, spans: int, now_ns: int) -> None:
+        """Count spans the collector refused for good."""
+        self._add(signals.DROPPED, (reason,), spans, None, now_ns)
+
+    def _apply_attempt(self, row: AttemptRow, now_ns: int) -> None:
+        exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
+        again = row.shipped_nano is not None
+        self._count_money(row, exemplar, now_ns)
+        self._count_tokens(row, exemplar, now_ns)
+        if row.unpriced:
+            labels = (row.route, row.provider, row.model, "")
+            self._add(signals.UNPRICED, labels, 1, exemplar, now_ns)
+        if again:  # a correction: the try itself was counted when it expired
+            return
+        call = (row.operation, row.provider, row.model, row.deployment)
+        duration = row.ended_ns - row.started_ns
+        self._record(
+            signals.OPERATION_DURATION, (*call, row.error_type), duration, exemplar, now_ns
+        )
+        if row.stream and row.first_chunk_ns:
+            wait = row.first_chunk_ns - row.started_ns
+            self._record(signals.TIME_TO_FIRST_CHUNK, call, wait, exemplar, now_ns)
+            if row.chunks > 1:
+                pace = (row.ended_ns - row.first_chunk_ns) // (row.chunks - 1)
+                self._record(signals.TIME_PER_OUTPUT_CHUNK, call, pace, exemplar, now_ns)
+        if row.decision:
+            self._add(signals.BUDGET_DECISIONS, (row.decision, ""), 1, exemplar, now_ns)
+        if row.number > 1:
+            self._count_further_try(row, exemplar, now_ns)
+
+    def _count_money(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
+        cost = row.cost_nano - (row.shipped_nano or 0)
+        labels = (row.provider, row.model, self._customer(row.customer))
+        if cost or row.state == "settled":
+            self._add(signals.COST, labels, cost, exemplar, now_ns)
+        if row.overrun_nano:
+            self._add(signals.OVERRUN, labels, row.overrun_nano, exemplar, now_ns)
+
+    def _count_tokens(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
+        for kind, tokens in (("input", row.input_tokens), ("output", row.output_tokens)):
+            if tokens:
+                labels = (row.operation, row.provider, row.model, kind)
+                self._record(signals.TOKEN_USAGE, labels, tokens, exemplar, now_ns)
+
+    def _count_further_try(
+        self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int
+    ) -> None:
+        if row.fallback_from and row.fallback_from != row.deployment:
+            labels: Labels = (row.fallback_from, row.deployment, row.reason)
+            self._add(signals.FALLBACKS, labels, 1, exemplar, now_ns)
+        else:
+            self._add(signals.RETRIES, (row.deployment, row.reason), 1, exemplar, now_ns)
+
+    def _apply_request(self, row: RequestRow, now_ns: int) -> None:
+        if row.shipped_nano is not None:  # it was counted as abandoned, and is history
+            return
+        exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
+        duration = row.ended_ns - row.started_ns
+        labels = (row.route, row.outcome, row.error_type)
+        self._record(signals.REQUEST_DURATION, labels, duration, exemplar, now_ns)
+        if row.attempts:
+            who = (row.route, self._customer(row.customer))
+            self._record(signals.REQUEST_COST, who, row.cost_nano, exemplar, now_ns)
+        if row.outcome == "refused":
+            refusal = ("deny", row.refused_scope)
+            self._add(signals.BUDGET_DECISIONS, refusal, 1, exemplar, now_ns)
+        elif row.error_type == "unpriced_model":
+            refused = (row.route, "", "", row.error_type)
+            self._add(signals.UNPRICED, refused, 1, exemplar, now_ns)
+
+    def _customer(self, customer: str) -> str:
+        """The customer's label: its own while slots are free, and for ever once it has one."""
+        if customer in self._customers:
+            return customer
+        if len(self._customers) < self._max_customers:
+            self._customers.add(customer)
+            return customer
+        return OTHER_CUSTOMER
+
+    def _find(self, metric: Metric, labels: Labels, now_ns: int) -> Series:
+        series = self._series.get((metric.name, labels))
+        if series is None:
+            series = self._create(metric, labels, now_ns)
+        series.dirty = True
+        self._changed[metric.name, series.key] = series
+        return series
+
+    def _create(self, metric: Metric, labels: Labels, now_ns: int) -> Series:
+        where: tuple[str, Labels | str] = (metric.name, labels)
+        named: Mapping[str, str | bool] = {
+            name: value for name, value in zip(metric.attributes, labels, strict=True) if value
+        }
+        if self._sizes[metric.name] >= MAX_SERIES - 1:
+            where = (metric.name, _OVERFLOW_KEY)
+            if where in self._series:
+                return self._series[where]
+            named = {OVERFLOW: True}
+        point = (
+            Counter()
+            if metric.kind == "counter"
+            else Histogram(counts=[0] * (len(metric.buckets) + 1))
+        )
+        key = msgspec.json.encode(dict(sorted(named.items()))).decode()
+        series = Series(metric, key, point, now_ns - self._lead_ns, zero_sent=False)
+        self._series[where] = series
+        self._sizes[metric.name] += 1
+        return series
+
+    def _add(
+        self,
+        metric: Metric,
+        labels: Labels,
+        value: int,
+        exemplar: tuple[str, str, int] | None,
+        now_ns: int,
+    ) -> None:
+        point = self._find(metric, labels, now_ns).point
+        assert isinstance(point, Counter)
+        point.total += value
+        point.peak = max(point.peak, point.total)
+        if exemplar is not None and value > 0:
+            trace_id, span_id, at_ns = exemplar
+            point.exemplar = Exemplar(trace_id, span_id, value, at_ns)
+
+    def _record(
+        self,
+        metric: Metric,
+        labels: Labels,
+        value: int,
+        exemplar: tuple[str, str, int],
+        now_ns: int,
+    ) -> None:
+        point = self._find(metric, labels, now_ns).point
+        assert isinstance(point, Histogram)
+        value = max(0, value)  # a clock that was set back must not turn a sum round
+        bucket = bisect_left(_BOUNDS[metric.name], value)
+        point.counts[bucket] += 1
+        point.min = value if point.count == 0 else min(point.min, value)
+        point.max = max(point.max, value)
+        point.sum += value
+        point.count += 1
+        trace_id, span_id, at_ns = exemplar
+        point.exemplars[bucket] = Exemplar(trace_id, span_id, value, at_ns)

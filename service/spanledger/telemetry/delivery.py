@@ -1,0 +1,205 @@
+"""Sending to the collector: the SDK's OTLP exporters, set up by `OTEL_*` and our settings.
+
+Adds to the exporters what they do not tell: whether the collector was away, refused the content,
+or took it. Decides nothing about rows, cursor or retries beyond the exporters' own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import requests
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from spanledger import __version__
+from spanledger.telemetry.encoding import SpanEncoder
+
+Signal = Literal["traces", "metrics"]
+
+MAX_POINTS = 1000
+"""Metric points in one request."""
+MAX_RESPONSE_BYTES = 64 * 1024
+
+_MAY_TAKE_IT_LATER = frozenset({408, 429})
+
+
+class Delivery(NamedTuple):
+    """How the collector took a batch.
+
+    Attributes:
+        verdict: `accepted`; `away`: nothing is known against the batch, send it again;
+            `refused` and `too_large`: the collector answered, and does not want this batch.
+        reason: for people.
+        rejected: spans of an accepted batch that the collector says it did not keep.
+    """
+
+    verdict: Literal["accepted", "away", "refused", "too_large"]
+    reason: str = ""
+    rejected: int = 0
+
+
+class _Session(requests.Session):
+    """Remembers what came back last: the exporters return only yes or no."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
+        self.status: int | None = None
+        self.body = b""
+        self.error = ""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        self.forget()
+        try:
+            response = super().request(*args, **kwargs)
+        except requests.RequestException as error:
+            self.error = type(error).__name__
+            raise
+        self.status = response.status_code
+        self.body = response.content[:MAX_RESPONSE_BYTES]
+        return response
+
+    def delivery(self) -> Delivery:
+        """What the last answer means. Redirects are not followed, so they are no success."""
+        match self.status:
+            case None:
+                return Delivery("away", self.error or "no answer")
+            case code if 200 <= code < 300:
+                return Delivery("accepted")
+            case 413:
+                return Delivery("too_large", "HTTP 413")
+            case code if 400 <= code < 500 and code not in _MAY_TAKE_IT_LATER:
+                return Delivery("refused", f"HTTP {code}")
+            case code:
+                return Delivery("away", f"HTTP {code}")
+
+
+class SpanSender:
+    """Sends spans to the traces endpoint."""
+
+    def __init__(self, endpoint: str, resource: Resource, environ: Mapping[str, str]) -> None:
+        self.resource = resource
+        self._session = _Session()
+        self._exporter = OTLPSpanExporter(
+            endpoint=_endpoint("traces", endpoint, environ),
+            compression=_compression("traces", environ),
+            session=self._session,
+            max_request_size=0,  # an oversized request is for the collector to refuse, by its 413
+        )
+        self._encoder = SpanEncoder(resource)
+
+    def send(self, spans: Sequence[ReadableSpan]) -> Delivery:
+        """Send a batch, with the exporter's own retries within its timeout."""
+        try:
+            payload = self._encoder.encode(spans)
+        except (TypeError, ValueError) as error:
+            return Delivery("refused", f"cannot be encoded: {error}")
+        self._session.forget()
+        taken = self._export(spans, payload)
+        delivery = self._session.delivery()
+        if delivery.verdict != "accepted":
+            return delivery
+        if not taken:
+            return Delivery("away", "the exporter gave up")
+        return delivery._replace(rejected=_rejected(self._session.body))
+
+    def takes_anything(self) -> bool:
+        """Whether the collector takes an empty request, as the protocol demands of it."""
+        return self.send(()).verdict == "accepted"
+
+    def _export(self, spans: Sequence[ReadableSpan], payload: bytes) -> bool:
+        # The exporter's own client takes encoded bytes. It is not part of the SDK's public face,
+        # so where a version lacks it the public way is taken, at ten times the cost.
+        client = getattr(self._exporter, "_client", None)
+        if client is None:
+            return self._exporter.export(spans) is SpanExportResult.SUCCESS
+        return bool(client.export(payload).success)
+
+    def shutdown(self) -> None:
+        """Stop retrying; from any thread."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it lacks annotations
+
+
+class MetricSender:
+    """Sends metric points to the metrics endpoint."""
+
+    def __init__(self, endpoint: str, resource: Resource, environ: Mapping[str, str]) -> None:
+        self.resource = resource
+        self._session = _Session()
+        self._exporter = OTLPMetricExporter(
+            endpoint=_endpoint("metrics", endpoint, environ),
+            compression=_compression("metrics", environ),
+            session=self._session,
+            max_export_batch_size=MAX_POINTS,
+        )
+
+    def send(self, data: MetricsData) -> Delivery:
+        """Send points; cumulative, so a failure costs nothing but time."""
+        self._session.forget()
+        if self._exporter.export(data) is MetricExportResult.SUCCESS:
+            return self._session.delivery()
+        delivery = self._session.delivery()
+        return Delivery("away", "not sent") if delivery.verdict == "accepted" else delivery
+
+    def shutdown(self) -> None:
+        """Stop retrying; from any thread."""
+        self._exporter.shutdown()
+
+
+def resource_of(service_name: str, ledger_id: str) -> Resource:
+    """Who sends: stable over restarts, as the counters are; `OTEL_*` variables win."""
+    ours = {
+        "service.name": service_name,
+        "service.version": __version__,
+        "service.instance.id": ledger_id,
+    }
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+
+
+def exports(signal: Signal, environ: Mapping[str, str]) -> bool:
+    """Whether a signal leaves at all, by the standard switches."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    return environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").strip().lower() != "none"
+
+
+def quiet_exporters() -> None:
+    """The exporters log every failed try; the shipper reports changes of state instead."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+
+
+def _endpoint(signal: Signal, base: str, environ: Mapping[str, str]) -> str | None:
+    """The full URL from our settings, or None where the environment has its say."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    if any(environ.get(name) for name in names):
+        return None
+    return f"{base.rstrip('/')}/v1/{signal}"
+
+
+def _compression(signal: Signal, environ: Mapping[str, str]) -> Compression | None:
+    """gzip, or None where the environment has its say."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION")
+    return None if any(environ.get(name) for name in names) else Compression.Gzip
+
+
+def _rejected(body: bytes) -> int:
+    """Spans the collector took notice of, and did not keep (a partial success)."""
+    if not body:
+        return 0
+    try:
+        answer = ExportTraceServiceResponse.FromString(body)
+        return int(answer.partial_success.rejected_spans)
+    except DecodeError:  # JSON or a greeting; the status said yes
+        return 0

@@ -1,0 +1,324 @@
+"""The shipper's view of the ledger: ended rows in order, its cursor, and its own aggregates.
+
+All SQL of telemetry is here, behind `Outbox`; another database brings another class. It reads
+the ledger's rows and writes only what is the shipper's: cursor, points, `shipped_nano`, and the
+content column once shipped.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.sqlite import BUSY_TIMEOUT_S, begin_immediate, connect, migrate
+
+MAX_BATCH_BYTES = 4 * 2**20
+"""Content in one batch; a collector takes 20 MiB by default, and memory is not free."""
+
+
+class AttemptRow(NamedTuple):
+    """An ended try, with what its span needs of the request."""
+
+    seq: int
+    request_id: str
+    number: int
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    route: str
+    operation: str
+    stream: int
+    state: str
+    started_ns: int
+    ended_ns: int
+    first_chunk_ns: int
+    chunks: int
+    customer: str
+    team: str
+    key_id: str
+    deployment: str
+    provider: str
+    model: str
+    response_model: str
+    fallback_from: str
+    reason: str
+    cost_nano: int
+    overrun_nano: int
+    price_id: str
+    estimated: int
+    unpriced: int
+    corrected: int
+    decision: str
+    error_type: str
+    http_status: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    detail: str
+    content: str | None
+    shipped_nano: int | None
+
+
+class RequestRow(NamedTuple):
+    """An ended request."""
+
+    seq: int
+    request_id: str
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    started_ns: int
+    ended_ns: int
+    customer: str
+    team: str
+    key_id: str
+    route: str
+    operation: str
+    outcome: str
+    error_type: str
+    http_status: int
+    refused_by: str
+    refused_scope: str
+    attempts: int
+    cost_nano: int
+    decision: str
+    shipped_nano: int | None
+
+
+Row = AttemptRow | RequestRow
+
+
+class PointRow(NamedTuple):
+    """One series as stored."""
+
+    metric: str
+    attributes: str
+    since_ns: int
+    point: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one accepted batch changes, in one transaction.
+
+    `remembered` are expired tries and abandoned requests, whose cost may be corrected later.
+    """
+
+    from_seq: int
+    to_seq: int
+    points: Sequence[PointRow] = ()
+    remembered: Sequence[Row] = ()
+    with_content: Sequence[AttemptRow] = field(default=())
+
+
+class CursorMovedError(RuntimeError):
+    """Another shipper moved the cursor, which the lock should have made impossible."""
+
+
+class Outbox(Protocol):
+    """What the shipper needs of a ledger."""
+
+    def cursor(self) -> int:
+        """`seq` of the last row the collector has taken."""
+        ...
+
+    def ledger_id(self) -> str:
+        """A UUID of this ledger, the same for ever."""
+        ...
+
+    def points(self) -> list[PointRow]:
+        """All series."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether anybody else has committed since the last call; cheap."""
+        ...
+
+    def read_after(self, seq: int, limit: int) -> list[Row]:
+        """Ended rows after a cursor, in order; fewer than `limit` when they carry much content."""
+        ...
+
+    def advance(self, advance: Advance) -> None:
+        """Commit a shipped batch, or raise and change nothing."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+_ATTEMPTS = """
+SELECT a.seq, a.request_id, a.number, r.trace_id, a.span_id, r.span_id, r.route, r.operation,
+    r.stream, a.state, a.started_ns, a.ended_ns, a.first_chunk_ns, a.chunks, a.customer, a.team,
+    a.key_id, a.deployment, a.provider, a.model, a.response_model, a.fallback_from, a.reason,
+    a.cost_nano, a.overrun_nano, a.price_id, a.estimated, a.unpriced, a.corrected, a.decision,
+    a.error_type, a.http_status, a.input_tokens, a.output_tokens, a.cache_read_tokens,
+    a.cache_write_tokens, a.reasoning_tokens, a.detail, a.content, a.shipped_nano
+FROM attempts a JOIN requests r USING (request_id)
+WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
+
+_REQUESTS = """
+SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
+    key_id, route, operation, outcome, error_type, http_status, refused_by, refused_scope,
+    attempts, cost_nano, decision, shipped_nano
+FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """SQLite's errors as ours: the shipper waits until the ledger is back."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LedgerUnavailableError(f"the ledger failed: {error}") from error
+
+
+class SqliteOutbox:
+    """The outbox in a SQLite ledger; used by one thread at a time. All may raise
+    LedgerUnavailableError.
+
+    The connection commits with `synchronous=NORMAL`, unlike the gateway's: a power cut may take
+    back the last advances, and their spans are then sent again with the same ids. A kill of the
+    process takes back nothing. In return the shipper never holds the write lock for a disk sync.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a ledger, creating it when there is none."""
+        self._connection = connect(path)
+        with _reporting():
+            migrate(self._connection)
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._data_version = -1
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def cursor(self) -> int:
+        """`seq` of the last row the collector has taken."""
+        with _reporting():
+            return int(self._one("SELECT seq FROM ship_cursor"))
+
+    def ledger_id(self) -> str:
+        """A UUID of this ledger, drawn when first asked for."""
+        with _reporting():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO meta (key, value) VALUES ('ledger_id', abs(random()))"
+            )
+            value = self._one("SELECT value FROM meta WHERE key = 'ledger_id'")
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
+
+    def points(self) -> list[PointRow]:
+        """All series."""
+        with _reporting():
+            rows = self._connection.execute(
+                "SELECT metric, attributes, since_ns, point FROM ship_points"
+            ).fetchall()
+        return [PointRow(name, key, ns, point.encode()) for name, key, ns, point in rows]
+
+    def changed(self) -> bool:
+        """Whether anybody else has committed since the last call."""
+        with _reporting():
+            version = self._one("PRAGMA data_version")
+        changed = version != self._data_version
+        self._data_version = version
+        return changed
+
+    def _one(self, sql: str) -> int:
+        value: int = self._connection.execute(sql).fetchone()[0]
+        return value
+
+    def read_after(self, seq: int, limit: int) -> list[Row]:
+        """Ended rows after a cursor, both kinds merged in order.
+
+        One transaction: a row that ends between the two queries must not be passed over.
+        """
+        with _reporting(), self._transaction("BEGIN"):
+            requests = [
+                RequestRow._make(row) for row in self._connection.execute(_REQUESTS, (seq, limit))
+            ]
+            attempts, full = self._read_attempts(seq, limit)
+        merged: list[Row] = [*requests, *attempts]
+        merged.sort(key=attrgetter("seq"))
+        if full:  # rows after the last attempt read may have attempts among them
+            merged = merged[: merged.index(attempts[-1]) + 1]
+        return merged[:limit]
+
+    def _read_attempts(self, seq: int, limit: int) -> tuple[list[AttemptRow], bool]:
+        """Attempts in order, and whether their content ended the batch early."""
+        attempts, size = [], 0
+        cursor = self._connection.execute(_ATTEMPTS, (seq, limit))
+        for row in cursor:
+            attempt = AttemptRow._make(row)
+            attempts.append(attempt)
+            size += len(attempt.content or "")
+            if size > MAX_BATCH_BYTES:
+                cursor.close()
+                return attempts, True
+        return attempts, False
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._connection.execute(begin)
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def advance(self, advance: Advance) -> None:
+        """Move the cursor and store the points, all or nothing.
+
+        Raises:
+            CursorMovedError: the cursor was not where this shipper had left it.
+        """
+        with _reporting():
+            try:
+                begin_immediate(self._connection)
+                moved = self._connection.execute(
+                    "UPDATE ship_cursor SET seq = ? WHERE id = 1 AND seq = ?",
+                    (advance.to_seq, advance.from_seq),
+                )
+                if moved.rowcount != 1:
+                    raise CursorMovedError("another shipper is at work on this ledger")
+                self._write(advance)
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                # Taking the write lock has switched SQLite's own waiting off.
+                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+
+    def _write(self, advance: Advance) -> None:
+        self._connection.executemany(
+            "INSERT INTO ship_points (metric, attributes, since_ns, point) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET since_ns = excluded.since_ns, point = excluded.point",
+            [(p.metric, p.attributes, p.since_ns, p.point.decode()) for p in advance.points],
+        )
+        self._connection.executemany(
+            "UPDATE attempts SET shipped_nano = ? WHERE request_id = ? AND number = ?",
+            [(r.cost_nano, r.request_id, r.number) for r in _attempts(advance.remembered)],
+        )
+        self._connection.executemany(
+            "UPDATE requests SET shipped_nano = ? WHERE request_id = ?",
+            [(r.cost_nano, r.request_id) for r in advance.remembered if isinstance(r, RequestRow)],
+        )
+        # A row that was corrected meanwhile has content of its own, not shipped yet.
+        self._connection.executemany(
+            "UPDATE attempts SET content = NULL WHERE request_id = ? AND number = ? AND seq = ?",
+            [(r.request_id, r.number, r.seq) for r in advance.with_content],
+        )
+
+
+def _attempts(rows: Iterable[Row]) -> list[AttemptRow]:
+    return [row for row in rows if isinstance(row, AttemptRow)]

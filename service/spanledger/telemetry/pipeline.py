@@ -1,0 +1,303 @@
+"""The shipper's loop: rows become spans, the cursor follows, and points go out at intervals.
+
+The cursor moves only past rows the collector has taken, in the same transaction as the
+aggregates, so that totals equal the ledger whatever is killed when. A collector that is away is
+waited for, without end; a row that it refuses while it takes others is dropped, loudly.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from spanledger.errors import LedgerUnavailableError
+from spanledger.telemetry.aggregates import Aggregates, Series
+from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
+from spanledger.telemetry.outbox import Advance, AttemptRow, Outbox, RequestRow, Row
+from spanledger.telemetry.points import exemplar_ids, metrics_data
+from spanledger.telemetry.spans import span_of
+
+log = logging.getLogger("spanledger.shipper")
+
+MAX_SKIPPED = 8
+"""Metric intervals between two tries at an endpoint that is away."""
+
+Step = Literal["more", "idle", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Sizes and times of the loop."""
+
+    batch_rows: int = 512
+    idle_s: float = 0.2
+    """Between two looks for new rows."""
+    backoff_s: float = 0.5
+    """After a first failure; doubles to the cap."""
+    max_backoff_s: float = 15.0
+    metric_interval_s: float = 5.0
+    """Between two exports of the series that changed."""
+    full_interval_s: float = 60.0
+    """Between two exports of all, so that no store takes a quiet series for a dead one."""
+    refusals: int = 3
+    """Refusals of a batch before its bad rows are looked for."""
+
+
+class Pipeline:
+    """One shipper's work on one ledger; used by one thread.
+
+    `spans` or `metrics` is None where that signal is switched off: rows are then passed over as
+    if they had been sent, and the aggregates go on.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        spans: SpanSender | None,
+        metrics: MetricSender | None,
+        *,
+        max_customers: int,
+        pace: Pace,
+        now_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._spans = spans
+        self._metrics = metrics
+        self._max_customers = max_customers
+        self._pace = pace
+        self._now_ns = now_ns
+        self._monotonic = monotonic
+        self._cursor = outbox.cursor()
+        self._aggregates = self._load_aggregates()
+        self._pending = True
+        self._failures = 0
+        self._refusals = 0
+        self._retry_at = 0.0
+        self._metrics_at = 0.0
+        self._metric_failures = 0
+        self._full_at = 0.0
+        self._away: dict[str, str] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Ship until told to stop, then once more what is there."""
+        while not stop.is_set():
+            try:
+                step = self.step()
+                self.export_metrics_if_due()
+            except LedgerUnavailableError as error:
+                self._ledger_away(str(error))
+                step = "failed"
+            if step != "more":
+                stop.wait(self._pace.idle_s)
+        self.drain()
+
+    def drain(self) -> bool:
+        """Ship all there is; whether the collector took everything, metrics included."""
+        self._retry_at, self._pending = 0.0, True
+        try:
+            step: Step = "more"
+            while step == "more":
+                step = self.step()
+            return step == "idle" and self.export_metrics(full=True)
+        except LedgerUnavailableError as error:
+            self._ledger_away(str(error))
+            return False
+
+    def step(self) -> Step:
+        """Ship one batch. Raises LedgerUnavailableError."""
+        if self._outbox.changed():
+            self._pending = True
+        if not self._pending:
+            return "idle"
+        if self._monotonic() < self._retry_at:
+            return "failed"
+        rows = self._outbox.read_after(self._cursor, self._pace.batch_rows)
+        self._back("the ledger")
+        if not rows:
+            self._pending = False
+            return "idle"
+        return "more" if self._ship(rows) else "failed"
+
+    # spans --------------------------------------------------------------------------------
+
+    def _ship(self, rows: Sequence[Row]) -> bool:
+        delivery = self._send(rows)
+        if delivery.verdict == "accepted":
+            self._advance(rows, delivery)
+        elif delivery.verdict == "away":
+            return self._failed(delivery.reason)
+        elif delivery.verdict == "refused" and self._refusals + 1 < self._pace.refusals:
+            self._refusals += 1
+            return self._failed(f"it refused a batch: {delivery.reason}")
+        elif self._spans is None or not self._spans.takes_anything():
+            return self._failed(f"it refuses everything: {delivery.reason}")
+        elif not self._isolate(rows, delivery):
+            return False
+        self._failures = self._refusals = 0
+        if self._back("the collector"):
+            self._metrics_at = 0.0
+        return True
+
+    def _send(self, rows: Sequence[Row], *, with_content: bool = True) -> Delivery:
+        if self._spans is None:
+            return Delivery("accepted")
+        resource = self._spans.resource
+        return self._spans.send([span_of(r, resource, with_content=with_content) for r in rows])
+
+    def _isolate(self, rows: Sequence[Row], delivery: Delivery) -> bool:
+        """Send a refused batch in halves, down to the rows that are to blame."""
+        if len(rows) == 1:
+            return self._send_alone(rows[0], delivery)
+        middle = len(rows) // 2
+        for half in (rows[:middle], rows[middle:]):
+            answer = self._send(half)
+            if answer.verdict == "accepted":
+                self._advance(half, answer)
+            elif answer.verdict == "away":
+                return self._failed(answer.reason)
+            elif not self._isolate(half, answer):
+                return False
+        return True
+
+    def _send_alone(self, row: Row, delivery: Delivery) -> bool:
+        """A row refused by itself: try it without its content, then do without it."""
+        assert self._spans is not None
+        if isinstance(row, AttemptRow) and row.content is not None:
+            answer = self._send([row], with_content=False)
+            if answer.verdict == "accepted":
+                log.warning("the content of request %s was refused and left out", row.request_id)
+                self._advance([row], answer)
+                return True
+            if answer.verdict == "away":
+                return self._failed(answer.reason)
+        if not self._spans.takes_anything():
+            return self._failed(f"it refuses everything: {delivery.reason}")
+        log.error(
+            "dropped a span of request %s, which the collector refuses (%s); its row stays in the"
+            " ledger",
+            row.request_id,
+            delivery.reason,
+        )
+        self._advance([row], Delivery("accepted"), dropped=delivery.verdict)
+        return True
+
+    def _advance(self, rows: Sequence[Row], delivery: Delivery, dropped: str = "") -> None:
+        """Count rows and move the cursor past them, in one transaction."""
+        now_ns = self._now_ns()
+        self._aggregates.apply(rows, now_ns)
+        if dropped:
+            self._aggregates.count_dropped(dropped, 1, now_ns)
+        if delivery.rejected:
+            log.error("the collector did not keep %d spans of a batch", delivery.rejected)
+            self._aggregates.count_dropped("refused", delivery.rejected, now_ns)
+        advance = Advance(
+            from_seq=self._cursor,
+            to_seq=rows[-1].seq,
+            points=self._aggregates.take_changed(),
+            remembered=[row for row in rows if _may_be_corrected(row)],
+            with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
+        )
+        try:
+            self._outbox.advance(advance)
+        except BaseException:
+            self._aggregates = self._load_aggregates()  # what was counted did not become durable
+            raise
+        self._cursor = advance.to_seq
+
+    def _load_aggregates(self) -> Aggregates:
+        return Aggregates(
+            self._outbox.points(),
+            max_customers=self._max_customers,
+            series_lead_ns=self._interval_ns,
+        )
+
+    # metrics ------------------------------------------------------------------------------
+
+    @property
+    def _interval_ns(self) -> int:
+        return int(self._pace.metric_interval_s * 1e9)
+
+    def export_metrics_if_due(self) -> None:
+        """Export the changed series each interval, and all of them now and then."""
+        now = self._monotonic()
+        if now < self._metrics_at:
+            return
+        full = now >= self._full_at
+        if self.export_metrics(full=full):
+            self._metric_failures = 0
+            self._metrics_at = now + self._pace.metric_interval_s
+            if full:
+                self._full_at = now + self._pace.full_interval_s
+        else:  # the exporter's own retries have taken seconds: leave the spans their turn
+            self._metric_failures = min(self._metric_failures + 1, MAX_SKIPPED)
+            pause = self._pace.metric_interval_s * self._metric_failures
+            self._metrics_at = self._monotonic() + pause
+
+    def export_metrics(self, *, full: bool) -> bool:
+        """Export points: first the zeros of new series, then the values."""
+        if self._metrics is None:
+            return True
+        new = [series for series in self._aggregates.series if not series.zero_sent]
+        # One interval back: the value follows at once, and no stamp is in the future.
+        if new and not self._send_points(new, self._now_ns() - self._interval_ns, zero=True):
+            return False
+        for series in new:
+            series.zero_sent = True
+        due = [series for series in self._aggregates.series if full or series.dirty]
+        if due and not self._send_points(due, self._now_ns(), zero=False):
+            return False
+        for series in due:
+            series.dirty = False
+            series.exemplars_sent = exemplar_ids(series)
+        return True
+
+    def _send_points(self, series: Sequence[Series], at_ns: int, *, zero: bool) -> bool:
+        assert self._metrics is not None
+        data = metrics_data(series, self._metrics.resource, at_ns, zero=zero)
+        delivery = self._metrics.send(data)
+        if delivery.verdict != "accepted":
+            self._gone("the metrics endpoint", delivery.reason)
+            return False
+        self._back("the metrics endpoint")
+        return True
+
+    # state --------------------------------------------------------------------------------
+
+    def _failed(self, reason: str) -> bool:
+        """Note a failure, and when to try again."""
+        self._gone("the collector", reason)
+        pause = min(self._pace.max_backoff_s, self._pace.backoff_s * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._retry_at = self._monotonic() + pause * random.uniform(0.5, 1.0)
+        return False
+
+    def _ledger_away(self, reason: str) -> None:
+        self._gone("the ledger", reason)
+        self._retry_at = self._monotonic() + self._pace.backoff_s
+        self._pending = True
+
+    def _gone(self, who: str, reason: str) -> None:
+        """Say once that somebody is away, and again when the reason changes."""
+        if self._away.get(who) != reason:
+            self._away[who] = reason
+            log.warning("%s is away (%s); nothing is lost, it is tried again", who, reason)
+
+    def _back(self, who: str) -> bool:
+        """Say so when somebody was away."""
+        was_away = self._away.pop(who, None) is not None
+        if was_away:
+            log.info("%s is back", who)
+        return was_away
+
+
+def _may_be_corrected(row: Row) -> bool:
+    """Whether the ledger may bring this row again, with another cost."""
+    if row.shipped_nano is not None:
+        return True
+    return row.outcome == "abandoned" if isinstance(row, RequestRow) else row.state == "expired"

@@ -1,0 +1,186 @@
+"""The shipper as a process: one per ledger, started by the gateway or by `spanledger ship`.
+
+Owns the lock, the watch over the parent and the bounded end; the work is the pipeline's. The
+OpenTelemetry SDK is imported only once the lock is held: a second shipper waits at no cost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spanledger.config import TelemetrySettings
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.sqlite import sqlite_path
+
+if TYPE_CHECKING:
+    from spanledger.telemetry.pipeline import Pace, Pipeline
+
+LOCK_POLL_S = 1.0
+PARENT_POLL_S = 0.5
+STOP_GRACE_S = 5.0
+"""How long the last drain may take after the signal to stop."""
+
+log = logging.getLogger("spanledger.shipper")
+
+
+def run_shipper(
+    ledger_url: str,
+    settings: TelemetrySettings,
+    stop: threading.Event,
+    *,
+    once: bool = False,
+    parent_pid: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+    pace: Pace | None = None,
+) -> bool:
+    """Ship a ledger's rows until `stop` is set; with `once`, until none is left.
+
+    `OTEL_*` variables are also read by the SDK itself, from the process's environment.
+
+    Args:
+        parent_pid: end when this process is no longer the parent.
+        pace: sizes and times other than the usual.
+
+    Returns:
+        Whether all went well; with `once`, that the collector took every row.
+
+    Raises:
+        ConfigError: the ledger's URL is of no kind we know.
+        LedgerUnavailableError: the ledger cannot be opened.
+    """
+    path = sqlite_path(ledger_url)
+    with _lock(path, stop, parent_pid) as locked:
+        if not locked:
+            return not once
+        return _run_locked(path, settings, stop, once, parent_pid, environ, pace)
+
+
+def _run_locked(
+    path: Path,
+    settings: TelemetrySettings,
+    stop: threading.Event,
+    once: bool,
+    parent_pid: int | None,
+    environ: Mapping[str, str],
+    pace: Pace | None,
+) -> bool:
+    from spanledger.telemetry.delivery import (
+        MetricSender,
+        SpanSender,
+        exports,
+        quiet_exporters,
+        resource_of,
+    )
+    from spanledger.telemetry.outbox import SqliteOutbox
+    from spanledger.telemetry.pipeline import Pipeline
+
+    quiet_exporters()
+    outbox = SqliteOutbox(path)
+    resource = resource_of(settings.service_name, outbox.ledger_id())
+    spans = metrics = None
+    if exports("traces", environ):
+        spans = SpanSender(settings.endpoint, resource, environ)
+    if exports("metrics", environ):
+        metrics = MetricSender(settings.endpoint, resource, environ)
+    pipeline = Pipeline(
+        outbox,
+        spans,
+        metrics,
+        max_customers=settings.max_customers,
+        pace=pace or _pace(settings, environ),
+    )
+    worker = _Worker(pipeline, stop, once=once)
+    worker.start()
+    while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
+        if _orphaned(parent_pid):
+            log.info("the parent process has ended; shipping what is left")
+            stop.set()
+    worker.join(STOP_GRACE_S)
+    for sender in (spans, metrics):
+        if sender is not None:
+            sender.shutdown()
+    worker.join(STOP_GRACE_S / 5)
+    if worker.is_alive():  # a daemon: it ends with the process, and an open transaction with it
+        log.warning("stopped before everything was shipped; the rest goes out after a restart")
+        return not once
+    outbox.close()
+    return worker.done
+
+
+class _Worker(threading.Thread):
+    """The pipeline in a thread of its own, so that a signal is answered while it waits.
+
+    An unforeseen exception ends the thread with a traceback on stderr and leaves `done` false.
+    """
+
+    def __init__(self, pipeline: Pipeline, stop: threading.Event, *, once: bool) -> None:
+        super().__init__(name="shipper", daemon=True)
+        self._pipeline = pipeline
+        self._stopping = stop
+        self._once = once
+        self.done = False
+
+    def run(self) -> None:
+        """Work."""
+        if self._once:
+            self.done = self._pipeline.drain()
+        else:
+            self._pipeline.run(self._stopping)
+            self.done = True
+
+
+def _pace(settings: TelemetrySettings, environ: Mapping[str, str]) -> Pace:
+    """The interval of metrics is the environment's, in milliseconds, or our settings'."""
+    from spanledger.telemetry.pipeline import Pace
+
+    interval_s = settings.export_interval_s
+    text = environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")
+    if text:
+        try:
+            interval_s = max(0.1, int(text) / 1000)
+        except ValueError:
+            log.warning("OTEL_METRIC_EXPORT_INTERVAL=%r is no number of milliseconds", text)
+    return Pace(metric_interval_s=interval_s)
+
+
+def _orphaned(parent_pid: int | None) -> bool:
+    return parent_pid is not None and os.getppid() != parent_pid
+
+
+@contextmanager
+def _lock(path: Path, stop: threading.Event, parent_pid: int | None) -> Iterator[bool]:
+    """Hold the ledger's shipper lock; False when told to stop before it was free.
+
+    A lock of the kernel's on a file beside the ledger: it ends with the process that holds it.
+    """
+    lock_path = path.with_name(f"{path.name}.ship-lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock_path.open("ab")
+    except OSError as error:
+        raise LedgerUnavailableError(f"cannot open {str(lock_path)!r}: {error}") from error
+    with file:
+        waiting = False
+        while not _try_lock(file.fileno()):
+            if not waiting:
+                log.info("another shipper is at work on this ledger; waiting for its end")
+                waiting = True
+            if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
+                yield False
+                return
+        yield True
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,376 @@
+"""The registry: every span, metric and attribute that leaves this program, and what it means.
+
+Code that emits, `docs/telemetry.md`, and the names dashboards and rules may use are made from
+this table or checked against it. Names are an interface: a change belongs in the CHANGELOG.
+The forms are those of the OpenTelemetry GenAI conventions v1.41; names of our own begin with
+`spanledger.`. Nothing here imports a telemetry library.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from spanledger.telemetry.vocabulary import ATTRIBUTES, Attribute, Stability
+
+__all__ = ["ATTRIBUTES", "METRICS", "SCRAPED", "SPANS", "Attribute", "Metric", "Scraped", "Span"]
+
+SCOPE_NAME = "spanledger"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+
+OVERFLOW = "otel.metric.overflow"
+"""Attribute of the one series that takes what is over `MAX_SERIES`."""
+MAX_SERIES = 2000
+"""Series a metric may have, the overflow series included."""
+OTHER_CUSTOMER = "other"
+
+DURATION_BUCKETS = tuple(round(0.01 * 2**k, 2) for k in range(14))
+"""0.01 to 81.92 s, the conventions' advice."""
+TOKEN_BUCKETS = tuple(float(4**k) for k in range(14))
+"""1 to 67,108,864 tokens, the conventions' advice."""
+COST_BUCKETS = (
+    *(1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    *(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+)
+"""A millionth of a dollar to ten dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A kind of span. `attributes` are all it may carry; an absent value has no attribute."""
+
+    name: str
+    kind: Literal["SERVER", "CLIENT"]
+    meaning: str
+    attributes: tuple[str, ...]
+    stability: Stability = "stable"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric sent by OTLP, built from the ledger's rows.
+
+    `scale`: aggregates are integers; the exported value is the integer divided by it.
+    """
+
+    name: str
+    kind: Literal["counter", "histogram"]
+    unit: str
+    meaning: str
+    attributes: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+    scale: int = 1
+    stability: Stability = "stable"
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A metric of `/metrics`, by its Prometheus name."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    stability: Stability = "stable"
+
+
+_REQUEST_PARAMETERS = (
+    "gen_ai.request.max_tokens",
+    "gen_ai.request.temperature",
+    "gen_ai.request.top_p",
+    "gen_ai.request.top_k",
+    "gen_ai.request.frequency_penalty",
+    "gen_ai.request.presence_penalty",
+    "gen_ai.request.seed",
+    "gen_ai.request.stop_sequences",
+    "gen_ai.request.choice.count",
+    "gen_ai.request.encoding_formats",
+    "gen_ai.embeddings.dimension.count",
+    "gen_ai.output.type",
+    "openai.request.service_tier",
+)
+_WHO = (
+    "spanledger.request.id",
+    "spanledger.route",
+    "spanledger.customer",
+    "spanledger.team",
+    "spanledger.key.id",
+)
+
+SPANS: tuple[Span, ...] = (
+    Span(
+        "{operation} {route}",
+        "SERVER",
+        "One request of a caller, all its tries included. It has no `gen_ai.usage.*` and no"
+        " `spanledger.cost.*`, so that sums over spans never count anything twice.",
+        (
+            "http.request.method",
+            "http.route",
+            "http.response.status_code",
+            "error.type",
+            *_WHO,
+            "spanledger.outcome",
+            "spanledger.attempts",
+            "spanledger.request.cost.usd",
+            "spanledger.request.cost.nano_usd",
+            "spanledger.budget.decision",
+            "spanledger.budget.refused_by",
+            "spanledger.budget.scope",
+        ),
+    ),
+    Span(
+        "{operation} {model}",
+        "CLIENT",
+        "One try at a provider, successful or not. Child of the request's span.",
+        (
+            "gen_ai.operation.name",
+            "gen_ai.provider.name",
+            "gen_ai.request.model",
+            "gen_ai.request.stream",
+            *_REQUEST_PARAMETERS,
+            "gen_ai.response.id",
+            "gen_ai.response.model",
+            "gen_ai.response.finish_reasons",
+            "gen_ai.response.time_to_first_chunk",
+            "gen_ai.usage.input_tokens",
+            "gen_ai.usage.output_tokens",
+            "gen_ai.usage.cache_read.input_tokens",
+            "gen_ai.usage.cache_creation.input_tokens",
+            "gen_ai.usage.reasoning.output_tokens",
+            "server.address",
+            "server.port",
+            "http.response.status_code",
+            "error.type",
+            *_WHO,
+            "spanledger.deployment",
+            "spanledger.attempt.number",
+            "spanledger.attempt.state",
+            "spanledger.fallback.from",
+            "spanledger.fallback.reason",
+            "spanledger.cost.usd",
+            "spanledger.cost.nano_usd",
+            "spanledger.price.id",
+            "spanledger.overrun.nano_usd",
+            "spanledger.estimated",
+            "spanledger.unpriced",
+            "spanledger.corrected",
+            "spanledger.budget.decision",
+            "spanledger.provider.request.id",
+            "gen_ai.input.messages",
+            "gen_ai.output.messages",
+            "gen_ai.tool.definitions",
+        ),
+    ),
+)
+
+_CALL = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
+_MONEY = ("gen_ai.provider.name", "gen_ai.request.model", "spanledger.customer")
+_SECONDS = 1_000_000_000
+_USD = 1_000_000_000
+
+OPERATION_DURATION = Metric(
+    "gen_ai.client.operation.duration",
+    "histogram",
+    "s",
+    "Tries at providers, failures included.",
+    (*_CALL, "spanledger.deployment", "error.type"),
+    DURATION_BUCKETS,
+    _SECONDS,
+)
+TIME_TO_FIRST_CHUNK = Metric(
+    "gen_ai.client.operation.time_to_first_chunk",
+    "histogram",
+    "s",
+    "From the start of a streamed try to its first content.",
+    (*_CALL, "spanledger.deployment"),
+    DURATION_BUCKETS,
+    _SECONDS,
+)
+TIME_PER_OUTPUT_CHUNK = Metric(
+    "gen_ai.client.operation.time_per_output_chunk",
+    "histogram",
+    "s",
+    "Mean time between two chunks of a streamed try, after its first; one measurement a try.",
+    (*_CALL, "spanledger.deployment"),
+    DURATION_BUCKETS,
+    _SECONDS,
+)
+TOKEN_USAGE = Metric(
+    "gen_ai.client.token.usage",
+    "histogram",
+    "{token}",
+    "Tokens of a try by `gen_ai.token.type`; input includes cached, output includes reasoning.",
+    (*_CALL, "gen_ai.token.type"),
+    TOKEN_BUCKETS,
+)
+REQUEST_DURATION = Metric(
+    "spanledger.request.duration",
+    "histogram",
+    "s",
+    "Requests of callers by how they ended, all tries included.",
+    ("spanledger.route", "spanledger.outcome", "error.type"),
+    DURATION_BUCKETS,
+    _SECONDS,
+)
+COST = Metric(
+    "spanledger.cost.usd",
+    "counter",
+    "{USD}",
+    "Money charged. Equal to the ledger's total to the nano-dollar, except that a correction"
+    " downwards shows only once new cost has made up for it: a counter never falls.",
+    _MONEY,
+    scale=_USD,
+)
+REQUEST_COST = Metric(
+    "spanledger.request.cost.usd",
+    "histogram",
+    "{USD}",
+    "What a request cost, all tries included; its exemplars lead to the dear ones.",
+    ("spanledger.route", "spanledger.customer"),
+    COST_BUCKETS,
+    _USD,
+)
+FALLBACKS = Metric(
+    "spanledger.fallbacks",
+    "counter",
+    "{fallback}",
+    "Tries that left the route they began with for another, after a failure.",
+    ("spanledger.fallback.from", "spanledger.fallback.to", "spanledger.fallback.reason"),
+)
+RETRIES = Metric(
+    "spanledger.retries",
+    "counter",
+    "{retry}",
+    "Further tries after a failure within a route, at the same or another deployment.",
+    ("spanledger.deployment", "spanledger.fallback.reason"),
+)
+BUDGET_DECISIONS = Metric(
+    "spanledger.budget.decisions",
+    "counter",
+    "{decision}",
+    "Tries a budget was asked for. The scope is that of the budget which refused; `allow` and"
+    " `warn` have none, as all budgets of the try agree on them.",
+    ("spanledger.budget.decision", "spanledger.budget.scope"),
+)
+UNPRICED = Metric(
+    "spanledger.unpriced.requests",
+    "counter",
+    "{request}",
+    "Tries charged nothing because their model has no price, and requests refused for that"
+    " (these have `error.type`).",
+    ("spanledger.route", "gen_ai.provider.name", "gen_ai.request.model", "error.type"),
+)
+OVERRUN = Metric(
+    "spanledger.overrun.usd",
+    "counter",
+    "{USD}",
+    "Money charged beyond what was held for the try.",
+    _MONEY,
+    scale=_USD,
+)
+DROPPED = Metric(
+    "spanledger.telemetry.dropped",
+    "counter",
+    "{span}",
+    "Spans the collector refused for good while it took others; their rows stay in the ledger.",
+    ("spanledger.drop.reason",),
+)
+
+METRICS: tuple[Metric, ...] = (
+    OPERATION_DURATION,
+    TIME_TO_FIRST_CHUNK,
+    TIME_PER_OUTPUT_CHUNK,
+    TOKEN_USAGE,
+    REQUEST_DURATION,
+    COST,
+    REQUEST_COST,
+    FALLBACKS,
+    RETRIES,
+    BUDGET_DECISIONS,
+    UNPRICED,
+    OVERRUN,
+    DROPPED,
+)
+
+_BUDGET = ("budget", "scope", "subject")
+COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+SCRAPED: tuple[Scraped, ...] = (
+    Scraped("spanledger_budget_limit_usd", "gauge", "Limit a period.", _BUDGET),
+    Scraped("spanledger_budget_spent_usd", "gauge", "Spent in the current period.", _BUDGET),
+    Scraped("spanledger_budget_held_usd", "gauge", "Held by tries under way.", _BUDGET),
+    Scraped("spanledger_budget_remaining_usd", "gauge", "Limit less spent less held.", _BUDGET),
+    Scraped(
+        "spanledger_budget_period_start_seconds", "gauge", "Unix time the period began.", _BUDGET
+    ),
+    Scraped("spanledger_budget_period_end_seconds", "gauge", "Unix time it renews.", _BUDGET),
+    Scraped(
+        "spanledger_budget_exhaustion_seconds",
+        "gauge",
+        "Seconds until the limit at the mean rate of the period so far; 0 = reached, absent ="
+        " nothing spent yet.",
+        _BUDGET,
+    ),
+    Scraped(
+        "spanledger_budgets_left_out", "gauge", "Accounts further from their limit, not shown."
+    ),
+    Scraped("spanledger_holds_open", "gauge", "Tries under way, ledger-wide."),
+    Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest of them; 0 = none."),
+    Scraped("spanledger_outbox_rows", "gauge", "Ended rows not yet taken by the collector."),
+    Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest of them; 0 = none."),
+    Scraped(
+        "spanledger_ledger_commit_seconds",
+        "histogram",
+        "Duration of this process's commits.",
+        (),
+        COMMIT_BUCKETS,
+    ),
+    Scraped("spanledger_ledger_operations_total", "counter", "Operations those commits contained."),
+    Scraped("spanledger_ledger_up", "gauge", "1 when the figures above could be read."),
+    Scraped(
+        "spanledger_deployment_cooldown_seconds",
+        "gauge",
+        "Seconds until a deployment is used again; 0 = in use.",
+        ("deployment", "route"),
+    ),
+    Scraped(
+        "spanledger_deployment_failures",
+        "gauge",
+        "Failures of a deployment within the last minute.",
+        ("deployment", "route"),
+    ),
+    Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
+    Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
+)
+
+_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}
+
+
+def label_name(attribute: str) -> str:
+    """The Prometheus label of an attribute: `gen_ai_provider_name`."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", attribute)
+
+
+def prometheus_name(metric: Metric) -> str:
+    """The family's name in Prometheus, by its OTLP rules `UnderscoreEscapingWithSuffixes`.
+
+    Annotations in braces are no unit there; a unit the name ends with is not repeated; counters
+    get `_total`. A histogram's series add `_bucket`, `_sum` and `_count` (`prometheus_series`).
+    """
+    words = [word for word in re.split(r"[^a-zA-Z0-9]+", metric.name) if word]
+    unit = "" if metric.unit.startswith("{") else _UNIT_WORDS.get(metric.unit, metric.unit)
+    if unit and unit not in words:
+        words.append(unit)
+    if metric.kind == "counter" and words[-1] != "total":
+        words.append("total")
+    return "_".join(words)
+
+
+def prometheus_series(metric: Metric | Scraped) -> tuple[str, ...]:
+    """Every series name a metric has in Prometheus."""
+    name = metric.name if isinstance(metric, Scraped) else prometheus_name(metric)
+    if metric.kind != "histogram":
+        return (name,)
+    return tuple(f"{name}_{suffix}" for suffix in ("bucket", "sum", "count"))

@@ -1,0 +1,149 @@
+"""Rows of the ledger as finished spans: pure translation, no I/O, no state.
+
+A row shipped twice gives the same ids twice, so a trace store keeps one span. Attributes follow
+the registry; a value that is absent has no attribute.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.status import Status, StatusCode
+
+from spanledger import __version__
+from spanledger.telemetry.outbox import AttemptRow, RequestRow, Row
+from spanledger.telemetry.signals import SCHEMA_URL, SCOPE_NAME
+
+SCOPE = InstrumentationScope(SCOPE_NAME, __version__, SCHEMA_URL)
+PATHS = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
+NANOS = 1_000_000_000
+
+AttributeValue = str | bool | int | float | list[str]
+Attributes = dict[str, AttributeValue]
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_OK = Status(StatusCode.UNSET)
+_details = msgspec.json.Decoder(dict[str, str | bool | int | float | list[str]])
+_contents = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def span_of(row: Row, resource: Resource, *, with_content: bool = True) -> ReadableSpan:
+    """The span of an ended row."""
+    if isinstance(row, AttemptRow):
+        name, kind = f"{row.operation} {row.model}", SpanKind.CLIENT
+        attributes = attempt_attributes(row, with_content=with_content)
+        failed = row.error_type != ""
+        parent_id, remote = row.parent_span_id, False
+    else:
+        name, kind = f"{row.operation} {row.route}", SpanKind.SERVER
+        attributes = request_attributes(row)
+        failed = row.outcome in ("error", "abandoned")
+        parent_id, remote = row.parent_span_id, True
+    trace_id = int(row.trace_id, 16)
+    return ReadableSpan(
+        name,
+        SpanContext(trace_id, int(row.span_id, 16), False, _SAMPLED),
+        SpanContext(trace_id, int(parent_id, 16), remote, _SAMPLED) if parent_id else None,
+        resource,
+        attributes,
+        kind=kind,
+        status=Status(StatusCode.ERROR, row.error_type) if failed else _OK,
+        start_time=row.started_ns,
+        end_time=max(row.ended_ns, row.started_ns),
+        instrumentation_scope=SCOPE,
+    )
+
+
+def request_attributes(row: RequestRow) -> Attributes:
+    """What the SERVER span says."""
+    found: Attributes = {
+        "http.request.method": "POST",
+        "http.route": PATHS.get(row.operation, ""),
+        "spanledger.request.id": row.request_id,
+        "spanledger.route": row.route,
+        "spanledger.customer": row.customer,
+        "spanledger.outcome": row.outcome,
+        "spanledger.attempts": row.attempts,
+        "spanledger.request.cost.usd": row.cost_nano / NANOS,
+        "spanledger.request.cost.nano_usd": row.cost_nano,
+    }
+    optional: tuple[tuple[str, str | int], ...] = (
+        ("spanledger.team", row.team),
+        ("spanledger.key.id", row.key_id),
+        ("http.response.status_code", row.http_status),
+        ("error.type", row.error_type),
+        ("spanledger.budget.decision", row.decision),
+        ("spanledger.budget.refused_by", row.refused_by),
+        ("spanledger.budget.scope", row.refused_scope),
+    )
+    found.update((name, value) for name, value in optional if value)
+    return found
+
+
+def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attributes:
+    """What the CLIENT span says."""
+    found: Attributes = {
+        "gen_ai.operation.name": row.operation,
+        "gen_ai.provider.name": row.provider,
+        "gen_ai.request.model": row.model,
+        "spanledger.request.id": row.request_id,
+        "spanledger.route": row.route,
+        "spanledger.customer": row.customer,
+        "spanledger.deployment": row.deployment,
+        "spanledger.attempt.number": row.number,
+        "spanledger.attempt.state": row.state,
+        "spanledger.cost.usd": row.cost_nano / NANOS,
+        "spanledger.cost.nano_usd": row.cost_nano,
+    }
+    optional: tuple[tuple[str, str | int], ...] = (
+        ("gen_ai.response.model", row.response_model),
+        ("spanledger.team", row.team),
+        ("spanledger.key.id", row.key_id),
+        ("spanledger.price.id", row.price_id),
+        ("spanledger.fallback.from", row.fallback_from),
+        ("spanledger.fallback.reason", row.reason),
+        ("spanledger.overrun.nano_usd", row.overrun_nano),
+        ("spanledger.budget.decision", row.decision),
+        ("http.response.status_code", row.http_status),
+        ("error.type", row.error_type),
+        ("gen_ai.usage.cache_read.input_tokens", row.cache_read_tokens),
+        ("gen_ai.usage.cache_creation.input_tokens", row.cache_write_tokens),
+        ("gen_ai.usage.reasoning.output_tokens", row.reasoning_tokens),
+    )
+    found.update((name, value) for name, value in optional if value)
+    flags = (
+        ("gen_ai.request.stream", row.stream),
+        ("spanledger.estimated", row.estimated),
+        ("spanledger.unpriced", row.unpriced),
+        ("spanledger.corrected", row.corrected),
+    )
+    found.update((name, True) for name, value in flags if value)
+    if row.input_tokens or row.output_tokens:
+        found["gen_ai.usage.input_tokens"] = row.input_tokens
+        found["gen_ai.usage.output_tokens"] = row.output_tokens
+    if row.stream and row.first_chunk_ns:
+        wait_ns = max(0, row.first_chunk_ns - row.started_ns)
+        found["gen_ai.response.time_to_first_chunk"] = wait_ns / NANOS
+    found.update(_detail(row.detail))
+    if with_content and row.content:
+        found.update(_content(row.content))
+    return found
+
+
+def _detail(text: str) -> Attributes:
+    """The attributes routing stored; they are ours, but a row must never stop the shipper."""
+    try:
+        return _details.decode(text)
+    except msgspec.DecodeError:
+        return {}
+
+
+def _content(text: str) -> Attributes:
+    """Captured content: each value is JSON, and goes out as a string of JSON."""
+    try:
+        return {name: bytes(raw).decode() for name, raw in _contents.decode(text).items()}
+    except msgspec.DecodeError:
+        return {}

@@ -1,0 +1,281 @@
+"""What spans say, as they arrive at a collector."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.trace.status import Status, StatusCode
+
+from spanledger.ledger.store import RequestEnd
+from spanledger.telemetry.encoding import SpanEncoder
+from spanledger.telemetry.signals import ATTRIBUTES, SPANS
+from spanledger.telemetry.spans import SCOPE
+from tests.service.telemetry.conftest import SECOND, Book, Ship
+from tests.support.otlp_sink import OtlpSink
+
+DETAIL = json.dumps(
+    {
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "server.address": "api.openai.com",
+        "server.port": 443,
+    }
+)
+CONTENT = '{"gen_ai.input.messages":[{"role":"user","parts":[]}]}'
+
+
+def write_a_fallback(book: Book) -> Any:
+    """A streamed request whose first try was rate limited and whose second was good."""
+    start = book.start(stream=True, parent_span_id="00000000000000aa")
+    first = book.reserve(start)
+    book.finish(
+        first,
+        None,
+        last=False,
+        error_type="rate_limited",
+        http_status=429,
+        input_tokens=0,
+        output_tokens=0,
+        response_model="",
+    )
+    second = book.reserve(
+        start,
+        2,
+        deployment="spare",
+        provider="anthropic",
+        model="claude-x",
+        fallback_from="smart",
+        reason="rate_limited",
+    )
+    book.finish(
+        second,
+        5_000_000,
+        first_chunk_ns=start.started_ns + SECOND // 4,
+        chunks=4,
+        cache_read_tokens=50,
+        cache_write_tokens=10,
+        reasoning_tokens=30,
+        estimated=True,
+        response_model="claude-x-1",
+        detail=DETAIL,
+        content=CONTENT,
+    )
+    return start
+
+
+def test_a_request_is_one_server_span_and_a_client_span_a_try(
+    book: Book, sink: OtlpSink, ship: Ship
+) -> None:
+    """Every try of a request is a child of its one SERVER span, in the caller's trace."""
+    start = write_a_fallback(book)
+
+    assert ship()
+
+    request, first, second = sorted(sink.spans, key=lambda s: (s.kind != "SERVER", s.span_id))
+    assert {s.trace_id for s in sink.spans} == {start.trace_id}
+    assert (request.name, request.kind, request.span_id) == ("chat smart", "SERVER", start.span_id)
+    assert request.parent_span_id == "00000000000000aa"
+    assert (first.name, first.kind, first.status) == ("chat gpt-4o", "CLIENT", "ERROR")
+    assert (second.name, second.kind, second.status) == ("chat claude-x", "CLIENT", "UNSET")
+    assert first.parent_span_id == second.parent_span_id == start.span_id
+    assert (second.start_ns, second.end_ns) == (start.started_ns, start.started_ns + SECOND)
+    assert {s.scope for s in sink.spans} == {"spanledger"}
+
+
+def test_a_try_says_all_that_is_known_of_it(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """Tokens, money, timing, the reason of the fallback, parameters and content are on the span."""
+    start = write_a_fallback(book)
+
+    assert ship()
+
+    second = next(s for s in sink.spans if s.name == "chat claude-x")
+    assert second.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "claude-x",
+        "gen_ai.request.stream": True,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.response.model": "claude-x-1",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.response.time_to_first_chunk": 0.25,
+        "gen_ai.usage.input_tokens": 200,
+        "gen_ai.usage.output_tokens": 100,
+        "gen_ai.usage.cache_read.input_tokens": 50,
+        "gen_ai.usage.cache_creation.input_tokens": 10,
+        "gen_ai.usage.reasoning.output_tokens": 30,
+        "gen_ai.input.messages": '[{"role":"user","parts":[]}]',
+        "server.address": "api.openai.com",
+        "server.port": 443,
+        "http.response.status_code": 200,
+        "spanledger.request.id": start.request_id,
+        "spanledger.route": "smart",
+        "spanledger.customer": "acme",
+        "spanledger.team": "blue",
+        "spanledger.key.id": "key_1",
+        "spanledger.deployment": "spare",
+        "spanledger.attempt.number": 2,
+        "spanledger.attempt.state": "settled",
+        "spanledger.fallback.from": "smart",
+        "spanledger.fallback.reason": "rate_limited",
+        "spanledger.cost.usd": 0.005,
+        "spanledger.cost.nano_usd": 5_000_000,
+        "spanledger.price.id": "2026-11-01/gpt-4o",
+        "spanledger.estimated": True,
+    }
+
+
+def test_sums_over_spans_count_nothing_twice(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """The SERVER span has neither tokens nor the tries' cost attribute; it has a total of its own."""
+    write_a_fallback(book)
+
+    assert ship()
+
+    request = next(s for s in sink.spans if s.kind == "SERVER")
+    assert not [n for n in request.attributes if n.startswith(("gen_ai.", "spanledger.cost."))]
+    assert request.attributes["spanledger.request.cost.nano_usd"] == 5_000_000
+    assert request.attributes["spanledger.attempts"] == 2
+    assert request.attributes["spanledger.outcome"] == "ok"
+    spent = sum(s.attributes.get("spanledger.cost.nano_usd", 0) for s in sink.spans)
+    assert spent == book.cost_nano
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error_type", "http_status", "status"),
+    [
+        ("error", "server_error", 502, "ERROR"),
+        ("refused", "budget_exceeded", 429, "UNSET"),
+        ("cancelled", "", 499, "UNSET"),
+    ],
+)
+def test_how_a_request_ended_is_on_its_span(
+    book: Book,
+    sink: OtlpSink,
+    ship: Ship,
+    outcome: Any,
+    error_type: str,
+    http_status: int,
+    status: str,
+) -> None:
+    """Our failures are errors; a refusal and a caller who left are not."""
+    start = book.start()
+    reservation = book.reserve(start)
+    end = RequestEnd(outcome, error_type, http_status, start.started_ns + SECOND)
+    book.finish(reservation, None, request=end, error_type=error_type)
+
+    assert ship()
+
+    request = next(s for s in sink.spans if s.kind == "SERVER")
+    assert request.status == status
+    assert request.attributes["spanledger.outcome"] == outcome
+    assert request.attributes.get("error.type", "") == error_type
+    assert request.attributes["http.response.status_code"] == http_status
+
+
+def test_every_attribute_is_in_the_registry(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """Nothing leaves under a name, or as a type, that the documentation does not have."""
+    write_a_fallback(book)
+    book.refuse()
+    book.reserve(book.start(), priced=True)
+    book.sweep()
+
+    assert ship()
+
+    types = {"string": str, "int": int, "double": float, "boolean": bool, "string[]": list}
+    allowed = {str(span.kind): set(span.attributes) for span in SPANS}
+    for span in sink.spans:
+        assert set(span.attributes) <= allowed[span.kind]
+        for name, value in span.attributes.items():
+            assert type(value) is types[ATTRIBUTES[name].type], name
+
+
+def test_the_resource_is_stable_and_the_environment_wins(
+    book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart makes no new instance, and `OTEL_*` variables override our names."""
+    book.call()
+    assert ship()
+    book.call()
+    assert ship()
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    book.call()
+    assert ship()
+
+    instances = {s.resource["service.instance.id"] for s in sink.spans}
+    names = [s.resource["service.name"] for s in sink.spans]
+    assert len(instances) == 1
+    assert set(names[:-2]) == {"spanledger-gateway"}
+    assert set(names[-2:]) == {"mine"}
+    assert sink.spans[-1].resource["deployment.environment.name"] == "test"
+    assert {p.resource["service.instance.id"] for p in sink.points} == instances
+
+
+VALUES = st.one_of(
+    st.text(max_size=200),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.lists(st.text(max_size=20), max_size=4),
+)
+NAMES = st.text(min_size=1, max_size=150)
+
+
+@given(
+    st.lists(st.dictionaries(NAMES, VALUES, max_size=6), min_size=1, max_size=3),
+    st.booleans(),
+    st.sampled_from([Status(StatusCode.UNSET), Status(StatusCode.ERROR, "timeout")]),
+)
+def test_our_encoder_does_what_the_sdks_does(
+    batches: list[dict[str, Any]], remote: bool, status: Status
+) -> None:
+    """The bytes we send decode to the message the SDK's own encoder would have sent."""
+    resource = Resource({"service.name": "s", "n": 3})
+    spans = [
+        ReadableSpan(
+            "chat é",
+            SpanContext(2**127 + number, 2**63 + number, False),
+            SpanContext(2**127, 7, remote) if number else None,
+            resource,
+            attributes,
+            kind=SpanKind.CLIENT if number else SpanKind.SERVER,
+            status=status,
+            start_time=1_700_000_000_000_000_000,
+            end_time=1_700_000_000_000_000_001,
+            instrumentation_scope=SCOPE,
+        )
+        for number, attributes in enumerate(batches)
+    ]
+
+    encoded = SpanEncoder(resource).encode(spans)
+
+    assert ExportTraceServiceRequest.FromString(encoded) == encode_spans(spans)
+
+
+def test_a_value_that_does_not_fit_is_refused() -> None:
+    """An integer beyond 64 bits is an error here, not a damaged batch there."""
+    resource = Resource({})
+    context = SpanContext(1, 1, False)
+    span = ReadableSpan(
+        "n",
+        context,
+        None,
+        resource,
+        {"a": 2**63},
+        start_time=1,
+        end_time=1,
+        instrumentation_scope=SCOPE,
+    )
+
+    with pytest.raises(ValueError, match="does not fit"):
+        SpanEncoder(resource).encode([span])
