@@ -23,6 +23,13 @@ from pydantic import BaseModel
 import spanledger
 from spanledger import config
 from spanledger.cli import app
+from spanledger.errors import BudgetExceededError
+from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
+from spanledger.ledger.store import Budget
+from spanledger.money import format_usd, parse_usd
+from spanledger.pricing.book import PriceBook
+from spanledger.pricing.usage import bound_input_tokens
+from spanledger.routing.hold import Demand, output_bought, sizes_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
@@ -237,3 +244,32 @@ def test_example_files_load(path: Path) -> None:
 
     assert loaded.model_list
     assert bool(loaded.warnings) == path.name.startswith("litellm")
+
+
+@pytest.mark.parametrize(
+    ("spent", "held", "strict", "expected"),
+    [
+        ("0.70", "0.10", False, ("0.011184", None)),
+        ("0.95", "0", False, ("0.0018336", 800)),
+        ("0.9985", "0", False, None),
+        ("0.9985", "0", True, ("0.0015", 244)),
+    ],
+)
+def test_the_worked_example_of_budgets(
+    spent: str, held: str, strict: bool, expected: tuple[str, int | None] | None
+) -> None:
+    """The table in docs/budgets.md is what the ledger and the routing decide."""
+    price = PriceBook.load().price("gpt-4o-mini")
+    assert price is not None
+    sizes = sizes_of(Demand(bound_input_tokens(8_000), None, 2 * 400, 1, 0), price)
+    budget = Budget("acme", "customer", "acme", parse_usd("1.00"), "month", strict=strict)
+    balance = Balance(AccountKey("acme", "acme", 0), 1, parse_usd(spent), parse_usd(held))
+
+    if expected is None:
+        with pytest.raises(BudgetExceededError):
+            decide([Account(budget, balance)], sizes.holds)
+        return
+    hold = decide([Account(budget, balance)], sizes.holds).hold_nano
+
+    assert (format_usd(hold), output_bought(sizes, price, hold)) == expected
+    assert expected[0] in (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
