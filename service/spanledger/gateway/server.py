@@ -34,6 +34,7 @@ DRAIN_LOW_BYTES = 16 * 1024
 CANCEL_GRACE_S = 5.0
 """What cancelled requests get to book their end, after `shutdown_grace_s` is over."""
 DRAIN_TICK_S = 0.05
+BACKLOG = 2048
 
 
 class _Violation(Exception):  # noqa: N818  # not an error of ours: it unwinds the parser
@@ -327,12 +328,21 @@ def bind(host: str, port: int) -> socket.socket:
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, _, _, _, address = found[0]
-        return socket.create_server(cast("tuple[str, int]", address[:2]), family=family)
+        # Only for sockets that name their protocol does asyncio send small writes at once.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.close()
+            raise
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; "
             "choose another with --host and --port"
         ) from error
+    return sock
 
 
 def make_server(
