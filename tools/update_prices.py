@@ -42,6 +42,9 @@ ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
 INCLUSIVE_PROVIDERS = ("xai",)
 """They bill the long-context price from the threshold on, not above it."""
 
+HALF_PRICE_CACHE = ("fireworks_ai",)
+"""They bill a cached read at half the input, unless listed; LiteLLM has that in its code."""
+
 OTHER_OUTPUT = tuple(f"output_cost_per_{kind}_token" for kind in ("audio", "image", "video"))
 FEES = tuple(f"input_cost_per_{unit}" for unit in ("request", "query", "second"))
 ROUTERS = ("azure_ai/model_router", "azure_ai/model-router", "azure/model-router")
@@ -154,6 +157,8 @@ def steps(model: Mapping[str, Any]) -> list[Step]:
         own.setdefault("output_cost_per_token", 0)  # there is no output to pay for
     if own.get("output_cost_per_reasoning_token") == own.get("output_cost_per_token"):
         own.pop("output_cost_per_reasoning_token", None)
+    if model["litellm_provider"] in HALF_PRICE_CACHE and "input_cost_per_token" in own:
+        own.setdefault("cache_read_input_token_cost", Decimal(own["input_cost_per_token"]) / 2)
     if isinstance(ranges := model.get("tiered_pricing"), list):
         # A range names all its rates; only one that names no output takes the model's.
         output = {key: price for key, price in own.items() if key.startswith("output_")}

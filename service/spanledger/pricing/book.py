@@ -201,9 +201,9 @@ class PriceBook:
             raise ConfigError(f"there is no price book of {date!r}; there is {known}") from None
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All models, sorted."""
-        return tuple(self._lines)
+    def entries(self) -> dict[str, Entry]:
+        """All models by name, sorted; for commands, since it decodes every line."""
+        return {name: _ENTRY.decode(line) for name, line in self._lines.items()}
 
     def entry(self, name: str) -> Entry | None:
         """A model's line by its exact name."""

@@ -1,0 +1,152 @@
+"""`spanledger prices`: what a model costs, as the gateway reckons it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanledger.commands.common import AsJson, fail, print_json, reporting_errors
+from spanledger.money import format_usd, nano_from_pico
+
+if TYPE_CHECKING:
+    from spanledger.pricing.book import Entry, Price, PriceBook, Rates
+
+app = typer.Typer(no_args_is_help=True, help="The price book: what models cost.")
+
+MILLION = 1_000_000
+LABELS = {
+    "input": "input",
+    "cache_read": "input, cached",
+    "cache_write": "input, written to cache",
+    "cache_write_1h": "input, written for an hour",
+    "output": "output",
+    "reasoning": "output, reasoning",
+}
+PRICE_ID = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<name>.+)")
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="A model, as in the config, or a price id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the prices of one model, per million tokens."""
+    from spanledger.pricing.book import PriceBook
+
+    with reporting_errors():
+        match = PRICE_ID.fullmatch(model)
+        book = PriceBook.load(match["date"] if match else None)
+        name = match["name"] if match else model
+        price = book.price(name) or _qualified(book, name)
+        if price is None:
+            raise fail(_why_not(book, name))
+        name = price.id.partition("/")[2]
+        entry = book.entry(name)
+        if as_json:
+            print_json(_as_dict(book, name, price))
+        elif entry is not None:
+            _print_table(book, name, entry, price)
+
+
+@app.command("list")
+def list_models(
+    provider: Annotated[
+        str | None, typer.Option(help="Only models of this provider.", metavar="NAME")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print all models with their price of input and output, per million tokens."""
+    from spanledger.pricing.book import PriceBook
+
+    with reporting_errors():
+        book = PriceBook.load()
+        found = [n for n, entry in book.entries.items() if provider in (None, entry.provider)]
+        if not found:
+            providers = sorted({entry.provider for entry in book.entries.values()})
+            raise fail(f"no model of {provider!r}; providers are {', '.join(providers)}")
+        prices = {name: book.price(name) for name in found}
+        if as_json:
+            print_json([_as_dict(book, name, price) for name, price in prices.items() if price])
+            return
+        width = max(map(len, found))
+        typer.echo(f"{'USD per million tokens':{width}}  {'input':>10}  {'output':>10}")
+        for name, price in prices.items():
+            rates = ("-", "-") if price is None else _two(price.rates)
+            typer.echo(f"{name:{width}}  {rates[0]:>10}  {rates[1]:>10}")
+
+
+def _qualified(book: PriceBook, name: str) -> Price | None:
+    """`openai/gpt-4o`, as the config writes it: its entry is the bare model's."""
+    provider, _, model = name.partition("/")
+    return book.find(provider, model, name, {}, "") if model else None
+
+
+def _why_not(book: PriceBook, name: str) -> str:
+    entry = book.entry(name)
+    if entry is not None:
+        return f"{name!r} has no price in the book of {book.date}: {entry.unpriced}"
+    bare = name.rpartition("/")[2]
+    near = [known for known in book.entries if known.endswith(f"/{bare}")]
+    near += difflib.get_close_matches(name, book.entries, n=5, cutoff=0.6)
+    hint = f"; near are {', '.join(dict.fromkeys(near[:6]))}" if near else ""
+    return f"no model {name!r} in the book of {book.date}{hint}"
+
+
+def _per_million(pico: int) -> str:
+    return format_usd(nano_from_pico(pico * MILLION))
+
+
+def _two(rates: Rates) -> tuple[str, str]:
+    return _per_million(rates.input), _per_million(rates.output)
+
+
+def _rates_as_dict(rates: Rates) -> dict[str, str]:
+    return {key: _per_million(getattr(rates, key)) for key in LABELS}
+
+
+def _as_dict(book: PriceBook, name: str, price: Price) -> dict[str, Any]:
+    entry = book.entries[name]
+    return {
+        "model": name,
+        "provider": entry.provider,
+        "mode": entry.mode,
+        "price_id": price.id,
+        "source": book.source,
+        "max_input_tokens": price.max_input_tokens,
+        "max_output_tokens": price.max_output_tokens,
+        "usd_per_million_tokens": _rates_as_dict(price.rates),
+        "tiers": [
+            {
+                "above_input_tokens": tier.above,
+                "usd_per_million_tokens": _rates_as_dict(tier.rates),
+            }
+            for tier in price.tiers
+        ],
+    }
+
+
+def _print_table(book: PriceBook, name: str, entry: Entry, price: Price) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    tiers = [f"above {tier.above:,} input" for tier in price.tiers]
+    table = Table("USD per million tokens", box=None)
+    for title in ("price", *tiers):
+        table.add_column(title, justify="right")
+    for key, label in LABELS.items():
+        levels = (price.rates, *(tier.rates for tier in price.tiers))
+        table.add_row(label, *(_per_million(getattr(rates, key)) for rates in levels))
+    console = Console(highlight=False)
+    console.print(f"[bold]{name}[/bold] · {entry.provider} · {entry.mode}")
+    console.print(table)
+    limits = [
+        f"{kind} up to {most:,} tokens"
+        for kind, most in (("input", price.max_input_tokens), ("output", price.max_output_tokens))
+        if most is not None
+    ]
+    if limits:
+        console.print(", ".join(limits))
+    console.print(f"price id {price.id}, from {book.source}")

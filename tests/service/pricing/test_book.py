@@ -1,0 +1,269 @@
+"""Amounts to the nano-dollar, and the look-up of a deployment's price."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanledger.errors import ConfigError
+from spanledger.pricing.book import Price, PriceBook, Rates, Tier
+from spanledger.pricing.usage import Usage, from_anthropic, from_openai
+
+
+@pytest.fixture(scope="module")
+def book() -> PriceBook:
+    """The newest book."""
+    return PriceBook.load()
+
+
+TIERED = Price(
+    id="2026-11-23/tiered",
+    rates=Rates(10, 40, 1, 13, 20, 50),
+    tiers=(Tier(100, Rates(20, 60, 2, 26, 40, 60)), Tier(1000, Rates(5, 5, 5, 5, 5, 5))),
+)
+
+
+def test_a_cached_and_reasoning_answer(book: PriceBook) -> None:
+    """OpenAI: the cached part of the prompt at its own price, reasoning as output."""
+    usage = from_openai(
+        {
+            "prompt_tokens": 2006,
+            "completion_tokens": 300,
+            "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920},
+            "completion_tokens_details": {"reasoning_tokens": 192},
+        }
+    )
+    price = book.price("gpt-4o-2024-08-06")
+    assert usage is not None
+    assert price is not None
+
+    # 86 at 2.50, 1920 at 1.25, 300 at 10 USD a million
+    assert price.cost_nano(usage) == 86 * 2_500 + 1920 * 1_250 + 300 * 10_000
+
+
+def test_a_cache_written_for_an_hour(book: PriceBook) -> None:
+    """Anthropic: reads, writes for five minutes and writes for an hour each have a price."""
+    usage = from_anthropic(
+        {
+            "input_tokens": 21,
+            "output_tokens": 393,
+            "cache_creation_input_tokens": 556,
+            "cache_read_input_tokens": 188_086,
+            "cache_creation": {"ephemeral_5m_input_tokens": 456, "ephemeral_1h_input_tokens": 100},
+        }
+    )
+    price = book.price("claude-sonnet-4-5-20250929")
+    assert usage is not None
+    assert price is not None
+
+    # 3, 15, 0.30, 3.75 and 6 USD a million
+    expected = 21 * 3_000 + 393 * 15_000 + 188_086 * 300 + 456 * 3_750 + 100 * 6_000
+    assert price.cost_nano(usage) == expected
+
+
+def test_a_long_prompt_pays_more_for_every_token(book: PriceBook) -> None:
+    """Gemini: beyond 200k input tokens the whole request has the long-context price."""
+    price = book.price("gemini/gemini-2.5-pro")
+    assert price is not None
+    short, long = Usage(200_000, 1200, 150_000, 0, 1000), Usage(200_001, 1200, 150_000, 0, 1000)
+
+    assert price.cost_nano(short) == 50_000 * 1_250 + 150_000 * 125 + 1200 * 10_000
+    assert price.cost_nano(long) == 50_001 * 2_500 + 150_000 * 250 + 1200 * 15_000
+
+
+def test_embeddings_cost_their_input(book: PriceBook) -> None:
+    """Two cents a million; a fraction of a nano-dollar is rounded up, once."""
+    price = book.price("text-embedding-3-small")
+    assert price is not None
+
+    assert price.cost_nano(Usage(8)) == 160
+    cheap = Price("x/y", Rates(1, 1, 1, 1, 1, 1))
+    assert cheap.cost_nano(Usage(1, 1)) == 1
+    assert cheap.cost_nano(Usage(500, 501)) == 2
+    assert cheap.cost_nano(Usage(0, 0)) == 0
+
+
+def test_a_free_model_costs_nothing_and_an_unpriced_one_has_no_price(book: PriceBook) -> None:
+    """A price of zero is a price; no price, or one that is not the whole price, is none."""
+    free = book.find("ollama", "llama3", "ollama/llama3", {}, "d")
+    assert free is not None
+
+    assert free.cost_nano(Usage(1000, 1000)) == 0
+    assert book.find("perplexity", "sonar", "perplexity/sonar", {}, "d") is None
+    assert book.find("openai", "gpt-audio", "openai/gpt-audio", {}, "d") is None
+    assert book.find("azure.ai.openai", "model-router", "azure/model-router", {}, "d") is None
+    assert book.price("bedrock/us-east-1/1-month-commitment/anthropic.claude-v1") is None
+
+
+amounts = st.integers(-5, 3000)
+usages = st.builds(Usage, amounts, amounts, amounts, amounts, amounts, amounts)
+rates = st.builds(Rates, *[st.integers(0, 10**9)] * 6)
+prices = st.builds(
+    lambda base, tiers: Price("x/y", base, tuple(Tier(a, r) for a, r in sorted(tiers.items()))),
+    rates,
+    st.dictionaries(st.integers(0, 2000), rates, max_size=3),
+)
+
+
+@given(price=prices, usage=usages, more=st.integers(0, 2000))
+def test_a_bound_bounds(price: Price, usage: Usage, more: int) -> None:
+    """No usage costs more than the bound of its totals, and a larger total has no lower bound."""
+    cost = price.cost_nano(usage)
+    bound = price.bound_nano(usage.input_tokens, usage.output_tokens)
+
+    assert 0 <= cost <= bound
+    assert bound <= price.bound_nano(usage.input_tokens + more, usage.output_tokens + more)
+
+
+@given(price=prices, usage=usages)
+def test_impossible_usage_is_never_cheap(price: Price, usage: Usage) -> None:
+    """Parts that exceed their whole are charged at least as much as any split of the whole."""
+    if usage.cache_read_input_tokens + usage.cache_write_input_tokens <= usage.input_tokens:
+        return
+    plain = replace(
+        usage,
+        cache_read_input_tokens=0,
+        cache_write_input_tokens=0,
+        cache_write_1h_input_tokens=0,
+    )
+
+    assert price.cost_nano(usage) >= price.cost_nano(plain)
+
+
+def test_a_bound_takes_the_dearest_of_what_can_be() -> None:
+    """Up to so many tokens may meet any tier below, and be written to the cache."""
+    assert TIERED.bound_nano(100, 0) == 2  # 100 at 20 pico
+    assert TIERED.bound_nano(101, 0) == 5  # 101 at 40
+    assert TIERED.bound_nano(2000, 0) == 80  # the cheap tier above 1000 may not be met
+    assert TIERED.bound_nano(0, 1000) == 50
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "litellm_model", "expected"),
+    [
+        ("openai", "gpt-4o", "openai/gpt-4o", "gpt-4o"),
+        ("openai", "gpt-4o", "gpt-4o", "gpt-4o"),
+        ("openai", "gpt-4o-2024-08-06", "openai/gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("anthropic", "claude-sonnet-4-5", "anthropic/claude-sonnet-4-5", "claude-sonnet-4-5"),
+        ("azure.ai.openai", "gpt-4o", "azure/gpt-4o", "azure/gpt-4o"),
+        ("azure.ai.openai", "gpt-4o", "gpt-4o", "azure/gpt-4o"),
+        ("gcp.gemini", "gemini-2.5-pro", "gemini/gemini-2.5-pro", "gemini/gemini-2.5-pro"),
+        ("gcp.vertex_ai", "gemini-2.5-pro", "vertex_ai/gemini-2.5-pro", "gemini-2.5-pro"),
+        (
+            "aws.bedrock",
+            "anthropic.claude-haiku-4-5-20251001-v1:0",
+            "bedrock/anthropic.claude-haiku-4-5-20251001-v1:0",
+            "anthropic.claude-haiku-4-5-20251001-v1:0",
+        ),
+        ("x_ai", "grok-4.20-0309-reasoning") + ("xai/grok-4.20-0309-reasoning",) * 2,
+        ("openai", "gpt-4o-9999-01-01", "openai/gpt-4o-9999-01-01", None),
+        ("openai", "gpt-4", "openai/gpt-4-my-own", "gpt-4"),
+        ("openai", "claude-sonnet-4-5", "openai/claude-sonnet-4-5", None),
+        ("groq", "gpt-4o", "groq/gpt-4o", None),
+        ("groq", "gemini/gemini-2.5-pro", "groq/gemini/gemini-2.5-pro", None),
+        ("openai", "gpt", "openai/gpt", None),
+        ("openai", "", "", None),
+    ],
+)
+def test_a_model_is_found_by_its_name_alone(
+    book: PriceBook, provider: str, model: str, litellm_model: str, expected: str | None
+) -> None:
+    """A deployment has the price of exactly its model at its provider, or none."""
+    price = book.find(provider, model, litellm_model, {}, "d")
+
+    assert (price and price.id) == (expected and f"{book.date}/{expected}")
+
+
+def test_prices_of_the_config_win(book: PriceBook) -> None:
+    """What the config gives replaces the book's price; the rest is the book's."""
+    given = {"input_cost_per_token": 2_000_000, "output_cost_per_token": 7_000_000}
+
+    price = book.find("openai", "gpt-5.6", "openai/gpt-5.6", given, "east")
+
+    listed = book.price("gpt-5.6")
+    assert price is not None
+    assert listed is not None
+    assert (price.rates.input, price.rates.output, price.rates.reasoning) == (
+        2_000_000,
+        7_000_000,
+        7_000_000,
+    )
+    assert price.rates.cache_write == listed.rates.cache_write
+    assert (price.tiers[0].rates.input, price.tiers[0].rates.output) == (2_000_000, 7_000_000)
+    assert price.max_output_tokens == listed.max_output_tokens
+    half = book.find("openai", "gpt-5.6", "openai/gpt-5.6", {"input_cost_per_token": 1}, "east")
+    assert half is not None
+    assert half.rates.output == listed.rates.output
+    assert half.rates.cache_read == 1
+
+
+def test_a_model_of_ones_own_is_priced_by_the_config_alone(book: PriceBook) -> None:
+    """Without a line in the book, cache and reasoning cost as any token; half a price is none."""
+    given = {"input_cost_per_token": 3, "output_cost_per_token": 9}
+
+    price = book.find("openai", "own", "openai/own", given, "d")
+
+    assert price is not None
+    assert price.rates == Rates(3, 9, 3, 3, 3, 9)
+    assert book.find("openai", "own", "openai/own", {"input_cost_per_token": 3}, "d") is None
+    assert book.find("openai", "own", "openai/own", {}, "d") is None
+
+
+def test_free_input_is_free_from_the_cache_too(book: PriceBook) -> None:
+    """Whoever sets a price of zero pays nothing for what the book prices beside it."""
+    given = {"input_cost_per_token": 0, "output_cost_per_token": 0}
+
+    price = book.find("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5", given, "d")
+
+    assert price is not None
+    assert price.bound_nano(10**6, 10**6) == 0
+
+
+def test_a_price_id_names_all_prices(book: PriceBook) -> None:
+    """Equal prices have equal ids, and one pico-dollar or another deployment makes another id."""
+    given = {"input_cost_per_token": 3, "output_cost_per_token": 9}
+
+    def price_id(overrides: dict[str, int], deployment: str = "d") -> str:
+        price = book.find("openai", "own", "openai/own", overrides, deployment)
+        assert price is not None
+        return price.id
+
+    assert price_id(given) == price_id(dict(given))
+    assert price_id(given).startswith("config/d/")
+    others = {
+        price_id({**given, "output_cost_per_token": 10}),
+        price_id({**given, "cache_read_input_token_cost": 1}),
+        price_id(given, "e"),
+        price_id(given),
+    }
+    assert len(others) == 4
+
+
+def test_an_amount_is_computed_again_from_its_price_id(book: PriceBook) -> None:
+    """The id on a row leads to the book and to the line that priced it."""
+    price = book.find("gcp.gemini", "gemini-2.5-pro", "gemini/gemini-2.5-pro", {}, "d")
+    assert price is not None
+    date, _, name = price.id.partition("/")
+
+    again = PriceBook.load(date).price(name)
+
+    assert again == price
+    with pytest.raises(ConfigError, match="2020-01-01"):
+        PriceBook.load("2020-01-01")
+
+
+def test_every_line_of_the_book_is_sound(book: PriceBook) -> None:
+    """Each line has a price or a reason, a cached read is no dearer, and tiers ascend."""
+    for name, entry in book.entries.items():
+        price = book.price(name)
+        assert (price is None) == bool(entry.unpriced), name
+        if price is None:
+            continue
+        above = [tier.above for tier in price.tiers]
+        assert above == sorted(set(above)), name
+        assert price.rates.cache_read <= price.rates.input + 1, name
+        assert 0 <= price.rates.dearest_input <= 10**10, name

@@ -1,0 +1,159 @@
+"""The tool that writes the book: what it takes from the list, and what it leaves without a price."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    """The tool as a module."""
+    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "update_prices.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_book_is_what_the_tool_writes(
+    tool: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody edits a book by hand: from the recorded version the same bytes come out."""
+    if importlib.util.find_spec("litellm") is None:
+        pytest.skip("LiteLLM is not installed")
+
+    assert tool.check() == 0
+    said = capsys.readouterr().out
+    if "not compared" in said:
+        pytest.skip(said.strip())
+    assert "is current" in said
+
+
+def test_a_changed_book_is_noticed(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pico-dollar changed by hand fails the check."""
+    text = max(tool.BOOKS.glob("*.json")).read_text(encoding="utf-8")
+    changed = text.replace('"output": 10000000', '"output": 10000001', 1)
+    monkeypatch.setattr(tool, "BOOKS", tmp_path)
+    monkeypatch.setattr(tool, "source_version", lambda: json.loads(text)["source"])
+    (tmp_path / "2026-11-23.json").write_text(changed, encoding="utf-8")
+
+    assert changed != text
+    assert tool.check() == 1
+
+
+def model(**more: Any) -> dict[str, Any]:
+    """A model as LiteLLM lists it."""
+    base = {"litellm_provider": "openai", "mode": "chat", "max_input_tokens": 9}
+    prices = {"input_cost_per_token": Decimal("2e-6"), "output_cost_per_token": Decimal("8e-6")}
+    return base | prices | more
+
+
+def test_a_book_is_sorted_and_has_a_model_a_line(tool: ModuleType) -> None:
+    """Diffs between two dates read as one changed line a changed model."""
+    models = {"b": model(), "a": model(), "pictures": model(mode="image_generation")}
+
+    text = tool.book_text("2026-11-23", models, "litellm 1")
+
+    head, *lines, end = text.splitlines()
+    assert head == '{"date": "2026-11-23", "source": "litellm 1", "count": 2, "models": {'
+    assert [line.partition(":")[0] for line in lines] == ['"a"', '"b"']
+    assert end == "}}"
+    assert json.loads(text)["models"]["a"] == {
+        "provider": "openai",
+        "max_input": 9,
+        "input": 2_000_000,
+        "output": 8_000_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("listed", "rates"),
+    [
+        ({"input_cost_per_token": Decimal("1.5000020000000002e-05")}, {"input": 15_000_020}),
+        ({"input_cost_per_token": Decimal("1.1e-12")}, {"input": 2}),
+        ({"cache_creation_input_token_cost": 0}, {}),
+        ({"cache_read_input_token_cost": 0}, {"cache_read": 0}),
+        ({"output_cost_per_reasoning_token": Decimal("8e-6")}, {}),
+        ({"output_cost_per_reasoning_token": Decimal("9e-6")}, {"reasoning": 9_000_000}),
+        ({"litellm_provider": "fireworks_ai"}, {"cache_read": 1_000_000}),
+        ({"input_cost_per_token_priority": Decimal("9e-6")}, {}),
+    ],
+    ids=str,
+)
+def test_prices_are_taken_over(
+    tool: ModuleType, listed: Mapping[str, Any], rates: Mapping[str, int]
+) -> None:
+    """Noise of floats goes, what is finer than a pico-dollar is rounded up, the rest stays."""
+    entry = tool.book_entry("m", model(**listed))
+
+    expected = {"input": 2_000_000, "output": 8_000_000, **rates}
+    assert {key: entry[key] for key in entry.keys() & tool.RATES.keys()} == expected
+
+
+def test_tiers_stand_alone(tool: ModuleType) -> None:
+    """A tier has what it names and what it inherits, so that nobody must know the one below."""
+    entry = tool.book_entry(
+        "m",
+        model(
+            litellm_provider="xai",
+            cache_read_input_token_cost=Decimal("1e-6"),
+            input_cost_per_token_above_128k_tokens=Decimal("4e-6"),
+            output_cost_per_token_above_256k_tokens=Decimal("9e-6"),
+            output_cost_per_token_above_256k_tokens_priority=Decimal("99e-6"),
+        ),
+    )
+
+    assert entry["tiers"] == [
+        {"above": 127_999, "input": 4_000_000, "output": 8_000_000, "cache_read": 1_000_000},
+        {"above": 255_999, "input": 4_000_000, "output": 9_000_000, "cache_read": 1_000_000},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("m", {"input_cost_per_token": None}),
+        ("m", {"output_cost_per_token": None}),
+        ("m", {"output_cost_per_audio_token": Decimal("8e-5")}),
+        ("m", {"input_cost_per_request": Decimal("5e-3")}),
+        ("azure/model-router", {}),
+        ("perplexity/sonar-pro", {"search_context_cost_per_query": {}}),
+        ("gpt-5-search-api", {"search_context_cost_per_query": {}}),
+    ],
+)
+def test_what_tokens_do_not_price_has_a_reason_instead(
+    tool: ModuleType, name: str, listed: Mapping[str, Any]
+) -> None:
+    """A price that would bill a fraction of the cost is left out, and says why."""
+    entry = tool.book_entry(name, model(**listed))
+
+    assert entry["unpriced"]
+    assert not entry.keys() & tool.RATES.keys()
+
+
+def test_an_embedding_needs_no_price_of_output(tool: ModuleType) -> None:
+    """It has no output; a model that searches only when asked keeps its price."""
+    entry = tool.book_entry("m", model(mode="embedding", output_cost_per_token=None))
+    searching = tool.book_entry("gpt-4o", model(search_context_cost_per_query={}))
+
+    assert entry["output"] == 0
+    assert searching["input"] == 2_000_000
+
+
+def test_an_absurd_price_stops_the_tool(tool: ModuleType) -> None:
+    """A cent a token is a mistake in the list, and is not taken over."""
+    with pytest.raises(SystemExit, match="cannot be a price"):
+        tool.book_entry("m", model(input_cost_per_token=Decimal("0.02")))

@@ -1,0 +1,316 @@
+"""What providers report, read into one shape, and the bounds for what they have not reported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from spanledger.pricing.usage import (
+    FILE_TOKENS,
+    HIDDEN_TOKENS,
+    IMAGE_TOKENS,
+    LOW_DETAIL_TOKENS,
+    AnthropicUsage,
+    OpenAIUsage,
+    Usage,
+    bound_input_tokens,
+    estimate_tokens,
+    from_anthropic,
+    from_openai,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A payload as a server sends it, and what it means."""
+
+    name: str
+    payload: dict[str, Any]
+    usage: Usage | None
+
+
+OPENAI = [
+    Case(
+        "OpenAI, cached prompt and reasoning",
+        {
+            "prompt_tokens": 2006,
+            "completion_tokens": 300,
+            "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": 192,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        },
+        Usage(2006, 300, 1920, 0, 192),
+    ),
+    Case(
+        "OpenAI with prompt-cache breakpoints",
+        {
+            "prompt_tokens": 5000,
+            "completion_tokens": 10,
+            "total_tokens": 5010,
+            "prompt_tokens_details": {"cached_tokens": 1000, "cache_write_tokens": 3000},
+        },
+        Usage(5000, 10, 1000, 3000),
+    ),
+    Case("embeddings", {"prompt_tokens": 8, "total_tokens": 8}, Usage(8, 0)),
+    Case(
+        "nulls where a server has nothing to say",
+        {
+            "prompt_tokens": 5,
+            "completion_tokens": 7,
+            "total_tokens": None,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": {"reasoning_tokens": None},
+        },
+        Usage(5, 7),
+    ),
+    Case(
+        "floats",
+        {"prompt_tokens": 5.0, "completion_tokens": 6.2, "total_tokens": 12.0},
+        Usage(5, 7),
+    ),
+    Case(
+        "DeepSeek",
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36,
+        },
+        Usage(100, 20, 64),
+    ),
+    Case(
+        "Moonshot",
+        {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "cached_tokens": 64},
+        Usage(100, 20, 64),
+    ),
+    Case(
+        "xAI: completion_tokens lacks the reasoning",
+        {
+            "prompt_tokens": 37,
+            "completion_tokens": 530,
+            "total_tokens": 1400,
+            "completion_tokens_details": {"reasoning_tokens": 833},
+        },
+        Usage(37, 1363, reasoning_output_tokens=833),
+    ),
+    Case(
+        "Gemini's own OpenAI endpoint: thoughts are in the total alone",
+        {"prompt_tokens": 9, "completion_tokens": 40, "total_tokens": 1049},
+        Usage(9, 1040, reasoning_output_tokens=1000),
+    ),
+    Case(
+        "Gemini by LiteLLM",
+        {
+            "prompt_tokens": 250_000,
+            "completion_tokens": 1200,
+            "total_tokens": 251_200,
+            "prompt_tokens_details": {"cached_tokens": 200_000, "text_tokens": 50_000},
+            "completion_tokens_details": {"reasoning_tokens": 1000, "text_tokens": 200},
+        },
+        Usage(250_000, 1200, 200_000, 0, 1000),
+    ),
+    Case(
+        "Anthropic by LiteLLM",
+        {
+            "prompt_tokens": 90,
+            "completion_tokens": 5,
+            "total_tokens": 95,
+            "prompt_tokens_details": {
+                "cached_tokens": 10,
+                "cache_creation_tokens": 50,
+                "cache_creation_token_details": {
+                    "ephemeral_5m_input_tokens": 20,
+                    "ephemeral_1h_input_tokens": 30,
+                },
+            },
+            "cache_creation_input_tokens": 50,
+            "cache_read_input_tokens": 10,
+        },
+        Usage(90, 5, 10, 50, 0, 30),
+    ),
+    Case(
+        "a prompt that leaves its cached tokens out",
+        {
+            "prompt_tokens": 30,
+            "completion_tokens": 5,
+            "cache_read_input_tokens": 10_000,
+            "cache_creation_input_tokens": 50,
+        },
+        Usage(10_080, 5, 10_000, 50),
+    ),
+    Case(
+        "details that make no sense cost the full price",
+        {
+            "prompt_tokens": 30,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": -3},
+            "completion_tokens_details": [7],
+        },
+        Usage(30, 5),
+    ),
+    Case("nothing", {}, None),
+    Case("a prompt alone", {"prompt_tokens": 5}, None),
+    Case("an answer alone", {"completion_tokens": 5, "total_tokens": 9}, None),
+    Case("text", {"prompt_tokens": "5", "completion_tokens": 5}, None),
+    Case("truth", {"prompt_tokens": True, "completion_tokens": 5}, None),
+    Case("negative", {"prompt_tokens": -5, "completion_tokens": 5}, None),
+    Case("not finite", {"prompt_tokens": 5, "completion_tokens": float("nan")}, None),
+    Case("absurd", {"prompt_tokens": 10**18, "completion_tokens": 5}, None),
+]
+
+ANTHROPIC = [
+    Case(
+        "cache read and writes of both ages",
+        {
+            "input_tokens": 21,
+            "output_tokens": 393,
+            "cache_creation_input_tokens": 556,
+            "cache_read_input_tokens": 188_086,
+            "cache_creation": {"ephemeral_5m_input_tokens": 456, "ephemeral_1h_input_tokens": 100},
+            "service_tier": "standard",
+        },
+        Usage(188_663, 393, 188_086, 556, 0, 100),
+    ),
+    Case("no cache", {"input_tokens": 12, "output_tokens": 6}, Usage(12, 6)),
+    Case(
+        "ages without their sum, and thinking",
+        {
+            "input_tokens": 1,
+            "output_tokens": 50,
+            "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4},
+            "output_tokens_details": {"thinking_tokens": 40},
+        },
+        Usage(8, 50, 0, 7, 40, 4),
+    ),
+    Case(
+        "nulls",
+        {
+            "input_tokens": 12,
+            "output_tokens": 6,
+            "cache_creation_input_tokens": None,
+            "cache_creation": None,
+        },
+        Usage(12, 6),
+    ),
+    Case("no output", {"input_tokens": 12}, None),
+    Case("garbage", {"input_tokens": [], "output_tokens": 6}, None),
+]
+
+
+@pytest.mark.parametrize("case", OPENAI, ids=lambda case: case.name)
+def test_openai_usage_is_read(case: Case) -> None:
+    """Each server's way of counting on OpenAI's wire ends in the same shape, or in None."""
+    assert from_openai(case.payload) == case.usage
+
+
+@pytest.mark.parametrize("case", ANTHROPIC, ids=lambda case: case.name)
+def test_anthropic_usage_is_read(case: Case) -> None:
+    """Anthropic's input is what is fresh; ours has what was cached as well."""
+    assert from_anthropic(case.payload) == case.usage
+
+
+def test_usage_is_read_from_any_form() -> None:
+    """A decoded object, a struct within a response and raw JSON say the same."""
+    payload, expected = OPENAI[0].payload, OPENAI[0].usage
+    raw = json.dumps(payload).encode()
+
+    assert from_openai(raw) == expected
+    assert from_openai(msgspec.Raw(raw)) == expected
+    assert from_openai(msgspec.json.decode(raw, type=OpenAIUsage)) == expected
+    message = json.dumps(ANTHROPIC[0].payload).encode()
+    assert msgspec.json.decode(message, type=AnthropicUsage).to_usage() == ANTHROPIC[0].usage
+
+
+@pytest.mark.parametrize(
+    "raw", [None, 5, "usage", [], b"", b"{", b"null", b'"x"', b"\xff", b"[" * 100_000]
+)
+def test_garbage_is_no_usage(raw: object) -> None:
+    """Whatever stands in the place of usage, reading it does not fail."""
+    assert from_openai(raw) is None
+    assert from_anthropic(raw) is None
+
+
+def test_tokens_are_estimated_by_bytes() -> None:
+    """Four bytes a token, rounded up."""
+    assert [estimate_tokens(n) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def bound(messages: object, **body: object) -> int:
+    """The bound of a request with these messages, less what is there for every request."""
+    fields = {"messages": messages, **body}
+    raws = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
+    size = sum(len(memoryview(raw)) for raw in raws.values())
+    return bound_input_tokens(size, raws) - HIDDEN_TOKENS - size
+
+
+def user(*parts: object) -> list[object]:
+    """A user's message of content parts."""
+    return [{"role": "user", "content": list(parts)}]
+
+
+DATA = "data:image/png;base64," + "A" * 400_000
+LONG_TEXT = {"type": "text", "text": 'a "quoted" "image_url" and ' + DATA}
+
+
+def test_text_is_bound_by_its_bytes() -> None:
+    """Text counts its bytes, also where it talks of images or has a data URL in it."""
+    assert bound([{"role": "user", "content": "naïve 日本語 🎉"}]) == 0
+    assert bound(user(LONG_TEXT), tools=[{"type": "function"}]) == 0
+    assert bound_input_tokens(1000) == 1000 + HIDDEN_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, IMAGE_TOKENS),
+        ({"type": "image_url", "image_url": "https://x/y.png"}, IMAGE_TOKENS),
+        ({"type": "image_url", "image_url": {"url": DATA}}, IMAGE_TOKENS - len(DATA)),
+        (
+            {"type": "image_url", "image_url": {"url": DATA, "detail": "low"}},
+            LOW_DETAIL_TOKENS - len(DATA),
+        ),
+        (
+            {"type": "image", "source": {"type": "base64", "data": "A" * 400_000}},
+            IMAGE_TOKENS - 400_000,
+        ),
+        (
+            {"type": "input_audio", "input_audio": {"data": "A" * 80_000, "format": "mp3"}},
+            10_000 - 80_000,
+        ),
+        ({"type": "file", "file": {"file_data": DATA}}, FILE_TOKENS),
+        ({"type": "file", "file": {"file_id": "file-1"}}, FILE_TOKENS),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_media_count_by_kind(part: dict[str, Any], expected: int) -> None:
+    """What is no text counts by its kind, not by its base64; text beside it still counts."""
+    assert bound(user(part)) == expected
+    assert bound(user(part, LONG_TEXT, part)) == 2 * expected
+    nested = {"type": "tool_result", "content": [part]}
+    assert bound(user(nested)) == expected
+
+
+def test_an_escaped_key_hides_no_image() -> None:
+    """JSON may write any letter of a key as an escape; the image counts all the same."""
+    raw = b'[{"role":"user","content":[{"type":"image\\u005furl","image\\u005Furl":{"url":"x"}}]}]'
+
+    tokens = bound_input_tokens(len(raw), {"messages": msgspec.Raw(raw)})
+
+    assert tokens >= IMAGE_TOKENS
+
+
+def test_an_unreadable_body_is_bound_high() -> None:
+    """Where media are named and nothing can be read, the bound does not fall."""
+    raw = b'["image_url",' + b"[" * 100_000
+
+    assert bound_input_tokens(len(raw), {"messages": msgspec.Raw(raw)}) > len(raw) + IMAGE_TOKENS
