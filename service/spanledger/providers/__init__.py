@@ -1,1 +1,43 @@
-"""Adapters: one for each wire that providers speak."""
+"""Adapters: one for each wire that providers speak, made here as a configuration needs them.
+
+Importing this package imports no adapter, so that the contract in `base.py` stays cheap to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from spanledger.clock import Clock
+
+if TYPE_CHECKING:
+    from spanledger.providers.base import Provider, ProviderKind
+    from spanledger.providers.transport import Limits
+
+
+def create_providers(
+    kinds: Iterable[ProviderKind], limits: Limits | None = None, clock: Clock | None = None
+) -> dict[ProviderKind, Provider]:
+    """One adapter for each kind; nothing connects before a call, LiteLLM is imported in a thread.
+
+    Raises:
+        ConfigError: a deployment needs LiteLLM, and it is not installed.
+    """
+    clock = clock or Clock()
+    made: dict[ProviderKind, Provider] = {}
+    for kind in sorted(set(kinds)):
+        if kind == "openai":
+            from spanledger.providers.openai import OpenAIProvider
+
+            made[kind] = OpenAIProvider(limits, clock)
+        elif kind == "anthropic":
+            from spanledger.providers.anthropic import AnthropicProvider
+
+            made[kind] = AnthropicProvider(limits, clock)
+        else:
+            from spanledger.providers.litellm import LiteLLMProvider
+
+            litellm = LiteLLMProvider(clock)
+            litellm.warm()
+            made[kind] = litellm
+    return made

@@ -1,0 +1,295 @@
+"""Adapter for every provider that LiteLLM knows and we do not; the one module that imports it.
+
+LiteLLM is used as a translator of wires: no retries, no callbacks, no logging, no network for its
+price list. Importing it takes seconds, so a thread does that while the gateway already serves.
+
+What a caller sends never steers LiteLLM: fields of OpenAI's wire and a few harmless others go in
+as its parameters, `metadata` is dropped, and everything else goes to the provider in `extra_body`.
+So no caller can name an `api_base` for our key to be sent to.
+
+Known limits: LiteLLM ends a stream that was cut between two chunks as if it were whole, and counts
+tokens itself, without saying so, where a provider reported none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from spanledger.clock import Clock
+from spanledger.errors import ConfigError, ProviderError
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.failures import invalid
+from spanledger.providers.litellm_failures import translate
+from spanledger.providers.openai_wire import (
+    DECODE_ERRORS,
+    encode_request,
+    malformed,
+    read_answer,
+    read_chunk,
+)
+
+INSTALL = "pip install 'spanledger[litellm]'"
+
+_PARAMETERS = {
+    "chat": frozenset(
+        {
+            "messages",
+            "audio",
+            "frequency_penalty",
+            "function_call",
+            "functions",
+            "logit_bias",
+            "logprobs",
+            "max_completion_tokens",
+            "max_tokens",
+            "min_p",
+            "modalities",
+            "n",
+            "parallel_tool_calls",
+            "prediction",
+            "presence_penalty",
+            "prompt_cache_key",
+            "reasoning_effort",
+            "repetition_penalty",
+            "response_format",
+            "safety_identifier",
+            "seed",
+            "service_tier",
+            "stop",
+            "store",
+            "stream",
+            "stream_options",
+            "temperature",
+            "thinking",
+            "tool_choice",
+            "tools",
+            "top_k",
+            "top_logprobs",
+            "top_p",
+            "user",
+            "verbosity",
+            "web_search_options",
+        }
+    ),
+    "embeddings": frozenset({"input", "dimensions", "encoding_format", "user"}),
+}
+"""Fields of a caller that become parameters of `litellm.acompletion` or `aembedding`."""
+
+_DROPPED = frozenset({"model", "metadata"})
+"""`metadata` is LiteLLM's own channel for logging and routing."""
+
+
+def litellm_available() -> bool:
+    """Whether LiteLLM is installed; imports nothing."""
+    return importlib.util.find_spec("litellm") is not None
+
+
+class LiteLLMProvider:
+    """One adapter for all deployments that only LiteLLM can serve."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Raises ConfigError when LiteLLM is not installed."""
+        if not litellm_available():
+            raise ConfigError(f"a deployment needs LiteLLM, which is not installed: {INSTALL}")
+        self._clock = clock or Clock()
+        self._module: concurrent.futures.Future[Any] | None = None
+
+    def warm(self) -> None:
+        """Begin to import LiteLLM in a thread, unless that was begun before."""
+        if self._module is None:
+            self._module = concurrent.futures.Future()
+            threading.Thread(
+                target=_import, args=(self._module,), name="import-litellm", daemon=True
+            ).start()
+
+    async def complete(self, call: Call) -> Answer:
+        """Ask for a whole answer."""
+        parameters = _parameters(call, stream=False)
+        try:
+            litellm = await self._load(call)
+            async with asyncio.timeout(call.timeout_s):
+                ask = litellm.acompletion if call.operation == "chat" else litellm.aembedding
+                answer = await ask(**parameters)
+                body = answer.model_dump_json(exclude_none=True).encode()
+        except TimeoutError:
+            _raise_timeout(call, "no answer", call.timeout_s)
+        except Exception as error:  # noqa: BLE001 - LiteLLM raises anything; this is its funnel
+            raise translate(call, error, self._now_s()) from None
+        if len(body) > call.max_response_bytes:
+            raise malformed(call, f"its answer is larger than {call.max_response_bytes} bytes")
+        return read_answer(call, body, _request_id(answer))
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+        """Ask for a stream of chunks."""
+        parameters = _parameters(call, stream=True)
+        try:
+            litellm = await self._load(call)
+            async with asyncio.timeout(call.timeout_s):
+                chunks = await litellm.acompletion(**parameters)
+        except TimeoutError:
+            _raise_timeout(call, "no answer", call.timeout_s)
+        except Exception as error:  # noqa: BLE001 - LiteLLM raises anything; this is its funnel
+            raise translate(call, error, self._now_s()) from None
+        request_id = _request_id(chunks)
+        began = False
+        held: list[Frame] = []
+        try:
+            while (payload := await self._next(call, chunks, began=began)) is not None:
+                frame = read_chunk(call, payload, request_id, began=began)
+                began = began or frame.content
+                if (held or frame.finish_reason) and not began and frame.usage is None:
+                    held.append(frame)
+                    continue
+                for earlier in held:
+                    yield earlier
+                held.clear()
+                yield frame
+            if held:
+                # LiteLLM makes up a last chunk for a stream that held nothing; one that really
+                # had no content is known by its usage.
+                raise malformed(call, "its stream held nothing")
+        finally:
+            with contextlib.suppress(Exception):
+                await chunks.aclose()
+
+    async def close(self) -> None:
+        """Close LiteLLM's connections, if it was used."""
+        module = self._module
+        if module is None or not module.done() or module.exception() is not None:
+            return
+        await module.result().close_litellm_async_clients()
+
+    async def _next(self, call: Call, chunks: Any, *, began: bool) -> bytes | None:
+        """The JSON of the next chunk, None at the end."""
+        try:
+            async with asyncio.timeout(call.stream_idle_timeout_s):
+                chunk = await anext(chunks)
+            return _chunk_json(chunk)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            _raise_timeout(call, "no next chunk", call.stream_idle_timeout_s)
+        except Exception as error:  # noqa: BLE001 - LiteLLM raises anything; this is its funnel
+            raise translate(call, error, self._now_s(), began=began, streaming=True) from None
+
+    async def _load(self, call: Call) -> Any:
+        self.warm()
+        assert self._module is not None
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                return await asyncio.shield(asyncio.wrap_future(self._module))
+        except TimeoutError:
+            _raise_timeout(call, "LiteLLM is not imported", call.timeout_s, billed="no")
+        except ImportError as error:
+            raise ProviderError(
+                "server_error",
+                f"deployment {call.deployment.id!r}: LiteLLM cannot be imported"
+                f" ({error.name or 'a part of it'} is missing or broken): {INSTALL}",
+            ) from None
+
+    def _now_s(self) -> float:
+        return self._clock.now_ns() / 1e9
+
+
+def _import(result: concurrent.futures.Future[Any]) -> None:
+    """Import LiteLLM and make it quiet. Its settings are read from the environment at import."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else it reads a .env file
+    try:
+        # Not an import statement: type checkers would follow it into all of LiteLLM.
+        litellm: Any = importlib.import_module("litellm")
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            # It logs requests, and errors with the prompt in them.
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        for hooks in ("", "input_", "success_", "failure_", "service_", "_async_success_"):
+            setattr(litellm, f"{hooks}callback" if hooks else "callbacks", [])
+        litellm._async_failure_callback = []
+        litellm.suppress_debug_info = True
+        litellm.set_verbose = False
+        litellm.telemetry = False
+        litellm.turn_off_message_logging = True
+        litellm.cache = None
+    except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the import
+        result.set_exception(error)
+    else:
+        result.set_result(litellm)
+
+
+def _parameters(call: Call, *, stream: bool) -> dict[str, Any]:
+    """What `litellm.acompletion` or `aembedding` is called with.
+
+    Raises:
+        ProviderError: a field is not what it should be.
+    """
+    deployment = call.deployment
+    if stream and call.operation != "chat":
+        raise invalid("embeddings cannot be streamed", param="stream")
+    try:
+        fields = msgspec.json.decode(encode_request(call, stream=stream, cap_key="max_tokens"))
+    except DECODE_ERRORS:
+        raise invalid("a field of the request is not valid JSON") from None
+    known = _PARAMETERS[call.operation]
+    given = {name: value for name, value in fields.items() if value is not None}
+    parameters: dict[str, Any] = dict(deployment.extra)
+    parameters.update({name: value for name, value in given.items() if name in known})
+    others = {n: value for n, value in given.items() if n not in known and n not in _DROPPED}
+    if others:
+        configured = deployment.extra.get("extra_body")
+        parameters["extra_body"] = {
+            **others,
+            **(configured if isinstance(configured, Mapping) else {}),
+        }
+    parameters["model"] = deployment.litellm_model
+    if deployment.api_key is not None:
+        parameters["api_key"] = deployment.api_key
+    if deployment.api_base is not None:
+        parameters["api_base"] = deployment.api_base
+    parameters["timeout"] = (
+        max(call.timeout_s, call.stream_idle_timeout_s) if stream else call.timeout_s
+    )
+    parameters["num_retries"] = 0
+    parameters["max_retries"] = 0
+    return parameters
+
+
+def _chunk_json(chunk: Any) -> bytes:
+    """LiteLLM's chunk as OpenAI's: the one with the usage has no choices there."""
+    if getattr(chunk, "usage", None) is None:
+        return bytes(chunk.model_dump_json(exclude_none=True), "utf-8")
+    data: dict[str, Any] = chunk.model_dump(mode="json", exclude_none=True)
+    data["usage"].pop("cost", None)  # its own reckoning, not the ledger's
+    choices = data.get("choices", [])
+    if not any(choice.get("finish_reason") or choice.get("delta") for choice in choices):
+        data["choices"] = []
+    return msgspec.json.encode(data)
+
+
+def _request_id(answer: Any) -> str:
+    hidden = getattr(answer, "_hidden_params", None)
+    headers = hidden.get("additional_headers") if isinstance(hidden, Mapping) else None
+    if not isinstance(headers, Mapping):
+        return ""
+    for name in ("llm_provider-x-request-id", "llm_provider-request-id"):
+        if isinstance(value := headers.get(name), str):
+            return value
+    return ""
+
+
+def _raise_timeout(call: Call, what: str, seconds: float, *, billed: str = "unknown") -> NoReturn:
+    deployment = call.deployment
+    raise ProviderError(
+        "timeout",
+        f"deployment {deployment.id!r} ({deployment.provider}): {what} within {seconds:g} s",
+        billed=billed,
+    ) from None
