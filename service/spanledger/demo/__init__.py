@@ -1,0 +1,1 @@
+"""The demo: a scripted incident against simulated providers, played live and reckoned up."""

@@ -23,14 +23,6 @@ from spanledger.worker.run import Summary
 
 Reply = tuple[int, dict[str, str], dict[str, Any]]
 
-ENTRY = (
-    "-c",
-    (
-        "import typer; from spanledger.commands import worker; a = typer.Typer();"
-        "a.callback()(lambda: None); a.add_typer(worker.app, name='worker'); a()"
-    ),
-)
-
 CHAT = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -170,7 +162,7 @@ class Child:
     def __init__(self, *arguments: str, environ: dict[str, str], stdin: int | None = None) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OPENAI_"))}
         self.process = subprocess.Popen(
-            [sys.executable, *ENTRY, "worker", *arguments],
+            [sys.executable, "-m", "spanledger", "worker", *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,49 @@
+"""`spanledger demo`: a scripted incident on simulated providers, with no key and no Docker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
+
+
+def demo(
+    json: AsJson = False,
+    seed: Annotated[int, typer.Option(help="The same seed asks and answers the same.")] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep config, ledger and results in a new folder."),
+    ] = None,
+    view: Annotated[
+        bool, typer.Option("--view/--no-view", help="Show the live view on a terminal.")
+    ] = True,
+) -> None:
+    """Play an incident: a 429 storm, a fallback, a cost spike, a budget stop, recovery.
+
+    Real processes (providers are simulated) and a real ledger in a temporary folder; at the end,
+    bill, ledger and exported spans are compared to the nano-dollar. Exit code 1 if any promise
+    of the scenario was not kept.
+    """
+    from rich.console import Console
+
+    from spanledger.demo.app import run_demo
+    from spanledger.demo.view import board_for
+
+    board = board_for(Console(stderr=json), live=view and not json)
+    try:
+        with reporting_errors():
+            report = run_demo(board, seed=seed, keep=keep)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if json:
+        print_json(report.as_json())
+    else:
+        report.show(board.console)
+    if report.broken:
+        raise fail(
+            "\n".join(f"promise broken: {item.name}: {item.shown}" for item in report.broken),
+            Exit.FAILED,
+        )

@@ -1,0 +1,142 @@
+"""The live view: phase, pace, spend against budgets, providers, what just happened.
+
+Draws what the ledger says, a few times a second; on anything but a terminal it prints the phases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from spanledger.demo.figures import Event, Figures
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.store import BudgetState
+from spanledger.worker.progress import short_usd
+
+REFRESH_S = 0.3
+_RECENT_S = 5
+_EVENTS = 7
+_BAR_WIDTH = 28
+
+
+class Board:
+    """Where the scenario announces its phases; the base prints them as lines."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title = "starting"
+        self.detail = "simulated providers, gateway, ledger"
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the demo began."""
+        return time.monotonic() - self._started
+
+    def phase(self, title: str, detail: str) -> None:
+        """A new phase begins."""
+        self.title, self.detail = title, detail
+        self.console.print(
+            f"[dim]{self.seconds:5.1f} s[/]  [bold]{title}[/]: {detail}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    @contextlib.asynccontextmanager
+    async def watching(self, ledger: Path) -> AsyncGenerator[None]:
+        """Show what the ledger says while the scenario plays."""
+        del ledger
+        yield
+
+
+class LiveBoard(Board):
+    """Phases scroll by above a picture of the ledger."""
+
+    @contextlib.asynccontextmanager
+    async def watching(self, ledger: Path) -> AsyncGenerator[None]:
+        figures = Figures(ledger)
+        with Live(console=self.console, transient=True, auto_refresh=False) as live:
+            drawing = asyncio.create_task(self._draw(live, figures))
+            try:
+                yield
+            finally:
+                drawing.cancel()
+                await asyncio.gather(drawing, return_exceptions=True)
+                figures.close()
+
+    async def _draw(self, live: Live, figures: Figures) -> None:
+        while True:
+            # The ledger may be busy for a moment; the next picture is soon.
+            with contextlib.suppress(LedgerUnavailableError):
+                live.update(self.picture(figures), refresh=True)
+            await asyncio.sleep(REFRESH_S)
+
+    def picture(self, figures: Figures) -> RenderableType:
+        """One picture of the state."""
+        totals = figures.totals()
+        head = Text.assemble(
+            (f"{self.title}  ", "bold cyan"),
+            f"{self.seconds:.0f} s   {figures.rate(_RECENT_S):.1f} requests/s   ",
+            f"{totals.requests} requests, {totals.attempts} tries, {totals.fallbacks} fallbacks, ",
+            f"{totals.refused} refused   ",
+            (f"${short_usd(totals.cost_nano)}", "bold"),
+        )
+        columns = Table.grid(padding=(0, 4))
+        columns.add_row(_budgets(figures.budgets()), _providers(figures))
+        return Panel(
+            Group(
+                head, Text(self.detail, "dim"), "", columns, "", _events(figures.events(_EVENTS))
+            ),
+            title="spanledger demo",
+            border_style="cyan",
+        )
+
+
+def board_for(console: Console, *, live: bool) -> Board:
+    """The live view on a terminal that wants it, else lines."""
+    return LiveBoard(console) if live and console.is_terminal else Board(console)
+
+
+def _budgets(states: list[BudgetState]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("customer", "spent", "of", ""):
+        table.add_column(name, justify="left" if name in ("customer", "") else "right")
+    for state in states:
+        limit = state.budget.limit_nano or 1
+        used = min(1.0, (state.spent_nano + state.held_nano) / limit)
+        colour = "red" if used > 0.9 else "yellow" if used > 0.5 else "green"
+        bar = ProgressBar(1.0, used, _BAR_WIDTH, complete_style=colour, finished_style=colour)
+        table.add_row(state.subject, f"${short_usd(state.spent_nano)}", f"${short_usd(limit)}", bar)
+    return table
+
+
+def _providers(figures: Figures) -> Table:
+    table = Table("provider", f"last {_RECENT_S} s", box=None, pad_edge=False, header_style="dim")
+    for state in figures.providers(_RECENT_S):
+        if state.failed:
+            text = Text(f"{state.served} served, {state.failed} {state.error_type}", "red")
+        else:
+            text = Text(f"{state.served} served", "green" if state.served else "dim")
+        table.add_row(state.provider, text)
+    return table
+
+
+def _events(events: list[Event]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for event in events:
+        ago = (time.time_ns() - event.at_ns) / 1e9
+        colour = "red" if event.kind == "refused" else "yellow"
+        table.add_row(Text(f"{ago:4.0f} s ago", "dim"), Text(event.kind, colour), *event[2:])
+    for _ in range(_EVENTS - len(events)):
+        table.add_row("")
+    return table
