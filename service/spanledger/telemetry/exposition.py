@@ -1,0 +1,208 @@
+"""`/metrics`: budgets straight from the ledger, and this process's health, for Prometheus.
+
+Reads over a connection of its own in a thread of its own; a scrape never waits for, or delays,
+a request. Counters of requests, tokens and money are not here: they are sent by OTLP, once for
+all gateways, and would count twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from spanledger import __version__
+from spanledger.clock import Clock
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import BudgetState
+from spanledger.telemetry.signals import COMMIT_BUCKETS, SCRAPED, Scraped
+
+MAX_BUDGETS = 100
+"""Accounts shown: those nearest their limit, so that nobody about to be stopped is missing."""
+NANO_PER_USD = 1_000_000_000
+
+_BY_NAME = {scraped.name: scraped for scraped in SCRAPED}
+
+
+class DeploymentState(Protocol):
+    """What routing says of a deployment."""
+
+    @property
+    def deployment(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def route(self) -> str:
+        """The route it serves."""
+        ...
+
+    @property
+    def until_s(self) -> float:
+        """Unix seconds at which its cooldown ends; 0 when it is used."""
+        ...
+
+
+class CommitTimes:
+    """Durations of the ledger's commits; written by the one thread that commits."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(COMMIT_BUCKETS) + 1)
+        self._seconds = 0.0
+        self._operations = 0
+
+    def observe(self, seconds: float, operations: int) -> None:
+        """Count one commit of some operations."""
+        self._counts[bisect_left(COMMIT_BUCKETS, seconds)] += 1
+        self._seconds += seconds
+        self._operations += operations
+
+    def families(self) -> Iterator[Metric]:
+        """As Prometheus families."""
+        bounds = [str(bound) for bound in COMMIT_BUCKETS] + ["+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
+        name = "spanledger_ledger_commit_seconds"
+        yield HistogramMetricFamily(
+            name, _BY_NAME[name].meaning, buckets=buckets, sum_value=self._seconds
+        )
+        name = "spanledger_ledger_operations_total"
+        yield CounterMetricFamily(name, _BY_NAME[name].meaning, value=self._operations)
+
+
+class Exposition:
+    """Renders `/metrics` of one gateway process.
+
+    `in_flight` may be set once the gateway exists.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        deployments: Callable[[], Iterable[DeploymentState]],
+        commits: CommitTimes,
+        clock: Clock,
+        *,
+        max_budgets: int = MAX_BUDGETS,
+    ) -> None:
+        self.in_flight: Callable[[], int] | None = None
+        self._path = path
+        self._deployments = deployments
+        self._commits = commits
+        self._clock = clock
+        self._max_budgets = max_budgets
+        self._process = ProcessCollector(registry=None)
+
+    async def render(self) -> bytes:
+        """The text of a scrape; a ledger that cannot be read is a figure in it, not an error."""
+        process = [*self._deployment_families(), *self._process_families()]
+        return await asyncio.to_thread(self._render, process)
+
+    def _render(self, families: Sequence[Metric]) -> bytes:
+        registry = CollectorRegistry()
+        registry.register(_Families([*families, *self._ledger_families()]))
+        registry.register(self._process)
+        return generate_latest(registry)
+
+    def _process_families(self) -> Iterator[Metric]:
+        yield from self._commits.families()
+        yield _gauge("spanledger_build_info", {(__version__, platform.python_version()): 1})
+        if self.in_flight is not None:
+            yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
+
+    def _deployment_families(self) -> Iterator[Metric]:
+        now_s = self._clock.now_ns() / 1e9
+        left: dict[tuple[str, ...], float] = {
+            (d.deployment, d.route): max(0.0, d.until_s - now_s) for d in self._deployments()
+        }
+        yield _gauge("spanledger_deployment_up", {k: float(s == 0) for k, s in left.items()})
+        yield _gauge("spanledger_deployment_cooldown_seconds", left)
+
+    def _ledger_families(self) -> Iterator[Metric]:
+        now_ns = self._clock.now_ns()
+        try:
+            reports = Reports(self._path)
+            try:
+                states = reports.budget_states(now_ns // 1_000_000_000)
+                health = reports.health()
+            finally:
+                reports.close()
+        except (LedgerUnavailableError, sqlite3.Error):
+            yield _gauge("spanledger_ledger_up", {(): 0})
+            return
+        yield _gauge("spanledger_ledger_up", {(): 1})
+        yield from budget_families(states, now_ns / 1e9, self._max_budgets)
+        yield _gauge("spanledger_holds_open", {(): health["open_holds"]})
+        yield _gauge("spanledger_outbox_rows", {(): health["outbox_rows"]})
+        for name, since_ns in (
+            ("spanledger_oldest_hold_seconds", health["oldest_hold_ns"]),
+            ("spanledger_outbox_age_seconds", health["oldest_outbox_ns"]),
+        ):
+            yield _gauge(name, {(): max(0, now_ns - since_ns) / 1e9 if since_ns else 0})
+
+
+class _Families(Collector):
+    """Families that are ready."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """Give them."""
+        return self._families
+
+
+def budget_families(states: Sequence[BudgetState], now_s: float, most: int) -> Iterator[Metric]:
+    """The gauges of the accounts nearest their limit."""
+    nearest = sorted(states, key=_used_share, reverse=True)[:most]
+    values: dict[str, dict[tuple[str, ...], float]] = {
+        name: {} for name in _BY_NAME if name.startswith("spanledger_budget_")
+    }
+    for state in nearest:
+        key = (state.budget.name, state.budget.scope, state.subject)
+        limit = state.budget.limit_nano
+        left = limit - state.spent_nano - state.held_nano
+        values["spanledger_budget_limit_usd"][key] = limit / NANO_PER_USD
+        values["spanledger_budget_spent_usd"][key] = state.spent_nano / NANO_PER_USD
+        values["spanledger_budget_held_usd"][key] = state.held_nano / NANO_PER_USD
+        values["spanledger_budget_remaining_usd"][key] = left / NANO_PER_USD
+        values["spanledger_budget_period_start_seconds"][key] = state.period_start_s
+        values["spanledger_budget_period_end_seconds"][key] = state.period_end_s
+        if state.spent_nano > 0:
+            values["spanledger_budget_exhaustion_seconds"][key] = _exhaustion_s(state, now_s)
+    for name, by_account in values.items():
+        yield _gauge(name, by_account)
+    yield _gauge("spanledger_budgets_left_out", {(): len(states) - len(nearest)})
+
+
+def _used_share(state: BudgetState) -> float:
+    used = state.spent_nano + state.held_nano
+    return used / state.budget.limit_nano if state.budget.limit_nano else float("inf")
+
+
+def _exhaustion_s(state: BudgetState, now_s: float) -> float:
+    """Seconds until the limit, should spending go on at the period's mean rate."""
+    elapsed_s = max(1.0, now_s - state.period_start_s)
+    return max(0, state.budget.limit_nano - state.spent_nano) * elapsed_s / state.spent_nano
+
+
+def _gauge(name: str, values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:
+    scraped: Scraped = _BY_NAME[name]
+    family = GaugeMetricFamily(name, scraped.meaning, labels=scraped.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,170 @@
+"""`/metrics` as a Prometheus server would read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from spanledger.clock import Clock
+from spanledger.ledger.records import Records
+from spanledger.ledger.store import Budget
+from spanledger.telemetry.exposition import CommitTimes, Exposition
+from spanledger.telemetry.signals import SCRAPED, prometheus_series
+from tests.service.telemetry.conftest import HOLD, SECOND, Book, Ship
+
+Samples = dict[tuple[str, ...], float]
+
+
+class Deployment(NamedTuple):
+    """A deployment's state as routing gives it."""
+
+    deployment: str
+    route: str
+    until_s: float
+
+
+class Scraper:
+    """An exposition whose clock stands still."""
+
+    def __init__(self, path: Path, max_budgets: int = 10) -> None:
+        self.now_ns = 1_795_435_200 * SECOND
+        self.commits = CommitTimes()
+        self.deployments: list[Deployment] = []
+        self.exposition = Exposition(
+            path,
+            lambda: self.deployments,
+            self.commits,
+            Clock(now_ns=lambda: self.now_ns),
+            max_budgets=max_budgets,
+        )
+
+    async def scrape(self) -> Samples:
+        """Every sample, by its name and label values."""
+        text = (await self.exposition.render()).decode()
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+
+@pytest.fixture
+def scraper(book: Book) -> Scraper:
+    """A scraper of the test's ledger."""
+    return Scraper(book.path)
+
+
+def set_budget(book: Book, name: str, limit_nano: int, subject: str = "acme") -> None:
+    """A budget a day, of a customer."""
+    records = Records.open(book.path)
+    records.set_budgets([Budget(name, "customer", subject, limit_nano, "day")], 0)
+    records.close()
+
+
+async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -> None:
+    """Limit, spent, held, what remains, the period and the forecast are on the gauge."""
+    set_budget(book, "b", 1_000_000_000)
+    at = {"started_ns": scraper.now_ns - 3600 * SECOND}
+    book.call(cost=100_000_000, **at)
+    book.reserve(book.start(**at))
+
+    samples = await scraper.scrape()
+
+    labels = ("b", "customer", "acme")
+    assert samples["spanledger_budget_limit_usd", *labels] == 1.0
+    assert samples["spanledger_budget_spent_usd", *labels] == 0.1
+    assert samples["spanledger_budget_held_usd", *labels] == HOLD / 1e9
+    assert samples["spanledger_budget_remaining_usd", *labels] == pytest.approx(0.89)
+    start = samples["spanledger_budget_period_start_seconds", *labels]
+    assert samples["spanledger_budget_period_end_seconds", *labels] - start == 86400
+    # A tenth was spent by noon: nine times half a day remain.
+    assert samples["spanledger_budget_exhaustion_seconds", *labels] == 9 * 43200
+    assert samples["spanledger_holds_open",] == 1
+    assert samples["spanledger_oldest_hold_seconds",] == 3600
+
+
+async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> None:
+    """Without spending there is no rate, and no made-up number."""
+    set_budget(book, "b", 1_000_000_000)
+
+    samples = await scraper.scrape()
+
+    assert samples["spanledger_budget_spent_usd", "b", "customer", "acme"] == 0
+    assert not [key for key in samples if key[0] == "spanledger_budget_exhaustion_seconds"]
+
+
+async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
+    """With more budgets than fit, those about to stop somebody are not the ones missing."""
+    scraper = Scraper(book.path, max_budgets=2)
+    for number, limit in enumerate((10**12, 10**8, 10**9, 10**11)):
+        set_budget(book, f"b{number}", limit)
+    book.call(cost=50_000_000, started_ns=scraper.now_ns)
+
+    samples = await scraper.scrape()
+
+    shown = {key[1] for key in samples if key[0] == "spanledger_budget_limit_usd"}
+    assert shown == {"b1", "b2"}
+    assert samples["spanledger_budgets_left_out",] == 2
+
+
+async def test_the_outbox_shows_what_is_not_shipped(
+    book: Book, scraper: Scraper, ship: Ship
+) -> None:
+    """Rows and age of the outbox rise with ended rows and fall to nothing once shipped."""
+    book.call(started_ns=scraper.now_ns - 11 * SECOND)
+
+    before = await scraper.scrape()
+    assert ship()
+    after = await scraper.scrape()
+
+    assert before["spanledger_outbox_rows",] == 2
+    assert before["spanledger_outbox_age_seconds",] == 10
+    assert after["spanledger_outbox_rows",] == after["spanledger_outbox_age_seconds",] == 0
+
+
+async def test_the_processs_own_figures(scraper: Scraper) -> None:
+    """Commits, cooldowns, requests in flight and the process itself are shown."""
+    scraper.commits.observe(0.0015, 3)
+    scraper.commits.observe(99.0, 1)
+    scraper.deployments = [
+        Deployment("a", "smart", 0.0),
+        Deployment("b", "smart", scraper.now_ns / 1e9 + 4),
+    ]
+    scraper.exposition.in_flight = lambda: 7
+
+    samples = await scraper.scrape()
+
+    assert samples["spanledger_ledger_commit_seconds_bucket", "0.001"] == 0
+    assert samples["spanledger_ledger_commit_seconds_bucket", "0.002"] == 1
+    assert samples["spanledger_ledger_commit_seconds_bucket", "+Inf"] == 2
+    assert samples["spanledger_ledger_commit_seconds_sum",] == 99.0015
+    assert samples["spanledger_ledger_operations_total",] == 4
+    assert samples["spanledger_deployment_up", "a", "smart"] == 1
+    assert samples["spanledger_deployment_up", "b", "smart"] == 0
+    assert samples["spanledger_deployment_cooldown_seconds", "b", "smart"] == 4
+    assert samples["spanledger_requests_in_flight",] == 7
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+async def test_a_ledger_that_cannot_be_read_is_a_figure(tmp_path: Path) -> None:
+    """A scrape still answers without its ledger, and says so."""
+    samples = await Scraper(tmp_path / "missing.db").scrape()
+
+    assert samples["spanledger_ledger_up",] == 0
+    assert any(key[0] == "spanledger_build_info" for key in samples)
+
+
+async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> None:
+    """All that the registry promises is there, and nothing else of ours."""
+    set_budget(book, "b", 10**9)
+    book.call(started_ns=scraper.now_ns)
+    scraper.deployments = [Deployment("a", "smart", 0.0)]
+    scraper.exposition.in_flight = lambda: 0
+
+    samples = await scraper.scrape()
+
+    promised = {name for scraped in SCRAPED for name in prometheus_series(scraped)}
+    assert {key[0] for key in samples if key[0].startswith("spanledger_")} == promised
