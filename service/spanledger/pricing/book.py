@@ -9,8 +9,9 @@ region are not in it; where they matter, set the prices in the config.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ OVERRIDES = {
     "output_cost_per_reasoning_token": "reasoning",
 }
 """LiteLLM's key for a price in the config, to our name for it."""
+_ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
 
 LITELLM_PROVIDERS = {
     "aws.bedrock": ("bedrock", "bedrock_converse", "bedrock_mantle"),
@@ -227,31 +229,21 @@ class PriceBook:
 
         The book is asked for the model as the config writes it, then for `provider/model`, then
         for the bare model; a line found by a name without a provider must be that provider's.
-        A price in the config wins, in every tier; what the config does not say comes from the
-        book, and without a book's line a cached read, a cache write and reasoning cost as much
-        as any other token. Where the config's input costs less than the book's cached read, a
-        cached read costs as much as that input; where it is free, so is the cache.
+        A price in the config wins, for long prompts too unless it gives their price as well
+        (`…_above_200k_tokens`); what the config does not say comes from the book, and without a
+        book's line a cached read, a cache write and reasoning cost as much as any other token.
+        Where the config's input costs less than the book's cached read, a cached read costs as
+        much as that input; where it is free, so is the cache.
         """
         name, entry = self._look_up(provider, model, litellm_model)
-        given = {OVERRIDES[key]: pico for key, pico in overrides.items() if key in OVERRIDES}
+        given = _given(overrides)
         if not given:
             return None if entry is None else _price(f"{self.date}/{name}", entry, {})
-        # Reasoning is output: a price for output is its price too, unless it is given as well.
-        if "output" in given:
-            given.setdefault("reasoning", given["output"])
-        if given.get("input") == 0:
-            given = {"cache_read": 0, "cache_write": 0, "cache_write_1h": 0} | given
         price = _price("", entry or Entry(provider=provider), given)
         if price is None:
             return None
         digest = hashlib.sha256(msgspec.json.encode((price.rates, price.tiers))).hexdigest()[:12]
-        return Price(
-            id=f"config/{deployment_id}/{digest}",
-            rates=price.rates,
-            tiers=price.tiers,
-            max_input_tokens=price.max_input_tokens,
-            max_output_tokens=price.max_output_tokens,
-        )
+        return replace(price, id=f"config/{deployment_id}/{digest}")
 
     def _look_up(self, provider: str, model: str, litellm_model: str) -> tuple[str, Entry | None]:
         owners = LITELLM_PROVIDERS.get(provider, (provider,))
@@ -274,22 +266,45 @@ def _is_of(provider: str, owners: tuple[str, ...]) -> bool:
     return any(provider == owner or provider.startswith(f"{owner}-") for owner in owners)
 
 
-def _price(price_id: str, entry: Entry, given: Mapping[str, int]) -> Price | None:
+def _given(overrides: Mapping[str, int]) -> dict[int, dict[str, int]]:
+    """Prices of the config by our names, by the size of prompt above which they hold."""
+    given: dict[int, dict[str, int]] = {}
+    for key, pico in overrides.items():
+        match = _ABOVE.fullmatch(key)
+        above = int(match["number"]) * (1000 if match["kilo"] else 1) if match else 0
+        if name := OVERRIDES.get(match["key"] if match else key):
+            given.setdefault(above, {})[name] = pico
+    return given
+
+
+def _price(price_id: str, entry: Entry, given: Mapping[int, Mapping[str, int]]) -> Price | None:
     """A line's price with what the config gives instead; None without input or output price."""
-    rates = _resolved(entry, given)
-    if rates is None:
-        return None
-    tiers = [Tier(tier.above, _resolved(tier, given) or rates) for tier in entry.tiers]
-    return Price(price_id, rates, tuple(tiers), entry.max_input, entry.max_output)
+    lines: dict[int, _Listed] = {0: entry, **{tier.above: tier for tier in entry.tiers}}
+    line, own = lines[0], dict[str, int]()
+    tiers: list[Tier] = []
+    for above in sorted(lines.keys() | given.keys()):
+        line = lines.get(above, line)
+        own |= given.get(above, {})
+        rates = _resolved(line, own)
+        if rates is None:
+            return None
+        tiers.append(Tier(above, rates))
+    return Price(price_id, tiers[0].rates, tuple(tiers[1:]), entry.max_input, entry.max_output)
 
 
 def _resolved(listed: _Listed, given: Mapping[str, int]) -> Rates | None:
-    named = {key: given.get(key, getattr(listed, key)) for key in Rates.__struct_fields__}
+    """All rates, those missing worked out from the rest; None without input or output."""
+    own = dict(given)
+    if "output" in own:
+        own.setdefault("reasoning", own["output"])  # reasoning is output
+    if own.get("input") == 0:
+        own = {"cache_read": 0, "cache_write": 0, "cache_write_1h": 0} | own
+    named = {key: own.get(key, getattr(listed, key)) for key in Rates.__struct_fields__}
     known = {key: pico for key, pico in named.items() if pico is not None}
     if "input" not in known or "output" not in known:
         return None
     known.setdefault("cache_read", known["input"])
-    if "input" in given and "cache_read" not in given:
+    if "input" in own and "cache_read" not in own:
         known["cache_read"] = min(known["cache_read"], known["input"])
     known.setdefault("cache_write", known["input"])
     known.setdefault("cache_write_1h", known["cache_write"])

@@ -201,6 +201,26 @@ def test_prices_of_the_config_win(book: PriceBook) -> None:
     assert half.rates.cache_read == 1
 
 
+def test_long_prompts_have_a_price_in_the_config_too(book: PriceBook) -> None:
+    """A tier of the config starts where it says, with the prices below for what it leaves out."""
+    given = {
+        "input_cost_per_token": 3,
+        "output_cost_per_token": 9,
+        "input_cost_per_token_above_200k_tokens": 6,
+        "input_cost_per_token_priority": 99,
+    }
+
+    own = book.find("openai", "own", "openai/own", given, "d")
+    known = book.find("openai", "gpt-5.6", "openai/gpt-5.6", given, "d")
+
+    assert own is not None
+    assert known is not None
+    assert own.rates == Rates(3, 9, 3, 3, 3, 9)
+    assert own.tiers == (Tier(200_000, Rates(6, 9, 6, 6, 6, 9)),)
+    assert [(tier.above, tier.rates.input) for tier in known.tiers] == [(200_000, 6), (272_000, 6)]
+    assert [tier.rates.cache_write for tier in known.tiers] == [5_000_000, 10_000_000]
+
+
 def test_a_model_of_ones_own_is_priced_by_the_config_alone(book: PriceBook) -> None:
     """Without a line in the book, cache and reasoning cost as any token; half a price is none."""
     given = {"input_cost_per_token": 3, "output_cost_per_token": 9}
