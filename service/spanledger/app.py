@@ -79,9 +79,10 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         try:
             exposition = Exposition(path, router.health.snapshot, commits, clock)
             app = create_app(config, router, ledger, router.health, clock, exposition.render)
+            exposition.in_flight = lambda: app.state.edge.in_flight
             yield Gateway(app, ledger, router, plan)
         finally:
-            await router.drain()
+            await router.close()
             for provider in providers.values():
                 await provider.close()
     finally:

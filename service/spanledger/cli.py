@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from spanledger import __version__
-from spanledger.commands import budget, config, gateway, keys, sim, spend, worker
+from spanledger.commands import (
+    budget,
+    config,
+    gateway,
+    keys,
+    prices,
+    ship,
+    sim,
+    spend,
+    worker,
+)
 
 app = typer.Typer(
     name="spanledger",
@@ -36,6 +46,8 @@ app.command("gateway")(gateway.gateway)
 app.add_typer(config.app, name="config")
 app.add_typer(worker.app, name="worker")
 app.command("sim")(sim.sim)
+app.command("ship")(ship.ship)
+app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
 app.command("apply")(budget.apply)

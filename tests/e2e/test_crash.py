@@ -11,6 +11,7 @@ import urllib.request
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -81,7 +82,7 @@ async def _load(url: str, key: str, seconds: float, kill: Any) -> None:
     await asyncio.sleep(seconds)
     await asyncio.to_thread(kill)
     results = await asyncio.gather(*callers, return_exceptions=True)
-    assert all(isinstance(result, openai.APIError) for result in results), results
+    assert all(isinstance(r, openai.APIError | httpx.HTTPError) for r in results), results
     await client.close()
 
 
