@@ -10,6 +10,7 @@ from spanledger import __version__
 from spanledger.commands import (
     budget,
     config,
+    demo,
     gateway,
     keys,
     prices,
@@ -46,6 +47,7 @@ app.command("gateway")(gateway.gateway)
 app.add_typer(config.app, name="config")
 app.add_typer(worker.app, name="worker")
 app.command("sim")(sim.sim)
+app.command("demo")(demo.demo)
 app.command("ship")(ship.ship)
 app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")

@@ -1,0 +1,140 @@
+"""No secret and no prompt leaves: every sink is searched for what must not be in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spanledger.demo.sink import Sink
+from tests.e2e.conftest import Site
+from tests.support.processes import poll
+
+PROMPT = "canary-prompt-7f3a91"
+PROVIDER_KEYS = ("sk-sim-canary-openai-0123456789abcdef", "sk-ant-sim-canary-0123456789abcdef")
+FAULTS = (
+    "",
+    "401",
+    "400",
+    "429",
+    "500",
+    "garbage",
+    "context_window",
+    "cut:2",
+    "malformed:2",
+    "reset",
+)
+
+
+class RawSink(Sink):
+    """A sink that keeps every byte it was sent."""
+
+    def __init__(self) -> None:
+        self.raw = b""
+        super().__init__()
+
+    def _add_spans(self, message: ExportTraceServiceRequest) -> None:
+        self.raw += message.SerializeToString()
+        super()._add_spans(message)
+
+    def _add_metrics(self, message: ExportMetricsServiceRequest) -> None:
+        self.raw += message.SerializeToString()
+        super()._add_metrics(message)
+
+
+def _ask(base_url: str, key: str, model: str, stream: bool) -> str:
+    """Ask once; the answer's text, or the error's body."""
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=20)
+    body: dict[str, Any] = {"extra_headers": {"x-secret": PROMPT}} if stream else {}
+    try:
+        answer = client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": PROMPT}],
+            max_tokens=20,
+            user=PROMPT,
+            stream=stream,
+            **body,
+        )
+        if stream:
+            return "".join(str(chunk) for chunk in answer)
+        return str(answer)
+    except (openai.APIError, httpx.HTTPError) as error:
+        return f"{error} {getattr(error, 'body', '')}"
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("content", ["off", "full"])
+def test_canaries(site: Site, content: str) -> None:
+    """Spans, metrics, logs, error bodies, the ledger file and /metrics hold no canary."""
+    sink = RawSink()
+    models: list[dict[str, Any]] = [
+        {
+            "model_name": f"{wire}{fault}",
+            "litellm_params": {"model": f"{model}!{fault}" if fault else model, **where},
+        }
+        for wire, model, where in (
+            (
+                "a",
+                "openai/gpt-4o-mini",
+                {"api_base": f"{site.sim_url}/v1", "api_key": PROVIDER_KEYS[0]},
+            ),
+            (
+                "b",
+                "anthropic/claude-haiku-4-5",
+                {"api_base": site.sim_url, "api_key": PROVIDER_KEYS[1]},
+            ),
+        )
+        for fault in FAULTS
+    ]
+    for model in models:  # the book has no price for a model that is named after its fault
+        model["litellm_params"] |= {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
+    site.configure(
+        model_list=models,
+        router_settings={"num_retries": 1, "default_fallbacks": ["b"]},
+        telemetry={"endpoint": sink.endpoint, "export_interval_s": 0.2, "content": content},
+    )
+    key = site.key("acme")
+    other = site.key("globex")
+    site.command("keys", "revoke", other)
+    gateway = site.gateway()
+    try:
+        url = gateway.url()
+        answers = [
+            _ask(f"{url}/v1", key, str(model["model_name"]), stream)
+            for model in models
+            for stream in (False, True)
+        ]
+        answers += [_ask(f"{url}/v1", other, "a", False), _ask(f"{url}/v1", PROMPT, "a", False)]
+        metrics = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {key}"}).text
+        requests = len(models) * 2
+        assert poll(lambda: len([s for s in sink.snapshot() if s.kind == "SERVER"]) >= requests)
+    finally:
+        gateway.stop()
+        sink.close()
+
+    places = {
+        "spans and metrics": sink.raw.decode("latin-1"),
+        "answers": "\n".join(answers),
+        "log": gateway.output,
+        "/metrics": metrics,
+        "ledger": "".join(
+            path.read_bytes().decode("latin-1") for path in site.ledger.parent.iterdir()
+        ),
+    }
+    secrets = (*PROVIDER_KEYS, key, other, key.removeprefix("slk_"))
+    for place, text in places.items():
+        for secret in secrets:
+            assert secret not in text, f"{place} holds a key"
+        if content == "off":
+            found = re.search(f".{{0,80}}{PROMPT}.{{0,40}}", text)
+            assert found is None, f"{place} holds the prompt: {found and found.group()!r}"
+    if content == "full":
+        assert PROMPT in places["spans and metrics"], "the canary test would not see a prompt"
