@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from spanledger.config import TelemetrySettings
+from spanledger.ledger.records import Records
 from spanledger.ledger.sqlite import EndRequest, SqliteStore, Sweep
 from spanledger.ledger.store import (
     AttemptEnd,
+    Budget,
     HoldSizes,
     RequestEnd,
     RequestStart,
@@ -111,6 +113,12 @@ class Book:
         start = self.start(**changes)
         self.finish(self.reserve(start), cost)
         return start
+
+    def budget(self, name: str, limit_nano: int) -> None:
+        """Set a budget a day, of customer acme."""
+        records = Records.open(self.path)
+        records.set_budgets([Budget(name, "customer", "acme", limit_nano, "day")], time.time_ns())
+        records.close()
 
     def refuse(self, scope: str = "customer") -> RequestStart:
         """A request a budget refused before its first try."""

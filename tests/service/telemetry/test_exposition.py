@@ -9,8 +9,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spanledger.clock import Clock
-from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.telemetry.exposition import CommitTimes, Exposition
 from spanledger.telemetry.signals import SCRAPED, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Ship
@@ -57,16 +55,9 @@ def scraper(book: Book) -> Scraper:
     return Scraper(book.path)
 
 
-def set_budget(book: Book, name: str, limit_nano: int, subject: str = "acme") -> None:
-    """A budget a day, of a customer."""
-    records = Records.open(book.path)
-    records.set_budgets([Budget(name, "customer", subject, limit_nano, "day")], 0)
-    records.close()
-
-
 async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -> None:
     """Limit, spent, held, what remains, the period and the forecast are on the gauge."""
-    set_budget(book, "b", 1_000_000_000)
+    book.budget("b", 1_000_000_000)
     at = {"started_ns": scraper.now_ns - 3600 * SECOND}
     book.call(cost=100_000_000, **at)
     book.reserve(book.start(**at))
@@ -88,7 +79,7 @@ async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -
 
 async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> None:
     """Without spending there is no rate, and no made-up number."""
-    set_budget(book, "b", 1_000_000_000)
+    book.budget("b", 1_000_000_000)
 
     samples = await scraper.scrape()
 
@@ -100,7 +91,7 @@ async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
     """With more budgets than fit, those about to stop somebody are not the ones missing."""
     scraper = Scraper(book.path, max_budgets=2)
     for number, limit in enumerate((10**12, 10**8, 10**9, 10**11)):
-        set_budget(book, f"b{number}", limit)
+        book.budget(f"b{number}", limit)
     book.call(cost=50_000_000, started_ns=scraper.now_ns)
 
     samples = await scraper.scrape()
@@ -159,7 +150,7 @@ async def test_a_ledger_that_cannot_be_read_is_a_figure(tmp_path: Path) -> None:
 
 async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> None:
     """All that the registry promises is there, and nothing else of ours."""
-    set_budget(book, "b", 10**9)
+    book.budget("b", 10**9)
     book.call(started_ns=scraper.now_ns)
     scraper.deployments = [Deployment("a", "smart", 0.0)]
     scraper.exposition.in_flight = lambda: 0
