@@ -55,7 +55,7 @@ class Measurement:
     p50_ms: float
     p99_ms: float
     ready_s: float
-    resident_mb: float
+    resident_mb: dict[str, float]
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def measure(
         result = asyncio.run(load(port, key, requests, concurrency))
         wait_until(is_done, 300, server, log)
         after = cpu_us(server.pid)
-        resident_mb = resident_kb(server.pid) / 1024
+        resident = resident_mb(server.pid)
     demand_success(name, result)
     spent = {what: after[what] - before.get(what, 0.0) for what in after}
     latencies = sorted(result.latencies_s)
@@ -172,7 +172,7 @@ def measure(
         p50_ms=round(latencies[len(latencies) // 2] * 1000, 2),
         p99_ms=round(latencies[len(latencies) * 99 // 100] * 1000, 2),
         ready_s=round(ready_s, 2),
-        resident_mb=round(resident_mb, 1),
+        resident_mb={what: round(mb, 1) for what, mb in resident.items()},
     )
 
 
@@ -269,20 +269,25 @@ def role(pid: int) -> str:
     return "shipper" if any(word in ("ship", "shipper") for word in words) else "server"
 
 
-def resident_kb(pid: int) -> int:
-    """Resident memory of a process tree."""
-    lines = (Path(f"/proc/{member}/status").read_text().splitlines() for member in tree(pid))
-    return sum(int(line.split()[1]) for text in lines for line in text if line.startswith("VmRSS"))
+def resident_mb(pid: int) -> dict[str, float]:
+    """Resident memory of a process tree, by what each process is."""
+    found: dict[str, float] = {}
+    for member in tree(pid):
+        lines = Path(f"/proc/{member}/status").read_text().splitlines()
+        kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        found[role(member)] = found.get(role(member), 0.0) + kilobytes / 1024
+    return found
 
 
 def print_table(found: list[Measurement]) -> None:
     """What a reader wants first: CPU, and the ratio."""
     for item in found:
         parts = ", ".join(f"{what} {us:.0f}" for what, us in item.cpu_us_by_process.items())
+        memory = ", ".join(f"{what} {mb:.0f} MB" for what, mb in item.resident_mb.items())
         print(f"{item.name}: {item.cpu_us_per_request:.0f} CPU-µs a request ({parts})")
         print(
             f"  {item.requests_per_second:.0f} requests/s, p50 {item.p50_ms} ms, p99 {item.p99_ms} ms,"
-            f" ready in {item.ready_s} s, {item.resident_mb} MB resident"
+            f" ready in {item.ready_s} s, resident {memory}"
         )
     if len(found) > 1:
         ratio = found[1].cpu_us_per_request / found[0].cpu_us_per_request

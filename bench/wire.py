@@ -1,8 +1,4 @@
-"""The two ends of a measurement: a server with one fixed answer, and a client that counts.
-
-Both do as little as a Python process can, on raw sockets, so that they do not become what is
-measured. Their own CPU is never counted.
-"""
+"""The provider and the client where nginx and wrk are not installed: asyncio on raw sockets."""
 
 from __future__ import annotations
 
@@ -26,21 +22,17 @@ ANSWER = json.dumps(
         ],
         "usage": {"prompt_tokens": 60, "completion_tokens": 56, "total_tokens": 116},
     }
-).encode()
+)
 PROMPT = "Explain in two sentences why a budget should be held before a request leaves. " * 3
-
-
-def response(body: bytes, content_type: str) -> bytes:
-    """A whole HTTP answer."""
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+REQUEST = json.dumps(
+    {"model": "bench", "max_tokens": 200, "messages": [{"role": "user", "content": PROMPT}]}
+)
 
 
 class FixedServer(asyncio.Protocol):
-    """Answers completions with `ANSWER`, and anything else (OTLP) with an empty 200."""
+    """Answers completions with `ANSWER`, and `/hits` with how many it has answered."""
 
-    completion = response(ANSWER, "application/json")
-    accepted = response(b"", "application/x-protobuf")
+    hits = 0
 
     def __init__(self) -> None:
         self._data = b""
@@ -57,74 +49,72 @@ class FixedServer(asyncio.Protocol):
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
             head = self._data[:end].lower()
-            if b"expect: 100-continue" in head:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             size = end + 4 + content_length(head)
             if len(self._data) < size:
                 return
             self._data = self._data[size:]
-            is_completion = b"/chat/completions" in head.partition(b"\r\n")[0]
-            self._transport.write(self.completion if is_completion else self.accepted)
+            if b"/hits" in head.partition(b"\r\n")[0]:
+                self._transport.write(response(str(FixedServer.hits).encode()))
+            else:
+                FixedServer.hits += 1
+                self._transport.write(COMPLETION)
+
+
+def response(body: bytes) -> bytes:
+    """A whole HTTP answer."""
+    kind = "content-type: application/json"
+    return f"HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+COMPLETION = response(ANSWER.encode())
 
 
 def content_length(head: bytes) -> int:
     """The length a lower-case head announces, else nothing."""
-    _, found, rest = head.partition(b"\r\ncontent-length:")
-    return int(rest.partition(b"\r\n")[0]) if found else 0
+    _, _, rest = head.partition(b"\r\ncontent-length:")
+    return int(rest.partition(b"\r\n")[0] or 0)
 
 
 @dataclass(slots=True)
-class Load:
-    """What a run of requests brought."""
+class Drive:
+    """What the client saw."""
 
-    sent: int = 0
     failed: int = 0
     seconds: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
-    first_failure: str = ""
 
 
-async def load(port: int, key: str, requests: int, concurrency: int) -> Load:
-    """Send `requests` completions over `concurrency` kept-alive connections, as fast as answered."""
-    result = Load()
-    body = json.dumps(
-        {
-            "model": "bench",
-            "max_tokens": 200,
-            "messages": [{"role": "user", "content": PROMPT}],
-        }
-    ).encode()
+async def drive(port: int, key: str, seconds: int, concurrency: int) -> Drive:
+    """Send completions over kept-alive connections, as fast as they are answered."""
+    result = Drive()
+    body = REQUEST.encode()
     request = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
         f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode() + body
-    started = asyncio.get_running_loop().time()
-    left = iter(range(requests))
-    await asyncio.gather(*(_connection(port, request, left, result) for _ in range(concurrency)))
-    result.seconds = asyncio.get_running_loop().time() - started
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    ends = began + seconds
+    await asyncio.gather(*(_connection(port, request, ends, result) for _ in range(concurrency)))
+    result.seconds = loop.time() - began
     return result
 
 
-async def _connection(port: int, request: bytes, left: object, result: Load) -> None:
+async def _connection(port: int, request: bytes, ends: float, result: Drive) -> None:
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    assert hasattr(left, "__next__")
-    while next(left, None) is not None:
-        started = loop.time()
+    while (started := loop.time()) < ends:
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(content_length(head.lower()))
+        await reader.readexactly(content_length(head.lower()))
         result.latencies_s.append(loop.time() - started)
-        result.sent += 1
-        if not head.startswith(b"HTTP/1.1 200"):
-            result.failed += 1
-            result.first_failure = result.first_failure or body.decode(errors="replace")[:500]
+        result.failed += not head.startswith(b"HTTP/1.1 200")
     writer.close()
 
 
 async def serve(port: int) -> None:
-    """Answer on loopback until cancelled."""
+    """Answer on loopback until ended."""
     server = await asyncio.get_running_loop().create_server(FixedServer, "127.0.0.1", port)
     async with server:
         await server.serve_forever()
