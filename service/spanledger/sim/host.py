@@ -48,6 +48,7 @@ class SimServer(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 limit_concurrency=CONNECTIONS_MAX,
                 timeout_graceful_shutdown=2,
             )

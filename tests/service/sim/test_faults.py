@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -225,9 +226,10 @@ def test_missing_usage(gpt: openai.OpenAI, web: httpx.Client) -> None:
 def test_wrong_usage(gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx.Client) -> None:
     """Wrong usage is twice what was produced, and the bill believes it."""
     said = gpt.chat.completions.create(model="gpt-4o-mini!wrong_usage!tokens:7", messages=ASK)
-    told = claude.messages.create(
+    with claude.messages.stream(
         model="claude-haiku-4-5!wrong_usage!tokens:7", max_tokens=50, messages=SAY
-    )
+    ) as stream:
+        told = stream.get_final_message()
     assert said.usage is not None
 
     assert (said.usage.prompt_tokens, said.usage.completion_tokens) == (16, 14)
@@ -379,3 +381,31 @@ def test_an_abandoned_stream(sim: RunningSim, web: httpx.Client) -> None:
     assert entry["outcome"] == "aborted"
     assert len(contents) <= produced < 2_000
     assert entry["nano_usd"] == INPUT_TOKENS * GPT_IN + produced * GPT_OUT
+
+
+def test_nobody_is_held_for_ever(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never gives up is hung up on in the end."""
+    monkeypatch.setattr("spanledger.sim.channel.HOLD_MAX_S", 0.05)
+    with pytest.raises(httpx.TransportError):
+        web.post(
+            "/v1/chat/completions",
+            json={"model": "gpt-4o-mini!timeout", "messages": ASK},
+            headers={"authorization": "Bearer k"},
+            timeout=10,
+        )
+
+    assert only_entry(web)["outcome"] == "timeout"
+
+
+def test_a_body_that_never_comes(sim: RunningSim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that stops in the middle of its request is answered 408."""
+    monkeypatch.setattr("spanledger.sim.channel.BODY_READ_MAX_S", 0.05)
+    address = ("127.0.0.1", int(sim.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: sim\r\nAuthorization: Bearer k\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        status = client.recv(64).split(b"\r\n")[0]
+
+    assert status == b"HTTP/1.1 408 Request Timeout"

@@ -32,6 +32,15 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:
             body = {"model": "mine", "messages": [{"role": "user", "content": "abcd"}]}
             web.post("/v1/chat/completions", json=body).raise_for_status()
             entry = json.loads(child.wait_for('"outcome"'))
+            streamed: list[str] = []
+            cut = {**body, "model": "mine!cut:5", "stream": True}
+            with (
+                pytest.raises(httpx.RemoteProtocolError),
+                web.stream("POST", "/v1/chat/completions", json=cut) as answer,
+            ):
+                streamed.extend(answer.iter_lines())
+            with pytest.raises(httpx.ReadError):
+                web.post("/v1/chat/completions", json={**body, "model": "x!reset"})
             with pytest.raises(httpx.ReadTimeout):
                 web.post("/v1/chat/completions", json={**body, "model": "x!timeout"}, timeout=0.1)
     finally:
@@ -39,6 +48,7 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:
 
     assert (health["seed"], health["speed"]) == (7, 0)
     assert (entry["model"], entry["nano_usd"]) == ("mine", 4)
+    assert sum('"delta":{"content":' in line for line in streamed) == 5
     assert "Traceback" not in child.output
 
 
