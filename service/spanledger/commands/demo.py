@@ -37,6 +37,7 @@ def demo(
         with reporting_errors():
             report = run_demo(board, seed=seed, keep=keep)
     except KeyboardInterrupt:
+        typer.echo("interrupted; everything is stopped", err=True)
         raise typer.Exit(130) from None
     if json:
         print_json(report.as_json())

@@ -25,7 +25,6 @@ from spanledger.demo.stage import (
     SPIKING,
     Stage,
 )
-from spanledger.errors import SpanledgerError
 from spanledger.ledger.reports import Reports
 from spanledger.worker.traffic import Ask, Tally
 
@@ -175,9 +174,15 @@ class Scenario:
         self.story.tallies.setdefault(phase, {}).update(await self._crowd.play(asks))
 
     def _batch(self) -> list[Ask]:
-        asks = self._crowd.ordinary("globex", WORKER_JOBS * 2)
-        # A batch job cannot stream.
-        return [ask for ask in asks if not ask.body.get("stream")][:WORKER_JOBS]
+        asks: list[Ask] = []
+        while len(asks) < WORKER_JOBS:
+            # A batch job cannot stream.
+            asks += [
+                ask
+                for ask in self._crowd.ordinary("globex", WORKER_JOBS)
+                if not ask.body.get("stream")
+            ]
+        return asks[:WORKER_JOBS]
 
     async def _run_worker(
         self, name: str, customer: str, jobs: list[dict[str, Any]] | None, concurrency: int
@@ -207,6 +212,4 @@ def _job(custom_id: str, ask: Ask) -> dict[str, Any]:
 
 
 def _write_jobs(path: Path, jobs: list[dict[str, Any]]) -> None:
-    if not jobs:
-        raise SpanledgerError("the demo drew no jobs; use another --seed")
     path.write_text("".join(json.dumps(job) + "\n" for job in jobs), "utf-8")

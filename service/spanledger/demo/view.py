@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from rich.text import Text
 from spanledger.demo.figures import Event, Figures
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.store import BudgetState
+from spanledger.money import format_usd
 from spanledger.worker.progress import short_usd
 
 REFRESH_S = 0.3
 _RECENT_S = 5
 _EVENTS = 7
+_EVENTS_READ = 100
 _BAR_WIDTH = 28
 
 
@@ -86,16 +89,20 @@ class LiveBoard(Board):
         totals = figures.totals()
         head = Text.assemble(
             (f"{self.title}  ", "bold cyan"),
-            f"{self.seconds:.0f} s   {figures.rate(_RECENT_S):.1f} requests/s   ",
-            f"{totals.requests} requests, {totals.attempts} tries, {totals.fallbacks} fallbacks, ",
-            f"{totals.refused} refused   ",
+            f"{self.seconds:.0f} s  {figures.rate(_RECENT_S):.1f}/s  {totals.requests} requests  ",
+            f"{totals.fallbacks} fallbacks  {totals.refused} refused  ",
             (f"${short_usd(totals.cost_nano)}", "bold"),
         )
         columns = Table.grid(padding=(0, 4))
         columns.add_row(_budgets(figures.budgets()), _providers(figures))
         return Panel(
             Group(
-                head, Text(self.detail, "dim"), "", columns, "", _events(figures.events(_EVENTS))
+                head,
+                Text(self.detail, "dim"),
+                "",
+                columns,
+                "",
+                _events(figures.events(_EVENTS_READ)),
             ),
             title="spanledger demo",
             border_style="cyan",
@@ -116,7 +123,9 @@ def _budgets(states: list[BudgetState]) -> Table:
         used = min(1.0, (state.spent_nano + state.held_nano) / limit)
         colour = "red" if used > 0.9 else "yellow" if used > 0.5 else "green"
         bar = ProgressBar(1.0, used, _BAR_WIDTH, complete_style=colour, finished_style=colour)
-        table.add_row(state.subject, f"${short_usd(state.spent_nano)}", f"${short_usd(limit)}", bar)
+        table.add_row(
+            state.subject, f"${short_usd(state.spent_nano)}", f"${format_usd(limit)}", bar
+        )
     return table
 
 
@@ -132,11 +141,19 @@ def _providers(figures: Figures) -> Table:
 
 
 def _events(events: list[Event]) -> Table:
+    """The newest first, equal ones as one line with their number."""
     table = Table.grid(padding=(0, 2))
+    counts = Counter(event[1:] for event in events)
+    newest: dict[tuple[str, ...], int] = {}
     for event in events:
-        ago = (time.time_ns() - event.at_ns) / 1e9
-        colour = "red" if event.kind == "refused" else "yellow"
-        table.add_row(Text(f"{ago:4.0f} s ago", "dim"), Text(event.kind, colour), *event[2:])
-    for _ in range(_EVENTS - len(events)):
+        newest.setdefault(event[1:], event.at_ns)
+    for (kind, customer, text), at_ns in list(newest.items())[:_EVENTS]:
+        ago = (time.time_ns() - at_ns) / 1e9
+        colour = "red" if kind == "refused" else "yellow"
+        count = counts[kind, customer, text]
+        table.add_row(
+            Text(f"{ago:4.0f} s ago", "dim"), Text(kind, colour), customer, text, f"×{count}"
+        )
+    for _ in range(_EVENTS - min(_EVENTS, len(newest))):
         table.add_row("")
     return table

@@ -20,8 +20,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spanledger.money import format_usd
-
 LINE_INTERVAL_S = 5.0
 MAX_PROBLEMS_SHOWN = 20
 
@@ -130,7 +128,7 @@ class BarReporter(QuietReporter):
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, done=0, failed=0, spend="0.00")
+        self._task = self._progress.add_task("", total=None, done=0, failed=0, spend="0.0000")
         self._progress.start()
 
     def update(self, counts: Counts) -> None:
@@ -161,5 +159,5 @@ def describe(counts: Counts) -> str:
 
 def short_usd(nano: int) -> str:
     """An amount for people, to the hundredth of a cent."""
-    rounded = round(nano, -5)
-    return format_usd(rounded)
+    whole, part = divmod(round(nano, -5) // 100_000, 10_000)
+    return f"{whole}.{part:04d}"
