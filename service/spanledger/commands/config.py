@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
+from spanledger.commands.gateway import unsupported
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -86,6 +87,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.errors import ConfigError
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
+    from spanledger.providers import create_providers
     from spanledger.routing.plan import Plan
 
     report: dict[str, Any] = {
@@ -104,14 +106,14 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
             f"{file}: the variable {name} is not set; export it first" for name in seen.missing
         ]
         plan = Plan.from_config(config, environ)
+        # The one adapter that may be missing; the others come with the package.
+        create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
     except ConfigError as error:
         report["problems"] += str(error).splitlines()
         return report
     book = PriceBook.load()
     routes = [_route(name, plan, book, seen) for name in plan.routes]
-    if config.warnings:
-        report["warnings"].append("no effect here: " + ", ".join(config.warnings))
-    report["warnings"] += plan.warnings
+    report["warnings"] += [*unsupported(config), *plan.warnings]
     if not routes:
         report["warnings"].append("model_list is empty: no request can be served")
     if not is_loopback(config.gateway.host):

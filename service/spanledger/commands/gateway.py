@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,13 +43,14 @@ def gateway(
     with reporting_errors():
         from spanledger.app import run_gateway
         from spanledger.config import load_config
+        from spanledger.routing.plan import Plan
 
         logging.basicConfig(
             level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
         settings = with_overrides(load_config(config), host, port, ledger)
-        if line := warning_line(settings):
-            typer.secho(line, fg="yellow", err=True)
+        if warnings := [*unsupported(settings), *Plan.from_config(settings, os.environ).warnings]:
+            typer.secho(f"warning: {'; '.join(warnings)}", fg="yellow", err=True)
         run_gateway(
             settings,
             config,
@@ -71,8 +73,6 @@ def with_overrides(
     return config.model_copy(update=update)
 
 
-def warning_line(config: Config) -> str:
-    """One line that names the keys of LiteLLM's without effect here; empty when there are none."""
-    if not config.warnings:
-        return ""
-    return f"warning: no effect here: {', '.join(config.warnings)}"
+def unsupported(config: Config) -> list[str]:
+    """The keys of LiteLLM's without effect here, in one phrase; nothing when there are none."""
+    return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -154,9 +155,8 @@ class Edge:
         except asyncio.CancelledError:
             if not call.lost:
                 await _end_early(send, call)
-        except Exception:
-            # The funnel of the edge: whatever it is, the caller gets an answer it can read.
-            log.exception("request %s failed in the gateway", call.request_id)
+        except Exception as error:  # noqa: BLE001  # the funnel: every caller gets an answer
+            _log_fault(error, call.request_id)
             await _fail(send, call)
         finally:
             self.in_flight -= 1
@@ -407,6 +407,12 @@ async def _end_early(send: Send, call: _Call) -> None:
         await send({"type": "http.response.body", "body": error_event(error)})
     elif not call.started:
         await _send(send, replies.draining(), call.request_id, call.exchange)
+
+
+def _log_fault(error: Exception, request_id: str) -> None:
+    """Say where a fault of ours is; its own text stays out, it may quote a prompt or a key."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request %s failed in the gateway: %s\n%s", request_id, type(error).__name__, where)
 
 
 async def _fail(send: Send, call: _Call) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from spanledger.routing.execute import Router
 
 PATIENCE_S = 10.0
+SECRET = "sk-secret"
+"""Stands in the text of errors that no caller and no log may see."""
 REFUSAL = Refusal(
     "acme-monthly", "customer", "acme", 12_500_000_000, 12_400_000_000, 90_000_000, 20_000_000,
     1_796_083_200,
@@ -107,7 +109,7 @@ class ScriptedRouter:
                     yield Frame(data=block)
                     await asyncio.sleep(0)
             if route == "break-in-stream":
-                raise ProviderError("stream_interrupted", "secret upstream text", billed="unknown")
+                raise ProviderError("stream_interrupted", SECRET, billed="unknown")
         finally:
             self.closed.append(exchange.start.request_id)
         exchange.cost_nano = 77
@@ -124,11 +126,11 @@ class ScriptedRouter:
         if route == "broke":
             raise BudgetExceededError("no", REFUSAL)
         if route == "bug":
-            raise RuntimeError("a bug with sk-secret in its text")
+            raise RuntimeError(SECRET)
         if route.startswith("provider-"):
             kind = route.removeprefix("provider-")
             body = b'{"error": {"message": "their text", "code": "theirs"}}'
-            raise ProviderError(kind, "sk-upstream-secret", retry_after_s=2.4, body=body)
+            raise ProviderError(kind, SECRET, retry_after_s=2.4, body=body)
 
     def release(self) -> None:
         """Let what hangs end."""

@@ -13,7 +13,7 @@ from spanledger.errors import ConfigError
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import make_server
 
-from .harness import Edge, chat, config_with, read_response, request, running_edge, wait_for
+from .harness import SECRET, Edge, chat, config_with, read_response, request, running_edge, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_broken_stream_ends_with_an_error_event(edge: Edge) -> None:
     assert figures.startswith(b": spanledger cost_usd=0.00 ")
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_interrupted"
     assert b"[DONE]" not in answer.body
-    assert b"secret" not in answer.body
+    assert SECRET.encode() not in answer.body
 
 
 def test_leaving_cancels_a_plain_request(edge: Edge) -> None:
@@ -124,8 +124,17 @@ def test_failures_have_status_code_and_advice(
     assert answer.headers["x-should-retry"] == retry
     assert answer.headers.get("retry-after") == after
     assert answer.headers["x-spanledger-trace-id"] == edge.router.seen[-1].start.trace_id
-    assert b"secret" not in answer.body
+    assert SECRET.encode() not in answer.body
     assert (b"their text" in answer.body) == (route == "provider-invalid_request")
+
+
+def test_a_bug_is_logged_without_its_text(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says where a fault of ours is, by request id, and quotes nothing of the request."""
+    answer = edge.post(chat("bug"))
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "in complete" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_budget_refusal_names_every_figure(edge: Edge) -> None:
