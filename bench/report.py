@@ -1,0 +1,161 @@
+"""Turns rounds into figures: medians over the rounds, a table, JSON, a section of a page."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.processes import can_pin
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One server under load once."""
+
+    requests: int
+    cpu_us: dict[str, float]
+    """CPU per request, by role (`server`, `shipper`)."""
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    resident_mb: float
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        """All roles together."""
+        return sum(self.cpu_us.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All rounds of one server."""
+
+    name: str
+    ready_s: float
+    rounds: tuple[Round, ...]
+
+    def median(self, name: str) -> float:
+        """The median over the rounds."""
+        values: list[float] = [getattr(item, name) for item in self.rounds]
+        return statistics.median(values)
+
+    def cpu_by_role(self) -> dict[str, float]:
+        """The median of each role."""
+        roles = dict.fromkeys(role for item in self.rounds for role in item.cpu_us)
+        return {
+            role: statistics.median(item.cpu_us.get(role, 0.0) for item in self.rounds)
+            for role in roles
+        }
+
+
+def ratio(ours: Result, theirs: Result) -> float:
+    """How many times the CPU of one the other needs."""
+    return theirs.median("cpu_us_per_request") / ours.median("cpu_us_per_request")
+
+
+def as_dict(results: Iterable[Result], conditions: dict[str, Any]) -> dict[str, Any]:
+    """Everything, for `--json`."""
+    results = list(results)
+    found: dict[str, Any] = {"conditions": conditions}
+    found["subjects"] = [
+        {
+            "name": result.name,
+            "cpu_us_per_request": round(result.median("cpu_us_per_request"), 1),
+            "cpu_us_by_role": {k: round(v, 1) for k, v in result.cpu_by_role().items()},
+            "requests_per_second": round(result.median("requests_per_second"), 1),
+            "p50_ms": round(result.median("p50_ms"), 2),
+            "p99_ms": round(result.median("p99_ms"), 2),
+            "resident_mb": round(result.median("resident_mb"), 1),
+            "ready_s": round(result.ready_s, 2),
+            "rounds": [asdict(item) for item in result.rounds],
+        }
+        for result in results
+    ]
+    if len(results) > 1:
+        found["ratio"] = round(ratio(results[0], results[1]), 1)
+    return found
+
+
+def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
+    """The table, head first."""
+    results = list(results)
+    head = ("", *(result.name for result in results))
+    lines = [
+        ("CPU-µs a request", *(_cpu(result) for result in results)),
+        ("its rounds", *(_spread(result) for result in results)),
+        ("requests a second", *(f"{r.median('requests_per_second'):,.0f}" for r in results)),
+        ("p50, p99 ms", *(_latency(result) for result in results)),
+        ("resident MB", *(f"{r.median('resident_mb'):.0f}" for r in results)),
+        ("seconds to ready", *(f"{result.ready_s:.1f}" for result in results)),
+        ("requests", *(f"{sum(i.requests for i in r.rounds):,}" for r in results)),
+    ]
+    return [head, *lines]
+
+
+def table(results: Iterable[Result]) -> str:
+    """For the terminal."""
+    lines = rows(results)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def conclusion(results: list[Result]) -> str:
+    """One sentence."""
+    if len(results) < 2:
+        return ""
+    times = ratio(results[0], results[1])
+    return f"{times:.0f} times fewer CPU-µs a request than {results[1].name}, shipping included."
+
+
+def write_page(results: list[Result], conditions: dict[str, Any]) -> None:
+    """Put the figures into the page, between its markers."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{PAGE.name} lacks the markers {BEGIN} and {END}")
+    head, *lines = ["| " + " | ".join(row) + " |" for row in rows(results)]
+    rule = "|---" + "|---:" * len(results) + "|"
+    said = "; ".join(f"{name} {value}" for name, value in conditions.items())
+    section = "\n".join([head, rule, *lines, "", conclusion(results), "", f"Measured with {said}."])
+    PAGE.write_text(f"{before}{BEGIN}\n{section}\n{END}{after}", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    models = [line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "Python": platform.python_version(),
+        "cores": "one for the server, one for all else" if can_pin() else "shared by all",
+    }
+
+
+def _cpu(result: Result) -> str:
+    total = f"{result.median('cpu_us_per_request'):,.0f}"
+    roles = result.cpu_by_role()
+    if len(roles) < 2:
+        return total
+    return f"{total} ({', '.join(f'{name} {us:,.0f}' for name, us in roles.items())})"
+
+
+def _spread(result: Result) -> str:
+    return ", ".join(f"{item.cpu_us_per_request:,.0f}" for item in result.rounds)
+
+
+def _latency(result: Result) -> str:
+    return f"{result.median('p50_ms'):.1f}, {result.median('p99_ms'):.1f}"

@@ -1,0 +1,134 @@
+"""The two servers that are compared, each as its users would run it, on one core."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.ends import Upstream
+from bench.processes import SUBJECT_CORE, Server, fetch, free_port, server
+
+ROOT = Path(__file__).resolve().parent.parent
+SPANS_PER_REQUEST = 2
+"""One for the request and one for its only try."""
+CONFIG = """\
+model_list:
+  - model_name: bench
+    litellm_params: {{model: openai/gpt-4o-mini, api_base: "http://127.0.0.1:{port}/v1", api_key: x}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server under measurement.
+
+    Attributes:
+        settled: whether all is done that so many requests cause.
+        verify: called at the end; raises SystemExit when the work was not done right.
+    """
+
+    name: str
+    server: Server
+    port: int
+    key: str
+    ready_s: float
+    settled: Callable[[int], bool]
+    verify: Callable[[], None]
+
+
+@contextmanager
+def spanledger(
+    work: Path, upstream: Upstream, sink_port: int, spans: Callable[[], int]
+) -> Iterator[Subject]:
+    """The gateway with key, two budgets, durable ledger, and its shipper sending to the sink."""
+    ledger = f"sqlite:///{work / 'ledger.db'}"
+    config = work / "bench.yaml"
+    config.write_text(CONFIG.format(port=upstream.port), encoding="utf-8")
+    made = _spanledger(ledger, "keys", "create", "--customer", "bench", "--json")
+    money = ("--limit", "1000000", "--period", "month")
+    _spanledger(ledger, "budget", "set", "customer", "--customer", "bench", *money)
+    _spanledger(ledger, "budget", "set", "everything", *money)
+    environment = {
+        "SPANLEDGER_LEDGER_URL": ledger,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink_port}",
+    }
+    port = free_port()
+    command = [sys.executable, "-m", "spanledger", "gateway", "--config", str(config)]
+    command += ["--port", str(port)]
+    name = f"spanledger {importlib.metadata.version('spanledger')}"
+    with server(command, SUBJECT_CORE, environment) as started:
+        yield Subject(
+            name,
+            started,
+            port,
+            json.loads(made)["key"],
+            _ready(started, f"http://127.0.0.1:{port}/readyz"),
+            lambda requests: spans() >= SPANS_PER_REQUEST * requests,
+            lambda: print(_spanledger(ledger, "ledger", "verify").strip(), file=sys.stderr),
+        )
+
+
+def _spanledger(ledger: str, *words: str) -> str:
+    command = [sys.executable, "-m", "spanledger", *words, "--ledger", ledger]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"spanledger {' '.join(words)} failed:\n{ended.stderr}{ended.stdout}")
+    return ended.stdout
+
+
+@contextmanager
+def litellm(work: Path, upstream: Upstream) -> Iterator[Subject]:
+    """LiteLLM's proxy of the locked version: one worker, a master key, no database, no callback."""
+    program, version = litellm_program()
+    config = work / "litellm.yaml"
+    config.write_text(CONFIG.format(port=upstream.port), encoding="utf-8")
+    key = f"sk-{secrets.token_hex(32)}"
+    environment = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": key,
+    }
+    port = free_port()
+    command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    with server([*command, "--num_workers", "1"], SUBJECT_CORE, environment) as started:
+        ready_s = _ready(started, f"http://127.0.0.1:{port}/health/liveliness")
+        name = f"LiteLLM proxy {version}"
+        yield Subject(name, started, port, key, ready_s, lambda _: True, lambda: None)
+
+
+def litellm_program() -> tuple[Path, str]:
+    """LiteLLM's proxy of the locked version in an environment of its own, kept for the next run."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    version = next(item["version"] for item in lock["package"] if item["name"] == "litellm")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "spanledger" / "bench" / f"litellm-{version}"
+    program = home / "bin" / "litellm"
+    if not (home / "complete").exists():
+        sys.stderr.write(f"installing litellm[proxy]=={version} into {home}\n")
+        uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "bin" / "uv")
+        package = f"litellm[proxy]=={version}"
+        for words in (
+            ["venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
+            ["pip", "install", "--quiet", "--python", str(home / "bin" / "python"), package],
+        ):
+            subprocess.run([uv, *words], check=True)
+        (home / "complete").touch()
+    return program, version
+
+
+def _ready(started: Server, url: str) -> float:
+    """Wait until a server takes requests; the seconds it took."""
+    began = time.monotonic()
+    started.wait_for(lambda: fetch(url) is not None, url)
+    return time.monotonic() - began
