@@ -129,7 +129,10 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     ]
     report["routes"] = routes
     report["budgets"] = [_budget(entry) for entry in config.budgets]
-    report["limits"] = config.gateway.model_dump(mode="json")
+    gateway = config.gateway.model_dump(mode="json")
+    report["listen"] = f"{gateway.pop('host')}:{gateway.pop('port')}"
+    report["default_customer"] = gateway.pop("default_customer")
+    report["limits"] = gateway
     report["ok"] = not report["problems"]
     return report
 
@@ -196,7 +199,9 @@ def _print_summary(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    routes = Table("route", "deployment", "provider", "model", "price", "key", "then", box=None)
+    routes = Table(box=None)
+    for name in ("route", "deployment", "provider", "model", "price", "key", "then"):
+        routes.add_column(name, overflow="fold")
     for route in report["routes"]:
         for number, deployment in enumerate(route["deployments"]):
             then = [*route["fallbacks"]]
