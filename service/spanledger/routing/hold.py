@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
 def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
     """Read what bounds a request off its body; the gateway has checked the values."""
     fields = exchange.fields
-    input_tokens = bound_input_tokens(exchange.body_bytes)
+    input_tokens = bound_input_tokens(exchange.body_bytes, fields)
     if exchange.operation == "embeddings":
         return Demand(input_tokens, cap=0, usual=0, choices=1, tokens=input_tokens)
     caps = (

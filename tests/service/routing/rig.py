@@ -1,0 +1,352 @@
+"""A router with scripted providers, a strict ledger in memory, and a clock that never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from spanledger.clock import Clock
+from spanledger.config import parse_config
+from spanledger.errors import BudgetExceededError, ProviderError, Refusal, SpanledgerError
+from spanledger.ledger.store import (
+    AttemptEnd,
+    Hold,
+    Key,
+    RequestEnd,
+    RequestStart,
+    Reservation,
+    Scope,
+    Settled,
+)
+from spanledger.pricing.book import PriceBook
+from spanledger.pricing.usage import Usage
+from spanledger.providers.base import Answer, Call, Frame, Operation
+from spanledger.routing.execute import Router
+from spanledger.routing.plan import Plan
+from spanledger.routing.request import Exchange
+
+NOON_NS = 1_795_435_200 * 1_000_000_000
+USAGE = Usage(input_tokens=10, output_tokens=5)
+PRICES = {"input_cost_per_token": "0.000001", "output_cost_per_token": "0.000002"}
+BOOK = PriceBook.load()
+
+
+class Time:
+    """A clock that moves only when somebody waits or a try takes its time."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def now_ns(self) -> int:
+        """Unix nanoseconds."""
+        return NOON_NS + int(self.now * 1e9)
+
+    async def sleep(self, seconds: float) -> None:
+        """Waiting takes no time but this clock's; cancelled like any wait."""
+        self.slept.append(round(seconds, 3))
+        await asyncio.sleep(0)
+        self.now += seconds
+
+    def clock(self, seed: int = 1) -> Clock:
+        """This time as the code under test is handed it."""
+        return Clock(self.now_ns, self.monotonic, self.sleep, random.Random(seed))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a deployment does with one try.
+
+    Attributes:
+        frames: of a stream; `error` or `hangs` comes after them.
+        hangs: it never answers.
+        takes_s: how long it takes before anything comes.
+        usage: of a whole answer.
+    """
+
+    error: ProviderError | None = None
+    frames: tuple[Frame, ...] = ()
+    hangs: bool = False
+    takes_s: float = 0.0
+    usage: Usage | None = USAGE
+
+
+OK = Step()
+
+
+def fails(kind: str, *, takes_s: float = 0.0, **more: Any) -> Step:
+    """A try that fails before anything came."""
+    return Step(error=ProviderError(kind, f"scripted {kind}", **more), takes_s=takes_s)
+
+
+def content(text: str = "abcd", **more: Any) -> Frame:
+    """An event with content."""
+    return Frame(data=f"data: {text}\n\n".encode(), content=True, output_bytes=len(text), **more)
+
+
+ROLE = Frame(data=b"data: role\n\n", response_id="resp_1", response_model="m-1")
+FINISH = Frame(data=b"data: finish\n\n", finish_reason="stop")
+REPORT = Frame(data=b"data: usage\n\n", usage_only=True, usage=USAGE)
+
+
+class ScriptedProvider:
+    """Does what each deployment's script says; its last step again and again."""
+
+    def __init__(self, time: Time, scripts: Mapping[str, Sequence[Step]]) -> None:
+        self._time = time
+        self._scripts = {unique: list(steps) for unique, steps in scripts.items()}
+        self.calls: list[Call] = []
+        self.closed: list[str] = []
+
+    def _next(self, call: Call) -> Step:
+        self.calls.append(call)
+        steps = self._scripts.get(call.deployment.id, [OK])
+        return steps.pop(0) if len(steps) > 1 else steps[0]
+
+    async def complete(self, call: Call) -> Answer:
+        """A whole answer, or the scripted fault."""
+        step = self._next(call)
+        self._time.now += step.takes_s
+        await asyncio.sleep(0)
+        if step.hangs:
+            await asyncio.Event().wait()
+        if step.error is not None:
+            raise step.error
+        return Answer(
+            body=b'{"id":"resp_1"}',
+            usage=step.usage,
+            response_id="resp_1",
+            response_model="m-1",
+            finish_reasons=("stop",),
+            output_bytes=18,
+        )
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+        """The scripted events, then the scripted fault."""
+        step = self._next(call)
+        try:
+            self._time.now += step.takes_s
+            for frame in step.frames:
+                await asyncio.sleep(0)
+                yield frame
+            if step.hangs:
+                await asyncio.Event().wait()
+            if step.error is not None:
+                raise step.error
+        finally:
+            self.closed.append(call.deployment.id)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class StrictLedger:
+    """A ledger in memory that allows nothing twice and tells what is left open.
+
+    Attributes:
+        decide: gives the hold for a reservation, or raises; all that is wanted by default.
+        gated: number of the write from which on all wait for `gate`; None = none waits.
+        writes: writes begun so far.
+        down: finishes and ends fail as if the disk were gone.
+    """
+
+    decide: Callable[[Reservation], int] = lambda reservation: reservation.sizes.full
+    down: SpanledgerError | None = None
+    gated: int | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    writes: int = 0
+    asked: list[Reservation] = field(default_factory=list)
+    held: dict[str, tuple[Reservation, int]] = field(default_factory=dict)
+    ended: dict[str, AttemptEnd] = field(default_factory=dict)
+    requests: dict[str, RequestEnd] = field(default_factory=dict)
+
+    async def reserve(self, reservation: Reservation) -> Hold:
+        """Hold what `decide` says; the same again for the same attempt id."""
+        self.asked.append(reservation)
+        await self._write()
+        unique = reservation.attempt_id
+        if unique not in self.held:
+            assert reservation.request.request_id not in self.requests
+            self.held[unique] = (reservation, self.decide(reservation))
+        return Hold(unique, self.held[unique][1], "allow", (), 7)
+
+    async def finish(self, end: AttemptEnd) -> Settled:
+        """The first word stands."""
+        await self._write()
+        assert end.attempt_id in self.held, "finished without a hold"
+        if end.attempt_id not in self.ended:
+            self.ended[end.attempt_id] = end
+            if end.request is not None:
+                self._close(end.attempt_id.rpartition(".")[0], end.request)
+        if self.down is not None:
+            raise self.down
+        return Settled(end.cost_nano or 0, 0, end.cost_nano or 0, 7)
+
+    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
+        """End a request outside a try."""
+        await self._write()
+        self._close(start.request_id, end)
+        if self.down is not None:
+            raise self.down
+
+    async def find_key(self, digest: str) -> Key | None:
+        """Routing looks no key up."""
+        raise NotImplementedError
+
+    async def has_keys(self) -> bool:
+        """Nor does it ask for keys."""
+        raise NotImplementedError
+
+    async def _write(self) -> None:
+        self.writes += 1
+        await asyncio.sleep(0)
+        if self.gated is not None and self.writes > self.gated:
+            await self.gate.wait()
+
+    def _close(self, request_id: str, end: RequestEnd) -> None:
+        assert request_id not in self.requests, "a request ended twice"
+        still_held = [
+            unique
+            for unique in self.held
+            if unique.startswith(f"{request_id}.") and unique not in self.ended
+        ]
+        assert still_held == [], "a request ended before its tries"
+        self.requests[request_id] = end
+
+
+def no_room(scope: Scope = "customer") -> BudgetExceededError:
+    """A refusal."""
+    return BudgetExceededError("no room", Refusal("b", scope, "acme", 10, 9, 0, 5, 0))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A try as the ledger has it, for comparison with what should have happened."""
+
+    deployment: str
+    error: str = ""
+    fallback_from: str = ""
+    reason: str = ""
+
+
+class Site:
+    """A router on scripted deployments. `routes` maps a route to its deployments' ids; an id may
+    carry entries of `litellm_params`."""
+
+    def __init__(
+        self,
+        routes: Mapping[str, Sequence[str | tuple[str, Mapping[str, object]]]],
+        scripts: Mapping[str, Sequence[Step]],
+        *,
+        ledger: StrictLedger | None = None,
+        content: Any = "off",
+        seed: int = 1,
+        **settings: object,
+    ) -> None:
+        self.time = Time()
+        self.ledger = ledger or StrictLedger()
+        self.provider = ScriptedProvider(self.time, scripts)
+        entries = []
+        for route, deployments in routes.items():
+            for item in deployments:
+                unique, more = (item, {}) if isinstance(item, str) else item
+                params = {"model": f"openai/{unique}", "api_key": "k", **PRICES, **more}
+                entries.append(
+                    {
+                        "model_name": route,
+                        "litellm_params": {k: v for k, v in params.items() if v is not None},
+                        "model_info": {"id": unique},
+                    }
+                )
+        config = parse_config(
+            {"model_list": entries, "router_settings": settings}, {}, "test.yaml"
+        )
+        self.router = Router(
+            config,
+            Plan.from_config(config),
+            self.ledger,
+            BOOK,
+            {"openai": self.provider},
+            self.time.clock(seed),
+            content,
+        )
+        self._ids = itertools.count(1)
+
+    def exchange(
+        self,
+        route: str = "a",
+        *,
+        operation: Operation = "chat",
+        stream: bool = False,
+        include_usage: bool = False,
+        deadline_s: float = 60.0,
+        **fields: object,
+    ) -> Exchange:
+        """A parsed request."""
+        fields.setdefault("messages", [{"role": "user", "content": "Hello there"}])
+        unique = next(self._ids)
+        start = RequestStart(
+            request_id=f"req_{unique:024x}",
+            trace_id=f"{unique:032x}",
+            span_id=f"{unique:016x}",
+            parent_span_id="",
+            started_ns=self.time.now_ns(),
+            customer="acme",
+            team="",
+            key_id="",
+            route=route,
+            operation=operation,
+            stream=stream,
+        )
+        raw = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in fields.items()}
+        size = sum(len(memoryview(value)) for value in raw.values())
+        return Exchange(
+            start, operation, raw, size, include_usage, self.time.now + deadline_s
+        )
+
+    async def ask(self, exchange: Exchange | None = None) -> Answer | SpanledgerError:
+        """The answer, or the error a caller gets."""
+        try:
+            return await self.router.complete(exchange or self.exchange())
+        except SpanledgerError as error:
+            return error
+
+    async def read(self, exchange: Exchange) -> tuple[list[bytes], SpanledgerError | None]:
+        """All that a stream relays, and the error it ends with."""
+        events: list[bytes] = []
+        try:
+            async for frame in self.router.stream(exchange):
+                events.append(frame.data)
+        except SpanledgerError as error:
+            return events, error
+        return events, None
+
+    @property
+    def tried(self) -> list[Tried]:
+        """The tries in the ledger, in order."""
+        return [
+            Tried(r.deployment, self.ledger.ended[u].error_type, r.fallback_from, r.reason)
+            for u, (r, _) in self.ledger.held.items()
+        ]
+
+    @property
+    def last(self) -> AttemptEnd:
+        """The end of the last try."""
+        return list(self.ledger.ended.values())[-1]
+
+    @property
+    def outcome(self) -> tuple[str, str, int]:
+        """Outcome, error type and status of the one request."""
+        (end,) = self.ledger.requests.values()
+        return end.outcome, end.error_type, end.http_status
