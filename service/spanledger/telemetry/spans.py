@@ -109,7 +109,6 @@ def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attribu
         ("spanledger.budget.decision", row.decision),
         ("http.response.status_code", row.http_status),
         ("error.type", row.error_type),
-        ("gen_ai.usage.cache_read.input_tokens", row.cache_read_tokens),
         ("gen_ai.usage.cache_creation.input_tokens", row.cache_write_tokens),
         ("gen_ai.usage.reasoning.output_tokens", row.reasoning_tokens),
     )
@@ -124,6 +123,7 @@ def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attribu
     if row.input_tokens or row.output_tokens:
         found["gen_ai.usage.input_tokens"] = row.input_tokens
         found["gen_ai.usage.output_tokens"] = row.output_tokens
+        found["gen_ai.usage.cache_read.input_tokens"] = row.cache_read_tokens
     if row.stream and row.first_chunk_ns:
         wait_ns = max(0, row.first_chunk_ns - row.started_ns)
         found["gen_ai.response.time_to_first_chunk"] = wait_ns / NANOS
