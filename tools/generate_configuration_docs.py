@@ -119,6 +119,10 @@ ENVIRONMENT = """\
 |---|---|
 | `SPANLEDGER_LEDGER_URL` | The ledger, for every command; overrides `ledger.url`. |
 | `os.environ/NAME` in the file | Any variable you name there, for keys above all. |
+| `OTEL_…` | OpenTelemetry's own win over `telemetry`: see [telemetry.md](telemetry.md#where-it-goes). |
+| `OPENAI_BASE_URL`, `OPENAI_API_KEY` | Where the worker sends its jobs, and with which virtual key. |
+
+The flags of [commands.md](commands.md) win over both.
 """
 
 
