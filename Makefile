@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 UV := .tools/bin/uv
-RUN := $(UV) run --frozen --quiet
+# The first run shows what is installed.
+RUN := $(UV) run --frozen $(if $(wildcard .venv),--quiet)
 # The machine's own Python is used; nothing but packages is downloaded.
 export UV_PYTHON_DOWNLOADS ?= never
 
