@@ -14,7 +14,14 @@ import msgspec
 
 from spanledger.telemetry import signals
 from spanledger.telemetry.outbox import AttemptRow, PointRow, RequestRow, Row
-from spanledger.telemetry.signals import MAX_SERIES, METRICS, OTHER_CUSTOMER, OVERFLOW, Metric
+from spanledger.telemetry.signals import (
+    MAX_SERIES,
+    METRICS,
+    OTHER_CUSTOMER,
+    OVERFLOW,
+    UNKNOWN_ROUTE,
+    Metric,
+)
 
 
 class Exemplar(msgspec.Struct, array_like=True):
@@ -109,6 +116,7 @@ class Aggregates:
         self._series: dict[tuple[str, Labels | str], Series] = {}
         self._sizes: dict[str, int] = dict.fromkeys(_BY_NAME, 0)
         self._customers: set[str] = set()
+        self._routes: set[str] = set()
         self._changed: dict[tuple[str, str], Series] = {}
         for row in stored:
             self._restore(row)
@@ -140,6 +148,9 @@ class Aggregates:
         customer = series.attributes.get("spanledger.customer")
         if isinstance(customer, str) and customer != OTHER_CUSTOMER:
             self._customers.add(customer)
+        route = series.attributes.get("spanledger.route")
+        if isinstance(route, str) and route != UNKNOWN_ROUTE:
+            self._routes.add(route)
 
     def take_changed(self) -> list[PointRow]:
         """The series changed since the last call, to be stored."""
@@ -213,7 +224,7 @@ class Aggregates:
             return
         exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
         duration = row.ended_ns - row.started_ns
-        labels = (row.route, row.outcome, row.error_type)
+        labels = (self._route(row), row.outcome, row.error_type)
         self._record(signals.REQUEST_DURATION, labels, duration, exemplar, now_ns)
         if row.attempts:
             who = (row.route, self._customer(row.customer))
@@ -224,6 +235,15 @@ class Aggregates:
         elif row.error_type == "unpriced_model":
             refused = (row.route, "", "", row.error_type)
             self._add(signals.UNPRICED, refused, 1, exemplar, now_ns)
+
+    def _route(self, row: RequestRow) -> str:
+        """The route's label, once it is known to exist: what callers make up is `unknown`.
+
+        A request that got as far as a try, or a budget's refusal, has a route of the config.
+        """
+        if row.attempts or row.outcome == "refused" or row.error_type == "unpriced_model":
+            self._routes.add(row.route)
+        return row.route if row.route in self._routes else UNKNOWN_ROUTE
 
     def _customer(self, customer: str) -> str:
         """The customer's label: its own while slots are free, and for ever once it has one."""

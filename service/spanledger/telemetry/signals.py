@@ -24,6 +24,8 @@ OVERFLOW = "otel.metric.overflow"
 MAX_SERIES = 2000
 """Series a metric may have, the overflow series included."""
 OTHER_CUSTOMER = "other"
+UNKNOWN_ROUTE = "unknown"
+"""Label of requests for a route that is not in the config."""
 
 DURATION_BUCKETS = tuple(round(0.01 * 2**k, 2) for k in range(14))
 """0.01 to 81.92 s, the conventions' advice."""

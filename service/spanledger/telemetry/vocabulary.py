@@ -74,7 +74,11 @@ _ALL = (
     Attribute("server.address", "string", "The provider's host."),
     Attribute("server.port", "int", "The provider's port."),
     Attribute("spanledger.request.id", "string", "The id in `x-request-id`."),
-    Attribute("spanledger.route", "string", "What the caller sent as `model`."),
+    Attribute(
+        "spanledger.route",
+        "string",
+        "What the caller sent as `model`. On metrics, `unknown` if no deployment serves it.",
+    ),
     Attribute(
         "spanledger.customer", "string", "Who pays. On metrics, `other` beyond `max_customers`."
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spanledger.ledger.sqlite import EndRequest
 from spanledger.ledger.store import RequestEnd
 from spanledger.telemetry import aggregates
 from spanledger.telemetry.signals import METRICS, prometheus_name, prometheus_series
@@ -238,6 +239,27 @@ def test_customers_beyond_the_cap_share_a_series(book: Book, sink: OtlpSink, shi
     }
     assert labels == {"a": 1_234_567, "b": 2_469_134, "other": 2_469_134}
     assert {s.attributes["spanledger.customer"] for s in sink.spans} == {"a", "b", "c", "d"}
+
+
+def test_a_route_that_callers_make_up_is_no_label(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """Requests for models that nobody serves share one series; on the span stands what was asked."""
+    book.call()
+    for number in range(5):
+        start = book.start(route=f"made-up-{number}")
+        end = RequestEnd("error", "invalid_request", 404, start.started_ns + 5)
+        book.store.commit([EndRequest(start, end)])
+    start = book.start()
+    end = RequestEnd("error", "invalid_request", 400, start.started_ns + 5)
+    book.store.commit([EndRequest(start, end)])
+
+    assert ship()
+
+    requests = "spanledger.request.duration"
+    assert sink.count(requests, spanledger__route="unknown") == 5
+    assert sink.count(requests, spanledger__route="smart") == 2
+    assert "made-up" not in str(sink.points)
+    assert sink.by_id()[start.span_id].attributes["spanledger.route"] == "smart"
+    assert "chat made-up-3" in {span.name for span in sink.spans}
 
 
 def test_a_metric_has_no_more_series_than_its_cap(
