@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,7 +192,7 @@ class StrictLedger:
                 self._close(end.attempt_id.rpartition(".")[0], end.request)
         if self.down is not None:
             raise self.down
-        return Settled(end.cost_nano or 0, 0, end.cost_nano or 0, 7)
+        return Settled(end.cost_nano or 0, 0, 7)
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
         """End a request outside a try."""
@@ -225,6 +226,13 @@ class StrictLedger:
         self.requests[request_id] = end
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until something is so."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the code under test has no event to wait for
+            await asyncio.sleep(0)
+
+
 def no_room(scope: Scope = "customer") -> BudgetExceededError:
     """A refusal."""
     return BudgetExceededError("no room", Refusal("b", scope, "acme", 10, 9, 0, 5, 0))
@@ -252,7 +260,7 @@ class Site:
         ledger: StrictLedger | None = None,
         content: Any = "off",
         seed: int = 1,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         self.time = Time()
         self.ledger = ledger or StrictLedger()
@@ -269,9 +277,7 @@ class Site:
                         "model_info": {"id": unique},
                     }
                 )
-        config = parse_config(
-            {"model_list": entries, "router_settings": settings}, {}, "test.yaml"
-        )
+        config = parse_config({"model_list": entries, "router_settings": settings}, {}, "test.yaml")
         self.router = Router(
             config,
             Plan.from_config(config),
@@ -311,9 +317,7 @@ class Site:
         )
         raw = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in fields.items()}
         size = sum(len(memoryview(value)) for value in raw.values())
-        return Exchange(
-            start, operation, raw, size, include_usage, self.time.now + deadline_s
-        )
+        return Exchange(start, operation, raw, size, include_usage, self.time.now + deadline_s)
 
     async def ask(self, exchange: Exchange | None = None) -> Answer | SpanledgerError:
         """The answer, or the error a caller gets."""
@@ -326,8 +330,9 @@ class Site:
         """All that a stream relays, and the error it ends with."""
         events: list[bytes] = []
         try:
-            async for frame in self.router.stream(exchange):
-                events.append(frame.data)
+            async with aclosing(self.router.stream(exchange)) as frames:
+                async for frame in frames:
+                    events += (frame.data,)
         except SpanledgerError as error:
             return events, error
         return events, None

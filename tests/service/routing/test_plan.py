@@ -170,17 +170,17 @@ def test_keys_come_from_the_config_or_the_environment_handed_in() -> None:
     )
 
     assert [d.api_key for d in plan.deployments] == ["sk-env", None, None]
-    assert plan.warnings == (
-        "deployment 'none' has no api_key and ANTHROPIC_API_KEY is not set:"
-        " every try there will fail",
-    )
+    (warning,) = plan.warnings
+    assert "'none' has no api_key and ANTHROPIC_API_KEY is not set" in warning
     assert "sk-canary" not in repr(only(model="gpt-4o"))
 
 
 def test_limits_and_timeouts_follow_the_entry_then_the_settings() -> None:
     """An entry's timeout wins over the router's."""
     plan = plan_of(
-        {"model": "gpt-4o", "timeout": 7, "rpm": 5, "tpm": 6, "weight": 2}, {"model": "o1"}, timeout=9
+        {"model": "gpt-4o", "timeout": 7, "rpm": 5, "tpm": 6, "weight": 2},
+        {"model": "o1"},
+        timeout=9,
     )
 
     first, second = plan.deployments

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,11 @@ from tests.service.routing.rig import (
     Tried,
     content,
     fails,
+    until,
 )
 
 CHAIN = {"a": ["a1"], "b": ["b1"]}
-A_TO_B = {"fallbacks": [{"a": ["b"]}], "num_retries": 0}
+A_TO_B: dict[str, Any] = {"fallbacks": [{"a": ["b"]}], "num_retries": 0}
 GOOD = Step(frames=(ROLE, content("Hell"), content("o"), FINISH, REPORT))
 ALL = [b"data: role\n\n", b"data: Hell\n\n", b"data: o\n\n", b"data: finish\n\n"]
 PROMPT = 6
@@ -191,9 +193,7 @@ async def test_a_caller_that_leaves_pays_for_what_was_produced(taken: int, how: 
                 return
 
     task = asyncio.create_task(read())
-    async with asyncio.timeout(5):
-        while len(seen) < taken + 1:
-            await asyncio.sleep(0)
+    await until(lambda: len(seen) > taken)
     if how == "cancel":
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,295 @@
+"""Router, adapters, price book and ledger as they run in the gateway, against the simulator.
+
+The simulator keeps its own bill from its own prices; it must be the ledger's to the nano-dollar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from spanledger.clock import Clock
+from spanledger.config import parse_config
+from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
+from spanledger.ledger import open_ledger
+from spanledger.ledger.group import GroupLedger
+from spanledger.ledger.records import Records
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import Budget, RequestStart
+from spanledger.money import parse_price
+from spanledger.pricing.book import PriceBook
+from spanledger.providers import create_providers
+from spanledger.providers.base import Answer
+from spanledger.routing.execute import Router
+from spanledger.routing.plan import Plan
+from spanledger.routing.request import Exchange
+from spanledger.sim.bill import LIST_PRICES
+from spanledger.sim.host import RunningSim
+from spanledger.sim.server import sim_in_thread
+from tests.support.processes import poll
+
+ROUTES = {
+    "plain": "openai/gpt-4o-mini",
+    "claude": "anthropic/claude-haiku-4-5",
+    "storm": "openai/gpt-4o-mini!429;retry_after=20",
+    "down": "anthropic/claude-haiku-4-5!529",
+    "failing": "openai/gpt-4o-mini!500",
+    "reset": "openai/gpt-4o-mini!reset",
+    "badkey": "openai/gpt-4o-mini!401",
+    "long": "openai/gpt-4o-mini!context_window",
+    "silent": "openai/gpt-4o-mini!missing_usage",
+    "silent-claude": "anthropic/claude-haiku-4-5!missing_usage",
+    "cut-at-once": "openai/gpt-4o-mini!cut:0",
+    "cut": "openai/gpt-4o-mini!cut:5",
+    "broken": "openai/gpt-4o-mini!malformed:5",
+    "stalls": "openai/gpt-4o-mini!stall:4",
+    "embed": "openai/text-embedding-3-small",
+}
+SETTINGS = {
+    "num_retries": 1,
+    "fallbacks": [{"storm": ["down"]}, {"down": ["plain"]}]
+    + [{route: ["claude"]} for route in ("failing", "reset", "badkey", "cut-at-once")],
+    "context_window_fallbacks": [{"long": ["claude"]}],
+}
+
+
+class Stack:
+    """The router on real parts, and both sets of books."""
+
+    def __init__(self, sim: RunningSim, path: Path, router: Router, ledger: GroupLedger) -> None:
+        self.sim, self.path, self.router, self.ledger = sim, path, router, ledger
+        self._ids = itertools.count(1)
+        self._clock = Clock()
+
+    def exchange(self, route: str, **fields: Any) -> Exchange:
+        """A parsed request."""
+        unique = next(self._ids)
+        operation = "embeddings" if route == "embed" else "chat"
+        if operation == "chat":
+            fields.setdefault("messages", [{"role": "user", "content": f"Tell me {unique}."}])
+        start = RequestStart(
+            request_id=f"req_{unique:024x}",
+            trace_id=f"{unique:032x}",
+            span_id=f"{unique:016x}",
+            parent_span_id="",
+            started_ns=self._clock.now_ns(),
+            customer="acme",
+            team="",
+            key_id="",
+            route=route,
+            operation=operation,
+            stream=bool(fields.get("stream")),
+        )
+        body = msgspec.json.encode({"model": route, **fields})
+        parsed = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        deadline = self._clock.monotonic() + 30
+        return Exchange(
+            start, "embeddings" if route == "embed" else "chat", parsed, len(body), False, deadline
+        )
+
+    async def ask(self, route: str, **fields: Any) -> Answer | SpanledgerError:
+        """A whole answer, or the caller's error."""
+        try:
+            return await self.router.complete(self.exchange(route, **fields))
+        except SpanledgerError as error:
+            return error
+
+    async def read(self, route: str) -> tuple[bytes, SpanledgerError | None]:
+        """All that a stream relays, and its error."""
+        events = b""
+        try:
+            async for frame in self.router.stream(self.exchange(route, stream=True)):
+                events += frame.data
+        except SpanledgerError as error:
+            return events, error
+        return events, None
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All tries in the ledger."""
+        reports = Reports(self.path)
+        last = next(self._ids)
+        rows = [
+            attempt
+            for unique in range(1, last)
+            for _, attempts in reports.trace(f"req_{unique:024x}")
+            for attempt in attempts
+        ]
+        reports.close()
+        return rows
+
+    def booked_nano(self) -> int:
+        """What the ledger says was spent."""
+        return sum(row["cost_nano"] for row in self.attempts())
+
+    def billed_nano(self) -> int:
+        """What the simulator charged."""
+        return sum(entry.nano_usd for entry in self.sim.state.bill.entries if entry.billed)
+
+
+@pytest.fixture(scope="module")
+def shared_sim() -> Iterator[RunningSim]:
+    """A simulator that waits for nothing."""
+    with sim_in_thread(seed=1, speed=0) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
+    """All real; afterwards the ledger adds up and nothing is open."""
+    shared_sim.state.bill.reset()
+    path = tmp_path / "ledger.db"
+    entries = []
+    for route, model in ROUTES.items():
+        anthropic = model.startswith("anthropic/")
+        price = LIST_PRICES[model.partition("/")[2].partition("!")[0]]
+        params = {
+            "model": model,
+            "api_key": "sk-sim",
+            "api_base": shared_sim.url if anthropic else shared_sim.openai_url,
+        }
+        if "!" in model:  # a scripted name is in no price book
+            params["input_cost_per_token"] = f"{price.input}e-12"
+            params["output_cost_per_token"] = f"{price.output}e-12"
+        entries.append({"model_name": route, "litellm_params": params, "model_info": {"id": route}})
+    config = parse_config({"model_list": entries, "router_settings": SETTINGS}, {}, "test.yaml")
+    clock = Clock()
+    plan = Plan.from_config(config)
+    ledger = open_ledger(f"sqlite:///{path}", clock)
+    providers = create_providers({d.kind for d in plan.deployments})
+    router = Router(config, plan, ledger, PriceBook.load(), providers, clock, "off")
+    stack = Stack(shared_sim, path, router, ledger)
+    yield stack
+    await router.close()
+    for provider in providers.values():
+        await provider.close()
+    await ledger.close()
+    reports = Reports(path)
+    found = reports.verify()
+    reports.close()
+    assert (found.problems, found.open_attempts) == ([], 0)
+
+
+def test_prices_of_the_table_are_the_simulators() -> None:
+    """The config's way of writing a price gives the integer it came from."""
+    assert parse_price("150000e-12") == LIST_PRICES["gpt-4o-mini"].input
+
+
+@pytest.mark.parametrize(
+    ("route", "tried"),
+    [
+        ("plain", ["gpt-4o-mini"]),
+        ("claude", ["claude-haiku-4-5"]),
+        ("storm", ["!429 rate_limited", "!529 overloaded", "!529 overloaded", "gpt-4o-mini"]),
+        ("failing", ["!500 server_error", "!500 server_error", "claude-haiku-4-5"]),
+        ("reset", ["!reset connection_error", "!reset connection_error", "claude-haiku-4-5"]),
+        ("badkey", ["!401 authentication_failed", "claude-haiku-4-5"]),
+        ("long", ["!context_window context_window_exceeded", "claude-haiku-4-5"]),
+        ("silent", ["!missing_usage"]),
+        ("silent-claude", ["!missing_usage"]),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+async def test_a_request_is_served_across_providers(
+    stack: Stack, route: str, tried: list[str], streamed: bool
+) -> None:
+    """Real errors of real wires lead to the next try, and every try is one row."""
+    if streamed:
+        events, error = await stack.read(route)
+        assert error is None
+        assert b'"content"' in events
+        assert b'"usage":{' not in events
+    else:
+        assert isinstance(await stack.ask(route), Answer)
+
+    rows = stack.attempts()
+    shown = [
+        f"{'!' if '!' in row['model'] else ''}{row['model'].rpartition('!')[2].partition(';')[0]}"
+        f" {row['error_type']}".strip()
+        for row in rows
+    ]
+    assert shown == tried
+    served = rows[-1]
+    assert served["estimated"] == ("silent" in route)
+    assert served["output_tokens"] > 0
+    if route != "reset":  # what a reset connection cost is not known, and estimated
+        assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+async def test_embeddings_are_booked(stack: Stack) -> None:
+    """Input tokens alone, at the book's price."""
+    assert isinstance(await stack.ask("embed", input=["some text", "more"]), Answer)
+
+    (row,) = stack.attempts()
+    assert (row["output_tokens"], row["error_type"]) == (0, "")
+    assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+async def test_a_stream_cut_before_content_is_served_elsewhere(stack: Stack) -> None:
+    """The caller sees one whole answer; both tries are paid."""
+    events, error = await stack.read("cut-at-once")
+
+    assert error is None
+    assert events.count(b'"role":"assistant"') == 1
+    assert [row["error_type"] for row in stack.attempts()][-1] == ""
+    assert len(stack.attempts()) >= 2
+    assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"), [("cut", "stream_interrupted"), ("broken", "malformed_response")]
+)
+async def test_a_stream_that_breaks_after_content_is_paid_to_the_token(
+    stack: Stack, route: str, kind: str
+) -> None:
+    """Five tokens came, five are charged, and the caller is told."""
+    events, error = await stack.read(route)
+
+    assert isinstance(error, ProviderError)
+    assert error.kind == kind
+    assert events.count(b'"delta":{"content":') == 5
+    (row,) = stack.attempts()
+    assert (row["output_tokens"], row["chunks"], row["estimated"]) == (5, 5, 1)
+    assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+async def test_a_caller_that_leaves_is_charged_what_the_provider_charges(stack: Stack) -> None:
+    """The stream is closed after four tokens: both books have four."""
+    stream = stack.router.stream(stack.exchange("stalls", stream=True))
+    seen = 0
+    async for frame in stream:
+        seen += frame.content
+        if seen == 4:
+            break
+    await stream.aclose()
+
+    (row,) = stack.attempts()
+    assert (row["output_tokens"], row["estimated"], row["error_type"]) == (4, 1, "cancelled")
+    await asyncio.to_thread(poll, lambda: stack.sim.state.bill.by_outcome.get("aborted"))
+    assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+async def test_a_budget_holds_against_callers_without_a_cap(stack: Stack) -> None:
+    """Many requests at once that cap nothing: what is served is within the limit to the
+    nano-dollar, what is refused is refused for money, and the rest of the money is used."""
+    limit = 20_000_000
+    records = Records.open(stack.path)
+    records.set_budgets(
+        [Budget("b", "customer", "acme", limit, "month", strict=True)], Clock().now_ns()
+    )
+    records.close()
+
+    answers = await asyncio.gather(*(stack.ask("plain") for _ in range(60)))
+
+    served = [answer for answer in answers if isinstance(answer, Answer)]
+    refused = [answer for answer in answers if isinstance(answer, BudgetExceededError)]
+    assert len(served) + len(refused) == 60
+    assert 0 < stack.booked_nano() <= limit
+    assert stack.booked_nano() == stack.billed_nano()
+    assert all(refusal.refusal.limit_nano == limit for refusal in refused)
+    assert refused

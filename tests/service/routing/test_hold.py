@@ -1,0 +1,257 @@
+"""What is held, what a smaller hold buys, and what nobody counted is counted at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanledger.ledger.store import Reservation
+from spanledger.pricing.book import Price, PriceBook
+from spanledger.pricing.usage import Usage, bound_input_tokens
+from spanledger.providers.base import Operation
+from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.history import OutputHistory
+from spanledger.routing.hold import (
+    DEFAULT_MAX_OUTPUT_TOKENS,
+    MAX_HOLD_NANO,
+    Demand,
+    output_bought,
+    sizes_of,
+)
+from spanledger.sim.openai_wire import OpenAIWire, embedding_tokens, read_embedding_inputs
+from tests.service.routing.rig import BOOK, OK, Site, Step, StrictLedger
+
+MODELS = ("gpt-4o-mini", "gpt-4.1", "claude-sonnet-4-5", "gemini/gemini-2.5-pro")
+
+
+def price_of(name: str, book: PriceBook = BOOK) -> Price:
+    """A model's price."""
+    price = book.price(name)
+    assert price is not None
+    return price
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(MODELS),
+    st.integers(1, 2_000_000),
+    st.one_of(st.none(), st.integers(1, 200_000)),
+    st.integers(1, 64_000),
+    st.integers(1, 8),
+    st.floats(0, 1),
+)
+def test_a_hold_covers_what_it_lets_out(
+    model: str, prompt: int, cap: int | None, usual: int, choices: int, share: float
+) -> None:
+    """Sizes are in order, and for any hold the output it buys costs no more than it."""
+    price = price_of(model)
+    demand = Demand(prompt, cap, cap or usual, choices, 0)
+
+    sizes = sizes_of(demand, price)
+    full, usual_nano, least = sizes.holds
+    hold = int(least + (full - least) * share)
+    bought = output_bought(sizes, price, hold)
+
+    assert least <= usual_nano <= full
+    assert (usual_nano == full) or cap is None
+    read = min(prompt, price.max_input_tokens or prompt)
+    if bought is None:
+        assert hold == full
+        most = (cap or price.max_output_tokens or 0) * choices
+        assert full >= price.cost_nano(Usage(read, most))
+    else:
+        assert price.bound_nano(read, bought) <= hold
+        assert bought >= min(16 * choices, (cap or usual) * choices)
+
+
+def test_the_usual_hold_buys_the_usual_output() -> None:
+    """Not a token less for rounding, at any price."""
+    price = price_of("gpt-4o-mini")
+    sizes = sizes_of(Demand(100, None, 777, 1, 0), price)
+
+    assert output_bought(sizes, price, sizes.holds.usual) == 777
+
+
+@pytest.mark.parametrize(
+    ("fields", "full_tokens", "usual_tokens"),
+    [
+        ({"max_tokens": 100}, 100, 100),
+        ({"max_completion_tokens": 70, "max_tokens": 50}, 70, 70),
+        ({"max_tokens": 100, "n": 3}, 300, 300),
+        ({"max_tokens": None}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
+        ({}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
+        ({"n": 2}, 2 * DEFAULT_MAX_OUTPUT_TOKENS, 8_192),
+        ({"max_tokens": "many"}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
+    ],
+)
+async def test_the_callers_cap_bounds_the_hold(
+    fields: dict[str, Any], full_tokens: int, usual_tokens: int
+) -> None:
+    """With a cap the hold is for it; without one for the model's longest and the usual answer."""
+    site = Site({"a": ["a1"]}, {})
+    exchange = site.exchange(**fields)
+
+    await site.ask(exchange)
+
+    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    holds = site.ledger.asked[0].sizes
+    assert holds.full == prompt * 1_000 + full_tokens * 2_000
+    assert holds.usual == prompt * 1_000 + usual_tokens * 2_000
+    assert holds.least == prompt * 1_000 + 16 * fields.get("n", 1) * 2_000
+    assert site.provider.calls[0].max_output_tokens is None
+
+
+@pytest.mark.parametrize(("choices", "cap"), [(1, 4_096), (2, 4_096)])
+async def test_a_smaller_hold_caps_the_output_upstream(choices: int, cap: int) -> None:
+    """Each choice gets its share of what the hold buys, and the span says so."""
+    ledger = StrictLedger(lambda reservation: reservation.sizes.usual)
+    site = Site({"a": ["a1"]}, {}, ledger=ledger)
+
+    await site.ask(site.exchange(n=choices))
+
+    assert site.provider.calls[0].max_output_tokens == cap
+    assert f'"gen_ai.request.max_tokens":{cap}' in site.last.detail
+
+
+async def test_all_that_is_left_is_turned_into_tokens() -> None:
+    """A strict budget's last cents buy as many tokens as they can and not one more."""
+    left = 4_000_000
+
+    def decide(reservation: Reservation) -> int:
+        assert reservation.sizes.least <= left < reservation.sizes.usual
+        return left
+
+    site = Site({"a": ["a1"]}, {}, ledger=StrictLedger(decide))
+    exchange = site.exchange()
+
+    await site.ask(exchange)
+
+    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    assert site.provider.calls[0].max_output_tokens == (left - prompt * 1_000) // 2_000
+
+
+async def test_the_routes_history_says_what_is_usual() -> None:
+    """After some answers of 300 tokens each the usual hold is for twice that."""
+    site = Site({"a": ["a1"]}, {"a1": [Step(usage=Usage(10, 600))]})
+    for _ in range(20):
+        await site.ask(site.exchange(n=2))
+
+    await site.ask()
+
+    asked = site.ledger.asked[-1].sizes
+    assert asked.usual - asked.least == (2 * 300 - 16) * 2_000
+
+
+async def test_embeddings_hold_their_input_alone() -> None:
+    """They have no output to bound."""
+    site = Site({"a": ["a1"]}, {"a1": [OK]})
+    exchange = site.exchange(operation="embeddings", input="some text", max_tokens=10**6)
+
+    await site.ask(exchange)
+
+    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    assert set(site.ledger.asked[0].sizes) == {prompt * 1_000}
+    assert site.provider.calls[0].max_output_tokens is None
+
+
+async def test_absurd_sizes_stay_countable() -> None:
+    """The largest cap and count of choices cannot make a hold that 64 bits do not add up."""
+    site = Site({"a": ["a1"]}, {})
+
+    await site.ask(site.exchange(max_tokens=10**30, n=10**9))
+
+    assert site.ledger.asked[0].sizes.full <= MAX_HOLD_NANO
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=400))
+def test_history_never_falls_behind_a_longer_answer(lengths: list[int]) -> None:
+    """The percentile is one of the last 256 lengths, and at most one in a hundred is longer than
+    the fresh one."""
+    history = OutputHistory()
+    assert history.p99() is None
+    for length in lengths:
+        history.record(length)
+
+    last = lengths[-256:]
+    p99 = history.p99()
+    assert p99 is not None
+    assert p99 <= max(lengths)
+    longer = sum(length > p99 for length in last)
+    assert longer <= max(2, len(last) // 50)
+
+
+PARTS = st.lists(
+    st.one_of(
+        st.builds(lambda text: {"type": "text", "text": text}, st.text(max_size=30)),
+        st.just({"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}),
+    ),
+    max_size=3,
+)
+CALLS = st.lists(
+    st.builds(
+        lambda text: {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}},
+        st.text(max_size=30),
+    ),
+    max_size=2,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "user", "assistant", "tool"])},
+        optional={
+            "content": st.one_of(st.none(), st.text(max_size=60), PARTS),
+            "tool_calls": CALLS,
+        },
+    ),
+    min_size=1,
+    max_size=4,
+)
+TOOLS = st.lists(
+    st.just({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}),
+    max_size=2,
+)
+
+
+def raw(**fields: object) -> dict[str, msgspec.Raw]:
+    """Fields as the gateway parses them."""
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
+
+
+@settings(deadline=None)
+@given(MESSAGES, TOOLS)
+def test_a_counted_prompt_is_what_the_simulator_counts(
+    messages: list[dict[str, object]], tools: list[dict[str, object]]
+) -> None:
+    """Estimates and the simulated provider's bill agree, so that the demo reconciles."""
+    body: dict[str, object] = {"model": "m", "messages": messages, "tools": tools}
+
+    counted = OpenAIWire().read(body).input_tokens
+
+    assert estimate_input_tokens("chat", raw(messages=messages, tools=tools)) == counted
+
+
+@pytest.mark.parametrize(
+    "given_input", ["some text", ["some text", "änd more"], [1, 2, 3], [[1, 2], [3]]]
+)
+def test_counted_embeddings_are_what_the_simulator_counts(given_input: object) -> None:
+    """Texts by their bytes, token lists by their length."""
+    counted = sum(map(embedding_tokens, read_embedding_inputs({"input": given_input})))
+
+    assert estimate_input_tokens("embeddings", raw(input=given_input)) == counted
+
+
+@pytest.mark.parametrize("operation", ["chat", "embeddings"])
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"[1, null, [[]]]", b'[{"content": 5}]', b'"text"', b"[" * 100_000, b'"\xff\xfe"'],
+    ids=["object", "mixed", "number", "text", "deep", "not UTF-8"],
+)
+def test_a_prompt_of_any_shape_is_counted(operation: Operation, content: bytes) -> None:
+    """The gateway passes unknown shapes through, so counting must not fail on one."""
+    fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
+
+    assert estimate_input_tokens(operation, fields) >= 0
