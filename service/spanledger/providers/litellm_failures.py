@@ -19,7 +19,7 @@ _TIMEOUTS = frozenset({"Timeout", "APITimeoutError", "TimeoutException", "Timeou
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 _BROKEN = frozenset({"TransportError", "ConnectionError", "ClientConnectionError"})
 _UNREADABLE = frozenset({"JSONDecodeError", "APIResponseValidationError"})
-_CUT = frozenset({"ClientPayloadError", "RemoteProtocolError"})
+_CUT = frozenset({"ClientPayloadError"})
 _MISCONFIGURED = ("LLM Provider NOT provided", "LLM Provider not provided")
 
 

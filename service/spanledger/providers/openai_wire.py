@@ -27,6 +27,9 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Function(msgspec.Struct):
     arguments: str | None = None
 
@@ -44,7 +47,7 @@ class _Message(msgspec.Struct):
     reasoning: Text = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
-    audio: msgspec.Raw | None = None
+    audio: msgspec.Raw = _NULL
 
 
 class _Choice(msgspec.Struct):
@@ -65,7 +68,7 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: UsageField = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = _NULL
 
 
 class _FullCompletion(msgspec.Struct):
@@ -77,7 +80,7 @@ class _Embeddings(msgspec.Struct):
     model: str | None = None
     data: list[msgspec.Raw] | None = None
     usage: UsageField = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = _NULL
 
 
 class _Chunk(msgspec.Struct):
@@ -85,7 +88,7 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
     usage: UsageField = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = _NULL
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
@@ -144,7 +147,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
         response_model=answer.model or "",
         finish_reasons=reasons,
         provider_request_id=provider_request_id,
-        output_bytes=_generated_bytes(body) if usage is None and reasons else 0,
+        output_bytes=_generated_bytes(body) if usage is None and call.operation == "chat" else 0,
     )
 
 
@@ -168,7 +171,9 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
             finish_reason = choice.finish_reason
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
-            content = content or bool(delta.tool_calls or delta.function_call or delta.audio)
+            content = content or bool(
+                delta.tool_calls or delta.function_call or is_set(delta.audio)
+            )
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
     return Frame(
         data=encode_event(payload),
@@ -204,7 +209,7 @@ def embedded_error(call: Call, raw: bytes, *, billed: str) -> ProviderError:
 
 def is_set(raw: msgspec.Raw) -> bool:
     """Whether a raw value is there and not null."""
-    return bytes(raw) != b"null"
+    return raw is not _NULL and bytes(raw) != b"null"
 
 
 def text_bytes(text: Text) -> int:

@@ -179,6 +179,7 @@ class Transport:
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                 headers=target.headers,
                 allow_redirects=False,
+                timeout=self._connect_timeout(call.timeout_s),
             )
         except _CONNECTING as error:
             raise ProviderError("connection_error", _connection_message(call, error)) from None
@@ -219,6 +220,12 @@ class Transport:
                 ) from None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return Reply(response.status, response.headers, body)
+
+    def _connect_timeout(self, timeout_s: float) -> aiohttp.ClientTimeout:
+        """Connecting ends well before the try: what timed out there was surely never sent."""
+        if timeout_s >= 2 * self.limits.connect_timeout_s:
+            return self._timeout
+        return aiohttp.ClientTimeout(total=None, sock_connect=timeout_s / 2)
 
     def _connect(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(

@@ -1,0 +1,43 @@
+"""A scripted server, a simulator for the session, and adapters that are closed after use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+
+import pytest
+
+from spanledger.providers.anthropic import AnthropicProvider
+from spanledger.providers.openai import OpenAIProvider
+from spanledger.sim.host import RunningSim
+from spanledger.sim.server import sim_in_thread
+from tests.service.providers.scripted import Scripted, scripted
+
+
+@pytest.fixture(scope="session")
+def sim() -> Iterator[RunningSim]:
+    """A simulator that waits for nothing, on its own thread."""
+    with sim_in_thread(seed=1, speed=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[Scripted]:
+    """A server that answers what the test scripts."""
+    async with scripted() as running:
+        yield running
+
+
+@pytest.fixture
+async def openai_provider() -> AsyncGenerator[OpenAIProvider]:
+    """An adapter, closed after the test."""
+    provider = OpenAIProvider()
+    yield provider
+    await provider.close()
+
+
+@pytest.fixture
+async def anthropic_provider() -> AsyncGenerator[AnthropicProvider]:
+    """An adapter, closed after the test."""
+    provider = AnthropicProvider()
+    yield provider
+    await provider.close()
