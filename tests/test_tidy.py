@@ -37,8 +37,8 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/group.py:<module>": "seconds",
     "service/spanledger/ledger/group.py:__init__": "seconds",
     "service/spanledger/ledger/group.py:_run": "seconds",
-    "service/spanledger/ledger/sqlite.py:<module>": "seconds",
-    "service/spanledger/ledger/sqlite.py:begin_immediate": "seconds",
+    "service/spanledger/ledger/database.py:<module>": "seconds",
+    "service/spanledger/ledger/database.py:begin_immediate": "seconds",
 }
 """`path:function` of the money modules to the reason why a float is no money there."""
 

@@ -81,7 +81,7 @@ def reporting_errors() -> Iterator[None]:
 
 def ledger_file(url: str) -> Path:
     """The file of a ledger URL; a URL that cannot be one is a usage error."""
-    from spanledger.ledger.sqlite import sqlite_path
+    from spanledger.ledger.database import sqlite_path
 
     try:
         return sqlite_path(url)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from spanledger.ledger.database import connect
 from spanledger.ledger.reports import Reports, SpendRow
-from spanledger.ledger.sqlite import connect
 from spanledger.ledger.store import BudgetState, Verification
 
 _NS_PER_S = 1_000_000_000

@@ -53,6 +53,8 @@ OPERATIONS: dict[str, Operation] = {
     "/v1/embeddings": "embeddings",
 }
 MODELS = "/v1/models"
+UNKNOWN_ROUTE = "unknown"
+"""Booked for a model that is not configured: names from outside would be series without end."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -104,7 +106,7 @@ class Edge:
 
     def new_request_id(self) -> str:
         """An id for an answer that belongs to no call, too."""
-        return wire.new_request_id(self.clock.rng)
+        return wire.new_request_id(self.clock.rng, self.clock.now_ns())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -228,7 +230,7 @@ class Edge:
             customer=caller.customer,
             team=caller.team,
             key_id=caller.key_id,
-            route=route,
+            route=route if route in self._models else UNKNOWN_ROUTE,
             operation=operation,
             stream=shape.stream,
         )

@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Callable
 
 from spanledger.clock import Clock
+from spanledger.ledger.database import connect, sqlite_path
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records
-from spanledger.ledger.sqlite import SqliteStore, connect, sqlite_path
+from spanledger.ledger.sqlite import SqliteStore
 
 DEFAULT_LEASE_S = 30.0
 DEFAULT_MAX_HOLD_S = 3600.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spanledger.config import BudgetEntry
 from spanledger.errors import UsageError
-from spanledger.ledger.sqlite import (
+from spanledger.ledger.database import (
     SELECT_BUDGETS,
     begin_immediate,
     budget_from_row,

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 
 from spanledger.errors import LedgerUnavailableError, UsageError
 from spanledger.ledger.accounts import AccountKey
+from spanledger.ledger.database import NANOS, SELECT_BUDGETS, budget_from_row, connect
 from spanledger.ledger.periods import period_at
-from spanledger.ledger.sqlite import NANOS, SELECT_BUDGETS, budget_from_row, connect
 from spanledger.ledger.store import BudgetState, Verification
 
 SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]

@@ -9,21 +9,14 @@ the rows survive a power cut.
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
-from spanledger.errors import (
-    ConfigError,
-    LedgerUnavailableError,
-    SpanledgerError,
-    UnpricedModelError,
-)
+from spanledger.errors import LedgerUnavailableError, SpanledgerError, UnpricedModelError
 from spanledger.ledger.accounts import (
     Account,
     AccountKey,
@@ -33,21 +26,23 @@ from spanledger.ledger.accounts import (
     dimensions_of,
     room,
 )
+from spanledger.ledger.database import (
+    NANOS,
+    SELECT_BUDGETS,
+    begin_immediate,
+    budget_from_row,
+    connect,
+    migrate,
+)
+from spanledger.ledger.pending import Pending, StaleError
 from spanledger.ledger.store import (
     AttemptEnd,
-    Budget,
     Hold,
     RequestEnd,
     RequestStart,
     Reservation,
     Settled,
 )
-
-BUSY_TIMEOUT_S = 5.0
-"""How long a batch waits for another process's transaction before it reports the ledger as down."""
-
-NANOS = 1_000_000_000
-Row = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,160 +66,14 @@ Operation = Reservation | AttemptEnd | EndRequest | Sweep
 Result = Hold | Settled | int | None | SpanledgerError
 
 
-def sqlite_path(url: str) -> Path:
-    """The file a ledger URL means. Raises ConfigError for anything but `sqlite:///PATH`."""
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise ConfigError(
-            f"ledger URL {url!r} is not supported; write sqlite:///PATH"
-            " (four slashes for an absolute path)"
-        )
-    return Path(path)
+class _Booked(NamedTuple):
+    """What is booked of a try: its state, money, and the balances it moves."""
 
-
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the database file with our settings; creates it unless `read_only`.
-
-    Raises:
-        LedgerUnavailableError: it cannot be opened or is not a database.
-    """
-    try:
-        if read_only:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                timeout=BUSY_TIMEOUT_S,
-                check_same_thread=False,
-            )
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
-            )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA wal_autocheckpoint = 2000")
-        connection.execute("PRAGMA cache_size = -16384")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerUnavailableError(f"cannot open the ledger {str(path)!r}: {error}") from error
-    return connection
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date; each migration is one transaction, and runs once.
-
-    Raises:
-        LedgerUnavailableError: the file is newer than this program.
-    """
-    scripts = sorted(
-        (
-            f
-            for f in files("spanledger.ledger").joinpath("migrations").iterdir()
-            if f.name.endswith(".sql")
-        ),
-        key=lambda f: f.name,
-    )
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(scripts):
-        raise LedgerUnavailableError(
-            f"the ledger has schema version {version}, this program knows {len(scripts)}: upgrade it"
-        )
-    if version == len(scripts):
-        return
-    begin_immediate(connection)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        for number, script in enumerate(scripts[version:], start=version + 1):
-            for statement in _statements(script.read_text(encoding="utf-8")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
-    """Take the write lock, asking often: SQLite's own waiting sleeps up to 100 ms at a time.
-
-    Raises:
-        LedgerUnavailableError: another process kept it longer than `timeout_s`.
-    """
-    deadline = time.monotonic() + timeout_s
-    connection.execute("PRAGMA busy_timeout = 0")
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise
-            if time.monotonic() >= deadline:
-                raise LedgerUnavailableError(
-                    f"the ledger was locked by another process for {timeout_s:g} s"
-                ) from error
-            time.sleep(random.uniform(0.0002, 0.001))
-        else:
-            return
-
-
-def _statements(script: str) -> list[str]:
-    found, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            found.append(current)
-            current = ""
-    return found
-
-
-def budget_from_row(row: Sequence[object]) -> Budget:
-    """A budget from `SELECT_BUDGETS`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
-    return Budget(
-        name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table holds only what Budget allowed in
-        subject=str(subject),
-        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
-        period=period,  # type: ignore[arg-type]  # as scope
-        timezone=str(timezone),
-        action=action,  # type: ignore[arg-type]  # as scope
-        thresholds=tuple(json.loads(str(thresholds))),
-        strict=bool(strict),
-    )
-
-
-SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
-FROM budgets"""
-
-_INSERT_REQUEST = """
-INSERT OR IGNORE INTO requests (request_id, trace_id, span_id, parent_span_id, owner, started_ns,
-    customer, team, key_id, route, operation, stream, decision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-
-_INSERT_ATTEMPT = """
-INSERT INTO attempts (request_id, number, span_id, owner, state, started_ns, customer, team,
-    key_id, deployment, provider, model, fallback_from, reason, hold_nano, price_id, decision,
-    accounts)
-VALUES (?, ?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-
-_FINISH_ATTEMPT = """
-UPDATE attempts SET state = ?, ended_ns = ?, first_chunk_ns = ?, chunks = ?, response_model = ?,
-    cost_nano = ?, overrun_nano = ?, estimated = ?, unpriced = ?, error_type = ?, http_status = ?,
-    input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?,
-    reasoning_tokens = ?, detail = ?, content = ?, corrected = ?, seq = ?
-WHERE request_id = ? AND number = ? AND state = ?"""
-
-_END_REQUEST = """
-UPDATE requests SET outcome = ?, error_type = ?, http_status = ?, ended_ns = ?, refused_by = ?,
-    refused_scope = ?, decision = CASE WHEN ? THEN 'deny' ELSE decision END, seq = ?,
-    attempts = (SELECT count(*) FROM attempts a WHERE a.request_id = requests.request_id),
-    cost_nano = (SELECT coalesce(sum(cost_nano), 0) FROM attempts a
-                 WHERE a.request_id = requests.request_id)
-WHERE request_id = ? AND (seq IS NULL OR outcome = 'abandoned')
-RETURNING cost_nano"""
+    state: str
+    hold_nano: int
+    cost_nano: int
+    overrun_nano: int
+    accounts: tuple[AccountKey, ...]
 
 
 class SqliteStore:
@@ -240,9 +89,16 @@ class SqliteStore:
         migrate(self._connection)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
+        # Our open tries, so that ending one needs no look-up. `StaleError` tells when another
+        # process has ended one; then the rows are asked.
+        self._open: dict[str, _Booked] = {}
+        # Of the transaction that is being written:
         self._seq = 0
         self._balances: dict[AccountKey, Balance] = {}
         self._dirty: set[AccountKey] = set()
+        self._pending = Pending()
+        self._reserved: dict[str, _Booked] = {}
+        self._ended: dict[str, _Booked] = {}
 
     def close(self) -> None:
         """Give up the lease when nothing is held any more, and close the file."""
@@ -261,44 +117,45 @@ class SqliteStore:
             LedgerUnavailableError: nothing was done.
         """
         try:
-            return self._transaction(operations)
+            try:
+                results = self._transaction(operations)
+            except StaleError:
+                self._rollback()
+                self._open.clear()
+                results = self._transaction(operations)
         except sqlite3.Error as error:
             self._rollback()
             raise LedgerUnavailableError(f"the ledger could not commit: {error}") from error
         except BaseException:
             self._rollback()
             raise
+        self._open.update(self._reserved)
+        for attempt_id in self._ended:
+            self._open.pop(attempt_id, None)
+        return results
 
     def _rollback(self) -> None:
+        self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def _transaction(self, operations: Sequence[Operation]) -> list[Result]:
         begin_immediate(self._connection)
-        self._balances.clear()
-        self._dirty.clear()
+        for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
+            state.clear()
         self._load_versions()
         first_seq = self._seq
         results = [self._apply(operation) for operation in operations]
+        self._pending.flush(self._connection)
         if self._dirty:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [self._balance_row(self._balances[key]) for key in self._dirty],
+                [_balance_row(self._balances[key]) for key in self._dirty],
             )
         if self._seq != first_seq:
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (self._seq,))
         self._connection.execute("COMMIT")
         return results
-
-    @staticmethod
-    def _balance_row(balance: Balance) -> tuple[object, ...]:
-        return (
-            *balance.key,
-            balance.period_end_s,
-            balance.spent_nano,
-            balance.held_nano,
-            balance.overrun_nano,
-        )
 
     def _load_versions(self) -> None:
         meta = dict(self._connection.execute("SELECT key, value FROM meta"))
@@ -316,7 +173,8 @@ class SqliteStore:
                 case AttemptEnd():
                     return self._finish(operation)
                 case EndRequest():
-                    self._end_request(operation.start, operation.end)
+                    self._pending.add_request(operation.start, self.owner, "")
+                    self._end_request(operation.start.request_id, operation.end)
                     return None
                 case Sweep():
                     return self._sweep(operation)
@@ -326,8 +184,11 @@ class SqliteStore:
     # reserve ------------------------------------------------------------------------------
 
     def _reserve(self, reservation: Reservation) -> Hold:
-        request = reservation.request
         accounts = self._accounts(reservation)
+        attempt_id = reservation.attempt_id
+        held = self._open.get(attempt_id) or self._reserved.get(attempt_id)
+        if held is not None:  # a repeat: what the first one held
+            return Hold(attempt_id, held.hold_nano, "allow", (), room(accounts))
         if accounts and not reservation.priced:
             raise UnpricedModelError(
                 f"model {reservation.model!r} has no price and a budget applies"
@@ -337,39 +198,28 @@ class SqliteStore:
         grant = decide(accounts, reservation.sizes)
         decision = ("warn" if grant.warned else "allow") if accounts else ""
         self._renew_lease(reservation.now_ns)
+        request = reservation.request
         if reservation.number == 1:
-            self._insert_request(request, decision)
-        elif decision == "warn":
+            self._pending.add_request(request, self.owner, decision)
+        elif decision:
             self._connection.execute(
-                "UPDATE requests SET decision = 'warn' WHERE request_id = ?", (request.request_id,)
+                "UPDATE requests SET decision = ? WHERE request_id = ? AND decision != 'warn'",
+                (decision, request.request_id),
             )
-        try:
-            self._insert_attempt(reservation, grant.hold_nano, decision, accounts)
-        except sqlite3.IntegrityError:
-            return self._existing_hold(reservation, accounts)
+        keys = tuple(account.balance.key for account in accounts)
+        self._pending.add_attempt(
+            reservation, self.owner, grant.hold_nano, decision, json.dumps(keys) if keys else "[]"
+        )
+        self._reserved[attempt_id] = _Booked("held", grant.hold_nano, 0, 0, keys)
         for account in accounts:
             account.balance.held_nano += grant.hold_nano
-            self._dirty.add(account.balance.key)
+        self._dirty.update(keys)
         return Hold(
-            attempt_id=reservation.attempt_id,
-            hold_nano=grant.hold_nano,
-            decision="warn" if grant.warned else "allow",
-            warned=grant.warned,
-            remaining_nano=grant.remaining_nano,
-        )
-
-    def _existing_hold(self, reservation: Reservation, accounts: Sequence[Account]) -> Hold:
-        """A repeated reserve: what the first one held."""
-        row = self._connection.execute(
-            "SELECT hold_nano, decision FROM attempts WHERE request_id = ? AND number = ?",
-            (reservation.request.request_id, reservation.number),
-        ).fetchone()
-        return Hold(
-            attempt_id=reservation.attempt_id,
-            hold_nano=row[0],
-            decision="warn" if row[1] == "warn" else "allow",
-            warned=(),
-            remaining_nano=room(accounts),
+            attempt_id,
+            grant.hold_nano,
+            "warn" if grant.warned else "allow",
+            grant.warned,
+            grant.remaining_nano,
         )
 
     def _accounts(self, reservation: Reservation) -> list[Account]:
@@ -391,125 +241,55 @@ class SqliteStore:
                 key,
             ).fetchone()
             balance = Balance(key, *row) if row else Balance(key, period_end_s)
-            if period_end_s > balance.period_end_s:  # the budget's period was changed since
-                balance.period_end_s = period_end_s
+            # The budget's period may have been changed since the row was made.
+            balance.period_end_s = max(balance.period_end_s, period_end_s)
             self._balances[key] = balance
         return balance
-
-    def _insert_request(self, start: RequestStart, decision: str) -> None:
-        self._connection.execute(
-            _INSERT_REQUEST,
-            (
-                start.request_id,
-                start.trace_id,
-                start.span_id,
-                start.parent_span_id,
-                self.owner,
-                start.started_ns,
-                start.customer,
-                start.team,
-                start.key_id,
-                start.route,
-                start.operation,
-                start.stream,
-                decision,
-            ),
-        )
-
-    def _insert_attempt(
-        self, r: Reservation, hold_nano: int, decision: str, accounts: Sequence[Account]
-    ) -> None:
-        self._connection.execute(
-            _INSERT_ATTEMPT,
-            (
-                r.request.request_id,
-                r.number,
-                r.span_id,
-                self.owner,
-                r.now_ns,
-                r.request.customer,
-                r.request.team,
-                r.request.key_id,
-                r.deployment,
-                r.provider,
-                r.model,
-                r.fallback_from,
-                r.reason,
-                hold_nano,
-                r.price_id,
-                decision,
-                json.dumps([account.balance.key for account in accounts]) if accounts else "[]",
-            ),
-        )
 
     # finish -------------------------------------------------------------------------------
 
     def _finish(self, end: AttemptEnd) -> Settled:
+        booked = self._booked(end.attempt_id)
         request_id, _, number = end.attempt_id.rpartition(".")
+        balances = [self._balance(key, 0) for key in booked.accounts]
+        cost, overrun = booked.cost_nano, booked.overrun_nano
+        if booked.state in ("held", "expired"):  # else a repeat: the first word stands
+            cost = end.cost_nano or 0
+            overrun = max(0, cost - booked.hold_nano) if balances else 0
+            self._seq += 1
+            self._pending.end_attempt(
+                end, request_id, int(number), booked.state, overrun, self._seq
+            )
+            for balance in balances:
+                balance.held_nano -= booked.hold_nano if booked.state == "held" else 0
+                balance.spent_nano += cost - booked.cost_nano
+                balance.overrun_nano += overrun - booked.overrun_nano
+            self._dirty.update(booked.accounts)
+            self._ended[end.attempt_id] = _Booked(
+                "ended", booked.hold_nano, cost, overrun, booked.accounts
+            )
+        if end.request is not None:
+            self._end_request(request_id, end.request)
+        elif booked.state == "expired":
+            self._correct_request(request_id)
+        return Settled(cost, overrun, self._remaining(balances))
+
+    def _booked(self, attempt_id: str) -> _Booked:
+        """What is booked of a try: known to this process, or looked up."""
+        booked = self._ended.get(attempt_id) or self._open.get(attempt_id)
+        if booked is not None:
+            return booked
+        self._pending.flush(self._connection)
+        request_id, _, number = attempt_id.rpartition(".")
         row = self._connection.execute(
             "SELECT state, hold_nano, cost_nano, overrun_nano, accounts FROM attempts"
             " WHERE request_id = ? AND number = ?",
             (request_id, int(number)),
         ).fetchone()
         if row is None:
-            raise SpanledgerError(f"attempt {end.attempt_id!r} was never reserved")
-        state, hold, charged, overran, accounts_json = row
-        accounts = self._load_accounts(accounts_json)
-        if state in ("held", "expired"):
-            cost = end.cost_nano or 0
-            overrun = max(0, cost - hold) if accounts else 0
-            self._write_finish(end, request_id, int(number), state, cost, overrun)
-            for balance in accounts:
-                balance.held_nano -= hold if state == "held" else 0
-                balance.spent_nano += cost - charged
-                balance.overrun_nano += overrun - overran
-                self._dirty.add(balance.key)
-        else:  # a repeat: the first word stands
-            cost, overrun = charged, overran
-        request_cost = cost
-        if end.request is not None:
-            request_cost = self._close_request(request_id, end.request)
-        elif state == "expired":
-            self._correct_request(request_id)
-        return Settled(cost, overrun, request_cost, self._remaining(accounts))
-
-    def _write_finish(
-        self, end: AttemptEnd, request_id: str, number: int, state: str, cost: int, overrun: int
-    ) -> None:
-        self._seq += 1
-        self._connection.execute(
-            _FINISH_ATTEMPT,
-            (
-                "released" if end.cost_nano is None else "settled",
-                end.ended_ns,
-                end.first_chunk_ns,
-                end.chunks,
-                end.response_model,
-                cost,
-                overrun,
-                end.estimated,
-                end.unpriced,
-                end.error_type,
-                end.http_status,
-                end.input_tokens,
-                end.output_tokens,
-                end.cache_read_tokens,
-                end.cache_write_tokens,
-                end.reasoning_tokens,
-                end.detail,
-                end.content,
-                state == "expired",
-                self._seq,
-                request_id,
-                number,
-                state,
-            ),
-        )
-
-    def _load_accounts(self, accounts_json: str) -> list[Balance]:
-        if accounts_json == "[]":
-            return []
-        return [self._balance(AccountKey(*key), 0) for key in json.loads(accounts_json)]
+            raise SpanledgerError(f"attempt {attempt_id!r} was never reserved")
+        state, hold, cost, overrun, accounts = row
+        return _Booked(state, hold, cost, overrun, _account_keys(accounts))
 
     def _remaining(self, balances: Sequence[Balance]) -> int | None:
         budgets = self._budgets.by_name
@@ -519,30 +299,13 @@ class SqliteStore:
 
     # requests -----------------------------------------------------------------------------
 
-    def _end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        self._insert_request(start, "")
-        self._close_request(start.request_id, end)
-
-    def _close_request(self, request_id: str, end: RequestEnd) -> int:
+    def _end_request(self, request_id: str, end: RequestEnd) -> None:
         self._seq += 1
-        row = self._connection.execute(
-            _END_REQUEST,
-            (
-                end.outcome,
-                end.error_type,
-                end.http_status,
-                end.ended_ns,
-                end.refused_by,
-                end.refused_scope,
-                end.outcome == "refused",
-                self._seq,
-                request_id,
-            ),
-        ).fetchone()
-        return row[0] if row else 0
+        self._pending.end_request(request_id, end, self._seq)
 
     def _correct_request(self, request_id: str) -> None:
         """A try was corrected after its request had ended: the total follows, and ships again."""
+        self._pending.flush(self._connection)
         self._seq += 1
         self._connection.execute(
             "UPDATE requests SET seq = ?1, cost_nano = (SELECT sum(cost_nano) FROM attempts a"
@@ -563,12 +326,14 @@ class SqliteStore:
     def _sweep(self, sweep: Sweep) -> int:
         """Expire holds nobody renews: charged in full, as the outcome is unknown."""
         self._renew_lease(sweep.now_ns)
+        self._pending.flush(self._connection)
+        forgotten_ns = sweep.now_ns - sweep.max_hold_ns
         lapsed = self._connection.execute(
             "SELECT request_id, number, hold_nano, accounts FROM attempts WHERE state = 'held'"
             " AND (started_ns < ?1 OR owner NOT IN (SELECT id FROM owners WHERE lease_ns >= ?2))",
-            (sweep.now_ns - sweep.max_hold_ns, sweep.now_ns),
+            (forgotten_ns, sweep.now_ns),
         ).fetchall()
-        for request_id, number, hold, accounts_json in lapsed:
+        for request_id, number, hold, accounts in lapsed:
             self._seq += 1
             self._connection.execute(
                 "UPDATE attempts SET state = 'expired', ended_ns = ?, cost_nano = hold_nano,"
@@ -576,16 +341,32 @@ class SqliteStore:
                 " WHERE request_id = ? AND number = ?",
                 (sweep.now_ns, self._seq, request_id, number),
             )
-            for balance in self._load_accounts(accounts_json):
+            for key in _account_keys(accounts):
+                balance = self._balance(key, 0)
                 balance.held_nano -= hold
                 balance.spent_nano += hold
-                self._dirty.add(balance.key)
+                self._dirty.add(key)
+            self._open.pop(f"{request_id}.{number}", None)
         running = self._connection.execute(
             "SELECT request_id FROM requests WHERE seq IS NULL AND (started_ns < ?1"
             " OR owner NOT IN (SELECT id FROM owners WHERE lease_ns >= ?2))",
-            (sweep.now_ns - sweep.max_hold_ns, sweep.now_ns),
+            (forgotten_ns, sweep.now_ns),
         ).fetchall()
         for (request_id,) in running:
-            self._close_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
+            self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         self._connection.execute("DELETE FROM owners WHERE lease_ns < ?", (sweep.now_ns,))
         return len(lapsed)
+
+
+def _balance_row(balance: Balance) -> tuple[object, ...]:
+    return (
+        *balance.key,
+        balance.period_end_s,
+        balance.spent_nano,
+        balance.held_nano,
+        balance.overrun_nano,
+    )
+
+
+def _account_keys(accounts: str) -> tuple[AccountKey, ...]:
+    return tuple(AccountKey(*key) for key in json.loads(accounts))

@@ -203,8 +203,6 @@ class Settled:
 
     cost_nano: int
     overrun_nano: int
-    request_cost_nano: int
-    """All tries of the request so far."""
     remaining_nano: int | None
 
 

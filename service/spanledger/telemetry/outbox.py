@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.sqlite import BUSY_TIMEOUT_S, begin_immediate, connect, migrate
+from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect, migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector takes 20 MiB by default, and memory is not free."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.sqlite import sqlite_path
+from spanledger.ledger.database import sqlite_path
 
 if TYPE_CHECKING:
     from spanledger.telemetry.pipeline import Pace, Pipeline
@@ -82,6 +82,11 @@ def _run_locked(
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    if protocol != "http/protobuf":
+        log.warning(
+            "OTEL_EXPORTER_OTLP_PROTOCOL=%s has no effect: this sends http/protobuf", protocol
+        )
     outbox = SqliteOutbox(path)
     resource = resource_of(settings.service_name, outbox.ledger_id())
     spans = metrics = None

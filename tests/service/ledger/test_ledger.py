@@ -10,7 +10,7 @@ import pytest
 
 from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError, UnpricedModelError
-from spanledger.ledger import open_ledger, sqlite
+from spanledger.ledger import database, open_ledger
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import HoldSizes, RequestEnd
 from tests.service.ledger.conftest import Book
@@ -246,7 +246,7 @@ async def test_an_end_that_could_not_be_written_is_written_later(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process keeps the lock nothing is admitted; no end of a try is lost."""
-    monkeypatch.setattr(sqlite.begin_immediate, "__defaults__", (0.05,))
+    monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.05,))
     book.budget()
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)

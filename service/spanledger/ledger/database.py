@@ -1,0 +1,149 @@
+"""SQLite as the ledger uses it: opening, settings, schema, the write lock, and what rows mean."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from spanledger.errors import ConfigError, LedgerUnavailableError
+from spanledger.ledger.store import Budget
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a batch waits for another process's transaction before it reports the ledger as down."""
+CHECKPOINT_PAGES = 8_000
+"""Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
+NANOS = 1_000_000_000
+
+
+def sqlite_path(url: str) -> Path:
+    """The file a ledger URL means. Raises ConfigError for anything but `sqlite:///PATH`."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise ConfigError(
+            f"ledger URL {url!r} is not supported; write sqlite:///PATH"
+            " (four slashes for an absolute path)"
+        )
+    return Path(path)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the database file with our settings; creates it unless `read_only`.
+
+    Raises:
+        LedgerUnavailableError: it cannot be opened or is not a database.
+    """
+    try:
+        if read_only:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                timeout=BUSY_TIMEOUT_S,
+                check_same_thread=False,
+            )
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerUnavailableError(f"cannot open the ledger {str(path)!r}: {error}") from error
+    return connection
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date; each migration is one transaction, and runs once.
+
+    Raises:
+        LedgerUnavailableError: the file is newer than this program.
+    """
+    scripts = sorted(
+        (
+            f
+            for f in files("spanledger.ledger").joinpath("migrations").iterdir()
+            if f.name.endswith(".sql")
+        ),
+        key=lambda f: f.name,
+    )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(scripts):
+        raise LedgerUnavailableError(
+            f"the ledger has schema version {version}, this program knows {len(scripts)}: upgrade it"
+        )
+    if version == len(scripts):
+        return
+    begin_immediate(connection)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for number, script in enumerate(scripts[version:], start=version + 1):
+            for statement in _statements(script.read_text(encoding="utf-8")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    """Take the write lock, asking often: SQLite's own waiting sleeps up to 100 ms at a time.
+
+    Raises:
+        LedgerUnavailableError: another process kept it longer than `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    connection.execute("PRAGMA busy_timeout = 0")
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() >= deadline:
+                raise LedgerUnavailableError(
+                    f"the ledger was locked by another process for {timeout_s:g} s"
+                ) from error
+            time.sleep(random.uniform(0.0002, 0.001))
+        else:
+            return
+
+
+def _statements(script: str) -> list[str]:
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current)
+            current = ""
+    return found
+
+
+def budget_from_row(row: Sequence[object]) -> Budget:
+    """A budget from `SELECT_BUDGETS`."""
+    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
+    return Budget(
+        name=str(name),
+        scope=scope,  # type: ignore[arg-type]  # the table holds only what Budget allowed in
+        subject=str(subject),
+        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
+        period=period,  # type: ignore[arg-type]  # as scope
+        timezone=str(timezone),
+        action=action,  # type: ignore[arg-type]  # as scope
+        thresholds=tuple(json.loads(str(thresholds))),
+        strict=bool(strict),
+    )
+
+
+SELECT_BUDGETS = """
+SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
+FROM budgets"""
