@@ -46,7 +46,9 @@ class Child:
             try:
                 line = self._seen.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"no {text!r} within {timeout_s} s in:\n{self.output}") from None
+                raise AssertionError(
+                    f"no {text!r} within {timeout_s} s in:\n{self.output}"
+                ) from None
             if line is None:
                 raise AssertionError(f"ended before {text!r}:\n{self.output}")
             if text in line:
@@ -84,9 +86,7 @@ class Child:
 
 
 @contextmanager
-def running(
-    *arguments: str, folder: Path, env: Mapping[str, str] | None = None
-) -> Iterator[Child]:
+def running(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Child]:
     """A child that is ended when the block is left."""
     child = Child(list(arguments), folder, env or {})
     try:
