@@ -291,6 +291,8 @@ def _closed(schema: Any) -> Any:
         key: value if key in ("enum", "const", "default", "examples") else _closed(value)
         for key, value in schema.items()
     }
-    if schema.get("type") == "object" and isinstance(schema.get("properties", {}), dict):
+    kind = schema.get("type")
+    is_object = kind == "object" or (isinstance(kind, list) and "object" in kind)
+    if is_object and isinstance(schema.get("properties", {}), dict):
         closed.setdefault("additionalProperties", False)
     return closed
