@@ -16,7 +16,7 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.book import Price
 from spanledger.providers.base import Deployment, Provider
 from spanledger.routing.health import BlockedBy, DeploymentHealth, sensible_retry_after
-from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
+from spanledger.routing.outcome import MISCONFIGURED
 
 MAX_WAIT_S = 10.0
 """Longest wait for a further try at the same deployment."""
@@ -107,10 +107,8 @@ class Course:
         unique = target.deployment.id
         tries = self._tries[unique] = self._tries.get(unique, 0) + 1
         if error.kind in MISCONFIGURED:
-            self._banned.add(unique)
-            return
-        if error.kind in TRANSIENT:
-            self._failures += 1
+            return  # never ready again
+        self._failures += 1
         wait = sensible_retry_after(error.retry_after_s)
         if wait is None:
             wait = min(BACKOFF_S * 2 ** (tries - 1), MAX_BACKOFF_S) * self._rng.uniform(0.5, 1.0)

@@ -278,9 +278,10 @@ class Site:
                     }
                 )
         config = parse_config({"model_list": entries, "router_settings": settings}, {}, "test.yaml")
+        self.plan = Plan.from_config(config)
         self.router = Router(
             config,
-            Plan.from_config(config),
+            self.plan,
             self.ledger,
             BOOK,
             {"openai": self.provider},

@@ -228,6 +228,22 @@ async def test_a_caller_that_leaves_while_the_ledger_writes_leaves_nothing_open(
     assert site.outcome[0] == ("ok" if write == 3 else "cancelled")
 
 
+async def test_a_caller_that_leaves_before_its_try_uses_up_no_limit() -> None:
+    """What was cancelled while its money was being held does not count as a request."""
+    ledger = StrictLedger(gated=0)
+    site = Site({"a": [("a1", {"rpm": 1})]}, {}, ledger=ledger)
+    task = asyncio.create_task(site.router.complete(site.exchange()))
+    await until(lambda: ledger.writes)
+
+    task.cancel()
+    ledger.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert site.last.cost_nano is None
+    assert isinstance(await site.ask(), Answer)
+
+
 async def test_a_fault_of_an_adapter_leaves_nothing_open() -> None:
     """An exception that is no ProviderError is raised as it is, with its try and request booked."""
     site = Site(ONE, {})

@@ -68,6 +68,15 @@ def test_a_hold_covers_what_it_lets_out(
         assert bought >= min(16 * choices, (cap or usual) * choices)
 
 
+def test_a_prompt_longer_than_the_model_takes_is_held_as_the_longest() -> None:
+    """The provider refuses it, so twenty megabytes need no hold for twenty million tokens."""
+    price = price_of("gpt-4o-mini")
+    assert price.max_input_tokens is not None
+    longest = Demand(price.max_input_tokens, 100, 100, 1, 0)
+
+    assert sizes_of(Demand(20_000_000, 100, 100, 1, 0), price) == sizes_of(longest, price)
+
+
 def test_the_usual_hold_buys_the_usual_output() -> None:
     """Not a token less for rounding, at any price."""
     price = price_of("gpt-4o-mini")

@@ -12,6 +12,7 @@ import pytest
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Frame
+from spanledger.routing.settle import MAX_CAPTURED_BYTES, Produced
 from tests.service.routing.rig import (
     FINISH,
     REPORT,
@@ -281,3 +282,12 @@ async def test_relayed_events_are_captured_where_configured() -> None:
     await site.read(site.exchange(stream=True))
 
     assert '"content":"HiHi"' in (site.last.content or "")
+
+
+def test_captured_events_are_bounded() -> None:
+    """A stream larger than the bound is kept in part."""
+    produced = Produced()
+    for _ in range(40):
+        produced.keep(b"x" * (MAX_CAPTURED_BYTES // 32))
+
+    assert sum(map(len, produced.events)) == MAX_CAPTURED_BYTES
