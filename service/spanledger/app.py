@@ -76,9 +76,9 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
     try:
         _set_budgets(path, config, clock)
         providers = create_providers({d.kind for d in plan.deployments})
-        router = Router(
-            config, plan, ledger, PriceBook.load(), providers, clock, config.telemetry.content
-        )
+        # Without a shipper nothing would ever take captured content out of the ledger.
+        content = config.telemetry.content if config.telemetry.enabled else "off"
+        router = Router(config, plan, ledger, PriceBook.load(), providers, clock, content)
         try:
             exposition = Exposition(path, router.health.snapshot, commits, clock)
             app = create_app(config, router, ledger, router.health, clock, exposition.render)

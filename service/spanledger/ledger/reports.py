@@ -215,16 +215,16 @@ class Reports:
                 "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
             ).fetchone()
             cursor = connection.execute("SELECT seq FROM ship_cursor").fetchone()[0]
-            last = connection.execute("SELECT value FROM meta WHERE key = 'seq'").fetchone()[0]
-            waiting = connection.execute(
-                "SELECT min(ended_ns) FROM (SELECT ended_ns FROM attempts WHERE seq > ?1"
+            rows, waiting = connection.execute(
+                "SELECT count(*), min(ended_ns) FROM"
+                " (SELECT ended_ns FROM attempts WHERE seq > ?1"
                 " UNION ALL SELECT ended_ns FROM requests WHERE seq > ?1)",
                 (cursor,),
-            ).fetchone()[0]
+            ).fetchone()
         return {
             "open_holds": holds,
             "oldest_hold_ns": oldest or 0,
-            "outbox_rows": last - cursor,
+            "outbox_rows": rows,
             "oldest_outbox_ns": waiting or 0,
         }
 

@@ -66,6 +66,18 @@ async def test_refusal_names_the_figures(book: Book) -> None:
     await book.ledger.reserve(book.reservation(10 * CENT))
 
 
+async def test_the_outbox_counts_rows(book: Book) -> None:
+    """A repeated end leaves no row, so it must not look like one that waits to be shipped."""
+    reservation = book.reservation()
+    await book.ledger.reserve(reservation)
+    for _ in range(3):
+        await book.ledger.finish(book.end(reservation, CENT))
+
+    reports = Reports(book.path)
+    assert reports.health()["outbox_rows"] == 2
+    reports.close()
+
+
 async def test_all_budgets_or_none(book: Book) -> None:
     """A refusal by one budget holds nothing on the others."""
     book.budget("wide")
