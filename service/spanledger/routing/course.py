@@ -68,7 +68,6 @@ class Course:
         "_settings",
         "_tokens",
         "_tries",
-        "_visited",
         "group",
     )
 
@@ -89,7 +88,6 @@ class Course:
         self._settings = settings
         self._tokens = tokens
         self._rng = rng
-        self._visited = {route}
         self._banned: set[str] = set()
         self._ready_at: dict[str, float] = {}
         self._tries: dict[str, int] = {}
@@ -122,8 +120,7 @@ class Course:
 
     def turn_to_longer_context(self) -> bool:
         """Go on with the groups for longer prompts; whether there are any."""
-        longer = self._context_fallbacks[self.group] or self._context_fallbacks[self._route]
-        self._queue = [route for route in longer if route not in self._visited]
+        self._queue = self._context_fallbacks[self.group] or self._context_fallbacks[self._route]
         self._failures = self._settings.num_retries + 1  # nothing more in this group
         self._banned.update(t.deployment.id for t in self._groups[self.group])
         return bool(self._queue)
@@ -201,7 +198,6 @@ class Course:
             target = self._fresh(now)
             if target is not None:
                 self._queue = self._queue[index + 1 :]
-                self._visited.add(route)
                 self._failures = 0
                 return Pick(target, fallback_from=left, reason=reason)
             self.group = left
