@@ -10,7 +10,7 @@ RUN := $(UV) run --frozen $(if $(wildcard .venv),--quiet)
 # The machine's own Python is used; nothing but packages is downloaded.
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: help install demo test check fmt generate check-generated bench build clean
+.PHONY: help install demo test test-service test-e2e check fmt generate check-generated bench build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ demo: $(UV) ## Play the scripted incident: no key, no Docker, under 90 s
 
 test: $(UV) ## Run every test (offline, no Docker)
 	@$(RUN) pytest
+
+test-service: $(UV) ## Run the tests of one process or a few, without the long ones of test-e2e
+	@$(RUN) pytest tests/service
+
+test-e2e: $(UV) ## Run whole gateways that are killed, stormed and searched for secrets
+	@$(RUN) pytest tests/e2e
 
 check: $(UV) ## Verify format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet
