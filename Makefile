@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 .PHONY: help install demo test test-service test-e2e check fmt generate check-generated bench build clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(UV) ## Install the package and the development tools into .venv, from the hash lock
 	@$(UV) sync --frozen --quiet
