@@ -10,7 +10,12 @@ RUN := $(UV) run --frozen $(if $(wildcard .venv),--quiet)
 # The machine's own Python is used; nothing but packages is downloaded.
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: help install demo test test-service test-e2e check fmt generate check-generated bench build clean
+# make up VENDOR="honeycomb datadog" LAYER=real-providers
+LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--layer $(l))
+# Where test-e2e finds the stack: it starts one natively, or takes the compose stack that runs.
+TARGET ?= native
+
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e check fmt generate check-generated bench build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,14 +27,32 @@ install: $(UV) ## Install the package and the development tools into .venv, from
 demo: $(UV) ## Play the scripted incident: no key, no Docker, under 90 s
 	@$(RUN) --no-dev spanledger demo
 
+up: ## Start the stack with Docker, wait until it is ready, print where it is; VENDOR=name adds one
+	@python3 tools/compose.py up $(LAYERS)
+
+down: ## Stop the Docker stack; data stays
+	@python3 tools/compose.py down $(LAYERS)
+
+logs: ## Follow the Docker stack's logs
+	@python3 tools/compose.py logs $(LAYERS)
+
+toolchain: ## Build collector, Prometheus and promtool with Go into the user's cache (once, minutes)
+	@python3 tools/toolchain.py
+
+stack: $(UV) ## Start the stack without Docker; `spanledger stack status` and `down` go with it
+	@$(RUN) --no-dev spanledger stack up $(foreach v,$(VENDOR),--vendor $(v))
+
 test: $(UV) ## Run every test (offline, no Docker)
 	@$(RUN) pytest
 
 test-service: $(UV) ## Run the tests of one process or a few, without the long ones of test-e2e
 	@$(RUN) pytest tests/service
 
-test-e2e: $(UV) ## Run whole gateways that are killed, stormed and searched for secrets
-	@$(RUN) pytest tests/e2e
+test-stack: $(UV) ## Run the tests of the stack's files and of its parts one by one
+	@$(RUN) pytest tests/stack
+
+test-e2e: $(UV) ## Run whole gateways and the whole stack, killed, stormed and searched for secrets
+	@SPANLEDGER_E2E=$(TARGET) $(RUN) pytest tests/e2e
 
 check: $(UV) ## Verify format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet

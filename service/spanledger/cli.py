@@ -17,6 +17,7 @@ from spanledger.commands import (
     ship,
     sim,
     spend,
+    stack,
     worker,
 )
 
@@ -48,6 +49,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(worker.app, name="worker")
 app.command("sim")(sim.sim)
 app.command("demo")(demo.demo)
+app.add_typer(stack.app, name="stack")
 app.command("ship")(ship.ship)
 app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")

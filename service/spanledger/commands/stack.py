@@ -1,0 +1,164 @@
+"""`spanledger stack`: the whole stack as processes of this machine, without containers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanledger.commands.common import AsJson, Exit, console, print_json, reporting_errors
+
+if TYPE_CHECKING:
+    from spanledger.stack.control import Stack, StackStatus
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run collector, Prometheus, Tempo and Grafana beside the gateway, without containers.",
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        envvar="SPANLEDGER_STACK",
+        metavar="DIR",
+        help="Its data, logs and state; else .spanledger/stack of the repository.",
+    ),
+]
+
+
+@app.command()
+def up(
+    folder: Folder = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Your gateway's; else one with simulated providers."),
+    ] = None,
+    traffic: Annotated[
+        bool | None,
+        typer.Option("--traffic/--no-traffic", help="Demo traffic; on unless --config is given."),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.01, help="Demo requests a second at the peak.")
+    ] = 2.0,
+    sim_speed: Annotated[
+        float, typer.Option(min=0.0, help="Simulated providers: times faster than real.")
+    ] = 1.0,
+    vendor: Annotated[
+        list[str] | None,
+        typer.Option(help="Also send to this vendor: a file of otel-collector/overlays/."),
+    ] = None,
+    port_base: Annotated[
+        int | None,
+        typer.Option(
+            envvar="SPANLEDGER_STACK_PORT_BASE",
+            min=0,
+            help="Use consecutive ports from here, 0 free ones, instead of the usual.",
+        ),
+    ] = None,
+    port: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Another port for one part.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Start what is available, wait until it is ready, print where it is.
+
+    The configuration files are those of the compose stack. Everything listens on loopback only and
+    keeps running when this command ends. Run again, it starts what is missing. The collector and
+    Prometheus come from `make toolchain`; `tempo` and `grafana` from PATH, or from SPANLEDGER_TEMPO
+    and SPANLEDGER_GRAFANA.
+    """
+    with reporting_errors():
+        from spanledger.stack.ports import choose
+        from spanledger.stack.site import Settings
+
+        settings = Settings(
+            ports=choose(port_base, port or ()),
+            config=str(config.absolute()) if config else "",
+            traffic=traffic if traffic is not None else config is None,
+            rate=rate,
+            sim_speed=sim_speed,
+            vendors=tuple(vendor or ()),
+        )
+        try:
+            with _stopped_by_signals():
+                status = _stack(folder).up(settings)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what was started is stopped again", err=True)
+            raise typer.Exit(130) from None
+    _show(status, json=json)
+
+
+@app.command()
+def status(folder: Folder = None, json: AsJson = False) -> None:
+    """Show health and memory of each part; exit code 1 unless all that can run is ready."""
+    with reporting_errors():
+        found = _stack(folder).status()
+    _show(found, json=json)
+    if not found.is_up:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def down(folder: Folder = None, json: AsJson = False) -> None:
+    """Stop what `up` started, and nothing else; data stays."""
+    with reporting_errors():
+        ran = _stack(folder).down()
+    if json:
+        print_json({"stopped": ran})
+    else:
+        typer.echo(f"stopped: {', '.join(ran)}" if ran else "nothing was running")
+
+
+def _stack(folder: Path | None) -> Stack:
+    from spanledger.stack.control import Stack
+    from spanledger.stack.site import find_site
+
+    return Stack(find_site(folder), lambda text: typer.echo(text, err=True))
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM ends a start as Ctrl-C does: with everything cleaned up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(status: StackStatus, *, json: bool) -> None:
+    if json:
+        print_json(status.as_json())
+        return
+    from rich.table import Table
+
+    table = Table("part", "state", "pid", "memory", "", box=None, pad_edge=False)
+    colours = {"ready": "green", "missing": "yellow"}
+    for part in status.parts:
+        colour = colours.get(part.state, "red")
+        table.add_row(
+            part.name,
+            f"[{colour}]{part.state}[/]",
+            str(part.pid or ""),
+            f"{part.rss_bytes / 2**20:.0f} MB" if part.rss_bytes else "",
+            part.reason or (part.log if part.state != "ready" else ""),
+        )
+    out = console()
+    if not status.parts or status.settings is None:
+        out.print("not running; `spanledger stack up` starts it")
+        return
+    out.print(table)
+    out.print(f"\nmemory of all {status.rss_bytes / 2**20:.0f} MB; data in {status.data}")
+    for name, url in status.shown.items():
+        out.print(f"{name:<11} {url}")
+    out.print(f"keys        {status.data / 'keys.json'} (yours is `you`)")

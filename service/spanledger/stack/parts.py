@@ -1,0 +1,269 @@
+"""The parts of the native stack: each one's command, environment and sign of being ready.
+
+The configuration files are those of the compose stack; what differs stands in the environment
+and in the folder of scrape targets. Pure but for the files that Prometheus wants beside its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spanledger.errors import UsageError
+from spanledger.stack.ports import HOST
+from spanledger.stack.programs import Programs
+from spanledger.stack.site import Settings, Site
+
+PROMETHEUS_FLAGS = (
+    "--web.enable-otlp-receiver",
+    "--web.enable-remote-write-receiver",
+    "--enable-feature=exemplar-storage",
+)
+"""What prometheus.yml has no key for; compose gives the same."""
+
+TEMPO_FLAGS = ("-config.expand-env=true",)
+
+_FOREIGN = ("OTEL_", "OTELCOL_", "TEMPO_", "GF_", "TRACELOOP_", "SPANLEDGER_")
+"""Variables of the caller's that would change what the parts do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the stack."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    ready: str = ""
+    """A URL that answers 200 when it is ready; without one, a part is ready when it runs."""
+    ports: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    """Parts that must be ready before it starts."""
+    grace_s: float = 15.0
+    """From SIGTERM to SIGKILL."""
+    shown: Mapping[str, str] = field(default_factory=dict)
+    """What people open: name to URL."""
+
+
+def parts_of(
+    site: Site, settings: Settings, programs: Programs, keys: Mapping[str, str]
+) -> dict[str, Part]:
+    """Every part that can run, in the order of starting.
+
+    Args:
+        keys: virtual keys of the worker's customers.
+    """
+    parts = [_simulator(settings)] if not settings.config else []
+    for name, build in (
+        ("tempo", _tempo),
+        ("prometheus", _prometheus),
+        ("collector", _collector),
+        ("grafana", _grafana),
+    ):
+        if name in programs.found:
+            parts.append(build(site, settings, programs))
+    parts.append(_gateway(site, settings))
+    if settings.traffic:
+        parts.append(_worker(settings, keys))
+    return {part.name: part for part in parts}
+
+
+def prepare(site: Site, settings: Settings, programs: Programs) -> None:
+    """Make the folders, and the files that Prometheus wants beside its configuration."""
+    for name in ("logs", "collector", "prometheus", "tempo", "grafana"):
+        (site.data / name).mkdir(parents=True, exist_ok=True)
+    folder = site.data / "prometheus" / "config"
+    (folder / "targets").mkdir(parents=True, exist_ok=True)
+    for name in ("prometheus.yml", "rules"):
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(site.home / "prometheus" / name)
+    scraped = {
+        "gateway": "gateway",
+        "collector": "collector-metrics",
+        "tempo": "tempo",
+        "prometheus": "prometheus",
+    }
+    targets = [
+        {"labels": {"job": job}, "targets": [settings.address(port)]}
+        for job, port in scraped.items()
+        if job == "gateway" or job in programs.found
+    ]
+    (folder / "targets" / "stack.json").write_text(json.dumps(targets, indent=2), "utf-8")
+
+
+def check_vendors(site: Site, vendors: tuple[str, ...]) -> None:
+    """Raise UsageError for a vendor without an overlay."""
+    known = sorted(p.stem for p in (site.home / "otel-collector" / "overlays").glob("*.yaml"))
+    for vendor in vendors:
+        if vendor not in known:
+            raise UsageError(f"--vendor {vendor!r}: there are {', '.join(known) or 'none'}")
+
+
+def _environment(**extra: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+    loopback = ",".join(filter(None, (kept.get("NO_PROXY"), HOST, "localhost")))
+    return {**kept, "NO_PROXY": loopback, "no_proxy": loopback, **extra}
+
+
+def _ours(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "spanledger", *arguments)
+
+
+def _simulator(settings: Settings) -> Part:
+    port = str(settings.ports["simulator"])
+    return Part(
+        "simulator",
+        _ours("sim", "--host", HOST, "--port", port, "--speed", str(settings.sim_speed)),
+        _environment(),
+        ready=f"{settings.url('simulator')}/healthz",
+        ports=("simulator",),
+    )
+
+
+def _gateway(site: Site, settings: Settings) -> Part:
+    config = settings.config or str(site.home / "examples" / "stack.yaml")
+    return Part(
+        "gateway",
+        _ours(
+            *("gateway", "--config", config, "--host", HOST),
+            *("--port", str(settings.ports["gateway"])),
+        ),
+        _environment(
+            SPANLEDGER_LEDGER_URL=site.ledger_url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=settings.url("otlp-http"),
+            SIM_OPENAI_URL=f"{settings.url('simulator')}/v1",
+            SIM_ANTHROPIC_URL=settings.url("simulator"),
+        ),
+        ready=f"{settings.url('gateway')}/readyz",
+        ports=("gateway",),
+        # Requests in flight get to end, then the shipper sends what is left.
+        grace_s=45.0,
+        shown={"gateway": f"{settings.url('gateway')}/v1"},
+    )
+
+
+def _worker(settings: Settings, keys: Mapping[str, str]) -> Part:
+    return Part(
+        "worker",
+        _ours("worker", "serve", "--quiet", "--rate", str(settings.rate)),
+        _environment(
+            OPENAI_BASE_URL=f"{settings.url('gateway')}/v1",
+            SPANLEDGER_WORKER_CUSTOMERS=",".join(f"{name}={key}" for name, key in keys.items()),
+            OTEL_EXPORTER_OTLP_ENDPOINT=settings.url("otlp-http"),
+        ),
+        after=("gateway",),
+    )
+
+
+def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
+    folder = site.home / "otel-collector"
+    files = [folder / "config.yaml", *(folder / "overlays" / f"{v}.yaml" for v in settings.vendors)]
+    return Part(
+        "collector",
+        (str(programs.found["collector"]), *(f"--config={file}" for file in files)),
+        _environment(
+            OTELCOL_GRPC_ENDPOINT=settings.address("otlp-grpc"),
+            OTELCOL_HTTP_ENDPOINT=settings.address("otlp-http"),
+            OTELCOL_HEALTH_ENDPOINT=settings.address("collector-health"),
+            OTELCOL_METRICS_HOST=HOST,
+            OTELCOL_METRICS_PORT=str(settings.ports["collector-metrics"]),
+            # Calls of applications to these are counted by the gateway.
+            OTELCOL_GATEWAY_ADDRESSES="|".join(
+                f"{host}:{settings.ports['gateway']}" for host in ("localhost", "127[.]0[.]0[.]1")
+            ),
+            OTELCOL_QUEUE_DIR=str(site.data / "collector" / "queue"),
+            TEMPO_OTLP_ENDPOINT=settings.address("tempo-otlp"),
+            OTELCOL_LOG_LEVEL="warn",
+            PROMETHEUS_URL=settings.url("prometheus"),
+        ),
+        ready=f"{settings.url('collector-health')}/",
+        ports=("otlp-grpc", "otlp-http", "collector-health", "collector-metrics"),
+        shown={"OTLP/HTTP": settings.url("otlp-http"), "OTLP/gRPC": settings.address("otlp-grpc")},
+    )
+
+
+def _prometheus(site: Site, settings: Settings, programs: Programs) -> Part:
+    folder = site.data / "prometheus"
+    return Part(
+        "prometheus",
+        (
+            str(programs.found["prometheus"]),
+            f"--config.file={folder / 'config' / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={settings.address('prometheus')}",
+            "--log.level=warn",
+            *PROMETHEUS_FLAGS,
+        ),
+        _environment(),
+        ready=f"{settings.url('prometheus')}/-/ready",
+        ports=("prometheus",),
+        grace_s=30.0,
+        shown={"Prometheus": settings.url("prometheus")},
+    )
+
+
+def _tempo(site: Site, settings: Settings, programs: Programs) -> Part:
+    return Part(
+        "tempo",
+        (
+            str(programs.found["tempo"]),
+            f"-config.file={site.home / 'tempo' / 'tempo.yaml'}",
+            *TEMPO_FLAGS,
+        ),
+        _environment(
+            TEMPO_HTTP_HOST=HOST,
+            TEMPO_HTTP_PORT=str(settings.ports["tempo"]),
+            TEMPO_GRPC_PORT=str(settings.ports["tempo-internal"]),
+            TEMPO_OTLP_LISTEN=settings.address("tempo-otlp"),
+            TEMPO_DATA=str(site.data / "tempo"),
+            PROMETHEUS_URL=settings.url("prometheus"),
+        ),
+        ready=f"{settings.url('tempo')}/ready",
+        ports=("tempo", "tempo-otlp", "tempo-internal"),
+        grace_s=30.0,
+        shown={"Tempo": settings.url("tempo")},
+    )
+
+
+def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
+    program = programs.found["grafana"]
+    folder = site.home / "grafana"
+    data = site.data / "grafana"
+    homepath = os.environ.get("SPANLEDGER_GRAFANA_HOME") or str(program.resolve().parent.parent)
+    server = () if program.name == "grafana-server" else ("server",)
+    password = os.environ.get("GRAFANA_ADMIN_PASSWORD")
+    return Part(
+        "grafana",
+        (str(program), *server, "--homepath", homepath),
+        _environment(
+            **env_file(folder / "grafana.env"),
+            GF_SERVER_HTTP_ADDR=HOST,
+            GF_SERVER_HTTP_PORT=str(settings.ports["grafana"]),
+            GF_PATHS_DATA=str(data),
+            GF_PATHS_LOGS=str(data / "log"),
+            GF_PATHS_PLUGINS=str(data / "plugins"),
+            GF_PATHS_PROVISIONING=str(folder / "provisioning"),
+            GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH=str(folder / "dashboards" / "overview.json"),
+            # It listens on loopback only. Without a password nobody can log in to change things.
+            GF_AUTH_ANONYMOUS_ENABLED="true",
+            GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
+            **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
+            SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),
+            PROMETHEUS_URL=settings.url("prometheus"),
+            TEMPO_URL=settings.url("tempo"),
+        ),
+        ready=f"{settings.url('grafana')}/api/health",
+        ports=("grafana",),
+        shown={"Grafana": settings.url("grafana")},
+    )
+
+
+def env_file(path: Path) -> dict[str, str]:
+    """The variables of a file of `NAME=value` lines."""
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

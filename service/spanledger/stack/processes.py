@@ -1,0 +1,161 @@
+"""Processes that outlive the command that started them, and are known again later.
+
+A process is its pid and the moment it started: a pid alone may belong to a stranger by now, and
+strangers are never signalled. Each is started in a session and process group of its own, so its
+own children are found with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_POLL_S = 0.05
+_STAT_STATE, _STAT_GROUP, _STAT_STARTED, _STAT_RSS = 0, 2, 19, 21
+"""Fields of /proc/PID/stat after the name."""
+_DEAD = "ZX"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process as it is remembered."""
+
+    pid: int
+    started: str
+    """What tells it from a later process with its pid."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    pid: int
+    group: int
+    started: str
+    rss_bytes: int
+
+
+def start(command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> Running:
+    """Start a program whose output goes to a log; the last log is kept beside it."""
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - the stack's own programs
+            command,
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    # It outlives us; the object must not complain about that.
+    process.returncode = 0
+    seen = _look(process.pid)
+    return Running(process.pid, seen.started if seen else "")
+
+
+def is_alive(process: Running) -> bool:
+    """Whether the process we remember still runs."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+    seen = _look(process.pid)
+    return seen is not None and seen.started == process.started
+
+
+def rss_bytes(processes: Sequence[Running]) -> dict[int, int]:
+    """Resident memory by pid, children of each included."""
+    groups = {process.pid: 0 for process in processes if is_alive(process)}
+    for seen in _all():
+        if seen.group in groups:
+            groups[seen.group] += seen.rss_bytes
+    return groups
+
+
+def stop(process: Running, grace_s: float) -> bool:
+    """End a process and what is left of its group; whether it heeded SIGTERM in time."""
+    heeded = True
+    if is_alive(process):
+        _signal(process.pid, signal.SIGTERM)
+        heeded = _ended(process, grace_s)
+    elif _look(process.pid) is not None:
+        return True  # a stranger has the pid, so the group is gone as well
+    _signal_group(process.pid)
+    _ended(process, grace_s)
+    return heeded
+
+
+def _ended(process: Running, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _signal_group(leader: int) -> None:
+    """SIGKILL for whoever is left; the group's number is not given anew while one is."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _look(pid: int) -> _Seen | None:
+    if Path("/proc/self/stat").exists():
+        return _from_proc(pid)
+    return next((seen for seen in _from_ps("-p", str(pid))), None)
+
+
+def _all() -> list[_Seen]:
+    if not Path("/proc/self/stat").exists():
+        return _from_ps("-ax")
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [seen for pid in pids if (seen := _from_proc(pid)) is not None]
+
+
+def _from_proc(pid: int) -> _Seen | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    if fields[_STAT_STATE] in _DEAD:
+        return None
+    return _Seen(
+        pid,
+        int(fields[_STAT_GROUP]),
+        f"{_boot()}:{fields[_STAT_STARTED]}",
+        int(fields[_STAT_RSS]) * os.sysconf("SC_PAGESIZE"),
+    )
+
+
+def _boot() -> str:
+    """Start times count from the boot, so they are told apart by it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _from_ps(*which: str) -> list[_Seen]:
+    """The same from `ps`, where there is no /proc."""
+    done = subprocess.run(  # noqa: S603 - fixed words and a number
+        ["ps", *which, "-o", "pid=,pgid=,rss=,state=,lstart="],  # noqa: S607 - a system's own
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    rows = (line.split(maxsplit=4) for line in done.stdout.splitlines())
+    return [
+        _Seen(int(pid), int(group), started.strip(), int(rss) * 1024)
+        for pid, group, rss, state, started in rows
+        if state[0] not in _DEAD
+    ]

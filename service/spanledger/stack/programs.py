@@ -1,0 +1,119 @@
+"""Finds the programs of the native stack: a variable, the built toolchain, then PATH.
+
+A program that is there in a release too old for our files counts as missing, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_VERSION_TIMEOUT_S = 10.0
+_VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A program and how to come by it."""
+
+    variable: str
+    names: tuple[str, ...]
+    built: str = ""
+    """Its name in the toolchain; empty for what `make toolchain` does not build."""
+    least: tuple[int, int] = (0, 0)
+    """The oldest release that reads our files."""
+    hint: str = "run `make toolchain`"
+
+
+WANTED: Mapping[str, Wanted] = {
+    "collector": Wanted("SPANLEDGER_OTELCOL", ("otelcol-contrib",), "otelcol", (0, 150)),
+    "prometheus": Wanted("SPANLEDGER_PROMETHEUS", ("prometheus",), "prometheus", (3, 14)),
+    "tempo": Wanted(
+        "SPANLEDGER_TEMPO",
+        ("tempo",),
+        least=(3, 0),
+        hint="put `tempo` 3 on PATH or its path into SPANLEDGER_TEMPO",
+    ),
+    "grafana": Wanted(
+        "SPANLEDGER_GRAFANA",
+        ("grafana", "grafana-server"),
+        least=(12, 0),
+        hint="put `grafana` on PATH or its path into SPANLEDGER_GRAFANA",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What was found, and for the rest why not."""
+
+    found: Mapping[str, Path]
+    missing: Mapping[str, str]
+
+
+def toolchain_folder(environ: Mapping[str, str]) -> Path:
+    """Where `make toolchain` puts what it builds."""
+    if given := environ.get("SPANLEDGER_TOOLCHAIN"):
+        return Path(given) / "bin"
+    base = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spanledger" / "toolchain" / "bin"
+
+
+def find_programs(environ: Mapping[str, str] = os.environ) -> Programs:
+    """Look for every program of the stack."""
+    found: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for name, wanted in WANTED.items():
+        path, reason = _find(wanted, environ)
+        if path is None:
+            missing[name] = reason
+        else:
+            found[name] = path
+    return Programs(found, missing)
+
+
+def _find(wanted: Wanted, environ: Mapping[str, str]) -> tuple[Path | None, str]:
+    if wanted.variable in environ:
+        given = environ[wanted.variable]
+        if not given:
+            return None, f"switched off by an empty {wanted.variable}"
+        path = shutil.which(given)
+        if path is None:
+            return None, f"{wanted.variable}={given!r} is no program"
+        return _checked(Path(path), wanted)
+    built = toolchain_folder(environ) / wanted.built
+    if wanted.built and os.access(built, os.X_OK):
+        return built, ""
+    for name in wanted.names:
+        if path := shutil.which(name, path=environ.get("PATH")):
+            return _checked(Path(path), wanted)
+    return None, f"not found; {wanted.hint}"
+
+
+def _checked(path: Path, wanted: Wanted) -> tuple[Path | None, str]:
+    version = version_of(path)
+    if version is not None and version < wanted.least:
+        have, need = (".".join(map(str, v)) for v in (version, wanted.least))
+        return None, f"{path} is {have}, and {need} is the least; {wanted.hint}"
+    return path.absolute(), ""
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Major and minor release that a program prints; None when it does not say."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the program the user named or has on PATH
+            [str(path), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = _VERSION.search(done.stdout + done.stderr)
+    return (int(match[1]), int(match[2])) if match else None
