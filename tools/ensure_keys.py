@@ -1,0 +1,71 @@
+"""Make sure a file holds a working key of each customer: NAME=KEY,NAME=KEY for the demo worker.
+
+Runs in the compose stack before the gateway, which serves other machines only once keys exist.
+Keys that the ledger still knows are kept; the file is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from spanledger.errors import SpanledgerError
+from spanledger.ledger.database import sqlite_path
+from spanledger.ledger.records import Records, key_digest
+
+
+def written_keys(file: Path) -> dict[str, str]:
+    """What the file holds: customer to key."""
+    if not file.exists():
+        return {}
+    entries = (entry.partition("=") for entry in file.read_text("utf-8").strip().split(","))
+    return {name: key for name, mark, key in entries if mark}
+
+
+def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
+    """Keep what works, make the rest; the customers that got a new key."""
+    before = written_keys(file)
+    records = Records.open(sqlite_path(ledger_url))
+    keys, made = {}, []
+    try:
+        for customer in customers:
+            found = records.find_key(key_digest(before.get(customer, "")))
+            if found is not None and found.revoked_ns is None and found.customer == customer:
+                keys[customer] = before[customer]
+            else:
+                keys[customer], _ = records.create_key(customer, "", [], time.time_ns())
+                made.append(customer)
+    finally:
+        records.close()
+    if keys != before:
+        write(file, ",".join(f"{name}={key}" for name, key in keys.items()) + "\n")
+    return made
+
+
+def write(file: Path, text: str) -> None:
+    """Put the file in place whole, for its owner alone."""
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(text)
+    new.replace(file)
+
+
+def main() -> None:
+    """Read the options, do it, and say it without the keys."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--customers", required=True, help="names, separated by commas")
+    parser.add_argument("--file", required=True, type=Path)
+    options = parser.parse_args()
+    customers = [name for name in options.customers.split(",") if name]
+    try:
+        made = ensure(customers, options.file, os.environ["SPANLEDGER_LEDGER_URL"])
+    except (SpanledgerError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"keys made for: {', '.join(made)}" if made else "every customer has a working key")
+
+
+if __name__ == "__main__":
+    main()
