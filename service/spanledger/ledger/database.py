@@ -48,6 +48,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             )
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # It may hold prompts; SQLite gives its log and index the same mode.
+            path.touch(mode=0o600)
             connection = sqlite3.connect(
                 path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
             )

@@ -66,6 +66,15 @@ async def test_refusal_names_the_figures(book: Book) -> None:
     await book.ledger.reserve(book.reservation(10 * CENT))
 
 
+async def test_the_file_is_its_owners_alone(book: Book) -> None:
+    """A ledger may hold prompts: neither it nor its log is for others to read."""
+    await book.ledger.reserve(book.reservation())
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in book.path.parent.iterdir()}
+
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
 async def test_the_outbox_counts_rows(book: Book) -> None:
     """A repeated end leaves no row, so it must not look like one that waits to be shipped."""
     reservation = book.reservation()
