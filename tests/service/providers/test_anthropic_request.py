@@ -322,7 +322,10 @@ def test_a_budgets_cap_lowers_thinking_too() -> None:
 
 def test_structured_output() -> None:
     """A schema becomes the output format with its objects closed; JSON mode an instruction."""
-    inner = {"type": ["object", "null"], "properties": {"type": {"type": "string", "enum": ["object"]}}}
+    inner = {
+        "type": ["object", "null"],
+        "properties": {"type": {"type": "string", "enum": ["object"]}},
+    }
     schema = {"type": "object", "properties": {"a": {"type": "array", "items": inner}}}
     described = {"name": "n", "strict": True, "schema": schema}
     body = convert(
