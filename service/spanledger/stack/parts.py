@@ -66,9 +66,11 @@ def parts_of(
     ):
         if name in programs.found:
             parts.append(build(site, settings, programs))
-    parts.append(_gateway(site, settings))
+    # Without a collector there is nobody to send to; what happens stays in the ledger.
+    sends = "collector" in programs.found
+    parts.append(_gateway(site, settings, sends=sends))
     if settings.traffic:
-        parts.append(_worker(settings, keys))
+        parts.append(_worker(settings, keys, sends=sends))
     return {part.name: part for part in parts}
 
 
@@ -125,13 +127,14 @@ def _simulator(settings: Settings) -> Part:
     )
 
 
-def _gateway(site: Site, settings: Settings) -> Part:
+def _gateway(site: Site, settings: Settings, *, sends: bool) -> Part:
     config = settings.config or str(site.home / "examples" / "stack.yaml")
     return Part(
         "gateway",
         _ours(
             *("gateway", "--config", config, "--host", HOST),
             *("--port", str(settings.ports["gateway"])),
+            "--ship" if sends else "--no-ship",
         ),
         _environment(
             SPANLEDGER_LEDGER_URL=site.ledger_url,
@@ -147,14 +150,18 @@ def _gateway(site: Site, settings: Settings) -> Part:
     )
 
 
-def _worker(settings: Settings, keys: Mapping[str, str]) -> Part:
+def _worker(settings: Settings, keys: Mapping[str, str], *, sends: bool) -> Part:
     return Part(
         "worker",
-        _ours("worker", "serve", "--quiet", "--rate", str(settings.rate)),
+        _ours(
+            *("worker", "serve", "--quiet", "--rate", str(settings.rate)),
+            "--telemetry" if sends else "--no-telemetry",
+        ),
         _environment(
             OPENAI_BASE_URL=f"{settings.url('gateway')}/v1",
             SPANLEDGER_WORKER_CUSTOMERS=",".join(f"{name}={key}" for name, key in keys.items()),
             OTEL_EXPORTER_OTLP_ENDPOINT=settings.url("otlp-http"),
+            OTEL_METRIC_EXPORT_INTERVAL="5000",
         ),
         after=("gateway",),
     )

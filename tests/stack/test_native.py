@@ -1,0 +1,304 @@
+"""`spanledger stack` as a command: with our own parts only, so that it needs no other program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spanledger.errors import ConfigError, UsageError
+from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS
+from spanledger.stack.ports import DEFAULTS, check_free, choose
+from spanledger.stack.processes import Running, is_alive, start, stop
+from spanledger.stack.programs import find_programs
+from spanledger.stack.site import find_site
+from tests.support.processes import clean_environment, poll, run
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT = {
+    "SPANLEDGER_HOME": str(ROOT),
+    "SPANLEDGER_OTELCOL": "",
+    "SPANLEDGER_PROMETHEUS": "",
+    "SPANLEDGER_TEMPO": "",
+    "SPANLEDGER_GRAFANA": "",
+}
+"""Every program that is not ours is left out."""
+
+
+class Native:
+    """A stack in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `spanledger stack …` on it."""
+        return run("stack", *words, "--folder", str(self.folder), folder=ROOT, env=WITHOUT)
+
+    def up(self, *words: str) -> dict[str, Any]:
+        """Start it; what it says of itself."""
+        done = self.command("up", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def pids(self) -> dict[str, int]:
+        """The processes of its state file."""
+        state = json.loads((self.folder / "state.json").read_text())
+        return {name: process["pid"] for name, process in state["running"].items()}
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Iterator[Native]:
+    """A stack that is stopped at the end."""
+    stack = Native(tmp_path / "stack")
+    yield stack
+    assert stack.command("down").returncode == 0
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
+    """`up` leaves ready parts behind, a second `up` starts only what is missing, `status` tells
+    memory, `down` leaves no process."""
+    first = native.up("--port-base", "0")
+    pids = native.pids()
+    states = {part["name"]: part["state"] for part in first["parts"]}
+
+    assert first["up"]
+    assert {name for name, state in states.items() if state == "ready"} == set(pids)
+    assert set(pids) == {"simulator", "gateway", "worker"}
+    assert {name for name, state in states.items() if state == "missing"} == {
+        "collector",
+        "prometheus",
+        "tempo",
+        "grafana",
+    }
+    assert native.up("--port-base", "0")["ports"] == first["ports"]
+    assert native.pids() == pids
+
+    os.kill(pids["simulator"], signal.SIGKILL)
+    assert poll(lambda: not runs(pids["simulator"]))
+    assert native.command("status").returncode == 1
+    native.up()
+    again = native.pids()
+    assert again.pop("simulator") != pids["simulator"]
+    assert again == {"gateway": pids["gateway"], "worker": pids["worker"]}
+
+    status = native.command("status", "--json")
+    told = json.loads(status.stdout)
+    assert status.returncode == 0
+    assert told["rss_bytes"] == sum(part["rss_bytes"] for part in told["parts"]) > 2**25
+
+    ran = native.pids().values()
+    assert native.command("down").returncode == 0
+    assert [pid for pid in ran if runs(pid)] == []
+    assert "not running" in native.command("status").stdout
+    assert "nothing was running" in native.command("down").stdout
+
+
+def test_keys_are_private_and_kept(native: Native) -> None:
+    """The demo's customers have keys that only the owner can read and that a restart keeps; the
+    gateway lets nobody in without one."""
+    told = native.up("--port-base", "0", "--no-traffic")
+    file = native.folder / "keys.json"
+    keys = json.loads(file.read_text())
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(keys) == {"acme", "globex", "initech", "you"}
+    assert chat(told["ports"]["gateway"], keys["you"]) == 200
+    assert chat(told["ports"]["gateway"], "sk-made-up") == 401
+
+    native.command("down")
+    native.up("--port-base", "0", "--no-traffic")
+    assert json.loads(file.read_text()) == keys
+
+
+def chat(port: int, key: str) -> int:
+    """The status of a small request."""
+    body = {"model": "fast", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--noproxy", "*", "--output", os.devnull, "--write-out"),
+            *("%{http_code}", "-H", f"authorization: Bearer {key}"),
+            *("-H", "content-type: application/json", "--data", json.dumps(body)),
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> None:
+    """When one part cannot start, the error says why and the others are ended again."""
+    config = yaml.safe_load((ROOT / "examples" / "stack.yaml").read_text())
+    config["router_settings"]["retries"] = 1
+    config["routr_settings"] = {}
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(yaml.safe_dump(config))
+
+    done = native.command("up", "--port-base", "0", "--config", str(broken), "--traffic")
+
+    assert done.returncode == 1
+    assert "gateway ended at its start" in done.stderr
+    assert "routr_settings" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (native.folder / "state.json").exists()
+
+
+def test_interrupting_a_start_cleans_up(native: Native) -> None:
+    """Ctrl-C while parts start ends those that run already."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spanledger", "stack", "up", "--port-base", "0"),
+            *("--folder", str(native.folder)),
+        ],
+        cwd=ROOT,
+        env={**clean_environment(), **WITHOUT},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state = native.folder / "state.json"
+    assert poll(state.exists, every_s=0.002)
+    pids = native.pids()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "stopped again" in errors
+    assert [pid for pid in pids.values() if runs(pid)] == []
+    assert not state.exists()
+
+
+def test_a_taken_port_is_named_with_its_owner(native: Native) -> None:
+    """A port that somebody else has stops the start before anything runs, with a way out."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = native.command("up", "--port-base", "0", "--port", f"gateway={port}")
+
+    assert done.returncode == 1
+    assert f"port {port} of gateway is taken" in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert "--port gateway=NUMBER" in done.stderr
+    assert not (native.folder / "logs").exists()
+
+
+def test_a_stranger_with_the_pid_is_left_alone(tmp_path: Path) -> None:
+    """A process that began at another time than the one remembered is never signalled."""
+    ours = start([sys.executable, "-c", "input()"], os.environ, tmp_path, tmp_path / "one.log")
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    )
+    try:
+        remembered = Running(stranger.pid, "another time")
+        assert not is_alive(remembered)
+        assert stop(remembered, 0.1)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+        stop(ours, 5)
+
+
+def test_a_part_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+    """After its grace a part and what it started are killed, and that is said."""
+    script = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    log = tmp_path / "deaf.log"
+    process = start([sys.executable, "-c", script], os.environ, tmp_path, log)
+    assert poll(lambda: log.read_text().strip())
+    child = int(log.read_text())
+
+    assert stop(process, 0.2) is False
+    assert not is_alive(process)
+    assert poll(lambda: not runs(child))
+
+
+def test_ports_are_chosen_or_refused() -> None:
+    """Ports are the usual, consecutive, free, or given; what cannot be is said."""
+    assert choose(None, []) == dict(DEFAULTS)
+    assert choose(None, ["grafana=3001"])["grafana"] == 3001
+    assert list(choose(14000, []).values()) == list(range(14000, 14000 + len(DEFAULTS)))
+    check_free(choose(0, []))
+    for base, given in ((65530, []), (None, ["grafna=1"]), (None, ["grafana=x"])):
+        with pytest.raises(UsageError):
+            choose(base, given)
+    with pytest.raises(UsageError, match="gateway and grafana"):
+        choose(None, ["grafana=4000"])
+
+
+def test_programs_are_found_where_the_pages_say(tmp_path: Path) -> None:
+    """The variable wins over the toolchain, that over PATH; what is too old is missing, and why."""
+
+    def program(path: Path, version: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho {path.name}, version {version}\n")
+        path.chmod(0o755)
+        return path
+
+    built = program(tmp_path / "tools" / "bin" / "prometheus", "3.15.0")
+    program(tmp_path / "path" / "prometheus", "3.15.0")
+    program(tmp_path / "path" / "tempo", "2.9.1")
+    grafana = program(tmp_path / "elsewhere" / "grafana", "13.2.0")
+    found = find_programs(
+        {
+            "PATH": str(tmp_path / "path"),
+            "SPANLEDGER_TOOLCHAIN": str(tmp_path / "tools"),
+            "SPANLEDGER_GRAFANA": str(grafana),
+        }
+    )
+
+    assert found.found == {"prometheus": built, "grafana": grafana}
+    assert "make toolchain" in found.missing["collector"]
+    assert "2.9" in found.missing["tempo"]
+    assert "SPANLEDGER_TEMPO" in found.missing["tempo"]
+
+
+def test_the_repository_is_found_from_below_or_named(tmp_path: Path) -> None:
+    """The working folder's parents are searched; elsewhere the error says what to set."""
+    assert find_site(None, {}, ROOT / "docs").home == ROOT
+    assert find_site(None, {"SPANLEDGER_HOME": str(ROOT)}, tmp_path).home == ROOT
+    with pytest.raises(UsageError, match="SPANLEDGER_HOME"):
+        find_site(None, {}, tmp_path)
+
+
+def test_a_second_command_waits_its_turn(tmp_path: Path) -> None:
+    """Two commands at a time on one folder cannot both start things."""
+    site = find_site(tmp_path, {"SPANLEDGER_HOME": str(ROOT)})
+    with site.locked(), pytest.raises(ConfigError, match="another"), site.locked():
+        pass
+
+
+def test_compose_gives_the_same_flags() -> None:
+    """What the configuration files have no key for is the same natively and in compose."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    assert set(PROMETHEUS_FLAGS) <= set(services["prometheus"]["command"])
+    assert set(TEMPO_FLAGS) <= set(services["tempo"]["command"])
+    assert services["grafana"]["env_file"] == ["./grafana/grafana.env"]
