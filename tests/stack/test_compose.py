@@ -1,0 +1,592 @@
+"""The compose files: they merge, name only what exists, and keep every service contained.
+
+There is no Docker engine in these tests. Where the `docker compose` command is installed (it needs
+none to merge), it must make the same of the files as this reader does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spanledger.config import load_config
+from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS
+from spanledger.stack.ports import DEFAULTS
+from tests.stack import composition
+from tests.stack.composition import BASE, EXAMPLE, LAYERS, ROOT, source_of, target_of
+from tests.support.collector import otelcol
+from tests.test_docs import Everything, Shown, problem_with
+
+OVERLAYS = ROOT / "otel-collector" / "overlays"
+STACKS = [
+    (),
+    *((layer,) for layer in LAYERS),
+    tuple(LAYERS),
+    *itertools.combinations([layer for layer in LAYERS if "vendor-" in layer.name], 2),
+]
+"""The base, each layer, all of them, and any two vendors."""
+
+TOOLS = "/opt/spanledger/tools/"
+IMAGES = {
+    "collector": "otel/opentelemetry-collector-contrib:{COLLECTOR_VERSION}",
+    "tempo": "grafana/tempo:{TEMPO_VERSION}",
+    "prometheus": "prom/prometheus:v{PROMETHEUS_VERSION}",
+    "grafana": "grafana/grafana:{GRAFANA_VERSION}",
+}
+OURS = "spanledger:local"
+LISTENS = {
+    "gateway": {4000: "gateway"},
+    "sim": {4010: "simulator"},
+    "collector": {4317: "otlp-grpc", 4318: "otlp-http"},
+    "tempo": {3200: "tempo"},
+    "prometheus": {9090: "prometheus"},
+    "grafana": {3000: "grafana"},
+}
+"""What is published: the port of each and its name in the native stack, where it is the same."""
+INSIDE = {"collector": {8888, 13133}, "tempo": {4317}}
+"""What else is reached from the stack's own network."""
+
+ONCE = "ends after its work"
+EXEMPT = {
+    ("init-volumes", "non_root"): "changes owners, with two capabilities and no network",
+    ("init-volumes", "health"): ONCE,
+    ("init-keys", "health"): ONCE,
+    ("collector-ready", "health"): ONCE,
+    (
+        "collector",
+        "health",
+    ): "no program in its image could ask; collector-ready does, from outside",
+    ("worker", "health"): "listens nowhere; it ends when it cannot go on",
+    ("init-volumes", "restart"): ONCE,
+    ("init-keys", "restart"): ONCE,
+    ("collector-ready", "restart"): ONCE,
+}
+"""Rules that a service does not keep, with the reason."""
+
+
+@cache
+def pins_and_secrets() -> dict[str, str]:
+    """What a first start is given."""
+    return composition.sample()
+
+
+def stack(*layers: Path, **given: str) -> dict[str, Any]:
+    """The base with layers on it."""
+    return composition.load([BASE, *layers], {**pins_and_secrets(), **given})
+
+
+def named(layers: tuple[Path, ...]) -> str:
+    """A readable id of a parameter."""
+    return "+".join(layer.stem for layer in layers) or "base"
+
+
+@pytest.fixture(params=STACKS, ids=named)
+def merged(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each stack in turn."""
+    return stack(*request.param)
+
+
+def test_everything_named_exists(merged: dict[str, Any]) -> None:
+    """Mounted files, volumes, services, conditions and hosts in addresses are there."""
+    services = merged["services"]
+    problems = []
+    for name, service in services.items():
+        for mount in service.get("volumes", ()):
+            source = source_of(mount)
+            known = (ROOT / source).exists() if "/" in source else source in merged["volumes"]
+            problems += [] if known else [f"{name} mounts {source}"]
+        problems += [
+            f"{name} reads {file}"
+            for file in service.get("env_file", ())
+            if not (ROOT / file).is_file()
+        ]
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy" and "healthcheck" not in services[other]:
+                problems.append(f"{name} waits for the health of {other}, which has none")
+            ends = services[other]["restart"] == "no"
+            if (how["condition"] == "service_completed_successfully") != ends:
+                problems.append(f"{name} waits for {other} by {how['condition']}")
+        for variable, value in service.get("environment", {}).items():
+            problems += [
+                f"{name}: {variable}={value}: nothing listens there"
+                for host, port in re.findall(r"([a-z][\w.-]*):(\d+)", str(value))
+                if not listens(services, host, int(port))
+            ]
+
+    assert problems == []
+
+
+def listens(services: dict[str, Any], host: str, port: int) -> bool:
+    """Whether a service takes connections at a port, or the address is outside the stack."""
+    if host in ("localhost", "host.docker.internal"):
+        return True
+    if host == "sim" and "sim" not in services:
+        return True  # named, and not used: its deployments are not in the configuration
+    return host in services and port in {*LISTENS.get(host, {}), *INSIDE.get(host, set())}
+
+
+def test_each_volume_is_used_and_mounted_files_are_read_only(merged: dict[str, Any]) -> None:
+    """No volume is left over, and no service can change the repository."""
+    mounts = [m for service in merged["services"].values() for m in service.get("volumes", ())]
+    files = [mount for mount in mounts if source_of(mount).startswith("./")]
+
+    assert {source_of(m) for m in mounts if m not in files} == set(merged["volumes"])
+    assert [mount for mount in files if not mount.endswith(":ro")] == []
+
+
+def test_commands_name_files_that_are_mounted(merged: dict[str, Any]) -> None:
+    """Every configuration file on a command line is mounted at that path."""
+    for name, service in merged["services"].items():
+        places = [target_of(mount) for mount in service.get("volumes", ())]
+        line = [*service.get("entrypoint", ()), *service.get("command", ())]
+        for path in re.findall(r"(?<!:)(/(?:etc|run|var)/[\w./-]+)", " ".join(line)):
+            assert any(path == place or path.startswith(f"{place}/") for place in places), (
+                name,
+                path,
+            )
+
+
+def test_our_services_are_started_as_the_command_line_takes_it() -> None:
+    """Subcommands and options of our own services exist, and scripts are in the image."""
+    services = stack()["services"]
+    dockerfile = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
+    for service in services.values():
+        if service["image"] != OURS:
+            continue
+        words = [*service.get("entrypoint", ["spanledger"]), *service.get("command", ())]
+        tests = service.get("healthcheck", {}).get("test", [])
+        for script in (word for word in (*words, *tests) if word.startswith(TOOLS)):
+            assert f"tools/{script.removeprefix(TOOLS)}" in dockerfile
+        if words[0] == "spanledger":
+            assert problem_with(Shown("", " ".join(words), True)) is None
+        if words[0] == "sh":
+            line = words[-1].partition("exec ")[2].replace("$RATE", "2")
+            assert problem_with(Shown("", line, True)) is None
+
+
+def test_every_variable_is_in_the_example_and_used() -> None:
+    """.env.example names what the compose files read and what the native build reads, no more."""
+    variables = composition.Variables(pins_and_secrets())
+    for path in (BASE, *LAYERS):
+        composition.read(path, variables)
+    text = EXAMPLE.read_text(encoding="utf-8")
+    built = (ROOT / "otel-collector" / "builder.yaml").read_text(encoding="utf-8")
+    others = {"COMPOSE_FILE", *re.findall(r"\$\{(\w+_VERSION)\}", built)}
+
+    named = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, flags=re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(named) == variables.asked | others
+
+
+def test_the_first_start_asks_for_the_file_that_is_missing() -> None:
+    """Without .env every command ends with what to do, and no secret has a default."""
+    with pytest.raises(composition.CompositionError, match="make up"):
+        composition.load([BASE], {})
+    versions = {k: v for k, v in pins_and_secrets().items() if k.endswith("_VERSION")}
+
+    with pytest.raises(composition.CompositionError, match=r"GRAFANA_ADMIN_PASSWORD.*make up"):
+        composition.load([BASE], versions)
+
+    text = EXAMPLE.read_text(encoding="utf-8")
+    secret = r"^(?:# )?(\w*(?:PASSWORD|KEY|AUTH|TOKEN|SECRET))=(.+)$"
+    assert re.findall(secret, text, flags=re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda path: path.stem)
+def test_a_layer_only_adds(layer: Path) -> None:
+    """A vendor's layer adds variables and one file to the collector and touches nothing else."""
+    base, on_top = stack()["services"], stack(layer)["services"]
+    if layer.stem == "real-providers":
+        assert set(base) - set(on_top) == {"sim", "worker", "collector-ready"}
+        assert {n for n in on_top if on_top[n] != base[n]} == {"gateway", "init-keys"}
+        return
+    name = layer.stem.removeprefix("vendor-")
+    overlay = f"./otel-collector/overlays/{name}.yaml:/etc/otelcol/overlays/{name}.yaml:ro"
+    off = overlay.replace(f"./otel-collector/overlays/{name}.yaml", "./compose/overlay-off.yaml", 1)
+
+    assert {n for n in on_top if on_top[n] != base[n]} == {"collector"}
+    before, after = base["collector"], on_top["collector"]
+    assert {key for key in after if after[key] != before.get(key)} <= {
+        "environment",
+        "extra_hosts",
+        "volumes",
+    }
+    assert before["environment"].items() <= after["environment"].items()
+    assert set(before["volumes"]) - set(after["volumes"]) == {off}
+    assert set(after["volumes"]) - set(before["volumes"]) == {overlay}
+
+
+def test_every_overlay_has_its_layer_and_gets_its_variables() -> None:
+    """What an overlay reads from the environment its layer hands on, and nothing else."""
+    layers = {p.stem.removeprefix("vendor-"): p for p in LAYERS if p.stem != "real-providers"}
+    overlays = {path.stem: path for path in OVERLAYS.glob("*.yaml")}
+    base = stack()["services"]["collector"]["environment"]
+    own = read_variables(ROOT / "otel-collector" / "config.yaml")
+
+    assert set(layers) == set(overlays)
+    assert {name for name, default in own.items() if not default} <= set(base)
+    for name, overlay in overlays.items():
+        wanted = read_variables(overlay)
+        added = stack(layers[name])["services"]["collector"]["environment"].keys() - base.keys()
+        assert added == wanted.keys() - base.keys(), name
+        given = composition.Variables(pins_and_secrets())
+        composition.read(layers[name], given)
+        assert given.required == {n for n, default in wanted.items() if not default}, name
+
+
+def read_variables(path: Path) -> dict[str, bool]:
+    """The variables that a file of the collector reads, and whether each has a default."""
+    text = re.sub(r"^\s*#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = re.findall(r"\$\{env:(\w+)(:-)?", text)
+    return {name: default == ":-" for name, default in found}
+
+
+def test_variables_of_the_collector_and_tempo_are_theirs() -> None:
+    """A variable set for a program is one that its files read: a typing error sets nothing."""
+    services = stack()["services"]
+    collector = read_variables(ROOT / "otel-collector" / "config.yaml")
+    tempo = (ROOT / "tempo" / "tempo.yaml").read_text(encoding="utf-8")
+    grafana = "".join(p.read_text("utf-8") for p in (ROOT / "grafana/provisioning").rglob("*.yaml"))
+    general = {"NO_PROXY", "no_proxy", "GOMEMLIMIT"}
+
+    assert services["collector"]["environment"].keys() - general <= collector.keys()
+    assert services["tempo"]["environment"].keys() - general <= set(re.findall(r"\$\{(\w+)", tempo))
+    assert set(re.findall(r"(?<!\$)\$\{(\w+)", grafana)) == {
+        name for name in services["grafana"]["environment"].keys() - general if name[:3] != "GF_"
+    }
+
+
+@pytest.mark.parametrize("layers", STACKS, ids=named)
+def test_the_collector_takes_its_files(layers: tuple[Path, ...], tmp_path: Path) -> None:
+    """The collector accepts exactly the files and variables that a stack gives it."""
+    collector = stack(*layers)["services"]["collector"]
+    places = {target_of(mount): source_of(mount) for mount in collector["volumes"]}
+    flags = [flag.partition("=") for flag in collector["command"]]
+    files = [f"--config={ROOT / places[path]}" for _, _, path in flags]
+    given = {k: str(v) for k, v in collector["environment"].items() if v is not None}
+    # The sample's texts stand for secrets; addresses must be ones.
+    given |= {k: "http://127.0.0.1:9" for k, v in given.items() if v == "given" and "ENDPOINT" in k}
+    given["OTELCOL_QUEUE_DIR"] = str(tmp_path)
+
+    done = subprocess.run(
+        [otelcol(), "validate", *files], env=given, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ports_are_published_on_loopback_only(merged: dict[str, Any]) -> None:
+    """Nothing of the stack is reached from another machine; ports are those of a native run."""
+    published = {
+        name: [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in service.get("ports", ())]
+        for name, service in merged["services"].items()
+    }
+    matches = [(name, match) for name, found in published.items() for match in found]
+
+    assert [name for name, match in matches if match is None] == []
+    seen = {name: {int(m[2]) for n, m in matches if n == name and m} for name, _ in matches}
+    assert seen == {name: set(ports) for name, ports in LISTENS.items() if name in published}
+    for name, match in matches:
+        assert match is not None
+        assert int(match[1]) == DEFAULTS[LISTENS[name][int(match[2])]]
+
+
+def test_ports_can_be_changed_in_one_place() -> None:
+    """Every published port has its variable."""
+    names = {*re.findall(r"\{(\w+_PORT):-", BASE.read_text(encoding="utf-8"))}
+    moved = stack(**{name: str(20_000 + n) for n, name in enumerate(sorted(names))})
+    ports = [p for service in moved["services"].values() for p in service.get("ports", ())]
+
+    assert sorted(port.split(":")[1] for port in ports) == [str(20_000 + n) for n in range(7)]
+
+
+def broken_rules(service: dict[str, Any]) -> set[str]:
+    """The rules of containment that a service does not keep."""
+    user = str(service.get("user", "")).partition(":")[0]
+    options = service.get("logging", {}).get("options", {})
+    kept = {
+        "non_root": user.isdigit() and int(user) > 0,
+        "read_only": service.get("read_only") is True,
+        "capabilities": service.get("cap_drop") == ["ALL"]
+        and (user == "0" or not service.get("cap_add")),
+        "privileges": service.get("security_opt") == ["no-new-privileges:true"]
+        and not service.get("privileged")
+        and not any(service.get(key) for key in ("pid", "ipc", "devices", "cgroup_parent")),
+        "memory": re.fullmatch(r"\d+[mg]", str(service.get("mem_limit", ""))) is not None,
+        "processes": service.get("pids_limit") is not None,
+        "logs": {"max-size", "max-file"} <= options.keys(),
+        "restart": service.get("restart") == "unless-stopped",
+        "health": "healthcheck" in service,
+        "network": service.get("network_mode") in (None, "none"),
+    }
+    return {rule for rule, is_kept in kept.items() if not is_kept}
+
+
+def test_every_service_is_contained() -> None:
+    """No service is root, writes to its image, has a capability or is without a limit."""
+    broken = {
+        (name, rule)
+        for name, service in stack()["services"].items()
+        for rule in broken_rules(service)
+    }
+
+    assert broken == set(EXEMPT)
+    for layer in LAYERS:
+        changed = stack(layer)["services"].items()
+        assert {(name, rule) for name, s in changed for rule in broken_rules(s)} <= set(EXEMPT)
+
+
+def test_the_rules_of_containment_see_a_bad_service() -> None:
+    """The check above tells an ordinary service from a contained one."""
+    assert broken_rules({"image": "x", "user": "root", "network_mode": "host"}) == {
+        *("non_root", "read_only", "capabilities", "privileges", "memory", "processes"),
+        *("logs", "restart", "health", "network"),
+    }
+
+
+def test_health_is_asked_often_at_the_start() -> None:
+    """Each check has its limits, and `up --wait` does not sleep through a start."""
+    for name, service in stack()["services"].items():
+        if "healthcheck" in service:
+            health = service["healthcheck"]
+            assert health["test"][0] == "CMD", name
+            assert health["start_interval"] == "1s"
+            assert {"interval", "timeout", "retries", "start_period"} <= health.keys()
+
+
+def test_images_are_pinned_by_the_version_block() -> None:
+    """An image is ours or has the version of .env.example; nothing is `latest` or ours to pull."""
+    pins = pins_and_secrets()
+    for name, service in stack()["services"].items():
+        if name in IMAGES:
+            assert service["image"] == IMAGES[name].format(**pins)
+        else:
+            assert (service["image"], service["pull_policy"]) == (OURS, "never")
+    builds = [s["build"] for s in stack()["services"].values() if "build" in s]
+
+    assert [build["args"]["PYTHON_VERSION"] for build in builds] == [pins["PYTHON_VERSION"]]
+
+
+def test_programs_run_as_natively() -> None:
+    """The flags are those of `spanledger stack`, and so what is tested there runs here."""
+    services = stack()["services"]
+
+    assert set(PROMETHEUS_FLAGS) < set(services["prometheus"]["command"])
+    assert set(TEMPO_FLAGS) < set(services["tempo"]["command"])
+
+
+def test_scrape_targets_are_services() -> None:
+    """Prometheus is told of services that listen where it asks."""
+    text = (ROOT / "prometheus" / "targets" / "compose" / "stack.json").read_text("utf-8")
+    services = stack()["services"]
+    targets = [target for group in json.loads(text) for target in group["targets"]]
+
+    for target in targets:
+        host, _, port = target.rpartition(":")
+        assert listens(services, "prometheus" if host == "127.0.0.1" else host, int(port)), target
+
+
+@pytest.mark.parametrize("path", ["examples/stack.yaml", "compose/spanledger.real.yaml"])
+def test_the_configurations_of_the_gateway_load(path: str) -> None:
+    """Both files that compose mounts are accepted, without a warning, and limit what is spent."""
+    loaded = load_config(ROOT / path, Everything())
+
+    assert loaded.model_list
+    assert loaded.warnings == ()
+    assert any(budget.model_dump(exclude_none=True).get("limit") for budget in loaded.budgets)
+
+
+def test_the_image_copies_what_exists_and_nothing_else_is_sent() -> None:
+    """Each COPY has its source, and .dockerignore lets exactly those through."""
+    dockerfile = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    copies = [
+        line.split()[1:-1]
+        for line in dockerfile.splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+    ]
+    sources = [source for copy in copies for source in copy]
+
+    assert "*" in lines
+    assert [s for s in sources if not (ROOT / s).exists()] == []
+    for source in sources:
+        assert any(source == a or source.startswith(f"{a}/") for a in allowed), source
+    for entry in allowed:
+        assert any(fnmatch(s, f"{entry}*") for s in sources), entry
+
+
+def test_the_image_is_locked_and_not_root() -> None:
+    """Nothing is installed without a hash, and the image's user is the volumes' owner."""
+    text = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    code = [line for line in text.splitlines() if not line.startswith("#")]
+    runs = [line for line in code if line.startswith("RUN ")]
+    installs = [run for run in runs if re.search(r"\b(?:pip|uv|apt|apt-get|curl|wget)\b", run)]
+
+    assert {line for line in code if line.startswith("FROM")} == {
+        "FROM python:${PYTHON_VERSION}-slim-trixie AS build",
+        "FROM python:${PYTHON_VERSION}-slim-trixie",
+    }
+    assert [line for line in code if line.startswith("USER")] == ["USER 10001:10001"]
+    assert 'ENTRYPOINT ["spanledger"]' in code
+    for line in installs:
+        if " uv sync " in line:
+            assert "--frozen" in line
+        elif " uv build " in line:
+            assert "--require-hashes" in line
+        else:
+            assert line == "RUN python tools/get_uv.py /usr/local/bin/uv"
+    locked = (ROOT / "service" / "build-requirements.txt").read_text(encoding="utf-8")
+    entries = re.findall(r"^[a-z][\w-]*==.+?(?=^\w|\Z)", locked, flags=re.MULTILINE | re.DOTALL)
+    assert entries
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def compose_command() -> list[str]:
+    """`docker compose`; skips the test where it is not installed."""
+    docker = shutil.which("docker")
+    if docker:
+        done = subprocess.run(
+            [docker, "compose", "version", "--short"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0 and not done.stdout.startswith(("1.", "v1.")):
+            return [docker, "compose"]
+    pytest.skip("no `docker compose` command; the merge was checked by our own reader alone")
+
+
+@pytest.mark.parametrize("layers", STACKS, ids=named)
+def test_docker_compose_makes_the_same_of_it(layers: tuple[Path, ...], tmp_path: Path) -> None:
+    """The real merge agrees with ours on what the other tests look at."""
+    command = compose_command()
+    given = pins_and_secrets()
+    file = tmp_path / "env"
+    file.write_text("".join(f"{key}={value}\n" for key, value in given.items()), "utf-8")
+    files = [option for path in (BASE, *layers) for option in ("-f", str(path))]
+    inherited = {k: os.environ[k] for k in ("PATH", "HOME", "DOCKER_CONFIG") if k in os.environ}
+
+    done = subprocess.run(
+        [*command, "--env-file", str(file), *files, "config", "--format", "json"],
+        env=inherited,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    theirs, ours = json.loads(done.stdout), stack(*layers)
+    assert theirs["name"] == ours["name"]
+    assert {n: told(s) for n, s in theirs["services"].items()} == {
+        n: view(s) for n, s in ours["services"].items()
+    }
+
+
+def view(service: dict[str, Any]) -> dict[str, Any]:
+    """Our reader's service in the words of `docker compose config`, as far as it is compared."""
+    return {
+        "image": service["image"],
+        "command": service.get("command"),
+        "user": service["user"],
+        "read_only": service["read_only"],
+        "test": service.get("healthcheck", {}).get("test"),
+        "depends_on": {n: how["condition"] for n, how in service.get("depends_on", {}).items()},
+        "volumes": {
+            target_of(mount): str(ROOT / source_of(mount))
+            if "/" in source_of(mount)
+            else source_of(mount)
+            for mount in service.get("volumes", ())
+        },
+        "ports": sorted(service.get("ports", ())),
+        "environment": {
+            **env_files(service),
+            **{k: v if v is None else str(v) for k, v in service.get("environment", {}).items()},
+        },
+    }
+
+
+def env_files(service: dict[str, Any]) -> dict[str, str]:
+    """The variables of a service's env files."""
+    lines = [
+        line
+        for file in service.get("env_file", ())
+        for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
+    ]
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def told(service: dict[str, Any]) -> dict[str, Any]:
+    """The same of what `docker compose config` prints."""
+    return {
+        "image": service["image"],
+        "command": [w.replace("$$", "$") for w in service["command"]]
+        if service["command"]
+        else None,
+        "user": service["user"],
+        "read_only": service["read_only"],
+        "test": service.get("healthcheck", {}).get("test"),
+        "depends_on": {n: how["condition"] for n, how in service.get("depends_on", {}).items()},
+        "volumes": {mount["target"]: mount["source"] for mount in service.get("volumes", ())},
+        "ports": sorted(
+            f"{port['host_ip']}:{port['published']}:{port['target']}"
+            for port in service.get("ports", ())
+        ),
+        "environment": service.get("environment", {}),
+    }
+
+
+def test_the_reader_refuses_what_compose_refuses(tmp_path: Path) -> None:
+    """A missing variable, a service that does not run and a strange key are errors, not guesses."""
+    file = tmp_path / "compose.yml"
+    for text in (
+        "services: {a: {image: 'x:${V:?set it}'}}",
+        "services: {a: {image: x, depends_on: [b]}, b: {image: x, profiles: [p]}}",
+        "services: {a: {image: x}}\ninclude: [b.yml]",
+        "services: {a: {image: 'x:${V'}}",
+    ):
+        file.write_text(text, "utf-8")
+        with pytest.raises(composition.CompositionError):
+            composition.load([file], {})
+
+
+def test_the_reader_merges_as_the_specification_says(tmp_path: Path) -> None:
+    """Mappings merge, commands are replaced, mounts go by target, other lists grow."""
+    first, second = tmp_path / "a.yml", tmp_path / "b.yml"
+    first.write_text(
+        yaml.safe_dump(
+            {
+                "services": {
+                    "a": {
+                        "command": ["one"],
+                        "environment": ["A=1", "B"],
+                        "volumes": ["./x:/at", "v:/v"],
+                        "cap_add": ["C"],
+                    }
+                }
+            }
+        ),
+        "utf-8",
+    )
+    layer = {
+        "command": ["two"],
+        "environment": {"A": "$$2"},
+        "volumes": ["./y:/at"],
+        "cap_add": ["D"],
+    }
+    second.write_text(yaml.safe_dump({"services": {"a": layer}}), "utf-8")
+
+    assert composition.load([first, second], {"B": "b"})["services"]["a"] == {
+        "command": ["two"],
+        "environment": {"A": "$2", "B": "b"},
+        "volumes": ["./y:/at", "v:/v"],
+        "cap_add": ["C", "D"],
+    }
