@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.support.collector import Backends, Collector
+from tests.support.collector import BASE, Backends, Collector
 from tests.support.processes import poll
 
 _ids = itertools.count(1)
@@ -30,10 +30,15 @@ def backends() -> Iterator[Backends]:
 
 @pytest.fixture(scope="session")
 def collector(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """A collector with the base configuration alone."""
+    """A collector with the base configuration alone, where a statement that fails is logged."""
     folder = tmp_path_factory.mktemp("collector")
-    with Collector(folder, env=backends.env) as collector:
+    loud = folder / "config.yaml"
+    text = BASE.read_text(encoding="utf-8")
+    loud.write_text(text.replace("error_mode: silent", "error_mode: ignore"), encoding="utf-8")
+    with Collector(folder, env=backends.env, base=loud) as collector:
         yield collector
+        failed = [line for line in collector.log.splitlines() if "failed to execute" in line]
+        assert not failed, failed[0]
 
 
 def any_value(value: Any) -> AnyValue:
