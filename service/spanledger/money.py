@@ -7,6 +7,7 @@ amount is rounded up once per attempt. No float touches money: text becomes an i
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 NANO_PER_USD = 1_000_000_000
@@ -14,6 +15,8 @@ PICO_PER_NANO = 1_000
 PICO_PER_USD = NANO_PER_USD * PICO_PER_NANO
 MAX_NANO = 2**62
 """The largest amount we book (4.6 billion USD): it leaves SQLite's 64-bit integers headroom."""
+
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 
 
 def parse_usd(text: str | int | float | Decimal) -> int:
@@ -58,7 +61,9 @@ def nano_from_pico(pico: int) -> int:
 
 
 def _decimal(text: str | int | float | Decimal) -> Decimal:
-    cleaned = str(text).strip().removeprefix("$").replace(",", "").replace("_", "")
+    cleaned = str(text).strip().removeprefix("$").replace("_", "")
+    if _THOUSANDS.fullmatch(cleaned):  # any other comma may be a decimal one: `1,5` is not 15
+        cleaned = cleaned.replace(",", "")
     try:
         value = Decimal(cleaned)
     except InvalidOperation:
