@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +31,15 @@ from spanledger.money import parse_price, parse_usd
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 """Relative to the working folder; four slashes make a path absolute."""
 
+
+def _nameable(value: str) -> str:
+    if not value or not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable characters without spaces around them, at least one")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_nameable), Field(max_length=256)]
+"""Goes into terminals, labels and answers."""
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -158,12 +168,12 @@ class TelemetrySettings(_Ours):
 class BudgetEntry(_Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128)] = Field(description="Unique name.")
-    customer: str | None = Field(None, description="Subject; `*` = each customer its own.")
-    key: str | None = Field(None, description="Subject: a key's id (`key_…`).")
-    team: str | None = Field(None, description="Subject: a team.")
-    model: str | None = Field(None, description="Subject: a provider's model.")
-    provider: str | None = Field(None, description="Subject: a provider.")
+    name: Name = Field(description="Unique name.", max_length=128)
+    customer: Name | None = Field(None, description="Subject; `*` = each customer its own.")
+    key: Name | None = Field(None, description="Subject: a key's id (`key_…`).")
+    team: Name | None = Field(None, description="Subject: a team.")
+    model: Name | None = Field(None, description="Subject: a provider's model.")
+    provider: Name | None = Field(None, description="Subject: a provider.")
     limit: Usd = Field(description="USD a period, like `12.50`.")
     period: Literal["day", "week", "month"] = Field("month", description="When it renews.")
     timezone: str = Field("UTC", description="IANA zone the period is reckoned in.")
@@ -184,6 +194,10 @@ class BudgetEntry(_Ours):
             near = nearest(value, sorted(available_timezones()))
             raise ValueError(f"{value!r} is not an IANA time zone{near}") from None
         return value
+
+
+SUBJECTS = ("customer", "key", "team", "model", "provider")
+"""Keys of a budget that say whom it limits; at most one is given."""
 
 
 class Config(_Ours):
@@ -255,6 +269,8 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid YAML: it is nested too deep") from None
 
 
 def parse_config(data: Any, environ: Mapping[str, str], source: str) -> Config:
@@ -333,8 +349,12 @@ def _check_references(config: Config, source: str) -> None:
         f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
     ]
     for budget in config.budgets:
-        subjects = [
-            s for s in ("customer", "key", "team", "model", "provider") if getattr(budget, s)
+        subjects = [s for s in SUBJECTS if getattr(budget, s)]
+        # `customer:` with nothing behind it must not become a limit on everybody together.
+        problems += [
+            f"budget {budget.name!r}: {s} is empty; name one, write '*' for each, or leave it out"
+            for s in SUBJECTS
+            if s in budget.model_fields_set and s not in subjects
         ]
         if len(subjects) > 1:
             problems.append(f"budget {budget.name!r} names {' and '.join(subjects)}; choose one")

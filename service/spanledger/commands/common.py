@@ -97,18 +97,19 @@ def parse_moment(text: str, now: datetime | None = None) -> int:
     now = now or datetime.now(UTC)
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
     amount, unit = text[:-1], text[-1:]
-    if unit in units and amount.isdigit():
-        moment = now - timedelta(seconds=int(amount) * units[unit])
-    else:
-        try:
+    try:
+        if unit in units and amount.isdecimal():
+            moment = now - timedelta(seconds=int(amount) * units[unit])
+        else:
             moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise UsageError(
-                f"{text!r} is not a time; write 2026-11-01, 2026-11-01T12:00+01:00, 24h or 7d"
-            ) from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 1_000_000_000
+        # Within what the ledger's integers can be compared with.
+        return min(max(int(moment.timestamp()) * 1_000_000_000, 0), 2**63 - 1)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{text!r} is not a time; write 2026-11-01, 2026-11-01T12:00+01:00, 24h or 7d"
+        ) from None
 
 
 def format_time(ns: int | None) -> str | None:

@@ -48,10 +48,10 @@ def _as_dict(key: Key) -> dict[str, Any]:
 @app.command()
 def create(
     customer: Annotated[str, typer.Option(help="Customer the key's requests are booked on.")],
-    team: Annotated[str, typer.Option(help="Team within the customer.")] = "",
+    team: Annotated[str | None, typer.Option(help="Team within the customer.")] = None,
     routes: Annotated[
-        str, typer.Option(help="Routes it may use, separated by commas; all when not given.")
-    ] = "",
+        str | None, typer.Option(help="Routes it may use, separated by commas; all when not given.")
+    ] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -60,11 +60,14 @@ def create(
 
     with reporting_errors():
         check_name("--customer", customer)
-        if team:
+        # An option given as nothing is a script's unset variable, and must not mean "all".
+        if team is not None:
             check_name("--team", team)
-        names = [check_name("--routes", name.strip()) for name in routes.split(",") if name.strip()]
+        names = [] if routes is None else [name.strip() for name in routes.split(",")]
+        for name in names:
+            check_name("--routes", name)
         records = Records.open(ledger_file(ledger))
-        secret, key = records.create_key(customer, team, names, time.time_ns())
+        secret, key = records.create_key(customer, team or "", names, time.time_ns())
         records.close()
     if json:
         print_json({"key": secret, **_as_dict(key)})
