@@ -115,6 +115,7 @@ class SqliteStore:
 
         Raises:
             LedgerUnavailableError: nothing was done.
+            Exception: nothing was done, and one of the operations is to blame.
         """
         try:
             try:
@@ -125,6 +126,8 @@ class SqliteStore:
                 results = self._transaction(operations)
         except sqlite3.Error as error:
             self._rollback()
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
+                raise  # the fault is in what was to be written, and waiting does not mend it
             raise LedgerUnavailableError(f"the ledger could not commit: {error}") from error
         except BaseException:
             self._rollback()
@@ -187,6 +190,8 @@ class SqliteStore:
         accounts = self._accounts(reservation)
         attempt_id = reservation.attempt_id
         held = self._open.get(attempt_id) or self._reserved.get(attempt_id)
+        if held is None and reservation.repeat:
+            held = self._look_up(attempt_id)
         if held is not None:  # a repeat: what the first one held
             return Hold(attempt_id, held.hold_nano, "allow", (), room(accounts))
         if accounts and not reservation.priced:
@@ -277,8 +282,14 @@ class SqliteStore:
     def _booked(self, attempt_id: str) -> _Booked:
         """What is booked of a try: known to this process, or looked up."""
         booked = self._ended.get(attempt_id) or self._open.get(attempt_id)
-        if booked is not None:
-            return booked
+        if booked is None:
+            booked = self._look_up(attempt_id)
+        if booked is None:
+            raise SpanledgerError(f"attempt {attempt_id!r} was never reserved")
+        return booked
+
+    def _look_up(self, attempt_id: str) -> _Booked | None:
+        """What the rows say of a try."""
         self._pending.flush(self._connection)
         request_id, _, number = attempt_id.rpartition(".")
         row = self._connection.execute(
@@ -287,7 +298,7 @@ class SqliteStore:
             (request_id, int(number)),
         ).fetchone()
         if row is None:
-            raise SpanledgerError(f"attempt {attempt_id!r} was never reserved")
+            return None
         state, hold, cost, overrun, accounts = row
         return _Booked(state, hold, cost, overrun, _account_keys(accounts))
 
@@ -316,22 +327,29 @@ class SqliteStore:
     # leases -------------------------------------------------------------------------------
 
     def _renew_lease(self, now_ns: int) -> None:
-        """Hold a lease that lasts: a process that slept past it takes a new one with its hold."""
-        if self._lease_until_ns - now_ns < self._lease_ns // 2:
+        """Hold a lease that lasts: a process that slept past it takes a new one with its hold,
+        and so does one whose clock was set back."""
+        if not self._lease_ns // 2 <= self._lease_until_ns - now_ns <= self._lease_ns:
             self._lease_until_ns = now_ns + self._lease_ns
             self._connection.execute(
                 "INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, self._lease_until_ns)
             )
 
     def _sweep(self, sweep: Sweep) -> int:
-        """Expire holds nobody renews: charged in full, as the outcome is unknown."""
+        """Expire holds nobody renews: charged in full, as the outcome is unknown.
+
+        A lease that ends later than any hold may live was taken before the clock was set back;
+        whoever took it and lives has a new one by now.
+        """
         self._renew_lease(sweep.now_ns)
         self._pending.flush(self._connection)
         forgotten_ns = sweep.now_ns - sweep.max_hold_ns
+        moments = (forgotten_ns, sweep.now_ns, sweep.now_ns + sweep.max_hold_ns)
         lapsed = self._connection.execute(
             "SELECT request_id, number, hold_nano, accounts FROM attempts WHERE state = 'held'"
-            " AND (started_ns < ?1 OR owner NOT IN (SELECT id FROM owners WHERE lease_ns >= ?2))",
-            (forgotten_ns, sweep.now_ns),
+            " AND (started_ns < ?1 OR owner NOT IN"
+            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3))",
+            moments,
         ).fetchall()
         for request_id, number, hold, accounts in lapsed:
             self._seq += 1
@@ -348,13 +366,16 @@ class SqliteStore:
                 self._dirty.add(key)
             self._open.pop(f"{request_id}.{number}", None)
         running = self._connection.execute(
-            "SELECT request_id FROM requests WHERE seq IS NULL AND (started_ns < ?1"
-            " OR owner NOT IN (SELECT id FROM owners WHERE lease_ns >= ?2))",
-            (forgotten_ns, sweep.now_ns),
+            "SELECT request_id FROM requests WHERE seq IS NULL"
+            " AND (started_ns < ?1 OR owner NOT IN"
+            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3))",
+            moments,
         ).fetchall()
         for (request_id,) in running:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
-        self._connection.execute("DELETE FROM owners WHERE lease_ns < ?", (sweep.now_ns,))
+        self._connection.execute(
+            "DELETE FROM owners WHERE lease_ns NOT BETWEEN ? AND ?", moments[1:]
+        )
         return len(lapsed)
 
 

@@ -128,6 +128,8 @@ class Reservation:
     """Route or deployment left behind; empty on a first try."""
     reason: str = ""
     """`error.type` of the try before this one."""
+    repeat: bool = False
+    """Asked before, and the answer was lost: the row, where there is one, says what was held."""
 
     @property
     def attempt_id(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import SpanledgerError
@@ -80,8 +81,8 @@ class Booking:
         now_ns = self._clock.now_ns()
         end = cancelled_end(now_ns)
         try:
-            # Idempotent: it gives the hold of the first call, which may be under way.
-            hold = await self._ledger.reserve(reservation)
+            # It gives the hold of the first call, which may be under way.
+            hold = await self._ledger.reserve(replace(reservation, repeat=True))
         except SpanledgerError:
             await self.end_request(exchange.start, end)
             return

@@ -9,7 +9,12 @@ from dataclasses import replace
 import pytest
 
 from spanledger.clock import Clock
-from spanledger.errors import BudgetExceededError, LedgerUnavailableError, UnpricedModelError
+from spanledger.errors import (
+    BudgetExceededError,
+    LedgerUnavailableError,
+    SpanledgerError,
+    UnpricedModelError,
+)
 from spanledger.ledger import database, open_ledger
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import HoldSizes, RequestEnd
@@ -294,3 +299,59 @@ async def test_no_hold_lives_for_ever(book: Book) -> None:
     assert await book.ledger.sweep() == 1
 
     assert book.balance("b")[1] == 0
+
+
+async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> None:
+    """What no waiting will mend fails its own caller, and is not tried for ever before others."""
+    book.budget()
+    reservation, twice = book.reservation(CENT), book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    await other.reserve(twice)
+    await other.close()
+
+    results = await asyncio.gather(
+        book.ledger.reserve(twice),  # its row is there already, and this ledger does not know
+        book.ledger.finish(book.end(reservation, CENT)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[0], SpanledgerError)
+    assert not isinstance(results[0], LedgerUnavailableError)
+    assert book.balance() == (CENT, CENT, 0)
+    await book.ledger.reserve(book.reservation(CENT))
+
+
+async def test_a_repeat_is_answered_from_the_row(book: Book) -> None:
+    """Who lost the answer to a reservation asks again, also where nothing is remembered of it."""
+    book.budget()
+    reservation = book.reservation(CENT)
+    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    await other.reserve(reservation)
+    await other.close()
+
+    hold = await book.ledger.reserve(replace(reservation, repeat=True))
+
+    assert hold.hold_nano == CENT
+    assert book.balance() == (0, CENT, 0)
+
+
+async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
+    """A gateway that died under a clock years ahead does not keep its holds for years, and one
+    that lives through the change keeps its own."""
+    book.budget()
+    years = 5 * 365 * 86_400 * 10**9
+    book.time.now += years
+    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    await dead.reserve(book.reservation(2 * CENT))
+    alive = book.reservation(CENT)
+    await book.ledger.reserve(alive)
+
+    book.time.now -= years
+    assert await book.ledger.sweep() == 1
+
+    book.time.now += years
+    assert book.balance() == (2 * CENT, CENT, 0)
+    await book.ledger.finish(book.end(alive, CENT))
+    assert book.balance() == (3 * CENT, 0, 0)
+    await dead.close()
