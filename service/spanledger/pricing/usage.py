@@ -100,6 +100,8 @@ class OpenAIUsage(msgspec.Struct):
             reasoning = surplus
         elif reasoning > completion:
             completion += reasoning
+        if prompt > MAX_TOKENS or completion > MAX_TOKENS:
+            return None
         return Usage(
             input_tokens=prompt,
             output_tokens=completion,
@@ -133,6 +135,8 @@ class AnthropicUsage(msgspec.Struct):
         five_minutes = _part(by_age.get("ephemeral_5m_input_tokens"))
         write = max(_part(self.cache_creation_input_tokens), hour + five_minutes)
         read = _part(self.cache_read_input_tokens)
+        if fresh + read + write > MAX_TOKENS:
+            return None
         thinking = _part(_object(self.output_tokens_details).get("thinking_tokens"))
         return Usage(
             input_tokens=fresh + read + write,

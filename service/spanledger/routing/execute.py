@@ -307,6 +307,10 @@ class Router:
         bought = None
         if target.price is not None:
             bought = output_bought(sizes, target.price, hold.hold_nano)
+            guessed = demand.cap is None and target.price.max_output_tokens is None
+            if bought is None and guessed and hold.remaining_nano is not None:
+                # The full hold is for a length we made up, so the provider has to be told it.
+                bought = sizes.full
         limits = self._config.gateway
         left = exchange.deadline - now
         return Call(

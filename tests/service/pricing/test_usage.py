@@ -314,3 +314,14 @@ def test_an_unreadable_body_is_bound_high() -> None:
     raw = b'["image_url",' + b"[" * 100_000
 
     assert bound_input_tokens(len(raw), {"messages": msgspec.Raw(raw)}) > len(raw) + IMAGE_TOKENS
+
+
+def test_parts_that_add_up_to_the_impossible_are_no_usage() -> None:
+    """Then the answer itself is counted: the caller is neither ruined nor served for nothing."""
+    parts = {"completion_tokens_details": {"reasoning_tokens": 999_999_999}}
+    cached = {"prompt_tokens_details": {"cached_tokens": 999_999_999}}
+    base = {"prompt_tokens": 10, "completion_tokens": 5}
+    assert from_openai(base | parts) is None
+    assert from_openai(base | cached) is None
+    anthropic = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 999_999_999}
+    assert from_anthropic(anthropic) is None

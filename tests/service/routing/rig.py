@@ -160,10 +160,12 @@ class StrictLedger:
         gated: number of the write from which on all wait for `gate`; None = none waits.
         writes: writes begun so far.
         down: finishes and ends fail as if the disk were gone.
+        remaining_nano: what a hold says is left; None = no blocking budget applies.
     """
 
     decide: Callable[[Reservation], int] = lambda reservation: reservation.sizes.full
     down: SpanledgerError | None = None
+    remaining_nano: int | None = 7
     gated: int | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     writes: int = 0
@@ -180,7 +182,7 @@ class StrictLedger:
         if unique not in self.held:
             assert reservation.request.request_id not in self.requests
             self.held[unique] = (reservation, self.decide(reservation))
-        return Hold(unique, self.held[unique][1], "allow", (), 7)
+        return Hold(unique, self.held[unique][1], "allow", (), self.remaining_nano)
 
     async def finish(self, end: AttemptEnd) -> Settled:
         """The first word stands."""

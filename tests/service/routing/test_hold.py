@@ -85,22 +85,26 @@ def test_the_usual_hold_buys_the_usual_output() -> None:
     assert output_bought(sizes, price, sizes.holds.usual) == 777
 
 
+GUESS = DEFAULT_MAX_OUTPUT_TOKENS
+
+
 @pytest.mark.parametrize(
-    ("fields", "full_tokens", "usual_tokens"),
+    ("fields", "full_tokens", "usual_tokens", "told"),
     [
-        ({"max_tokens": 100}, 100, 100),
-        ({"max_completion_tokens": 70, "max_tokens": 50}, 70, 70),
-        ({"max_tokens": 100, "n": 3}, 300, 300),
-        ({"max_tokens": None}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
-        ({}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
-        ({"n": 2}, 2 * DEFAULT_MAX_OUTPUT_TOKENS, 8_192),
-        ({"max_tokens": "many"}, DEFAULT_MAX_OUTPUT_TOKENS, 4_096),
+        ({"max_tokens": 100}, 100, 100, None),
+        ({"max_completion_tokens": 70, "max_tokens": 50}, 70, 70, None),
+        ({"max_tokens": 100, "n": 3}, 300, 300, None),
+        ({"max_tokens": None}, GUESS, 4_096, GUESS),
+        ({}, GUESS, 4_096, GUESS),
+        ({"n": 2}, 2 * GUESS, 8_192, GUESS),
+        ({"max_tokens": "many"}, GUESS, 4_096, GUESS),
     ],
 )
 async def test_the_callers_cap_bounds_the_hold(
-    fields: dict[str, Any], full_tokens: int, usual_tokens: int
+    fields: dict[str, Any], full_tokens: int, usual_tokens: int, told: int | None
 ) -> None:
-    """With a cap the hold is for it; without one for the model's longest and the usual answer."""
+    """With a cap the hold is for it; without one for the longest and the usual answer, and a
+    longest answer that we had to guess is enforced."""
     site = Site({"a": ["a1"]}, {})
     exchange = site.exchange(**fields)
 
@@ -111,6 +115,15 @@ async def test_the_callers_cap_bounds_the_hold(
     assert holds.full == prompt * 1_000 + full_tokens * 2_000
     assert holds.usual == prompt * 1_000 + usual_tokens * 2_000
     assert holds.least == prompt * 1_000 + 16 * fields.get("n", 1) * 2_000
+    assert site.provider.calls[0].max_output_tokens == told
+
+
+async def test_no_budget_no_cap() -> None:
+    """Where nothing can be overdrawn, nobody's answer is cut at a length we made up."""
+    site = Site({"a": ["a1"]}, {}, ledger=StrictLedger(remaining_nano=None))
+
+    await site.ask()
+
     assert site.provider.calls[0].max_output_tokens is None
 
 
