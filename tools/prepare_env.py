@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PASSWORD = "GRAFANA_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
+MADE_UP = ("GRAFANA_ADMIN_PASSWORD", "GRAFANA_SECRET_KEY")
+"""Secrets that nobody needs to choose."""
 LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
 BASE = "docker-compose.yml"
 
@@ -36,11 +37,10 @@ def values(text: str) -> dict[str, str]:
 
 
 def updated(text: str, example: str) -> tuple[str, list[str]]:
-    """An env file with the example's versions and a password, and what was changed."""
+    """An env file with the example's versions and a value for each secret, and what was changed."""
     before = values(text)
     wanted = {key: value for key, value in values(example).items() if key.endswith("_VERSION")}
-    if not before.get(PASSWORD):
-        wanted[PASSWORD] = secrets.token_urlsafe(18)
+    wanted |= {key: secrets.token_urlsafe(24) for key in MADE_UP if not before.get(key)}
     changed = {key: value for key, value in wanted.items() if before.get(key) != value}
     lines = text.splitlines()
     for number, line in enumerate(lines):
@@ -49,7 +49,7 @@ def updated(text: str, example: str) -> tuple[str, list[str]]:
             lines[number] = f"{match[1]}={changed[match[1]]}"
     lines += [f"{key}={value}" for key, value in changed.items() if key not in before]
     said = [
-        f"{key} made up" if key == PASSWORD else f"{key} {before.get(key, 'was missing')} → {value}"
+        f"{key} made up" if key in MADE_UP else f"{key} {before.get(key, 'was missing')} → {value}"
         for key, value in changed.items()
     ]
     return "\n".join(lines) + "\n", said
@@ -71,7 +71,7 @@ def prepare(root: Path) -> list[str]:
     if exists:
         new.chmod(file.stat().st_mode & 0o777)
     new.replace(file)
-    return said if exists else [f".env made of .env.example; {PASSWORD} in it is random"]
+    return said if exists else [f".env made of .env.example, with a random {' and '.join(MADE_UP)}"]
 
 
 def layers(root: Path, names: list[str], given: str | None) -> str:

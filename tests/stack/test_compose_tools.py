@@ -31,25 +31,28 @@ def prepare_env() -> ModuleType:
     return module
 
 
+SECRETS = ("GRAFANA_ADMIN_PASSWORD", "GRAFANA_SECRET_KEY")
+
+
 def test_a_first_start_gets_an_env_of_its_own(prepare_env: ModuleType, tmp_path: Path) -> None:
-    """.env is the example with a random password, for its owner alone, and stays as it is."""
+    """.env is the example with random secrets, for its owner alone, and stays as it is."""
     example = (ROOT / ".env.example").read_text("utf-8")
-    made = []
+    seen = set()
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
         (folder / ".env.example").write_text(example, "utf-8")
-        said = prepare_env.prepare(folder)
-        made.append((folder / ".env").read_text("utf-8"))
-        password = prepare_env.values(made[-1])["GRAFANA_ADMIN_PASSWORD"]
+        said = "".join(prepare_env.prepare(folder))
+        made = (folder / ".env").read_text("utf-8")
+        given = [prepare_env.values(made)[secret] for secret in SECRETS]
 
-        assert len(password) >= 20
-        assert password not in "".join(said)
-        assert made[-1].replace(password, "") == example
+        assert [secret for secret in given if len(secret) < 20 or secret in said] == []
+        assert made.replace(given[0], "").replace(given[1], "") == example
         assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
         assert prepare_env.prepare(folder) == []
-        assert (folder / ".env").read_text("utf-8") == made[-1]
-    assert made[0] != made[1]
+        assert (folder / ".env").read_text("utf-8") == made
+        seen |= set(given)
+    assert len(seen) == 4
 
 
 def test_an_upgrade_changes_versions_and_nothing_else(
@@ -57,7 +60,7 @@ def test_an_upgrade_changes_versions_and_nothing_else(
 ) -> None:
     """Versions follow the example; what a user set, commented out or added stays."""
     (tmp_path / ".env.example").write_text("TEMPO_VERSION=3\nNEW_VERSION=1\nPORT=1\n", "utf-8")
-    mine = "# mine\nTEMPO_VERSION=2\nGRAFANA_ADMIN_PASSWORD='chosen'\nOWN=a=b\n# PORT=7\n"
+    mine = "# mine\nTEMPO_VERSION=2\nGRAFANA_ADMIN_PASSWORD='chosen'\nGRAFANA_SECRET_KEY=k\nOWN=a=b\n# PORT=7\n"
     (tmp_path / ".env").write_text(mine, "utf-8")
     (tmp_path / ".env").chmod(0o640)
 
@@ -69,13 +72,13 @@ def test_an_upgrade_changes_versions_and_nothing_else(
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o640
 
 
-def test_an_empty_password_is_filled_in(prepare_env: ModuleType, tmp_path: Path) -> None:
+def test_an_empty_secret_is_filled_in(prepare_env: ModuleType, tmp_path: Path) -> None:
     """Compose would refuse an empty one."""
-    (tmp_path / ".env.example").write_text("GRAFANA_ADMIN_PASSWORD=\n", "utf-8")
+    (tmp_path / ".env.example").write_text("", "utf-8")
     (tmp_path / ".env").write_text("GRAFANA_ADMIN_PASSWORD=\n", "utf-8")
 
-    assert prepare_env.prepare(tmp_path) == ["GRAFANA_ADMIN_PASSWORD made up"]
-    assert prepare_env.values((tmp_path / ".env").read_text("utf-8"))["GRAFANA_ADMIN_PASSWORD"]
+    assert prepare_env.prepare(tmp_path) == [f"{secret} made up" for secret in SECRETS]
+    assert all(prepare_env.values((tmp_path / ".env").read_text("utf-8"))[s] for s in SECRETS)
 
 
 @pytest.mark.parametrize(
