@@ -169,6 +169,20 @@ def test_private_keys(collector: Collector, backends: Backends) -> None:
     assert json.loads(kept["cut"]) == ["a ****", "z"]
 
 
+def test_exemplars(collector: Collector, backends: Backends) -> None:
+    """What a view left out of a series does not leave in its exemplars; their trace does."""
+    metrics = made_metrics([{"exemplars": "here"}])
+    histogram = metrics.resource_metrics[0].scope_metrics[0].metrics[0].histogram
+    exemplar = histogram.data_points[0].exemplars.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+    put(exemplar.filtered_attributes, {"user.question": "canary-filtered"})
+    assert collector.send("metrics", metrics) == 200
+    sink = backends.prometheus
+    assert poll(lambda: sink.count("gen_ai.client.token.usage", exemplars="here"))
+    (point,) = [p for p in sink.latest().values() if p.attributes.get("exemplars") == "here"]
+    assert point.exemplars == ((b"t".hex() * 16, b"s".hex() * 8, 0.0),)
+    assert "canary-filtered" not in sink.text()
+
+
 def test_long_text(collector: Collector, backends: Backends) -> None:
     """A secret deep in a text of a megabyte is found, and the rest arrives whole."""
     words = "the quick brown fox " * 25_000

@@ -98,7 +98,7 @@ class Collector:
         self.grpc = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
         self.metrics_port = free_port()
-        self._files = [base, *map(overlay, overlays)]
+        self.files = [base, *map(overlay, overlays)]
         self._log = folder / "otelcol.log"
         self._env = {
             "OTELCOL_HTTP_ENDPOINT": self.http.removeprefix("http://"),
@@ -115,7 +115,7 @@ class Collector:
         """Start, and wait until it is healthy."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self._program, *_flags(self._files)],
+                [self._program, *_flags(self.files)],
                 env={**_environment(), **self._env},
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,149 @@
+"""What the collector took is delivered, whatever is killed or away; and it can be watched."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+import httpx
+import yaml
+
+from tests.stack.conftest import Traces, arrived, made_metrics
+from tests.support.collector import BASE, Backends, Collector, in_thread
+from tests.support.processes import poll
+
+SPANS_A_REQUEST = 20
+
+
+class Load:
+    """A sender that tries again until a request was taken, as the shipper does."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.sent: list[bytes] = []
+        self.requests = 0
+        self._collector = collector
+        self._over = threading.Event()
+        self._thread = in_thread(self._run)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            traces = Traces(scope="spanledger")
+            for _ in range(SPANS_A_REQUEST):
+                traces.add({"gen_ai.provider.name": "openai", "text": "x" * 200})
+            while self._send(traces) != 200 and not self._over.wait(0.02):
+                pass
+            self.sent += traces.ids
+            self.requests += 1
+            self._over.wait(0.005)
+
+    def _send(self, traces: Traces) -> int:
+        with contextlib.suppress(httpx.TransportError):
+            return self._collector.send("traces", traces.message)
+        return 0
+
+    def more(self, requests: int) -> None:
+        """Wait until this many further requests were taken."""
+        goal = self.requests + requests
+        assert poll(lambda: self.requests >= goal), self._collector.log
+
+    def end(self) -> list[bytes]:
+        """Stop; the ids of all spans that were taken."""
+        taken = self.sent.copy()
+        self._over.set()
+        self._thread.join(30)
+        return taken
+
+
+def test_no_span_is_lost(tmp_path: Path) -> None:
+    """Tempo away, the collector killed twice under load: every span it took arrives in the end."""
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        load = Load(collector)
+        load.more(10)
+        backends.tempo.go_away()
+        load.more(20)
+        collector.kill()
+        collector.start()
+        load.more(20)
+        collector.kill()
+        collector.start()
+        backends.tempo.come_back()
+        load.more(10)
+        taken = load.end()
+        assert len(taken) >= 60 * SPANS_A_REQUEST
+        arrived(backends.tempo, taken)
+        assert not backends.prometheus.spans
+
+
+def test_metrics_wait_for_prometheus(tmp_path: Path) -> None:
+    """Points sent while Prometheus refuses arrive in their order, also over a kill."""
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        sink = backends.prometheus
+        sink.answer = lambda _request: 503
+        for number in range(5):
+            metrics = made_metrics([{"number": number}])
+            assert collector.send("metrics", metrics) == 200
+        assert poll(lambda: sink.requests)
+        collector.kill()
+        sink.answer = lambda _request: 200
+        collector.start()
+        assert poll(lambda: len({p.attributes["number"] for p in sink.points}) == 5)
+        order = [p.attributes["number"] for p in sink.points]
+        assert order == sorted(order)
+
+
+def test_no_message_is_too_large_for_tempo(tmp_path: Path) -> None:
+    """Spans with much content arrive in messages that a gRPC server takes by default."""
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        traces = Traces(scope="spanledger")
+        for _ in range(100):
+            traces.add({"gen_ai.input.messages": "word " * 20_000})
+        assert collector.send("traces", traces.message) == 200
+        arrived(backends.tempo, traces.ids)
+        assert len(backends.tempo.messages) >= 3
+
+
+def test_limits(tmp_path: Path) -> None:
+    """A request over the size limit is refused for good; others are taken after it."""
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        large = Traces()
+        large.add({"text": "x" * (33 * 2**20)})
+        assert 400 <= collector.send("traces", large.message) < 500
+        small = Traces()
+        small.add({"text": "x"})
+        assert collector.send("traces", small.message) == 200
+        arrived(backends.tempo, small.ids)
+        assert all(span.span_id not in large.ids for span in backends.tempo.whole_spans())
+
+
+def test_watched(tmp_path: Path) -> None:
+    """Health answers, and its own metrics say what was taken, sent, and waits."""
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        traces = Traces()
+        traces.add({"text": "x"})
+        assert collector.send("traces", traces.message) == 200
+        arrived(backends.tempo, traces.ids)
+        assert poll(lambda: "otelcol_exporter_sent_spans{" in collector.own_metrics())
+        own = collector.own_metrics()
+        for name in ("otelcol_receiver_accepted_spans", "otelcol_exporter_queue_size"):
+            assert f"{name}{{" in own
+        assert (tmp_path / "queue").is_dir()
+
+
+def test_nothing_but_loopback() -> None:
+    """By default all endpoints, also those to send to, are on loopback; no log pipeline listens."""
+    text = BASE.read_text(encoding="utf-8")
+    base = yaml.safe_load(text)
+    protocols = base["receivers"]["otlp"]["protocols"]
+    addresses = [
+        protocols["grpc"]["endpoint"],
+        protocols["http"]["endpoint"],
+        base["extensions"]["health_check"]["endpoint"],
+        base["exporters"]["otlp_grpc/tempo"]["endpoint"],
+        base["exporters"]["otlp_http/prometheus"]["endpoint"],
+    ]
+    (reader,) = base["service"]["telemetry"]["metrics"]["readers"]
+    addresses.append(reader["pull"]["exporter"]["prometheus"]["host"])
+    assert all(":-127.0.0.1" in a or ":-http://127.0.0.1" in a for a in addresses)
+    assert base["receivers"].keys() == {"otlp"}
+    assert {name.split("/")[0] for name in base["service"]["pipelines"]} == {"traces", "metrics"}
