@@ -3,12 +3,14 @@
     compose.py up|down|logs|check [--layer NAME]…
 
 It waits by asking the published ports itself, so that it is the stack as its users reach it that is
-found ready. Ports are those of `.env`.
+found ready. Ports are those of `.env`; the files, too, where that has a `COMPOSE_FILE`, so that make
+and `docker compose` itself always mean the same stack.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BASE = "docker-compose.yml"
 READY_S = 180.0
 POLL_S = 0.5
 PROBES = {
@@ -47,25 +50,37 @@ def engine_problem() -> str | None:
     return None
 
 
-def compose(layers: list[str], *words: str) -> int:
-    """Run `docker compose` on the stack's files."""
-    files = [ROOT / "docker-compose.yml", *(ROOT / "compose" / f"{name}.yml" for name in layers)]
-    missing = [file.name for file in files if not file.exists()]
+def settings() -> dict[str, str]:
+    """What `.env` says."""
+    file = ROOT / ".env"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+
+def files(layers: list[str]) -> list[str]:
+    """The stack's files: those of `COMPOSE_FILE`, as Docker Compose itself reads it, and layers."""
+    given = os.environ.get("COMPOSE_FILE") or settings().get("COMPOSE_FILE") or BASE
+    found = [*given.split(":"), *(f"compose/{name}.yml" for name in layers)]
+    missing = [name for name in found if not (ROOT / name).is_file()]
     if missing:
         known = sorted(file.stem for file in (ROOT / "compose").glob("*.yml"))
-        raise SystemExit(f"error: no compose/{missing[0]}; there are {', '.join(known)}")
-    options = [text for file in files for text in ("--file", str(file))]
-    return subprocess.run(["docker", "compose", *options, *words], cwd=ROOT, check=False).returncode
+        raise SystemExit(f"error: no {missing[0]}; the layers are {', '.join(known)}")
+    return list(dict.fromkeys(found))
+
+
+def compose(layers: list[str], *words: str) -> int:
+    """Run `docker compose` on the stack's files."""
+    environ = {**os.environ, "COMPOSE_FILE": ":".join(files(layers)), "COMPOSE_PATH_SEPARATOR": ":"}
+    return subprocess.run(
+        ["docker", "compose", *words], cwd=ROOT, env=environ, check=False
+    ).returncode
 
 
 def ports() -> dict[str, int]:
     """The published ports by name."""
-    settings: dict[str, str] = {}
-    if (ROOT / ".env").exists():
-        lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
-        settings = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    given = {**settings(), **os.environ}
     return {
-        name: int(settings.get(variable) or usual) for name, (variable, usual, _) in PROBES.items()
+        name: int(given.get(variable) or usual) for name, (variable, usual, _) in PROBES.items()
     }
 
 

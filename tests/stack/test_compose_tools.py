@@ -20,15 +20,20 @@ TOOLS = ROOT / "tools"
 NOW_NS = 1_700_000_000_000_000_000
 
 
+def module(name: str) -> ModuleType:
+    """A program of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
 @pytest.fixture
 def prepare_env() -> ModuleType:
     """tools/prepare_env.py as a module."""
-    spec = importlib.util.spec_from_file_location("prepare_env", TOOLS / "prepare_env.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module("prepare_env")
 
 
 SECRETS = ("GRAFANA_ADMIN_PASSWORD", "GRAFANA_SECRET_KEY")
@@ -82,32 +87,37 @@ def test_an_empty_secret_is_filled_in(prepare_env: ModuleType, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("names", "given", "expected"),
+    ("names", "stored", "exported", "expected"),
     [
-        ([], None, "docker-compose.yml"),
-        (["otlp"], None, "docker-compose.yml:compose/vendor-otlp.yml"),
-        (["otlp", "otlp"], "x.yml:compose/vendor-otlp.yml", "x.yml:compose/vendor-otlp.yml"),
-        (["tail-sampling"], "a.yml:b.yml", "a.yml:b.yml:compose/tail-sampling.yml"),
+        ([], "", "", "docker-compose.yml"),
+        (["vendor-otlp"], "", "", "docker-compose.yml compose/vendor-otlp.yml"),
+        (["tail-sampling"], "a.yml:b.yml", "", "a.yml b.yml compose/tail-sampling.yml"),
+        (["vendor-otlp"], "b.yml:compose/vendor-otlp.yml", "", "b.yml compose/vendor-otlp.yml"),
+        ([], "a.yml", "b.yml", "b.yml"),
     ],
 )
 def test_layers_are_added_to_those_of_env(
-    prepare_env: ModuleType, names: list[str], given: str | None, expected: str
+    names: list[str],
+    stored: str,
+    exported: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`make up VENDOR=x` keeps the layers that .env names, and adds each once."""
-    assert prepare_env.layers(ROOT, names, given) == expected
+    """`make up VENDOR=x` keeps the layers that .env names for `docker compose`, and adds each once."""
+    tool = module("compose")
+    (tmp_path / "compose").mkdir()
+    for name in ("docker-compose", "a", "b", "compose/vendor-otlp", "compose/tail-sampling"):
+        (tmp_path / f"{name}.yml").touch()
+    (tmp_path / ".env").write_text(f"COMPOSE_FILE={stored}\n", "utf-8")
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setenv("COMPOSE_FILE", exported)
 
-
-def test_an_unknown_layer_is_named_with_those_there_are() -> None:
-    """A typing error ends with the list."""
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / "prepare_env.py"), "--layers", "datadog, dtadog"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: no layer 'dtadog'; there are datadog, grafana-cloud, ")
+    assert tool.files(names) == expected.split()
+    with pytest.raises(
+        SystemExit, match=r"no compose/vendor-x.yml; the layers are tail-sampling, "
+    ):
+        tool.files(["vendor-x"])
 
 
 def ensure_keys(folder: Path, customers: str) -> str:
