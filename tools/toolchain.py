@@ -43,7 +43,7 @@ def pins(root: Path = ROOT) -> dict[str, str]:
 
 
 def prometheus_module(version: str) -> str:
-    """Prometheus tags its module v0.MMM.P for release M.MM.P (v0.315.0 is 3.15.0)."""
+    """Prometheus tags its module v0.MMM.P for release M.MM.P (v0.314.2 is 3.14.2)."""
     major, minor, patch = version.split(".")
     return f"v0.{int(major) * 100 + int(minor)}.{patch}"
 

@@ -1,0 +1,135 @@
+"""Each pinned version of the stack stands in one place: the version block of `.env.example`.
+
+What is built natively, what compose runs and what is installed here all take it from there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ".env.example"
+PLACEHOLDER = re.compile(r"\$\{(\w+_VERSION)\}")
+
+HOLDS_OTHER_VERSIONS = {
+    "uv.lock": "the lock of the Python packages",
+    "service/build-requirements.txt": "the lock of what builds the wheel",
+    "CHANGELOG.md": "says what a release had",
+    "tests/": "examples of versions, which stay as they are when a pin moves",
+}
+"""Files and folders in which a number that is also a pin's is another thing's."""
+
+REPORTS = {
+    "otelcol": "COLLECTOR_VERSION",
+    "prometheus": "PROMETHEUS_VERSION",
+    "promtool": "PROMETHEUS_VERSION",
+    "tempo": "TEMPO_VERSION",
+    "grafana": "GRAFANA_VERSION",
+}
+"""Programs that say which they are."""
+
+
+@cache
+def toolchain() -> ModuleType:
+    """tools/toolchain.py as a module."""
+    spec = importlib.util.spec_from_file_location("toolchain", ROOT / "tools" / "toolchain.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def pins() -> dict[str, str]:
+    """The version block."""
+    found: dict[str, str] = toolchain().pins(ROOT)
+    return found
+
+
+def tracked_texts() -> dict[str, str]:
+    """Every text of the repository by its path; all files there are where git does not tell."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout: which files belong to the project is not known")
+    texts = {}
+    for name in filter(None, done.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file() and not name.startswith(tuple(HOLDS_OTHER_VERSIONS)):
+            texts[name] = path.read_text(encoding="utf-8", errors="replace")
+    return texts
+
+
+def test_the_version_block_is_whole() -> None:
+    """Every pin is a plain number of three parts, so no tag moves below it."""
+    assert set(pins()) == {
+        *("COLLECTOR_VERSION", "COLLECTOR_STABLE_VERSION", "PROMETHEUS_VERSION"),
+        *("TEMPO_VERSION", "GRAFANA_VERSION", "PYTHON_VERSION"),
+    }
+    assert [v for v in pins().values() if not re.fullmatch(r"\d+\.\d+\.\d+", v)] == []
+
+
+def test_each_pin_stands_once() -> None:
+    """A pin's number is in `.env.example` once and in no other file."""
+    texts = tracked_texts()
+    found = {
+        (name, file, len(hits))
+        for name, version in pins().items()
+        for file, text in texts.items()
+        if (hits := re.findall(rf"(?<![\d.]){re.escape(version)}(?![\d]|\.\d)", text))
+    }
+
+    assert found == {(name, EXAMPLE, 1) for name in pins()}
+
+
+def test_the_native_build_takes_every_number_from_the_block() -> None:
+    """The manifest of the collector has placeholders only, each of them a pin."""
+    manifest = (ROOT / "otel-collector" / "builder.yaml").read_text(encoding="utf-8")
+    modules = re.findall(r"gomod: \S+ (\S+)", manifest)
+
+    assert modules
+    assert {PLACEHOLDER.sub("PIN", module) for module in modules} == {"vPIN"}
+    assert set(PLACEHOLDER.findall(manifest)) <= set(pins())
+
+
+def test_prometheus_is_built_from_the_module_of_its_release() -> None:
+    """The module's number is made of the release's."""
+    major, minor, patch = pins()["PROMETHEUS_VERSION"].split(".")
+
+    assert toolchain().prometheus_module(pins()["PROMETHEUS_VERSION"]) == (
+        f"v0.{major}{int(minor):02}.{patch}"
+    )
+
+
+@pytest.mark.parametrize("program", REPORTS)
+def test_programs_here_are_the_pinned_ones(program: str) -> None:
+    """What tests run natively is what compose pulls."""
+    tools = toolchain()
+    given = os.environ.get(f"SPANLEDGER_{program.upper()}")
+    built = Path(tools.cache_folder()) / "bin" / program
+    path = given or (str(built) if built.exists() else shutil.which(program))
+    if path is None:
+        pytest.skip(f"no {program} here")
+
+    done = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    said = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    assert said is not None, done
+    assert said[0] == pins()[REPORTS[program]]
