@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.played import Played, play
+from tests.e2e.stack import Stack, open_target
 from tests.support.processes import Child, run, running
 
 ROUTES = ("gpt-4o-mini", "gpt-4o")
@@ -87,3 +89,18 @@ def site(tmp_path: Path, sim_url: str) -> Site:
     site = Site(tmp_path, sim_url)
     site.configure()
     return site
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, started once, or a skip that says what it lacks."""
+    with open_target(tmp_path_factory.mktemp("stack")) as target:
+        stack = Stack(target)
+        with stack.http:
+            yield stack
+
+
+@pytest.fixture(scope="session")
+def played(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Everything that makes a signal, played once."""
+    return play(stack, tmp_path_factory.mktemp("played"))

@@ -153,7 +153,7 @@ class OtlpSink:
         spans: tuple[SinkSpan, ...] = ()
         points: tuple[SinkPoint, ...] = ()
         if path.endswith("/v1/traces"):
-            spans = tuple(_spans(ExportTraceServiceRequest.FromString(body)))
+            spans = tuple(spans_in(ExportTraceServiceRequest.FromString(body)))
         elif path.endswith("/v1/metrics"):
             points = tuple(_points(ExportMetricsServiceRequest.FromString(body)))
         else:
@@ -192,7 +192,8 @@ def _handler(sink: OtlpSink) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _spans(message: ExportTraceServiceRequest) -> Iterable[SinkSpan]:
+def spans_in(message: ExportTraceServiceRequest) -> Iterable[SinkSpan]:
+    """The spans of an export."""
     for group in message.resource_spans:
         resource = _attributes(group.resource.attributes)
         for scope in group.scope_spans:

@@ -1,0 +1,170 @@
+"""One play of everything that makes a signal, for the tests that look for them afterwards."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.e2e.signals import APPLICATION, BESIDE
+from tests.e2e.stack import FIRST_VISIBLE_S, ROOT, Stack, run_program
+from tests.support.otlp_sink import SinkSpan
+from tests.support.processes import poll, running
+
+CUSTOMER = "e2e"
+PAUPER = "e2e-pauper"
+MARK = "lighthouse"
+"""A word of no interest, which must be found where the canaries are looked for."""
+CANARIES = (
+    "sk-proj-canary0123456789ABCDEFGHIJ",
+    "canary.person@mail.example.com",
+    "ghp_canary0123456789ABCDEFGHIJKLMNOP",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlY2FuYXJ5",
+)
+
+
+@dataclass(slots=True)
+class Played:
+    """What was played, and where to find it."""
+
+    first_seen: bool
+    """Whether the first request of all was visible in time."""
+    traces: dict[str, str] = field(default_factory=dict)
+    """What was asked to its trace id."""
+
+    def spans(self, stack: Stack) -> list[SinkSpan]:
+        """All spans of it that are there."""
+        return [span for trace_id in self.traces.values() for span in stack.trace(trace_id)]
+
+
+def play(stack: Stack, folder: Path) -> Played:
+    """Play it."""
+    played = Played(first_seen=_first(stack))
+    _worker_run(stack, folder, played)
+    _fallback(stack, played)
+    _asks(stack, played)
+    _refusal(stack, played)
+    _applications(stack, played)
+    if stack.target.sink is not None:
+        _unpriced(stack, folder, played)
+    return played
+
+
+def _first(stack: Stack) -> bool:
+    started = time.monotonic()
+    answer = stack.ask()
+    assert answer.status_code == 200, answer.text
+
+    def visible() -> bool:
+        spent = stack.value("sum(spanledger_cost_usd_total)")
+        return spent > 0 and bool(stack.trace(trace_of(answer)))
+
+    return bool(poll(visible, FIRST_VISIBLE_S - (time.monotonic() - started)))
+
+
+def trace_of(answer: httpx.Response) -> str:
+    """The trace of an answered request."""
+    return str(answer.headers["x-spanledger-trace-id"])
+
+
+def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
+    """The worker asks in every way; its run is one trace."""
+    jobs = folder / "jobs.jsonl"
+    message = [{"role": "user", "content": "Say hello."}]
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("chat/completions", {"model": "fast", "messages": message, "max_tokens": 20}),
+        ("chat/completions", {"model": "fast-backup", "messages": message, "max_tokens": 20}),
+        ("embeddings", {"model": "embed", "input": "hello"}),
+    ]
+    jobs.write_text(
+        "\n".join(
+            json.dumps({"custom_id": f"{n}", "method": "POST", "url": f"/v1/{url}", "body": body})
+            for n, (url, body) in enumerate(bodies)
+        )
+    )
+    run_program(
+        *("-m", "spanledger", "worker", "run", str(jobs), "-o", str(folder / "results.jsonl")),
+        "--quiet",
+        env={
+            "OPENAI_BASE_URL": f"{stack.urls['gateway']}/v1",
+            "OPENAI_API_KEY": stack.key(CUSTOMER),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": stack.urls["otlp-http"],
+        },
+    )
+    played.traces["worker"] = stack.requests(CUSTOMER)[0]["trace_id"]
+
+
+def _fallback(stack: Stack, played: Played) -> None:
+    """Both tries of the first deployment fail, and the backup serves."""
+    stack.fault("gpt-4o-mini", "500", 2)
+    answer = stack.ask("fall back")
+    assert (answer.status_code, answer.headers["x-spanledger-attempts"]) == (200, "3")
+    played.traces["fallback"] = trace_of(answer)
+
+
+def _asks(stack: Stack, played: Played) -> None:
+    """A stream, an answer dearer than was held for, and secrets."""
+    answer = stack.ask("stream", model="smart", stream=True)
+    assert answer.text.rstrip().endswith("data: [DONE]")
+    played.traces["stream"] = trace_of(answer)
+    # The provider reports twice what was asked for at most.
+    script = {"sim": "tokens:2000!wrong_usage"}
+    answer = stack.ask("talk on", model="smart", max_tokens=2000, metadata=script)
+    played.traces["overrun"] = trace_of(answer)
+    answer = stack.ask(f"{MARK} {' and '.join(CANARIES)}", user=CANARIES[1])
+    assert answer.status_code == 200
+    played.traces["canaries"] = trace_of(answer)
+
+
+def _refusal(stack: Stack, played: Played) -> None:
+    stack.target.command(
+        *("budget", "set", "e2e-pauper", "--customer", PAUPER, "--limit", "0.000001")
+    )
+    answer = stack.ask("too dear", customer=PAUPER)
+    assert answer.json()["error"]["code"] == "budget_exceeded", answer.text
+    played.traces["refusal"] = trace_of(answer)
+
+
+def _applications(stack: Stack, played: Played) -> None:
+    program = str(Path(__file__).with_name("application.py"))
+    for name, base_url, key, model in (
+        (APPLICATION, f"{stack.urls['gateway']}/v1", stack.key(CUSTOMER), "fast"),
+        (BESIDE, f"{stack.urls['simulator']}/v1", "sk-any", "gpt-4o-mini"),
+    ):
+        printed = run_program(program, name, stack.urls["otlp-http"], base_url, key, model, env={})
+        (trace_id,) = [
+            line.split()[1] for line in printed.splitlines() if line.startswith("trace ")
+        ]
+        played.traces[name] = trace_id
+
+
+def _unpriced(stack: Stack, folder: Path, played: Played) -> None:
+    """A second gateway on the same ledger has a model without a price."""
+    config = yaml.safe_load((ROOT / "examples" / "stack.yaml").read_text("utf-8"))
+    sim = f"{stack.urls['simulator']}/v1"
+    config["model_list"] = [
+        {
+            "model_name": "mystery",
+            "litellm_params": {"model": "openai/mystery-1", "api_base": sim, "api_key": "sim"},
+        }
+    ]
+    config["router_settings"] = {}
+    (folder / "spanledger.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    env = {"SPANLEDGER_LEDGER_URL": stack.target.ledger_url}
+    with running(
+        *("gateway", "--config", "spanledger.yaml", "--port", "0", "--no-ship"),
+        folder=folder,
+        env=env,
+    ) as gateway:
+        answer = stack.http.post(
+            f"{gateway.url()}/v1/chat/completions",
+            headers={"authorization": f"Bearer {stack.key(CUSTOMER)}"},
+            json={"model": "mystery", "messages": [{"role": "user", "content": "?"}]},
+        )
+    assert answer.status_code >= 400, answer.text
+    played.traces["unpriced"] = trace_of(answer)
