@@ -103,6 +103,17 @@ def test_header_comment(name: str) -> None:
         assert variable in comment, f"{variable} is not explained"
 
 
+def test_documented() -> None:
+    """The base's variables stand in its README and no others; each vendor has its lines."""
+    readme = (BASE.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("## Variables")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", table))
+    assert set(VARIABLE.findall(BASE.read_text(encoding="utf-8"))) == documented
+    page = (BASE.parent.parent / "docs" / "vendors.md").read_text(encoding="utf-8")
+    for name in (*VENDORS, SAMPLING):
+        assert f"make up VENDOR={name}" in page
+
+
 def test_names_are_unique() -> None:
     """No two overlays define the same component or pipeline."""
     for one, other in itertools.combinations((*VENDORS, SAMPLING), 2):
