@@ -54,7 +54,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 @cache
 def python_files() -> tuple[Path, ...]:
     """Every Python file of the project."""
-    folders = (PACKAGE, ROOT / "tests", ROOT / "tools", ROOT / "bench")
+    folders = (PACKAGE, *(ROOT / name for name in ("tests", "tools", "bench", "prometheus")))
     return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
 
 

@@ -1,0 +1,159 @@
+"""What a rule is, and the few phrases of PromQL that many rules share. Knows no signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote
+
+REPOSITORY = "https://github.com/spanledger/spanledger"
+GRAFANA = "http://localhost:3000"
+"""Where links lead; in Grafana's own rules it is the variable GRAFANA_PUBLIC_URL."""
+
+Severity = Literal["page", "ticket"]
+NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]
+
+_UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording rule: `level:metric:operation`."""
+
+    record: str
+    expr: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert rule. Alerts with the same name differ in their labels and share a runbook.
+
+    Attributes:
+        variant: what tells rules of one name apart; part of the fixed uid in Grafana.
+        summary: what happened, without values, so that it groups.
+        description: the same with values. Only `$labels` and `$value` are used: both engines have them.
+        amount, period: what a message shows as such; empty where there is none.
+        dashboard: slug of the dashboard and the variables that are set from labels.
+        traceql: finds traces of the incident; may use `$labels`.
+        no_data: what Grafana makes of an empty answer, and why it is right for this rule.
+    """
+
+    name: str
+    expr: str
+    severity: Severity
+    summary: str
+    description: str
+    dashboard: str
+    for_s: int = 0
+    keep_firing_s: int = 0
+    variant: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    amount: str = ""
+    period: str = ""
+    traceql: str = ""
+    no_data: NoData = "OK"
+    no_data_reason: str = (
+        "the expression is empty while all is well; SignalAbsent watches its signals"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated together, one after another."""
+
+    name: str
+    interval_s: int
+    rules: Sequence[Recording | Alert]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as PromQL writes them: `90s`, `5m`, `1d`."""
+    whole = round(seconds)
+    if whole <= 0:
+        return "0s"
+    return next(f"{whole // size}{unit}" for size, unit in _UNITS if whole % size == 0)
+
+
+def number(value: float) -> str:
+    """A number without needless digits."""
+    return f"{value:.10g}"
+
+
+def increase(series: str, window_s: int, by: str) -> str:
+    """How much counters grew, added up by labels, the first sample of a new series included.
+
+    `increase()` sees nothing of a series that begins above zero. What was never seen in the day
+    before the window counts whole; a day, so that a gap of Prometheus itself makes nothing new.
+    """
+    window = duration(window_s)
+    new = f"{series} unless last_over_time({series}[1d] offset {window})"
+    return f"sum by ({by}) (increase({series}[{window}]) > 0 or ({new}) > 0)"
+
+
+def renamed(expr: str, source: str, target: str) -> str:
+    """An expression whose label `source` is copied to `target`."""
+    return f'label_replace({expr}, "{target}", "$1", "{source}", "(.+)")'
+
+
+def marked(expr: str, name: str, value: str) -> str:
+    """An expression with one label set."""
+    return f'label_replace({expr}, "{name}", "{value}", "", "")'
+
+
+def runbook_url(alert: str) -> str:
+    """Where the page of an alert is."""
+    return f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md"
+
+
+def dashboard_url(alert: Alert, grafana: str = GRAFANA) -> str:
+    """The dashboard that shows the incident, its variables set."""
+    pairs = "&".join(
+        f"var-{name}={{{{ $labels.{label} | urlquery }}}}"
+        for name, label in alert.variables.items()
+    )
+    return f"{grafana}/d/{alert.dashboard}" + (f"?{pairs}" if pairs else "")
+
+
+def trace_url(alert: Alert, grafana: str = GRAFANA) -> str:
+    """Grafana's Explore with the traces of the incident; empty where no trace tells more."""
+    if not alert.traceql:
+        return ""
+    query = alert.traceql.replace("\\", "\\\\").replace('"', '\\"')
+    panes = (
+        '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":'
+        f'"tempo"}},"queryType":"traceql","limit":20,"query":"{query}"}}],'
+        '"range":{"from":"now-1h","to":"now"}}}'
+    )
+    return f"{grafana}/explore?schemaVersion=1&panes={_quoted(panes)}"
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded, except for templates, which are filled first and quoted then."""
+    parts = text.split("{{")
+    quoted = quote(parts[0])
+    for part in parts[1:]:
+        inside, _, after = part.partition("}}")
+        quoted += f"{{{{{inside.rstrip()} | urlquery }}}}{quote(after)}"
+    return quoted
+
+
+def annotations_of(alert: Alert, grafana: str = GRAFANA) -> dict[str, str]:
+    """All that an alert says, in the order a reader wants it."""
+    texts = {
+        "summary": alert.summary,
+        "description": alert.description,
+        "amount": alert.amount,
+        "period": alert.period,
+        "dashboard_url": dashboard_url(alert, grafana),
+        "trace_url": trace_url(alert, grafana),
+        "runbook_url": runbook_url(alert.name),
+    }
+    return {name: text for name, text in texts.items() if text}
+
+
+def labels_of(alert: Alert) -> dict[str, str]:
+    """The labels a rule adds."""
+    return {"severity": alert.severity, **alert.labels}

@@ -1,0 +1,113 @@
+"""The Prometheus names that rules may use: those of the signal registry, and a few foreign ones.
+
+A name that the registry does not have is an error at import: a renamed signal stops the build.
+"""
+
+from __future__ import annotations
+
+from spanledger.errors import PROVIDER_ERROR_KINDS
+from spanledger.telemetry import signals
+from spanledger.telemetry.signals import METRICS, SCRAPED, Metric, label_name, prometheus_series
+
+_SCRAPED = {scraped.name: scraped for scraped in SCRAPED}
+
+
+def scraped(name: str, suffix: str = "") -> str:
+    """A series of `/metrics`, by its registered name and a histogram's suffix."""
+    series = f"{name}_{suffix}" if suffix else name
+    if series not in prometheus_series(_SCRAPED[name]):
+        raise KeyError(series)
+    return series
+
+
+def otlp(metric: Metric, suffix: str = "") -> str:
+    """A series of a metric sent by OTLP."""
+    names = prometheus_series(metric)
+    return next(name for name in names if name.endswith(suffix or names[0]))
+
+
+def label(attribute: str, *metrics: Metric) -> str:
+    """The label of an attribute that all these metrics carry."""
+    for metric in metrics:
+        if attribute not in metric.attributes:
+            raise KeyError(f"{metric.name} has no {attribute}")
+    return label_name(attribute)
+
+
+SPENT = scraped("spanledger_budget_spent_usd")
+LIMIT = scraped("spanledger_budget_limit_usd")
+PERIOD_START = scraped("spanledger_budget_period_start_seconds")
+PERIOD_END = scraped("spanledger_budget_period_end_seconds")
+EXHAUSTION = scraped("spanledger_budget_exhaustion_seconds")
+BUDGETS_LEFT_OUT = scraped("spanledger_budgets_left_out")
+HOLDS = scraped("spanledger_holds_open")
+OLDEST_HOLD = scraped("spanledger_oldest_hold_seconds")
+OUTBOX_ROWS = scraped("spanledger_outbox_rows")
+OUTBOX_AGE = scraped("spanledger_outbox_age_seconds")
+COMMIT_BUCKET = scraped("spanledger_ledger_commit_seconds", "bucket")
+COMMIT_COUNT = scraped("spanledger_ledger_commit_seconds", "count")
+OPERATIONS = scraped("spanledger_ledger_operations_total")
+LEDGER_UP = scraped("spanledger_ledger_up")
+DEPLOYMENT_UP = scraped("spanledger_deployment_up")
+
+COST = otlp(signals.COST)
+OVERRUN = otlp(signals.OVERRUN)
+UNPRICED = otlp(signals.UNPRICED)
+FALLBACKS = otlp(signals.FALLBACKS)
+DECISIONS = otlp(signals.BUDGET_DECISIONS)
+DROPPED = otlp(signals.DROPPED)
+REQUESTS = otlp(signals.REQUEST_DURATION, "_count")
+TRIES = otlp(signals.OPERATION_DURATION, "_count")
+FIRST_TOKEN_BUCKET = otlp(signals.TIME_TO_FIRST_CHUNK, "_bucket")
+FIRST_TOKEN_COUNT = otlp(signals.TIME_TO_FIRST_CHUNK, "_count")
+TOKENS = otlp(signals.TOKEN_USAGE, "_count")
+
+CUSTOMER = label("spanledger.customer", signals.COST, signals.OVERRUN)
+MODEL = label("gen_ai.request.model", signals.COST, signals.UNPRICED, signals.TIME_TO_FIRST_CHUNK)
+PROVIDER = label("gen_ai.provider.name", signals.OPERATION_DURATION, signals.UNPRICED)
+ROUTE = label("spanledger.route", signals.REQUEST_DURATION, signals.UNPRICED)
+ERROR = label("error.type", signals.OPERATION_DURATION)
+FALLBACK_FROM = label("spanledger.fallback.from", signals.FALLBACKS)
+DECISION = label("spanledger.budget.decision", signals.BUDGET_DECISIONS)
+DECISION_SCOPE = label("spanledger.budget.scope", signals.BUDGET_DECISIONS)
+DROP_REASON = label("spanledger.drop.reason", signals.DROPPED)
+
+BUDGET = ("budget", "scope", "subject")
+
+PROVIDER_FAULTS = (
+    "rate_limited",
+    "overloaded",
+    "server_error",
+    "timeout",
+    "connection_error",
+    "stream_interrupted",
+    "malformed_response",
+    "authentication_failed",
+    "not_found",
+)
+"""What counts against a provider; a caller's own mistake and a try that was never sent do not."""
+if unknown := set(PROVIDER_FAULTS) - set(PROVIDER_ERROR_KINDS):
+    raise KeyError(unknown)
+
+QUEUE_SIZE = "otelcol_exporter_queue_size"
+QUEUE_CAPACITY = "otelcol_exporter_queue_capacity"
+COLLECTOR_LOSSES = tuple(
+    f"otelcol_{part}_{kind}"
+    for part in ("exporter_enqueue_failed", "exporter_send_failed", "receiver_refused")
+    for kind in ("spans", "metric_points")
+)
+
+FOREIGN: dict[str, str] = {
+    "up": "Prometheus's own: whether a target answered",
+    QUEUE_SIZE: "the collector's own; its reader adds no `_total` and no unit",
+    QUEUE_CAPACITY: "the collector's own",
+    **dict.fromkeys(COLLECTOR_LOSSES, "the collector's own; it exists from its first loss on"),
+}
+"""Names that are not ours to the reason why a rule may rest on them."""
+
+
+def known_series() -> frozenset[str]:
+    """Every series name a rule may use."""
+    sent = {name for metric in METRICS for name in prometheus_series(metric)}
+    shown = {name for metric in SCRAPED for name in prometheus_series(metric)}
+    return frozenset(sent | shown | FOREIGN.keys())

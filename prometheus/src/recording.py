@@ -1,0 +1,180 @@
+"""The recording rules: what alerts and dashboards share, and windows too long for raw samples."""
+
+from __future__ import annotations
+
+from prometheus.src import names
+from prometheus.src.model import (
+    Group,
+    Recording,
+    duration,
+    increase,
+    marked,
+    renamed,
+)
+from prometheus.src.thresholds import HOUR, MINUTE, Thresholds
+
+BY_BUDGET = ", ".join(names.BUDGET)
+
+SPENT_NOW = "budget:spanledger_spent_usd:current"
+USED = "budget:spanledger_used:ratio"
+ELAPSED = "budget:spanledger_elapsed:ratio"
+REACHED = "budget:spanledger_reached:ratio"
+REFUSALS = "scope:spanledger_refusals:increase5m"
+SPEND_15M = "subject:spanledger_cost_usd:increase15m"
+SPEND_1H = "subject:spanledger_cost_usd:increase1h"
+BASELINE_1H = "subject:spanledger_cost_usd:baseline1h"
+TRIES_RATE = "provider:spanledger_tries:rate5m"
+FAILURES_RATE = "provider:spanledger_failures:rate5m"
+FALLBACK_RATIO = "route:spanledger_fallbacks:ratio_rate5m"
+PRESENT = "signal:present:count"
+
+ALWAYS = (
+    names.LEDGER_UP,
+    names.BUDGETS_LEFT_OUT,
+    names.HOLDS,
+    names.OLDEST_HOLD,
+    names.OUTBOX_ROWS,
+    names.OUTBOX_AGE,
+    names.COMMIT_BUCKET,
+    names.COMMIT_COUNT,
+    names.OPERATIONS,
+    names.DEPLOYMENT_UP,
+)
+"""What every gateway shows from its start."""
+WITH_TRAFFIC = (names.REQUESTS, names.TRIES)
+"""What is sent once there was a request."""
+ONCE_SEEN = (
+    names.SPENT,
+    names.LIMIT,
+    names.PERIOD_START,
+    names.PERIOD_END,
+    names.EXHAUSTION,
+    names.COST,
+    names.OVERRUN,
+    names.UNPRICED,
+    names.FALLBACKS,
+    names.DECISIONS,
+    names.DROPPED,
+    names.FIRST_TOKEN_BUCKET,
+    names.FIRST_TOKEN_COUNT,
+    names.QUEUE_SIZE,
+    names.QUEUE_CAPACITY,
+)
+"""What there is only after the event it tells of, or where its part is installed."""
+NEVER_MISSED: dict[str, str] = {
+    "up": "it is there for every configured target; that it is 1 is SignalAbsent's own rule",
+    **dict.fromkeys(
+        names.COLLECTOR_LOSSES, "begins with a collector's first loss and ends with its restart"
+    ),
+}
+"""Names that rules use and whose absence says nothing, to the reason."""
+
+
+def groups(t: Thresholds) -> list[Group]:
+    """All groups of recording rules."""
+    return [
+        Group("spanledger.budgets", MINUTE, _budgets(t)),
+        Group("spanledger.spend", MINUTE, _spend()),
+        Group("spanledger.baselines", 5 * MINUTE, _baselines(t)),
+        Group("spanledger.providers", MINUTE, _providers(t)),
+        Group("spanledger.presence", MINUTE, _presence()),
+    ]
+
+
+def _budgets(t: Thresholds) -> list[Recording]:
+    """Budgets as one truth of many gateways, each period a series of its own.
+
+    Gateways on one ledger say the same, except that around a renewal one may not have been scraped
+    yet: only samples that belong to the newest period count.
+    """
+    newest = f"max by ({BY_BUDGET}) ({names.PERIOD_START})"
+    of_newest = f"({names.PERIOD_START} == on ({BY_BUDGET}) group_left () {newest})"
+    period = f'count_values by ({BY_BUDGET}) ("period_start", {newest})'
+
+    def dated(expr: str) -> str:
+        return f"{expr} * on ({BY_BUDGET}) group_left (period_start) {period}"
+
+    def current(series: str) -> str:
+        return f"max by ({BY_BUDGET}) ({series} and {of_newest})"
+
+    end = f"max by ({BY_BUDGET}) ({names.PERIOD_END} and {of_newest})"
+    length = f"({end} - {newest})"
+    reached = f"(time() + {current(names.EXHAUSTION)} - {newest})"
+    denied = increase(
+        f'{names.DECISIONS}{{{names.DECISION}="deny"}}', t.refused_window_s, names.DECISION_SCOPE
+    )
+    return [
+        Recording(SPENT_NOW, dated(current(names.SPENT))),
+        Recording(USED, dated(f"({current(names.SPENT)} / ({current(names.LIMIT)} > 0))")),
+        Recording(ELAPSED, dated(f"((time() - {newest}) / {length})")),
+        Recording(REACHED, dated(f"({reached} / {length})")),
+        Recording(REFUSALS, f"sum by (scope) ({renamed(denied, names.DECISION_SCOPE, 'scope')})"),
+    ]
+
+
+def _spend() -> list[Recording]:
+    """Spend by customer and by model, labelled as budgets are."""
+    return [
+        Recording(
+            record,
+            f"sum by (subject) ({renamed(increase(names.COST, window, label), label, 'subject')})",
+            {"scope": scope},
+        )
+        for scope, label in (("customer", names.CUSTOMER), ("model", names.MODEL))
+        for record, window in ((SPEND_15M, 15 * MINUTE), (SPEND_1H, HOUR))
+    ]
+
+
+def _baselines(t: Thresholds) -> list[Recording]:
+    """What a busy hour of a customer or model costs: of the last week, or at this time of day or week.
+
+    Hours, not minutes, of the recorded spend: a week is 168 samples a series.
+    """
+    week = f"quantile_over_time({t.spike_busy_quantile:g}, {SPEND_1H}[7d:1h] offset 1h)"
+    parts = (
+        ("week", week),
+        ("day", f"{SPEND_1H} offset 1d"),
+        ("weekday", f"{SPEND_1H} offset 1w"),
+    )
+    union = " or ".join(marked(expr, "of", name) for name, expr in parts)
+    return [Recording(BASELINE_1H, f"max by (scope, subject) ({union})")]
+
+
+def _providers(t: Thresholds) -> list[Recording]:
+    """Tries and failures by provider, burn rates over their recorded minutes, fallbacks by route."""
+    by = names.PROVIDER
+    faults = f'{names.TRIES}{{{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"}}'
+    tries = f"sum by ({by}) (rate({names.TRIES}[5m]))"
+    moved = renamed(f"rate({names.FALLBACKS}[5m])", names.FALLBACK_FROM, names.ROUTE)
+    rules = [
+        Recording(TRIES_RATE, tries),
+        Recording(FAILURES_RATE, f"sum by ({by}) (rate({faults}[5m])) or {tries} * 0"),
+    ]
+    windows = {w for pair in t.burn_windows for w in (pair.long_s, pair.short_s)}
+    rules += [Recording(failure_ratio(w), _ratio_over(w)) for w in sorted(windows)]
+    rules.append(
+        Recording(
+            FALLBACK_RATIO,
+            f"sum by ({names.ROUTE}) ({moved})"
+            f" / (sum by ({names.ROUTE}) (rate({names.REQUESTS}[5m])) > 0)",
+        )
+    )
+    return rules
+
+
+def failure_ratio(window_s: int) -> str:
+    """The recorded share of failures over a window."""
+    return f"provider:spanledger_failures:ratio_rate{duration(window_s)}"
+
+
+def _ratio_over(window_s: int) -> str:
+    if window_s <= 5 * MINUTE:
+        return f"{FAILURES_RATE} / ({TRIES_RATE} > 0)"
+    w = duration(window_s)
+    return f"sum_over_time({FAILURES_RATE}[{w}]) / (sum_over_time({TRIES_RATE}[{w}]) > 0)"
+
+
+def _presence() -> list[Recording]:
+    """Which signals there are; a day of this costs less than a day of the signals."""
+    watched = (*ALWAYS, *WITH_TRAFFIC, *ONCE_SEEN)
+    return [Recording(PRESENT, f"count({name})", {"signal": name}) for name in watched]
