@@ -26,6 +26,15 @@ PROMETHEUS_FLAGS = (
 """What prometheus.yml has no key for; compose gives the same."""
 
 TEMPO_FLAGS = ("-config.expand-env=true",)
+ALERT_ADDRESSES = {
+    "SPANLEDGER_ALERT_WEBHOOK_URL": "http://127.0.0.1:9/",
+    "SPANLEDGER_ALERT_WEBHOOK_FOR": "",
+    "SPANLEDGER_ALERT_SLACK_URL": "http://127.0.0.1:9/",
+    "SPANLEDGER_ALERT_SLACK_FOR": "",
+    "SPANLEDGER_ALERT_EMAIL_TO": "nobody@localhost",
+    "SPANLEDGER_ALERT_EMAIL_FOR": "",
+}
+"""What Grafana's contact points are when unset: it wants an address, and no severity is sent there."""
 
 _FOREIGN = ("OTEL_", "OTELCOL_", "TEMPO_", "GF_", "TRACELOOP_", "SPANLEDGER_")
 """Variables of the caller's that would change what the parts do."""
@@ -260,6 +269,8 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_AUTH_ANONYMOUS_ENABLED="true",
             GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
             **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
+            **{name: os.environ.get(name, unset) for name, unset in ALERT_ADDRESSES.items()},
+            GRAFANA_PUBLIC_URL=os.environ.get("GRAFANA_PUBLIC_URL", settings.url("grafana")),
             SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),
             PROMETHEUS_URL=settings.url("prometheus"),
             TEMPO_URL=settings.url("tempo"),
