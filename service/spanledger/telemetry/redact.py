@@ -59,7 +59,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "private_key",
         ("-----BEGIN",),
-        re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}-----)?"),
+        # A single hyphen belongs to it: encrypted keys begin with headers such as `Proc-Type:`.
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:-?[^-])*(?:-----END [A-Z ]{0,40}-----)?"
+        ),
     ),
     Rule(
         "jwt",

@@ -49,6 +49,16 @@ def test_each_kind_is_marked(kind: str, secret: str) -> None:
     assert redact_text(f"see ({secret}) there") == f"see ([REDACTED:{kind}]) there"
 
 
+def test_a_private_key_goes_whole() -> None:
+    """A key with headers, as encrypted ones have, is marked to its end and no further."""
+    key = (
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00FF\n\n"
+        "MIIEabcd+/=\n-----END RSA PRIVATE KEY-----"
+    )
+
+    assert redact_text(f"{key} - it says") == "[REDACTED:private_key] - it says"
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_of_many_makers_are_known(key: str) -> None:
     """Keys are known by their shape, at the start, in the middle, and after a sign."""
