@@ -67,8 +67,16 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date; each migration is one transaction, and runs once.
 
     Raises:
-        LedgerUnavailableError: the file is newer than this program.
+        LedgerUnavailableError: the file is newer than this program, another program's, or cannot
+            be written.
     """
+    try:
+        _migrate(connection)
+    except sqlite3.Error as error:
+        raise LedgerUnavailableError(f"the ledger cannot be set up: {error}") from error
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
     scripts = sorted(
         (
             f
@@ -87,13 +95,16 @@ def migrate(connection: sqlite3.Connection) -> None:
     begin_immediate(connection)
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and connection.execute("SELECT name FROM sqlite_master").fetchone():
+            raise LedgerUnavailableError("the file is another program's database, not a ledger")
         for number, script in enumerate(scripts[version:], start=version + 1):
             for statement in _statements(script.read_text(encoding="utf-8")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 512
 MAX_QUEUED = 20_000
 """Operations waiting for the ledger; beyond it new reservations are refused at once."""
+MAX_UNWRITTEN = 2_000
+"""Ends kept while the ledger is away; those of tries, as many as the gateway has requests in
+flight, are kept beyond it."""
 RETRY_AFTER_S = 0.5
 """Pause after a failed commit before ends of tries are written again."""
 
@@ -197,12 +200,19 @@ class GroupLedger:
             return SpanledgerError(f"the ledger cannot take this operation: {error}")
 
     def _failed(self, batch: list[_Waiting], error: LedgerUnavailableError) -> None:
-        """Tell the callers; keep the ends of tries, which must not be lost, for the next batch."""
+        """Tell the callers; keep the ends of tries, which must not be lost, for the next batch.
+
+        Ends of requests that made no try move no money, and while the ledger is away there is no
+        end of them: they get what room the money leaves.
+        """
         log.error("%s", error)
-        for waiting in batch:
-            kept = isinstance(waiting.operation, AttemptEnd | EndRequest)
-            if kept and len(self._unwritten) < MAX_QUEUED:
-                self._unwritten.append(_Waiting(waiting.operation, None, None))
+        ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
+        if len(ends) > MAX_UNWRITTEN:
+            refused = [end for end in ends if isinstance(end, EndRequest)]
+            dropped = {id(end) for end in refused[-(len(ends) - MAX_UNWRITTEN) :]}
+            ends = [end for end in ends if id(end) not in dropped]
+            log.error("%d requests refused meanwhile are not booked", len(dropped))
+        self._unwritten = [_Waiting(end, None, None) for end in ends]
         _deliver(batch, [error] * len(batch))
 
     def _sweep_operation(self) -> Sweep:

@@ -74,7 +74,8 @@ class Records:
             self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = ?", (version,))
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite may have ended it by itself
+                self._connection.execute("ROLLBACK")
             raise
 
     # budgets ------------------------------------------------------------------------------

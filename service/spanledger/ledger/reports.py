@@ -234,6 +234,8 @@ class Reports:
         """Recompute every balance and every total from the attempt rows."""
         found = Verification()
         with self._snapshot() as connection:
+            pages = connection.execute("PRAGMA quick_check(8)").fetchall()
+            found.problems += [f"the file is damaged: {text}" for (text,) in pages if text != "ok"]
             self._verify_balances(connection, found)
             self._verify_rows(connection, found)
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,8 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger import database, open_ledger
+from spanledger.ledger import database, group, open_ledger
+from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import HoldSizes, RequestEnd
 from tests.service.ledger.conftest import Book
@@ -355,3 +357,69 @@ async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
     await book.ledger.finish(book.end(alive, CENT))
     assert book.balance() == (3 * CENT, 0, 0)
     await dead.close()
+
+
+async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the ledger is away requests are refused without end; the end of a try must not be
+    lost for them."""
+    monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.01,))
+    monkeypatch.setattr(group, "MAX_UNWRITTEN", 5)
+    book.budget()
+    tries = [book.reservation(CENT) for _ in range(3)]
+    for reservation in tries:
+        await book.ledger.reserve(reservation)
+    blocker = sqlite3.connect(book.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    refused = RequestEnd("error", "ledger_unavailable", 503, book.time.now)
+
+    async def refuse() -> None:
+        await book.ledger.end_request(book.reservation().request, refused)
+
+    await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
+    ends = (book.ledger.finish(book.end(reservation, CENT)) for reservation in tries)
+    await asyncio.gather(*ends, return_exceptions=True)
+    await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+
+    await book.ledger.sweep()
+    assert book.balance() == (3 * CENT, 0, 0)
+    reports = Reports(book.path)
+    outcomes = [request["outcome"] for request in reports.requests(100)]
+    reports.close()
+    assert sorted(outcomes) == ["error"] * 2 + ["ok"] * 3
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    """A slip in the URL must not put our tables among somebody's data."""
+    path = tmp_path / "app.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE keys (x)")
+
+    with pytest.raises(LedgerUnavailableError, match="another program's"):
+        Records.open(path)
+
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("keys",)]
+    other.close()
+
+
+async def test_a_damaged_file_is_found(book: Book) -> None:
+    """`ledger verify` looks at the pages, too, not at the sums of what can still be read alone."""
+    book.budget()
+    await book.ledger.reserve(book.reservation(CENT))
+    copy = book.path.with_name("copy.db")
+    with sqlite3.connect(copy) as target:
+        sqlite3.connect(book.path).backup(target)
+        page = target.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'requests_started'"
+        ).fetchone()[0]
+    target.close()
+    with copy.open("r+b") as file:
+        file.seek((page - 1) * 4096 + 3)
+        file.write(b"\0\0")  # the index says it has no rows
+
+    reports = Reports(copy)
+    problems = reports.verify().problems
+    reports.close()
+
+    assert any("damaged" in problem for problem in problems)
