@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.util.re import parse_env_headers
 
 from spanledger import __version__
 from spanledger.telemetry.encoding import SpanEncoder
@@ -176,8 +177,21 @@ def exports(signal: Signal, environ: Mapping[str, str]) -> bool:
 
 
 def quiet_exporters() -> None:
-    """The exporters log every failed try; the shipper reports changes of state instead."""
+    """The exporters log every failed try; the shipper reports changes of state instead. A header
+    that cannot be read is logged with its value, which is often a key: that is said by name."""
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+    logging.getLogger("opentelemetry.util.re").setLevel(logging.CRITICAL)
+
+
+def unreadable_headers(environ: Mapping[str, str]) -> list[str]:
+    """Variables with headers that will not be sent, since they are no `name=value`."""
+    names = [f"OTEL_EXPORTER_OTLP_{part}HEADERS" for part in ("", "TRACES_", "METRICS_")]
+    return [
+        name
+        for name in names
+        if len(parse_env_headers(environ.get(name, ""), liberal=True))
+        < len({item.partition("=")[0] for item in environ.get(name, "").split(",") if item.strip()})
+    ]
 
 
 def _endpoint(signal: Signal, base: str, environ: Mapping[str, str]) -> str | None:

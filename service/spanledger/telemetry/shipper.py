@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
-from spanledger.errors import LedgerUnavailableError
+from spanledger.errors import ConfigError, LedgerUnavailableError
 from spanledger.ledger.database import sqlite_path
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_shipper(
         Whether all went well; with `once`, that the collector took every row.
 
     Raises:
-        ConfigError: the ledger's URL is of no kind we know.
+        ConfigError: the ledger's URL is of no kind we know, or the SDK refuses a variable.
         LedgerUnavailableError: the ledger cannot be opened.
     """
     path = sqlite_path(ledger_url)
@@ -71,13 +71,17 @@ def _run_locked(
     environ: Mapping[str, str],
     pace: Pace | None,
 ) -> bool:
-    from spanledger.telemetry.delivery import (
-        MetricSender,
-        SpanSender,
-        exports,
-        quiet_exporters,
-        resource_of,
-    )
+    try:
+        from spanledger.telemetry.delivery import (
+            MetricSender,
+            SpanSender,
+            exports,
+            quiet_exporters,
+            resource_of,
+            unreadable_headers,
+        )
+    except ValueError as error:  # the SDK reads its limits when it is imported
+        raise ConfigError(f"OpenTelemetry's settings in the environment: {error}") from error
     from spanledger.telemetry.outbox import SqliteOutbox
     from spanledger.telemetry.pipeline import Pipeline
 
@@ -87,6 +91,8 @@ def _run_locked(
         log.warning(
             "OTEL_EXPORTER_OTLP_PROTOCOL=%s has no effect: this sends http/protobuf", protocol
         )
+    for name in unreadable_headers(environ):
+        log.warning("%s has a part that is no name=value; it is not sent", name)
     outbox = SqliteOutbox(path)
     resource = resource_of(settings.service_name, outbox.ledger_id())
     spans = metrics = None

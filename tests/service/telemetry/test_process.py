@@ -24,11 +24,12 @@ def start(book: Book, sink: OtlpSink, tmp_path: Path) -> Iterator[Start]:
     """Start `spanledger ship`; whatever still runs at the end is killed."""
     children = []
 
-    def run(*arguments: str, endpoint: str = "") -> Child:
+    def run(*arguments: str, endpoint: str = "", **more: str) -> Child:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint or sink.endpoint,
             "OTEL_METRIC_EXPORT_INTERVAL": "200",
             "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
+            **more,
         }
         child = Child(["ship", "--ledger", book.url, *arguments], tmp_path, environment)
         children.append(child)
@@ -145,6 +146,30 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_a_header_that_cannot_be_read_is_named_and_not_shown(book: Book, start: Start) -> None:
+    """`Authorization: Bearer …` is a usual slip, and logs are no place for what follows."""
+    book.call()
+    secret = "Bearer sk-canary-4711"
+    child = start("--once", OTEL_EXPORTER_OTLP_HEADERS=f"x-good=1,x-good=2,authorization: {secret}")
+
+    assert child.process.wait(30) == 0
+    child.stop()
+
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in child.output
+    assert "canary" not in child.output
+
+
+def test_a_limit_the_sdk_refuses_is_one_clear_line(start: Start) -> None:
+    """It is read deep in an import, and is the operator's to mend."""
+    child = start("--once", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many")
+
+    assert child.process.wait(30) == 1
+    child.stop()
+
+    assert child.output.startswith("error: ")
+    assert len(child.lines) == 1
 
 
 def test_a_ledger_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
