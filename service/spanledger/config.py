@@ -81,6 +81,8 @@ class LiteLLMParams(_LiteLLM):
 class ModelInfo(_LiteLLM):
     """`model_info` of a deployment."""
 
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     id: str | None = Field(None, description="Stable name of the deployment in all signals.")
 
 
@@ -279,7 +281,7 @@ def parse_config(data: Any, environ: Mapping[str, str], source: str) -> Config:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: expected a mapping at the top, got {type(data).__name__}")
-    data = dict(data)
+    data = {key: value for key, value in data.items() if value is not None}  # a bare `budgets:`
     foreign = {key: data.pop(key) for key in LITELLM_SECTIONS if key in data}
     data["router_settings"] = _router_settings(data, foreign)
     data["model_list"] = [_from_environ(e, environ, source) for e in data.get("model_list") or ()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,15 @@ def test_a_budget_file_with_a_hole_is_refused(tmp_path: Path, text: str) -> None
 
     with pytest.raises(ConfigError, match=r"budgets\.yaml"):
         load_budgets(file)
+
+
+def test_a_broken_ledger_is_one_line(tmp_path: Path) -> None:
+    """What SQLite says of a file goes to the terminal without a traceback."""
+    run(tmp_path, "budget", "set", "b", "--limit", "5")
+    other = sqlite3.connect(tmp_path / "ledger.db")
+    other.execute("DROP TABLE budget_history")
+    other.close()
+
+    code, _, problem = run(tmp_path, "budget", "set", "b", "--limit", "6")
+
+    assert (code, problem) == (1, "error: the ledger failed: no such table: budget_history\n")

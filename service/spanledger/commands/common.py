@@ -77,6 +77,12 @@ def reporting_errors() -> Iterator[None]:
     except BrokenPipeError as error:  # `| head` has seen enough
         sys.stderr.close()
         raise typer.Exit(Exit.DONE) from error
+    except Exception as error:
+        import sqlite3  # here, so that commands without a ledger do not load it
+
+        if not isinstance(error, sqlite3.Error):
+            raise
+        raise fail(f"the ledger failed: {error}") from error
 
 
 def ledger_file(url: str) -> Path:
