@@ -6,6 +6,7 @@ config` where that is installed. It knows no `extends`, `include` or custom tags
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,15 @@ REFERENCE = re.compile(
 )
 OVERRIDDEN = ("command", "entrypoint", "test")
 """Lists that a later file replaces; all others are added to."""
+
+
+STACKS = [
+    (),
+    *((layer,) for layer in LAYERS),
+    tuple(LAYERS),
+    *itertools.combinations([layer for layer in LAYERS if "vendor-" in layer.name], 2),
+]
+"""The base, each layer, all of them, and any two vendors."""
 
 
 class CompositionError(Exception):
@@ -167,3 +177,19 @@ def sample() -> dict[str, str]:
             given |= dict.fromkeys(missing, "given")
         else:
             return given
+
+
+@cache
+def pins_and_secrets() -> dict[str, str]:
+    """What a first start is given."""
+    return sample()
+
+
+def stack(*layers: Path, **given: str) -> dict[str, Any]:
+    """The base with layers on it."""
+    return load([BASE, *layers], {**pins_and_secrets(), **given})
+
+
+def named(layers: tuple[Path, ...]) -> str:
+    """A readable id of a parameter."""
+    return "+".join(layer.stem for layer in layers) or "base"

@@ -1,42 +1,38 @@
 """The compose files: they merge, name only what exists, and keep every service contained.
 
-There is no Docker engine in these tests. Where the `docker compose` command is installed (it needs
-none to merge), it must make the same of the files as this reader does.
+There is no Docker engine in these tests: the files are read as Compose reads them.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import re
-import shutil
 import subprocess
-from fnmatch import fnmatch
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from spanledger.config import load_config
 from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS
 from spanledger.stack.ports import DEFAULTS
 from tests.stack import composition
-from tests.stack.composition import BASE, EXAMPLE, LAYERS, ROOT, source_of, target_of
+from tests.stack.composition import (
+    BASE,
+    EXAMPLE,
+    LAYERS,
+    ROOT,
+    STACKS,
+    named,
+    pins_and_secrets,
+    source_of,
+    stack,
+    target_of,
+)
 from tests.support.collector import otelcol
 from tests.test_docs import Everything, Shown, problem_with
 
 OVERLAYS = ROOT / "otel-collector" / "overlays"
-STACKS = [
-    (),
-    *((layer,) for layer in LAYERS),
-    tuple(LAYERS),
-    *itertools.combinations([layer for layer in LAYERS if "vendor-" in layer.name], 2),
-]
-"""The base, each layer, all of them, and any two vendors."""
-
 TOOLS = "/opt/spanledger/tools/"
 IMAGES = {
     "collector": "otel/opentelemetry-collector-contrib:{COLLECTOR_VERSION}",
@@ -73,22 +69,6 @@ EXEMPT = {
     ("collector-ready", "restart"): ONCE,
 }
 """Rules that a service does not keep, with the reason."""
-
-
-@cache
-def pins_and_secrets() -> dict[str, str]:
-    """What a first start is given."""
-    return composition.sample()
-
-
-def stack(*layers: Path, **given: str) -> dict[str, Any]:
-    """The base with layers on it."""
-    return composition.load([BASE, *layers], {**pins_and_secrets(), **given})
-
-
-def named(layers: tuple[Path, ...]) -> str:
-    """A readable id of a parameter."""
-    return "+".join(layer.stem for layer in layers) or "base"
 
 
 @pytest.fixture(params=STACKS, ids=named)
@@ -405,188 +385,3 @@ def test_the_configurations_of_the_gateway_load(path: str) -> None:
     assert loaded.model_list
     assert loaded.warnings == ()
     assert any(budget.model_dump(exclude_none=True).get("limit") for budget in loaded.budgets)
-
-
-def test_the_image_copies_what_exists_and_nothing_else_is_sent() -> None:
-    """Each COPY has its source, and .dockerignore lets exactly those through."""
-    dockerfile = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
-    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    allowed = [line[1:] for line in lines if line.startswith("!")]
-    copies = [
-        line.split()[1:-1]
-        for line in dockerfile.splitlines()
-        if line.startswith("COPY ") and "--from" not in line
-    ]
-    sources = [source for copy in copies for source in copy]
-
-    assert "*" in lines
-    assert [s for s in sources if not (ROOT / s).exists()] == []
-    for source in sources:
-        assert any(source == a or source.startswith(f"{a}/") for a in allowed), source
-    for entry in allowed:
-        assert any(fnmatch(s, f"{entry}*") for s in sources), entry
-
-
-def test_the_image_is_locked_and_not_root() -> None:
-    """Nothing is installed without a hash, and the image's user is the volumes' owner."""
-    text = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
-    code = [line for line in text.splitlines() if not line.startswith("#")]
-    runs = [line for line in code if line.startswith("RUN ")]
-    installs = [run for run in runs if re.search(r"\b(?:pip|uv|apt|apt-get|curl|wget)\b", run)]
-
-    assert {line for line in code if line.startswith("FROM")} == {
-        "FROM python:${PYTHON_VERSION}-slim-trixie AS build",
-        "FROM python:${PYTHON_VERSION}-slim-trixie",
-    }
-    assert [line for line in code if line.startswith("USER")] == ["USER 10001:10001"]
-    assert 'ENTRYPOINT ["spanledger"]' in code
-    for line in installs:
-        if " uv sync " in line:
-            assert "--frozen" in line
-        elif " uv build " in line:
-            assert "--require-hashes" in line
-        else:
-            assert line == "RUN python tools/get_uv.py /usr/local/bin/uv"
-    locked = (ROOT / "service" / "build-requirements.txt").read_text(encoding="utf-8")
-    entries = re.findall(r"^[a-z][\w-]*==.+?(?=^\w|\Z)", locked, flags=re.MULTILINE | re.DOTALL)
-    assert entries
-    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
-
-
-def compose_command() -> list[str]:
-    """`docker compose`; skips the test where it is not installed."""
-    docker = shutil.which("docker")
-    if docker:
-        done = subprocess.run(
-            [docker, "compose", "version", "--short"], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0 and not done.stdout.startswith(("1.", "v1.")):
-            return [docker, "compose"]
-    pytest.skip("no `docker compose` command; the merge was checked by our own reader alone")
-
-
-@pytest.mark.parametrize("layers", STACKS, ids=named)
-def test_docker_compose_makes_the_same_of_it(layers: tuple[Path, ...], tmp_path: Path) -> None:
-    """The real merge agrees with ours on what the other tests look at."""
-    command = compose_command()
-    given = pins_and_secrets()
-    file = tmp_path / "env"
-    file.write_text("".join(f"{key}={value}\n" for key, value in given.items()), "utf-8")
-    files = [option for path in (BASE, *layers) for option in ("-f", str(path))]
-    inherited = {k: os.environ[k] for k in ("PATH", "HOME", "DOCKER_CONFIG") if k in os.environ}
-
-    done = subprocess.run(
-        [*command, "--env-file", str(file), *files, "config", "--format", "json"],
-        env=inherited,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    theirs, ours = json.loads(done.stdout), stack(*layers)
-    assert theirs["name"] == ours["name"]
-    assert {n: told(s) for n, s in theirs["services"].items()} == {
-        n: view(s) for n, s in ours["services"].items()
-    }
-
-
-def view(service: dict[str, Any]) -> dict[str, Any]:
-    """Our reader's service in the words of `docker compose config`, as far as it is compared."""
-    return {
-        "image": service["image"],
-        "command": service.get("command"),
-        "user": service["user"],
-        "read_only": service["read_only"],
-        "test": service.get("healthcheck", {}).get("test"),
-        "depends_on": {n: how["condition"] for n, how in service.get("depends_on", {}).items()},
-        "volumes": {
-            target_of(mount): str(ROOT / source_of(mount))
-            if "/" in source_of(mount)
-            else source_of(mount)
-            for mount in service.get("volumes", ())
-        },
-        "ports": sorted(service.get("ports", ())),
-        "environment": {
-            **env_files(service),
-            **{k: v if v is None else str(v) for k, v in service.get("environment", {}).items()},
-        },
-    }
-
-
-def env_files(service: dict[str, Any]) -> dict[str, str]:
-    """The variables of a service's env files."""
-    lines = [
-        line
-        for file in service.get("env_file", ())
-        for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
-    ]
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-
-def told(service: dict[str, Any]) -> dict[str, Any]:
-    """The same of what `docker compose config` prints."""
-    return {
-        "image": service["image"],
-        "command": [w.replace("$$", "$") for w in service["command"]]
-        if service["command"]
-        else None,
-        "user": service["user"],
-        "read_only": service["read_only"],
-        "test": service.get("healthcheck", {}).get("test"),
-        "depends_on": {n: how["condition"] for n, how in service.get("depends_on", {}).items()},
-        "volumes": {mount["target"]: mount["source"] for mount in service.get("volumes", ())},
-        "ports": sorted(
-            f"{port['host_ip']}:{port['published']}:{port['target']}"
-            for port in service.get("ports", ())
-        ),
-        "environment": service.get("environment", {}),
-    }
-
-
-def test_the_reader_refuses_what_compose_refuses(tmp_path: Path) -> None:
-    """A missing variable, a service that does not run and a strange key are errors, not guesses."""
-    file = tmp_path / "compose.yml"
-    for text in (
-        "services: {a: {image: 'x:${V:?set it}'}}",
-        "services: {a: {image: x, depends_on: [b]}, b: {image: x, profiles: [p]}}",
-        "services: {a: {image: x}}\ninclude: [b.yml]",
-        "services: {a: {image: 'x:${V'}}",
-    ):
-        file.write_text(text, "utf-8")
-        with pytest.raises(composition.CompositionError):
-            composition.load([file], {})
-
-
-def test_the_reader_merges_as_the_specification_says(tmp_path: Path) -> None:
-    """Mappings merge, commands are replaced, mounts go by target, other lists grow."""
-    first, second = tmp_path / "a.yml", tmp_path / "b.yml"
-    first.write_text(
-        yaml.safe_dump(
-            {
-                "services": {
-                    "a": {
-                        "command": ["one"],
-                        "environment": ["A=1", "B"],
-                        "volumes": ["./x:/at", "v:/v"],
-                        "cap_add": ["C"],
-                    }
-                }
-            }
-        ),
-        "utf-8",
-    )
-    layer = {
-        "command": ["two"],
-        "environment": {"A": "$$2"},
-        "volumes": ["./y:/at"],
-        "cap_add": ["D"],
-    }
-    second.write_text(yaml.safe_dump({"services": {"a": layer}}), "utf-8")
-
-    assert composition.load([first, second], {"B": "b"})["services"]["a"] == {
-        "command": ["two"],
-        "environment": {"A": "$2", "B": "b"},
-        "volumes": ["./y:/at", "v:/v"],
-        "cap_add": ["C", "D"],
-    }
