@@ -55,7 +55,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 @cache
 def python_files() -> tuple[Path, ...]:
     """Every Python file of the project."""
-    folders = (PACKAGE, *(ROOT / name for name in ("tests", "tools", "bench", "prometheus")))
+    folders = (
+        PACKAGE,
+        *(ROOT / name for name in ("tests", "tools", "bench", "prometheus", "grafana")),
+    )
     return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
 
 

@@ -1,0 +1,164 @@
+"""A dashboard: rows of panels, what can be chosen, what is marked, where it leads, and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana.src.panels import METRICS, TITLES, Panel, link
+
+TAG = "spanledger"
+COLUMNS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question and the panels that answer it."""
+
+    question: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A variable. One of `query` (PromQL's label_values or query_result) and `values`."""
+
+    name: str
+    label: str
+    query: str = ""
+    values: Sequence[str] = ()
+    chosen: str = ""
+    regex: str = ""
+    several: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An annotation: a mark in all panels whenever the expression has a value."""
+
+    name: str
+    expr: str
+    colour: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A dashboard."""
+
+    slug: str
+    description: str
+    rows: Sequence[Row]
+    choices: Sequence[Choice] = ()
+    events: Sequence[Event] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Further links of its own, title to URL."""
+    since: str = "now-3h"
+
+
+def _source(name: str, label: str, kind: str) -> builders.DatasourceVariable:
+    return (
+        builders.DatasourceVariable(name)
+        .label(label)
+        .type(kind)
+        .current(models.VariableOption(text=label, value=kind))
+        .hide(models.VariableHide.HIDE_VARIABLE)
+    )
+
+
+def _variable(choice: Choice) -> Any:
+    everything = models.VariableOption(text="All", value="$__all", selected=True)
+    if choice.values:
+        options = [
+            models.VariableOption(text=value, value=value, selected=value == choice.chosen)
+            for value in choice.values
+        ]
+        chosen = next(option for option in options if option.selected)
+        return (
+            builders.CustomVariable(choice.name)
+            .label(choice.label)
+            .values(",".join(choice.values))
+            .options(options)
+            .current(chosen)
+        )
+    built = (
+        builders.QueryVariable(choice.name)
+        .label(choice.label)
+        .datasource(METRICS)
+        .query({"query": choice.query, "refId": choice.name})
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .regex(choice.regex)
+    )
+    if choice.hidden:
+        built.hide(models.VariableHide.HIDE_VARIABLE)
+    if choice.several:
+        built.include_all(True).multi(True).all_value(".*").current(everything)
+    return built
+
+
+def _annotation(event: Event) -> builders.AnnotationQuery:
+    return (
+        builders.AnnotationQuery()
+        .name(event.name)
+        .datasource(METRICS)
+        .enable(True)
+        .icon_color(event.colour)
+        .expr(event.expr)
+        .step("60s")
+        .title_format(event.name)
+        .text_format(event.text)
+    )
+
+
+def render(board: Board) -> str:
+    """A dashboard's file."""
+    built = (
+        builders.Dashboard(TITLES[board.slug])
+        .uid(board.slug)
+        .description(board.description)
+        .tags([TAG])
+        .readonly()
+        .refresh("30s")
+        .time(board.since, "now")
+        .timezone("browser")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .with_variable(_source("datasource", "Prometheus", "prometheus"))
+        .with_variable(_source("traces", "Tempo", "tempo"))
+    )
+    for choice in board.choices:
+        built.with_variable(_variable(choice))
+    for event in board.events:
+        built.annotation(_annotation(event))
+    for title, url in board.links.items():
+        built.link(link(title, url))
+    for slug, title in TITLES.items():
+        if slug != board.slug:
+            built.link(link(title, f"/d/{slug}").keep_time(True))
+    _lay_out(built, board.rows)
+    return json.dumps(built.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def _lay_out(built: builders.Dashboard, rows: Sequence[Row]) -> None:
+    """Rows from top to bottom, panels from left to right, with ids in that order."""
+    number, y = 0, 0
+    for row in rows:
+        number += 1
+        place = models.GridPos(h=1, w=COLUMNS, x=0, y=y)
+        built.with_row(builders.Row(row.question).id(number).grid_pos(place))
+        x, y, tallest = 0, y + 1, 0
+        for panel in row.panels:
+            if x + panel.width > COLUMNS:
+                x, y, tallest = 0, y + tallest, 0
+            number += 1
+            place = models.GridPos(h=panel.height, w=panel.width, x=x, y=y)
+            built.with_panel(panel.builder.id(number).grid_pos(place))
+            x, tallest = x + panel.width, max(tallest, panel.height)
+        y += tallest

@@ -1,0 +1,232 @@
+"""Overview: is it working, what does it cost now, who is about to be stopped, what changed."""
+
+from __future__ import annotations
+
+from grafana.src import queries as q
+from grafana.src.board import Board, Event, Row
+from grafana.src.panels import (
+    COST,
+    CUSTOMER,
+    LATENCY,
+    OVERVIEW,
+    PROVIDERS,
+    Links,
+    Look,
+    Prom,
+    bars,
+    stat,
+    table,
+    timeseries,
+)
+
+EVENTS = (
+    Event(
+        "Refusals by budgets",
+        q.WHEN_REFUSED,
+        "red",
+        "Requests were refused; the budget is one of scope {{spanledger_budget_scope}}.",
+    ),
+    Event(
+        "Fallback storm",
+        q.WHEN_FALLBACK_STORM,
+        "orange",
+        "More than a fifth of the requests went to another route than was asked for.",
+    ),
+)
+
+GOOD = ((None, "red"), (0.95, "orange"), (0.99, "green"))
+NONE_IS_GOOD = ((None, "green"), (1, "red"))
+FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))
+
+WORKING = Row(
+    "Is it working?",
+    [
+        stat(
+            "Requests",
+            "Requests a second that callers made, however they ended.",
+            "reqps",
+            [Prom(q.REQUEST_RATE)],
+            Links(down=(LATENCY,), runbooks=("SignalAbsent",)),
+            Look(width=4, height=5, decimals=2),
+        ),
+        stat(
+            "Answered",
+            "Share of the requests that were answered. Those that a budget refused, and those whose"
+            " caller went away, are not in it.",
+            "percentunit",
+            [Prom(q.ANSWERED)],
+            Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
+            Look(width=4, height=5, decimals=1, steps=GOOD, minimum=0, maximum=1),
+        ),
+        stat(
+            "Deployments cooling down",
+            "Deployments that no request is sent to now, because they failed.",
+            "short",
+            [Prom(q.DOWN + q.ZERO)],
+            Links(
+                down=(PROVIDERS,),
+                runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown"),
+            ),
+            Look(width=4, height=5, steps=NONE_IS_GOOD),
+        ),
+        timeseries(
+            "Requests by how they ended",
+            "`ok` was answered; `error` was not, after all tries; `refused` was stopped by a budget"
+            " or a limit; `cancelled` and `abandoned` are callers that went away.",
+            "reqps",
+            [Prom(q.REQUESTS_BY_OUTCOME, "{{spanledger_outcome}}", exemplar=True)],
+            Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
+            Look(width=12, height=10, stacked=True),
+        ),
+        timeseries(
+            "How long answers take",
+            "Of requests that were answered, all tries and waits between them included. Points are"
+            " single requests: a click leads to the trace.",
+            "s",
+            [Prom(expr, f"{q_:.0%}", exemplar=True) for q_, expr in q.REQUEST_QUANTILES],
+            Links(down=(LATENCY,), runbooks=("TimeToFirstTokenSlow",)),
+            Look(width=12, height=10),
+        ),
+    ],
+)
+
+MONEY = Row(
+    "What does it cost now?",
+    [
+        stat(
+            "Spend an hour",
+            "At the rate of the last minutes. Failed tries that were billed are in it.",
+            "currencyUSD",
+            [Prom(q.SPEND_AN_HOUR)],
+            Links(down=(COST,), runbooks=("CostSpike",)),
+            Look(width=4, height=4),
+        ),
+        stat(
+            "Spent in 24 hours",
+            "Of all customers. The ledger has it to the nano-dollar: `spanledger spend`.",
+            "currencyUSD",
+            [Prom(q.SPEND_TODAY, instant=True)],
+            Links(down=(COST,), runbooks=("CostSpike",)),
+            Look(width=4, height=4),
+        ),
+        timeseries(
+            "Spend an hour, by model",
+            "What an hour at this rate costs. A step without more requests is a dearer model or"
+            " longer prompts.",
+            "currencyUSD",
+            [Prom(q.top(10, q.spend_an_hour(q.MODEL)), "{{gen_ai_request_model}}")],
+            Links(down=(COST,), runbooks=("CostSpike",)),
+            Look(width=8, height=8, stacked=True),
+        ),
+        timeseries(
+            "Spend an hour, by customer",
+            "The ten that spend most at each moment; customers beyond the telemetry's cap are"
+            " `other`.",
+            "currencyUSD",
+            [Prom(q.top(10, q.spend_an_hour(q.CUSTOMER)), "{{spanledger_customer}}")],
+            Links(down=(CUSTOMER, COST), runbooks=("CostSpike",)),
+            Look(width=8, height=8, stacked=True),
+        ),
+    ],
+)
+
+STOPPED = Row(
+    "Who is about to be stopped?",
+    [
+        bars(
+            "Budgets nearest their limit",
+            "Spent and held, as a share of the limit, in each budget's own period.",
+            "percentunit",
+            [
+                Prom(q.NEAREST, "{{budget}} · {{subject}}", instant=True, step=""),
+            ],
+            Links(down=(COST,), runbooks=("BudgetThresholdCrossed",)),
+            Look(width=10, height=8, maximum=1, steps=FULL),
+        ),
+        table(
+            "Budgets that will not last",
+            "Used up before their period ends if spending goes on as in the period so far; empty"
+            " while all last.",
+            "dateTimeFromNow",
+            [Prom(q.ENDS_EARLY, instant=True, table=True, step="")],
+            Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
+            Look(
+                width=10,
+                height=8,
+                sort_by="+Used up",
+                transformations=(
+                    (
+                        "organize",
+                        {
+                            "excludeByName": {"Time": True},
+                            "indexByName": {},
+                            "renameByName": {
+                                "budget": "Budget",
+                                "scope": "Scope",
+                                "subject": "Whose",
+                                "Value": "Used up",
+                                "Value #A": "Used up",
+                            },
+                        },
+                    ),
+                ),
+            ),
+        ),
+        stat(
+            "Refused requests",
+            "In the time shown, by budgets and by limits of keys.",
+            "short",
+            [Prom(q.REFUSED_REQUESTS + q.ZERO, instant=True)],
+            Links(down=(COST,), runbooks=("BudgetExhausted",)),
+            Look(width=4, height=8, decimals=0, steps=NONE_IS_GOOD),
+        ),
+    ],
+)
+
+CHANGED = Row(
+    "What changed?",
+    [
+        timeseries(
+            "Fallbacks",
+            "Requests that left their route for another, from → to, and the failure before.",
+            "cps",
+            [
+                Prom(
+                    q.FALLBACK_RATE,
+                    "{{spanledger_fallback_from}} → {{spanledger_fallback_to}}:"
+                    " {{spanledger_fallback_reason}}",
+                    exemplar=True,
+                )
+            ],
+            Links(down=(PROVIDERS,), runbooks=("FallbackStorm",)),
+            Look(width=8, stacked=True),
+        ),
+        timeseries(
+            "Errors that callers saw",
+            "Requests that failed or were refused, by kind.",
+            "reqps",
+            [Prom(q.ERRORS_BY_KIND, "{{error_type}}", exemplar=True)],
+            Links(
+                down=(PROVIDERS,),
+                runbooks=("ProviderErrorBudgetBurn", "BudgetExhausted"),
+            ),
+            Look(width=8, stacked=True),
+        ),
+        timeseries(
+            "Refusals by budgets",
+            "Tries that a budget refused, by the scope of that budget.",
+            "cps",
+            [Prom(q.REFUSALS, "{{spanledger_budget_scope}}", exemplar=True)],
+            Links(down=(COST,), runbooks=("BudgetExhausted",)),
+            Look(width=8, stacked=True),
+        ),
+    ],
+)
+
+BOARD = Board(
+    OVERVIEW,
+    "Is it working, what does it cost now, who is about to be stopped, and what changed.",
+    [WORKING, MONEY, STOPPED, CHANGED],
+    events=EVENTS,
+    since="now-1h",
+)

@@ -1,0 +1,396 @@
+"""The kinds of panel that dashboards are made of. Knows grafana-foundation-sdk; no other file does.
+
+One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
+that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4.
+Every query string is in queries.py, every layout in the dashboard's own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from grafana_foundation_sdk.builders import bargauge as bargauge_builders
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import heatmap as heatmap_builders
+from grafana_foundation_sdk.builders import nodegraph as nodegraph_builders
+from grafana_foundation_sdk.builders import prometheus, tempo
+from grafana_foundation_sdk.builders import stat as stat_builders
+from grafana_foundation_sdk.builders import statetimeline as statetimeline_builders
+from grafana_foundation_sdk.builders import table as table_builders
+from grafana_foundation_sdk.builders import timeseries as timeseries_builders
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models import prometheus as prometheus_models
+from grafana_foundation_sdk.models import tempo as tempo_models
+
+REPOSITORY = "https://github.com/spanledger/spanledger"
+METRICS = common.DataSourceRef("prometheus", "${datasource}")
+TRACES = common.DataSourceRef("tempo", "${traces}")
+OTLP_STEP = "30s"
+"""What comes by OTLP is repeated each minute while it does not change; `$__rate_interval` is four of
+these, so that a rate always has two samples."""
+
+OVERVIEW = "spanledger-overview"
+COST = "spanledger-cost"
+PROVIDERS = "spanledger-providers"
+LATENCY = "spanledger-latency"
+CUSTOMER = "spanledger-customer"
+HEALTH = "spanledger-health"
+TITLES: Mapping[str, str] = {
+    OVERVIEW: "Overview",
+    COST: "Cost and budgets",
+    PROVIDERS: "Providers and fallbacks",
+    LATENCY: "Latency and streaming",
+    CUSTOMER: "Customer",
+    HEALTH: "Stack health",
+}
+"""Every dashboard: its uid, which is also its file's name, and its title."""
+
+Override = tuple[str, Mapping[str, object]]
+"""A field's name, or a regular expression in slashes, and the properties it has of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prom:
+    """A PromQL query.
+
+    Attributes:
+        legend: the series' name; may use `{{label}}`.
+        instant: the newest value only.
+        table: as rows, for tables, bars and graphs.
+        buckets: of a histogram, for a heat map.
+        exemplar: also fetch the exemplars, which lead to traces.
+        step: the least interval between two points.
+    """
+
+    expr: str
+    legend: str = ""
+    instant: bool = False
+    table: bool = False
+    buckets: bool = False
+    exemplar: bool = False
+    step: str = OTLP_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """A TraceQL query whose spans are the rows of a table."""
+
+    query: str
+    limit: int = 20
+
+
+Query = Prom | Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a panel reads."""
+
+    width: int = 12
+    height: int = 8
+    decimals: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    stacked: bool = False
+    bars: bool = False
+    steps: Sequence[tuple[float | None, str]] = ()
+    """Thresholds: from which value on which colour; the first has no value."""
+    overrides: Sequence[Override] = ()
+    transformations: Sequence[tuple[str, Mapping[str, object]]] = ()
+    texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Values to the text and colour they are shown as."""
+    sort_by: str = ""
+    """Column, descending; `+` before it: ascending."""
+    fixed: str = ""
+    """One colour for everything."""
+    dashed: Sequence[str] = ()
+    """Series that are not measured: drawn dashed."""
+    no_value: str = ""
+
+
+PLAIN = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a panel leads: dashboards by slug, runbooks by alert."""
+
+    down: Sequence[str] = ()
+    runbooks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel and the room it takes."""
+
+    builder: Any
+    width: int
+    height: int
+
+
+def _target(query: Query, ref_id: str) -> Any:
+    if isinstance(query, Traces):
+        return (
+            tempo.Dataquery()
+            .ref_id(ref_id)
+            .datasource(TRACES)
+            .query_type("traceql")
+            .query(query.query)
+            .limit(query.limit)
+            .table_type(tempo_models.SearchTableType.SPANS)
+        )
+    formats = prometheus_models.PromQueryFormat
+    shape = formats.TABLE if query.table else formats.TIME_SERIES
+    built = (
+        prometheus.Dataquery()
+        .ref_id(ref_id)
+        .datasource(METRICS)
+        .expr(query.expr)
+        .format(formats.HEATMAP if query.buckets else shape)
+        .exemplar(query.exemplar)
+        .interval(query.step)
+    )
+    if query.legend or query.buckets:
+        built = built.legend_format(query.legend or "{{le}}")
+    return built.instant() if query.instant else built.range()
+
+
+def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLink:
+    kind = models.DashboardLinkType.LINK
+    return builders.DashboardLink(title).type(kind).url(url).target_blank(new_tab)
+
+
+def _panel_links(links: Links) -> list[builders.DashboardLink]:
+    down = [link(TITLES[slug], f"/d/{slug}?${{__url_time_range}}") for slug in links.down]
+    books = [
+        link(f"Runbook: {alert}", f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md", new_tab=True)
+        for alert in links.runbooks
+    ]
+    return [*down, *books]
+
+
+def _common(
+    builder: Any,
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look,
+) -> Panel:
+    """What all kinds have."""
+    source = TRACES if isinstance(queries[0], Traces) else METRICS
+    builder.title(title).description(description).unit(unit).datasource(source)
+    builder.targets([_target(query, chr(ord("A") + n)) for n, query in enumerate(queries)])
+    builder.links(_panel_links(links))
+    if look.decimals is not None:
+        builder.decimals(look.decimals)
+    if look.minimum is not None:
+        builder.min(look.minimum)
+    if look.maximum is not None:
+        builder.max(look.maximum)
+    if look.no_value:
+        builder.no_value(look.no_value)
+    if look.steps:
+        steps = [models.Threshold(value, colour) for value, colour in look.steps]
+        mode = models.ThresholdsMode.ABSOLUTE
+        builder.thresholds(builders.ThresholdsConfig().mode(mode).steps(steps))
+    if look.texts:
+        builder.mappings([_mapping(look.texts)])
+    if look.fixed:
+        builder.color_scheme(
+            builders.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(look.fixed)
+        )
+    for name, properties in look.overrides:
+        values = [models.DynamicConfigValue(key, value) for key, value in properties.items()]
+        if name.startswith("/"):
+            builder.override_by_regexp(name, values)
+        else:
+            builder.override_by_name(name, values)
+    for kind, options in look.transformations:
+        builder.with_transformation(models.DataTransformerConfig(kind, options=dict(options)))
+    return Panel(builder, look.width, look.height)
+
+
+def _mapping(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
+    options = {
+        value: models.ValueMappingResult(text=text, color=colour, index=n)
+        for n, (value, (text, colour)) in enumerate(texts.items())
+    }
+    return models.ValueMap(options=options)
+
+
+def timeseries(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """Lines over time, or bars; stacked where the sum means something."""
+    builder = (
+        timeseries_builders.Panel()
+        .line_width(1)
+        .fill_opacity(60 if look.bars else 25 if look.stacked else 8)
+        .show_points(common.VisibilityMode.NEVER)
+        .span_nulls(120_000)
+        .legend(
+            common_builders.VizLegendOptions()
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(
+            common_builders.VizTooltipOptions()
+            .mode(common.TooltipDisplayMode.MULTI)
+            .sort(common.SortOrder.DESCENDING)
+        )
+    )
+    if look.bars:
+        builder.draw_style(common.GraphDrawStyle.BARS)
+    if look.stacked:
+        builder.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+    dashes: list[Override] = [
+        (name, {"custom.lineStyle": {"fill": "dash", "dash": [8, 6]}, "custom.fillOpacity": 0})
+        for name in look.dashed
+    ]
+    minimum = 0.0 if look.minimum is None else look.minimum
+    if minimum != float("-inf"):
+        builder.min(minimum)
+    look = replace(look, minimum=None, overrides=[*look.overrides, *dashes])
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def stat(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """One number, and how it went where its query is over time."""
+    over_time = any(isinstance(query, Prom) and not query.instant for query in queries)
+    builder = (
+        stat_builders.Panel()
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .graph_mode(common.BigValueGraphMode.AREA if over_time else common.BigValueGraphMode.NONE)
+        .color_mode(common.BigValueColorMode.VALUE)
+        .text_mode(common.BigValueTextMode.VALUE)
+    )
+    steps = look.steps or ((None, "text"),)
+    return _common(builder, title, description, unit, queries, links, replace(look, steps=steps))
+
+
+def bars(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """A horizontal bar for each series: the newest values side by side."""
+    builder = (
+        bargauge_builders.Panel()
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .orientation(common.VizOrientation.HORIZONTAL)
+        .display_mode(common.BarGaugeDisplayMode.BASIC)
+        .show_unfilled(True)
+    )
+    look = replace(look, minimum=look.minimum or 0.0)
+    if not look.steps and not look.fixed:
+        look = replace(look, fixed="blue")
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def table(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """Rows; TraceQL finds spans, each with a link to its trace."""
+    builder = table_builders.Panel().show_header(True)
+    if look.sort_by:
+        name = look.sort_by.removeprefix("+")
+        sort = common_builders.TableSortByFieldState().display_name(name).desc(name == look.sort_by)
+        builder.sort_by([sort])
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def heatmap(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """How many fell into which bucket when; exemplars are the points on it."""
+    colours = (
+        heatmap_builders.HeatmapColorOptions()
+        .mode(heatmap_models.HeatmapColorMode.SCHEME)
+        .scheme("Blues")
+        .steps(64)
+        .fill("dark-orange")
+        .scale(heatmap_models.HeatmapColorScale.EXPONENTIAL)
+        .exponent(0.5)
+        .reverse(False)
+    )
+    builder = (
+        heatmap_builders.Panel()
+        .calculate(False)
+        .color(colours)
+        .exemplars_color("rgba(255,120,10,0.9)")
+        .cell_gap(1)
+        .filter_values(heatmap_builders.FilterValueRange().le(1e-9))
+        .y_axis(heatmap_builders.YAxisConfig().axis_placement(common.AxisPlacement.LEFT).unit(unit))
+        .show_legend()
+    )
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def states(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """What state each series was in when."""
+    builder = (
+        statetimeline_builders.Panel()
+        .merge_values(True)
+        .show_value(common.VisibilityMode.NEVER)
+        .row_height(0.8)
+        .fill_opacity(80)
+        .line_width(0)
+    )
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def graph(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = Look(),
+) -> Panel:
+    """Nodes (`id`, `title`) and edges (`id`, `source`, `target`), from one query each."""
+    builder = (
+        nodegraph_builders.Panel()
+        .edges(nodegraph_builders.EdgeOptions().main_stat_unit(unit))
+        .nodes(nodegraph_builders.NodeOptions().main_stat_unit(unit))
+    )
+    return _common(builder, title, description, unit, queries, links, look)
