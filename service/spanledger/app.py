@@ -78,9 +78,12 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         providers = create_providers({d.kind for d in plan.deployments})
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
-        router = Router(config, plan, ledger, PriceBook.load(), providers, clock, content)
+        book = PriceBook.load()
+        router = Router(config, plan, ledger, book, providers, clock, content)
         try:
-            exposition = Exposition(path, router.health.snapshot, commits, clock)
+            exposition = Exposition(
+                path, router.health.snapshot, commits, clock, price_book=book.date
+            )
             app = create_app(config, router, ledger, router.health, clock, exposition.render)
             exposition.in_flight = lambda: app.state.edge.in_flight
             yield Gateway(app, ledger, router, plan)

@@ -89,6 +89,8 @@ class DeploymentState(NamedTuple):
     state: Literal["up", "cooling"]
     until_s: float
     """Unix seconds at which the cooldown ends; 0 when up."""
+    limits: tuple[tuple[str, float], ...] = ()
+    """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
 
 
 class DeploymentHealth:
@@ -136,6 +138,16 @@ class DeploymentHealth:
             used = self._tokens.count(now)
             return used == 0 or used + tokens <= (deployment.tpm or 0)
         return True
+
+    def limits(self, now: float) -> tuple[tuple[str, float], ...]:
+        """The share of rpm and tpm used in the last minute, where there are such limits."""
+        windows = (
+            ("rpm", self._requests, self.deployment.rpm),
+            ("tpm", self._tokens, self.deployment.tpm),
+        )
+        return tuple(
+            (name, window.count(now) / most) for name, window, most in windows if window and most
+        )
 
     def blocked_until(self, now: float, tokens: int) -> tuple[float, BlockedBy]:
         """When an unavailable deployment may be tried again, and what keeps it from it."""
@@ -226,11 +238,11 @@ class Health:
         found = []
         for state in self.states.values():
             left = state.cooling_until - now
-            deployment = state.deployment
+            id_, route, limits = state.deployment.id, state.deployment.route, state.limits(now)
             found.append(
-                DeploymentState(deployment.id, deployment.route, "cooling", unix_s + left)
+                DeploymentState(id_, route, "cooling", unix_s + left, limits)
                 if left > 0
-                else DeploymentState(deployment.id, deployment.route, "up", 0.0)
+                else DeploymentState(id_, route, "up", 0.0, limits)
             )
         return found
 

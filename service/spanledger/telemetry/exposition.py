@@ -57,6 +57,11 @@ class DeploymentState(Protocol):
         """Unix seconds at which its cooldown ends; 0 when it is used."""
         ...
 
+    @property
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
+        ...
+
 
 class CommitTimes:
     """Durations of the ledger's commits; written by the one thread that commits."""
@@ -97,6 +102,7 @@ class Exposition:
         commits: CommitTimes,
         clock: Clock,
         *,
+        price_book: str,
         max_budgets: int = MAX_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
@@ -104,6 +110,7 @@ class Exposition:
         self._deployments = deployments
         self._commits = commits
         self._clock = clock
+        self._price_book = price_book
         self._max_budgets = max_budgets
         self._process = ProcessCollector(registry=None)
 
@@ -121,16 +128,22 @@ class Exposition:
     def _process_families(self) -> Iterator[Metric]:
         yield from self._commits.families()
         yield _gauge("spanledger_build_info", {(__version__, platform.python_version()): 1})
+        yield _gauge("spanledger_price_book_info", {(self._price_book,): 1})
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
 
     def _deployment_families(self) -> Iterator[Metric]:
         now_s = self._clock.now_ns() / 1e9
+        states = list(self._deployments())
         left: dict[tuple[str, ...], float] = {
-            (d.deployment, d.route): max(0.0, d.until_s - now_s) for d in self._deployments()
+            (d.deployment, d.route): max(0.0, d.until_s - now_s) for d in states
         }
         yield _gauge("spanledger_deployment_up", {k: float(s == 0) for k, s in left.items()})
         yield _gauge("spanledger_deployment_cooldown_seconds", left)
+        used: dict[tuple[str, ...], float] = {
+            (d.deployment, d.route, limit): share for d in states for limit, share in d.limits
+        }
+        yield _gauge("spanledger_deployment_limit_used_ratio", used)
 
     def _ledger_families(self) -> Iterator[Metric]:
         now_ns = self._clock.now_ns()

@@ -343,8 +343,18 @@ SCRAPED: tuple[Scraped, ...] = (
         "Seconds until a deployment is used again; 0 = in use.",
         ("deployment", "route"),
     ),
+    Scraped(
+        "spanledger_deployment_limit_used_ratio",
+        "gauge",
+        "Share of a deployment's rpm or tpm that this process used in the last minute; absent"
+        " without such a limit.",
+        ("deployment", "route", "limit"),
+    ),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
+    Scraped(
+        "spanledger_price_book_info", "gauge", "Always 1; the date of the prices used.", ("book",)
+    ),
 )
 
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}

@@ -205,6 +205,18 @@ def test_the_snapshot_shows_who_rests_and_until_when() -> None:
     assert health.snapshot() == [DeploymentState("d1", "r", "cooling", 7_030.0)]
 
 
+def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
+    """The share of the last minute, by the limit's name in the config; none without limits."""
+    clock = Clock(now_ns=lambda: 0, monotonic=lambda: NOW)
+    health = Health([deployment(rpm=4, tpm=100)], RouterSettings(), clock)
+
+    health.states["d1"].begin(NOW, 30)
+
+    assert health.snapshot() == [
+        DeploymentState("d1", "r", "up", 0.0, (("rpm", 0.25), ("tpm", 0.3)))
+    ]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=40))
 def test_a_window_counts_at_least_the_last_minute(events: list[tuple[float, int]]) -> None:

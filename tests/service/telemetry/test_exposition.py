@@ -22,6 +22,7 @@ class Deployment(NamedTuple):
     deployment: str
     route: str
     until_s: float
+    limits: tuple[tuple[str, float], ...] = ()
 
 
 class Scraper:
@@ -36,6 +37,7 @@ class Scraper:
             lambda: self.deployments,
             self.commits,
             Clock(now_ns=lambda: self.now_ns),
+            price_book="2026-11-01",
             max_budgets=max_budgets,
         )
 
@@ -122,7 +124,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     scraper.commits.observe(99.0, 1)
     scraper.deployments = [
         Deployment("a", "smart", 0.0),
-        Deployment("b", "smart", scraper.now_ns / 1e9 + 4),
+        Deployment("b", "smart", scraper.now_ns / 1e9 + 4, (("rpm", 0.25),)),
     ]
     scraper.exposition.in_flight = lambda: 7
 
@@ -136,6 +138,8 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     assert samples["spanledger_deployment_up", "a", "smart"] == 1
     assert samples["spanledger_deployment_up", "b", "smart"] == 0
     assert samples["spanledger_deployment_cooldown_seconds", "b", "smart"] == 4
+    assert samples["spanledger_deployment_limit_used_ratio", "b", "rpm", "smart"] == 0.25
+    assert samples["spanledger_price_book_info", "2026-11-01"] == 1
     assert samples["spanledger_requests_in_flight",] == 7
     assert samples["process_resident_memory_bytes",] > 0
 
@@ -152,7 +156,7 @@ async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> 
     """All that the registry promises is there, and nothing else of ours."""
     book.budget("b", 10**9)
     book.call(started_ns=scraper.now_ns)
-    scraper.deployments = [Deployment("a", "smart", 0.0)]
+    scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]
     scraper.exposition.in_flight = lambda: 0
 
     samples = await scraper.scrape()
