@@ -22,13 +22,11 @@ from prometheus.src.recording import (
 )
 from prometheus.src.thresholds import MINUTE, Thresholds, Window
 
-OVERVIEW = "spanledger-overview"
-COST = "spanledger-cost"
-PROVIDERS = "spanledger-providers"
-LATENCY = "spanledger-latency"
-CUSTOMER = "spanledger-customer"
-HEALTH = "spanledger-health"
-"""Uids of the dashboards."""
+COST = "cost-and-budgets"
+PROVIDERS = "providers-and-fallbacks"
+LATENCY = "latency-and-streaming"
+HEALTH = "stack-health"
+"""Uids of the dashboards that alerts lead to."""
 
 _WHO = {"{{ $labels.scope }}": "subject"}
 """The dashboards' variables are named as scopes are: customer, model, provider, …"""

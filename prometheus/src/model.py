@@ -85,12 +85,14 @@ def number(value: float) -> str:
 def increase(series: str, window_s: int, by: str) -> str:
     """How much counters grew, added up by labels, the first sample of a new series included.
 
-    `increase()` sees nothing of a series that begins above zero. What was never seen in the day
-    before the window counts whole; a day, so that a gap of Prometheus itself makes nothing new.
+    `increase()` sees nothing of a series that begins above zero. One that was not there in the day
+    before the window counts whole (a day, so that a gap of scrapes makes nothing new), unless
+    Prometheus itself was not there: to one that has just begun, nothing is new.
     """
     window = duration(window_s)
-    new = f"{series} unless last_over_time({series}[1d] offset {window})"
-    return f"sum by ({by}) (increase({series}[{window}]) > 0 or ({new}) > 0)"
+    new = f"({series} unless last_over_time({series}[1d] offset {window})) > 0"
+    watched = f"on () (count(up offset {window}) > 0)"
+    return f"sum by ({by}) (increase({series}[{window}]) > 0 or ({new} and {watched}))"
 
 
 def renamed(expr: str, source: str, target: str) -> str:

@@ -69,7 +69,7 @@ class Thresholds:
     spike_known_s: int = DAY
     """A customer or model is new until it has a day behind it: nothing to compare with."""
     spike_for_s: int = 5 * MINUTE
-    """One dear batch inside the window passes; what goes on is caught while it is small."""
+    """Outlasts what a late delivery of metrics piles up in one minute."""
     spike_quiet_s: int = 15 * MINUTE
     """A spike that pauses for less is the same one."""
     unpriced_window_s: int = 10 * MINUTE

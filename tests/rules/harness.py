@@ -1,0 +1,157 @@
+"""What tests of rules are written with: a case in Python, played by promtool on the real rules.
+
+A case states series, minutes, and the alerts that fire then, with every label and every text. Links
+are filled from the rule, everything else is written out in the case.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import pytest
+import yaml
+
+from prometheus.src import alerts, recording, render
+from prometheus.src.model import Alert, Group, Recording, annotations_of
+from prometheus.src.thresholds import DEFAULT
+from tools.toolchain import cache_folder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START = "2026-11-11T00:00:00Z"
+START_S = 1_794_355_200
+"""The minute 0 of every case, a Wednesday."""
+
+ALERTS = [r for g in alerts.groups(DEFAULT) for r in g.rules if isinstance(r, Alert)]
+RECORDINGS = [r for g in recording.groups(DEFAULT) for r in g.rules if isinstance(r, Recording)]
+NAMES = sorted({alert.name for alert in ALERTS})
+WATCHED = 'up{instance="gateway:4000",job="gateway"}'
+"""Prometheus is there in every case, unless the case says otherwise."""
+LINKS = ("dashboard_url", "trace_url", "runbook_url")
+METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fires:
+    """One alert that fires: its labels (name and severity are the rule's) and what it says."""
+
+    says: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    variant: str = ""
+    amount: str = ""
+    period: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Series over minutes, and what fires at which minute; an empty list: nothing."""
+
+    alert: str
+    title: str
+    series: Mapping[str, str]
+    at: Mapping[int, Sequence[Fires]]
+    step: str = "1m"
+
+    @property
+    def fires(self) -> bool:
+        """Whether anything fires at any minute."""
+        return any(self.at.values())
+
+
+def needed(names: set[str]) -> list[Group]:
+    """The groups of rules that these alerts rest on, cut to what is used."""
+    wanted = [alert for alert in ALERTS if alert.name in names]
+    text = " ".join(alert.expr for alert in wanted)
+    used: set[str] = set()
+    while found := {r.record for r in RECORDINGS if r.record in METRIC.findall(text)} - used:
+        used |= found
+        text += " ".join(r.expr for r in RECORDINGS if r.record in found)
+    cut = [
+        Group(g.name, g.interval_s, [r for r in g.rules if is_used(r, used, names)])
+        for g in (*recording.groups(DEFAULT), *alerts.groups(DEFAULT))
+    ]
+    return [group for group in cut if group.rules]
+
+
+def is_used(rule: Recording | Alert, records: set[str], names: set[str]) -> bool:
+    """Whether a rule is one of these."""
+    return rule.record in records if isinstance(rule, Recording) else rule.name in names
+
+
+def expected(case: Case, fires: Fires) -> dict[str, object]:
+    """What promtool compares with."""
+    rule = next(a for a in ALERTS if (a.name, a.variant) == (case.alert, fires.variant))
+    labels = {"severity": rule.severity, **rule.labels, **fires.labels}
+    links = {k: fill(v, labels) for k, v in annotations_of(rule).items() if k in LINKS}
+    said = {"summary": rule.summary, "description": fires.says, **links}
+    extra = {"amount": fires.amount, "period": fires.period}
+    return {
+        "exp_labels": labels,
+        "exp_annotations": said | {name: text for name, text in extra.items() if text},
+    }
+
+
+def fill(template: str, labels: Mapping[str, str]) -> str:
+    """A link with its labels, as Go's templates fill it."""
+
+    def value(match: re.Match[str]) -> str:
+        text = labels.get(match[1], "")
+        return quote_plus(text) if "urlquery" in match[0] else text
+
+    return re.sub(r"\{\{ \$labels\.(\w+)(?: \| urlquery)? \}\}", value, template)
+
+
+def play(cases: Sequence[Case], folder: Path) -> str:
+    """Run cases through promtool; what it has against them, empty if nothing."""
+    rules = folder / "rules.yml"
+    groups = needed({case.alert for case in cases})
+    rules.write_text(render.rule_file(groups), encoding="utf-8")
+    document = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "1m",
+        "group_eval_order": [group.name for group in groups],
+        "tests": [
+            {
+                "name": f"{case.alert}: {case.title}",
+                "start_timestamp": START,
+                "interval": case.step,
+                "input_series": [
+                    {"series": name, "values": values}
+                    for name, values in ({WATCHED: "1x10000"} | dict(case.series)).items()
+                ],
+                "alert_rule_test": [
+                    {
+                        "eval_time": f"{minute}m",
+                        "alertname": case.alert,
+                        "exp_alerts": [expected(case, fires) for fires in all_fire],
+                    }
+                    for minute, all_fire in case.at.items()
+                ],
+            }
+            for case in cases
+        ],
+    }
+    test = folder / "test.yml"
+    test.write_text(yaml.safe_dump(document, width=10_000, allow_unicode=True), encoding="utf-8")
+    return promtool("test", "rules", str(test))
+
+
+def promtool(*arguments: str) -> str:
+    """Output of promtool if it fails, empty if not; skips with its reason where there is none."""
+    found = program("promtool")
+    if found is None:
+        pytest.skip("no promtool: `make toolchain` builds it")
+    done = subprocess.run([str(found), *arguments], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def program(name: str) -> Path | None:
+    """A program of the toolchain, or of PATH."""
+    built = cache_folder() / "bin" / name
+    found = str(built) if built.exists() else shutil.which(name)
+    return Path(found) if found else None
