@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,6 +291,25 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_every_package_imported_is_declared() -> None:
+    """What the package imports it depends on by name, below a major version nobody has tried."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\[><=]", line)[0]: line for line in project["dependencies"]}
+    extras = {re.split(r"[\[><=]", line)[0] for line in project["optional-dependencies"]["litellm"]}
+    unbounded = [line for name, line in declared.items() if "<" not in line and name != "tzdata"]
+    assert not unbounded
+    providers = packages_distributions()
+    missing = {
+        f"{name_of(path)}: {top}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for top in {name.partition(".")[0] for name in imports(path)}
+        if top not in {*sys.stdlib_module_names, "spanledger"}
+        and not {name.lower().replace("_", "-") for name in providers.get(top, [top])}
+        & (declared.keys() | extras)
+    }
+    assert not missing
 
 
 def test_nothing_is_left_unfinished() -> None:

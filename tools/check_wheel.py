@@ -2,6 +2,8 @@
 
 Proves that the package needs nothing of the checkout, nothing of the development tools and not
 LiteLLM, and that no dependency brought a `.pth` file, which would run at every start of Python.
+Then once more without the lock, as `uvx` and `pip install` do: the newest versions that
+`pyproject.toml` allows must at least import.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def main() -> None:
         for command, *arguments in TRIALS:
             run(str(bin_folder / command), *arguments, cwd=work)
         check_no_litellm(bin_folder / "python", work)
+        check_newest(wheel, work)
         print(f"{wheel.name}: builds, installs alone and runs")
 
 
@@ -59,6 +62,19 @@ def check_pth(venv: Path) -> None:
 def check_no_litellm(python: Path, work: Path) -> None:
     """The core must work where LiteLLM is not installed, and the trials above just did."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('litellm') is not None)"
+    run(str(python), "-c", code, cwd=work)
+
+
+def check_newest(wheel: Path, work: Path) -> None:
+    """Import every module beside the newest dependencies the wheel asks for."""
+    python = work / "newest" / "bin" / "python"
+    run(UV, "venv", "--quiet", "--python", sys.executable, str(work / "newest"), cwd=work)
+    run(UV, "pip", "install", "--quiet", "--python", str(python), str(wheel), cwd=work)
+    code = (
+        "import importlib, pkgutil, spanledger\n"
+        "for m in pkgutil.walk_packages(spanledger.__path__, 'spanledger.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)"
+    )
     run(str(python), "-c", code, cwd=work)
 
 
