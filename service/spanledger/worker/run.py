@@ -112,6 +112,8 @@ class Run:
         self._slots = asyncio.Semaphore(concurrency)
         self._seen = SeenKeys()
         self._running: dict[asyncio.Task[None], str] = {}
+        self._postponed: list[Job] = []
+        """Refused by a budget while other jobs of ours held money on it, which may come back."""
         self._part: _Part | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._monotonic = monotonic
@@ -122,9 +124,9 @@ class Run:
         started = self._monotonic()
         try:
             left_over = await self._take_jobs()
-            while self._running:
-                await asyncio.wait(self._running)
+            await self._wait_for_running()
             if self.summary.stopped_by is not None:
+                self._add_remaining(len(self._postponed))
                 self._count_rest(left_over)
         finally:
             self._cancel_running()
@@ -148,10 +150,16 @@ class Run:
     async def _take_jobs(self) -> Line | None:
         """Start jobs until there are no more or the run stops; the line read too many."""
         while self.summary.stopped_by is None:
+            if self._postponed:
+                await self._take_postponed()
+                continue
             line = await self._source.next()
             if line is not None and line.number % LINES_PER_TURN == 0:
                 await asyncio.sleep(0)
             if line is None:
+                await self._wait_for_running()
+                if self._postponed:
+                    continue
                 return None
             if self.summary.stopped_by is not None:
                 return line
@@ -162,8 +170,33 @@ class Run:
             if self.summary.stopped_by is not None:
                 self._add_remaining(1)
                 return None
+            if self._postponed:
+                self._slots.release()
+                self._postponed.append(job)
+                continue
             await self._start(job)
         return None
+
+    async def _take_postponed(self) -> None:
+        """Try the first alone, when nothing of ours is held any more: what it meets is final."""
+        await self._wait_for_running()
+        if self.summary.stopped_by is not None:
+            return
+        first, *others = self._postponed
+        self._postponed = []
+        for job, alone in ((first, True), *((job, False) for job in others)):
+            await self._slots.acquire()
+            if self.summary.stopped_by is not None:
+                self._slots.release()
+                self._postponed.append(job)
+                continue
+            await self._start(job, alone=alone)
+            if alone:
+                await self._wait_for_running()
+
+    async def _wait_for_running(self) -> None:
+        while self._running:
+            await asyncio.wait(self._running)
 
     def _check(self, line: Line) -> Job | None:
         """A job to run, or None when the line is blank, done before, or malformed."""
@@ -195,14 +228,14 @@ class Run:
             self._write(invalid_record(job))
         self._show()
 
-    async def _start(self, job: Job) -> None:
+    async def _start(self, job: Job, *, alone: bool = False) -> None:
         part = self._part
         if part is None or part.started >= JOBS_PER_TRACE:
             await self._end_part()
             part = self._part = _Part(await self._tracing.open_part())
         part.started += 1
         task = asyncio.get_running_loop().create_task(
-            self._process(job), context=part.span.context.copy()
+            self._process(job, alone=alone), context=part.span.context.copy()
         )
         part.tasks.add(task)
         self._running[task] = job.custom_id
@@ -215,14 +248,15 @@ class Run:
         if task.cancelled():
             self._add_remaining(1)
 
-    async def _process(self, job: Job) -> None:
+    async def _process(self, job: Job, *, alone: bool) -> None:
         try:
             result = await finish(job, self._send)
         except Exception as error:  # noqa: BLE001 - one job must never end the others
             result = failed_result(job, "internal_error", f"{type(error).__name__}: {error}")
         if isinstance(result, BudgetStop):
-            self._add_remaining(1)
-            self._stop("budget", result.message)
+            self._postponed.append(job)
+            if alone:
+                self._stop("budget", result.message)
         else:
             self._book(job, result)
         self._show()

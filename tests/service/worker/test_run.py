@@ -259,7 +259,7 @@ def test_two_workers_cannot_share_an_output(terminal: Terminal) -> None:
 
 
 def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gateway) -> None:
-    """A budget refusal ends the run with running jobs finished and nothing marked as failed."""
+    """A final refusal ends the run with running jobs finished and nothing marked as failed."""
     hold, released = threading.Event(), threading.Event()
 
     def reply(request: Seen) -> Reply:
@@ -284,7 +284,8 @@ def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gate
     assert (summary.counts.done, summary.counts.failed) == (len(done), 0)
     assert summary.remaining == 50 - len(done)
     assert summary.as_json()["jobs"] == 50
-    assert gateway.prompts.count("j3") == 1  # the client obeyed x-should-retry: false
+    # Asked once more when nothing else was running; the client obeyed x-should-retry: false.
+    assert gateway.prompts.count("j3") == 2
 
     gateway.reply = succeed
     again = terminal.run()
@@ -294,6 +295,29 @@ def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gate
         50 - len(done),
     )
     assert len(ids(terminal.results)) == 50
+
+
+def test_own_holds_do_not_stop_a_run(terminal: Terminal, gateway: Gateway) -> None:
+    """A budget that only the run's own jobs fill refuses some for the moment, and all get done."""
+    room = threading.Semaphore(2)
+
+    def reply(request: Seen) -> Reply:
+        if not room.acquire(blocking=False):
+            return BUDGET_REFUSAL
+        try:
+            threading.Event().wait(0.02)
+            return succeed(request)
+        finally:
+            room.release()
+
+    gateway.reply = reply
+    write_jobs(terminal.jobs, [chat_job(f"j{n}") for n in range(20)])
+
+    summary = terminal.run(concurrency=8)
+
+    assert (summary.exit_code, summary.counts.done, summary.remaining) == (0, 20, 0)
+    assert len(gateway.prompts) > 20  # some were refused, and asked again
+    assert ids(terminal.results) == sorted(f"j{n}" for n in range(20))
 
 
 def test_server_errors_are_retried_then_recorded(terminal: Terminal, gateway: Gateway) -> None:
