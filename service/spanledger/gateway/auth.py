@@ -30,6 +30,7 @@ MAX_CACHED_KEYS = 10_000
 """Of the known keys, and again of the unknown, so that a flood of wrong ones evicts no good one."""
 
 _CUSTOMER = re.compile(rb"[A-Za-z0-9._:@+-]{1,128}")
+_FORWARDED = re.compile(rb"(?i)for=\"?(\[[^\]]*\]|[^\s;,\":]+)")
 _LOCAL_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 HeaderMap = Mapping[bytes, bytes]
@@ -154,19 +155,31 @@ class Authenticator:
 
 
 def check_local(headers: HeaderMap) -> None:
-    """Refuse what a web page could have sent: a name that only resolves to us, a foreign origin.
+    """Refuse what a web page could have sent (a name that only resolves to us, a foreign origin),
+    and what a proxy on this machine says it has from another.
 
     Raises:
         PermissionDeniedError: while no keys exist, only programs of this machine are served.
     """
     origin = headers.get(b"origin")
-    if _host_name(headers.get(b"host", b"")) not in _LOCAL_NAMES or (
-        origin is not None and _host_name(origin.partition(b"://")[2]) not in _LOCAL_NAMES
+    if (
+        _host_name(headers.get(b"host", b"")) not in _LOCAL_NAMES
+        or (origin is not None and _host_name(origin.partition(b"://")[2]) not in _LOCAL_NAMES)
+        or not all(is_loopback(address) for address in _forwarded_for(headers))
     ):
         raise PermissionDeniedError(
             "without keys only this machine is served: call 127.0.0.1 or localhost, not from a "
             "web page, or create a key with `spanledger keys create --customer NAME`"
         )
+
+
+def _forwarded_for(headers: HeaderMap) -> list[str]:
+    """The addresses a proxy says a request came from."""
+    found = [name for name in (b"x-forwarded-for", b"x-real-ip") if name in headers]
+    addresses = [part.strip() for name in found for part in headers[name].split(b",")]
+    if forwarded := headers.get(b"forwarded"):
+        addresses += _FORWARDED.findall(forwarded) or [forwarded]
+    return [address.decode("latin-1") for address in addresses]
 
 
 def _presented(headers: HeaderMap) -> bytes:

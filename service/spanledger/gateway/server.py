@@ -27,6 +27,10 @@ from spanledger.gateway.replies import error_body, error_object
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
 """Longer than clients and load balancers keep a connection, so that they close it, not we."""
+ONCE = frozenset(
+    {b"host", b"origin", b"authorization", b"api-key", b"x-api-key", b"x-spanledger-customer"}
+)
+"""Headers that say who is calling. A proxy before us may have checked another one of two."""
 LINGER_S = 2.0
 """How long a refused client may go on sending, unread, so that it gets to read the refusal."""
 DRAIN_LOW_BYTES = 16 * 1024
@@ -143,8 +147,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers_left -= 1
         if self.head_left < 0 or self.headers_left < 0:
             self._violate(self._head_too_large())
+        if self.in_body:
+            return  # a trailer: what comes after the body must not pass for the head
         super().on_header(name, value)
-        if self.headers[-1][0] == b"content-length" and int(value) > self.body_left:
+        name = self.headers[-1][0]
+        if name in ONCE and any(earlier == name for earlier, _ in self.headers[:-1]):
+            self._violate((400, "repeated_header", f"{name.decode()} is there twice"))
+        if name == b"content-length" and int(value) > self.body_left:
             self._violate(self._body_too_large())
 
     def on_headers_complete(self) -> None:

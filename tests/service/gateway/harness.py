@@ -191,8 +191,9 @@ class Edge:
         return self.send(request(body, path, **headers))
 
     def get(self, path: str, **headers: str) -> Response:
-        """GET a path."""
-        lines = _lines({"host": "localhost", "connection": "close", **headers})
+        """GET a path, headers as in `post`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = _lines({"host": "localhost", "connection": "close", **named})
         return self.send(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
 
 

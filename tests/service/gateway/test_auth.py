@@ -186,16 +186,23 @@ async def test_ledger_down_lets_nobody_in() -> None:
         {"host": ""},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"x_forwarded_for": "127.0.0.1, 203.0.113.7"},
+        {"x_real_ip": "2001:db8::7"},
+        {"forwarded": 'for=127.0.0.1;proto=https, for="[2001:db8::7]:4711"'},
+        {"forwarded": "by=proxy"},
     ],
 )
 def test_open_mode_refuses_web_pages(headers: dict[str, str]) -> None:
-    """A page whose name resolves to this machine, or of another origin, spends nothing here."""
+    """A page whose name resolves to this machine, or of another origin, spends nothing here; nor
+    does whoever comes through a proxy that listens to other machines."""
     with running_edge(config_with()) as edge:
         answer = edge.post(chat(), **headers)
         assert (answer.status, answer.error["code"]) == (403, "permission_denied")
         assert edge.get("/metrics", **headers).status == 403
         assert not edge.router.seen
         assert edge.post(chat(), host="[::1]:4000", origin="http://localhost:3000").status == 200
+        near = {"x_forwarded_for": "127.0.0.1, ::1", "forwarded": 'for="[::1]:4711";proto=http'}
+        assert edge.post(chat(), **near).status == 200
 
 
 @pytest.mark.parametrize(

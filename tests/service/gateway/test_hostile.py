@@ -235,6 +235,32 @@ def test_bad_bodies_are_booked(edge: Edge, body: bytes, status: int) -> None:
     assert len(exchange.start.route) <= 256
 
 
+@pytest.mark.parametrize(
+    "name", ["host", "origin", "authorization", "api-key", "x-api-key", "x-spanledger-customer"]
+)
+def test_a_caller_is_named_once(edge: Edge, name: str) -> None:
+    """Of two names a proxy before us may have checked the one that we do not look at."""
+    seen = len(edge.router.seen)
+    line = f"{name}: localhost\r\n".encode()
+    head, _, body = request(chat()).partition(b"\r\n\r\n")
+    head = head.replace(b"host: localhost\r\n", b"")
+
+    answer = edge.send(head + b"\r\n" + line + line.upper() + b"\r\n" + body)
+
+    assert (answer.status, answer.error["code"]) == (400, "repeated_header")
+    assert len(edge.router.seen) == seen
+
+
+def test_a_trailer_names_nobody(edge: Edge) -> None:
+    """What follows the body is not part of the head, where a proxy has looked."""
+    body = request(chat()).partition(b"\r\n\r\n")[2]
+    whole = b"%x\r\n%s\r\n0\r\nx-spanledger-customer: victim\r\n\r\n" % (len(body), body)
+
+    assert edge.send(_chunked() + whole).status == 200
+
+    assert edge.router.seen[-1].start.customer == "default"
+
+
 def test_compressed_bodies_are_not_inflated(edge: Edge) -> None:
     """A gzip body is refused by its header: no bomb is ever opened."""
     bomb = gzip.compress(b" " * 10_000_000)
