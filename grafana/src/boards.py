@@ -1,7 +1,14 @@
-"""All dashboards."""
+"""All dashboards, in the order in which a reader goes down."""
 
 from __future__ import annotations
 
-from grafana.src import overview
+from grafana.src import cost, customer, health, latency, overview, providers
 
-BOARDS = (overview.BOARD,)
+BOARDS = (
+    overview.BOARD,
+    cost.BOARD,
+    providers.BOARD,
+    latency.BOARD,
+    customer.BOARD,
+    health.BOARD,
+)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from grafana.src import queries as q
-from grafana.src.board import Board, Event, Row
+from grafana.src.board import Board, Row
+from grafana.src.events import EVENTS
 from grafana.src.panels import (
     COST,
     CUSTOMER,
@@ -14,24 +15,10 @@ from grafana.src.panels import (
     Look,
     Prom,
     bars,
+    renamed,
     stat,
     table,
     timeseries,
-)
-
-EVENTS = (
-    Event(
-        "Refusals by budgets",
-        q.WHEN_REFUSED,
-        "red",
-        "Requests were refused; the budget is one of scope {{spanledger_budget_scope}}.",
-    ),
-    Event(
-        "Fallback storm",
-        q.WHEN_FALLBACK_STORM,
-        "orange",
-        "More than a fifth of the requests went to another route than was asked for.",
-    ),
 )
 
 GOOD = ((None, "red"), (0.95, "orange"), (0.99, "green"))
@@ -154,21 +141,8 @@ STOPPED = Row(
                 width=10,
                 height=8,
                 sort_by="+Used up",
-                transformations=(
-                    (
-                        "organize",
-                        {
-                            "excludeByName": {"Time": True},
-                            "indexByName": {},
-                            "renameByName": {
-                                "budget": "Budget",
-                                "scope": "Scope",
-                                "subject": "Whose",
-                                "Value": "Used up",
-                                "Value #A": "Used up",
-                            },
-                        },
-                    ),
+                transformations=renamed(
+                    {"budget": "Budget", "scope": "Scope", "subject": "Whose", "Value": "Used up"}
                 ),
             ),
         ),

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from grafana_foundation_sdk.builders import barchart as barchart_builders
 from grafana_foundation_sdk.builders import bargauge as bargauge_builders
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -111,6 +112,8 @@ class Look:
     dashed: Sequence[str] = ()
     """Series that are not measured: drawn dashed."""
     no_value: str = ""
+    named: bool = False
+    """Show each number's name beside it."""
 
 
 PLAIN = Look()
@@ -225,6 +228,36 @@ def _mapping(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
     return models.ValueMap(options=options)
 
 
+def _legend() -> common_builders.VizLegendOptions:
+    return (
+        common_builders.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(True)
+    )
+
+
+def _tooltip() -> common_builders.VizTooltipOptions:
+    return (
+        common_builders.VizTooltipOptions()
+        .mode(common.TooltipDisplayMode.MULTI)
+        .sort(common.SortOrder.DESCENDING)
+    )
+
+
+def renamed(
+    columns: Mapping[str, str], dropped: Sequence[str] = ("Time",)
+) -> Sequence[tuple[str, Mapping[str, object]]]:
+    """The transformation that names a table's columns, in this order, and drops others."""
+    order = {name: n for n, name in enumerate(columns)}
+    options = {
+        "excludeByName": dict.fromkeys(dropped, True),
+        "indexByName": order,
+        "renameByName": dict(columns),
+    }
+    return (("organize", options),)
+
+
 def timeseries(
     title: str,
     description: str,
@@ -240,17 +273,8 @@ def timeseries(
         .fill_opacity(60 if look.bars else 25 if look.stacked else 8)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(120_000)
-        .legend(
-            common_builders.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(True)
-        )
-        .tooltip(
-            common_builders.VizTooltipOptions()
-            .mode(common.TooltipDisplayMode.MULTI)
-            .sort(common.SortOrder.DESCENDING)
-        )
+        .legend(_legend())
+        .tooltip(_tooltip())
     )
     if look.bars:
         builder.draw_style(common.GraphDrawStyle.BARS)
@@ -276,13 +300,14 @@ def stat(
     look: Look = Look(),
 ) -> Panel:
     """One number, and how it went where its query is over time."""
+    names = common.BigValueTextMode
     over_time = any(isinstance(query, Prom) and not query.instant for query in queries)
     builder = (
         stat_builders.Panel()
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .graph_mode(common.BigValueGraphMode.AREA if over_time else common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
-        .text_mode(common.BigValueTextMode.VALUE)
+        .text_mode(names.VALUE_AND_NAME if look.named else names.AUTO)
     )
     steps = look.steps or ((None, "text"),)
     return _common(builder, title, description, unit, queries, links, replace(look, steps=steps))
@@ -324,6 +349,29 @@ def table(
         name = look.sort_by.removeprefix("+")
         sort = common_builders.TableSortByFieldState().display_name(name).desc(name == look.sort_by)
         builder.sort_by([sort])
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def barchart(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = PLAIN,
+) -> Panel:
+    """A bar for each row of a table, made of its numbers."""
+    stacking = common.StackingMode.NORMAL if look.stacked else common.StackingMode.NONE
+    builder = (
+        barchart_builders.Panel()
+        .orientation(common.VizOrientation.HORIZONTAL)
+        .stacking(stacking)
+        .show_value(common.VisibilityMode.NEVER)
+        .fill_opacity(80)
+        .line_width(0)
+        .legend(_legend())
+        .tooltip(_tooltip())
+    )
     return _common(builder, title, description, unit, queries, links, look)
 
 

@@ -184,3 +184,210 @@ DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 # Annotations.
 WHEN_REFUSED = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', WINDOW) + " > 0"
 WHEN_FALLBACK_STORM = f"{rate(FALLBACKS)} / {rate(f'{REQUESTS}_count')} > 0.2"
+
+# Cost and budgets.
+CHOSEN = f'{CUSTOMER}=~"$customer",{MODEL}=~"$model",{PROVIDER}=~"$provider"'
+ONE_ACCOUNT = 'budget="$budget",subject="$subject"'
+SPENT_IN_RANGE = increase(COST, where=CHOSEN)
+TOKENS_BY_TYPE = increase(
+    f"{TOKENS}_sum",
+    "gen_ai_token_type",
+    f'{ONCE},{MODEL}=~"$model",{PROVIDER}=~"$provider"',
+    "[$bucket]",
+)
+MEAN_REQUEST_COST = mean(REQUEST_COST, where=f'{CUSTOMER}=~"$customer"')
+REQUEST_COST_BUCKETS = buckets(REQUEST_COST, f'{CUSTOMER}=~"$customer"')
+OVERRUN_BY_MODEL = increase(OVERRUN, MODEL, CHOSEN)
+UNPRICED_BY_MODEL = increase(
+    UNPRICED, f"{MODEL}, error_type", f'{MODEL}=~"$model",{PROVIDER}=~"$provider"'
+)
+
+
+def spent_in_bucket(by: str) -> str:
+    """Money in each stretch of time of the chosen length."""
+    return f"{increase(COST, by, CHOSEN, '[$bucket]')} > 0"
+
+
+def spent_in_range(by: str) -> str:
+    """Money in the time shown."""
+    return f"{increase(COST, by, CHOSEN)} > 0"
+
+
+_FULLEST = f"topk(15, {COMMITTED})"
+
+
+def share_of_limit(name: str) -> str:
+    """A gauge of the budgets nearest their limit, as a share of it, with the account's name."""
+    share = f"{account(name)} / ({account(LIMIT)} > 0) and on ({ACCOUNT}) {_FULLEST}"
+    return f'label_join({share}, "account", " · ", "budget", "subject")'
+
+
+def forecast(where: str = "") -> str:
+    """What will be spent by the end of the period at its mean rate so far."""
+    length = f"({account(ENDS, where)} - {account(STARTS, where)})"
+    return f"{account(SPENT, where)} * {length} / clamp_min(time() - {account(STARTS, where)}, 60)"
+
+
+EVEN_PACE = (
+    f"{account(LIMIT, ONE_ACCOUNT)} * ({account(ENDS, ONE_ACCOUNT)} - time())"
+    f" / ({account(ENDS, ONE_ACCOUNT)} - {account(STARTS, ONE_ACCOUNT)})"
+)
+"""What would be left now, were the limit spent evenly over the period."""
+LEFT_AT_END = f"{account(LIMIT, ONE_ACCOUNT)} - {forecast(ONE_ACCOUNT)}"
+EXHAUSTED_ON = f"1000 * (time() + {account(EXHAUSTION, ONE_ACCOUNT)})"
+PERIOD_LEFT = f"{account(ENDS, ONE_ACCOUNT)} - time()"
+
+PERIOD_FROM = f"query_result(1000 * max({STARTS}{{{ONE_ACCOUNT}}}))"
+PERIOD_TO = f"query_result(1000 * max({ENDS}{{{ONE_ACCOUNT}}}))"
+BEFORE_FROM = (
+    f"query_result(1000 * max(last_over_time({STARTS}{{{ONE_ACCOUNT}}}[2d] @ $began offset 1m)))"
+)
+BEGAN = f"query_result(max({STARTS}{{{ONE_ACCOUNT}}}))"
+
+DEAR_REQUESTS = (
+    "{ span.spanledger.request.cost.usd > $dear && span.spanledger.customer =~ `$customer` }"
+    " | select(span.spanledger.request.cost.usd, span.spanledger.customer, span.spanledger.route,"
+    " span.spanledger.attempts)"
+)
+"""Literals have a decimal point: TraceQL finds no floating-point attribute by a whole number."""
+ESTIMATED = (
+    "{ span.spanledger.estimated = true && span.spanledger.customer =~ `$customer` }"
+    " | select(span.spanledger.cost.usd, span.spanledger.customer, span.gen_ai.request.model,"
+    " span.error.type)"
+)
+
+# Providers and fallbacks.
+AT_PROVIDER = f'{GATEWAY},{PROVIDER}=~"$provider"'
+THEIR_SUCCESS = (
+    rate(f"{TRIES}_count", PROVIDER, f'{AT_PROVIDER},error_type=""')
+    + " / "
+    + rate(f"{TRIES}_count", PROVIDER, f"{AT_PROVIDER},{NOT_THEIR_FAULT}")
+)
+TRIES_BY_DEPLOYMENT = rate(f"{TRIES}_count", DEPLOYMENT, AT_PROVIDER)
+ERRORS_OF_TRIES = rate(f"{TRIES}_count", "error_type", f'{AT_PROVIDER},error_type!=""')
+ERRORS_BY_DEPLOYMENT = (
+    increase(f"{TRIES}_count", f"{DEPLOYMENT}, error_type", f'{AT_PROVIDER},error_type!=""')
+    + " > 0"
+)
+FROM_ROUTE = f'{FROM}=~"$route"'
+FALLBACKS_BY_WAY = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}", FROM_ROUTE)
+FALLBACKS_COUNTED = increase(FALLBACKS, f"{FROM}, {TO}, {REASON}", FROM_ROUTE) + " > 0"
+FALLBACK_SHARE = (
+    rate(FALLBACKS, FROM, FROM_ROUTE)
+    + f" / on ({FROM}) "
+    + f'sum by ({FROM}) (label_replace(rate({REQUESTS}_count{WINDOW}), "{FROM}", "$1",'
+    ' "spanledger_route", "(.+)"))'
+)
+RETRIES_BY_REASON = rate(RETRIES, f"{DEPLOYMENT}, {REASON}")
+
+
+def _copied(expr: str, source: str, target: str) -> str:
+    return f'label_replace({expr}, "{target}", "$1", "{source}", "(.+)")'
+
+
+_MOVED = f"increase({FALLBACKS}{{{FROM_ROUTE}}}{RANGE})"
+GRAPH_EDGES = (
+    f"sum by (id, source, target) (label_join({_copied(_copied(_MOVED, FROM, 'source'), TO, 'target')},"
+    f' "id", " → ", "{FROM}", "{TO}"))'
+)
+_NODES = f"sum by (id) ({_copied(_MOVED, TO, 'id')}) or sum by (id) ({_copied(_MOVED, FROM, 'id')})"
+GRAPH_NODES = _copied(f"({_NODES})", "id", "title")
+IN_USE = f'min by (deployment, route) ({DEPLOYMENT_UP}{{route=~"$route"}})'
+RESTS_FOR = f'max by (deployment, route) ({COOLDOWN}{{route=~"$route"}}) > 0'
+LIMIT_USED = (
+    f"max by (deployment, limit) ({scraped('spanledger_deployment_limit_used_ratio')}"
+    '{route=~"$route"})'
+)
+THROTTLED = rate(
+    f"{TRIES}_count",
+    f"{DEPLOYMENT}, error_type",
+    f'{AT_PROVIDER},error_type=~"rate_limited|overloaded|rate_limit_reached"',
+)
+FAILED_AND_BILLED = (
+    "{ span.spanledger.cost.usd > 0.0 && status = error && span.gen_ai.provider.name =~ `$provider` }"
+    " | select(span.spanledger.cost.usd, span.error.type, span.spanledger.deployment,"
+    " span.spanledger.customer)"
+)
+FELL_BACK = (
+    "{ span.spanledger.fallback.from =~ `$route` && span.spanledger.fallback.reason != nil }"
+    " | select(span.spanledger.fallback.from, span.spanledger.deployment,"
+    " span.spanledger.fallback.reason, span.spanledger.cost.usd)"
+)
+
+# Latency and streaming.
+OF_MODEL = f'{GATEWAY},{MODEL}=~"$model"'
+OVERHEAD = (
+    "("
+    + rate(f"{REQUESTS}_sum")
+    + " - "
+    + rate(f"{TRIES}_sum", where=GATEWAY)
+    + ") / "
+    + rate(f"{REQUESTS}_count")
+)
+"""Of a request, what was not a try: the gateway's own work and the waits between tries."""
+MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", f'{MODEL}=~"$model"')
+OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{MODEL}=~"$model",gen_ai_token_type="output"')
+SLOW_TRIES = (
+    "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `$model` }"
+    " | select(span.gen_ai.request.model, span.gen_ai.response.time_to_first_chunk,"
+    " span.gen_ai.usage.output_tokens, span.spanledger.customer)"
+)
+IN_FLIGHT_NOW = f"sum by (instance) ({IN_FLIGHT})"
+
+# Customer.
+THIS_CUSTOMER = f'{CUSTOMER}="$customer"'
+CUSTOMERS = (
+    f'query_result(count by ({CUSTOMER}) ({COST}) or count by ({CUSTOMER}) (label_replace({LIMIT}{{scope="customer"}},'
+    f' "{CUSTOMER}", "$1", "subject", "(.+)")))'
+)
+ITS_BUDGET = 'scope="customer",subject="$customer"'
+ITS_EXHAUSTION = f"1000 * (time() + {account(EXHAUSTION, ITS_BUDGET)})"
+ITS_REQUESTS = rate(f"{REQUEST_COST}_count", "spanledger_route", THIS_CUSTOMER)
+ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q in (0.5, 0.95)]
+_OF_CUSTOMER = "span.spanledger.customer = `$customer`"
+_REQUEST_COLUMNS = (
+    " | select(span.spanledger.route, span.spanledger.outcome, span.spanledger.request.cost.usd,"
+    " span.spanledger.attempts, span.error.type)"
+)
+ITS_TRACES = f"{{ {_OF_CUSTOMER} && span.spanledger.outcome != nil }}{_REQUEST_COLUMNS}"
+ITS_FAILURES = (
+    f"{{ {_OF_CUSTOMER} && span.spanledger.outcome =~ `error|refused` }}{_REQUEST_COLUMNS}"
+)
+ITS_DEAREST = f"{{ {_OF_CUSTOMER} && span.spanledger.request.cost.usd > $dear }}{_REQUEST_COLUMNS}"
+
+# Stack health.
+COMMIT_QUANTILES = [(q, quantile(q, COMMITS)) for q in (0.5, 0.95, 0.99)]
+COMMIT_RATE = rate(f"{COMMITS}_count")
+OPERATION_RATE = rate(OPERATIONS)
+DROPPED_SPANS = increase(DROPPED, "spanledger_drop_reason")
+UP = "min by (job) (up)"
+SCRAPE_SECONDS = "max by (job) (scrape_duration_seconds)"
+VERSIONS = f"count by (version, python) ({BUILD})"
+BOOKS = f"count by (book) ({scraped('spanledger_price_book_info')})"
+QUEUE_USED = (
+    "max by (exporter, data_type) (otelcol_exporter_queue_size"
+    " / (otelcol_exporter_queue_capacity > 0))"
+)
+TAKEN_SPANS = rate("otelcol_receiver_accepted_spans")
+TAKEN_POINTS = rate("otelcol_receiver_accepted_metric_points")
+SENT_SPANS = rate("otelcol_exporter_sent_spans")
+SENT_POINTS = rate("otelcol_exporter_sent_metric_points")
+REFUSED_SPANS = rate("otelcol_receiver_refused_spans")
+REFUSED_POINTS = rate("otelcol_receiver_refused_metric_points")
+UNSENT_SPANS = rate("otelcol_exporter_send_failed_spans")
+UNSENT_POINTS = rate("otelcol_exporter_send_failed_metric_points")
+HEAD_SERIES = "max(prometheus_tsdb_head_series)"
+SAMPLES = rate("prometheus_tsdb_head_samples_appended_total")
+EXEMPLARS = rate("prometheus_tsdb_exemplar_exemplars_appended_total")
+LATE_SAMPLES = rate("prometheus_tsdb_too_old_samples_total")
+TEMPO_SPANS = rate("tempo_distributor_spans_received_total")
+TEMPO_DISCARDED = increase("tempo_discarded_spans_total")
+TRUNCATED = increase("tempo_distributor_attributes_truncated_total")
+MEMORY = "sum by (job) (process_resident_memory_bytes)"
+COLLECTOR_MEMORY = "sum by (job) (otelcol_process_memory_rss)"
+
+_BOOK = f"max by (book) ({scraped('spanledger_price_book_info')})"
+_BOOKS_BEFORE = f"last_over_time({scraped('spanledger_price_book_info')}[1d] offset 5m)"
+WHEN_PRICES_CHANGED = (
+    f"{_BOOK} unless on (book) max by (book) ({_BOOKS_BEFORE}) and on () count({_BOOKS_BEFORE})"
+)

@@ -1,0 +1,333 @@
+"""Cost and budgets: who spent what, which budget lasts, which requests were dear, what is unsure."""
+
+from __future__ import annotations
+
+from grafana.src import queries as q
+from grafana.src.board import Board, Choice, Row
+from grafana.src.events import EVENTS
+from grafana.src.panels import (
+    COST,
+    CUSTOMER,
+    LATENCY,
+    PROVIDERS,
+    Links,
+    Look,
+    Prom,
+    Traces,
+    barchart,
+    bars,
+    heatmap,
+    renamed,
+    stat,
+    table,
+    timeseries,
+)
+
+USD = {"unit": "currencyUSD"}
+DATE = {"unit": "dateTimeAsIso"}
+THIS_PERIOD = (
+    f"/d/{COST}?var-budget=${{__data.fields.Budget}}&var-subject=${{__data.fields.Whose}}"
+    '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["It renews"].numeric}'
+)
+
+SPENDING = Row(
+    "Who spent how much, on what?",
+    [
+        stat(
+            "Spent in the time shown",
+            "Of the customers, models and providers chosen. For a budget's own period, take the link"
+            " “This period” at the top.",
+            "currencyUSD",
+            [Prom(q.SPENT_IN_RANGE, instant=True)],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=4, height=8),
+        ),
+        bars(
+            "By customer",
+            "In the time shown, the fifteen that spent most. `other` are customers beyond the"
+            " telemetry's cap; the ledger has them by name.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(15, q.spent_in_range(q.CUSTOMER)),
+                    "{{spanledger_customer}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=7, height=8),
+        ),
+        bars(
+            "By model",
+            "In the time shown, by the name the provider is asked for.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(15, q.spent_in_range(f"{q.MODEL}, {q.PROVIDER}")),
+                    "{{gen_ai_provider_name}} · {{gen_ai_request_model}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(LATENCY,), runbooks=("CostSpike",)),
+            Look(width=7, height=8),
+        ),
+        bars(
+            "By provider",
+            "In the time shown.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(15, q.spent_in_range(q.PROVIDER)),
+                    "{{gen_ai_provider_name}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(PROVIDERS,), runbooks=("CostSpike",)),
+            Look(width=6, height=8),
+        ),
+        timeseries(
+            "By period and customer",
+            "Each bar is what was spent in the $bucket that ends there.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(12, q.spent_in_bucket(q.CUSTOMER)),
+                    "{{spanledger_customer}}",
+                    step="$bucket",
+                )
+            ],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=12, stacked=True, bars=True),
+        ),
+        timeseries(
+            "Tokens by period",
+            "Of all customers. Input has the cached tokens in it, output those of reasoning; what"
+            " both a gateway and an application saw counts once.",
+            "short",
+            [Prom(q.TOKENS_BY_TYPE, "{{gen_ai_token_type}}", step="$bucket")],
+            Links(down=(LATENCY,), runbooks=("CostSpike",)),
+            Look(width=12, stacked=True, bars=True),
+        ),
+    ],
+)
+
+BUDGET_COLUMNS = {
+    "budget": "Budget",
+    "scope": "Scope",
+    "subject": "Whose",
+    "Value #A": "Limit",
+    "Value #B": "Spent",
+    "Value #C": "Held",
+    "Value #D": "Left",
+    "Value #E": "Used",
+    "Value #F": "Forecast",
+    "Value #G": "Used up",
+    "Value #H": "Period began",
+    "Value #I": "It renews",
+}
+
+BUDGETS = Row(
+    "How far is each budget?",
+    [
+        barchart(
+            "Spent, held, left",
+            "As a share of the limit, each budget in its own period; the fifteen nearest their limit."
+            " Held is money of tries under way.",
+            "percentunit",
+            [
+                Prom(q.share_of_limit(name), instant=True, table=True, step="")
+                for name in (q.SPENT, q.HELD, q.LEFT)
+            ],
+            Links(down=(CUSTOMER,), runbooks=("BudgetThresholdCrossed", "BudgetExhausted")),
+            Look(
+                width=10,
+                height=10,
+                minimum=0,
+                stacked=True,
+                transformations=(
+                    ("merge", {}),
+                    *renamed(
+                        {
+                            "account": "Budget",
+                            "Value #A": "Spent",
+                            "Value #B": "Held",
+                            "Value #C": "Left",
+                        },
+                        dropped=("Time", "budget", "scope", "subject"),
+                    ),
+                ),
+                overrides=(
+                    ("Spent", {"color": {"mode": "fixed", "fixedColor": "blue"}}),
+                    ("Held", {"color": {"mode": "fixed", "fixedColor": "orange"}}),
+                    ("Left", {"color": {"mode": "fixed", "fixedColor": "green"}}),
+                ),
+            ),
+        ),
+        table(
+            "Every budget, in its own period",
+            "A click on a budget shows its period: days begin at midnight of the budget's time zone,"
+            " weeks on Monday. Used up: when, at the mean rate of the period so far; empty for those"
+            " that last.",
+            "currencyUSD",
+            [
+                Prom(expr, instant=True, table=True, step="")
+                for expr in (
+                    q.account(q.LIMIT),
+                    q.account(q.SPENT),
+                    q.account(q.HELD),
+                    q.account(q.LEFT),
+                    q.USED,
+                    q.forecast(),
+                    q.ENDS_EARLY,
+                    f"1000 * {q.account(q.STARTS)}",
+                    f"1000 * {q.account(q.ENDS)}",
+                )
+            ],
+            Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly", "BudgetExhausted")),
+            Look(
+                width=14,
+                height=10,
+                sort_by="Used",
+                transformations=(("merge", {}), *renamed(BUDGET_COLUMNS)),
+                overrides=(
+                    ("Budget", {"links": [{"title": "Show this period", "url": THIS_PERIOD}]}),
+                    ("Used", {"unit": "percentunit", "decimals": 1}),
+                    *((name, DATE) for name in ("Used up", "Period began", "It renews")),
+                ),
+            ),
+        ),
+    ],
+)
+
+LASTS = Row(
+    "Will budget $budget of $subject last?",
+    [
+        timeseries(
+            "Burn-down",
+            "What is left, beside what would be left were the limit spent evenly, and what will be"
+            " left at the period's end if spending goes on as so far. Below zero it will not last.",
+            "currencyUSD",
+            [
+                Prom(q.account(q.LEFT, q.ONE_ACCOUNT), "left", step=""),
+                Prom(q.EVEN_PACE, "evenly spent", step=""),
+                Prom(q.LEFT_AT_END, "left at the end, forecast", step=""),
+            ],
+            Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly",)),
+            Look(
+                width=16,
+                height=9,
+                minimum=float("-inf"),
+                dashed=("evenly spent", "left at the end, forecast"),
+            ),
+        ),
+        stat(
+            "Used up",
+            "At the mean rate of the period so far; later than it renews means that it lasts.",
+            "dateTimeFromNow",
+            [Prom(q.EXHAUSTED_ON, instant=True, step="")],
+            Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly",)),
+            Look(width=4, height=9, no_value="nothing spent yet"),
+        ),
+        stat(
+            "Renews in",
+            "How long this period still lasts.",
+            "s",
+            [Prom(q.PERIOD_LEFT, instant=True, step="")],
+            Links(down=(CUSTOMER,), runbooks=("BudgetExhausted",)),
+            Look(width=4, height=9, decimals=1),
+        ),
+    ],
+)
+
+DEAR = Row(
+    "Which requests were dear?",
+    [
+        heatmap(
+            "What a request cost",
+            "All its tries together. The points are single requests: a click leads to the trace.",
+            "currencyUSD",
+            [Prom(q.REQUEST_COST_BUCKETS, buckets=True, exemplar=True)],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=12, height=9),
+        ),
+        table(
+            "The dearest requests",
+            "Over $dear USD, of the customers chosen; a click opens the trace.",
+            "currencyUSD",
+            [Traces(q.DEAR_REQUESTS, limit=50)],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=12, height=9, sort_by="spanledger.request.cost.usd"),
+        ),
+    ],
+)
+
+UNSURE = Row(
+    "Which money is not certain?",
+    [
+        bars(
+            "Requests without a price",
+            "In the time shown: charged nothing, as the price book does not know the model, or"
+            " refused for that (with an error type).",
+            "short",
+            [
+                Prom(
+                    q.UNPRICED_BY_MODEL,
+                    "{{gen_ai_request_model}} {{error_type}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(PROVIDERS,), runbooks=("UnpricedUsage",)),
+            Look(width=6, height=8, decimals=0, fixed="red"),
+        ),
+        bars(
+            "Charged beyond the hold",
+            "In the time shown: answers that cost more than was held for them.",
+            "currencyUSD",
+            [Prom(q.OVERRUN_BY_MODEL, "{{gen_ai_request_model}}", instant=True)],
+            Links(down=(CUSTOMER,), runbooks=("BudgetOverrun",)),
+            Look(width=6, height=8, fixed="orange"),
+        ),
+        table(
+            "Estimated",
+            "Tries whose usage the provider did not tell, streams cut off among them: counted by us,"
+            " from above.",
+            "currencyUSD",
+            [Traces(q.ESTIMATED)],
+            Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),
+            Look(width=12, height=8, sort_by="spanledger.cost.usd"),
+        ),
+    ],
+)
+
+PERIOD = r"/\} ([0-9.]+) /"
+BOARD = Board(
+    COST,
+    "Who spent what, which budget lasts until it renews, which requests were dear, and which money"
+    " is not certain.",
+    [SPENDING, BUDGETS, LASTS, DEAR, UNSURE],
+    choices=(
+        Choice("customer", "Customer", q.label_values(q.COST, q.CUSTOMER), several=True),
+        Choice("provider", "Provider", q.label_values(q.COST, q.PROVIDER), several=True),
+        Choice("model", "Model", q.label_values(q.COST, q.MODEL), several=True),
+        Choice("bucket", "Bars of", values=("1m", "5m", "1h", "6h", "1d", "7d"), chosen="5m"),
+        Choice(
+            "dear",
+            "Dear over, USD",
+            values=("0.0001", "0.001", "0.01", "0.1", "1.0"),
+            chosen="0.001",
+        ),
+        Choice("budget", "Budget", q.label_values(q.LIMIT, "budget")),
+        Choice("subject", "of", q.label_values(q.LIMIT, "subject", 'budget="$budget"')),
+        Choice("began", "", q.BEGAN, regex=PERIOD, hidden=True),
+        Choice("period_from", "", q.PERIOD_FROM, regex=PERIOD, hidden=True),
+        Choice("period_to", "", q.PERIOD_TO, regex=PERIOD, hidden=True),
+        Choice("before_from", "", q.BEFORE_FROM, regex=PERIOD, hidden=True),
+    ),
+    events=EVENTS,
+    links={
+        "This period": f"/d/{COST}?from=${{period_from}}&to=${{period_to}}&${{budget:queryparam}}"
+        "&${subject:queryparam}",
+        "Period before": f"/d/{COST}?from=${{before_from}}&to=${{period_from}}&${{budget:queryparam}}"
+        "&${subject:queryparam}",
+    },
+)

@@ -1,0 +1,27 @@
+"""What is marked in the panels of every dashboard."""
+
+from __future__ import annotations
+
+from grafana.src import queries as q
+from grafana.src.board import Event
+
+EVENTS = (
+    Event(
+        "Refusals by budgets",
+        q.WHEN_REFUSED,
+        "red",
+        "Requests were refused; the budget is one of scope {{spanledger_budget_scope}}.",
+    ),
+    Event(
+        "Fallback storm",
+        q.WHEN_FALLBACK_STORM,
+        "orange",
+        "More than a fifth of the requests went to another route than was asked for.",
+    ),
+    Event(
+        "Price book changed",
+        q.WHEN_PRICES_CHANGED,
+        "purple",
+        "From now on, prices are those of {{book}}.",
+    ),
+)

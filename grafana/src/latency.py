@@ -1,0 +1,186 @@
+"""Latency and streaming: how long answers take, when they begin, and what the gateway adds."""
+
+from __future__ import annotations
+
+from grafana.src import queries as q
+from grafana.src.board import Board, Choice, Row
+from grafana.src.events import EVENTS
+from grafana.src.panels import (
+    HEALTH,
+    LATENCY,
+    PROVIDERS,
+    Links,
+    Look,
+    Prom,
+    Traces,
+    heatmap,
+    stat,
+    table,
+    timeseries,
+)
+
+SLOW = ("TimeToFirstTokenSlow",)
+
+
+def _percentiles(name: str) -> list[Prom]:
+    return [
+        Prom(q.quantile(share, name, where=q.OF_MODEL), f"{share:.0%}", exemplar=True)
+        for share in (0.5, 0.95, 0.99)
+    ]
+
+
+def _by_model(name: str) -> list[Prom]:
+    return [Prom(q.quantile(0.95, name, q.MODEL, q.OF_MODEL), "{{gen_ai_request_model}}")]
+
+
+LONG = Row(
+    "How long do answers take?",
+    [
+        timeseries(
+            "Duration",
+            "Of single tries as the gateway sees them, streams to their last chunk, failures"
+            " included. A click on a point leads to the trace.",
+            "s",
+            _percentiles(q.TRIES),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        timeseries(
+            "Duration by model, 95th percentile",
+            "One try in twenty took longer.",
+            "s",
+            _by_model(q.TRIES),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        heatmap(
+            "All durations",
+            "The darker, the more tries; the points are single ones.",
+            "s",
+            [Prom(q.buckets(q.TRIES, q.OF_MODEL), buckets=True, exemplar=True)],
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+    ],
+)
+
+FIRST = Row(
+    "When do streams begin?",
+    [
+        timeseries(
+            "Time to first token",
+            "From the start of a streamed try to its first content: what a reader waits for.",
+            "s",
+            _percentiles(q.FIRST_CHUNK),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        timeseries(
+            "Time to first token by model, 95th percentile",
+            "One stream in twenty began later.",
+            "s",
+            _by_model(q.FIRST_CHUNK),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        heatmap(
+            "All times to first token",
+            "The darker, the more streams; the points are single ones.",
+            "s",
+            [Prom(q.buckets(q.FIRST_CHUNK, q.OF_MODEL), buckets=True, exemplar=True)],
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+    ],
+)
+
+SMOOTH = Row(
+    "Do they keep coming?",
+    [
+        timeseries(
+            "Time between chunks",
+            "Each stream's mean after its first chunk.",
+            "s",
+            _percentiles(q.PER_CHUNK),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        timeseries(
+            "Time between chunks by model, 95th percentile",
+            "One stream in twenty was slower.",
+            "s",
+            _by_model(q.PER_CHUNK),
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8),
+        ),
+        timeseries(
+            "Output tokens a second",
+            "All streams and answers together; what both a gateway and an application saw counts"
+            " once.",
+            "short",
+            [Prom(q.OUTPUT_RATE, "{{gen_ai_request_model}}")],
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=8, stacked=True),
+        ),
+    ],
+)
+
+OURS = Row(
+    "Is it the gateway?",
+    [
+        timeseries(
+            "Mean time a request is not at a provider",
+            "Requests less their tries: the gateway's own work, the budget's answer, and the waits"
+            " before retries.",
+            "s",
+            [Prom(q.OVERHEAD, "gateway")],
+            Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
+            Look(width=8),
+        ),
+        timeseries(
+            "Mean duration by who measured it",
+            "`application_via_gateway` is what applications wait for, retries and the gateway"
+            " included; `gateway` is single tries; `application` went to the provider itself.",
+            "s",
+            [Prom(q.MEAN_BY_SOURCE, "{{spanledger_source}}")],
+            Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
+            Look(width=8),
+        ),
+        stat(
+            "In flight",
+            "Requests each gateway is serving.",
+            "short",
+            [Prom(q.IN_FLIGHT_NOW, "{{instance}}", step="")],
+            Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
+            Look(width=8),
+        ),
+    ],
+)
+
+WHICH = Row(
+    "Which were slow?",
+    [
+        table(
+            "Tries of more than $slow",
+            "The newest; a click opens the trace.",
+            "s",
+            [Traces(q.SLOW_TRIES, limit=50)],
+            Links(down=(PROVIDERS,), runbooks=SLOW),
+            Look(width=24),
+        ),
+    ],
+)
+
+BOARD = Board(
+    LATENCY,
+    "How long answers take, when streams begin and how smoothly they go on, and what of it is the"
+    " gateway's.",
+    [LONG, FIRST, SMOOTH, OURS, WHICH],
+    choices=(
+        Choice("model", "Model", q.label_values(f"{q.TRIES}_count", q.MODEL), several=True),
+        Choice(
+            "slow", "Slow is over", values=("500ms", "1s", "2s", "5s", "10s", "30s"), chosen="2s"
+        ),
+    ),
+    events=EVENTS,
+)
