@@ -184,7 +184,7 @@ def _overrun(t: Thresholds) -> Alert:
         f" {{{{ $labels.{names.MODEL} }}}} in {window}.",
         COST,
         labels={"scope": "customer"},
-        variables={**_WHO, "model": names.MODEL},
+        variables={"customer": "subject", "model": names.MODEL},
         amount=_USD,
         period=f"in the last {window}",
         traceql="{ span.spanledger.overrun.nano_usd > 0"
@@ -204,6 +204,7 @@ def _storm(t: Thresholds) -> Alert:
         " fell back in the last five minutes.",
         PROVIDERS,
         for_s=t.fallback_for_s,
+        keep_firing_s=t.fallback_quiet_s,
         variables={"route": names.ROUTE},
         period="in the last 5m",
         traceql=f'{{ span.spanledger.fallback.from = "{{{{ $labels.{names.ROUTE} }}}}" }}',

@@ -113,16 +113,13 @@ def _budgets(t: Thresholds) -> list[Recording]:
 
 
 def _spend() -> list[Recording]:
-    """Spend by customer and by model, labelled as budgets are."""
-    return [
-        Recording(
-            record,
-            f"sum by (subject) ({renamed(increase(names.COST, window, label), label, 'subject')})",
-            {"scope": scope},
-        )
-        for scope, label in (("customer", names.CUSTOMER), ("model", names.MODEL))
-        for record, window in ((SPEND_15M, 15 * MINUTE), (SPEND_1H, HOUR))
-    ]
+    """Spend by customer and by model, labelled as budgets are; zero for who is known and silent."""
+    rules = []
+    for scope, label in (("customer", names.CUSTOMER), ("model", names.MODEL)):
+        for record, window in ((SPEND_15M, 15 * MINUTE), (SPEND_1H, HOUR)):
+            spent = renamed(increase(names.COST, window, label, zeros=True), label, "subject")
+            rules.append(Recording(record, f"sum by (subject) ({spent})", {"scope": scope}))
+    return rules
 
 
 def _baselines(t: Thresholds) -> list[Recording]:

@@ -88,6 +88,8 @@ class Thresholds:
     """In five minutes, so that two of three requests at night are no storm."""
     fallback_for_s: int = 2 * MINUTE
     """A cooldown cures a hiccup within a minute."""
+    fallback_quiet_s: int = 5 * MINUTE
+    """A storm that pauses for less, or is not seen for a few scrapes, is the same one."""
     slo_error_ratio: float = 0.01
     """Objective: 99 % of the tries of a month at a provider do not fail by its fault."""
     burn_windows: tuple[Window, ...] = (

@@ -71,11 +71,11 @@ def used_up(usd: str, subject: str = "acme") -> Fires:
     )
 
 
-def early(usd: str) -> Fires:
+def early(usd: str, subject: str = "acme") -> Fires:
     """A forecast."""
     return Fires(
-        f"Budget acme of customer acme will be used up early: {usd} USD spent {SINCE}.",
-        of("acme"),
+        f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {SINCE}.",
+        of(subject),
         "",
         f"{usd} USD",
         SINCE,
@@ -137,7 +137,12 @@ CASES = [
         LADDER,
         "a gap of scrapes is neither an end nor a second alert",
         budget("acme", "6x20 _x14 6x60", start=f"{MONTH[0]}x20 _x14 {MONTH[0]}x60"),
-        {20: [step(50, "6.00")], 28: [step(50, "6.00")], 34: [step(50, "6.00")], 36: [step(50, "6.00")]},
+        {
+            20: [step(50, "6.00")],
+            28: [step(50, "6.00")],
+            34: [step(50, "6.00")],
+            36: [step(50, "6.00")],
+        },
     ),
     Case(
         LADDER,
@@ -260,7 +265,9 @@ CASES = [
     Case(
         EARLY,
         "a renewal ends it",
-        budget("acme", "5x59 0.1x300", start=f"{MONTH[0]}x59 {DEC[0]}x300", exhaustion="864000x400"),
+        budget(
+            "acme", "5x59 0.1x300", start=f"{MONTH[0]}x59 {DEC[0]}x300", exhaustion="864000x400"
+        ),
         {59: [early("5.00")], 179: [early("5.00")], 180: []},
     ),
     Case(
@@ -273,6 +280,16 @@ CASES = [
             exhaustion="864000x400",
         ),
         {59: [early("5.00")], 75: [early("5.00")], 100: [early("5.00")]},
+    ),
+    Case(
+        EARLY,
+        "two customers at once, and one on pace",
+        {
+            **budget("acme", "5x100", exhaustion="864000x100"),
+            **budget("globex", "6x100", exhaustion="576000x100"),
+            **budget("initech", "3x100", exhaustion="2016000x100"),
+        },
+        {29: [], 30: [early("5.00"), early("6.00", "globex")]},
     ),
     Case(EARLY, "no data at all", {}, {0: [], 60: []}),
 ]

@@ -16,11 +16,11 @@ from urllib.parse import quote_plus
 
 import pytest
 import yaml
+from tools.toolchain import cache_folder
 
 from prometheus.src import alerts, recording, render
 from prometheus.src.model import Alert, Group, Recording, annotations_of
 from prometheus.src.thresholds import DEFAULT
-from tools.toolchain import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = "2026-11-11T00:00:00Z"
@@ -87,7 +87,7 @@ def expected(case: Case, fires: Fires) -> dict[str, object]:
     """What promtool compares with."""
     rule = next(a for a in ALERTS if (a.name, a.variant) == (case.alert, fires.variant))
     labels = {"severity": rule.severity, **rule.labels, **fires.labels}
-    links = {k: fill(v, labels) for k, v in annotations_of(rule).items() if k in LINKS}
+    links = {k: fill(v, fires.labels) for k, v in annotations_of(rule).items() if k in LINKS}
     said = {"summary": rule.summary, "description": fires.says, **links}
     extra = {"amount": fires.amount, "period": fires.period}
     return {

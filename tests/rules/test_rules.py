@@ -5,14 +5,128 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.rules import cases_budgets
-from tests.rules.harness import Case, play
+from prometheus.src import recording
+from prometheus.src.model import Alert, Recording
+from prometheus.src.names import known_series
+from prometheus.src.recording import ALWAYS, NEVER_MISSED, ONCE_SEEN, WITH_TRAFFIC
+from tests.rules import cases_budgets, cases_machinery, cases_providers, cases_spend
+from tests.rules.harness import (
+    ALERTS,
+    NAMES,
+    RECORDINGS,
+    ROOT,
+    Case,
+    Fires,
+    play,
+    promtool,
+)
+from tests.rules.promql import metrics_of
 
-CASES: list[Case] = [*cases_budgets.CASES]
+CASES: list[Case] = [
+    *cases_budgets.CASES,
+    *cases_spend.CASES,
+    *cases_providers.CASES,
+    *cases_machinery.CASES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}-{case.title}")
 def test_what_fires_and_when(case: Case, tmp_path: Path) -> None:
     """An alert fires at the stated minute with these labels and texts, and not before."""
     assert play([case], tmp_path) == ""
+
+
+def test_a_wrong_expectation_is_seen(tmp_path: Path) -> None:
+    """A case that says too little, too much or the wrong words does not pass."""
+    good = cases_budgets.CASES[1]
+    wrong: tuple[dict[int, list[Fires]], ...] = (
+        {minute: [] for minute in good.at},
+        {9: list(good.at[10])},
+        {10: [Fires("other words", *(getattr(good.at[10][0], k) for k in ("labels", "variant")))]},
+    )
+
+    for at in wrong:
+        assert "FAILED" in play([Case(good.alert, "wrong", good.series, at)], tmp_path)
+
+
+def test_every_alert_is_played_both_ways() -> None:
+    """Each alert, and each rule of it, has a series that fires it, and one that does not."""
+    fired = {(c.alert, f.variant) for c in CASES for all_fire in c.at.values() for f in all_fire}
+    quiet = {case.alert for case in CASES if not case.fires}
+    bounded = {case.alert for case in CASES if case.fires and not all(case.at.values())}
+
+    assert fired == {(alert.name, alert.variant) for alert in ALERTS}
+    assert quiet == set(NAMES)
+    assert bounded == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    "words", ["no data at all", "gap|restart|renewal", "two |at once"], ids=lambda words: words
+)
+def test_edges_are_played(words: str) -> None:
+    """Every alert is tried without data; most with gaps or restarts, and on two subjects at once."""
+    tried = {case.alert for case in CASES if any(word in case.title for word in words.split("|"))}
+    of_the_ledger = {"TelemetryBacklogGrowing", "LedgerSlowOrStuckHolds", "SignalAbsent"}
+    exempt = of_the_ledger if "at once" in words else set()
+
+    assert set(NAMES) - tried - exempt == set()
+
+
+@pytest.mark.parametrize("name", ["recording", "alerts"])
+def test_promtool_finds_no_fault(name: str) -> None:
+    """The committed rule files pass promtool's own check, warnings included."""
+    path = ROOT / "prometheus" / "rules" / f"{name}.yml"
+
+    assert promtool("check", "rules", "--lint=all", "--lint-fatal", str(path)) == ""
+
+
+def test_rules_use_only_registered_names() -> None:
+    """Every metric in a rule is in the signal registry, recorded by a rule, or allowed by name."""
+    records = {rule.record for rule in RECORDINGS}
+    expressions = [rule.expr for rule in ALERTS] + [rule.expr for rule in RECORDINGS]
+    used = {name for expr in expressions for name in metrics_of(expr)}
+
+    assert used - records - known_series() == set()
+    assert records - used == set()
+
+
+def test_every_signal_that_rules_rest_on_is_watched() -> None:
+    """A metric of a rule is watched by SignalAbsent, or its absence says nothing, with a reason."""
+    records = {rule.record for rule in RECORDINGS}
+    rules: list[Alert | Recording] = [*ALERTS, *RECORDINGS]
+    others = [rule.expr for rule in rules if rule not in watchers()]
+    used = {name for expr in others for name in metrics_of(expr)} - records
+    watched = {*ALWAYS, *WITH_TRAFFIC, *ONCE_SEEN}
+
+    assert used - watched == set(NEVER_MISSED)
+    assert watched - used == {
+        "spanledger_budgets_left_out",
+        "spanledger_holds_open",
+        "spanledger_outbox_rows",
+        "spanledger_ledger_operations_total",
+    }
+
+
+def watchers() -> list[Alert | Recording]:
+    """The rules that only look whether others have what they need."""
+    return [
+        *(rule for rule in RECORDINGS if rule.record == recording.PRESENT),
+        *(alert for alert in ALERTS if alert.name == "SignalAbsent" and alert.variant != "target"),
+    ]
+
+
+def test_severities_and_texts() -> None:
+    """An alert pages or makes a ticket; its summary has no values, so that equal ones group."""
+    assert {alert.severity for alert in ALERTS} == {"page", "ticket"}
+    assert [alert.name for alert in ALERTS if "{{" in alert.summary] == []
+    assert [alert.name for alert in ALERTS if "{{" not in alert.description] == []
+
+
+def test_committed_rules_are_those_tested() -> None:
+    """The alert file that ships has exactly the rules of the source, in its order."""
+    text = (ROOT / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    shipped = [r for group in yaml.safe_load(text)["groups"] for r in group["rules"]]
+
+    assert [(r["alert"], r["expr"]) for r in shipped] == [(a.name, a.expr) for a in ALERTS]

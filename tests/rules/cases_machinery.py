@@ -1,0 +1,251 @@
+"""The machinery: backlog, losses, the ledger, and signals that are not there."""
+
+from __future__ import annotations
+
+from prometheus.src.recording import ALWAYS
+from tests.rules.harness import Case, Fires
+
+BACKLOG = "TelemetryBacklogGrowing"
+DROPS = "CollectorDroppingData"
+LEDGER = "LedgerSlowOrStuckHolds"
+ABSENT = "SignalAbsent"
+GATEWAY = '{instance="g1",job="gateway"}'
+G2 = '{instance="g2",job="gateway"}'
+TARGET = 'up{instance="gateway:4000",job="gateway"}'
+
+
+def behind(text: str) -> Fires:
+    """A backlog as it reads."""
+    return Fires(
+        f"The oldest row not yet taken by the collector has waited {text}.", {"job": "gateway"}
+    )
+
+
+def lost(count: int, series: str, **where: str) -> Fires:
+    """A loss as it reads."""
+    place = where.get("exporter", "") + where.get("receiver", "")
+    return Fires(
+        f"{count} items lost in the last 5m: {series} {place}.",
+        {"loss": series, **where},
+        "lost",
+        period="in the last 5m",
+    )
+
+
+def collector(series: str, values: str, **labels: str) -> dict[str, str]:
+    """A counter or gauge of the collector."""
+    text = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    return {f'{series}{{instance="c1",job="collector",{text}}}': values}
+
+
+def commits(slow: str, total: str) -> dict[str, str]:
+    """The histogram of commits: those up to 0.1 s, and all."""
+    name = "spanledger_ledger_commit_seconds"
+    return {
+        f'{name}_bucket{{instance="g1",job="gateway",le="0.1"}}': slow,
+        f"{name}_count{GATEWAY}": total,
+    }
+
+
+def slow(share: str) -> Fires:
+    """A slow disk as it reads."""
+    return Fires(
+        f"{share} of the commits of g1 took over 100 ms.",
+        {"instance": "g1", "job": "gateway"},
+        "slow",
+        period="in the last 5m",
+    )
+
+
+def stuck(text: str) -> Fires:
+    """A stuck hold as it reads."""
+    return Fires(f"The oldest hold is {text} old.", {"job": "gateway"}, "holds")
+
+
+def absent(signal: str) -> Fires:
+    """A signal that no gateway shows."""
+    return Fires(
+        f"There is no {signal}: no gateway is scraped, or it was renamed.",
+        {"signal": signal},
+        "never",
+    )
+
+
+def unsent(signal: str) -> Fires:
+    """A signal that traffic should have brought."""
+    return Fires(
+        f"Requests are served without {signal}: OTLP does not arrive, or a rename.",
+        {"signal": signal},
+        "unsent",
+    )
+
+
+def gone(signal: str) -> Fires:
+    """A signal that was there."""
+    return Fires(f"{signal} was there within a day and is gone.", {"signal": signal}, "gone")
+
+
+HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS}
+REQUESTS = "spanledger_request_duration_seconds_count"
+TRIES = "gen_ai_client_operation_duration_seconds_count"
+COST = "spanledger_cost_usd_total"
+AGE = f"spanledger_outbox_age_seconds{GATEWAY}"
+HOLD = f"spanledger_oldest_hold_seconds{GATEWAY}"
+ROWS = "spanledger_outbox_rows"
+TEMPO = {"exporter": "otlp_grpc/tempo"}
+FAILED = "otelcol_exporter_enqueue_failed_spans"
+
+CASES = [
+    Case(BACKLOG, "seconds", {AGE: "5x30 100x60"}, {30: [], 60: []}),
+    Case(
+        BACKLOG,
+        "a collector away for longer than its restart",
+        {AGE: "1x9 130+60x60"},
+        {14: [], 15: [behind("7m 10s")]},
+    ),
+    Case(BACKLOG, "back in time", {AGE: "1x9 130+60x4 1x60"}, {14: [], 15: [], 30: []}),
+    Case(
+        BACKLOG,
+        "gateways that say the same, and one gap of a scrape",
+        {
+            AGE: "1x9 130+60x3 _ 430+60x60",
+            f"spanledger_outbox_age_seconds{G2}": "1x9 130+60x60",
+        },
+        {14: [], 15: [behind("7m 10s")]},
+    ),
+    Case(BACKLOG, "no data at all", {}, {0: [], 30: []}),
+    Case(
+        DROPS,
+        "old losses",
+        {**collector(FAILED, "5x60", **TEMPO), "spanledger_telemetry_dropped_total": "3x60"},
+        {0: [], 10: [], 60: []},
+    ),
+    Case(
+        DROPS,
+        "the first loss, whose counter begins with it",
+        collector(FAILED, "_x20 5x60", **TEMPO),
+        {
+            19: [],
+            20: [lost(5, FAILED, job="collector", **TEMPO)],
+            54: [lost(5, FAILED, job="collector", **TEMPO)],
+            55: [],
+        },
+    ),
+    Case(
+        DROPS,
+        "receiver, exporter and shipper at once",
+        {
+            **collector("otelcol_receiver_refused_spans", "0x19 8x60", receiver="otlp"),
+            **collector("otelcol_exporter_send_failed_metric_points", "0x19 4x60", exporter="p"),
+            'spanledger_telemetry_dropped_total{spanledger_drop_reason="too_large"}': "0x19 4x60",
+        },
+        {
+            19: [],
+            20: [
+                lost(8, "otelcol_receiver_refused_spans", job="collector", receiver="otlp"),
+                lost(
+                    4, "otelcol_exporter_send_failed_metric_points", job="collector", exporter="p"
+                ),
+                lost(4, "spanledger_telemetry_dropped_total", spanledger_drop_reason="too_large"),
+            ],
+        },
+    ),
+    Case(
+        DROPS,
+        "a collector that restarts",
+        collector(FAILED, "50x19 0x60", **TEMPO),
+        {19: [], 20: [], 30: []},
+    ),
+    Case(
+        DROPS,
+        "a queue half full",
+        {
+            **collector("otelcol_exporter_queue_size", "10x9 60x60", data_type="traces", **TEMPO),
+            **collector("otelcol_exporter_queue_capacity", "100x90", data_type="traces", **TEMPO),
+        },
+        {
+            14: [],
+            15: [
+                Fires(
+                    "The queue of otlp_grpc/tempo (traces) is 60% full.",
+                    {"instance": "c1", "job": "collector", "data_type": "traces", **TEMPO},
+                    "queue",
+                )
+            ],
+        },
+    ),
+    Case(DROPS, "no data at all", {}, {0: [], 30: []}),
+    Case(LEDGER, "well", {**commits("0+99x60", "0+100x60"), HOLD: "590x60"}, {15: [], 60: []}),
+    Case(
+        LEDGER,
+        "a slow disk",
+        commits("0+90x60", "0+100x60"),
+        {10: [], 11: [slow("10%")]},
+    ),
+    Case(
+        LEDGER, "a process that restarts", commits("0+99x20 0+99x60", "0+100x20 0+100x60"), {40: []}
+    ),
+    Case(
+        LEDGER,
+        "a hold that outlives its request",
+        {HOLD: "1190+60x30", f"spanledger_oldest_hold_seconds{G2}": "1190+60x30"},
+        {5: [], 6: [stuck("25m 50s")]},
+    ),
+    Case(
+        LEDGER,
+        "unreadable for two scrapes",
+        {f"spanledger_ledger_up{GATEWAY}": "1x9 0x60", f"spanledger_ledger_up{G2}": "1x60"},
+        {
+            10: [],
+            11: [
+                Fires(
+                    "g1 cannot read its ledger.",
+                    {"instance": "g1", "job": "gateway"},
+                    "unreadable",
+                )
+            ],
+        },
+    ),
+    Case(LEDGER, "no data at all", {}, {0: [], 30: []}),
+    Case(ABSENT, "all there, no traffic yet", HEALTHY, {10: [], 60: []}),
+    Case(
+        ABSENT,
+        "no data at all is every signal's alert",
+        {TARGET: "_x60"},
+        {9: [], 10: [absent(name) for name in ALWAYS]},
+    ),
+    Case(
+        ABSENT,
+        "renamed in an upgrade: missing from the start",
+        {name: values for name, values in HEALTHY.items() if not name.startswith(ROWS)},
+        {9: [], 10: [absent(ROWS)]},
+    ),
+    Case(
+        ABSENT,
+        "requests without what they should send",
+        HEALTHY | {f"spanledger_ledger_operations_total{GATEWAY}": "0+5x60"} | {TRIES: "1x60"},
+        {10: [], 11: [unsent(REQUESTS)]},
+    ),
+    Case(
+        ABSENT,
+        "seen, then gone",
+        HEALTHY | {COST: "1x20"},
+        {34: [], 35: [gone(COST)], 60: [gone(COST)]},
+    ),
+    Case(ABSENT, "a gap of scrapes", HEALTHY | {COST: "1x20 _x12 1x60"}, {20: [], 33: [], 36: []}),
+    Case(
+        ABSENT,
+        "a target that does not answer",
+        HEALTHY | {TARGET: "1x9 0x60", 'up{instance="c1",job="collector"}': "1x60"},
+        {
+            19: [],
+            20: [
+                Fires(
+                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
+                    "target",
+                )
+            ],
+        },
+    ),
+]

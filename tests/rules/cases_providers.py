@@ -1,0 +1,237 @@
+"""Providers: fallbacks, error budgets, cooldowns, the first token."""
+
+from __future__ import annotations
+
+from tests.rules.harness import Case, Fires
+
+STORM = "FallbackStorm"
+BURN = "ProviderErrorBudgetBurn"
+DOWN = "AllDeploymentsDown"
+SLOW = "TimeToFirstTokenSlow"
+
+
+def requests(values: str, route: str = "chat") -> dict[str, str]:
+    """The counter of a route's requests."""
+    labels = f'spanledger_outcome="ok",spanledger_route="{route}"'
+    return {f"spanledger_request_duration_seconds_count{{{labels}}}": values}
+
+
+def fallbacks(values: str, route: str = "chat") -> dict[str, str]:
+    """The counter of a route's fallbacks."""
+    labels = (
+        f'spanledger_fallback_from="{route}",spanledger_fallback_reason="rate_limited"'
+        ',spanledger_fallback_to="backup-1"'
+    )
+    return {f"spanledger_fallbacks_total{{{labels}}}": values}
+
+
+def storm(share: str, route: str = "chat") -> Fires:
+    """A storm as it reads."""
+    return Fires(
+        f"{share} of the requests for {route} fell back in the last five minutes.",
+        {"spanledger_route": route},
+        period="in the last 5m",
+    )
+
+
+def tries(values: str, error: str = "", provider: str = "openai") -> dict[str, str]:
+    """The counter of tries at a provider, by how they failed."""
+    kind = f',error_type="{error}"' if error else ""
+    labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}'
+    return {f"gen_ai_client_operation_duration_seconds_count{{{labels}}}": values}
+
+
+def burn(share: str, window: str, provider: str = "openai") -> Fires:
+    """A burn as it reads."""
+    return Fires(
+        f"{share} of the tries at {provider} failed in the last {window}, and still do.",
+        {"gen_ai_provider_name": provider},
+        window,
+        period=f"in the last {window}",
+    )
+
+
+def up(deployment: str, values: str, instance: str = "g1", route: str = "chat") -> dict[str, str]:
+    """Whether a gateway uses a deployment."""
+    labels = f'deployment="{deployment}",instance="{instance}",job="gateway",route="{route}"'
+    return {f"spanledger_deployment_up{{{labels}}}": values}
+
+
+def down(route: str = "chat") -> Fires:
+    """A route without a deployment as it reads."""
+    return Fires(
+        f"Every deployment of {route} is cooling down, at every gateway.", {"route": route}
+    )
+
+
+def streams(under: dict[str, str], model: str = "gpt-4o") -> dict[str, str]:
+    """The histogram of first tokens: the counters of its buckets."""
+    name = "gen_ai_client_operation_time_to_first_chunk_seconds"
+    labels = f'gen_ai_request_model="{model}"'
+    buckets = {f'{name}_bucket{{{labels},le="{le}"}}': v for le, v in under.items()}
+    return {**buckets, f"{name}_count{{{labels}}}": under["+Inf"]}
+
+
+def slow(seconds: str, model: str = "gpt-4o") -> Fires:
+    """A slow model as it reads."""
+    return Fires(
+        f"One in twenty streams of {model} waited over {seconds} for its first token.",
+        {"gen_ai_request_model": model},
+        period="in the last 10m",
+    )
+
+
+LATE = {"2.56": "0+16x90", "5.12": "0+18x90", "10.24": "0+20x90", "+Inf": "0+20x90"}
+FINE = {"2.56": "0+16x90", "5.12": "0+19.2x90", "10.24": "0+20x90", "+Inf": "0+20x90"}
+FEW = {"2.56": "0x90", "5.12": "0x90", "10.24": "0+1x90", "+Inf": "0+1x90"}
+
+CASES = [
+    Case(
+        STORM,
+        "a tenth is a provider's bad minutes",
+        {**requests("0+100x60"), **fallbacks("0+10x60")},
+        {10: [], 60: []},
+    ),
+    Case(STORM, "a few at night", {**requests("0+1x60"), **fallbacks("0+1x60")}, {10: [], 60: []}),
+    Case(
+        STORM,
+        "half of a route",
+        {**requests("0+10x60"), **fallbacks("0x9 5+5x60")},
+        {13: [], 14: [storm("50%")], 20: [storm("50%")]},
+    ),
+    Case(
+        STORM,
+        "it ends when they stay",
+        {**requests("0+10x60"), **fallbacks("0x9 5+5x9 50x60")},
+        {19: [storm("50%")], 26: [storm("25%")], 27: []},
+    ),
+    Case(
+        STORM,
+        "a gap of scrapes",
+        {**requests("0+10x14 _x3 180+10x60"), **fallbacks("0x9 5+5x4 _x3 45+5x60")},
+        {14: [storm("50%")], 16: [storm("50%")], 20: [storm("50%")]},
+    ),
+    Case(
+        STORM,
+        "counters that restart are no storm",
+        {**requests("0+10x19 0+10x60"), **fallbacks("300x19 0x60")},
+        {19: [], 22: [], 30: []},
+    ),
+    Case(
+        STORM,
+        "two routes at once",
+        {
+            **requests("0+10x60"),
+            **requests("0+10x60", "code"),
+            **requests("0+10x60", "quiet"),
+            **fallbacks("0x9 5+5x60"),
+            **fallbacks("0x9 10+10x60", "code"),
+        },
+        {20: [storm("50%"), storm("100%", "code")]},
+    ),
+    Case(STORM, "no data at all", {}, {0: [], 30: []}),
+    Case(
+        BURN,
+        "within the objective",
+        {**tries("0+995x90"), **tries("0+5x90", "timeout")},
+        {5: [], 90: []},
+    ),
+    Case(
+        BURN,
+        "an outage pages within minutes",
+        {**tries("0+10x60 600x60"), **tries("0x60 10+10x60", "overloaded")},
+        {
+            63: [],
+            64: [burn("3.252%", "3d")],
+            67: [burn("7.752%", w) for w in ("1d", "3d")],
+            68: [burn("9.16%", w) for w in ("6h", "1d", "3d")],
+            72: [burn("14.39%", w) for w in ("6h", "1d", "3d")],
+            73: [burn("18.49%", "1h"), *(burn("15.6%", w) for w in ("6h", "1d", "3d"))],
+        },
+    ),
+    Case(
+        BURN,
+        "a slow leak is a ticket and no page",
+        {**tries("0+96x90"), **tries("0+4x90", "server_error")},
+        {5: [burn("4%", "1d"), burn("4%", "3d")], 90: [burn("4%", "1d"), burn("4%", "3d")]},
+    ),
+    Case(
+        BURN,
+        "what callers do wrong is not the provider's",
+        {**tries("0+10x90"), **tries("0+9x90", "invalid_request"), **tries("0+9x90", "cancelled")},
+        {10: [], 90: []},
+    ),
+    Case(
+        BURN,
+        "three failures at night are no evidence",
+        {**tries("0x10 3x90"), **tries("0x10 3x90", "timeout")},
+        {15: [], 60: []},
+    ),
+    Case(
+        BURN,
+        "counters that restart",
+        {**tries("0+100x30 0+100x60"), **tries("500x30 0x60", "timeout")},
+        {31: [], 35: [], 60: []},
+    ),
+    Case(
+        BURN,
+        "two providers, one of them well",
+        {
+            **tries("0+50x90"),
+            **tries("0+50x90", "rate_limited"),
+            **tries("0+100x90", provider="anthropic"),
+        },
+        {10: [burn("50%", w) for w in ("1h", "6h", "1d", "3d")]},
+    ),
+    Case(BURN, "no data at all", {}, {0: [], 60: []}),
+    Case(DOWN, "one of two", {**up("a", "1x9 0x60"), **up("b", "1x60")}, {12: [], 60: []}),
+    Case(
+        DOWN,
+        "all of a route",
+        {**up("a", "1x9 0x60"), **up("b", "1x8 0x60"), **up("c", "1x60", route="code")},
+        {11: [], 12: [down()]},
+    ),
+    Case(
+        DOWN,
+        "up for a moment between two cooldowns is down",
+        {**up("a", "1x9 0x3 0x60")},
+        {11: [], 12: [down()], 30: [down()]},
+    ),
+    Case(
+        DOWN,
+        "another gateway can still use them",
+        {**up("a", "1x9 0x60"), **up("a", "1x60", "g2")},
+        {12: [], 30: []},
+    ),
+    Case(
+        DOWN,
+        "every gateway, and a gap of scrapes",
+        {**up("a", "1x9 0x10 _x2 0x60"), **up("a", "1x9 0x60", "g2")},
+        {12: [down()], 21: [down()], 30: [down()]},
+    ),
+    Case(
+        DOWN,
+        "two routes at once",
+        {**up("a", "1x9 0x60"), **up("b", "1x9 0x60", route="code")},
+        {11: [], 12: [down(), down("code")]},
+    ),
+    Case(DOWN, "no data at all", {}, {0: [], 30: []}),
+    Case(SLOW, "one in twenty-five waits", streams(FINE), {15: [], 60: []}),
+    Case(SLOW, "too few streams to tell", streams(FEW), {15: [], 60: []}),
+    Case(
+        SLOW, "one in ten waits", streams(LATE), {10: [], 11: [slow("7.68s")], 60: [slow("7.68s")]}
+    ),
+    Case(
+        SLOW,
+        "two models at once, one of them well",
+        {**streams(LATE), **streams(LATE, "sonnet"), **streams(FINE, "haiku")},
+        {10: [], 11: [slow("7.68s"), slow("7.68s", "sonnet")]},
+    ),
+    Case(
+        SLOW,
+        "counters that restart",
+        streams({le: v.replace("x90", "x30") + " " + v for le, v in FINE.items()}),
+        {31: [], 45: [], 60: []},
+    ),
+    Case(SLOW, "no data at all", {}, {0: [], 30: []}),
+]
