@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,17 @@ class Played:
 def play(stack: Stack, folder: Path) -> Played:
     """Play it."""
     played = Played(first_seen=_first(stack))
-    _worker_run(stack, folder, played)
     _fallback(stack, played)
     _asks(stack, played)
     _refusal(stack, played)
-    _applications(stack, played)
+    beside = f"{stack.urls['simulator']}/v1"
+    with ThreadPoolExecutor(3) as pool:
+        for asking in (
+            pool.submit(_worker_run, stack, folder, played),
+            pool.submit(_application, stack, played, APPLICATION, stack.key(CUSTOMER)),
+            pool.submit(_application, stack, played, BESIDE, "sk-any", beside, "gpt-4o-mini"),
+        ):
+            asking.result()
     if stack.target.sink is not None:
         _unpriced(stack, folder, played)
     return played
@@ -96,7 +103,8 @@ def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": stack.urls["otlp-http"],
         },
     )
-    played.traces["worker"] = stack.requests(CUSTOMER)[0]["trace_id"]
+    (run,) = {r["trace_id"] for r in stack.requests(CUSTOMER) if r["route"] == "embed"}
+    played.traces["worker"] = run
 
 
 def _fallback(stack: Stack, played: Played) -> None:
@@ -130,17 +138,15 @@ def _refusal(stack: Stack, played: Played) -> None:
     played.traces["refusal"] = trace_of(answer)
 
 
-def _applications(stack: Stack, played: Played) -> None:
+def _application(
+    stack: Stack, played: Played, name: str, key: str, base_url: str = "", model: str = "fast"
+) -> None:
+    """An application of its own asks the gateway, or somebody else."""
     program = str(Path(__file__).with_name("application.py"))
-    for name, base_url, key, model in (
-        (APPLICATION, f"{stack.urls['gateway']}/v1", stack.key(CUSTOMER), "fast"),
-        (BESIDE, f"{stack.urls['simulator']}/v1", "sk-any", "gpt-4o-mini"),
-    ):
-        printed = run_program(program, name, stack.urls["otlp-http"], base_url, key, model, env={})
-        (trace_id,) = [
-            line.split()[1] for line in printed.splitlines() if line.startswith("trace ")
-        ]
-        played.traces[name] = trace_id
+    where = base_url or f"{stack.urls['gateway']}/v1"
+    printed = run_program(program, name, stack.urls["otlp-http"], where, key, model, env={})
+    (line,) = [line for line in printed.splitlines() if line.startswith("trace ")]
+    played.traces[name] = line.split()[1]
 
 
 def _unpriced(stack: Stack, folder: Path, played: Played) -> None:

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VISIBLE_S = 10.0
 """How long a finished request may take to be seen everywhere."""
 FIRST_VISIBLE_S = 20.0
+HEED_S = 8.0
 ADDRESSES = ("gateway", "simulator", "otlp-http", "prometheus", "tempo")
 
 Labels = dict[str, str]
@@ -48,7 +49,7 @@ class Target(Protocol):
         """Run `spanledger …` on the stack's ledger, with --json; what it prints."""
 
     def signal(self, part: str, number: signal.Signals) -> None:
-        """Signal a part, and wait for its end."""
+        """Signal a part, and wait for its end; SIGKILL when it does not heed that."""
 
     def start(self) -> None:
         """Start again what was ended."""
@@ -72,7 +73,9 @@ class NativeTarget:
         }
         self.why_no_tempo = find_programs().missing.get("tempo", "")
         # A worker that hardly ever asks: it is idle, and tests know who sent what.
-        told = self._up("--port-base", "0", "--rate", "0.01", "--vendor", "otlp")
+        told = self._up(
+            *("--port-base", "0", "--rate", "0.01", "--sim-speed", "20", "--vendor", "otlp")
+        )
         ports = told["ports"]
         self.urls: Mapping[str, str] = {
             name: f"http://127.0.0.1:{ports[name]}"
@@ -119,7 +122,9 @@ class NativeTarget:
         """As the protocol says."""
         (pid,) = [p["pid"] for p in self._parts() if p["name"] == part]
         os.kill(pid, number)
-        assert poll(lambda: self._state(part) == "ended", 60), f"{part} did not end"
+        if not poll(lambda: self._state(part) == "ended", HEED_S):
+            os.kill(pid, signal.SIGKILL)
+            assert poll(lambda: self._state(part) == "ended"), f"{part} did not end"
 
     def _state(self, part: str) -> str:
         return next(str(p["state"]) for p in self._parts() if p["name"] == part)

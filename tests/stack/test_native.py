@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from spanledger.errors import ConfigError, UsageError
-from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS
+from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS, parts_of
 from spanledger.stack.ports import DEFAULTS, check_free, choose
 from spanledger.stack.processes import Running, is_alive, start, stop
-from spanledger.stack.programs import find_programs
-from spanledger.stack.site import find_site
+from spanledger.stack.programs import Programs, find_programs
+from spanledger.stack.site import Settings, find_site
 from tests.support.processes import clean_environment, poll, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -302,3 +302,17 @@ def test_compose_gives_the_same_flags() -> None:
     assert set(PROMETHEUS_FLAGS) <= set(services["prometheus"]["command"])
     assert set(TEMPO_FLAGS) <= set(services["tempo"]["command"])
     assert services["grafana"]["env_file"] == ["./grafana/grafana.env"]
+
+
+def test_grafanas_home_is_a_dashboard_of_ours() -> None:
+    """The page Grafana opens with is one of the generated files, natively and in compose."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+    name = "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
+    site = find_site(None, {"SPANLEDGER_HOME": str(ROOT)})
+    programs = Programs({"grafana": Path(sys.executable)}, {})
+    native = parts_of(site, Settings(choose(None, [])), programs, {})["grafana"]
+
+    assert Path(native.environ[name]).is_file()
+    assert Path(native.environ[name]).name == Path(compose["environment"][name]).name
+    assert native.environ["GF_ANALYTICS_REPORTING_ENABLED"] == "false"
+    assert native.environ["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"

@@ -192,7 +192,7 @@ class Stack:
                 for name, heeded in zip(
                     ending, pool.map(lambda n: self._end(n, state, parts), ending), strict=True
                 ):
-                    if not heeded:
+                    if not heeded and not (name in parts and parts[name].lingers):
                         self._say(f"{name} did not end when asked and was killed")
             for name in ending:
                 del state.running[name]
