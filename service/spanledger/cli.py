@@ -25,6 +25,8 @@ app = typer.Typer(
     name="spanledger",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text, wrapped to the terminal, and without waiting for rich
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Observability and budgets for LLM applications, on your own machines.",
 )
 

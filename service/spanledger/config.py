@@ -28,6 +28,7 @@ from pydantic import (
 from spanledger.errors import ConfigError, UsageError
 from spanledger.money import parse_price, parse_usd
 
+DEFAULT_CONFIG = Path("spanledger.yaml")
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 """Relative to the working folder; four slashes make a path absolute."""
 
@@ -267,8 +268,16 @@ def read_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises ConfigError when it cannot be read or parsed."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = "give one with --config, or print one to begin with: spanledger config example"
+        missing = f"; {hint}" if path == DEFAULT_CONFIG else ""
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}{missing}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"{path} is not valid YAML: {where}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     except RecursionError:

@@ -99,3 +99,43 @@ def test_a_broken_ledger_is_one_line(tmp_path: Path) -> None:
     code, _, problem = run(tmp_path, "budget", "set", "b", "--limit", "6")
 
     assert (code, problem) == (1, "error: the ledger failed: no such table: budget_history\n")
+
+
+def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
+    """A dry run says which budgets would change, and a real one which did."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text("- {name: acme, customer: acme, limit: 5}\n- {name: all, limit: 9}\n")
+    run(tmp_path, "budget", "set", "old", "--limit", "1")
+    run(tmp_path, "budget", "set", "all", "--limit", "9")
+
+    assert run(tmp_path, "apply", "-f", str(file), "--prune", "--dry-run")[1].splitlines() == [
+        "1 would be set: acme",
+        "1 would be removed: old",
+        "1 unchanged",
+    ]
+    assert run(tmp_path, "apply", "-f", str(file))[1].splitlines() == [
+        "1 set: acme",
+        "0 removed",
+        "1 unchanged",
+    ]
+
+
+def test_shipping_once_from_no_ledger_fails(tmp_path: Path) -> None:
+    """A mistyped path is an error, and no empty ledger appears there."""
+    code, _, problem = run(tmp_path, "ship", "--once")
+
+    assert code == 1
+    assert "there is no ledger at" in problem
+    assert not (tmp_path / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal(columns: int) -> None:
+    """No line is wider than the terminal, and no name of a variable is cut."""
+    shown = CliRunner().invoke(
+        app, ["worker", "serve", "-h"], env={"COLUMNS": str(columns)}, prog_name="spanledger"
+    )
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= columns
+    assert "SPANLEDGER_WORKER_CUSTOMERS" in shown.stdout
+    assert "…" not in shown.stdout

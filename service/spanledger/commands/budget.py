@@ -224,7 +224,7 @@ def apply(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Make the ledger's budgets those of a file: all of them, or none on any mistake."""
+    """Set the budgets of a file: all, or none on any mistake."""
     from spanledger.ledger.records import Records, budget_of
 
     with reporting_errors():
@@ -237,20 +237,18 @@ def apply(
         if not dry_run:
             records.set_budgets(changed, time.time_ns(), remove=dropped)
         records.close()
-    result = {
+    result: dict[str, list[str]] = {
         "set": [budget.name for budget in changed],
         "removed": dropped,
         "unchanged": sorted(names - {budget.name for budget in changed}),
-        "dry_run": dry_run,
     }
     if json:
-        print_json(result)
+        print_json({**result, "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
-    typer.echo(
-        f"{len(changed)} {would}set, {len(dropped)} {would}removed,"
-        f" {len(names) - len(changed)} unchanged"
-    )
+    for what, those in ((f"{would}set", result["set"]), (f"{would}removed", dropped)):
+        typer.echo(f"{len(those)} {what}" + (f": {', '.join(those)}" if those else ""))
+    typer.echo(f"{len(result['unchanged'])} unchanged")
 
 
 def _create_if_missing(url: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
-from spanledger.commands.gateway import unsupported
+from spanledger.commands.gateway import price_of, unpriced, unsupported
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -120,13 +120,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["warnings"].append(
             f"gateway.host {config.gateway.host!r} is served only once a key exists"
         )
-    report["warnings"] += [
-        f"deployment {deployment['id']!r} has no price: it is refused where a budget applies, "
-        "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
-        for route in routes
-        for deployment in route["deployments"]
-        if not deployment["priced"]
-    ]
+    report["warnings"] += unpriced(plan, book)
     report["routes"] = routes
     report["budgets"] = [_budget(entry) for entry in config.budgets]
     gateway = config.gateway.model_dump(mode="json")
@@ -147,13 +141,7 @@ def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dic
 
 
 def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
-    price = book.find(
-        deployment.provider,
-        deployment.model,
-        deployment.litellm_model,
-        deployment.prices,
-        deployment.id,
-    )
+    price = price_of(deployment, book)
     return {
         "id": deployment.id,
         "provider": deployment.provider,

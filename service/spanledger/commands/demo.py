@@ -21,7 +21,9 @@ def demo(
         bool, typer.Option("--view/--no-view", help="Show the live view on a terminal.")
     ] = True,
 ) -> None:
-    """Play an incident: a 429 storm, a fallback, a cost spike, a budget stop, recovery.
+    """Play an incident with simulated providers: no key, under 90 s.
+
+    A 429 storm, a fallback, a cost spike, a budget stop, recovery.
 
     Real processes (providers are simulated) and a real ledger in a temporary folder; at the end,
     bill, ledger and exported spans are compared to the nano-dollar. Exit code 1 if any promise

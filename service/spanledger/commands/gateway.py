@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanledger.commands.common import reporting_errors
+from spanledger.config import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from spanledger.config import Config
-
-DEFAULT_CONFIG = Path("spanledger.yaml")
+    from spanledger.pricing.book import Price, PriceBook
+    from spanledger.providers.base import Deployment
+    from spanledger.routing.plan import Plan
 
 
 def gateway(
@@ -39,18 +41,23 @@ def gateway(
         bool, typer.Option("--ship/--no-ship", help="Run the shipper of telemetry beside it.")
     ] = True,
 ) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C; requests in flight get to end."""
+    """Run the gateway until SIGTERM or Ctrl-C.
+
+    Requests in flight get to end.
+    """
     with reporting_errors():
         from spanledger.app import run_gateway
         from spanledger.config import load_config
+        from spanledger.pricing.book import PriceBook
         from spanledger.routing.plan import Plan
 
         logging.basicConfig(
             level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
         settings = with_overrides(load_config(config), host, port, ledger)
-        if warnings := [*unsupported(settings), *Plan.from_config(settings, os.environ).warnings]:
-            typer.secho(f"warning: {'; '.join(warnings)}", fg="yellow", err=True)
+        plan = Plan.from_config(settings, os.environ)
+        for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
+            typer.secho(f"warning: {warning}", fg="yellow", err=True)
         run_gateway(
             settings,
             config,
@@ -76,3 +83,24 @@ def with_overrides(
 def unsupported(config: Config) -> list[str]:
     """The keys of LiteLLM's without effect here, in one phrase; nothing when there are none."""
     return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []
+
+
+def price_of(deployment: Deployment, book: PriceBook) -> Price | None:
+    """What a deployment is charged by, if by anything."""
+    return book.find(
+        deployment.provider,
+        deployment.model,
+        deployment.litellm_model,
+        deployment.prices,
+        deployment.id,
+    )
+
+
+def unpriced(plan: Plan, book: PriceBook) -> list[str]:
+    """A line for each deployment without a price."""
+    return [
+        f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
+        "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
+        for deployment in plan.deployments
+        if price_of(deployment, book) is None
+    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanledger.commands.common import AsJson, fail, print_json, reporting_errors
+from spanledger.config import nearest
 from spanledger.money import format_usd, nano_from_pico
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def list_models(
         found = [n for n, entry in book.entries.items() if provider in (None, entry.provider)]
         if not found:
             providers = sorted({entry.provider for entry in book.entries.values()})
-            raise fail(f"no model of {provider!r}; providers are {', '.join(providers)}")
+            hint = nearest(provider or "", providers) or f"; providers are {', '.join(providers)}"
+            raise fail(f"no model of {provider!r} in the book of {book.date}{hint}")
         prices = {name: book.price(name) for name in found}
         if as_json:
             print_json([_as_dict(book, name, price) for name, price in prices.items() if price])

@@ -11,7 +11,15 @@ from typing import Annotated
 
 import typer
 
-from spanledger.commands.common import DEFAULT_LEDGER, Exit, LedgerUrl, fail, reporting_errors
+from spanledger.commands.common import (
+    DEFAULT_LEDGER,
+    Exit,
+    LedgerUrl,
+    fail,
+    ledger_file,
+    reporting_errors,
+)
+from spanledger.errors import SpanledgerError
 
 
 def ship(
@@ -42,6 +50,11 @@ def ship(
     with reporting_errors():
         settings = load_config(config) if config else Config()
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
+        path = ledger_file(url)
+        if once and not path.exists():
+            raise SpanledgerError(
+                f"there is no ledger at {str(path)!r}; name another with --ledger"
+            )
         done = run_shipper(url, settings.telemetry, stop, once=once, parent_pid=parent_pid)
     if not done:
         raise fail(

@@ -288,8 +288,13 @@ def _attempt_as_dict(row: dict[str, Any]) -> dict[str, Any]:
     times = ("started_ns", "ended_ns", "first_chunk_ns")
     hidden = {*times, "request_id", "owner", "seq", "detail", "content", "shipped_nano", "accounts"}
     money = {key for key in row if key.endswith("_nano")}
+    shown = {key: value for key, value in row.items() if key not in hidden | money}
+    flags = {key: bool(shown[key]) for key in ("estimated", "unpriced", "corrected")}
+    shown["key"] = shown.pop("key_id")
     return {
-        **{key: value for key, value in row.items() if key not in hidden | money},
+        **{key: None if value == "" else value for key, value in shown.items()},
+        **flags,
+        "http_status": row["http_status"] or None,
         **{key.removesuffix("_ns") + "_at": format_time(row[key]) for key in times},
         **{
             key.removesuffix("_nano") + "_usd": format_usd(row[key])

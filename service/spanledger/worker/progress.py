@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spanledger.money import format_usd
+
 LINE_INTERVAL_S = 5.0
 MAX_PROBLEMS_SHOWN = 20
 
@@ -154,7 +156,7 @@ def describe(counts: Counts) -> str:
     parts = [f"{counts.over}{total} jobs", f"{counts.done} done", f"{counts.failed} failed"]
     if counts.skipped:
         parts.append(f"{counts.skipped} skipped")
-    return ", ".join(parts) + f", ${short_usd(counts.spend_nano)} spent"
+    return ", ".join(parts) + f", ${format_usd(counts.spend_nano)} spent"
 
 
 def short_usd(nano: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from spanledger.cli import app as spanledger
 from spanledger.commands.config import app
 
 FILE = """
@@ -128,7 +129,7 @@ def started(file: Path) -> Iterator[subprocess.Popen[str]]:
 def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started: subprocess.Popen[str],
 ) -> None:
-    """One line when ready, one line of warning, a free port, and a clean end."""
+    """One line when ready, one of LiteLLM's keys without effect, one a price is missing."""
     assert started.stdout is not None
     assert started.stderr is not None
     line = started.stdout.readline()
@@ -138,9 +139,27 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
         assert json.load(answer)["status"] == "ready"
     started.send_signal(signal.SIGTERM)
     assert started.wait(10) == 0
-    assert started.stderr.read().splitlines() == [
-        "warning: no effect here: router_settings.enable_pre_call_checks"
-    ]
+    without_effect, without_price = started.stderr.read().splitlines()
+    assert without_effect == "warning: no effect here: router_settings.enable_pre_call_checks"
+    assert without_price.startswith("warning: deployment 'own' has no price")
+
+
+def test_a_missing_file_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`spanledger gateway` in an empty folder names the option and the command that helps."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(spanledger, ["gateway"])
+    assert result.exit_code == 1
+    assert "--config" in result.stderr
+    assert "spanledger config example" in result.stderr
+
+
+def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
+    """The line and column of the mistake, and no excerpt over five lines."""
+    path = tmp_path / "broken.yaml"
+    path.write_text("model_list:\n  - {model_name: chat\n")
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "line 3, column 1" in result.stderr
 
 
 def test_gateway_refuses_to_be_exposed_without_keys(file: Path) -> None:

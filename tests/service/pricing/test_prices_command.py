@@ -67,3 +67,6 @@ def test_models_are_listed_by_provider() -> None:
     unknown = run("list", "--provider", "nobody")
     assert unknown.exit_code == 1
     assert "anthropic" in unknown.stderr
+    typo = run("list", "--provider", "antropic")
+    assert "did you mean 'anthropic'?" in typo.stderr
+    assert "openai" not in typo.stderr
