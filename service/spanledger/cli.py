@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -64,5 +69,25 @@ app.add_typer(spend.ledger_app, name="ledger")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line.
+
+    A terminal that cannot show a character gets a stand-in for it, and one that was closed or a
+    disk that is full ends the command with a line instead of a traceback.
+    """
+    # None where the caller closed it.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EPIPE):
+            raise
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"error: cannot write the output: {error.strerror or error}\n")
+        os._exit(1)  # what is left in the buffers would raise once more

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from spanledger.errors import UsageError
 from spanledger.worker.jobs import Job
 
 T = TypeVar("T")
@@ -233,8 +234,14 @@ def _silence(warn: Callable[[str], None]) -> None:
 
 def _address(endpoint: str) -> tuple[str, int]:
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.hostname or "localhost", port
+    try:
+        port = parts.port
+    except ValueError:
+        raise UsageError(
+            "the port of the OTLP endpoint is no number; correct OTEL_EXPORTER_OTLP_ENDPOINT, or use"
+            " --no-telemetry"
+        ) from None
+    return parts.hostname or "localhost", port or (443 if parts.scheme == "https" else 80)
 
 
 def _reachable(address: tuple[str, int]) -> bool:

@@ -1,0 +1,67 @@
+"""Commands on terminals and pipes that are not as they should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "spanledger"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    """A ledger with a budget whose name is not ASCII."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    subprocess.run(
+        [*COMMAND, "budget", "set", "größe", "--limit", "5", "--ledger", url],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return url
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_full_disk_is_one_line(ledger: str, as_json: list[str]) -> None:
+    """Output that cannot be written fails the command, without a traceback."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*COMMAND, "budget", "list", "--ledger", ledger, *as_json],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert result.returncode == 1
+    assert result.stderr == "error: cannot write the output: No space left on device\n"
+
+
+def test_a_closed_output_is_silence(ledger: str) -> None:
+    """A daemon may have no output at all."""
+    result = subprocess.run(
+        [*COMMAND, "budget", "list", "--json", "--ledger", ledger],
+        preexec_fn=lambda: os.close(1),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_terminal_without_unicode_gets_stand_ins(ledger: str) -> None:
+    """Figures are worth more than the letters around them."""
+    result = subprocess.run(
+        [*COMMAND, "budget", "list", "--ledger", ledger],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "gr??e" in result.stdout
