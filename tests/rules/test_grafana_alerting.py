@@ -1,0 +1,110 @@
+"""Grafana's alerting files: the same rules, fixed uids, who hears of what."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.src.panels import TITLES
+from prometheus.src.grafana import uid
+from tests.rules.harness import ALERTS, ROOT
+
+FOLDER = ROOT / "grafana" / "provisioning" / "alerting"
+
+
+def read(name: str) -> Any:
+    """A file of Grafana's alerting."""
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+RULES: list[dict[str, Any]] = [rule for group in read("rules")["groups"] for rule in group["rules"]]
+
+
+def test_grafana_has_the_same_rules() -> None:
+    """Expression, patience and labels of each rule are those of Prometheus."""
+    theirs = [(r["data"][0]["model"]["expr"], r["labels"]["severity"]) for r in RULES]
+
+    assert theirs == [(alert.expr, alert.severity) for alert in ALERTS]
+
+
+def test_uids_and_titles_are_unique_and_fixed() -> None:
+    """A rule keeps its uid over upgrades; Grafana takes no longer one than 40 characters."""
+    uids = [rule["uid"] for rule in RULES]
+
+    assert len(set(uids)) == len({rule["title"] for rule in RULES}) == len(RULES)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,40}", name) for name in uids)
+    assert uid(ALERTS[0]) == "sl-10492e2185f3fc91"
+
+
+def test_each_rule_asks_prometheus_and_fires_on_any_value() -> None:
+    """A is an instant query, B is 1 for every series of it; errors are not taken for incidents."""
+    for rule in RULES:
+        query, condition = rule["data"]
+        assert (query["datasourceUid"], query["model"]["instant"]) == ("prometheus", True)
+        assert (condition["refId"], condition["model"]["expression"]) == ("B", "is_number($A)")
+        assert (rule["condition"], rule["execErrState"]) == ("B", "Error")
+        assert rule["noDataState"] == "OK"
+    assert [a.name for a in ALERTS if not a.no_data_reason] == []
+
+
+def test_texts_use_what_grafana_has() -> None:
+    """`$value` is a sentence in Grafana: texts take the number; links use the public address."""
+    for rule in RULES:
+        text = " ".join(rule["annotations"].values())
+        assert "$value " not in text
+        assert rule["annotations"]["dashboard_url"].startswith("${GRAFANA_PUBLIC_URL}/d/")
+        assert "localhost" not in text
+
+
+def test_links_lead_to_dashboards_that_exist() -> None:
+    """The dashboard of an alert is one that is built."""
+    assert {alert.dashboard for alert in ALERTS} <= set(TITLES)
+
+
+@pytest.mark.parametrize("kind", ["webhook", "slack", "email"])
+def test_each_way_is_chosen_by_the_environment(kind: str) -> None:
+    """A contact point takes its address from a variable, its policy the severities it is for."""
+    points = {
+        point["name"]: point["receivers"][0] for point in read("contact-points")["contactPoints"]
+    }
+    policy = read("policies")["policies"][0]
+    routes = {route["receiver"]: route for route in policy["routes"] if "continue" in route}
+    point, route = points[f"spanledger {kind}"], routes[f"spanledger {kind}"]
+    address = point["settings"]["addresses" if kind == "email" else "url"]
+
+    assert re.fullmatch(rf"\$\{{SPANLEDGER_ALERT_{kind.upper()}_(URL|TO)\}}", address)
+    assert route["object_matchers"] == [
+        ["severity", "=~", f"${{SPANLEDGER_ALERT_{kind.upper()}_FOR}}"]
+    ]
+    assert route["continue"] is True
+    assert {"scope", "subject", "budget"} <= set(policy["group_by"])
+
+
+def test_what_nobody_asked_for_stays_in_grafana() -> None:
+    """The last route takes all of ours and is always muted, by a name that exists."""
+    last = read("policies")["policies"][0]["routes"][-1]
+    muted = {mute["name"] for mute in read("mute-times")["muteTimes"]}
+
+    assert re.fullmatch(last["object_matchers"][0][2], "page")
+    assert re.fullmatch(last["object_matchers"][0][2], "ticket")
+    assert set(last["mute_time_intervals"]) == muted
+
+
+def test_messages_name_what_people_ask_for() -> None:
+    """The template has customer, budget, amount, period and the three links; contact points use it."""
+    template = read("templates")["templates"][0]["template"]
+    defined = set(re.findall(r'\{\{ define "([^"]+)"', template))
+    used = set(
+        re.findall(r'template "([^"]+)"', (FOLDER / "contact-points.yaml").read_text("utf-8"))
+    )
+
+    for name in ("amount", "period", "dashboard_url", "trace_url", "runbook_url"):
+        assert f".Annotations.{name}" in template
+    for name in ("subject", "scope", "budget"):
+        assert f".Labels.{name}" in template
+    assert used == defined
+    opens = len(re.findall(r"\{\{-? *(?:if|with|range|define)\b", template))
+    assert opens == len(re.findall(r"\{\{-? *end\b", template))
