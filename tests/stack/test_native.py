@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from spanledger.errors import ConfigError, UsageError
-from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS, parts_of
+from spanledger.stack.parts import ALERT_ADDRESSES, PROMETHEUS_FLAGS, TEMPO_FLAGS, parts_of
 from spanledger.stack.ports import DEFAULTS, check_free, choose
 from spanledger.stack.processes import Running, is_alive, start, stop
 from spanledger.stack.programs import Programs, find_programs
@@ -304,15 +305,26 @@ def test_compose_gives_the_same_flags() -> None:
     assert services["grafana"]["env_file"] == ["./grafana/grafana.env"]
 
 
-def test_grafanas_home_is_a_dashboard_of_ours() -> None:
-    """The page Grafana opens with is one of the generated files, natively and in compose."""
+def test_grafana_is_given_the_same_in_compose() -> None:
+    """The page it opens with is one of the generated files, and its files find every variable they
+    name, natively and in compose."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
     name = "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
     site = find_site(None, {"SPANLEDGER_HOME": str(ROOT)})
     programs = Programs({"grafana": Path(sys.executable)}, {})
     native = parts_of(site, Settings(choose(None, [])), programs, {})["grafana"]
 
+    named = {
+        variable
+        for file in (ROOT / "grafana" / "provisioning").rglob("*.yaml")
+        for variable in re.findall(r"(?<!\$)\$\{(\w+)\}", file.read_text())
+    }
+
+    assert named <= native.environ.keys() & compose["environment"].keys()
     assert Path(native.environ[name]).is_file()
     assert Path(native.environ[name]).name == Path(compose["environment"][name]).name
+    for name, usual in ALERT_ADDRESSES.items():
+        assert compose["environment"][name] == f"${{{name}:-{usual}}}"
+        assert native.environ[name] == usual
     assert native.environ["GF_ANALYTICS_REPORTING_ENABLED"] == "false"
     assert native.environ["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"

@@ -7,7 +7,6 @@ ended again; only processes this stack started are ever signalled.
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +22,7 @@ from spanledger.stack.parts import Part, check_vendors, parts_of, prepare
 from spanledger.stack.ports import check_free
 from spanledger.stack.processes import Running, is_alive, rss_bytes, start, stop
 from spanledger.stack.programs import Programs, find_programs
-from spanledger.stack.site import Settings, Site, State
+from spanledger.stack.site import Settings, Site, State, write_private
 
 READY_S = 60.0
 CUSTOMERS = ("acme", "globex", "initech", "you")
@@ -256,17 +255,8 @@ class Stack:
         finally:
             records.close()
         if keys != known:
-            _write_private(path, json.dumps(keys, indent=2))
+            write_private(path, json.dumps(keys, indent=2))
         return {customer: keys[customer] for customer in CUSTOMERS[:-1]}
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file for its owner alone, whole."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
 
 
 def _answers(url: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from spanledger.errors import UsageError
 from spanledger.stack.ports import HOST
 from spanledger.stack.programs import Programs
-from spanledger.stack.site import Settings, Site
+from spanledger.stack.site import Settings, Site, write_private
 
 PROMETHEUS_FLAGS = (
     "--web.enable-otlp-receiver",
@@ -26,6 +27,7 @@ PROMETHEUS_FLAGS = (
 """What prometheus.yml has no key for; compose gives the same."""
 
 TEMPO_FLAGS = ("-config.expand-env=true",)
+
 ALERT_ADDRESSES = {
     "SPANLEDGER_ALERT_WEBHOOK_URL": "http://127.0.0.1:9/",
     "SPANLEDGER_ALERT_WEBHOOK_FOR": "",
@@ -107,6 +109,9 @@ def prepare(site: Site, settings: Settings, programs: Programs) -> None:
         if job == "gateway" or job in programs.found
     ]
     (folder / "targets" / "stack.json").write_text(json.dumps(targets, indent=2), "utf-8")
+    secret = _grafana_secret(site)
+    if "grafana" in programs.found and not secret.exists():
+        write_private(secret, secrets.token_urlsafe(24))
 
 
 def check_vendors(site: Site, vendors: tuple[str, ...]) -> None:
@@ -258,6 +263,7 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
     homepath = os.environ.get("SPANLEDGER_GRAFANA_HOME") or str(program.resolve().parent.parent)
     server = () if program.name == "grafana-server" else ("server",)
     password = os.environ.get("GRAFANA_ADMIN_PASSWORD")
+    url = settings.url("grafana")
     return Part(
         "grafana",
         (str(program), *server, "--homepath", homepath),
@@ -269,21 +275,27 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_PATHS_LOGS=str(data / "log"),
             GF_PATHS_PLUGINS=str(data / "plugins"),
             GF_PATHS_PROVISIONING=str(folder / "provisioning"),
-            GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH=str(folder / "dashboards" / "spanledger-overview.json"),
+            GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH=str(folder / "dashboards" / "overview.json"),
             # It listens on loopback only. Without a password nobody can log in to change things.
             GF_AUTH_ANONYMOUS_ENABLED="true",
             GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
             **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
             **{name: os.environ.get(name, unset) for name, unset in ALERT_ADDRESSES.items()},
-            GRAFANA_PUBLIC_URL=os.environ.get("GRAFANA_PUBLIC_URL", settings.url("grafana")),
+            GRAFANA_PUBLIC_URL=os.environ.get("GRAFANA_PUBLIC_URL", url),
+            # Grafana has a default for this one, the same everywhere.
+            GF_SECURITY_SECRET_KEY__FILE=str(_grafana_secret(site)),
             SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),
             PROMETHEUS_URL=settings.url("prometheus"),
             TEMPO_URL=settings.url("tempo"),
         ),
-        ready=f"{settings.url('grafana')}/api/health",
+        ready=f"{url}/api/health",
         ports=("grafana",),
-        shown={"Grafana": settings.url("grafana")},
+        shown={"Grafana": url},
     )
+
+
+def _grafana_secret(site: Site) -> Path:
+    return site.data / "grafana" / "secret"
 
 
 def env_file(path: Path) -> dict[str, str]:

@@ -150,3 +150,12 @@ def find_site(
         f"{'' if given else ' or above'}; run this in a clone of the repository,"
         " or set SPANLEDGER_HOME to one"
     )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file for its owner alone, whole."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)
