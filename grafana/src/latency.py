@@ -30,7 +30,8 @@ def _percentiles(name: str) -> list[Prom]:
 
 
 def _by_model(name: str) -> list[Prom]:
-    return [Prom(q.quantile(0.95, name, q.MODEL, q.OF_MODEL), "{{gen_ai_request_model}}")]
+    expr = q.quantile(0.95, name, q.MODEL, q.OF_MODEL)
+    return [Prom(expr, "{{gen_ai_request_model}}", exemplar=True)]
 
 
 LONG = Row(

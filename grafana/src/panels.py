@@ -35,12 +35,12 @@ OTLP_STEP = "30s"
 """What comes by OTLP is repeated each minute while it does not change; `$__rate_interval` is four of
 these, so that a rate always has two samples."""
 
-OVERVIEW = "spanledger-overview"
-COST = "spanledger-cost"
-PROVIDERS = "spanledger-providers"
-LATENCY = "spanledger-latency"
-CUSTOMER = "spanledger-customer"
-HEALTH = "spanledger-health"
+OVERVIEW = "overview"
+COST = "cost-and-budgets"
+PROVIDERS = "providers-and-fallbacks"
+LATENCY = "latency-and-streaming"
+CUSTOMER = "customer"
+HEALTH = "stack-health"
 TITLES: Mapping[str, str] = {
     OVERVIEW: "Overview",
     COST: "Cost and budgets",

@@ -1,0 +1,91 @@
+"""The dashboards' files as tests read them: panels, queries, and what Grafana would put into them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "grafana" / "dashboards"
+SCRAPE_S = 10
+"""`timeInterval` of the data source."""
+
+Json = dict[str, Any]
+
+
+@cache
+def dashboards() -> dict[str, Json]:
+    """Every committed dashboard, by its file's name without the ending."""
+    return {
+        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))
+    }
+
+
+def panels(board: Json) -> list[Json]:
+    """Its panels, rows excepted."""
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query of a dashboard and where it stands."""
+
+    board: str
+    place: str
+    ref: str
+    text: str
+    language: str
+    """promql or traceql."""
+    instant: bool
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.board}: {self.place} {self.ref}"
+
+
+def queries() -> list[Query]:
+    """Those of every panel."""
+    return [
+        Query(
+            uid,
+            panel["title"],
+            target["refId"],
+            target.get("expr") or target["query"],
+            "promql" if "expr" in target else "traceql",
+            bool(target.get("instant")),
+            target.get("interval", ""),
+        )
+        for uid, board in dashboards().items()
+        for panel in panels(board)
+        for target in panel["targets"]
+    ]
+
+
+def marks() -> list[Query]:
+    """Those that make marks in panels."""
+    return [
+        Query(uid, event["name"], "annotation", event["expr"], "promql", False, event["step"])
+        for uid, board in dashboards().items()
+        for event in board["annotations"]["list"]
+    ]
+
+
+def variables(board: Json) -> dict[str, Json]:
+    """A dashboard's variables by name."""
+    return {variable["name"]: variable for variable in board["templating"]["list"]}
+
+
+def seconds(duration: str) -> int:
+    """A duration of PromQL in seconds."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
+def filled(text: str, values: dict[str, str], step: str = "") -> str:
+    """A query with Grafana's variables and the dashboard's own in their places."""
+    least = seconds(step) if step and "$" not in step else SCRAPE_S
+    own = {"__rate_interval": f"{4 * least}s", "__range": "3600s", **values}
+    return re.sub(r"\$\{?([a-z_]\w*)\}?", lambda match: own[match.group(1)], text)

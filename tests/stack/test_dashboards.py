@@ -1,0 +1,313 @@
+"""The dashboards' files: current, complete, readable, and of names that something emits."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from grafana.src.panels import REPOSITORY, TITLES
+from spanledger.telemetry.signals import (
+    ATTRIBUTES,
+    METRICS,
+    SCRAPED,
+    Metric,
+    Scraped,
+    label_name,
+    prometheus_series,
+)
+from tests.rules.harness import ALERTS
+from tests.rules.promql import metrics_of
+from tests.stack.boards import (
+    ROOT,
+    Json,
+    dashboards,
+    filled,
+    marks,
+    panels,
+    queries,
+    variables,
+)
+
+MOST_PANELS = 20
+IN_BOTH_GRAFANAS = {
+    "barchart",
+    "bargauge",
+    "heatmap",
+    "nodeGraph",
+    "stat",
+    "state-timeline",
+    "table",
+    "timeseries",
+}
+"""Panels that Grafana 9.4 and 13.2 both have."""
+
+FOREIGN = {
+    "up": "Prometheus: whether a scrape succeeded",
+    "scrape_duration_seconds": "Prometheus: how long it took",
+    "process_resident_memory_bytes": "every part's client library: its memory",
+    "otelcol_process_memory_rss": "the collector's name for the same",
+    "otelcol_exporter_queue_size": "the collector's queues",
+    "otelcol_exporter_queue_capacity": "the collector's queues",
+    "otelcol_exporter_sent_spans": "what leaves the collector",
+    "otelcol_exporter_sent_metric_points": "what leaves the collector",
+    "otelcol_exporter_send_failed_spans": "what its back ends refuse for good",
+    "otelcol_exporter_send_failed_metric_points": "what its back ends refuse for good",
+    "otelcol_receiver_accepted_spans": "what reaches the collector",
+    "otelcol_receiver_accepted_metric_points": "what reaches the collector",
+    "otelcol_receiver_refused_spans": "what it tells senders to keep",
+    "otelcol_receiver_refused_metric_points": "what it tells senders to keep",
+    "prometheus_tsdb_head_series": "how many series there are",
+    "prometheus_tsdb_head_samples_appended_total": "ingestion",
+    "prometheus_tsdb_exemplar_exemplars_appended_total": "ingestion",
+    "prometheus_tsdb_too_old_samples_total": "samples lost for being late",
+    "tempo_distributor_spans_received_total": "ingestion",
+    "tempo_discarded_spans_total": "spans over a limit of Tempo's",
+    "tempo_distributor_attributes_truncated_total": "attributes cut by Tempo",
+}
+"""Names of others that dashboards use, and what for."""
+FOREIGN_LABELS = {
+    "job",
+    "instance",
+    "exporter",
+    "data_type",
+    "le",
+    "spanledger_source",  # set by the collector: who measured it
+}
+WINDOWS = {
+    "$__rate_interval": "what every rate takes",
+    "$__range": "figures of the whole time shown",
+    "$bucket": "bars of a length the reader chooses",
+    "24h": "the overview's spend of a day, whatever time is shown",
+    "1d": "the price book of a day before, for a mark where it changes",
+    "2d": "the period before a budget's present one",
+}
+"""Every window of a range, and why it is not `$__rate_interval`."""
+REGISTRY: tuple[Metric | Scraped, ...] = (*METRICS, *SCRAPED)
+SERIES = {name: metric for metric in REGISTRY for name in prometheus_series(metric)}
+COUNTERS = {name for name, metric in SERIES.items() if metric.kind != "gauge"} | {
+    name
+    for name in FOREIGN
+    if name.endswith("_total") or re.search(r"_(accepted|refused|sent|send_failed)_", name)
+}
+EACH = pytest.mark.parametrize("uid", sorted(TITLES))
+
+
+def run_generator(code: str) -> subprocess.CompletedProcess[str]:
+    """Run `make generate`'s program with --check after some Python."""
+    script = ROOT / "tools" / "generate_dashboards.py"
+    program = (
+        f"import runpy, sys; sys.argv[1:] = ['--check']\n{code}\n"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+def test_the_files_are_what_the_source_says() -> None:
+    """Nobody edits a file by hand, and nobody forgets to write it."""
+    done = run_generator("")
+    assert done.returncode == 0, done.stderr
+    assert dashboards().keys() == TITLES.keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "s.COST = replace(s.COST, name='spanledger.price.usd')",
+        "s.SCRAPED = tuple(m for m in s.SCRAPED if m.name != 'spanledger_outbox_rows')",
+    ],
+)
+def test_a_renamed_metric_stops_the_build(change: str) -> None:
+    """The names in the files come from the registry, so that a change there is seen here."""
+    preface = "from dataclasses import replace\nimport spanledger.telemetry.signals as s\n"
+    assert run_generator(preface + change).returncode != 0
+
+
+@EACH
+def test_a_dashboard_is_whole(uid: str) -> None:
+    """Fixed uid, a title, a description, no id of a database, nothing a viewer could change."""
+    board = dashboards()[uid]
+    assert (board["uid"], board["title"], board["editable"]) == (uid, TITLES[uid], False)
+    assert board["description"].endswith(".")
+    assert board.get("id") is None
+    assert 0 < len(panels(board)) <= MOST_PANELS
+    others = {link["url"].removeprefix("/d/") for link in board["links"]}
+    assert TITLES.keys() - {uid} <= others
+
+
+@EACH
+def test_rows_are_questions_and_panels_fit(uid: str) -> None:
+    """Each panel stands below a question, and none lies on another."""
+    board = dashboards()[uid]["panels"]
+    assert board[0]["type"] == "row"
+    assert all(row["title"].endswith("?") for row in board if row["type"] == "row")
+    taken: set[tuple[int, int]] = set()
+    for panel in board:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    ids = [panel["id"] for panel in board]
+    assert ids == sorted(set(ids))
+    assert all(before["gridPos"]["y"] <= after["gridPos"]["y"] for before, after in pairwise(board))
+
+
+@EACH
+def test_every_panel_says_what_it_shows(uid: str) -> None:
+    """Title, description, unit, and a way down; nothing that only one Grafana can draw."""
+    found = panels(dashboards()[uid])
+    assert len({panel["title"] for panel in found}) == len(found)
+    for panel in found:
+        name = panel["title"]
+        assert name, panel
+        assert panel["description"].endswith("."), name
+        assert panel["fieldConfig"]["defaults"]["unit"], name
+        assert panel["type"] in IN_BOTH_GRAFANAS, name
+        assert any(link["url"].startswith("/d/") for link in panel["links"]), name
+        assert any("/docs/runbooks/" in link["url"] for link in panel["links"]), name
+
+
+@EACH
+def test_links_lead_somewhere(uid: str) -> None:
+    """To a dashboard that is, not to itself unless it changes the time; to an alert's runbook."""
+    board = dashboards()[uid]
+    for panel in panels(board):
+        for link in panel["links"]:
+            url = link["url"]
+            if url.startswith("/d/"):
+                target = url.removeprefix("/d/").split("?")[0]
+                assert target in TITLES.keys() - {uid}, panel["title"]
+            else:
+                page = url.removeprefix(f"{REPOSITORY}/blob/main/")
+                assert (ROOT / page).is_file(), panel["title"]
+
+
+def test_alerts_lead_to_dashboards_that_take_their_variables() -> None:
+    """The link of an alert opens a dashboard that is, with variables that it has."""
+    for alert in ALERTS:
+        names = variables(dashboards()[alert.dashboard])
+        fixed = {name for name in alert.variables if "{{" not in name}
+        assert fixed <= names.keys(), alert.name
+
+
+@EACH
+def test_data_sources_are_variables(uid: str) -> None:
+    """Somebody with another Prometheus picks it at the top."""
+    board = dashboards()[uid]
+    uids = {"prometheus": "${datasource}", "tempo": "${traces}"}
+    users: list[Json] = [
+        *(target for panel in panels(board) for target in panel["targets"]),
+        *panels(board),
+        *board["annotations"]["list"],
+        *(v for v in board["templating"]["list"] if v["type"] == "query"),
+    ]
+    assert {(u["datasource"]["type"], u["datasource"]["uid"]) for u in users} <= set(uids.items())
+    assert {name for name, v in variables(board).items() if v["type"] == "datasource"} == {
+        "datasource",
+        "traces",
+    }
+
+
+def variable_queries() -> dict[str, str]:
+    """PromQL inside of variables, by the variable's name."""
+    return {
+        name: re.sub(
+            r"^(label_values|query_result)\((.+?)(, \w+)?\)$", r"\2", variable["query"]["query"]
+        )
+        for board in dashboards().values()
+        for name, variable in variables(board).items()
+        if variable["type"] == "query"
+    }
+
+
+def all_promql() -> list[str]:
+    """Every PromQL string of every dashboard, variables' and annotations' included."""
+    written = [query.text for query in (*queries(), *marks()) if query.language == "promql"]
+    return [*written, *variable_queries().values()]
+
+
+def test_metrics_are_ours_or_known() -> None:
+    """Every name is in the registry, or among the few foreign ones; and all of those are used."""
+    values = dict.fromkeys(
+        ("began", "bucket", "customer", "budget", "subject"), "1"
+    ) | dict.fromkeys(("model", "provider", "route"), ".*")
+    used = {name for text in all_promql() for name in metrics_of(filled(text, values))}
+    assert used - SERIES.keys() - FOREIGN.keys() == set()
+    assert FOREIGN.keys() - used == set()
+
+
+def test_labels_are_ours_or_known() -> None:
+    """Matchers name labels their metric has; groups, labels that are there or have been made."""
+    for text in all_promql():
+        known = set(FOREIGN_LABELS)
+        for name in metrics_of(text.replace("$", "")) & SERIES.keys():
+            metric = SERIES[name]
+            own = (
+                metric.labels if isinstance(metric, Scraped) else map(label_name, metric.attributes)
+            )
+            labels = {*own, *FOREIGN_LABELS}
+            known |= labels
+            for matchers in re.findall(rf"\b{name}\{{([^}}]*)\}}", text):
+                named = set(
+                    re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', matchers))
+                )
+                assert named <= labels, (name, named - labels)
+        known |= set(re.findall(r'"(\w+)", "(?:\$1|\W+)", "', text))
+        for group in re.findall(r"\b(?:by|on) \(([^)]+)\)", text):
+            assert {word.strip() for word in group.split(",")} <= known, text
+
+
+def test_counters_stand_under_a_rate() -> None:
+    """A counter's own value says nothing: it begins again, and it never falls."""
+    for text in (query.text for query in (*queries(), *marks())):
+        for name in COUNTERS:
+            bare = re.sub(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", "", text)
+            assert not re.search(rf"\b{name}\b", bare), text
+
+
+def test_windows_follow_the_scrape() -> None:
+    """Ranges are `$__rate_interval`, else a rate of too few samples is a gap; the rest has reasons."""
+    used = {window for text in all_promql() for window in re.findall(r"\[([^\]]+)\]", text)}
+    used -= {window for window in used if window.startswith("^")}
+    assert used == WINDOWS.keys()
+
+
+def test_histograms_lead_to_traces() -> None:
+    """Where a bucket is asked for, so are its exemplars; scraped ones have none."""
+    sent = {name for m in METRICS for name in prometheus_series(m) if name.endswith("_bucket")}
+    for board in dashboards().values():
+        for panel in panels(board):
+            for target in panel["targets"]:
+                if metrics_of(target.get("expr", "").replace("$", "")) & sent:
+                    assert target["exemplar"] is True, panel["title"]
+
+
+def test_what_is_measured_twice_counts_once() -> None:
+    """`gen_ai.*` comes from gateways and from applications on their way to them: a query chooses."""
+    for query in queries():
+        for name in metrics_of(query.text.replace("$", "")):
+            if name.startswith("gen_ai_client_"):
+                matched = re.findall(rf"\b{name}\{{([^}}]*)\}}", query.text)
+                grouped = "by (spanledger_source)" in query.text
+                assert len(matched) == len(re.findall(rf"\b{name}\b", query.text)), query
+                assert grouped or all("spanledger_source=" in one for one in matched), query
+
+
+def test_traceql_names_what_spans_carry() -> None:
+    """Attributes of a TraceQL query are in the registry; fractions have a decimal point."""
+    for query in queries():
+        if query.language == "traceql":
+            names = set(re.findall(r"\bspan\.([a-z0-9_.]+)", query.text))
+            assert names, query
+            assert names <= ATTRIBUTES.keys(), query
+            assert not re.search(r"\.usd [<>=]+ \d+\b(?!\.)", query.text), query
