@@ -6,7 +6,9 @@ and how much text there is. No I/O. LiteLLM's answers have the same shape and ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +30,8 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 _NULL = msgspec.Raw(b"null")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+T = TypeVar("T")
 
 
 class _Function(msgspec.Struct):
@@ -127,7 +131,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     """
     decoder = _COMPLETION if call.operation == "chat" else _EMBEDDINGS
     try:
-        answer = decoder.decode(body)
+        answer = _read(decoder, body)
     except DECODE_ERRORS:
         raise malformed(call, "its answer is not what OpenAI's wire says") from None
     if is_set(answer.error):
@@ -158,7 +162,7 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         ProviderError: it is no chunk, or an error.
     """
     try:
-        chunk = _CHUNK.decode(payload)
+        chunk = _read(_CHUNK, payload)
     except DECODE_ERRORS:
         raise malformed(call, "a chunk is not what OpenAI's wire says") from None
     if is_set(chunk.error):
@@ -186,6 +190,21 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         finish_reason=finish_reason,
         provider_request_id=provider_request_id,
     )
+
+
+def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """Decode what a provider sent; half a character is a character to us.
+
+    A server that cuts its text between two UTF-16 units sends each as an escape of its own. Other
+    JSON readers take that, so it goes out as it came and costs nobody an answer.
+    """
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError:
+        readable = _SURROGATE.sub(rb"\\ufffd", data)
+        if readable == data:
+            raise
+        return decoder.decode(readable)
 
 
 def malformed(call: Call, what: str) -> ProviderError:
@@ -237,7 +256,7 @@ def _argument_bytes(functions: Iterable[_Function | None]) -> int:
 
 def _generated_bytes(body: bytes) -> int:
     try:
-        choices = _FULL_COMPLETION.decode(body).choices
+        choices = _read(_FULL_COMPLETION, body).choices
     except DECODE_ERRORS:
         return len(body)
     return sum(_message_bytes(choice.message) for choice in choices if choice.message)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.openai import OpenAIProvider, _cap_key
-from spanledger.providers.openai_wire import encode_request
+from spanledger.providers.openai_wire import encode_request, read_chunk
 from tests.service.providers.samples import (
     ANSWER,
     COUNTED,
@@ -312,3 +313,29 @@ async def test_multi_line_events_stay_events(
 
     assert frames[0].data == b'data: {"choices":\ndata: [{"delta":{"content":"x"}}]}\n\n'
     assert frames[0].content
+
+
+async def test_half_a_character_costs_no_answer(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """A server that cuts text between two UTF-16 units is relayed as it speaks, and counted."""
+    cut = {**ANSWER, "choices": [{"message": {"content": "a\ud83d"}, "finish_reason": "stop"}]}
+    server.json(200, cut)
+
+    answer = await openai_provider.complete(call(deployment(server.url), ask()))
+
+    assert b"\\ud83d" in answer.body
+    assert answer.usage == Usage(input_tokens=3, output_tokens=2)
+
+
+def test_half_a_character_is_content() -> None:
+    """The chunk that carries it keeps its bytes; other nonsense stays nonsense."""
+    payload = json.dumps({"choices": [{"delta": {"content": "\ud83d"}}]}).encode()
+    request = call(deployment("http://127.0.0.1"), ask())
+
+    frame = read_chunk(request, payload, "", began=True)
+
+    assert (frame.content, frame.output_bytes) == (True, 3)
+    assert payload in frame.data
+    with pytest.raises(ProviderError, match="a chunk is not"):
+        read_chunk(request, payload[:-1], "", began=True)
