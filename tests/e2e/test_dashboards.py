@@ -1,0 +1,176 @@
+"""Every query of every dashboard, asked of the running stack after an incident: no panel is empty."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.played import Played
+from tests.e2e.stack import Stack
+from tests.stack.boards import Json, Query, dashboards, filled, marks, queries, seconds, variables
+from tests.support.processes import poll
+
+WHO = "e2e-board"
+"""The customer whose page is opened."""
+SHOWN_S = 3600
+SEEN_S = 90.0
+"""An incident is over when its points are all there: two exports, and two scrapes."""
+
+EMPTY_BY_DESIGN = {
+    ("stack-health", "Refused and undeliverable", "C"): "no back end refuses spans for good",
+    ("stack-health", "Refused and undeliverable", "D"): "no back end refuses points for good",
+    ("stack-health", "Spans dropped by the gateway", "A"): "the collector refuses no span",
+    ("stack-health", "Attributes cut, spans discarded by Tempo", "A"): "none is as long",
+    ("stack-health", "Attributes cut, spans discarded by Tempo", "B"): "no limit is reached",
+    ("overview", "Price book changed", "annotation"): "the gateway keeps its prices",
+}
+"""Queries that find nothing while all is well, and why. Marks are the same in every dashboard."""
+NO_VALUE_YET = {"before_from": "a new stack has no period before the present one"}
+"""Variables without a value, and why."""
+ZERO = " or vector(0)"
+
+
+class Reader:
+    """What Grafana asks when somebody opens the dashboards."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.values: dict[str, dict[str, str]] = {}
+
+    def get(self, part: str, path: str, **params: Any) -> Any:
+        """An answer; a query that is not understood fails the test."""
+        answer = self.stack.http.get(f"{self.stack.urls[part]}{path}", params=params)
+        assert answer.status_code == 200, f"{params}: {answer.text}"
+        return answer.json()
+
+    def choose(self, board: Json) -> dict[str, str]:
+        """A value for each variable, from the stack itself, as if everything were chosen."""
+        chosen: dict[str, str] = {}
+        for name, variable in variables(board).items():
+            if variable["type"] == "custom":
+                chosen[name] = variable["query"].split(",")[0]
+            elif variable["type"] == "query":
+                offered = self.offered(variable, chosen)
+                if not offered:
+                    assert name in NO_VALUE_YET, name
+                elif variable.get("includeAll"):
+                    chosen[name] = ".*"
+                else:
+                    chosen[name] = WHO if WHO in offered else offered[0]
+        return chosen
+
+    def offered(self, variable: Json, chosen: dict[str, str]) -> list[str]:
+        """What a variable offers."""
+        written = filled(variable["query"]["query"], chosen)
+        if match := re.fullmatch(r"label_values\((.+), (\w+)\)", written):
+            matcher, label = match.groups()
+            path = f"/api/v1/label/{label}/values"
+            return list(self.get("prometheus", path, **{"match[]": matcher})["data"])
+        (expression,) = re.fullmatch(r"query_result\((.+)\)", written).groups()  # type: ignore[union-attr]  # else it is no variable
+        found = self.get("prometheus", "/api/v1/query", query=expression)["data"]["result"]
+        rows = [
+            "{"
+            + ",".join(f'{k}="{v}"' for k, v in one["metric"].items())
+            + f"}} {one['value'][1]} {one['value'][0]}"
+            for one in found
+        ]
+        pattern = re.compile(variable["regex"].strip("/"))
+        return [match[1] for row in rows if (match := pattern.search(row))]
+
+    def has_data(self, query: Query, values: dict[str, str]) -> bool:
+        """Whether a panel would show something: a number, or a trace."""
+        now = time.time()
+        if query.language == "traceql":
+            params = {"q": filled(query.text, values), "start": now - SHOWN_S, "end": now + 1}
+            ends = {name: int(at) for name, at in params.items() if name != "q"}
+            found = self.get("tempo", "/api/search", limit=5, **{**params, **ends})
+            return bool(found.get("traces"))
+        # A nought for want of anything else is no data.
+        text = filled(query.text.removesuffix(ZERO), values, query.step)
+        if query.instant:
+            result = self.get("prometheus", "/api/v1/query", query=text)["data"]["result"]
+            samples = [one["value"] for one in result]
+        else:
+            step = max(15, seconds(filled(query.step, values))) if query.step else 15
+            result = self.get(
+                "prometheus",
+                "/api/v1/query_range",
+                query=text,
+                start=now - SHOWN_S,
+                end=now,
+                step=step,
+            )["data"]["result"]
+            samples = [value for one in result for value in one["values"]]
+        return any(math.isfinite(float(value)) for _, value in samples)
+
+
+@pytest.fixture(scope="module")
+def reader(stack: Stack, played: Played) -> Iterator[Reader]:
+    """After what `played` makes, an incident: failures, throttling, a caller that hangs up, and a
+    budget that ends."""
+    stack.target.command("budget", "set", WHO, "--customer", WHO, "--limit", "1")
+    for _ in range(3):
+        stack.fault("gpt-4o-mini", "500", 2)
+        stack.ask("fall back", customer=WHO)
+    stack.fault("gpt-4o", "429", 4)
+    for _ in range(3):
+        stack.ask("wait", model="smart", customer=WHO)
+    stack.ask("talk on", model="smart-backup", customer=WHO, metadata={"sim": "tokens:3000"})
+    hang_up(stack)
+    # What was spent is over this limit: the next is refused, and the budget is used up early.
+    stack.target.command("budget", "set", WHO, "--customer", WHO, "--limit", "0.00001")
+    refused = stack.ask("too dear", customer=WHO)
+    assert refused.json()["error"]["code"] == "budget_exceeded", refused.text
+    yield Reader(stack)
+
+
+def hang_up(stack: Stack) -> None:
+    """Leave in the midst of a stream: it is billed, and its usage is an estimate."""
+    with stack.http.stream(
+        "POST",
+        f"{stack.urls['gateway']}/v1/chat/completions",
+        headers={"authorization": f"Bearer {stack.key(WHO)}"},
+        json={
+            "model": "smart-backup",
+            "stream": True,
+            "max_tokens": 400,
+            "messages": [{"role": "user", "content": "a long story"}],
+            "metadata": {"sim": "tokens:400"},
+        },
+    ) as answer:
+        next(answer.iter_lines())
+
+
+def test_no_panel_is_empty(reader: Reader) -> None:
+    """Each query is understood and finds something, or stands in the list of those that find nothing
+    while all is well."""
+    waiting = {
+        query: query
+        for query in (*queries(), *marks())
+        if (query.board, query.place, query.ref) not in EMPTY_BY_DESIGN
+        and ("overview", query.place, query.ref) not in EMPTY_BY_DESIGN
+        and (query.language == "promql" or reader.stack.has_tempo)
+    }
+
+    def all_found() -> bool:
+        values = {uid: reader.choose(board) for uid, board in dashboards().items()}
+        for query in list(waiting):
+            if reader.has_data(query, values[query.board]):
+                del waiting[query]
+        return not waiting
+
+    poll(all_found, SEEN_S)
+    assert [f"{query}: {query.text}" for query in waiting] == []
+
+
+def test_what_is_empty_is_understood(reader: Reader) -> None:
+    """Queries that find nothing are right all the same, and are still those of a panel."""
+    values = {uid: reader.choose(board) for uid, board in dashboards().items()}
+    places = {(query.board, query.place, query.ref): query for query in (*queries(), *marks())}
+    for place in EMPTY_BY_DESIGN:
+        reader.has_data(places[place], values[place[0]])
