@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.markup import escape
+
+from spanledger.commands.common import new_table
 
 COMMAND = [sys.executable, "-m", "spanledger"]
 
@@ -22,6 +27,22 @@ def ledger(tmp_path: Path) -> str:
         stdout=subprocess.DEVNULL,
     )
     return url
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal() -> None:
+    """Names fold, amounts and ids stay whole, and brackets in a name are no markup."""
+    screen = io.StringIO()
+    table = new_table({"budget": "fold", "spent": "figure", "trace": "keep"})
+    table.add_row(escape("[red]" + "x" * 60), "$0.000000001", "073d3d50e254")
+
+    Console(file=screen, width=40).print(table)
+
+    text = screen.getvalue()
+    assert "$0.000000001  073d3d50e254" in text
+    assert "…" not in text
+    assert text.count("x") == 60
+    assert "[red]" in text
+    assert max(map(len, text.splitlines())) <= 40
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])

@@ -17,6 +17,7 @@ from spanledger.commands.common import (
     format_day,
     format_time,
     ledger_file,
+    new_table,
     print_json,
     reporting_errors,
 )
@@ -115,7 +116,7 @@ def set_(
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List budgets with what is spent and held in the current period."""
-    from rich.table import Table
+    from rich.markup import escape
 
     from spanledger.ledger.reports import Reports
 
@@ -130,11 +131,18 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     if not states:
         typer.echo("no budgets yet; see `spanledger budget set --help`")
         return
-    table = Table("budget", "scope", "subject", box=None)
-    for column in ("spent", "held", "limit", "used"):
-        table.add_column(column, justify="right")
-    table.add_column("action")
-    table.add_column("renews")
+    table = new_table(
+        {
+            "budget": "fold",
+            "for": "fold",
+            "spent": "figure",
+            "held": "figure",
+            "limit": "figure",
+            "used": "figure",
+            "then": "keep",
+            "renews": "keep",
+        }
+    )
     for state in states:
         budget = state.budget
         used = (
@@ -144,15 +152,14 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         )
         colour = "red" if used >= 95 else "yellow" if used >= 80 else "green"
         table.add_row(
-            budget.name,
-            budget.scope,
-            state.subject,
+            escape(budget.name),
+            "everybody" if budget.scope == "global" else escape(f"{budget.scope} {state.subject}"),
             "$" + format_usd(state.spent_nano),
             "$" + format_usd(state.held_nano),
             "$" + format_usd(budget.limit_nano),
             f"[{colour}]{used} %[/]",
             budget.action,
-            format_day(state.period_end_s, budget.timezone),
+            format_day(state.period_end_s, budget.timezone)[:10],
         )
     console().print(table)
 

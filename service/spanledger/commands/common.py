@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 from spanledger.config import DEFAULT_LEDGER_URL
 from spanledger.errors import BudgetExceededError, SpanledgerError, UsageError
@@ -54,6 +55,25 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+
+
+Kind = Literal["fold", "keep", "figure"]
+"""Of a column: names fold onto further lines; ids, times and figures are never cut."""
+
+
+def new_table(columns: Mapping[str, Kind]) -> Table:
+    """A table that gives up room where it does no harm when the terminal is narrow."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name, kind in columns.items():
+        table.add_column(
+            name,
+            justify="right" if kind == "figure" else "left",
+            overflow="fold",
+            no_wrap=kind != "fold",
+        )
+    return table
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> typer.Exit:
@@ -124,6 +144,15 @@ def format_time(ns: int | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(ns / 1e9, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local_time(ns: int | None) -> str:
+    """Unix nanoseconds as people of this machine's time zone read them."""
+    if not ns:
+        return "-"
+    moment = datetime.fromtimestamp(ns / 1e9).astimezone()
+    today = moment.date() == datetime.now().astimezone().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
 
 
 def format_day(seconds: int, timezone: str) -> str:

@@ -14,6 +14,8 @@ from spanledger.commands.common import (
     console,
     format_time,
     ledger_file,
+    local_time,
+    new_table,
     print_json,
     reporting_errors,
 )
@@ -83,7 +85,7 @@ def create(
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List keys, oldest first, revoked ones too; never the keys themselves."""
-    from rich.table import Table
+    from rich.markup import escape
 
     from spanledger.ledger.records import Records
 
@@ -97,16 +99,24 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     if not keys:
         typer.echo("no keys yet: the gateway serves its own machine only; see `keys create`")
         return
-    table = Table("id", "customer", "team", "routes", "created", "revoked", box=None)
+    table = new_table(
+        {
+            "id": "keep",
+            "customer": "fold",
+            "team": "fold",
+            "routes": "fold",
+            "created": "keep",
+            "revoked": "keep",
+        }
+    )
     for key in keys:
-        row = _as_dict(key)
         table.add_row(
             key.id,
-            key.customer,
-            key.team or "-",
-            ", ".join(key.routes) or "all",
-            row["created_at"],
-            row["revoked_at"] or "-",
+            escape(key.customer),
+            escape(key.team or "-"),
+            escape(", ".join(key.routes) or "all"),
+            local_time(key.created_ns),
+            local_time(key.revoked_ns),
         )
     console().print(table)
 

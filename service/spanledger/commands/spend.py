@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +10,13 @@ from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
     Exit,
+    Kind,
     LedgerUrl,
     console,
     format_time,
     ledger_file,
+    local_time,
+    new_table,
     parse_moment,
     print_json,
     reporting_errors,
@@ -25,7 +27,9 @@ from spanledger.money import format_usd
 
 ledger_app = typer.Typer(no_args_is_help=True, help="Check the ledger.")
 
-WATERFALL_COLUMNS = 40
+WATERFALL_COLUMNS = (10, 40)
+"""Least and greatest width of the bars; the text beside them takes about `BESIDE_BARS`."""
+BESIDE_BARS = 70
 SHORT_ID = 12
 """Characters of a trace id that tables show; `trace` takes any unambiguous beginning."""
 
@@ -93,14 +97,16 @@ def spend(
 
 
 def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
-    from rich.table import Table
+    from rich.markup import escape
 
-    table = Table(*groups, box=None)
-    for column in ("cost", "attempts", "failed", "input tokens", "output tokens"):
-        table.add_column(column, justify="right")
+    names: dict[str, Kind] = dict.fromkeys(groups, "fold")
+    figures: dict[str, Kind] = dict.fromkeys(
+        ("cost", "attempts", "failed", "tokens in", "out"), "figure"
+    )
+    table = new_table({**names, **figures})
     for row in rows:
         table.add_row(
-            *(value or "-" for value in row.group),
+            *(escape(value or "-") for value in row.group),
             "$" + format_usd(row.cost_nano),
             f"{row.attempts:,}",
             f"{row.failed:,}",
@@ -144,21 +150,30 @@ def requests(
     if json:
         print_json([_request_as_dict(row) for row in rows])
         return
-    from rich.table import Table
+    from rich.markup import escape
 
-    table = Table("started", "customer", "route", "outcome", box=None)
-    for column in ("attempts", "seconds", "cost"):
-        table.add_column(column, justify="right")
-    table.add_column("trace", no_wrap=True)
+    table = new_table(
+        {
+            "started": "keep",
+            "customer": "fold",
+            "route": "fold",
+            "outcome": "fold",
+            "tries": "figure",
+            "seconds": "figure",
+            "cost": "figure",
+            "trace": "keep",
+        }
+    )
     for row in rows:
         result = row["outcome"] or "running"
         colour = {"ok": "green", "running": "cyan"}.get(result, "red")
-        detail = f" {row['error_type']}" if row["error_type"] not in ("", result) else ""
+        said = ("", result, "budget_exceeded")  # which is what `refused` means
+        detail = f" {escape(row['error_type'])}" if row["error_type"] not in said else ""
         seconds = f"{(row['ended_ns'] - row['started_ns']) / 1e9:.2f}" if row["ended_ns"] else "-"
         table.add_row(
-            datetime.fromtimestamp(row["started_ns"] / 1e9).astimezone().strftime("%m-%d %H:%M:%S"),
-            row["customer"],
-            row["route"],
+            local_time(row["started_ns"]),
+            escape(row["customer"]),
+            escape(row["route"]),
             f"[{colour}]{result}[/]{detail}",
             str(row["attempts"]),
             seconds,
@@ -200,8 +215,9 @@ def trace(
 
 def _print_waterfall(screen: Any, request: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
+    least, most = WATERFALL_COLUMNS
+    columns = max(least, min(most, screen.width - BESIDE_BARS))
     started = request["started_ns"]
     ended = request["ended_ns"] or max([a["ended_ns"] or started for a in attempts] + [started])
     total = max(1, ended - started)
@@ -216,27 +232,27 @@ def _print_waterfall(screen: Any, request: dict[str, Any], attempts: list[dict[s
     screen.print(
         f"trace {request['trace_id']}  request {request['request_id']}", style="bright_black"
     )
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row(
-        "request", "", f"[{colour}]{'━' * WATERFALL_COLUMNS}[/]", f"{total / 1e9:.3f} s", ""
+    table = new_table(
+        {"what": "keep", "model": "fold", "bar": "keep", "seconds": "figure", "how": "fold"}
     )
+    table.show_header = False
+    table.add_row("request", "", f"[{colour}]{'━' * columns}[/]", f"{total / 1e9:.3f} s", "")
     for attempt in attempts:
-        table.add_row(*_waterfall_row(attempt, started, ended, total))
+        table.add_row(*_waterfall_row(attempt, started, ended, columns))
     screen.print(table)
 
 
-def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, total: int) -> list[str]:
+def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, columns: int) -> list[str]:
     from rich.markup import escape
 
+    total = max(1, ended - started)
     begin, end = attempt["started_ns"], attempt["ended_ns"] or ended
-    left = min(WATERFALL_COLUMNS - 1, (begin - started) * WATERFALL_COLUMNS // total)
-    width = max(1, min(WATERFALL_COLUMNS - left, (end - begin) * WATERFALL_COLUMNS // total))
+    left = min(columns - 1, (begin - started) * columns // total)
+    width = max(1, min(columns - left, (end - begin) * columns // total))
     failed = attempt["error_type"]
     colour = "red" if failed else "cyan" if attempt["state"] == "held" else "green"
     first = attempt["first_chunk_ns"]
-    waited = (
-        max(0, min(width - 1, (first - begin) * WATERFALL_COLUMNS // total)) if first else width
-    )
+    waited = max(0, min(width - 1, (first - begin) * columns // total)) if first else width
     bar = (
         " " * left
         + f"[{colour}]{'─' * waited if first else ''}{'━' * (width - waited if first else width)}[/]"
