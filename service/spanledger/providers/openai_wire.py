@@ -129,9 +129,10 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     Raises:
         ProviderError: it is not an answer of this wire, or an error in spite of its status.
     """
-    decoder = _COMPLETION if call.operation == "chat" else _EMBEDDINGS
+    answer: _Completion | _Embeddings
     try:
-        answer = _read(decoder, body)
+        chat = call.operation == "chat"
+        answer = _read(_COMPLETION, body) if chat else _read(_EMBEDDINGS, body)
     except DECODE_ERRORS:
         raise malformed(call, "its answer is not what OpenAI's wire says") from None
     if is_set(answer.error):
