@@ -69,7 +69,7 @@ class Process:
                 if line.startswith(_LISTENING):
                     return line.removeprefix(_LISTENING).strip()
             if self._process.poll() is not None:
-                raise SpanledgerError(f"{self.name} ended at its start: {self._tail()}")
+                raise SpanledgerError(f"{self.name} ended at its start: {self.tail()}")
             await asyncio.sleep(_POLL_S)
         raise SpanledgerError(f"{self.name} did not start in {START_TIMEOUT_S:.0f} s")
 
@@ -83,7 +83,7 @@ class Process:
         """Raise SpanledgerError if it has ended."""
         code = self._process.poll()
         if code is not None:
-            raise SpanledgerError(f"{self.name} ended with code {code}: {self._tail()}")
+            raise SpanledgerError(f"{self.name} ended with code {code}: {self.tail()}")
 
     async def stop(self) -> None:
         """Ask it to end; insist after a while."""
@@ -100,6 +100,7 @@ class Process:
             self._process.kill()
             self._process.wait()
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """Its last words on stderr, in one line."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return " ".join(line.strip() for line in lines[-_LOG_TAIL:]) or "no message"

@@ -198,6 +198,7 @@ def _batch_resumed(story: Story) -> Promise:
     again, second = story.worker.get("worker-initech-again", (-1, {}))
     done = int(first.get("done", 0)) + int(second.get("done", 0))
     skipped = int(second.get("skipped", 0))
+    died = [summary["died"] for _, summary in story.worker.values() if "died" in summary]
     return Promise(
         "batch_stopped_and_resumed",
         (ordinary, code, again) == (0, 3, 0)
@@ -205,5 +206,5 @@ def _batch_resumed(story: Story) -> Promise:
         and skipped == first.get("done")
         and done == SPIKE_JOBS,
         f"{first.get('done', 0)} jobs before the stop (exit code {code}), {done} of {SPIKE_JOBS}"
-        f" after going on (exit code {again})",
+        f" after going on (exit code {again})" + "".join(f"; {words}" for words in died[:1]),
     )

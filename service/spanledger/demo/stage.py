@@ -104,7 +104,7 @@ class Stage:
     async def worker(
         self, name: str, jobs: Path, results: Path, customer: str, concurrency: int
     ) -> tuple[int, dict[str, Any]]:
-        """A run of the real worker; its exit code and summary."""
+        """A run of the real worker; its exit code and summary, or what it said in its place."""
         process = Process(
             name,
             *("worker", "run", str(jobs), "-o", str(results), "--json", "--quiet"),
@@ -121,7 +121,7 @@ class Stage:
         finally:
             process.kill()
         text = process.output.read_text("utf-8")
-        summary = json.loads(text) if text.strip() else {}
+        summary = json.loads(text) if text.strip() else {"died": process.tail()}
         return code, summary
 
     async def command(self, name: str, *arguments: str) -> None:

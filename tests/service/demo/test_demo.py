@@ -215,6 +215,18 @@ def _copy(story: Story) -> Story:
     return replace(story, tallies=tallies, worker=dict(story.worker), returned=dict(story.returned))
 
 
+def test_a_worker_that_dies_is_quoted(played: Played) -> None:
+    """The broken promise says why, since the worker's log is gone with the demo's folder."""
+    story = _copy(played.story)
+    story.worker["worker-initech"] = (1, {"died": "No module named 'httpx'"})
+    with closing(Figures(played.folder / "ledger.db")) as figures:
+        money = reckon(story, figures.totals(), played.spans)
+        found = judge(story, figures, list(played.spans), money)
+    (broken,) = (promise for promise in found if promise.name == "batch_stopped_and_resumed")
+    assert not broken.kept
+    assert "No module named 'httpx'" in broken.shown
+
+
 def test_percentiles_are_by_nearest_rank() -> None:
     """Percentiles are values that occurred."""
     assert quantiles([float(n) for n in range(1, 101)]) == (50.0, 95.0, 99.0)
