@@ -1,0 +1,126 @@
+"""Take a picture of every dashboard of a running Grafana into docs/images/, with headless Chromium.
+
+    make screenshots GRAFANA_URL=http://127.0.0.1:3000 [SINCE=now-1h]
+
+Pictures are of what is there: start the stack and let it play for a while first. Without Grafana or
+Chromium it says which is missing, and takes none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DASHBOARDS = ROOT / "grafana" / "dashboards"
+IMAGES = ROOT / "docs" / "images"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+WIDTH = 1600
+CELL = 38
+"""Pixels of a step of Grafana's grid: 30 and a gap of 8."""
+HEAD = 140
+"""Pixels of what stands above the panels."""
+DRAWN_MS = 30_000
+"""How long a page may take until all its panels are drawn."""
+LIMIT_S = 120
+
+
+def main() -> None:
+    """Take the pictures, or say what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("url", nargs="?", default="", help="where Grafana is")
+    parser.add_argument("--since", default="now-1h", help="begin of the time shown")
+    parser.add_argument("--theme", default="light", choices=["light", "dark"])
+    parser.add_argument("--output", type=Path, default=IMAGES)
+    chosen = parser.parse_args()
+    try:
+        url = checked(chosen.url)
+        browser = find_browser()
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        for path in sorted(DASHBOARDS.glob("*.json")):
+            picture = chosen.output / f"{path.stem}.png"
+            query = f"kiosk&from={chosen.since}&to=now&theme={chosen.theme}"
+            take(browser, f"{url}/d/{path.stem}?{query}", height(path), picture)
+            print(picture)
+    except MissingError as missing:
+        print(f"no pictures: {missing}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+class MissingError(Exception):
+    """What a picture needs is not there."""
+
+
+def checked(url: str) -> str:
+    """The address without a slash at its end, if a Grafana answers there."""
+    if not url:
+        raise MissingError(
+            "say where Grafana is: make screenshots GRAFANA_URL=http://127.0.0.1:3000"
+        )
+    if not url.startswith(("http://", "https://")):
+        raise MissingError(f"{url} is no http address")
+    url = url.rstrip("/")
+    try:
+        with urllib.request.urlopen(f"{url}/api/health", timeout=10) as answer:  # noqa: S310 - its scheme is checked above
+            json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise MissingError(f"no Grafana answers at {url} ({error}); `make up` starts one") from None
+    return url
+
+
+def find_browser() -> str:
+    """Chromium's program: CHROMIUM, or the first of the usual names."""
+    wanted = (os.environ["CHROMIUM"],) if os.environ.get("CHROMIUM") else BROWSERS
+    for name in wanted:
+        if found := shutil.which(name):
+            return found
+    raise MissingError(f"no Chromium here ({', '.join(wanted)}); set CHROMIUM to its path")
+
+
+def height(path: Path) -> int:
+    """Pixels that show the whole dashboard, as what is not in view is not drawn."""
+    panels = json.loads(path.read_text("utf-8"))["panels"]
+    bottom: int = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
+    return HEAD + CELL * bottom
+
+
+def take(browser: str, url: str, pixels: int, picture: Path) -> None:
+    """One picture, by a browser that calls nobody else and forgets everything."""
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [
+                browser,
+                "--headless=new",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+                # A browser in a container is root, which its sandbox does not take.
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),
+                "--hide-scrollbars",
+                f"--user-data-dir={profile}",
+                f"--window-size={WIDTH},{pixels}",
+                f"--virtual-time-budget={DRAWN_MS}",
+                f"--screenshot={picture}",
+                url,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    if done.returncode or not picture.is_file():
+        raise MissingError(f"{browser} took none of {url}: {done.stderr.strip()[-500:]}")
+
+
+if __name__ == "__main__":
+    main()
