@@ -1,0 +1,126 @@
+"""Days of simulated traffic through the real rules in a real Prometheus: all found, nothing else said.
+
+Eight days with all ten incidents in every run, as thirty take minutes on a busy machine;
+`SPANLEDGER_REPLAY_DAYS=30` plays the whole month.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tools import replay_alerts
+from tools.replay_alerts import Firing, firings, judge, of_csv, of_history, replay
+from tools.replay_history import DAY, LIMITS, MONTHS_S, RENEWAL, START_S, History
+
+from prometheus.src.model import Alert
+from prometheus.src.thresholds import DEFAULT
+from tests.rules.harness import NAMES, program
+
+DAYS = int(os.environ.get("SPANLEDGER_REPLAY_DAYS", "8"))
+MAX_FALSE = 1
+"""False alerts in a run, of a month or of days."""
+
+needs_prometheus = pytest.mark.skipif(
+    program("prometheus") is None or program("promtool") is None,
+    reason="no prometheus or promtool: `make toolchain` builds them",
+)
+
+
+def crossings(history: History) -> Counter[tuple[str, str, str, float]]:
+    """Budget, period, step and minute of each crossing, from what was spent."""
+    found: Counter[tuple[str, str, str, float]] = Counter()
+    for customer, limit in LIMITS.items():
+        spent = limit * 0.4
+        for minute in range(history.minutes):
+            before = spent
+            spent = (0.0 if minute == RENEWAL else spent) + history.spent[customer][minute]
+            for percent in DEFAULT.ladder_percent:
+                step = limit * percent / 100
+                if (minute == RENEWAL or before < step) and spent >= step:
+                    period = str(MONTHS_S[minute >= RENEWAL])
+                    found[customer, period, str(percent), START_S + 60 * minute] += 1
+    return found
+
+
+@needs_prometheus
+@pytest.mark.timeout(600)
+def test_every_incident_is_found_and_little_else(tmp_path: Path) -> None:
+    """Ten incidents are found in time, each step of a budget is said once, and false alerts are few."""
+    history = History(DAYS)
+    span = (START_S, START_S + 60 * (DAYS * DAY - 1))
+
+    found = replay(of_history(history), span, tmp_path, DEFAULT)
+    late, false = judge(found, history.incidents)
+    steps = Counter(
+        (f.labels["budget"], f.labels["period_start"], f.labels["threshold"], f.start_s)
+        for f in found
+        if f.alert == "BudgetThresholdCrossed"
+    )
+
+    assert len(history.incidents) == 10
+    assert late == []
+    assert len(false) <= MAX_FALSE, [replay_alerts.line(firing) for firing in false]
+    assert steps
+    assert steps == crossings(history)
+
+
+@needs_prometheus
+def test_a_history_of_ones_own(tmp_path: Path) -> None:
+    """A CSV is played as it is: a budget at its limit from a minute on, and nothing before."""
+    name = 'spanledger_budget_{}{{budget="b",scope="customer",subject="acme"}}'
+    rows = ["time,series,value"]
+    for minute in range(60):
+        values = {"spent_usd": 4 if minute < 30 else 10, "limit_usd": 10}
+        periods = {
+            "period_start_seconds": START_S - 86_400,
+            "period_end_seconds": START_S + 864_000,
+        }
+        for key, value in (values | periods).items():
+            quoted = name.format(key).replace('"', '""')
+            rows.append(f'{START_S + 60 * minute},"{quoted}",{value}')
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    series, span = of_csv(path)
+
+    found = replay(series, span, tmp_path, DEFAULT)
+    budgets = [f for f in found if f.alert.startswith("Budget")]
+
+    assert {f.start_s for f in budgets} == {START_S + 30 * 60}
+    assert Counter(f.alert for f in budgets) == {"BudgetThresholdCrossed": 3, "BudgetExhausted": 1}
+    assert {f.alert for f in found} <= set(NAMES)
+
+
+def test_a_broken_csv_is_named(tmp_path: Path) -> None:
+    """A row that is no sample ends with its file and line."""
+    path = tmp_path / "own.csv"
+    path.write_text("time,series,value\n1,up,1\nnever,up,1\n", encoding="utf-8")
+
+    with pytest.raises(replay_alerts.ReplayError, match=r"own\.csv:3"):
+        of_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("for_minutes", "keep_minutes", "active", "expected"),
+    [
+        (0, 0, [1, 2, 3], [(1, 3)]),
+        (2, 0, [1, 2], []),
+        (2, 0, [1, 2, 3, 4], [(3, 4)]),
+        (2, 0, [1, 2, 4, 5, 6], [(6, 6)]),
+        (0, 5, [1, 2, 6, 7], [(1, 12)]),
+        (0, 5, [1, 2, 8], [(1, 7), (8, 13)]),
+    ],
+)
+def test_patience_is_that_of_prometheus(
+    for_minutes: int, keep_minutes: int, active: list[int], expected: list[tuple[int, int]]
+) -> None:
+    """`for` starts anew after a gap; `keep_firing_for` bridges one that is shorter."""
+    alert = Alert(
+        "A", "x", "page", "", "", "", for_s=60 * for_minutes, keep_firing_s=60 * keep_minutes
+    )
+
+    found = list(firings(alert, [60.0 * minute for minute in active], {}))
+
+    assert found == [Firing("A", {}, 60.0 * start, 60.0 * end) for start, end in expected]
