@@ -19,6 +19,9 @@ from tests.support.processes import poll, running
 
 CUSTOMER = "e2e"
 PAUPER = "e2e-pauper"
+SETTLE_S = 60.0
+LOADED_BYTES = 90 * 2**20
+"""What a worker takes at least once OpenLLMetry is loaded."""
 MARK = "lighthouse"
 """A word of no interest, which must be found where the canaries are looked for."""
 CANARIES = (
@@ -33,6 +36,8 @@ CANARIES = (
 class Played:
     """What was played, and where to find it."""
 
+    idle: dict[str, int] | None
+    """Resident bytes by part before anything was asked, where they can be told."""
     first_seen: bool
     """Whether the first request of all was visible in time."""
     traces: dict[str, str] = field(default_factory=dict)
@@ -45,7 +50,9 @@ class Played:
 
 def play(stack: Stack, folder: Path) -> Played:
     """Play it."""
-    played = Played(first_seen=_first(stack))
+    idle = poll(lambda: _settled(stack), SETTLE_S) if stack.target.memory() else None
+    assert idle != {}, "the parts do not come to rest"
+    played = Played(idle, _first(stack))
     _fallback(stack, played)
     _asks(stack, played)
     _refusal(stack, played)
@@ -60,6 +67,15 @@ def play(stack: Stack, folder: Path) -> Played:
     if stack.target.sink is not None:
         _unpriced(stack, folder, played)
     return played
+
+
+def _settled(stack: Stack) -> dict[str, int]:
+    """Memory once the worker has imported what it needs; nothing before."""
+    first = stack.target.memory() or {}
+    time.sleep(0.2)
+    again = stack.target.memory() or {}
+    grown = sum(again.values()) - sum(first.values())
+    return again if again.get("worker", 0) > LOADED_BYTES and grown < 2**20 else {}
 
 
 def _first(stack: Stack) -> bool:

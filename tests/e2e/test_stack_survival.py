@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from tests.e2e.played import trace_of
 from tests.e2e.stack import Stack
 from tests.e2e.test_stack import ledger_spend, prometheus_spend
 from tests.support.processes import poll
+
+pytestmark = pytest.mark.timeout(300)
 
 CUSTOMER = "e2e-survivor"
 OUTAGE_S = float(os.environ.get("SPANLEDGER_E2E_OUTAGE_S", "12"))
