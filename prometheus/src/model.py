@@ -82,20 +82,18 @@ def number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def increase(series: str, window_s: int, by: str, *, zeros: bool = False) -> str:
+def increase(series: str, window_s: int, by: str) -> str:
     """How much counters grew, added up by labels, the first sample of a new series included.
 
-    `increase()` sees nothing of a series that begins above zero. One that was not there in the day
-    before the window counts whole (a day, so that a gap of scrapes makes nothing new), unless
-    Prometheus itself was not there: to one that has just begun, nothing is new. With `zeros`,
-    series that did not grow are kept.
+    `increase()` sees nothing of a series that begins above zero. One that was not there in the hour
+    before the window counts whole (an hour, so that a gap of scrapes makes nothing new), unless
+    Prometheus itself was not there: to one that has just begun, nothing is new. For counters with few
+    series: it reads an hour of them.
     """
     window = duration(window_s)
-    new = f"({series} unless last_over_time({series}[1d] offset {window})) > 0"
+    new = f"({series} unless last_over_time({series}[1h] offset {window})) > 0"
     watched = f"on () (count(up offset {window}) > 0)"
-    grown = f"increase({series}[{window}])"
-    rest = f" or {grown}" if zeros else ""
-    return f"sum by ({by}) ({grown} > 0 or ({new} and {watched}){rest})"
+    return f"sum by ({by}) (increase({series}[{window}]) > 0 or ({new} and {watched}))"
 
 
 def renamed(expr: str, source: str, target: str) -> str:

@@ -11,7 +11,7 @@ from prometheus.src.model import (
     marked,
     renamed,
 )
-from prometheus.src.thresholds import HOUR, MINUTE, Thresholds
+from prometheus.src.thresholds import MINUTE, Thresholds
 
 BY_BUDGET = ", ".join(names.BUDGET)
 
@@ -113,12 +113,16 @@ def _budgets(t: Thresholds) -> list[Recording]:
 
 
 def _spend() -> list[Recording]:
-    """Spend by customer and by model, labelled as budgets are; zero for who is known and silent."""
+    """Spend by customer and by model, labelled as budgets are; zero for who is known and silent.
+
+    Plain `increase()`: the shipper begins each cost series at zero. An hour is four recorded
+    quarters: raw samples of every customer are read for a quarter of an hour only.
+    """
     rules = []
     for scope, label in (("customer", names.CUSTOMER), ("model", names.MODEL)):
-        for record, window in ((SPEND_15M, 15 * MINUTE), (SPEND_1H, HOUR)):
-            spent = renamed(increase(names.COST, window, label, zeros=True), label, "subject")
-            rules.append(Recording(record, f"sum by (subject) ({spent})", {"scope": scope}))
+        spent = renamed(f"sum by ({label}) (increase({names.COST}[15m]))", label, "subject")
+        rules.append(Recording(SPEND_15M, f"sum by (subject) ({spent})", {"scope": scope}))
+    rules.append(Recording(SPEND_1H, f"sum_over_time({SPEND_15M}[1h:15m])"))
     return rules
 
 
