@@ -140,8 +140,8 @@ BUDGETS = Row(
             ],
             Links(down=(CUSTOMER,), runbooks=("BudgetThresholdCrossed", "BudgetExhausted")),
             Look(
-                width=10,
-                height=10,
+                width=24,
+                height=9,
                 minimum=0,
                 stacked=True,
                 transformations=(
@@ -185,8 +185,8 @@ BUDGETS = Row(
             ],
             Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly", "BudgetExhausted")),
             Look(
-                width=14,
-                height=10,
+                width=24,
+                height=9,
                 sort_by="Used",
                 transformations=(("merge", {}), *renamed(BUDGET_COLUMNS)),
                 overrides=(

@@ -134,7 +134,7 @@ OURS = Row(
             "Requests less their tries: the gateway's own work, the budget's answer, and the waits"
             " before retries.",
             "s",
-            [Prom(q.OVERHEAD, "gateway")],
+            [Prom(q.OVERHEAD, "gateway", step="2m")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
             Look(width=8),
         ),

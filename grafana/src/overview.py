@@ -34,7 +34,7 @@ WORKING = Row(
             "reqps",
             [Prom(q.REQUEST_RATE)],
             Links(down=(LATENCY,), runbooks=("SignalAbsent",)),
-            Look(width=4, height=5, decimals=2),
+            Look(width=4, decimals=2),
         ),
         stat(
             "Answered",
@@ -43,7 +43,7 @@ WORKING = Row(
             "percentunit",
             [Prom(q.ANSWERED)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=4, height=5, decimals=1, steps=GOOD, minimum=0, maximum=1),
+            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1),
         ),
         stat(
             "Deployments cooling down",
@@ -54,7 +54,7 @@ WORKING = Row(
                 down=(PROVIDERS,),
                 runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown"),
             ),
-            Look(width=4, height=5, steps=NONE_IS_GOOD),
+            Look(width=4, steps=NONE_IS_GOOD),
         ),
         timeseries(
             "Requests by how they ended",
@@ -63,7 +63,7 @@ WORKING = Row(
             "reqps",
             [Prom(q.REQUESTS_BY_OUTCOME, "{{spanledger_outcome}}", exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=12, height=10, stacked=True),
+            Look(width=12, stacked=True),
         ),
         timeseries(
             "How long answers take",
@@ -72,7 +72,18 @@ WORKING = Row(
             "s",
             [Prom(expr, f"{q_:.0%}", exemplar=True) for q_, expr in q.REQUEST_QUANTILES],
             Links(down=(LATENCY,), runbooks=("TimeToFirstTokenSlow",)),
-            Look(width=12, height=10),
+            Look(width=12),
+        ),
+        timeseries(
+            "Errors that callers saw",
+            "Requests that failed or were refused, by kind.",
+            "reqps",
+            [Prom(q.ERRORS_BY_KIND, "{{error_type}}", exemplar=True)],
+            Links(
+                down=(PROVIDERS,),
+                runbooks=("ProviderErrorBudgetBurn", "BudgetExhausted"),
+            ),
+            Look(width=12, stacked=True),
         ),
     ],
 )
@@ -86,7 +97,7 @@ MONEY = Row(
             "currencyUSD",
             [Prom(q.SPEND_AN_HOUR)],
             Links(down=(COST,), runbooks=("CostSpike",)),
-            Look(width=4, height=4),
+            Look(width=4),
         ),
         stat(
             "Spent in 24 hours",
@@ -94,7 +105,7 @@ MONEY = Row(
             "currencyUSD",
             [Prom(q.SPEND_TODAY, instant=True)],
             Links(down=(COST,), runbooks=("CostSpike",)),
-            Look(width=4, height=4),
+            Look(width=4),
         ),
         timeseries(
             "Spend an hour, by model",
@@ -173,18 +184,7 @@ CHANGED = Row(
                 )
             ],
             Links(down=(PROVIDERS,), runbooks=("FallbackStorm",)),
-            Look(width=8, stacked=True),
-        ),
-        timeseries(
-            "Errors that callers saw",
-            "Requests that failed or were refused, by kind.",
-            "reqps",
-            [Prom(q.ERRORS_BY_KIND, "{{error_type}}", exemplar=True)],
-            Links(
-                down=(PROVIDERS,),
-                runbooks=("ProviderErrorBudgetBurn", "BudgetExhausted"),
-            ),
-            Look(width=8, stacked=True),
+            Look(width=12, stacked=True),
         ),
         timeseries(
             "Refusals by budgets",
@@ -192,7 +192,7 @@ CHANGED = Row(
             "cps",
             [Prom(q.REFUSALS, "{{spanledger_budget_scope}}", exemplar=True)],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
-            Look(width=8, stacked=True),
+            Look(width=12, stacked=True),
         ),
     ],
 )

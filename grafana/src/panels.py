@@ -344,7 +344,7 @@ def table(
     look: Look = Look(),
 ) -> Panel:
     """Rows; TraceQL finds spans, each with a link to its trace."""
-    builder = table_builders.Panel().show_header(True)
+    builder = table_builders.Panel().show_header(True).min_width(70)
     if look.sort_by:
         name = look.sort_by.removeprefix("+")
         sort = common_builders.TableSortByFieldState().display_name(name).desc(name == look.sort_by)

@@ -103,8 +103,8 @@ NOT = Row(
             ],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
-                width=8,
-                height=9,
+                width=12,
+                height=10,
                 decimals=0,
                 transformations=renamed({"Value #A": "mainstat", "Value #B": "mainstat"}),
             ),
@@ -116,8 +116,8 @@ NOT = Row(
             [Prom(q.FALLBACKS_COUNTED, instant=True, table=True)],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
-                width=8,
-                height=9,
+                width=12,
+                height=10,
                 decimals=0,
                 sort_by="Fallbacks",
                 transformations=renamed(
@@ -131,7 +131,7 @@ NOT = Row(
             "currencyUSD",
             [Traces(q.FELL_BACK)],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
-            Look(width=8, height=9),
+            Look(width=24),
         ),
     ],
 )

@@ -15,6 +15,8 @@ _SCRAPED = {scraped.name: scraped for scraped in signals.SCRAPED}
 ZERO = " or vector(0)"
 """For figures that are nought while nothing happened."""
 
+NEWEST = " with (most_recent=true)"
+"""Else Tempo gives the first that it finds."""
 WINDOW = "[$__rate_interval]"
 RANGE = "[$__range]"
 
@@ -181,9 +183,16 @@ FALLBACK_RATE = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}")
 RETRY_RATE = rate(RETRIES, REASON)
 DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 
-# Annotations.
-WHEN_REFUSED = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', WINDOW) + " > 0"
-WHEN_FALLBACK_STORM = f"{rate(FALLBACKS)} / {rate(f'{REQUESTS}_count')} > 0.2"
+# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long.
+_REFUSED = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', WINDOW)
+_REFUSED_BEFORE = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', "[15m] offset 5m")
+WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({SCOPE}) {_REFUSED_BEFORE} > 0"
+_STORM = f"{rate(FALLBACKS)} / {rate(f'{REQUESTS}_count')} > 0.2"
+_STORM_BEFORE = (
+    f"sum (increase({FALLBACKS}[15m] offset 5m))"
+    f" / sum (increase({REQUESTS}_count[15m] offset 5m)) > 0.2"
+)
+WHEN_FALLBACK_STORM = f"{_STORM} unless on () {_STORM_BEFORE}"
 
 # Cost and budgets.
 CHOSEN = f'{CUSTOMER}=~"$customer",{MODEL}=~"$model",{PROVIDER}=~"$provider"'
@@ -247,13 +256,13 @@ BEGAN = f"query_result(max({STARTS}{{{ONE_ACCOUNT}}}))"
 DEAR_REQUESTS = (
     "{ span.spanledger.request.cost.usd > $dear && span.spanledger.customer =~ `$customer` }"
     " | select(span.spanledger.request.cost.usd, span.spanledger.customer, span.spanledger.route,"
-    " span.spanledger.attempts)"
+    " span.spanledger.attempts)" + NEWEST
 )
 """Literals have a decimal point: TraceQL finds no floating-point attribute by a whole number."""
 ESTIMATED = (
     "{ span.spanledger.estimated = true && span.spanledger.customer =~ `$customer` }"
     " | select(span.spanledger.cost.usd, span.spanledger.customer, span.gen_ai.request.model,"
-    " span.error.type)"
+    " span.error.type)" + NEWEST
 )
 
 # Providers and fallbacks.
@@ -306,12 +315,12 @@ THROTTLED = rate(
 FAILED_AND_BILLED = (
     "{ span.spanledger.cost.usd > 0.0 && status = error && span.gen_ai.provider.name =~ `$provider` }"
     " | select(span.spanledger.cost.usd, span.error.type, span.spanledger.deployment,"
-    " span.spanledger.customer)"
+    " span.spanledger.customer)" + NEWEST
 )
 FELL_BACK = (
     "{ span.spanledger.fallback.from =~ `$route` && span.spanledger.fallback.reason != nil }"
     " | select(span.spanledger.fallback.from, span.spanledger.deployment,"
-    " span.spanledger.fallback.reason, span.spanledger.cost.usd)"
+    " span.spanledger.fallback.reason, span.spanledger.cost.usd)" + NEWEST
 )
 
 # Latency and streaming.
@@ -330,7 +339,7 @@ OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{MODEL}=~"$model",gen_ai_tok
 SLOW_TRIES = (
     "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `$model` }"
     " | select(span.gen_ai.request.model, span.gen_ai.response.time_to_first_chunk,"
-    " span.gen_ai.usage.output_tokens, span.spanledger.customer)"
+    " span.gen_ai.usage.output_tokens, span.spanledger.customer)" + NEWEST
 )
 IN_FLIGHT_NOW = f"sum by (instance) ({IN_FLIGHT})"
 
@@ -347,7 +356,7 @@ ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q 
 _OF_CUSTOMER = "span.spanledger.customer = `$customer`"
 _REQUEST_COLUMNS = (
     " | select(span.spanledger.route, span.spanledger.outcome, span.spanledger.request.cost.usd,"
-    " span.spanledger.attempts, span.error.type)"
+    " span.spanledger.attempts, span.error.type)" + NEWEST
 )
 ITS_TRACES = f"{{ {_OF_CUSTOMER} && span.spanledger.outcome != nil }}{_REQUEST_COLUMNS}"
 ITS_FAILURES = (

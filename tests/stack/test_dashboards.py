@@ -82,6 +82,7 @@ WINDOWS = {
     "$__range": "figures of the whole time shown",
     "$bucket": "bars of a length the reader chooses",
     "24h": "the overview's spend of a day, whatever time is shown",
+    "15m": "what went before, so that a mark is where something begins",
     "1d": "the price book of a day before, for a mark where it changes",
     "2d": "the period before a budget's present one",
 }
