@@ -28,6 +28,12 @@ PROMETHEUS_FLAGS = (
 
 TEMPO_FLAGS = ("-config.expand-env=true",)
 
+WITHOUT_TEMPO = (
+    "yaml:exporters::debug/no_tempo::verbosity: basic",
+    "yaml:service::pipelines::traces/tempo::exporters: [debug/no_tempo]",
+)
+"""Where there is no Tempo, its spans end here, rather than fill a queue that nobody empties."""
+
 ALERT_ADDRESSES = {
     "SPANLEDGER_ALERT_WEBHOOK_URL": "http://127.0.0.1:9/",
     "SPANLEDGER_ALERT_WEBHOOK_FOR": "",
@@ -186,9 +192,10 @@ def _worker(settings: Settings, keys: Mapping[str, str], *, sends: bool) -> Part
 def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
     folder = site.home / "otel-collector"
     files = [folder / "config.yaml", *(folder / "overlays" / f"{v}.yaml" for v in settings.vendors)]
+    without = () if "tempo" in programs.found else WITHOUT_TEMPO
     return Part(
         "collector",
-        (str(programs.found["collector"]), *(f"--config={file}" for file in files)),
+        (str(programs.found["collector"]), *(f"--config={file}" for file in (*files, *without))),
         _environment(
             OTELCOL_GRPC_ENDPOINT=settings.address("otlp-grpc"),
             OTELCOL_HTTP_ENDPOINT=settings.address("otlp-http"),
