@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -107,9 +108,9 @@ def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
     assert status.returncode == 0
     assert told["rss_bytes"] == sum(part["rss_bytes"] for part in told["parts"]) > 2**25
 
-    ran = native.pids().values()
+    assert len(working_in(native.folder)) == 3
     assert native.command("down").returncode == 0
-    assert [pid for pid in ran if runs(pid)] == []
+    assert working_in(native.folder) == []
     assert "not running" in native.command("status").stdout
     assert "nothing was running" in native.command("down").stdout
 
@@ -162,11 +163,14 @@ def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> No
     assert "gateway ended at its start" in done.stderr
     assert "routr_settings" in done.stderr
     assert "Traceback" not in done.stderr
+    assert working_in(native.folder) == []
     assert not (native.folder / "state.json").exists()
 
 
-def test_interrupting_a_start_cleans_up(native: Native) -> None:
-    """Ctrl-C while parts start ends those that run already."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize("parts", [0, 1, 2])
+def test_interrupting_a_start_cleans_up(native: Native, parts: int, number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM while parts start, whenever it comes, ends those that run already."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "spanledger", "stack", "up", "--port-base", "0"),
@@ -178,16 +182,26 @@ def test_interrupting_a_start_cleans_up(native: Native) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    state = native.folder / "state.json"
-    assert poll(state.exists, every_s=0.002)
-    pids = native.pids()
-    process.send_signal(signal.SIGINT)
+    lock, logs = native.folder / "lock", native.folder / "logs"
+    # The log is made just before its process: the moment when a process is not remembered yet.
+    assert poll(lambda: lock.exists() and len(list(logs.glob("*.log"))) >= parts, every_s=0.001)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "stopped again" in errors
-    assert [pid for pid in pids.values() if runs(pid)] == []
-    assert not state.exists()
+    assert working_in(native.folder) == []
+    assert not (native.folder / "state.json").exists()
+
+
+def working_in(folder: Path) -> list[str]:
+    """Processes whose working folder is this one: all parts of a stack's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder.resolve():
+                found.append((process / "cmdline").read_text())
+    return found
 
 
 def test_a_taken_port_is_named_with_its_owner(native: Native) -> None:

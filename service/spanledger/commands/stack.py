@@ -16,6 +16,8 @@ from spanledger.commands.common import AsJson, Exit, console, print_json, report
 if TYPE_CHECKING:
     from spanledger.stack.control import Stack, StackStatus
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Run collector, Prometheus, Tempo and Grafana beside the gateway, without containers.",
@@ -85,9 +87,10 @@ def up(
             sim_speed=sim_speed,
             vendors=tuple(vendor or ()),
         )
+        stack = _stack(folder)
         try:
-            with _stopped_by_signals():
-                status = _stack(folder).up(settings)
+            with _interrupted_by_signals(stack):
+                status = stack.up(settings)
         except KeyboardInterrupt:
             typer.echo("interrupted; what was started is stopped again", err=True)
             raise typer.Exit(130) from None
@@ -123,17 +126,18 @@ def _stack(folder: Path | None) -> Stack:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM ends a start as Ctrl-C does: with everything cleaned up."""
+def _interrupted_by_signals(stack: Stack) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a start with everything cleaned up."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        stack.interrupt()
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _show(status: StackStatus, *, json: bool) -> None:

@@ -7,11 +7,12 @@ ended again; only processes this stack started are ever signalled.
 from __future__ import annotations
 
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,15 @@ class Stack:
         self._site = site
         self._say = say
         self._programs = programs or find_programs()
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Make `up` clean up and raise KeyboardInterrupt, at its next safe point.
+
+        For signal handlers: an exception out of one could strike between the start of a process
+        and its being remembered.
+        """
+        self._interrupted.set()
 
     def up(self, wanted: Settings, ready_s: float = READY_S) -> StackStatus:
         """Start what does not run yet and wait until it is ready.
@@ -107,6 +117,7 @@ class Stack:
         Raises:
             SpanledgerError: a port is taken, or a part did not become ready; what this call
                 started is ended again.
+            KeyboardInterrupt: as `interrupt` says; likewise.
         """
         with self._site.locked():
             state = self._living()
@@ -154,19 +165,34 @@ class Stack:
         waves = ([p for p in fresh if not p.after], [p for p in fresh if p.after])
         for wave in waves:
             for part in wave:
+                self._check_interrupted()
                 log = self._site.logs / f"{part.name}.log"
                 state.running[part.name] = start(part.command, part.environ, self._site.data, log)
                 self._site.write(state)
             if not wave:
                 continue
+            failed = threading.Event()
             with ThreadPoolExecutor(len(wave)) as pool:
-                for waiting in [pool.submit(self._wait, p, state, deadline) for p in wave]:
+                for waiting in as_completed(
+                    [pool.submit(self._wait, p, state, deadline, failed) for p in wave]
+                ):
+                    if waiting.exception() is not None:
+                        failed.set()
                     waiting.result()
+        self._check_interrupted()
 
-    def _wait(self, part: Part, state: State, deadline: float) -> None:
+    def _check_interrupted(self) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
+
+    def _wait(self, part: Part, state: State, deadline: float, failed: threading.Event) -> None:
+        """Wait until a part is ready, or another has failed."""
         process = state.running[part.name]
         started = time.monotonic()
         while not (part.ready and _answers(part.ready)):
+            self._check_interrupted()
+            if failed.is_set():
+                return
             if not is_alive(process):
                 raise SpanledgerError(f"{part.name} ended at its start: {self._tail(part.name)}")
             if not part.ready:
