@@ -255,7 +255,7 @@ def _tempo(site: Site, settings: Settings, programs: Programs) -> Part:
         ),
         ready=f"{settings.url('tempo')}/ready",
         ports=("tempo", "tempo-otlp", "tempo-internal"),
-        # Spans are on disk within a second or two. 3.0.3 then waits without end for its queue of
+        # Spans are on disk within a second or two. Tempo 3.0 then waits without end for its queue of
         # queries to empty, once it has answered one.
         grace_s=8.0,
         lingers=True,
