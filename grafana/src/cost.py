@@ -24,7 +24,7 @@ from grafana.src.panels import (
 )
 
 USD = {"unit": "currencyUSD"}
-DATE = {"unit": "dateTimeAsIso"}
+DATE = {"unit": "dateTimeAsIso", "custom.width": 165}
 THIS_PERIOD = (
     f"/d/{COST}?var-budget=${{__data.fields.Budget}}&var-subject=${{__data.fields.Whose}}"
     '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["It renews"].numeric}'
@@ -143,6 +143,7 @@ BUDGETS = Row(
                 width=24,
                 height=9,
                 minimum=0,
+                maximum=1,
                 stacked=True,
                 transformations=(
                     ("merge", {}),

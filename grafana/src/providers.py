@@ -104,7 +104,7 @@ NOT = Row(
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
                 width=12,
-                height=10,
+                height=13,
                 decimals=0,
                 transformations=renamed({"Value #A": "mainstat", "Value #B": "mainstat"}),
             ),
@@ -117,7 +117,7 @@ NOT = Row(
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
                 width=12,
-                height=10,
+                height=13,
                 decimals=0,
                 sort_by="Fallbacks",
                 transformations=renamed(

@@ -18,7 +18,7 @@ from tests.support.processes import poll
 WHO = "e2e-board"
 """The customer whose page is opened."""
 SHOWN_S = 3600
-SEEN_S = 90.0
+SEEN_S = 60.0
 """An incident is over when its points are all there: two exports, and two scrapes."""
 
 EMPTY_BY_DESIGN = {
@@ -27,6 +27,7 @@ EMPTY_BY_DESIGN = {
     ("stack-health", "Spans dropped by the gateway", "A"): "the collector refuses no span",
     ("stack-health", "Attributes cut, spans discarded by Tempo", "A"): "none is as long",
     ("stack-health", "Attributes cut, spans discarded by Tempo", "B"): "no limit is reached",
+    ("overview", "Fallback storm", "annotation"): "a few fallbacks are no storm",
     ("overview", "Price book changed", "annotation"): "the gateway keeps its prices",
 }
 """Queries that find nothing while all is well, and why. Marks are the same in every dashboard."""
@@ -86,9 +87,14 @@ class Reader:
         """Whether a panel would show something: a number, or a trace."""
         now = time.time()
         if query.language == "traceql":
-            params = {"q": filled(query.text, values), "start": now - SHOWN_S, "end": now + 1}
-            ends = {name: int(at) for name, at in params.items() if name != "q"}
-            found = self.get("tempo", "/api/search", limit=5, **{**params, **ends})
+            found = self.get(
+                "tempo",
+                "/api/search",
+                q=filled(query.text, values),
+                limit=5,
+                start=int(now - SHOWN_S),
+                end=int(now) + 1,
+            )
             return bool(found.get("traces"))
         # A nought for want of anything else is no data.
         text = filled(query.text.removesuffix(ZERO), values, query.step)
@@ -113,11 +119,13 @@ class Reader:
 def reader(stack: Stack, played: Played) -> Iterator[Reader]:
     """After what `played` makes, an incident: failures, throttling, a caller that hangs up, and a
     budget that ends."""
+    faults = f"{stack.urls['simulator']}/sim/faults"
     stack.target.command("budget", "set", WHO, "--customer", WHO, "--limit", "1")
     for _ in range(3):
         stack.fault("gpt-4o-mini", "500", 2)
         stack.ask("fall back", customer=WHO)
-    stack.fault("gpt-4o", "429", 4)
+    # Longer than the time between two scrapes.
+    stack.fault("gpt-4o", "429;retry_after=12", 1)
     for _ in range(3):
         stack.ask("wait", model="smart", customer=WHO)
     stack.ask("talk on", model="smart-backup", customer=WHO, metadata={"sim": "tokens:3000"})
@@ -127,6 +135,8 @@ def reader(stack: Stack, played: Played) -> Iterator[Reader]:
     refused = stack.ask("too dear", customer=WHO)
     assert refused.json()["error"]["code"] == "budget_exceeded", refused.text
     yield Reader(stack)
+    stack.http.delete(faults).raise_for_status()
+    assert poll(lambda: stack.value("min(spanledger_deployment_up)") == 1, SEEN_S)
 
 
 def hang_up(stack: Stack) -> None:
@@ -146,6 +156,7 @@ def hang_up(stack: Stack) -> None:
         next(answer.iter_lines())
 
 
+@pytest.mark.timeout(300)  # it may be the test that starts the stack
 def test_no_panel_is_empty(reader: Reader) -> None:
     """Each query is understood and finds something, or stands in the list of those that find nothing
     while all is well."""
