@@ -2,7 +2,8 @@
 
 A thread of its own takes whatever operations have queued up while the last transaction was being
 written, commits them together, and hands each caller its result. A caller alone waits for one
-fsync; under load each pays a fraction of one. Nothing is delayed on purpose.
+fsync; under load each pays a fraction of one. While there is company, a batch waits half a
+millisecond for more of it: that costs less than the fsyncs it saves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -36,6 +38,8 @@ MAX_QUEUED = 20_000
 MAX_UNWRITTEN = 2_000
 """Ends kept while the ledger is away; those of tries, as many as the gateway has requests in
 flight, are kept beyond it."""
+GATHER_S = 0.0005
+"""How long a batch waits for company when the one before had some; a caller alone never waits."""
 RETRY_AFTER_S = 0.5
 """Pause after a failed commit before ends of tries are written again."""
 
@@ -87,6 +91,7 @@ class GroupLedger:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._unwritten: list[_Waiting] = []
+        self._crowded = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -166,10 +171,13 @@ class GroupLedger:
             item = self._queue.get(
                 timeout=min(wait_s, RETRY_AFTER_S) if self._unwritten else wait_s
             )
+            if self._crowded:
+                time.sleep(GATHER_S)
             while item is not None and len(batch) < MAX_BATCH - 1:
                 batch.append(item)
                 item = self._queue.get_nowait()
         except queue.Empty:
+            self._crowded = len(batch) > 1
             return batch, False
         if item is None:
             return batch, True

@@ -35,6 +35,8 @@ class Pace:
     """Sizes and times of the loop."""
 
     batch_rows: int = 512
+    small_rows: int = 128
+    """A batch below this was all there is, or nearly."""
     idle_s: float = 0.2
     """Between two looks for new rows."""
     backoff_s: float = 0.5
@@ -76,6 +78,7 @@ class Pipeline:
         self._cursor = outbox.cursor()
         self._aggregates = self._load_aggregates()
         self._pending = True
+        self._small = True
         self._failures = 0
         self._refusals = 0
         self._retry_at = 0.0
@@ -93,7 +96,7 @@ class Pipeline:
             except LedgerUnavailableError as error:
                 self._ledger_away(str(error))
                 step = "failed"
-            if step != "more":
+            if step != "more" or self._small:  # a little later there is more to send at once
                 stop.wait(self._pace.idle_s)
         self.drain()
 
@@ -122,6 +125,7 @@ class Pipeline:
         if not rows:
             self._pending = False
             return "idle"
+        self._small = len(rows) < self._pace.small_rows
         return "more" if self._ship(rows) else "failed"
 
     # spans --------------------------------------------------------------------------------
