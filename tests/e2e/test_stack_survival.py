@@ -20,7 +20,7 @@ from tests.support.processes import poll
 pytestmark = pytest.mark.timeout(300)
 
 CUSTOMER = "e2e-survivor"
-OUTAGE_S = float(os.environ.get("SPANLEDGER_E2E_OUTAGE_S", "12"))
+OUTAGE_S = float(os.environ.get("SPANLEDGER_E2E_OUTAGE_S", "60"))
 """How long back ends are away; a minute or an hour makes no difference but time."""
 RECOVERY_S = 60.0
 PACE_S = 0.1
