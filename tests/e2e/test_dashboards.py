@@ -160,12 +160,13 @@ def hang_up(stack: Stack) -> None:
 def test_no_panel_is_empty(reader: Reader) -> None:
     """Each query is understood and finds something, or stands in the list of those that find nothing
     while all is well."""
+    if not reader.stack.has_tempo:
+        pytest.skip("no `tempo` on PATH: panels of traces and of Tempo's health have no data")
     waiting = {
         query: query
         for query in (*queries(), *marks())
         if (query.board, query.place, query.ref) not in EMPTY_BY_DESIGN
         and ("overview", query.place, query.ref) not in EMPTY_BY_DESIGN
-        and (query.language == "promql" or reader.stack.has_tempo)
     }
 
     def all_found() -> bool:
