@@ -25,7 +25,7 @@ from spanledger.providers.sse import EventParser, EventTooLargeError
 _LARGE_BODY_BYTES = 2**20
 """aiohttp writes larger bodies in pieces, from a file-like object, so as not to hold the loop."""
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_CONNECTING = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectionError, OSError)
+_CONNECTING = (aiohttp.ClientConnectionError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,8 @@ class Transport:
                 allow_redirects=False,
                 timeout=self._connect_timeout(call.timeout_s),
             )
+        except aiohttp.ConnectionTimeoutError:
+            raise ProviderError("timeout", f"{_name(call)}: connecting took too long") from None
         except _CONNECTING as error:
             raise ProviderError("connection_error", _connection_message(call, error)) from None
         except aiohttp.ClientError as error:
@@ -354,8 +356,6 @@ def _connection_message(call: Call, error: BaseException) -> str:
         why = "its host name does not resolve"
     elif isinstance(error, aiohttp.ClientSSLError):
         why = "TLS failed"
-    elif isinstance(error, aiohttp.ConnectionTimeoutError):
-        why = "connecting took too long"
     elif isinstance(error, aiohttp.ClientConnectorError):
         why = f"cannot connect ({type(error.os_error).__name__})"
     elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):

@@ -80,13 +80,22 @@ async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> N
         error = await failure(openai_provider, call(deployment(url), ask()))
         assert (error.kind, error.billed) == ("connection_error", "no"), url
 
-    unanswered = deployment(server.url.replace("http", "https"))
-    tls = await failure(openai_provider, call(unanswered, ask(), timeout_s=0.1))
-    assert (tls.kind, tls.billed) == ("connection_error", "no")
-
     server.answer(b"SSH-2.0-OpenSSH\r\n\r\n", hang_up=True)
     error = await failure(openai_provider, call(deployment(server.url), ask()))
     assert error.kind == "malformed_response"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_connecting_takes_too_long(
+    server: Scripted, openai_provider: OpenAIProvider, stream: bool
+) -> None:
+    """A handshake that comes to no end is a timeout that surely cost nothing."""
+    silent = deployment(server.url.replace("http", "https"))
+
+    error = await failure(openai_provider, call(silent, ask(), timeout_s=0.1), stream=stream)
+
+    assert (error.kind, error.billed) == ("timeout", "no")
+    assert "connecting took too long" in str(error)
 
 
 async def test_stale_connection_is_told_not_retried(
