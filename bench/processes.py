@@ -92,8 +92,9 @@ class Footprint:
             stat = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             name = role(member)
             cpu[name] = cpu.get(name, 0.0) + (int(stat[11]) + int(stat[12])) * TICK_US
-            for line in Path(f"/proc/{member}/status").read_text().splitlines():
-                if line.startswith("VmRSS"):
+            # A page that processes share counts once in all of them together.
+            for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
                     resident_kb += int(line.split()[1])
         return cls(cpu, resident_kb / 1024)
 
