@@ -107,7 +107,7 @@ SCRAPE_PROSE = """\
 ## Metrics by scrape
 
 `/metrics` of each gateway. The budgets and the ledger's state are read from the ledger, so every
-gateway on it says the same; commits, deployments and requests in flight are the process's own, and
+gateway on it says the same; commits, overhead, deployments and requests in flight are the process's own, and
 `process_*` metrics are there too. The budgets shown are the 100 accounts nearest their limit.
 """
 

@@ -130,11 +130,11 @@ OURS = Row(
     "Is it the gateway?",
     [
         timeseries(
-            "Mean time a request is not at a provider",
-            "Requests less their tries: the gateway's own work, the budget's answer, and the waits"
-            " before retries.",
+            "What the gateway adds",
+            "The time of a request answered whole, less that of its tries at providers: the gateway's"
+            " own work, the ledger's commits, and the pauses before retries.",
             "s",
-            [Prom(q.OVERHEAD, "gateway", step="2m")],
+            [Prom(expr, f"{share:.0%}", step="") for share, expr in q.OVERHEAD_QUANTILES],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
             Look(width=8),
         ),

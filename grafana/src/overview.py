@@ -145,7 +145,7 @@ STOPPED = Row(
             "Budgets that will not last",
             "Used up before their period ends if spending goes on as in the period so far; empty"
             " while all last.",
-            "dateTimeFromNow",
+            "short",
             [Prom(q.ENDS_EARLY, instant=True, table=True, step="")],
             Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
             Look(
@@ -155,6 +155,7 @@ STOPPED = Row(
                 transformations=renamed(
                     {"budget": "Budget", "scope": "Scope", "subject": "Whose", "Value": "Used up"}
                 ),
+                overrides=(("Used up", {"unit": "dateTimeFromNow"}),),
             ),
         ),
         stat(

@@ -58,6 +58,7 @@ OLDEST_HOLD = scraped("spanledger_oldest_hold_seconds")
 OUTBOX = scraped("spanledger_outbox_rows")
 OUTBOX_AGE = scraped("spanledger_outbox_age_seconds")
 COMMITS = "spanledger_ledger_commit_seconds"
+OVERHEAD = "spanledger_gateway_overhead_seconds"
 OPERATIONS = scraped("spanledger_ledger_operations_total")
 LEDGER_UP = scraped("spanledger_ledger_up")
 DEPLOYMENT_UP = scraped("spanledger_deployment_up")
@@ -325,15 +326,7 @@ FELL_BACK = (
 
 # Latency and streaming.
 OF_MODEL = f'{GATEWAY},{MODEL}=~"$model"'
-OVERHEAD = (
-    "("
-    + rate(f"{REQUESTS}_sum")
-    + " - "
-    + rate(f"{TRIES}_sum", where=GATEWAY)
-    + ") / "
-    + rate(f"{REQUESTS}_count")
-)
-"""Of a request, what was not a try: the gateway's own work and the waits between tries."""
+OVERHEAD_QUANTILES = [(q, quantile(q, OVERHEAD)) for q in (0.5, 0.95, 0.99)]
 MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", f'{MODEL}=~"$model"')
 OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{MODEL}=~"$model",gen_ai_token_type="output"')
 SLOW_TRIES = (

@@ -84,7 +84,15 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
             exposition = Exposition(
                 path, router.health.snapshot, commits, clock, price_book=book.date
             )
-            app = create_app(config, router, ledger, router.health, clock, exposition.render)
+            app = create_app(
+                config,
+                router,
+                ledger,
+                router.health,
+                clock,
+                exposition.render,
+                exposition.overhead.observe,
+            )
             exposition.in_flight = lambda: app.state.edge.in_flight
             yield Gateway(app, ledger, router, plan)
         finally:

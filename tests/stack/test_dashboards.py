@@ -179,6 +179,14 @@ def test_every_panel_says_what_it_shows(uid: str) -> None:
 
 
 @EACH
+def test_a_date_is_no_unit_of_a_whole_table(uid: str) -> None:
+    """Grafana reads every text under such a unit as a date, and shows names as NaN."""
+    for panel in panels(dashboards()[uid]):
+        if panel["type"] == "table":
+            assert not panel["fieldConfig"]["defaults"]["unit"].startswith(("dateTime", "time:"))
+
+
+@EACH
 def test_links_lead_somewhere(uid: str) -> None:
     """To a dashboard that is, not to itself unless it changes the time; to an alert's runbook."""
     board = dashboards()[uid]

@@ -86,13 +86,21 @@ class _Call:
 class Edge:
     """Everything under `/v1`, as a bare ASGI application."""
 
-    def __init__(self, config: Config, router: Router, auth: Authenticator, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        auth: Authenticator,
+        clock: Clock,
+        observe_overhead: Callable[[float], None],
+    ) -> None:
         self.draining = False
         self.in_flight = 0
         self.clock = clock
         self._limits = config.gateway
         self._router = router
         self._auth = auth
+        self._observe_overhead = observe_overhead
         created = clock.now_ns() // 1_000_000_000
         self._models = {
             entry.model_name: {
@@ -193,6 +201,8 @@ class Edge:
             left = format_usd(exchange.remaining_nano).encode()
             answer.append((b"x-spanledger-budget-remaining-usd", left))
         call.started = "whole"
+        began = exchange.deadline - self._limits.total_timeout_s
+        self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
         await send({"type": "http.response.start", "status": 200, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 
@@ -337,11 +347,12 @@ def create_app(
     health: Health,
     clock: Clock,
     metrics: Callable[[], Awaitable[bytes]],
+    observe_overhead: Callable[[float], None] = lambda _seconds: None,
 ) -> Starlette:
     """The application; `app.state.edge` is what the server drains."""
     settings = config.gateway
     auth = Authenticator(ledger, clock, settings.host, settings.default_customer)
-    edge = Edge(config, router, auth, clock)
+    edge = Edge(config, router, auth, clock, observe_overhead)
     probes = _Probes(edge, auth, ledger, health, metrics)
     app = _Application(
         routes=[

@@ -24,6 +24,7 @@ class Exchange:
         body_bytes: size of the whole body, the base of the input bound.
         include_usage: the caller itself asked for the usage chunk of a stream.
         deadline: monotonic seconds at which the whole request must be over.
+        provider_s: how long providers took for the tries of a whole answer, seconds.
     """
 
     start: RequestStart
@@ -34,6 +35,7 @@ class Exchange:
     deadline: float
 
     attempts: int = 0
+    provider_s: float = 0.0
     deployment: str = ""
     cost_nano: int = 0
     remaining_nano: int | None = None

@@ -30,7 +30,7 @@ from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
-from spanledger.telemetry.signals import COMMIT_BUCKETS, SCRAPED, Scraped
+from spanledger.telemetry.signals import SCRAPED, Scraped
 
 MAX_BUDGETS = 100
 """Accounts shown: those nearest their limit, so that nobody about to be stopped is missing."""
@@ -63,28 +63,43 @@ class DeploymentState(Protocol):
         ...
 
 
+class Durations:
+    """A registered histogram of this process; written by one thread."""
+
+    def __init__(self, name: str) -> None:
+        self._scraped = _BY_NAME[name]
+        self._counts = [0] * (len(self._scraped.buckets) + 1)
+        self._seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._scraped.buckets, seconds)] += 1
+        self._seconds += seconds
+
+    def family(self) -> Metric:
+        """As a Prometheus family."""
+        bounds = [str(bound) for bound in self._scraped.buckets] + ["+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
+        return HistogramMetricFamily(
+            self._scraped.name, self._scraped.meaning, buckets=buckets, sum_value=self._seconds
+        )
+
+
 class CommitTimes:
     """Durations of the ledger's commits; written by the one thread that commits."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(COMMIT_BUCKETS) + 1)
-        self._seconds = 0.0
+        self._durations = Durations("spanledger_ledger_commit_seconds")
         self._operations = 0
 
     def observe(self, seconds: float, operations: int) -> None:
         """Count one commit of some operations."""
-        self._counts[bisect_left(COMMIT_BUCKETS, seconds)] += 1
-        self._seconds += seconds
+        self._durations.observe(seconds)
         self._operations += operations
 
     def families(self) -> Iterator[Metric]:
         """As Prometheus families."""
-        bounds = [str(bound) for bound in COMMIT_BUCKETS] + ["+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
-        name = "spanledger_ledger_commit_seconds"
-        yield HistogramMetricFamily(
-            name, _BY_NAME[name].meaning, buckets=buckets, sum_value=self._seconds
-        )
+        yield self._durations.family()
         name = "spanledger_ledger_operations_total"
         yield CounterMetricFamily(name, _BY_NAME[name].meaning, value=self._operations)
 
@@ -106,6 +121,7 @@ class Exposition:
         max_budgets: int = MAX_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
+        self.overhead = Durations("spanledger_gateway_overhead_seconds")
         self._path = path
         self._deployments = deployments
         self._commits = commits
@@ -127,6 +143,7 @@ class Exposition:
 
     def _process_families(self) -> Iterator[Metric]:
         yield from self._commits.families()
+        yield self.overhead.family()
         yield _gauge("spanledger_build_info", {(__version__, platform.python_version()): 1})
         yield _gauge("spanledger_price_book_info", {(self._price_book,): 1})
         if self.in_flight is not None:

@@ -297,6 +297,7 @@ METRICS: tuple[Metric, ...] = (
 )
 
 _BUDGET = ("budget", "scope", "subject")
+OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 SCRAPED: tuple[Scraped, ...] = (
@@ -328,6 +329,14 @@ SCRAPED: tuple[Scraped, ...] = (
         "Duration of this process's commits.",
         (),
         COMMIT_BUCKETS,
+    ),
+    Scraped(
+        "spanledger_gateway_overhead_seconds",
+        "histogram",
+        "Of requests this process answered whole: their time less that of their tries at"
+        " providers. Commits and pauses before retries are in it.",
+        (),
+        OVERHEAD_BUCKETS,
     ),
     Scraped("spanledger_ledger_operations_total", "counter", "Operations those commits contained."),
     Scraped("spanledger_ledger_up", "gauge", "1 when the figures above could be read."),

@@ -71,6 +71,10 @@ class ScriptedLedger:
         return any(key.revoked_ns is None for key in self.keys.values())
 
 
+PROVIDER_S = -1_000.0
+"""How long providers are said to have taken: no such time is in what the gateway measures itself."""
+
+
 @dataclass
 class ScriptedRouter:
     """Does what the route's name says, and remembers what it was asked."""
@@ -90,6 +94,7 @@ class ScriptedRouter:
             await self._hang(exchange)
         self._raise(route)
         exchange.cost_nano, exchange.remaining_nano = 1_234, 5_000_000_000
+        exchange.provider_s = PROVIDER_S
         body = {"id": "x", "echo": {k: json.loads(bytes(v)) for k, v in exchange.fields.items()}}
         return Answer(body=json.dumps(body).encode(), usage=None)
 
@@ -170,6 +175,7 @@ class Edge:
     router: ScriptedRouter
     ledger: ScriptedLedger
     server: GatewayServer
+    overheads: list[float]
 
     @property
     def url(self) -> str:
@@ -290,6 +296,7 @@ def running_edge(config: Config, ledger: ScriptedLedger | None = None) -> Iterat
     """Serve the edge from a thread until the block ends."""
     router, ledger = ScriptedRouter(), ledger or ScriptedLedger()
     clock = Clock()
+    overheads: list[float] = []
     app = create_app(
         config,
         cast("Router", router),
@@ -297,6 +304,7 @@ def running_edge(config: Config, ledger: ScriptedLedger | None = None) -> Iterat
         Health(Plan.from_config(config).deployments, config.router_settings, clock),
         clock,
         no_metrics,
+        overheads.append,
     )
     urls: list[str] = []
     server = make_server(app, config, on_ready=urls.append)
@@ -305,7 +313,7 @@ def running_edge(config: Config, ledger: ScriptedLedger | None = None) -> Iterat
     wait_for(lambda: bool(urls))
     port = int(urls[0].rpartition(":")[2])
     try:
-        yield Edge("127.0.0.1", port, router, ledger, server)
+        yield Edge("127.0.0.1", port, router, ledger, server, overheads)
     finally:
         server.should_exit = server.force_exit = True
         thread.join(PATIENCE_S)

@@ -13,7 +13,18 @@ from spanledger.errors import ConfigError
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import make_server
 
-from .harness import SECRET, Edge, chat, config_with, read_response, request, running_edge, wait_for
+from .harness import (
+    PATIENCE_S,
+    PROVIDER_S,
+    SECRET,
+    Edge,
+    chat,
+    config_with,
+    read_response,
+    request,
+    running_edge,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +206,17 @@ def test_health_and_metrics(edge: Edge) -> None:
         assert edge.get("/healthz").status == 200
     finally:
         edge.ledger.down = False
+
+
+def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:
+    """Of whole answers: their time less the providers'. Streams and refusals have no such figure."""
+    edge.overheads.clear()
+    assert edge.post(chat()).status == 200
+    assert edge.post(chat(stream=True)).status == 200
+    assert edge.post(chat("no-such-model")).status == 404
+
+    (overhead,) = edge.overheads
+    assert -PROVIDER_S < overhead < PATIENCE_S - PROVIDER_S
 
 
 def test_traceparent_is_taken_over(edge: Edge) -> None:

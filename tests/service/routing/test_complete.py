@@ -273,6 +273,17 @@ async def test_the_tries_of_a_request(case: Case) -> None:
         assert site.outcome == ("error", answer.kind, case.status)
 
 
+async def test_time_at_providers_is_told_from_our_own() -> None:
+    """Tries add up, failed ones too; the pause before a retry is ours."""
+    script = [fails("rate_limited", takes_s=2.0, retry_after_s=3.0), Step(takes_s=0.5)]
+    site = Site(ONE, {"a1": script})
+    exchange = site.exchange()
+
+    await site.ask(exchange)
+
+    assert exchange.provider_s == 2.5
+
+
 async def test_a_group_is_tried_through_before_one_is_tried_again() -> None:
     """The second try goes to the other one, the third to the one that rested longest."""
     bad = [fails("server_error", takes_s=1.0)]

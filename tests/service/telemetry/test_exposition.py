@@ -122,6 +122,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     """Commits, cooldowns, requests in flight and the process itself are shown."""
     scraper.commits.observe(0.0015, 3)
     scraper.commits.observe(99.0, 1)
+    scraper.exposition.overhead.observe(0.004)
     scraper.deployments = [
         Deployment("a", "smart", 0.0),
         Deployment("b", "smart", scraper.now_ns / 1e9 + 4, (("rpm", 0.25),)),
@@ -135,6 +136,9 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     assert samples["spanledger_ledger_commit_seconds_bucket", "+Inf"] == 2
     assert samples["spanledger_ledger_commit_seconds_sum",] == 99.0015
     assert samples["spanledger_ledger_operations_total",] == 4
+    assert samples["spanledger_gateway_overhead_seconds_bucket", "0.002"] == 0
+    assert samples["spanledger_gateway_overhead_seconds_bucket", "0.005"] == 1
+    assert samples["spanledger_gateway_overhead_seconds_sum",] == 0.004
     assert samples["spanledger_deployment_up", "a", "smart"] == 1
     assert samples["spanledger_deployment_up", "b", "smart"] == 0
     assert samples["spanledger_deployment_cooldown_seconds", "b", "smart"] == 4
