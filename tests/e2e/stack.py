@@ -135,7 +135,7 @@ class NativeTarget:
 
     def memory(self) -> dict[str, int] | None:
         """As the protocol says."""
-        return {p["name"]: p["rss_bytes"] for p in self._parts() if p["rss_bytes"]}
+        return {p["name"]: p["memory_bytes"] for p in self._parts() if p["memory_bytes"]}
 
     def close(self) -> None:
         """End the stack."""

@@ -106,7 +106,7 @@ def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
     status = native.command("status", "--json")
     told = json.loads(status.stdout)
     assert status.returncode == 0
-    assert told["rss_bytes"] == sum(part["rss_bytes"] for part in told["parts"]) > 2**25
+    assert told["memory_bytes"] == sum(part["memory_bytes"] for part in told["parts"]) > 2**25
 
     assert len(working_in(native.folder)) == 3
     assert native.command("down").returncode == 0

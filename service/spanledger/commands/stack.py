@@ -154,7 +154,7 @@ def _show(status: StackStatus, *, json: bool) -> None:
             part.name,
             f"[{colour}]{part.state}[/]",
             str(part.pid or ""),
-            f"{part.rss_bytes / 2**20:.0f} MB" if part.rss_bytes else "",
+            f"{part.memory_bytes / 2**20:.0f} MB" if part.memory_bytes else "",
             part.reason or (part.log if part.state != "ready" else ""),
         )
     out = console()
@@ -162,7 +162,7 @@ def _show(status: StackStatus, *, json: bool) -> None:
         out.print("not running; `spanledger stack up` starts it")
         return
     out.print(table)
-    out.print(f"\nmemory of all {status.rss_bytes / 2**20:.0f} MB; data in {status.data}")
+    out.print(f"\nmemory of all {status.memory_bytes / 2**20:.0f} MB; data in {status.data}")
     for name, url in status.shown.items():
         out.print(f"{name:<11} {url}")
     out.print(f"keys        {status.data / 'keys.json'} (yours is `you`)")

@@ -21,7 +21,7 @@ from spanledger.errors import SpanledgerError
 from spanledger.ledger.records import Records, key_digest
 from spanledger.stack.parts import Part, check_vendors, parts_of, prepare
 from spanledger.stack.ports import check_free
-from spanledger.stack.processes import Running, is_alive, rss_bytes, start, stop
+from spanledger.stack.processes import Running, is_alive, memory_bytes, start, stop
 from spanledger.stack.programs import Programs, find_programs
 from spanledger.stack.site import Settings, Site, State, write_private
 
@@ -46,7 +46,7 @@ class PartStatus:
     state: str
     """`ready`, `starting`, `ended` or `missing`."""
     pid: int | None = None
-    rss_bytes: int = 0
+    memory_bytes: int = 0
     log: str = ""
     reason: str = ""
     """Why it is missing."""
@@ -68,22 +68,22 @@ class StackStatus:
         return bool(wanted) and all(part.state == "ready" for part in wanted)
 
     @property
-    def rss_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """Of all parts."""
-        return sum(part.rss_bytes for part in self.parts)
+        return sum(part.memory_bytes for part in self.parts)
 
     def as_json(self) -> dict[str, Any]:
         """The shape of `--json`."""
         return {
             "up": self.is_up,
             "folder": str(self.data),
-            "rss_bytes": self.rss_bytes,
+            "memory_bytes": self.memory_bytes,
             "parts": [
                 {
                     "name": part.name,
                     "state": part.state,
                     "pid": part.pid,
-                    "rss_bytes": part.rss_bytes,
+                    "memory_bytes": part.memory_bytes,
                     "log": part.log or None,
                     "reason": part.reason or None,
                 }
@@ -228,7 +228,7 @@ class Stack:
         return stop(state.running[name], grace_s)
 
     def _status(self, state: State, parts: Mapping[str, Part]) -> StackStatus:
-        memory = rss_bytes(list(state.running.values()))
+        memory = memory_bytes(list(state.running.values()))
         names = dict.fromkeys((*parts, *state.running))
         found = [self._part_status(name, state.running.get(name), parts, memory) for name in names]
         missing = [

@@ -67,13 +67,22 @@ def is_alive(process: Running) -> bool:
     return seen is not None and seen.started == process.started
 
 
-def rss_bytes(processes: Sequence[Running]) -> dict[int, int]:
-    """Resident memory by pid, children of each included."""
+def memory_bytes(processes: Sequence[Running]) -> dict[int, int]:
+    """Resident memory by pid, children of each included; what processes share counts once in all."""
     groups = {process.pid: 0 for process in processes if is_alive(process)}
     for seen in _all():
         if seen.group in groups:
-            groups[seen.group] += seen.rss_bytes
+            groups[seen.group] += _proportional(seen.pid) or seen.rss_bytes
     return groups
+
+
+def _proportional(pid: int) -> int:
+    """Linux's proportional set size; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def stop(process: Running, grace_s: float) -> bool:
