@@ -125,9 +125,9 @@ class Reservation:
     priced: bool
     price_id: str
     fallback_from: str = ""
-    """Route or deployment left behind; empty on a first try."""
+    """Route left behind; empty within a route."""
     reason: str = ""
-    """`error.type` of the try before this one."""
+    """`error.type` of the try before, or what kept the route from a first one."""
     repeat: bool = False
     """Asked before, and the answer was lost: the row, where there is one, says what was held."""
 

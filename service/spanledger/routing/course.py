@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spanledger.config import RouterSettings
 from spanledger.errors import ProviderError
@@ -51,6 +51,13 @@ class Pick:
     wait_s: float = 0.0
     fallback_from: str = ""
     reason: str = ""
+
+    def instead_of(self, refused: Pick) -> Pick:
+        """This try in the place of one a budget refused. That one has no row to say which route
+        was left and why, so this one's does."""
+        if not refused.fallback_from:
+            return self
+        return replace(self, fallback_from=refused.fallback_from, reason=refused.reason)
 
 
 class Course:

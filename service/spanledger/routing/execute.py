@@ -268,7 +268,7 @@ class Router:
                 if following is None:
                     await self._give_up(run, refusal)
                 else:
-                    run.pick = following
+                    run.pick = following.instead_of(pick)
             except LedgerUnavailableError as error:
                 target.health.withdraw(now, run.demand.tokens)
                 await self._give_up(run, error)

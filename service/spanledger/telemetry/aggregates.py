@@ -193,8 +193,7 @@ class Aggregates:
                 self._record(signals.TIME_PER_OUTPUT_CHUNK, call, pace, exemplar, now_ns)
         if row.decision:
             self._add(signals.BUDGET_DECISIONS, (row.decision, ""), 1, exemplar, now_ns)
-        if row.number > 1:
-            self._count_further_try(row, exemplar, now_ns)
+        self._count_way(row, exemplar, now_ns)
 
     def _count_money(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
         cost = row.cost_nano - (row.shipped_nano or 0)
@@ -210,13 +209,12 @@ class Aggregates:
                 labels = (row.operation, row.provider, row.model, kind)
                 self._record(signals.TOKEN_USAGE, labels, tokens, exemplar, now_ns)
 
-    def _count_further_try(
-        self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int
-    ) -> None:
-        if row.fallback_from and row.fallback_from != row.deployment:
+    def _count_way(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
+        """How the try came to its deployment. A first one is a fallback where the route rests."""
+        if row.fallback_from:
             labels: Labels = (row.fallback_from, row.deployment, row.reason)
             self._add(signals.FALLBACKS, labels, 1, exemplar, now_ns)
-        else:
+        elif row.number > 1:
             self._add(signals.RETRIES, (row.deployment, row.reason), 1, exemplar, now_ns)
 
     def _apply_request(self, row: RequestRow, now_ns: int) -> None:

@@ -238,7 +238,8 @@ FALLBACKS = Metric(
     "spanledger.fallbacks",
     "counter",
     "{fallback}",
-    "Tries that left the route they began with for another, after a failure.",
+    "Tries at another route than the one before, or than was asked for; first tries included, where"
+    " that one was resting. A request served elsewhere has at least one.",
     ("spanledger.fallback.from", "spanledger.fallback.to", "spanledger.fallback.reason"),
 )
 RETRIES = Metric(

@@ -96,9 +96,14 @@ _ALL = (
     Attribute(
         "spanledger.outcome", "string", "`ok`, `error`, `refused`, `cancelled` or `abandoned`."
     ),
-    Attribute("spanledger.fallback.from", "string", "The route left behind before this try."),
+    Attribute("spanledger.fallback.from", "string", "The route left behind for this try."),
     Attribute("spanledger.fallback.to", "string", "The deployment gone to."),
-    Attribute("spanledger.fallback.reason", "string", "`error.type` of the try before."),
+    Attribute(
+        "spanledger.fallback.reason",
+        "string",
+        "`error.type` of the try before; on a first try what kept its route from being asked:"
+        " `cooldown`, `rate_limit_reached`, `budget_exceeded` or `unpriced_model`.",
+    ),
     Attribute("spanledger.cost.usd", "double", "Cost of the try."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a dollar."),
     Attribute("spanledger.request.cost.usd", "double", "Cost of all tries of the request."),

@@ -59,7 +59,7 @@ async def test_a_model_without_budget_left_is_left_for_another() -> None:
 
 
 async def test_a_fallback_without_money_is_passed_over() -> None:
-    """A refusal on a fallback's try moves on to the next one."""
+    """A refusal on a fallback's try moves on to the next one, which left the route last tried."""
     site = Site(
         CHAIN,
         {"a1": [fails("server_error")]},
@@ -72,8 +72,30 @@ async def test_a_fallback_without_money_is_passed_over() -> None:
 
     assert site.tried == [
         Tried("a1", "server_error"),
-        Tried("c1", "", "b", "budget_exceeded"),
+        Tried("c1", "", "a", "server_error"),
     ]
+
+
+async def test_a_fallback_stays_one_when_money_moves_it_within_its_route() -> None:
+    """The row of the try that is made says which route was left, whatever was refused before it."""
+    site = Site(
+        {"a": ["a1"], "b": ["b1", "b2"]},
+        {"a1": [fails("server_error")]},
+        ledger=refusing("b1"),
+        num_retries=0,
+        **A_TO_B,
+    )
+
+    for _ in range(8):
+        assert isinstance(await site.ask(), Answer)
+
+    served = [tried for tried in site.tried if tried.deployment == "b2"]
+    assert len(served) == 8
+    assert {(tried.fallback_from, tried.reason) for tried in served} <= {
+        ("a", "server_error"),
+        ("a", "cooldown"),
+    }
+    assert "b1" in {asked.deployment for asked in site.ledger.asked}
 
 
 async def test_a_refusal_after_a_failure_is_what_the_caller_gets() -> None:

@@ -79,6 +79,30 @@ def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship)
     assert sink.total(decisions, **deny) == 1
 
 
+def test_a_long_outage_counts_every_request_served_elsewhere(
+    book: Book, sink: OtlpSink, ship: Ship
+) -> None:
+    """While a route cools down its requests begin at the fallback, and each of them is a fallback."""
+    first = book.start()
+    book.finish(book.reserve(first), None, error_type="server_error", last=False)
+    moved = {"deployment": "spare", "fallback_from": "smart"}
+    book.finish(book.reserve(first, 2, reason="server_error", **moved))
+    for _ in range(30):
+        book.finish(book.reserve(book.start(), reason="cooldown", **moved))
+    named_alike = book.start()
+    book.finish(book.reserve(named_alike, deployment="smart", fallback_from="smart"))
+    book.call(route="other")
+
+    assert ship()
+
+    smart = sink.count("spanledger.request.duration", spanledger__route="smart")
+    assert sink.total("spanledger.fallbacks", spanledger__fallback__from="smart") == smart == 32
+    assert sink.total("spanledger.fallbacks", spanledger__fallback__reason="cooldown") == 30
+    assert sink.total("spanledger.retries") == 0
+    spans = [s for s in sink.by_id().values() if "spanledger.fallback.from" in s.attributes]
+    assert len(spans) == 32
+
+
 def test_points_have_the_registrys_shape(book: Book, sink: OtlpSink, ship: Ship) -> None:
     """Units, attributes and buckets are those that dashboards were told of."""
     book.call()
