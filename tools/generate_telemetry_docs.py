@@ -101,6 +101,12 @@ Cumulative points, every `telemetry.export_interval_s`; a series that does not c
 each minute. A new series begins with a zero one interval before its first value, so that
 `increase()` sees all of it. Counters and histogram buckets carry an exemplar of the latest trace.
 The names on the right are those in Prometheus 3 with its OTLP receiver (`le` is added to buckets).
+
+Instrumented applications send `gen_ai.*` under the same names, of the same calls, in buckets of their
+own. The stack's collector says on each point who counted it, in `spanledger.source`: `gateway`,
+`application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md)). Sums take
+`gateway` and `application`, percentiles and shares of failures `gateway` alone; rules and dashboards
+do, and take points without a source, from another collector, for the gateway's.
 """
 
 SCRAPE_PROSE = """\

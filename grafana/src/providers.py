@@ -217,7 +217,10 @@ BOARD = Board(
     [ANSWER, NOT, REST, FAILED],
     choices=(
         Choice(
-            "provider", "Provider", q.label_values(f"{q.TRIES}_count", q.PROVIDER), several=True
+            "provider",
+            "Provider",
+            q.label_values(f"{q.TRIES}_count", q.PROVIDER, q.GATEWAY),
+            several=True,
         ),
         Choice("route", "Route", q.label_values(q.DEPLOYMENT_UP, "route"), several=True),
     ),

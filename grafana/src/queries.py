@@ -80,9 +80,9 @@ FROM, TO, REASON = (
 )
 ACCOUNT = "budget, scope, subject"
 
-ONCE = 'spanledger_source=~"gateway|application"'
-GATEWAY = 'spanledger_source="gateway"'
-APPLICATIONS = 'spanledger_source=~"application.*"'
+ONCE = 'spanledger_source=~"gateway|application|"'
+GATEWAY = 'spanledger_source=~"gateway|"'
+"""The empty one is for collectors that are not ours: they say no source."""
 
 OUR_KINDS = ("cooldown", "rate_limit_reached")
 """Errors of tries that were never made."""

@@ -251,9 +251,9 @@ def _all_down(t: Thresholds) -> Alert:
 def _first_token(t: Thresholds) -> Alert:
     slow = (
         f"histogram_quantile(0.95, sum by (le, {names.MODEL})"
-        f" (rate({names.FIRST_TOKEN_BUCKET}[10m])))"
+        f" (rate({names.own(names.FIRST_TOKEN_BUCKET)}[10m])))"
     )
-    streams = f"sum by ({names.MODEL}) (increase({names.FIRST_TOKEN_COUNT}[10m]))"
+    streams = f"sum by ({names.MODEL}) (increase({names.own(names.FIRST_TOKEN_COUNT)}[10m]))"
     return Alert(
         "TimeToFirstTokenSlow",
         f"{slow} > {number(t.first_token_s)} and {streams} >= {t.first_token_min}",
@@ -369,7 +369,8 @@ def _absent(t: Thresholds) -> list[Alert]:
     never = " or ".join(marked(f"absent({name})", "signal", name) for name in ALWAYS)
     traffic = f"on () (sum(increase({names.OPERATIONS}[15m])) > 0)"
     unsent = " or ".join(
-        f"({marked(f'absent({name})', 'signal', name)} and {traffic})" for name in WITH_TRAFFIC
+        f"({marked(f'absent({names.own(name)})', 'signal', name)} and {traffic})"
+        for name in WITH_TRAFFIC
     )
     gone = f"max_over_time({PRESENT}[{duration(t.absent_memory_s)}]) unless {PRESENT}"
     target = 'label_replace(up == 0, "signal", "up", "", "")'

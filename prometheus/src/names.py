@@ -72,6 +72,11 @@ DECISION = label("spanledger.budget.decision", signals.BUDGET_DECISIONS)
 DECISION_SCOPE = label("spanledger.budget.scope", signals.BUDGET_DECISIONS)
 DROP_REASON = label("spanledger.drop.reason", signals.DROPPED)
 
+SOURCE = label_name("spanledger.source")
+GATEWAYS_OWN = f'{SOURCE}=~"gateway|"'
+"""Who counted it, where applications count the same calls under the same name, in buckets of their
+own. A collector that is not ours sets no such label, and then there is nothing to choose."""
+
 BUDGET = ("budget", "scope", "subject")
 
 PROVIDER_FAULTS = (
@@ -104,6 +109,13 @@ FOREIGN: dict[str, str] = {
     **dict.fromkeys(COLLECTOR_LOSSES, "the collector's own; it exists from its first loss on"),
 }
 """Names that are not ours to the reason why a rule may rest on them."""
+
+
+def own(series: str, more: str = "") -> str:
+    """A selector of what gateways counted; `more` are further matchers."""
+    matchers = [GATEWAYS_OWN] if series.startswith("gen_ai_") else []
+    matchers += [more] if more else []
+    return f"{series}{{{','.join(matchers)}}}" if matchers else series
 
 
 def known_series() -> frozenset[str]:

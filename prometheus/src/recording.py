@@ -144,8 +144,8 @@ def _baselines(t: Thresholds) -> list[Recording]:
 def _providers(t: Thresholds) -> list[Recording]:
     """Tries and failures by provider, burn rates over their recorded minutes, fallbacks by route."""
     by = names.PROVIDER
-    faults = f'{names.TRIES}{{{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"}}'
-    tries = f"sum by ({by}) (rate({names.TRIES}[5m]))"
+    faults = names.own(names.TRIES, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
+    tries = f"sum by ({by}) (rate({names.own(names.TRIES)}[5m]))"
     moved = renamed(f"rate({names.FALLBACKS}[5m])", names.FALLBACK_FROM, names.ROUTE)
     rules = [
         Recording(TRIES_RATE, tries),
@@ -178,4 +178,4 @@ def _ratio_over(window_s: int) -> str:
 def _presence() -> list[Recording]:
     """Which signals there are; a day of this costs less than a day of the signals."""
     watched = (*ALWAYS, *WITH_TRAFFIC, *ONCE_SEEN)
-    return [Recording(PRESENT, f"count({name})", {"signal": name}) for name in watched]
+    return [Recording(PRESENT, f"count({names.own(name)})", {"signal": name}) for name in watched]

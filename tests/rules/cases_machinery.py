@@ -228,6 +228,14 @@ CASES = [
     ),
     Case(
         ABSENT,
+        "what applications count is no sign of the gateway's",
+        HEALTHY
+        | {f"spanledger_ledger_operations_total{GATEWAY}": "0+5x60", REQUESTS: "1x60"}
+        | {f'{TRIES}{{spanledger_source="application_via_gateway"}}': "1x60"},
+        {10: [], 11: [unsent(TRIES)]},
+    ),
+    Case(
+        ABSENT,
         "seen, then gone",
         HEALTHY | {COST: "1x20"},
         {34: [], 35: [gone(COST)], 60: [gone(COST)]},

@@ -34,10 +34,17 @@ def storm(share: str, route: str = "chat") -> Fires:
     )
 
 
-def tries(values: str, error: str = "", provider: str = "openai") -> dict[str, str]:
-    """The counter of tries at a provider, by how they failed."""
+OF_GATEWAY = "gateway"
+VIA_GATEWAY = "application_via_gateway"
+
+
+def tries(
+    values: str, error: str = "", provider: str = "openai", source: str = OF_GATEWAY
+) -> dict[str, str]:
+    """The counter of tries at a provider, by how they failed and who counted."""
     kind = f',error_type="{error}"' if error else ""
-    labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}'
+    said = f',spanledger_source="{source}"' if source else ""
+    labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}{said}'
     return {f"gen_ai_client_operation_duration_seconds_count{{{labels}}}": values}
 
 
@@ -64,10 +71,12 @@ def down(route: str = "chat") -> Fires:
     )
 
 
-def streams(under: dict[str, str], model: str = "gpt-4o") -> dict[str, str]:
+def streams(
+    under: dict[str, str], model: str = "gpt-4o", source: str = OF_GATEWAY
+) -> dict[str, str]:
     """The histogram of first tokens: the counters of its buckets."""
     name = "gen_ai_client_operation_time_to_first_chunk_seconds"
-    labels = f'gen_ai_request_model="{model}"'
+    labels = f'gen_ai_request_model="{model}",spanledger_source="{source}"'
     buckets = {f'{name}_bucket{{{labels},le="{le}"}}': v for le, v in under.items()}
     return {**buckets, f"{name}_count{{{labels}}}": under["+Inf"]}
 
@@ -83,6 +92,7 @@ def slow(seconds: str, model: str = "gpt-4o") -> Fires:
 
 LATE = {"2.56": "0+16x90", "5.12": "0+18x90", "10.24": "0+20x90", "+Inf": "0+20x90"}
 FINE = {"2.56": "0+16x90", "5.12": "0+19.2x90", "10.24": "0+20x90", "+Inf": "0+20x90"}
+COARSE = {"5": "0+10x90", "10": "0+20x90", "25": "0+20x90", "+Inf": "0+20x90"}
 FEW = {"2.56": "0x90", "5.12": "0x90", "10.24": "0+1x90", "+Inf": "0+1x90"}
 
 CASES = [
@@ -183,6 +193,27 @@ CASES = [
         },
         {10: [burn("50%", w) for w in ("1h", "6h", "1d", "3d")]},
     ),
+    Case(
+        BURN,
+        "what applications count on their way to the gateway hides nothing",
+        {
+            **tries("0+80x90"),
+            **tries("0+20x90", "timeout"),
+            **tries("0+400x90", source=VIA_GATEWAY),
+            **tries("0+400x90", source="application"),
+        },
+        {10: [burn("20%", w) for w in ("1h", "6h", "1d", "3d")]},
+    ),
+    Case(
+        BURN,
+        "a collector that says no source hides nothing, and what applications meet is not a provider's",
+        {
+            **tries("0+80x90", source=""),
+            **tries("0+20x90", "timeout", source=""),
+            **tries("0+50x90", "timeout", "anthropic", "application"),
+        },
+        {10: [burn("20%", w) for w in ("1h", "6h", "1d", "3d")]},
+    ),
     Case(BURN, "no data at all", {}, {0: [], 60: []}),
     Case(DOWN, "one of two", {**up("a", "1x9 0x60"), **up("b", "1x60")}, {12: [], 60: []}),
     Case(
@@ -232,6 +263,18 @@ CASES = [
         "counters that restart",
         streams({le: v.replace("x90", "x30") + " " + v for le, v in FINE.items()}),
         {31: [], 45: [], 60: []},
+    ),
+    Case(
+        SLOW,
+        "applications' own buckets, far apart, make no model slow",
+        {**streams(FINE), **streams(COARSE, source=VIA_GATEWAY)},
+        {11: [], 60: []},
+    ),
+    Case(
+        SLOW,
+        "quick answers that applications got elsewhere hide no slow one",
+        {**streams(LATE), **streams({"5": "0+900x90", "+Inf": "0+900x90"}, source="application")},
+        {10: [], 11: [slow("7.68s")]},
     ),
     Case(SLOW, "no data at all", {}, {0: [], 30: []}),
 ]

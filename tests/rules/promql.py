@@ -1,11 +1,11 @@
-"""The metric names of a PromQL expression, by its tokens; promtool judges whether it parses."""
+"""The metrics of a PromQL expression and how they are chosen, by its tokens; promtool parses it."""
 
 from __future__ import annotations
 
 import re
 
 TOKEN = re.compile(
-    r"""(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)"""
     r"""|(?P<range>\[[^\]]*\])"""
     r"""|(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"""
     r"""|(?P<number>\d[\w.]*)"""
@@ -31,6 +31,33 @@ def metrics_of(expr: str) -> set[str]:
         if is_name and not depth and index > skip_to and not calls(text, after):
             found.add(text)
     return found
+
+
+def selectors_of(expr: str) -> list[tuple[str, set[str]]]:
+    """Every place where a metric is asked for, with the labels it is chosen by."""
+    wanted = metrics_of(expr)
+    tokens = list(TOKEN.finditer(expr))
+    found = []
+    for index, token in enumerate(tokens):
+        if token.lastgroup == "name" and token.group() in wanted:
+            labels: set[str] = set()
+            if index + 1 < len(tokens) and tokens[index + 1].group() == "{":
+                inside = tokens[index + 2 :]
+                end = next(n for n, token in enumerate(inside) if token.group() == "}")
+                labels = {token.group() for token in inside[:end] if token.lastgroup == "name"}
+            found.append((token.group(), labels))
+    return found
+
+
+def of_everybody(expr: str) -> list[str]:
+    """The metrics that applications send as well, where an expression does not say whose it takes."""
+    if re.search(r"\bby \([^)]*\bspanledger_source\b", expr):
+        return []
+    return [
+        name
+        for name, labels in selectors_of(expr)
+        if name.startswith("gen_ai_") and "spanledger_source" not in labels
+    ]
 
 
 def calls(name: str, after: str) -> bool:

@@ -74,6 +74,17 @@ def marks() -> list[Query]:
     ]
 
 
+def choices() -> list[Query]:
+    """Those that variables are filled with, without the function around them."""
+    asked = re.compile(r"^(?:label_values|query_result)\((.+?)(?:, \w+)?\)$")
+    return [
+        Query(uid, name, "variable", found.group(1), "promql", True, "")
+        for uid, board in dashboards().items()
+        for name, variable in variables(board).items()
+        if variable["type"] == "query" and (found := asked.match(variable["query"]["query"]))
+    ]
+
+
 def variables(board: Json) -> dict[str, Json]:
     """A dashboard's variables by name."""
     return {variable["name"]: variable for variable in board["templating"]["list"]}

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from grafana.src.panels import REPOSITORY, TITLES
+from grafana.src.panels import LATENCY, REPOSITORY, TITLES
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
     METRICS,
@@ -20,10 +20,11 @@ from spanledger.telemetry.signals import (
     prometheus_series,
 )
 from tests.rules.harness import ALERTS
-from tests.rules.promql import metrics_of
+from tests.rules.promql import metrics_of, of_everybody
 from tests.stack.boards import (
     ROOT,
     Json,
+    choices,
     dashboards,
     filled,
     marks,
@@ -227,22 +228,10 @@ def test_data_sources_are_variables(uid: str) -> None:
     }
 
 
-def variable_queries() -> dict[str, str]:
-    """PromQL inside of variables, by the variable's name."""
-    return {
-        name: re.sub(
-            r"^(label_values|query_result)\((.+?)(, \w+)?\)$", r"\2", variable["query"]["query"]
-        )
-        for board in dashboards().values()
-        for name, variable in variables(board).items()
-        if variable["type"] == "query"
-    }
-
-
 def all_promql() -> list[str]:
     """Every PromQL string of every dashboard, variables' and annotations' included."""
-    written = [query.text for query in (*queries(), *marks()) if query.language == "promql"]
-    return [*written, *variable_queries().values()]
+    asked = (*queries(), *marks(), *choices())
+    return [query.text for query in asked if query.language == "promql"]
 
 
 def test_metrics_are_ours_or_known() -> None:
@@ -301,15 +290,24 @@ def test_histograms_lead_to_traces() -> None:
                     assert target["exemplar"] is True, panel["title"]
 
 
+EVERYBODYS: dict[tuple[str, str], str] = {
+    (
+        LATENCY,
+        "model",
+    ): "the choice of a row that compares what gateways and applications measured",
+}
+"""Expressions that take what anybody counted, by dashboard and place, to the reason."""
+
+
 def test_what_is_measured_twice_counts_once() -> None:
     """`gen_ai.*` comes from gateways and from applications on their way to them: a query chooses."""
-    for query in queries():
-        for name in metrics_of(query.text.replace("$", "")):
-            if name.startswith("gen_ai_client_"):
-                matched = re.findall(rf"\b{name}\{{([^}}]*)\}}", query.text)
-                grouped = "by (spanledger_source)" in query.text
-                assert len(matched) == len(re.findall(rf"\b{name}\b", query.text)), query
-                assert grouped or all("spanledger_source=" in one for one in matched), query
+    mixed = {
+        (query.board, query.place)
+        for query in (*queries(), *marks(), *choices())
+        if query.language == "promql" and of_everybody(query.text.replace("$", ""))
+    }
+
+    assert mixed == EVERYBODYS.keys()
 
 
 def test_traceql_names_what_spans_carry() -> None:

@@ -85,7 +85,7 @@ def test_a_long_outage_counts_every_request_served_elsewhere(
     """While a route cools down its requests begin at the fallback, and each of them is a fallback."""
     first = book.start()
     book.finish(book.reserve(first), None, error_type="server_error", last=False)
-    moved = {"deployment": "spare", "fallback_from": "smart"}
+    moved: dict[str, Any] = {"deployment": "spare", "fallback_from": "smart"}
     book.finish(book.reserve(first, 2, reason="server_error", **moved))
     for _ in range(30):
         book.finish(book.reserve(book.start(), reason="cooldown", **moved))
