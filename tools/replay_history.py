@@ -69,6 +69,8 @@ CUSTOMERS = {"acme": 0.06, "globex": 0.04, "initech": 0.02, "umbrella": 0.05}
 """Dollars in a usual minute. The last one is new on the eighth day."""
 NEW_FROM = {"umbrella": 8 * DAY}
 MODELS = {"gpt-4o": ("openai", 0.7), "claude-sonnet-4-5": ("anthropic", 0.3)}
+STEPS = (50, 80, 95)
+"""Every budget's thresholds."""
 LIMITS = {"acme": 5000.0, "globex": 1500.0, "initech": 900.0}
 
 
@@ -172,8 +174,14 @@ class History:
                 ("period_start_seconds", starts),
                 ("period_end_seconds", ends),
                 ("exhaustion_seconds", left),
+                ("blocks", [1.0] * self.minutes),
             ):
                 yield f"spanledger_budget_{name}{{{labels}}}", self._scraped([*column])
+            for step in STEPS:
+                yield (
+                    f'spanledger_budget_threshold_ratio{{{labels},threshold="{step}"}}',
+                    self._scraped([step / 100] * self.minutes),
+                )
 
     def _providers(self) -> Iterator[tuple[str, list[float | None]]]:
         """Thirty tries in a usual minute, three in a thousand failing, and bad minutes now and then."""
@@ -260,12 +268,14 @@ class History:
         ]
         hold: list[float | None] = [self._random.uniform(0, 90) for _ in range(self.minutes)]
         ones: list[float | None] = [1.0] * self.minutes
+        shown: list[float | None] = [float(len(LIMITS))] * self.minutes
         for name, values in (
             ("spanledger_outbox_age_seconds", age),
             ("spanledger_outbox_rows", rows),
             ("spanledger_oldest_hold_seconds", hold),
             ("spanledger_holds_open", ones),
             ("spanledger_ledger_up", ones),
+            ("spanledger_budgets_shown", shown),
             ("spanledger_budgets_left_out", ones),
         ):
             yield f"{name}{{{GATEWAY}}}", self._scraped(values)

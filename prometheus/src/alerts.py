@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from prometheus.src import names
+from prometheus.src import absence, names
 from prometheus.src.model import Alert, Group, duration, increase, marked, number, renamed
 from prometheus.src.recording import (
-    ALWAYS,
     BASELINE_1H,
+    BY_BUDGET,
     ELAPSED,
+    FAILED_OVER,
+    FAILURES_RATE,
     FALLBACK_RATIO,
-    PRESENT,
     REACHED,
     REFUSALS,
     SPEND_1H,
     SPEND_15M,
     SPENT_NOW,
-    TRIES_RATE,
+    STEPS,
     USED,
-    WITH_TRAFFIC,
     failure_ratio,
 )
 from prometheus.src.thresholds import MINUTE, Thresholds, Window
@@ -28,23 +28,49 @@ LATENCY = "latency-and-streaming"
 HEALTH = "stack-health"
 """Uids of the dashboards that alerts lead to."""
 
+THRESHOLD = "threshold"
+"""The label of a step of a budget's ladder, of which the last is its end: each is said once a period."""
+
 _WHO = {"{{ $labels.scope }}": "subject"}
 """The dashboards' variables are named as scopes are: customer, model, provider, …"""
-_USD = '{{ $value | printf "%.2f" }} USD'
+_USD = (
+    '{{ if lt $value 1.0 }}{{ printf "%.3g" $value }}'
+    '{{ else }}{{ printf "%.2f" $value }}{{ end }} USD'
+)
+"""Of less than a dollar its first three digits: 0.004 is not nothing."""
 _SINCE = "since {{ $labels.period_start | humanizeTimestamp }}"
 _DATED = "budget, scope, subject, period_start"
-_OF = "{{ $labels.scope }} {{ $labels.subject }}"
-_SUBJECT = " || ".join(
-    f'span.{attribute} = "{{{{ $labels.subject }}}}"'
-    for attribute in ("spanledger.customer", "gen_ai.request.model", "gen_ai.provider.name")
+_OF = (
+    '{{ if eq $labels.scope "global" }}everybody'
+    "{{ else }}{{ $labels.scope }} {{ $labels.subject }}{{ end }}"
 )
+_OF_SUBJECT = {
+    "customer": "{ span.spanledger.customer = $labels.subject }",
+    "key": "{ span.spanledger.key.id = $labels.subject }",
+    "team": "{ span.spanledger.team = $labels.subject }",
+    "model": "{ span.gen_ai.request.model = $labels.subject }",
+    "provider": "{ span.gen_ai.provider.name = $labels.subject }",
+    "": "{ span.spanledger.outcome != nil }",
+}
+"""Searches for what counts against a budget, by its scope; against a global one all does."""
+_DEAR = {
+    "customer": "{ span.spanledger.customer = $labels.subject && span.spanledger.cost.usd > 0.01 }",
+    "": "{ span.gen_ai.request.model = $labels.subject && span.spanledger.cost.usd > 0.01 }",
+}
+_ONLY_WARNS = f"(max by ({BY_BUDGET}) ({names.BLOCKS}) == 0)"
+_ACCOUNT = {**_WHO, "budget": "budget", "subject": "subject"}
+"""A budget of `*` has an account for each subject: its name alone would show the first."""
 _BUDGET = f"Budget {{{{ $labels.budget }}}} of {_OF}"
 
 
 def groups(t: Thresholds) -> list[Group]:
     """All groups of alert rules."""
     return [
-        Group("spanledger.alerts.budgets", MINUTE, [*_ladder(t), _exhausted(t), _forecast(t)]),
+        Group(
+            "spanledger.alerts.budgets",
+            MINUTE,
+            [_ladder(t), _exhausted(t), _overspent(t), _forecast(t)],
+        ),
         Group("spanledger.alerts.spend", MINUTE, [_spike(t), _unpriced(t), _overrun(t)]),
         Group(
             "spanledger.alerts.providers",
@@ -54,51 +80,69 @@ def groups(t: Thresholds) -> list[Group]:
         Group(
             "spanledger.alerts.machinery",
             MINUTE,
-            [_backlog(t), *_dropping(t), *_ledger(t), *_absent(t)],
+            [_backlog(t), *_dropping(t), *_ledger(t), *absence.rules(t)],
         ),
     ]
 
 
-def _ladder(t: Thresholds) -> list[Alert]:
+def _ladder(t: Thresholds) -> Alert:
     """A step once crossed stays crossed until the period ends: the next period is another alert."""
-    return [
-        Alert(
-            "BudgetThresholdCrossed",
-            f"{SPENT_NOW} and on ({_DATED}) ({USED} >= {number(percent / 100)})",
-            "ticket",
-            "A budget has passed a step of its ladder",
-            f"{_BUDGET} is over {percent} %: {_USD} spent {_SINCE}.",
-            COST,
-            keep_firing_s=t.budget_gap_s,
-            variant=str(percent),
-            labels={"threshold": str(percent)},
-            variables={**_WHO, "budget": "budget"},
-            amount=_USD,
-            period=_SINCE,
-            traceql=f"{{ {_SUBJECT} }}",
-        )
-        for percent in t.ladder_percent
-    ]
+    crossed = f"({STEPS} <= on ({_DATED}) group_left () {USED})"
+    return Alert(
+        "BudgetThresholdCrossed",
+        f"0 * {crossed} + on ({_DATED}) group_left () {SPENT_NOW}",
+        "ticket",
+        "A budget has passed a step of its ladder",
+        f"{_BUDGET} is over {{{{ $labels.{THRESHOLD} }}}} %: {_USD} spent {_SINCE}.",
+        COST,
+        keep_firing_s=t.budget_gap_s,
+        variables=_ACCOUNT,
+        amount=_USD,
+        period=_SINCE,
+        traceql=_OF_SUBJECT,
+    )
 
 
 def _exhausted(t: Thresholds) -> Alert:
-    fullest = f"max by (scope) ({USED})"
+    fullest = f"max by (budget) ({USED})"
     refusing = (
-        f"({USED} >= {number(t.refused_ratio)} == on (scope) group_left () {fullest}"
-        f" and on (scope) {REFUSALS} > 0)"
+        f"({USED} >= {number(t.refused_ratio)} == on (budget) group_left () {fullest}"
+        f" and on (budget) {REFUSALS} > 0)"
     )
     return Alert(
         "BudgetExhausted",
-        f"{SPENT_NOW} and on ({_DATED}) ({USED} >= {number(t.exhausted_ratio)} or {refusing})",
+        f"{SPENT_NOW} and on ({_DATED}) ({USED} >= {number(t.exhausted_ratio)} or {refusing})"
+        f" unless on ({BY_BUDGET}) {_ONLY_WARNS}",
         "page",
-        "A budget is used up; its requests are refused if it blocks",
-        f"{_BUDGET} is used up: {_USD} spent {_SINCE}.",
+        "A budget is used up; its requests are refused",
+        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. Requests are refused until it renews.",
         COST,
         keep_firing_s=t.budget_gap_s,
-        variables={**_WHO, "budget": "budget"},
+        labels={THRESHOLD: "100"},
+        variables=_ACCOUNT,
         amount=_USD,
         period=_SINCE,
-        traceql='{ span.spanledger.budget.refused_by = "{{ $labels.budget }}" }',
+        traceql="{ span.spanledger.budget.refused_by = $labels.budget }",
+    )
+
+
+def _overspent(t: Thresholds) -> Alert:
+    """A budget that only warns stops nobody: no reason to wake anybody."""
+    return Alert(
+        "BudgetExhausted",
+        f"{SPENT_NOW} and on ({_DATED}) {USED} >= {number(t.exhausted_ratio)}"
+        f" and on ({BY_BUDGET}) {_ONLY_WARNS}",
+        "ticket",
+        "A budget that only warns is used up; its requests go on",
+        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. It only warns: requests go on.",
+        COST,
+        keep_firing_s=t.budget_gap_s,
+        variant="warns",
+        labels={THRESHOLD: "100"},
+        variables=_ACCOUNT,
+        amount=_USD,
+        period=_SINCE,
+        traceql=_OF_SUBJECT,
     )
 
 
@@ -113,7 +157,7 @@ def _forecast(t: Thresholds) -> Alert:
         f"on ({_DATED}) {USED} >= {number(t.forecast_min_used)}",
         f"on (budget, scope, subject) ({long_enough})",
     )
-    ahead = f"({SPENT_NOW} and on ({_DATED}) {USED} < {number(max(t.ladder_percent) / 100)})"
+    ahead = f"({SPENT_NOW} and on ({_DATED}) {USED} < {number(t.forecast_most_used)})"
     return Alert(
         "BudgetWillExhaustEarly",
         " and ".join((ahead, *conditions)),
@@ -123,16 +167,17 @@ def _forecast(t: Thresholds) -> Alert:
         COST,
         for_s=t.forecast_for_s,
         keep_firing_s=t.forecast_gap_s,
-        variables={**_WHO, "budget": "budget"},
+        variables=_ACCOUNT,
         amount=_USD,
         period=_SINCE,
-        traceql=f"{{ {_SUBJECT} }}",
+        traceql=_OF_SUBJECT,
     )
 
 
 def _spike(t: Thresholds) -> Alert:
     usual = f"{number(t.spike_factor / 4)} * {BASELINE_1H}"
-    known = f"last_over_time({SPEND_1H}[2h] offset {duration(t.spike_known_s)})"
+    memory, new = duration(t.spike_memory_s), duration(t.spike_known_s)
+    known = f"last_over_time({SPEND_1H}[{memory}:1h] offset {new})"
     spends = f"{SPEND_15M} > {number(t.spike_floor_usd)}"
     return Alert(
         "CostSpike",
@@ -147,26 +192,27 @@ def _spike(t: Thresholds) -> Alert:
         variables=_WHO,
         amount=_USD,
         period="in the last 15 minutes",
-        traceql=f"{{ span.spanledger.cost.usd > 0.01 && ({_SUBJECT}) }}",
+        traceql=_DEAR,
     )
 
 
 def _unpriced(t: Thresholds) -> Alert:
-    by = f"{names.PROVIDER}, {names.MODEL}"
+    by = f"{names.ROUTE}, {names.PROVIDER}, {names.MODEL}"
     window = duration(t.unpriced_window_s)
     return Alert(
         "UnpricedUsage",
         increase(names.UNPRICED, t.unpriced_window_s, by),
         "ticket",
         "A model without a price is asked for",
-        f"{{{{ $labels.{names.MODEL} }}}} of {{{{ $labels.{names.PROVIDER} }}}} has no price:"
-        f' {{{{ $value | printf "%.0f" }}}} requests in {window} were booked at nothing or refused.',
+        # What was refused was sent to no model: then the route alone is known.
+        f"{{{{ with $labels.{names.MODEL} }}}}Model {{{{ . }}}}, behind route{{{{ else }}}}A model behind"
+        f" route{{{{ end }}}} {{{{ $labels.{names.ROUTE} }}}}, has no price:"
+        f' {{{{ printf "%.0f" $value }}}} requests in {window} were booked at nothing or refused.',
         COST,
         keep_firing_s=t.unpriced_quiet_s,
-        variables={"model": names.MODEL},
         period=f"in the last {window}",
-        traceql="{ span.spanledger.unpriced = true"
-        f' && span.gen_ai.request.model = "{{{{ $labels.{names.MODEL} }}}}" }}',
+        traceql=f"{{ span.spanledger.route = $labels.{names.ROUTE}"
+        ' && (span.spanledger.unpriced = true || span.error.type = "unpriced_model") }',
     )
 
 
@@ -188,12 +234,12 @@ def _overrun(t: Thresholds) -> Alert:
         amount=_USD,
         period=f"in the last {window}",
         traceql="{ span.spanledger.overrun.nano_usd > 0"
-        ' && span.spanledger.customer = "{{ $labels.subject }}" }',
+        " && span.spanledger.customer = $labels.subject }",
     )
 
 
 def _storm(t: Thresholds) -> Alert:
-    moved = f"sum by ({names.FALLBACK_FROM}) (increase({names.FALLBACKS}[5m]))"
+    moved = f"sum by ({names.FALLBACK_FROM}) (increase({FAILED_OVER}[5m]))"
     return Alert(
         "FallbackStorm",
         f"{FALLBACK_RATIO} > {number(t.fallback_ratio)} and on ({names.ROUTE})"
@@ -207,17 +253,18 @@ def _storm(t: Thresholds) -> Alert:
         keep_firing_s=t.fallback_quiet_s,
         variables={"route": names.ROUTE},
         period="in the last 5m",
-        traceql=f'{{ span.spanledger.fallback.from = "{{{{ $labels.{names.ROUTE} }}}}" }}',
+        traceql=f"{{ span.spanledger.fallback.from = $labels.{names.ROUTE} }}",
     )
 
 
 def _burn(t: Thresholds, window: Window) -> Alert:
     limit = number(window.factor * t.slo_error_ratio)
     long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
-    per_minute = f"sum_over_time({TRIES_RATE}[{duration(window.long_s)}]) * {MINUTE}"
+    # A rate a second, recorded each minute.
+    failures = f"sum_over_time({FAILURES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
     return Alert(
         "ProviderErrorBudgetBurn",
-        f"{long} > {limit} and {short} > {limit} and {per_minute} >= {t.burn_min_tries}",
+        f"{long} > {limit} and {short} > {limit} and {failures} >= {t.burn_min_failures}",
         "page" if window.severity == "page" else "ticket",
         "A provider fails faster than its objective allows",
         f"{{{{ $value | humanizePercentage }}}} of the tries at {{{{ $labels.{names.PROVIDER} }}}}"
@@ -228,8 +275,7 @@ def _burn(t: Thresholds, window: Window) -> Alert:
         labels={"window": duration(window.long_s)},
         variables={"provider": names.PROVIDER},
         period=f"in the last {duration(window.long_s)}",
-        traceql=f'{{ span.gen_ai.provider.name = "{{{{ $labels.{names.PROVIDER} }}}}"'
-        " && status = error }",
+        traceql=f"{{ span.gen_ai.provider.name = $labels.{names.PROVIDER} && status = error }}",
     )
 
 
@@ -244,7 +290,7 @@ def _all_down(t: Thresholds) -> Alert:
         PROVIDERS,
         for_s=t.down_for_s,
         variables={"route": "route"},
-        traceql='{ span.spanledger.route = "{{ $labels.route }}" && status = error }',
+        traceql="{ span.spanledger.route = $labels.route && status = error }",
     )
 
 
@@ -265,7 +311,7 @@ def _first_token(t: Thresholds) -> Alert:
         for_s=t.first_token_for_s,
         variables={"model": names.MODEL},
         period="in the last 10m",
-        traceql=f'{{ span.gen_ai.request.model = "{{{{ $labels.{names.MODEL} }}}}"'
+        traceql=f"{{ span.gen_ai.request.model = $labels.{names.MODEL}"
         f" && span.gen_ai.response.time_to_first_chunk > {number(t.first_token_s)} }}",
     )
 
@@ -296,10 +342,12 @@ def _dropping(t: Thresholds) -> list[Alert]:
             "CollectorDroppingData",
             lost,
             "ticket",
-            "Spans or metric points are lost",
-            '{{ $value | printf "%.0f" }} items lost in the last'
+            "Spans or metric points are refused or lost",
+            '{{ $value | printf "%.0f" }} items refused or lost in the last'
             f" {duration(window)}: {{{{ $labels.loss }}}}"
-            " {{ $labels.exporter }}{{ $labels.receiver }}.",
+            "{{ with $labels.exporter }} of {{ . }}{{ end }}"
+            "{{ with $labels.receiver }} of {{ . }}{{ end }}"
+            f"{{{{ with $labels.{names.DROP_REASON} }}}} ({{{{ . }}}}){{{{ end }}}}.",
             HEALTH,
             keep_firing_s=t.dropped_quiet_s,
             variant="lost",
@@ -362,47 +410,6 @@ def _ledger(t: Thresholds) -> list[Alert]:
             variant="unreadable",
             labels={"symptom": "unreadable"},
         ),
-    ]
-
-
-def _absent(t: Thresholds) -> list[Alert]:
-    never = " or ".join(marked(f"absent({name})", "signal", name) for name in ALWAYS)
-    traffic = f"on () (sum(increase({names.OPERATIONS}[15m])) > 0)"
-    unsent = " or ".join(
-        f"({marked(f'absent({names.own(name)})', 'signal', name)} and {traffic})"
-        for name in WITH_TRAFFIC
-    )
-    gone = f"max_over_time({PRESENT}[{duration(t.absent_memory_s)}]) unless {PRESENT}"
-    target = 'label_replace(up == 0, "signal", "up", "", "")'
-    described = {
-        "never": (
-            never,
-            "There is no {{ $labels.signal }}: no gateway is scraped, or it was renamed.",
-        ),
-        "unsent": (
-            unsent,
-            "Requests are served without {{ $labels.signal }}: OTLP does not arrive, or a rename.",
-        ),
-        "gone": (gone, "{{ $labels.signal }} was there within a day and is gone."),
-        "target": (
-            target,
-            "{{ $labels.instance }} ({{ $labels.job }}) does not answer its scrapes.",
-        ),
-    }
-    return [
-        Alert(
-            "SignalAbsent",
-            expr,
-            "ticket",
-            "A signal that alerts rest on is missing",
-            text,
-            HEALTH,
-            for_s=t.absent_for_s,
-            variant=variant,
-            labels={"symptom": variant},
-            no_data_reason="it is itself the alert on missing data, and empty while all are there",
-        )
-        for variant, (expr, text) in described.items()
     ]
 
 

@@ -15,6 +15,8 @@ from prometheus.src.model import Alert, Group, annotations_of, duration, labels_
 PUBLIC_URL = "${GRAFANA_PUBLIC_URL}"
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
+RETIRED = tuple(f"BudgetThresholdCrossed/{percent}" for percent in (50, 80, 95))
+"""Rules that are no more: Grafana keeps what a file does not name, until it is told to delete it."""
 ABOUT = "about"
 """A label of Grafana's rules: the group they are in, so that what has no customer groups by topic."""
 GROUP_BY = (ABOUT, "scope", "subject", "budget")
@@ -72,13 +74,17 @@ def documents(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
 
 def uid(alert: Alert) -> str:
     """Fixed by the rule's name and variant, so that an upgrade changes a rule and makes none."""
-    key = f"{alert.name}/{alert.variant}"
+    return _uid(f"{alert.name}/{alert.variant}")
+
+
+def _uid(key: str) -> str:
     return f"sl-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _rules(groups: Sequence[Group]) -> dict[str, Any]:
     return {
         "apiVersion": 1,
+        "deleteRules": [{"orgId": 1, "uid": _uid(key)} for key in RETIRED],
         "groups": [
             {
                 "orgId": 1,

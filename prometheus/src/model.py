@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,7 @@ GRAFANA = "http://localhost:3000"
 Severity = Literal["page", "ticket"]
 NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]
 
+_LABEL = re.compile(r"\$labels\.\w+")
 _UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -36,7 +38,8 @@ class Alert:
         description: the same with values. Only `$labels` and `$value` are used: both engines have them.
         amount, period: what a message shows as such; empty where there is none.
         dashboard: slug of the dashboard and the variables that are set from labels.
-        traceql: finds traces of the incident; may use `$labels`.
+        traceql: finds traces of the incident. `$labels.name` in it is that label's value as a string
+            of TraceQL. A mapping has a search for a value of the label `scope`, and `""` for all others.
         no_data: what Grafana makes of an empty answer, and why it is right for this rule.
     """
 
@@ -53,7 +56,7 @@ class Alert:
     variables: Mapping[str, str] = field(default_factory=dict)
     amount: str = ""
     period: str = ""
-    traceql: str = ""
+    traceql: str | Mapping[str, str] = ""
     no_data: NoData = "OK"
     no_data_reason: str = (
         "the expression is empty while all is well; SignalAbsent watches its signals"
@@ -124,23 +127,31 @@ def trace_url(alert: Alert, grafana: str = GRAFANA) -> str:
     """Grafana's Explore with the traces of the incident; empty where no trace tells more."""
     if not alert.traceql:
         return ""
-    query = alert.traceql.replace("\\", "\\\\").replace('"', '\\"')
-    panes = (
+    before = (
         '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":'
-        f'"tempo"}},"queryType":"traceql","limit":20,"query":"{query}"}}],'
-        '"range":{"from":"now-1h","to":"now"}}}'
+        '"tempo"},"queryType":"traceql","limit":20,"query":'
     )
-    return f"{grafana}/explore?schemaVersion=1&panes={_quoted(panes)}"
+    after = '}],"range":{"from":"now-1h","to":"now"}}}'
+    searched = quote(before) + _search(alert.traceql) + quote(after)
+    return f"{grafana}/explore?schemaVersion=1&panes={searched}"
 
 
-def _quoted(text: str) -> str:
-    """Percent-encoded, except for templates, which are filled first and quoted then."""
-    parts = text.split("{{")
-    quoted = quote(parts[0])
-    for part in parts[1:]:
-        inside, _, after = part.partition("}}")
-        quoted += f"{{{{{inside.rstrip()} | urlquery }}}}{quote(after)}"
-    return quoted
+def _search(traceql: str | Mapping[str, str]) -> str:
+    """A template of TraceQL as a string of JSON, percent-encoded.
+
+    Names may have quotes and backslashes: `%q` makes a label's value a string of TraceQL, whose rules
+    are Go's, and the whole a string of JSON.
+    """
+    if isinstance(traceql, str):
+        labels = "".join(f" {label}" for label in _LABEL.findall(traceql))
+        text = _LABEL.sub("%q", traceql.replace("%", "%%"))
+        return f"{{{{ printf `{text}`{labels} | printf `%q` | urlquery }}}}"
+    tests = "{{ else ".join(
+        f'if eq $labels.scope "{scope}" }}}}{_search(query)}'
+        for scope, query in traceql.items()
+        if scope
+    )
+    return f"{{{{ {tests}{{{{ else }}}}{_search(traceql[''])}{{{{ end }}}}"
 
 
 def annotations_of(alert: Alert, grafana: str = GRAFANA) -> dict[str, str]:

@@ -5,7 +5,7 @@ A name that the registry does not have is an error at import: a renamed signal s
 
 from __future__ import annotations
 
-from spanledger.errors import PROVIDER_ERROR_KINDS
+from spanledger.errors import PROVIDER_ERROR_KINDS, BudgetExceededError, UnpricedModelError
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import METRICS, SCRAPED, Metric, label_name, prometheus_series
 
@@ -39,6 +39,9 @@ LIMIT = scraped("spanledger_budget_limit_usd")
 PERIOD_START = scraped("spanledger_budget_period_start_seconds")
 PERIOD_END = scraped("spanledger_budget_period_end_seconds")
 EXHAUSTION = scraped("spanledger_budget_exhaustion_seconds")
+BLOCKS = scraped("spanledger_budget_blocks")
+THRESHOLD = scraped("spanledger_budget_threshold_ratio")
+BUDGETS_SHOWN = scraped("spanledger_budgets_shown")
 BUDGETS_LEFT_OUT = scraped("spanledger_budgets_left_out")
 HOLDS = scraped("spanledger_holds_open")
 OLDEST_HOLD = scraped("spanledger_oldest_hold_seconds")
@@ -57,6 +60,8 @@ FALLBACKS = otlp(signals.FALLBACKS)
 DECISIONS = otlp(signals.BUDGET_DECISIONS)
 DROPPED = otlp(signals.DROPPED)
 REQUESTS = otlp(signals.REQUEST_DURATION, "_count")
+TRIED = otlp(signals.REQUEST_COST, "_count")
+"""Requests of which at least one try was made."""
 TRIES = otlp(signals.OPERATION_DURATION, "_count")
 FIRST_TOKEN_BUCKET = otlp(signals.TIME_TO_FIRST_CHUNK, "_bucket")
 FIRST_TOKEN_COUNT = otlp(signals.TIME_TO_FIRST_CHUNK, "_count")
@@ -68,8 +73,9 @@ PROVIDER = label("gen_ai.provider.name", signals.OPERATION_DURATION, signals.UNP
 ROUTE = label("spanledger.route", signals.REQUEST_DURATION, signals.UNPRICED)
 ERROR = label("error.type", signals.OPERATION_DURATION)
 FALLBACK_FROM = label("spanledger.fallback.from", signals.FALLBACKS)
+FALLBACK_REASON = label("spanledger.fallback.reason", signals.FALLBACKS)
 DECISION = label("spanledger.budget.decision", signals.BUDGET_DECISIONS)
-DECISION_SCOPE = label("spanledger.budget.scope", signals.BUDGET_DECISIONS)
+REFUSED_BY = label("spanledger.budget.refused_by", signals.BUDGET_DECISIONS)
 DROP_REASON = label("spanledger.drop.reason", signals.DROPPED)
 
 SOURCE = label_name("spanledger.source")
@@ -92,6 +98,13 @@ PROVIDER_FAULTS = (
 )
 """What counts against a provider; a caller's own mistake and a try that was never sent do not."""
 if unknown := set(PROVIDER_FAULTS) - set(PROVIDER_ERROR_KINDS):
+    raise KeyError(unknown)
+
+_MONEY = (BudgetExceededError.error_type, UnpricedModelError.error_type)
+BY_DESIGN = ("context_window_exceeded", *_MONEY)
+"""Reasons for a fallback that are no failure: long prompts that go to their own route, and money,
+which has alerts of its own."""
+if unknown := set(BY_DESIGN) - {*PROVIDER_ERROR_KINDS, *_MONEY}:
     raise KeyError(unknown)
 
 QUEUE_SIZE = "otelcol_exporter_queue_size"

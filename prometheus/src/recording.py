@@ -17,9 +17,10 @@ BY_BUDGET = ", ".join(names.BUDGET)
 
 SPENT_NOW = "budget:spanledger_spent_usd:current"
 USED = "budget:spanledger_used:ratio"
+STEPS = "budget:spanledger_threshold:ratio"
 ELAPSED = "budget:spanledger_elapsed:ratio"
 REACHED = "budget:spanledger_reached:ratio"
-REFUSALS = "scope:spanledger_refusals:increase5m"
+REFUSALS = "budget:spanledger_refusals:increase5m"
 SPEND_15M = "subject:spanledger_cost_usd:increase15m"
 SPEND_1H = "subject:spanledger_cost_usd:increase1h"
 BASELINE_1H = "subject:spanledger_cost_usd:baseline1h"
@@ -27,9 +28,11 @@ TRIES_RATE = "provider:spanledger_tries:rate5m"
 FAILURES_RATE = "provider:spanledger_failures:rate5m"
 FALLBACK_RATIO = "route:spanledger_fallbacks:ratio_rate5m"
 PRESENT = "signal:present:count"
+FAILED_OVER = f'{names.FALLBACKS}{{{names.FALLBACK_REASON}!~"{"|".join(names.BY_DESIGN)}"}}'
 
 ALWAYS = (
     names.LEDGER_UP,
+    names.BUDGETS_SHOWN,
     names.BUDGETS_LEFT_OUT,
     names.HOLDS,
     names.OLDEST_HOLD,
@@ -40,27 +43,27 @@ ALWAYS = (
     names.OPERATIONS,
     names.DEPLOYMENT_UP,
 )
-"""What every gateway shows from its start."""
+"""What every gateway shows from its start; the first is there even where the ledger is not."""
+WITH_BUDGETS = (names.SPENT, names.LIMIT, names.PERIOD_START, names.PERIOD_END, names.BLOCKS)
+"""What is shown of every account."""
+WITH_SPEND = (names.EXHAUSTION,)
+"""What is shown of every account that something was spent on."""
 WITH_TRAFFIC = (names.REQUESTS, names.TRIES)
-"""What is sent once there was a request."""
-ONCE_SEEN = (
-    names.SPENT,
-    names.LIMIT,
-    names.PERIOD_START,
-    names.PERIOD_END,
-    names.EXHAUSTION,
+"""What is sent once there was a request, or a try."""
+ONCE_SENT = (
     names.COST,
     names.OVERRUN,
     names.UNPRICED,
     names.FALLBACKS,
     names.DECISIONS,
     names.DROPPED,
+    names.TRIED,
     names.FIRST_TOKEN_BUCKET,
     names.FIRST_TOKEN_COUNT,
-    names.QUEUE_SIZE,
-    names.QUEUE_CAPACITY,
 )
-"""What there is only after the event it tells of, or where its part is installed."""
+"""What is sent only after the event it tells of, and then for good."""
+ONCE_SEEN = (names.THRESHOLD, names.QUEUE_SIZE, names.QUEUE_CAPACITY)
+"""What there is only where a budget announces something, or where a collector of ours is scraped."""
 NEVER_MISSED: dict[str, str] = {
     "up": "it is there for every configured target; that it is 1 is SignalAbsent's own rule",
     **dict.fromkeys(
@@ -101,14 +104,15 @@ def _budgets(t: Thresholds) -> list[Recording]:
     length = f"({end} - {newest})"
     reached = f"(time() + {current(names.EXHAUSTION)} - {newest})"
     denied = increase(
-        f'{names.DECISIONS}{{{names.DECISION}="deny"}}', t.refused_window_s, names.DECISION_SCOPE
+        f'{names.DECISIONS}{{{names.DECISION}="deny"}}', t.refused_window_s, names.REFUSED_BY
     )
     return [
         Recording(SPENT_NOW, dated(current(names.SPENT))),
         Recording(USED, dated(f"({current(names.SPENT)} / ({current(names.LIMIT)} > 0))")),
+        Recording(STEPS, dated(f"max by ({BY_BUDGET}, threshold) ({names.THRESHOLD})")),
         Recording(ELAPSED, dated(f"((time() - {newest}) / {length})")),
         Recording(REACHED, dated(f"({reached} / {length})")),
-        Recording(REFUSALS, f"sum by (scope) ({renamed(denied, names.DECISION_SCOPE, 'scope')})"),
+        Recording(REFUSALS, f"sum by (budget) ({renamed(denied, names.REFUSED_BY, 'budget')})"),
     ]
 
 
@@ -146,7 +150,7 @@ def _providers(t: Thresholds) -> list[Recording]:
     by = names.PROVIDER
     faults = names.own(names.TRIES, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
     tries = f"sum by ({by}) (rate({names.own(names.TRIES)}[5m]))"
-    moved = renamed(f"rate({names.FALLBACKS}[5m])", names.FALLBACK_FROM, names.ROUTE)
+    moved = renamed(f"rate({FAILED_OVER}[5m])", names.FALLBACK_FROM, names.ROUTE)
     rules = [
         Recording(TRIES_RATE, tries),
         Recording(FAILURES_RATE, f"sum by ({by}) (rate({faults}[5m])) or {tries} * 0"),
@@ -156,8 +160,9 @@ def _providers(t: Thresholds) -> list[Recording]:
     rules.append(
         Recording(
             FALLBACK_RATIO,
-            f"sum by ({names.ROUTE}) ({moved})"
-            f" / (sum by ({names.ROUTE}) (rate({names.REQUESTS}[5m])) > 0)",
+            # A route that others fall back to sends on more than it was asked for.
+            f"clamp_max(sum by ({names.ROUTE}) ({moved})"
+            f" / (sum by ({names.ROUTE}) (rate({names.REQUESTS}[5m])) > 0), 1)",
         )
     )
     return rules
@@ -177,5 +182,5 @@ def _ratio_over(window_s: int) -> str:
 
 def _presence() -> list[Recording]:
     """Which signals there are; a day of this costs less than a day of the signals."""
-    watched = (*ALWAYS, *WITH_TRAFFIC, *ONCE_SEEN)
+    watched = (*ALWAYS, *WITH_BUDGETS, *WITH_SPEND, *WITH_TRAFFIC, *ONCE_SENT, *ONCE_SEEN)
     return [Recording(PRESENT, f"count({names.own(name)})", {"signal": name}) for name in watched]

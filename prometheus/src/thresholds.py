@@ -27,15 +27,13 @@ class Window:
 class Thresholds:
     """What the rules are generated from. Reasons stand below each value."""
 
-    # Budgets
-    ladder_percent: tuple[int, ...] = (50, 80, 95)
-    """Half is news, 80 % leaves time to talk to the customer, 95 % is the last call. The same steps
-    as the default of a budget's `thresholds`."""
+    # Budgets. The steps of the ladder are each budget's own `thresholds`: 50, 80 and 95 % unless set.
     exhausted_ratio: float = 0.99
     """Not 1: the ledger stops a budget before it is overdrawn, so spent ends just under the limit."""
     refused_ratio: float = 0.75
-    """Where budgets of this scope are refusing, one this full is taken to be the one. A small budget
-    is exhausted for a dear request long before 99 %."""
+    """Where a budget is refusing, an account of it this full is taken to be the one. A small budget is
+    exhausted for a dear request long before 99 %; one that refuses a dear request and is emptier, is
+    not."""
     refused_window_s: int = 5 * MINUTE
     """How recent a refusal must be; five minutes is the longest a caller that retries is silent."""
     budget_gap_s: int = 15 * MINUTE
@@ -49,6 +47,8 @@ class Thresholds:
     forecast_min_used: float = 1 / 3
     """With less spent there is nothing to rescue yet, and a month that begins on a Monday looks 25 %
     too dear in its first week."""
+    forecast_most_used: float = 0.95
+    """From there on the ladder's last step has spoken, and the end is near enough to be seen."""
     forecast_latest: float = 5 / 6
     """Only if the limit is reached with a sixth of the period to go: workdays and weekends move the
     pace by up to 20 %, and later than that the ladder speaks."""
@@ -68,6 +68,9 @@ class Thresholds:
     spike and a spike of a few hours does not become the usual."""
     spike_known_s: int = DAY
     """A customer or model is new until it has a day behind it: nothing to compare with."""
+    spike_memory_s: int = 6 * DAY
+    """How long before that: with the day, the week of the baseline. A stack that was off over a weekend
+    knows on Monday whom it knew on Friday."""
     spike_for_s: int = 5 * MINUTE
     """Outlasts what a late delivery of metrics piles up in one minute."""
     spike_quiet_s: int = 15 * MINUTE
@@ -100,8 +103,9 @@ class Thresholds:
     )
     """The Google SRE workbook's: 2 % of the month's budget in an hour, 5 % in six hours page; 10 % in
     a day or in three are a ticket."""
-    burn_min_tries: int = 50
-    """In the long window: one failure of three is no evidence against 99 %."""
+    burn_min_failures: int = 10
+    """In the long window: one failure of three, or of sixty on the first day of a stack, is no evidence
+    against 99 %."""
     down_ratio: float = 0.25
     """Of the last two minutes. A deployment that cools down again and again is up for a moment
     between two tries, so an exact zero would be missed."""

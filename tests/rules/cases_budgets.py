@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rules.harness import START_S, Case, Fires
+from tests.rules.harness import START_S, Case, Fires, as_string
 
 DAY_S = 86_400
 MONTH = (START_S - 10 * DAY_S, START_S + 20 * DAY_S)
@@ -20,28 +20,38 @@ def budget(
     exhaustion: str = "",
     instance: str = "g1",
     name: str = "",
+    scope: str = "customer",
+    thresholds: tuple[int, ...] = (50, 80, 95),
+    blocks: str = "1x3000",
 ) -> dict[str, str]:
-    """The gauges of a customer's budget as one gateway shows them."""
+    """The gauges of a budget's account as one gateway shows them."""
     who = (
-        f'budget="{name or subject}",instance="{instance}",job="gateway",scope="customer"'
-        f',subject="{subject}"'
+        f"budget={as_string(name or subject)}"
+        f',instance="{instance}",job="gateway",scope="{scope}",subject={as_string(subject)}'
     )
     series = {
         "spent_usd": spent,
         "limit_usd": limit,
         "period_start_seconds": start or f"{period[0]}x3000",
         "period_end_seconds": f"{period[1]}x3000",
+        "blocks": blocks,
     }
     if exhaustion:
         series["exhaustion_seconds"] = exhaustion
-    return {f"spanledger_budget_{key}{{{who}}}": values for key, values in series.items()}
+    steps = {
+        f'spanledger_budget_threshold_ratio{{{who},threshold="{step}"}}': f"{step / 100}x3000"
+        for step in thresholds
+    }
+    return {f"spanledger_budget_{key}{{{who}}}": values for key, values in series.items()} | steps
 
 
-def of(subject: str, period_start: int = MONTH[0]) -> dict[str, str]:
+def of(
+    subject: str, period_start: int = MONTH[0], *, name: str = "", scope: str = "customer"
+) -> dict[str, str]:
     """The labels an alert takes from a budget."""
     return {
-        "budget": subject,
-        "scope": "customer",
+        "budget": name or subject,
+        "scope": scope,
         "subject": subject,
         "period_start": str(period_start),
     }
@@ -54,18 +64,27 @@ def step(
     return Fires(
         f"Budget {subject} of customer {subject} is over {percent} %: {usd} USD spent {since}.",
         {**of(subject, start), "threshold": str(percent)},
-        str(percent),
+        "",
         f"{usd} USD",
         since,
     )
 
 
-def used_up(usd: str, subject: str = "acme") -> Fires:
+def used_up(
+    usd: str,
+    subject: str = "acme",
+    *,
+    name: str = "",
+    scope: str = "customer",
+    whose: str = "",
+    warns: bool = False,
+) -> Fires:
     """A budget at its end."""
     return Fires(
-        f"Budget {subject} of customer {subject} is used up: {usd} USD spent {SINCE}.",
-        of(subject),
-        "",
+        f"Budget {name or subject} of {whose or f'{scope} {subject}'} is used up: {usd} USD spent"
+        f" {SINCE}. {'It only warns: requests go on.' if warns else 'Requests are refused until it renews.'}",
+        of(subject, name=name, scope=scope),
+        "warns" if warns else "",
         f"{usd} USD",
         SINCE,
     )
@@ -82,12 +101,17 @@ def early(usd: str, subject: str = "acme") -> Fires:
     )
 
 
-def denied(values: str, scope: str = "customer") -> dict[str, str]:
-    """Refusals by budgets of a scope."""
-    labels = f'spanledger_budget_decision="deny",spanledger_budget_scope="{scope}"'
+def denied(values: str, budget: str = "acme", scope: str = "customer") -> dict[str, str]:
+    """Refusals by a budget."""
+    labels = (
+        f'spanledger_budget_decision="deny",spanledger_budget_refused_by="{budget}"'
+        f',spanledger_budget_scope="{scope}"'
+    )
     return {f"spanledger_budget_decisions_total{{{labels}}}": values}
 
 
+ODD_NAMES = ('a"b', "x\\y", "Café Ünlü & 東京 50%", "{{ $value }} `+' #?=/")
+"""A name may have any character that can be printed, inside."""
 DEC = (START_S + 1800, START_S + 1800 + 31 * DAY_S)
 """A period that begins at minute 30."""
 DEC_SINCE = "since 2026-11-11 00:30:00 +0000 UTC"
@@ -164,6 +188,31 @@ CASES = [
         budget("acme", "6x100", limit="10x9 20x100"),
         {9: [step(50, "6.00")], 24: [step(50, "6.00")], 25: []},
     ),
+    Case(
+        LADDER,
+        "a limit raised: the step is said again when it is crossed again",
+        budget("acme", "6x40 11x60", limit="10x9 20x100"),
+        {9: [step(50, "6.00")], 25: [], 40: [], 41: [step(50, "11.00")]},
+    ),
+    Case(
+        LADDER,
+        "steps are each budget's own",
+        {
+            **budget("acme", "6x9 7x60", thresholds=(70,)),
+            **budget("globex", "6x9 7x60", thresholds=()),
+            **budget("initech", "6x9 10x60", thresholds=(60, 100)),
+        },
+        {
+            9: [step(60, "6.00", "initech")],
+            10: [step(70, "7.00"), step(60, "10.00", "initech"), step(100, "10.00", "initech")],
+        },
+    ),
+    Case(
+        LADDER,
+        "a budget removed in the midst of its period",
+        budget("acme", "6x9 _x60", start=f"{MONTH[0]}x9 _x60"),
+        {9: [step(50, "6.00")], 30: []},
+    ),
     Case(LADDER, "no data at all", {}, {0: [], 30: []}),
     Case(END, "just under", budget("acme", "9.89x60"), {0: [], 60: []}),
     Case(
@@ -174,8 +223,8 @@ CASES = [
     ),
     Case(
         END,
-        "refused well before: the fullest of the scope, and no other",
-        {**budget("acme", "8.2x60"), **budget("globex", "7.8x60"), **denied("0x19 3x60")},
+        "refused well before, and a fuller one that refuses nobody",
+        {**budget("acme", "8.2x60"), **budget("globex", "8.7x60"), **denied("0x19 3x60")},
         {19: [], 20: [used_up("8.20")]},
     ),
     Case(
@@ -186,15 +235,55 @@ CASES = [
     ),
     Case(
         END,
-        "refusals of another scope, or with none that is full, accuse nobody",
-        {**budget("acme", "7.4x60"), **denied("0x9 3x60"), **denied("0x9 3x60", "model")},
-        {10: [], 20: []},
+        "of a budget with an account for each, the fullest explains the refusals",
+        {
+            **budget("acme", "9.9x60", name="each"),
+            **budget("globex", "8x60", name="each"),
+            **budget("initech", "8.5x60"),
+            **denied("0x9 3x60", "each"),
+        },
+        {12: [used_up("9.90", name="each")]},
     ),
     Case(
         END,
-        "whoever is at the end explains the refusals of others",
-        {**budget("acme", "9.9x60"), **budget("globex", "8x60"), **denied("0x9 3x60")},
-        {12: [used_up("9.90")]},
+        "a dear request that does not fit, a limit of nothing, another's refusals: nobody is at the end",
+        {
+            **budget("acme", "2x60"),
+            **denied("0x9 3x60"),
+            **budget("blocked", "0x60", limit="0x60"),
+            **denied("0x9 3x60", "blocked"),
+            **budget("globex", "8x60"),
+            **denied("0x9 3x60", "gpt-4o", "model"),
+        },
+        {10: [], 14: []},
+    ),
+    Case(
+        END,
+        "one that only warns is a ticket, and is not said to refuse",
+        {**budget("acme", "9.8x9 12x60", blocks="0x60"), **budget("globex", "9.9x60")},
+        {
+            9: [used_up("9.90", "globex")],
+            10: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+        },
+    ),
+    Case(
+        END,
+        "a budget is told to block while it is over its limit",
+        budget("acme", "12x60", blocks="0x9 1x60"),
+        {9: [used_up("12.00", warns=True)], 10: [used_up("12.00"), used_up("12.00", warns=True)]},
+    ),
+    Case(
+        END,
+        "a limit raised ends it, and a budget removed",
+        {
+            **budget("acme", "9.9x60", limit="10x9 20x60"),
+            **budget("globex", "9.9x9 _x60", start=f"{MONTH[0]}x9 _x60"),
+        },
+        {
+            9: [used_up("9.90"), used_up("9.90", "globex")],
+            24: [used_up("9.90"), used_up("9.90", "globex")],
+            30: [],
+        },
     ),
     Case(END, "a limit of nothing", budget("acme", "0x60", limit="0x60"), {0: [], 60: []}),
     Case(
@@ -209,6 +298,41 @@ CASES = [
             44: [used_up("10.00"), used_up("9.95", "globex")],
             45: [used_up("9.95", "globex")],
         },
+    ),
+    Case(
+        END,
+        "each scope has its own traces, and nobody's budget is everybody's",
+        {
+            **budget("key_12ab", "9.9x60", scope="key"),
+            **budget("search", "9.9x60", scope="team"),
+            **budget("gpt-4o", "9.9x60", scope="model"),
+            **budget("openai", "9.9x60", scope="provider"),
+            **budget("*", "9.9x60", scope="global", name="all"),
+            **budget("globex", "9.9x60", name="each"),
+            **budget("acme", "1x60", name="each"),
+        },
+        {
+            5: [
+                used_up("9.90", "key_12ab", scope="key"),
+                used_up("9.90", "search", scope="team"),
+                used_up("9.90", "gpt-4o", scope="model"),
+                used_up("9.90", "openai", scope="provider"),
+                used_up("9.90", "*", name="all", scope="global", whose="everybody"),
+                used_up("9.90", "globex", name="each"),
+            ]
+        },
+    ),
+    Case(
+        END,
+        "names with quotes, backslashes, spaces and letters of any alphabet",
+        {name: value for who in ODD_NAMES for name, value in budget(who, "9.9x60").items()},
+        {5: [used_up("9.90", who) for who in ODD_NAMES]},
+    ),
+    Case(
+        END,
+        "less than a dollar",
+        budget("acme", "0.00498x60", limit="0.005x60"),
+        {5: [used_up("0.00498")]},
     ),
     Case(END, "no data at all", {}, {0: [], 30: []}),
     Case(

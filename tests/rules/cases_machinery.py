@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus.src.recording import ALWAYS
+from prometheus.src.recording import ALWAYS, WITH_BUDGETS, WITH_SPEND
 from tests.rules.harness import Case, Fires
 
 BACKLOG = "TelemetryBacklogGrowing"
@@ -23,9 +23,11 @@ def behind(text: str) -> Fires:
 
 def lost(count: int, series: str, **where: str) -> Fires:
     """A loss as it reads."""
-    place = where.get("exporter", "") + where.get("receiver", "")
+    part = where.get("exporter") or where.get("receiver")
+    reason = where.get("spanledger_drop_reason")
+    place = f" of {part}" if part else f" ({reason})"
     return Fires(
-        f"{count} items lost in the last 5m: {series} {place}.",
+        f"{count} items refused or lost in the last 5m: {series}{place}.",
         {"loss": series, **where},
         "lost",
         period="in the last 5m",
@@ -74,7 +76,7 @@ def absent(signal: str) -> Fires:
 def unsent(signal: str) -> Fires:
     """A signal that traffic should have brought."""
     return Fires(
-        f"Requests are served without {signal}: OTLP does not arrive, or a rename.",
+        f"{signal} does not come by OTLP: shipper or collector is away, or a rename.",
         {"signal": signal},
         "unsent",
     )
@@ -85,10 +87,26 @@ def gone(signal: str) -> Fires:
     return Fires(f"{signal} was there within a day and is gone.", {"signal": signal}, "gone")
 
 
-HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS}
+HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS} | {
+    f"spanledger_budgets_shown{GATEWAY}": "0x2000"
+}
+WITH_A_BUDGET = HEALTHY | {f"spanledger_budgets_shown{GATEWAY}": "1x2000"}
 REQUESTS = "spanledger_request_duration_seconds_count"
 TRIES = "gen_ai_client_operation_duration_seconds_count"
+TRIED = "spanledger_request_cost_usd_count"
 COST = "spanledger_cost_usd_total"
+OPERATIONS = "spanledger_ledger_operations_total"
+QUEUE = "otelcol_exporter_queue_size"
+COLLECTOR = 'up{instance="c1",job="collector"}'
+BUDGETS = [f"{name}{GATEWAY}" for name in (*WITH_BUDGETS, *WITH_SPEND)]
+STEP = f"spanledger_budget_threshold_ratio{GATEWAY}"
+OF_THE_PROCESS = (
+    "spanledger_deployment_up",
+    "spanledger_ledger_commit_seconds_bucket",
+    "spanledger_ledger_commit_seconds_count",
+    OPERATIONS,
+)
+"""What a gateway shows without its ledger."""
 AGE = f"spanledger_outbox_age_seconds{GATEWAY}"
 HOLD = f"spanledger_oldest_hold_seconds{GATEWAY}"
 ROWS = "spanledger_outbox_rows"
@@ -210,9 +228,35 @@ CASES = [
     Case(ABSENT, "all there, no traffic yet", HEALTHY, {10: [], 60: []}),
     Case(
         ABSENT,
-        "no data at all is every signal's alert",
+        "no data at all is one alert, on what every gateway shows",
         {TARGET: "_x60"},
-        {9: [], 10: [absent(name) for name in ALWAYS]},
+        {9: [], 10: [absent(ALWAYS[0])]},
+    ),
+    Case(
+        ABSENT,
+        "a gateway that goes away is told once, not for each of its signals",
+        {name: values.replace("x2000", "x20") for name, values in WITH_A_BUDGET.items()}
+        | dict.fromkeys((*BUDGETS, f"{REQUESTS}", f"{COST}"), "1x20")
+        | {TARGET: "1x20 0x60"},
+        {
+            29: [],
+            36: [
+                absent(ALWAYS[0]),
+                Fires(
+                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
+                    "target",
+                ),
+            ],
+        },
+    ),
+    Case(
+        ABSENT,
+        "a ledger that cannot be read has an alert of its own",
+        {f"{name}{GATEWAY}": "0x20" for name in ALWAYS if name not in OF_THE_PROCESS}
+        | {f"{name}{GATEWAY}": "1x90" for name in OF_THE_PROCESS}
+        | {f"{ALWAYS[0]}{GATEWAY}": "1x20 0x90"},
+        {20: [], 40: [], 60: []},
     ),
     Case(
         ABSENT,
@@ -222,25 +266,86 @@ CASES = [
     ),
     Case(
         ABSENT,
+        "a figure of budgets renamed in an upgrade",
+        WITH_A_BUDGET | {name: "1x60" for name in BUDGETS if "limit" not in name},
+        {9: [], 10: [absent("spanledger_budget_limit_usd")]},
+    ),
+    Case(
+        ABSENT,
+        "the last budget is removed: its figures are not missing",
+        HEALTHY
+        | {f"spanledger_budgets_shown{GATEWAY}": "1x20 0x90"}
+        | dict.fromkeys((*BUDGETS, STEP), "1x20 _x90"),
+        {20: [], 40: [], 60: []},
+    ),
+    Case(
+        ABSENT,
+        "a period that begins with nothing spent has no forecast, and misses none",
+        WITH_A_BUDGET
+        | {name: "1x90" for name in BUDGETS if "exhaustion" not in name and "spent" not in name}
+        | {f"spanledger_budget_spent_usd{GATEWAY}": "1x20 0x40 1x90"}
+        | {f"spanledger_budget_exhaustion_seconds{GATEWAY}": "1x20 _x40 1x90"},
+        {20: [], 40: [], 60: [], 75: []},
+    ),
+    Case(
+        ABSENT,
+        "a forecast that is missing though something was spent",
+        WITH_A_BUDGET | {name: "1x60" for name in BUDGETS if "exhaustion" not in name},
+        {9: [], 10: [absent("spanledger_budget_exhaustion_seconds")]},
+    ),
+    Case(
+        ABSENT,
         "requests without what they should send",
-        HEALTHY | {f"spanledger_ledger_operations_total{GATEWAY}": "0+5x60"} | {TRIES: "1x60"},
+        HEALTHY | {f"{OPERATIONS}{GATEWAY}": "0+5x60"},
         {10: [], 11: [unsent(REQUESTS)]},
+    ),
+    Case(
+        ABSENT,
+        "OTLP that stops is one alert, with or without requests",
+        HEALTHY | {REQUESTS: "1x20", COST: "1x20", TRIES: "1x20", TRIED: "1x20"},
+        {34: [], 35: [unsent(REQUESTS)], 60: [unsent(REQUESTS)]},
+    ),
+    Case(
+        ABSENT,
+        "requests refused before any try have sent no try",
+        HEALTHY | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60"},
+        {11: [], 60: []},
     ),
     Case(
         ABSENT,
         "what applications count is no sign of the gateway's",
         HEALTHY
-        | {f"spanledger_ledger_operations_total{GATEWAY}": "0+5x60", REQUESTS: "1x60"}
+        | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60", TRIED: "1x60"}
         | {f'{TRIES}{{spanledger_source="application_via_gateway"}}': "1x60"},
-        {10: [], 11: [unsent(TRIES)]},
+        {9: [], 10: [unsent(TRIES)]},
     ),
     Case(
         ABSENT,
-        "seen, then gone",
-        HEALTHY | {COST: "1x20"},
+        "seen, then gone, while the rest arrives",
+        HEALTHY | {COST: "1x20", REQUESTS: "1x90"},
         {34: [], 35: [gone(COST)], 60: [gone(COST)]},
     ),
-    Case(ABSENT, "a gap of scrapes", HEALTHY | {COST: "1x20 _x12 1x60"}, {20: [], 33: [], 36: []}),
+    Case(
+        ABSENT,
+        "a collector's queue that is gone though the collector answers, and one that is away",
+        HEALTHY | {f'{QUEUE}{{exporter="tempo"}}': "1x20", COLLECTOR: "1x90"},
+        {34: [], 35: [gone(QUEUE)]},
+    ),
+    Case(
+        ABSENT,
+        "a night off: what was there in the evening is missed only while it should be there",
+        {name: values.replace("x2000", "x20 _x600 1x90") for name, values in WITH_A_BUDGET.items()}
+        | dict.fromkeys((REQUESTS, COST, TRIES, TRIED, *BUDGETS), "1x20 _x601 1x90")
+        | {TARGET: "1x20 _x600 1x90", COLLECTOR: "1x20 _x600 1x90"}
+        | {f'{QUEUE}{{exporter="tempo"}}': "1x20 _x602 1x90"},
+        {625: [], 640: [], 700: []},
+    ),
+    Case(
+        ABSENT,
+        "a gap of scrapes",
+        HEALTHY | {COST: "1x20 _x12 1x60", REQUESTS: "1x90"},
+        {20: [], 33: [], 36: []},
+    ),
     Case(
         ABSENT,
         "a target that does not answer",

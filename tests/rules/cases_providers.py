@@ -16,10 +16,10 @@ def requests(values: str, route: str = "chat") -> dict[str, str]:
     return {f"spanledger_request_duration_seconds_count{{{labels}}}": values}
 
 
-def fallbacks(values: str, route: str = "chat") -> dict[str, str]:
+def fallbacks(values: str, route: str = "chat", reason: str = "rate_limited") -> dict[str, str]:
     """The counter of a route's fallbacks."""
     labels = (
-        f'spanledger_fallback_from="{route}",spanledger_fallback_reason="rate_limited"'
+        f'spanledger_fallback_from="{route}",spanledger_fallback_reason="{reason}"'
         ',spanledger_fallback_to="backup-1"'
     )
     return {f"spanledger_fallbacks_total{{{labels}}}": values}
@@ -139,6 +139,37 @@ CASES = [
         },
         {20: [storm("50%"), storm("100%", "code")]},
     ),
+    Case(
+        STORM,
+        "a long outage: few fail, and all go elsewhere while the route cools down",
+        {
+            **requests("0+100x60"),
+            **fallbacks("0x9 1+1x60", reason="server_error"),
+            **fallbacks("0x9 99+99x60", reason="cooldown"),
+        },
+        {12: [], 13: [storm("80%")], 14: [storm("100%")], 20: [storm("100%")], 60: [storm("100%")]},
+    ),
+    Case(
+        STORM,
+        "long prompts that go to their own route, and models whose money is used up, are no storm",
+        {
+            **requests("0+100x60"),
+            **fallbacks("0+40x60", reason="context_window_exceeded"),
+            **fallbacks("0+40x60", reason="budget_exceeded"),
+        },
+        {10: [], 60: []},
+    ),
+    Case(
+        STORM,
+        "a route that passes on what came from another is no more than wholly away",
+        {
+            **requests("0+100x60"),
+            **requests("0+10x60", "code"),
+            **fallbacks("0x9 100+100x60"),
+            **fallbacks("0x9 110+110x60", "code"),
+        },
+        {20: [storm("100%"), storm("100%", "code")]},
+    ),
     Case(STORM, "no data at all", {}, {0: [], 30: []}),
     Case(
         BURN,
@@ -151,8 +182,8 @@ CASES = [
         "an outage pages within minutes",
         {**tries("0+10x60 600x60"), **tries("0x60 10+10x60", "overloaded")},
         {
-            63: [],
-            64: [burn("3.252%", "3d")],
+            64: [],
+            65: [burn("4.8%", "3d")],
             67: [burn("7.752%", w) for w in ("1d", "3d")],
             68: [burn("9.16%", w) for w in ("6h", "1d", "3d")],
             72: [burn("14.39%", w) for w in ("6h", "1d", "3d")],
@@ -163,7 +194,7 @@ CASES = [
         BURN,
         "a slow leak is a ticket and no page",
         {**tries("0+96x90"), **tries("0+4x90", "server_error")},
-        {5: [burn("4%", "1d"), burn("4%", "3d")], 90: [burn("4%", "1d"), burn("4%", "3d")]},
+        {6: [], 7: [burn("4%", "1d"), burn("4%", "3d")], 90: [burn("4%", "1d"), burn("4%", "3d")]},
     ),
     Case(
         BURN,
@@ -176,6 +207,12 @@ CASES = [
         "three failures at night are no evidence",
         {**tries("0x10 3x90"), **tries("0x10 3x90", "timeout")},
         {15: [], 60: []},
+    ),
+    Case(
+        BURN,
+        "a stack's first hour: one failure of sixty is no evidence either",
+        {**tries("0+1x90"), **tries("0x20 1x90", "timeout")},
+        {30: [], 60: [], 90: []},
     ),
     Case(
         BURN,

@@ -32,11 +32,12 @@ def spike(scope: str, subject: str, usd: str) -> Fires:
 
 
 def unpriced(requests: int, model: str = "new-model") -> Fires:
-    """Unpriced usage as it reads."""
+    """Unpriced usage as it reads; without a model, that of requests refused before any try."""
+    who = {"gen_ai_provider_name": "openai", "gen_ai_request_model": model} if model else {}
+    what = f"Model {model}, behind route r" if model else "A model behind route r"
     return Fires(
-        f"{model} of openai has no price: {requests} requests in 10m were booked at nothing or"
-        " refused.",
-        {"gen_ai_provider_name": "openai", "gen_ai_request_model": model},
+        f"{what}, has no price: {requests} requests in 10m were booked at nothing or refused.",
+        {**who, "spanledger_route": "r"},
         period="in the last 10m",
     )
 
@@ -51,11 +52,11 @@ def overrun(usd: str, customer: str = "acme") -> Fires:
     )
 
 
-def count(model: str, values: str, error: str = "") -> dict[str, str]:
-    """The counter of requests without a price."""
-    labels = f'gen_ai_provider_name="openai",gen_ai_request_model="{model}",spanledger_route="r"'
-    kind = f',error_type="{error}"' if error else ""
-    return {f"spanledger_unpriced_requests_total{{{labels}{kind}}}": values}
+def count(model: str, values: str) -> dict[str, str]:
+    """The counter of requests without a price; those without a model were refused."""
+    who = f'gen_ai_provider_name="openai",gen_ai_request_model="{model}"'
+    kind = who if model else 'error_type="unpriced_model"'
+    return {f'spanledger_unpriced_requests_total{{{kind},spanledger_route="r"}}': values}
 
 
 def beyond(values: str, customer: str = "acme") -> dict[str, str]:
@@ -69,6 +70,8 @@ def beyond(values: str, customer: str = "acme") -> dict[str, str]:
 
 USUAL = f"0+0.1x{DAY}"
 """1.50 USD a quarter of an hour."""
+WEEKEND_OFF = 3 * 1440
+WEEKEND = f"0+0.1x{DAY} _x{WEEKEND_OFF} 156+0.1x119"
 TENFOLD = f"{USUAL} 157+1x120"
 BOTH = ("customer", "acme"), ("model", "gpt-4o")
 
@@ -131,6 +134,21 @@ CASES = [
             ],
         },
     ),
+    Case(
+        SPIKE,
+        "a stack that was off over a weekend knows on Monday whom it knew on Friday, and nobody else",
+        {
+            **cost("acme", f"{WEEKEND} 169+1x120", "m1"),
+            **cost("globex", f"_x{DAY + WEEKEND_OFF} 0+0.1x120 19+1x120", "m2"),
+        },
+        {
+            DAY + WEEKEND_OFF + 129: [],
+            DAY + WEEKEND_OFF + 130: [
+                spike("customer", "acme", "11.25"),
+                spike("model", "m1", "11.25"),
+            ],
+        },
+    ),
     Case(SPIKE, "no data at all", {}, {10: [], 60: []}),
     Case(UNPRICED, "none new", count("new-model", "7x100"), {0: [], 10: [], 60: [], 100: []}),
     Case(
@@ -147,9 +165,9 @@ CASES = [
     ),
     Case(
         UNPRICED,
-        "refused ones count, too",
-        count("new-model", "0x19 2x100", "unpriced_model"),
-        {19: [], 20: [unpriced(2)]},
+        "refused ones count, too, and have no model",
+        count("", "0x19 2x100"),
+        {19: [], 20: [unpriced(2, "")]},
     ),
     Case(
         UNPRICED,

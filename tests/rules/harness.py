@@ -6,20 +6,21 @@ are filled from the rule, everything else is written out in the case.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
 from tools.toolchain import cache_folder
 
 from prometheus.src import alerts, recording, render
-from prometheus.src.model import Alert, Group, Recording, annotations_of
+from prometheus.src.model import GRAFANA, Alert, Group, Recording, annotations_of
 from prometheus.src.thresholds import DEFAULT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -87,7 +88,8 @@ def expected(case: Case, fires: Fires) -> dict[str, object]:
     """What promtool compares with."""
     rule = next(a for a in ALERTS if (a.name, a.variant) == (case.alert, fires.variant))
     labels = {"severity": rule.severity, **rule.labels, **fires.labels}
-    links = {k: fill(v, fires.labels) for k, v in annotations_of(rule).items() if k in LINKS}
+    links = {k: fill(v, labels) for k, v in annotations_of(rule).items() if k in LINKS}
+    links |= {"trace_url": trace_link(rule, labels)} if "trace_url" in links else {}
     said = {"summary": rule.summary, "description": fires.says, **links}
     extra = {"amount": fires.amount, "period": fires.period}
     return {
@@ -104,6 +106,29 @@ def fill(template: str, labels: Mapping[str, str]) -> str:
         return quote_plus(text) if "urlquery" in match[0] else text
 
     return re.sub(r"\{\{ \$labels\.(\w+)(?: \| urlquery)? \}\}", value, template)
+
+
+def searched(alert: Alert, labels: Mapping[str, str]) -> str:
+    """The TraceQL of an alert's link, its labels as strings."""
+    traceql = alert.traceql
+    if not isinstance(traceql, str):
+        traceql = traceql.get(labels["scope"], traceql[""])
+    return re.sub(r"\$labels\.(\w+)", lambda match: as_string(labels[match[1]]), traceql)
+
+
+def as_string(text: str) -> str:
+    """A string of TraceQL and of JSON, which for names is the same."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def trace_link(alert: Alert, labels: Mapping[str, str]) -> str:
+    """The link to an alert's traces: what is written in the rule, and what is filled in."""
+    before, _, after = (
+        '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":"tempo"}'
+        ',"queryType":"traceql","limit":20,"query":@}],"range":{"from":"now-1h","to":"now"}}}'
+    ).partition("@")
+    query = quote_plus(as_string(searched(alert, labels)))
+    return f"{GRAFANA}/explore?schemaVersion=1&panes={quote(before)}{query}{quote(after)}"
 
 
 def play(cases: Sequence[Case], folder: Path) -> str:

@@ -16,7 +16,7 @@ import pytest
 from tools.replay_alerts import Row, prometheus, store
 
 from prometheus.src.model import Alert, Recording
-from prometheus.src.recording import PRESENT, SPEND_1H
+from prometheus.src.recording import PRESENT, SPEND_1H, WITH_BUDGETS, WITH_SPEND
 from spanledger.telemetry.signals import DURATION_BUCKETS, MAX_SERIES
 from tests.rules.harness import ALERTS, RECORDINGS, START_S, program
 
@@ -55,9 +55,14 @@ def rows() -> Iterator[Row]:
             labels = (
                 f'instance="g{gateway}",budget="b{budget}",scope="customer",subject="b{budget}"'
             )
-            for name in ("spent_usd", "limit_usd", "period_start_seconds", "period_end_seconds"):
-                yield f"spanledger_budget_{name}{{{labels}}}", recent[-20:]
-            yield f"spanledger_budget_exhaustion_seconds{{{labels}}}", recent[-20:]
+            for name in (*WITH_BUDGETS, *WITH_SPEND):
+                yield f"{name}{{{labels}}}", recent[-20:]
+            for step in (50, 80, 95):
+                where = f'{labels},threshold="{step}"'
+                yield f"spanledger_budget_threshold_ratio{{{where}}}", recent[-20:]
+    for budget in range(BUDGETS):
+        labels = f'spanledger_budget_decision="deny",spanledger_budget_refused_by="b{budget}"'
+        yield f"spanledger_budget_decisions_total{{{labels}}}", recent
     for provider in range(3):
         for record in ("tries", "failures"):
             labels = f'{{gen_ai_provider_name="p{provider}"}}'

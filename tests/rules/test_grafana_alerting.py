@@ -10,7 +10,9 @@ import yaml
 
 from grafana.src.panels import TITLES
 from prometheus.src.grafana import uid
-from tests.rules.harness import ALERTS, ROOT
+from prometheus.src.model import annotations_of, labels_of
+from tests.rules.harness import ALERTS, NAMES, ROOT
+from tests.rules.test_rules import CASES
 
 FOLDER = ROOT / "grafana" / "provisioning" / "alerting"
 
@@ -36,7 +38,28 @@ def test_uids_and_titles_are_unique_and_fixed() -> None:
 
     assert len(set(uids)) == len({rule["title"] for rule in RULES}) == len(RULES)
     assert all(re.fullmatch(r"[a-z0-9-]{1,40}", name) for name in uids)
-    assert uid(ALERTS[0]) == "sl-10492e2185f3fc91"
+    assert uid(ALERTS[0]) == "sl-16ce5fd9084af746"
+
+
+def test_rules_that_are_no_more_are_deleted() -> None:
+    """An upgrade leaves no rule of an earlier version behind, and deletes none of today's."""
+    deleted = {rule["uid"] for rule in read("rules")["deleteRules"]}
+
+    assert "sl-10492e2185f3fc91" in deleted  # the step of 50 % in 0.1.0
+    assert deleted & {rule["uid"] for rule in RULES} == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_label_that_may_be_missing_is_asked_for_first(name: str) -> None:
+    """Grafana writes `[no value]` where an alert has no such label; Prometheus writes nothing."""
+    optional = re.compile(r"\{\{ with \$labels\.\w+ \}\}")
+    for case in CASES:
+        for fires in (f for all_fire in case.at.values() for f in all_fire if case.alert == name):
+            rule = next(a for a in ALERTS if (a.name, a.variant) == (name, fires.variant))
+            had = {**labels_of(rule), **fires.labels}
+            for text in annotations_of(rule).values():
+                used = set(re.findall(r"\$labels\.(\w+)", optional.sub("", text)))
+                assert used <= had.keys(), (case.title, text)
 
 
 def test_each_rule_asks_prometheus_and_fires_on_any_value() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tools import replay_alerts
 from tools.replay_alerts import Firing, firings, judge, of_csv, of_history, replay
-from tools.replay_history import DAY, LIMITS, MONTHS_S, RENEWAL, START_S, History
+from tools.replay_history import DAY, LIMITS, MONTHS_S, RENEWAL, START_S, STEPS, History
 
 from prometheus.src.model import Alert
 from prometheus.src.thresholds import DEFAULT
@@ -37,7 +37,7 @@ def crossings(history: History) -> Counter[tuple[str, str, str, float]]:
         for minute in range(history.minutes):
             before = spent
             spent = (0.0 if minute == RENEWAL else spent) + history.spent[customer][minute]
-            for percent in DEFAULT.ladder_percent:
+            for percent in STEPS:
                 step = limit * percent / 100
                 if (minute == RENEWAL or before < step) and spent >= step:
                     period = str(MONTHS_S[minute >= RENEWAL])
@@ -70,7 +70,7 @@ def test_every_incident_is_found_and_little_else(tmp_path: Path) -> None:
 @needs_prometheus
 def test_a_history_of_ones_own(tmp_path: Path) -> None:
     """A CSV is played as it is: a budget at its limit from a minute on, and nothing before."""
-    name = 'spanledger_budget_{}{{budget="b",scope="customer",subject="acme"}}'
+    name = 'spanledger_budget_{}{{budget="b",scope="customer",subject="acme"{}}}'
     rows = ["time,series,value"]
     for minute in range(60):
         values = {"spent_usd": 4 if minute < 30 else 10, "limit_usd": 10}
@@ -78,8 +78,11 @@ def test_a_history_of_ones_own(tmp_path: Path) -> None:
             "period_start_seconds": START_S - 86_400,
             "period_end_seconds": START_S + 864_000,
         }
-        for key, value in (values | periods).items():
-            quoted = name.format(key).replace('"', '""')
+        steps = {f"threshold_ratio {step}": step / 100 for step in STEPS}
+        for key, value in (values | periods | steps).items():
+            gauge, _, step = key.partition(" ")
+            extra = f',threshold="{step}"' if step else ""
+            quoted = name.format(gauge, extra).replace('"', '""')
             rows.append(f'{START_S + 60 * minute},"{quoted}",{value}')
     path = tmp_path / "own.csv"
     path.write_text("\n".join(rows), encoding="utf-8")

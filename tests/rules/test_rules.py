@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
 from prometheus.src import recording
-from prometheus.src.model import Alert, Recording
+from prometheus.src.model import Alert, Recording, dashboard_url
 from prometheus.src.names import known_series
-from prometheus.src.recording import ALWAYS, NEVER_MISSED, ONCE_SEEN, WITH_TRAFFIC
+from prometheus.src.recording import (
+    ALWAYS,
+    NEVER_MISSED,
+    ONCE_SEEN,
+    ONCE_SENT,
+    WITH_BUDGETS,
+    WITH_SPEND,
+    WITH_TRAFFIC,
+)
 from tests.rules import cases_budgets, cases_machinery, cases_providers, cases_spend
 from tests.rules.harness import (
     ALERTS,
@@ -19,8 +29,10 @@ from tests.rules.harness import (
     ROOT,
     Case,
     Fires,
+    fill,
     play,
     promtool,
+    trace_link,
 )
 from tests.rules.promql import metrics_of
 
@@ -98,14 +110,17 @@ def test_every_signal_that_rules_rest_on_is_watched() -> None:
     rules: list[Alert | Recording] = [*ALERTS, *RECORDINGS]
     others = [rule.expr for rule in rules if rule not in watchers()]
     used = {name for expr in others for name in metrics_of(expr)} - records
-    watched = {*ALWAYS, *WITH_TRAFFIC, *ONCE_SEEN}
+    groups = (ALWAYS, WITH_BUDGETS, WITH_SPEND, WITH_TRAFFIC, ONCE_SENT, ONCE_SEEN)
+    watched = {name for group in groups for name in group}
 
     assert used - watched == set(NEVER_MISSED)
     assert watched - used == {
         "spanledger_budgets_left_out",
+        "spanledger_budgets_shown",
         "spanledger_holds_open",
         "spanledger_outbox_rows",
         "spanledger_ledger_operations_total",
+        "spanledger_request_cost_usd_count",
     }
 
 
@@ -130,3 +145,22 @@ def test_committed_rules_are_those_tested() -> None:
     shipped = [r for group in yaml.safe_load(text)["groups"] for r in group["rules"]]
 
     assert [(r["alert"], r["expr"]) for r in shipped] == [(a.name, a.expr) for a in ALERTS]
+
+
+@pytest.mark.parametrize("who", cases_budgets.ODD_NAMES)
+def test_links_survive_odd_names(who: str) -> None:
+    """Behind a link's address stands the same name, as Grafana and Tempo read it."""
+    exhausted = next(alert for alert in ALERTS if alert.name == "BudgetThresholdCrossed")
+    link = urlsplit(trace_link(exhausted, {"scope": "customer", "subject": who}))
+    panes = json.loads(parse_qs(link.query)["panes"][0])
+    (query,) = panes["t"]["queries"]
+    dashboard = fill(dashboard_url(exhausted), {"scope": "customer", "subject": who, "budget": who})
+
+    assert parse_qs(urlsplit(dashboard).query) == {
+        "var-customer": [who],
+        "var-budget": [who],
+        "var-subject": [who],
+    }
+    assert (
+        query["query"] == f"{{ span.spanledger.customer = {json.dumps(who, ensure_ascii=False)} }}"
+    )

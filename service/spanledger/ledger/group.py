@@ -195,7 +195,9 @@ class GroupLedger:
         except Exception:  # one operation's data is at fault: the others must not pay for it
             log.exception("a batch of %d operations failed; writing them one by one", len(batch))
             results = [self._commit_alone(operation) for operation in operations]
-        self._observe_commit(self._monotonic() - started, len(batch))
+        # The sweep is nobody's operation: an idle gateway counts none.
+        asked = sum(not isinstance(operation, Sweep) for operation in operations)
+        self._observe_commit(self._monotonic() - started, asked)
         _deliver(batch, results)
 
     def _commit_alone(self, operation: Operation) -> Result:

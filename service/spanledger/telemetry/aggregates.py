@@ -192,7 +192,7 @@ class Aggregates:
                 pace = (row.ended_ns - row.first_chunk_ns) // (row.chunks - 1)
                 self._record(signals.TIME_PER_OUTPUT_CHUNK, call, pace, exemplar, now_ns)
         if row.decision:
-            self._add(signals.BUDGET_DECISIONS, (row.decision, ""), 1, exemplar, now_ns)
+            self._add(signals.BUDGET_DECISIONS, (row.decision, "", ""), 1, exemplar, now_ns)
         self._count_way(row, exemplar, now_ns)
 
     def _count_money(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
@@ -228,7 +228,7 @@ class Aggregates:
             who = (row.route, self._customer(row.customer))
             self._record(signals.REQUEST_COST, who, row.cost_nano, exemplar, now_ns)
         if row.outcome == "refused":
-            refusal = ("deny", row.refused_scope)
+            refusal = ("deny", row.refused_scope, row.refused_by)
             self._add(signals.BUDGET_DECISIONS, refusal, 1, exemplar, now_ns)
         elif row.error_type == "unpriced_model":
             refused = (row.route, "", "", row.error_type)

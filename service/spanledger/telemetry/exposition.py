@@ -212,10 +212,15 @@ def budget_families(states: Sequence[BudgetState], now_s: float, most: int) -> I
         values["spanledger_budget_remaining_usd"][key] = left / NANO_PER_USD
         values["spanledger_budget_period_start_seconds"][key] = state.period_start_s
         values["spanledger_budget_period_end_seconds"][key] = state.period_end_s
+        values["spanledger_budget_blocks"][key] = float(state.budget.action == "block")
+        for percent in state.budget.thresholds:
+            step = (*key, str(percent))
+            values["spanledger_budget_threshold_ratio"][step] = percent / 100
         if state.spent_nano > 0:
             values["spanledger_budget_exhaustion_seconds"][key] = _exhaustion_s(state, now_s)
     for name, by_account in values.items():
         yield _gauge(name, by_account)
+    yield _gauge("spanledger_budgets_shown", {(): len(nearest)})
     yield _gauge("spanledger_budgets_left_out", {(): len(states) - len(nearest)})
 
 

@@ -253,9 +253,9 @@ BUDGET_DECISIONS = Metric(
     "spanledger.budget.decisions",
     "counter",
     "{decision}",
-    "Tries a budget was asked for. The scope is that of the budget which refused; `allow` and"
+    "Tries a budget was asked for. Scope and name are those of the budget which refused; `allow` and"
     " `warn` have none, as all budgets of the try agree on them.",
-    ("spanledger.budget.decision", "spanledger.budget.scope"),
+    ("spanledger.budget.decision", "spanledger.budget.scope", "spanledger.budget.refused_by"),
 )
 UNPRICED = Metric(
     "spanledger.unpriced.requests",
@@ -318,6 +318,20 @@ SCRAPED: tuple[Scraped, ...] = (
         _BUDGET,
     ),
     Scraped(
+        "spanledger_budget_blocks",
+        "gauge",
+        "1 where the budget refuses at its limit, 0 where it only warns.",
+        _BUDGET,
+    ),
+    Scraped(
+        "spanledger_budget_threshold_ratio",
+        "gauge",
+        "Share of the limit at which the budget is announced, one series for each of its"
+        " `thresholds`.",
+        (*_BUDGET, "threshold"),
+    ),
+    Scraped("spanledger_budgets_shown", "gauge", "Accounts shown."),
+    Scraped(
         "spanledger_budgets_left_out", "gauge", "Accounts further from their limit, not shown."
     ),
     Scraped("spanledger_holds_open", "gauge", "Tries under way, ledger-wide."),
@@ -339,7 +353,11 @@ SCRAPED: tuple[Scraped, ...] = (
         (),
         OVERHEAD_BUCKETS,
     ),
-    Scraped("spanledger_ledger_operations_total", "counter", "Operations those commits contained."),
+    Scraped(
+        "spanledger_ledger_operations_total",
+        "counter",
+        "Operations of requests in this process's commits; an idle gateway has none.",
+    ),
     Scraped("spanledger_ledger_up", "gauge", "1 when the figures above could be read."),
     Scraped(
         "spanledger_deployment_up",

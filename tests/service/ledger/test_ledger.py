@@ -20,7 +20,7 @@ from spanledger.ledger import database, group, open_ledger
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import HoldSizes, RequestEnd
-from tests.service.ledger.conftest import Book
+from tests.service.ledger.conftest import Book, Time
 
 CENT = 10**7
 
@@ -290,6 +290,24 @@ async def test_an_end_that_could_not_be_written_is_written_later(
 
     await book.ledger.sweep()
     assert book.balance() == (CENT, 0, 0)
+
+
+async def test_operations_are_those_of_requests(tmp_path: Path) -> None:
+    """Commits that only look for lapsed holds count no operation: an idle gateway has no traffic."""
+    seen: list[int] = []
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = open_ledger(url, observe_commit=lambda _seconds, operations: seen.append(operations))
+    for _ in range(3):
+        await ledger.sweep()
+    idle = sum(seen)
+    book = Book(tmp_path / "ledger.db", Time(), ledger)
+    reservation = book.reservation()
+    await ledger.reserve(reservation)
+    await ledger.finish(book.end(reservation, CENT))
+    await ledger.close()
+
+    assert (idle, sum(seen)) == (0, 2)
+    assert len(seen) >= 5
 
 
 async def test_no_hold_lives_for_ever(book: Book) -> None:

@@ -114,10 +114,11 @@ class Book:
         self.finish(self.reserve(start), cost)
         return start
 
-    def budget(self, name: str, limit_nano: int) -> None:
+    def budget(self, name: str, limit_nano: int, **changes: Any) -> None:
         """Set a budget a day, of customer acme."""
         records = Records.open(self.path)
-        records.set_budgets([Budget(name, "customer", "acme", limit_nano, "day")], time.time_ns())
+        budget = Budget(name, "customer", "acme", limit_nano, "day")
+        records.set_budgets([replace(budget, **changes)], time.time_ns())
         records.close()
 
     def refuse(self, scope: str = "customer") -> RequestStart:

@@ -75,8 +75,26 @@ async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -
     assert samples["spanledger_budget_period_end_seconds", *labels] - start == 86400
     # A tenth was spent by noon: nine times half a day remain.
     assert samples["spanledger_budget_exhaustion_seconds", *labels] == 9 * 43200
+    assert samples["spanledger_budget_blocks", *labels] == 1
+    steps = {k[-1]: v for k, v in samples.items() if k[0] == "spanledger_budget_threshold_ratio"}
+    assert steps == {"50": 0.5, "80": 0.8, "95": 0.95}
+    assert samples["spanledger_budgets_shown",] == 1
     assert samples["spanledger_holds_open",] == 1
     assert samples["spanledger_oldest_hold_seconds",] == 3600
+
+
+async def test_a_budgets_own_terms_are_shown(book: Book, scraper: Scraper) -> None:
+    """Its own thresholds are those announced, and one that warns does not count as one that stops."""
+    book.budget("soft", 10**9, action="warn", thresholds=(70, 100))
+
+    samples = await scraper.scrape()
+
+    name = "spanledger_budget_threshold_ratio"
+    assert {key[-1]: value for key, value in samples.items() if key[0] == name} == {
+        "70": 0.7,
+        "100": 1.0,
+    }
+    assert samples["spanledger_budget_blocks", "soft", "customer", "acme"] == 0
 
 
 async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> None:
@@ -100,6 +118,7 @@ async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
 
     shown = {key[1] for key in samples if key[0] == "spanledger_budget_limit_usd"}
     assert shown == {"b1", "b2"}
+    assert samples["spanledger_budgets_shown",] == 2
     assert samples["spanledger_budgets_left_out",] == 2
 
 

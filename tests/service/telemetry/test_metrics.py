@@ -76,7 +76,7 @@ def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship)
     decisions = "spanledger.budget.decisions"
     assert sink.total(decisions, spanledger__budget__decision="allow") == 3
     deny = {"spanledger__budget__decision": "deny", "spanledger__budget__scope": "team"}
-    assert sink.total(decisions, **deny) == 1
+    assert sink.total(decisions, **deny, spanledger__budget__refused_by="b") == 1
 
 
 def test_a_long_outage_counts_every_request_served_elsewhere(
