@@ -17,17 +17,19 @@ from grafana.src.panels import (
     barchart,
     bars,
     heatmap,
+    opens,
     renamed,
+    row_opens,
     stat,
     table,
     timeseries,
 )
 
-USD = {"unit": "currencyUSD"}
+THIS_CUSTOMER = ("Open this customer", opens(CUSTOMER, customer=q.CUSTOMER))
 DATE = {"unit": "dateTimeAsIso", "custom.width": 165}
 THIS_PERIOD = (
-    f"/d/{COST}?var-budget=${{__data.fields.Budget}}&var-subject=${{__data.fields.Whose}}"
-    '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["It renews"].numeric}'
+    row_opens(COST, budget="Budget", subject="Whose")
+    + '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["It renews"].numeric}'
 )
 
 SPENDING = Row(
@@ -55,7 +57,7 @@ SPENDING = Row(
                 )
             ],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
-            Look(width=7, height=8),
+            Look(width=7, height=8, opens=THIS_CUSTOMER),
         ),
         bars(
             "By model",
@@ -97,7 +99,7 @@ SPENDING = Row(
                 )
             ],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
-            Look(width=12, stacked=True, bars=True),
+            Look(width=12, stacked=True, bars=True, opens=THIS_CUSTOMER),
         ),
         timeseries(
             "Tokens by period",
@@ -318,7 +320,7 @@ BOARD = Board(
             chosen="0.001",
         ),
         Choice("budget", "Budget", q.label_values(q.LIMIT, "budget")),
-        Choice("subject", "of", q.label_values(q.LIMIT, "subject", 'budget="$budget"')),
+        Choice("subject", "of", q.label_values(q.LIMIT, "subject", q.OF_BUDGET)),
         Choice("began", "", q.BEGAN, regex=PERIOD, hidden=True),
         Choice("period_from", "", q.PERIOD_FROM, regex=PERIOD, hidden=True),
         Choice("period_to", "", q.PERIOD_TO, regex=PERIOD, hidden=True),

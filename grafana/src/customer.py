@@ -15,6 +15,7 @@ from grafana.src.panels import (
     Prom,
     Traces,
     bars,
+    opens,
     stat,
     table,
     timeseries,
@@ -39,7 +40,14 @@ STANDS = Row(
                 )
             ],
             Links(down=(COST,), runbooks=("BudgetThresholdCrossed", "BudgetExhausted")),
-            Look(width=6, height=6, maximum=1, steps=FULL, no_value="no budget of its own"),
+            Look(
+                width=6,
+                height=6,
+                maximum=1,
+                steps=FULL,
+                no_value="no budget of its own",
+                opens=("Open this budget", opens(COST, budget="budget", subject="subject")),
+            ),
         ),
         stat(
             "Left",
@@ -147,7 +155,7 @@ BOARD = Board(
     " and traces: put the name into the address, `var-customer=…`.",
     [STANDS, BUYS, WRONG, LATEST],
     choices=(
-        Choice("customer", "Customer", q.CUSTOMERS, regex=f'/{q.CUSTOMER}="([^"]+)"/'),
+        Choice("customer", "Customer", q.CUSTOMERS, regex=f'/{q.CUSTOMER}="(.+)"}} /'),
         Choice(
             "dear",
             "Dear over, USD",

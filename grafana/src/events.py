@@ -10,7 +10,7 @@ EVENTS = (
         "Refusals by budgets",
         q.WHEN_REFUSED,
         "red",
-        "Requests were refused; the budget is one of scope {{spanledger_budget_scope}}.",
+        "Budget {{spanledger_budget_refused_by}} began to refuse requests.",
     ),
     Event(
         "Fallback storm",

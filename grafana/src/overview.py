@@ -15,7 +15,9 @@ from grafana.src.panels import (
     Look,
     Prom,
     bars,
+    opens,
     renamed,
+    row_opens,
     stat,
     table,
     timeseries,
@@ -24,6 +26,11 @@ from grafana.src.panels import (
 GOOD = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 NONE_IS_GOOD = ((None, "green"), (1, "red"))
 FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))
+
+THIS_BUDGET = {
+    "title": "Open this budget",
+    "url": row_opens(COST, budget="Budget", subject="Whose"),
+}
 
 WORKING = Row(
     "Is it working?",
@@ -123,7 +130,12 @@ MONEY = Row(
             "currencyUSD",
             [Prom(q.top(10, q.spend_an_hour(q.CUSTOMER)), "{{spanledger_customer}}")],
             Links(down=(CUSTOMER, COST), runbooks=("CostSpike",)),
-            Look(width=8, height=8, stacked=True),
+            Look(
+                width=8,
+                height=8,
+                stacked=True,
+                opens=("Open this customer", opens(CUSTOMER, customer=q.CUSTOMER)),
+            ),
         ),
     ],
 )
@@ -139,7 +151,13 @@ STOPPED = Row(
                 Prom(q.NEAREST, "{{budget}} · {{subject}}", instant=True, step=""),
             ],
             Links(down=(COST,), runbooks=("BudgetThresholdCrossed",)),
-            Look(width=10, height=8, maximum=1, steps=FULL),
+            Look(
+                width=10,
+                height=8,
+                maximum=1,
+                steps=FULL,
+                opens=("Open this budget", opens(COST, budget="budget", subject="subject")),
+            ),
         ),
         table(
             "Budgets that will not last",
@@ -155,7 +173,10 @@ STOPPED = Row(
                 transformations=renamed(
                     {"budget": "Budget", "scope": "Scope", "subject": "Whose", "Value": "Used up"}
                 ),
-                overrides=(("Used up", {"unit": "dateTimeFromNow"}),),
+                overrides=(
+                    ("Used up", {"unit": "dateTimeFromNow"}),
+                    ("Budget", {"links": [THIS_BUDGET]}),
+                ),
             ),
         ),
         stat(
@@ -189,9 +210,15 @@ CHANGED = Row(
         ),
         timeseries(
             "Refusals by budgets",
-            "Tries that a budget refused, by the scope of that budget.",
+            "Tries that a budget refused, by the name and scope of that budget.",
             "cps",
-            [Prom(q.REFUSALS, "{{spanledger_budget_scope}}", exemplar=True)],
+            [
+                Prom(
+                    q.REFUSALS,
+                    "{{spanledger_budget_refused_by}} ({{spanledger_budget_scope}})",
+                    exemplar=True,
+                )
+            ],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
             Look(width=12, stacked=True),
         ),

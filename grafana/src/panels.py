@@ -114,6 +114,8 @@ class Look:
     no_value: str = ""
     named: bool = False
     """Show each number's name beside it."""
+    opens: tuple[str, str] | None = None
+    """What a click on a series offers: its text, and a dashboard about that series."""
 
 
 PLAIN = Look()
@@ -168,6 +170,22 @@ def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLi
     return builders.DashboardLink(title).type(kind).url(url).target_blank(new_tab)
 
 
+def opens(slug: str, **variables: str) -> str:
+    """The address of a dashboard about what was clicked: variables to the series' labels."""
+    return _address(slug, {name: f"__field.labels.{label}" for name, label in variables.items()})
+
+
+def row_opens(slug: str, **variables: str) -> str:
+    """The same for a row of a table: variables to its columns."""
+    return _address(slug, {name: f"__data.fields.{column}" for name, column in variables.items()})
+
+
+def _address(slug: str, variables: Mapping[str, str]) -> str:
+    """Names may have any character: they are percent-encoded."""
+    pairs = "&".join(f"var-{name}=${{{value}:percentencode}}" for name, value in variables.items())
+    return f"/d/{slug}?{pairs}"
+
+
 def _panel_links(links: Links) -> list[builders.DashboardLink]:
     down = [link(TITLES[slug], f"/d/{slug}?${{__url_time_range}}") for slug in links.down]
     books = [
@@ -209,7 +227,12 @@ def _common(
         builder.color_scheme(
             builders.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(look.fixed)
         )
-    for name, properties in look.overrides:
+    of_all: list[Override] = (
+        [("/.*/", {"links": [{"title": look.opens[0], "url": look.opens[1]}]})]
+        if look.opens
+        else []
+    )
+    for name, properties in (*of_all, *look.overrides):
         values = [models.DynamicConfigValue(key, value) for key, value in properties.items()]
         if name.startswith("/"):
             builder.override_by_regexp(name, values)

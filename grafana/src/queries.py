@@ -72,6 +72,7 @@ PROVIDER = "gen_ai_provider_name"
 OUTCOME = "spanledger_outcome"
 DECISION = "spanledger_budget_decision"
 SCOPE = "spanledger_budget_scope"
+REFUSED_BY = "spanledger_budget_refused_by"
 DEPLOYMENT = "spanledger_deployment"
 FROM, TO, REASON = (
     "spanledger_fallback_from",
@@ -91,6 +92,20 @@ CALLERS_KINDS = ("invalid_request", "content_filtered", "context_window_exceeded
 if unknown := {*OUR_KINDS, *CALLERS_KINDS} - {*PROVIDER_ERROR_KINDS, "cancelled"}:
     raise KeyError(unknown)
 NOT_THEIR_FAULT = f'error_type!~"{"|".join((*OUR_KINDS, *CALLERS_KINDS))}"'
+
+
+def chosen(label: str, variable: str) -> str:
+    """A matcher of the values of a variable, of which there may be several.
+
+    In backticks, as a name may have quotes and backslashes, which a string between quotes would have
+    to escape and not every Grafana does.
+    """
+    return f"{label}=~`${{{variable}:regex}}`"
+
+
+def being(label: str, variable: str) -> str:
+    """A matcher of a variable's one value."""
+    return f"{label}=`${{{variable}:raw}}`"
 
 
 def rate(name: str, by: str = "", where: str = "") -> str:
@@ -175,7 +190,7 @@ EXHAUSTED_AT = f"(time() + {account(EXHAUSTION)})"
 ENDS_EARLY = f"1000 * ({EXHAUSTED_AT} < {account(ENDS)})"
 """When a budget is used up, milliseconds of Unix time; absent where it lasts until its period ends."""
 SOON_STOPPED = f"count({EXHAUSTED_AT} < {account(ENDS)})"
-REFUSALS = rate(DECISIONS, SCOPE, f'{DECISION}="deny"')
+REFUSALS = rate(DECISIONS, f"{SCOPE}, {REFUSED_BY}", f'{DECISION}="deny"')
 REFUSED_REQUESTS = increase(f"{REQUESTS}_count", where=f'{OUTCOME}="refused"')
 UNCERTAIN_REQUESTS = increase(UNPRICED)
 
@@ -185,9 +200,9 @@ RETRY_RATE = rate(RETRIES, REASON)
 DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 
 # Annotations mark beginnings: whoever is refused for a day would else be a mark a day long.
-_REFUSED = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', WINDOW)
-_REFUSED_BEFORE = increase(DECISIONS, SCOPE, f'{DECISION}="deny"', "[15m] offset 5m")
-WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({SCOPE}) {_REFUSED_BEFORE} > 0"
+_REFUSED = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', WINDOW)
+_REFUSED_BEFORE = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', "[15m] offset 5m")
+WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({REFUSED_BY}) {_REFUSED_BEFORE} > 0"
 _STORM = f"{rate(FALLBACKS)} / {rate(f'{REQUESTS}_count')} > 0.2"
 _STORM_BEFORE = (
     f"sum (increase({FALLBACKS}[15m] offset 5m))"
@@ -196,21 +211,23 @@ _STORM_BEFORE = (
 WHEN_FALLBACK_STORM = f"{_STORM} unless on () {_STORM_BEFORE}"
 
 # Cost and budgets.
-CHOSEN = f'{CUSTOMER}=~"$customer",{MODEL}=~"$model",{PROVIDER}=~"$provider"'
-ONE_ACCOUNT = 'budget="$budget",subject="$subject"'
+_CUSTOMERS = chosen(CUSTOMER, "customer")
+_MODELS = chosen(MODEL, "model")
+_AT = chosen(PROVIDER, "provider")
+CHOSEN = f"{_CUSTOMERS},{_MODELS},{_AT}"
+OF_BUDGET = being("budget", "budget")
+ONE_ACCOUNT = f"{OF_BUDGET},{being('subject', 'subject')}"
 SPENT_IN_RANGE = increase(COST, where=CHOSEN)
 TOKENS_BY_TYPE = increase(
     f"{TOKENS}_sum",
     "gen_ai_token_type",
-    f'{ONCE},{MODEL}=~"$model",{PROVIDER}=~"$provider"',
+    f"{ONCE},{_MODELS},{_AT}",
     "[$bucket]",
 )
-MEAN_REQUEST_COST = mean(REQUEST_COST, where=f'{CUSTOMER}=~"$customer"')
-REQUEST_COST_BUCKETS = buckets(REQUEST_COST, f'{CUSTOMER}=~"$customer"')
+MEAN_REQUEST_COST = mean(REQUEST_COST, where=_CUSTOMERS)
+REQUEST_COST_BUCKETS = buckets(REQUEST_COST, _CUSTOMERS)
 OVERRUN_BY_MODEL = increase(OVERRUN, MODEL, CHOSEN)
-UNPRICED_BY_MODEL = increase(
-    UNPRICED, f"{MODEL}, error_type", f'{MODEL}=~"$model",{PROVIDER}=~"$provider"'
-)
+UNPRICED_BY_MODEL = increase(UNPRICED, f"{MODEL}, error_type", f"{_MODELS},{_AT}")
 
 
 def spent_in_bucket(by: str) -> str:
@@ -255,19 +272,19 @@ BEFORE_FROM = (
 BEGAN = f"query_result(max({STARTS}{{{ONE_ACCOUNT}}}))"
 
 DEAR_REQUESTS = (
-    "{ span.spanledger.request.cost.usd > $dear && span.spanledger.customer =~ `$customer` }"
+    "{ span.spanledger.request.cost.usd > $dear && span.spanledger.customer =~ `${customer:regex}` }"
     " | select(span.spanledger.request.cost.usd, span.spanledger.customer, span.spanledger.route,"
     " span.spanledger.attempts)" + NEWEST
 )
 """Literals have a decimal point: TraceQL finds no floating-point attribute by a whole number."""
 ESTIMATED = (
-    "{ span.spanledger.estimated = true && span.spanledger.customer =~ `$customer` }"
+    "{ span.spanledger.estimated = true && span.spanledger.customer =~ `${customer:regex}` }"
     " | select(span.spanledger.cost.usd, span.spanledger.customer, span.gen_ai.request.model,"
     " span.error.type)" + NEWEST
 )
 
 # Providers and fallbacks.
-AT_PROVIDER = f'{GATEWAY},{PROVIDER}=~"$provider"'
+AT_PROVIDER = f"{GATEWAY},{_AT}"
 THEIR_SUCCESS = (
     rate(f"{TRIES}_count", PROVIDER, f'{AT_PROVIDER},error_type=""')
     + " / "
@@ -279,7 +296,8 @@ ERRORS_BY_DEPLOYMENT = (
     increase(f"{TRIES}_count", f"{DEPLOYMENT}, error_type", f'{AT_PROVIDER},error_type!=""')
     + " > 0"
 )
-FROM_ROUTE = f'{FROM}=~"$route"'
+FROM_ROUTE = chosen(FROM, "route")
+_OF_ROUTE = chosen("route", "route")
 FALLBACKS_BY_WAY = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}", FROM_ROUTE)
 FALLBACKS_COUNTED = increase(FALLBACKS, f"{FROM}, {TO}, {REASON}", FROM_ROUTE) + " > 0"
 FALLBACK_SHARE = (
@@ -302,11 +320,11 @@ GRAPH_EDGES = (
 )
 _NODES = f"sum by (id) ({_copied(_MOVED, TO, 'id')}) or sum by (id) ({_copied(_MOVED, FROM, 'id')})"
 GRAPH_NODES = _copied(f"({_NODES})", "id", "title")
-IN_USE = f'min by (deployment, route) ({DEPLOYMENT_UP}{{route=~"$route"}})'
-RESTS_FOR = f'max by (deployment, route) ({COOLDOWN}{{route=~"$route"}}) > 0'
+IN_USE = f"min by (deployment, route) ({DEPLOYMENT_UP}{{{_OF_ROUTE}}})"
+RESTS_FOR = f"max by (deployment, route) ({COOLDOWN}{{{_OF_ROUTE}}}) > 0"
 LIMIT_USED = (
     f"max by (deployment, limit) ({scraped('spanledger_deployment_limit_used_ratio')}"
-    '{route=~"$route"})'
+    f"{{{_OF_ROUTE}}})"
 )
 THROTTLED = rate(
     f"{TRIES}_count",
@@ -314,39 +332,39 @@ THROTTLED = rate(
     f'{AT_PROVIDER},error_type=~"rate_limited|overloaded|rate_limit_reached"',
 )
 FAILED_AND_BILLED = (
-    "{ span.spanledger.cost.usd > 0.0 && status = error && span.gen_ai.provider.name =~ `$provider` }"
+    "{ span.spanledger.cost.usd > 0.0 && status = error && span.gen_ai.provider.name =~ `${provider:regex}` }"
     " | select(span.spanledger.cost.usd, span.error.type, span.spanledger.deployment,"
     " span.spanledger.customer)" + NEWEST
 )
 FELL_BACK = (
-    "{ span.spanledger.fallback.from =~ `$route` && span.spanledger.fallback.reason != nil }"
+    "{ span.spanledger.fallback.from =~ `${route:regex}` && span.spanledger.fallback.reason != nil }"
     " | select(span.spanledger.fallback.from, span.spanledger.deployment,"
     " span.spanledger.fallback.reason, span.spanledger.cost.usd)" + NEWEST
 )
 
 # Latency and streaming.
-OF_MODEL = f'{GATEWAY},{MODEL}=~"$model"'
+OF_MODEL = f"{GATEWAY},{_MODELS}"
 OVERHEAD_QUANTILES = [(q, quantile(q, OVERHEAD)) for q in (0.5, 0.95, 0.99)]
-MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", f'{MODEL}=~"$model"')
-OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{MODEL}=~"$model",gen_ai_token_type="output"')
+MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", _MODELS)
+OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{_MODELS},gen_ai_token_type="output"')
 SLOW_TRIES = (
-    "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `$model` }"
+    "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `${model:regex}` }"
     " | select(span.gen_ai.request.model, span.gen_ai.response.time_to_first_chunk,"
     " span.gen_ai.usage.output_tokens, span.spanledger.customer)" + NEWEST
 )
 IN_FLIGHT_NOW = f"sum by (instance) ({IN_FLIGHT})"
 
 # Customer.
-THIS_CUSTOMER = f'{CUSTOMER}="$customer"'
+THIS_CUSTOMER = being(CUSTOMER, "customer")
 CUSTOMERS = (
     f'query_result(count by ({CUSTOMER}) ({COST}) or count by ({CUSTOMER}) (label_replace({LIMIT}{{scope="customer"}},'
     f' "{CUSTOMER}", "$1", "subject", "(.+)")))'
 )
-ITS_BUDGET = 'scope="customer",subject="$customer"'
+ITS_BUDGET = f'scope="customer",{being("subject", "customer")}'
 ITS_EXHAUSTION = f"1000 * (time() + {account(EXHAUSTION, ITS_BUDGET)})"
 ITS_REQUESTS = rate(f"{REQUEST_COST}_count", "spanledger_route", THIS_CUSTOMER)
 ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q in (0.5, 0.95)]
-_OF_CUSTOMER = "span.spanledger.customer = `$customer`"
+_OF_CUSTOMER = "span.spanledger.customer = `${customer:raw}`"
 _REQUEST_COLUMNS = (
     " | select(span.spanledger.route, span.spanledger.outcome, span.spanledger.request.cost.usd,"
     " span.spanledger.attempts, span.error.type)" + NEWEST

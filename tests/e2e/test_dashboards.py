@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.e2e.played import Played
 from tests.e2e.stack import Stack
+from tests.rules.harness import ALERTS, trace_link
 from tests.stack.boards import Json, Query, dashboards, filled, marks, queries, seconds, variables
 from tests.support.processes import poll
 
-WHO = "e2e-board"
-"""The customer whose page is opened."""
+WHO = 'e2e "board" x\\y é'
+"""The customer whose page is opened; a name may have any character."""
 SHOWN_S = 3600
 SEEN_S = 60.0
 """An incident is over when its points are all there: two exports, and two scrapes."""
@@ -186,3 +189,20 @@ def test_what_is_empty_is_understood(reader: Reader) -> None:
     places = {(query.board, query.place, query.ref): query for query in (*queries(), *marks())}
     for place in EMPTY_BY_DESIGN:
         reader.has_data(places[place], values[place[0]])
+
+
+def test_the_traces_of_an_alert_are_found(reader: Reader) -> None:
+    """The search behind an alert's link is understood by Tempo and finds that customer's traces."""
+    if not reader.stack.has_tempo:
+        pytest.skip("no `tempo` on PATH")
+    step = next(alert for alert in ALERTS if alert.name == "BudgetThresholdCrossed")
+    link = urlsplit(trace_link(step, {"scope": "customer", "subject": WHO}))
+    (query,) = json.loads(parse_qs(link.query)["panes"][0])["t"]["queries"]
+    now = time.time()
+    span = {"start": int(now - SHOWN_S), "end": int(now) + 1}
+
+    found = poll(
+        lambda: reader.get("tempo", "/api/search", q=query["query"], **span).get("traces"), SEEN_S
+    )
+
+    assert found

@@ -14,6 +14,8 @@ FOLDER = ROOT / "grafana" / "dashboards"
 SCRAPE_S = 10
 """`timeInterval` of the data source."""
 
+VARIABLE = re.compile(r"\$(?:\{([a-z_]\w*)(?::\w+)?\}|([a-z_]\w*))")
+
 Json = dict[str, Any]
 
 
@@ -99,4 +101,9 @@ def filled(text: str, values: dict[str, str], step: str = "") -> str:
     """A query with Grafana's variables and the dashboard's own in their places."""
     least = seconds(step) if step and "$" not in step else SCRAPE_S
     own = {"__rate_interval": f"{4 * least}s", "__range": "3600s", **values}
-    return re.sub(r"\$\{?([a-z_]\w*)\}?", lambda match: own[match.group(1)], text)
+    return VARIABLE.sub(lambda match: own[match[1] or match[2]], text)
+
+
+def plain(text: str) -> str:
+    """A query with the names of its variables in their places, for those who look at its form."""
+    return VARIABLE.sub(lambda match: match[1] or match[2], text)

@@ -29,6 +29,7 @@ from tests.stack.boards import (
     filled,
     marks,
     panels,
+    plain,
     queries,
     variables,
 )
@@ -246,9 +247,9 @@ def test_metrics_are_ours_or_known() -> None:
 
 def test_labels_are_ours_or_known() -> None:
     """Matchers name labels their metric has; groups, labels that are there or have been made."""
-    for text in all_promql():
+    for text in map(plain, all_promql()):
         known = set(FOREIGN_LABELS)
-        for name in metrics_of(text.replace("$", "")) & SERIES.keys():
+        for name in metrics_of(text) & SERIES.keys():
             metric = SERIES[name]
             own = (
                 metric.labels if isinstance(metric, Scraped) else map(label_name, metric.attributes)
@@ -256,9 +257,8 @@ def test_labels_are_ours_or_known() -> None:
             labels = {*own, *FOREIGN_LABELS}
             known |= labels
             for matchers in re.findall(rf"\b{name}\{{([^}}]*)\}}", text):
-                named = set(
-                    re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', matchers))
-                )
+                unquoted = re.sub(r'"[^"]*"|`[^`]*`', '""', matchers)
+                named = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", unquoted))
                 assert named <= labels, (name, named - labels)
         known |= set(re.findall(r'"(\w+)", "(?:\$1|\W+)", "', text))
         for group in re.findall(r"\b(?:by|on) \(([^)]+)\)", text):
@@ -267,7 +267,7 @@ def test_labels_are_ours_or_known() -> None:
 
 def test_counters_stand_under_a_rate() -> None:
     """A counter's own value says nothing: it begins again, and it never falls."""
-    for text in (query.text for query in (*queries(), *marks())):
+    for text in (plain(query.text) for query in (*queries(), *marks())):
         for name in COUNTERS:
             bare = re.sub(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", "", text)
             assert not re.search(rf"\b{name}\b", bare), text
@@ -286,7 +286,7 @@ def test_histograms_lead_to_traces() -> None:
     for board in dashboards().values():
         for panel in panels(board):
             for target in panel["targets"]:
-                if metrics_of(target.get("expr", "").replace("$", "")) & sent:
+                if metrics_of(plain(target.get("expr", ""))) & sent:
                     assert target["exemplar"] is True, panel["title"]
 
 
@@ -304,7 +304,7 @@ def test_what_is_measured_twice_counts_once() -> None:
     mixed = {
         (query.board, query.place)
         for query in (*queries(), *marks(), *choices())
-        if query.language == "promql" and of_everybody(query.text.replace("$", ""))
+        if query.language == "promql" and of_everybody(plain(query.text))
     }
 
     assert mixed == EVERYBODYS.keys()
@@ -318,3 +318,58 @@ def test_traceql_names_what_spans_carry() -> None:
             assert names, query
             assert names <= ATTRIBUTES.keys(), query
             assert not re.search(r"\.usd [<>=]+ \d+\b(?!\.)", query.text), query
+
+
+def test_names_may_have_any_character() -> None:
+    """A variable stands in backticks: raw where one value is meant, as a regular expression where
+    there may be several. Between quotes a name with a quote in it would end the string, and Tempo is
+    given several values as `{a,b}` unless told otherwise."""
+    several = {
+        (uid, name): bool(variable.get("includeAll"))
+        for uid, board in dashboards().items()
+        for name, variable in variables(board).items()
+        if variable["type"] == "query" and not variable["regex"].startswith("/\\}")
+    }
+    used = set()
+    for query in (*queries(), *marks(), *choices()):
+        found = re.findall(r"(=~|=)\s*([\"`])\$\{?(\w+)(?::(\w+))?", query.text)
+        for operator, quote, name, form in found:
+            wanted = ("=~", "regex") if several[query.board, name] else ("=", "raw")
+            assert (operator, form, quote) == (*wanted, "`"), query
+            used.add((query.board, name))
+        assert len(found) == len(re.findall(r"[\"`]\$(?!1)", query.text)), query
+
+    assert used == several.keys()
+
+
+def data_links() -> list[tuple[str, str, set[str]]]:
+    """Every link of a value: its dashboard, its address, and the columns its table has."""
+    found = []
+    for uid, board in dashboards().items():
+        for panel in panels(board):
+            columns = {
+                new
+                for step in panel.get("transformations", [])
+                for new in step["options"].get("renameByName", {}).values()
+            }
+            for override in panel["fieldConfig"]["overrides"]:
+                for property_ in override["properties"]:
+                    if property_["id"] == "links":
+                        found += [(uid, link["url"], columns) for link in property_["value"]]
+    return found
+
+
+def test_links_of_values_open_exactly_what_was_clicked() -> None:
+    """A row or a series opens its dashboard with every variable that tells it from others, encoded."""
+    accounts = {"budget", "subject"}
+    assert len(data_links()) >= 6
+    for uid, url, columns in data_links():
+        target, _, query = url.removeprefix("/d/").partition("?")
+        chosen = dict(re.findall(r"var-(\w+)=\$\{(.+?)\}", query))
+        assert chosen.keys() <= variables(dashboards()[target]).keys(), url
+        assert chosen.keys() in ({"customer"}, accounts), url
+        for value in chosen.values():
+            source, form = value.rsplit(":", 1)
+            assert form == "percentencode", url
+            kind, _, name = source.partition("fields.")
+            assert kind != "__data." or name in columns, (uid, url)
