@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.played import Played
 from tests.e2e.stack import Stack
 from tests.rules.harness import ALERTS, trace_link
+from tests.rules.test_runbooks import lines
 from tests.stack.boards import Json, Query, dashboards, filled, marks, queries, seconds, variables
 from tests.support.processes import poll
 
@@ -206,3 +207,11 @@ def test_the_traces_of_an_alert_are_found(reader: Reader) -> None:
     )
 
     assert found
+
+
+def test_queries_of_runbooks_are_understood(reader: Reader) -> None:
+    """What a runbook has for copying is taken by the real Prometheus and the real Tempo."""
+    for _, query in lines("promql"):
+        reader.get("prometheus", "/api/v1/query", query=query)
+    for _, query in lines("traceql") if reader.stack.has_tempo else ():
+        reader.get("tempo", "/api/search", q=query, limit=1)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from pydantic import BaseModel
+from typer.testing import CliRunner, Result
 
 from prometheus.src.names import known_series
 from spanledger.cli import app
-from spanledger.telemetry.signals import SPANS
+from spanledger.config import Config
+from spanledger.errors import PROVIDER_ERROR_KINDS, BudgetExceededError, UnpricedModelError
+from spanledger.telemetry.signals import ATTRIBUTES, SPANS
 from tests.rules.harness import ALERTS, NAMES, RECORDINGS, ROOT, promtool
 from tests.rules.promql import metrics_of
+from tests.service.telemetry.conftest import Book
 
 FOLDER = ROOT / "docs" / "runbooks"
 BOOKS = sorted(FOLDER.glob("*.md"))
@@ -86,25 +92,89 @@ def test_traces_are_searched_by_attributes_that_exist() -> None:
         assert any(attributes <= set(span.attributes) for span in SPANS), (page, query)
 
 
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A real ledger with a budget and a key."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}"
-    for command in (
-        "budget set acme --customer acme --limit 10 --period month",
-        "keys create --customer acme",
-    ):
-        made = CliRunner().invoke(app, [*command.split(), "--ledger", url])
-        assert made.exit_code == 0, made.output
-    return url
+KEY = "key_0123456789ab"
+TRACE = "073d3d50e254"
+"""What pages write for somebody's key and for somebody's trace."""
 
 
-@pytest.mark.parametrize("command", sorted({line for _, line in lines("sh")}))
-def test_commands_run(command: str, ledger: str) -> None:
-    """Every command of a runbook works as it is copied, on a real ledger."""
-    words = shlex.split(command)
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A real ledger with a budget, a key and a request that fell back, beside a configuration;
+    words of pages to what they are here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPANLEDGER_LEDGER_URL", f"sqlite:///{tmp_path / 'ledger.db'}")
+    shutil.copy(ROOT / "examples" / "spanledger.yaml", tmp_path)
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, "sk-none")
+    book = Book(tmp_path / "ledger.db")
+    start = book.start(trace_id=TRACE.ljust(32, "0"))
+    book.finish(book.reserve(start), None, error_type="rate_limited", last=False)
+    book.finish(book.reserve(start, 2, fallback_from="chat", reason="rate_limited"))
+    book.store.close()
+    assert run("budget set acme --customer acme --limit 10 --period month").exit_code == 0
+    made = run("keys create --customer acme --json")
+    return {KEY: json.loads(made.stdout)["id"]}
 
-    done = CliRunner().invoke(app, words[1:], env={"SPANLEDGER_LEDGER_URL": ledger})
 
-    assert words[0] == "spanledger"
-    assert done.exit_code == 0, done.output
+def run(command: str) -> Result:
+    """A command of ours, its output whole."""
+    return CliRunner().invoke(app, shlex.split(command), catch_exceptions=False)
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.stem)
+def test_commands_run(book: Path, site: dict[str, str]) -> None:
+    """The commands of a page work as they are copied, one after the other, on a real ledger."""
+    for _, command in lines("sh", [book]):
+        for written, here in site.items():
+            command = command.replace(written, here)
+        done = run(command.removeprefix("spanledger "))
+
+        assert command.startswith("spanledger ")
+        assert done.exit_code == 0, (command, done.output)
+
+
+def test_a_trace_says_why_a_request_fell_back(site: dict[str, str]) -> None:
+    """What pages send people to look at is there: the route left, and the failure."""
+    del site
+
+    assert "fallback from chat (rate_limited)" in " ".join(run(f"trace {TRACE}").stdout.split())
+
+
+def test_pages_say_where_to_type_things() -> None:
+    """Whoever opens a page at night finds where commands and queries go."""
+    anchor = "[when one fires](../alerts.md#when-one-fires)"
+
+    assert [book.stem for book in BOOKS if anchor not in book.read_text(encoding="utf-8")] == []
+    assert "\n## When one fires\n" in (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+
+
+def fields(model: type[BaseModel]) -> Iterator[str]:
+    """Every key that a configuration may have, at any depth."""
+    for name, field in model.model_fields.items():
+        yield name
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from fields(kind)
+
+
+def test_settings_and_words_exist() -> None:
+    """A setting, a signal, an error or a label that a page names in passing is one of ours."""
+    compose = (ROOT / "otel-collector" / "README.md").read_text(encoding="utf-8")
+    words = {
+        *fields(Config),
+        *PROVIDER_ERROR_KINDS,
+        *(error.error_type for error in (BudgetExceededError, UnpricedModelError)),
+        *known_series(),
+        *ATTRIBUTES,
+        *(word for about in ATTRIBUTES.values() for word in re.findall(r"`(\w+)`", about.meaning)),
+        *(value for alert in ALERTS for value in alert.labels.values()),
+        *re.findall(r"\bOTELCOL_[A-Z_]+\b", compose),
+        "overrun_usd",  # of `spanledger budget list --json`
+        "max_tokens",  # of a request's body
+        "litellm_params",
+    }
+    for book in BOOKS:
+        text = FENCE.sub("", book.read_text(encoding="utf-8"))
+        for code in re.findall(r"`([\w.]*_[\w.]*)`", text):
+            last = code.rpartition(".")[2]
+            assert code in words or last in words, (book.stem, code)

@@ -101,6 +101,44 @@ def test_a_broken_ledger_is_one_line(tmp_path: Path) -> None:
     assert (code, problem) == (1, "error: the ledger failed: no such table: budget_history\n")
 
 
+def test_a_limit_is_raised_without_touching_the_rest(tmp_path: Path) -> None:
+    """Whoever raises a limit at night need not know subject, period, zone and action to keep them."""
+    run(
+        *(tmp_path, "budget", "set", "each", "--customer", "*", "--limit", "5", "--period", "day"),
+        *("--timezone", "Europe/Berlin", "--action", "warn", "--thresholds", "70", "--strict"),
+    )
+    (before,) = json.loads(run(tmp_path, "budget", "list", "--json")[1])
+
+    code, out, _ = run(tmp_path, "budget", "limit", "each", "7.50")
+
+    (after,) = json.loads(run(tmp_path, "budget", "list", "--json")[1])
+    assert (code, out) == (0, "'each' allows $7.50 a day, was $5.00\n")
+    assert after == before | {"limit_usd": "7.50", "remaining_usd": "7.50"}
+    assert before["subject"] == "*"
+    assert len(run(tmp_path, "budget", "history", "each")[1].splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "usd", "problem"),
+    [
+        ("eahc", "7", "error: there is no budget 'eahc'; did you mean 'each'?"),
+        ("each", "much", "error: limit: "),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(
+    tmp_path: Path, name: str, usd: str, problem: str
+) -> None:
+    """A mistyped name makes no new budget for everybody, and no limit is below nothing."""
+    run(tmp_path, "budget", "set", "each", "--customer", "*", "--limit", "5")
+
+    code, out, said = run(tmp_path, "budget", "limit", name, usd)
+
+    assert code in (1, 2)
+    assert out == ""
+    assert said.startswith(problem)
+    assert json.loads(run(tmp_path, "budget", "list", "--json")[1])[0]["limit_usd"] == "5.00"
+
+
 def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     """A dry run says which budgets would change, and a real one which did."""
     file = tmp_path / "budgets.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,6 +111,36 @@ def set_(
             f"{'set' if changed else 'unchanged'}: {name!r} allows {whose}"
             f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
             f" then {budget.action}s"
+        )
+
+
+@app.command()
+def limit(
+    name: Annotated[str, typer.Argument(help="Name of the budget.")],
+    usd: Annotated[str, typer.Argument(help="USD a period, like 12.50.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Change a budget's limit, and nothing else of it; what was spent stays."""
+    from spanledger.ledger.records import Records
+
+    with reporting_errors():
+        wanted = validate_budget({"name": name, "limit": usd}).limit
+        records = Records.open(ledger_file(ledger))
+        budgets = {budget.name: budget for budget in records.budgets()}
+        before = budgets.get(name)
+        after = None if before is None else replace(before, limit_nano=wanted)
+        if after is not None:
+            records.set_budgets([after], time.time_ns())
+        records.close()
+    if before is None or after is None:
+        raise fail(f"there is no budget {name!r}{nearest(name, list(budgets))}")
+    if json:
+        print_json({**_as_dict(after), "changed": after != before})
+    else:
+        typer.echo(
+            f"{name!r} allows ${format_usd(wanted)} a {after.period}, was"
+            f" ${format_usd(before.limit_nano)}"
         )
 
 
