@@ -55,6 +55,8 @@ class Board:
 
     slug: str
     description: str
+    reader: str
+    """Whose questions it answers, for docs/dashboards.md."""
     rows: Sequence[Row]
     choices: Sequence[Choice] = ()
     events: Sequence[Event] = ()

@@ -307,6 +307,7 @@ BOARD = Board(
     COST,
     "Who spent what, which budget lasts until it renews, which requests were dear, and which money"
     " is not certain.",
+    "Whoever pays, and whoever sets budgets.",
     [SPENDING, BUDGETS, LASTS, DEAR, UNSURE],
     choices=(
         Choice("customer", "Customer", q.label_values(q.COST, q.CUSTOMER), several=True),

@@ -153,6 +153,7 @@ BOARD = Board(
     "One customer: where its budget stands, what it buys, what goes wrong for it, and its latest"
     " requests. Customers beyond the telemetry's cap have no metrics of their own, but their budget"
     " and traces: put the name into the address, `var-customer=…`.",
+    "Whoever talks to one customer, with the customer on the line.",
     [STANDS, BUYS, WRONG, LATEST],
     choices=(
         Choice("customer", "Customer", q.CUSTOMERS, regex=f'/{q.CUSTOMER}="(.+)"}} /'),

@@ -223,6 +223,7 @@ BEHIND = Row(
 BOARD = Board(
     HEALTH,
     "Whether every part is there, all telemetry arrives, and ledger, Prometheus and Tempo keep up.",
+    "Whoever runs the stack.",
     [THERE, ARRIVES, KEEPS_UP, BEHIND],
     events=EVENTS,
 )

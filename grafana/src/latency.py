@@ -176,6 +176,7 @@ BOARD = Board(
     LATENCY,
     "How long answers take, when streams begin and how smoothly they go on, and what of it is the"
     " gateway's.",
+    "The team of an application whose users wait.",
     [LONG, FIRST, SMOOTH, OURS, WHICH],
     choices=(
         Choice("model", "Model", q.label_values(f"{q.TRIES}_count", q.MODEL), several=True),

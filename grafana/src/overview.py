@@ -228,6 +228,7 @@ CHANGED = Row(
 BOARD = Board(
     OVERVIEW,
     "Is it working, what does it cost now, who is about to be stopped, and what changed.",
+    "Whoever is on call, and everybody who looks in for a minute.",
     [WORKING, MONEY, STOPPED, CHANGED],
     events=EVENTS,
     since="now-1h",

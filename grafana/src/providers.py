@@ -214,6 +214,7 @@ BOARD = Board(
     PROVIDERS,
     "Which provider answers, what happens to requests when one does not, which deployments rest or"
     " are near a limit, and what failures cost.",
+    "Whoever is on call when a provider has a bad day, and whoever chooses providers.",
     [ANSWER, NOT, REST, FAILED],
     choices=(
         Choice(
