@@ -88,8 +88,9 @@ CARDINALITY = f"""\
 Customers are the one label that grows by itself. The first `telemetry.max_customers` customers seen
 have series of their own, for good: a label that changed its meaning with each
 day's ranking could not be added up over time. All others are `other`. Spans and the ledger
-always have the real name, as has `/metrics` for each budget near its limit. Beyond that, a metric
-has at most {MAX_SERIES} series; whatever would be one more is counted in the series
+always have the real name, as has `/metrics` for each budget near its limit. A budget's name is a
+label of its refusals: one series for each that ever refused. Beyond that, a metric has
+at most {MAX_SERIES} series; whatever would be one more is counted in the series
 `otel.metric.overflow`. `gen_ai.response.model` is on spans only: what a provider may make up is no
 label.
 """
