@@ -263,7 +263,12 @@ def test_the_worked_example_of_budgets(
     assert price is not None
     sizes = sizes_of(Demand(bound_input_tokens(8_000), None, 2 * 400, 1, 0), price)
     budget = Budget("acme", "customer", "acme", parse_usd("1.00"), "month", strict=strict)
-    balance = Balance(AccountKey("acme", "acme", 0), 1, parse_usd(spent), parse_usd(held))
+    balance = Balance(
+        AccountKey("acme", "customer", "month", "UTC", 0, "acme"),
+        1,
+        parse_usd(spent),
+        parse_usd(held),
+    )
 
     if expected is None:
         with pytest.raises(BudgetExceededError):

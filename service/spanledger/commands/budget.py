@@ -80,7 +80,7 @@ def set_(
 ) -> None:
     """Create or change a budget. Without a subject it is for everybody together.
 
-    A new budget counts from now; changing its limit keeps what was spent.
+    It counts all that its subject spent since the period began, also before it was set.
     """
     from spanledger.ledger.records import Records, budget_of
 

@@ -6,13 +6,22 @@ changed ones back before it commits.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from spanledger.errors import BudgetExceededError, Refusal
 from spanledger.ledger.periods import Period, period_at
-from spanledger.ledger.store import SCOPES, Budget, HoldSizes, Reservation, Scope
+from spanledger.ledger.store import (
+    SCOPES,
+    Budget,
+    HoldSizes,
+    PeriodKind,
+    Reservation,
+    Scope,
+)
 from spanledger.money import format_usd
 
 ROOMY = 10
@@ -22,11 +31,35 @@ MAX_CACHED_MATCHES = 10_000
 
 
 class AccountKey(NamedTuple):
-    """A balance's identity, as stored in an attempt's `accounts`."""
+    """A balance's identity, as stored in an attempt's `accounts`.
+
+    All of a budget that says what it counts is in it: one that is changed there, or whose name is
+    given to another, has other accounts.
+    """
 
     budget: str
-    subject: str
+    scope: Scope
+    period: PeriodKind
+    timezone: str
     period_start_s: int
+    subject: str
+
+    @classmethod
+    def of(cls, budget: Budget, subject: str, period_start_s: int) -> AccountKey:
+        """The account of a subject under a budget."""
+        return cls(
+            budget.name, budget.scope, budget.period, budget.timezone, period_start_s, subject
+        )
+
+
+def account_keys(accounts: str) -> tuple[AccountKey, ...]:
+    """The keys in an attempt's `accounts`; those of schema version 1 mean nothing any more."""
+    if accounts == "[]":
+        return ()
+    return tuple(AccountKey(*key) for key in json.loads(accounts) if len(key) == _KEY_PARTS)
+
+
+_KEY_PARTS = len(AccountKey._fields)
 
 
 @dataclass(slots=True)
@@ -38,6 +71,17 @@ class Balance:
     spent_nano: int = 0
     held_nano: int = 0
     overrun_nano: int = 0
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """Its columns but for `opened_seq`."""
+        return (
+            *self.key,
+            self.period_end_s,
+            self.spent_nano,
+            self.held_nano,
+            self.overrun_nano,
+        )
 
 
 class Account(NamedTuple):
@@ -64,6 +108,21 @@ Dimensions = tuple[str, str, str, str, str]
 """Customer, key id, team, model, provider: the first five of `SCOPES`, in that order."""
 
 
+class Matched(NamedTuple):
+    """The accounts of some dimensions, worked out once for as long as all their periods last.
+
+    Attributes:
+        counted: each budget with its account and that one's end, Unix seconds.
+        text: the accounts as an attempt's row has them.
+    """
+
+    counted: tuple[tuple[Budget, AccountKey, int], ...]
+    keys: tuple[AccountKey, ...]
+    text: str
+    start_s: int
+    end_s: int
+
+
 class BudgetIndex:
     """All budgets, indexed by what they apply to; rebuilt when one changes."""
 
@@ -72,20 +131,44 @@ class BudgetIndex:
         self._named: dict[tuple[Scope, str], list[Budget]] = {}
         for budget in self.by_name.values():
             self._named.setdefault((budget.scope, budget.subject), []).append(budget)
-        self._matches: dict[Dimensions, tuple[tuple[Budget, str], ...]] = {}
+        self._matched: dict[Dimensions, Matched] = {}
         self._periods: dict[str, Period] = {}
 
-    def match(self, dimensions: Dimensions) -> tuple[tuple[Budget, str], ...]:
-        """Budgets that apply, each with its account's subject. An empty dimension has none."""
-        found = self._matches.get(dimensions)
-        if found is None:
-            found = tuple(self._match(dimensions))
-            if len(self._matches) >= MAX_CACHED_MATCHES:
-                self._matches.clear()
-            self._matches[dimensions] = found
+    def limiting(self, key: AccountKey) -> Budget | None:
+        """The budget an account belongs to, if it still counts by it."""
+        budget = self.by_name.get(key.budget)
+        if (
+            budget is None
+            or budget.scope != key.scope
+            or budget.period != key.period
+            or budget.timezone != key.timezone
+            or budget.subject not in ("*", key.subject)
+        ):
+            return None
+        return budget
+
+    def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
+        """The accounts that count a try of a moment."""
+        found = self._matched.get(dimensions)
+        if found is None or not found.start_s <= at_s < found.end_s:
+            if len(self._matched) >= MAX_CACHED_MATCHES:
+                self._matched.clear()
+            found = self._matched[dimensions] = self._work_out(dimensions, at_s)
         return found
 
-    def _match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
+    def _work_out(self, dimensions: Dimensions, at_s: int) -> Matched:
+        counted = []
+        start_s, end_s = -sys.maxsize, sys.maxsize
+        for budget, subject in self.match(dimensions):
+            period = self.period(budget, at_s)
+            key = AccountKey.of(budget, subject, period.start_s)
+            counted.append((budget, key, period.end_s))
+            start_s, end_s = max(start_s, period.start_s), min(end_s, period.end_s)
+        keys = tuple(key for _, key, _ in counted)
+        return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
+
+    def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
+        """Budgets that apply, each with its account's subject. An empty dimension has none."""
         for scope, subject in zip(SCOPES, (*dimensions, "*"), strict=True):
             if not subject:
                 continue
@@ -117,6 +200,12 @@ def dimensions_of(reservation: Reservation) -> Dimensions:
 def room(accounts: Sequence[Account]) -> int | None:
     """The least room over all blocking accounts; None when nothing blocks."""
     return min((a.room_nano for a in accounts if a.budget.action == "block"), default=None)
+
+
+def remaining(accounts: Sequence[Account]) -> int | None:
+    """The least that is left over all blocking accounts, never less than nothing."""
+    left = room(accounts)
+    return None if left is None else max(0, left)
 
 
 def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:

@@ -1,4 +1,4 @@
-"""SQLite as the ledger uses it: opening, settings, schema, the write lock, and what rows mean."""
+"""SQLite as the ledger uses it: opening, settings, the write lock, and what rows mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import sqlite3
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from spanledger.errors import ConfigError, LedgerUnavailableError
@@ -63,51 +62,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date; each migration is one transaction, and runs once.
-
-    Raises:
-        LedgerUnavailableError: the file is newer than this program, another program's, or cannot
-            be written.
-    """
-    try:
-        _migrate(connection)
-    except sqlite3.Error as error:
-        raise LedgerUnavailableError(f"the ledger cannot be set up: {error}") from error
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    scripts = sorted(
-        (
-            f
-            for f in files("spanledger.ledger").joinpath("migrations").iterdir()
-            if f.name.endswith(".sql")
-        ),
-        key=lambda f: f.name,
-    )
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(scripts):
-        raise LedgerUnavailableError(
-            f"the ledger has schema version {version}, this program knows {len(scripts)}: upgrade it"
-        )
-    if version == len(scripts):
-        return
-    begin_immediate(connection)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and connection.execute("SELECT name FROM sqlite_master").fetchone():
-            raise LedgerUnavailableError("the file is another program's database, not a ledger")
-        for number, script in enumerate(scripts[version:], start=version + 1):
-            for statement in _statements(script.read_text(encoding="utf-8")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
     """Take the write lock, asking often: SQLite's own waiting sleeps up to 100 ms at a time.
 
@@ -129,16 +83,6 @@ def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIME
             time.sleep(random.uniform(0.0002, 0.001))
         else:
             return
-
-
-def _statements(script: str) -> list[str]:
-    found, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            found.append(current)
-            current = ""
-    return found
 
 
 def budget_from_row(row: Sequence[object]) -> Budget:

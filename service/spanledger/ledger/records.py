@@ -17,12 +17,14 @@ from pathlib import Path
 from spanledger.config import BudgetEntry
 from spanledger.errors import UsageError
 from spanledger.ledger.database import (
+    NANOS,
     SELECT_BUDGETS,
     begin_immediate,
     budget_from_row,
     connect,
-    migrate,
 )
+from spanledger.ledger.migrate import migrate
+from spanledger.ledger.opening import Opening
 from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
 
 KEY_PREFIX = "slk_"
@@ -71,7 +73,7 @@ class Records:
         begin_immediate(self._connection)
         try:
             yield
-            self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = ?", (version,))
+            self._connection.execute("UPDATE state SET value = value + 1 WHERE key = ?", (version,))
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # SQLite may have ended it by itself
@@ -90,13 +92,17 @@ class Records:
     ) -> list[Budget]:
         """Create or replace budgets and remove others, all or none; those that really changed.
 
-        A budget counts from the moment it is set; changing its limit keeps what was spent.
+        A budget counts what its subject spent since its period began, also before it was set.
         """
-        current = {budget.name: budget for budget in self.budgets()}
-        changed = [budget for budget in budgets if current.get(budget.name) != budget]
-        removed = [current[name] for name in remove if name in current]
+        changed, removed, uncounted = self._changes(budgets, remove)
         if changed or removed:
+            opening = Opening(uncounted, now_ns // NANOS)
+            opening.read(self._connection)
             with self._change("budgets_version"):
+                before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
+                if uncounted != before:  # somebody else has changed budgets since
+                    opening = Opening(uncounted, now_ns // NANOS)
+                opening.write(self._connection)
                 for budget in removed:
                     self._connection.execute("DELETE FROM budgets WHERE name = ?", (budget.name,))
                     self._remember("remove", budget, now_ns)
@@ -117,6 +123,20 @@ class Records:
                     )
                     self._remember("set", budget, now_ns)
         return changed
+
+    def _changes(
+        self, budgets: Sequence[Budget], remove: Sequence[str]
+    ) -> tuple[list[Budget], list[Budget], list[Budget]]:
+        """What differs from the budgets there are, what goes, and what has no accounts yet."""
+        current = {budget.name: budget for budget in self.budgets()}
+        changed = [budget for budget in budgets if current.get(budget.name) != budget]
+        removed = [current[name] for name in remove if name in current]
+        uncounted = [
+            budget
+            for budget in changed
+            if budget.name not in current or _counts(budget) != _counts(current[budget.name])
+        ]
+        return changed, removed, uncounted
 
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None when there is none."""
@@ -189,6 +209,11 @@ class Records:
         """Whether any key was ever made: revoking the last one must not open the gateway."""
         row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
         return bool(row[0])
+
+
+def _counts(budget: Budget) -> tuple[str, ...]:
+    """All of a budget that says which tries it counts."""
+    return budget.scope, budget.subject, budget.period, budget.timezone
 
 
 def key_digest(secret: str) -> str:

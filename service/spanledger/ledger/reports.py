@@ -5,7 +5,6 @@ Read-only, each answer from one snapshot. Money is nano-USD; the commands turn i
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,11 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from spanledger.errors import LedgerUnavailableError, UsageError
-from spanledger.ledger.accounts import AccountKey
+from spanledger.ledger.accounts import AccountKey, account_keys
 from spanledger.ledger.database import NANOS, SELECT_BUDGETS, budget_from_row, connect
+from spanledger.ledger.migrate import check_version
 from spanledger.ledger.periods import period_at
-from spanledger.ledger.store import BudgetState, Verification
+from spanledger.ledger.store import SCOPES, BudgetState, Scope, Verification
 
 SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
 SPEND_BY: tuple[SpendBy, ...] = (
@@ -74,8 +74,7 @@ class Reports:
                 " --ledger"
             )
         self._connection = connect(path, read_only=True)
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-            raise LedgerUnavailableError(f"{str(path)!r} is not a ledger")
+        check_version(self._connection, str(path))
         self._connection.row_factory = sqlite3.Row
 
     def close(self) -> None:
@@ -193,13 +192,12 @@ class Reports:
             states = []
             for budget in sorted(budgets, key=lambda b: b.name):
                 period = period_at(budget.period, budget.timezone, now_s)
-                rows = connection.execute(
-                    "SELECT subject, spent_nano, held_nano, overrun_nano FROM balances"
-                    " WHERE budget = ? AND period_start_s = ? ORDER BY subject",
-                    (budget.name, period.start_s),
+                *account, subject = AccountKey.of(budget, budget.subject, period.start_s)
+                rows = (
+                    connection.execute(_ACCOUNTS, account)
+                    if subject == "*"
+                    else connection.execute(_ACCOUNT, (*account, subject))
                 ).fetchall()
-                if budget.subject != "*":  # the budget may have had another subject before
-                    rows = [row for row in rows if row["subject"] == budget.subject]
                 for subject, spent, held, overrun in rows or [(budget.subject, 0, 0, 0)]:
                     states.append(
                         BudgetState(
@@ -242,22 +240,27 @@ class Reports:
 
     def _verify_balances(self, connection: sqlite3.Connection, found: Verification) -> None:
         expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
-        for state, hold, cost, overrun, accounts in connection.execute(
-            "SELECT state, hold_nano, cost_nano, overrun_nano, accounts FROM attempts"
-        ):
+        balances = connection.execute("SELECT * FROM balances").fetchall()
+        opened = _Opened(balances)
+        attempts = connection.execute(_ALL_ATTEMPTS)
+        attempts.row_factory = None  # a million rows by name take seconds more
+        for state, hold, cost, overrun, accounts, seq, started_ns, *subjects in attempts:
             found.attempts += 1
             held = hold if state == "held" else 0
             found.open_attempts += state == "held"
             found.spent_nano += cost
             found.held_nano += held
-            for key in json.loads(accounts):
-                sums = expected[AccountKey(*key)]
+            keys = account_keys(accounts)
+            if state == "settled":
+                keys += opened.counting(seq, started_ns, subjects, keys)
+            for key in keys:
+                sums = expected[key]
                 sums[0] += cost
                 sums[1] += held
                 sums[2] += overrun
-        for row in connection.execute("SELECT * FROM balances"):
+        for row in balances:
             found.balances += 1
-            key = AccountKey(row["budget"], row["subject"], row["period_start_s"])
+            key = _key_of(row)
             actual = [row["spent_nano"], row["held_nano"], row["overrun_nano"]]
             wanted = expected.pop(key, [0, 0, 0])
             if actual != wanted:
@@ -306,3 +309,49 @@ class Reports:
         )
         for message, query in checks:
             found.problems += [message.format(row[0]) for row in connection.execute(query)]
+
+
+class _Opened:
+    """Accounts that were opened from rows: what was settled by then counts by what it is."""
+
+    def __init__(self, balances: Sequence[sqlite3.Row]) -> None:
+        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, int]]] = {}
+        self._last = max((row["opened_seq"] for row in balances), default=0)
+        for row in balances:
+            if row["opened_seq"]:
+                self._by_subject.setdefault((row["scope"], row["subject"]), []).append(
+                    (
+                        _key_of(row),
+                        row["period_start_s"] * NANOS,
+                        row["period_end_s"] * NANOS,
+                        row["opened_seq"],
+                    )
+                )
+
+    def counting(
+        self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
+    ) -> tuple[AccountKey, ...]:
+        """Accounts beside `keys` that count a try; `subjects` are in the order of `SCOPES`."""
+        if seq > self._last:
+            return ()
+        return tuple(
+            key
+            for place in zip(SCOPES, subjects, strict=True)
+            for key, start_ns, end_ns, last in self._by_subject.get(place, ())
+            if seq <= last and start_ns <= started_ns < end_ns and key not in keys
+        )
+
+
+def _key_of(row: sqlite3.Row) -> AccountKey:
+    return AccountKey(*(row[name] for name in AccountKey._fields))
+
+
+_ACCOUNTS = """
+SELECT subject, spent_nano, held_nano, overrun_nano FROM balances
+WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?"""
+_ACCOUNT = f"{_ACCOUNTS} AND subject = ?"
+
+_ALL_ATTEMPTS = """
+SELECT state, hold_nano, cost_nano, overrun_nano, accounts, seq, started_ns,
+    customer, key_id, team, model, provider, '*'
+FROM attempts"""

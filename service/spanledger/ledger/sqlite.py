@@ -8,7 +8,6 @@ the rows survive a power cut.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,9 +21,10 @@ from spanledger.ledger.accounts import (
     AccountKey,
     Balance,
     BudgetIndex,
+    account_keys,
     decide,
     dimensions_of,
-    room,
+    remaining,
 )
 from spanledger.ledger.database import (
     NANOS,
@@ -32,8 +32,8 @@ from spanledger.ledger.database import (
     begin_immediate,
     budget_from_row,
     connect,
-    migrate,
 )
+from spanledger.ledger.migrate import migrate
 from spanledger.ledger.pending import Pending, StaleError
 from spanledger.ledger.store import (
     AttemptEnd,
@@ -86,7 +86,7 @@ class SqliteStore:
         self._lease_until_ns = 0
         self._now_ns = now_ns
         self._connection = connect(path)
-        migrate(self._connection)
+        migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
         # Our open tries, so that ending one needs no look-up. `StaleError` tells when another
@@ -152,21 +152,21 @@ class SqliteStore:
         self._pending.flush(self._connection)
         if self._dirty:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [_balance_row(self._balances[key]) for key in self._dirty],
+                _WRITE_BALANCE, [self._balances[key].row for key in self._dirty]
             )
         if self._seq != first_seq:
-            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (self._seq,))
+            self._connection.execute("UPDATE state SET value = ? WHERE key = 'seq'", (self._seq,))
         self._connection.execute("COMMIT")
         return results
 
     def _load_versions(self) -> None:
-        meta = dict(self._connection.execute("SELECT key, value FROM meta"))
-        self._seq = meta["seq"]
-        if meta["budgets_version"] != self._budgets_version:
+        state = dict(self._connection.execute("SELECT key, value FROM state"))
+        self._seq = state["seq"]
+        if state["budgets_version"] != self._budgets_version:
             rows = self._connection.execute(SELECT_BUDGETS)
             self._budgets = BudgetIndex(budget_from_row(row) for row in rows)
-            self._budgets_version = meta["budgets_version"]
+            self._budgets_version = state["budgets_version"]
+            self._open.clear()  # a new budget's accounts were added to the tries that are held
 
     def _apply(self, operation: Operation) -> Result:
         try:
@@ -187,13 +187,16 @@ class SqliteStore:
     # reserve ------------------------------------------------------------------------------
 
     def _reserve(self, reservation: Reservation) -> Hold:
-        accounts = self._accounts(reservation)
+        matched = self._budgets.matched(dimensions_of(reservation), reservation.now_ns // NANOS)
+        accounts = [
+            Account(budget, self._balance(key, end_s)) for budget, key, end_s in matched.counted
+        ]
         attempt_id = reservation.attempt_id
         held = self._open.get(attempt_id) or self._reserved.get(attempt_id)
         if held is None and reservation.repeat:
             held = self._look_up(attempt_id)
         if held is not None:  # a repeat: what the first one held
-            return Hold(attempt_id, held.hold_nano, "allow", (), room(accounts))
+            return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
         if accounts and not reservation.priced:
             raise UnpricedModelError(
                 f"model {reservation.model!r} has no price and a budget applies"
@@ -211,14 +214,11 @@ class SqliteStore:
                 "UPDATE requests SET decision = ? WHERE request_id = ? AND decision != 'warn'",
                 (decision, request.request_id),
             )
-        keys = tuple(account.balance.key for account in accounts)
-        self._pending.add_attempt(
-            reservation, self.owner, grant.hold_nano, decision, json.dumps(keys) if keys else "[]"
-        )
-        self._reserved[attempt_id] = _Booked("held", grant.hold_nano, 0, 0, keys)
+        self._pending.add_attempt(reservation, self.owner, grant.hold_nano, decision, matched.text)
+        self._reserved[attempt_id] = _Booked("held", grant.hold_nano, 0, 0, matched.keys)
         for account in accounts:
             account.balance.held_nano += grant.hold_nano
-        self._dirty.update(keys)
+        self._dirty.update(matched.keys)
         return Hold(
             attempt_id,
             grant.hold_nano,
@@ -227,27 +227,12 @@ class SqliteStore:
             grant.remaining_nano,
         )
 
-    def _accounts(self, reservation: Reservation) -> list[Account]:
-        at_s = reservation.now_ns // NANOS
-        accounts = []
-        for budget, subject in self._budgets.match(dimensions_of(reservation)):
-            period = self._budgets.period(budget, at_s)
-            key = AccountKey(budget.name, subject, period.start_s)
-            accounts.append(Account(budget, self._balance(key, period.end_s)))
-        return accounts
-
     def _balance(self, key: AccountKey, period_end_s: int) -> Balance:
         """The balance as of this transaction; a new account starts at nothing."""
         balance = self._balances.get(key)
         if balance is None:
-            row = self._connection.execute(
-                "SELECT period_end_s, spent_nano, held_nano, overrun_nano FROM balances"
-                " WHERE budget = ? AND subject = ? AND period_start_s = ?",
-                key,
-            ).fetchone()
+            row = self._connection.execute(_READ_BALANCE, key).fetchone()
             balance = Balance(key, *row) if row else Balance(key, period_end_s)
-            # The budget's period may have been changed since the row was made.
-            balance.period_end_s = max(balance.period_end_s, period_end_s)
             self._balances[key] = balance
         return balance
 
@@ -300,13 +285,11 @@ class SqliteStore:
         if row is None:
             return None
         state, hold, cost, overrun, accounts = row
-        return _Booked(state, hold, cost, overrun, _account_keys(accounts))
+        return _Booked(state, hold, cost, overrun, account_keys(accounts))
 
     def _remaining(self, balances: Sequence[Balance]) -> int | None:
-        budgets = self._budgets.by_name
-        return room(
-            [Account(budgets[b.key.budget], b) for b in balances if b.key.budget in budgets]
-        )
+        limits = [(self._budgets.limiting(balance.key), balance) for balance in balances]
+        return remaining([Account(budget, b) for budget, b in limits if budget is not None])
 
     # requests -----------------------------------------------------------------------------
 
@@ -339,8 +322,10 @@ class SqliteStore:
         """Expire holds nobody renews: charged in full, as the outcome is unknown.
 
         A lease that ends later than any hold may live was taken before the clock was set back;
-        whoever took it and lives has a new one by now.
+        whoever took it and lives has a new one by now. One that has ended is kept for a while, as
+        the clock may have been ahead.
         """
+        self._lease_until_ns = 0  # ours may be gone from the file, for the same reason
         self._renew_lease(sweep.now_ns)
         self._pending.flush(self._connection)
         forgotten_ns = sweep.now_ns - sweep.max_hold_ns
@@ -359,7 +344,7 @@ class SqliteStore:
                 " WHERE request_id = ? AND number = ?",
                 (sweep.now_ns, self._seq, request_id, number),
             )
-            for key in _account_keys(accounts):
+            for key in account_keys(accounts):
                 balance = self._balance(key, 0)
                 balance.held_nano -= hold
                 balance.spent_nano += hold
@@ -373,21 +358,18 @@ class SqliteStore:
         ).fetchall()
         for (request_id,) in running:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
-        self._connection.execute(
-            "DELETE FROM owners WHERE lease_ns NOT BETWEEN ? AND ?", moments[1:]
-        )
+        self._connection.execute("DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3", moments)
         return len(lapsed)
 
 
-def _balance_row(balance: Balance) -> tuple[object, ...]:
-    return (
-        *balance.key,
-        balance.period_end_s,
-        balance.spent_nano,
-        balance.held_nano,
-        balance.overrun_nano,
-    )
+_READ_BALANCE = """
+SELECT period_end_s, spent_nano, held_nano, overrun_nano FROM balances
+WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?
+    AND subject = ?"""
 
-
-def _account_keys(accounts: str) -> tuple[AccountKey, ...]:
-    return tuple(AccountKey(*key) for key in json.loads(accounts))
+_WRITE_BALANCE = """
+INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,
+    spent_nano, held_nano, overrun_nano)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET spent_nano = excluded.spent_nano, held_nano = excluded.held_nano,
+    overrun_nano = excluded.overrun_nano"""

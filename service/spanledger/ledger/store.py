@@ -146,7 +146,7 @@ class Hold:
         decision: `warn` when a budget with action warn is over its limit.
         warned: names of those budgets.
         remaining_nano: the least `limit - spent - held` over all blocking budgets after this
-            hold; None when no blocking budget applies.
+            hold, never less than zero; None when no blocking budget applies.
     """
 
     attempt_id: str

@@ -37,6 +37,7 @@ class Limits:
             its own timeout.
         connect_timeout_s: for one TCP and TLS handshake.
         keepalive_s: how long an unused connection is kept.
+        at_once_s: who hangs up within this time has not begun an answer, and bills none.
         max_error_bytes: an error answer is read up to here.
         drain_timeout_s, drain_bytes: after a stream's end mark, how long and how far the rest is
             read so that the connection can be used again.
@@ -45,6 +46,7 @@ class Limits:
     max_connections: int = 4096
     connect_timeout_s: float = 10.0
     keepalive_s: float = 30.0
+    at_once_s: float = 1.0
     max_error_bytes: int = 64 * 1024
     drain_timeout_s: float = 1.0
     drain_bytes: int = 64 * 1024
@@ -173,6 +175,8 @@ class Transport:
         session = self._session
         if session is None:
             session = self._session = self._connect()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             return await session.post(
                 target.url,
@@ -184,7 +188,12 @@ class Transport:
         except aiohttp.ConnectionTimeoutError:
             raise ProviderError("timeout", f"{_name(call)}: connecting took too long") from None
         except _CONNECTING as error:
-            raise ProviderError("connection_error", _connection_message(call, error)) from None
+            at_once = loop.time() - began < self.limits.at_once_s
+            raise ProviderError(
+                "connection_error",
+                _connection_message(call, error),
+                billed="unknown" if _hung_up(error) and not at_once else "no",
+            ) from None
         except aiohttp.ClientError as error:
             raise ProviderError(
                 "malformed_response",
@@ -358,11 +367,17 @@ def _connection_message(call: Call, error: BaseException) -> str:
         why = "TLS failed"
     elif isinstance(error, aiohttp.ClientConnectorError):
         why = f"cannot connect ({type(error.os_error).__name__})"
-    elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+    elif _hung_up(error):
         why = "it hung up without an answer"
     else:
         why = f"no connection ({type(error).__name__})"
     return f"{_name(call)}: {why}"
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether a connection was there and broke."""
+    broke = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+    return broke and not isinstance(error, aiohttp.ClientConnectorError)
 
 
 def _is_json(headers: Mapping[str, str]) -> bool:

@@ -35,7 +35,14 @@ from spanledger.routing.booking import Booking
 from spanledger.routing.course import Course, Pick, Target
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
-from spanledger.routing.hold import Demand, Sizes, demand_of, output_bought, sizes_of
+from spanledger.routing.hold import (
+    Demand,
+    Sizes,
+    demand_of,
+    expected_output,
+    output_bought,
+    sizes_of,
+)
 from spanledger.routing.outcome import (
     CALLER_CAUSED,
     CANCELLED,
@@ -45,7 +52,13 @@ from spanledger.routing.outcome import (
 )
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import Attempt, Produced, Recorder, usage_of
+from spanledger.routing.settle import (
+    Attempt,
+    Produced,
+    Recorder,
+    usage_of,
+    usage_unfinished,
+)
 from spanledger.telemetry.attributes import ContentMode
 
 MAX_ATTEMPTS = 10
@@ -284,7 +297,7 @@ class Router:
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(exchange, target, run.demand, sizes, hold, now)
-                return Attempt(target, reservation, hold, call, now, run.demand.tokens)
+                return Attempt(target, reservation, sizes, hold, call, now, run.demand.tokens)
 
     def _reservation(self, exchange: Exchange, pick: Pick, sizes: Sizes) -> Reservation:
         deployment, price = pick.target.deployment, pick.target.price
@@ -352,7 +365,7 @@ class Router:
 
     async def _served(self, run: _Run, attempt: Attempt, produced: Produced) -> None:
         exchange = run.exchange
-        usage, estimated = usage_of(exchange, produced, whole=True)
+        usage, estimated = usage_of(exchange, produced)
         if exchange.operation == "chat":
             run.history.record(-(-usage.output_tokens // run.demand.choices))
         health = attempt.target.health
@@ -389,7 +402,7 @@ class Router:
         run.course.after_failure(target, error, now)
         following = self._after_failure(run, error, now) if replayable else None
         now_ns = self._clock.now_ns()
-        usage, estimated = self._billed(exchange, attempt, produced, billed=error.billed != "no")
+        usage, estimated = self._billed(run, attempt, produced, billed=error.billed != "no")
         end = self._recorder.end(
             exchange,
             attempt,
@@ -423,7 +436,7 @@ class Router:
         exchange = run.exchange
         now_ns = self._clock.now_ns()
         left = isinstance(error, asyncio.CancelledError | GeneratorExit)
-        usage, estimated = self._billed(exchange, attempt, produced, billed=True)
+        usage, estimated = self._billed(run, attempt, produced, billed=True)
         end = self._recorder.end(
             exchange,
             attempt,
@@ -455,14 +468,18 @@ class Router:
         raise error
 
     def _billed(
-        self, exchange: Exchange, attempt: Attempt, produced: Produced, *, billed: bool
+        self, run: _Run, attempt: Attempt, produced: Produced, *, billed: bool
     ) -> tuple[Usage | None, bool]:
-        """What an unfinished try is charged with: whoever streamed content bills it."""
+        """What an unfinished try is charged with: whoever streamed content bills it, and whoever
+        was sent a request and not heard to the end may."""
         health = attempt.target.health
         if not billed and not produced.chunks:
             health.used(attempt.began, attempt.tokens, 0)
             return None, False
-        usage, estimated = usage_of(exchange, produced, whole=False)
+        expected = expected_output(
+            run.demand, attempt.sizes, attempt.target.price, attempt.hold.hold_nano, run.history
+        )
+        usage, estimated = usage_unfinished(run.exchange, attempt, produced, expected)
         health.used(attempt.began, attempt.tokens, usage.input_tokens + usage.output_tokens)
         return usage, estimated
 

@@ -16,20 +16,28 @@ REFRESH_EVERY = 16
 class OutputHistory:
     """Output tokens of a route's last answers, for each choice."""
 
-    __slots__ = ("_counts", "_p99", "_stale")
+    __slots__ = ("_counts", "_p99", "_stale", "_sum")
 
     def __init__(self) -> None:
         self._counts: deque[int] = deque(maxlen=REMEMBERED)
+        self._sum = 0
         self._p99 = 0
         self._stale = 0
 
     def record(self, tokens: int) -> None:
         """Remember an answer's length."""
+        if len(self._counts) == REMEMBERED:
+            self._sum -= self._counts[0]
         self._counts.append(tokens)
+        self._sum += tokens
         self._stale += 1
         # A longer answer counts at once: the next one must not be cut short for want of a hold.
         if tokens > self._p99:
             self._stale = REFRESH_EVERY
+
+    def mean(self) -> int | None:
+        """The length to expect of an answer nobody saw, rounded up; None without history."""
+        return -(-self._sum // len(self._counts)) if self._counts else None
 
     def p99(self) -> int | None:
         """The length that 99 of 100 answers do not pass; None without history."""

@@ -1,4 +1,4 @@
-"""How much a try wants held, and how many output tokens a granted hold buys.
+"""How much a try wants held, how many output tokens a granted hold buys, and how many to expect.
 
 A hold bounds the cost of its try: the input by a bound on its tokens, the output by the caller's
 cap or else by what the model can answer. Where a budget leaves less, the output is capped
@@ -23,6 +23,9 @@ DEFAULT_MAX_OUTPUT_TOKENS = 16_384
 """What a model is taken to answer at most when the price book does not say."""
 NO_HISTORY_TOKENS = 4_096
 """Usual output of a route that has not answered yet."""
+EXPECTED_TOKENS = 1_024
+"""Output of an answer nobody saw, on a route that has not answered yet: a long one, since who has
+nothing answered to the end must not have it for less than the others."""
 MIN_USUAL_TOKENS = 256
 LEAST_TOKENS = 16
 """Output for which a try is still worth its input."""
@@ -110,7 +113,34 @@ def output_bought(sizes: Sizes, price: Price, hold_nano: int) -> int | None:
         return None
     if hold_nano == sizes.holds.usual:
         return sizes.usual
-    low, high = 0, sizes.full
+    return _affordable(price, sizes, hold_nano, sizes.full)
+
+
+def expected_output(
+    demand: Demand, sizes: Sizes, price: Price | None, hold_nano: int, history: OutputHistory
+) -> int:
+    """Output tokens of all choices to charge for an answer that may have been written unseen.
+
+    As many as the route's answers have on average, so that hanging up saves nobody anything; and
+    no more than the caller's cap and the hold allow, so that an estimate overruns no budget.
+    """
+    mean = history.mean()
+    each = EXPECTED_TOKENS if mean is None else mean
+    if demand.cap is not None:
+        each = min(each, demand.cap)
+    expected = each * demand.choices
+    if price is None:
+        return expected
+    bought = output_bought(sizes, price, hold_nano)
+    most = sizes.full if bought is None else bought
+    return _affordable(price, sizes, hold_nano, min(expected, most))
+
+
+def _affordable(price: Price, sizes: Sizes, hold_nano: int, most: int) -> int:
+    """The most output tokens, up to `most`, that a hold pays for beside its input."""
+    if price.bound_nano(sizes.input_tokens, most) <= hold_nano:
+        return most
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
         if price.bound_nano(sizes.input_tokens, middle) <= hold_nano:

@@ -7,13 +7,14 @@ row says so (`estimated`). No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.course import Target
 from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import ContentMode, attempt_detail, captured_content
 
@@ -27,12 +28,14 @@ class Attempt:
     """A try that holds money.
 
     Attributes:
+        sizes: what it wanted held, and the tokens that was for.
         began: monotonic seconds.
         tokens: what its deployment's tpm was charged with.
     """
 
     target: Target
     reservation: Reservation
+    sizes: Sizes
     hold: Hold
     call: Call
     began: float
@@ -98,29 +101,35 @@ class Produced:
         return max(estimate_tokens(self.output_bytes), self.chunks)
 
 
-def usage_of(exchange: Exchange, produced: Produced, *, whole: bool) -> tuple[Usage, bool]:
-    """What a try used, and whether we had to count it.
-
-    A stream that was cut may have reported its usage early, with its output still to come.
-    """
+def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
+    """What an answer used, and whether we had to count it."""
     usage = produced.usage
     if usage is not None and _is_possible(usage):
-        counted = 0 if whole else produced.output_tokens
-        if usage.output_tokens >= counted:
-            return usage, False
-        return (
-            Usage(
-                input_tokens=usage.input_tokens,
-                output_tokens=counted,
-                cache_read_input_tokens=usage.cache_read_input_tokens,
-                cache_write_input_tokens=usage.cache_write_input_tokens,
-                reasoning_output_tokens=usage.reasoning_output_tokens,
-                cache_write_1h_input_tokens=usage.cache_write_1h_input_tokens,
-            ),
-            True,
-        )
+        return usage, False
     prompt = estimate_input_tokens(exchange.operation, exchange.fields)
     return Usage(input_tokens=prompt, output_tokens=produced.output_tokens), True
+
+
+def usage_unfinished(
+    exchange: Exchange, attempt: Attempt, produced: Produced, expected: int
+) -> tuple[Usage, bool]:
+    """What a try used that did not come to its end, and whether that is an estimate.
+
+    Of a stream that showed content, what came is counted. Of anything else nobody knows what the
+    provider wrote, so what was to be `expected` is charged. Usage that was reported early has its
+    output still to come.
+    """
+    usage = produced.usage
+    seen = bool(produced.chunks or produced.finish_reasons)
+    output = produced.output_tokens if seen else expected
+    if usage is not None and _is_possible(usage):
+        if seen and usage.output_tokens >= output:
+            return usage, False
+        return replace(usage, output_tokens=max(usage.output_tokens, output)), True
+    prompt = estimate_input_tokens(exchange.operation, exchange.fields)
+    if attempt.target.price is not None:
+        prompt = min(prompt, attempt.sizes.input_tokens)  # a model reads no more than its window
+    return Usage(input_tokens=prompt, output_tokens=output), True
 
 
 def _is_possible(usage: Usage) -> bool:

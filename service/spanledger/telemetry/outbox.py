@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect, migrate
+from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect
+from spanledger.ledger.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector takes 20 MiB by default, and memory is not free."""
@@ -212,9 +213,9 @@ class SqliteOutbox:
         """A UUID of this ledger, drawn when first asked for."""
         with _reporting():
             self._connection.execute(
-                "INSERT OR IGNORE INTO meta (key, value) VALUES ('ledger_id', abs(random()))"
+                "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
             )
-            value = self._one("SELECT value FROM meta WHERE key = 'ledger_id'")
+            value = self._one("SELECT value FROM state WHERE key = 'ledger_id'")
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
 
     def points(self) -> list[PointRow]:

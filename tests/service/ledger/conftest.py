@@ -68,6 +68,7 @@ class Book:
         request: RequestStart | None = None,
         customer: str = "acme",
         team: str = "",
+        key_id: str = "",
         model: str = "gpt-4o",
         priced: bool = True,
     ) -> Reservation:
@@ -81,7 +82,7 @@ class Book:
             started_ns=self.time.now,
             customer=customer,
             team=team,
-            key_id="",
+            key_id=key_id,
             route="chat",
             operation="chat",
             stream=False,
@@ -110,11 +111,18 @@ class Book:
 
     def balance(self, name: str = "b") -> tuple[int, int, int]:
         """Spent, held and overrun of a budget's account now, nano-USD."""
+        return next(iter(self.accounts(name).values()))
+
+    def accounts(self, name: str) -> dict[str, tuple[int, int, int]]:
+        """The same of all its accounts, by subject."""
         reports = Reports(self.path)
         states = reports.budget_states(self.time.now // 10**9)
         reports.close()
-        state = next(s for s in states if s.budget.name == name)
-        return state.spent_nano, state.held_nano, state.overrun_nano
+        return {
+            state.subject: (state.spent_nano, state.held_nano, state.overrun_nano)
+            for state in states
+            if state.budget.name == name
+        }
 
     def problems(self) -> list[str]:
         """What `ledger verify` finds."""

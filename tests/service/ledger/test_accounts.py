@@ -13,7 +13,9 @@ def account(limit: int, spent: int = 0, held: int = 0, **changes: object) -> Acc
     """An account with a limit in nano-USD."""
     settings: dict[str, object] = {"scope": "customer", "subject": "acme", "period": "month"}
     budget = Budget(name="b", limit_nano=limit, **(settings | changes))  # type: ignore[arg-type]  # test shorthand
-    return Account(budget, Balance(AccountKey("b", "acme", 0), 10, spent, held))
+    return Account(
+        budget, Balance(AccountKey("b", "customer", "month", "UTC", 0, "acme"), 10, spent, held)
+    )
 
 
 @pytest.mark.parametrize(

@@ -377,6 +377,26 @@ async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
     await dead.close()
 
 
+@pytest.mark.parametrize("jump_s", [40, 2 * 3_600])
+async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
+    book: Book, jump_s: int
+) -> None:
+    """Meanwhile another gateway takes this one for dead; its next holds are a living one's."""
+    book.budget()
+    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    await book.ledger.reserve(book.reservation(CENT))
+    book.time.now += jump_s * 10**9
+    assert await other.sweep() == 1
+
+    book.time.now -= (jump_s - 15) * 10**9
+    await book.ledger.reserve(book.reservation(2 * CENT))
+
+    assert await book.ledger.sweep() == 0
+    assert await other.sweep() == 0
+    assert book.balance() == (CENT, 2 * CENT, 0)
+    await other.close()
+
+
 async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the ledger is away requests are refused without end; the end of a try must not be
     lost for them."""

@@ -5,16 +5,25 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+)
 
 from spanledger.errors import BudgetExceededError
+from spanledger.ledger.periods import period_at
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.sqlite import SqliteStore, Sweep
@@ -23,33 +32,74 @@ from spanledger.ledger.store import (
     Budget,
     Hold,
     HoldSizes,
+    PeriodKind,
     RequestEnd,
     RequestStart,
     Reservation,
+    Scope,
 )
-from tests.service.ledger.conftest import NOON
 
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9
-BUDGETS = (
-    Budget("each", "customer", "*", LIMIT, "day"),
-    Budget("all", "global", "*", LIMIT * 3 // 2, "month"),
-)
+SECOND = 10**9
+DAY_S = 86_400
+MOMENTS = [
+    int(datetime.fromisoformat(text).timestamp()) * SECOND
+    for text in (
+        "2026-11-23T12:00Z",
+        "2026-11-30T22:59Z",  # Berlin's month ends, an hour before UTC's
+        "2026-12-31T23:59Z",  # within ISO week 53
+        "2026-03-28T22:30Z",  # Berlin's day of 23 hours begins
+        "2026-10-24T21:30Z",  # and that of 25
+    )
+]
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Africa/Abidjan"]
+SUBJECTS: dict[Scope, list[str]] = {
+    "customer": ["*", "acme", "red"],
+    "team": ["*", "red"],
+    "model": ["*", "m1"],
+    "global": ["*"],
+}
+
+
+class Account(NamedTuple):
+    """An account of the model: what makes it one, spelled out once more."""
+
+    budget: str
+    scope: Scope
+    period: PeriodKind
+    timezone: str
+    start_s: int
+    subject: str
 
 
 @dataclass
 class Try:
-    """A try the model knows: what it held, and what became of it."""
+    """A try the model knows: what it held, what became of it, and what counts it."""
 
     reservation: Reservation
     owner: int
     hold: int
+    accounts: set[Account] = field(default_factory=set)
     state: str = "held"
     cost: int = 0
+    overrun: int = 0
+
+    @property
+    def subjects(self) -> dict[Scope, str]:
+        """What it counts under."""
+        request = self.reservation.request
+        return {
+            "customer": request.customer,
+            "team": request.team,
+            "model": self.reservation.model,
+            "global": "*",
+        }
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Two gateways on one file reserve, finish, repeat, die and sleep, in any order."""
+    """Two gateways on one file reserve, finish, repeat, die and sleep, in any order, while people
+    set, change and remove budgets and the clock goes either way."""
 
     tries = Bundle("tries")
 
@@ -57,73 +107,181 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "ledger.db"
-        self.now = NOON
-        records = Records.open(self.path)
-        records.set_budgets(BUDGETS, self.now)
-        records.close()
+        self.now = MOMENTS[0]
+        self.went_back = False
+        self.records = Records.open(self.path)
         self.stores = [
             SqliteStore(self.path, f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
         ]
         self.model: list[Try] = []
-        self.overrun = 0
+        self.budgets: dict[str, Budget] = {}
 
     def teardown(self) -> None:
         """Close everything."""
         for store in self.stores:
             store.close()
+        self.records.close()
         self.folder.cleanup()
+
+    # time ---------------------------------------------------------------------------------
+
+    @initialize(moment=st.sampled_from(MOMENTS))
+    def begin(self, moment: int) -> None:
+        """The calendar's corners."""
+        self.now = moment
+        self.set_budget("each", "customer", 0, LIMIT, "day", "UTC", "block")
+        self.set_budget("all", "global", 0, LIMIT * 3 // 2, "month", "UTC", "block")
+
+    @rule(seconds=st.sampled_from([1, 20, 40, 3_600, DAY_S, 6 * DAY_S]))
+    def sleep(self, seconds: int) -> None:
+        """Time passes."""
+        self.now += seconds * SECOND
+
+    @rule(seconds=st.sampled_from([5, 25, 3_600, DAY_S]))
+    def set_back(self, seconds: int) -> None:
+        """Somebody corrects the clock."""
+        self.now -= seconds * SECOND
+        self.went_back = True
+
+    # budgets ------------------------------------------------------------------------------
+
+    @rule(
+        name=st.sampled_from(["each", "all", "other"]),
+        scope=st.sampled_from(["customer", "team", "model", "global"]),
+        which=st.integers(0, 2),
+        limit=st.integers(0, 3 * LIMIT),
+        period=st.sampled_from(["day", "week", "month"]),
+        timezone=st.sampled_from(ZONES),
+        action=st.sampled_from(["block", "block", "warn"]),
+    )
+    def set_budget(
+        self,
+        name: str,
+        scope: Scope,
+        which: int,
+        limit: int,
+        period: PeriodKind,
+        timezone: str,
+        action: str,
+    ) -> None:
+        """A budget is new, or another: it counts the whole period, what flies included."""
+        subject = SUBJECTS[scope][which % len(SUBJECTS[scope])]
+        budget = Budget(name, scope, subject, limit, period, timezone, action)  # type: ignore[arg-type]  # one of two words
+        self.put(budget)
+
+    @rule(
+        name=st.sampled_from(["each", "all", "other"]),
+        change=st.sampled_from(
+            [
+                {"limit_nano": 0},
+                {"limit_nano": LIMIT},
+                {"period": "day"},
+                {"period": "week"},
+                {"period": "month"},
+                {"timezone": "UTC"},
+                {"timezone": "Africa/Abidjan"},
+            ]
+        ),
+    )
+    def change_budget(self, name: str, change: dict[str, object]) -> None:
+        """One thing of a budget changes."""
+        if name in self.budgets:
+            self.put(replace(self.budgets[name], **change))  # type: ignore[arg-type]  # fields of Budget
+
+    def put(self, budget: Budget) -> None:
+        """Set it in the ledger and in the model."""
+        self.records.set_budgets([budget], self.now)
+        before = self.budgets.get(budget.name)
+        self.budgets[budget.name] = budget
+        if (
+            before is None
+            or before.subject != budget.subject
+            or budget_key(before) != budget_key(budget)
+        ):
+            for attempt in self.model:
+                account = self.account(budget, attempt, attempt.reservation.now_ns)
+                if account and account == self.account(budget, attempt, self.now):
+                    attempt.accounts.add(account)
+
+    @rule(name=st.sampled_from(["each", "all", "other"]))
+    def remove_budget(self, name: str) -> None:
+        """It stops nobody any more."""
+        removed = self.records.remove_budget(name, self.now)
+        assert removed == self.budgets.pop(name, None)
+
+    @staticmethod
+    def account(budget: Budget, attempt: Try, at_ns: int) -> Account | None:
+        """The account of a budget that a try would count on, were it made at a moment."""
+        subject = attempt.subjects[budget.scope]
+        if not subject or budget.subject not in ("*", subject):
+            return None
+        start_s = period_at(budget.period, budget.timezone, at_ns // SECOND).start_s
+        return Account(budget.name, budget.scope, budget.period, budget.timezone, start_s, subject)
+
+    # tries --------------------------------------------------------------------------------
 
     @rule(
         target=tries,
         owner=st.integers(0, 1),
-        customer=st.sampled_from(["acme", "globex"]),
+        customer=st.sampled_from(["acme", "globex", "red"]),
+        team=st.sampled_from(["", "red"]),
+        model=st.sampled_from(["m1", "m2"]),
         full=st.integers(0, LIMIT),
         usual=st.integers(0, LIMIT),
     )
-    def reserve(self, owner: int, customer: str, full: int, usual: int) -> int:
+    def reserve(
+        self, owner: int, customer: str, team: str, model: str, full: int, usual: int
+    ) -> int:
         """Ask for a hold; the answer must be the one the model's sums allow."""
         number = len(self.model)
         usual = min(full, usual)
         start = RequestStart(
-            f"req_{number}", f"{number:032x}", f"{number:016x}", "", self.now, customer, "", "",
+            f"req_{number}", f"{number:032x}", f"{number:016x}", "", self.now, customer, team, "",
             "chat", "chat", False,
         )  # fmt: skip
         sizes = HoldSizes(full, usual, usual)
         reservation = Reservation(
-            start, 1, f"{number:016x}", self.now, "d", "openai", "m", sizes, True, "p"
+            start, 1, f"{number:016x}", self.now, "d", "openai", model, sizes, True, "p"
         )
-        room = min(
-            LIMIT - self.used(customer, _day),
-            LIMIT * 3 // 2 - self.used(None, _month),
-        )
+        attempt = Try(reservation, owner, 0)
+        room = None
+        for budget in self.budgets.values():
+            account = self.account(budget, attempt, self.now)
+            if account is None:
+                continue
+            attempt.accounts.add(account)
+            if budget.action == "block":
+                left = budget.limit_nano - self.used(account)
+                room = left if room is None else min(room, left)
         [result] = self.stores[owner].commit([reservation])
-        if usual > room:
+        if room is not None and usual > room:
             assert isinstance(result, BudgetExceededError)
-            self.model.append(Try(reservation, owner, 0, "refused"))
+            attempt.state = "refused"
+            attempt.accounts.clear()
         else:
             assert isinstance(result, Hold)
-            assert result.hold_nano in (full, usual)
-            assert result.hold_nano <= room
-            self.model.append(Try(reservation, owner, result.hold_nano))
+            roomy = room is None or (full <= room and (full == usual or full * 10 <= room))
+            assert result.hold_nano == (full if roomy else usual)
+            assert result.remaining_nano == (None if room is None else room - result.hold_nano)
+            attempt.hold = result.hold_nano
+        self.model.append(attempt)
         return number
 
-    def used(self, customer: str | None, period: Callable[[int], str]) -> int:
-        """Spent and held in the current period, from the model alone."""
-        return sum(
-            t.hold if t.state == "held" else t.cost
-            for t in self.model
-            if customer in (None, t.reservation.request.customer)
-            and period(t.reservation.now_ns) == period(self.now)
-        )
+    def used(self, account: Account) -> int:
+        """Spent and held of an account, from the model alone."""
+        spent, held, _ = sums(self.counted(account))
+        return spent + held
+
+    def counted(self, account: Account) -> list[Try]:
+        """The tries an account counts."""
+        return [attempt for attempt in self.model if account in attempt.accounts]
 
     @rule(number=tries, cost=st.none() | st.integers(0, LIMIT))
     def finish(self, number: int, cost: int | None) -> None:
-        """End a try, perhaps one that has ended or expired before."""
+        """End a try, perhaps one that has ended or expired before, perhaps above its hold."""
         attempt = self.model[number]
         if attempt.state == "refused":
             return
-        if cost is not None and cost > attempt.hold:
-            cost = attempt.hold  # overruns are in a test of their own: they break the limit
         end = AttemptEnd(
             attempt.reservation.attempt_id,
             self.now,
@@ -134,20 +292,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if attempt.state in ("held", "expired"):
             attempt.state = "ended"
             attempt.cost = cost or 0
+            attempt.overrun = max(0, attempt.cost - attempt.hold) if attempt.accounts else 0
 
     @rule(number=consumes(tries))
     def forget(self, number: int) -> None:
         """Never finish this one: only the sweep can end it."""
 
-    @rule(seconds=st.sampled_from([1, 20, 40, 86_400]))
-    def sleep(self, seconds: int) -> None:
-        """Time passes."""
-        self.now += seconds * 10**9
-
     @rule(by=st.integers(0, 1))
     def sweep(self, by: int) -> None:
         """One gateway renews its own lease and expires what the other left."""
-        lapsed = self.lease_of(1 - by) < self.now
+        lapsed = not self.now <= self.lease_of(1 - by)
         self.stores[by].commit([Sweep(self.now, 10**18)])
         if lapsed:
             for attempt in self.model:
@@ -161,23 +315,63 @@ class LedgerMachine(RuleBasedStateMachine):
             query = "SELECT coalesce(max(lease_ns), 0) FROM owners WHERE id = ?"
             return int(file.execute(query, (f"owner{owner}",)).fetchone()[0])
 
+    # what always holds --------------------------------------------------------------------
+
     @invariant()
     def adds_up(self) -> None:
         """The file verifies, and its sums are the model's."""
         reports = Reports(self.path)
         found = reports.verify()
+        states = reports.budget_states(self.now // SECOND)
         reports.close()
         assert found.problems == []
         assert found.spent_nano == sum(t.cost for t in self.model)
         assert found.held_nano == sum(t.hold for t in self.model if t.state == "held")
 
+        shown: dict[str, dict[str, tuple[int, int, int]]] = defaultdict(dict)
+        for state in states:
+            assert state.period_start_s * SECOND <= self.now < state.period_end_s * SECOND
+            figures = (state.spent_nano, state.held_nano, state.overrun_nano)
+            if any(figures):
+                shown[state.budget.name][state.subject] = figures
+        for budget in self.budgets.values():
+            assert shown[budget.name] == self.expected(budget)
 
-def _day(now_ns: int) -> str:
-    return datetime.fromtimestamp(now_ns // 10**9, UTC).strftime("%Y-%m-%d")
+    def expected(self, budget: Budget) -> dict[str, tuple[int, int, int]]:
+        """The accounts of a budget now; without tricks of the clock, all its subjects' tries of
+        the period, whenever it was set."""
+        found = {}
+        start_s = period_at(budget.period, budget.timezone, self.now // SECOND).start_s
+        subjects = {attempt.subjects[budget.scope] for attempt in self.model} - {""}
+        for subject in subjects if budget.subject == "*" else subjects & {budget.subject}:
+            account = Account(*budget_key(budget), start_s, subject)
+            counted = self.counted(account)
+            if not self.went_back:
+                assert sums(counted) == sums(
+                    [
+                        attempt
+                        for attempt in self.model
+                        if attempt.subjects[budget.scope] == subject
+                        and attempt.reservation.now_ns >= start_s * SECOND
+                    ]
+                )
+            if any(sums(counted)):
+                found[subject] = sums(counted)
+        return found
 
 
-def _month(now_ns: int) -> str:
-    return _day(now_ns)[:7]
+def sums(tries: list[Try]) -> tuple[int, int, int]:
+    """Spent, held and overrun of some tries."""
+    return (
+        sum(attempt.cost for attempt in tries),
+        sum(attempt.hold for attempt in tries if attempt.state == "held"),
+        sum(attempt.overrun for attempt in tries),
+    )
+
+
+def budget_key(budget: Budget) -> tuple[str, Scope, PeriodKind, str]:
+    """What of a budget its accounts have in their key."""
+    return budget.name, budget.scope, budget.period, budget.timezone
 
 
 TestLedgerMachine = LedgerMachine.TestCase

@@ -86,6 +86,25 @@ async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> N
 
 
 @pytest.mark.parametrize("stream", [False, True])
+async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
+    """A proxy that cuts what takes it too long cuts an answer that is being written, and billed;
+    a kept connection that was gone already shows it at once."""
+    impatient = OpenAIProvider(Limits(at_once_s=0.02))
+
+    async def late(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    server.script = late
+    error = await failure(impatient, call(deployment(server.url), ask()), stream=stream)
+    assert (error.kind, error.billed) == ("connection_error", "unknown")
+
+    error = await failure(impatient, call(deployment("http://127.0.0.1:1"), ask()), stream=stream)
+    assert (error.kind, error.billed) == ("connection_error", "no")
+    await impatient.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
 async def test_connecting_takes_too_long(
     server: Scripted, openai_provider: OpenAIProvider, stream: bool
 ) -> None:

@@ -15,6 +15,7 @@ from spanledger.errors import (
 )
 from spanledger.ledger.store import Reservation
 from spanledger.providers.base import Answer
+from spanledger.routing.hold import EXPECTED_TOKENS
 from tests.service.routing.rig import OK, Site, Step, StrictLedger, Tried, fails, no_room, until
 
 ONE = {"a": ["a1"]}
@@ -193,8 +194,8 @@ async def test_content_is_captured_where_configured() -> None:
     ("step", "billed"),
     [
         (Step(usage=None), (8, 5)),  # 3 + 11 bytes of text; 18 bytes of output
-        (fails("timeout", billed="unknown"), (6, 0)),
-        (fails("connection_error", billed="unknown"), (6, 0)),
+        (fails("timeout", billed="unknown"), (6, EXPECTED_TOKENS)),
+        (fails("connection_error", billed="unknown"), (6, EXPECTED_TOKENS)),
         (fails("server_error", status=500), None),
     ],
     ids=["no usage", "timeout", "reset", "error"],
@@ -214,8 +215,8 @@ async def test_what_is_not_reported_is_counted(step: Step, billed: tuple[int, in
         assert end.cost_nano == 6_000 + 2_000 * billed[1]
 
 
-async def test_a_caller_that_leaves_cancels_and_pays_for_its_prompt() -> None:
-    """Cancelling a whole answer settles an estimate of the input as cancelled."""
+async def test_a_caller_that_leaves_cancels_and_pays_for_an_answer() -> None:
+    """Cancelling a whole answer settles an estimate of input and output as cancelled."""
     site = Site(ONE, {"a1": [Step(hangs=True)]})
     task = asyncio.create_task(site.router.complete(site.exchange()))
     await until(lambda: site.provider.calls)
@@ -224,7 +225,8 @@ async def test_a_caller_that_leaves_cancels_and_pays_for_its_prompt() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert (site.last.cost_nano, site.last.estimated) == (6_000, True)
+    assert site.last.cost_nano == 6_000 + 2_000 * EXPECTED_TOKENS
+    assert site.last.estimated
     assert site.outcome == ("cancelled", "cancelled", 499)
 
 

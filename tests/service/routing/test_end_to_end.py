@@ -27,6 +27,7 @@ from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.base import Answer
 from spanledger.routing.execute import Router
+from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.sim.bill import LIST_PRICES
@@ -231,14 +232,19 @@ async def test_embeddings_are_booked(stack: Stack) -> None:
 
 
 async def test_a_stream_cut_before_content_is_served_elsewhere(stack: Stack) -> None:
-    """The caller sees one whole answer; both tries are paid."""
+    """The caller sees one whole answer, paid to the nano-dollar. What the tries before it cost
+    is known to the provider alone: they are charged as answers, and marked."""
     events, error = await stack.read("cut-at-once")
 
     assert error is None
     assert events.count(b'"role":"assistant"') == 1
-    assert [row["error_type"] for row in stack.attempts()][-1] == ""
-    assert len(stack.attempts()) >= 2
-    assert stack.booked_nano() == stack.billed_nano() > 0
+    *lost, served = stack.attempts()
+    assert lost
+    assert {(row["estimated"], row["output_tokens"]) for row in lost} == {(1, EXPECTED_TOKENS)}
+    assert (served["error_type"], served["estimated"]) == ("", 0)
+    answered = [e for e in stack.sim.state.bill.entries if e.outcome == "answered"]
+    assert served["cost_nano"] == sum(entry.nano_usd for entry in answered) > 0
+    assert stack.booked_nano() > stack.billed_nano()
 
 
 @pytest.mark.parametrize(

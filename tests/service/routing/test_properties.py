@@ -179,6 +179,8 @@ def check_holds(site: Site) -> None:
     for unique, (reservation, hold) in site.ledger.held.items():
         end = site.ledger.ended[unique]
         assert (end.cost_nano is None) or end.cost_nano >= 0
+        if end.estimated and not end.chunks and end.error_type:  # nobody saw what was written
+            assert (end.cost_nano or 0) <= hold, "an estimate that overruns its hold"
         if hold < reservation.sizes.full and end.error_type != "cancelled":
             assert "gen_ai.request.max_tokens" in end.detail
 

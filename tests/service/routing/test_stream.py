@@ -12,6 +12,7 @@ import pytest
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Frame
+from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.routing.settle import MAX_CAPTURED_BYTES, Produced
 from tests.service.routing.rig import (
     FINISH,
@@ -105,10 +106,15 @@ class Case:
     "case",
     [
         Case("refused", fails("overloaded", status=529), None, replayed=True),
-        Case("cut before anything", breaks(), (PROMPT, 0), replayed=True),
-        Case("cut before content", breaks(ROLE), (PROMPT, 0), replayed=True),
-        Case("late", breaks(ROLE, kind="timeout"), (PROMPT, 0), replayed=True),
-        Case("malformed", breaks(ROLE, kind="malformed_response"), (PROMPT, 0), replayed=True),
+        Case("cut before anything", breaks(), (PROMPT, EXPECTED_TOKENS), replayed=True),
+        Case("cut before content", breaks(ROLE), (PROMPT, EXPECTED_TOKENS), replayed=True),
+        Case("late", breaks(ROLE, kind="timeout"), (PROMPT, EXPECTED_TOKENS), replayed=True),
+        Case(
+            "malformed",
+            breaks(ROLE, kind="malformed_response"),
+            (PROMPT, EXPECTED_TOKENS),
+            replayed=True,
+        ),
         Case("cut after content", breaks(ROLE, content("abcdefgh")), (PROMPT, 2), replayed=False),
         Case(
             "cut after content, said to be free",

@@ -148,7 +148,7 @@ class Book:
     @property
     def last_seq(self) -> int:
         """How far the ledger has come."""
-        return int(self.ask("SELECT value FROM meta WHERE key = 'seq'"))
+        return int(self.ask("SELECT value FROM state WHERE key = 'seq'"))
 
     @property
     def cost_nano(self) -> int:

@@ -90,7 +90,7 @@ def test_rows_are_shipped_as_they_end(book: Book, sink: OtlpSink, running: Runni
 def test_stopping_drains_first(book: Book, sink: OtlpSink, settings: TelemetrySettings) -> None:
     """What ended before the signal to stop goes out before the shipper ends."""
     running = Running(book, settings, replace(FAST, batch_rows=10, idle_s=60))
-    until(lambda: book.ask("SELECT count(*) FROM meta WHERE key = 'ledger_id'"))
+    until(lambda: book.ask("SELECT count(*) FROM state WHERE key = 'ledger_id'"))
     for _ in range(60):
         book.call()
     running.stop()

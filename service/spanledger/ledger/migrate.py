@@ -1,0 +1,125 @@
+"""The schema of a ledger file: brought up to date by whoever writes, checked by whoever reads.
+
+Scripts in `migrations/` run once each, in order, all of them in one transaction: a process that
+dies within it leaves the file as it was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.database import (
+    NANOS,
+    SELECT_BUDGETS,
+    begin_immediate,
+    budget_from_row,
+)
+from spanledger.ledger.opening import Opening
+
+MIGRATION_TIMEOUT_S = 60
+"""How long a process waits for another that migrates the file; a large one takes a while."""
+MAX_LEASE_NS = 3_600 * NANOS
+"""A lease that ends later was taken before the clock was set back."""
+ACCOUNTS_VERSION = 2
+"""Schema version since which balances have the keys they have."""
+
+
+def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.time_ns) -> None:
+    """Bring the schema up to date; open holds stay.
+
+    Raises:
+        LedgerUnavailableError: the file is newer than this program, another program's, in use by
+            a gateway of an earlier version, or cannot be written.
+    """
+    try:
+        _migrate(connection, now_ns)
+    except sqlite3.Error as error:
+        raise LedgerUnavailableError(f"the ledger cannot be set up: {error}") from error
+
+
+def check_version(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse to read a file of another version; reading must not change it.
+
+    Raises:
+        LedgerUnavailableError: says which of the two is too old, and what to do.
+    """
+    version, known = _version(connection), len(_scripts())
+    if version == 0:
+        raise LedgerUnavailableError(f"{path!r} is not a ledger")
+    _refuse_newer(version, known)
+    if version < known:
+        raise LedgerUnavailableError(
+            f"{path!r} has schema version {version}, this program reads {known}: stop what uses"
+            " it, then start the gateway or set a budget, which brings it up to date"
+        )
+
+
+def _migrate(connection: sqlite3.Connection, now_ns: Callable[[], int]) -> None:
+    scripts = _scripts()
+    _refuse_newer(_version(connection), len(scripts))
+    if _version(connection) == len(scripts):
+        return
+    begin_immediate(connection, MIGRATION_TIMEOUT_S)
+    try:
+        version = _version(connection)  # another process may have been faster
+        _refuse_newer(version, len(scripts))
+        if version == 0 and connection.execute("SELECT name FROM sqlite_master").fetchone():
+            raise LedgerUnavailableError("the file is another program's database, not a ledger")
+        if 0 < version < len(scripts):
+            _refuse_in_use(connection, now_ns())
+        for number, script in enumerate(scripts[version:], start=version + 1):
+            for statement in _statements(script.read_text(encoding="utf-8")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        if 0 < version < ACCOUNTS_VERSION:
+            budgets = [budget_from_row(row) for row in connection.execute(SELECT_BUDGETS)]
+            Opening(budgets, now_ns() // NANOS).write(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _refuse_newer(version: int, known: int) -> None:
+    if version > known:
+        raise LedgerUnavailableError(
+            f"the ledger has schema version {version}, this program knows {known}: upgrade it"
+        )
+
+
+def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
+    """A gateway of an earlier version could not end what it holds in a file of this one."""
+    until_ns = connection.execute(
+        "SELECT max(lease_ns) FROM owners WHERE lease_ns BETWEEN ? AND ?",
+        (now_ns, now_ns + MAX_LEASE_NS),
+    ).fetchone()[0]
+    if until_ns is not None:
+        raise LedgerUnavailableError(
+            "a gateway of an earlier version uses this ledger: stop it and start again; if it was"
+            f" killed, start again in {(until_ns - now_ns) // NANOS + 1} s"
+        )
+
+
+def _scripts() -> list[Traversable]:
+    folder = files("spanledger.ledger").joinpath("migrations")
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+
+
+def _statements(script: str) -> list[str]:
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current)
+            current = ""
+    return found

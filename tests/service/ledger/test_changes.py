@@ -1,0 +1,341 @@
+"""Budgets that are changed while money moves: each counts what its subject spent in its period."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from spanledger.clock import Clock
+from spanledger.errors import BudgetExceededError
+from spanledger.ledger import open_ledger
+from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite import SqliteStore
+from spanledger.ledger.store import Budget, Reservation
+from tests.service.ledger.conftest import Book
+
+CENT = 10**7
+DAY_NS = 86_400 * 10**9
+
+
+async def spend(book: Book, cost: int, **changes: str) -> None:
+    """A try that ends."""
+    reservation = book.reservation(cost, **changes)  # type: ignore[arg-type]  # test shorthand
+    await book.ledger.reserve(reservation)
+    await book.ledger.finish(book.end(reservation, cost))
+
+
+async def hold(book: Book, size: int, **changes: str) -> Reservation:
+    """A try that goes on."""
+    reservation = book.reservation(size, **changes)  # type: ignore[arg-type]  # as above
+    await book.ledger.reserve(reservation)
+    return reservation
+
+
+def remove(book: Book, name: str = "b") -> None:
+    """Remove a budget."""
+    records = Records.open(book.path)
+    records.remove_budget(name, book.time.now)
+    records.close()
+
+
+def at(book: Book, moment: str) -> None:
+    """Set the clock, UTC."""
+    book.time.now = int(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()) * 10**9
+
+
+async def test_a_name_that_went_to_another_scope_brings_no_spend_along(book: Book) -> None:
+    """A team and a customer may have the same name; the customer's budget is its own."""
+    book.budget(scope="team", subject="red")
+    await spend(book, 30 * CENT, team="red")
+
+    book.budget(scope="customer", subject="red")
+
+    assert book.balance() == (0, 0, 0)
+    await spend(book, 2 * CENT, customer="red")
+    assert book.balance() == (2 * CENT, 0, 0)
+    book.budget(scope="team", subject="red")
+    assert book.balance() == (30 * CENT, 0, 0)
+
+
+async def test_a_day_that_becomes_a_month_counts_the_month(book: Book) -> None:
+    """On the first of a month both begin at the same moment: the day's balance is not the
+    month's, and neither is nothing."""
+    at(book, "2026-12-01T10:00")
+    book.budget(period="day")
+    await spend(book, 3 * CENT)
+    at(book, "2026-12-02T10:00")
+    await spend(book, 4 * CENT)
+    assert book.balance() == (4 * CENT, 0, 0)
+
+    book.budget(period="month")
+    assert book.balance() == (7 * CENT, 0, 0)
+    book.budget(period="week")  # it began on Monday, November 30th
+    assert book.balance() == (7 * CENT, 0, 0)
+    book.budget(period="day")
+    assert book.balance() == (4 * CENT, 0, 0)
+
+
+async def test_a_month_counts_what_was_spent_before_its_budget_was_set(book: Book) -> None:
+    """The limit is on the period: the same figure that `spend --since` the period's start shows."""
+    at(book, "2026-10-31T23:59")
+    await spend(book, 50 * CENT)
+    at(book, "2026-11-01T00:00")
+    await spend(book, 3 * CENT)
+    await spend(book, 9 * CENT, customer="globex")
+
+    book.budget("acme")
+    book.budget("each", subject="*")
+    book.budget("all", scope="global", subject="*")
+
+    assert book.balance("acme") == (3 * CENT, 0, 0)
+    assert book.balance("all") == (12 * CENT, 0, 0)
+    assert book.accounts("each") == {"acme": (3 * CENT, 0, 0), "globex": (9 * CENT, 0, 0)}
+
+
+async def test_open_holds_move_into_a_new_account(book: Book) -> None:
+    """What flies when a budget is set is held on it, and settles on it, in every process."""
+    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    mine, theirs = await hold(book, 10 * CENT), book.reservation(20 * CENT)
+    await other.reserve(theirs)
+
+    book.budget(limit_nano=35 * CENT)
+
+    assert book.balance() == (0, 30 * CENT, 0)
+    with pytest.raises(BudgetExceededError):
+        await book.ledger.reserve(book.reservation(6 * CENT))
+    settled = await book.ledger.finish(book.end(mine, 4 * CENT))
+    assert settled.remaining_nano == 11 * CENT
+    await other.finish(book.end(theirs, None))
+    assert book.balance() == (4 * CENT, 0, 0)
+    await other.close()
+
+
+async def test_a_hold_under_the_old_budget_ends_under_the_new(book: Book) -> None:
+    """A change of period moves no money out of sight: old and new account end at nothing held."""
+    book.budget(period="day")
+    flying = await hold(book, 10 * CENT)
+
+    book.budget(period="month")
+    assert book.balance() == (0, 10 * CENT, 0)
+    await book.ledger.finish(book.end(flying, 30 * CENT))
+    assert book.balance() == (30 * CENT, 0, 20 * CENT)
+
+    book.budget(period="day")
+    assert book.balance() == (30 * CENT, 0, 20 * CENT)
+
+
+async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None:
+    """A try counts in the period it was admitted in, also for a budget that is set later."""
+    at(book, "2026-11-30T23:59")
+    late = await hold(book, 10 * CENT)
+    at(book, "2026-12-01T00:01")
+
+    book.budget()
+
+    assert book.balance() == (0, 0, 0)
+    await book.ledger.finish(book.end(late, 10 * CENT))
+    assert book.balance() == (0, 0, 0)
+
+
+async def test_an_expired_try_is_corrected_in_a_new_account(book: Book) -> None:
+    """A real cost that comes late replaces the estimate wherever that was counted."""
+    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    reservation = book.reservation(20 * CENT)
+    await dead.reserve(reservation)
+    book.time.now += 31 * 10**9
+    await book.ledger.sweep()
+
+    book.budget()
+    assert book.balance() == (20 * CENT, 0, 0)
+    await dead.finish(book.end(reservation, 5 * CENT))
+
+    assert book.balance() == (5 * CENT, 0, 0)
+    book.budget(period="week")
+    assert book.balance() == (5 * CENT, 0, 0)
+    await dead.close()
+
+
+async def test_removing_a_budget_forgives_nothing(book: Book) -> None:
+    """Set again within the period, it counts all of the period, the time without it included."""
+    book.budget()
+    await spend(book, 3 * CENT)
+    flying = await hold(book, 10 * CENT)
+    remove(book)
+    await spend(book, 4 * CENT)
+    assert (await book.ledger.finish(book.end(flying, 1 * CENT))).remaining_nano is None
+
+    book.budget()
+
+    assert book.balance() == (8 * CENT, 0, 0)
+    await spend(book, 1 * CENT)
+    assert book.balance() == (9 * CENT, 0, 0)
+
+
+async def test_renaming_a_budget_keeps_its_spend(book: Book) -> None:
+    """One name goes and another comes, in one step as `apply --prune` does it."""
+    old = book.budget("old")
+    await spend(book, 3 * CENT)
+    flying = await hold(book, 10 * CENT)
+    records = Records.open(book.path)
+    records.set_budgets([replace(old, name="new")], book.time.now, remove=["old"])
+    records.close()
+
+    assert book.balance("new") == (3 * CENT, 10 * CENT, 0)
+    await book.ledger.finish(book.end(flying, 5 * CENT))
+    assert book.balance("new") == (8 * CENT, 0, 0)
+
+
+async def test_two_budgets_of_one_subject_count_alike(book: Book) -> None:
+    """A warning and a limit on the same customer: both count every try once, and the lower
+    blocking one decides."""
+    book.budget("warn", action="warn", limit_nano=5 * CENT)
+    book.budget("low", limit_nano=12 * CENT)
+    book.budget("high", limit_nano=100 * CENT)
+    book.budget("each", subject="*", limit_nano=100 * CENT)
+
+    held = await book.ledger.reserve(book.reservation(10 * CENT))
+
+    assert (held.remaining_nano, held.warned) == (2 * CENT, ("warn",))
+    for name in ("warn", "low", "high", "each"):
+        assert book.balance(name) == (0, 10 * CENT, 0)
+    with pytest.raises(BudgetExceededError) as caught:
+        await book.ledger.reserve(book.reservation(3 * CENT))
+    assert caught.value.refusal.budget == "low"
+
+
+async def test_a_star_that_becomes_a_name_keeps_that_ones_spend(book: Book) -> None:
+    """And back: the others' spend is there again, with what they spent meanwhile."""
+    book.budget(subject="*")
+    await spend(book, 1 * CENT)
+    await spend(book, 2 * CENT, customer="globex")
+
+    book.budget(subject="acme")
+    assert book.accounts("b") == {"acme": (1 * CENT, 0, 0)}
+    await spend(book, 4 * CENT, customer="globex")
+    await spend(book, 8 * CENT)
+    book.budget(subject="*")
+
+    assert book.accounts("b") == {"acme": (9 * CENT, 0, 0), "globex": (6 * CENT, 0, 0)}
+
+
+async def test_another_time_zone_counts_its_own_day(book: Book) -> None:
+    """Berlin's day began an hour before UTC's; what was spent in that hour is Berlin's today."""
+    at(book, "2026-11-22T23:30")
+    await spend(book, 3 * CENT)
+    at(book, "2026-11-23T12:00")
+    book.budget(period="day")
+    assert book.balance() == (0, 0, 0)
+
+    book.budget(period="day", timezone="Europe/Berlin")
+    assert book.balance() == (3 * CENT, 0, 0)
+
+
+async def test_time_zones_that_part_within_the_period(book: Book) -> None:
+    """Two zones whose month begins at the same moment and ends at different ones are two
+    accounts: March in London ends an hour before March in Abidjan."""
+    book.budget(timezone="Africa/Abidjan")
+    at(book, "2026-03-31T22:30")
+    await spend(book, 3 * CENT)
+    at(book, "2026-03-31T23:30")
+    await spend(book, 4 * CENT)
+    assert book.balance() == (7 * CENT, 0, 0)
+
+    book.budget(timezone="Europe/London")  # it is April there
+    assert book.balance() == (4 * CENT, 0, 0)
+    at(book, "2026-03-31T22:30")
+    book.budget(timezone="Africa/Abidjan")
+    book.budget(timezone="Europe/London")
+    assert book.balance() == (3 * CENT, 0, 0)
+
+
+async def test_a_lowered_limit_lets_nothing_in(book: Book) -> None:
+    """Below what is spent and held there is no room, and none is spoken of as less than none."""
+    book.budget()
+    await spend(book, 30 * CENT)
+    flying = await hold(book, 20 * CENT)
+
+    book.budget(limit_nano=40 * CENT)
+    for size in (1, 0):
+        with pytest.raises(BudgetExceededError):
+            await book.ledger.reserve(book.reservation(size))
+
+    settled = await book.ledger.finish(book.end(flying, 20 * CENT))
+    assert settled.remaining_nano == 0
+    book.budget(limit_nano=51 * CENT)
+    await book.ledger.reserve(book.reservation(CENT))
+
+
+async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
+    """Each try counts in the period its gateway took it for, whichever way the clock went."""
+    book.budget(period="day")
+    at(book, "2026-11-24T00:01")
+    await spend(book, 3 * CENT)
+    at(book, "2026-11-23T23:59")
+    await spend(book, 4 * CENT)
+    flying = await hold(book, 5 * CENT)
+    at(book, "2026-11-24T00:02")
+    await book.ledger.finish(book.end(flying, 5 * CENT))
+
+    assert book.balance() == (3 * CENT, 0, 0)
+    at(book, "2026-11-23T23:59")
+    assert book.balance() == (9 * CENT, 0, 0)
+    book.budget(period="week")
+    assert book.balance() == (12 * CENT, 0, 0)
+
+
+async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
+    """Revoking a key stops what comes after it; what flies settles on the key's budget."""
+    records = Records.open(book.path)
+    _, key = records.create_key("acme", "", (), book.time.now)
+    book.budget(scope="key", subject=key.id)
+    reservation = book.reservation(10 * CENT, key_id=key.id)
+    await book.ledger.reserve(reservation)
+
+    records.revoke_key(key.id, book.time.now)
+    records.close()
+    await book.ledger.finish(book.end(reservation, 7 * CENT))
+
+    assert book.balance() == (7 * CENT, 0, 0)
+    found = await book.ledger.find_key(key.digest)
+    assert found is not None
+    assert found.revoked_ns is not None
+
+
+async def test_opening_counts_what_ends_while_it_reads(book: Book) -> None:
+    """The rows are read without a lock; what a gateway books meanwhile is counted once."""
+    await spend(book, 3 * CENT)
+    flying = await hold(book, 10 * CENT)
+    records = Records.open(book.path)
+    ends = [book.end(flying, 4 * CENT)]
+
+    def meanwhile(statement: str) -> None:
+        """Just before the transaction: the read is done, the lock not taken."""
+        if statement.startswith("BEGIN IMMEDIATE") and ends:
+            store = SqliteStore(book.path, "other", 30 * 10**9, book.time.now_ns)
+            late = book.reservation(2 * CENT)
+            store.commit([ends.pop(), late, book.end(late, 1 * CENT)])
+            store.close()
+
+    records._connection.set_trace_callback(meanwhile)
+    records.set_budgets([Budget("b", "customer", "acme", 10**9, "month")], book.time.now)
+    records.close()
+
+    assert not ends
+    assert book.balance() == (8 * CENT, 0, 0)
+
+
+async def test_an_account_says_which_part_is_wrong(book: Book) -> None:
+    """`ledger verify` recomputes opened accounts, too, and finds a nano-dollar."""
+    await spend(book, 3 * CENT)
+    book.budget()
+    with sqlite3.connect(book.path) as file:
+        file.execute("UPDATE balances SET spent_nano = spent_nano + 1")
+
+    assert len(book.problems()) == 1
+
+    with sqlite3.connect(book.path) as file:
+        file.execute("UPDATE balances SET spent_nano = spent_nano - 1")
+    file.close()

@@ -1,0 +1,272 @@
+"""Ledger files of other versions: brought up to date whole or not at all, or refused with reasons."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spanledger.cli import app
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.database import connect
+from spanledger.ledger.migrate import migrate
+from spanledger.ledger.records import Records
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite import SqliteStore
+from spanledger.ledger.store import AttemptEnd, Budget, RequestEnd, Settled
+from spanledger.telemetry.outbox import SqliteOutbox
+from tests.service.ledger.conftest import NOON
+
+CENT = 10**7
+SECOND = 10**9
+LEASE_ENDS = NOON + 70 * SECOND
+"""When the lease of the old gateway that holds money ends."""
+LATER = LEASE_ENDS + SECOND
+VERSION_1 = Path(__file__).with_name("version_1.sql")
+LATE, EXPIRED, FLYING, OTHER = (f"req_{number:024x}.1" for number in (5, 10, 12, 13))
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file of version 1."""
+    path = tmp_path / "ledger.db"
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.executescript(VERSION_1.read_text(encoding="utf-8"))
+        file.execute("PRAGMA user_version = 1")
+    return path
+
+
+@contextlib.contextmanager
+def opened(path: Path, now_ns: int) -> Iterator[SqliteStore]:
+    """The old gateway's successor under the same name, so that its holds are not swept."""
+    store = SqliteStore(path, "alive", 30 * SECOND, lambda: now_ns)
+    yield store
+    store.close()
+
+
+def version(path: Path) -> int:
+    """The schema version of a file."""
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        return int(file.execute("PRAGMA user_version").fetchone()[0])
+
+
+def states(path: Path, now_ns: int = LATER) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Cents spent, held and overrun of each account."""
+    reports = Reports(path)
+    found = {
+        (s.budget.name, s.subject): (
+            s.spent_nano // CENT,
+            s.held_nano // CENT,
+            s.overrun_nano // CENT,
+        )
+        for s in reports.budget_states(now_ns // SECOND)
+    }
+    assert reports.verify().problems == []
+    reports.close()
+    return found
+
+
+def end(attempt_id: str, cost: int | None) -> AttemptEnd:
+    """The end of a try and its request."""
+    request = RequestEnd("ok", "", 200, LATER)
+    return AttemptEnd(attempt_id, LATER, cost, request=request)
+
+
+def test_an_old_files_accounts_are_counted_from_its_rows(old: Path) -> None:
+    """Each budget has what its subject spent and holds in its period, the mistakes of the old
+    keys mended: `moved` has the month, and `reused` nothing of the team's."""
+    with opened(old, LATER):
+        pass
+
+    month = (33, 18, 4)
+    assert states(old) == {
+        ("acme", "acme"): month,
+        ("all", "*"): (34, 20, 4),
+        ("each", "acme"): (18, 11, 4),
+        ("each", "globex"): (0, 2, 0),
+        ("moved", "acme"): month,
+        ("red", "red"): (18, 18, 4),
+        ("reused", "red"): (0, 0, 0),
+    }
+
+
+def test_open_holds_survive(old: Path) -> None:
+    """Tries held under the old version end under the new one, each on all its accounts, an
+    expired one with its real cost."""
+    with opened(old, LATER) as store:
+        results = store.commit(
+            [end(LATE, 5 * CENT), end(FLYING, 10 * CENT), end(OTHER, None), end(EXPIRED, 2 * CENT)]
+        )
+
+    assert all(isinstance(result, Settled) for result in results)
+    assert states(old) == {
+        ("acme", "acme"): (44, 0, 4),
+        ("all", "*"): (45, 0, 4),
+        ("each", "acme"): (24, 0, 4),
+        ("each", "globex"): (0, 0, 0),
+        ("moved", "acme"): (44, 0, 4),
+        ("red", "red"): (29, 0, 4),
+        ("reused", "red"): (0, 0, 0),
+    }
+
+
+def test_nothing_but_balances_is_lost(old: Path) -> None:
+    """Rows, keys, history and the shipper's place are those of the old file."""
+    tables = ("requests", "keys", "budgets", "budget_history", "owners", "ship_cursor")
+    columns = "request_id, number, state, hold_nano, cost_nano, overrun_nano, seq"
+
+    def content() -> list[object]:
+        with contextlib.closing(sqlite3.connect(old)) as file:
+            found: list[object] = [
+                file.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables
+            ]
+            found.append(file.execute(f"SELECT {columns} FROM attempts").fetchall())
+            return found
+
+    before = content()
+    connection = connect(old)
+    migrate(connection, lambda: LATER)
+    connection.close()
+
+    assert content() == before
+    outbox = SqliteOutbox(old)
+    assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
+    outbox.close()
+
+
+CRASH = """
+import os, sqlite3, sys
+from pathlib import Path
+from spanledger.ledger.database import connect
+from spanledger.ledger.migrate import migrate
+
+left = int(sys.argv[2])
+
+def count(statement):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)
+
+connection = connect(Path(sys.argv[1]))
+connection.set_trace_callback(count)
+migrate(connection, lambda: int(sys.argv[3]))
+connection.set_trace_callback(None)
+"""
+
+
+def test_a_migration_that_dies_has_not_happened(old: Path) -> None:
+    """Killed at any of its statements it leaves the old file, and the next start does it all."""
+    with contextlib.closing(sqlite3.connect(old)) as file:
+        before = list(file.iterdump())
+    codes = []
+    for statement in range(0, 100, 6):
+        run = subprocess.run(
+            [sys.executable, "-c", CRASH, str(old), str(statement), str(LATER)],
+            check=False,
+            timeout=60,
+        )
+        codes.append(run.returncode)
+        if run.returncode == 0:
+            break
+        with contextlib.closing(sqlite3.connect(old)) as file:
+            assert list(file.iterdump()) == before
+            assert version(old) == 1
+
+    assert set(codes[:-1]) == {9}
+    assert len(codes) > 5
+    assert codes[-1] == 0
+    assert states(old)["all", "*"] == (34, 20, 4)
+
+
+def test_two_processes_that_migrate_at_once_do_it_once(old: Path) -> None:
+    """The second waits for the first, and finds the file up to date."""
+    failures: list[Exception] = []
+
+    def start() -> None:
+        try:
+            with opened(old, LATER):
+                pass
+        except (LedgerUnavailableError, sqlite3.Error) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert failures == []
+    assert states(old)["all", "*"] == (34, 20, 4)
+
+
+def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
+    """Its holds could not be ended by it any more; who starts the new one is told to stop it."""
+    for now_ns in (NOON, LEASE_ENDS - 1):
+        with pytest.raises(LedgerUnavailableError, match=r"earlier version uses this ledger"):
+            SqliteStore(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
+        assert version(old) == 1
+
+    with opened(old, LATER):
+        pass
+    assert version(old) == 2
+
+
+def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) -> None:
+    """One that ends in years is not that of a gateway at work."""
+    with opened(old, NOON - 5 * 365 * 86_400 * SECOND):
+        pass
+
+    assert version(old) == 2
+
+
+def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> None:
+    """The first statement of every transaction of version 1 fails, with the reason in its error."""
+    with opened(old, LATER):
+        pass
+
+    with (
+        contextlib.closing(sqlite3.connect(old)) as file,
+        pytest.raises(sqlite3.OperationalError, match="upgraded by a newer spanledger; restart"),
+    ):
+        file.execute("SELECT key, value FROM meta")
+
+
+def test_reading_an_old_file_changes_nothing(old: Path) -> None:
+    """`spend` beside a gateway of the old version must not take its file away from it."""
+    with pytest.raises(LedgerUnavailableError, match=r"version 1, this program reads 2"):
+        Reports(old)
+    result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{old}"])
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "brings it up to date" in result.stderr
+    assert version(old) == 1
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    """By whoever reads or writes, with what to do."""
+    path = tmp_path / "ledger.db"
+    Records.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA user_version = 99")
+
+    for use in (Records.open, Reports, SqliteOutbox):
+        with pytest.raises(LedgerUnavailableError, match=r"version 99, .* knows 2: upgrade it"):
+            use(path)
+
+
+def test_a_new_file_has_the_newest_schema_and_no_accounts(tmp_path: Path) -> None:
+    """All scripts run on an empty file, and a budget set there works."""
+    path = tmp_path / "ledger.db"
+    records = Records.open(path)
+    records.set_budgets([Budget("b", "customer", "acme", CENT, "day")], NOON)
+    records.close()
+
+    assert states(path, NOON) == {("b", "acme"): (0, 0, 0)}

@@ -1,0 +1,226 @@
+"""What a try is charged whose answer nobody saw: bounded, and never next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spanledger.ledger.store import AttemptEnd, Reservation
+from spanledger.pricing.usage import Usage
+from spanledger.providers.base import Frame
+from spanledger.routing.history import REMEMBERED, OutputHistory
+from spanledger.routing.hold import EXPECTED_TOKENS
+from tests.service.routing.rig import (
+    FINISH,
+    REPORT,
+    ROLE,
+    Site,
+    Step,
+    StrictLedger,
+    content,
+    fails,
+    until,
+)
+
+ONE = {"a": ["a1"]}
+PROMPT = 6
+"""Estimated tokens of the rig's prompt."""
+LOST = fails("timeout", billed="unknown")
+EARLY = Frame(b"data: start\n\n", usage=Usage(100, 1, cache_read_input_tokens=90))
+
+
+def answers(*tokens: int) -> list[Step]:
+    """Answers of these lengths."""
+    return [Step(usage=Usage(10, count)) for count in tokens]
+
+
+async def lost(site: Site, **fields: Any) -> AttemptEnd:
+    """The end of a try that was sent and not answered."""
+    await site.ask(site.exchange(**fields))
+    return site.last
+
+
+def within(hold: Callable[[Reservation], int]) -> StrictLedger:
+    """A ledger that holds so much."""
+    return StrictLedger(hold)
+
+
+async def test_who_hangs_up_on_every_call_pays_for_answers_as_long_as_the_others() -> None:
+    """A caller that leaves before a whole answer is charged what answers of the route have."""
+    site = Site(ONE, {"a1": [*answers(100, 300), Step(hangs=True)]})
+    for _ in range(2):
+        await site.ask()
+    task = asyncio.create_task(site.router.complete(site.exchange()))
+    await until(lambda: len(site.provider.calls) == 3)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    end = site.last
+    assert (end.input_tokens, end.output_tokens, end.estimated) == (PROMPT, 200, True)
+    assert end.cost_nano == PROMPT * 1_000 + 200 * 2_000
+    assert end.error_type == "cancelled"
+
+
+async def test_a_route_without_history_has_a_guess() -> None:
+    """After the gateway's start a lost answer is neither free nor as long as the model allows."""
+    end = await lost(Site(ONE, {"a1": [LOST]}, num_retries=0))
+
+    assert (end.input_tokens, end.output_tokens, end.estimated) == (PROMPT, EXPECTED_TOKENS, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 200),
+        ({"n": 3}, 600),
+        ({"max_tokens": 50}, 50),
+        ({"max_tokens": 50, "n": 3}, 150),
+        ({"max_completion_tokens": 70}, 70),
+        ({"max_tokens": 4_000}, 200),
+    ],
+    ids=str,
+)
+async def test_a_lost_answer_is_within_its_callers_cap(
+    fields: dict[str, Any], expected: int
+) -> None:
+    """Each choice counts with the route's mean, and never above what the caller allowed."""
+    site = Site(ONE, {"a1": [*answers(100, 300), LOST]}, num_retries=0)
+    for _ in range(2):
+        await site.ask()
+
+    assert (await lost(site, **fields)).output_tokens == expected
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda r: r.sizes.full,
+        lambda r: r.sizes.usual,
+        lambda r: r.sizes.least,
+        lambda r: (r.sizes.least + r.sizes.usual) // 2,
+    ],
+    ids=["full", "usual", "least", "between"],
+)
+@pytest.mark.parametrize("fields", [{}, {"n": 4}, {"max_tokens": 30}], ids=str)
+async def test_a_lost_answer_is_within_its_hold(
+    hold: Callable[[Reservation], int], fields: dict[str, Any]
+) -> None:
+    """What a provider was not allowed to write is not charged for: an estimate never overruns."""
+    site = Site(ONE, {"a1": [*answers(5_000), LOST]}, ledger=within(hold), num_retries=0)
+    await site.ask()
+
+    end = await lost(site, **fields)
+
+    (_, held) = site.ledger.held[end.attempt_id]
+    assert 0 < (end.cost_nano or 0) <= held
+    cap = site.provider.calls[-1].max_output_tokens
+    if cap is not None:
+        assert end.output_tokens <= cap * fields.get("n", 1)
+
+
+async def test_a_long_prompt_that_got_lost_is_within_its_hold() -> None:
+    """The hold is for the model's window at most; the estimate of the prompt is no more."""
+    site = Site({"a": ["gpt-4o-mini"]}, {"gpt-4o-mini": [LOST]}, num_retries=0)
+
+    end = await lost(site, messages=[{"role": "user", "content": "x" * 4_000_000}])
+
+    (_, held) = site.ledger.held[end.attempt_id]
+    assert end.input_tokens == 128_000
+    assert 0 < (end.cost_nano or 0) <= held
+
+
+async def test_a_provider_that_times_out_again_and_again_costs_little_of_its_holds() -> None:
+    """Retries are charged what an answer usually costs, each, and not all that could be."""
+    site = Site(
+        ONE, {"a1": [*answers(100), LOST]}, num_retries=4, allowed_fails=100, retry_after=0.1
+    )
+    await site.ask()
+    before = set(site.ledger.held)
+
+    await site.ask()
+
+    tries = [unique for unique in site.ledger.held if unique not in before]
+    assert len(tries) == 5
+    spent = sum(site.ledger.ended[unique].cost_nano or 0 for unique in tries)
+    assert spent == 5 * (PROMPT * 1_000 + 100 * 2_000)
+    assert spent * 50 < sum(site.ledger.held[unique][1] for unique in tries)
+
+
+async def test_what_was_not_sent_is_free() -> None:
+    """A provider that could not be reached bills nothing, however often it is tried."""
+    site = Site(ONE, {"a1": [*answers(100), fails("connection_error")]}, allowed_fails=100)
+    await site.ask()
+    await site.ask()
+
+    assert [end.cost_nano for end in list(site.ledger.ended.values())[1:]] == [None] * 3
+
+
+async def test_a_lost_embedding_is_its_input() -> None:
+    """Embeddings have no output."""
+    site = Site(ONE, {"a1": [LOST]}, num_retries=0)
+    await site.ask(site.exchange(operation="embeddings", input="Hello there"))
+
+    assert (site.last.input_tokens, site.last.output_tokens) == (3, 0)
+
+
+async def test_a_lost_answer_without_a_price_has_tokens() -> None:
+    """It costs nothing in the books, and says so; its tokens are an estimate like any."""
+    no_price = {"input_cost_per_token": None, "output_cost_per_token": None}
+    site = Site({"a": [("nobody-knows-it", no_price)]}, {"nobody-knows-it": [LOST]}, num_retries=0)
+
+    end = await lost(site, max_tokens=20)
+
+    assert (end.cost_nano, end.unpriced, end.output_tokens) == (0, True, 20)
+
+
+@pytest.mark.parametrize(
+    ("frames", "billed", "estimated"),
+    [
+        pytest.param((), (PROMPT, 200), True, id="nothing came"),
+        pytest.param((ROLE,), (PROMPT, 200), True, id="no content"),
+        pytest.param((EARLY,), (100, 200), True, id="an early report"),
+        pytest.param((ROLE, content("abcdefgh")), (PROMPT, 2), True, id="content"),
+        pytest.param((EARLY, content("abcdefgh")), (100, 2), True, id="a report, then content"),
+        pytest.param((ROLE, FINISH, REPORT), (10, 5), False, id="an answer without content"),
+        pytest.param((ROLE, FINISH), (PROMPT, 0), True, id="an empty answer, not reported"),
+    ],
+)
+@pytest.mark.parametrize("leaves", [False, True], ids=["breaks", "caller leaves"])
+async def test_a_stream_is_charged_what_came_once_content_did(
+    frames: tuple[Frame, ...], billed: tuple[int, int], *, estimated: bool, leaves: bool
+) -> None:
+    """Before its first content a model may think for long; nobody knows what that cost."""
+    step = Step(frames=frames, hangs=True) if leaves else Step(LOST.error, frames)
+    site = Site(ONE, {"a1": [*answers(100, 300), step]}, num_retries=0)
+    for _ in range(2):
+        await site.ask()
+    task = asyncio.create_task(site.read(site.exchange(stream=True)))
+    if leaves:
+        await until(lambda: len(site.provider.calls) == 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait([task])
+
+    end = site.last
+    assert (end.input_tokens, end.output_tokens) == billed
+    assert end.estimated is estimated
+    assert end.error_type == ("cancelled" if leaves else "timeout")
+
+
+def test_the_mean_is_that_of_the_last_answers() -> None:
+    """Old answers are forgotten; a fraction of a token is a token."""
+    history = OutputHistory()
+    assert history.mean() is None
+    history.record(10_000)
+    for _ in range(REMEMBERED - 1):
+        history.record(10)
+    history.record(11)
+
+    assert history.mean() == 11
+    assert history.p99() is not None
