@@ -94,6 +94,7 @@ def _exhausted(t: Thresholds) -> Alert:
         "A budget is used up; its requests are refused if it blocks",
         f"{_BUDGET} is used up: {_USD} spent {_SINCE}.",
         COST,
+        for_s=t.exhausted_for_s,
         keep_firing_s=t.budget_gap_s,
         variables={**_WHO, "budget": "budget"},
         amount=_USD,

@@ -170,19 +170,25 @@ CASES = [
         END,
         "at 99 of 100",
         budget("acme", "9.8x9 9.9x60"),
-        {9: [], 10: [used_up("9.90")]},
+        {10: [], 11: [used_up("9.90")]},
+    ),
+    Case(
+        END,
+        "one odd scrape is no end",
+        budget("acme", "9.8x9 9.9 9.8x60"),
+        {10: [], 11: [], 12: []},
     ),
     Case(
         END,
         "refused well before: the fullest of the scope, and no other",
         {**budget("acme", "8.2x60"), **budget("globex", "7.8x60"), **denied("0x19 3x60")},
-        {19: [], 20: [used_up("8.20")]},
+        {20: [], 21: [used_up("8.20")]},
     ),
     Case(
         END,
         "a first refusal whose counter begins above zero",
         {**budget("acme", "8.2x60"), **denied("_x20 2x60")},
-        {19: [], 20: [used_up("8.20")]},
+        {20: [], 21: [used_up("8.20")]},
     ),
     Case(
         END,
