@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from prometheus.src import names
-from prometheus.src.model import Alert, Group, duration, increase, marked, number, renamed
+from prometheus.src.model import (
+    ABOUT,
+    Alert,
+    Group,
+    duration,
+    increase,
+    marked,
+    number,
+    renamed,
+)
 from prometheus.src.recording import (
     ALWAYS,
     BASELINE_1H,
@@ -44,19 +56,19 @@ _BUDGET = f"Budget {{{{ $labels.budget }}}} of {_OF}"
 def groups(t: Thresholds) -> list[Group]:
     """All groups of alert rules."""
     return [
-        Group("spanledger.alerts.budgets", MINUTE, [*_ladder(t), _exhausted(t), _forecast(t)]),
-        Group("spanledger.alerts.spend", MINUTE, [_spike(t), _unpriced(t), _overrun(t)]),
-        Group(
-            "spanledger.alerts.providers",
-            MINUTE,
+        _about("budgets", [*_ladder(t), _exhausted(t), _forecast(t)]),
+        _about("spend", [_spike(t), _unpriced(t), _overrun(t)]),
+        _about(
+            "providers",
             [_storm(t), *(_burn(t, w) for w in t.burn_windows), _all_down(t), _first_token(t)],
         ),
-        Group(
-            "spanledger.alerts.machinery",
-            MINUTE,
-            [_backlog(t), *_dropping(t), *_ledger(t), *_absent(t)],
-        ),
+        _about("machinery", [_backlog(t), *_dropping(t), *_ledger(t), *_absent(t)]),
     ]
+
+
+def _about(topic: str, rules: Sequence[Alert]) -> Group:
+    told = [replace(rule, labels={**rule.labels, ABOUT: topic}) for rule in rules]
+    return Group(f"spanledger.alerts.{topic}", MINUTE, told)
 
 
 def _ladder(t: Thresholds) -> list[Alert]:
@@ -215,10 +227,11 @@ def _storm(t: Thresholds) -> Alert:
 def _burn(t: Thresholds, window: Window) -> Alert:
     limit = number(window.factor * t.slo_error_ratio)
     long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
-    per_minute = f"sum_over_time({TRIES_RATE}[{duration(window.long_s)}]) * {MINUTE}"
+    # A rate a second, recorded each minute: a number that is a time is written as one (`1m`).
+    tries = f"sum_over_time({TRIES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
     return Alert(
         "ProviderErrorBudgetBurn",
-        f"{long} > {limit} and {short} > {limit} and {per_minute} >= {t.burn_min_tries}",
+        f"{long} > {limit} and {short} > {limit} and {tries} >= {t.burn_min_tries}",
         "page" if window.severity == "page" else "ticket",
         "A provider fails faster than its objective allows",
         f"{{{{ $value | humanizePercentage }}}} of the tries at {{{{ $labels.{names.PROVIDER} }}}}"

@@ -10,13 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from prometheus.src.model import Alert, Group, annotations_of, duration, labels_of
+from prometheus.src.model import ABOUT, Alert, Group, annotations_of, duration, labels_of
 
 PUBLIC_URL = "${GRAFANA_PUBLIC_URL}"
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
-ABOUT = "about"
-"""A label of Grafana's rules: the group they are in, so that what has no customer groups by topic."""
 GROUP_BY = (ABOUT, "scope", "subject", "budget")
 
 TEMPLATE = """\
@@ -85,18 +83,14 @@ def _rules(groups: Sequence[Group]) -> dict[str, Any]:
                 "name": group.name,
                 "folder": FOLDER,
                 "interval": duration(group.interval_s),
-                "rules": [
-                    _rule(rule, group.name.rpartition(".")[2])
-                    for rule in group.rules
-                    if isinstance(rule, Alert)
-                ],
+                "rules": [_rule(rule) for rule in group.rules if isinstance(rule, Alert)],
             }
             for group in groups
         ],
     }
 
 
-def _rule(alert: Alert, about: str) -> dict[str, Any]:
+def _rule(alert: Alert) -> dict[str, Any]:
     """A: the expression. B: 1 for every series of it, whatever its value, as zero would not fire."""
     title = f"{alert.name} {alert.variant}".strip()
     texts = {
@@ -119,7 +113,7 @@ def _rule(alert: Alert, about: str) -> dict[str, Any]:
     }
     if alert.keep_firing_s:
         made["keepFiringFor"] = duration(alert.keep_firing_s)
-    return made | {"labels": {**labels_of(alert), ABOUT: about}, "annotations": texts}
+    return made | {"labels": labels_of(alert), "annotations": texts}
 
 
 def _query(ref: str, source: str, model: dict[str, Any]) -> dict[str, Any]:
