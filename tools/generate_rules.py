@@ -1,7 +1,8 @@
 """Write the rules of Prometheus and Grafana's alerting from prometheus/src.
 
 `--check` writes nothing and fails when a file is not what would be written. `--set name=value`
-and `--out FOLDER` make a set of your own, to be tried with tools/replay_alerts.py.
+and `--out FOLDER` make a set of your own, to be tried with tools/replay_alerts.py. `--speed N` makes one
+in which every duration is N times shorter, for `spanledger stack up --rules FOLDER`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ sys.path.insert(0, str(ROOT))
 
 from prometheus.src import render  # noqa: E402 - the project's root must be on the path first
 from prometheus.src.thresholds import DEFAULT, Thresholds  # noqa: E402 - as above
+
+CONFIGURATION = "prometheus/prometheus.yml"
 
 
 def changed(settings: list[str]) -> Thresholds:
@@ -35,8 +38,18 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only compare")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write under")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--speed", type=float, default=1, help="times faster than what ships")
     options = parser.parse_args()
-    for name, text in render.files(changed(options.set)).items():
+    if options.speed < 1:
+        raise SystemExit("error: --speed is 1 or more")
+    if options.speed > 1 and options.out == ROOT:
+        raise SystemExit("error: --speed goes with --out FOLDER: such rules are for a try")
+    made = render.files(changed(options.set), options.speed)
+    if options.speed > 1:
+        made[CONFIGURATION] = render.configuration(
+            (ROOT / CONFIGURATION).read_text(encoding="utf-8"), options.speed
+        )
+    for name, text in made.items():
         target = options.out / name
         if not options.check:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""Builds the stack's Go programs natively: collector, Prometheus and promtool, at pinned versions.
+"""Builds the stack's Go programs natively, at pinned versions: collector, Prometheus, and for tests an
+Alertmanager with its tool.
 
 The pins stand in `.env.example`, the collector's parts in `otel-collector/builder.yaml`. Programs
 go into the user's cache, each beside a stamp of what it was built from; only what changed is
@@ -9,18 +10,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = "spanledger.local/toolchain"
 PROMETHEUS = "github.com/prometheus/prometheus"
+ALERTMANAGER = "github.com/prometheus/alertmanager"
+VERSION = "github.com/prometheus/common/version.Version"
 
 
 class BuildError(Exception):
@@ -61,6 +65,8 @@ class Toolchain:
             "otelcol": self._collector,
             "prometheus": self._prometheus,
             "promtool": self._prometheus,
+            "alertmanager": self._alertmanager,
+            "amtool": self._alertmanager,
         }
 
     def stamp(self, program: str) -> str:
@@ -68,7 +74,8 @@ class Toolchain:
         if program == "otelcol":
             digest = hashlib.sha256(self._manifest.encode()).hexdigest()[:12]
             return f"otelcol {self._versions['COLLECTOR_VERSION']} {digest}"
-        return f"{program} {self._versions['PROMETHEUS_VERSION']}"
+        of = "PROMETHEUS" if program.startswith("prom") else "ALERTMANAGER"
+        return f"{program} {self._versions[f'{of}_VERSION']}"
 
     def is_current(self, program: str) -> bool:
         """Whether the program is there, built from the present pins."""
@@ -103,37 +110,67 @@ class Toolchain:
         _go("build", "-trimpath", "-ldflags", "-s -w", "-o", str(made), ".", cwd=source)
 
     def _prometheus(self, made: Path) -> None:
+        version = self._versions["PROMETHEUS_VERSION"]
+        programs = ("prometheus", "promtool")
+        source = self._module(PROMETHEUS, prometheus_module(version), programs)
+        _go_build(made, f"{PROMETHEUS}/cmd/{made.name}", version, source)
+
+    def _alertmanager(self, made: Path) -> None:
+        """From a copy of its module: what goes there for its web pages is made by other tools."""
+        version = self._versions["ALERTMANAGER_VERSION"]
+        source = self._module(ALERTMANAGER, f"v{version}", ("alertmanager", "amtool"))
+        copy = self._work / f"alertmanager-{version}"
+        if not copy.exists():
+            wanted = f"{ALERTMANAGER}@v{version}"
+            told = json.loads(_go("mod", "download", "-json", wanted, cwd=self._work))
+            draft = self._work / "alertmanager-draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            _copy(Path(told["Dir"]), draft)
+            pages = draft / "ui" / "app" / "dist"
+            pages.mkdir(parents=True)
+            (pages / "none.txt").write_text("This build has no web pages.\n", encoding="utf-8")
+            draft.rename(copy)
+        _go("mod", "edit", f"-replace={ALERTMANAGER}={copy}", cwd=source)
+        _go_build(made, f"{ALERTMANAGER}/cmd/{made.name}", version, source)
+
+    def _module(self, path: str, version: str, programs: Sequence[str]) -> Path:
         """A module of our own, as `go install` refuses modules with replace directives."""
-        source = self._work / "prometheus-source"
+        source = self._work / f"{path.rpartition('/')[2]}-source"
         source.mkdir(parents=True, exist_ok=True)
-        module = prometheus_module(self._versions["PROMETHEUS_VERSION"])
-        wanted = f"// {module}\nmodule {MODULE}\n\ngo 1.25\n"
         mod = source / "go.mod"
-        if not mod.exists() or not mod.read_text(encoding="utf-8").startswith(f"// {module}\n"):
-            mod.write_text(wanted, encoding="utf-8")
+        if not mod.exists() or not mod.read_text(encoding="utf-8").startswith(f"// {version}\n"):
             (source / "go.sum").unlink(missing_ok=True)
-            for name in ("prometheus", "promtool"):
-                _go("get", "-tool", f"{PROMETHEUS}/cmd/{name}@{module}", cwd=source)
-        flags = [
-            "-tags",
-            "netgo,remove_all_sd",
-            "-ldflags",
-            f"-s -w -X github.com/prometheus/common/version.Version={self._versions['PROMETHEUS_VERSION']}",
-        ]
-        _go("build", *flags, "-o", str(made), f"{PROMETHEUS}/cmd/{made.name}", cwd=source)
+            mod.write_text(f"// {version}\nmodule {MODULE}\n\ngo 1.25\n", encoding="utf-8")
+            for name in programs:
+                _go("get", "-tool", f"{path}/cmd/{name}@{version}", cwd=source)
+        return source
 
 
-def _go(*arguments: str, cwd: Path, **env: str) -> None:
-    _run(["go", *arguments], cwd, CGO_ENABLED="0", GOFLAGS="-buildvcs=false", **env)
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder so that it can be written to; Go keeps modules read-only."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
 
 
-def _run(command: list[str], cwd: Path, **env: str) -> None:
+def _go_build(made: Path, package: str, version: str, source: Path) -> None:
+    linked = f"-s -w -X {VERSION}={version}"
+    flags = ("-tags", "netgo,remove_all_sd", "-ldflags", linked)
+    _go("build", *flags, "-o", str(made), package, cwd=source)
+
+
+def _go(*arguments: str, cwd: Path, **env: str) -> str:
+    return _run(["go", *arguments], cwd, CGO_ENABLED="0", GOFLAGS="-buildvcs=false", **env)
+
+
+def _run(command: list[str], cwd: Path, **env: str) -> str:
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False
     )
     if done.returncode:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-20:])
         raise BuildError(f"`{' '.join(command[:3])} …` failed:\n{tail}")
+    return done.stdout
 
 
 def main() -> int:

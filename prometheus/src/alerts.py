@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from prometheus.src import absence, names
-from prometheus.src.model import Alert, Group, duration, increase, marked, number, renamed
+from prometheus.src.model import (
+    ABOUT,
+    Alert,
+    Group,
+    duration,
+    increase,
+    marked,
+    number,
+    renamed,
+)
 from prometheus.src.recording import (
     BASELINE_1H,
     BY_BUDGET,
@@ -66,23 +78,19 @@ _BUDGET = f"Budget {{{{ $labels.budget }}}} of {_OF}"
 def groups(t: Thresholds) -> list[Group]:
     """All groups of alert rules."""
     return [
-        Group(
-            "spanledger.alerts.budgets",
-            MINUTE,
-            [_ladder(t), _exhausted(t), _overspent(t), _forecast(t)],
-        ),
-        Group("spanledger.alerts.spend", MINUTE, [_spike(t), _unpriced(t), _overrun(t)]),
-        Group(
-            "spanledger.alerts.providers",
-            MINUTE,
+        _about("budgets", [_ladder(t), _exhausted(t), _overspent(t), _forecast(t)]),
+        _about("spend", [_spike(t), _unpriced(t), _overrun(t)]),
+        _about(
+            "providers",
             [_storm(t), *(_burn(t, w) for w in t.burn_windows), _all_down(t), _first_token(t)],
         ),
-        Group(
-            "spanledger.alerts.machinery",
-            MINUTE,
-            [_backlog(t), *_dropping(t), *_ledger(t), *absence.rules(t)],
-        ),
+        _about("machinery", [_backlog(t), *_dropping(t), *_ledger(t), *absence.rules(t)]),
     ]
+
+
+def _about(topic: str, rules: Sequence[Alert]) -> Group:
+    told = [replace(rule, labels={**rule.labels, ABOUT: topic}) for rule in rules]
+    return Group(f"spanledger.alerts.{topic}", MINUTE, told)
 
 
 def _ladder(t: Thresholds) -> Alert:
@@ -117,6 +125,7 @@ def _exhausted(t: Thresholds) -> Alert:
         "A budget is used up; its requests are refused",
         f"{_BUDGET} is used up: {_USD} spent {_SINCE}. Requests are refused until it renews.",
         COST,
+        for_s=t.exhausted_for_s,
         keep_firing_s=t.budget_gap_s,
         labels={THRESHOLD: "100"},
         variables=_ACCOUNT,
@@ -136,6 +145,7 @@ def _overspent(t: Thresholds) -> Alert:
         "A budget that only warns is used up; its requests go on",
         f"{_BUDGET} is used up: {_USD} spent {_SINCE}. It only warns: requests go on.",
         COST,
+        for_s=t.exhausted_for_s,
         keep_firing_s=t.budget_gap_s,
         variant="warns",
         labels={THRESHOLD: "100"},
@@ -260,7 +270,7 @@ def _storm(t: Thresholds) -> Alert:
 def _burn(t: Thresholds, window: Window) -> Alert:
     limit = number(window.factor * t.slo_error_ratio)
     long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
-    # A rate a second, recorded each minute.
+    # A rate a second, recorded each minute: a number that is a time is written as one (`1m`).
     failures = f"sum_over_time({FAILURES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
     return Alert(
         "ProviderErrorBudgetBurn",

@@ -11,50 +11,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from prometheus.src.model import Alert, Group, annotations_of, duration, labels_of
+from prometheus.src.notices import (
+    AGAIN_S,
+    GROUP_BY,
+    LADDER,
+    MESSAGE,
+    ONCE_S,
+    REPEAT_S,
+    TEMPLATE,
+    TITLE,
+    WAIT_S,
+)
 
 PUBLIC_URL = "${GRAFANA_PUBLIC_URL}"
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
 RETIRED = tuple(f"BudgetThresholdCrossed/{percent}" for percent in (50, 80, 95))
 """Rules that are no more: Grafana keeps what a file does not name, until it is told to delete it."""
-ABOUT = "about"
-"""A label of Grafana's rules: the group they are in, so that what has no customer groups by topic."""
-GROUP_BY = (ABOUT, "scope", "subject", "budget")
-
-TEMPLATE = """\
-{{ define "spanledger.title" -}}
-[{{ .Status | toUpper }}{{ if eq .Status "firing" }} {{ .Alerts.Firing | len }}{{ end }}] \
-{{ (index .Alerts 0).Labels.alertname }}\
-{{ with .CommonLabels.subject }} · {{ . }}{{ end }}\
-{{ with .CommonLabels.budget }} · budget {{ . }}{{ end }}
-{{- end }}
-{{ define "spanledger.message" -}}
-{{ range .Alerts }}
-{{ .Status | toUpper }}: {{ .Annotations.summary }}
-{{ .Annotations.description }}
-{{ if .Labels.subject }}Who: {{ .Labels.scope }} {{ .Labels.subject }}
-{{ end -}}
-{{ with .Labels.budget }}Budget: {{ . }}
-{{ end -}}
-{{ with .Annotations.amount }}Amount: {{ . }}
-{{ end -}}
-{{ with .Annotations.period }}Period: {{ . }}
-{{ end -}}
-Dashboard: {{ .Annotations.dashboard_url }}
-{{ with .Annotations.trace_url }}Traces: {{ . }}
-{{ end -}}
-Runbook: {{ .Annotations.runbook_url }}
-{{ end }}
-{{- end }}
-"""
+EVALUATION_S = 10
+"""Grafana takes intervals that are a multiple of this."""
 
 
-def documents(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
-    """Each file of provisioning/alerting, by its name."""
+def documents(groups: Sequence[Group], speed: float = 1) -> dict[str, dict[str, Any]]:
+    """Each file of provisioning/alerting, by its name; waits are `speed` times shorter."""
     return {
         "rules": _rules(groups),
         "contact-points": _contact_points(),
-        "policies": _policies(),
+        "policies": _policies(speed),
         "templates": {
             "apiVersion": 1,
             "templates": [{"orgId": 1, "name": "spanledger", "template": TEMPLATE}],
@@ -90,19 +73,15 @@ def _rules(groups: Sequence[Group]) -> dict[str, Any]:
                 "orgId": 1,
                 "name": group.name,
                 "folder": FOLDER,
-                "interval": duration(group.interval_s),
-                "rules": [
-                    _rule(rule, group.name.rpartition(".")[2])
-                    for rule in group.rules
-                    if isinstance(rule, Alert)
-                ],
+                "interval": duration(-(-group.interval_s // EVALUATION_S) * EVALUATION_S),
+                "rules": [_rule(rule) for rule in group.rules if isinstance(rule, Alert)],
             }
             for group in groups
         ],
     }
 
 
-def _rule(alert: Alert, about: str) -> dict[str, Any]:
+def _rule(alert: Alert) -> dict[str, Any]:
     """A: the expression. B: 1 for every series of it, whatever its value, as zero would not fire."""
     title = f"{alert.name} {alert.variant}".strip()
     texts = {
@@ -125,7 +104,7 @@ def _rule(alert: Alert, about: str) -> dict[str, Any]:
     }
     if alert.keep_firing_s:
         made["keepFiringFor"] = duration(alert.keep_firing_s)
-    return made | {"labels": {**labels_of(alert), ABOUT: about}, "annotations": texts}
+    return made | {"labels": labels_of(alert), "annotations": texts}
 
 
 def _query(ref: str, source: str, model: dict[str, Any]) -> dict[str, Any]:
@@ -139,21 +118,19 @@ def _query(ref: str, source: str, model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contact_points() -> dict[str, Any]:
-    title = '{{ template "spanledger.title" . }}'
-    message = '{{ template "spanledger.message" . }}'
     settings: dict[str, dict[str, object]] = {
         "webhook": {
             "url": "${SPANLEDGER_ALERT_WEBHOOK_URL}",
             "httpMethod": "POST",
-            "title": title,
-            "message": message,
+            "title": TITLE,
+            "message": MESSAGE,
         },
-        "slack": {"url": "${SPANLEDGER_ALERT_SLACK_URL}", "title": title, "text": message},
+        "slack": {"url": "${SPANLEDGER_ALERT_SLACK_URL}", "title": TITLE, "text": MESSAGE},
         "email": {
             "addresses": "${SPANLEDGER_ALERT_EMAIL_TO}",
             "singleEmail": True,
-            "subject": title,
-            "message": message,
+            "subject": TITLE,
+            "message": MESSAGE,
         },
     }
     return {
@@ -169,15 +146,9 @@ def _contact_points() -> dict[str, Any]:
     }
 
 
-def _policies() -> dict[str, Any]:
-    """Each way is asked for by the severities it wants; what nobody asked for stays in Grafana.
-
-    A step of the ladder is said once: its repeat is longer than any period.
-    """
-    once = {
-        "object_matchers": [["threshold", "=~", ".+"]],
-        "repeat_interval": "53w",
-    }
+def _policies(speed: float) -> dict[str, Any]:
+    """Each way is asked for by the severities it wants; what nobody asked for stays in Grafana."""
+    once = {"object_matchers": [list(LADDER)], "repeat_interval": duration(ONCE_S / speed)}
     wanted = [
         {
             "receiver": f"spanledger {kind}",
@@ -194,9 +165,9 @@ def _policies() -> dict[str, Any]:
                 "orgId": 1,
                 "receiver": "spanledger webhook",
                 "group_by": list(GROUP_BY),
-                "group_wait": "30s",
-                "group_interval": "5m",
-                "repeat_interval": "12h",
+                "group_wait": duration(WAIT_S / speed),
+                "group_interval": duration(AGAIN_S / speed),
+                "repeat_interval": duration(REPEAT_S / speed),
                 "routes": [
                     *wanted,
                     {

@@ -16,7 +16,17 @@ Severity = Literal["page", "ticket"]
 NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]
 
 _LABEL = re.compile(r"\$labels\.\w+")
-_UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+ABOUT = "about"
+"""A label of every alert: the topic of its group, so that what has no customer goes together by it."""
+
+_UNITS_MS = (
+    (604_800_000, "w"),
+    (86_400_000, "d"),
+    (3_600_000, "h"),
+    (60_000, "m"),
+    (1_000, "s"),
+    (1, "ms"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +59,8 @@ class Alert:
     summary: str
     description: str
     dashboard: str
-    for_s: int = 0
-    keep_firing_s: int = 0
+    for_s: float = 0
+    keep_firing_s: float = 0
     variant: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -68,16 +78,16 @@ class Group:
     """Rules that are evaluated together, one after another."""
 
     name: str
-    interval_s: int
+    interval_s: float
     rules: Sequence[Recording | Alert]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as PromQL writes them: `90s`, `5m`, `1d`."""
-    whole = round(seconds)
+    """Seconds as PromQL writes them, to the millisecond: `90s`, `5m`, `1d`."""
+    whole = round(seconds * 1_000)
     if whole <= 0:
         return "0s"
-    return next(f"{whole // size}{unit}" for size, unit in _UNITS if whole % size == 0)
+    return next(f"{whole // size}{unit}" for size, unit in _UNITS_MS if whole % size == 0)
 
 
 def number(value: float) -> str:

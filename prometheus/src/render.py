@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 import yaml
 
-from prometheus.src import alerts, grafana, recording
+from prometheus.src import alertmanager, alerts, grafana, recording, scaled
 from prometheus.src.model import Alert, Group, Recording, annotations_of, duration, labels_of
+from prometheus.src.notices import TEMPLATE
 from prometheus.src.thresholds import DEFAULT, Thresholds
 
-HEAD = (
-    "# Written by tools/generate_rules.py from prometheus/src; a change is made there,"
-    " then `make generate`.\n"
+WRITTEN = (
+    "Written by tools/generate_rules.py from prometheus/src; a change is made there,"
+    " then `make generate`."
+)
+FOR_A_TRY = (
+    "Written by `tools/generate_rules.py --speed {speed:g}`: every duration is that many times shorter,"
+    " for a try."
 )
 
 
@@ -32,9 +37,9 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def dump(data: object, head: str = HEAD) -> str:
+def dump(data: object, written: str = WRITTEN) -> str:
     """A document of YAML with its first line."""
-    return head + yaml.dump(
+    return f"# {written}\n" + yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True, indent=2
     )
 
@@ -52,28 +57,39 @@ def rule(item: Recording | Alert) -> dict[str, object]:
     return made | {"labels": labels_of(item), "annotations": annotations_of(item)}
 
 
-def rule_file(groups: Sequence[Group]) -> str:
+def rule_file(groups: Sequence[Group], written: str = WRITTEN) -> str:
     """A rule file of Prometheus."""
-    return dump(
+    made = [
         {
-            "groups": [
-                {
-                    "name": group.name,
-                    "interval": duration(group.interval_s),
-                    "rules": [rule(item) for item in group.rules],
-                }
-                for group in groups
-            ]
+            "name": group.name,
+            "interval": duration(group.interval_s),
+            "rules": [rule(item) for item in group.rules],
         }
-    )
+        for group in groups
+    ]
+    return dump({"groups": made}, written)
 
 
-def files(t: Thresholds = DEFAULT) -> dict[str, str]:
-    """Every generated file: its path in the project to its text."""
+def files(t: Thresholds = DEFAULT, speed: float = 1) -> dict[str, str]:
+    """Every generated file: its path in the project to its text.
+
+    Args:
+        speed: how many times shorter every duration is.
+    """
+    written = WRITTEN if speed == 1 else FOR_A_TRY.format(speed=speed)
+    recorded = scaled.rules(recording.groups(t), speed)
+    told = scaled.rules(alerts.groups(t), speed)
     made = {
-        "prometheus/rules/recording.yml": rule_file(recording.groups(t)),
-        "prometheus/rules/alerts.yml": rule_file(alerts.groups(t)),
+        "prometheus/rules/recording.yml": rule_file(recorded, written),
+        "prometheus/rules/alerts.yml": rule_file(told, written),
+        "prometheus/alertmanager.example.yml": dump(alertmanager.document(speed), written),
+        f"prometheus/{alertmanager.TEMPLATES}": f"{{{{/* {written} */}}}}\n{TEMPLATE}",
     }
-    for name, document in grafana.documents(alerts.groups(t)).items():
-        made[f"grafana/provisioning/alerting/{name}.yaml"] = dump(document)
+    for name, document in grafana.documents(told, speed).items():
+        made[f"grafana/provisioning/alerting/{name}.yaml"] = dump(document, written)
     return made
+
+
+def configuration(text: str, speed: float) -> str:
+    """Prometheus' own configuration for rules that are so many times faster."""
+    return dump(scaled.configuration(text, speed), FOR_A_TRY.format(speed=speed))

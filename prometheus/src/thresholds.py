@@ -36,6 +36,9 @@ class Thresholds:
     not."""
     refused_window_s: int = 5 * MINUTE
     """How recent a refusal must be; five minutes is the longest a caller that retries is silent."""
+    exhausted_for_s: int = MINUTE
+    """A second evaluation must agree, so that one odd scrape wakes nobody. The ledger has stopped the
+    spending by then; a minute loses no money."""
     budget_gap_s: int = 15 * MINUTE
     """A gateway's restart or a lost scrape may hide a budget this long without a second notice."""
 

@@ -219,19 +219,25 @@ CASES = [
         END,
         "at 99 of 100",
         budget("acme", "9.8x9 9.9x60"),
-        {9: [], 10: [used_up("9.90")]},
+        {10: [], 11: [used_up("9.90")]},
+    ),
+    Case(
+        END,
+        "one odd scrape is no end",
+        budget("acme", "9.8x9 9.9 9.8x60"),
+        {10: [], 11: [], 12: []},
     ),
     Case(
         END,
         "refused well before, and a fuller one that refuses nobody",
         {**budget("acme", "8.2x60"), **budget("globex", "8.7x60"), **denied("0x19 3x60")},
-        {19: [], 20: [used_up("8.20")]},
+        {20: [], 21: [used_up("8.20")]},
     ),
     Case(
         END,
         "a first refusal whose counter begins above zero",
         {**budget("acme", "8.2x60"), **denied("_x20 2x60")},
-        {19: [], 20: [used_up("8.20")]},
+        {20: [], 21: [used_up("8.20")]},
     ),
     Case(
         END,
@@ -262,15 +268,15 @@ CASES = [
         "one that only warns is a ticket, and is not said to refuse",
         {**budget("acme", "9.8x9 12x60", blocks="0x60"), **budget("globex", "9.9x60")},
         {
-            9: [used_up("9.90", "globex")],
-            10: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+            10: [used_up("9.90", "globex")],
+            11: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
         },
     ),
     Case(
         END,
         "a budget is told to block while it is over its limit",
         budget("acme", "12x60", blocks="0x9 1x60"),
-        {9: [used_up("12.00", warns=True)], 10: [used_up("12.00"), used_up("12.00", warns=True)]},
+        {10: [used_up("12.00", warns=True)], 11: [used_up("12.00"), used_up("12.00", warns=True)]},
     ),
     Case(
         END,

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from spanledger.errors import ConfigError, UsageError
-from spanledger.stack.parts import ALERT_ADDRESSES, PROMETHEUS_FLAGS, TEMPO_FLAGS, parts_of
+from spanledger.stack.parts import ALERT_ADDRESSES, PROMETHEUS_FLAGS, TEMPO_FLAGS, parts_of, prepare
 from spanledger.stack.ports import DEFAULTS, check_free, choose
 from spanledger.stack.processes import Running, is_alive, start, stop
 from spanledger.stack.programs import Programs, find_programs
@@ -293,6 +293,38 @@ def test_programs_are_found_where_the_pages_say(tmp_path: Path) -> None:
     assert "make toolchain" in found.missing["collector"]
     assert "2.9" in found.missing["tempo"]
     assert "SPANLEDGER_TEMPO" in found.missing["tempo"]
+
+
+@pytest.mark.parametrize("own", [(), ("rules/a.yml",), ("rules/a.yml", "prometheus.yml")])
+def test_other_rules_take_the_place_of_the_repositorys(
+    tmp_path: Path, own: tuple[str, ...]
+) -> None:
+    """What a folder of rules has is used, and the repository's files for the rest, at each start."""
+    given = tmp_path / "given"
+    for name in own:
+        (given / "prometheus" / name).parent.mkdir(parents=True, exist_ok=True)
+        (given / "prometheus" / name).write_text("groups: []\n")
+    site = find_site(tmp_path / "data", {"SPANLEDGER_HOME": str(ROOT)})
+    programs = Programs({}, {})
+    links = site.data / "prometheus" / "config"
+
+    prepare(site, Settings(choose(None, [])), programs)
+    prepare(site, Settings(choose(None, []), rules=str(given) if own else ""), programs)
+
+    for name in ("rules", "prometheus.yml"):
+        home = ROOT if not any(file.startswith(name) for file in own) else given
+        assert (links / name).resolve() == home / "prometheus" / name
+    alerting = site.data / "grafana" / "provisioning" / "alerting"
+    assert alerting.resolve() == ROOT / "grafana" / "provisioning" / "alerting"
+
+
+def test_a_folder_without_rules_is_refused(native: Native, tmp_path: Path) -> None:
+    """Nothing is started, and the error says who writes such a folder."""
+    done = native.command("up", "--port-base", "0", "--rules", str(tmp_path))
+
+    assert done.returncode == 2
+    assert "tools/generate_rules.py --out" in done.stderr
+    assert not (native.folder / "logs").exists()
 
 
 def test_the_repository_is_found_from_below_or_named(tmp_path: Path) -> None:

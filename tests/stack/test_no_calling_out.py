@@ -128,7 +128,8 @@ def test_tempo_reports_to_nobody(switch: Switch) -> None:
 
 
 def test_prometheus_asks_only_who_it_is_told_to() -> None:
-    """It finds targets in files, writes to nobody, and takes no orders over HTTP."""
+    """It finds targets in files, writes to nobody, takes no orders over HTTP, and alerts go where a
+    file says that does not ship."""
     data = yaml.safe_load(PROMETHEUS.read_text("utf-8"))
     services = composition.load([composition.BASE], composition.sample())["services"]
     commands = [*services["prometheus"]["command"], *native_words("prometheus")]
@@ -137,6 +138,11 @@ def test_prometheus_asks_only_who_it_is_told_to() -> None:
     for job in data["scrape_configs"]:
         assert {key for key in job if key.endswith("_sd_configs")} == {"file_sd_configs"}
         assert "static_configs" not in job
+    (told,) = data["alerting"]["alertmanagers"]
+    assert set(told) == {"file_sd_configs"}
+    assert told["file_sd_configs"][0]["files"] == ["targets/alertmanagers.yml"]
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert "prometheus/targets/compose/alertmanagers.yml" in ignored
     assert [word for word in commands if word.startswith(PROMETHEUS_FLAGS_NOT_GIVEN)] == []
 
 

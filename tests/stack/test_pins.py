@@ -30,6 +30,8 @@ BUILT = {
     "otelcol": "COLLECTOR_VERSION",
     "prometheus": "PROMETHEUS_VERSION",
     "promtool": "PROMETHEUS_VERSION",
+    "alertmanager": "ALERTMANAGER_VERSION",
+    "amtool": "ALERTMANAGER_VERSION",
 }
 """What `make toolchain` builds, and the pin each must report."""
 
@@ -75,7 +77,7 @@ def test_the_version_block_is_whole() -> None:
     """Every pin is a plain number of three parts, so no tag moves below it."""
     assert set(pins()) == {
         *("COLLECTOR_VERSION", "COLLECTOR_STABLE_VERSION", "PROMETHEUS_VERSION"),
-        *("TEMPO_VERSION", "GRAFANA_VERSION", "PYTHON_VERSION"),
+        *("ALERTMANAGER_VERSION", "TEMPO_VERSION", "GRAFANA_VERSION", "PYTHON_VERSION"),
     }
     assert [v for v in pins().values() if not re.fullmatch(r"\d+\.\d+\.\d+", v)] == []
 

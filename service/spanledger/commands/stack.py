@@ -55,6 +55,10 @@ def up(
         list[str] | None,
         typer.Option(help="Also send to this vendor: a file of otel-collector/overlays/."),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Other alert rules: a folder of tools/generate_rules.py --out."),
+    ] = None,
     port_base: Annotated[
         int | None,
         typer.Option(
@@ -86,6 +90,7 @@ def up(
             rate=rate,
             sim_speed=sim_speed,
             vendors=tuple(vendor or ()),
+            rules=str(rules.absolute()) if rules else "",
         )
         stack = _stack(folder)
         try:

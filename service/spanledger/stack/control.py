@@ -19,7 +19,7 @@ from typing import Any
 
 from spanledger.errors import SpanledgerError
 from spanledger.ledger.records import Records, key_digest
-from spanledger.stack.parts import Part, check_vendors, parts_of, prepare
+from spanledger.stack.parts import Part, check_rules, check_vendors, parts_of, prepare
 from spanledger.stack.ports import check_free
 from spanledger.stack.processes import Running, is_alive, memory_bytes, start, stop
 from spanledger.stack.programs import Programs, find_programs
@@ -125,6 +125,7 @@ class Stack:
                 self._say("already running; its settings stay until `spanledger stack down`")
             settings = state.settings or wanted
             check_vendors(self._site, settings.vendors)
+            check_rules(settings.rules)
             parts = parts_of(self._site, settings, self._programs, self._keys())
             fresh = [part for name, part in parts.items() if name not in state.running]
             check_free({port: settings.ports[port] for part in fresh for port in part.ports})

@@ -1,7 +1,7 @@
 """The parts of the native stack: each one's command, environment and sign of being ready.
 
 The configuration files are those of the compose stack; what differs stands in the environment
-and in the folder of scrape targets. Pure but for the files that Prometheus wants beside its own.
+and in the folder of scrape targets. Pure but for what Prometheus and Grafana want in one place.
 """
 
 from __future__ import annotations
@@ -94,15 +94,17 @@ def parts_of(
 
 
 def prepare(site: Site, settings: Settings, programs: Programs) -> None:
-    """Make the folders, and the files that Prometheus wants beside its configuration."""
+    """Make the folders, and what Prometheus and Grafana want in one place."""
     for name in ("logs", "collector", "prometheus", "tempo", "grafana"):
         (site.data / name).mkdir(parents=True, exist_ok=True)
     folder = site.data / "prometheus" / "config"
     (folder / "targets").mkdir(parents=True, exist_ok=True)
     for name in ("prometheus.yml", "rules"):
-        link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(site.home / "prometheus" / name)
+        _link(folder / name, _chosen(site, settings, f"prometheus/{name}"))
+    provisioning = _provisioning(site)
+    provisioning.mkdir(exist_ok=True)
+    for name in ("alerting", "dashboards", "datasources"):
+        _link(provisioning / name, _chosen(site, settings, f"grafana/provisioning/{name}"))
     scraped = {
         "gateway": "gateway",
         "collector": "collector-metrics",
@@ -118,6 +120,25 @@ def prepare(site: Site, settings: Settings, programs: Programs) -> None:
     secret = _grafana_secret(site)
     if "grafana" in programs.found and not secret.exists():
         write_private(secret, secrets.token_urlsafe(24))
+
+
+def _chosen(site: Site, settings: Settings, name: str) -> Path:
+    """A file or folder of the settings' rules, or what the repository has in its place."""
+    given = Path(settings.rules, name)
+    return given if settings.rules and given.exists() else site.home / name
+
+
+def _link(link: Path, target: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def check_rules(rules: str) -> None:
+    """Raise UsageError for a folder without rules."""
+    if rules and not any(Path(rules, "prometheus", "rules").glob("*.yml")):
+        raise UsageError(
+            f"--rules {rules!r} has no prometheus/rules/*.yml; tools/generate_rules.py --out writes some"
+        )
 
 
 def check_vendors(site: Site, vendors: tuple[str, ...]) -> None:
@@ -281,7 +302,7 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_PATHS_DATA=str(data),
             GF_PATHS_LOGS=str(data / "log"),
             GF_PATHS_PLUGINS=str(data / "plugins"),
-            GF_PATHS_PROVISIONING=str(folder / "provisioning"),
+            GF_PATHS_PROVISIONING=str(_provisioning(site)),
             GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH=str(folder / "dashboards" / "overview.json"),
             # It listens on loopback only. Without a password nobody can log in to change things.
             GF_AUTH_ANONYMOUS_ENABLED="true",
@@ -299,6 +320,10 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
         ports=("grafana",),
         shown={"Grafana": url},
     )
+
+
+def _provisioning(site: Site) -> Path:
+    return site.data / "grafana" / "provisioning"
 
 
 def _grafana_secret(site: Site) -> Path:

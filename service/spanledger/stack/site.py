@@ -36,6 +36,8 @@ class Settings:
     sim_speed: float = 1.0
     vendors: tuple[str, ...] = ()
     """Overlays of the collector."""
+    rules: str = ""
+    """A folder of alert rules in the place of the repository's, as tools/generate_rules.py writes it."""
 
     def url(self, port: str) -> str:
         """The base URL of what listens on a port."""
