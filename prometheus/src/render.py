@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from prometheus.src import alerts, grafana, recording
+from prometheus.src import alerts, grafana, long, recording
 from prometheus.src.model import Alert, Group, Recording, annotations_of, duration, labels_of
 from prometheus.src.thresholds import DEFAULT, Thresholds
 
@@ -72,6 +72,7 @@ def files(t: Thresholds = DEFAULT) -> dict[str, str]:
     """Every generated file: its path in the project to its text."""
     made = {
         "prometheus/rules/recording.yml": rule_file(recording.groups(t)),
+        "prometheus/rules/long.yml": rule_file(long.groups()),
         "prometheus/rules/alerts.yml": rule_file(alerts.groups(t)),
     }
     for name, document in grafana.documents(alerts.groups(t)).items():
