@@ -225,4 +225,5 @@ BOARD = Board(
     "Whether every part is there, all telemetry arrives, and ledger, Prometheus and Tempo keep up.",
     [THERE, ARRIVES, KEEPS_UP, BEHIND],
     events=EVENTS,
+    long=False,
 )

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from prometheus.src import long
+from prometheus.src.model import Recording
 from tests.e2e.played import Played
 from tests.e2e.stack import Stack
 from tests.stack.boards import Json, Query, dashboards, filled, marks, queries, seconds, variables
@@ -31,7 +33,10 @@ EMPTY_BY_DESIGN = {
     ("overview", "Price book changed", "annotation"): "the gateway keeps its prices",
 }
 """Queries that find nothing while all is well, and why. Marks are the same in every dashboard."""
-NO_VALUE_YET = {"before_from": "a new stack has no period before the present one"}
+NO_VALUE_YET = {
+    "before_from": "a new stack has no period before the present one",
+    "long": "it has one when more than a day is shown",
+}
 """Variables without a value, and why."""
 ZERO = " or vector(0)"
 
@@ -53,7 +58,7 @@ class Reader:
         """A value for each variable, from the stack itself, as if everything were chosen."""
         chosen: dict[str, str] = {}
         for name, variable in variables(board).items():
-            if variable["type"] == "custom":
+            if variable["type"] in ("custom", "interval"):
                 chosen[name] = variable["query"].split(",")[0]
             elif variable["type"] == "query":
                 offered = self.offered(variable, chosen)
@@ -186,3 +191,17 @@ def test_what_is_empty_is_understood(reader: Reader) -> None:
     places = {(query.board, query.place, query.ref): query for query in (*queries(), *marks())}
     for place in EMPTY_BY_DESIGN:
         reader.has_data(places[place], values[place[0]])
+
+
+def test_copies_find_their_originals(reader: Reader) -> None:
+    """Beyond a day the same queries read copies. The first ones are a quarter of an hour away: each
+    rule already finds what it will copy, and that no panel is empty then is tested on a month of them
+    (tests/rules/test_month.py)."""
+    rules = [r for group in long.groups() for r in group.rules if isinstance(r, Recording)]
+
+    def left() -> list[str]:
+        asked = {r.record: reader.get("prometheus", "/api/v1/query", query=r.expr) for r in rules}
+        return [name for name, answer in asked.items() if not answer["data"]["result"]]
+
+    poll(lambda: not left(), SEEN_S)
+    assert left() == []

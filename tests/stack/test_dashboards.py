@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from grafana.src.panels import REPOSITORY, TITLES
+from grafana.src.panels import COPIES, REPOSITORY, TITLES
+from prometheus.src import long
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
     METRICS,
@@ -89,6 +90,7 @@ WINDOWS = {
 """Every window of a range, and why it is not `$__rate_interval`."""
 REGISTRY: tuple[Metric | Scraped, ...] = (*METRICS, *SCRAPED)
 SERIES = {name: metric for metric in REGISTRY for name in prometheus_series(metric)}
+SERIES |= {long.copy_of(name): SERIES[name] for name in long.COPIED}
 COUNTERS = {name for name, metric in SERIES.items() if metric.kind != "gauge"} | {
     name
     for name in FOREIGN
@@ -240,9 +242,9 @@ def variable_queries() -> dict[str, str]:
 
 
 def all_promql() -> list[str]:
-    """Every PromQL string of every dashboard, variables' and annotations' included."""
-    written = [query.text for query in (*queries(), *marks()) if query.language == "promql"]
-    return [*written, *variable_queries().values()]
+    """Every PromQL string of every dashboard in each of its forms, variables' and annotations' included."""
+    written = [query for query in (*queries(), *marks()) if query.language == "promql"]
+    return [*(form for query in written for form in query.forms), *variable_queries().values()]
 
 
 def test_metrics_are_ours_or_known() -> None:
@@ -278,10 +280,10 @@ def test_labels_are_ours_or_known() -> None:
 
 def test_counters_stand_under_a_rate() -> None:
     """A counter's own value says nothing: it begins again, and it never falls."""
-    for text in (query.text for query in (*queries(), *marks())):
+    for text in (form for query in (*queries(), *marks()) for form in query.forms):
         for name in COUNTERS:
             bare = re.sub(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", "", text)
-            assert not re.search(rf"\b{name}\b", bare), text
+            assert not re.search(rf"(?<![\w:]){name}\b", bare), text
 
 
 def test_windows_follow_the_scrape() -> None:
@@ -289,6 +291,37 @@ def test_windows_follow_the_scrape() -> None:
     used = {window for text in all_promql() for window in re.findall(r"\[([^\]]+)\]", text)}
     used -= {window for window in used if window.startswith("^")}
     assert used == WINDOWS.keys()
+
+
+def test_beyond_a_day_every_copy_is_read_and_nothing_else_that_has_one() -> None:
+    """Each copy serves a dashboard; what grows with the time shown reads no original that has one."""
+    beyond = [query.forms[-1] for query in queries() if query.language == "promql"]
+    used = {name for text in beyond for name in metrics_of(text.replace("$", ""))}
+    growing = re.compile(r"(?<![\w:])(\w+)(?:\{[^}]*\})?\[\$")
+    originals = {name for text in beyond for name in growing.findall(text)}
+
+    assert {name for name in used if name.startswith(long.PREFIX)} == {
+        long.copy_of(name) for name in long.COPIED
+    }
+    assert originals & set(long.COPIED) == set()
+
+
+@EACH
+def test_copies_are_read_in_steps_that_they_have(uid: str) -> None:
+    """What reads copies has the step that goes with them; neither is kept in an address, where it would
+    outlive the time it was made for."""
+    board = dashboards()[uid]
+    targets = [target for panel in panels(board) for target in panel["targets"]]
+    reading = [t for t in targets if COPIES in t.get("expr", "")]
+    found = variables(board)
+
+    assert {t["interval"] for t in reading} <= {"$step", "$bucket"}
+    assert [t for t in targets if t.get("interval") == "$step" and t not in reading] == []
+    for name in ("long", "step"):
+        assert (name in found) == bool(reading)
+        if reading:
+            assert (found[name]["skipUrlSync"], found[name]["refresh"]) == (True, 2)
+            assert "$__range_s" in found[name]["query"]["query"]
 
 
 def test_histograms_lead_to_traces() -> None:
@@ -303,13 +336,13 @@ def test_histograms_lead_to_traces() -> None:
 
 def test_what_is_measured_twice_counts_once() -> None:
     """`gen_ai.*` comes from gateways and from applications on their way to them: a query chooses."""
-    for query in queries():
-        for name in metrics_of(query.text.replace("$", "")):
-            if name.startswith("gen_ai_client_"):
-                matched = re.findall(rf"\b{name}\{{([^}}]*)\}}", query.text)
-                grouped = "by (spanledger_source)" in query.text
-                assert len(matched) == len(re.findall(rf"\b{name}\b", query.text)), query
-                assert grouped or all("spanledger_source=" in one for one in matched), query
+    for text in (form for query in queries() for form in query.forms):
+        for name in metrics_of(text.replace("$", "")):
+            if name.removeprefix(long.PREFIX).startswith("gen_ai_client_"):
+                matched = re.findall(rf"\b{name}\{{([^}}]*)\}}", text)
+                grouped = "by (spanledger_source)" in text
+                assert len(matched) == len(re.findall(rf"\b{name}\b", text)), text
+                assert grouped or all("spanledger_source=" in one for one in matched), text
 
 
 def test_traceql_names_what_spans_carry() -> None:
