@@ -10,9 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from spanledger.telemetry.signals import (
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from prometheus.src.long import COPIED, EVERY_S  # noqa: E402 - found by the line above
+from spanledger.telemetry.exposition import MAX_BUDGETS  # noqa: E402 - as above
+from spanledger.telemetry.signals import (  # noqa: E402 - as above
     ATTRIBUTES,
-    MAX_SERIES,
+    MAX_POINTS,
     METRICS,
     SCRAPED,
     SPANS,
@@ -20,10 +25,12 @@ from spanledger.telemetry.signals import (
     Scraped,
     Span,
     label_name,
+    most_series,
     prometheus_series,
+    series_a_point,
 )
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "telemetry.md"
+TARGET = ROOT / "docs" / "telemetry.md"
 
 HEAD = """\
 <!-- Written by tools/generate_telemetry_docs.py; change service/spanledger/telemetry/signals.py. -->
@@ -89,10 +96,12 @@ Customers are the one label that grows by itself. The first `telemetry.max_custo
 have series of their own, for good: a label that changed its meaning with each
 day's ranking could not be added up over time. All others are `other`. Spans and the ledger
 always have the real name, as has `/metrics` for each budget near its limit. A budget's name is a
-label of its refusals: one series for each that ever refused. Beyond that, a metric has
-at most {MAX_SERIES} series; whatever would be one more is counted in the series
-`otel.metric.overflow`. `gen_ai.response.model` is on spans only: what a provider may make up is no
-label.
+label of its refusals: one series for each that ever refused. Beyond that, a metric has at most {MAX_POINTS:,} points, or what the table says; whatever would be one more is counted in the
+point `otel.metric.overflow`, so that totals stay exact. `gen_ai.response.model` is on spans only: what
+a provider may make up is no label.
+
+A histogram's point is several series in Prometheus. The most that there can be of each metric, and of
+all, whatever callers and configuration do:
 """
 
 METRIC_PROSE = """\
@@ -133,7 +142,7 @@ def render() -> str:
     """The whole page."""
     parts = [HEAD, "## Spans\n", *(span_section(span) for span in SPANS), METRIC_PROSE]
     parts += [metric_section(metric) for metric in METRICS]
-    parts += [CARDINALITY, SCRAPE_PROSE, scrape_table(SCRAPED), attribute_table()]
+    parts += [CARDINALITY, cap_table(), SCRAPE_PROSE, scrape_table(SCRAPED), attribute_table()]
     return "\n".join(parts)
 
 
@@ -167,6 +176,33 @@ def stability(metric: Metric) -> str:
     if metric.name.startswith("gen_ai."):
         return "a convention in development"
     return metric.stability
+
+
+def cap_table() -> str:
+    """How many series there can be at most."""
+    rows = [f"| `{m.name}` | {m.most:,} | {most_series(m):,} |" for m in METRICS]
+    total = sum(most_series(metric) for metric in METRICS)
+    copies = sum(
+        metric.most * (series_a_point(metric) - 2 if name.endswith("_bucket") else 1)
+        for metric in METRICS
+        for name in prometheus_series(metric)
+        if name in COPIED
+    )
+    others = sum(series_a_point(s) for s in SCRAPED if not s.labels or s.labels[0] not in _OF_MANY)
+    head = "| metric | points | series |\n|---|---:|---:|\n"
+    after = (
+        f"\nEvery {EVERY_S // 60} minutes Prometheus' rules copy those that dashboards show over days and\n"
+        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} series more. A scrape of a gateway has up\n"
+        f"to {MAX_BUDGETS} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
+        f"deployment (and limit), and {others} others of ours.\n\n"
+        "That nothing exceeds it, with ten thousand customers at fifty models of three providers, is\n"
+        "tested against a real Prometheus (`tests/stack/test_scale.py`).\n"
+    )
+    return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])
+
+
+_OF_MANY = ("budget", "deployment")
+"""First labels of what `/metrics` has many of."""
 
 
 def scrape_table(scraped: tuple[Scraped, ...]) -> str:

@@ -83,10 +83,13 @@ def store(rows: Iterable[Row], folder: Path) -> None:
 
 
 @contextmanager
-def prometheus(folder: Path) -> Iterator[str]:
-    """A Prometheus on the database, by its address; ended at the end."""
+def prometheus(folder: Path, *more: str, settings: str = "{}") -> Iterator[str]:
+    """A Prometheus on the database, by its address; ended at the end.
+
+    `more` are flags of its command line, `settings` its configuration.
+    """
     config = folder / "prometheus.yml"
-    config.write_text("{}\n", encoding="utf-8")
+    config.write_text(f"{settings}\n", encoding="utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -97,6 +100,7 @@ def prometheus(folder: Path) -> Iterator[str]:
         f"--web.listen-address={address}",
         "--query.max-samples=200000000",
         "--log.level=error",
+        *more,
     )
     log = (folder / "prometheus.log").open("wb")
     process = subprocess.Popen([program("prometheus"), *flags], stdout=log, stderr=log)

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
+from grafana.src import queries as q
 from grafana.src.panels import METRICS, TITLES, Panel, link
 
 TAG = "spanledger"
@@ -27,7 +28,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A variable. One of `query` (PromQL's label_values or query_result) and `values`."""
+    """A variable. One of `query` (PromQL's label_values or query_result) and `values`.
+
+    `fitting`: the values are lengths of time, and the first choice is a thirtieth of the time shown, but
+    no less than this. `follows`: nobody's choice, but made from the time shown.
+    """
 
     name: str
     label: str
@@ -37,6 +42,8 @@ class Choice:
     regex: str = ""
     several: bool = False
     hidden: bool = False
+    fitting: str = ""
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Board:
     links: Mapping[str, str] = field(default_factory=dict)
     """Further links of its own, title to URL."""
     since: str = "now-3h"
+    long: bool = True
+    """Whether its queries read copies when it shows more than a day."""
 
 
 def _source(name: str, label: str, kind: str) -> builders.DatasourceVariable:
@@ -75,7 +84,34 @@ def _source(name: str, label: str, kind: str) -> builders.DatasourceVariable:
     )
 
 
+FOLLOWING = (
+    Choice("long", "", q.LONG, regex='/long="([^"]+)"/', hidden=True, follows=True),
+    Choice("step", "", q.STEP, regex='/step="([^"]+)"/', hidden=True, follows=True),
+)
+"""Whether queries read copies, and in what steps."""
+
+
+def _lengths(choice: Choice) -> builders.IntervalVariable:
+    """Lengths of time, of which Grafana takes one that fits."""
+    fits = models.VariableOption(
+        text="auto", value=f"$__auto_interval_{choice.name}", selected=True
+    )
+    options = [models.VariableOption(text=v, value=v, selected=False) for v in choice.values]
+    return (
+        builders.IntervalVariable(choice.name)
+        .label(choice.label)
+        .values(",".join(choice.values))
+        .auto(True)
+        .step_count(30)
+        .min_interval(choice.fitting)
+        .options([fits, *options])
+        .current(fits)
+    )
+
+
 def _variable(choice: Choice) -> Any:
+    if choice.fitting:
+        return _lengths(choice)
     everything = models.VariableOption(text="All", value="$__all", selected=True)
     if choice.values:
         options = [
@@ -103,6 +139,9 @@ def _variable(choice: Choice) -> Any:
         built.hide(models.VariableHide.HIDE_VARIABLE)
     if choice.several:
         built.include_all(True).multi(True).all_value(".*").current(everything)
+    if choice.follows:
+        # An address with another time would bring the old value back. The builder lacks the setter.
+        built._internal.skip_url_sync = True
     return built
 
 
@@ -135,7 +174,7 @@ def render(board: Board) -> str:
         .with_variable(_source("datasource", "Prometheus", "prometheus"))
         .with_variable(_source("traces", "Tempo", "tempo"))
     )
-    for choice in board.choices:
+    for choice in (*(FOLLOWING if board.long else ()), *board.choices):
         built.with_variable(_variable(choice))
     for event in board.events:
         built.annotation(_annotation(event))

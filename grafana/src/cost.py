@@ -89,7 +89,8 @@ SPENDING = Row(
         ),
         timeseries(
             "By period and customer",
-            "Each bar is what was spent in the $bucket that ends there.",
+            "Each bar is what was spent in the $bucket that ends there. Of more than a day, bars are an"
+            " hour and longer.",
             "currencyUSD",
             [
                 Prom(
@@ -313,7 +314,7 @@ BOARD = Board(
         Choice("customer", "Customer", q.label_values(q.COST, q.CUSTOMER), several=True),
         Choice("provider", "Provider", q.label_values(q.COST, q.PROVIDER), several=True),
         Choice("model", "Model", q.label_values(q.COST, q.MODEL), several=True),
-        Choice("bucket", "Bars of", values=("1m", "5m", "1h", "6h", "1d", "7d"), chosen="5m"),
+        Choice("bucket", "Bars of", values=("1m", "5m", "1h", "6h", "1d", "7d"), fitting="5m"),
         Choice(
             "dear",
             "Dear over, USD",

@@ -94,12 +94,12 @@ BUYS = Row(
             Look(width=8, stacked=True),
         ),
         timeseries(
-            "Requests, by route",
-            "Requests a second, however they ended.",
+            "Requests",
+            "Requests a second that got as far as a provider, however they ended.",
             "reqps",
-            [Prom(q.ITS_REQUESTS, "{{spanledger_route}}")],
+            [Prom(q.ITS_REQUESTS, "requests")],
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
-            Look(width=8, stacked=True),
+            Look(width=8),
         ),
         timeseries(
             "What a request costs",

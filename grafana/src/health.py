@@ -226,4 +226,5 @@ BOARD = Board(
     "Whoever runs the stack.",
     [THERE, ARRIVES, KEEPS_UP, BEHIND],
     events=EVENTS,
+    long=False,
 )

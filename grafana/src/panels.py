@@ -34,6 +34,8 @@ TRACES = common.DataSourceRef("tempo", "${traces}")
 OTLP_STEP = "30s"
 """What comes by OTLP is repeated each minute while it does not change; `$__rate_interval` is four of
 these, so that a rate always has two samples."""
+COPIES = "${long}"
+"""Before a name that has a copy for long times; the variable `step` then has the least step."""
 
 OVERVIEW = "overview"
 COST = "cost-and-budgets"
@@ -151,6 +153,7 @@ def _target(query: Query, ref_id: str) -> Any:
         )
     formats = prometheus_models.PromQueryFormat
     shape = formats.TABLE if query.table else formats.TIME_SERIES
+    step = "$step" if COPIES in query.expr and query.step == OTLP_STEP else query.step
     built = (
         prometheus.Dataquery()
         .ref_id(ref_id)
@@ -158,7 +161,7 @@ def _target(query: Query, ref_id: str) -> Any:
         .expr(query.expr)
         .format(formats.HEATMAP if query.buckets else shape)
         .exemplar(query.exemplar)
-        .interval(query.step)
+        .interval(step)
     )
     if query.legend or query.buckets:
         built = built.legend_format(query.legend or "{{le}}")

@@ -7,6 +7,7 @@ went past it, percentiles the gateway's alone, as bucket bounds differ.
 
 from __future__ import annotations
 
+from prometheus.src import long
 from spanledger.errors import PROVIDER_ERROR_KINDS
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import Metric, Scraped, prometheus_name, prometheus_series
@@ -108,6 +109,11 @@ def being(label: str, variable: str) -> str:
     return f"{label}=`${{{variable}:raw}}`"
 
 
+def original(name: str) -> str:
+    """A counter by its own name or, beyond a day, by that of its copy, where it has one."""
+    return f"${{long}}{name}" if name in long.COPIED else name
+
+
 def rate(name: str, by: str = "", where: str = "") -> str:
     """How much a counter grows in a second."""
     return _summed("rate", name, by, where, WINDOW)
@@ -121,6 +127,8 @@ def increase(name: str, by: str = "", where: str = "", window: str = RANGE) -> s
 def _summed(function: str, name: str, by: str, where: str, window: str) -> str:
     grouped = f" by ({by})" if by else ""
     matchers = f"{{{where}}}" if where else ""
+    if "$" in window:  # it grows with the time shown
+        name = original(name)
     return f"sum{grouped} ({function}({name}{matchers}{window}))"
 
 
@@ -156,6 +164,16 @@ def label_values(name: str, label: str, where: str = "") -> str:
     matchers = f"{{{where}}}" if where else ""
     return f"label_values({name}{matchers}, {label})"
 
+
+# Beyond a day the copies are read, whose samples are a quarter of an hour apart. Both variables are
+# filled anew with the time shown; where the first finds nothing its value is empty.
+LONG_S = 86_400
+_IS_LONG = f"vector($__range_s) > {LONG_S}"
+LONG = f'query_result(label_replace({_IS_LONG}, "long", "{long.PREFIX}", "", ""))'
+STEP = (
+    f'query_result(label_replace({_IS_LONG}, "step", "{long.STEP}", "", "")'
+    ' or on () label_replace(vector(1), "step", "30s", "", ""))'
+)
 
 # Requests.
 REQUEST_RATE = rate(f"{REQUESTS}_count")
@@ -203,7 +221,7 @@ DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 _REFUSED = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', WINDOW)
 _REFUSED_BEFORE = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', "[15m] offset 5m")
 WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({REFUSED_BY}) {_REFUSED_BEFORE} > 0"
-_STORM = f"{rate(FALLBACKS)} / {rate(f'{REQUESTS}_count')} > 0.2"
+_STORM = f"{rate(FALLBACKS)} / sum (rate({REQUESTS}_count{WINDOW})) > 0.2"
 _STORM_BEFORE = (
     f"sum (increase({FALLBACKS}[15m] offset 5m))"
     f" / sum (increase({REQUESTS}_count[15m] offset 5m)) > 0.2"
@@ -303,7 +321,7 @@ FALLBACKS_COUNTED = increase(FALLBACKS, f"{FROM}, {TO}, {REASON}", FROM_ROUTE) +
 FALLBACK_SHARE = (
     rate(FALLBACKS, FROM, FROM_ROUTE)
     + f" / on ({FROM}) "
-    + f'sum by ({FROM}) (label_replace(rate({REQUESTS}_count{WINDOW}), "{FROM}", "$1",'
+    + f'sum by ({FROM}) (label_replace(rate({original(f"{REQUESTS}_count")}{WINDOW}), "{FROM}", "$1",'
     ' "spanledger_route", "(.+)"))'
 )
 RETRIES_BY_REASON = rate(RETRIES, f"{DEPLOYMENT}, {REASON}")
@@ -362,7 +380,7 @@ CUSTOMERS = (
 )
 ITS_BUDGET = f'scope="customer",{being("subject", "customer")}'
 ITS_EXHAUSTION = f"1000 * (time() + {account(EXHAUSTION, ITS_BUDGET)})"
-ITS_REQUESTS = rate(f"{REQUEST_COST}_count", "spanledger_route", THIS_CUSTOMER)
+ITS_REQUESTS = rate(f"{REQUEST_COST}_count", where=THIS_CUSTOMER)
 ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q in (0.5, 0.95)]
 _OF_CUSTOMER = "span.spanledger.customer = `${customer:raw}`"
 _REQUEST_COLUMNS = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from prometheus.src import alertmanager, alerts, grafana, recording, scaled
+from prometheus.src import alertmanager, alerts, grafana, long, recording, scaled
 from prometheus.src.model import Alert, Group, Recording, annotations_of, duration, labels_of
 from prometheus.src.notices import TEMPLATE
 from prometheus.src.thresholds import DEFAULT, Thresholds
@@ -81,6 +81,7 @@ def files(t: Thresholds = DEFAULT, speed: float = 1) -> dict[str, str]:
     told = scaled.rules(alerts.groups(t), speed)
     made = {
         "prometheus/rules/recording.yml": rule_file(recorded, written),
+        "prometheus/rules/long.yml": rule_file(scaled.rules(long.groups(), speed), written),
         "prometheus/rules/alerts.yml": rule_file(told, written),
         "prometheus/alertmanager.example.yml": dump(alertmanager.document(speed), written),
         f"prometheus/{alertmanager.TEMPLATES}": f"{{{{/* {written} */}}}}\n{TEMPLATE}",

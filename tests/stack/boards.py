@@ -9,6 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from grafana.src.panels import COPIES, OTLP_STEP
+from prometheus.src import long
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 SCRAPE_S = 10
@@ -44,6 +47,11 @@ class Query:
     """promql or traceql."""
     instant: bool
     step: str
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Its text as it is up to a day, and as it is beyond."""
+        return forms(self.text)
 
     def __str__(self) -> str:
         return f"{self.board}: {self.place} {self.ref}"
@@ -97,11 +105,21 @@ def seconds(duration: str) -> int:
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
 
 
+def forms(text: str) -> tuple[str, ...]:
+    """A text with the originals' names and, where it has any with a copy, with those of the copies."""
+    return tuple(dict.fromkeys(text.replace(COPIES, prefix) for prefix in ("", long.PREFIX)))
+
+
 def filled(text: str, values: dict[str, str], step: str = "") -> str:
     """A query with Grafana's variables and the dashboard's own in their places."""
-    least = seconds(step) if step and "$" not in step else SCRAPE_S
-    own = {"__rate_interval": f"{4 * least}s", "__range": "3600s", **values}
-    return VARIABLE.sub(lambda match: own[match[1] or match[2]], text)
+    own = {"long": "", "step": OTLP_STEP, "__range": "3600s", "__range_s": "3600", **values}
+
+    def put(written: str) -> str:
+        return VARIABLE.sub(lambda match: own[match[1] or match[2]], written)
+
+    least = seconds(put(step)) if step else SCRAPE_S
+    own.setdefault("__rate_interval", f"{4 * least}s")
+    return put(text)
 
 
 def plain(text: str) -> str:

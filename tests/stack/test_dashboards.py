@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from grafana.src.panels import LATENCY, REPOSITORY, TITLES
+from grafana.src.panels import COPIES, LATENCY, REPOSITORY, TITLES
+from prometheus.src import long
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
     METRICS,
@@ -91,6 +92,7 @@ WINDOWS = {
 """Every window of a range, and why it is not `$__rate_interval`."""
 REGISTRY: tuple[Metric | Scraped, ...] = (*METRICS, *SCRAPED)
 SERIES = {name: metric for metric in REGISTRY for name in prometheus_series(metric)}
+SERIES |= {long.copy_of(name): SERIES[name] for name in long.COPIED}
 COUNTERS = {name for name, metric in SERIES.items() if metric.kind != "gauge"} | {
     name
     for name in FOREIGN
@@ -230,9 +232,9 @@ def test_data_sources_are_variables(uid: str) -> None:
 
 
 def all_promql() -> list[str]:
-    """Every PromQL string of every dashboard, variables' and annotations' included."""
+    """Every PromQL string of every dashboard in each of its forms, variables' and annotations' included."""
     asked = (*queries(), *marks(), *choices())
-    return [query.text for query in asked if query.language == "promql"]
+    return [form for query in asked if query.language == "promql" for form in query.forms]
 
 
 def test_metrics_are_ours_or_known() -> None:
@@ -267,10 +269,10 @@ def test_labels_are_ours_or_known() -> None:
 
 def test_counters_stand_under_a_rate() -> None:
     """A counter's own value says nothing: it begins again, and it never falls."""
-    for text in (plain(query.text) for query in (*queries(), *marks())):
+    for text in (plain(form) for query in (*queries(), *marks()) for form in query.forms):
         for name in COUNTERS:
             bare = re.sub(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", "", text)
-            assert not re.search(rf"\b{name}\b", bare), text
+            assert not re.search(rf"(?<![\w:]){name}\b", bare), text
 
 
 def test_windows_follow_the_scrape() -> None:
@@ -278,6 +280,37 @@ def test_windows_follow_the_scrape() -> None:
     used = {window for text in all_promql() for window in re.findall(r"\[([^\]]+)\]", text)}
     used -= {window for window in used if window.startswith("^")}
     assert used == WINDOWS.keys()
+
+
+def test_beyond_a_day_every_copy_is_read_and_nothing_else_that_has_one() -> None:
+    """Each copy serves a dashboard; what grows with the time shown reads no original that has one."""
+    beyond = [query.forms[-1] for query in queries() if query.language == "promql"]
+    used = {name for text in beyond for name in metrics_of(text.replace("$", ""))}
+    growing = re.compile(r"(?<![\w:])(\w+)(?:\{[^}]*\})?\[\$")
+    originals = {name for text in beyond for name in growing.findall(text)}
+
+    assert {name for name in used if name.startswith(long.PREFIX)} == {
+        long.copy_of(name) for name in long.COPIED
+    }
+    assert originals & set(long.COPIED) == set()
+
+
+@EACH
+def test_copies_are_read_in_steps_that_they_have(uid: str) -> None:
+    """What reads copies has the step that goes with them; neither is kept in an address, where it would
+    outlive the time it was made for."""
+    board = dashboards()[uid]
+    targets = [target for panel in panels(board) for target in panel["targets"]]
+    reading = [t for t in targets if COPIES in t.get("expr", "")]
+    found = variables(board)
+
+    assert {t["interval"] for t in reading} <= {"$step", "$bucket"}
+    assert [t for t in targets if t.get("interval") == "$step" and t not in reading] == []
+    for name in ("long", "step"):
+        assert (name in found) == bool(reading)
+        if reading:
+            assert (found[name]["skipUrlSync"], found[name]["refresh"]) == (True, 2)
+            assert "$__range_s" in found[name]["query"]["query"]
 
 
 def test_histograms_lead_to_traces() -> None:
@@ -304,7 +337,7 @@ def test_what_is_measured_twice_counts_once() -> None:
     mixed = {
         (query.board, query.place)
         for query in (*queries(), *marks(), *choices())
-        if query.language == "promql" and of_everybody(plain(query.text))
+        if query.language == "promql" and any(of_everybody(plain(form)) for form in query.forms)
     }
 
     assert mixed == EVERYBODYS.keys()
@@ -329,6 +362,7 @@ def test_names_may_have_any_character() -> None:
         for uid, board in dashboards().items()
         for name, variable in variables(board).items()
         if variable["type"] == "query" and not variable["regex"].startswith("/\\}")
+        if name not in ("long", "step")  # they choose a form of the query, not a name
     }
     used = set()
     for query in (*queries(), *marks(), *choices()):

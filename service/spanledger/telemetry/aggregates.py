@@ -15,7 +15,6 @@ import msgspec
 from spanledger.telemetry import signals
 from spanledger.telemetry.outbox import AttemptRow, PointRow, RequestRow, Row
 from spanledger.telemetry.signals import (
-    MAX_SERIES,
     METRICS,
     OTHER_CUSTOMER,
     OVERFLOW,
@@ -225,7 +224,7 @@ class Aggregates:
         labels = (self._route(row), row.outcome, row.error_type)
         self._record(signals.REQUEST_DURATION, labels, duration, exemplar, now_ns)
         if row.attempts:
-            who = (row.route, self._customer(row.customer))
+            who = (self._customer(row.customer),)
             self._record(signals.REQUEST_COST, who, row.cost_nano, exemplar, now_ns)
         if row.outcome == "refused":
             refusal = ("deny", row.refused_scope, row.refused_by)
@@ -265,7 +264,7 @@ class Aggregates:
         named: Mapping[str, str | bool] = {
             name: value for name, value in zip(metric.attributes, labels, strict=True) if value
         }
-        if self._sizes[metric.name] >= MAX_SERIES - 1:
+        if self._sizes[metric.name] >= metric.most - 1:
             where = (metric.name, _OVERFLOW_KEY)
             if where in self._series:
                 return self._series[where]

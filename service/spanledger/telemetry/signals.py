@@ -20,9 +20,10 @@ SCOPE_NAME = "spanledger"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
 OVERFLOW = "otel.metric.overflow"
-"""Attribute of the one series that takes what is over `MAX_SERIES`."""
-MAX_SERIES = 2000
-"""Series a metric may have, the overflow series included."""
+"""Attribute of the one point that takes what is over a metric's cap."""
+MAX_POINTS = 1_000
+"""Points (sets of attribute values) a metric may have, the overflow's included, unless its row says
+otherwise."""
 OTHER_CUSTOMER = "other"
 UNKNOWN_ROUTE = "unknown"
 """Label of requests for a route that is not in the config."""
@@ -54,6 +55,7 @@ class Metric:
     """A metric sent by OTLP, built from the ledger's rows.
 
     `scale`: aggregates are integers; the exported value is the integer divided by it.
+    `most`: points it may have, the overflow's included.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
     scale: int = 1
     stability: Stability = "stable"
+    most: int = MAX_POINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +227,14 @@ COST = Metric(
     " downwards shows only once new cost has made up for it: a counter never falls.",
     _MONEY,
     scale=_USD,
+    most=16_000,  # a hundred customers and `other`, at fifty models of three providers
 )
 REQUEST_COST = Metric(
     "spanledger.request.cost.usd",
     "histogram",
     "{USD}",
     "What a request cost, all tries included; its exemplars lead to the dear ones.",
-    ("spanledger.route", "spanledger.customer"),
+    ("spanledger.customer",),
     COST_BUCKETS,
     _USD,
 )
@@ -272,6 +276,7 @@ OVERRUN = Metric(
     "Money charged beyond what was held for the try.",
     _MONEY,
     scale=_USD,
+    most=2_000,
 )
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
@@ -406,6 +411,17 @@ def prometheus_name(metric: Metric) -> str:
     if metric.kind == "counter" and words[-1] != "total":
         words.append("total")
     return "_".join(words)
+
+
+def series_a_point(metric: Metric | Scraped) -> int:
+    """How many series in Prometheus one point is: a histogram has buckets, the last without a bound,
+    a sum and a count."""
+    return 1 if metric.kind != "histogram" else len(metric.buckets) + 3
+
+
+def most_series(metric: Metric) -> int:
+    """How many series a metric may have in Prometheus, whatever happens."""
+    return metric.most * series_a_point(metric)
 
 
 def prometheus_series(metric: Metric | Scraped) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from spanledger.ledger.sqlite import EndRequest
 from spanledger.ledger.store import RequestEnd
-from spanledger.telemetry import aggregates
+from spanledger.telemetry import signals
 from spanledger.telemetry.signals import METRICS, prometheus_name, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Running, Ship, until
 from tests.support.otlp_sink import OtlpSink, SinkPoint
@@ -286,22 +286,22 @@ def test_a_route_that_callers_make_up_is_no_label(book: Book, sink: OtlpSink, sh
     assert "chat made-up-3" in {span.name for span in sink.spans}
 
 
-def test_a_metric_has_no_more_series_than_its_cap(
-    book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond the cap one overflow series takes the rest, and no money is lost."""
-    monkeypatch.setattr(aggregates, "MAX_SERIES", 4)
-    for number in range(6):
-        start = book.start()
-        book.finish(book.reserve(start, model=f"m{number}"), 100)
-    assert ship()
-    book.finish(book.reserve(book.start(), model="m9"), 100)
-    assert ship()
+def test_a_metric_has_no_more_points_than_its_cap(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """Beyond the cap one overflow point takes the rest, and nothing is lost."""
+    most = signals.REQUEST_COST.most
+    asked = [book.start(customer=f"c{number}") for number in range(most + 2)]
+    tries = [book.reserve(start) for start in asked]
+    for held in tries:
+        book.finish(held, 100)
+    assert ship(max_customers=2 * most)
+    book.call(cost=100, customer="late")
+    assert ship(max_customers=2 * most)
 
-    points = [p for p in sink.latest().values() if p.metric == "spanledger.cost.usd"]
+    points = [p for p in sink.latest().values() if p.metric == "spanledger.request.cost.usd"]
     overflow = [p for p in points if p.attributes == {"otel.metric.overflow": True}]
-    assert len(points) == 4
-    assert [round(p.value * 1e9) for p in overflow] == [400]
+    assert len(points) == most
+    assert [p.count for p in overflow] == [4]
+    assert sink.total("spanledger.cost.usd") == pytest.approx(book.cost_nano / 1e9)
     assert book.counted_nano == book.cost_nano
 
 

@@ -1,0 +1,137 @@
+"""Ten thousand customers, fifty models, three providers, in a real ledger, and what they make of it.
+
+For tests that count series and for the benchmark that weighs them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from spanledger.config import TelemetrySettings
+from spanledger.errors import PROVIDER_ERROR_KINDS
+from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite import SqliteStore
+from spanledger.ledger.store import (
+    AttemptEnd,
+    Budget,
+    HoldSizes,
+    RequestEnd,
+    RequestStart,
+    Reservation,
+)
+from spanledger.telemetry.shipper import run_shipper
+
+CUSTOMERS, MODELS = 10_000, 50
+PROVIDERS = ("openai", "anthropic", "gcp.gemini")
+DEPLOYMENTS = [(f"m{n:02d}", provider) for n in range(MODELS) for provider in PROVIDERS]
+NAMED = TelemetrySettings().max_customers
+THOROUGH = NAMED + 10
+"""Customers that ask for every model of every provider. The rest are `other`, and ask for one."""
+SECOND = 1_000_000_000
+BATCH = 1_000
+SMALLEST_NANO = 1_000
+HOLD_NANO = 10_000_000
+LIMIT_NANO = 2 * BATCH * HOLD_NANO
+
+Call = tuple[str, str, str, str]
+"""Customer, model, provider, and how the try ended."""
+
+
+def calls() -> Iterator[Call]:
+    """Who asks for what. Every deployment also fails in every way there is: more than a cap."""
+    for number in range(CUSTOMERS):
+        one = DEPLOYMENTS[number % len(DEPLOYMENTS)]
+        for model, provider in DEPLOYMENTS if number < THOROUGH else [one]:
+            yield f"customer-{number:05d}", model, provider, ""
+    for (model, provider), kind in itertools.product(DEPLOYMENTS, PROVIDER_ERROR_KINDS):
+        yield "customer-00000", model, provider, kind
+
+
+class Crowd:
+    """A ledger's file with all of them in it, each with a budget."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.calls = list(calls())
+        store = SqliteStore(path, "crowd", 3600 * SECOND, time.time_ns)
+        records = Records.open(path)
+        each = Budget("each", "customer", "*", LIMIT_NANO, "month")
+        records.set_budgets([each], time.time_ns())
+        records.close()
+        for first in range(0, len(self.calls), BATCH):
+            batch = list(enumerate(self.calls))[first : first + BATCH]
+            held = [_held(number, call) for number, call in batch]
+            store.commit(held)
+            store.commit([_ended(h, n, call[3]) for h, (n, call) in zip(held, batch, strict=True)])
+        store.close()
+
+    @property
+    def cost_nano(self) -> int:
+        """What the ledger says was spent in all."""
+        connection = sqlite3.connect(self.path)
+        try:
+            return int(connection.execute("SELECT sum(cost_nano) FROM attempts").fetchone()[0])
+        finally:
+            connection.close()
+
+    def ship(self, prometheus: str) -> bool:
+        """Send its metrics to a Prometheus, as the shipper does; whether it took them."""
+        settings = TelemetrySettings(endpoint=f"{prometheus}/api/v1/otlp")
+        environ = {"OTEL_TRACES_EXPORTER": "none"}
+        return run_shipper(self.url, settings, threading.Event(), once=True, environ=environ)
+
+
+def _held(number: int, call: Call) -> Reservation:
+    """A try of a streamed request, two seconds ago."""
+    customer, model, provider, _ = call
+    now_ns = time.time_ns() - 2 * SECOND
+    start = RequestStart(
+        request_id=f"req_{number:08x}",
+        trace_id=f"{number + 1:032x}",
+        span_id=f"{number + 1:016x}",
+        parent_span_id="",
+        started_ns=now_ns,
+        customer=customer,
+        team="",
+        key_id="key_1",
+        route=model,
+        operation="chat",
+        stream=True,
+    )
+    return Reservation(
+        request=start,
+        number=1,
+        span_id=f"1{start.span_id[1:]}",
+        now_ns=now_ns,
+        deployment=f"{provider}-{model}",
+        provider=provider,
+        model=model,
+        sizes=HoldSizes(HOLD_NANO, HOLD_NANO, HOLD_NANO),
+        priced=True,
+        price_id="2026-11-01/any",
+    )
+
+
+def _ended(held: Reservation, number: int, kind: str) -> AttemptEnd:
+    """Its end, of another cost each time."""
+    ended_ns = held.now_ns + SECOND
+    if kind:
+        end = RequestEnd("error", kind, 502, ended_ns)
+        return AttemptEnd(held.attempt_id, ended_ns, None, error_type=kind, request=end)
+    return AttemptEnd(
+        attempt_id=held.attempt_id,
+        ended_ns=ended_ns,
+        cost_nano=SMALLEST_NANO + number,
+        http_status=200,
+        input_tokens=200,
+        output_tokens=100,
+        first_chunk_ns=held.now_ns + SECOND // 2,
+        chunks=10,
+        request=RequestEnd("ok", "", 200, ended_ns),
+    )
