@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,23 +59,27 @@ class Target(Protocol):
 
 
 class NativeTarget:
-    """A stack of this machine's processes, with the generic overlay sending to a sink."""
+    """A stack of this machine's processes, on free ports.
 
-    def __init__(self, folder: Path, sink: OtlpSink) -> None:
-        self.sink: OtlpSink | None = sink
+    Args:
+        words: of `spanledger stack up`.
+        env: for it, beside the variables that name programs.
+        sink: what a vendor's overlay sends to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        sink: OtlpSink | None = None,
+    ) -> None:
+        self.sink = sink
         self._folder = folder
         given = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        self._env = {
-            **given,
-            "SPANLEDGER_GRAFANA": "",
-            "OTLP_ENDPOINT": sink.endpoint,
-            "OTLP_INCLUDE_CONTENT": "true",
-        }
-        self.why_no_tempo = find_programs().missing.get("tempo", "")
-        # A worker that hardly ever asks: it is idle, and tests know who sent what.
-        told = self._up(
-            *("--port-base", "0", "--rate", "0.01", "--sim-speed", "20", "--vendor", "otlp")
-        )
+        self._env = {**given, "SPANLEDGER_GRAFANA": "", **env}
+        self.why_no_tempo = find_programs({**os.environ, **self._env}).missing.get("tempo", "")
+        told = self._up("--port-base", "0", *words)
         ports = told["ports"]
         self.urls: Mapping[str, str] = {
             name: f"http://127.0.0.1:{ports[name]}"
@@ -142,7 +146,11 @@ class NativeTarget:
         self._run("stack", "down", "--folder", str(self._folder))
 
 
-_PASSED = ("SPANLEDGER_TOOLCHAIN", *(wanted.variable for wanted in WANTED.values()))
+_PASSED = (
+    "SPANLEDGER_TOOLCHAIN",
+    "SPANLEDGER_GRAFANA_HOME",
+    *(wanted.variable for wanted in WANTED.values()),
+)
 
 
 class ComposeTarget:
@@ -212,15 +220,23 @@ def open_target(folder: Path) -> Iterator[Target]:
             pytest.skip(f"no compose stack: {done.stderr.strip().removeprefix('error: ')}")
         yield ComposeTarget()
         return
-    missing = find_programs().missing
-    if lacking := [name for name in ("collector", "prometheus") if name in missing]:
-        pytest.skip(f"no native stack: {lacking[0]} {missing[lacking[0]]}")
+    needs_programs()
     with OtlpSink() as sink:
-        target = NativeTarget(folder, sink)
+        # A worker that hardly ever asks: it is idle, and tests know who sent what.
+        words = ("--rate", "0.01", "--sim-speed", "20", "--vendor", "otlp")
+        env = {"OTLP_ENDPOINT": sink.endpoint, "OTLP_INCLUDE_CONTENT": "true"}
+        target = NativeTarget(folder, words, env, sink)
         try:
             yield target
         finally:
             target.close()
+
+
+def needs_programs() -> None:
+    """Skip where a native stack would lack what tests ask."""
+    missing = find_programs().missing
+    if lacking := [name for name in ("collector", "prometheus") if name in missing]:
+        pytest.skip(f"no native stack: {lacking[0]} {missing[lacking[0]]}")
 
 
 class Stack:
@@ -273,6 +289,19 @@ class Stack:
             return []
         result = answer.json()["data"]["result"]
         return [(entry["metric"], float(entry["value"][1])) for entry in result]
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """The alerts of Prometheus that are pending or firing."""
+        answer = self.http.get(f"{self.urls['prometheus']}/api/v1/alerts").raise_for_status()
+        return list(answer.json()["data"]["alerts"])
+
+    def samples(self, series: str, window: str) -> list[tuple[Labels, list[float]]]:
+        """The times at which series have a sample, as they were stored."""
+        answer = self.http.post(
+            f"{self.urls['prometheus']}/api/v1/query", data={"query": f"{series}[{window}]"}
+        ).raise_for_status()
+        result = answer.json()["data"]["result"]
+        return [(one["metric"], [at for at, _ in one["values"]]) for one in result]
 
     def value(self, expression: str) -> float:
         """The value of an expression with one result; 0 without any."""

@@ -19,11 +19,11 @@ from spanledger.demo.stage import (
     CUSTOMERS,
     LIMITS_USD,
     PRIMARY_DEPLOYMENTS,
-    PRIMARY_MODELS,
     RAISED_LIMIT_USD,
-    SPIKE_BUDGET,
     SPIKING,
+    STORM,
     Stage,
+    raising,
 )
 from spanledger.ledger.reports import Reports
 from spanledger.worker.traffic import Ask, Tally
@@ -35,7 +35,6 @@ SPIKE_CONCURRENCY = 4
 REFUSALS = 6
 RETURN_TIMEOUT_S = 20.0
 SHIP_TIMEOUT_S = 30.0
-_STORM_RETRY_AFTER_S = 2
 _POLL_S = 0.1
 
 
@@ -103,8 +102,7 @@ class Scenario:
             "429 storm", "the first provider refuses every chat; traffic falls over to the second"
         )
         started = time.time_ns()
-        for model in PRIMARY_MODELS:
-            fault = {"model": model, "fault": "429", "retry_after": _STORM_RETRY_AFTER_S}
+        for fault in STORM:
             await self._stage.control("POST", "/sim/faults", fault)
         await self._play("storm", {"acme": 20, "globex": 14, "initech": 8}, embeddings=False)
         await self._stage.control("DELETE", "/sim/faults")
@@ -136,11 +134,7 @@ class Scenario:
         self._board.phase(
             "recovery", f"limit raised to ${RAISED_LIMIT_USD}; the batch goes on where it stopped"
         )
-        await self._stage.command(
-            *("budget-set", "budget", "set", SPIKE_BUDGET, "--customer", SPIKING),
-            *("--limit", RAISED_LIMIT_USD, "--period", "month"),
-            *("--timezone", self._stage.timezone),
-        )
+        await self._stage.command("budget-set", *raising(self._stage.timezone))
         self.story.raised_ns = time.time_ns()
         async with asyncio.TaskGroup() as group:
             group.create_task(

@@ -30,6 +30,8 @@ CHAT_ROUTES = ("fast", "smart")
 EMBEDDING_ROUTE = "embed"
 PRIMARY_MODELS = ("gpt-4o-mini", "gpt-4o")
 PRIMARY_DEPLOYMENTS = {"fast": "openai-fast", "smart": "openai-smart"}
+STORM = tuple({"model": model, "fault": "429", "retry_after": 2} for model in PRIMARY_MODELS)
+"""The faults of the storm, as the simulator takes them."""
 SIM_SPEED = 3.0
 """Times faster than real, so that the whole incident fits into a minute."""
 
@@ -99,7 +101,7 @@ class Stage:
 
     async def control(self, method: str, path: str, data: object = None) -> Any:
         """Speak to the simulator's own endpoints."""
-        return await asyncio.to_thread(_control, method, f"{self.sim_url}{path}", data)
+        return await asyncio.to_thread(control, method, f"{self.sim_url}{path}", data)
 
     async def worker(
         self, name: str, jobs: Path, results: Path, customer: str, concurrency: int
@@ -164,7 +166,9 @@ async def open_stage(folder: Path, seed: int) -> AsyncGenerator[Stage]:
             keys = _make_keys(folder / "ledger.db")
             sim_url = await sim.address()
             config = folder / "spanledger.yaml"
-            config.write_text(_config(sim_url, folder, sink.endpoint, timezone), "utf-8")
+            config.write_text(
+                configuration(sim_url, ledger_url(folder), sink.endpoint, timezone), "utf-8"
+            )
             gateway = Process(
                 *("gateway", "gateway", "--config", str(config), "--port", "0"), folder=folder
             )
@@ -181,13 +185,22 @@ def quiet_timezone(now: datetime) -> str:
     return "Asia/Tokyo" if (now + _NEAR_MONTH_END).month != now.month else "UTC"
 
 
-def _config(sim_url: str, folder: Path, otlp: str, timezone: str) -> str:
+def configuration(sim_url: str, ledger: str, otlp: str, timezone: str) -> str:
+    """The gateway's configuration: two simulated providers, a budget for each customer."""
     budgets = "".join(
         f"  - {{name: {name}, customer: {name}, limit: {limit}, period: month,"
         f" timezone: {timezone}}}\n"
         for name, limit in LIMITS_USD.items()
     )
-    return CONFIG.format(sim=sim_url, budgets=budgets, ledger=ledger_url(folder), otlp=otlp)
+    return CONFIG.format(sim=sim_url, budgets=budgets, ledger=ledger, otlp=otlp)
+
+
+def raising(timezone: str) -> tuple[str, ...]:
+    """The command that raises the limit of the customer that was stopped."""
+    return (
+        *("budget", "set", SPIKE_BUDGET, "--customer", SPIKING, "--limit", RAISED_LIMIT_USD),
+        *("--period", "month", "--timezone", timezone),
+    )
 
 
 def _make_keys(path: Path) -> dict[str, str]:
@@ -201,7 +214,8 @@ def _make_keys(path: Path) -> dict[str, str]:
         records.close()
 
 
-def _control(method: str, url: str, data: object) -> Any:
+def control(method: str, url: str, data: object = None) -> Any:
+    """Speak to an endpoint of the simulator's own; what it answers."""
     body = None if data is None else json.dumps(data).encode()
     request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - loopback
     # Without the environment's proxies: the simulator is on this machine.

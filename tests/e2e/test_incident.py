@@ -1,0 +1,191 @@
+"""The demo's incident in real Prometheus: three alerts wait, fire and end, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from spanledger.demo.stage import LIMITS_USD, PRIMARY_DEPLOYMENTS, SPIKING
+from spanledger.stack.programs import find_programs
+from tests.e2e.incident import (
+    ALERTS,
+    Incident,
+    amount,
+    needs_a_stack_of_its_own,
+    parts_of,
+    play,
+    told,
+)
+from tests.e2e.stack import ROOT, Labels, needs_programs
+
+pytestmark = pytest.mark.timeout(900)
+
+WAYS = ("alertmanager", "grafana")
+OTHERS = [name for name in LIMITS_USD if name != SPIKING]
+OF_THE_INCIDENT: dict[str, dict[str, set[str]]] = {
+    "FallbackStorm": {"spanledger_route": set(PRIMARY_DEPLOYMENTS)},
+    "CostSpike": {"scope": {"customer"}, "subject": {SPIKING}},
+    "BudgetExhausted": {"budget": {SPIKING}, "subject": {SPIKING}},
+    "BudgetThresholdCrossed": {"budget": {SPIKING}, "subject": {SPIKING}},
+    "ProviderErrorBudgetBurn": {"gen_ai_provider_name": {"openai"}},
+    "AllDeploymentsDown": {"route": set(PRIMARY_DEPLOYMENTS)},
+}
+"""Alerts that belong to it, and of whom or what they may speak."""
+OF_THIS_MACHINE = {
+    "LedgerSlowOrStuckHolds": "its disk is as slow as it is, whatever is played",
+    "TimeToFirstTokenSlow": "so are its processors",
+}
+
+
+@pytest.fixture(scope="module")
+def incident(tmp_path_factory: pytest.TempPathFactory) -> Incident:
+    """The incident, played once."""
+    needs_a_stack_of_its_own(os.environ.get("SPANLEDGER_E2E", "native"))
+    needs_programs()
+    return play(tmp_path_factory.mktemp("incident"))
+
+
+def times(incident: Incident, name: str, state: str) -> list[float]:
+    """When an alert was in a state."""
+    return sorted(
+        at
+        for labels, found in incident.samples
+        if (labels["alertname"], labels["alertstate"]) == (name, state)
+        for at in found
+    )
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_waits_fires_and_ends(incident: Incident, name: str) -> None:
+    """In Prometheus' own record the alert is pending, then firing, and gone at the end."""
+    pending, firing = (times(incident, name, state) for state in ("pending", "firing"))
+
+    assert pending, name
+    assert firing, name
+    assert pending[0] < firing[0]
+    assert name not in incident.left
+
+
+def test_only_what_happened_is_told(incident: Incident) -> None:
+    """Nothing fires but of the storm's provider and routes and of the customer that spiked."""
+    fired = [labels for labels, _ in incident.samples if labels["alertstate"] == "firing"]
+    strange = [
+        labels
+        for labels in fired
+        if labels["alertname"] not in OF_THIS_MACHINE
+        and not belongs(labels, OF_THE_INCIDENT.get(labels["alertname"]))
+    ]
+
+    assert strange == []
+    assert set(ALERTS) <= {labels["alertname"] for labels in fired}
+
+
+def belongs(labels: Labels, who: dict[str, set[str]] | None) -> bool:
+    """Whether an alert speaks of whom it may."""
+    return who is not None and all(labels.get(name, "") in allowed for name, allowed in who.items())
+
+
+def test_the_budget_stops_exactly_that_customer(incident: Incident) -> None:
+    """The others are served in every phase, the spiking one is refused once and served again."""
+    counts = {
+        phase: {name: (tally.sent, tally.done, tally.refused) for name, tally in tallies.items()}
+        for phase, tallies in incident.tallies.items()
+    }
+
+    for phase, by_customer in counts.items():
+        for name in OTHERS:
+            sent, done, _ = by_customer[name]
+            assert sent == done > 0, (phase, name, counts)
+    assert counts["spike"][SPIKING][2] > 0
+    assert counts["recovery"][SPIKING][0] == counts["recovery"][SPIKING][1] > 0
+
+
+def firing(incident: Incident, name: str) -> list[dict[str, Any]]:
+    """How an alert was shown while it fired."""
+    return incident.seen[name, "firing"]
+
+
+def test_amounts_are_the_ledgers(incident: Incident) -> None:
+    """BudgetExhausted names what the ledger says was spent, which is under the limit; CostSpike
+    the spend of its window, which is about that."""
+    limit = Decimal(LIMITS_USD[SPIKING])
+    shown = {a["annotations"]["amount"] for a in firing(incident, "BudgetExhausted")}
+    spikes = {a["annotations"]["amount"] for a in firing(incident, "CostSpike")}
+
+    assert amount(incident.spent_usd) in shown
+    assert limit * Decimal("0.75") < Decimal(incident.spent_usd) <= limit
+    # `increase` extends what it has seen to the whole window.
+    assert all(Decimal(text.removesuffix(" USD")) <= limit * 2 for text in spikes), spikes
+
+
+@pytest.mark.parametrize(
+    ("name", "dashboard"),
+    [
+        ("FallbackStorm", "providers-and-fallbacks?var-route=fast"),
+        ("CostSpike", f"cost-and-budgets?var-customer={SPIKING}"),
+        ("BudgetExhausted", f"cost-and-budgets?var-customer={SPIKING}&var-budget={SPIKING}"),
+    ],
+)
+def test_links_lead_to_what_it_is_about(incident: Incident, name: str, dashboard: str) -> None:
+    """The dashboard is one that ships, with its variables set; the runbook is a page of ours."""
+    links = [alert["annotations"] for alert in firing(incident, name)]
+    shipped = {
+        json.loads(path.read_text("utf-8"))["uid"]
+        for path in (ROOT / "grafana" / "dashboards").glob("*.json")
+    }
+
+    assert f"http://localhost:3000/d/{dashboard}" in {link["dashboard_url"] for link in links}
+    assert dashboard.partition("?")[0] in shipped
+    for link in links:
+        assert link["runbook_url"].endswith(f"/docs/runbooks/{name}.md")
+    assert (ROOT / "docs" / "runbooks" / f"{name}.md").is_file()
+
+
+def notices(incident: Incident, way: str) -> list[Any]:
+    """What arrived, or a skip that says what is lacking."""
+    if way not in incident.notices:
+        lacking = {"alertmanager": "not found; run `make toolchain`", **find_programs().missing}
+        pytest.skip(f"no {way}: {lacking[way]}")
+    return incident.notices[way]
+
+
+@pytest.mark.parametrize("name", ALERTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_webhook_is_told_of_begin_and_end(incident: Incident, way: str, name: str) -> None:
+    """The message of the template arrives, by an Alertmanager with the example's configuration and by
+    Grafana's contact point: who, how much, since when, and where to look."""
+    arrived = notices(incident, way)
+    shown = firing(incident, name)[0]["annotations"]
+    begins, ends = (told(arrived, name, status) for status in ("FIRING", "RESOLVED"))
+    assert begins, name
+    assert ends, name
+    lines = begins[0].splitlines()
+
+    assert lines[0] == f"FIRING: {shown['summary']}"
+    assert ends[0].splitlines()[0] == f"RESOLVED: {shown['summary']}"
+    assert f"Runbook: {shown['runbook_url']}" in lines
+    assert f"Period: {shown['period']}" in lines
+    assert (f"Budget: {SPIKING}" in lines) == (name == "BudgetExhausted")
+    if name != "FallbackStorm":
+        assert f"Who: customer {SPIKING}" in lines
+        assert re.search(r"^Amount: 0\.\d\d USD$", begins[0], re.MULTILINE)
+        # Grafana's own links lead to itself, wherever it is.
+        page = shown["dashboard_url"].partition("/d/")[2]
+        assert re.search(
+            rf"^Dashboard: http://\S+:\d+/d/{re.escape(page)}$", begins[0], re.MULTILINE
+        )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_message_is_of_one_customer(incident: Incident, way: str) -> None:
+    """What is grouped together has one title, which names customer and budget."""
+    titles = {title for one in notices(incident, way) for title, _ in parts_of(one)}
+    of_budgets = {title for title in titles if re.match(r"\[[^\]]+\] Budget", title)}
+
+    assert {title.partition(" · ")[2] for title in of_budgets} == {f"{SPIKING} · budget {SPIKING}"}
+    assert f"[FIRING 1] CostSpike · {SPIKING}" in titles
