@@ -64,7 +64,7 @@ class OpenAIUsage(msgspec.Struct):
     """LiteLLM's cache writes."""
 
     def to_usage(self) -> Usage | None:
-        """Counting basis of `Usage`; None when the totals are missing or no numbers.
+        """Counting basis of `Usage`; None when the totals are missing, no numbers, or of nothing.
 
         Details that make no sense are left out, which costs more and never less. Some servers
         count otherwise and are told by their sums: a number smaller than its parts does not
@@ -76,8 +76,8 @@ class OpenAIUsage(msgspec.Struct):
         completion = _count(self.completion_tokens)
         if prompt is not None and total is not None and self.completion_tokens is None:
             completion = max(total - prompt, 0)  # embeddings have no output
-        if prompt is None or completion is None:
-            return None
+        if not prompt or completion is None:
+            return None  # a request without input is none: this server does not count
         details = _object(self.prompt_tokens_details)
         read = _part(
             details.get("cached_tokens"),
@@ -125,7 +125,7 @@ class AnthropicUsage(msgspec.Struct):
     def to_usage(self) -> Usage | None:
         """Counting basis of `Usage`: Anthropic's `input_tokens` lacks what the cache served.
 
-        None when the totals are missing or no numbers.
+        None when the totals are missing, no numbers, or of nothing.
         """
         fresh, output = _count(self.input_tokens), _count(self.output_tokens)
         if fresh is None or output is None:
@@ -135,7 +135,7 @@ class AnthropicUsage(msgspec.Struct):
         five_minutes = _part(by_age.get("ephemeral_5m_input_tokens"))
         write = max(_part(self.cache_creation_input_tokens), hour + five_minutes)
         read = _part(self.cache_read_input_tokens)
-        if fresh + read + write > MAX_TOKENS:
+        if not 0 < fresh + read + write <= MAX_TOKENS:
             return None
         thinking = _part(_object(self.output_tokens_details).get("thinking_tokens"))
         return Usage(

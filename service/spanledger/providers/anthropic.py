@@ -15,7 +15,14 @@ from spanledger.providers.anthropic_request import encode_messages_request
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import invalid, read_failure, refusal
 from spanledger.providers.openai_wire import malformed
-from spanledger.providers.transport import Limits, Reply, Target, Transport, make_target
+from spanledger.providers.transport import (
+    Limits,
+    Reply,
+    Target,
+    Transport,
+    make_target,
+    provider_request_id,
+)
 
 API_BASE = "https://api.anthropic.com"
 API_VERSION = "2023-06-01"
@@ -36,7 +43,7 @@ class AnthropicProvider:
         reply = await self._transport.exchange(call, self._target(call), body)
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
-        request_id = reply.headers.get("request-id", "")
+        request_id = provider_request_id(reply.headers, "request-id")
         return read_message(call, reply.body, self._created(), request_id)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
@@ -45,7 +52,9 @@ class AnthropicProvider:
         source = await self._transport.events(call, self._target(call), body)
         if isinstance(source, Reply):
             raise self._no_stream(call, source)
-        messages = MessageStream(call, self._created(), source.headers.get("request-id", ""))
+        messages = MessageStream(
+            call, self._created(), provider_request_id(source.headers, "request-id")
+        )
         ended = False
         try:
             while not ended:

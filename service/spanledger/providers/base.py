@@ -6,6 +6,7 @@ raise `ProviderError` with one of its kinds and never leak a library's exception
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -66,6 +67,7 @@ class Call:
         max_output_tokens: a cap to enforce upstream because of a budget, None = as the caller
             asked. Never above the caller's own cap.
         stream_idle_timeout_s: longest silence between two chunks of a stream.
+        total_s: longest time of a stream, whatever signs of life it gives.
         max_response_bytes: an answer (or one SSE event) larger than this is `malformed_response`.
     """
 
@@ -76,6 +78,7 @@ class Call:
     max_output_tokens: int | None = None
     stream_idle_timeout_s: float = 60.0
     max_response_bytes: int = 64 * 1024 * 1024
+    total_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Answer:
         body: the JSON for the caller (`model` is whatever the provider said).
         usage: None when the provider reported none.
         output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
-            `usage` is None.
+            `usage` has none.
     """
 
     body: bytes

@@ -153,7 +153,9 @@ def kind_of(status: int | None, failure: Failure) -> str:
         )
     if status >= 500:
         return "server_error"
-    if 300 <= status < 400:
+    if status < 300:
+        return "malformed_response"  # 101 and the like: not what was asked for
+    if status < 400:
         return "not_found"
     if named in CALLER_CAUSED - {"invalid_request"} or named in (
         "authentication_failed",

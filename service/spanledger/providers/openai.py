@@ -23,6 +23,7 @@ from spanledger.providers.transport import (
     Target,
     Transport,
     make_target,
+    provider_request_id,
 )
 
 API_BASE = "https://api.openai.com/v1"
@@ -44,7 +45,7 @@ class OpenAIProvider:
         reply = await self._transport.exchange(call, self._target(call), body)
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
-        return read_answer(call, reply.body, reply.headers.get("x-request-id", ""))
+        return read_answer(call, reply.body, provider_request_id(reply.headers, "x-request-id"))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
@@ -52,7 +53,7 @@ class OpenAIProvider:
         source = await self._transport.events(call, self._target(call), body)
         if isinstance(source, Reply):
             raise self._no_stream(call, source)
-        request_id = source.headers.get("x-request-id", "")
+        request_id = provider_request_id(source.headers, "x-request-id")
         began = finished = counted = ended = False
         try:
             while not ended:

@@ -145,6 +145,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     elif answer.data is None:
         raise malformed(call, "its answer has no data")
     usage = from_openai(answer.usage)
+    uncounted = usage is None or usage.output_tokens == 0
     return Answer(
         body=body,
         usage=usage,
@@ -152,7 +153,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
         response_model=answer.model or "",
         finish_reasons=reasons,
         provider_request_id=provider_request_id,
-        output_bytes=_generated_bytes(body) if usage is None and call.operation == "chat" else 0,
+        output_bytes=_generated_bytes(body) if uncounted and call.operation == "chat" else 0,
     )
 
 

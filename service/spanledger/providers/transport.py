@@ -26,6 +26,7 @@ _LARGE_BODY_BYTES = 2**20
 """aiohttp writes larger bodies in pieces, from a file-like object, so as not to hold the loop."""
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECTING = (aiohttp.ClientConnectionError, OSError)
+_MAX_ID_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ class Transport:
             ProviderError: no answer in time, or none at all.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + call.timeout_s
+        began = loop.time()
+        deadline = began + call.timeout_s
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._open(call, target, body)
@@ -140,7 +142,7 @@ class Transport:
                     raise
         except TimeoutError:
             _raise_timeout(call, "no answer", call.timeout_s)
-        return EventStream(self, call, response, deadline)
+        return EventStream(self, call, response, deadline, began + call.total_s)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -265,6 +267,7 @@ class EventStream:
         "_began",
         "_call",
         "_deadline",
+        "_ends_at",
         "_parser",
         "_response",
         "_started",
@@ -279,11 +282,13 @@ class EventStream:
         call: Call,
         response: aiohttp.ClientResponse,
         deadline: float,
+        ends_at: float,
     ) -> None:
         self._transport = transport
         self._call = call
         self._response = response
         self._deadline = deadline
+        self._ends_at = ends_at
         self._started = False
         self._began = False
         self._parser = EventParser(call.max_response_bytes)
@@ -294,21 +299,26 @@ class EventStream:
         """The payloads of the events that came next, perhaps none; None at the end.
 
         The first byte may take what is left of the try's timeout, any later silence
-        `stream_idle_timeout_s`; a provider's keep-alive comments count as signs of life.
+        `stream_idle_timeout_s`; a provider's keep-alive comments count as signs of life, but
+        nothing makes the whole stream longer than `total_s`.
 
         Raises:
-            ProviderError: the silence was too long, the connection broke, an event is too large.
+            ProviderError: the silence or the stream was too long, the connection broke, an event
+                is too large.
         """
         call = self._call
         content = self._response.content
         idle_s = call.stream_idle_timeout_s
+        now = asyncio.get_running_loop().time()
+        if now >= self._ends_at:
+            _raise_timeout(call, "no end of the stream", call.total_s)
         try:
             chunk = content.read_nowait()
             if not chunk:
-                now = asyncio.get_running_loop().time()
                 wait_until = now + idle_s
                 if not self._started:
                     wait_until = max(wait_until, self._deadline)
+                wait_until = min(wait_until, self._ends_at)
                 async with asyncio.timeout_at(wait_until):
                     chunk = await content.readany()
         except TimeoutError:
@@ -348,6 +358,17 @@ class EventStream:
             self._transport.recycle(self._response)
         else:
             self._response.close()
+
+
+def provider_request_id(headers: Mapping[str, str], name: str) -> str:
+    """The id a provider gives a request, as text that every sink takes; empty when there is none.
+
+    A header may hold any bytes, and what is not UTF-8 comes as halves of characters.
+    """
+    value = headers.get(name, "")[:_MAX_ID_CHARS]
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(c if " " <= c <= "~" else "?" for c in value)
 
 
 def _name(call: Call) -> str:

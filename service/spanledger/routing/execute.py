@@ -342,6 +342,7 @@ class Router:
             max_output_tokens=None if bought is None else max(1, bought // demand.choices),
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
             max_response_bytes=limits.max_response_bytes,
+            total_s=left,
         )
 
     def _after_refusal(

@@ -101,6 +101,7 @@ class DeploymentHealth:
         "_cooldown_s",
         "_failures",
         "_requests",
+        "_served",
         "_streak",
         "_tokens",
         "_tries",
@@ -117,6 +118,7 @@ class DeploymentHealth:
         self._tries = MinuteWindow()
         self._failures = MinuteWindow()
         self._streak = 0
+        self._served = False
         self._requests = MinuteWindow() if deployment.rpm is not None else None
         self._tokens = MinuteWindow() if deployment.tpm is not None else None
         self.cooling_until = -math.inf
@@ -195,9 +197,11 @@ class DeploymentHealth:
                 self._cool(now, self._cooldown_s)
         elif began < self.cooled_at:
             return
-        elif kind in MISCONFIGURED:
+        elif kind in MISCONFIGURED and not self._served:
             self._cool(now, self._cooldown_s)
-        elif kind in TRANSIENT:
+        elif kind in TRANSIENT or kind in MISCONFIGURED:
+            # One that has served is set up well: a caller can ask for what is not there, such as
+            # embeddings of a chat model, and must not shut it for the others.
             self._failures.add(now, 1)
             self._streak += 1
             failures = self._failures.total
@@ -210,6 +214,7 @@ class DeploymentHealth:
 
     def succeeded(self) -> None:
         """Note that it serves."""
+        self._served = True
         self._streak = 0
 
     def _cool(self, now: float, seconds: float) -> None:

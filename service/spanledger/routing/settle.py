@@ -16,7 +16,7 @@ from spanledger.routing.course import Target
 from spanledger.routing.estimate import estimate_input_tokens
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
-from spanledger.telemetry.attributes import ContentMode, attempt_detail, captured_content
+from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
 
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""
@@ -56,6 +56,7 @@ class Produced:
     finish_reasons: tuple[str, ...] = ()
     body: bytes = b""
     events: list[bytes] = field(default_factory=list)
+    _since_usage_bytes: int = 0
     _event_bytes: int = 0
 
     @classmethod
@@ -78,8 +79,10 @@ class Produced:
                 self.first_chunk_ns = now_ns()
             self.chunks += 1
             self.output_bytes += frame.output_bytes
+            self._since_usage_bytes += frame.output_bytes
         if frame.usage is not None:
             self.usage = frame.usage
+            self._since_usage_bytes = 0
         if frame.response_id:
             self.response_id = frame.response_id
         if frame.response_model:
@@ -96,6 +99,13 @@ class Produced:
             self.events.append(event)
 
     @property
+    def uncounted_tokens(self) -> int:
+        """Output that the provider's usage cannot have in it: it came later, or there is none."""
+        if self.usage is None or self.usage.output_tokens == 0:
+            return self.output_tokens
+        return estimate_tokens(self._since_usage_bytes)
+
+    @property
     def output_tokens(self) -> int:
         """Output as we count it: a chunk has at least one token."""
         return max(estimate_tokens(self.output_bytes), self.chunks)
@@ -105,6 +115,8 @@ def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
     """What an answer used, and whether we had to count it."""
     usage = produced.usage
     if usage is not None and _is_possible(usage):
+        if uncounted := produced.uncounted_tokens:
+            return replace(usage, output_tokens=usage.output_tokens + uncounted), True
         return usage, False
     prompt = estimate_input_tokens(exchange.operation, exchange.fields)
     return Usage(input_tokens=prompt, output_tokens=produced.output_tokens), True
@@ -184,7 +196,7 @@ class Recorder:
             reasoning_tokens=used.reasoning_output_tokens,
             first_chunk_ns=produced.first_chunk_ns,
             chunks=produced.chunks,
-            response_model=produced.response_model,
+            response_model=produced.response_model[:MAX_TEXT],
             detail=attempt_detail(
                 operation=exchange.operation,
                 fields=exchange.fields,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -237,3 +238,36 @@ async def test_large_bodies(server: Scripted, openai_provider: OpenAIProvider) -
     await openai_provider.complete(call(deployment(server.url), ask(prompt=text)))
 
     assert server.requests[0].json["prompt"] == text
+
+
+async def test_request_id_that_is_no_text(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """A provider's request id of any bytes can be written wherever ids are written."""
+    server.json(200, ANSWER, "x-request-id: a" + "\u00ff" * 300)
+
+    answer = await openai_provider.complete(call(deployment(server.url), ask()))
+
+    assert answer.provider_request_id.startswith("a?")
+    assert len(answer.provider_request_id) <= 256
+
+
+async def test_signs_of_life_do_not_make_a_stream_endless(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """A stream that only ever sends comments ends at the request's deadline."""
+
+    async def alive(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(b"text/event-stream", chunked=True))
+        while not writer.is_closing():  # a script that never ends by itself
+            writer.write(chunk(b": ping\n\n"))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    server.script = alive
+    asked = replace(call(deployment(server.url), ask()), total_s=0.2)
+    async with asyncio.timeout(5):
+        with pytest.raises(ProviderError) as caught:
+            await collect(openai_provider, asked)
+
+    assert (caught.value.kind, caught.value.billed) == ("timeout", "unknown")

@@ -237,3 +237,18 @@ def test_a_window_counts_at_least_the_last_minute(events: list[tuple[float, int]
         falls = window.falls_to(now, 0)
         assert window.count(falls - 0.001) > 0
         assert window.count(falls) == 0
+
+
+@pytest.mark.parametrize("kind", ["authentication_failed", "not_found"])
+def test_one_callers_request_does_not_shut_what_serves(kind: str) -> None:
+    """A deployment that has served is cooled by refusals in a row, not by a single one."""
+    health = health_of()
+    health.begin(NOW, 0)
+    health.succeeded()
+
+    fail(health, kind, NOW)
+    assert health.available(NOW, 0)
+
+    fail(health, kind, NOW)
+    fail(health, kind, NOW)
+    assert not health.available(NOW, 0)
