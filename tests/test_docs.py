@@ -159,6 +159,37 @@ def test_every_make_target_shown_exists() -> None:
     assert set(targets()) - contributing == set()
 
 
+def test_tools_are_run_by_a_python_that_can() -> None:
+    """A page that calls a tool with the machine's Python names one that needs no package."""
+    shown = {
+        tool
+        for page in PAGES
+        for tool in re.findall(r"(?<![/\w.])python3? (tools/\w+\.py)", page.read_text("utf-8"))
+    }
+    load = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='tool')"
+    )
+
+    for tool in sorted(shown):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", load, str(ROOT / tool)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (tool, done.returncode, done.stderr) == (tool, 0, "")
+
+
+def test_a_vendors_lines_work_as_typed() -> None:
+    """A variable that is not exported reaches neither Docker Compose nor the stack."""
+    page = (ROOT / "docs" / "vendors.md").read_text(encoding="utf-8")
+    blocks = [body for lang, body in FENCE.findall(page) if lang in SHELL]
+    plain = [line for body in blocks for line in body.splitlines() if re.match(r"[A-Z_]+=", line)]
+
+    assert len(blocks) >= 6
+    assert plain == []
+
+
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda path: path.stem)
 def test_generated_pages_are_current(generator: Path) -> None:
     """A generated page is what its generator writes."""

@@ -45,7 +45,8 @@ def engine_problem() -> str | None:
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             return (
-                f"`docker {' '.join(words)}` fails ({said[-1] if said else 'silently'}): {advice}"
+                f"`docker {' '.join(words)}` fails ({said[-1] if said else 'silently'}): {advice};"
+                " `make stack` runs the stack without containers"
             )
     return None
 

@@ -381,7 +381,10 @@ def _unsupported(config: Config, foreign: dict[str, Any]) -> list[str]:
             found |= {f"{section}.{key}" for key in value}
         elif value:
             found.add(section)
-    found |= {f"router_settings.{key}" for key in config.router_settings.model_extra or ()}
+    # LiteLLM has many more keys here; only a near miss of one of ours can be a slip of the pen.
+    for key in config.router_settings.model_extra or ():
+        slip = difflib.get_close_matches(key, RouterSettings.model_fields, n=1, cutoff=0.85)
+        found.add(f"router_settings.{key}" + (f" (did you mean {slip[0]!r}?)" if slip else ""))
     for entry in config.model_list:
         found |= {f"model_list.{key}" for key in entry.model_extra or ()}
     return sorted(found)

@@ -177,3 +177,26 @@ def test_help_fits_the_terminal(columns: int) -> None:
     assert max(map(len, shown.stdout.splitlines())) <= columns
     assert "SPANLEDGER_WORKER_CUSTOMERS" in shown.stdout
     assert "…" not in shown.stdout
+
+
+def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> None:
+    """A key and a budget that do not exist answer with the same exit code."""
+    assert run(tmp_path, "keys", "revoke", "key_none")[0] == 1
+    assert run(tmp_path, "budget", "remove", "none")[0] == 1
+
+
+@pytest.mark.parametrize("command", ["keys list", "budget list", "budget history"])
+def test_an_empty_list_names_its_ledger(tmp_path: Path, command: str) -> None:
+    """Whoever looks into the wrong ledger sees which one it was."""
+    code, out, _ = run(tmp_path, *command.split())
+
+    assert code == 0
+    assert f"in sqlite:///{tmp_path}/ledger.db" in out
+
+
+def test_a_budget_over_everything_is_everybodys_in_each_table(tmp_path: Path) -> None:
+    """The history uses the word of the list."""
+    run(tmp_path, "budget", "set", "all", "--limit", "5")
+
+    assert "all: everybody $5.00 a month" in run(tmp_path, "budget", "history")[1]
+    assert "everybody" in run(tmp_path, "budget", "list")[1]

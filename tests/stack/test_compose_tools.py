@@ -177,3 +177,17 @@ def test_health_is_asked_without_proxies(tmp_path: Path) -> None:
     code, said = ask("--within", "0.1", f"{url}/healthz")
     assert (code, "refused" in said) == (1, True)
     assert ask("127.0.0.1:4000")[0] == 1
+
+
+@pytest.mark.parametrize("program", [None, "#!/bin/sh\necho no plugin >&2\nexit 1\n"])
+def test_without_an_engine_the_native_stack_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
+) -> None:
+    """Neither no `docker` nor one that cannot compose is the end of the way."""
+    if program is not None:
+        (tmp_path / "docker").write_text(program)
+        (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    problem = module("compose").engine_problem()
+
+    assert "`make stack` runs the stack without containers" in problem

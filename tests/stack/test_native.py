@@ -93,6 +93,8 @@ def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
         "grafana",
     }
     assert native.up("--port-base", "0")["ports"] == first["ports"]
+    unknown = native.command("up", "--vendor", "honycomb")
+    assert (unknown.returncode, "honeycomb" in unknown.stderr) == (2, True)
     assert native.pids() == pids
 
     os.kill(pids["simulator"], signal.SIGKILL)

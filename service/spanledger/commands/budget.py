@@ -29,6 +29,11 @@ from spanledger.money import format_usd
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
 
+def whose(budget: Budget) -> str:
+    """Whom a budget limits, as people read it."""
+    return "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject}"
+
+
 def _as_dict(budget: Budget) -> dict[str, Any]:
     return {
         "name": budget.name,
@@ -160,7 +165,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json([_state_as_dict(state) for state in states])
         return
     if not states:
-        typer.echo("no budgets yet; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
         return
     table = new_table(
         {
@@ -240,11 +245,13 @@ def history(
             ]
         )
         return
+    if not changes:
+        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
     for change in changes:
         budget = change.budget
         typer.echo(
             f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}:"
-            f" {budget.scope} {budget.subject} ${format_usd(budget.limit_nano)} a {budget.period}"
+            f" {whose(budget)} ${format_usd(budget.limit_nano)} a {budget.period}"
             f" ({budget.timezone}), {budget.action}"
         )
 

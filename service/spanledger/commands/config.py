@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
+from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.gateway import price_of, unpriced, unsupported
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["problems"] = [
             f"{file}: the variable {name} is not set; export it first" for name in seen.missing
         ]
+        report["warnings"] += unsupported(config)
         plan = Plan.from_config(config, environ)
         # The one adapter that may be missing; the others come with the package.
         create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
@@ -113,7 +114,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         return report
     book = PriceBook.load()
     routes = [_route(name, plan, book, seen) for name in plan.routes]
-    report["warnings"] += [*unsupported(config), *plan.warnings]
+    report["warnings"] += plan.warnings
     if not routes:
         report["warnings"].append("model_list is empty: no request can be served")
     if not is_loopback(config.gateway.host):
@@ -187,9 +188,17 @@ def _print_summary(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    routes = Table(box=None)
-    for name in ("route", "deployment", "provider", "model", "price", "key", "then"):
-        routes.add_column(name, overflow="fold")
+    routes = new_table(
+        {
+            "route": "fold",
+            "deployment": "keep",
+            "provider": "fold",
+            "model": "fold",
+            "price": "keep",
+            "key": "keep",
+            "then": "fold",
+        }
+    )
     for route in report["routes"]:
         for number, deployment in enumerate(route["deployments"]):
             then = [*route["fallbacks"]]
@@ -206,18 +215,20 @@ def _print_summary(report: dict[str, Any]) -> None:
             )
     console.print(routes)
     if report["budgets"]:
-        budgets = Table("budget", "for", "limit", "each", "action", box=None)
+        budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)
         for entry in report["budgets"]:
             budgets.add_row(
                 entry["name"],
-                f"{entry['scope']} {entry['subject']}",
+                "everybody"
+                if entry["scope"] == "global"
+                else f"{entry['scope']} {entry['subject']}",
                 f"${entry['limit_usd']}",
                 f"{entry['period']} ({entry['timezone']})",
                 entry["action"],
             )
         console.print()
         console.print(budgets)
-    limits = Table("limit", "value", box=None)
+    limits = Table("limit", "value", box=None, pad_edge=False)
     for name, value in report["limits"].items():
         limits.add_row(name, str(value))
     console.print()

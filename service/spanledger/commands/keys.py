@@ -84,7 +84,7 @@ def create(
 
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """List keys, oldest first, revoked ones too; never the keys themselves."""
+    """List keys by id, oldest first, revoked ones too."""
     from rich.markup import escape
 
     from spanledger.ledger.records import Records
@@ -97,7 +97,9 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json([_as_dict(key) for key in keys])
         return
     if not keys:
-        typer.echo("no keys yet: the gateway serves its own machine only; see `keys create`")
+        typer.echo(
+            f"no keys yet in {ledger}: the gateway serves its own machine only; see `keys create`"
+        )
         return
     table = new_table(
         {

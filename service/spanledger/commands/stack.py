@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run collector, Prometheus, Tempo and Grafana beside the gateway, without containers.",
+    help="Run gateway, collector and Grafana without Docker.",
 )
 
 Folder = Annotated[

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from spanledger.config import BudgetEntry
-from spanledger.errors import UsageError
+from spanledger.errors import SpanledgerError
 from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
@@ -183,11 +183,11 @@ class Records:
         return secret, key
 
     def revoke_key(self, id_or_secret: str, now_ns: int) -> Key:
-        """Revoke a key by its id or by the key itself. Raises UsageError when it is unknown."""
+        """Revoke a key by its id or by the key itself. Raises SpanledgerError when it is unknown."""
         digest = key_digest(id_or_secret)
         key = next((k for k in self.keys() if id_or_secret == k.id or digest == k.digest), None)
         if key is None:
-            raise UsageError("no such key; `spanledger keys list` shows their ids")
+            raise SpanledgerError("no such key; `spanledger keys list` shows their ids")
         if key.revoked_ns is None:
             with self._change("keys_version"):
                 self._connection.execute(

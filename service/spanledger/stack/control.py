@@ -120,11 +120,11 @@ class Stack:
             KeyboardInterrupt: as `interrupt` says; likewise.
         """
         with self._site.locked():
+            check_vendors(self._site, wanted.vendors)
             state = self._living()
             if state.settings is not None and state.settings != wanted:
                 self._say("already running; its settings stay until `spanledger stack down`")
             settings = state.settings or wanted
-            check_vendors(self._site, settings.vendors)
             check_rules(settings.rules)
             parts = parts_of(self._site, settings, self._programs, self._keys())
             fresh = [part for name, part in parts.items() if name not in state.running]

@@ -17,6 +17,11 @@ def closing_lines(summary: Summary, results: Path) -> Iterator[str]:
             f"{summary.failed_before} jobs failed in an earlier run and are kept;"
             " --retry-failed runs them again"
         )
+    if failed := summary.counts.failed:
+        yield (
+            f"{failed} {'job' if failed == 1 else 'jobs'} failed; once the cause is mended, the same"
+            " command with --retry-failed runs them again"
+        )
     again = "run the same command again for the rest"
     left = "the rest of the input" if summary.remaining is None else f"{summary.remaining} jobs"
     match summary.stopped_by:

@@ -95,6 +95,30 @@ def test_check_names_every_mistake(tmp_path: Path) -> None:
     assert (code, len(report["problems"])) == (1, 1)
 
 
+def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None:
+    """A mistake in the routes does not hide the keys without effect, nor a slip in one of them."""
+    path = tmp_path / "proxy.yaml"
+    path.write_text(
+        "model_list: [{model_name: '*', litellm_params: {model: openai/*, api_key: k}}]\n"
+        "router_settings: {num_retrys: 5, routing_strategy: simple-shuffle}\n"
+    )
+    code, report = checked(path)
+    assert (code, len(report["problems"])) == (1, 1)
+    [warning] = report["warnings"]
+    assert "router_settings.num_retrys (did you mean 'num_retries'?)" in warning
+    assert warning.endswith(", router_settings.routing_strategy")
+
+
+def test_check_keeps_names_of_deployments_whole(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a narrow terminal, the name that stands in all signals can still be copied."""
+    file.write_text(FILE.replace("id: main", "id: a-deployment-with-a-long-name"))
+    monkeypatch.setenv("COLUMNS", "70")
+    shown = CliRunner().invoke(app, ["check", str(file)], env={"UNSET_KEY": "k"})
+    assert "a-deployment-with-a-long-name" in shown.stdout
+
+
 def test_example_is_a_good_configuration(tmp_path: Path) -> None:
     """What `config example` prints passes the check once its variables are set."""
     printed = CliRunner().invoke(app, ["example"])

@@ -17,6 +17,7 @@ from rich.console import Console
 from spanledger.errors import UsageError
 from spanledger.worker.app import RunOptions, run_jobs
 from spanledger.worker.progress import reporter
+from spanledger.worker.report import closing_lines
 from spanledger.worker.run import Summary
 
 from .conftest import (
@@ -156,6 +157,7 @@ def test_resume_sends_only_what_is_missing(terminal: Terminal, gateway: Gateway)
     assert (failed["response"]["status_code"], failed["error"]) == (400, None)
     assert failed["response"]["body"] == {"error": {"message": "no", "code": "bad"}}
     assert "line 2 (b): 400 no" in terminal.text
+    assert "--retry-failed" in " ".join(closing_lines(first, Path("out")))
 
     gateway.reply = succeed
     gateway.seen.clear()
