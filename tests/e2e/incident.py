@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +213,8 @@ def play(folder: Path) -> Incident:
 
 
 def amount(usd: str) -> str:
-    """Money as an alert shows it."""
-    return f"{Decimal(usd):.2f} USD"
+    """Money of less than a dollar as an alert shows it."""
+    return f"{float(usd):.3g} USD"
 
 
 def told(notices: Sequence[Any], name: str, status: str) -> list[str]:
