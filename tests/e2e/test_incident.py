@@ -30,7 +30,7 @@ WAYS = ("alertmanager", "grafana")
 OTHERS = [name for name in LIMITS_USD if name != SPIKING]
 OF_THE_INCIDENT: dict[str, dict[str, set[str]]] = {
     "FallbackStorm": {"spanledger_route": set(PRIMARY_DEPLOYMENTS)},
-    "CostSpike": {"scope": {"customer"}, "subject": {"globex"}},
+    "CostSpike": {"scope": {"customer"}, "subject": {SPIKING}},
     "BudgetExhausted": {"budget": {SPIKING}, "subject": {SPIKING}},
     "BudgetThresholdCrossed": {"budget": {SPIKING}, "subject": {SPIKING}},
     "ProviderErrorBudgetBurn": {"gen_ai_provider_name": {"openai"}},

@@ -162,7 +162,9 @@ def test_every_variable_is_in_the_example_and_used() -> None:
         composition.read(path, variables)
     text = EXAMPLE.read_text(encoding="utf-8")
     built = (ROOT / "otel-collector" / "builder.yaml").read_text(encoding="utf-8")
+    native = (ROOT / "tools" / "toolchain.py").read_text(encoding="utf-8")
     others = {"COMPOSE_FILE", *re.findall(r"\$\{(\w+_VERSION)\}", built)}
+    others.update(re.findall(r"""\[["'](\w+_VERSION)["']\]""", native))
 
     named = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, flags=re.MULTILINE)
     assert len(named) == len(set(named))

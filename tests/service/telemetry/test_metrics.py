@@ -293,9 +293,10 @@ def test_a_metric_has_no_more_points_than_its_cap(book: Book, sink: OtlpSink, sh
     tries = [book.reserve(start) for start in asked]
     for held in tries:
         book.finish(held, 100)
-    assert ship(max_customers=2 * most)
+    # So many points take a slow machine longer than an export may; the next one goes on.
+    until(lambda: ship(max_customers=2 * most), 60)
     book.call(cost=100, customer="late")
-    assert ship(max_customers=2 * most)
+    until(lambda: ship(max_customers=2 * most), 60)
 
     points = [p for p in sink.latest().values() if p.metric == "spanledger.request.cost.usd"]
     overflow = [p for p in points if p.attributes == {"otel.metric.overflow": True}]
