@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -39,8 +41,16 @@ def _nameable(value: str) -> str:
     return value
 
 
+def _not_each(value: str) -> str:
+    if value == "*":
+        raise ValueError("'*' is reserved: it means each")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_nameable), Field(max_length=256)]
 """Goes into terminals, labels and answers."""
+Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
+"""A customer or team: the same one, however its accents are written."""
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -136,7 +146,7 @@ class GatewaySettings(_Ours):
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         30.0, description="Seconds requests in flight get to end after SIGTERM."
     )
-    default_customer: Annotated[str, Field(min_length=1, max_length=128)] = Field(
+    default_customer: Annotated[Owner, AfterValidator(_not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
     )
 
@@ -172,9 +182,9 @@ class BudgetEntry(_Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
     name: Name = Field(description="Unique name.", max_length=128)
-    customer: Name | None = Field(None, description="Subject; `*` = each customer its own.")
+    customer: Owner | None = Field(None, description="Subject; `*` = each customer its own.")
     key: Name | None = Field(None, description="Subject: a key's id (`key_…`).")
-    team: Name | None = Field(None, description="Subject: a team.")
+    team: Owner | None = Field(None, description="Subject: a team.")
     model: Name | None = Field(None, description="Subject: a provider's model.")
     provider: Name | None = Field(None, description="Subject: a provider.")
     limit: Usd = Field(description="USD a period, like `12.50`.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from spanledger.config import parse_config
+from spanledger.errors import ConfigError
 
 
 def test_a_section_with_nothing_in_it_is_as_good_as_none() -> None:
@@ -21,3 +24,21 @@ def test_an_id_may_be_a_number() -> None:
     config = parse_config({"model_list": [entry]}, {}, "c.yaml")
 
     assert config.model_list[0].model_info.id == "1"
+
+
+@pytest.mark.parametrize("name", ["", "*", " a", "a\nb", "x" * 129])
+def test_the_customer_of_an_open_gateway_has_a_name(name: str) -> None:
+    """It is booked like any other, and `*` means each of them."""
+    with pytest.raises(ConfigError, match="default_customer"):
+        parse_config({"gateway": {"default_customer": name}}, {}, "c.yaml")
+
+
+def test_a_price_of_a_million_tokens_is_refused() -> None:
+    """Whoever copies it from a price page learns what is meant here."""
+    entry = {
+        "model_name": "a",
+        "litellm_params": {"model": "openai/a", "output_cost_per_token": 10},
+    }
+
+    with pytest.raises(ConfigError, match=r"output_cost_per_token.*price of one token"):
+        parse_config({"model_list": [entry]}, {}, "c.yaml")

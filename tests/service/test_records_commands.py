@@ -33,6 +33,61 @@ def test_a_budgets_subject_is_a_name(tmp_path: Path, option: str, value: str) ->
     assert json.loads(run(tmp_path, "budget", "list", "--json")[1]) == []
 
 
+@pytest.mark.parametrize(
+    ("limit", "usd"), [("1e3", "1000.00"), ("-0", "0.00"), ("$1,200", "1200.00")]
+)
+def test_limits_as_people_write_them(tmp_path: Path, limit: str, usd: str) -> None:
+    """What is an amount is taken as that, and shown as a plain one."""
+    code, out, _ = run(tmp_path, "budget", "set", "b", "--limit", limit, "--json")
+
+    assert (code, json.loads(out)["limit_usd"]) == (0, usd)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "\uff11\uff12",
+        "12,50",
+        "NaN",
+        "0.0000000001",
+        "1e999999999",
+        "1e-999999999",
+        "-1",
+        "inf",
+        "",
+    ],
+)
+def test_a_limit_that_is_none_is_one_line(tmp_path: Path, limit: str) -> None:
+    """A usage error that names the limit, and no budget."""
+    code, out, problem = run(tmp_path, "budget", "set", "b", "--limit", limit)
+
+    assert (code, out, problem.count("\n")) == (2, "", 1)
+    assert "limit" in problem
+    assert json.loads(run(tmp_path, "budget", "list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    "customer", ["", " ", "*", "a\nb", "x" * 129, "a\u200bb", "\udcff", " acme"]
+)
+def test_a_customers_name_is_one(tmp_path: Path, customer: str) -> None:
+    """A key of a nameless customer would be under nobody's budget, and `*` under everybody's."""
+    code, _, problem = run(tmp_path, "keys", "create", "--customer", customer)
+
+    assert (code, problem[:7]) == (2, "error: ")
+    assert json.loads(run(tmp_path, "keys", "list", "--json")[1]) == []
+
+
+def test_a_name_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    """A letter and its accent may be one character or two; the budget must meet the key."""
+    one, two = "caf\u00e9", "cafe\u0301"
+    code, out, _ = run(tmp_path, "keys", "create", "--customer", two, "--team", two, "--json")
+    key = json.loads(out)
+    code, out, _ = run(tmp_path, "budget", "set", "b", "--limit", "1", "--customer", two, "--json")
+
+    assert code == 0
+    assert (key["customer"], key["team"], json.loads(out)["subject"]) == (one, one, one)
+
+
 @pytest.mark.parametrize("option", ["--team", "--routes"])
 @pytest.mark.parametrize("value", ["", " ", ", "])
 def test_an_empty_restriction_of_a_key_is_refused(tmp_path: Path, option: str, value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from typing import Annotated, Any
 
 import typer
@@ -61,15 +62,14 @@ def create(
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        check_name("--customer", customer)
+        # As in budgets: the same name, however its accents are written.
+        customer = unicodedata.normalize("NFC", check_name("--customer", customer))
         # An option given as nothing is a script's unset variable, and must not mean "all".
-        if team is not None:
-            check_name("--team", team)
-        names = [] if routes is None else [name.strip() for name in routes.split(",")]
-        for name in names:
-            check_name("--routes", name)
+        team = "" if team is None else unicodedata.normalize("NFC", check_name("--team", team))
+        given = [] if routes is None else [name.strip() for name in routes.split(",")]
+        names = [check_name("--routes", name) for name in given]
         records = Records.open(ledger_file(ledger))
-        secret, key = records.create_key(customer, team or "", names, time.time_ns())
+        secret, key = records.create_key(customer, team, names, time.time_ns())
         records.close()
     if json:
         print_json({"key": secret, **_as_dict(key)})

@@ -71,16 +71,19 @@ class Balance:
     spent_nano: int = 0
     held_nano: int = 0
     overrun_nano: int = 0
+    opened_seq: int = 0
+    """Tries settled by then count by what they are, later ones by their `accounts`."""
 
     @property
     def row(self) -> tuple[object, ...]:
-        """Its columns but for `opened_seq`."""
+        """Its columns."""
         return (
             *self.key,
             self.period_end_s,
             self.spent_nano,
             self.held_nano,
             self.overrun_nano,
+            self.opened_seq,
         )
 
 

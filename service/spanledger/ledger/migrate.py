@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -110,6 +111,7 @@ def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
         )
 
 
+@cache
 def _scripts() -> list[Traversable]:
     folder = files("spanledger.ledger").joinpath("migrations")
     return sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)

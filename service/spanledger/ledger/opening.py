@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spanledger.ledger.accounts import AccountKey, Balance, BudgetIndex, account_keys
-from spanledger.ledger.database import NANOS
+from spanledger.ledger.database import NANOS, WRITE_BALANCE
 from spanledger.ledger.periods import Period, period_at
 from spanledger.ledger.store import Budget
 
@@ -60,10 +60,9 @@ class Opening:
             query = _NOT_FINAL.format(index=index, state=state)
             for row in connection.execute(query, (since_ns,)).fetchall():
                 self._add_open_end(connection, row)
-        connection.executemany(
-            "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(*balance.row, last) for balance in self._balances.values()],
-        )
+        for balance in self._balances.values():
+            balance.opened_seq = last
+        connection.executemany(WRITE_BALANCE, [b.row for b in self._balances.values()])
 
     def _add_settled(self, connection: sqlite3.Connection, index: str, last: int) -> None:
         for period, budgets in self._indexes:

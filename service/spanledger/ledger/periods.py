@@ -2,7 +2,7 @@
 
 A period is `(start, end)` in Unix seconds, start included, end not. A day that a clock change
 makes 23 or 25 hours long is simply that long; a local midnight that a clock change skips is the
-first moment after it.
+first moment after it, and a day that has begun goes on when a clock change shows the one before again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def period_at(kind: PeriodKind, timezone: str, at_s: int) -> Period:
     `week` is ISO 8601's: it begins on Monday. Raises ZoneInfoNotFoundError for an unknown zone.
     """
     today = datetime.fromtimestamp(at_s, ZoneInfo(timezone)).date()
-    return _period_of(kind, timezone, today)
+    period = _period_of(kind, timezone, today)
+    if at_s >= period.end_s:  # the clocks went back over midnight, and the next day had begun
+        return _period_of(kind, timezone, today + timedelta(days=1))
+    return period
 
 
 @lru_cache(maxsize=1024)

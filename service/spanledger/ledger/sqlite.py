@@ -29,6 +29,7 @@ from spanledger.ledger.accounts import (
 from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
+    WRITE_BALANCE,
     begin_immediate,
     budget_from_row,
     connect,
@@ -152,7 +153,7 @@ class SqliteStore:
         self._pending.flush(self._connection)
         if self._dirty:
             self._connection.executemany(
-                _WRITE_BALANCE, [self._balances[key].row for key in self._dirty]
+                WRITE_BALANCE, [self._balances[key].row for key in self._dirty]
             )
         if self._seq != first_seq:
             self._connection.execute("UPDATE state SET value = ? WHERE key = 'seq'", (self._seq,))
@@ -363,13 +364,6 @@ class SqliteStore:
 
 
 _READ_BALANCE = """
-SELECT period_end_s, spent_nano, held_nano, overrun_nano FROM balances
+SELECT period_end_s, spent_nano, held_nano, overrun_nano, opened_seq FROM balances
 WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?
     AND subject = ?"""
-
-_WRITE_BALANCE = """
-INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,
-    spent_nano, held_nano, overrun_nano)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET spent_nano = excluded.spent_nano, held_nano = excluded.held_nano,
-    overrun_nano = excluded.overrun_nano"""

@@ -341,7 +341,11 @@ SCRAPED: tuple[Scraped, ...] = (
     ),
     Scraped("spanledger_holds_open", "gauge", "Tries under way, ledger-wide."),
     Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest of them; 0 = none."),
-    Scraped("spanledger_outbox_rows", "gauge", "Ended rows not yet taken by the collector."),
+    Scraped(
+        "spanledger_outbox_rows",
+        "gauge",
+        "Ended rows not yet taken by the collector; above a thousand nearly exact.",
+    ),
     Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest of them; 0 = none."),
     Scraped(
         "spanledger_ledger_commit_seconds",

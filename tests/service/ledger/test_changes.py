@@ -14,6 +14,7 @@ from spanledger.ledger import open_ledger
 from spanledger.ledger.records import Records
 from spanledger.ledger.sqlite import SqliteStore
 from spanledger.ledger.store import Budget, Reservation
+from spanledger.money import MAX_NANO
 from tests.service.ledger.conftest import Book
 
 CENT = 10**7
@@ -325,6 +326,39 @@ async def test_opening_counts_what_ends_while_it_reads(book: Book) -> None:
 
     assert not ends
     assert book.balance() == (8 * CENT, 0, 0)
+
+
+async def test_amounts_up_to_what_64_bits_hold(book: Book) -> None:
+    """A limit of 4.6 billion dollars is kept to the nano-dollar."""
+    book.budget(limit_nano=MAX_NANO)
+    await spend(book, MAX_NANO // 2)
+    flying = await hold(book, MAX_NANO // 2 - 1)
+    with pytest.raises(BudgetExceededError):
+        await book.ledger.reserve(book.reservation(2))
+    await book.ledger.reserve(book.reservation(1))
+
+    await book.ledger.finish(book.end(flying, MAX_NANO // 2 - 1))
+    assert book.balance() == (MAX_NANO - 1, 1, 0)
+    book.budget(limit_nano=MAX_NANO, period="week")
+    assert book.balance() == (MAX_NANO - 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 128, "Ünïcode ✓", "'; DROP TABLE balances; --", '"], ["b", "customer', "a/b", "%", "_"],
+)
+async def test_odd_names_are_names(book: Book, name: str) -> None:
+    """Whatever a customer is called, its account is its own, and is counted again on a change."""
+    book.budget(subject="*")
+    await spend(book, 3 * CENT, customer=name)
+    flying = await hold(book, 2 * CENT, customer=name)
+    await spend(book, 1 * CENT, customer="acme")
+
+    book.budget(name, subject=name, period="week")
+    await book.ledger.finish(book.end(flying, 2 * CENT))
+
+    assert book.accounts("b") == {name: (5 * CENT, 0, 0), "acme": (CENT, 0, 0)}
+    assert book.accounts(name) == {name: (5 * CENT, 0, 0)}
 
 
 async def test_an_account_says_which_part_is_wrong(book: Book) -> None:
