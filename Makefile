@@ -36,7 +36,7 @@ down: ## Stop the Docker stack; data stays
 logs: ## Follow the Docker stack's logs
 	@python3 tools/compose.py logs $(LAYERS)
 
-toolchain: ## Build collector, Prometheus and promtool with Go into the user's cache (once, minutes)
+toolchain: ## Build collector, Prometheus and what tests need with Go into the user's cache (once, minutes)
 	@python3 tools/toolchain.py
 
 stack: $(UV) ## Start the stack without Docker; `spanledger stack status` and `down` go with it
