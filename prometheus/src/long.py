@@ -13,10 +13,8 @@ from prometheus.src.thresholds import DAY, MINUTE
 from spanledger.telemetry import signals
 
 EVERY_S = 15 * MINUTE
-SEEN_S = 2 * EVERY_S
-"""How far back an original is looked for: what was there for minutes only is copied as well."""
-KNOWN_S = 7 * DAY
-"""How long a copy is remembered while its original is away and others are not: one of several ledgers."""
+KNOWN_S = DAY
+"""How long a copy is remembered while its original is away and its sender is not."""
 STEP = "8m"
 """The least step of what reads copies. Grafana's rates reach over four of these, two copies at least."""
 PREFIX = "long:"
@@ -51,12 +49,16 @@ def groups() -> list[Group]:
 def _copy(name: str) -> str:
     """The original's value; of one that is new a zero, as it began at zero since the last evaluation.
 
-    New is what has no copy and was not there at the last evaluation. When no gateway's requests were
-    there then, Prometheus or the telemetry was away, and nothing can be said to be new: values are taken
-    as they are.
+    New is what has no copy and was not there at the last evaluation. Of a gateway that was not there
+    then itself nothing is new: it is back, or begins, and its values are taken as they are.
     """
     earlier = f"offset {duration(EVERY_S)}"
-    now = f"last_over_time({name}[{duration(SEEN_S)}])"
     known = f"last_over_time({copy_of(name)}[{duration(KNOWN_S)}])"
-    was_away = f"scalar(absent({names.REQUESTS} {earlier}) or vector(0))"
-    return f"{now} and ({known} or {name} {earlier}) or {now} * {was_away}"
+    back = f"{names.REQUESTS} unless on (job, instance) {names.REQUESTS} {earlier}"
+    new = f"{_seen(name, EVERY_S)} unless {known} unless {name} {earlier}"
+    return f"({new} unless on (job, instance) ({back})) * 0 or {_seen(name, 2 * EVERY_S)}"
+
+
+def _seen(name: str, window_s: int) -> str:
+    """What there is of an original. What applications send as well may have been there for minutes only."""
+    return f"last_over_time({name}[{duration(window_s)}])" if name.startswith("gen_ai_") else name

@@ -56,7 +56,7 @@ def of_everybody(expr: str) -> list[str]:
     return [
         name
         for name, labels in selectors_of(expr)
-        if name.startswith("gen_ai_") and "spanledger_source" not in labels
+        if name.rpartition(":")[2].startswith("gen_ai_") and "spanledger_source" not in labels
     ]
 
 
