@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # Where test-e2e finds the stack: it starts one natively, or takes the compose stack that runs.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e check fmt generate check-generated bench screenshots build clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e check fmt generate check-generated bench bench-dashboards screenshots build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ check-generated: $(UV) ## Fail if a generated file is not what its generator wri
 
 bench: $(UV) ## CPU per request, beside LiteLLM's proxy in the same run (takes minutes)
 	@$(RUN) python -m bench.run
+
+bench-dashboards: $(UV) ## How long Prometheus takes for every dashboard and rule, on a month of 1,000 customers
+	@$(RUN) python -m bench.dashboards $(if $(STORE),--store $(STORE))
 
 screenshots: ## Take pictures of the dashboards of a running Grafana: GRAFANA_URL=http://127.0.0.1:3000
 	@python3 tools/screenshots.py $(if $(SINCE),--since $(SINCE)) $(GRAFANA_URL)

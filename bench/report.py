@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.processes import can_pin
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "performance.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,8 @@ def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
     return [head, *lines]
 
 
-def table(results: Iterable[Result]) -> str:
-    """For the terminal."""
-    lines = rows(results)
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """For the terminal, head first."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -121,17 +120,28 @@ def conclusion(results: list[Result]) -> str:
 
 
 def write_page(results: list[Result], conditions: dict[str, Any]) -> None:
-    """Put the figures into the page, between its markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{PAGE.name} lacks the markers {BEGIN} and {END}")
-    head, *lines = ["| " + " | ".join(row) + " |" for row in rows(results)]
-    rule = "|---" + "|---:" * len(results) + "|"
+    """Put the figures into the page."""
     said = "; ".join(f"{name} {value}" for name, value in conditions.items())
-    section = "\n".join([head, rule, *lines, "", conclusion(results), "", f"Measured with {said}."])
-    PAGE.write_text(f"{before}{BEGIN}\n{section}\n{END}{after}", encoding="utf-8")
+    text = f"{markdown(rows(results))}\n\n{conclusion(results)}\n\nMeasured with {said}."
+    write_section("bench", text)
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table, head first."""
+    head, *others = ["| " + " | ".join(line) + " |" for line in lines]
+    rule = "|---" + "|---:" * (len(lines[0]) - 1) + "|"
+    return "\n".join([head, rule, *others])
+
+
+def write_section(name: str, text: str) -> None:
+    """Put a text into the page, between its markers."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{PAGE.name} lacks the markers {begin} and {end}")
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.ends import Upstream, client_name, load, sink, upstream
 from bench.processes import Footprint
-from bench.report import Result, Round, as_dict, conclusion, machine, table, write_page
+from bench.report import Result, Round, as_dict, conclusion, machine, rows, table, write_page
 from bench.subjects import Subject, litellm, spanledger
 
 WARM_UP_S = 3
@@ -71,7 +71,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(as_dict(results, conditions), indent=2, ensure_ascii=False))
     else:
-        print(table(results))
+        print(table(rows(results)))
         print(conclusion(results))
 
 

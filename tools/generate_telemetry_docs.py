@@ -196,7 +196,8 @@ def cap_table() -> str:
         f"to {MAX_BUDGETS} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
         f"deployment (and limit), and {others} others of ours.\n\n"
         "That nothing exceeds it, with ten thousand customers at fifty models of three providers, is\n"
-        "tested against a real Prometheus (`tests/stack/test_scale.py`).\n"
+        "tested against a real Prometheus (`tests/stack/test_scale.py`). What that many take of memory is in\n"
+        "[performance](performance.md#series-and-memory-of-prometheus).\n"
     )
     return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])
 

@@ -16,7 +16,7 @@ EVENTS = (
         "Fallback storm",
         q.WHEN_FALLBACK_STORM,
         "orange",
-        "More than a fifth of the requests went to another route than was asked for.",
+        "Requests for {{spanledger_route}} began to leave for its fallback.",
     ),
     Event(
         "Price book changed",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,17 @@ from tests.e2e.played import Played
 from tests.e2e.stack import Stack
 from tests.rules.harness import ALERTS, trace_link
 from tests.rules.test_runbooks import lines
-from tests.stack.boards import Json, Query, dashboards, filled, marks, queries, seconds, variables
+from tests.stack.boards import (
+    Json,
+    Query,
+    choose,
+    dashboards,
+    filled,
+    marks,
+    queries,
+    seconds,
+    variables,
+)
 from tests.support.processes import poll
 
 WHO = 'e2e "board" x\\y é'
@@ -50,7 +59,6 @@ class Reader:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.values: dict[str, dict[str, str]] = {}
 
     def get(self, part: str, path: str, **params: Any) -> Any:
         """An answer; a query that is not understood fails the test."""
@@ -59,38 +67,15 @@ class Reader:
         return answer.json()
 
     def choose(self, board: Json) -> dict[str, str]:
-        """A value for each variable, from the stack itself, as if everything were chosen."""
-        chosen: dict[str, str] = {}
-        for name, variable in variables(board).items():
-            if variable["type"] in ("custom", "interval"):
-                chosen[name] = variable["query"].split(",")[0]
-            elif variable["type"] == "query":
-                offered = self.offered(variable, chosen)
-                if not offered:
-                    assert name in NO_VALUE_YET, name
-                elif variable.get("includeAll"):
-                    chosen[name] = ".*"
-                else:
-                    chosen[name] = WHO if WHO in offered else offered[0]
+        """A value for each variable, from the stack itself."""
+        chosen = choose(board, self.ask, {}, WHO)
+        asked = {name for name, one in variables(board).items() if one["type"] == "query"}
+        assert asked - chosen.keys() <= NO_VALUE_YET.keys()
         return chosen
 
-    def offered(self, variable: Json, chosen: dict[str, str]) -> list[str]:
-        """What a variable offers."""
-        written = filled(variable["query"]["query"], chosen)
-        if match := re.fullmatch(r"label_values\((.+), (\w+)\)", written):
-            matcher, label = match.groups()
-            path = f"/api/v1/label/{label}/values"
-            return list(self.get("prometheus", path, **{"match[]": matcher})["data"])
-        (expression,) = re.fullmatch(r"query_result\((.+)\)", written).groups()  # type: ignore[union-attr]  # else it is no variable
-        found = self.get("prometheus", "/api/v1/query", query=expression)["data"]["result"]
-        rows = [
-            "{"
-            + ",".join(f'{k}="{v}"' for k, v in one["metric"].items())
-            + f"}} {one['value'][1]} {one['value'][0]}"
-            for one in found
-        ]
-        pattern = re.compile(variable["regex"].strip("/"))
-        return [match[1] for row in rows if (match := pattern.search(row))]
+    def ask(self, path: str, /, **params: Any) -> Any:
+        """What Prometheus answers."""
+        return self.get("prometheus", path, **params)["data"]
 
     def has_data(self, query: Query, values: dict[str, str]) -> bool:
         """Whether a panel would show something: a number, or a trace."""

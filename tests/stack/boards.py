@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from grafana.src.panels import COPIES, OTLP_STEP
 from prometheus.src import long
@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 SCRAPE_S = 10
 """`timeInterval` of the data source."""
+
+COLUMN_PIXELS = 80
+"""Of the 24 columns of a page, on a wide screen."""
+MAX_POINTS = 11_000
+"""Of a series in an answer of Prometheus."""
 
 VARIABLE = re.compile(r"\$(?:\{([a-z_]\w*)(?::\w+)?\}|([a-z_]\w*))")
 
@@ -47,6 +52,8 @@ class Query:
     """promql or traceql."""
     instant: bool
     step: str
+    points: int
+    """The most points Grafana asks for, as many as there are pixels; 0 where it does not say."""
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -68,6 +75,7 @@ def queries() -> list[Query]:
             "promql" if "expr" in target else "traceql",
             bool(target.get("instant")),
             target.get("interval", ""),
+            COLUMN_PIXELS * panel["gridPos"]["w"],
         )
         for uid, board in dashboards().items()
         for panel in panels(board)
@@ -78,7 +86,7 @@ def queries() -> list[Query]:
 def marks() -> list[Query]:
     """Those that make marks in panels."""
     return [
-        Query(uid, event["name"], "annotation", event["expr"], "promql", False, event["step"])
+        Query(uid, event["name"], "annotation", event["expr"], "promql", False, event["step"], 0)
         for uid, board in dashboards().items()
         for event in board["annotations"]["list"]
     ]
@@ -88,7 +96,7 @@ def choices() -> list[Query]:
     """Those that variables are filled with, without the function around them."""
     asked = re.compile(r"^(?:label_values|query_result)\((.+?)(?:, \w+)?\)$")
     return [
-        Query(uid, name, "variable", found.group(1), "promql", True, "")
+        Query(uid, name, "variable", found.group(1), "promql", True, "", 0)
         for uid, board in dashboards().items()
         for name, variable in variables(board).items()
         if variable["type"] == "query" and (found := asked.match(variable["query"]["query"]))
@@ -120,6 +128,46 @@ def filled(text: str, values: dict[str, str], step: str = "") -> str:
     least = seconds(put(step)) if step else SCRAPE_S
     own.setdefault("__rate_interval", f"{4 * least}s")
     return put(text)
+
+
+class Ask(Protocol):
+    """Asks Prometheus; what it answers under `data`."""
+
+    def __call__(self, path: str, /, **params: Any) -> Any: ...
+
+
+def offered(variable: Json, chosen: dict[str, str], ask: Ask) -> list[str]:
+    """What a variable offers."""
+    written = filled(variable["query"]["query"], chosen)
+    if match := re.fullmatch(r"label_values\((.+), (\w+)\)", written):
+        matcher, label = match.groups()
+        return list(ask(f"/api/v1/label/{label}/values", **{"match[]": matcher}))
+    (expression,) = re.fullmatch(r"query_result\((.+)\)", written).groups()  # type: ignore[union-attr]  # else it is no variable
+    rows = [
+        "{"
+        + ",".join(f'{k}="{v}"' for k, v in one["metric"].items())
+        + f"}} {one['value'][1]} {one['value'][0]}"
+        for one in ask("/api/v1/query", query=expression)["result"]
+    ]
+    pattern = re.compile(variable["regex"].strip("/"))
+    return [match[1] for row in rows if (match := pattern.search(row))]
+
+
+def choose(board: Json, ask: Ask, known: dict[str, str], preferred: str = "") -> dict[str, str]:
+    """A value for each variable that offers one, as if everything were chosen.
+
+    `known` are those that Grafana has from the time shown, `preferred` is taken wherever it is offered.
+    """
+    chosen = dict(known)
+    for name, variable in variables(board).items():
+        if name in known:
+            continue
+        if variable["type"] in ("custom", "interval"):
+            chosen[name] = variable["query"].split(",")[0]
+        elif variable["type"] == "query" and (values := offered(variable, chosen, ask)):
+            every = ".*" if variable.get("includeAll") else values[0]
+            chosen[name] = preferred if preferred in values and every != ".*" else every
+    return chosen
 
 
 def plain(text: str) -> str:
