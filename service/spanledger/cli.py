@@ -18,6 +18,7 @@ from spanledger.commands import (
     demo,
     gateway,
     keys,
+    ledger,
     prices,
     ship,
     sim,
@@ -65,7 +66,7 @@ app.command("apply")(budget.apply)
 app.command("spend")(spend.spend)
 app.command("requests")(spend.requests)
 app.command("trace")(spend.trace)
-app.add_typer(spend.ledger_app, name="ledger")
+app.add_typer(ledger.app, name="ledger")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`spanledger spend`, `requests`, `trace` and `ledger verify`: reading the ledger."""
+"""`spanledger spend`, `requests` and `trace`: reading the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
-    Exit,
     Kind,
     LedgerUrl,
     console,
@@ -24,8 +23,6 @@ from spanledger.commands.common import (
 from spanledger.config import nearest
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
-
-ledger_app = typer.Typer(no_args_is_help=True, help="Check the ledger.")
 
 WATERFALL_COLUMNS = (10, 40)
 """Least and greatest width of the bars; the text beside them takes about `BESIDE_BARS`."""
@@ -63,14 +60,13 @@ def spend(
             ZoneInfo(timezone)
         except (KeyError, ValueError, OSError):
             raise UsageError(f"{timezone!r} is not an IANA time zone") from None
+        since_ns = parse_moment(since) if since else 0
         reports = Reports(ledger_file(ledger))
-        rows = reports.spend(
-            groups,
-            parse_moment(since) if since else 0,
-            parse_moment(until) if until else None,
-            timezone,
-        )
+        rows = reports.spend(groups, since_ns, parse_moment(until) if until else None, timezone)
+        pruned_ns = reports.pruned_ns()
         reports.close()
+    if since_ns < pruned_ns:
+        typer.echo(f"note: what ended before {format_time(pruned_ns)} was pruned", err=True)
     total = sum(row.cost_nano for row in rows)
     if json:
         print_json(
@@ -201,12 +197,7 @@ def trace(
         if not found:
             raise SpanledgerError(f"the ledger has no trace, request or span {some_id!r}")
     if json:
-        print_json(
-            [
-                {**_request_as_dict(request), "tries": [_attempt_as_dict(a) for a in attempts]}
-                for request, attempts in found
-            ]
-        )
+        print_json([trace_as_dict(request, attempts) for request, attempts in found])
         return
     screen = console()
     for request, attempts in found:
@@ -279,6 +270,11 @@ def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, columns: i
     ]
 
 
+def trace_as_dict(request: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    """A request with its tries, as JSON shows it."""
+    return {**_request_as_dict(request), "tries": [_attempt_as_dict(a) for a in attempts]}
+
+
 def _request_as_dict(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "request_id": row["request_id"],
@@ -317,38 +313,3 @@ def _attempt_as_dict(row: dict[str, Any]) -> dict[str, Any]:
             for key in sorted(money - hidden)
         },
     }
-
-
-@ledger_app.command()
-def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """Recompute every balance from the attempt rows; fails if one nano-dollar differs."""
-    from spanledger.ledger.reports import Reports
-
-    with reporting_errors():
-        reports = Reports(ledger_file(ledger))
-        found = reports.verify()
-        reports.close()
-    if json:
-        print_json(
-            {
-                "ok": not found.problems,
-                "attempts": found.attempts,
-                "open_attempts": found.open_attempts,
-                "requests": found.requests,
-                "balances": found.balances,
-                "spent_usd": format_usd(found.spent_nano),
-                "held_usd": format_usd(found.held_nano),
-                "problems": found.problems,
-            }
-        )
-    else:
-        for problem in found.problems:
-            typer.secho(problem, fg="red", err=True)
-        typer.echo(
-            f"{'FAILED' if found.problems else 'ok'}: {found.attempts:,} attempts"
-            f" ({found.open_attempts:,} open), {found.requests:,} requests,"
-            f" {found.balances:,} balances, ${format_usd(found.spent_nano)} spent,"
-            f" ${format_usd(found.held_nano)} held"
-        )
-    if found.problems:
-        raise typer.Exit(Exit.FAILED)

@@ -215,6 +215,8 @@ class Verification:
     attempts: int = 0
     requests: int = 0
     balances: int = 0
+    pruned_balances: int = 0
+    """Those of periods from which rows were pruned: no less than the rows say."""
     spent_nano: int = 0
     held_nano: int = 0
     open_attempts: int = 0

@@ -1,0 +1,174 @@
+"""`spanledger ledger`: whether it adds up, and taking old requests out of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanledger.commands.common import (
+    DEFAULT_LEDGER,
+    AsJson,
+    Exit,
+    LedgerUrl,
+    format_time,
+    ledger_file,
+    parse_moment,
+    print_json,
+    reporting_errors,
+)
+from spanledger.commands.spend import trace_as_dict
+from spanledger.errors import SpanledgerError, UsageError
+from spanledger.money import format_usd
+
+if TYPE_CHECKING:
+    from spanledger.ledger.pruning import Keep, Pruned, Pruning
+
+app = typer.Typer(no_args_is_help=True, help="Check the ledger, and keep it small.")
+
+
+@app.command()
+def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+    """Recompute every balance from the attempt rows; fails if one nano-dollar differs."""
+    from spanledger.ledger.reports import Reports
+
+    with reporting_errors():
+        reports = Reports(ledger_file(ledger))
+        found = reports.verify()
+        reports.close()
+    if json:
+        print_json(
+            {
+                "ok": not found.problems,
+                "attempts": found.attempts,
+                "open_attempts": found.open_attempts,
+                "requests": found.requests,
+                "balances": found.balances,
+                "balances_of_pruned_rows": found.pruned_balances,
+                "spent_usd": format_usd(found.spent_nano),
+                "held_usd": format_usd(found.held_nano),
+                "problems": found.problems,
+            }
+        )
+    else:
+        for problem in found.problems:
+            typer.secho(problem, fg="red", err=True)
+        typer.echo(
+            f"{'FAILED' if found.problems else 'ok'}: {found.attempts:,} attempts"
+            f" ({found.open_attempts:,} open), {found.requests:,} requests,"
+            f" {found.balances:,} balances, ${format_usd(found.spent_nano)} spent,"
+            f" ${format_usd(found.held_nano)} held"
+        )
+        if found.pruned_balances:
+            typer.echo(
+                f"of {found.pruned_balances:,} balances rows were pruned: they are at least what the"
+                " rows say"
+            )
+    if found.problems:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def prune(
+    before: Annotated[str, typer.Option(help="2026-08-01, 90d …; at least 33d.")],
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="Write what leaves into this new file, a JSON line for each request."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would leave, change nothing.")] = False,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Take requests that ended before a time out of the ledger; balances stay as they are."""
+    from spanledger.ledger.pruning import Pruning
+
+    with reporting_errors():
+        before_ns = parse_moment(before)
+        pruning = Pruning(ledger_file(ledger), before_ns, time.time_ns())
+        try:
+            found = pruning.count()
+            if not dry_run:
+                with _archive(archive) as keep:
+                    _run(pruning, keep, found)
+        finally:
+            pruning.close()
+    _tell(found, before_ns, dry_run=dry_run, json=json)
+
+
+def _run(pruning: Pruning, keep: Keep | None, found: Pruned) -> None:
+    """Remove all of it, with a bar on a terminal; `found` then has what really left."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    total = found.requests
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("requests", total=total)
+        found.requests = found.attempts = found.cost_nano = 0
+        for done in pruning.run(keep):
+            found.requests, found.attempts = done.requests, done.attempts
+            found.cost_nano = done.cost_nano
+            bar.update(task, completed=done.requests)
+
+
+@contextmanager
+def _archive(path: Path | None) -> Iterator[Keep | None]:
+    """A new file that has what it is given on the disk before it returns. Raises UsageError."""
+    if path is None:
+        yield None
+        return
+    import json
+
+    try:
+        # Those who may read it are those who may read the ledger.
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write a new file {str(path)!r}: {error.strerror}") from error
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+
+        def keep(requests: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
+            try:
+                out.writelines(
+                    json.dumps(trace_as_dict(request, tries), ensure_ascii=False) + "\n"
+                    for request, tries in requests
+                )
+                out.flush()
+                os.fsync(file)
+            except OSError as error:
+                raise SpanledgerError(
+                    f"cannot write {str(path)!r}: {error.strerror}; what it has not in whole is"
+                    " still in the ledger"
+                ) from error
+
+        yield keep
+
+
+def _tell(found: Pruned, before_ns: int, *, dry_run: bool, json: bool) -> None:
+    if json:
+        print_json(
+            {
+                "before": format_time(before_ns),
+                "dry_run": dry_run,
+                "requests": found.requests,
+                "attempts": found.attempts,
+                "cost_usd": format_usd(found.cost_nano),
+                "unshipped": found.unshipped,
+            }
+        )
+        return
+    typer.echo(
+        f"{'would remove' if dry_run else 'removed'} {found.requests:,} requests,"
+        f" {found.attempts:,} attempts, ${format_usd(found.cost_nano)},"
+        f" ended before {format_time(before_ns)}"
+    )
+    if found.unshipped:
+        typer.echo(
+            f"{found.unshipped:,} as old stay: their telemetry has not been shipped; `spanledger ship"
+            " --once` does it",
+            err=True,
+        )

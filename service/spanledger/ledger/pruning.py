@@ -1,0 +1,157 @@
+"""Takes old requests out of the ledger while gateways serve: small transactions, each all or nothing.
+
+Only what is over for good leaves: a request that has ended with all its tries, that the shipper has
+taken, and whose tries count for no budget's present period. Balances stay, so no budget changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spanledger.errors import LedgerUnavailableError, UsageError
+from spanledger.ledger.database import NANOS, begin_immediate, connect
+from spanledger.ledger.migrate import check_version
+from spanledger.ledger.periods import period_at
+from spanledger.ledger.store import PeriodKind
+
+BATCH = 200
+"""Requests of one transaction: gateways wait for it as for one of their own."""
+KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
+LAST_ZONE = "Etc/GMT+12"
+ZONES_S = 26 * 3600
+"""From a midnight in the first time zone of the earth to the same in the last one."""
+
+Row = dict[str, Any]
+Keep = Callable[[Sequence[tuple[Row, list[Row]]]], None]
+"""Takes requests, each with its tries, and returns once they are safe."""
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What left the ledger, nano-USD."""
+
+    requests: int = 0
+    attempts: int = 0
+    cost_nano: int = 0
+    unshipped: int = 0
+    """Requests as old that stay, as the shipper has not taken them or their tries."""
+
+
+def prunable_until_ns(now_ns: int) -> int:
+    """Before this no budget's present period begins, of any kind in any time zone."""
+    now_s = now_ns // NANOS
+    return (min(period_at(kind, LAST_ZONE, now_s).start_s for kind in KINDS) - ZONES_S) * NANOS
+
+
+class Pruning:
+    """One removal of what ended before a moment."""
+
+    def __init__(self, path: Path, before_ns: int, now_ns: int) -> None:
+        """Raises LedgerUnavailableError, and UsageError for a moment that budgets still count from."""
+        until_ns = prunable_until_ns(now_ns)
+        if before_ns > until_ns:
+            day = datetime.fromtimestamp(until_ns // NANOS, UTC).date()
+            raise UsageError(
+                f"budgets may still count what ended since {day}: give {day}, 33d or earlier"
+            )
+        if not path.exists():
+            raise LedgerUnavailableError(
+                f"there is no ledger at {str(path)!r}; name another with --ledger"
+            )
+        self._before_ns = before_ns
+        self._connection = connect(path)
+        check_version(self._connection, str(path))
+        self._connection.row_factory = sqlite3.Row
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def count(self) -> Pruned:
+        """What would leave, and what is as old and stays."""
+        moments = {"before": self._before_ns, "cursor": self._cursor()}
+        found = Pruned(*self._connection.execute(_COUNT, moments).fetchone())
+        found.unshipped = self._connection.execute(_UNSHIPPED, moments).fetchone()[0]
+        return found
+
+    def run(self, keep: Keep | None = None) -> Iterator[Pruned]:
+        """Remove it, a batch at a time; what has left so far is given after each.
+
+        What `keep` is given leaves only once it has returned.
+        """
+        done = Pruned()
+        after = (-1, "")
+        began = time.monotonic()
+        while last := self._batch(done, after, keep):
+            after = last
+            yield done
+            time.sleep(time.monotonic() - began)  # the lock is free for as long as it was taken
+            began = time.monotonic()
+
+    def _batch(
+        self, done: Pruned, after: tuple[int, str], keep: Keep | None
+    ) -> tuple[int, str] | None:
+        """One transaction; where the next goes on, or None at the end."""
+        begin_immediate(self._connection)
+        try:
+            requests = self._connection.execute(
+                _BATCH,
+                {
+                    "before": self._before_ns,
+                    "cursor": self._cursor(),
+                    "after_ns": after[0],
+                    "after_id": after[1],
+                    "limit": BATCH,
+                },
+            ).fetchall()
+            ids = [(row["request_id"],) for row in requests]
+            tries = [self._connection.execute(_TRIES, one).fetchall() for one in ids]
+            if keep is not None and requests:
+                keep(
+                    [
+                        (dict(r), [dict(t) for t in some])
+                        for r, some in zip(requests, tries, strict=True)
+                    ]
+                )
+            self._connection.executemany("DELETE FROM attempts WHERE request_id = ?", ids)
+            self._connection.executemany("DELETE FROM requests WHERE request_id = ?", ids)
+            self._connection.execute(_REMEMBER, (self._before_ns,))
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        done.requests += len(requests)
+        done.attempts += sum(map(len, tries))
+        done.cost_nano += sum(row["cost_nano"] for row in requests)
+        last = requests[-1] if requests else None
+        return (last["started_ns"], last["request_id"]) if last else None
+
+    def _cursor(self) -> int:
+        return int(self._connection.execute("SELECT seq FROM ship_cursor").fetchone()[0])
+
+
+# `started_ns` has the index; what began before a moment and is over may have ended after it.
+_WHERE_OLD = (
+    "requests r WHERE r.started_ns < :before AND r.ended_ns < :before AND r.seq IS NOT NULL"
+)
+_TAKEN = (
+    "r.seq <= :cursor AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = r.request_id"
+    " AND (a.seq IS NULL OR a.seq > :cursor OR a.ended_ns >= :before))"
+)
+_SUMS = "count(*), coalesce(sum(attempts), 0), coalesce(sum(cost_nano), 0)"
+_LIMITED = "ORDER BY r.started_ns, r.request_id LIMIT :limit"
+_NEXT = "(r.started_ns, r.request_id) > (:after_ns, :after_id)"
+_COUNT = f"SELECT {_SUMS} FROM {_WHERE_OLD} AND {_TAKEN}"  # noqa: S608 - from the constants above
+_UNSHIPPED = f"SELECT count(*) FROM {_WHERE_OLD} AND NOT ({_TAKEN})"  # noqa: S608 - as above
+_BATCH = f"SELECT * FROM {_WHERE_OLD} AND {_NEXT} AND {_TAKEN} {_LIMITED}"  # noqa: S608 - as above
+_TRIES = "SELECT * FROM attempts WHERE request_id = ? ORDER BY number"
+_REMEMBER = """
+INSERT INTO state (key, value) VALUES ('pruned_ns', ?1)
+ON CONFLICT (key) DO UPDATE SET value = max(value, ?1)"""

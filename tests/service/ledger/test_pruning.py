@@ -1,0 +1,223 @@
+"""Taking old requests out of the ledger: what leaves, what stays, and that every figure is as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zoneinfo import available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from spanledger.cli import app
+from spanledger.config import TelemetrySettings
+from spanledger.errors import UsageError
+from spanledger.ledger import pruning
+from spanledger.ledger.periods import period_at
+from spanledger.ledger.pruning import Pruned, Pruning, prunable_until_ns
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import RequestStart
+from spanledger.telemetry.shipper import run_shipper
+
+from .conftest import NOON, Book
+
+SECOND = 10**9
+DAY = 86_400 * SECOND
+OLD = NOON - 80 * DAY
+BEFORE = NOON - 60 * DAY
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that few requests are several batches."""
+    monkeypatch.setattr(pruning, "BATCH", 20)
+
+
+def ship(book: Book) -> None:
+    """Rows are passed over: nothing is sent, and the cursor is at the end."""
+    environ = {"OTEL_SDK_DISABLED": "true"}
+    url = f"sqlite:///{book.path}"
+    assert run_shipper(url, TelemetrySettings(), threading.Event(), once=True, environ=environ)
+
+
+async def serve(book: Book, at_ns: int, cost: int = 1_000, tries: int = 1) -> RequestStart:
+    """A request that ends a second after its beginning, its last try costing something."""
+    book.time.now = at_ns
+    first = reservation = book.reservation(10**7)
+    for number in range(1, tries + 1):
+        if number > 1:
+            reservation = book.reservation(10**7, number=number, request=first.request)
+        await book.ledger.reserve(reservation)
+        book.time.now += SECOND
+        last = number == tries
+        await book.ledger.finish(book.end(reservation, cost if last else None, last))
+    book.time.now = NOON
+    return first.request
+
+
+def prune(book: Book, before_ns: int = BEFORE, keep: pruning.Keep | None = None) -> Pruned:
+    """All of it; what has left."""
+    removal = Pruning(book.path, before_ns, NOON)
+    done = [Pruned(), *removal.run(keep)][-1]
+    removal.close()
+    return done
+
+
+def requests(book: Book) -> set[str]:
+    """The ids that are left."""
+    reports = Reports(book.path)
+    rows = reports.requests(10_000)
+    reports.close()
+    return {row["request_id"] for row in rows}
+
+
+async def test_what_is_old_and_over_leaves(book: Book) -> None:
+    """Requests before the time leave with all their tries; later ones, and balances, stay."""
+    book.time.now = OLD
+    book.budget()
+    for n in range(pruning.BATCH + 3):
+        await serve(book, OLD + n, tries=2)
+    late = await serve(book, NOON - 5 * DAY, cost=77)
+    edge = await serve(book, BEFORE - SECOND // 2)
+    ship(book)
+
+    done = prune(book)
+
+    count = pruning.BATCH + 3
+    assert (done.requests, done.attempts, done.cost_nano) == (count, 2 * count, 1_000 * count)
+    assert requests(book) == {late.request_id, edge.request_id}
+    assert book.balance() == (77, 0, 0)
+    reports = Reports(book.path)
+    assert (reports.pruned_ns(), reports.verify().pruned_balances) == (BEFORE, 1)
+    reports.close()
+
+
+async def test_what_is_not_over_stays(book: Book) -> None:
+    """A try that is held, and what was not shipped, are needed yet."""
+    book.time.now = OLD
+    held = book.reservation(10**7)
+    await book.ledger.reserve(held)
+    shipped = await serve(book, OLD + 1)
+    ship(book)
+    unshipped = await serve(book, OLD + 2)
+
+    removal = Pruning(book.path, BEFORE, NOON)
+    found = removal.count()
+    removal.close()
+    done = prune(book)
+
+    assert (found.requests, found.unshipped, done.requests) == (1, 1, 1)
+    assert requests(book) == {held.request.request_id, unshipped.request_id}
+    assert shipped.request_id not in requests(book)
+    assert await book.ledger.finish(book.end(held, 5))
+
+
+async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> None:
+    """Whatever may leave has no part in a present period: the furthest allowed removes nothing of it."""
+    await serve(book, NOON - 22 * DAY, cost=5)  # 1 November, 12:00
+    await serve(book, NOON - 30 * DAY, cost=7)
+    ship(book)
+
+    assert prune(book, prunable_until_ns(NOON)).cost_nano == 7
+    book.budget()
+
+    assert book.balance() == (5, 0, 0)
+    with pytest.raises(UsageError, match="2026-10-31"):
+        prune(book, prunable_until_ns(NOON) + 1)
+
+
+@given(
+    now_s=st.integers(1_600_000_000, 2_200_000_000),
+    kind=st.sampled_from(pruning.KINDS),
+    zone=st.sampled_from(sorted(available_timezones())),
+)
+def test_no_present_period_began_before(now_s: int, kind: Any, zone: str) -> None:
+    """In no time zone, whatever the time."""
+    assert prunable_until_ns(now_s * SECOND) <= period_at(kind, zone, now_s).start_s * SECOND
+    assert prunable_until_ns(now_s * SECOND) >= (now_s - 33 * 86_400) * SECOND
+
+
+async def test_what_is_not_kept_does_not_leave(book: Book) -> None:
+    """Whoever keeps what leaves gets it first; where that fails the batch stays, whole."""
+    ids = {(await serve(book, OLD + n)).request_id for n in range(3)}
+    ship(book)
+
+    def fail(_: Sequence[Any]) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        prune(book, keep=fail)
+    assert requests(book) == ids
+
+    given: list[str] = []
+    prune(book, keep=lambda batch: given.extend(request["request_id"] for request, _ in batch))
+    assert (set(given), requests(book)) == (ids, set())
+
+
+async def test_gateways_serve_meanwhile(book: Book) -> None:
+    """Requests are held and ended while thousands leave, and nothing is lost of either."""
+    book.time.now = NOON
+    book.budget(limit_nano=10**12)
+    starts = [serve(book, OLD + n) for n in range(5 * pruning.BATCH)]
+    for start in starts:
+        await start
+    ship(book)
+    removing = asyncio.create_task(asyncio.to_thread(prune, book))
+    served = 0
+    while not removing.done():
+        await serve(book, NOON)
+        served += 1
+
+    assert (await removing).requests == 5 * pruning.BATCH
+    assert served > 0
+    assert book.balance() == (1_000 * served, 0, 0)
+
+
+def command(book: Book, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
+    url = f"sqlite:///{book.path}"
+    result = CliRunner().invoke(app, [*arguments, "--ledger", url], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def test_the_command_archives_what_leaves(book: Book, tmp_path: Path) -> None:
+    """A line for each request, as `trace --json` has it; the file is new and for its owner only."""
+    request = await serve(book, OLD, tries=2)
+    ship(book)
+    (traced,) = json.loads(command(book, "trace", request.trace_id, "--json")[1])
+    file = tmp_path / "old.jsonl"
+    say = ("ledger", "prune", "--before", "2026-09-20", "--archive", str(file))
+
+    dry = command(book, *say, "--dry-run")
+    assert (dry[0], dry[1].startswith("would remove 1 requests, 2 attempts")) == (0, True)
+    assert not file.exists()
+    code, out, _ = command(book, *say, "--json")
+    assert (code, json.loads(out)["requests"], json.loads(out)["cost_usd"]) == (0, 1, "0.000001")
+    assert [json.loads(line) for line in file.read_text("utf-8").splitlines()] == [traced]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    code, _, problem = command(book, *say)
+    assert (code, "cannot write a new file" in problem) == (2, True)
+    assert "was pruned" in command(book, "spend")[2]
+    assert "was pruned" not in command(book, "spend", "--since", "2026-09-21")[2]
+    assert command(book, "ledger", "verify")[0] == 0
+
+
+async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
+    """Without a shipper nothing leaves, and one is told why; a day of late is refused."""
+    await serve(book, OLD)
+
+    code, out, problem = command(book, "ledger", "prune", "--before", "2026-09-20")
+    assert (code, out.startswith("removed 0 requests")) == (0, True)
+    assert "1 as old stay" in problem
+    code, _, problem = command(book, "ledger", "prune", "--before", "1d")
+    assert (code, "33d" in problem) == (2, True)
+    missing = Book(tmp_path / "none.db", book.time, book.ledger)
+    assert command(missing, "ledger", "prune", "--before", "90d")[0] == 1
+    assert not missing.path.exists()
