@@ -36,6 +36,10 @@ class Time:
         """The time, Unix nanoseconds."""
         return self.now
 
+    def clock(self) -> Clock:
+        """One whose seconds do not pass: a ledger sweeps when it is told, however slow the machine."""
+        return Clock(now_ns=self.now_ns, monotonic=lambda: 0.0)
+
 
 class Book:
     """A ledger file with an open ledger on it."""
@@ -137,7 +141,7 @@ async def book(tmp_path: Path) -> AsyncIterator[Book]:
     """A ledger in a new file; after the test it must still add up."""
     time = Time()
     path = tmp_path / "ledger.db"
-    ledger = open_ledger(f"sqlite:///{path}", Clock(now_ns=time.now_ns))
+    ledger = open_ledger(f"sqlite:///{path}", time.clock())
     book = Book(path, time, ledger)
     yield book
     await ledger.close()

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.records import Records
@@ -98,7 +97,7 @@ async def test_a_month_counts_what_was_spent_before_its_budget_was_set(book: Boo
 
 async def test_open_holds_move_into_a_new_account(book: Book) -> None:
     """What flies when a budget is set is held on it, and settles on it, in every process."""
-    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     mine, theirs = await hold(book, 10 * CENT), book.reservation(20 * CENT)
     await other.reserve(theirs)
 
@@ -143,7 +142,7 @@ async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None
 
 async def test_an_expired_try_is_corrected_in_a_new_account(book: Book) -> None:
     """A real cost that comes late replaces the estimate wherever that was counted."""
-    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
     book.time.now += 31 * 10**9

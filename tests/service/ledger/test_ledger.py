@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from spanledger.clock import Clock
 from spanledger.errors import (
     BudgetExceededError,
     LedgerUnavailableError,
@@ -181,7 +180,7 @@ async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
 async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
     """After its lease the unknown outcome is charged, estimated; a late real cost corrects it."""
     book.budget()
-    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
 
@@ -212,7 +211,7 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
 
 async def test_a_correction_after_the_request_ended(book: Book) -> None:
     """When only a try is corrected, its request's total follows."""
-    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
     book.time.now += 31 * 10**9
@@ -326,7 +325,7 @@ async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> 
     book.budget()
     reservation, twice = book.reservation(CENT), book.reservation(CENT)
     await book.ledger.reserve(reservation)
-    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     await other.reserve(twice)
     await other.close()
 
@@ -346,7 +345,7 @@ async def test_a_repeat_is_answered_from_the_row(book: Book) -> None:
     """Who lost the answer to a reservation asks again, also where nothing is remembered of it."""
     book.budget()
     reservation = book.reservation(CENT)
-    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     await other.reserve(reservation)
     await other.close()
 
@@ -362,7 +361,7 @@ async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
     book.budget()
     years = 5 * 365 * 86_400 * 10**9
     book.time.now += years
-    dead = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     await dead.reserve(book.reservation(2 * CENT))
     alive = book.reservation(CENT)
     await book.ledger.reserve(alive)
@@ -383,7 +382,7 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
 ) -> None:
     """Meanwhile another gateway takes this one for dead; its next holds are a living one's."""
     book.budget()
-    other = open_ledger(f"sqlite:///{book.path}", Clock(now_ns=book.time.now_ns))
+    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     await book.ledger.reserve(book.reservation(CENT))
     book.time.now += jump_s * 10**9
     assert await other.sweep() == 1
