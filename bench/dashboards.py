@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import statistics
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 from bench.month import DAY_S, Size
 from bench.month_store import FLAGS, Stored, stored
 from bench.report import machine, markdown, table, write_section
+from tests.rules.promql import metrics_of
 from tests.stack.boards import (
     MAX_POINTS,
     SCRAPE_S,
@@ -37,17 +37,18 @@ from tests.stack.boards import (
     dashboards,
     filled,
     marks,
+    plain,
     queries,
     seconds,
 )
 from tools.replay_alerts import ReplayError, prometheus
 
-from grafana.src.panels import COPIES
 from prometheus.src import alerts, long, recording
 from prometheus.src.thresholds import DEFAULT
 
 BOUND_S = 1.0
-NAME = re.compile(r"[a-zA-Z_:][\w:]*")
+GROWING = {"__range", "bucket"}
+"""Variables that are longer the more time is shown."""
 BARS = 30
 """Of a bar chart whose bars fit the time shown, and the least length of one, seconds."""
 LEAST_BAR_S = 300
@@ -159,9 +160,9 @@ def read_beyond_a_day() -> frozenset[str]:
     return frozenset(
         name
         for query in (*queries(), *marks())
-        if not query.instant
-        or {"__range", "bucket"} & {m[1] or m[2] for m in VARIABLE.finditer(query.text)}
-        for name in NAME.findall(query.text.replace(COPIES, long.PREFIX))
+        if query.language == "promql"
+        if not query.instant or GROWING & {m[1] or m[2] for m in VARIABLE.finditer(query.text)}
+        for name in metrics_of(plain(query.forms[-1]))
     )
 
 

@@ -7,8 +7,7 @@ went past it, percentiles the gateway's alone, as bucket bounds differ.
 
 from __future__ import annotations
 
-from prometheus.src import alerts, long, recording
-from prometheus.src.thresholds import DEFAULT
+from prometheus.src import long
 from spanledger.errors import PROVIDER_ERROR_KINDS
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import Metric, Scraped, prometheus_name, prometheus_series
@@ -222,10 +221,9 @@ DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 _REFUSED = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', WINDOW)
 _REFUSED_BEFORE = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', "[15m] offset 5m")
 WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({REFUSED_BY}) {_REFUSED_BEFORE} > 0"
-_STORM_BEFORE = (
-    f"max_over_time({recording.FALLBACK_RATIO}[15m] offset 5m) > {DEFAULT.fallback_ratio:g}"
-)
-WHEN_FALLBACK_STORM = f"{alerts.storm(DEFAULT)} unless on (spanledger_route) {_STORM_BEFORE}"
+_STORM = 'ALERTS{alertname="FallbackStorm",alertstate="firing"}'
+WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM} offset 10m"
+"""What Prometheus says of its alert is a series only while it fires: a month of it is read at once."""
 
 # Cost and budgets.
 _CUSTOMERS = chosen(CUSTOMER, "customer")

@@ -248,19 +248,12 @@ def _overrun(t: Thresholds) -> Alert:
     )
 
 
-def storm(t: Thresholds) -> str:
-    """Routes that many requests leave, and what share of them does."""
-    moved = f"sum by ({names.FALLBACK_FROM}) (increase({FAILED_OVER}[5m]))"
-    return (
-        f"{FALLBACK_RATIO} > {number(t.fallback_ratio)} and on ({names.ROUTE})"
-        f" {renamed(moved, names.FALLBACK_FROM, names.ROUTE)} >= {t.fallback_min}"
-    )
-
-
 def _storm(t: Thresholds) -> Alert:
+    moved = f"sum by ({names.FALLBACK_FROM}) (increase({FAILED_OVER}[5m]))"
     return Alert(
         "FallbackStorm",
-        storm(t),
+        f"{FALLBACK_RATIO} > {number(t.fallback_ratio)} and on ({names.ROUTE})"
+        f" {renamed(moved, names.FALLBACK_FROM, names.ROUTE)} >= {t.fallback_min}",
         "page",
         "A route's requests leave for their fallback",
         f"{{{{ $value | humanizePercentage }}}} of the requests for {{{{ $labels.{names.ROUTE} }}}}"

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from grafana.src.panels import COPIES, LATENCY, REPOSITORY, TITLES
-from prometheus.src import long, recording
+from prometheus.src import long
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
     METRICS,
@@ -49,7 +49,7 @@ IN_BOTH_GRAFANAS = {
 """Panels that Grafana 9.4 and 13.2 both have."""
 
 FOREIGN = {
-    recording.FALLBACK_RATIO: "recorded by our rules: it reads no histogram however long the time shown",
+    "ALERTS": "Prometheus: which of our alerts fire",
     "up": "Prometheus: whether a scrape succeeded",
     "scrape_duration_seconds": "Prometheus: how long it took",
     "process_resident_memory_bytes": "every part's client library: its memory",
@@ -86,7 +86,6 @@ WINDOWS = {
     "$__range": "figures of the whole time shown",
     "$bucket": "bars of a length the reader chooses",
     "24h": "the overview's spend of a day, whatever time is shown",
-    "5m": "the fallbacks of the alert on them",
     "15m": "what went before, so that a mark is where something begins",
     "1d": "the price book of a day before, for a mark where it changes",
     "2d": "the period before a budget's present one",
@@ -264,6 +263,9 @@ def test_labels_are_ours_or_known() -> None:
                 unquoted = re.sub(r'"[^"]*"|`[^`]*`', '""', matchers)
                 named = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", unquoted))
                 assert named <= labels, (name, named - labels)
+        for name in re.findall(r'alertname="(\w*)"', text):
+            (alert,) = (alert for alert in ALERTS if alert.name == name)
+            known |= set(alert.variables.values())
         known |= set(re.findall(r'"(\w+)", "(?:\$1|\W+)", "', text))
         for group in re.findall(r"\b(?:by|on) \(([^)]+)\)", text):
             assert {word.strip() for word in group.split(",")} <= known, text
