@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from prometheus.src.long import COPIED, EVERY_S  # noqa: E402 - found by the line above
-from spanledger.telemetry.exposition import MAX_BUDGETS  # noqa: E402 - as above
+from spanledger.telemetry.exposition import FEW_BUDGETS, MAX_BUDGETS  # noqa: E402 - as above
 from spanledger.telemetry.signals import (  # noqa: E402 - as above
     ATTRIBUTES,
     MAX_POINTS,
@@ -119,12 +119,14 @@ own. The stack's collector says on each point who counted it, in `spanledger.sou
 do, and take points without a source, from another collector, for the gateway's.
 """
 
-SCRAPE_PROSE = """\
+SCRAPE_PROSE = f"""\
 ## Metrics by scrape
 
 `/metrics` of each gateway. The budgets and the ledger's state are read from the ledger, so every
 gateway on it says the same; commits, overhead, deployments and requests in flight are the process's own, and
-`process_*` metrics are there too. The budgets shown are the 100 accounts nearest their limit.
+`process_*` metrics are there too. The budgets shown are the accounts of which a third is used, or as much as
+their first threshold where that is less, {MAX_BUDGETS:,} at most, and others up to {FEW_BUDGETS}; those nearest their limit
+before the rest. So an account that alerts tell of does not come and go with what others spend.
 """
 
 
@@ -193,7 +195,7 @@ def cap_table() -> str:
     after = (
         f"\nEvery {EVERY_S // 60} minutes Prometheus' rules copy those that dashboards show over days and\n"
         f"weeks (`prometheus/rules/long.yml`): at most {copies:,} series more. A scrape of a gateway has up\n"
-        f"to {MAX_BUDGETS} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
+        f"to {MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
         f"deployment (and limit), and {others} others of ours.\n\n"
         "That nothing exceeds it, with ten thousand customers at fifty models of three providers, is\n"
         "tested against a real Prometheus (`tests/stack/test_scale.py`). What that many take of memory is in\n"

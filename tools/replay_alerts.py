@@ -143,6 +143,8 @@ def query(
             labels = {k: v for k, v in series["metric"].items() if k != "__name__"}
             samples = found.setdefault(tuple(sorted(labels.items())), [])
             samples.extend((float(at), float(value)) for at, value in series["values"])
+    for samples in found.values():
+        samples.sort()  # of `a or b` each part is a series, by its name
     return found
 
 

@@ -203,14 +203,14 @@ class History:
             ):
                 labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}'
                 yield f"{name}{{{labels}}}", self._sum(iter(column))
-        requests = self._sum(30 * traffic for traffic in self.traffic)
-        yield (
-            (
-                'spanledger_request_duration_seconds_count{spanledger_outcome="ok"'
-                ',spanledger_route="chat"}'
-            ),
-            requests,
-        )
+        unserved = [0.3 * self._during("outage", m) for m in range(self.minutes)]
+        for kind, shares in (
+            ('spanledger_outcome="ok"', [1 - share for share in unserved]),
+            ('error_type="overloaded",spanledger_outcome="error"', unserved),
+        ):
+            requests = (30 * t * share for t, share in zip(self.traffic, shares, strict=True))
+            labels = f'{kind},spanledger_route="chat"'
+            yield f"spanledger_request_duration_seconds_count{{{labels}}}", self._sum(requests)
         moved = (
             30 * traffic * (0.7 if self._during("outage", m) else 0.04 if m in bad else 0.002)
             for m, traffic in enumerate(self.traffic)

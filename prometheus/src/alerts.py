@@ -20,6 +20,7 @@ from prometheus.src.recording import (
     BASELINE_1H,
     BY_BUDGET,
     ELAPSED,
+    ERROR_RATIO,
     FAILED_OVER,
     FAILURES_RATE,
     FALLBACK_RATIO,
@@ -82,7 +83,7 @@ def groups(t: Thresholds) -> list[Group]:
         _about("spend", [_spike(t), _unpriced(t), _overrun(t)]),
         _about(
             "providers",
-            [_storm(t), *(_burn(t, w) for w in t.burn_windows), _all_down(t), _first_token(t)],
+            [_storm(t), *_burn(t), _all_down(t), _first_token(t)],
         ),
         _about("machinery", [_backlog(t), *_dropping(t), *_ledger(t), *absence.rules(t)]),
     ]
@@ -267,35 +268,68 @@ def _storm(t: Thresholds) -> Alert:
     )
 
 
-def _burn(t: Thresholds, window: Window) -> Alert:
-    limit = number(window.factor * t.slo_error_ratio)
-    long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
-    # A rate a second, recorded each minute: a number that is a time is written as one (`1m`).
-    failures = f"sum_over_time({FAILURES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
-    return Alert(
-        "ProviderErrorBudgetBurn",
-        f"{long} > {limit} and {short} > {limit} and {failures} >= {t.burn_min_failures}",
-        "page" if window.severity == "page" else "ticket",
-        "A provider fails faster than its objective allows",
-        f"{{{{ $value | humanizePercentage }}}} of the tries at {{{{ $labels.{names.PROVIDER} }}}}"
-        f" failed in the last {duration(window.long_s)}, and still do.",
-        PROVIDERS,
-        variant=duration(window.long_s),
-        for_s=2 * MINUTE,
-        labels={"window": duration(window.long_s)},
-        variables={"provider": names.PROVIDER},
-        period=f"in the last {duration(window.long_s)}",
-        traceql=f"{{ span.gen_ai.provider.name = $labels.{names.PROVIDER} && status = error }}",
+def _burn(t: Thresholds) -> list[Alert]:
+    """One alert a severity. It pages if callers notice: where a fallback serves them, the page is
+    FallbackStorm's."""
+    paged, ticket = (
+        [window for window in t.burn_windows if window.severity == severity]
+        for severity in ("page", "ticket")
     )
+    noticed = f"({_burning(t, paged)}) and on () {ERROR_RATIO} > {number(t.burn_errors)}"
+    texts = {
+        "page": "A provider fails, and callers get errors",
+        "ticket": "A provider fails faster than its objective allows",
+    }
+    made = {"page": (noticed, paged), "ticket": (_burning(t, ticket), ticket)}
+    return [
+        Alert(
+            "ProviderErrorBudgetBurn",
+            expr,
+            "page" if severity == "page" else "ticket",
+            texts[severity],
+            f"{{{{ $value | humanizePercentage }}}} of the tries at {{{{ $labels.{names.PROVIDER} }}}}"
+            f" failed in the last {_lengths(windows)}, and still do.",
+            PROVIDERS,
+            variant=severity,
+            for_s=2 * MINUTE,
+            keep_firing_s=t.burn_quiet_s if severity == "page" else 0,
+            variables={"provider": names.PROVIDER},
+            period=f"in the last {_lengths(windows)}",
+            traceql=f"{{ span.gen_ai.provider.name = $labels.{names.PROVIDER} && status = error }}",
+        )
+        for severity, (expr, windows) in made.items()
+    ]
+
+
+def _burning(t: Thresholds, windows: Sequence[Window]) -> str:
+    """The share of failures over the first of some windows in which it is too high."""
+    pairs = []
+    for window in windows:
+        limit = number(window.factor * t.slo_error_ratio)
+        long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
+        # A rate a second, recorded each minute: a number that is a time is written as one (`1m`).
+        failures = f"sum_over_time({FAILURES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
+        pairs.append(
+            f"{long} > {limit} and {short} > {limit} and {failures} >= {t.burn_min_failures}"
+        )
+    return " or ".join(pairs)
+
+
+def _lengths(windows: Sequence[Window]) -> str:
+    return " or ".join(duration(window.long_s) for window in windows)
 
 
 def _all_down(t: Thresholds) -> Alert:
+    """Where a route's requests leave for a fallback, that is FallbackStorm's to tell."""
     window = duration(t.down_window_s)
+    used = f"max by (route) (avg_over_time({names.DEPLOYMENT_UP}[{window}]))"
+    moved = f"sum by ({names.FALLBACK_FROM}) (increase({FAILED_OVER}[5m])) > 0"
     return Alert(
         "AllDeploymentsDown",
-        f"max by (route) (avg_over_time({names.DEPLOYMENT_UP}[{window}])) < {number(t.down_ratio)}",
+        f"{used} < {number(t.down_ratio)}"
+        f" unless on (route) {renamed(moved, names.FALLBACK_FROM, 'route')}",
         "page",
-        "No deployment of a route is in use",
+        "No deployment of a route is in use, and nothing else serves it",
         "Every deployment of {{ $labels.route }} is cooling down, at every gateway.",
         PROVIDERS,
         for_s=t.down_for_s,

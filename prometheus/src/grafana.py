@@ -26,7 +26,10 @@ from prometheus.src.notices import (
 PUBLIC_URL = "${GRAFANA_PUBLIC_URL}"
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
-RETIRED = tuple(f"BudgetThresholdCrossed/{percent}" for percent in (50, 80, 95))
+RETIRED = (
+    *(f"BudgetThresholdCrossed/{percent}" for percent in (50, 80, 95)),
+    *(f"ProviderErrorBudgetBurn/{window}" for window in ("1h", "6h", "1d", "3d")),
+)
 """Rules that are no more: Grafana keeps what a file does not name, until it is told to delete it."""
 EVALUATION_S = 10
 """Grafana takes intervals that are a multiple of this."""

@@ -10,6 +10,11 @@ from urllib.parse import quote
 
 REPOSITORY = "https://github.com/spanledger/spanledger"
 GRAFANA = "http://localhost:3000"
+GRAFANA_URL = "grafana_url"
+"""Prometheus' external label that says where Grafana is."""
+ADDRESS = (
+    f"{{{{ with $externalLabels.{GRAFANA_URL} }}}}{{{{ . }}}}{{{{ else }}}}{GRAFANA}{{{{ end }}}}"
+)
 """Where links lead; in Grafana's own rules it is the variable GRAFANA_PUBLIC_URL."""
 
 Severity = Literal["page", "ticket"]
@@ -124,7 +129,7 @@ def runbook_url(alert: str) -> str:
     return f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md"
 
 
-def dashboard_url(alert: Alert, grafana: str = GRAFANA) -> str:
+def dashboard_url(alert: Alert, grafana: str = ADDRESS) -> str:
     """The dashboard that shows the incident, its variables set."""
     pairs = "&".join(
         f"var-{name}={{{{ $labels.{label} | urlquery }}}}"
@@ -133,7 +138,7 @@ def dashboard_url(alert: Alert, grafana: str = GRAFANA) -> str:
     return f"{grafana}/d/{alert.dashboard}" + (f"?{pairs}" if pairs else "")
 
 
-def trace_url(alert: Alert, grafana: str = GRAFANA) -> str:
+def trace_url(alert: Alert, grafana: str = ADDRESS) -> str:
     """Grafana's Explore with the traces of the incident; empty where no trace tells more."""
     if not alert.traceql:
         return ""
@@ -164,7 +169,7 @@ def _search(traceql: str | Mapping[str, str]) -> str:
     return f"{{{{ {tests}{{{{ else }}}}{_search(traceql[''])}{{{{ end }}}}"
 
 
-def annotations_of(alert: Alert, grafana: str = GRAFANA) -> dict[str, str]:
+def annotations_of(alert: Alert, grafana: str = ADDRESS) -> dict[str, str]:
     """All that an alert says, in the order a reader wants it."""
     texts = {
         "summary": alert.summary,

@@ -71,7 +71,8 @@ CUSTOMER = label("spanledger.customer", signals.COST, signals.OVERRUN)
 MODEL = label("gen_ai.request.model", signals.COST, signals.UNPRICED, signals.TIME_TO_FIRST_CHUNK)
 PROVIDER = label("gen_ai.provider.name", signals.OPERATION_DURATION, signals.UNPRICED)
 ROUTE = label("spanledger.route", signals.REQUEST_DURATION, signals.UNPRICED)
-ERROR = label("error.type", signals.OPERATION_DURATION)
+ERROR = label("error.type", signals.OPERATION_DURATION, signals.REQUEST_DURATION)
+OUTCOME = label("spanledger.outcome", signals.REQUEST_DURATION)
 FALLBACK_FROM = label("spanledger.fallback.from", signals.FALLBACKS)
 FALLBACK_REASON = label("spanledger.fallback.reason", signals.FALLBACKS)
 DECISION = label("spanledger.budget.decision", signals.BUDGET_DECISIONS)
@@ -98,6 +99,11 @@ PROVIDER_FAULTS = (
 )
 """What counts against a provider; a caller's own mistake and a try that was never sent do not."""
 if unknown := set(PROVIDER_FAULTS) - set(PROVIDER_ERROR_KINDS):
+    raise KeyError(unknown)
+
+NOT_SENT = ("cooldown", "rate_limit_reached")
+"""How requests end that no try was made for, as no deployment of any route of theirs had room."""
+if unknown := set(NOT_SENT) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 
 _MONEY = (BudgetExceededError.error_type, UnpricedModelError.error_type)

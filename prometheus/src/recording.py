@@ -26,6 +26,7 @@ SPEND_1H = "subject:spanledger_cost_usd:increase1h"
 BASELINE_1H = "subject:spanledger_cost_usd:baseline1h"
 TRIES_RATE = "provider:spanledger_tries:rate5m"
 FAILURES_RATE = "provider:spanledger_failures:rate5m"
+ERROR_RATIO = "route:spanledger_errors:ratio_rate5m"
 FALLBACK_RATIO = "route:spanledger_fallbacks:ratio_rate5m"
 PRESENT = "signal:present:count"
 FAILED_OVER = f'{names.FALLBACKS}{{{names.FALLBACK_REASON}!~"{"|".join(names.BY_DESIGN)}"}}'
@@ -146,7 +147,8 @@ def _baselines(t: Thresholds) -> list[Recording]:
 
 
 def _providers(t: Thresholds) -> list[Recording]:
-    """Tries and failures by provider, burn rates over their recorded minutes, fallbacks by route."""
+    """Tries and failures by provider, burn rates over their recorded minutes; of each route, what no
+    provider served and what fell back."""
     by = names.PROVIDER
     faults = names.own(names.TRIES, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
     tries = f"sum by ({by}) (rate({names.own(names.TRIES)}[5m]))"
@@ -157,14 +159,16 @@ def _providers(t: Thresholds) -> list[Recording]:
     ]
     windows = {w for pair in t.burn_windows for w in (pair.long_s, pair.short_s)}
     rules += [Recording(failure_ratio(w), _ratio_over(w)) for w in sorted(windows)]
-    rules.append(
-        Recording(
-            FALLBACK_RATIO,
-            # A route that others fall back to sends on more than it was asked for.
-            f"clamp_max(sum by ({names.ROUTE}) ({moved})"
-            f" / (sum by ({names.ROUTE}) (rate({names.REQUESTS}[5m])) > 0), 1)",
-        )
+    requests = f"(sum by ({names.ROUTE}) (rate({names.REQUESTS}[5m])) > 0)"
+    unserved = (
+        f'{names.REQUESTS}{{{names.OUTCOME}="error"'
+        f',{names.ERROR}=~"{"|".join((*names.PROVIDER_FAULTS, *names.NOT_SENT))}"}}'
     )
+    rules += [
+        Recording(ERROR_RATIO, f"sum by ({names.ROUTE}) (rate({unserved}[5m])) / {requests}"),
+        # A route that others fall back to sends on more than it was asked for.
+        Recording(FALLBACK_RATIO, f"clamp_max(sum by ({names.ROUTE}) ({moved}) / {requests}, 1)"),
+    ]
     return rules
 
 

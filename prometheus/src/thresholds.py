@@ -105,7 +105,12 @@ class Thresholds:
         Window(3 * DAY, 6 * HOUR, 1.0, "ticket"),
     )
     """The Google SRE workbook's: 2 % of the month's budget in an hour, 5 % in six hours page; 10 % in
-    a day or in three are a ticket."""
+    a day or in three are a ticket. Those of one severity are one alert."""
+    burn_errors: float = 0.01
+    """Of a route's requests. Under it retries and fallbacks serve the callers; who fell back is told by
+    FallbackStorm, and a provider that fails while callers are served is a ticket."""
+    burn_quiet_s: int = 15 * MINUTE
+    """An outage that spares the callers for less is the same one."""
     burn_min_failures: int = 10
     """In the long window: one failure of three, or of sixty on the first day of a stack, is no evidence
     against 99 %."""

@@ -10,9 +10,12 @@ DOWN = "AllDeploymentsDown"
 SLOW = "TimeToFirstTokenSlow"
 
 
-def requests(values: str, route: str = "chat") -> dict[str, str]:
-    """The counter of a route's requests."""
-    labels = f'spanledger_outcome="ok",spanledger_route="{route}"'
+def requests(values: str, route: str = "chat", error: str = "") -> dict[str, str]:
+    """The counter of a route's requests: those served, or those that ended in an error."""
+    ended = (
+        f'error_type="{error}",spanledger_outcome="error"' if error else 'spanledger_outcome="ok"'
+    )
+    labels = f'{ended},spanledger_route="{route}"'
     return {f"spanledger_request_duration_seconds_count{{{labels}}}": values}
 
 
@@ -48,13 +51,14 @@ def tries(
     return {f"gen_ai_client_operation_duration_seconds_count{{{labels}}}": values}
 
 
-def burn(share: str, window: str, provider: str = "openai") -> Fires:
+def burn(share: str, severity: str, provider: str = "openai") -> Fires:
     """A burn as it reads."""
+    windows = {"page": "1h or 6h", "ticket": "1d or 3d"}[severity]
     return Fires(
-        f"{share} of the tries at {provider} failed in the last {window}, and still do.",
+        f"{share} of the tries at {provider} failed in the last {windows}, and still do.",
         {"gen_ai_provider_name": provider},
-        window,
-        period=f"in the last {window}",
+        severity,
+        period=f"in the last {windows}",
     )
 
 
@@ -94,6 +98,25 @@ LATE = {"2.56": "0+16x90", "5.12": "0+18x90", "10.24": "0+20x90", "+Inf": "0+20x
 FINE = {"2.56": "0+16x90", "5.12": "0+19.2x90", "10.24": "0+20x90", "+Inf": "0+20x90"}
 COARSE = {"5": "0+10x90", "10": "0+20x90", "25": "0+20x90", "+Inf": "0+20x90"}
 FEW = {"2.56": "0x90", "5.12": "0x90", "10.24": "0+1x90", "+Inf": "0+1x90"}
+
+SERVED = {
+    **up("a", "1x9 0x60"),
+    **requests("0+100x70"),
+    **fallbacks("0x9 1+1x60", reason="overloaded"),
+    **fallbacks("0x9 99+99x60", reason="cooldown"),
+    **tries("0+100x9 900x60"),
+    **tries("0x9 12+12x60", "overloaded"),
+    **tries("0x9 100+100x60", provider="anthropic"),
+}
+"""A route loses all that it has, and its fallback at another provider serves everybody."""
+BOTH_AWAY = {
+    **up("a", "1x9 0x60"),
+    **up("b", "1x19 0x60", route="backup"),
+    **requests("0+100x19 1900x60"),
+    **requests("0x19 100+100x60", error="cooldown"),
+    **fallbacks("0x9 100+100x9 1000x60"),
+}
+"""Ten minutes later the fallback is away as well."""
 
 CASES = [
     Case(
@@ -170,6 +193,12 @@ CASES = [
         },
         {20: [storm("100%"), storm("100%", "code")]},
     ),
+    Case(
+        STORM,
+        "a route whose fallback serves everybody",
+        SERVED,
+        {12: [], 13: [storm("80%")], 60: [storm("100%")]},
+    ),
     Case(STORM, "no data at all", {}, {0: [], 30: []}),
     Case(
         BURN,
@@ -179,22 +208,82 @@ CASES = [
     ),
     Case(
         BURN,
-        "an outage pages within minutes",
-        {**tries("0+10x60 600x60"), **tries("0x60 10+10x60", "overloaded")},
+        "an outage that callers notice pages within minutes",
+        {
+            **tries("0+10x60 600x60"),
+            **tries("0x60 10+10x60", "overloaded"),
+            **requests("0+10x60 600x60"),
+            **requests("0x60 10+10x60", error="overloaded"),
+        },
         {
             64: [],
-            65: [burn("4.8%", "3d")],
-            67: [burn("7.752%", w) for w in ("1d", "3d")],
-            68: [burn("9.16%", w) for w in ("6h", "1d", "3d")],
-            72: [burn("14.39%", w) for w in ("6h", "1d", "3d")],
-            73: [burn("18.49%", "1h"), *(burn("15.6%", w) for w in ("6h", "1d", "3d"))],
+            65: [burn("4.8%", "ticket")],
+            67: [burn("7.752%", "ticket")],
+            68: [burn("9.16%", "page"), burn("9.16%", "ticket")],
+            73: [burn("18.49%", "page"), burn("15.6%", "ticket")],
         },
     ),
     Case(
         BURN,
         "a slow leak is a ticket and no page",
-        {**tries("0+96x90"), **tries("0+4x90", "server_error")},
-        {6: [], 7: [burn("4%", "1d"), burn("4%", "3d")], 90: [burn("4%", "1d"), burn("4%", "3d")]},
+        {
+            **tries("0+96x90"),
+            **tries("0+4x90", "server_error"),
+            **requests("0+96x90"),
+            **requests("0+4x90", error="server_error"),
+        },
+        {6: [], 7: [burn("4%", "ticket")], 90: [burn("4%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "retries that serve all callers but one in a hundred are no page",
+        {
+            **tries("0+50x90"),
+            **tries("0+50x90", "rate_limited"),
+            **requests("0+99x90"),
+            **requests("0+1x90", error="rate_limited"),
+        },
+        {10: [burn("50%", "ticket")], 90: [burn("50%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "callers' own mistakes do not make it one that they notice",
+        {
+            **tries("0+50x90"),
+            **tries("0+50x90", "rate_limited"),
+            **requests("0+50x90"),
+            **requests("0+50x90", error="invalid_request"),
+        },
+        {10: [burn("50%", "ticket")], 90: [burn("50%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "a small route that fails is seen beside a large one that is well",
+        {
+            **tries("0+1000x90"),
+            **tries("0+5x90", "timeout", "anthropic"),
+            **requests("0+1000x90"),
+            **requests("0x90", "code"),
+            **requests("0+5x90", "code", "cooldown"),
+        },
+        {10: [burn("100%", severity, "anthropic") for severity in ("page", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "callers that get errors now and then are one page",
+        {
+            **tries("0+50x200"),
+            **tries("0+50x200", "timeout"),
+            **requests("0+50x200"),
+            **requests("0x9 5x11 10x100", error="timeout"),
+        },
+        {
+            11: [burn("50%", "ticket")],
+            12: [burn("50%", "page"), burn("50%", "ticket")],
+            18: [burn("50%", "page"), burn("50%", "ticket")],
+            39: [burn("50%", "page"), burn("50%", "ticket")],
+            42: [burn("50%", "ticket")],
+        },
     ),
     Case(
         BURN,
@@ -227,8 +316,9 @@ CASES = [
             **tries("0+50x90"),
             **tries("0+50x90", "rate_limited"),
             **tries("0+100x90", provider="anthropic"),
+            **requests("0+50x90", error="rate_limited"),
         },
-        {10: [burn("50%", w) for w in ("1h", "6h", "1d", "3d")]},
+        {10: [burn("50%", severity) for severity in ("page", "ticket")]},
     ),
     Case(
         BURN,
@@ -238,8 +328,9 @@ CASES = [
             **tries("0+20x90", "timeout"),
             **tries("0+400x90", source=VIA_GATEWAY),
             **tries("0+400x90", source="application"),
+            **requests("0+20x90", error="timeout"),
         },
-        {10: [burn("20%", w) for w in ("1h", "6h", "1d", "3d")]},
+        {10: [burn("20%", severity) for severity in ("page", "ticket")]},
     ),
     Case(
         BURN,
@@ -248,8 +339,15 @@ CASES = [
             **tries("0+80x90", source=""),
             **tries("0+20x90", "timeout", source=""),
             **tries("0+50x90", "timeout", "anthropic", "application"),
+            **requests("0+20x90", error="timeout"),
         },
-        {10: [burn("20%", w) for w in ("1h", "6h", "1d", "3d")]},
+        {10: [burn("20%", severity) for severity in ("page", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "a route whose fallback serves everybody",
+        SERVED,
+        {15: [burn("5.345%", "ticket")], 60: [burn("40.89%", "ticket")]},
     ),
     Case(BURN, "no data at all", {}, {0: [], 60: []}),
     Case(DOWN, "one of two", {**up("a", "1x9 0x60"), **up("b", "1x60")}, {12: [], 60: []}),
@@ -282,6 +380,19 @@ CASES = [
         "two routes at once",
         {**up("a", "1x9 0x60"), **up("b", "1x9 0x60", route="code")},
         {11: [], 12: [down(), down("code")]},
+    ),
+    Case(DOWN, "a route whose fallback serves everybody", SERVED, {11: [], 12: [], 13: [], 60: []}),
+    Case(
+        DOWN,
+        "a route whose fallback goes away as well",
+        BOTH_AWAY,
+        {21: [], 22: [down("backup")], 23: [down("backup")], 24: [down("backup"), down()]},
+    ),
+    Case(
+        DOWN,
+        "what falls back by design serves nobody else",
+        {**up("a", "1x9 0x60"), **fallbacks("0+1x60", reason="context_window_exceeded")},
+        {12: [down()]},
     ),
     Case(DOWN, "no data at all", {}, {0: [], 30: []}),
     Case(SLOW, "one in twenty-five waits", streams(FINE), {15: [], 60: []}),

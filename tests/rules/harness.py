@@ -20,7 +20,7 @@ import yaml
 from tools.toolchain import cache_folder
 
 from prometheus.src import alerts, recording, render, scaled
-from prometheus.src.model import GRAFANA, Alert, Group, Recording, annotations_of
+from prometheus.src.model import GRAFANA, GRAFANA_URL, Alert, Group, Recording, annotations_of
 from prometheus.src.thresholds import DEFAULT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,12 +84,12 @@ def is_used(rule: Recording | Alert, records: set[str], names: set[str]) -> bool
     return rule.record in records if isinstance(rule, Recording) else rule.name in names
 
 
-def expected(case: Case, fires: Fires) -> dict[str, object]:
+def expected(case: Case, fires: Fires, grafana: str) -> dict[str, object]:
     """What promtool compares with."""
     rule = next(a for a in ALERTS if (a.name, a.variant) == (case.alert, fires.variant))
     labels = {"severity": rule.severity, **rule.labels, **fires.labels}
-    links = {k: fill(v, labels) for k, v in annotations_of(rule).items() if k in LINKS}
-    links |= {"trace_url": trace_link(rule, labels)} if "trace_url" in links else {}
+    links = {k: fill(v, labels) for k, v in annotations_of(rule, grafana).items() if k in LINKS}
+    links |= {"trace_url": trace_link(rule, labels, grafana)} if "trace_url" in links else {}
     said = {"summary": rule.summary, "description": fires.says, **links}
     extra = {"amount": fires.amount, "period": fires.period}
     return {
@@ -121,18 +121,22 @@ def as_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def trace_link(alert: Alert, labels: Mapping[str, str]) -> str:
+def trace_link(alert: Alert, labels: Mapping[str, str], grafana: str = GRAFANA) -> str:
     """The link to an alert's traces: what is written in the rule, and what is filled in."""
     before, _, after = (
         '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":"tempo"}'
         ',"queryType":"traceql","limit":20,"query":@}],"range":{"from":"now-1h","to":"now"}}}'
     ).partition("@")
     query = quote_plus(as_string(searched(alert, labels)))
-    return f"{GRAFANA}/explore?schemaVersion=1&panes={quote(before)}{query}{quote(after)}"
+    return f"{grafana}/explore?schemaVersion=1&panes={quote(before)}{query}{quote(after)}"
 
 
-def play(cases: Sequence[Case], folder: Path, speed: float = 1) -> str:
-    """Run cases through promtool, in as much shorter a time; what it has against them, empty if nothing."""
+def play(cases: Sequence[Case], folder: Path, speed: float = 1, grafana: str = "") -> str:
+    """Run cases through promtool, in as much shorter a time; what it has against them, empty if nothing.
+
+    Args:
+        grafana: where Prometheus is told that Grafana is.
+    """
     rules = folder / "rules.yml"
     groups = scaled.rules(needed({case.alert for case in cases}), speed)
     rules.write_text(render.rule_file(groups), encoding="utf-8")
@@ -144,6 +148,7 @@ def play(cases: Sequence[Case], folder: Path, speed: float = 1) -> str:
             {
                 "name": f"{case.alert}: {case.title}",
                 "start_timestamp": START,
+                "external_labels": {GRAFANA_URL: grafana} if grafana else {},
                 "interval": scaled.shorter(case.step, speed),
                 "input_series": [
                     {"series": name, "values": values}
@@ -153,7 +158,9 @@ def play(cases: Sequence[Case], folder: Path, speed: float = 1) -> str:
                     {
                         "eval_time": scaled.shorter(f"{minute}m", speed),
                         "alertname": case.alert,
-                        "exp_alerts": [expected(case, fires) for fires in all_fire],
+                        "exp_alerts": [
+                            expected(case, fires, grafana or GRAFANA) for fires in all_fire
+                        ],
                     }
                     for minute, all_fire in case.at.items()
                 ],

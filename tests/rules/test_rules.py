@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from prometheus.src import recording
-from prometheus.src.model import Alert, Recording, dashboard_url
+from prometheus.src.model import GRAFANA, Alert, Recording, dashboard_url
 from prometheus.src.names import known_series
 from prometheus.src.recording import (
     ALWAYS,
@@ -61,6 +61,14 @@ def test_a_wrong_expectation_is_seen(tmp_path: Path) -> None:
 
     for at in wrong:
         assert "FAILED" in play([Case(good.alert, "wrong", good.series, at)], tmp_path)
+
+
+@pytest.mark.parametrize("alert", NAMES)
+def test_links_lead_to_the_grafana_that_is_named(alert: str, tmp_path: Path) -> None:
+    """An alert's links begin with the address of Prometheus' external label."""
+    case = next(case for case in CASES if case.alert == alert and case.fires)
+
+    assert play([case], tmp_path, grafana="https://grafana.example/sub") == ""
 
 
 def test_every_alert_is_played_both_ways() -> None:
@@ -154,7 +162,8 @@ def test_links_survive_odd_names(who: str) -> None:
     link = urlsplit(trace_link(exhausted, {"scope": "customer", "subject": who}))
     panes = json.loads(parse_qs(link.query)["panes"][0])
     (query,) = panes["t"]["queries"]
-    dashboard = fill(dashboard_url(exhausted), {"scope": "customer", "subject": who, "budget": who})
+    whose = {"scope": "customer", "subject": who, "budget": who}
+    dashboard = fill(dashboard_url(exhausted, GRAFANA), whose)
 
     assert parse_qs(urlsplit(dashboard).query) == {
         "var-customer": [who],

@@ -23,7 +23,7 @@ EXAMPLE = ROOT / ".env.example"
 
 REFERENCE = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<plain>[A-Za-z_]\w*)"
-    r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<rule>:?[-?+])(?P<rest>[^{}]*))?\}|(?P<wrong>.))"
+    r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<rule>:?[-?+])(?P<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}|(?P<wrong>.))"
 )
 OVERRIDDEN = ("command", "entrypoint", "test")
 """Lists that a later file replaces; all others are added to."""
@@ -59,7 +59,8 @@ class Variables:
             return "$"
         if match["wrong"]:
             raise CompositionError(f"no reference: {match.string!r}")
-        name, rule, rest = match["plain"] or match["name"], match["rule"] or "", match["rest"] or ""
+        name, rule = match["plain"] or match["name"], match["rule"] or ""
+        rest = self.fill(match["rest"] or "")
         self.asked.add(name)
         value = self.given.get(name)
         if not (value if rule.startswith(":") else value is not None):

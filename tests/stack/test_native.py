@@ -353,6 +353,25 @@ def test_compose_gives_the_same_flags() -> None:
     assert services["grafana"]["env_file"] == ["./grafana/grafana.env"]
 
 
+def test_prometheus_knows_where_grafana_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Natively and in compose it has the variable of its file: what is given, or else Grafana's port."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["prometheus"]
+    named = re.findall(r"\$\{(\w+)\}", (ROOT / "prometheus" / "prometheus.yml").read_text())
+    site = find_site(None, {"SPANLEDGER_HOME": str(ROOT)})
+    programs = Programs({"prometheus": Path(sys.executable)}, {})
+    settings = Settings(choose(4000, []))
+
+    def given() -> str:
+        return parts_of(site, settings, programs, {})["prometheus"].environ["GRAFANA_PUBLIC_URL"]
+
+    monkeypatch.delenv("GRAFANA_PUBLIC_URL", raising=False)
+    assert named == ["GRAFANA_PUBLIC_URL"]
+    assert named[0] in compose["environment"]
+    assert given() == settings.url("grafana")
+    monkeypatch.setenv("GRAFANA_PUBLIC_URL", "https://grafana.example")
+    assert given() == "https://grafana.example"
+
+
 def test_grafana_is_given_the_same_in_compose() -> None:
     """The page it opens with is one of the generated files, and its files find every variable they
     name, natively and in compose."""

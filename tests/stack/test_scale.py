@@ -37,6 +37,8 @@ from tests.support.crowd import CUSTOMERS, DEPLOYMENTS, NAMED, Crowd
 from tests.support.processes import poll, running
 
 HISTOGRAM = series_a_point(signals.OPERATION_DURATION)
+SPENT_NANO = 12_000
+"""A limit of which most customers have used over a third."""
 RECORDED = [
     rule
     for group in (*recording.groups(DEFAULT), *long.groups())
@@ -115,6 +117,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
     """The ledger is written, shipped and scraped."""
     folder = tmp_path_factory.mktemp("scale")
     crowd = Crowd(folder / "ledger.db")
+    crowd.limit(SPENT_NANO)
     (folder / "spanledger.yaml").write_text(gateway_config(), "utf-8")
     command = ("gateway", "--config", "spanledger.yaml", "--port", "0", "--no-ship")
     with running(*command, folder=folder, env={"SPANLEDGER_LEDGER_URL": crowd.url}) as gateway:
@@ -139,7 +142,7 @@ def test_no_metric_has_more_series_than_its_cap(counted: Counted) -> None:
 
 
 def test_a_gateway_shows_few_of_many_budgets(counted: Counted) -> None:
-    """Of ten thousand accounts a scrape has the hundred nearest their limit, and says how many not."""
+    """Of ten thousand accounts a scrape has the thousand nearest their limit, and says how many not."""
     series = counted.series
     of_budgets = [s.name for s in SCRAPED if s.labels == ("budget", "scope", "subject")]
     of_deployments = [s.name for s in SCRAPED if s.labels == ("deployment", "route")]

@@ -60,16 +60,20 @@ class Crowd:
         self.url = f"sqlite:///{path}"
         self.calls = list(calls())
         store = SqliteStore(path, "crowd", 3600 * SECOND, time.time_ns)
-        records = Records.open(path)
-        each = Budget("each", "customer", "*", LIMIT_NANO, "month")
-        records.set_budgets([each], time.time_ns())
-        records.close()
+        self.limit(LIMIT_NANO)
         for first in range(0, len(self.calls), BATCH):
             batch = list(enumerate(self.calls))[first : first + BATCH]
             held = [_held(number, call) for number, call in batch]
             store.commit(held)
             store.commit([_ended(h, n, call[3]) for h, (n, call) in zip(held, batch, strict=True)])
         store.close()
+
+    def limit(self, limit_nano: int) -> None:
+        """Set each customer's budget."""
+        records = Records.open(self.path)
+        each = Budget("each", "customer", "*", limit_nano, "month")
+        records.set_budgets([each], time.time_ns())
+        records.close()
 
     @property
     def cost_nano(self) -> int:

@@ -250,7 +250,7 @@ def _prometheus(site: Site, settings: Settings, programs: Programs) -> Part:
             "--log.level=warn",
             *PROMETHEUS_FLAGS,
         ),
-        _environment(),
+        _environment(GRAFANA_PUBLIC_URL=_grafana_public_url(settings)),
         ready=f"{settings.url('prometheus')}/-/ready",
         ports=("prometheus",),
         grace_s=30.0,
@@ -309,7 +309,7 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
             **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
             **{name: os.environ.get(name, unset) for name, unset in ALERT_ADDRESSES.items()},
-            GRAFANA_PUBLIC_URL=os.environ.get("GRAFANA_PUBLIC_URL", url),
+            GRAFANA_PUBLIC_URL=_grafana_public_url(settings),
             # Grafana has a default for this one, the same everywhere.
             GF_SECURITY_SECRET_KEY__FILE=str(_grafana_secret(site)),
             SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),
@@ -320,6 +320,11 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
         ports=("grafana",),
         shown={"Grafana": url},
     )
+
+
+def _grafana_public_url(settings: Settings) -> str:
+    """Where links in alerts lead."""
+    return os.environ.get("GRAFANA_PUBLIC_URL") or settings.url("grafana")
 
 
 def _provisioning(site: Site) -> Path:

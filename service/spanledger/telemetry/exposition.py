@@ -13,6 +13,7 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -32,8 +33,13 @@ from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
-MAX_BUDGETS = 100
-"""Accounts shown: those nearest their limit, so that nobody about to be stopped is missing."""
+MAX_BUDGETS = 1_000
+"""Accounts shown, at most."""
+FEW_BUDGETS = 100
+"""Accounts shown in any case: those nearest their limit."""
+TOLD_OF = 1 / 3
+"""Used this far, or to its first threshold where that comes sooner, an account is shown however many
+others are nearer their limit: alerts may tell of it, and one that comes and goes is told of again."""
 NANO_PER_USD = 1_000_000_000
 
 _BY_NAME = {scraped.name: scraped for scraped in SCRAPED}
@@ -119,6 +125,7 @@ class Exposition:
         *,
         price_book: str,
         max_budgets: int = MAX_BUDGETS,
+        few_budgets: int = FEW_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
@@ -127,7 +134,7 @@ class Exposition:
         self._commits = commits
         self._clock = clock
         self._price_book = price_book
-        self._max_budgets = max_budgets
+        self._most_budgets = (max_budgets, few_budgets)
         self._process = ProcessCollector(registry=None)
 
     async def render(self) -> bytes:
@@ -175,7 +182,7 @@ class Exposition:
             yield _gauge("spanledger_ledger_up", {(): 0})
             return
         yield _gauge("spanledger_ledger_up", {(): 1})
-        yield from budget_families(states, now_ns / 1e9, self._max_budgets)
+        yield from budget_families(states, now_ns / 1e9, *self._most_budgets)
         yield _gauge("spanledger_holds_open", {(): health["open_holds"]})
         yield _gauge("spanledger_outbox_rows", {(): health["outbox_rows"]})
         for name, since_ns in (
@@ -196,13 +203,17 @@ class _Families(Collector):
         return self._families
 
 
-def budget_families(states: Sequence[BudgetState], now_s: float, most: int) -> Iterator[Metric]:
+def budget_families(
+    states: Sequence[BudgetState], now_s: float, most: int, few: int
+) -> Iterator[Metric]:
     """The gauges of the accounts nearest their limit."""
-    nearest = sorted(states, key=_used_share, reverse=True)[:most]
+    ranked = sorted(((_rank(state), state) for state in states), key=itemgetter(0), reverse=True)
+    told_of = sum(is_told_of for (is_told_of, _), _ in ranked)
+    shown = [state for _, state in ranked[: max(few, min(told_of, most))]]
     values: dict[str, dict[tuple[str, ...], float]] = {
         name: {} for name in _BY_NAME if name.startswith("spanledger_budget_")
     }
-    for state in nearest:
+    for state in shown:
         key = (state.budget.name, state.budget.scope, state.subject)
         limit = state.budget.limit_nano
         left = limit - state.spent_nano - state.held_nano
@@ -220,13 +231,18 @@ def budget_families(states: Sequence[BudgetState], now_s: float, most: int) -> I
             values["spanledger_budget_exhaustion_seconds"][key] = _exhaustion_s(state, now_s)
     for name, by_account in values.items():
         yield _gauge(name, by_account)
-    yield _gauge("spanledger_budgets_shown", {(): len(nearest)})
-    yield _gauge("spanledger_budgets_left_out", {(): len(states) - len(nearest)})
+    yield _gauge("spanledger_budgets_shown", {(): len(shown)})
+    yield _gauge("spanledger_budgets_left_out", {(): len(states) - len(shown)})
 
 
-def _used_share(state: BudgetState) -> float:
-    used = state.spent_nano + state.held_nano
-    return used / state.budget.limit_nano if state.budget.limit_nano else float("inf")
+def _rank(state: BudgetState) -> tuple[bool, float]:
+    """Whether alerts may tell of an account, and how near it is to its limit."""
+    budget = state.budget
+    if budget.limit_nano == 0:
+        return False, 0  # whoever is stopped on purpose is not about to be
+    first = min((TOLD_OF, *(percent / 100 for percent in budget.thresholds)))
+    used = (state.spent_nano + state.held_nano) / budget.limit_nano
+    return state.spent_nano >= first * budget.limit_nano, used
 
 
 def _exhaustion_s(state: BudgetState, now_s: float) -> float:

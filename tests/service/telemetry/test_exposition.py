@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from prometheus.src.thresholds import DEFAULT
 from spanledger.clock import Clock
-from spanledger.telemetry.exposition import CommitTimes, Exposition
+from spanledger.telemetry.exposition import TOLD_OF, CommitTimes, Exposition
 from spanledger.telemetry.signals import SCRAPED, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Ship
 
@@ -28,7 +31,7 @@ class Deployment(NamedTuple):
 class Scraper:
     """An exposition whose clock stands still."""
 
-    def __init__(self, path: Path, max_budgets: int = 10) -> None:
+    def __init__(self, path: Path, max_budgets: int = 10, few_budgets: int = 10) -> None:
         self.now_ns = 1_795_435_200 * SECOND
         self.commits = CommitTimes()
         self.deployments: list[Deployment] = []
@@ -39,6 +42,7 @@ class Scraper:
             Clock(now_ns=lambda: self.now_ns),
             price_book="2026-11-01",
             max_budgets=max_budgets,
+            few_budgets=few_budgets,
         )
 
     async def scrape(self) -> Samples:
@@ -109,7 +113,7 @@ async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> No
 
 async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
     """With more budgets than fit, those about to stop somebody are not the ones missing."""
-    scraper = Scraper(book.path, max_budgets=2)
+    scraper = Scraper(book.path, few_budgets=2)
     for number, limit in enumerate((10**12, 10**8, 10**9, 10**11)):
         book.budget(f"b{number}", limit)
     book.call(cost=50_000_000, started_ns=scraper.now_ns)
@@ -120,6 +124,62 @@ async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
     assert shown == {"b1", "b2"}
     assert samples["spanledger_budgets_shown",] == 2
     assert samples["spanledger_budgets_left_out",] == 2
+
+
+async def test_an_account_that_alerts_tell_of_stays(book: Book) -> None:
+    """However many are nearer their limit, one past a third, or past its own first threshold, is shown;
+    of more than the cap, those nearest their limit."""
+    spent = 50_000_000
+    for name, share, steps in (
+        *(("full", 0.99, (50,)), ("half", 0.5, (50,)), ("third", 0.34, (50,))),
+        *(("early", 0.1, (10, 80)), ("none", 0.3, ()), ("under", 0.3, (50,))),
+    ):
+        book.budget(name, round(spent / share), thresholds=steps)
+    scraper = Scraper(book.path, max_budgets=10, few_budgets=1)
+    book.call(cost=spent, started_ns=scraper.now_ns)
+
+    assert await shown(scraper) == {"full", "half", "third", "early"}
+    assert await shown(Scraper(book.path, max_budgets=2, few_budgets=1)) == {"full", "half"}
+
+
+async def test_who_may_spend_nothing_hides_nobody(book: Book) -> None:
+    """Budgets of nothing, by which customers are stopped, leave the place to those with a limit."""
+    scraper = Scraper(book.path, few_budgets=2)
+    for name, limit in (("a", 10**12), ("b", 10**11), ("stop-1", 0), ("stop-2", 0)):
+        book.budget(name, limit)
+
+    assert await shown(scraper) == {"a", "b"}
+
+
+async def test_who_alerts_tell_of_comes_and_goes_with_nobody(book: Book) -> None:
+    """While all spend at random, no account that has passed a third is ever missing."""
+    scraper = Scraper(book.path, max_budgets=30, few_budgets=3)
+    book.budget("each", 10**9, subject="*", thresholds=())
+    spent = Counter[str]()
+    chance = random.Random(7)
+    for _ in range(60):
+        who = f"c{chance.randrange(30)}"
+        cost = chance.randrange(10**8, 3 * 10**8)
+        if spent[who] + HOLD + cost < 10**9:
+            spent[who] += cost
+            book.call(cost=cost, started_ns=scraper.now_ns, customer=who)
+        past = {name for name, usd in spent.items() if usd > 10**9 / 3}
+        samples = await scraper.scrape()
+
+        assert past <= {key[3] for key in samples if key[0] == "spanledger_budget_spent_usd"}
+    assert len(past) > 10
+
+
+async def shown(scraper: Scraper) -> set[str]:
+    """The budgets that a scrape has."""
+    return {key[1] for key in await scraper.scrape() if key[0] == "spanledger_budget_limit_usd"}
+
+
+def test_alerts_tell_of_nobody_who_is_not_shown() -> None:
+    """The forecast asks for no less use than what is always shown; the ladder's steps are shown as such."""
+    told = DEFAULT.forecast_min_used, DEFAULT.refused_ratio, DEFAULT.exhausted_ratio
+
+    assert min(told) >= TOLD_OF
 
 
 async def test_the_outbox_shows_what_is_not_shipped(
