@@ -30,6 +30,7 @@ from spanledger.errors import (
     OverloadedError,
     PermissionDeniedError,
     SpanledgerError,
+    forget_frames,
 )
 from spanledger.gateway import replies, wire
 from spanledger.gateway.auth import Authenticator, Caller, check_local
@@ -162,12 +163,15 @@ class Edge:
                 call.request_id,
                 exchange,
             )
-        except asyncio.CancelledError:
+            forget_frames(error)
+        except asyncio.CancelledError as error:
             if not call.lost:
                 await _end_early(send, call)
+            forget_frames(error)
         except Exception as error:  # noqa: BLE001  # the funnel: every caller gets an answer
             _log_fault(error, call.request_id)
             await _fail(send, call)
+            forget_frames(error)
         finally:
             self.in_flight -= 1
 
