@@ -94,6 +94,7 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
                 exposition.overhead.observe,
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
+            exposition.ledger_away = lambda: ledger.away
             yield Gateway(app, ledger, router, plan)
         finally:
             await router.close()

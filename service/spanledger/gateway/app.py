@@ -294,12 +294,12 @@ class _Probes:
         return self._respond(200, {"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        """Requests can be served: the ledger answers and we are not about to end."""
+        """Requests can be served: the ledger takes commits and we are not about to end."""
         if self._edge.draining:
             return self._respond(503, {"status": "draining"})
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                await self._ledger.has_keys()
+                await self._ledger.check()
         except (LedgerUnavailableError, TimeoutError):
             return self._respond(503, {"status": "ledger_unavailable"})
         states = [deployment.state for deployment in self._health.snapshot()]
