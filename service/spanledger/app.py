@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -42,6 +43,10 @@ SHIPPER_RESTART_S = (0.5, 30.0)
 SHIPPER_STOP_S = 10.0
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
+FILES_PER_REQUEST = 2
+"""Open files of a request in flight: its caller's connection and its provider's."""
+FILES_BESIDE = 256
+"""For the ledger, idle connections and whoever is about to be refused."""
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
                 exposition.overhead.observe,
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
+            exposition.ledger_away = lambda: ledger.away
             yield Gateway(app, ledger, router, plan)
         finally:
             await router.close()
@@ -129,6 +135,7 @@ def run_gateway(
     records.close()
     check_exposure(config.gateway.host, keyed)
     _tune_interpreter()
+    raise_file_limit(config.gateway.max_concurrent_requests)
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
@@ -144,6 +151,26 @@ def _tune_interpreter() -> None:
     gc.freeze()
     # Requests free what they use by reference counts; cycles are rare.
     gc.set_threshold(GC_THRESHOLD, 20, 20)
+
+
+def raise_file_limit(requests: int) -> None:
+    """Have files for as many requests as may be in flight.
+
+    Shells and services often begin with 1,024. Without one a provider cannot be reached, which
+    would look as if the provider were down.
+    """
+    wanted = FILES_PER_REQUEST * requests + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "this process may open %d files, and gateway.max_concurrent_requests needs %d:"
+            " raise the limit (ulimit -Hn, LimitNOFILE) or lower the setting",
+            allowed,
+            wanted,
+        )
 
 
 async def _serve(

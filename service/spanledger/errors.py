@@ -167,3 +167,15 @@ PROVIDER_ERROR_KINDS = (
     "cooldown",  # no try was made: every deployment of the group is cooling down
     "rate_limit_reached",  # no try was made: our own rpm or tpm for the deployment is used up
 )
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames an error passed through, once it is told.
+
+    They hold the request's body, and a frame that names its own error is a cycle: it would stay
+    until the garbage collector comes by, which may be hundreds of requests later.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        passed.__traceback__ = None
+        passed = passed.__context__

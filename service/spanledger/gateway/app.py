@@ -30,6 +30,7 @@ from spanledger.errors import (
     OverloadedError,
     PermissionDeniedError,
     SpanledgerError,
+    forget_frames,
 )
 from spanledger.gateway import replies, wire
 from spanledger.gateway.auth import Authenticator, Caller, check_local
@@ -162,12 +163,15 @@ class Edge:
                 call.request_id,
                 exchange,
             )
-        except asyncio.CancelledError:
+            forget_frames(error)
+        except asyncio.CancelledError as error:
             if not call.lost:
                 await _end_early(send, call)
+            forget_frames(error)
         except Exception as error:  # noqa: BLE001  # the funnel: every caller gets an answer
             _log_fault(error, call.request_id)
             await _fail(send, call)
+            forget_frames(error)
         finally:
             self.in_flight -= 1
 
@@ -290,12 +294,12 @@ class _Probes:
         return self._respond(200, {"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        """Requests can be served: the ledger answers and we are not about to end."""
+        """Requests can be served: the ledger takes commits and we are not about to end."""
         if self._edge.draining:
             return self._respond(503, {"status": "draining"})
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                await self._ledger.has_keys()
+                await self._ledger.check()
         except (LedgerUnavailableError, TimeoutError):
             return self._respond(503, {"status": "ledger_unavailable"})
         states = [deployment.state for deployment in self._health.snapshot()]

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 from starlette.types import Send
 
-from spanledger.errors import SpanledgerError
+from spanledger.errors import SpanledgerError, forget_frames
 from spanledger.gateway.replies import Headers, describe, error_body
 from spanledger.money import format_usd
 from spanledger.providers.base import Frame
@@ -48,6 +48,7 @@ async def relay(
             if not started:
                 raise
             last = error_event(describe(error, exchange.attempts))
+            forget_frames(error)
         else:
             last = DONE
     if not started:

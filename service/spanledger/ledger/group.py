@@ -91,6 +91,8 @@ class GroupLedger:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._unwritten: list[_Waiting] = []
+        self.away = ""
+        """Why the last commit failed; empty when it did not."""
         self._crowded = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
@@ -128,6 +130,12 @@ class GroupLedger:
             return self._keys.has_keys()
         except sqlite3.Error as error:
             raise LedgerUnavailableError(f"the ledger cannot be read: {error}") from error
+
+    async def check(self) -> None:
+        """See `Ledger.check`."""
+        if self.away:
+            raise LedgerUnavailableError(self.away)
+        await self.has_keys()
 
     async def close(self) -> None:
         """Write what is queued, then close the store."""
@@ -195,6 +203,9 @@ class GroupLedger:
         except Exception:  # one operation's data is at fault: the others must not pay for it
             log.exception("a batch of %d operations failed; writing them one by one", len(batch))
             results = [self._commit_alone(operation) for operation in operations]
+        if self.away:
+            self.away = ""
+            log.warning("the ledger commits again")
         # The sweep is nobody's operation: an idle gateway counts none.
         asked = sum(not isinstance(operation, Sweep) for operation in operations)
         self._observe_commit(self._monotonic() - started, asked)
@@ -210,18 +221,20 @@ class GroupLedger:
             return SpanledgerError(f"the ledger cannot take this operation: {error}")
 
     def _failed(self, batch: list[_Waiting], error: LedgerUnavailableError) -> None:
-        """Tell the callers; keep the ends of tries, which must not be lost, for the next batch.
+        """Tell the callers, and once the log; keep the ends of tries, which must not be lost, for the next batch.
 
         Ends of requests that made no try move no money, and while the ledger is away there is no
         end of them: they get what room the money leaves.
         """
-        log.error("%s", error)
+        if self.away != str(error):
+            self.away = str(error)
+            log.error("%s; nothing is sent to providers until it can", error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
         if len(ends) > MAX_UNWRITTEN:
             refused = [end for end in ends if isinstance(end, EndRequest)]
             dropped = {id(end) for end in refused[-(len(ends) - MAX_UNWRITTEN) :]}
             ends = [end for end in ends if id(end) not in dropped]
-            log.error("%d requests refused meanwhile are not booked", len(dropped))
+            log.info("%d requests refused meanwhile are not booked", len(dropped))
         self._unwritten = [_Waiting(end, None, None) for end in ends]
         _deliver(batch, [error] * len(batch))
 

@@ -30,6 +30,7 @@ from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
     WRITE_BALANCE,
+    SameFile,
     begin_immediate,
     budget_from_row,
     connect,
@@ -87,6 +88,7 @@ class SqliteStore:
         self._lease_until_ns = 0
         self._now_ns = now_ns
         self._connection = connect(path)
+        self._file = SameFile(path)
         migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
@@ -144,6 +146,7 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
 
     def _transaction(self, operations: Sequence[Operation]) -> list[Result]:
+        self._file.check()
         begin_immediate(self._connection)
         for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
             state.clear()

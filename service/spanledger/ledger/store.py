@@ -252,6 +252,10 @@ class Ledger(Protocol):
         """Look a key up by its full digest; revoked keys are returned as such."""
         ...
 
+    async def check(self) -> None:
+        """Raises LedgerUnavailableError when it cannot be read, or its last commit failed."""
+        ...
+
     async def has_keys(self) -> bool:
         """Whether any key was ever made; until then the gateway is open to its own machine."""
         ...

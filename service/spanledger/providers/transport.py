@@ -76,6 +76,7 @@ class Reply:
 def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Target:
     """Raises ProviderError when the deployment's `api_base` or key cannot be used."""
     common = {
+        "accept-encoding": "identity",
         "content-type": "application/json",
         "user-agent": f"spanledger/{__version__}",
     }
@@ -137,6 +138,14 @@ class Transport:
                 try:
                     if response.status != 200 or _is_json(response.headers):
                         return await self._read(call, response)
+                    if response.headers.get("content-encoding", "identity") != "identity":
+                        # Without end from a few bytes, it would keep the loop from all others.
+                        raise ProviderError(
+                            "malformed_response",
+                            f"{_name(call)}: its stream is compressed, which was not asked for",
+                            status=response.status,
+                            billed="unknown",
+                        )
                 except BaseException:
                     response.close()
                     raise

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 
 from spanledger.clock import Clock
-from spanledger.errors import SpanledgerError
+from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.store import AttemptEnd, Ledger, RequestEnd, RequestStart, Reservation
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
@@ -34,7 +34,7 @@ class Booking:
         try:
             settled = await self._ledger.finish(end)
         except SpanledgerError as error:
-            log.warning("attempt %s ended unbooked for now: %s", end.attempt_id, error)
+            _unbooked("attempt", end.attempt_id, error)
             exchange.cost_nano += end.cost_nano or 0
         except asyncio.CancelledError:
             self._spawn(self._finish_again(end))
@@ -48,7 +48,7 @@ class Booking:
         try:
             await self._ledger.end_request(start, end)
         except SpanledgerError as error:
-            log.warning("request %s ended unbooked for now: %s", start.request_id, error)
+            _unbooked("request", start.request_id, error)
         except asyncio.CancelledError:
             self._spawn(self._end_again(start, end))
             raise
@@ -93,10 +93,16 @@ class Booking:
         try:
             await self._ledger.finish(end)  # idempotent: the first call may be under way
         except SpanledgerError as error:
-            log.warning("attempt %s ended unbooked for now: %s", end.attempt_id, error)
+            _unbooked("attempt", end.attempt_id, error)
 
     async def _end_again(self, start: RequestStart, end: RequestEnd) -> None:
         try:
             await self._ledger.end_request(start, end)
         except SpanledgerError as error:
-            log.warning("request %s ended unbooked for now: %s", start.request_id, error)
+            _unbooked("request", start.request_id, error)
+
+
+def _unbooked(what: str, unique: str, error: SpanledgerError) -> None:
+    """Say so; that the ledger is away, it has said itself, once and not for each request."""
+    level = logging.INFO if isinstance(error, LedgerUnavailableError) else logging.WARNING
+    log.log(level, "%s %s ended unbooked for now: %s", what, unique, error)

@@ -113,7 +113,8 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight` may be set once the gateway exists.
+    `in_flight` and `ledger_away` may be set once the gateway exists; the latter says why the last
+    commit failed.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Exposition:
         few_budgets: int = FEW_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
+        self.ledger_away: Callable[[], str] = str
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
         self._path = path
         self._deployments = deployments
@@ -181,7 +183,7 @@ class Exposition:
         except (LedgerUnavailableError, sqlite3.Error):
             yield _gauge("spanledger_ledger_up", {(): 0})
             return
-        yield _gauge("spanledger_ledger_up", {(): 1})
+        yield _gauge("spanledger_ledger_up", {(): float(not self.ledger_away())})
         yield from budget_families(states, now_ns / 1e9, *self._most_budgets)
         yield _gauge("spanledger_holds_open", {(): health["open_holds"]})
         yield _gauge("spanledger_outbox_rows", {(): health["outbox_rows"]})

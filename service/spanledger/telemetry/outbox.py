@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect
+from spanledger.ledger.database import BUSY_TIMEOUT_S, SameFile, begin_immediate, connect
 from spanledger.ledger.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
@@ -195,6 +195,7 @@ class SqliteOutbox:
     def __init__(self, path: Path) -> None:
         """Open a ledger, creating it when there is none."""
         self._connection = connect(path)
+        self._file = SameFile(path)
         with _reporting():
             migrate(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -228,6 +229,7 @@ class SqliteOutbox:
 
     def changed(self) -> bool:
         """Whether anybody else has committed since the last call."""
+        self._file.check()
         with _reporting():
             version = self._one("PRAGMA data_version")
         changed = version != self._data_version

@@ -367,7 +367,11 @@ SCRAPED: tuple[Scraped, ...] = (
         "counter",
         "Operations of requests in this process's commits; an idle gateway has none.",
     ),
-    Scraped("spanledger_ledger_up", "gauge", "1 when the figures above could be read."),
+    Scraped(
+        "spanledger_ledger_up",
+        "gauge",
+        "1 when the figures above could be read, and this process's last commit succeeded.",
+    ),
     Scraped(
         "spanledger_deployment_up",
         "gauge",

@@ -63,6 +63,11 @@ class ScriptedLedger:
             raise LedgerUnavailableError("disk is gone")
         return self.keys.get(digest)
 
+    async def check(self) -> None:
+        """As the ledger's."""
+        if self.down:
+            raise LedgerUnavailableError("disk is gone")
+
     async def has_keys(self) -> bool:
         """As the ledger's."""
         self.has_keys_calls += 1

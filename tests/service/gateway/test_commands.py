@@ -201,3 +201,18 @@ def test_gateway_refuses_to_be_exposed_without_keys(file: Path) -> None:
     assert result.returncode == 1
     assert "spanledger keys create --customer NAME" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_files_for_every_request_in_flight() -> None:
+    """The limit of open files is raised to what the requests need, or it is said what is missing."""
+    code = (
+        "import resource as r; from spanledger.app import raise_file_limit\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 1000))\n"
+        "for requests in (300, 400):\n"
+        "    raise_file_limit(requests); print(r.getrlimit(r.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["856", "1000"]
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "may open 1000 files" in done.stderr
+    assert "needs 1056" in done.stderr

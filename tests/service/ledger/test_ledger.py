@@ -269,6 +269,30 @@ async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
     assert book.balance() == (0, CENT, 0)
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another"])
+async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, replaced: bool) -> None:
+    """Deleted or replaced while it is open, nothing is admitted; put back, it goes on."""
+    book.budget()
+    reservation = book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+    aside = book.path.with_name("aside.db")
+    book.path.rename(aside)
+    if replaced:
+        book.path.touch()
+
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await book.ledger.reserve(book.reservation(CENT))
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await book.ledger.check()
+    with pytest.raises(LedgerUnavailableError):
+        await book.ledger.finish(book.end(reservation, CENT // 2))
+
+    aside.rename(book.path)
+    await book.ledger.sweep()
+    await book.ledger.check()
+    assert book.balance() == (CENT // 2, 0, 0)
+
+
 async def test_an_end_that_could_not_be_written_is_written_later(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ async def test_body_goes_out_untouched_but_for_the_model(
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert set(request.headers) == {
         "host",
+        "accept-encoding",
         "authorization",
         "content-type",
         "content-length",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -59,6 +61,31 @@ async def test_answer_over_the_limit(server: Scripted, openai_provider: OpenAIPr
     assert "larger than 5000 bytes" in str(error)
     async with asyncio.timeout(5):
         await server.gone.wait()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_compressed_without_end(
+    server: Scripted, openai_provider: OpenAIProvider, coding: str, stream: bool
+) -> None:
+    """An answer that is small on the wire and endless when inflated is given up, not unfolded."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
+    bomb = b"".join(packer.compress(b": ping\n\n" * 2**17) for _ in range(100)) + packer.flush()
+    kind = b"text/event-stream" if stream else b"application/json"
+    extra = b"content-encoding: %b\r\ncontent-length: %d\r\n" % (coding.encode(), len(bomb))
+    server.answer(head(kind, extra=extra) + bomb)
+
+    tracemalloc.start()
+    request = call(deployment(server.url), ask(), max_response_bytes=5 * 2**20)
+    error = await failure(openai_provider, request, stream=stream)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert (error.kind, error.billed) == ("malformed_response", "unknown")
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    if stream and coding != "br":  # brotli cannot be read at all
+        assert "its stream is compressed" in str(error)
+    assert peak < 20 * 2**20, "a hundred megabytes were in there"
 
 
 async def test_half_an_answer(server: Scripted, openai_provider: OpenAIProvider) -> None:

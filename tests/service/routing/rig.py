@@ -207,6 +207,9 @@ class StrictLedger:
         """Routing looks no key up."""
         raise NotImplementedError
 
+    async def check(self) -> None:
+        """It is never away."""
+
     async def has_keys(self) -> bool:
         """Nor does it ask for keys."""
         raise NotImplementedError
