@@ -127,7 +127,7 @@ def test_tiers_stand_alone(tool: ModuleType) -> None:
     [
         ("m", {"input_cost_per_token": None}),
         ("m", {"output_cost_per_token": None}),
-        ("m", {"output_cost_per_audio_token": Decimal("8e-5")}),
+        ("m", {"output_cost_per_image_token": Decimal("8e-5")}),
         ("m", {"input_cost_per_request": Decimal("5e-3")}),
         ("azure/model-router", {}),
         ("perplexity/sonar-pro", {"search_context_cost_per_query": {}}),
