@@ -121,6 +121,11 @@ class Price:
         """The rates where no service tier has its own."""
         return Schedule(self.rates, self.tiers)
 
+    @cached_property
+    def _dearest_text(self) -> tuple[int, int]:
+        """The most that a token of text costs in short requests, input and output."""
+        return self.rates.dearest_input(sound=False), self.rates.dearest_output(speech=False)
+
     def knows(self, service: str) -> bool:
         """Whether it is known what a service tier costs at most."""
         return all(word in USUAL_SERVICES or self._served_as(word) for word in service.split())
@@ -158,6 +163,9 @@ class Price:
     def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
         """The most that up to so many tokens can cost: all written to the cache, every tier met,
         and the service tier granted or not."""
+        if terms is USUAL and not self.tiers:
+            given, taken = self._dearest_text
+            return nano_from_pico(max(input_tokens, 0) * given + max(output_tokens, 0) * taken)
         reached = self.usual.up_to(input_tokens)
         if terms.service not in USUAL_SERVICES:
             for schedule in self._served_as(terms.service):
