@@ -206,12 +206,10 @@ class Recorder:
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or _NOTHING
-        # What was asked of the provider, where a budget lowered it.
-        extra = (
-            {}
-            if call.max_output_tokens is None
-            else {"gen_ai.request.max_tokens": call.max_output_tokens}
-        )
+        extra = _priced_by(used, service)
+        if call.max_output_tokens is not None:
+            # What was asked of the provider, where a budget lowered it.
+            extra["gen_ai.request.max_tokens"] = call.max_output_tokens
         return AttemptEnd(
             attempt_id=attempt.hold.attempt_id,
             ended_ns=ended_ns,
@@ -248,6 +246,21 @@ class Recorder:
             ),
             request=request,
         )
+
+
+_AS_USUAL = ("auto", "default", "standard")
+
+
+def _priced_by(usage: Usage, service: str) -> dict[str, object]:
+    """What the cost depends on beside the row's columns, where there is any of it."""
+    parts: dict[str, object] = {
+        "spanledger.service_tier": "" if service in _AS_USUAL else service[:MAX_TEXT],
+        "spanledger.usage.audio.input_tokens": usage.audio_input_tokens,
+        "spanledger.usage.audio.output_tokens": usage.audio_output_tokens,
+        "spanledger.usage.cache_creation_1h.input_tokens": usage.cache_write_1h_input_tokens,
+        "spanledger.usage.searches": usage.searches,
+    }
+    return {name: part for name, part in parts.items() if part}
 
 
 _NOTHING = Usage()
