@@ -42,7 +42,7 @@ LIKELY_FILE_TOKENS = 16_384
 LIKELY_AUDIO_BYTES_PER_TOKEN = 512
 """Compressed speech, at between 10 and 32 tokens a second."""
 
-_IMAGE, _SOUND, _FILE, _FILM = "image", "sound", "file", "film"
+_IMAGE, _SOUND, _SPOKEN, _FILE, _FILM = "image", "sound", "spoken", "file", "film"
 MEDIA = {
     "image_url": _IMAGE,
     "image": _IMAGE,
@@ -125,9 +125,12 @@ def _may_hold_media(raw: bytes) -> bool:
     )
 
 
-def likely_media_tokens(content: Any) -> int:
-    """Tokens that the parts in some decoded messages probably are, where nobody counted them."""
-    return sum(_likely(part) for part in _parts(content))
+def likely_media(content: Any) -> tuple[int, int]:
+    """Tokens that the parts in some decoded messages probably are, where nobody counted them, and
+    how many of them are sound."""
+    counts = [(part.kind, _likely(part)) for part in _parts(content)]
+    sound = sum(tokens for kind, tokens in counts if kind in (_SOUND, _SPOKEN))
+    return sum(tokens for _, tokens in counts), sound
 
 
 def _parts(content: Any) -> Iterator[_Part]:
@@ -152,7 +155,7 @@ def _part(name: str, content: Mapping[str, Any]) -> _Part | None:
     given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
     kind, link = MEDIA[name], given.get("url", value)
     if kind == _SOUND and isinstance(given.get("id"), str):
-        return _Part("spoken", None, low_detail=False)
+        return _Part(_SPOKEN, None, low_detail=False)
     if kind == _IMAGE and not _is_picture(link, given.get("format")):
         kind = _FILM  # some providers take films and files in the place of an image
     data = given.get("data", given.get("file_data", link))

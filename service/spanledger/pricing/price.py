@@ -143,9 +143,8 @@ class Price:
         found = self.services.get(service) or self.services.get(_SAME_SERVICE.get(service, ""))
         if found is not None or service in USUAL_SERVICES:
             return found or self.usual
-        return max(
-            self.usual, *self.services.values(), key=lambda s: (s.rates.output, s.rates.input)
-        )
+        known = (self.usual, *self.services.values())
+        return max(known, key=lambda s: (s.rates.output, s.rates.input))
 
     def cost_nano(self, usage: Usage, service: str = "") -> int:
         """What the usage costs in an answer of this service tier, rounded up once.

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from spanledger.pricing.media import likely_media_tokens
-from spanledger.pricing.usage import estimate_tokens
+from spanledger.pricing.media import likely_media
+from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Operation
 
 TOKENS_PER_MESSAGE = 3
@@ -21,20 +21,22 @@ _BESIDE = ("tools", "functions", "response_format")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def estimate_input_tokens(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> int:
-    """Tokens of a request's prompt; of its raw bytes where it cannot be read."""
+def estimate_input(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> Usage:
+    """Usage of a request's prompt alone; of its raw bytes where it cannot be read."""
     name = "messages" if operation == "chat" else "input"
     raw = fields.get(name)
     if raw is None:
-        return 0
+        return Usage()
     try:
         content = msgspec.json.decode(raw)
     except _UNREADABLE:
-        return estimate_tokens(len(memoryview(raw)))
+        return Usage(estimate_tokens(len(memoryview(raw))))
     if operation == "embeddings":
-        return _embedded(content)
+        return Usage(_embedded(content))
     total = sum(_message(message) for message in _objects(content))
-    return total + likely_media_tokens(content) + sum(_beside(fields, name) for name in _BESIDE)
+    total += sum(_beside(fields, name) for name in _BESIDE)
+    media, sound = likely_media(content)
+    return Usage(total + media, audio_input_tokens=sound)
 
 
 def _beside(fields: Mapping[str, msgspec.Raw], name: str) -> int:

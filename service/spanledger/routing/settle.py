@@ -13,7 +13,7 @@ from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.course import Target
-from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.estimate import estimate_input
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
@@ -142,7 +142,7 @@ def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
     """Usage with the output we counted, and the input as the provider did, if it came to that."""
     read = produced.input_usage
     if read is None or not _is_possible(read):
-        read = Usage(estimate_input_tokens(exchange.operation, exchange.fields))
+        read = estimate_input(exchange.operation, exchange.fields)
     return replace(
         read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
     )
@@ -168,7 +168,8 @@ def usage_unfinished(
     if attempt.target.price is not None and produced.input_usage is None:
         # A model reads no more than its window.
         prompt = min(counted.input_tokens, attempt.sizes.input_tokens)
-        counted = replace(counted, input_tokens=prompt)
+        sound = min(counted.audio_input_tokens, prompt)
+        counted = replace(counted, input_tokens=prompt, audio_input_tokens=sound)
     if not seen and attempt.sizes.terms.speech:
         counted = replace(counted, audio_output_tokens=output)
     return counted, True

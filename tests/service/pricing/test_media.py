@@ -12,8 +12,13 @@ from spanledger.pricing.media import (
     FILE_TOKENS,
     HIDDEN_TOKENS,
     IMAGE_TOKENS,
+    LIKELY_FILE_TOKENS,
+    LIKELY_IMAGE_TOKENS,
     LOW_DETAIL_TOKENS,
+    SPOKEN_TOKENS,
+    WINDOW_TOKENS,
     bound_input,
+    likely_media,
 )
 
 
@@ -31,6 +36,7 @@ def user(*parts: object) -> list[object]:
 
 
 DATA = "data:image/png;base64," + "A" * 400_000
+SOUND = "data:audio/mp3;base64," + "A" * 7_978
 LONG_TEXT = {"type": "text", "text": 'a "quoted" "image_url" and ' + DATA}
 
 
@@ -61,14 +67,27 @@ def test_text_is_bound_by_its_bytes() -> None:
         ),
         ({"type": "file", "file": {"file_data": DATA}}, FILE_TOKENS),
         ({"type": "file", "file": {"file_id": "file-1"}}, FILE_TOKENS),
+        ({"type": "document", "source": {"type": "url", "url": "https://x/y"}}, FILE_TOKENS),
+        ({"type": "video_url", "video_url": {"url": "https://x/y.mp4"}}, WINDOW_TOKENS),
+        ({"type": "audio_url", "audio_url": {"url": "https://x/y.mp3"}}, WINDOW_TOKENS),
+        ({"audio_url": {"url": SOUND}}, len(SOUND) // 8 - len(SOUND)),
+        ({"role": "assistant", "audio": {"id": "audio_1"}}, SPOKEN_TOKENS),
+        ({"type": "image_url", "image_url": {"url": "gs://bucket/film"}}, WINDOW_TOKENS),
+        ({"type": "image_url", "image_url": "https://x/y.PDF?page=1"}, WINDOW_TOKENS),
+        ({"type": "image_url", "image_url": {"url": SOUND}}, WINDOW_TOKENS),
+        (
+            {"type": "image_url", "image_url": {"url": "https://x/y", "format": "video/mp4"}},
+            WINDOW_TOKENS,
+        ),
+        ({"role": "assistant", "audio": None}, 0),
     ],
-    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
 def test_media_count_by_kind(part: dict[str, Any], expected: int) -> None:
     """What is no text counts by its kind, not by its base64; text beside it still counts."""
     assert bound(user(part)) == expected
     assert bound(user(part, LONG_TEXT, part)) == 2 * expected
-    nested = {"type": "tool_result", "content": [part]}
+    nested = {"type": "tool_result", "content": [{"anything": {"deep": [part]}}]}
     assert bound(user(nested)) == expected
 
 
@@ -89,3 +108,40 @@ def test_an_unreadable_body_is_bound_high() -> None:
 
     assert bound.tokens > len(raw) + IMAGE_TOKENS
     assert bound.sound
+
+
+@pytest.mark.parametrize(
+    ("part", "sound"),
+    [
+        ({"type": "image_url", "image_url": {"url": DATA}}, False),
+        ({"type": "text", "text": "input_audio"}, False),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}, True),
+        ({"type": "file", "file": {"file_id": "file-1"}}, True),
+        ({"type": "video_url", "video_url": {"url": "https://x/y.mp4"}}, True),
+        ({"role": "assistant", "audio": {"id": "audio_1"}}, True),
+    ],
+)
+def test_what_may_be_sound_is_told(part: dict[str, Any], sound: bool) -> None:
+    """Sound has a price of its own, and files and films may be or have some."""
+    raw = msgspec.Raw(json.dumps(user(part)).encode())
+
+    assert bound_input(100, {"messages": raw}).sound is sound
+
+
+@pytest.mark.parametrize(
+    ("part", "likely"),
+    [
+        ({"type": "text", "text": "image"}, (0, 0)),
+        ({"type": "image_url", "image_url": {"url": DATA}}, (LIKELY_IMAGE_TOKENS, 0)),
+        ({"type": "image_url", "image_url": {"url": "x", "detail": "low"}}, (85, 0)),
+        ({"type": "file", "file": {"file_data": "A" * 40_000}}, (10_000, 0)),
+        ({"type": "file", "file": {"file_id": "file-1"}}, (LIKELY_FILE_TOKENS, 0)),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 51_200}}, (100, 100)),
+        ({"type": "video_url", "video_url": {"url": "https://x/y"}}, (LIKELY_FILE_TOKENS, 0)),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_an_estimate_has_what_is_no_text(part: dict[str, Any], likely: tuple[int, int]) -> None:
+    """A file or sound whose answer nobody saw is not free, and costs less than its bound."""
+    assert likely_media(user(part)) == likely
+    assert likely[0] <= max(0, bound(user(part)) + len(json.dumps(user(part))))

@@ -13,6 +13,7 @@ from spanledger.pricing.usage import (
     AnthropicUsage,
     OpenAIUsage,
     Usage,
+    anthropic_service,
     estimate_tokens,
     from_anthropic,
     from_openai,
@@ -153,6 +154,36 @@ OPENAI = [
         },
         Usage(30, 5),
     ),
+    Case(
+        "sound in both directions",
+        {
+            "prompt_tokens": 130,
+            "completion_tokens": 110,
+            "total_tokens": 240,
+            "prompt_tokens_details": {"audio_tokens": 120, "cached_tokens": 0},
+            "completion_tokens_details": {"audio_tokens": 90, "reasoning_tokens": 0},
+        },
+        Usage(130, 110, audio_input_tokens=120, audio_output_tokens=90),
+    ),
+    Case(
+        "searches, Gemini by LiteLLM",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+            "total_tokens": 30,
+            "prompt_tokens_details": {"web_search_requests": 2},
+        },
+        Usage(10, 20, searches=2),
+    ),
+    Case(
+        "searches, Anthropic by LiteLLM",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+            "server_tool_use": {"web_search_requests": 3},
+        },
+        Usage(10, 20, searches=3),
+    ),
     Case("nothing", {}, None),
     Case("a prompt alone", {"prompt_tokens": 5}, None),
     Case("an answer alone", {"completion_tokens": 5, "total_tokens": 9}, None),
@@ -197,6 +228,33 @@ ANTHROPIC = [
         },
         Usage(12, 6),
     ),
+    Case(
+        "searches",
+        {
+            "input_tokens": 12,
+            "output_tokens": 6,
+            "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+        },
+        Usage(12, 6, searches=2),
+    ),
+    Case(
+        "a compacted context, whose tokens are in no total",
+        {
+            "input_tokens": 23_000,
+            "output_tokens": 1_000,
+            "iterations": [
+                {
+                    "type": "compaction",
+                    "input_tokens": 170_000,
+                    "output_tokens": 3_500,
+                    "cache_read_input_tokens": 10_000,
+                },
+                {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+                None,
+            ],
+        },
+        Usage(203_000, 4_500, 10_000),
+    ),
     Case("no output", {"input_tokens": 12}, None),
     Case("garbage", {"input_tokens": [], "output_tokens": 6}, None),
 ]
@@ -233,6 +291,24 @@ def test_garbage_is_no_usage(raw: object) -> None:
     """Whatever stands in the place of usage, reading it does not fail."""
     assert from_openai(raw) is None
     assert from_anthropic(raw) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "service"),
+    [
+        (None, ""),
+        ({"input_tokens": 1}, ""),
+        ({"speed": None, "inference_geo": None, "service_tier": "priority"}, ""),
+        ({"speed": "standard", "inference_geo": "not_available"}, "standard"),
+        ({"speed": "fast", "inference_geo": "global"}, "fast"),
+        ({"inference_geo": "us"}, "us"),
+        ({"speed": "fast", "inference_geo": "us"}, "fast us"),
+        ({"speed": ["fast"], "inference_geo": {}}, "standard"),
+    ],
+)
+def test_how_anthropic_served_is_told(usage: dict[str, Any] | None, service: str) -> None:
+    """Fast mode and processing in one country have their price; capacity bought before has none."""
+    assert anthropic_service(usage) == service
 
 
 def test_tokens_are_estimated_by_bytes() -> None:

@@ -16,7 +16,7 @@ from spanledger.pricing.price import Price
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Operation
 from spanledger.routing.demand import Demand
-from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.estimate import estimate_input
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import (
     DEFAULT_MAX_OUTPUT_TOKENS,
@@ -255,7 +255,7 @@ def test_a_counted_prompt_is_what_the_simulator_counts(
 
     counted = OpenAIWire().read(body).input_tokens
 
-    assert estimate_input_tokens("chat", raw(messages=messages, tools=tools)) == counted
+    assert estimate_input("chat", raw(messages=messages, tools=tools)).input_tokens == counted
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_counted_embeddings_are_what_the_simulator_counts(given_input: object) -
     """Texts by their bytes, token lists by their length."""
     counted = sum(map(embedding_tokens, read_embedding_inputs({"input": given_input})))
 
-    assert estimate_input_tokens("embeddings", raw(input=given_input)) == counted
+    assert estimate_input("embeddings", raw(input=given_input)).input_tokens == counted
 
 
 @pytest.mark.parametrize("operation", ["chat", "embeddings"])
@@ -278,4 +278,4 @@ def test_a_prompt_of_any_shape_is_counted(operation: Operation, content: bytes) 
     """The gateway passes unknown shapes through, so counting must not fail on one."""
     fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
 
-    assert estimate_input_tokens(operation, fields) >= 0
+    assert estimate_input(operation, fields).input_tokens >= 0
