@@ -28,8 +28,9 @@ from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
 from spanledger.ledger.store import Budget
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
-from spanledger.pricing.usage import bound_input_tokens
-from spanledger.routing.hold import Demand, output_bought, sizes_of
+from spanledger.pricing.media import bound_input
+from spanledger.routing.demand import Demand
+from spanledger.routing.hold import output_bought, sizes_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
@@ -292,7 +293,7 @@ def test_the_worked_example_of_budgets(
     """The table in docs/budgets.md is what the ledger and the routing decide."""
     price = PriceBook.load().price("gpt-4o-mini")
     assert price is not None
-    sizes = sizes_of(Demand(bound_input_tokens(8_000), None, 2 * 400, 1, 0), price)
+    sizes = sizes_of(Demand(bound_input(8_000).tokens, None, 2 * 400, 1, 0), price)
     budget = Budget("acme", "customer", "acme", parse_usd("1.00"), "month", strict=strict)
     balance = Balance(
         AccountKey("acme", "customer", "month", "UTC", 0, "acme"),

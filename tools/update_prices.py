@@ -27,6 +27,8 @@ MODES = ("chat", "completion", "responses", "embedding")
 PICO_PER_USD = 10**12
 DEAREST_PICO = 10**10
 """One cent a token; anything above it is a mistake in the list."""
+DEAREST_SEARCH_PICO = 10**12
+"""A dollar a search."""
 NOISE = Context(prec=12)
 """The list has prices such as 1.5000020000000002e-05, which a float once computed."""
 
@@ -37,7 +39,12 @@ RATES = {
     "cache_write": "cache_creation_input_token_cost",
     "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
     "reasoning": "output_cost_per_reasoning_token",
+    "audio_input": "input_cost_per_audio_token",
+    "audio_cache_read": "cache_read_input_audio_token_cost",
+    "audio_output": "output_cost_per_audio_token",
 }
+SERVICES = ("balanced", "flex", "priority", "ultrafast")
+"""Service tiers with prices of their own, which are the usual keys with this at their end."""
 ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
 INCLUSIVE_PROVIDERS = ("xai",)
 """They bill the long-context price from the threshold on, not above it."""
@@ -45,7 +52,7 @@ INCLUSIVE_PROVIDERS = ("xai",)
 HALF_PRICE_CACHE = ("fireworks_ai",)
 """They bill a cached read at half the input, unless listed; LiteLLM has that in its code."""
 
-OTHER_OUTPUT = tuple(f"output_cost_per_{kind}_token" for kind in ("audio", "image", "video"))
+OTHER_OUTPUT = tuple(f"output_cost_per_{kind}_token" for kind in ("image", "video"))
 FEES = tuple(f"input_cost_per_{unit}" for unit in ("request", "query", "second"))
 ROUTERS = ("azure_ai/model_router", "azure_ai/model-router", "azure/model-router")
 ALWAYS_SEARCHES = re.compile(r"(^|/)(sonar|.*-search-(preview|api))")
@@ -120,11 +127,65 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     entry |= {key: model[full] for key, full in limits.items() if model.get(full)}
     if reason := unpriced_reason(name, model):
         return entry | {"unpriced": reason}
-    base, *tiers = steps(model)
-    entry |= base.rates
-    if tiers:
-        entry["tiers"] = [{"above": tier.above, **tier.rates} for tier in tiers]
+    entry |= line(model)
+    services = {name: line(model) for name, model in variants(model).items()}
+    if services:
+        entry["services"] = services
+    fees = (model.get("search_context_cost_per_query") or {}).values()
+    if search := max((pico(fee, DEAREST_SEARCH_PICO) for fee in fees), default=0):
+        entry["search"] = search
     return entry
+
+
+def line(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates of a model and its tiers."""
+    base, *tiers = steps(model)
+    rates: dict[str, Any] = dict(base.rates)
+    if tiers:
+        rates["tiers"] = [{"above": tier.above, **tier.rates} for tier in tiers]
+    return rates
+
+
+def variants(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The model with the prices of each service it can be asked for, where they are its own.
+
+    Service tiers name the prices that differ. Anthropic's fast mode and its processing in one
+    country multiply every price, and each other; LiteLLM lists the factors among other things.
+    """
+    found = {name: at_service(model, name) for name in SERVICES}
+    factors = model.get("provider_specific_entry") or {}
+    fast, us = (Decimal(str(factors.get(name, 1))) for name in ("fast", "us"))
+    for name, factor in (("fast", fast), ("us", us), ("fast us", fast * us)):
+        found[name] = times(model, factor) if factor != 1 else dict(model)
+    if fast == 1 or us == 1:
+        del found["fast us"]
+    usual = line(model)
+    return {name: variant for name, variant in sorted(found.items()) if line(variant) != usual}
+
+
+def at_service(model: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """The model at a service tier; what has no price of its own there costs as ever."""
+    suffix = f"_{service}"
+    changed = dict(model)
+    if isinstance(model.get("tiered_pricing"), list) or any(
+        model.get(f"{key}{suffix}") is None for key in (RATES["input"], RATES["output"])
+    ):
+        return changed  # half a price is none
+    changed.pop(RATES["reasoning"], None)  # reasoning is output there
+    for key, price in model.items():
+        if key.endswith(suffix) and price is not None:
+            changed[key.removesuffix(suffix)] = price
+    return changed
+
+
+def times(model: Mapping[str, Any], factor: Decimal) -> dict[str, Any]:
+    """The model with every price of a token multiplied."""
+    changed = dict(model)
+    for key, price in model.items():
+        match = ABOVE.fullmatch(key)
+        if price is not None and (match["key"] if match else key) in RATES.values():
+            changed[key] = Decimal(str(price)) * factor
+    return changed
 
 
 def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
@@ -185,14 +246,17 @@ def rates_of(prices: Mapping[str, Any]) -> dict[str, int]:
     rates = {key: pico(prices[full]) for key, full in RATES.items() if prices.get(full) is not None}
     if rates.get("cache_write") == 0 and rates.get("input"):
         del rates["cache_write"]  # it means that a write is billed as plain input
+    for sound, text in (("audio_input", "input"), ("audio_output", "output")):
+        if rates.get(sound) == rates.get(text):
+            rates.pop(sound, None)
     return rates
 
 
-def pico(price: Decimal | int | str) -> int:
-    """USD per token as pico-USD, rounded up."""
+def pico(price: Decimal | int | str, dearest: int = DEAREST_PICO) -> int:
+    """USD for one as pico-USD, rounded up."""
     value = NOISE.create_decimal(str(price)) * PICO_PER_USD
-    if not 0 <= value <= DEAREST_PICO:
-        raise SystemExit(f"{price!r} cannot be a price of one token in USD")
+    if not 0 <= value <= dearest:
+        raise SystemExit(f"{price!r} cannot be a price in USD for one token, or for one search")
     return int(value.to_integral_value(rounding=ROUND_CEILING))
 
 

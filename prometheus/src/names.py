@@ -5,7 +5,12 @@ A name that the registry does not have is an error at import: a renamed signal s
 
 from __future__ import annotations
 
-from spanledger.errors import PROVIDER_ERROR_KINDS, BudgetExceededError, UnpricedModelError
+from spanledger.errors import (
+    PROVIDER_ERROR_KINDS,
+    BudgetExceededError,
+    UnboundedCostError,
+    UnpricedModelError,
+)
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import METRICS, SCRAPED, Metric, label_name, prometheus_series
 
@@ -106,7 +111,9 @@ NOT_SENT = ("cooldown", "rate_limit_reached")
 if unknown := set(NOT_SENT) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 
-_MONEY = (BudgetExceededError.error_type, UnpricedModelError.error_type)
+_MONEY = tuple(
+    error.error_type for error in (BudgetExceededError, UnpricedModelError, UnboundedCostError)
+)
 BY_DESIGN = ("context_window_exceeded", *_MONEY)
 """Reasons for a fallback that are no failure: long prompts that go to their own route, and money,
 which has alerts of its own."""

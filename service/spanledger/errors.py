@@ -109,6 +109,12 @@ class UnpricedModelError(SpanledgerError):
     openai_type = "invalid_request_error"
 
 
+class UnboundedCostError(UnpricedModelError):
+    """A budget applies, and the model's price does not say what this request can cost at most."""
+
+    error_type = "unbounded_cost"
+
+
 class LedgerUnavailableError(SpanledgerError):
     """The ledger could not commit; nothing leaves without a durable hold."""
 

@@ -17,7 +17,12 @@ from typer.testing import CliRunner, Result
 from prometheus.src.names import known_series
 from spanledger.cli import app
 from spanledger.config import Config
-from spanledger.errors import PROVIDER_ERROR_KINDS, BudgetExceededError, UnpricedModelError
+from spanledger.errors import (
+    PROVIDER_ERROR_KINDS,
+    BudgetExceededError,
+    UnboundedCostError,
+    UnpricedModelError,
+)
 from spanledger.telemetry.signals import ATTRIBUTES, SPANS
 from tests.rules.harness import ALERTS, NAMES, RECORDINGS, ROOT, promtool
 from tests.rules.promql import metrics_of
@@ -163,7 +168,10 @@ def test_settings_and_words_exist() -> None:
     words = {
         *fields(Config),
         *PROVIDER_ERROR_KINDS,
-        *(error.error_type for error in (BudgetExceededError, UnpricedModelError)),
+        *(
+            error.error_type
+            for error in (BudgetExceededError, UnboundedCostError, UnpricedModelError)
+        ),
         *known_series(),
         *ATTRIBUTES,
         *(word for about in ATTRIBUTES.values() for word in re.findall(r"`(\w+)`", about.meaning)),

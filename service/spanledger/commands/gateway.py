@@ -14,7 +14,8 @@ from spanledger.config import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from spanledger.config import Config
-    from spanledger.pricing.book import Price, PriceBook
+    from spanledger.pricing.book import PriceBook
+    from spanledger.pricing.price import Price
     from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
 

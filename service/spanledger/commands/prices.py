@@ -13,7 +13,8 @@ from spanledger.config import nearest
 from spanledger.money import format_usd, nano_from_pico
 
 if TYPE_CHECKING:
-    from spanledger.pricing.book import Entry, Price, PriceBook, Rates
+    from spanledger.pricing.book import Entry, PriceBook
+    from spanledger.pricing.price import Price, Rates, Schedule
 
 app = typer.Typer(no_args_is_help=True, help="The price book: what models cost.")
 
@@ -25,6 +26,9 @@ LABELS = {
     "cache_write_1h": "input, written for an hour",
     "output": "output",
     "reasoning": "output, reasoning",
+    "audio_input": "input, sound",
+    "audio_cache_read": "input, cached sound",
+    "audio_output": "output, speech",
 }
 PRICE_ID = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<name>.+)")
 
@@ -106,7 +110,21 @@ def _two(rates: Rates) -> tuple[str, str]:
 
 
 def _rates_as_dict(rates: Rates) -> dict[str, str]:
-    return {key: _per_million(getattr(rates, key)) for key in LABELS}
+    listed = {key: getattr(rates, key) for key in LABELS}
+    return {key: _per_million(pico) for key, pico in listed.items() if pico is not None}
+
+
+def _schedule_as_dict(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "usd_per_million_tokens": _rates_as_dict(schedule.rates),
+        "tiers": [
+            {
+                "above_input_tokens": tier.above,
+                "usd_per_million_tokens": _rates_as_dict(tier.rates),
+            }
+            for tier in schedule.tiers
+        ],
+    }
 
 
 def _as_dict(book: PriceBook, name: str, price: Price) -> dict[str, Any]:
@@ -119,14 +137,11 @@ def _as_dict(book: PriceBook, name: str, price: Price) -> dict[str, Any]:
         "source": book.source,
         "max_input_tokens": price.max_input_tokens,
         "max_output_tokens": price.max_output_tokens,
-        "usd_per_million_tokens": _rates_as_dict(price.rates),
-        "tiers": [
-            {
-                "above_input_tokens": tier.above,
-                "usd_per_million_tokens": _rates_as_dict(tier.rates),
-            }
-            for tier in price.tiers
-        ],
+        **_schedule_as_dict(price.usual),
+        "service_tiers": {
+            name: _schedule_as_dict(schedule) for name, schedule in price.services.items()
+        },
+        "usd_per_search": format_usd(nano_from_pico(price.search)) if price.search else None,
     }
 
 
@@ -140,10 +155,17 @@ def _print_table(book: PriceBook, name: str, entry: Entry, price: Price) -> None
         table.add_column(title, justify="right")
     for key, label in LABELS.items():
         levels = (price.rates, *(tier.rates for tier in price.tiers))
-        table.add_row(label, *(_per_million(getattr(rates, key)) for rates in levels))
+        prices = [getattr(rates, key) for rates in levels]
+        if any(pico is not None for pico in prices):
+            table.add_row(label, *("" if p is None else _per_million(p) for p in prices))
     console = Console(highlight=False)
     console.print(f"[bold]{name}[/bold] · {entry.provider} · {entry.mode}")
     console.print(table)
+    for service, schedule in price.services.items():
+        given, taken = _two(schedule.rates)
+        console.print(f"service tier {service}: input {given}, output {taken}")
+    if price.search:
+        console.print(f"a search of the web: {format_usd(nano_from_pico(price.search))}")
     limits = [
         f"{kind} up to {most:,} tokens"
         for kind, most in (("input", price.max_input_tokens), ("output", price.max_output_tokens))

@@ -13,11 +13,27 @@ import msgspec
 
 from spanledger.errors import InvalidRequestError
 from spanledger.providers.base import Operation
+from spanledger.routing.demand import WATCHED
 
 MAX_ROUTE_CHARS = 256
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
 """Far above any model's; keeps sums of prices within 64 bits."""
+
+ACTED_ON = frozenset(
+    {
+        "model",
+        "messages",
+        "input",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        *WATCHED,
+    }
+)
+"""Fields that decide where a request goes and what it may cost."""
 
 Fields = dict[str, msgspec.Raw]
 
@@ -74,6 +90,9 @@ def route_of(fields: Fields) -> str:
 
 def check(fields: Fields, operation: Operation) -> Shape:
     """Check what the gateway relies on. Raises InvalidRequestError."""
+    for name in fields:
+        if name not in ACTED_ON:
+            _check_spelling(name)
     if operation == "embeddings":
         _check_input(fields)
         return Shape(stream=False, include_usage=False)
@@ -133,6 +152,23 @@ def new_trace_id(rng: random.Random) -> str:
 def new_span_id(rng: random.Random) -> str:
     """16 hex digits, not all zero."""
     return f"{rng.getrandbits(64) or 1:016x}"
+
+
+def _check_spelling(name: str) -> None:
+    """Some servers take `MAX_TOKENS` or `maxTokens` for `max_tokens`: we would hold for what the
+    one says and send both."""
+    meant = _SPELLED.get(_folded(name))
+    if meant is not None:
+        raise InvalidRequestError(
+            f"write {meant!r} for {name[:MAX_ROUTE_CHARS]!r}", code="invalid_value", param=meant
+        )
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
+
+
+_SPELLED = {_folded(name): name for name in ACTED_ON}
 
 
 def _check_array(fields: Fields, name: str) -> None:

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from spanledger.errors import LedgerUnavailableError, SpanledgerError, UnpricedModelError
+from spanledger.errors import (
+    LedgerUnavailableError,
+    SpanledgerError,
+    UnboundedCostError,
+    UnpricedModelError,
+)
 from spanledger.ledger.accounts import (
     Account,
     AccountKey,
@@ -206,6 +211,10 @@ class SqliteStore:
                 f"model {reservation.model!r} has no price and a budget applies"
                 f" ({accounts[0].budget.name!r}): set input_cost_per_token and"
                 f" output_cost_per_token on deployment {reservation.deployment!r}"
+            )
+        if accounts and reservation.unbounded:
+            raise UnboundedCostError(
+                f"{reservation.unbounded}; a budget applies ({accounts[0].budget.name!r})"
             )
         grant = decide(accounts, reservation.sizes)
         decision = ("warn" if grant.warned else "allow") if accounts else ""

@@ -128,6 +128,8 @@ class Reservation:
     """Route left behind; empty within a route."""
     reason: str = ""
     """`error.type` of the try before, or what kept the route from a first one."""
+    unbounded: str = ""
+    """Why nothing bounds its cost; it is then refused where a budget applies."""
     repeat: bool = False
     """Asked before, and the answer was lost: the row, where there is one, says what was held."""
 
@@ -232,6 +234,7 @@ class Ledger(Protocol):
         Raises:
             BudgetExceededError: a blocking budget has no room.
             UnpricedModelError: a budget applies and the model has no price.
+            UnboundedCostError: a budget applies and nothing bounds what the request costs.
             LedgerUnavailableError: the commit failed; nothing is held.
         """
         ...

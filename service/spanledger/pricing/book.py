@@ -1,9 +1,9 @@
 """The price book: what a model's tokens cost, in pico-USD, by date; made by `tools/update_prices.py`.
 
 Reads one file of the package and nothing else. A model that the book does not have is not priced:
-no name is ever matched loosely. Only tokens have a price here. Fees for tools (a web search, a
-grounding), service tiers other than the standard one, discounts by the hour and surcharges for a
-region are not in it; where they matter, set the prices in the config.
+no name is ever matched loosely. Tokens and searches of the web have a price here. Other fees
+(grounding in maps, containers), discounts by the hour, free allowances and surcharges for an
+endpoint's region are not in it; where they matter, set the prices in the config.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
 from spanledger.errors import ConfigError
-from spanledger.money import nano_from_pico
-from spanledger.pricing.usage import Usage
+from spanledger.pricing.price import Price, Rates, Schedule, Tier
 
 BOOKS = Path(__file__).parent / "books"
 
@@ -30,9 +29,17 @@ OVERRIDES = {
     "cache_creation_input_token_cost": "cache_write",
     "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
     "output_cost_per_reasoning_token": "reasoning",
+    "input_cost_per_audio_token": "audio_input",
+    "cache_read_input_audio_token_cost": "audio_cache_read",
+    "output_cost_per_audio_token": "audio_output",
 }
 """LiteLLM's key for a price in the config, to our name for it."""
-_ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
+SERVICES = ("balanced", "flex", "priority", "ultrafast")
+"""Service tiers that a price in the config may be for, named at the end of its key."""
+_KEY = re.compile(
+    r"(?P<key>.+?)(_above_(?P<number>\d+)(?P<kilo>k?)_tokens)?"
+    rf"(_(?P<service>{'|'.join(SERVICES)}))?"
+)
 
 LITELLM_PROVIDERS = {
     "aws.bedrock": ("bedrock", "bedrock_converse", "bedrock_mantle"),
@@ -52,92 +59,6 @@ LITELLM_PROVIDERS = {
 """`gen_ai.provider.name` to LiteLLM's names of the same provider, where they differ."""
 
 
-class Rates(msgspec.Struct, frozen=True):
-    """Prices of one token, pico-USD."""
-
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
-    cache_write_1h: int
-    reasoning: int
-
-    @property
-    def dearest_input(self) -> int:
-        """What an input token costs at most."""
-        return max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
-
-    @property
-    def dearest_output(self) -> int:
-        """What an output token costs at most."""
-        return max(self.output, self.reasoning)
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Rates of a whole request with more than `above` input tokens."""
-
-    above: int
-    rates: Rates
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one deployment's tokens cost.
-
-    Attributes:
-        id: `<book>/<model>`, or `config/<deployment>/<digest of all prices>`; it stands on every
-            attempt, and whoever has the book (or the config) can compute the amount again.
-        rates: for ordinary requests.
-        tiers: for long ones, ascending.
-        max_input_tokens: the model's context window, None = not known.
-        max_output_tokens: the longest answer, None = not known.
-    """
-
-    id: str
-    rates: Rates
-    tiers: tuple[Tier, ...] = ()
-    max_input_tokens: int | None = None
-    max_output_tokens: int | None = None
-
-    def rates_for(self, input_tokens: int) -> Rates:
-        """The rates of a request of this size; a long-context tier holds for all its tokens."""
-        rates = self.rates
-        for tier in self.tiers:
-            if input_tokens > tier.above:
-                rates = tier.rates
-        return rates
-
-    def cost_nano(self, usage: Usage) -> int:
-        """What the usage costs, rounded up once.
-
-        Usage that cannot be is charged at what it may cost at most: a negative total counts as
-        zero; where parts are negative or exceed what they are parts of, the whole side is charged
-        at the dearest rate of its tokens.
-        """
-        tokens, output = max(usage.input_tokens, 0), max(usage.output_tokens, 0)
-        rates = self.rates_for(tokens)
-        read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
-        hour, reasoning = usage.cache_write_1h_input_tokens, usage.reasoning_output_tokens
-        if read < 0 or write < 0 or not 0 <= hour <= write or read + write > tokens:
-            pico = tokens * rates.dearest_input
-        else:
-            pico = (tokens - read - write) * rates.input + read * rates.cache_read
-            pico += (write - hour) * rates.cache_write + hour * rates.cache_write_1h
-        if not 0 <= reasoning <= output:
-            pico += output * rates.dearest_output
-        else:
-            pico += (output - reasoning) * rates.output + reasoning * rates.reasoning
-        return nano_from_pico(pico)
-
-    def bound_nano(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that up to so many tokens can cost: all written to the cache, every tier met."""
-        reached = [self.rates, *(t.rates for t in self.tiers if input_tokens > t.above)]
-        pico = max(input_tokens, 0) * max(rates.dearest_input for rates in reached)
-        pico += max(output_tokens, 0) * max(rates.dearest_output for rates in reached)
-        return nano_from_pico(pico)
-
-
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Rates as they stand in a book: what is missing follows from the rest."""
 
@@ -147,13 +68,23 @@ class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cache_write: int | None = None
     cache_write_1h: int | None = None
     reasoning: int | None = None
+    audio_input: int | None = None
+    audio_cache_read: int | None = None
+    audio_output: int | None = None
 
 
 class _ListedTier(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=True):
     above: int
 
 
-class Entry(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _ListedService(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    tiers: tuple[_ListedTier, ...] = ()
+
+
+_OF_INPUT = ("cache_read", "cache_write", "cache_write_1h", "audio_input", "audio_cache_read")
+
+
+class Entry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model's line in a book.
 
     Attributes:
@@ -167,7 +98,8 @@ class Entry(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=True):
     unpriced: str = ""
     max_input: int | None = None
     max_output: int | None = None
-    tiers: tuple[_ListedTier, ...] = ()
+    services: dict[str, _ListedService] = {}
+    search: int = 0
 
 
 class _Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,7 +165,8 @@ class PriceBook:
         (`…_above_200k_tokens`); what the config does not say comes from the book, and without a
         book's line a cached read, a cache write and reasoning cost as much as any other token.
         Where the config's input costs less than the book's cached read, a cached read costs as
-        much as that input; where it is free, so is the cache.
+        much as that input; where it is free, so is the cache. A service tier has the price that
+        the config gives it (`…_priority`), and else none, since the book's may be lower.
         """
         name, entry = self._look_up(provider, model, litellm_model)
         given = _given(overrides)
@@ -242,7 +175,10 @@ class PriceBook:
         price = _price("", entry or Entry(provider=provider), given)
         if price is None:
             return None
-        digest = hashlib.sha256(msgspec.json.encode((price.rates, price.tiers))).hexdigest()[:12]
+        prices: tuple[object, ...] = (price.rates, price.tiers)
+        if price.services:
+            prices += (price.services,)
+        digest = hashlib.sha256(msgspec.json.encode(prices)).hexdigest()[:12]
         return replace(price, id=f"config/{deployment_id}/{digest}")
 
     def _look_up(self, provider: str, model: str, litellm_model: str) -> tuple[str, Entry | None]:
@@ -266,20 +202,52 @@ def _is_of(provider: str, owners: tuple[str, ...]) -> bool:
     return any(provider == owner or provider.startswith(f"{owner}-") for owner in owners)
 
 
-def _given(overrides: Mapping[str, int]) -> dict[int, dict[str, int]]:
-    """Prices of the config by our names, by the size of prompt above which they hold."""
-    given: dict[int, dict[str, int]] = {}
+_Given = Mapping[str, Mapping[int, Mapping[str, int]]]
+"""Prices of the config by service tier, by the size of prompt above which they hold, by name."""
+
+
+def _given(overrides: Mapping[str, int]) -> _Given:
+    given: dict[str, dict[int, dict[str, int]]] = {}
     for key, pico in overrides.items():
-        match = _ABOVE.fullmatch(key)
-        above = int(match["number"]) * (1000 if match["kilo"] else 1) if match else 0
-        if name := OVERRIDES.get(match["key"] if match else key):
-            given.setdefault(above, {})[name] = pico
+        match = _KEY.fullmatch(key)
+        if match and (name := OVERRIDES.get(match["key"])):
+            above = int(match["number"] or 0) * (1000 if match["kilo"] else 1)
+            given.setdefault(match["service"] or "", {}).setdefault(above, {})[name] = pico
     return given
 
 
-def _price(price_id: str, entry: Entry, given: Mapping[int, Mapping[str, int]]) -> Price | None:
+def _price(price_id: str, entry: Entry, given: _Given) -> Price | None:
     """A line's price with what the config gives instead; None without input or output price."""
-    lines: dict[int, _Listed] = {0: entry, **{tier.above: tier for tier in entry.tiers}}
+    usual = _schedule(entry, given.get("", {}))
+    if usual is None:
+        return None
+    if given:
+        own = {name: _over(given.get("", {}), given[name]) for name in given if name}
+        services = {name: _schedule(entry, prices) for name, prices in own.items()}
+    else:
+        services = {name: _schedule(listed, {}) for name, listed in entry.services.items()}
+    return Price(
+        price_id,
+        usual.rates,
+        usual.tiers,
+        entry.max_input,
+        entry.max_output,
+        {name: schedule for name, schedule in services.items() if schedule is not None},
+        entry.search,
+    )
+
+
+def _over(
+    usual: Mapping[int, Mapping[str, int]], own: Mapping[int, Mapping[str, int]]
+) -> dict[int, dict[str, int]]:
+    """Prices of a service tier, in the place of the usual ones where it has its own."""
+    return {
+        above: {**usual.get(above, {}), **own.get(above, {})} for above in usual.keys() | own.keys()
+    }
+
+
+def _schedule(listed: _ListedService, given: Mapping[int, Mapping[str, int]]) -> Schedule | None:
+    lines: dict[int, _Listed] = {0: listed, **{tier.above: tier for tier in listed.tiers}}
     line, own = lines[0], dict[str, int]()
     tiers: list[Tier] = []
     for above in sorted(lines.keys() | given.keys()):
@@ -289,7 +257,7 @@ def _price(price_id: str, entry: Entry, given: Mapping[int, Mapping[str, int]]) 
         if rates is None:
             return None
         tiers.append(Tier(above, rates))
-    return Price(price_id, tiers[0].rates, tuple(tiers[1:]), entry.max_input, entry.max_output)
+    return Schedule(tiers[0].rates, tuple(tiers[1:]))
 
 
 def _resolved(listed: _Listed, given: Mapping[str, int]) -> Rates | None:
@@ -298,7 +266,9 @@ def _resolved(listed: _Listed, given: Mapping[str, int]) -> Rates | None:
     if "output" in own:
         own.setdefault("reasoning", own["output"])  # reasoning is output
     if own.get("input") == 0:
-        own = {"cache_read": 0, "cache_write": 0, "cache_write_1h": 0} | own
+        own = dict.fromkeys(_OF_INPUT, 0) | own
+    if own.get("output") == 0:
+        own.setdefault("audio_output", 0)
     named = {key: own.get(key, getattr(listed, key)) for key in Rates.__struct_fields__}
     known = {key: pico for key, pico in named.items() if pico is not None}
     if "input" not in known or "output" not in known:

@@ -1,4 +1,4 @@
-"""What a provider says it used, in one shape for all of them, and bounds for what it has not said.
+"""What a provider says it used, in one shape for all of them.
 
 Counting basis (OpenTelemetry GenAI conventions v1.41): `input_tokens` includes cached tokens,
 `output_tokens` includes reasoning tokens. Providers that count otherwise are converted here and
@@ -8,7 +8,6 @@ nowhere else.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +27,9 @@ class Usage:
         reasoning_output_tokens: part of `output_tokens` spent on reasoning.
         cache_write_1h_input_tokens: part of `cache_write_input_tokens` kept for an hour
             (Anthropic's `cache_creation.ephemeral_1h_input_tokens`).
+        audio_input_tokens: part of `input_tokens` that is sound, cached or not.
+        audio_output_tokens: part of `output_tokens` that is sound.
+        searches: searches of the web that the provider made and bills one by one.
     """
 
     input_tokens: int = 0
@@ -36,11 +38,20 @@ class Usage:
     cache_write_input_tokens: int = 0
     reasoning_output_tokens: int = 0
     cache_write_1h_input_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    searches: int = 0
+
+    def plus(self, other: Usage) -> Usage:
+        """The sum of both, part by part."""
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
 MAX_TOKENS = 1_000_000_000
 """No attempt uses more; a larger number is garbage, not usage."""
 BYTES_PER_TOKEN = 4
+
+_PASSES = ("compaction", "advisor_message")
 
 T = TypeVar("T", bound=msgspec.Struct)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -62,6 +73,10 @@ class OpenAIUsage(msgspec.Struct):
     """LiteLLM's cached tokens."""
     cache_creation_input_tokens: Any = None
     """LiteLLM's cache writes."""
+    server_tool_use: Any = None
+    """LiteLLM's, as Anthropic says it."""
+    num_search_queries: Any = None
+    """Perplexity's searches."""
 
     def to_usage(self) -> Usage | None:
         """Counting basis of `Usage`; None when the totals are missing, no numbers, or of nothing.
@@ -93,7 +108,8 @@ class OpenAIUsage(msgspec.Struct):
         by_age = _object(details.get("cache_creation_token_details"))
         if read + write > prompt:
             prompt += read + write
-        reasoning = _part(_object(self.completion_tokens_details).get("reasoning_tokens"))
+        answered = _object(self.completion_tokens_details)
+        reasoning = _part(answered.get("reasoning_tokens"))
         surplus = 0 if total is None else total - prompt - completion
         if surplus > 0 and reasoning in (0, surplus):
             completion += surplus
@@ -109,6 +125,13 @@ class OpenAIUsage(msgspec.Struct):
             cache_write_input_tokens=write,
             reasoning_output_tokens=reasoning,
             cache_write_1h_input_tokens=min(_part(by_age.get("ephemeral_1h_input_tokens")), write),
+            audio_input_tokens=_part(details.get("audio_tokens")),
+            audio_output_tokens=_part(answered.get("audio_tokens")),
+            searches=_part(
+                details.get("web_search_requests"),
+                _object(self.server_tool_use).get("web_search_requests"),
+                self.num_search_queries,
+            ),
         )
 
 
@@ -121,6 +144,9 @@ class AnthropicUsage(msgspec.Struct):
     cache_read_input_tokens: Any = None
     cache_creation: Any = None
     output_tokens_details: Any = None
+    server_tool_use: Any = None
+    iterations: Any = None
+    """The passes of one answer; of some kinds (`_PASSES`) no total has the tokens."""
 
     def to_usage(self) -> Usage | None:
         """Counting basis of `Usage`: Anthropic's `input_tokens` lacks what the cache served.
@@ -138,14 +164,23 @@ class AnthropicUsage(msgspec.Struct):
         if not 0 < fresh + read + write <= MAX_TOKENS:
             return None
         thinking = _part(_object(self.output_tokens_details).get("thinking_tokens"))
-        return Usage(
+        usage = Usage(
             input_tokens=fresh + read + write,
             output_tokens=max(output, thinking),
             cache_read_input_tokens=read,
             cache_write_input_tokens=write,
             reasoning_output_tokens=thinking,
             cache_write_1h_input_tokens=hour,
+            searches=_part(_object(self.server_tool_use).get("web_search_requests")),
         )
+        for extra in self._passes():
+            usage = usage.plus(extra)
+        return usage
+
+    def _passes(self) -> Iterator[Usage]:
+        for one in self.iterations if isinstance(self.iterations, list) else ():
+            if _object(one).get("type") in _PASSES and (usage := from_anthropic(one)) is not None:
+                yield usage
 
 
 def from_openai(raw: object) -> Usage | None:
@@ -163,6 +198,18 @@ def from_anthropic(raw: object) -> Usage | None:
     return None if usage is None else usage.to_usage()
 
 
+def anthropic_service(usage: Mapping[str, Any] | None) -> str:
+    """How Anthropic served an answer, where that has its own price: `fast`, `us` or both.
+
+    Its `service_tier` is left out: `priority` there is capacity that was bought beforehand.
+    Empty where it does not say.
+    """
+    words = [] if usage is None else [usage.get("speed"), usage.get("inference_geo")]
+    if not any(words):
+        return ""
+    return " ".join(word for word in words if word in ("fast", "us")) or "standard"
+
+
 def estimate_tokens(utf8_bytes: int) -> int:
     """Tokens of a text nobody counted, at four bytes each, rounded up.
 
@@ -171,102 +218,6 @@ def estimate_tokens(utf8_bytes: int) -> int:
     estimated.
     """
     return -(-utf8_bytes // BYTES_PER_TOKEN)
-
-
-def bound_input_tokens(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None) -> int:
-    """A number of input tokens that a request cannot exceed, for its hold.
-
-    Byte-level BPE never makes more tokens than the text has UTF-8 bytes, and JSON never spends
-    fewer bytes on a text than UTF-8; the words a chat template puts around a message are shorter
-    than the JSON around it. So the body's size bounds the text, and `HIDDEN_TOKENS` what a
-    provider adds on its own. Images, sound and files are not text: each counts by its kind
-    (`MEDIA`) instead of by its base64. Without them this costs a few searches for a substring.
-
-    The bound knows no model: a caller lowers it to the model's context window.
-    """
-    bound = body_bytes + HIDDEN_TOKENS
-    for name in ("messages", "input"):
-        raw = b"" if fields is None or name not in fields else bytes(fields[name])
-        # An escaped letter could hide a key; what is escaped in ordinary text is beyond ASCII.
-        if any(key in raw for key in _MEDIA_KEYS) or (
-            b"\\u00" in raw and _ESCAPED_ASCII.search(raw)
-        ):
-            bound += _media_tokens(raw)
-    return bound
-
-
-HIDDEN_TOKENS = 1_024
-"""What a provider may put before a prompt: Anthropic's instructions for tools are the longest
-known, under 600 tokens."""
-IMAGE_TOKENS = 48_169
-"""The dearest known image: gpt-4o-mini in high detail, 8 tiles (2048 by 768) of 5,667 tokens and
-2,833 for the base. gpt-4o takes 1,445 for it, Claude under 4,800, Gemini about 4,100."""
-LOW_DETAIL_TOKENS = 2_833
-"""The same model's image in low detail; 85 at gpt-4o."""
-FILE_TOKENS = 460_000
-"""A PDF: 100 pages, each up to 3,000 tokens of text and 1,600 of its picture (Anthropic's figures
-and limit, the largest of those published). Its base64 is counted as text besides."""
-VIDEO_TOKENS = 1_048_576
-"""As long as a context window allows."""
-AUDIO_BYTES_PER_TOKEN = 8
-"""Base64 bytes of sound for one token. Gemini takes 32 tokens a second, OpenAI 10; even speech at
-6 kbit/s has 31 base64 bytes for each of those 32."""
-
-MEDIA = {
-    "image_url": IMAGE_TOKENS,
-    "image": IMAGE_TOKENS,
-    "input_audio": 0,
-    "file": FILE_TOKENS,
-    "document": FILE_TOKENS,
-    "video_url": VIDEO_TOKENS,
-}
-"""Type of a content part, and the most tokens one is; sound counts by its length."""
-_MEDIA_KEYS = tuple(f'"{kind}"'.encode() for kind in MEDIA)
-_ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
-
-
-def _media_tokens(raw: bytes) -> int:
-    """What media add to the size of a field, less the base64 in it."""
-    try:
-        content = msgspec.json.decode(raw)
-    except _UNREADABLE:
-        return sum(raw.count(key) for key in _MEDIA_KEYS) * VIDEO_TOKENS
-    return sum(_part_tokens(part) for part in _parts(content))
-
-
-def _parts(content: Any) -> Iterator[Mapping[str, Any]]:
-    """Messages and the content parts in them, or the inputs of embeddings."""
-    for item in content if isinstance(content, list) else ():
-        if isinstance(item, Mapping):
-            yield item
-            yield from _parts(item.get("content"))
-
-
-def _part_tokens(part: Mapping[str, Any]) -> int:
-    """One part's tokens less its base64; zero for a text."""
-    total = 0
-    for kind, most in MEDIA.items():
-        if kind != part.get("type") and kind not in part:
-            continue
-        value = part.get(kind) or part.get("source")
-        base64 = _base64_bytes(value)
-        if kind == "input_audio":
-            total += -(-base64 // AUDIO_BYTES_PER_TOKEN) - base64
-        elif most == FILE_TOKENS:
-            total += most
-        else:
-            total += LOW_DETAIL_TOKENS if _object(value).get("detail") == "low" else most
-            total -= base64
-    return total
-
-
-def _base64_bytes(value: Any) -> int:
-    """Size of the data in a data URL, or of data under its own key."""
-    data = _object(value).get("data")
-    if isinstance(data, str):
-        return len(data)
-    url = _object(value).get("url", value)
-    return len(url) if isinstance(url, str) and url.startswith("data:") else 0
 
 
 def _struct(raw: object, kind: type[T]) -> T | None:

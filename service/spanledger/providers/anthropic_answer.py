@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage, from_anthropic
+from spanledger.pricing.usage import Usage, anthropic_service, from_anthropic
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.openai_wire import (
     DECODE_ERRORS,
@@ -115,6 +115,7 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
         finish_reasons=(finish_reason,),
         provider_request_id=request_id,
         output_bytes=size,
+        service=anthropic_service(message.usage),
     )
 
 
@@ -222,7 +223,11 @@ class MessageStream:
         self._head["id"] = message.id or ""
         self._head["model"] = message.model or self._call.deployment.model
         self._count(message.usage)
-        return self._chunk({"role": "assistant", "content": ""})
+        frame = self._chunk({"role": "assistant", "content": ""})
+        # A first token of output may be counted here already: this is not the whole of it.
+        counted = from_anthropic({**self._usage, "output_tokens": 0})
+        frame.input_usage, frame.service = counted, anthropic_service(self._usage)
+        return frame
 
     def _block_start(self, event: _Event) -> Frame | None:
         block = event.content_block
@@ -281,6 +286,7 @@ class MessageStream:
         frame.finish_reason = reason
         # `message_start` counts input only: usage is told first when it is whole.
         frame.usage = from_anthropic(self._usage)
+        frame.service = anthropic_service(self._usage)
         self.complete = frame.usage is not None
         return frame
 
@@ -331,7 +337,7 @@ def _signed(thinking: str, signature: str) -> dict[str, object]:
 
 def _usage_object(usage: Usage) -> dict[str, object]:
     """OpenAI's usage, with the cache counts under Anthropic's names beside it."""
-    return {
+    shown: dict[str, object] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
@@ -343,3 +349,6 @@ def _usage_object(usage: Usage) -> dict[str, object]:
         "cache_read_input_tokens": usage.cache_read_input_tokens,
         "cache_creation_input_tokens": usage.cache_write_input_tokens,
     }
+    if usage.searches:
+        shown["server_tool_use"] = {"web_search_requests": usage.searches}
+    return shown

@@ -90,6 +90,8 @@ class Answer:
         usage: None when the provider reported none.
         output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
             `usage` has none.
+        speech_bytes: base64 bytes of generated speech, for the same.
+        service: the service tier it was served at; empty where the provider does not say.
     """
 
     body: bytes
@@ -99,6 +101,8 @@ class Answer:
     finish_reasons: tuple[str, ...] = ()
     provider_request_id: str = ""
     output_bytes: int = 0
+    speech_bytes: int = 0
+    service: str = ""
 
 
 @dataclass(slots=True)
@@ -113,9 +117,12 @@ class Frame:
             tool-call arguments): the first one ends time-to-first-chunk, and after it was
             relayed no other deployment may be tried.
         output_bytes: UTF-8 bytes of generated content in it.
+        speech_bytes: base64 bytes of generated speech in it.
         usage_only: the trailing chunk with usage and no choices: relayed only to callers that
             asked for it (`stream_options.include_usage`).
         usage: what the provider reported in this event; the last one seen wins.
+        input_usage: the input alone, from a provider that counts it before it answers.
+        service: the service tier of the answer; empty where the provider does not say.
     """
 
     data: bytes
@@ -127,6 +134,9 @@ class Frame:
     response_model: str = ""
     finish_reason: str = ""
     provider_request_id: str = ""
+    speech_bytes: int = 0
+    input_usage: Usage | None = None
+    service: str = ""
 
 
 class Provider(Protocol):

@@ -24,6 +24,8 @@ Text = str | list[msgspec.Raw] | None
 
 UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
 """Garbage there must not cost the answer: it counts as no usage."""
+Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
+"""`service_tier`; what is no text says nothing."""
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
@@ -72,6 +74,7 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: UsageField = None
+    service_tier: Tier = None
     error: msgspec.Raw = _NULL
 
 
@@ -92,6 +95,7 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
     usage: UsageField = None
+    service_tier: Tier = None
     error: msgspec.Raw = _NULL
 
 
@@ -138,7 +142,9 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     if is_set(answer.error):
         raise embedded_error(call, answer.error, billed="unknown")
     reasons: tuple[str, ...] = ()
+    service: Tier = ""
     if isinstance(answer, _Completion):
+        service = answer.service_tier
         if not answer.choices:
             raise malformed(call, "its answer has no choices")
         reasons = tuple(c.finish_reason for c in answer.choices if c.finish_reason)
@@ -146,6 +152,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
         raise malformed(call, "its answer has no data")
     usage = from_openai(answer.usage)
     uncounted = usage is None or usage.output_tokens == 0
+    size, speech = _generated_bytes(body) if uncounted and call.operation == "chat" else (0, 0)
     return Answer(
         body=body,
         usage=usage,
@@ -153,7 +160,9 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
         response_model=answer.model or "",
         finish_reasons=reasons,
         provider_request_id=provider_request_id,
-        output_bytes=_generated_bytes(body) if uncounted and call.operation == "chat" else 0,
+        output_bytes=size,
+        speech_bytes=speech,
+        service=service if isinstance(service, str) else "",
     )
 
 
@@ -169,7 +178,7 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         raise malformed(call, "a chunk is not what OpenAI's wire says") from None
     if is_set(chunk.error):
         raise embedded_error(call, chunk.error, billed="unknown" if began else "no")
-    size = 0
+    size = speech = 0
     content = False
     finish_reason = ""
     for choice in chunk.choices or ():
@@ -177,9 +186,9 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
             finish_reason = choice.finish_reason
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
-            content = content or bool(
-                delta.tool_calls or delta.function_call or is_set(delta.audio)
-            )
+            content = content or bool(delta.tool_calls or delta.function_call)
+            if is_set(delta.audio):
+                content, speech = True, speech + len(bytes(delta.audio))
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
     return Frame(
         data=encode_event(payload),
@@ -191,6 +200,8 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         response_model=chunk.model or "",
         finish_reason=finish_reason,
         provider_request_id=provider_request_id,
+        speech_bytes=speech,
+        service=chunk.service_tier if isinstance(chunk.service_tier, str) else "",
     )
 
 
@@ -256,12 +267,15 @@ def _argument_bytes(functions: Iterable[_Function | None]) -> int:
     return sum(text_bytes(function.arguments) for function in functions if function is not None)
 
 
-def _generated_bytes(body: bytes) -> int:
+def _generated_bytes(body: bytes) -> tuple[int, int]:
+    """Bytes of text and of speech in a whole answer."""
     try:
         choices = _read(_FULL_COMPLETION, body).choices
     except DECODE_ERRORS:
-        return len(body)
-    return sum(_message_bytes(choice.message) for choice in choices if choice.message)
+        return len(body), 0
+    messages = [choice.message for choice in choices if choice.message]
+    spoken = sum(len(bytes(message.audio)) for message in messages if is_set(message.audio))
+    return sum(map(_message_bytes, messages)), spoken
 
 
 def _with_usage(options: object) -> dict[str, object]:

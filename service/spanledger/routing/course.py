@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from spanledger.config import RouterSettings
 from spanledger.errors import ProviderError
-from spanledger.pricing.book import Price
+from spanledger.pricing.price import Price
 from spanledger.providers.base import Deployment, Provider
 from spanledger.routing.health import BlockedBy, DeploymentHealth, sensible_retry_after
 from spanledger.routing.outcome import MISCONFIGURED

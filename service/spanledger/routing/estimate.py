@@ -1,6 +1,7 @@
 """Counts a prompt's tokens when no provider did: the slow path of tries without reported usage.
 
-An estimate, not a bound: four bytes of text are a token, as `pricing.usage` has it everywhere.
+An estimate, not a bound: four bytes of text are a token, as `pricing.usage` has it everywhere, and
+what is no text counts by its kind, as `pricing.media` has it.
 """
 
 from __future__ import annotations
@@ -9,48 +10,59 @@ from collections.abc import Mapping
 
 import msgspec
 
-from spanledger.pricing.usage import estimate_tokens
+from spanledger.pricing.media import likely_media
+from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Operation
 
 TOKENS_PER_MESSAGE = 3
-TOKENS_PER_IMAGE = 85
+_BESIDE = ("tools", "functions", "response_format")
+"""What a model reads beside the messages."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def estimate_input_tokens(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> int:
-    """Tokens of a request's prompt; of its raw bytes where it cannot be read."""
+def estimate_input(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> Usage:
+    """Usage of a request's prompt alone; of its raw bytes where it cannot be read."""
     name = "messages" if operation == "chat" else "input"
+    raw = fields.get(name)
+    if raw is None:
+        return Usage()
+    try:
+        content = msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return Usage(estimate_tokens(len(memoryview(raw))))
+    if operation == "embeddings":
+        return Usage(_embedded(content))
+    total = sum(_message(message) for message in _objects(content))
+    total += sum(_beside(fields, name) for name in _BESIDE)
+    media, sound = likely_media(content)
+    return Usage(total + media, audio_input_tokens=sound)
+
+
+def _beside(fields: Mapping[str, msgspec.Raw], name: str) -> int:
+    """Tokens of a field by its JSON, without the space in it; none for one that is empty."""
     raw = fields.get(name)
     if raw is None:
         return 0
     try:
-        content = msgspec.json.decode(raw)
-        given = msgspec.json.decode(fields.get("tools", msgspec.Raw(b"null")))
+        value = msgspec.json.decode(raw)
     except _UNREADABLE:
         return estimate_tokens(len(memoryview(raw)))
-    if operation == "embeddings":
-        return _embedded(content)
-    total = sum(_message(message) for message in _objects(content))
-    if tools := _objects(given):
-        total += estimate_tokens(len(msgspec.json.encode(tools)))
-    return total
+    return estimate_tokens(len(msgspec.json.encode(value))) if value else 0
 
 
 def _message(message: dict[str, object]) -> int:
     content = message.get("content")
     if isinstance(content, str):
-        size, images = _bytes(content), 0
+        size = _bytes(content)
     else:
-        parts = _objects(content)
-        size = sum(_bytes(part.get("text")) for part in parts)
-        images = sum(part.get("type") == "image_url" for part in parts)
+        size = sum(_bytes(part.get("text")) for part in _objects(content))
     arguments = 0
     for call in _objects(message.get("tool_calls")):
         function = call.get("function")
         if isinstance(function, dict):
             arguments += estimate_tokens(_bytes(function.get("arguments")))
-    return TOKENS_PER_MESSAGE + estimate_tokens(size) + TOKENS_PER_IMAGE * images + arguments
+    return TOKENS_PER_MESSAGE + estimate_tokens(size) + arguments
 
 
 def _embedded(content: object) -> int:

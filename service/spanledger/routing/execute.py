@@ -29,25 +29,21 @@ from spanledger.errors import (
 )
 from spanledger.ledger.store import Hold, Ledger, RequestEnd, Reservation
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Deployment, Frame, Provider, ProviderKind
 from spanledger.routing.booking import Booking
 from spanledger.routing.course import Course, Pick, Target
+from spanledger.routing.demand import Demand, demand_of, terms_of, unbounded_by
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
-from spanledger.routing.hold import (
-    Demand,
-    Sizes,
-    demand_of,
-    expected_output,
-    output_bought,
-    sizes_of,
-)
+from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import (
     CALLER_CAUSED,
     CANCELLED,
     INTERNAL_ERROR,
     cancelled_end,
+    internal_error_end,
     request_end,
 )
 from spanledger.routing.plan import Plan
@@ -116,6 +112,8 @@ class Router:
             for route, deployments in plan.routes.items()
         }
         self._histories = {route: OutputHistory() for route in plan.routes}
+        self._unasked: dict[str, str] = {}
+        """Service tiers that deployments answered at without being asked, by deployment."""
 
     def _target(
         self, deployment: Deployment, book: PriceBook, providers: Mapping[ProviderKind, Provider]
@@ -269,8 +267,11 @@ class Router:
                 late = ProviderError("timeout", "the request's deadline passed before a try")
                 await self._give_up(run, late)
             target = pick.target
-            sizes = sizes_of(run.demand, target.price)
-            reservation = self._reservation(exchange, pick, sizes)
+            unasked = self._unasked.get(target.deployment.id, "")
+            sizes = sizes_of(
+                run.demand, target.price, terms_of(run.demand, target.deployment, unasked)
+            )
+            reservation = self._reservation(run, pick, sizes)
             target.health.begin(now, run.demand.tokens)
             run.asked += 1
             try:
@@ -299,8 +300,8 @@ class Router:
                 call = self._call(exchange, target, run.demand, sizes, hold, now)
                 return Attempt(target, reservation, sizes, hold, call, now, run.demand.tokens)
 
-    def _reservation(self, exchange: Exchange, pick: Pick, sizes: Sizes) -> Reservation:
-        deployment, price = pick.target.deployment, pick.target.price
+    def _reservation(self, run: _Run, pick: Pick, sizes: Sizes) -> Reservation:
+        exchange, deployment, price = run.exchange, pick.target.deployment, pick.target.price
         return Reservation(
             request=exchange.start,
             number=exchange.attempts + 1,
@@ -314,6 +315,7 @@ class Router:
             price_id="" if price is None else price.id,
             fallback_from=pick.fallback_from,
             reason=pick.reason,
+            unbounded=unbounded_by(run.demand, deployment, price),
         )
 
     def _call(
@@ -339,7 +341,9 @@ class Router:
             operation=exchange.operation,
             fields=exchange.fields,
             timeout_s=min(target.deployment.timeout_s, left),
-            max_output_tokens=None if bought is None else max(1, bought // demand.choices),
+            max_output_tokens=None
+            if bought is None
+            else max(1, (bought - demand.predicted) // demand.choices),
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
             max_response_bytes=limits.max_response_bytes,
             total_s=left,
@@ -369,6 +373,8 @@ class Router:
         usage, estimated = usage_of(exchange, produced)
         if exchange.operation == "chat":
             run.history.record(-(-usage.output_tokens // run.demand.choices))
+        if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
+            self._unasked[attempt.target.deployment.id] = produced.service
         health = attempt.target.health
         health.succeeded()
         health.used(attempt.began, attempt.tokens, usage.input_tokens + usage.output_tokens)
@@ -447,7 +453,7 @@ class Router:
             error_type=CANCELLED if left else INTERNAL_ERROR,
             http_status=200 if produced.chunks else 0,
             ended_ns=now_ns,
-            request=cancelled_end(now_ns) if left else _internal_error(now_ns),
+            request=cancelled_end(now_ns) if left else internal_error_end(now_ns),
         )
         run.ended = True
         await self._booking.detached(self._booking.finish(exchange, end))
@@ -459,7 +465,7 @@ class Router:
         run.ended = True
         now_ns = self._clock.now_ns()
         left = isinstance(error, asyncio.CancelledError | GeneratorExit)
-        end = cancelled_end(now_ns) if left else _internal_error(now_ns)
+        end = cancelled_end(now_ns) if left else internal_error_end(now_ns)
         await self._booking.detached(self._booking.end_request(run.exchange.start, end))
 
     async def _give_up(self, run: _Run, error: SpanledgerError) -> NoReturn:
@@ -492,7 +498,3 @@ class Router:
             raise ProviderError(
                 "timeout", "the request's deadline passed within the stream", billed="unknown"
             )
-
-
-def _internal_error(now_ns: int) -> RequestEnd:
-    return RequestEnd("error", INTERNAL_ERROR, SpanledgerError.http_status, now_ns)

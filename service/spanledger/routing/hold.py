@@ -7,86 +7,36 @@ upstream to what the hold buys, so that the bound stays one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
-
 from spanledger.ledger.store import HoldSizes
-from spanledger.pricing.book import Price
-from spanledger.pricing.usage import bound_input_tokens
+from spanledger.pricing.price import USUAL, Price, Terms
+from spanledger.routing.demand import Demand
 from spanledger.routing.history import OutputHistory
-from spanledger.routing.request import Exchange
 
 DEFAULT_MAX_OUTPUT_TOKENS = 16_384
 """What a model is taken to answer at most when the price book does not say."""
-NO_HISTORY_TOKENS = 4_096
-"""Usual output of a route that has not answered yet."""
 EXPECTED_TOKENS = 1_024
 """Output of an answer nobody saw, on a route that has not answered yet: a long one, since who has
 nothing answered to the end must not have it for less than the others."""
-MIN_USUAL_TOKENS = 256
 LEAST_TOKENS = 16
 """Output for which a try is still worth its input."""
-MAX_OUTPUT_TOKENS = 10_000_000
-MAX_CHOICES = 1_024
 MAX_HOLD_NANO = 10**15
 """A million dollars: holds stay far from what 64 bits can add up."""
 
-_INTEGER = msgspec.json.Decoder(int | None)
-
-
-@dataclass(slots=True)
-class Demand:
-    """What a request can use up, wherever it goes.
-
-    Attributes:
-        input_tokens: a bound.
-        cap: output tokens of one choice the caller allows; None = no cap; 0 for embeddings.
-        usual: output tokens of one choice to expect: the cap, or what history says.
-        choices: answers asked for.
-        tokens: what rpm and tpm are counted with.
-    """
-
-    input_tokens: int
-    cap: int | None
-    usual: int
-    choices: int
-    tokens: int
-
 
 class Sizes(NamedTuple):
-    """The ledger's sizes, and the output tokens of all choices that each is for."""
+    """The ledger's sizes, the output tokens of all choices that each is for, and on what terms."""
 
     holds: HoldSizes
     input_tokens: int
     full: int
     usual: int
     least: int
+    terms: Terms = USUAL
 
 
-def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
-    """Read what bounds a request off its body; the gateway has checked the values."""
-    fields = exchange.fields
-    input_tokens = bound_input_tokens(exchange.body_bytes, fields)
-    if exchange.operation == "embeddings":
-        return Demand(input_tokens, cap=0, usual=0, choices=1, tokens=input_tokens)
-    caps = (
-        _integer(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS),
-        _integer(fields, "max_tokens", MAX_OUTPUT_TOKENS),
-    )
-    # A provider obeys one of two caps, and we do not know which.
-    cap = max((cap for cap in caps if cap is not None), default=None)
-    choices = _integer(fields, "n", MAX_CHOICES) or 1
-    usual = cap
-    if usual is None:
-        p99 = history.p99()
-        usual = NO_HISTORY_TOKENS if p99 is None else max(MIN_USUAL_TOKENS, 2 * p99)
-    return Demand(input_tokens, cap, usual, choices, input_tokens + usual * choices)
-
-
-def sizes_of(demand: Demand, price: Price | None) -> Sizes:
+def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes:
     """What a try of this demand wants held at this price; nothing where there is no price."""
     if price is None:
         return _UNPRICED
@@ -94,17 +44,18 @@ def sizes_of(demand: Demand, price: Price | None) -> Sizes:
     if price.max_input_tokens is not None and price.max_input_tokens < input_tokens:
         input_tokens = price.max_input_tokens  # a longer prompt is refused there
     if cap is not None:
-        full = usual = cap * choices
-        full_nano = usual_nano = min(price.bound_nano(input_tokens, full), MAX_HOLD_NANO)
+        full = usual = cap * choices + demand.predicted
+        full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
     else:
         most = price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
-        full, usual = most * choices, min(demand.usual, most) * choices
-        full_nano = min(price.bound_nano(input_tokens, full), MAX_HOLD_NANO)
-        usual_nano = min(price.bound_nano(input_tokens, usual), full_nano)
-    least = min(LEAST_TOKENS * choices, usual)
-    least_nano = min(price.bound_nano(input_tokens, least), usual_nano)
+        full = most * choices + demand.predicted
+        usual = min(demand.usual, most) * choices + demand.predicted
+        full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
+        usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
+    least = min(LEAST_TOKENS * choices + demand.predicted, usual)
+    least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
     holds = HoldSizes(full_nano, usual_nano, least_nano)
-    return Sizes(holds, input_tokens, full, usual, least)
+    return Sizes(holds, input_tokens, full, usual, least, terms)
 
 
 def output_bought(sizes: Sizes, price: Price, hold_nano: int) -> int | None:
@@ -128,7 +79,7 @@ def expected_output(
     each = EXPECTED_TOKENS if mean is None else mean
     if demand.cap is not None:
         each = min(each, demand.cap)
-    expected = each * demand.choices
+    expected = each * demand.choices + demand.predicted
     if price is None:
         return expected
     bought = output_bought(sizes, price, hold_nano)
@@ -138,12 +89,12 @@ def expected_output(
 
 def _affordable(price: Price, sizes: Sizes, hold_nano: int, most: int) -> int:
     """The most output tokens, up to `most`, that a hold pays for beside its input."""
-    if price.bound_nano(sizes.input_tokens, most) <= hold_nano:
+    if price.bound_nano(sizes.input_tokens, most, sizes.terms) <= hold_nano:
         return most
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        if price.bound_nano(sizes.input_tokens, middle) <= hold_nano:
+        if price.bound_nano(sizes.input_tokens, middle, sizes.terms) <= hold_nano:
             low = middle
         else:
             high = middle - 1
@@ -151,14 +102,3 @@ def _affordable(price: Price, sizes: Sizes, hold_nano: int, most: int) -> int:
 
 
 _UNPRICED = Sizes(HoldSizes(0, 0, 0), 0, 0, 0, 0)
-
-
-def _integer(fields: Mapping[str, msgspec.Raw], name: str, most: int) -> int | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        value = _INTEGER.decode(raw)
-    except msgspec.DecodeError:
-        return None
-    return None if value is None or value < 1 else min(value, most)

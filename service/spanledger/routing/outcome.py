@@ -87,3 +87,8 @@ def request_end(error: SpanledgerError, ended_ns: int) -> RequestEnd:
 def cancelled_end(ended_ns: int) -> RequestEnd:
     """How a request is booked whose caller left."""
     return RequestEnd("cancelled", CANCELLED, CANCELLED_STATUS, ended_ns)
+
+
+def internal_error_end(ended_ns: int) -> RequestEnd:
+    """How a request is booked that a fault of ours ended."""
+    return RequestEnd("error", INTERNAL_ERROR, SpanledgerError.http_status, ended_ns)

@@ -38,7 +38,7 @@ COMPATIBLE_SERVERS = frozenset({"hosted_vllm", "openai_like", "lm_studio"})
 KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 _BARE_OPENAI = re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o[134](?:-|$)|text-embedding-)")
-_PRICE_KEY = re.compile(r"_cost_per_token|_token_cost|^output_cost_per_reasoning_token$")
+_PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _ROUTER_KEYS = frozenset(
     {

@@ -13,7 +13,7 @@ from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.course import Target
-from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.estimate import estimate_input
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
@@ -21,6 +21,8 @@ from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detai
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""
 MAX_FINISH_REASONS = 128
+SPEECH_BYTES_PER_TOKEN = 3_200
+"""Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,10 @@ class Produced:
     """What a try gave so far."""
 
     usage: Usage | None = None
+    input_usage: Usage | None = None
+    service: str = ""
     output_bytes: int = 0
+    speech_bytes: int = 0
     chunks: int = 0
     first_chunk_ns: int = 0
     response_id: str = ""
@@ -64,7 +69,9 @@ class Produced:
         """A whole answer."""
         return cls(
             usage=answer.usage,
+            service=answer.service,
             output_bytes=answer.output_bytes,
+            speech_bytes=answer.speech_bytes,
             response_id=answer.response_id,
             response_model=answer.response_model,
             provider_request_id=answer.provider_request_id,
@@ -79,10 +86,15 @@ class Produced:
                 self.first_chunk_ns = now_ns()
             self.chunks += 1
             self.output_bytes += frame.output_bytes
+            self.speech_bytes += frame.speech_bytes
             self._since_usage_bytes += frame.output_bytes
         if frame.usage is not None:
             self.usage = frame.usage
             self._since_usage_bytes = 0
+        if frame.input_usage is not None:
+            self.input_usage = frame.input_usage
+        if frame.service:
+            self.service = frame.service
         if frame.response_id:
             self.response_id = frame.response_id
         if frame.response_model:
@@ -108,7 +120,12 @@ class Produced:
     @property
     def output_tokens(self) -> int:
         """Output as we count it: a chunk has at least one token."""
-        return max(estimate_tokens(self.output_bytes), self.chunks)
+        return max(estimate_tokens(self.output_bytes) + self.speech_tokens, self.chunks)
+
+    @property
+    def speech_tokens(self) -> int:
+        """Speech as we count it."""
+        return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
 
 
 def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
@@ -118,8 +135,17 @@ def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
         if uncounted := produced.uncounted_tokens:
             return replace(usage, output_tokens=usage.output_tokens + uncounted), True
         return usage, False
-    prompt = estimate_input_tokens(exchange.operation, exchange.fields)
-    return Usage(input_tokens=prompt, output_tokens=produced.output_tokens), True
+    return _counted(exchange, produced, produced.output_tokens), True
+
+
+def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
+    """Usage with the output we counted, and the input as the provider did, if it came to that."""
+    read = produced.input_usage
+    if read is None or not _is_possible(read):
+        read = estimate_input(exchange.operation, exchange.fields)
+    return replace(
+        read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
+    )
 
 
 def usage_unfinished(
@@ -138,10 +164,15 @@ def usage_unfinished(
         if seen and usage.output_tokens >= output:
             return usage, False
         return replace(usage, output_tokens=max(usage.output_tokens, output)), True
-    prompt = estimate_input_tokens(exchange.operation, exchange.fields)
-    if attempt.target.price is not None:
-        prompt = min(prompt, attempt.sizes.input_tokens)  # a model reads no more than its window
-    return Usage(input_tokens=prompt, output_tokens=output), True
+    counted = _counted(exchange, produced, output)
+    if attempt.target.price is not None and produced.input_usage is None:
+        # A model reads no more than its window.
+        prompt = min(counted.input_tokens, attempt.sizes.input_tokens)
+        sound = min(counted.audio_input_tokens, prompt)
+        counted = replace(counted, input_tokens=prompt, audio_input_tokens=sound)
+    if not seen and attempt.sizes.terms.speech:
+        counted = replace(counted, audio_output_tokens=output)
+    return counted, True
 
 
 def _is_possible(usage: Usage) -> bool:
@@ -171,16 +202,15 @@ class Recorder:
     ) -> AttemptEnd:
         """The record of a try's end; `usage` None = nothing was billed."""
         call, price = attempt.call, attempt.target.price
+        service = produced.service or attempt.sizes.terms.service
         cost: int | None = None
         if usage is not None:
-            cost = 0 if price is None else price.cost_nano(usage)
+            cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or _NOTHING
-        # What was asked of the provider, where a budget lowered it.
-        extra = (
-            {}
-            if call.max_output_tokens is None
-            else {"gen_ai.request.max_tokens": call.max_output_tokens}
-        )
+        extra = _priced_by(used, service)
+        if call.max_output_tokens is not None:
+            # What was asked of the provider, where a budget lowered it.
+            extra["gen_ai.request.max_tokens"] = call.max_output_tokens
         return AttemptEnd(
             attempt_id=attempt.hold.attempt_id,
             ended_ns=ended_ns,
@@ -217,6 +247,21 @@ class Recorder:
             ),
             request=request,
         )
+
+
+_AS_USUAL = ("auto", "default", "standard")
+
+
+def _priced_by(usage: Usage, service: str) -> dict[str, object]:
+    """What the cost depends on beside the row's columns, where there is any of it."""
+    parts: dict[str, object] = {
+        "spanledger.service_tier": "" if service in _AS_USUAL else service[:MAX_TEXT],
+        "spanledger.usage.audio.input_tokens": usage.audio_input_tokens,
+        "spanledger.usage.audio.output_tokens": usage.audio_output_tokens,
+        "spanledger.usage.cache_creation_1h.input_tokens": usage.cache_write_1h_input_tokens,
+        "spanledger.usage.searches": usage.searches,
+    }
+    return {name: part for name, part in parts.items() if part}
 
 
 _NOTHING = Usage()

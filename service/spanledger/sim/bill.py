@@ -25,6 +25,9 @@ GROUPS_MAX = 1_000
 PRICES_MAX = 1_000
 OTHER = "other"
 
+DEFAULT_SERVICE = "default"
+"""The service tier of every answer that has no price of its own."""
+
 Outcome = Literal[
     "answered",  # the whole answer went out, usage included where the wire asks for it
     "cut",  # we broke the connection in mid-answer
@@ -59,6 +62,12 @@ class Price:
     cache_read: int | None = None
     cache_write: int | None = None
     cache_write_1h: int | None = None
+    services: Mapping[str, Price] = field(default_factory=dict)
+    """The same for each service tier it grants; asked for another, it answers at `default`."""
+
+    def grants(self, service: str) -> str:
+        """The service tier of an answer to who asks for this one."""
+        return service if service in self.services else DEFAULT_SERVICE
 
     def cost_nano(self, usage: Usage) -> int:
         """What these tokens cost in nano-USD, rounded up once."""
@@ -78,12 +87,22 @@ class Price:
 
 LIST_PRICES: Mapping[str, Price] = {
     "gpt-4o": Price(2_500_000, 10_000_000, 1_250_000),
-    "gpt-4o-mini": Price(150_000, 600_000, 75_000),
+    "gpt-4o-mini": Price(
+        150_000, 600_000, 75_000, services={"priority": Price(250_000, 1_000_000, 125_000)}
+    ),
     "gpt-4.1": Price(2_000_000, 8_000_000, 500_000),
     "gpt-4.1-mini": Price(400_000, 1_600_000, 100_000),
     "gpt-4.1-nano": Price(100_000, 400_000, 25_000),
     "gpt-5": Price(1_250_000, 10_000_000, 125_000),
-    "gpt-5-mini": Price(250_000, 2_000_000, 25_000),
+    "gpt-5-mini": Price(
+        250_000,
+        2_000_000,
+        25_000,
+        services={
+            "flex": Price(125_000, 1_000_000, 12_500),
+            "priority": Price(450_000, 3_600_000, 45_000),
+        },
+    ),
     "o3": Price(2_000_000, 8_000_000, 500_000),
     "o3-mini": Price(1_100_000, 4_400_000, 550_000),
     "o4-mini": Price(1_100_000, 4_400_000, 275_000),
@@ -142,6 +161,7 @@ class Entry:
     billed: bool
     priced: bool
     time_ns: int
+    service: str = DEFAULT_SERVICE
 
     def view(self) -> dict[str, object]:
         """The entry as JSON shows it."""
@@ -205,9 +225,12 @@ class Bill:
         outcome: Outcome,
         detail: str = "",
         usage: Usage | None = None,
+        service: str = DEFAULT_SERVICE,
     ) -> None:
         """Book one call; `usage` None bills nothing."""
         price = self.price(model)
+        if price is not None:
+            price = price.services.get(service, price)
         billed = usage is not None
         counted = usage or Usage()
         nano = price.cost_nano(counted) if price and billed else 0
@@ -225,6 +248,7 @@ class Bill:
             billed=billed,
             priced=price is not None,
             time_ns=time.time_ns(),
+            service=service,
         )
         self.dropped_entries += len(self.entries) == ENTRIES_MAX
         self.entries.append(entry)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from spanledger.sim.bill import Bill, Outcome, Usage, key_digest
+from spanledger.sim.bill import DEFAULT_SERVICE, Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.openai_wire import (
     embedding_tokens,
@@ -110,6 +110,8 @@ class Call:
 
     async def _chat(self, body: dict[str, object]) -> None:
         prompt = self.wire.read(body)
+        if (price := self.sim.bill.price(prompt.model)) is not None:
+            prompt = replace(prompt, service=price.grants(prompt.service))
         self._begin(prompt, body)
         if await self._fail_early():
             return
@@ -333,6 +335,7 @@ class Call:
             outcome=outcome,
             detail=detail,
             usage=usage,
+            service=(self.prompt and self.prompt.service) or DEFAULT_SERVICE,
         )
 
 

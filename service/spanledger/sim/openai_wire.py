@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 
 import msgspec
 
-from spanledger.sim.bill import Usage
+from spanledger.sim.bill import DEFAULT_SERVICE, Usage
 from spanledger.sim.prompt import (
     MESSAGES_MAX,
     Prefixes,
@@ -30,7 +30,13 @@ from spanledger.sim.prompt import (
     whole,
 )
 from spanledger.sim.scenarios import WireName
-from spanledger.sim.tokens import TOKENS_PER_IMAGE, TOKENS_PER_MESSAGE, pieces, tokens
+from spanledger.sim.tokens import (
+    TOKENS_PER_IMAGE,
+    TOKENS_PER_MESSAGE,
+    TOKENS_PER_SMALL_IMAGE,
+    pieces,
+    tokens,
+)
 from spanledger.sim.wire import Chunk, Headers
 from spanledger.sim.writer import Answer, Choice
 
@@ -79,6 +85,9 @@ class OpenAIWire:
             )
         prefixes = Prefixes()
         tools = _tools(body, prefixes)
+        for name in ("functions", "response_format"):
+            if given := body.get(name):
+                prefixes.add(given, tokens(msgspec.json.encode(given).decode()))
         for index, message in enumerate(messages):
             if not isinstance(message, dict) or message.get("role") not in _ROLES:
                 raise RefusalError(
@@ -118,6 +127,7 @@ class OpenAIWire:
             parallel_tools=body.get("parallel_tool_calls") is not False,
             schema=_schema(body.get("response_format")),
             reasoning=string(body.get("reasoning_effort")),
+            service=string(body.get("service_tier")),
             stop=tuple([stop] if isinstance(stop, str) else map(string, stop or ()))
             if isinstance(stop, str | list | None)
             else (),
@@ -159,7 +169,6 @@ class OpenAIWire:
 
     def plain(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> bytes:
         """A `chat.completion` object."""
-        del prompt
         data: dict[str, object] = {
             "id": answer.id,
             "object": "chat.completion",
@@ -169,7 +178,7 @@ class OpenAIWire:
         }
         if usage is not None:
             data["usage"] = usage_json(usage)
-        data["service_tier"] = "default"
+        data["service_tier"] = prompt.service or DEFAULT_SERVICE
         data["system_fingerprint"] = FINGERPRINT
         return msgspec.json.encode(data)
 
@@ -294,13 +303,21 @@ def _is_token(value: object) -> bool:
 
 def _message_tokens(message: dict[str, object]) -> int:
     content = message.get("content")
-    images = sum(part.get("type") == "image_url" for part in objects(content))
+    images = sum(map(_image_tokens, objects(content)))
     arguments = 0
     for call in objects(message.get("tool_calls")):
         function = call.get("function")
         if isinstance(function, dict):
             arguments += tokens(string(function.get("arguments")))
-    return TOKENS_PER_MESSAGE + tokens(text_of(content)) + TOKENS_PER_IMAGE * images + arguments
+    return TOKENS_PER_MESSAGE + tokens(text_of(content)) + images + arguments
+
+
+def _image_tokens(part: dict[str, object]) -> int:
+    if part.get("type") != "image_url":
+        return 0
+    image = part.get("image_url")
+    small = isinstance(image, dict) and image.get("detail") == "low"
+    return TOKENS_PER_SMALL_IMAGE if small else TOKENS_PER_IMAGE
 
 
 def _tools(body: dict[str, object], prefixes: Prefixes) -> tuple[Tool, ...]:
@@ -373,7 +390,7 @@ def _chunk(
         "object": "chat.completion.chunk",
         "created": answer.created_s,
         "model": answer.model,
-        "service_tier": "default",
+        "service_tier": prompt.service or DEFAULT_SERVICE,
         "system_fingerprint": FINGERPRINT,
         "choices": choices,
     }

@@ -95,6 +95,7 @@ class Prompt:
         asked: the last user message's text, when it is the last message; steers tools.
         force_tool: a name the caller insists on, `*` for any, empty for none.
         schema: JSON schema of the answer; an empty dict asks for any JSON object.
+        service: the service tier asked for, then the one granted; empty where nobody says.
         thinking_tokens_max: the caller wants visible thinking of at most so many tokens.
     """
 
@@ -116,6 +117,7 @@ class Prompt:
     reasoning: str = ""
     thinking_tokens_max: int = 0
     stop: tuple[str, ...] = ()
+    service: str = ""
     script: Script = NO_SCRIPT
     answer_text: str | None = None
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 3
-TOKENS_PER_IMAGE = 85
+TOKENS_PER_IMAGE = 1_445
+TOKENS_PER_SMALL_IMAGE = 85
 
 
 def tokens(text: str) -> int:

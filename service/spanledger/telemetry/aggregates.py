@@ -238,7 +238,8 @@ class Aggregates:
 
         A request that got as far as a try, or a budget's refusal, has a route of the config.
         """
-        if row.attempts or row.outcome == "refused" or row.error_type == "unpriced_model":
+        unsent = row.error_type in ("unpriced_model", "unbounded_cost")
+        if row.attempts or row.outcome == "refused" or unsent:
             self._routes.add(row.route)
         return row.route if row.route in self._routes else UNKNOWN_ROUTE
 

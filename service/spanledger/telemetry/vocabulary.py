@@ -102,12 +102,24 @@ _ALL = (
         "spanledger.fallback.reason",
         "string",
         "`error.type` of the try before; on a first try what kept its route from being asked:"
-        " `cooldown`, `rate_limit_reached`, `budget_exceeded` or `unpriced_model`.",
+        " `cooldown`, `rate_limit_reached`, `budget_exceeded`, `unpriced_model` or"
+        " `unbounded_cost`.",
     ),
     Attribute("spanledger.cost.usd", "double", "Cost of the try."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a dollar."),
     Attribute("spanledger.request.cost.usd", "double", "Cost of all tries of the request."),
     Attribute("spanledger.request.cost.nano_usd", "int", "The same, exact."),
+    Attribute(
+        "spanledger.service_tier",
+        "string",
+        "What it was charged as, if not as usual: what the answer says, or else what was asked.",
+    ),
+    Attribute("spanledger.usage.audio.input_tokens", "int", "Part of the input that is sound."),
+    Attribute("spanledger.usage.audio.output_tokens", "int", "Part of the output that is speech."),
+    Attribute(
+        "spanledger.usage.cache_creation_1h.input_tokens", "int", "Part written for an hour."
+    ),
+    Attribute("spanledger.usage.searches", "int", "Searches of the web the provider bills."),
     Attribute("spanledger.price.id", "string", "Where the price comes from."),
     Attribute("spanledger.overrun.nano_usd", "int", "Cost beyond what was held, if any."),
     Attribute("spanledger.estimated", "boolean", "Tokens or cost are our estimate; set if so."),

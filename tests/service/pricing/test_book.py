@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger.errors import ConfigError
-from spanledger.pricing.book import Price, PriceBook, Rates, Tier
+from spanledger.pricing.book import PriceBook
+from spanledger.pricing.price import Price, Rates, Schedule, Terms, Tier
 from spanledger.pricing.usage import Usage, from_anthropic, from_openai
 
 
@@ -94,29 +95,134 @@ def test_a_free_model_costs_nothing_and_an_unpriced_one_has_no_price(book: Price
 
     assert free.cost_nano(Usage(1000, 1000)) == 0
     assert book.find("perplexity", "sonar", "perplexity/sonar", {}, "d") is None
-    assert book.find("openai", "gpt-audio", "openai/gpt-audio", {}, "d") is None
+    assert book.find("openai", "gpt-5-search-api", "gpt-5-search-api", {}, "d") is None
     assert book.find("azure.ai.openai", "model-router", "azure/model-router", {}, "d") is None
     assert book.price("bedrock/us-east-1/1-month-commitment/anthropic.claude-v1") is None
 
 
 amounts = st.integers(-5, 3000)
-usages = st.builds(Usage, amounts, amounts, amounts, amounts, amounts, amounts)
-rates = st.builds(Rates, *[st.integers(0, 10**9)] * 6)
-prices = st.builds(
-    lambda base, tiers: Price("x/y", base, tuple(Tier(a, r) for a, r in sorted(tiers.items()))),
+usages = st.builds(Usage, *[amounts] * 8)
+pico = st.integers(0, 10**9)
+rates = st.builds(Rates, *[pico] * 6, *[st.none() | pico] * 3)
+schedules = st.builds(
+    lambda base, tiers: Schedule(base, tuple(Tier(a, r) for a, r in sorted(tiers.items()))),
     rates,
     st.dictionaries(st.integers(0, 2000), rates, max_size=3),
 )
+prices = st.builds(
+    lambda usual, services: Price("x/y", usual.rates, usual.tiers, services=services),
+    schedules,
+    st.dictionaries(st.sampled_from(["flex", "priority", "fast", "us", "fast us"]), schedules),
+)
+ASKED = {
+    "": ("", "default"),
+    "flex": ("", "default"),
+    "priority": ("", "default", "priority"),
+    "fast": ("default", "priority", "fast", "fast us"),
+    "us": ("standard", "us", "fast us"),
+    "fast us": ("fast us", "us", "fast", "standard"),
+}
+"""A service tier asked for, and what an answer may then say."""
 
 
 @given(price=prices, usage=usages, more=st.integers(0, 2000))
 def test_a_bound_bounds(price: Price, usage: Usage, more: int) -> None:
     """No usage costs more than the bound of its totals, and a larger total has no lower bound."""
     cost = price.cost_nano(usage)
-    bound = price.bound_nano(usage.input_tokens, usage.output_tokens)
+    sound = Terms(sound=True, speech=True)
+    bound = price.bound_nano(usage.input_tokens, usage.output_tokens, sound)
 
     assert 0 <= cost <= bound
-    assert bound <= price.bound_nano(usage.input_tokens + more, usage.output_tokens + more)
+    assert bound <= price.bound_nano(usage.input_tokens + more, usage.output_tokens + more, sound)
+
+
+@given(price=prices, usage=usages, asked=st.sampled_from(list(ASKED)), data=st.data())
+def test_a_bound_holds_for_every_service_tier(
+    price: Price, usage: Usage, asked: str, data: st.DataObject
+) -> None:
+    """Whatever tier answers a request for one, and with sound only where there may be some."""
+    text = replace(usage, audio_input_tokens=0, audio_output_tokens=0)
+    possible = text.output_tokens >= text.reasoning_output_tokens >= 0
+    served = data.draw(st.sampled_from([s for s in ASKED[asked] if price.knows(asked)] or [""]))
+
+    loud = price.bound_nano(usage.input_tokens, usage.output_tokens, Terms(asked, True, True))
+    quiet = price.bound_nano(usage.input_tokens, usage.output_tokens, Terms(asked))
+
+    assert price.cost_nano(usage, served) <= loud
+    if possible and price.cost_nano(text) == price.cost_nano(replace(text, audio_input_tokens=0)):
+        assert quiet <= loud
+
+
+def test_a_service_tier_is_charged_as_the_book_says(book: PriceBook) -> None:
+    """OpenAI: priority costs more, flex less, and what has no price of its own costs as ever."""
+    usage = Usage(1_000, 100, 400)
+    price = book.price("gpt-5-mini")
+    assert price is not None
+
+    usual = 600 * 250 + 400 * 25 + 100 * 2_000
+    assert price.cost_nano(usage) == price.cost_nano(usage, "default") == usual
+    assert price.cost_nano(usage, "priority") == 600 * 450 + 400 * 45 + 100 * 3_600
+    assert price.cost_nano(usage, "fast") == price.cost_nano(usage, "priority")
+    assert price.cost_nano(usage, "flex") == usual // 2
+    assert price.cost_nano(usage, "scale") == usual
+    assert price.cost_nano(usage, "never-heard-of") == price.cost_nano(usage, "priority")
+    plain = book.price("gpt-4-turbo")
+    assert plain is not None
+    assert plain.cost_nano(usage, "priority") == plain.cost_nano(usage)
+    assert (price.knows("priority"), plain.knows("priority"), plain.knows("flex")) == (
+        True,
+        False,
+        True,
+    )
+
+
+def test_anthropics_ways_to_serve_multiply(book: PriceBook) -> None:
+    """Fast mode doubles every price, one country adds a tenth, also to both."""
+    usage = Usage(1_000, 100, 400, 200, 0, 100)
+    price = book.price("claude-opus-5")
+    assert price is not None
+    usual = price.cost_nano(usage)
+
+    assert price.cost_nano(usage, "fast") == 2 * usual
+    assert price.cost_nano(usage, "us") * 10 == 11 * usual
+    assert price.cost_nano(usage, "fast us") * 10 == 22 * usual
+    assert price.bound_nano(1_000, 100, Terms("us")) * 10 == 22 * price.bound_nano(1_000, 100)
+
+
+def test_sound_and_speech_have_their_price(book: PriceBook) -> None:
+    """OpenAI: sound in the prompt and in the answer, each beside text."""
+    price = book.price("gpt-audio")
+    assert price is not None
+    usage = Usage(130, 110, audio_input_tokens=120, audio_output_tokens=90)
+
+    assert price.cost_nano(usage) == 10 * 2_500 + 120 * 32_000 + 20 * 10_000 + 90 * 64_000
+    assert price.bound_nano(130, 110) == 130 * 2_500 + 110 * 10_000
+    assert price.bound_nano(130, 110, Terms(sound=True)) == 130 * 32_000 + 110 * 10_000
+    assert price.bound_nano(130, 110, Terms(speech=True)) == 130 * 2_500 + 110 * 64_000
+    impossible = Usage(130, 110, audio_input_tokens=131, audio_output_tokens=111)
+    assert price.cost_nano(impossible) == 130 * 32_000 + 110 * 64_000
+
+
+def test_cached_sound_is_charged_as_sound_where_it_may_be(book: PriceBook) -> None:
+    """Gemini: of the sound as much counts as fresh as can, and the rest as cached sound."""
+    price = book.price("gemini/gemini-2.5-flash")
+    assert price is not None
+
+    few = price.cost_nano(Usage(1_000, 0, 800, audio_input_tokens=150))
+    many = price.cost_nano(Usage(1_000, 0, 800, audio_input_tokens=900))
+    heard = price.cost_nano(Usage(1_000, 0, audio_input_tokens=150), "priority")
+
+    assert heard == 850 * 540 + 150 * 1_800
+    assert few == 50 * 300 + 150 * 1_000 + 800 * 30
+    assert many == 200 * 1_000 + 700 * 100 + 100 * 30
+
+
+def test_a_search_costs_its_fee(book: PriceBook) -> None:
+    """Ten dollars a thousand at Anthropic, on top of the tokens."""
+    price = book.price("claude-sonnet-4-5")
+    assert price is not None
+
+    assert price.cost_nano(Usage(10, 10, searches=3)) == 10 * 3_000 + 10 * 15_000 + 3 * 10**7
 
 
 @given(price=prices, usage=usages)
@@ -233,14 +339,43 @@ def test_a_model_of_ones_own_is_priced_by_the_config_alone(book: PriceBook) -> N
     assert book.find("openai", "own", "openai/own", {}, "d") is None
 
 
+def test_a_service_tier_of_the_config(book: PriceBook) -> None:
+    """It has the price the config gives it, by size of prompt too; the book's may be lower."""
+    given = {
+        "input_cost_per_token": 3,
+        "output_cost_per_token": 9,
+        "input_cost_per_audio_token": 30,
+        "input_cost_per_token_above_200k_tokens": 6,
+        "input_cost_per_token_priority": 5,
+        "output_cost_per_token_priority": 15,
+        "input_cost_per_token_above_200k_tokens_priority": 10,
+    }
+
+    own = book.find("openai", "own", "openai/own", given, "d")
+    cheap = {key: pico for key, pico in given.items() if "priority" not in key}
+    known = book.find("openai", "gpt-5.6", "openai/gpt-5.6", cheap, "d")
+
+    assert own is not None
+    assert known is not None
+    priority = own.services["priority"]
+    assert priority.rates == Rates(5, 15, 5, 5, 5, 15, 30)
+    assert priority.tiers == (Tier(200_000, Rates(10, 15, 10, 10, 10, 15, 30)),)
+    assert known.services == {}
+    assert not known.knows("priority")
+    assert own.id != replace(own, id=known.id).id
+
+
 def test_free_input_is_free_from_the_cache_too(book: PriceBook) -> None:
     """Whoever sets a price of zero pays nothing for what the book prices beside it."""
     given = {"input_cost_per_token": 0, "output_cost_per_token": 0}
 
     price = book.find("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5", given, "d")
+    spoken = book.find("openai", "gpt-audio", "gpt-audio", given, "d")
 
     assert price is not None
+    assert spoken is not None
     assert price.bound_nano(10**6, 10**6) == 0
+    assert spoken.bound_nano(10**6, 10**6, Terms("", sound=True, speech=True)) == 0
 
 
 def test_a_price_id_names_all_prices(book: PriceBook) -> None:
@@ -286,4 +421,4 @@ def test_every_line_of_the_book_is_sound(book: PriceBook) -> None:
         above = [tier.above for tier in price.tiers]
         assert above == sorted(set(above)), name
         assert price.rates.cache_read <= price.rates.input + 1, name
-        assert 0 <= price.rates.dearest_input <= 10**10, name
+        assert 0 <= price.rates.dearest_input() <= 10**10, name

@@ -11,7 +11,7 @@ from spanledger.money import nano_from_pico
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.usage import Usage, from_openai
 
-Agree = Callable[[str, str, str, Usage], tuple[int, int]]
+Agree = Callable[..., tuple[int, int]]
 
 ORDINARY = Usage(12_345, 678, 1_024, 0, 100)
 WRITTEN = Usage(12_345, 678, 1_024, 5_000, 0, 1_500)
@@ -33,7 +33,9 @@ def agree() -> Iterator[Agree]:
 
         book = PriceBook.load()
 
-        def both(provider: str, litellm_provider: str, model: str, usage: Usage) -> tuple[int, int]:
+        def both(
+            provider: str, litellm_provider: str, model: str, usage: Usage, service: str = ""
+        ) -> tuple[int, int]:
             five_minutes = usage.cache_write_input_tokens - usage.cache_write_1h_input_tokens
             theirs = types.Usage(
                 prompt_tokens=usage.input_tokens,
@@ -42,23 +44,28 @@ def agree() -> Iterator[Agree]:
                 prompt_tokens_details=types.PromptTokensDetailsWrapper(
                     cached_tokens=usage.cache_read_input_tokens,
                     cache_creation_tokens=usage.cache_write_input_tokens,
+                    audio_tokens=usage.audio_input_tokens,
                     cache_creation_token_details=types.CacheCreationTokenDetails(
                         ephemeral_5m_input_tokens=five_minutes,
                         ephemeral_1h_input_tokens=usage.cache_write_1h_input_tokens,
                     ),
                 ),
                 completion_tokens_details=types.CompletionTokensDetailsWrapper(
-                    reasoning_tokens=usage.reasoning_output_tokens
+                    reasoning_tokens=usage.reasoning_output_tokens,
+                    audio_tokens=usage.audio_output_tokens,
                 ),
             )
             usd = litellm.cost_per_token(
-                model=model, custom_llm_provider=litellm_provider, usage_object=theirs
+                model=model,
+                custom_llm_provider=litellm_provider,
+                usage_object=theirs,
+                service_tier=service or None,
             )
             price = book.find(provider, model, f"{litellm_provider}/{model}", {}, "d")
             ours = from_openai(theirs.model_dump())
             assert price is not None
             assert ours == usage
-            return nano_from_pico(round(sum(usd) * 10**12)), price.cost_nano(ours)
+            return nano_from_pico(round(sum(usd) * 10**12)), price.cost_nano(ours, service)
 
         yield both
 
@@ -93,6 +100,39 @@ def test_both_reckon_the_same(
 ) -> None:
     """Our integers are LiteLLM's floats, rounded up once to a nano-dollar."""
     theirs, ours = agree(provider, litellm_provider, model, usage)
+
+    assert theirs > 0
+    assert ours == theirs
+
+
+SPOKEN = Usage(1_234, 678, audio_input_tokens=1_000, audio_output_tokens=600)
+
+
+@pytest.mark.parametrize(
+    ("provider", "litellm_provider", "model", "usage", "service"),
+    [
+        ("openai", "openai", "gpt-4o-mini", ORDINARY, "priority"),
+        ("openai", "openai", "gpt-5-mini", ORDINARY, "flex"),
+        ("openai", "openai", "gpt-5.6", WRITTEN, "priority"),
+        ("openai", "openai", "gpt-5.6", long(272_000), "priority"),
+        ("openai", "openai", "gpt-5.6", long(272_000), "flex"),
+        ("openai", "openai", "gpt-5", ORDINARY, "fast"),
+        ("openai", "openai", "gpt-6-astra", WRITTEN, "ultrafast"),
+        ("azure.ai.openai", "azure", "gpt-5", ORDINARY, "priority"),
+        ("gcp.gemini", "gemini", "gemini-2.5-pro", long(200_000), "priority"),
+        ("gcp.gemini", "gemini", "gemini-2.5-pro", long(200_000), "flex"),
+        ("gcp.gemini", "gemini", "gemini-2.5-flash", ORDINARY, "priority"),
+        ("aws.bedrock", "bedrock", "us.amazon.nova-2-lite-v1:0", ORDINARY, "priority"),
+        ("openai", "openai", "gpt-audio", SPOKEN, ""),
+        ("azure.ai.openai", "azure", "gpt-audio-mini", SPOKEN, ""),
+        ("gcp.gemini", "gemini", "gemini-2.5-flash", Usage(900, 9, audio_input_tokens=800), ""),
+    ],
+)
+def test_both_reckon_the_same_at_another_price(
+    agree: Agree, provider: str, litellm_provider: str, model: str, usage: Usage, service: str
+) -> None:
+    """Service tiers, sound and speech agree as text at the usual rates does."""
+    theirs, ours = agree(provider, litellm_provider, model, usage, service)
 
     assert theirs > 0
     assert ours == theirs

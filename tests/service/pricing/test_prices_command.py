@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from spanledger.commands.prices import app
+from spanledger.pricing.book import PriceBook
 
 
 def run(*arguments: str) -> Result:
@@ -34,7 +35,9 @@ def test_a_price_is_shown_with_its_tiers() -> None:
 
     assert result.exit_code == 0
     assert "above 200,000" in result.output
-    assert "2026-11-23/gemini/gemini-2.5-pro" in result.output
+    assert f"{PriceBook.load().date}/gemini/gemini-2.5-pro" in result.output
+    assert "service tier priority: input 2.25, output 18.00" in result.output
+    assert "a search of the web: 0.035" in result.output
     tiers = json.loads(run("show", "gemini/gemini-2.5-pro", "--json").output)["tiers"]
     assert [tier["above_input_tokens"] for tier in tiers] == [200_000]
     assert tiers[0]["usd_per_million_tokens"]["output"] == "15.00"

@@ -127,7 +127,7 @@ def test_tiers_stand_alone(tool: ModuleType) -> None:
     [
         ("m", {"input_cost_per_token": None}),
         ("m", {"output_cost_per_token": None}),
-        ("m", {"output_cost_per_audio_token": Decimal("8e-5")}),
+        ("m", {"output_cost_per_image_token": Decimal("8e-5")}),
         ("m", {"input_cost_per_request": Decimal("5e-3")}),
         ("azure/model-router", {}),
         ("perplexity/sonar-pro", {"search_context_cost_per_query": {}}),
@@ -142,6 +142,71 @@ def test_what_tokens_do_not_price_has_a_reason_instead(
 
     assert entry["unpriced"]
     assert not entry.keys() & tool.RATES.keys()
+
+
+def test_service_tiers_are_taken_over(tool: ModuleType) -> None:
+    """Each stands alone, with what it inherits, long prompts too; half a price is none."""
+    entry = tool.book_entry(
+        "m",
+        model(
+            cache_read_input_token_cost=Decimal("1e-6"),
+            output_cost_per_reasoning_token=Decimal("9e-6"),
+            input_cost_per_token_above_200k_tokens=Decimal("4e-6"),
+            input_cost_per_token_priority=Decimal("3e-6"),
+            output_cost_per_token_priority=Decimal("10e-6"),
+            input_cost_per_token_above_200k_tokens_priority=Decimal("5e-6"),
+            input_cost_per_token_flex=Decimal("1e-6"),
+            input_cost_per_token_batches=Decimal("1e-6"),
+        ),
+    )
+
+    long = {"above": 200_000, "input": 5_000_000, "output": 10_000_000, "cache_read": 1_000_000}
+    assert entry["services"] == {
+        "priority": {
+            "input": 3_000_000,
+            "output": 10_000_000,
+            "cache_read": 1_000_000,
+            "tiers": [long],
+        }
+    }
+
+
+def test_factors_become_prices(tool: ModuleType) -> None:
+    """What LiteLLM multiplies by is multiplied out, both factors together as well."""
+    entry = tool.book_entry(
+        "m",
+        model(
+            provider_specific_entry={"us": Decimal("1.1"), "fast": 2},
+            input_cost_per_token_above_100k_tokens=Decimal("5e-6"),
+        ),
+    )
+
+    inputs = {
+        name: (at["input"], at["tiers"][0]["input"]) for name, at in entry["services"].items()
+    }
+    assert inputs == {
+        "fast": (4_000_000, 10_000_000),
+        "fast us": (4_400_000, 11_000_000),
+        "us": (2_200_000, 5_500_000),
+    }
+
+
+def test_sound_and_searches_are_taken_over(tool: ModuleType) -> None:
+    """Sound where it has another price than text, and the dearest kind of search."""
+    entry = tool.book_entry(
+        "m",
+        model(
+            input_cost_per_audio_token=Decimal("4e-5"),
+            output_cost_per_audio_token=Decimal("8e-6"),
+            search_context_cost_per_query={
+                "search_context_size_low": Decimal("0.005"),
+                "search_context_size_high": Decimal("0.014"),
+            },
+        ),
+    )
+
+    assert (entry["audio_input"], entry["search"]) == (40_000_000, 14 * 10**9)
+    assert "audio_output" not in entry
 
 
 def test_an_embedding_needs_no_price_of_output(tool: ModuleType) -> None:

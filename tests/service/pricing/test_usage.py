@@ -1,4 +1,4 @@
-"""What providers report, read into one shape, and the bounds for what they have not reported."""
+"""What providers report, read into one shape."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import msgspec
 import pytest
 
 from spanledger.pricing.usage import (
-    FILE_TOKENS,
-    HIDDEN_TOKENS,
-    IMAGE_TOKENS,
-    LOW_DETAIL_TOKENS,
     AnthropicUsage,
     OpenAIUsage,
     Usage,
-    bound_input_tokens,
+    anthropic_service,
     estimate_tokens,
     from_anthropic,
     from_openai,
@@ -158,6 +154,36 @@ OPENAI = [
         },
         Usage(30, 5),
     ),
+    Case(
+        "sound in both directions",
+        {
+            "prompt_tokens": 130,
+            "completion_tokens": 110,
+            "total_tokens": 240,
+            "prompt_tokens_details": {"audio_tokens": 120, "cached_tokens": 0},
+            "completion_tokens_details": {"audio_tokens": 90, "reasoning_tokens": 0},
+        },
+        Usage(130, 110, audio_input_tokens=120, audio_output_tokens=90),
+    ),
+    Case(
+        "searches, Gemini by LiteLLM",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+            "total_tokens": 30,
+            "prompt_tokens_details": {"web_search_requests": 2},
+        },
+        Usage(10, 20, searches=2),
+    ),
+    Case(
+        "searches, Anthropic by LiteLLM",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+            "server_tool_use": {"web_search_requests": 3},
+        },
+        Usage(10, 20, searches=3),
+    ),
     Case("nothing", {}, None),
     Case("a prompt alone", {"prompt_tokens": 5}, None),
     Case("an answer alone", {"completion_tokens": 5, "total_tokens": 9}, None),
@@ -202,6 +228,33 @@ ANTHROPIC = [
         },
         Usage(12, 6),
     ),
+    Case(
+        "searches",
+        {
+            "input_tokens": 12,
+            "output_tokens": 6,
+            "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+        },
+        Usage(12, 6, searches=2),
+    ),
+    Case(
+        "a compacted context, whose tokens are in no total",
+        {
+            "input_tokens": 23_000,
+            "output_tokens": 1_000,
+            "iterations": [
+                {
+                    "type": "compaction",
+                    "input_tokens": 170_000,
+                    "output_tokens": 3_500,
+                    "cache_read_input_tokens": 10_000,
+                },
+                {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+                None,
+            ],
+        },
+        Usage(203_000, 4_500, 10_000),
+    ),
     Case("no output", {"input_tokens": 12}, None),
     Case("garbage", {"input_tokens": [], "output_tokens": 6}, None),
 ]
@@ -240,80 +293,27 @@ def test_garbage_is_no_usage(raw: object) -> None:
     assert from_anthropic(raw) is None
 
 
+@pytest.mark.parametrize(
+    ("usage", "service"),
+    [
+        (None, ""),
+        ({"input_tokens": 1}, ""),
+        ({"speed": None, "inference_geo": None, "service_tier": "priority"}, ""),
+        ({"speed": "standard", "inference_geo": "not_available"}, "standard"),
+        ({"speed": "fast", "inference_geo": "global"}, "fast"),
+        ({"inference_geo": "us"}, "us"),
+        ({"speed": "fast", "inference_geo": "us"}, "fast us"),
+        ({"speed": ["fast"], "inference_geo": {}}, "standard"),
+    ],
+)
+def test_how_anthropic_served_is_told(usage: dict[str, Any] | None, service: str) -> None:
+    """Fast mode and processing in one country have their price; capacity bought before has none."""
+    assert anthropic_service(usage) == service
+
+
 def test_tokens_are_estimated_by_bytes() -> None:
     """Four bytes a token, rounded up."""
     assert [estimate_tokens(n) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
-
-
-def bound(messages: object, **body: object) -> int:
-    """The bound of a request with these messages, less what is there for every request."""
-    fields = {"messages": messages, **body}
-    raws = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
-    size = sum(len(memoryview(raw)) for raw in raws.values())
-    return bound_input_tokens(size, raws) - HIDDEN_TOKENS - size
-
-
-def user(*parts: object) -> list[object]:
-    """A user's message of content parts."""
-    return [{"role": "user", "content": list(parts)}]
-
-
-DATA = "data:image/png;base64," + "A" * 400_000
-LONG_TEXT = {"type": "text", "text": 'a "quoted" "image_url" and ' + DATA}
-
-
-def test_text_is_bound_by_its_bytes() -> None:
-    """Text counts its bytes, also where it talks of images or has a data URL in it."""
-    assert bound([{"role": "user", "content": "naïve 日本語 🎉"}]) == 0
-    assert bound(user(LONG_TEXT), tools=[{"type": "function"}]) == 0
-    assert bound_input_tokens(1000) == 1000 + HIDDEN_TOKENS
-
-
-@pytest.mark.parametrize(
-    ("part", "expected"),
-    [
-        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, IMAGE_TOKENS),
-        ({"type": "image_url", "image_url": "https://x/y.png"}, IMAGE_TOKENS),
-        ({"type": "image_url", "image_url": {"url": DATA}}, IMAGE_TOKENS - len(DATA)),
-        (
-            {"type": "image_url", "image_url": {"url": DATA, "detail": "low"}},
-            LOW_DETAIL_TOKENS - len(DATA),
-        ),
-        (
-            {"type": "image", "source": {"type": "base64", "data": "A" * 400_000}},
-            IMAGE_TOKENS - 400_000,
-        ),
-        (
-            {"type": "input_audio", "input_audio": {"data": "A" * 80_000, "format": "mp3"}},
-            10_000 - 80_000,
-        ),
-        ({"type": "file", "file": {"file_data": DATA}}, FILE_TOKENS),
-        ({"type": "file", "file": {"file_id": "file-1"}}, FILE_TOKENS),
-    ],
-    ids=lambda value: value["type"] if isinstance(value, dict) else "",
-)
-def test_media_count_by_kind(part: dict[str, Any], expected: int) -> None:
-    """What is no text counts by its kind, not by its base64; text beside it still counts."""
-    assert bound(user(part)) == expected
-    assert bound(user(part, LONG_TEXT, part)) == 2 * expected
-    nested = {"type": "tool_result", "content": [part]}
-    assert bound(user(nested)) == expected
-
-
-def test_an_escaped_key_hides_no_image() -> None:
-    """JSON may write any letter of a key as an escape; the image counts all the same."""
-    raw = b'[{"role":"user","content":[{"type":"image\\u005furl","image\\u005Furl":{"url":"x"}}]}]'
-
-    tokens = bound_input_tokens(len(raw), {"messages": msgspec.Raw(raw)})
-
-    assert tokens >= IMAGE_TOKENS
-
-
-def test_an_unreadable_body_is_bound_high() -> None:
-    """Where media are named and nothing can be read, the bound does not fall."""
-    raw = b'["image_url",' + b"[" * 100_000
-
-    assert bound_input_tokens(len(raw), {"messages": msgspec.Raw(raw)}) > len(raw) + IMAGE_TOKENS
 
 
 def test_parts_that_add_up_to_the_impossible_are_no_usage() -> None:

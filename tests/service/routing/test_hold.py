@@ -10,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanledger.ledger.store import Reservation
-from spanledger.pricing.book import Price, PriceBook
-from spanledger.pricing.usage import Usage, bound_input_tokens
+from spanledger.pricing.book import PriceBook
+from spanledger.pricing.media import bound_input
+from spanledger.pricing.price import Price
+from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Operation
-from spanledger.routing.estimate import estimate_input_tokens
+from spanledger.routing.demand import Demand
+from spanledger.routing.estimate import estimate_input
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import (
     DEFAULT_MAX_OUTPUT_TOKENS,
     MAX_HOLD_NANO,
-    Demand,
     output_bought,
     sizes_of,
 )
@@ -110,7 +112,7 @@ async def test_the_callers_cap_bounds_the_hold(
 
     await site.ask(exchange)
 
-    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
     holds = site.ledger.asked[0].sizes
     assert holds.full == prompt * 1_000 + full_tokens * 2_000
     assert holds.usual == prompt * 1_000 + usual_tokens * 2_000
@@ -152,7 +154,7 @@ async def test_all_that_is_left_is_turned_into_tokens() -> None:
 
     await site.ask(exchange)
 
-    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
     assert site.provider.calls[0].max_output_tokens == (left - prompt * 1_000) // 2_000
 
 
@@ -175,7 +177,7 @@ async def test_embeddings_hold_their_input_alone() -> None:
 
     await site.ask(exchange)
 
-    prompt = bound_input_tokens(exchange.body_bytes, exchange.fields)
+    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
     assert set(site.ledger.asked[0].sizes) == {prompt * 1_000}
     assert site.provider.calls[0].max_output_tokens is None
 
@@ -253,7 +255,7 @@ def test_a_counted_prompt_is_what_the_simulator_counts(
 
     counted = OpenAIWire().read(body).input_tokens
 
-    assert estimate_input_tokens("chat", raw(messages=messages, tools=tools)) == counted
+    assert estimate_input("chat", raw(messages=messages, tools=tools)).input_tokens == counted
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_counted_embeddings_are_what_the_simulator_counts(given_input: object) -
     """Texts by their bytes, token lists by their length."""
     counted = sum(map(embedding_tokens, read_embedding_inputs({"input": given_input})))
 
-    assert estimate_input_tokens("embeddings", raw(input=given_input)) == counted
+    assert estimate_input("embeddings", raw(input=given_input)).input_tokens == counted
 
 
 @pytest.mark.parametrize("operation", ["chat", "embeddings"])
@@ -276,4 +278,4 @@ def test_a_prompt_of_any_shape_is_counted(operation: Operation, content: bytes) 
     """The gateway passes unknown shapes through, so counting must not fail on one."""
     fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
 
-    assert estimate_input_tokens(operation, fields) >= 0
+    assert estimate_input(operation, fields).input_tokens >= 0

@@ -52,6 +52,10 @@ def test_built_in_prices_are_the_public_ones() -> None:
                 assert value == Decimal(str(public[theirs])) * 10**12, (model, ours)
             else:
                 assert value is None, (model, ours)
+        for service, dearer in price.services.items():
+            for ours in ("input", "output", "cache_read"):
+                value = Decimal(str(public[f"{names[ours]}_{service}"]))
+                assert getattr(dearer, ours) == value * 10**12, (model, service, ours)
 
 
 def openai_cost(model: str, usage: openai.types.CompletionUsage) -> Decimal:

@@ -214,7 +214,7 @@ def test_prompt_cache(gpt: openai.OpenAI) -> None:
 
 
 def test_images_and_tools_are_input(gpt: openai.OpenAI) -> None:
-    """An image costs 85 tokens, tools their JSON."""
+    """An image costs 1,445 tokens, tools their JSON."""
     usage = gpt.chat.completions.create(
         model="gpt-4o",
         messages=[
@@ -230,7 +230,7 @@ def test_images_and_tools_are_input(gpt: openai.OpenAI) -> None:
     ).usage
     assert usage is not None
 
-    assert usage.prompt_tokens == 3 + 4 + 85 + tokens(json.dumps(TOOLS, separators=(",", ":")))
+    assert usage.prompt_tokens == 3 + 4 + 1_445 + tokens(json.dumps(TOOLS, separators=(",", ":")))
 
 
 def test_embeddings(gpt: openai.OpenAI, web: httpx.Client) -> None:

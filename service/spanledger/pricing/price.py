@@ -1,0 +1,201 @@
+"""What tokens cost: rates by size of prompt and by service tier, and the two sums made of them.
+
+One sum is what usage costs, the other the most that a request can. Integers of pico-USD, rounded up
+to a nano-dollar once. Where the prices come from is `book`'s to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import msgspec
+
+from spanledger.money import nano_from_pico
+from spanledger.pricing.usage import Usage
+
+USUAL_SERVICES = frozenset(
+    {"", "auto", "default", "standard", "standard_only", "on_demand", "scale", "batch", "flex"}
+)
+"""Service tiers that cost no more than the usual one, also where nobody says what they cost."""
+_SAME_SERVICE = {"fast": "priority"}
+"""OpenAI's newer name for it; Anthropic's `fast` has prices under its own name."""
+
+
+class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Prices of one token, pico-USD; sound without a price of its own costs as text."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    reasoning: int
+    audio_input: int | None = None
+    audio_cache_read: int | None = None
+    audio_output: int | None = None
+
+    def dearest_input(self, *, sound: bool = True) -> int:
+        """What an input token costs at most, text or sound."""
+        text = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+        return max(text, self.audio_input or 0, self.audio_cache_read or 0) if sound else text
+
+    def dearest_output(self, *, speech: bool = True) -> int:
+        """What an output token costs at most, text or speech."""
+        text = max(self.output, self.reasoning)
+        return max(text, self.audio_output or 0) if speech else text
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rates of a whole request with more than `above` input tokens."""
+
+    above: int
+    rates: Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Rates by the size of the prompt, tiers ascending."""
+
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+
+    def at(self, input_tokens: int) -> Rates:
+        """The rates of a request of this size; a long-context tier holds for all its tokens."""
+        rates = self.rates
+        for tier in self.tiers:
+            if input_tokens > tier.above:
+                rates = tier.rates
+        return rates
+
+    def up_to(self, input_tokens: int) -> list[Rates]:
+        """The rates of all requests up to this size."""
+        return [self.rates, *(tier.rates for tier in self.tiers if input_tokens > tier.above)]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of a request can make its tokens dearer than text at the usual rates.
+
+    Attributes:
+        service: the service tier it asks for.
+        sound: its input may have sound in it.
+        speech: its answer may be spoken.
+    """
+
+    service: str = ""
+    sound: bool = False
+    speech: bool = False
+
+
+USUAL = Terms()
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one deployment's tokens cost.
+
+    Attributes:
+        id: `<book>/<model>`, or `config/<deployment>/<digest of all prices>`; it stands on every
+            attempt, and whoever has the book (or the config) can compute the amount again.
+        rates: for ordinary requests.
+        tiers: for long ones, ascending.
+        services: the same for each service tier with prices of its own.
+        search: a search of the web, pico-USD.
+        max_input_tokens: the model's context window, None = not known.
+        max_output_tokens: the longest answer, None = not known.
+    """
+
+    id: str
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    services: Mapping[str, Schedule] = field(default_factory=dict)
+    search: int = 0
+
+    @cached_property
+    def usual(self) -> Schedule:
+        """The rates where no service tier has its own."""
+        return Schedule(self.rates, self.tiers)
+
+    @cached_property
+    def _dearest_text(self) -> tuple[int, int]:
+        """The most that a token of text costs in short requests, input and output."""
+        return self.rates.dearest_input(sound=False), self.rates.dearest_output(speech=False)
+
+    def knows(self, service: str) -> bool:
+        """Whether it is known what a service tier costs at most."""
+        return all(word in USUAL_SERVICES or self._served_as(word) for word in service.split())
+
+    def _served_as(self, service: str) -> list[Schedule]:
+        """The rates a request for this service tier may have beside the usual ones.
+
+        Anthropic's ways to serve go together: who asks for one may get both.
+        """
+        asked = {word for name in service.split() for word in (name, _SAME_SERVICE.get(name, name))}
+        return [s for name, s in self.services.items() if not asked.isdisjoint(name.split())]
+
+    def _charged(self, service: str) -> Schedule:
+        """The rates of an answer of this service tier; of one we do not know the dearest."""
+        found = self.services.get(service) or self.services.get(_SAME_SERVICE.get(service, ""))
+        if found is not None or service in USUAL_SERVICES:
+            return found or self.usual
+        known = (self.usual, *self.services.values())
+        return max(known, key=lambda s: (s.rates.output, s.rates.input))
+
+    def cost_nano(self, usage: Usage, service: str = "") -> int:
+        """What the usage costs in an answer of this service tier, rounded up once.
+
+        Usage that cannot be is charged at what it may cost at most: a negative total counts as
+        zero; where parts are negative or exceed what they are parts of, the whole side is charged
+        at the dearest rate of its tokens.
+        """
+        tokens = max(usage.input_tokens, 0)
+        schedule = self._charged(service) if service else self.usual
+        rates = schedule.at(tokens)
+        pico = _input_pico(rates, usage, tokens) + _output_pico(rates, usage)
+        return nano_from_pico(pico + max(usage.searches, 0) * self.search)
+
+    def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
+        """The most that up to so many tokens can cost: all written to the cache, every tier met,
+        and the service tier granted or not."""
+        if terms is USUAL and not self.tiers:
+            given, taken = self._dearest_text
+            return nano_from_pico(max(input_tokens, 0) * given + max(output_tokens, 0) * taken)
+        reached = self.usual.up_to(input_tokens)
+        if terms.service not in USUAL_SERVICES:
+            for schedule in self._served_as(terms.service):
+                reached += schedule.up_to(input_tokens)
+        pico = max(input_tokens, 0) * max(r.dearest_input(sound=terms.sound) for r in reached)
+        pico += max(output_tokens, 0) * max(r.dearest_output(speech=terms.speech) for r in reached)
+        return nano_from_pico(pico)
+
+
+def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
+    read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    hour, sound = usage.cache_write_1h_input_tokens, usage.audio_input_tokens
+    fresh = tokens - read - write
+    if read < 0 or fresh < 0 or not 0 <= hour <= write or not 0 <= sound <= tokens:
+        return tokens * rates.dearest_input()
+    pico = fresh * rates.input + read * rates.cache_read
+    pico += (write - hour) * rates.cache_write + hour * rates.cache_write_1h
+    if sound and rates.audio_input is not None:
+        # Nobody says which of the sound was cached: as little of it as can be.
+        heard = min(sound, fresh)
+        cached = min(sound - heard, read) if rates.audio_cache_read is not None else 0
+        pico += heard * (rates.audio_input - rates.input)
+        pico += cached * ((rates.audio_cache_read or 0) - rates.cache_read)
+    return pico
+
+
+def _output_pico(rates: Rates, usage: Usage) -> int:
+    output, reasoning = max(usage.output_tokens, 0), usage.reasoning_output_tokens
+    speech = usage.audio_output_tokens
+    if reasoning < 0 or speech < 0 or reasoning + speech > output:
+        return output * rates.dearest_output()
+    spoken = rates.output if rates.audio_output is None else rates.audio_output
+    written = output - reasoning - speech
+    return written * rates.output + reasoning * rates.reasoning + speech * spoken
