@@ -42,7 +42,7 @@ def test_an_alert_goes_out_with_links_to_it(
     with WebhookSink() as sink:
         config = settings(tmp_path, urlsplit(sink.url).netloc)
         with prometheus(tmp_path, settings=config):
-            assert poll(sink.bodies), (tmp_path / "prometheus.log").read_text("utf-8")
+            assert poll(sink.bodies, 120.0), (tmp_path / "prometheus.log").read_text("utf-8")
         told = sink.bodies()[0][0]
 
     assert told["annotations"]["dashboard_url"] == f"{public or GRAFANA}/d/x"

@@ -375,4 +375,4 @@ def budget_key(budget: Budget) -> tuple[str, Scope, PeriodKind, str]:
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=40)

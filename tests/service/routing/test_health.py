@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger.clock import Clock
@@ -217,7 +217,6 @@ def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=40))
 def test_a_window_counts_at_least_the_last_minute(events: list[tuple[float, int]]) -> None:
     """Never less than what was added in the last 60 s, never more than in the last 65 s, and it

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger.ledger.store import Reservation
@@ -37,7 +37,6 @@ def price_of(name: str, book: PriceBook = BOOK) -> Price:
     return price
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(MODELS),
     st.integers(1, 2_000_000),
@@ -191,7 +190,6 @@ async def test_absurd_sizes_stay_countable() -> None:
     assert site.ledger.asked[0].sizes.full <= MAX_HOLD_NANO
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5_000), min_size=1, max_size=400))
 def test_history_never_falls_behind_a_longer_answer(lengths: list[int]) -> None:
     """The percentile is one of the last 256 lengths, and at most one in a hundred is longer than
@@ -245,7 +243,6 @@ def raw(**fields: object) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
 
 
-@settings(deadline=None)
 @given(MESSAGES, TOOLS)
 def test_a_counted_prompt_is_what_the_simulator_counts(
     messages: list[dict[str, object]], tools: list[dict[str, object]]

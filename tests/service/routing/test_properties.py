@@ -185,7 +185,7 @@ def check_holds(site: Site) -> None:
             assert "gen_ai.request.max_tokens" in end.detail
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {unique: st.lists(steps, min_size=1, max_size=4) for unique in DEPLOYMENTS}

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from spanledger.telemetry.attributes import captured_content
 from spanledger.telemetry.redact import redact_text
@@ -163,7 +163,7 @@ JSON_VALUES = st.recursive(
 
 
 # A busy machine makes such values slowly, which says nothing of the code under test.
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["role", "content", "tool_calls"]), JSON_VALUES)),
     JSON_VALUES,
