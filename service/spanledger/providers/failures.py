@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +20,9 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
 
 MAX_RETRY_AFTER_S = 3600.0
+MIN_KEY_CHARS = 8
+"""A shorter key is none but a word, such as `EMPTY`, and stands in texts for what it says."""
+REDACTED = "[redacted]"
 CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
 _IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{0,63}")
@@ -228,10 +232,33 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def scrub(text: str, deployment: Deployment) -> str:
-    """`text` without our key there, and without anything that looks like a key."""
-    if deployment.api_key:
-        text = text.replace(deployment.api_key, "[redacted]")
-    return _SECRET.sub("[redacted]", text)
+    """`text` without our key there, its beginning or another spelling of it, and without anything
+    that looks like a key."""
+    key = deployment.api_key or ""
+    if len(key) >= MIN_KEY_CHARS:
+        for form in {key, msgspec.json.encode(key).decode()[1:-1], quote(key, safe="")}:
+            beginning = re.escape(form[: len(form) // 2])
+            text = re.sub(beginning + r"[^\s\"'<>(),;]*", REDACTED, text.replace(form, REDACTED))
+    return _SECRET.sub(REDACTED, text)
+
+
+def hide_key(text: str, deployment: Deployment) -> str:
+    """A name or id out of a good answer, without our key there; for every request, so no more."""
+    key = deployment.api_key
+    if key and key in text and len(key) >= MIN_KEY_CHARS:
+        return text.replace(key, REDACTED)
+    return text
+
+
+def _scrubbed(value: Any, deployment: Deployment) -> Any:
+    """Decoded JSON, every text in it scrubbed."""
+    if isinstance(value, str):
+        return scrub(value, deployment)
+    if isinstance(value, list):
+        return [_scrubbed(item, deployment) for item in value]
+    if isinstance(value, dict):
+        return {scrub(k, deployment): _scrubbed(v, deployment) for k, v in value.items()}
+    return value
 
 
 def _kind_by_text(failure: Failure) -> str | None:
@@ -263,4 +290,4 @@ def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes |
         "param": failure.error.get("param"),
         "code": code,
     }
-    return scrub(msgspec.json.encode({"error": error}).decode(), deployment).encode()
+    return msgspec.json.encode({"error": _scrubbed(error, deployment)})
