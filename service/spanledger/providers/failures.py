@@ -40,12 +40,22 @@ _FILTER = re.compile(
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(
-    r"api[ _]key (?:not valid|is invalid|expired|is missing)|(?:invalid|incorrect) api[ _-]key",
+    r"(?:error: |your |the )?(?:api[ _]key (?:not valid|is invalid|expired|is missing)"
+    r"|(?:invalid|incorrect) api[ _-]key)",
     re.IGNORECASE,
 )
+"""At the beginning only, as the next: further on may stand what a caller wrote, and it must not shut
+a deployment for the others."""
 _NO_MONEY = re.compile(
-    r"credit balance is too low|insufficient (?:balance|credits|funds)", re.IGNORECASE
+    r"(?:error: |your |you have )?(?:credit balance is too low|insufficient (?:balance|credits|funds))",
+    re.IGNORECASE,
 )
+_REQUEST_ALONE = re.compile(
+    r"request too large for|tokens must be reduced in order to run|reduce your message size"
+    r"|required for long context requests|fewer max_tokens|can only afford",
+    re.IGNORECASE,
+)
+"""Limits of tokens a minute, and accounts that would pay for a smaller request."""
 
 _KIND_BY_CODE = {
     "context_length_exceeded": "context_window_exceeded",
@@ -197,6 +207,7 @@ def refusal(
         retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
         body=_caller_body(kind, failure, deployment) if kind in CALLER_CAUSED else None,
         billed="unknown" if status in _MAYBE_BILLED else billed,
+        request_alone=kind == "rate_limited" and bool(_REQUEST_ALONE.search(failure.message)),
     )
 
 
@@ -265,9 +276,9 @@ def _kind_by_text(failure: Failure) -> str | None:
     text = failure.message
     if _CONTEXT.search(text):
         return "context_window_exceeded"
-    if _BAD_KEY.search(text):
+    if _BAD_KEY.match(text):
         return "authentication_failed"
-    if _NO_MONEY.search(text):
+    if _NO_MONEY.match(text):
         return "rate_limited"
     if _FILTER.search(text):
         return "content_filtered"
