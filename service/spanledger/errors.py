@@ -134,6 +134,7 @@ class ProviderError(SpanledgerError):
         body: the error in OpenAI's shape, for relaying to the caller; None when there is none.
         billed: `no` when the provider surely bills nothing, `unknown` when it may (the request
             was sent whole and no answer came, or a stream broke).
+        request_alone: that it refuses this one request for its size, and would serve others.
     """
 
     error_type = "provider_error"
@@ -148,6 +149,7 @@ class ProviderError(SpanledgerError):
         retry_after_s: float | None = None,
         body: bytes | None = None,
         billed: str = "no",
+        request_alone: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -155,6 +157,7 @@ class ProviderError(SpanledgerError):
         self.retry_after_s = retry_after_s
         self.body = body
         self.billed = billed
+        self.request_alone = request_alone
 
 
 PROVIDER_ERROR_KINDS = (

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import openai
@@ -138,3 +143,111 @@ def test_canaries(site: Site, content: str) -> None:
             assert found is None, f"{place} holds the prompt: {found and found.group()!r}"
     if content == "full":
         assert PROMPT in places["spans and metrics"], "the canary test would not see a prompt"
+
+
+ECHOED_KEYS = (
+    "sk-proj-canary-0123456789abcdef",
+    "0123456789canaryABCDEFGHIJ",
+    'canary/+="\\odd89AB',
+)
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Puts the key and the prompt wherever an answer has room, with the status in the model's name."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        key = self.headers["authorization"].removeprefix("Bearer ")
+        status, how = asked["model"].split("-")
+        said = f"{PROMPT} {key} {key!r} {json.dumps(key)} {quote(key, safe='')} {key[:20]}..."
+        error = {"message": said, "type": key, "code": key, "param": key, key: [key]}
+        data: dict[str, Any] = {"error": error}
+        if status == "200":
+            message = {"role": "assistant", "content": "a"}
+            choice = {"message": message, "delta": message, "finish_reason": key}
+            data = {"id": key, "model": key, "choices": [choice]}
+        body = json.dumps(data).encode()
+        if asked.get("stream") and how == "events":
+            body = (
+                b"data: " + body + b"\n\ndata: " + json.dumps({"error": error}).encode() + b"\n\n"
+            )
+        self.send_response(int(status), key)
+        self.send_header("content-type", "text/event-stream" if b"data" in body else "text/json")
+        for name in ("x-request-id", "retry-after", "location"):
+            self.send_header(name, key)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def echo_url() -> Iterator[str]:
+    """A provider that repeats what it was sent."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_echoed_keys(site: Site, echo_url: str) -> None:
+    """A provider that repeats our key, however spelled, finds no way to a sink or to the caller."""
+    sink = RawSink()
+    names = [f"{status}-{how}" for status in (200, 400, 401, 404, 422, 429, 500, 302) for how in
+             ("plain", "events")]  # fmt: skip
+    models = [
+        {
+            "model_name": f"{name}-{number}",
+            "litellm_params": {"model": f"openai/{name}", "api_base": echo_url, "api_key": key},
+        }
+        for name in names
+        for number, key in enumerate(ECHOED_KEYS)
+    ]
+    site.configure(
+        model_list=models,
+        router_settings={"num_retries": 0, "cooldown_time": 0},
+        telemetry={"endpoint": sink.endpoint, "export_interval_s": 0.2},
+    )
+    key = site.key("acme")
+    gateway = site.gateway()
+    try:
+        url = gateway.url()
+        # What the provider says in a good answer is the caller's.
+        errors = [
+            _ask(f"{url}/v1", key, str(model["model_name"]), stream)
+            for model in models
+            for stream in (False, True)
+            if not str(model["model_name"]).startswith("200")
+        ]
+        for model in models:
+            if str(model["model_name"]).startswith("200"):
+                _ask(f"{url}/v1", key, str(model["model_name"]), stream="events" in str(model))
+        count = len(errors) + 2 * len(ECHOED_KEYS)
+        assert poll(lambda: len([s for s in sink.snapshot() if s.kind == "SERVER"]) >= count)
+    finally:
+        gateway.stop()
+        sink.close()
+    places = {
+        "answers": "\n".join(errors),
+        "spans and metrics": sink.raw.decode("latin-1"),
+        "log": gateway.output,
+        "commands": json.dumps(site.command("requests", "--limit", "1000")),
+        "ledger": "".join(
+            path.read_bytes().decode("latin-1") for path in site.ledger.parent.iterdir()
+        ),
+    }
+    assert "[redacted]" in places["answers"]
+    assert "[redacted]" in places["spans and metrics"]
+    for place, text in places.items():
+        for secret in ECHOED_KEYS:
+            for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""), secret[:16]):
+                assert form not in text, f"{place} holds a key"
+        if place != "answers":  # a caller may read its own prompt
+            assert PROMPT not in text, f"{place} holds the prompt"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from spanledger.cli import app
 from spanledger.config import load_budgets
 from spanledger.errors import ConfigError
+from spanledger.ledger.records import Records
 
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
@@ -30,7 +34,7 @@ def test_a_budgets_subject_is_a_name(tmp_path: Path, option: str, value: str) ->
 
     assert (code, out) == (2, "")
     assert problem.startswith("error: ")
-    assert json.loads(run(tmp_path, "budget", "list", "--json")[1]) == []
+    assert not (tmp_path / "ledger.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_a_limit_that_is_none_is_one_line(tmp_path: Path, limit: str) -> None:
 
     assert (code, out, problem.count("\n")) == (2, "", 1)
     assert "limit" in problem
-    assert json.loads(run(tmp_path, "budget", "list", "--json")[1]) == []
+    assert not (tmp_path / "ledger.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ def test_a_customers_name_is_one(tmp_path: Path, customer: str) -> None:
     code, _, problem = run(tmp_path, "keys", "create", "--customer", customer)
 
     assert (code, problem[:7]) == (2, "error: ")
-    assert json.loads(run(tmp_path, "keys", "list", "--json")[1]) == []
+    assert not (tmp_path / "ledger.db").exists()
 
 
 def test_a_name_is_the_same_however_it_is_written(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_an_empty_restriction_of_a_key_is_refused(tmp_path: Path, option: str, v
     code, _, problem = run(tmp_path, "keys", "create", "--customer", "acme", option, value)
 
     assert (code, problem[:7]) == (2, "error: ")
-    assert json.loads(run(tmp_path, "keys", "list", "--json")[1]) == []
+    assert not (tmp_path / "ledger.db").exists()
 
 
 def test_a_keys_routes_are_kept(tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ def test_a_keys_routes_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("since", ["9999-12-31", "0001-01-01"])
 def test_any_date_may_be_asked_for(tmp_path: Path, since: str) -> None:
     """Also those that the ledger's nanoseconds do not reach."""
-    run(tmp_path, "keys", "list")
+    Records.open(tmp_path / "ledger.db").close()
 
     assert run(tmp_path, "spend", "--since", since)[0] == 0
 
@@ -119,7 +123,7 @@ def test_any_date_may_be_asked_for(tmp_path: Path, since: str) -> None:
 @pytest.mark.parametrize("since", ["99999999999d", "9999999999w", "²d"])
 def test_a_time_out_of_this_world_is_one_line(tmp_path: Path, since: str) -> None:
     """A usage error, not a traceback."""
-    run(tmp_path, "keys", "list")
+    Records.open(tmp_path / "ledger.db").close()
     code, _, problem = run(tmp_path, "spend", "--since", since)
 
     assert (code, problem.count("\n")) == (2, 1)
@@ -213,13 +217,53 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     ]
 
 
-def test_shipping_once_from_no_ledger_fails(tmp_path: Path) -> None:
-    """A mistyped path is an error, and no empty ledger appears there."""
-    code, _, problem = run(tmp_path, "ship", "--once")
+MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply"}
+"""Commands that write something new, and so begin a ledger where there is none."""
+NEED_ONE = {
+    "apply --dry-run": "apply -f {file} --dry-run",
+    "budget history": "budget history",
+    "budget limit": "budget limit all 5",
+    "budget list": "budget list",
+    "budget remove": "budget remove all",
+    "keys list": "keys list",
+    "keys revoke": "keys revoke key_0123456789ab",
+    "ledger verify": "ledger verify",
+    "requests": "requests",
+    "ship --once": "ship --once",
+    "spend": "spend",
+    "trace": "trace 0123456789ab",
+}
 
-    assert code == 1
-    assert "there is no ledger at" in problem
-    assert not (tmp_path / "ledger.db").exists()
+
+def with_ledgers(command: Any, path: str = "") -> Iterator[str]:
+    """The commands that take a ledger."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from with_ledgers(inner, f"{path} {name}".strip())
+    if any("--ledger" in parameter.opts for parameter in command.params):
+        yield path
+
+
+def test_every_command_with_a_ledger_is_looked_at() -> None:
+    """Whoever adds one decides whether it may begin a ledger."""
+    known = {name.partition(" --")[0] for name in NEED_ONE} | MAKE_A_LEDGER
+    assert set(with_ledgers(get_command(app))) == known
+
+
+@pytest.mark.parametrize("command", NEED_ONE.values(), ids=NEED_ONE)
+def test_reading_and_changing_make_no_ledger(tmp_path: Path, command: str) -> None:
+    """A mistyped path is one line and exit code 1 everywhere, and nothing appears there."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text("- {name: all, limit: 9}\n")
+    folder = tmp_path / "absent"
+
+    code, out, problem = run(folder, *command.format(file=file).split())
+
+    assert (code, out) == (1, "")
+    assert problem == (
+        f"error: there is no ledger at '{folder}/ledger.db'; start the gateway, or name another"
+        " with --ledger\n"
+    )
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -236,6 +280,7 @@ def test_help_fits_the_terminal(columns: int) -> None:
 
 def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> None:
     """A key and a budget that do not exist answer with the same exit code."""
+    Records.open(tmp_path / "ledger.db").close()
     assert run(tmp_path, "keys", "revoke", "key_none")[0] == 1
     assert run(tmp_path, "budget", "remove", "none")[0] == 1
 
@@ -243,6 +288,7 @@ def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> No
 @pytest.mark.parametrize("command", ["keys list", "budget list", "budget history"])
 def test_an_empty_list_names_its_ledger(tmp_path: Path, command: str) -> None:
     """Whoever looks into the wrong ledger sees which one it was."""
+    Records.open(tmp_path / "ledger.db").close()
     code, out, _ = run(tmp_path, *command.split())
 
     assert code == 0

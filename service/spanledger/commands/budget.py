@@ -131,7 +131,7 @@ def limit(
 
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}).limit
-        records = Records.open(ledger_file(ledger))
+        records = Records.change(ledger_file(ledger))
         budgets = {budget.name: budget for budget in records.budgets()}
         before = budgets.get(name)
         after = None if before is None else replace(before, limit_nano=wanted)
@@ -157,7 +157,6 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     from spanledger.ledger.reports import Reports
 
     with reporting_errors():
-        _create_if_missing(ledger)
         reports = Reports(ledger_file(ledger))
         states = reports.budget_states(int(time.time()))
         reports.close()
@@ -210,7 +209,7 @@ def remove(
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        records = Records.open(ledger_file(ledger))
+        records = Records.change(ledger_file(ledger))
         names = [budget.name for budget in records.budgets()]
         removed = records.remove_budget(name, time.time_ns())
         records.close()
@@ -232,7 +231,7 @@ def history(
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        records = Records.open(ledger_file(ledger))
+        records = Records.read(ledger_file(ledger))
         changes = records.history(name or None)
         records.close()
     if name and not changes:
@@ -274,7 +273,8 @@ def apply(
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]
-        records = Records.open(ledger_file(ledger))
+        open_ledger = Records.read if dry_run else Records.open
+        records = open_ledger(ledger_file(ledger))
         current = {budget.name: budget for budget in records.budgets()}
         changed = [budget for budget in wanted if current.get(budget.name) != budget]
         names = {budget.name for budget in wanted}
@@ -294,11 +294,3 @@ def apply(
     for what, those in ((f"{would}set", result["set"]), (f"{would}removed", dropped)):
         typer.echo(f"{len(those)} {what}" + (f": {', '.join(those)}" if those else ""))
     typer.echo(f"{len(result['unchanged'])} unchanged")
-
-
-def _create_if_missing(url: str) -> None:
-    """A ledger that was not used yet lists as empty, rather than as an error."""
-    from spanledger.ledger.records import Records
-
-    if not ledger_file(url).exists():
-        Records.open(ledger_file(url)).close()

@@ -141,6 +141,15 @@ def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dic
     }
 
 
+def _without_secrets(url: str | None) -> str | None:
+    """A base URL as it may be printed: without a password, a token or a query."""
+    if url is None:
+        return None
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
     price = price_of(deployment, book)
     return {
@@ -148,7 +157,7 @@ def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) 
         "provider": deployment.provider,
         "model": deployment.model,
         "adapter": deployment.kind,
-        "api_base": deployment.api_base,
+        "api_base": _without_secrets(deployment.api_base),
         "key": _key_state(deployment, environ),
         "priced": price is not None,
         "price_id": price.id if price else None,

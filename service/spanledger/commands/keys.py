@@ -90,7 +90,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        records = Records.open(ledger_file(ledger))
+        records = Records.read(ledger_file(ledger))
         keys = records.keys()
         records.close()
     if json:
@@ -133,7 +133,7 @@ def revoke(
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        records = Records.open(ledger_file(ledger))
+        records = Records.change(ledger_file(ledger))
         revoked = records.revoke_key(key, time.time_ns())
         records.close()
     if json:

@@ -19,7 +19,6 @@ from spanledger.commands.common import (
     ledger_file,
     reporting_errors,
 )
-from spanledger.errors import SpanledgerError
 
 
 def ship(
@@ -39,6 +38,7 @@ def ship(
     The gateway starts this by itself. `OTEL_*` variables override the configuration.
     """
     from spanledger.config import Config, load_config
+    from spanledger.ledger.database import require_ledger
     from spanledger.telemetry.shipper import run_shipper
 
     logging.basicConfig(
@@ -51,10 +51,8 @@ def ship(
         settings = load_config(config) if config else Config()
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         path = ledger_file(url)
-        if once and not path.exists():
-            raise SpanledgerError(
-                f"there is no ledger at {str(path)!r}; name another with --ledger"
-            )
+        if once:
+            require_ledger(path)
         done = run_shipper(url, settings.telemetry, stop, once=once, parent_pid=parent_pid)
     if not done:
         raise fail(

@@ -136,7 +136,9 @@ def _body(error: SpanledgerError, attempts: int) -> bytes:
 
 
 def _retryable(error: SpanledgerError) -> bool:
-    return error.kind in _RETRYABLE if isinstance(error, ProviderError) else error.retryable
+    if isinstance(error, ProviderError):
+        return error.kind in _RETRYABLE and not error.request_alone
+    return error.retryable
 
 
 def _retry_after_s(error: SpanledgerError) -> int | None:
@@ -201,6 +203,8 @@ _PROVIDER_MESSAGES = {
 
 def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
     message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
+    if error.request_alone:
+        message = "this request alone is over a limit of the provider's; make it smaller"
     if attempts:
         message += f" (after {attempts} {'try' if attempts == 1 else 'tries'})"
     kind = _OPENAI_TYPES.get(error.kind, ProviderError.openai_type)

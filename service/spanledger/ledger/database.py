@@ -30,6 +30,14 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
+def require_ledger(path: Path) -> None:
+    """Raises LedgerUnavailableError when there is none: only what writes something new makes one."""
+    if not path.exists():
+        raise LedgerUnavailableError(
+            f"there is no ledger at {str(path)!r}; start the gateway, or name another with --ledger"
+        )
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open the database file with our settings; creates it unless `read_only`.
 
@@ -38,6 +46,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     try:
         if read_only:
+            require_ledger(path)
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro",
                 uri=True,

@@ -22,8 +22,9 @@ from spanledger.ledger.database import (
     begin_immediate,
     budget_from_row,
     connect,
+    require_ledger,
 )
-from spanledger.ledger.migrate import migrate
+from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
 from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
 
@@ -61,6 +62,19 @@ class Records:
         """Open the ledger for writing, creating it. Raises LedgerUnavailableError."""
         connection = connect(path)
         migrate(connection)
+        return cls(connection)
+
+    @classmethod
+    def change(cls, path: Path) -> Records:
+        """Open a ledger that is there, for changing what is in it. Raises LedgerUnavailableError."""
+        require_ledger(path)
+        return cls.open(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Records:
+        """Open a ledger that is there, for reading. Raises LedgerUnavailableError."""
+        connection = connect(path, read_only=True)
+        check_version(connection, str(path))
         return cls(connection)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from spanledger.errors import LedgerUnavailableError, UsageError
+from spanledger.errors import UsageError
 from spanledger.ledger.accounts import AccountKey, account_keys
 from spanledger.ledger.database import NANOS, SELECT_BUDGETS, budget_from_row, connect
 from spanledger.ledger.migrate import check_version
@@ -71,11 +71,6 @@ class Reports:
     """Reads of one ledger file."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise LedgerUnavailableError(
-                f"there is no ledger at {str(path)!r}; start the gateway, or name another with"
-                " --ledger"
-            )
         self._connection = connect(path, read_only=True)
         check_version(self._connection, str(path))
         self._connection.row_factory = sqlite3.Row

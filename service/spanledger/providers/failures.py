@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +20,9 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
 
 MAX_RETRY_AFTER_S = 3600.0
+MIN_KEY_CHARS = 8
+"""A shorter key is none but a word, such as `EMPTY`, and stands in texts for what it says."""
+REDACTED = "[redacted]"
 CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
 _IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{0,63}")
@@ -36,12 +40,22 @@ _FILTER = re.compile(
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(
-    r"api[ _]key (?:not valid|is invalid|expired|is missing)|(?:invalid|incorrect) api[ _-]key",
+    r"(?:error: |your |the )?(?:api[ _]key (?:not valid|is invalid|expired|is missing)"
+    r"|(?:invalid|incorrect) api[ _-]key)",
     re.IGNORECASE,
 )
+"""At the beginning only, as the next: further on may stand what a caller wrote, and it must not shut
+a deployment for the others."""
 _NO_MONEY = re.compile(
-    r"credit balance is too low|insufficient (?:balance|credits|funds)", re.IGNORECASE
+    r"(?:error: |your |you have )?(?:credit balance is too low|insufficient (?:balance|credits|funds))",
+    re.IGNORECASE,
 )
+_REQUEST_ALONE = re.compile(
+    r"request too large for|tokens must be reduced in order to run|reduce your message size"
+    r"|required for long context requests|fewer max_tokens|can only afford",
+    re.IGNORECASE,
+)
+"""Limits of tokens a minute, and accounts that would pay for a smaller request."""
 
 _KIND_BY_CODE = {
     "context_length_exceeded": "context_window_exceeded",
@@ -193,6 +207,7 @@ def refusal(
         retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
         body=_caller_body(kind, failure, deployment) if kind in CALLER_CAUSED else None,
         billed="unknown" if status in _MAYBE_BILLED else billed,
+        request_alone=kind == "rate_limited" and bool(_REQUEST_ALONE.search(failure.message)),
     )
 
 
@@ -228,19 +243,42 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def scrub(text: str, deployment: Deployment) -> str:
-    """`text` without our key there, and without anything that looks like a key."""
-    if deployment.api_key:
-        text = text.replace(deployment.api_key, "[redacted]")
-    return _SECRET.sub("[redacted]", text)
+    """`text` without our key there, its beginning or another spelling of it, and without anything
+    that looks like a key."""
+    key = deployment.api_key or ""
+    if len(key) >= MIN_KEY_CHARS:
+        for form in {key, msgspec.json.encode(key).decode()[1:-1], quote(key, safe="")}:
+            beginning = re.escape(form[: len(form) // 2])
+            text = re.sub(beginning + r"[^\s\"'<>(),;]*", REDACTED, text.replace(form, REDACTED))
+    return _SECRET.sub(REDACTED, text)
+
+
+def hide_key(text: str, deployment: Deployment) -> str:
+    """A name or id out of a good answer, without our key there; for every request, so no more."""
+    key = deployment.api_key
+    if key and key in text and len(key) >= MIN_KEY_CHARS:
+        return text.replace(key, REDACTED)
+    return text
+
+
+def _scrubbed(value: Any, deployment: Deployment) -> Any:
+    """Decoded JSON, every text in it scrubbed."""
+    if isinstance(value, str):
+        return scrub(value, deployment)
+    if isinstance(value, list):
+        return [_scrubbed(item, deployment) for item in value]
+    if isinstance(value, dict):
+        return {scrub(k, deployment): _scrubbed(v, deployment) for k, v in value.items()}
+    return value
 
 
 def _kind_by_text(failure: Failure) -> str | None:
     text = failure.message
     if _CONTEXT.search(text):
         return "context_window_exceeded"
-    if _BAD_KEY.search(text):
+    if _BAD_KEY.match(text):
         return "authentication_failed"
-    if _NO_MONEY.search(text):
+    if _NO_MONEY.match(text):
         return "rate_limited"
     if _FILTER.search(text):
         return "content_filtered"
@@ -263,4 +301,4 @@ def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes |
         "param": failure.error.get("param"),
         "code": code,
     }
-    return scrub(msgspec.json.encode({"error": error}).decode(), deployment).encode()
+    return msgspec.json.encode({"error": _scrubbed(error, deployment)})

@@ -111,7 +111,7 @@ class Course:
         """Note a failed try."""
         unique = target.deployment.id
         tries = self._tries[unique] = self._tries.get(unique, 0) + 1
-        if error.kind in MISCONFIGURED:
+        if error.kind in MISCONFIGURED or error.request_alone:
             return  # never ready again
         self._failures += 1
         wait = sensible_retry_after(error.retry_after_s)

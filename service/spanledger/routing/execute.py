@@ -405,7 +405,8 @@ class Router:
         """Book a failed try and pick the next one. Raises the error when there is none."""
         exchange, target = run.exchange, attempt.target
         now = self._clock.monotonic()
-        target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
+        if not error.request_alone:
+            target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
         run.course.after_failure(target, error, now)
         following = self._after_failure(run, error, now) if replayable else None
         now_ns = self._clock.now_ns()

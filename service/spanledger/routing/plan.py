@@ -147,7 +147,7 @@ class _Entry:
             provider=PROVIDER_NAMES.get(prefix, prefix),
             model=model,
             litellm_model=params.model,
-            api_base=params.api_base.rstrip("/") if params.api_base else None,
+            api_base=self._base(kind),
             api_key=key,
             timeout_s=params.timeout or default_timeout_s,
             rpm=params.rpm,
@@ -156,6 +156,16 @@ class _Entry:
             prices=prices,
             extra=self._call_parameters() if kind == "litellm" else {},
         )
+
+    def _base(self, kind: ProviderKind) -> str | None:
+        base = self.params.api_base
+        host = (base or "").partition("://")[2].partition("/")[0]
+        if base and kind != "litellm" and ("@" in host or set("?#") & set(base)):
+            raise ConfigError(
+                f"{self.place}.litellm_params.api_base: it has more than a host and a path; a key"
+                " goes into api_key"
+            )
+        return base.rstrip("/") if base else None
 
     def _provider(self) -> tuple[ProviderKind, str, str]:
         """Adapter, LiteLLM's name of the provider, and the provider's name of the model."""

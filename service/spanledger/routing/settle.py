@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.failures import hide_key
 from spanledger.routing.course import Target
 from spanledger.routing.estimate import estimate_input
 from spanledger.routing.hold import Sizes
@@ -226,14 +227,16 @@ class Recorder:
             reasoning_tokens=used.reasoning_output_tokens,
             first_chunk_ns=produced.first_chunk_ns,
             chunks=produced.chunks,
-            response_model=produced.response_model[:MAX_TEXT],
+            response_model=hide_key(produced.response_model[:MAX_TEXT], call.deployment),
             detail=attempt_detail(
                 operation=exchange.operation,
                 fields=exchange.fields,
                 deployment=call.deployment,
-                response_id=produced.response_id,
-                finish_reasons=produced.finish_reasons,
-                provider_request_id=produced.provider_request_id,
+                response_id=hide_key(produced.response_id, call.deployment),
+                finish_reasons=tuple(
+                    hide_key(reason, call.deployment) for reason in produced.finish_reasons
+                ),
+                provider_request_id=hide_key(produced.provider_request_id, call.deployment),
                 extra=extra,
             ),
             content=None

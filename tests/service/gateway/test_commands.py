@@ -68,6 +68,19 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_check_prints_no_secret_of_a_url(file: Path) -> None:
+    """A base URL of LiteLLM's may hold a password or a token, which stay where they are."""
+    secret = "https://user:secret-word@host:8000/v1?token=secret-word"
+    litellm = '{model: openai/llama, api_base: "http://127.0.0.1:1/v1"}'
+    file.write_text(FILE.replace(litellm, f'{{model: bedrock/llama, api_base: "{secret}"}}'))
+    shown = CliRunner().invoke(app, ["check", str(file), "--json"], env={"UNSET_KEY": "k"})
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["routes"][0]["deployments"][1]["api_base"] == (
+        "https://host:8000/v1"
+    )
+    assert "secret-word" not in shown.output
+
+
 def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
     """A missing key is a problem of its own, and hides nothing else."""
     code, report = checked(file, {"UNSET_KEY": ""} | {})

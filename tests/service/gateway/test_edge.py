@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 from starlette.applications import Starlette
 
-from spanledger.errors import ConfigError
+from spanledger.errors import ConfigError, ProviderError
 from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.replies import reply_to
 from spanledger.gateway.server import make_server
 
 from .harness import (
@@ -290,3 +291,12 @@ def test_shutdown_cancels_what_outlives_its_grace(route: str) -> None:
         assert b"[DONE]" not in answer.body
         assert answer.status == (503 if route == "slow" else 200)
         assert len(edge.router.cancelled) == 1
+
+
+def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
+    """Waiting does not make it smaller, whatever the provider says of waiting."""
+    error = ProviderError("rate_limited", SECRET, status=429, retry_after_s=9, request_alone=True)
+    reply = reply_to(error, 2)
+    assert reply.status == 429
+    assert reply.headers == ((b"x-should-retry", b"false"),)
+    assert b"make it smaller (after 2 tries)" in reply.body

@@ -138,6 +138,53 @@ def test_kinds(status: int | None, body: Any, kind: str) -> None:
     assert kind in PROVIDER_ERROR_KINDS
 
 
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000,"
+    " Requested 40000. The input or output tokens must be reduced in order to run successfully."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "alone"),
+    [
+        (429, TOO_LARGE, True),
+        (413, "Request too large for model `m` on tokens per minute (TPM): Limit 6000", True),
+        (429, "Extra usage is required for long context requests.", True),
+        (402, "This request requires more credits, or fewer max_tokens. You requested 9", True),
+        (
+            429,
+            "Rate limit reached for gpt-4o on requests per min (RPM): Limit 500, Used 500",
+            False,
+        ),
+        (402, "Insufficient Balance", False),
+        (None, TOO_LARGE, True),
+        (400, TOO_LARGE, False),
+    ],
+)
+def test_a_refusal_may_be_about_one_request(status: int | None, message: str, alone: bool) -> None:
+    """A limit that a smaller request is under says nothing about the deployment."""
+    code = "rate_limit_exceeded" if status != 400 else "other"
+    error = refusal(deployment("http://x"), status, failure_of(openai_error(message, code=code)))
+
+    assert error.request_alone == alone
+    assert (error.kind == "rate_limited") == (status != 400)
+    assert error.body is None or "org-x" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "words", ["insufficient funds", "credit balance is too low", "invalid api key"]
+)
+def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(words: str) -> None:
+    """A server that quotes the request does not let its caller shut the deployment for others."""
+    for message in (
+        f"Invalid value: '{words}'. Supported values are: 'json_object' and 'text'.",
+        f"'{words}' is not one of ['user', 'assistant'] - 'messages.0.role'",
+        f"[{{'type': 'enum', 'loc': ('body', 'role'), 'input': '{words}'}}]",
+    ):
+        assert kind_of(400, failure_of(openai_error(message))) == "invalid_request"
+    assert kind_of(400, failure_of(openai_error(f"Your {words}"))) != "invalid_request"
+
+
 def test_only_the_callers_own_faults_have_a_body() -> None:
     """Text of a provider is relayed only where the caller's request was at fault."""
     target = deployment("http://x")

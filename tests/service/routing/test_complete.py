@@ -326,6 +326,22 @@ async def test_tries_are_bounded_whatever_the_settings_allow() -> None:
     assert len(site.tried) == MAX_ATTEMPTS
 
 
+async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
+    """It goes to the next one at once and never back; smaller ones are served where it was refused."""
+    large = fails("rate_limited", status=429, retry_after_s=60.0, request_alone=True)
+    site = Site({"a": ["a1"], "b": ["b1"]}, {"a1": [*[large] * 20, OK]}, **A_TO_B)
+
+    for _ in range(20):
+        assert isinstance(await site.ask(), Answer)
+    assert isinstance(await site.ask(), Answer)
+
+    assert site.tried == [
+        *[Tried("a1", "rate_limited"), Tried("b1", "", "a", "rate_limited")] * 20,
+        Tried("a1"),
+    ]
+    assert site.time.slept == []
+
+
 async def test_a_single_deployment_cools_down_and_recovers() -> None:
     """After its failures the next request is refused without a try, and served once it is over."""
     site = Site(ONE, {"a1": [fails("server_error")] * 3 + [OK]}, allowed_fails=2, cooldown_time=30)

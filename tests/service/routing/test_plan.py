@@ -91,6 +91,8 @@ def test_an_entry_finds_its_adapter(
         ({"model": "openai/*"}, "'openai/*' is a wildcard, which is not supported yet"),
         ({"model": "gpt-4o", "route": "gpt-*"}, "'gpt-*' is a wildcard"),
         ({"model": "gpt-4o", "input_cost_per_token_above_1k_tokens": "much"}, "'much' is not"),
+        ({"model": "openai/m", "api_base": "https://u:p@host/v1"}, "a key goes into api_key"),
+        ({"model": "openai/m", "api_base": "https://host/v1?key=k"}, "a key goes into api_key"),
     ],
 )
 def test_an_entry_that_cannot_be_served_says_what_to_change(
