@@ -157,7 +157,7 @@ def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:
 
     `unasked` is the service tier its answers come at when nobody asks for one.
     """
-    service = _service(demand, deployment) or unasked
+    service = _service(demand, deployment) or ("" if demand.services else unasked)
     if not (service or demand.sound or demand.speech):
         return USUAL
     return Terms(service, demand.sound, demand.speech)
@@ -189,9 +189,9 @@ def _service(demand: Demand, deployment: Deployment) -> str:
         return ""
     dropped = _DROPPED.get(deployment.kind, frozenset())
     found = [asked[name] for name in _SERVICE if name in asked and name not in dropped]
-    if "service_tier" not in asked and isinstance(own, str) and own not in USUAL_SERVICES:
-        found.insert(0, own)
-    return " ".join(found)
+    if "service_tier" not in asked and isinstance(own, str):
+        found.append(own.lower())
+    return " ".join(filter(None, found))
 
 
 def _read_watched(demand: Demand, fields: Mapping[str, msgspec.Raw]) -> None:
@@ -217,8 +217,9 @@ def _read_service(demand: Demand, name: str, raw: bytes) -> None:
         value = _TEXT.decode(raw)
     except msgspec.DecodeError:
         value = "?"
-    if value.lower() not in (*USUAL_SERVICES, "global", "not_available"):
-        demand.services[name] = value.lower()
+    value = value.lower()
+    usual = (value != "flex" and value in USUAL_SERVICES) or value in ("global", "not_available")
+    demand.services[name] = "" if usual else value
 
 
 def _read_tools(demand: Demand, raw: bytes) -> None:
