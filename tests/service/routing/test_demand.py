@@ -29,7 +29,7 @@ OPENAI = Deployment("d", "r", "openai", "openai", "m", "openai/m")
 SITE = Site({"a": ["a1"]}, {})
 
 
-def read(**fields: object) -> Demand:
+def read(**fields: Any) -> Demand:
     """What a chat with these fields demands."""
     return demand_of(SITE.exchange(**fields), OutputHistory())
 

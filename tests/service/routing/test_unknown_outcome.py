@@ -96,16 +96,15 @@ async def test_a_lost_answer_is_within_its_callers_cap(
     assert (await lost(site, **fields)).output_tokens == expected
 
 
-@pytest.mark.parametrize(
-    "hold",
-    [
-        lambda r: r.sizes.full,
-        lambda r: r.sizes.usual,
-        lambda r: r.sizes.least,
-        lambda r: (r.sizes.least + r.sizes.usual) // 2,
-    ],
-    ids=["full", "usual", "least", "between"],
-)
+HOLDS: dict[str, Callable[[Reservation], int]] = {
+    "full": lambda r: r.sizes.full,
+    "usual": lambda r: r.sizes.usual,
+    "least": lambda r: r.sizes.least,
+    "between": lambda r: (r.sizes.least + r.sizes.usual) // 2,
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
 @pytest.mark.parametrize("fields", [{}, {"n": 4}, {"max_tokens": 30}], ids=str)
 async def test_a_lost_answer_is_within_its_hold(
     hold: Callable[[Reservation], int], fields: dict[str, Any]
@@ -260,19 +259,20 @@ async def test_a_lost_answer_to_a_file_pays_for_the_file(part: dict[str, Any], t
     ],
     ids=str,
 )
-async def test_a_dear_lost_answer_is_within_its_hold(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+async def test_a_dear_lost_answer_is_within_its_hold(
+    hold: Callable[[Reservation], int], fields: dict[str, Any]
+) -> None:
     """The estimate knows the same terms as the hold: what was asked dear is charged dear."""
-    for hold in ("full", "usual", "least"):
-        ledger = StrictLedger(lambda reservation, step=hold: getattr(reservation.sizes, step))
-        site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, ledger=ledger, num_retries=0)
+    site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, ledger=within(hold), num_retries=0)
 
-        end = await lost(site, **fields)
+    end = await lost(site, **fields)
 
-        (_, held) = site.ledger.held[end.attempt_id]
-        plain = end.input_tokens * 1_000 + end.output_tokens * 2_000
-        assert end.cost_nano is not None
-        assert plain <= end.cost_nano <= held
-        assert (end.cost_nano == plain) is ("prediction" in fields)
+    (_, held) = site.ledger.held[end.attempt_id]
+    plain = end.input_tokens * 1_000 + end.output_tokens * 2_000
+    assert end.cost_nano is not None
+    assert plain <= end.cost_nano <= held
+    assert (end.cost_nano == plain) is ("prediction" in fields)
 
 
 async def test_input_counted_by_the_provider_is_charged_to_the_token() -> None:
