@@ -66,9 +66,7 @@ UNBOUNDED = {
 """Fields with which a request can cost more than all that is read here, and what to say of each."""
 
 _SERVICE = ("service_tier", "speed", "inference_geo")
-WATCHED = frozenset(
-    {*UNBOUNDED, *_SERVICE, "audio", "functions", "modalities", "prediction", "tools"}
-)
+WATCHED = frozenset({*UNBOUNDED, *_SERVICE, "audio", "modalities", "prediction", "tools"})
 _DROPPED = {"anthropic": frozenset({"service_tier", "web_search_options"})}
 """Fields an adapter leaves out."""
 _CALLERS_TOOLS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
@@ -235,7 +233,7 @@ def _read_tools(demand: Demand, raw: bytes) -> None:
             demand.input_tokens += BUILT_IN_TOOL_TOKENS
         elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:
             name = kind or next(iter(tool.keys() - _FUNCTION_KEYS))
-            demand.unbounded["tools"] = f"the provider runs {name[:64]!r} itself; give functions"
+            demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; give functions"
 
 
 def _text(raw: msgspec.Raw | None) -> str:
