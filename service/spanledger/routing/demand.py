@@ -32,6 +32,7 @@ _LONGER = "it can make answers longer than `max_tokens` says; use `max_tokens`"
 _MORE = "it can make more answers than `n` says; use `n`"
 _ELSEWHERE = "another model may answer; leave it out"
 _RUNS_THERE = "the provider runs tools for it and bills what they read; leave it out"
+_STORED = "the provider reads what it has stored beside it; send the messages"
 UNBOUNDED = {
     "best_of": _MORE,
     "candidateCount": _MORE,
@@ -60,8 +61,12 @@ UNBOUNDED = {
     "mcp_servers": _RUNS_THERE,
     "plugins": _RUNS_THERE,
     "search_parameters": _RUNS_THERE,
-    "thread": _RUNS_THERE,
     "web_search_options": _RUNS_THERE,
+    "cachedContent": _STORED,
+    "cached_content": _STORED,
+    "conversation": _STORED,
+    "previous_response_id": _STORED,
+    "thread": _STORED,
 }
 """Fields with which a request can cost more than all that is read here, and what to say of each."""
 
