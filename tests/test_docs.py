@@ -28,8 +28,8 @@ from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
 from spanledger.ledger.store import Budget
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
-from spanledger.pricing.media import bound_input
-from spanledger.routing.demand import Demand
+from spanledger.pricing.media import IMAGE_TOKENS, LOW_DETAIL_TOKENS, bound_input
+from spanledger.routing.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED, Demand
 from spanledger.routing.hold import output_bought, sizes_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -276,6 +276,15 @@ def test_example_files_load(path: Path) -> None:
 
     assert loaded.model_list
     assert bool(loaded.warnings) == path.name.startswith("litellm")
+
+
+def test_the_page_of_budgets_names_all_that_nothing_bounds() -> None:
+    """Whoever is refused for a field finds it on the page that the message's code leads to."""
+    page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
+
+    assert [name for name in UNBOUNDED if f"`{name}`" not in page] == []
+    assert f"{IMAGE_TOKENS:,} tokens, {LOW_DETAIL_TOKENS:,}" in page
+    assert f"{BUILT_IN_TOOL_TOKENS:,} tokens of instructions" in page
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     entry |= {key: model[full] for key, full in limits.items() if model.get(full)}
     if reason := unpriced_reason(name, model):
         return entry | {"unpriced": reason}
+    model = with_hour(name, model)
     entry |= line(model)
     services = {name: line(model) for name, model in variants(model).items()}
     if services:
@@ -135,6 +136,22 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     if search := max((pico(fee, DEAREST_SEARCH_PICO) for fee in fees), default=0):
         entry["search"] = search
     return entry
+
+
+def with_hour(name: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model with a price of what is cached for an hour, where a Claude is listed without one.
+
+    It is twice the input wherever it is listed, and without it an hour would cost five minutes.
+    """
+    hour = RATES["cache_write_1h"]
+    if "claude" not in name or not model.get(RATES["cache_write"]) or model.get(hour):
+        return model
+    changed = dict(model)
+    for key, price in model.items():
+        match = ABOVE.fullmatch(key)
+        if price is not None and (match["key"] if match else key) == RATES["input"]:
+            changed[key.replace(RATES["input"], hour)] = 2 * Decimal(str(price))
+    return changed
 
 
 def line(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,9 @@ class LiteLLMParams(_LiteLLM):
     tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
     timeout: Seconds | None = Field(None, description="Seconds for one try.")
     weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
-    input_cost_per_token: PicoUsd | None = Field(None, description="USD; overrides the book.")
+    input_cost_per_token: PicoUsd | None = Field(
+        None, description="USD; overrides the book, as LiteLLM's other keys per token do."
+    )
     output_cost_per_token: PicoUsd | None = Field(None, description="USD; overrides the book.")
     cache_read_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
     cache_creation_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")

@@ -7,6 +7,7 @@ events and blocks that are new there, are left out. No I/O.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -224,9 +225,10 @@ class MessageStream:
         self._head["model"] = message.model or self._call.deployment.model
         self._count(message.usage)
         frame = self._chunk({"role": "assistant", "content": ""})
-        # A first token of output may be counted here already: this is not the whole of it.
-        counted = from_anthropic({**self._usage, "output_tokens": 0})
-        frame.input_usage, frame.service = counted, anthropic_service(self._usage)
+        frame.service = anthropic_service(self._usage)
+        if (counted := from_anthropic(self._usage)) is not None:
+            # Output is counted here too, as far as it has come.
+            frame.input_usage = replace(counted, output_tokens=0, reasoning_output_tokens=0)
         return frame
 
     def _block_start(self, event: _Event) -> Frame | None:

@@ -32,6 +32,7 @@ _LONGER = "it can make answers longer than `max_tokens` says; use `max_tokens`"
 _MORE = "it can make more answers than `n` says; use `n`"
 _ELSEWHERE = "another model may answer; leave it out"
 _RUNS_THERE = "the provider runs tools for it and bills what they read; leave it out"
+_STORED = "the provider reads what it has stored beside it; send the messages"
 UNBOUNDED = {
     "best_of": _MORE,
     "candidateCount": _MORE,
@@ -60,15 +61,17 @@ UNBOUNDED = {
     "mcp_servers": _RUNS_THERE,
     "plugins": _RUNS_THERE,
     "search_parameters": _RUNS_THERE,
-    "thread": _RUNS_THERE,
     "web_search_options": _RUNS_THERE,
+    "cachedContent": _STORED,
+    "cached_content": _STORED,
+    "conversation": _STORED,
+    "previous_response_id": _STORED,
+    "thread": _STORED,
 }
 """Fields with which a request can cost more than all that is read here, and what to say of each."""
 
 _SERVICE = ("service_tier", "speed", "inference_geo")
-WATCHED = frozenset(
-    {*UNBOUNDED, *_SERVICE, "audio", "functions", "modalities", "prediction", "tools"}
-)
+WATCHED = frozenset({*UNBOUNDED, *_SERVICE, "audio", "modalities", "prediction", "tools"})
 _DROPPED = {"anthropic": frozenset({"service_tier", "web_search_options"})}
 """Fields an adapter leaves out."""
 _CALLERS_TOOLS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
@@ -157,7 +160,7 @@ def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:
 
     `unasked` is the service tier its answers come at when nobody asks for one.
     """
-    service = _service(demand, deployment) or unasked
+    service = _service(demand, deployment) or ("" if demand.services else unasked)
     if not (service or demand.sound or demand.speech):
         return USUAL
     return Terms(service, demand.sound, demand.speech)
@@ -189,9 +192,9 @@ def _service(demand: Demand, deployment: Deployment) -> str:
         return ""
     dropped = _DROPPED.get(deployment.kind, frozenset())
     found = [asked[name] for name in _SERVICE if name in asked and name not in dropped]
-    if "service_tier" not in asked and isinstance(own, str) and own not in USUAL_SERVICES:
-        found.insert(0, own)
-    return " ".join(found)
+    if "service_tier" not in asked and isinstance(own, str):
+        found.append(own.lower())
+    return " ".join(filter(None, found))
 
 
 def _read_watched(demand: Demand, fields: Mapping[str, msgspec.Raw]) -> None:
@@ -217,8 +220,9 @@ def _read_service(demand: Demand, name: str, raw: bytes) -> None:
         value = _TEXT.decode(raw)
     except msgspec.DecodeError:
         value = "?"
-    if value.lower() not in (*USUAL_SERVICES, "global", "not_available"):
-        demand.services[name] = value.lower()
+    value = value.lower()
+    usual = (value != "flex" and value in USUAL_SERVICES) or value in ("global", "not_available")
+    demand.services[name] = "" if usual else value
 
 
 def _read_tools(demand: Demand, raw: bytes) -> None:
@@ -234,7 +238,7 @@ def _read_tools(demand: Demand, raw: bytes) -> None:
             demand.input_tokens += BUILT_IN_TOOL_TOKENS
         elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:
             name = kind or next(iter(tool.keys() - _FUNCTION_KEYS))
-            demand.unbounded["tools"] = f"the provider runs {name[:64]!r} itself; give functions"
+            demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; give functions"
 
 
 def _text(raw: msgspec.Raw | None) -> str:

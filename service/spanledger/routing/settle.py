@@ -257,14 +257,19 @@ _AS_USUAL = ("auto", "default", "standard")
 
 def _priced_by(usage: Usage, service: str) -> dict[str, object]:
     """What the cost depends on beside the row's columns, where there is any of it."""
-    parts: dict[str, object] = {
-        "spanledger.service_tier": "" if service in _AS_USUAL else service[:MAX_TEXT],
-        "spanledger.usage.audio.input_tokens": usage.audio_input_tokens,
-        "spanledger.usage.audio.output_tokens": usage.audio_output_tokens,
-        "spanledger.usage.cache_creation_1h.input_tokens": usage.cache_write_1h_input_tokens,
-        "spanledger.usage.searches": usage.searches,
-    }
-    return {name: part for name, part in parts.items() if part}
+    found: dict[str, object] = {}
+    if service and service not in _AS_USUAL:
+        found["spanledger.service_tier"] = service[:MAX_TEXT]
+    if usage.audio_input_tokens:
+        found["spanledger.usage.audio.input_tokens"] = usage.audio_input_tokens
+    if usage.audio_output_tokens:
+        found["spanledger.usage.audio.output_tokens"] = usage.audio_output_tokens
+    if usage.cache_write_1h_input_tokens:
+        hour = usage.cache_write_1h_input_tokens
+        found["spanledger.usage.cache_creation_1h.input_tokens"] = hour
+    if usage.searches:
+        found["spanledger.usage.searches"] = usage.searches
+    return found
 
 
 _NOTHING = Usage()

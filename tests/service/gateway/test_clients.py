@@ -90,6 +90,8 @@ def configuration(sim_url: str, ledger: Path, **gateway: Any) -> Config:
                 entry("limited", "openai/gpt-4o-mini"),
                 entry("claude", "anthropic/claude-haiku-4-5"),
                 entry("embed", "openai/text-embedding-3-small"),
+                entry("ungranted", "openai/gpt-4o"),
+                entry("unpriced-tier", "openai/o3-mini"),
             ],
             "router_settings": {"num_retries": 1, "cooldown_time": 0},
             "gateway": {"port": 0, **gateway},
@@ -249,6 +251,8 @@ def test_embeddings_and_models(gateway: Gateway) -> None:
             "limited",
             "claude",
             "embed",
+            "ungranted",
+            "unpriced-tier",
         ]
         assert client.models.retrieve("chat").id == "chat"
         with pytest.raises(openai.NotFoundError) as caught:
@@ -396,6 +400,60 @@ def test_total_deadline(gateway: Gateway, tmp_path: Path, *, stream: bool) -> No
         )
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "timeout"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_service_tier_is_charged_as_the_answer_says(gateway: Gateway, *, stream: bool) -> None:
+    """Priority where it is granted and the usual price where it is not, under a budget, and to the
+    nano-dollar what the provider charges."""
+    before = gateway.billed_nano()
+    said, booked = [], len(gateway.rows("cost_nano"))
+    with gateway.client("rich") as client:
+        for route in ("chat", "ungranted"):
+            answer = client.chat.completions.create(
+                model=route, messages=HELLO, service_tier="priority", max_tokens=30, stream=stream
+            )
+            chunks = list(answer) if isinstance(answer, openai.Stream) else [answer]
+            said.append(chunks[-1].service_tier)
+
+    assert said == ["priority", "default"]
+    wait_for(lambda: len(gateway.rows("cost_nano", "outcome != ''")) == booked + 2)
+    costs = [cost for (cost,) in gateway.rows("cost_nano")[booked:]]
+    assert sum(costs) == gateway.billed_nano() - before
+    assert all(costs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"web_search_options": {}}, "'web_search_options'"),
+        ({"tools": [{"type": "web_search_preview"}]}, "'tools'"),
+        ({"extra_body": {"best_of": 20}}, "'best_of'"),
+        ({"service_tier": "fast", "model": "unpriced-tier"}, "input_cost_per_token_priority"),
+    ],
+    ids=str,
+)
+def test_what_nothing_bounds_is_refused_under_a_budget(
+    gateway: Gateway, fields: dict[str, Any], says: str
+) -> None:
+    """The client gets the reason and what to change at once; without a budget it is served."""
+    request = {"model": "chat", "messages": HELLO, "max_tokens": 30, **fields}
+    with gateway.client("rich") as client, pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**request)
+    assert caught.value.code == "unbounded_cost"
+    assert says in caught.value.message
+    with gateway.client("acme") as client:
+        assert client.chat.completions.create(**request).choices[0].message
+
+
+@pytest.mark.parametrize("name", ["MAX_TOKENS", "maxTokens", "N"])
+def test_a_field_in_another_spelling_is_refused(gateway: Gateway, name: str) -> None:
+    """A server that ignores case would write more than was held for."""
+    with gateway.client() as client, pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model="chat", messages=HELLO, max_tokens=5, extra_body={name: 5_000}
+        )
+    assert caught.value.code == "invalid_value"
 
 
 def test_ledger_agrees_with_the_bill(gateway: Gateway) -> None:

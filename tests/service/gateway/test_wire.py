@@ -88,6 +88,42 @@ def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
     assert caught.value.status == 400
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MAX_TOKENS", "max_tokens"),
+        ("Max_Completion_Tokens", "max_completion_tokens"),
+        ("maxTokens", "max_tokens"),
+        ("max_to\u212aens", "max_tokens"),
+        ("meſſages", "messages"),
+        ("Model", "model"),
+        ("N", "n"),
+        ("Stream", "stream"),
+        ("Service_Tier", "service_tier"),
+        ("Best_Of", "best_of"),
+        ("generationconfig", "generationConfig"),
+    ],
+)
+def test_other_spellings_are_refused(name: str, meant: str) -> None:
+    """What a server may take for a field that money depends on is not sent beside it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        parse({**CHAT, name: 1})
+    assert caught.value.param is not None
+    assert caught.value.param.replace("_", "").lower() == meant.replace("_", "").lower()
+    assert f"write {caught.value.param!r}" in str(caught.value)
+
+
+def test_the_last_of_equal_keys_is_the_one() -> None:
+    """Also when one of them is written with escapes: what was held for is what is sent."""
+    body = b'{"model":"m","messages":[1],"max_tokens":9,"max_\\u0074okens":5,"X_New":1,"topK":2}'
+
+    fields = wire.decode(body)
+    wire.check(fields, "chat")
+
+    assert list(fields) == ["model", "messages", "max_tokens", "X_New", "topK"]
+    assert bytes(fields["max_tokens"]) == b"5"
+
+
 @pytest.mark.parametrize("missing", ["model", "messages"])
 def test_missing_fields_are_named(missing: str) -> None:
     """What must be there is named when it is not."""

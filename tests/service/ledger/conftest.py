@@ -75,6 +75,7 @@ class Book:
         key_id: str = "",
         model: str = "gpt-4o",
         priced: bool = True,
+        unbounded: str = "",
     ) -> Reservation:
         """A try of a new request, or a further one of `request`."""
         unique = next(self._ids)
@@ -102,6 +103,7 @@ class Book:
             sizes=hold if isinstance(hold, HoldSizes) else HoldSizes(hold, hold, hold),
             priced=priced,
             price_id="p",
+            unbounded=unbounded,
         )
 
     def end(self, reservation: Reservation, cost: int | None, last: bool = True) -> AttemptEnd:

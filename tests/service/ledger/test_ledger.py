@@ -13,6 +13,7 @@ from spanledger.errors import (
     BudgetExceededError,
     LedgerUnavailableError,
     SpanledgerError,
+    UnboundedCostError,
     UnpricedModelError,
 )
 from spanledger.ledger import database, group, open_ledger
@@ -149,6 +150,17 @@ async def test_unpriced_is_refused_under_a_budget_only(book: Book) -> None:
 
     with pytest.raises(UnpricedModelError, match="input_cost_per_token"):
         await book.ledger.reserve(book.reservation(0, priced=False))
+
+
+async def test_what_nothing_bounds_is_refused_under_a_budget_only(book: Book) -> None:
+    """The reason is what the request said, with the budget's name; without one it passes."""
+    await book.ledger.reserve(book.reservation(unbounded="nothing bounds 'x'"))
+    book.budget()
+    before = book.balance()
+
+    with pytest.raises(UnboundedCostError, match=r"^nothing bounds 'x'.*'b'"):
+        await book.ledger.reserve(book.reservation(unbounded="nothing bounds 'x'"))
+    assert book.balance() == before
 
 
 async def test_a_period_ends_by_the_calendar(book: Book) -> None:

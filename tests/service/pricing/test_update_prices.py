@@ -171,6 +171,22 @@ def test_service_tiers_are_taken_over(tool: ModuleType) -> None:
     }
 
 
+def test_an_hour_in_the_cache_is_never_five_minutes(tool: ModuleType) -> None:
+    """Where a Claude is listed without its price it is twice the input, as everywhere else."""
+    listed = model(
+        cache_creation_input_token_cost=Decimal("2.5e-6"),
+        input_cost_per_token_above_200k_tokens=Decimal("4e-6"),
+    )
+
+    claude = tool.book_entry("vercel_ai_gateway/anthropic/claude-opus-4", listed)
+
+    assert (claude["cache_write_1h"], claude["tiers"][0]["cache_write_1h"]) == (
+        4 * 10**6,
+        8 * 10**6,
+    )
+    assert "cache_write_1h" not in tool.book_entry("gpt-5.6", listed)
+
+
 def test_factors_become_prices(tool: ModuleType) -> None:
     """What LiteLLM multiplies by is multiplied out, both factors together as well."""
     entry = tool.book_entry(

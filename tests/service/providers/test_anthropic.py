@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -307,6 +308,40 @@ async def test_broken_streams(
     )
 
     assert (error.kind, error.billed) == (kind, billed)
+
+
+async def test_searches_and_the_way_it_was_served_are_read(
+    server: Scripted, anthropic_provider: AnthropicProvider
+) -> None:
+    """Whole or streamed: they have prices of their own, and the caller sees the searches."""
+    searched = {"server_tool_use": {"web_search_requests": 2}, "speed": "fast"}
+    usage = {**USAGE, **searched, "inference_geo": "us"}
+    request = call(deployment(server.url, "anthropic"), ask())
+    server.json(200, {**MESSAGE, "usage": usage})
+    answer = await anthropic_provider.complete(request)
+    begun = event("message_start", message={**MESSAGE, "content": [], "usage": usage})
+    server.events(b"".join([begun, *STREAM[7:12], *END]))
+    frames = await collect(anthropic_provider, request)
+
+    assert answer.usage is not None
+    assert (answer.usage.searches, answer.service) == (2, "fast us")
+    assert json.loads(answer.body)["usage"]["server_tool_use"] == {"web_search_requests": 2}
+    assert frames[-1].usage is not None
+    assert frames[-1].usage.searches == 2
+    assert {frame.service for frame in frames if frame.service} == {"fast us"}
+
+
+async def test_the_input_is_known_from_the_first_event(
+    server: Scripted, anthropic_provider: AnthropicProvider
+) -> None:
+    """A stream that breaks later has been told what was read, cache and all, and no output yet."""
+    server.events(b"".join(STREAM))
+
+    frames = await collect(anthropic_provider, call(deployment(server.url, "anthropic"), ask()))
+
+    assert frames[0].input_usage == replace(COUNTED, output_tokens=0, reasoning_output_tokens=0)
+    assert frames[0].usage is None
+    assert [frame.input_usage for frame in frames[1:]] == [None] * (len(frames) - 1)
 
 
 async def test_stream_without_its_end_mark_is_whole_once_counted(

@@ -188,6 +188,42 @@ async def test_missing_usage_leaves_the_bytes_to_count(
 
 
 @pytest.mark.parametrize(
+    ("said", "read"),
+    [("priority", "priority"), (None, ""), (5, ""), ({"a": 1}, ""), (["x"], ""), (True, "")],
+    ids=str,
+)
+async def test_the_service_tier_is_what_the_answer_says(
+    server: Scripted, openai_provider: OpenAIProvider, said: object, read: str
+) -> None:
+    """Whole or streamed; garbage in its place costs nobody the answer."""
+    server.json(200, {**ANSWER, "service_tier": said})
+    answer = await openai_provider.complete(call(deployment(server.url), ask()))
+    chunk = {"id": "c", "service_tier": said, "choices": [], "usage": USAGE}
+    server.events(STREAM[1] + STREAM[3] + event(chunk) + DONE)
+    frames = await collect(openai_provider, call(deployment(server.url), ask()))
+
+    assert answer.service == read
+    assert [frame.service for frame in frames] == ["", "", read]
+
+
+async def test_speech_is_measured_beside_text(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """Of an answer nobody counted, sound is told from text, since it has a price of its own."""
+    speech = {"id": "audio_1", "data": "A" * 64_000, "transcript": "Hello."}
+    message = {"role": "assistant", "content": None, "audio": speech}
+    server.json(200, {**ANSWER, "choices": [{"message": message}], "usage": None})
+    answer = await openai_provider.complete(call(deployment(server.url), ask()))
+    server.events(delta(audio={"data": "A" * 64_000}) + delta(content="Hi") + COUNTED + DONE)
+    frames = await collect(openai_provider, call(deployment(server.url), ask()))
+
+    assert answer.output_bytes == 0
+    assert answer.speech_bytes == len(json.dumps(speech))
+    assert [(f.content, f.output_bytes) for f in frames] == [(True, 0), (True, 2), (False, 0)]
+    assert [f.speech_bytes // 1_000 for f in frames] == [64, 0, 0]
+
+
+@pytest.mark.parametrize(
     ("pieces", "kind"),
     [
         ([], "malformed_response"),

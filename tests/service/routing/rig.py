@@ -73,6 +73,7 @@ class Step:
         hangs: it never answers.
         takes_s: how long it takes before anything comes.
         usage: of a whole answer.
+        service: the service tier a whole answer says it was served at.
     """
 
     error: ProviderError | None = None
@@ -80,6 +81,7 @@ class Step:
     hangs: bool = False
     takes_s: float = 0.0
     usage: Usage | None = USAGE
+    service: str = ""
 
 
 OK = Step()
@@ -130,6 +132,7 @@ class ScriptedProvider:
             response_model="m-1",
             finish_reasons=("stop",),
             output_bytes=18,
+            service=step.service,
         )
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:

@@ -48,6 +48,7 @@ ROUTES = {
     "silent-claude": "anthropic/claude-haiku-4-5!missing_usage",
     "cut-at-once": "openai/gpt-4o-mini!cut:0",
     "cut": "openai/gpt-4o-mini!cut:5",
+    "claude-cut": "anthropic/claude-haiku-4-5!cut:5",
     "broken": "openai/gpt-4o-mini!malformed:5",
     "stalls": "openai/gpt-4o-mini!stall:4",
     "embed": "openai/text-embedding-3-small",
@@ -157,6 +158,7 @@ async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
         if "!" in model:  # a scripted name is in no price book
             params["input_cost_per_token"] = f"{price.input}e-12"
             params["output_cost_per_token"] = f"{price.output}e-12"
+            params["cache_creation_input_token_cost"] = f"{price.cache_write or price.input}e-12"
         entries.append({"model_name": route, "litellm_params": params, "model_info": {"id": route}})
     config = parse_config({"model_list": entries, "router_settings": SETTINGS}, {}, "test.yaml")
     clock = Clock()
@@ -261,6 +263,21 @@ async def test_a_stream_that_breaks_after_content_is_paid_to_the_token(
     assert events.count(b'"delta":{"content":') == 5
     (row,) = stack.attempts()
     assert (row["output_tokens"], row["chunks"], row["estimated"]) == (5, 5, 1)
+    assert stack.booked_nano() == stack.billed_nano() > 0
+
+
+async def test_a_broken_claude_has_its_input_to_the_token(stack: Stack) -> None:
+    """Anthropic tells what it read before it answers, and what it wrote to its cache of that."""
+    marked = {"type": "text", "text": "x" * 8_000, "cache_control": {"type": "ephemeral"}}
+    messages = [{"role": "user", "content": [marked, {"type": "text", "text": "Go on."}]}]
+    exchange = stack.exchange("claude-cut", messages=messages, stream=True)
+
+    with pytest.raises(ProviderError):
+        async for _ in stack.router.stream(exchange):
+            pass
+
+    (row,) = stack.attempts()
+    assert (row["cache_write_tokens"], row["output_tokens"], row["estimated"]) == (2_003, 5, 1)
     assert stack.booked_nano() == stack.billed_nano() > 0
 
 

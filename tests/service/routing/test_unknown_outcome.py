@@ -96,16 +96,15 @@ async def test_a_lost_answer_is_within_its_callers_cap(
     assert (await lost(site, **fields)).output_tokens == expected
 
 
-@pytest.mark.parametrize(
-    "hold",
-    [
-        lambda r: r.sizes.full,
-        lambda r: r.sizes.usual,
-        lambda r: r.sizes.least,
-        lambda r: (r.sizes.least + r.sizes.usual) // 2,
-    ],
-    ids=["full", "usual", "least", "between"],
-)
+HOLDS: dict[str, Callable[[Reservation], int]] = {
+    "full": lambda r: r.sizes.full,
+    "usual": lambda r: r.sizes.usual,
+    "least": lambda r: r.sizes.least,
+    "between": lambda r: (r.sizes.least + r.sizes.usual) // 2,
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
 @pytest.mark.parametrize("fields", [{}, {"n": 4}, {"max_tokens": 30}], ids=str)
 async def test_a_lost_answer_is_within_its_hold(
     hold: Callable[[Reservation], int], fields: dict[str, Any]
@@ -224,3 +223,84 @@ def test_the_mean_is_that_of_the_last_answers() -> None:
 
     assert history.mean() == 11
     assert history.p99() is not None
+
+
+SOUND = {"type": "input_audio", "input_audio": {"data": "A" * 51_200, "format": "mp3"}}
+FILE = {"type": "file", "file": {"file_data": "A" * 40_000}}
+SPOKEN = {
+    "input_cost_per_audio_token": "0.00001",
+    "output_cost_per_audio_token": "0.00002",
+    "input_cost_per_token_priority": "0.000003",
+    "output_cost_per_token_priority": "0.000006",
+}
+"""Sound at ten times the price of text, and a service tier at three times."""
+
+
+@pytest.mark.parametrize(("part", "tokens"), [(SOUND, 100), (FILE, 10_000)], ids=["sound", "file"])
+async def test_a_lost_answer_to_a_file_pays_for_the_file(part: dict[str, Any], tokens: int) -> None:
+    """Hanging up does not make what was sent free, whatever it was."""
+    site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, num_retries=0)
+
+    end = await lost(site, messages=[{"role": "user", "content": [part]}], max_tokens=10)
+
+    (_, held) = site.ledger.held[end.attempt_id]
+    price = 10_000 if part is SOUND else 1_000
+    assert end.input_tokens == 3 + tokens
+    assert end.cost_nano == 3 * 1_000 + tokens * price + 10 * 2_000 <= held
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"service_tier": "priority"},
+        {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+        {"prediction": {"type": "content", "content": "x" * 500}},
+        {"messages": [{"role": "user", "content": [SOUND, FILE]}], "service_tier": "priority"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+async def test_a_dear_lost_answer_is_within_its_hold(
+    hold: Callable[[Reservation], int], fields: dict[str, Any]
+) -> None:
+    """The estimate knows the same terms as the hold: what was asked dear is charged dear."""
+    site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, ledger=within(hold), num_retries=0)
+
+    end = await lost(site, **fields)
+
+    (_, held) = site.ledger.held[end.attempt_id]
+    plain = end.input_tokens * 1_000 + end.output_tokens * 2_000
+    assert end.cost_nano is not None
+    assert plain <= end.cost_nano <= held
+    assert (end.cost_nano == plain) is ("prediction" in fields)
+
+
+async def test_input_counted_by_the_provider_is_charged_to_the_token() -> None:
+    """A stream that breaks after its first event has its input exact, and its output estimated."""
+    read = Usage(500, cache_read_input_tokens=400)
+    begun = Frame(b"data: start\n\n", input_usage=read)
+    broken = Step(
+        frames=(begun, content("x" * 40)), error=fails("stream_interrupted", billed="unknown").error
+    )
+    cached = {"cache_read_input_token_cost": "0.0000001"}
+    site = Site({"a": [("a1", cached)]}, {"a1": [broken]})
+
+    await site.read(site.exchange(stream=True))
+
+    end = site.last
+    assert (end.input_tokens, end.cache_read_tokens, end.output_tokens) == (500, 400, 10)
+    assert end.cost_nano == 100 * 1_000 + 400 * 100 + 10 * 2_000
+    assert end.estimated
+
+
+async def test_speech_that_came_is_charged_as_speech() -> None:
+    """What came of a stream that broke has the price of sound, at 50 ms a token."""
+    spoken = Frame(b"data: sound\n\n", content=True, speech_bytes=32_000)
+    broken = Step(frames=(ROLE, spoken), error=fails("timeout", billed="unknown").error)
+    site = Site({"a": [("a1", SPOKEN)]}, {"a1": [broken]})
+
+    await site.read(site.exchange(stream=True, modalities=["audio", "text"], audio={}))
+
+    end = site.last
+    assert end.output_tokens == 10
+    assert end.cost_nano == PROMPT * 1_000 + 10 * 20_000
