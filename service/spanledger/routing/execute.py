@@ -268,9 +268,8 @@ class Router:
                 await self._give_up(run, late)
             target = pick.target
             unasked = self._unasked.get(target.deployment.id, "")
-            sizes = sizes_of(
-                run.demand, target.price, terms_of(run.demand, target.deployment, unasked)
-            )
+            terms = terms_of(run.demand, target.deployment, unasked)
+            sizes = sizes_of(run.demand, target.price, terms)
             reservation = self._reservation(run, pick, sizes)
             target.health.begin(now, run.demand.tokens)
             run.asked += 1
@@ -336,14 +335,13 @@ class Router:
                 bought = sizes.full
         limits = self._config.gateway
         left = exchange.deadline - now
+        most = None if bought is None else max(1, (bought - demand.predicted) // demand.choices)
         return Call(
             deployment=target.deployment,
             operation=exchange.operation,
             fields=exchange.fields,
             timeout_s=min(target.deployment.timeout_s, left),
-            max_output_tokens=None
-            if bought is None
-            else max(1, (bought - demand.predicted) // demand.choices),
+            max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
             max_response_bytes=limits.max_response_bytes,
             total_s=left,
