@@ -136,7 +136,9 @@ def test_messages_name_what_people_ask_for() -> None:
     template = read("templates")["templates"][0]["template"]
     defined = set(re.findall(r'\{\{ define "([^"]+)"', template))
     used = set(
-        re.findall(r'template "([^"]+)"', (FOLDER / "contact-points.yaml").read_text("utf-8"))
+        re.findall(
+            r'template "([^"]+)"', template + (FOLDER / "contact-points.yaml").read_text("utf-8")
+        )
     )
 
     for name in ("amount", "period", "dashboard_url", "trace_url", "runbook_url"):
