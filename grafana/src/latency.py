@@ -15,9 +15,9 @@ from grafana.src.panels import (
     Traces,
     heatmap,
     stat,
-    table,
     timeseries,
 )
+from grafana.src.spans import spans
 
 SLOW = ("TimeToFirstTokenSlow",)
 
@@ -44,7 +44,7 @@ LONG = Row(
             "s",
             _percentiles(q.TRIES),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         timeseries(
             "Duration by model, 95th percentile",
@@ -52,7 +52,7 @@ LONG = Row(
             "s",
             _by_model(q.TRIES),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         heatmap(
             "All durations",
@@ -60,7 +60,7 @@ LONG = Row(
             "s",
             [Prom(q.buckets(q.TRIES, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
     ],
 )
@@ -74,7 +74,7 @@ FIRST = Row(
             "s",
             _percentiles(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         timeseries(
             "Time to first token by model, 95th percentile",
@@ -82,7 +82,7 @@ FIRST = Row(
             "s",
             _by_model(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         heatmap(
             "All times to first token",
@@ -90,7 +90,7 @@ FIRST = Row(
             "s",
             [Prom(q.buckets(q.FIRST_CHUNK, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
     ],
 )
@@ -141,7 +141,8 @@ OURS = Row(
         timeseries(
             "Mean duration by who measured it",
             "`application_via_gateway` is what applications wait for, retries and the gateway"
-            " included; `gateway` is single tries; `application` went to the provider itself.",
+            " included; `gateway` is single tries; `application` went to the provider itself;"
+            " `unknown` are applications' calls that got no answer.",
             "s",
             [Prom(q.MEAN_BY_SOURCE, "{{spanledger_source}}")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
@@ -161,11 +162,10 @@ OURS = Row(
 WHICH = Row(
     "Which were slow?",
     [
-        table(
+        spans(
             "Tries of more than $slow",
             "The newest; a click opens the trace.",
-            "s",
-            [Traces(q.SLOW_TRIES, limit=50)],
+            Traces(q.SLOW_TRIES, limit=50),
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=24),
         ),

@@ -7,6 +7,7 @@ Every query string is in queries.py, every layout in the dashboard's own file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -99,6 +100,8 @@ class Look:
     decimals: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    soft_minimum: float | None = None
+    """Where the axis begins while no value is below."""
     stacked: bool = False
     bars: bool = False
     steps: Sequence[tuple[float | None, str]] = ()
@@ -254,6 +257,15 @@ def _mapping(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
     return models.ValueMap(options=options)
 
 
+def _value_map(texts: Mapping[str, str]) -> list[Mapping[str, object]]:
+    options = {value: {"text": text, "index": n} for n, (value, text) in enumerate(texts.items())}
+    return [{"type": "value", "options": options}]
+
+
+EVERYBODY: Mapping[str, object] = {"mappings": _value_map({"*": "everybody"})}
+"""Properties of a column of subjects: a global budget's is an asterisk."""
+
+
 def _legend() -> common_builders.VizLegendOptions:
     return (
         common_builders.VizLegendOptions()
@@ -311,7 +323,9 @@ def timeseries(
         for name in look.dashed
     ]
     minimum = 0.0 if look.minimum is None else look.minimum
-    if minimum != float("-inf"):
+    if look.soft_minimum is not None:
+        builder.axis_soft_min(look.soft_minimum)
+    elif minimum != float("-inf"):
         builder.min(minimum)
     look = replace(look, minimum=None, overrides=[*look.overrides, *dashes])
     return _common(builder, title, description, unit, queries, links, look)
@@ -354,10 +368,14 @@ def bars(
         .orientation(common.VizOrientation.HORIZONTAL)
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .show_unfilled(True)
+        .text(common_builders.VizTextDisplayOptions().title_size(12).value_size(14))
     )
     look = replace(look, minimum=look.minimum or 0.0)
     if not look.steps and not look.fixed:
         look = replace(look, fixed="blue")
+    # A bar that stands alone has else no name.
+    legend = next(query.legend for query in queries if isinstance(query, Prom))
+    builder.display_name(re.sub(r"\{\{(\w+)\}\}", r"${__field.labels.\1}", legend))
     return _common(builder, title, description, unit, queries, links, look)
 
 
@@ -428,7 +446,7 @@ def heatmap(
         .cell_gap(1)
         .filter_values(heatmap_builders.FilterValueRange().le(1e-9))
         .y_axis(heatmap_builders.YAxisConfig().axis_placement(common.AxisPlacement.LEFT).unit(unit))
-        .show_legend()
+        .hide_legend()
     )
     return _common(builder, title, description, unit, queries, links, look)
 
@@ -449,6 +467,9 @@ def states(
         .row_height(0.8)
         .fill_opacity(80)
         .line_width(0)
+        # Of the colours of its own Grafana shows no legend.
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .legend(_legend())
     )
     return _common(builder, title, description, unit, queries, links, look)
 
