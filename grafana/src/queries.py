@@ -226,12 +226,18 @@ FALLBACK_RATE = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}")
 RETRY_RATE = rate(RETRIES, REASON)
 DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
 
-# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long.
-_REFUSED = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', WINDOW)
-_REFUSED_BEFORE = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', "[15m] offset 5m")
+# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long. A point of a
+# long time stands for the whole stretch since the point before, and "before" begins where that ends.
+BEFORE = "[15m] offset $__rate_interval"
+_REFUSED, _REFUSED_BEFORE = (
+    increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', window) for window in (WINDOW, BEFORE)
+)
 WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({REFUSED_BY}) {_REFUSED_BEFORE} > 0"
-_STORM = 'ALERTS{alertname="FallbackStorm",alertstate="firing"}'
-WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM} offset 10m"
+_STORM, _STORM_BEFORE = (
+    f'last_over_time(ALERTS{{alertname="FallbackStorm",alertstate="firing"}}{window})'
+    for window in (WINDOW, BEFORE)
+)
+WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM_BEFORE}"
 """What Prometheus says of its alert is a series only while it fires: a month of it is read at once."""
 
 # Cost and budgets.
@@ -445,7 +451,9 @@ MEMORY = "sum by (job) (process_resident_memory_bytes)"
 COLLECTOR_MEMORY = "sum by (job) (otelcol_process_memory_rss)"
 
 _BOOK = f"max by (book) ({scraped('spanledger_price_book_info')})"
-_BOOKS_BEFORE = f"last_over_time({scraped('spanledger_price_book_info')}[1d] offset 5m)"
+_BOOKS_BEFORE = (
+    f"last_over_time({scraped('spanledger_price_book_info')}[1d] offset $__rate_interval)"
+)
 WHEN_PRICES_CHANGED = (
     f"{_BOOK} unless on (book) max by (book) ({_BOOKS_BEFORE}) and on () count({_BOOKS_BEFORE})"
 )
