@@ -1,7 +1,8 @@
 """The kinds of panel that dashboards are made of. Knows grafana-foundation-sdk; no other file does.
 
 One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
-that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4.
+that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4, but
+for rates over more than a day, as its `$__rate_interval` takes no notice of a query's least step.
 Every query string is in queries.py, every layout in the dashboard's own file.
 """
 
