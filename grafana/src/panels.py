@@ -443,7 +443,7 @@ def heatmap(
         heatmap_builders.Panel()
         .calculate(False)
         .color(colours)
-        .exemplars_color("rgba(255,120,10,0.9)")
+        .exemplars_color("rgba(255,120,10,0.5)")
         .cell_gap(1)
         .filter_values(heatmap_builders.FilterValueRange().le(1e-9))
         .y_axis(heatmap_builders.YAxisConfig().axis_placement(common.AxisPlacement.LEFT).unit(unit))
