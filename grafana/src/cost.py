@@ -44,7 +44,7 @@ SPENDING = Row(
             "Of the customers, models and providers chosen. For a budget's own period, take the link"
             " “This period” at the top.",
             "currencyUSD",
-            [Prom(q.SPENT_IN_RANGE, instant=True)],
+            [Prom(q.SPENT_IN_RANGE)],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
             Look(width=4, height=11),
         ),
@@ -234,7 +234,7 @@ LASTS = Row(
             "Used up",
             "At the mean rate of the period so far, if that is before it renews.",
             "dateTimeFromNow",
-            [Prom(q.ENDS_ON, instant=True, step="")],
+            [Prom(q.ENDS_ON, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly",)),
             Look(width=4, height=9, no_value="it lasts"),
         ),
@@ -242,7 +242,7 @@ LASTS = Row(
             "Renews in",
             "How long this period still lasts.",
             "s",
-            [Prom(q.PERIOD_LEFT, instant=True, step="")],
+            [Prom(q.PERIOD_LEFT, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetExhausted",)),
             Look(width=4, height=9, decimals=1),
         ),
@@ -277,7 +277,7 @@ UNSURE = Row(
             "Requests without a price",
             "In the time shown: charged nothing, as the price book does not know the model, or"
             " refused for that (with an error type).",
-            "short",
+            "locale",
             [
                 Prom(
                     q.UNPRICED_BY_MODEL,

@@ -14,7 +14,6 @@ from grafana.src.panels import (
     Prom,
     Traces,
     heatmap,
-    stat,
     timeseries,
 )
 from grafana.src.spans import spans
@@ -148,13 +147,13 @@ OURS = Row(
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
             Look(width=8),
         ),
-        stat(
+        timeseries(
             "In flight",
             "Requests each gateway is serving.",
             "short",
             [Prom(q.IN_FLIGHT_NOW, "{{instance}}", step="")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
-            Look(width=8),
+            Look(width=8, stacked=True),
         ),
     ],
 )

@@ -25,7 +25,7 @@ from grafana.src.panels import (
     timeseries,
 )
 
-GOOD = ((None, "red"), (0.95, "orange"), (0.99, "green"))
+GOOD = ((None, "text"), (0, "red"), (0.95, "orange"), (0.99, "green"))
 NONE_IS_GOOD = ((None, "green"), (1, "red"))
 FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))
 ENDS: tuple[Override, ...] = tuple(
@@ -57,18 +57,18 @@ WORKING = Row(
         ),
         stat(
             "Answered",
-            "Share of the requests that were answered. Those that a budget refused, and those whose"
-            " caller went away, are not in it.",
+            "Share of the requests that were answered, in the last minutes. Those that a budget refused,"
+            " and those whose caller went away, are not in it.",
             "percentunit",
             [Prom(q.ANSWERED)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1),
+            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1, no_value="none to answer"),
         ),
         stat(
             "Deployments cooling down",
             "Deployments that no request is sent to now, because they failed.",
             "short",
-            [Prom(q.DOWN + q.ZERO)],
+            [Prom(q.DOWN)],
             Links(
                 down=(PROVIDERS,),
                 runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown"),
@@ -122,7 +122,7 @@ MONEY = Row(
             "Spent in 24 hours",
             "Of all customers. The ledger has it to the nano-dollar: `spanledger spend`.",
             "currencyUSD",
-            [Prom(q.SPEND_TODAY, instant=True)],
+            [Prom(q.SPEND_TODAY)],
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=4),
         ),
@@ -196,8 +196,8 @@ STOPPED = Row(
         stat(
             "Refused requests",
             "In the time shown, by budgets and by limits of keys.",
-            "short",
-            [Prom(q.REFUSED_REQUESTS + q.ZERO, instant=True)],
+            "locale",
+            [Prom(q.REFUSED_REQUESTS + q.ZERO)],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
             Look(width=4, height=9, decimals=0, steps=NONE_IS_GOOD),
         ),

@@ -340,13 +340,13 @@ def stat(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """One number, and how it went where its query is over time."""
+    """Numbers of now. The newest of a time shown may be old: it would stand there while nothing comes."""
     names = common.BigValueTextMode
-    over_time = any(isinstance(query, Prom) and not query.instant for query in queries)
+    queries = [replace(query, instant=True) for query in queries if isinstance(query, Prom)]
     builder = (
         stat_builders.Panel()
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
-        .graph_mode(common.BigValueGraphMode.AREA if over_time else common.BigValueGraphMode.NONE)
+        .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .text_mode(names.VALUE_AND_NAME if look.named else names.AUTO)
     )

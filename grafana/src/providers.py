@@ -116,7 +116,7 @@ NOT = Row(
         table(
             "Fallbacks in the time shown",
             "From the route asked for, to the deployment gone to, and why.",
-            "short",
+            "locale",
             [Prom(q.FALLBACKS_COUNTED, instant=True, table=True)],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
@@ -196,7 +196,7 @@ FAILED = Row(
         bars(
             "Failed tries",
             "In the time shown, by deployment and kind.",
-            "short",
+            "locale",
             [
                 Prom(
                     q.top(15, q.ERRORS_BY_DEPLOYMENT),

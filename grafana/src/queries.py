@@ -184,11 +184,9 @@ STEP = (
 # Requests.
 REQUEST_RATE = rate(f"{REQUESTS}_count")
 REQUESTS_BY_OUTCOME = rate(f"{REQUESTS}_count", OUTCOME)
-ANSWERED = (
-    rate(f"{REQUESTS}_count", where=f'{OUTCOME}="ok"')
-    + " / "
-    + rate(f"{REQUESTS}_count", where=f'{OUTCOME}=~"ok|error"')
-)
+_TO_SERVE = rate(f"{REQUESTS}_count", where=f'{OUTCOME}=~"ok|error"')
+_SERVED = rate(f"{REQUESTS}_count", where=f'{OUTCOME}="ok"')
+ANSWERED = f"({_SERVED} or 0 * {_TO_SERVE}) / ({_TO_SERVE} > 0)"
 """Of the requests that were to be served; those refused, cancelled or abandoned are no failures."""
 ERRORS_BY_KIND = rate(
     f"{REQUESTS}_count", "error_type", f'error_type!="",{OUTCOME}=~"error|refused"'
@@ -224,7 +222,7 @@ UNCERTAIN_REQUESTS = increase(UNPRICED)
 # Providers.
 FALLBACK_RATE = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}")
 RETRY_RATE = rate(RETRIES, REASON)
-DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
+DOWN = f"sum(max by (deployment, route) ({DEPLOYMENT_UP}) == bool 0)"
 
 # Annotations mark beginnings: whoever is refused for a day would else be a mark a day long. A point of a
 # long time stands for the whole stretch since the point before, and "before" begins where that ends.

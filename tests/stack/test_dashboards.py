@@ -406,6 +406,15 @@ def test_attributes_of_spans_read_as_people_say_them() -> None:
     assert len(found) >= 8
 
 
+def test_a_number_is_of_now() -> None:
+    """The newest value of a stretch of time stands there, however old, while nothing comes any more."""
+    for board in dashboards().values():
+        for panel in panels(board):
+            if panel["type"] in ("stat", "bargauge", "table", "barchart", "nodeGraph"):
+                asked = [target for target in panel["targets"] if "expr" in target]
+                assert all(target["instant"] and not target.get("range") for target in asked), panel
+
+
 def test_a_bar_that_stands_alone_has_a_name() -> None:
     """Grafana leaves the name of a single series out, unless it is asked for one."""
     for board in dashboards().values():
