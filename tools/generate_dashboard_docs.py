@@ -66,7 +66,8 @@ Where both could be taken, a panel says whose it shows.
 
 {marks}
 
-**Empty panels.** "No data" in a panel of failures is good news. Tables of traces are empty without Tempo.
+**Empty panels.** "No data" in a table of failures is good news, as "none" is. Tables of traces are empty
+without Tempo.
 """
 
 TAIL = """

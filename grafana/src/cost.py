@@ -8,6 +8,7 @@ from grafana.src.events import EVENTS
 from grafana.src.panels import (
     COST,
     CUSTOMER,
+    EVERYBODY,
     LATENCY,
     PROVIDERS,
     Links,
@@ -24,8 +25,11 @@ from grafana.src.panels import (
     table,
     timeseries,
 )
+from grafana.src.spans import spans
 
 THIS_CUSTOMER = ("Open this customer", opens(CUSTOMER, customer=q.CUSTOMER))
+ANY_IS_BAD = ((None, "green"), (1e-9, "red"))
+ANY_IS_ODD = ((None, "green"), (1e-9, "orange"))
 DATE = {"unit": "dateTimeAsIso", "custom.width": 165}
 THIS_PERIOD = (
     row_opens(COST, budget="Budget", subject="Whose")
@@ -40,24 +44,24 @@ SPENDING = Row(
             "Of the customers, models and providers chosen. For a budget's own period, take the link"
             " “This period” at the top.",
             "currencyUSD",
-            [Prom(q.SPENT_IN_RANGE, instant=True)],
+            [Prom(q.SPENT_IN_RANGE)],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
-            Look(width=4, height=8),
+            Look(width=4, height=11),
         ),
         bars(
             "By customer",
-            "In the time shown, the fifteen that spent most. `other` are customers beyond the"
+            "In the time shown, the twelve that spent most. `other` are customers beyond the"
             " telemetry's cap; the ledger has them by name.",
             "currencyUSD",
             [
                 Prom(
-                    q.top(15, q.spent_in_range(q.CUSTOMER)),
+                    q.top(12, q.spent_in_range(q.CUSTOMER)),
                     "{{spanledger_customer}}",
                     instant=True,
                 )
             ],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
-            Look(width=7, height=8, opens=THIS_CUSTOMER),
+            Look(width=8, height=11, opens=THIS_CUSTOMER),
         ),
         bars(
             "By model",
@@ -65,13 +69,13 @@ SPENDING = Row(
             "currencyUSD",
             [
                 Prom(
-                    q.top(15, q.spent_in_range(f"{q.MODEL}, {q.PROVIDER}")),
+                    q.top(12, q.spent_in_range(f"{q.MODEL}, {q.PROVIDER}")),
                     "{{gen_ai_provider_name}} · {{gen_ai_request_model}}",
                     instant=True,
                 )
             ],
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
-            Look(width=7, height=8),
+            Look(width=8, height=11),
         ),
         bars(
             "By provider",
@@ -79,13 +83,13 @@ SPENDING = Row(
             "currencyUSD",
             [
                 Prom(
-                    q.top(15, q.spent_in_range(q.PROVIDER)),
+                    q.top(12, q.spent_in_range(q.PROVIDER)),
                     "{{gen_ai_provider_name}}",
                     instant=True,
                 )
             ],
             Links(down=(PROVIDERS,), runbooks=("CostSpike",)),
-            Look(width=6, height=8),
+            Look(width=4, height=11),
         ),
         timeseries(
             "By period and customer",
@@ -157,8 +161,9 @@ BUDGETS = Row(
                             "Value #B": "Held",
                             "Value #C": "Left",
                         },
-                        dropped=("Time", "budget", "scope", "subject"),
+                        dropped=("Time", "budget", "scope", "subject", "whose"),
                     ),
+                    ("sortBy", {"fields": {}, "sort": [{"field": "Left"}]}),
                 ),
                 overrides=(
                     ("Spent", {"color": {"mode": "fixed", "fixedColor": "blue"}}),
@@ -182,7 +187,7 @@ BUDGETS = Row(
                     q.account(q.LEFT),
                     q.USED,
                     q.forecast(),
-                    q.ENDS_EARLY,
+                    q.ends_early(),
                     f"1000 * {q.account(q.STARTS)}",
                     f"1000 * {q.account(q.ENDS)}",
                 )
@@ -195,6 +200,7 @@ BUDGETS = Row(
                 transformations=(("merge", {}), *renamed(BUDGET_COLUMNS)),
                 overrides=(
                     ("Budget", {"links": [{"title": "Show this period", "url": THIS_PERIOD}]}),
+                    ("Whose", EVERYBODY),
                     ("Used", {"unit": "percentunit", "decimals": 1}),
                     *((name, DATE) for name in ("Used up", "Period began", "It renews")),
                 ),
@@ -226,17 +232,17 @@ LASTS = Row(
         ),
         stat(
             "Used up",
-            "At the mean rate of the period so far; later than it renews means that it lasts.",
+            "At the mean rate of the period so far, if that is before it renews.",
             "dateTimeFromNow",
-            [Prom(q.EXHAUSTED_ON, instant=True, step="")],
+            [Prom(q.ENDS_ON, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly",)),
-            Look(width=4, height=9, no_value="nothing spent yet"),
+            Look(width=4, height=9, no_value="it lasts"),
         ),
         stat(
             "Renews in",
             "How long this period still lasts.",
             "s",
-            [Prom(q.PERIOD_LEFT, instant=True, step="")],
+            [Prom(q.PERIOD_LEFT, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetExhausted",)),
             Look(width=4, height=9, decimals=1),
         ),
@@ -254,13 +260,12 @@ DEAR = Row(
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
             Look(width=12, height=9),
         ),
-        table(
+        spans(
             "The dearest requests",
             "Over $dear USD, of the customers chosen; a click opens the trace.",
-            "currencyUSD",
-            [Traces(q.DEAR_REQUESTS, limit=50)],
+            Traces(q.DEAR_REQUESTS, limit=50),
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
-            Look(width=12, height=9, sort_by="spanledger.request.cost.usd"),
+            Look(width=12, height=9, sort_by="Cost"),
         ),
     ],
 )
@@ -272,16 +277,16 @@ UNSURE = Row(
             "Requests without a price",
             "In the time shown: charged nothing, as the price book does not know the model, or"
             " refused for that (with an error type).",
-            "short",
+            "locale",
             [
                 Prom(
                     q.UNPRICED_BY_MODEL,
-                    "{{gen_ai_request_model}} {{error_type}}",
+                    "{{what}}",
                     instant=True,
                 )
             ],
             Links(down=(PROVIDERS,), runbooks=("UnpricedUsage",)),
-            Look(width=6, height=8, decimals=0, fixed="red"),
+            Look(width=6, height=8, decimals=0, steps=ANY_IS_BAD, no_value="none"),
         ),
         bars(
             "Charged beyond the hold",
@@ -289,16 +294,15 @@ UNSURE = Row(
             "currencyUSD",
             [Prom(q.OVERRUN_BY_MODEL, "{{gen_ai_request_model}}", instant=True)],
             Links(down=(CUSTOMER,), runbooks=("BudgetOverrun",)),
-            Look(width=6, height=8, fixed="orange"),
+            Look(width=6, height=8, steps=ANY_IS_ODD, no_value="none"),
         ),
-        table(
+        spans(
             "Estimated",
             "Tries whose usage the provider did not tell, streams cut off among them: counted by us,"
             " from above.",
-            "currencyUSD",
-            [Traces(q.ESTIMATED)],
+            Traces(q.ESTIMATED),
             Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),
-            Look(width=12, height=8, sort_by="spanledger.cost.usd"),
+            Look(width=12, height=8, sort_by="Cost"),
         ),
     ],
 )

@@ -17,9 +17,9 @@ from grafana.src.panels import (
     bars,
     opens,
     stat,
-    table,
     timeseries,
 )
+from grafana.src.spans import spans
 
 FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))
 
@@ -59,17 +59,17 @@ STANDS = Row(
         ),
         stat(
             "Used up",
-            "At the mean rate of the period so far, whether or not the budget renews before.",
+            "At the mean rate of the period so far, if that is before the budget renews.",
             "dateTimeFromNow",
-            [Prom(q.ITS_EXHAUSTION, "{{budget}}", instant=True, step="")],
+            [Prom(q.ITS_END, "{{budget}}", step="")],
             Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
-            Look(width=6, height=6, no_value="nothing spent yet"),
+            Look(width=6, height=6, no_value="not before it renews"),
         ),
         stat(
             "Spent in the time shown",
             "All models together.",
             "currencyUSD",
-            [Prom(q.increase(q.COST, where=q.THIS_CUSTOMER), instant=True)],
+            [Prom(q.increase(q.COST, where=q.THIS_CUSTOMER))],
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=6, height=6),
         ),
@@ -115,21 +115,19 @@ BUYS = Row(
 WRONG = Row(
     "What goes wrong?",
     [
-        table(
+        spans(
             "Failed and refused requests",
             "The newest; a click opens the trace.",
-            "currencyUSD",
-            [Traces(q.ITS_FAILURES)],
+            Traces(q.ITS_FAILURES),
             Links(down=(PROVIDERS,), runbooks=("BudgetExhausted", "ProviderErrorBudgetBurn")),
             Look(width=12, height=9),
         ),
-        table(
+        spans(
             "Requests of more than $dear USD",
             "The newest of them, dearest first.",
-            "currencyUSD",
-            [Traces(q.ITS_DEAREST, limit=50)],
+            Traces(q.ITS_DEAREST, limit=50),
             Links(down=(COST,), runbooks=("CostSpike",)),
-            Look(width=12, height=9, sort_by="spanledger.request.cost.usd"),
+            Look(width=12, height=9, sort_by="Cost"),
         ),
     ],
 )
@@ -137,11 +135,10 @@ WRONG = Row(
 LATEST = Row(
     "What was it just doing?",
     [
-        table(
+        spans(
             "Latest requests",
             "Every request, with its cost and tries; a click opens the trace.",
-            "currencyUSD",
-            [Traces(q.ITS_TRACES, limit=50)],
+            Traces(q.ITS_TRACES, limit=50),
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
             Look(width=24, height=10),
         ),

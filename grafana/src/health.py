@@ -47,8 +47,8 @@ THERE = Row(
             "How many gateways run which version, with the prices of which date.",
             "short",
             [
-                Prom(q.VERSIONS, "{{version}}", instant=True, step=""),
-                Prom(q.BOOKS, "prices of {{book}}", instant=True, step=""),
+                Prom(q.VERSIONS, "{{version}}", step=""),
+                Prom(q.BOOKS, "prices of {{book}}", step=""),
             ],
             Links(down=(OVERVIEW,), runbooks=("UnpricedUsage",)),
             Look(width=8, height=7, named=True),
@@ -115,8 +115,8 @@ ARRIVES = Row(
         stat(
             "Spans dropped by the gateway",
             "In the time shown: the collector refused them for good. Their rows stay in the ledger.",
-            "short",
-            [Prom(f"sum({q.DROPPED_SPANS}){q.ZERO}", instant=True)],
+            "locale",
+            [Prom(f"sum({q.DROPPED_SPANS}){q.ZERO}")],
             Links(down=(OVERVIEW,), runbooks=DROPS),
             Look(width=8, height=7, decimals=0, steps=NONE_IS_GOOD),
         ),
@@ -124,10 +124,10 @@ ARRIVES = Row(
             "Attributes cut, spans discarded by Tempo",
             "In the time shown: attributes longer than `max_attribute_bytes`, and spans over a limit"
             " of Tempo's.",
-            "short",
+            "locale",
             [
-                Prom(q.TRUNCATED + q.ZERO, "attributes cut", instant=True, step=""),
-                Prom(q.TEMPO_DISCARDED + q.ZERO, "spans discarded", instant=True, step=""),
+                Prom(q.TRUNCATED + q.ZERO, "attributes cut", step=""),
+                Prom(q.TEMPO_DISCARDED + q.ZERO, "spans discarded", step=""),
             ],
             Links(down=(OVERVIEW,), runbooks=DROPS),
             Look(width=8, height=7, decimals=0, steps=NONE_IS_GOOD, named=True),

@@ -14,10 +14,9 @@ from grafana.src.panels import (
     Prom,
     Traces,
     heatmap,
-    stat,
-    table,
     timeseries,
 )
+from grafana.src.spans import spans
 
 SLOW = ("TimeToFirstTokenSlow",)
 
@@ -44,7 +43,7 @@ LONG = Row(
             "s",
             _percentiles(q.TRIES),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         timeseries(
             "Duration by model, 95th percentile",
@@ -52,7 +51,7 @@ LONG = Row(
             "s",
             _by_model(q.TRIES),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         heatmap(
             "All durations",
@@ -60,7 +59,7 @@ LONG = Row(
             "s",
             [Prom(q.buckets(q.TRIES, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
     ],
 )
@@ -74,7 +73,7 @@ FIRST = Row(
             "s",
             _percentiles(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         timeseries(
             "Time to first token by model, 95th percentile",
@@ -82,7 +81,7 @@ FIRST = Row(
             "s",
             _by_model(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
         heatmap(
             "All times to first token",
@@ -90,7 +89,7 @@ FIRST = Row(
             "s",
             [Prom(q.buckets(q.FIRST_CHUNK, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
-            Look(width=8),
+            Look(width=8, height=9),
         ),
     ],
 )
@@ -141,19 +140,20 @@ OURS = Row(
         timeseries(
             "Mean duration by who measured it",
             "`application_via_gateway` is what applications wait for, retries and the gateway"
-            " included; `gateway` is single tries; `application` went to the provider itself.",
+            " included; `gateway` is single tries; `application` went to the provider itself;"
+            " `unknown` are applications' calls that got no answer.",
             "s",
             [Prom(q.MEAN_BY_SOURCE, "{{spanledger_source}}")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
             Look(width=8),
         ),
-        stat(
+        timeseries(
             "In flight",
             "Requests each gateway is serving.",
             "short",
             [Prom(q.IN_FLIGHT_NOW, "{{instance}}", step="")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
-            Look(width=8),
+            Look(width=8, stacked=True),
         ),
     ],
 )
@@ -161,11 +161,10 @@ OURS = Row(
 WHICH = Row(
     "Which were slow?",
     [
-        table(
+        spans(
             "Tries of more than $slow",
             "The newest; a click opens the trace.",
-            "s",
-            [Traces(q.SLOW_TRIES, limit=50)],
+            Traces(q.SLOW_TRIES, limit=50),
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=24),
         ),

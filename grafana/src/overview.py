@@ -8,11 +8,13 @@ from grafana.src.events import EVENTS
 from grafana.src.panels import (
     COST,
     CUSTOMER,
+    EVERYBODY,
     LATENCY,
     OVERVIEW,
     PROVIDERS,
     Links,
     Look,
+    Override,
     Prom,
     bars,
     opens,
@@ -23,9 +25,19 @@ from grafana.src.panels import (
     timeseries,
 )
 
-GOOD = ((None, "red"), (0.95, "orange"), (0.99, "green"))
+GOOD = ((None, "text"), (0, "red"), (0.95, "orange"), (0.99, "green"))
 NONE_IS_GOOD = ((None, "green"), (1, "red"))
 FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))
+ENDS: tuple[Override, ...] = tuple(
+    (name, {"color": {"mode": "fixed", "fixedColor": colour}})
+    for name, colour in (
+        ("ok", "green"),
+        ("error", "red"),
+        ("refused", "orange"),
+        ("cancelled", "blue"),
+        ("abandoned", "purple"),
+    )
+)
 
 THIS_BUDGET = {
     "title": "Open this budget",
@@ -45,18 +57,18 @@ WORKING = Row(
         ),
         stat(
             "Answered",
-            "Share of the requests that were answered. Those that a budget refused, and those whose"
-            " caller went away, are not in it.",
+            "Share of the requests that were answered, in the last minutes. Those that a budget refused,"
+            " and those whose caller went away, are not in it.",
             "percentunit",
             [Prom(q.ANSWERED)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1),
+            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1, no_value="none to answer"),
         ),
         stat(
             "Deployments cooling down",
             "Deployments that no request is sent to now, because they failed.",
             "short",
-            [Prom(q.DOWN + q.ZERO)],
+            [Prom(q.DOWN)],
             Links(
                 down=(PROVIDERS,),
                 runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown"),
@@ -70,7 +82,7 @@ WORKING = Row(
             "reqps",
             [Prom(q.REQUESTS_BY_OUTCOME, "{{spanledger_outcome}}", exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=12, stacked=True),
+            Look(width=12, stacked=True, overrides=ENDS),
         ),
         timeseries(
             "How long answers take",
@@ -90,7 +102,7 @@ WORKING = Row(
                 down=(PROVIDERS,),
                 runbooks=("ProviderErrorBudgetBurn", "BudgetExhausted"),
             ),
-            Look(width=12, stacked=True),
+            Look(width=12, stacked=True, no_value="none"),
         ),
     ],
 )
@@ -110,7 +122,7 @@ MONEY = Row(
             "Spent in 24 hours",
             "Of all customers. The ledger has it to the nano-dollar: `spanledger spend`.",
             "currencyUSD",
-            [Prom(q.SPEND_TODAY, instant=True)],
+            [Prom(q.SPEND_TODAY)],
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=4),
         ),
@@ -148,12 +160,12 @@ STOPPED = Row(
             "Spent and held, as a share of the limit, in each budget's own period.",
             "percentunit",
             [
-                Prom(q.NEAREST, "{{budget}} · {{subject}}", instant=True, step=""),
+                Prom(q.NEAREST, "{{whose}} · {{budget}}", instant=True, step=""),
             ],
             Links(down=(COST,), runbooks=("BudgetThresholdCrossed",)),
             Look(
                 width=10,
-                height=8,
+                height=9,
                 maximum=1,
                 steps=FULL,
                 opens=("Open this budget", opens(COST, budget="budget", subject="subject")),
@@ -164,28 +176,30 @@ STOPPED = Row(
             "Used up before their period ends if spending goes on as in the period so far; empty"
             " while all last.",
             "short",
-            [Prom(q.ENDS_EARLY, instant=True, table=True, step="")],
+            [Prom(q.ends_early(), instant=True, table=True, step="")],
             Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
             Look(
                 width=10,
-                height=8,
+                height=9,
                 sort_by="+Used up",
+                no_value="all last",
                 transformations=renamed(
                     {"budget": "Budget", "scope": "Scope", "subject": "Whose", "Value": "Used up"}
                 ),
                 overrides=(
                     ("Used up", {"unit": "dateTimeFromNow"}),
                     ("Budget", {"links": [THIS_BUDGET]}),
+                    ("Whose", EVERYBODY),
                 ),
             ),
         ),
         stat(
             "Refused requests",
             "In the time shown, by budgets and by limits of keys.",
-            "short",
-            [Prom(q.REFUSED_REQUESTS + q.ZERO, instant=True)],
+            "locale",
+            [Prom(q.REFUSED_REQUESTS + q.ZERO)],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
-            Look(width=4, height=8, decimals=0, steps=NONE_IS_GOOD),
+            Look(width=4, height=9, decimals=0, steps=NONE_IS_GOOD),
         ),
     ],
 )
@@ -195,18 +209,19 @@ CHANGED = Row(
     [
         timeseries(
             "Fallbacks",
-            "Requests that left their route for another, from → to, and the failure before.",
+            "Requests that left their route for another, from → to, and the failure before: the ten"
+            " ways taken most at each moment.",
             "cps",
             [
                 Prom(
-                    q.FALLBACK_RATE,
+                    q.top(10, q.FALLBACK_RATE),
                     "{{spanledger_fallback_from}} → {{spanledger_fallback_to}}:"
                     " {{spanledger_fallback_reason}}",
                     exemplar=True,
                 )
             ],
             Links(down=(PROVIDERS,), runbooks=("FallbackStorm",)),
-            Look(width=12, stacked=True),
+            Look(width=12, stacked=True, no_value="none"),
         ),
         timeseries(
             "Refusals by budgets",
@@ -220,7 +235,7 @@ CHANGED = Row(
                 )
             ],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
-            Look(width=12, stacked=True),
+            Look(width=12, stacked=True, no_value="none"),
         ),
     ],
 )

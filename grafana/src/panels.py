@@ -1,12 +1,14 @@
 """The kinds of panel that dashboards are made of. Knows grafana-foundation-sdk; no other file does.
 
 One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
-that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4.
+that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4, but
+for rates over more than a day, as its `$__rate_interval` takes no notice of a query's least step.
 Every query string is in queries.py, every layout in the dashboard's own file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -99,6 +101,8 @@ class Look:
     decimals: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    soft_minimum: float | None = None
+    """Where the axis begins while no value is below."""
     stacked: bool = False
     bars: bool = False
     steps: Sequence[tuple[float | None, str]] = ()
@@ -254,6 +258,15 @@ def _mapping(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
     return models.ValueMap(options=options)
 
 
+def _value_map(texts: Mapping[str, str]) -> list[Mapping[str, object]]:
+    options = {value: {"text": text, "index": n} for n, (value, text) in enumerate(texts.items())}
+    return [{"type": "value", "options": options}]
+
+
+EVERYBODY: Mapping[str, object] = {"mappings": _value_map({"*": "everybody"})}
+"""Properties of a column of subjects: a global budget's is an asterisk."""
+
+
 def _legend() -> common_builders.VizLegendOptions:
     return (
         common_builders.VizLegendOptions()
@@ -311,7 +324,9 @@ def timeseries(
         for name in look.dashed
     ]
     minimum = 0.0 if look.minimum is None else look.minimum
-    if minimum != float("-inf"):
+    if look.soft_minimum is not None:
+        builder.axis_soft_min(look.soft_minimum)
+    elif minimum != float("-inf"):
         builder.min(minimum)
     look = replace(look, minimum=None, overrides=[*look.overrides, *dashes])
     return _common(builder, title, description, unit, queries, links, look)
@@ -325,13 +340,13 @@ def stat(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """One number, and how it went where its query is over time."""
+    """Numbers of now. The newest of a time shown may be old: it would stand there while nothing comes."""
     names = common.BigValueTextMode
-    over_time = any(isinstance(query, Prom) and not query.instant for query in queries)
+    queries = [replace(query, instant=True) for query in queries if isinstance(query, Prom)]
     builder = (
         stat_builders.Panel()
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
-        .graph_mode(common.BigValueGraphMode.AREA if over_time else common.BigValueGraphMode.NONE)
+        .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .text_mode(names.VALUE_AND_NAME if look.named else names.AUTO)
     )
@@ -354,10 +369,14 @@ def bars(
         .orientation(common.VizOrientation.HORIZONTAL)
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .show_unfilled(True)
+        .text(common_builders.VizTextDisplayOptions().title_size(12).value_size(14))
     )
     look = replace(look, minimum=look.minimum or 0.0)
     if not look.steps and not look.fixed:
         look = replace(look, fixed="blue")
+    # A bar that stands alone has else no name.
+    legend = next(query.legend for query in queries if isinstance(query, Prom))
+    builder.display_name(re.sub(r"\{\{(\w+)\}\}", r"${__field.labels.\1}", legend))
     return _common(builder, title, description, unit, queries, links, look)
 
 
@@ -424,11 +443,11 @@ def heatmap(
         heatmap_builders.Panel()
         .calculate(False)
         .color(colours)
-        .exemplars_color("rgba(255,120,10,0.9)")
+        .exemplars_color("rgba(255,120,10,0.5)")
         .cell_gap(1)
         .filter_values(heatmap_builders.FilterValueRange().le(1e-9))
         .y_axis(heatmap_builders.YAxisConfig().axis_placement(common.AxisPlacement.LEFT).unit(unit))
-        .show_legend()
+        .hide_legend()
     )
     return _common(builder, title, description, unit, queries, links, look)
 
@@ -449,6 +468,9 @@ def states(
         .row_height(0.8)
         .fill_opacity(80)
         .line_width(0)
+        # Of the colours of its own Grafana shows no legend.
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .legend(_legend())
     )
     return _common(builder, title, description, unit, queries, links, look)
 

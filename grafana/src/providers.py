@@ -20,6 +20,9 @@ from grafana.src.panels import (
     table,
     timeseries,
 )
+from grafana.src.spans import spans
+
+ANY_IS_BAD = ((None, "green"), (1e-9, "red"))
 
 ANSWER = Row(
     "Do the providers answer?",
@@ -31,7 +34,7 @@ ANSWER = Row(
             "percentunit",
             [Prom(q.THEIR_SUCCESS, "{{gen_ai_provider_name}}")],
             Links(down=(LATENCY,), runbooks=("ProviderErrorBudgetBurn",)),
-            Look(width=8, maximum=1),
+            Look(width=8, maximum=1, soft_minimum=0.9),
         ),
         timeseries(
             "Errors of tries, by kind",
@@ -58,11 +61,12 @@ NOT = Row(
     [
         timeseries(
             "Retries, by deployment and reason",
-            "Further tries within the same route, by the deployment tried and the failure before.",
+            "Further tries within the same route, by the deployment tried and the failure before; the"
+            " twelve most frequent at each moment.",
             "cps",
             [
                 Prom(
-                    q.RETRIES_BY_REASON,
+                    q.top(12, q.RETRIES_BY_REASON),
                     "{{spanledger_deployment}}: {{spanledger_fallback_reason}}",
                     exemplar=True,
                 )
@@ -72,11 +76,11 @@ NOT = Row(
         ),
         timeseries(
             "Fallbacks, from → to, by reason",
-            "Requests that left the route they asked for.",
+            "Requests that left the route they asked for, the twelve ways taken most at each moment.",
             "cps",
             [
                 Prom(
-                    q.FALLBACKS_BY_WAY,
+                    q.top(12, q.FALLBACKS_BY_WAY),
                     "{{spanledger_fallback_from}} → {{spanledger_fallback_to}}:"
                     " {{spanledger_fallback_reason}}",
                     exemplar=True,
@@ -105,14 +109,14 @@ NOT = Row(
             Look(
                 width=12,
                 height=13,
-                decimals=0,
-                transformations=renamed({"Value #A": "mainstat", "Value #B": "mainstat"}),
+                no_value="none",
+                overrides=(("mainstat", {"displayName": "fallbacks"}),),
             ),
         ),
         table(
             "Fallbacks in the time shown",
             "From the route asked for, to the deployment gone to, and why.",
-            "short",
+            "locale",
             [Prom(q.FALLBACKS_COUNTED, instant=True, table=True)],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(
@@ -125,11 +129,10 @@ NOT = Row(
                 ),
             ),
         ),
-        table(
+        spans(
             "The latest of them",
             "A click opens the trace with every try.",
-            "currencyUSD",
-            [Traces(q.FELL_BACK)],
+            Traces(q.FELL_BACK),
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(width=24),
         ),
@@ -163,18 +166,24 @@ REST = Row(
         timeseries(
             "Use of our own limits",
             "Share of each deployment's `rpm` and `tpm` used in the last minute, at the gateway"
-            " that used most; at 100 % requests wait or go elsewhere.",
+            " that used most; at 100 % requests wait or go elsewhere. The twelve nearest to that.",
             "percentunit",
-            [Prom(q.LIMIT_USED, "{{deployment}} {{limit}}", step="")],
+            [Prom(q.top(12, q.LIMIT_USED), "{{deployment}} {{limit}}", step="")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
             Look(width=12),
         ),
         timeseries(
             "Throttled",
             "Tries the provider answered with “too many” or “overloaded”, and those that our own"
-            " limit kept back (`rate_limit_reached`).",
+            " limit kept back (`rate_limit_reached`); the twelve most frequent at each moment.",
             "cps",
-            [Prom(q.THROTTLED, "{{spanledger_deployment}}: {{error_type}}", exemplar=True)],
+            [
+                Prom(
+                    q.top(12, q.THROTTLED),
+                    "{{spanledger_deployment}}: {{error_type}}",
+                    exemplar=True,
+                )
+            ],
             Links(down=(LATENCY,), runbooks=("ProviderErrorBudgetBurn",)),
             Look(width=12, stacked=True),
         ),
@@ -187,7 +196,7 @@ FAILED = Row(
         bars(
             "Failed tries",
             "In the time shown, by deployment and kind.",
-            "short",
+            "locale",
             [
                 Prom(
                     q.top(15, q.ERRORS_BY_DEPLOYMENT),
@@ -196,16 +205,15 @@ FAILED = Row(
                 )
             ],
             Links(down=(COST,), runbooks=("ProviderErrorBudgetBurn",)),
-            Look(width=10, decimals=0, fixed="red"),
+            Look(width=10, decimals=0, steps=ANY_IS_BAD, no_value="none"),
         ),
-        table(
+        spans(
             "Failed tries that were billed",
             "Broken streams and callers that went away are paid for; retries after them are paid"
             " for again.",
-            "currencyUSD",
-            [Traces(q.FAILED_AND_BILLED)],
+            Traces(q.FAILED_AND_BILLED),
             Links(down=(COST,), runbooks=("BudgetOverrun",)),
-            Look(width=14, sort_by="spanledger.cost.usd"),
+            Look(width=14, sort_by="Cost"),
         ),
     ],
 )

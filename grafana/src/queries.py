@@ -99,7 +99,7 @@ def chosen(label: str, variable: str) -> str:
     """A matcher of the values of a variable, of which there may be several.
 
     In backticks, as a name may have quotes and backslashes, which a string between quotes would have
-    to escape and not every Grafana does.
+    to escape and not every Grafana does. A backtick itself is refused where names are given.
     """
     return f"{label}=~`${{{variable}:regex}}`"
 
@@ -153,6 +153,12 @@ def top(n: int, expr: str) -> str:
     return f"topk({n}, {expr})"
 
 
+def named(expr: str) -> str:
+    """An expression of accounts with one label more: whose each is, as people call it."""
+    each = f'label_replace({expr}, "whose", "$1", "subject", "(.+)")'
+    return f'label_replace({each}, "whose", "everybody", "scope", "global")'
+
+
 def account(name: str, where: str = "") -> str:
     """A gauge of budgets, once for each account."""
     matchers = f"{{{where}}}" if where else ""
@@ -178,11 +184,9 @@ STEP = (
 # Requests.
 REQUEST_RATE = rate(f"{REQUESTS}_count")
 REQUESTS_BY_OUTCOME = rate(f"{REQUESTS}_count", OUTCOME)
-ANSWERED = (
-    rate(f"{REQUESTS}_count", where=f'{OUTCOME}="ok"')
-    + " / "
-    + rate(f"{REQUESTS}_count", where=f'{OUTCOME}=~"ok|error"')
-)
+_TO_SERVE = rate(f"{REQUESTS}_count", where=f'{OUTCOME}=~"ok|error"')
+_SERVED = rate(f"{REQUESTS}_count", where=f'{OUTCOME}="ok"')
+ANSWERED = f"({_SERVED} or 0 * {_TO_SERVE}) / ({_TO_SERVE} > 0)"
 """Of the requests that were to be served; those refused, cancelled or abandoned are no failures."""
 ERRORS_BY_KIND = rate(
     f"{REQUESTS}_count", "error_type", f'error_type!="",{OUTCOME}=~"error|refused"'
@@ -203,11 +207,14 @@ def spend_an_hour(by: str, where: str = "") -> str:
 USED = f"{account(SPENT)} / ({account(LIMIT)} > 0)"
 """Share of the limit that is spent."""
 COMMITTED = f"({account(SPENT)} + {account(HELD)}) / ({account(LIMIT)} > 0)"
-NEAREST = f"topk(10, {COMMITTED})"
-EXHAUSTED_AT = f"(time() + {account(EXHAUSTION)})"
-ENDS_EARLY = f"1000 * ({EXHAUSTED_AT} < {account(ENDS)})"
-"""When a budget is used up, milliseconds of Unix time; absent where it lasts until its period ends."""
-SOON_STOPPED = f"count({EXHAUSTED_AT} < {account(ENDS)})"
+NEAREST = named(f"topk(10, {COMMITTED})")
+
+
+def ends_early(where: str = "") -> str:
+    """When budgets are used up, milliseconds of Unix time; absent where they last until their period ends."""
+    return f"1000 * ((time() + {account(EXHAUSTION, where)}) < {account(ENDS, where)})"
+
+
 REFUSALS = rate(DECISIONS, f"{SCOPE}, {REFUSED_BY}", f'{DECISION}="deny"')
 REFUSED_REQUESTS = increase(f"{REQUESTS}_count", where=f'{OUTCOME}="refused"')
 UNCERTAIN_REQUESTS = increase(UNPRICED)
@@ -215,14 +222,20 @@ UNCERTAIN_REQUESTS = increase(UNPRICED)
 # Providers.
 FALLBACK_RATE = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}")
 RETRY_RATE = rate(RETRIES, REASON)
-DOWN = f"count(max by (deployment, route) ({DEPLOYMENT_UP}) == 0)"
+DOWN = f"sum(max by (deployment, route) ({DEPLOYMENT_UP}) == bool 0)"
 
-# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long.
-_REFUSED = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', WINDOW)
-_REFUSED_BEFORE = increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', "[15m] offset 5m")
+# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long. A point of a
+# long time stands for the whole stretch since the point before, and "before" begins where that ends.
+BEFORE = "[15m] offset $__rate_interval"
+_REFUSED, _REFUSED_BEFORE = (
+    increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', window) for window in (WINDOW, BEFORE)
+)
 WHEN_REFUSED = f"{_REFUSED} > 0 unless on ({REFUSED_BY}) {_REFUSED_BEFORE} > 0"
-_STORM = 'ALERTS{alertname="FallbackStorm",alertstate="firing"}'
-WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM} offset 10m"
+_STORM, _STORM_BEFORE = (
+    f'last_over_time(ALERTS{{alertname="FallbackStorm",alertstate="firing"}}{window})'
+    for window in (WINDOW, BEFORE)
+)
+WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM_BEFORE}"
 """What Prometheus says of its alert is a series only while it fires: a month of it is read at once."""
 
 # Cost and budgets.
@@ -241,8 +254,9 @@ TOKENS_BY_TYPE = increase(
 )
 MEAN_REQUEST_COST = mean(REQUEST_COST, where=_CUSTOMERS)
 REQUEST_COST_BUCKETS = buckets(REQUEST_COST, _CUSTOMERS)
-OVERRUN_BY_MODEL = increase(OVERRUN, MODEL, CHOSEN)
-UNPRICED_BY_MODEL = increase(UNPRICED, f"{MODEL}, error_type", f"{_MODELS},{_AT}")
+OVERRUN_BY_MODEL = increase(OVERRUN, MODEL, CHOSEN) + " > 0"
+_UNPRICED = increase(UNPRICED, f"{MODEL}, error_type", f"{_MODELS},{_AT}") + " > 0"
+UNPRICED_BY_MODEL = f'label_join({_UNPRICED}, "what", " ", "{MODEL}", "error_type")'
 
 
 def spent_in_bucket(by: str) -> str:
@@ -255,13 +269,18 @@ def spent_in_range(by: str) -> str:
     return f"{increase(COST, by, CHOSEN)} > 0"
 
 
+LONGEST_NAME = 44
+"""Characters of an account's name for which a chart has room."""
 _FULLEST = f"topk(15, {COMMITTED})"
 
 
 def share_of_limit(name: str) -> str:
     """A gauge of the budgets nearest their limit, as a share of it, with the account's name."""
     share = f"{account(name)} / ({account(LIMIT)} > 0) and on ({ACCOUNT}) {_FULLEST}"
-    return f'label_join({share}, "account", " · ", "budget", "subject")'
+    # Below zero is what is left of an overspent budget, and Grafana would stack such bars apart.
+    share = f"clamp_min({share}, 0)"
+    joined = f'label_join({named(share)}, "account", " · ", "whose", "budget")'
+    return f'label_replace({joined}, "account", "$1…", "account", "(.{{{LONGEST_NAME}}}).+")'
 
 
 def forecast(where: str = "") -> str:
@@ -276,7 +295,7 @@ EVEN_PACE = (
 )
 """What would be left now, were the limit spent evenly over the period."""
 LEFT_AT_END = f"{account(LIMIT, ONE_ACCOUNT)} - {forecast(ONE_ACCOUNT)}"
-EXHAUSTED_ON = f"1000 * (time() + {account(EXHAUSTION, ONE_ACCOUNT)})"
+ENDS_ON = ends_early(ONE_ACCOUNT)
 PERIOD_LEFT = f"{account(ENDS, ONE_ACCOUNT)} - time()"
 
 PERIOD_FROM = f"query_result(1000 * max({STARTS}{{{ONE_ACCOUNT}}}))"
@@ -329,12 +348,20 @@ def _copied(expr: str, source: str, target: str) -> str:
 
 
 _MOVED = f"increase({FALLBACKS}{{{FROM_ROUTE}}}{RANGE})"
-GRAPH_EDGES = (
-    f"sum by (id, source, target) (label_join({_copied(_copied(_MOVED, FROM, 'source'), TO, 'target')},"
-    f' "id", " → ", "{FROM}", "{TO}"))'
+
+
+def _counted(expr: str, by: str) -> str:
+    """Counts as a label `mainstat`, where a graph of nodes looks for them, and looks by no other name."""
+    return f'count_values by ({by}) ("mainstat", round(sum by ({by}) ({expr})) > 0)'
+
+
+GRAPH_EDGES = _counted(
+    f"label_join({_copied(_copied(_MOVED, FROM, 'source'), TO, 'target')},"
+    f' "id", " → ", "{FROM}", "{TO}")',
+    "id, source, target",
 )
 _NODES = f"sum by (id) ({_copied(_MOVED, TO, 'id')}) or sum by (id) ({_copied(_MOVED, FROM, 'id')})"
-GRAPH_NODES = _copied(f"({_NODES})", "id", "title")
+GRAPH_NODES = _counted(_copied(f"({_NODES})", "id", "title"), "id, title")
 IN_USE = f"min by (deployment, route) ({DEPLOYMENT_UP}{{{_OF_ROUTE}}})"
 RESTS_FOR = f"max by (deployment, route) ({COOLDOWN}{{{_OF_ROUTE}}}) > 0"
 LIMIT_USED = (
@@ -376,7 +403,7 @@ CUSTOMERS = (
     f' "{CUSTOMER}", "$1", "subject", "(.+)")))'
 )
 ITS_BUDGET = f'scope="customer",{being("subject", "customer")}'
-ITS_EXHAUSTION = f"1000 * (time() + {account(EXHAUSTION, ITS_BUDGET)})"
+ITS_END = ends_early(ITS_BUDGET)
 ITS_REQUESTS = rate(f"{REQUEST_COST}_count", where=THIS_CUSTOMER)
 ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q in (0.5, 0.95)]
 _OF_CUSTOMER = "span.spanledger.customer = `${customer:raw}`"
@@ -422,7 +449,9 @@ MEMORY = "sum by (job) (process_resident_memory_bytes)"
 COLLECTOR_MEMORY = "sum by (job) (otelcol_process_memory_rss)"
 
 _BOOK = f"max by (book) ({scraped('spanledger_price_book_info')})"
-_BOOKS_BEFORE = f"last_over_time({scraped('spanledger_price_book_info')}[1d] offset 5m)"
+_BOOKS_BEFORE = (
+    f"last_over_time({scraped('spanledger_price_book_info')}[1d] offset $__rate_interval)"
+)
 WHEN_PRICES_CHANGED = (
     f"{_BOOK} unless on (book) max by (book) ({_BOOKS_BEFORE}) and on () count({_BOOKS_BEFORE})"
 )

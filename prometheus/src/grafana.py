@@ -1,7 +1,7 @@
 """Grafana's own alerting, for stacks without an Alertmanager: the same rules, who hears of them, how.
 
-Addresses come from the environment (grafana/grafana.env has what they are when unset). Files of
-provisioning expand `${NAME}`; in annotations only that form, so `$labels` stays.
+Addresses come from the environment: files of provisioning expand `${NAME}`, but not in annotations, where
+Grafana leaves dollars to the template.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from prometheus.src.notices import (
     WAIT_S,
 )
 
-PUBLIC_URL = "${GRAFANA_PUBLIC_URL}"
+ITSELF = '{{ reReplaceAll "/$" "" externalURL }}'
+"""Grafana's own address, its `root_url`, to which it adds a slash."""
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
 RETIRED = (
@@ -87,10 +88,7 @@ def _rules(groups: Sequence[Group]) -> dict[str, Any]:
 def _rule(alert: Alert) -> dict[str, Any]:
     """A: the expression. B: 1 for every series of it, whatever its value, as zero would not fire."""
     title = f"{alert.name} {alert.variant}".strip()
-    texts = {
-        name: text.replace("$value", "$values.A.Value")
-        for name, text in annotations_of(alert, PUBLIC_URL).items()
-    }
+    texts = {name: _text(text) for name, text in annotations_of(alert, ITSELF).items()}
     made: dict[str, Any] = {
         "uid": uid(alert),
         "title": title,
@@ -108,6 +106,14 @@ def _rule(alert: Alert) -> dict[str, Any]:
     if alert.keep_firing_s:
         made["keepFiringFor"] = duration(alert.keep_firing_s)
     return made | {"labels": labels_of(alert), "annotations": texts}
+
+
+def _text(template: str) -> str:
+    """A template as Grafana takes it. Of a rule without an answer Grafana fills it in too, without labels
+    and values, and would log an error each time."""
+    if "{{" not in template:
+        return template
+    return f"{{{{ if $values.A }}}}{template.replace('$value', '$values.A.Value')}{{{{ end }}}}"
 
 
 def _query(ref: str, source: str, model: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ GRAFANA_URL = "grafana_url"
 ADDRESS = (
     f"{{{{ with $externalLabels.{GRAFANA_URL} }}}}{{{{ . }}}}{{{{ else }}}}{GRAFANA}{{{{ end }}}}"
 )
-"""Where links lead; in Grafana's own rules it is the variable GRAFANA_PUBLIC_URL."""
+"""Where links lead; rules in Grafana ask Grafana itself."""
 
 Severity = Literal["page", "ticket"]
 NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]

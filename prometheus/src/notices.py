@@ -24,27 +24,67 @@ TITLE = '{{ template "spanledger.title" . }}'
 MESSAGE = '{{ template "spanledger.message" . }}'
 TEMPLATE = """\
 {{ define "spanledger.title" -}}
-[{{ .Status | toUpper }}{{ if eq .Status "firing" }} {{ .Alerts.Firing | len }}{{ end }}] \
-{{ (index .Alerts 0).Labels.alertname }}\
-{{ with .CommonLabels.subject }} · {{ . }}{{ end }}\
-{{ with .CommonLabels.budget }} · budget {{ . }}{{ end }}
+{{ $name := (index .Alerts 0).Labels.alertname -}}
+{{ range .Alerts.Firing }}{{ if eq .Labels.severity "page" }}{{ $name = .Labels.alertname }}\
+{{ end }}{{ end -}}
+[{{ .Status | toUpper }}{{ if eq .Status "firing" }} {{ .Alerts.Firing | len }}{{ end }}] {{ $name }}\
+{{ with .CommonLabels }}\
+{{ if eq .scope "global" }} · everybody{{ else }}{{ with .subject }} · {{ . }}{{ end }}{{ end }}\
+{{ with .spanledger_route }} · {{ . }}{{ end }}{{ with .route }} · {{ . }}{{ end }}\
+{{ with .gen_ai_provider_name }} · {{ . }}{{ end }}{{ with .gen_ai_request_model }} · {{ . }}{{ end }}\
+{{ with .budget }} · budget {{ . }}{{ end }}\
+{{ end }}
 {{- end }}
 {{ define "spanledger.message" -}}
-{{ range .Alerts }}
-{{ .Status | toUpper }}: {{ .Annotations.summary }}
+{{ range .Alerts.Firing }}{{ if eq .Labels.severity "page" }}{{ template "spanledger.firing" . }}{{ end }}\
+{{ end -}}
+{{ range .Alerts.Firing }}{{ if ne .Labels.severity "page" }}{{ template "spanledger.firing" . }}{{ end }}\
+{{ end -}}
+{{ range .Alerts.Resolved }}{{ template "spanledger.resolved" . }}{{ end -}}
+{{ end }}
+{{ define "spanledger.firing" }}
+FIRING: {{ .Annotations.summary }}
 {{ .Annotations.description }}
-{{ if .Labels.subject }}Who: {{ .Labels.scope }} {{ .Labels.subject }}
-{{ end -}}
-{{ with .Labels.budget }}Budget: {{ . }}
-{{ end -}}
+{{ template "spanledger.about" . -}}
 {{ with .Annotations.amount }}Amount: {{ . }}
 {{ end -}}
 {{ with .Annotations.period }}Period: {{ . }}
 {{ end -}}
+Began: {{ .StartsAt.UTC.Format "2006-01-02 15:04" }} UTC
 Dashboard: {{ .Annotations.dashboard_url }}
 {{ with .Annotations.trace_url }}Traces: {{ . }}
 {{ end -}}
 Runbook: {{ .Annotations.runbook_url }}
 {{ end }}
-{{- end }}
+{{ define "spanledger.resolved" }}
+RESOLVED: {{ .Annotations.summary }}
+{{ template "spanledger.about" . -}}
+Began: {{ .StartsAt.UTC.Format "2006-01-02 15:04" }} UTC
+Ended: {{ .EndsAt.UTC.Format "2006-01-02 15:04" }} UTC
+Runbook: {{ .Annotations.runbook_url }}
+{{ end }}
+{{ define "spanledger.about" -}}
+{{ with .Labels.subject }}Who: {{ if eq $.Labels.scope "global" }}everybody{{ else }}{{ $.Labels.scope }} {{ . }}{{ end }}
+{{ end -}}
+{{ with .Labels.spanledger_route }}Route: {{ . }}
+{{ end -}}
+{{ with .Labels.route }}Route: {{ . }}
+{{ end -}}
+{{ with .Labels.gen_ai_provider_name }}Provider: {{ . }}
+{{ end -}}
+{{ with .Labels.gen_ai_request_model }}Model: {{ . }}
+{{ end -}}
+{{ with .Labels.signal }}Signal: {{ . }}
+{{ end -}}
+{{ with .Labels.exporter }}Exporter: {{ . }}
+{{ end -}}
+{{ with .Labels.instance }}Instance: {{ . }}
+{{ end -}}
+{{ with .Labels.budget }}Budget: {{ . }}
+{{ end -}}
+{{ with .Labels.threshold }}Step: {{ . }} %
+{{ end -}}
+{{ end }}
 """
+"""What pages comes first, and gives the message its title. What has ended is told by its labels alone: its
+texts say what was, and after a restart Grafana has only their templates."""

@@ -38,6 +38,8 @@ DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 def _nameable(value: str) -> str:
     if not value or not value.isprintable() or value != value.strip():
         raise ValueError("must be printable characters without spaces around them, at least one")
+    if "`" in value:
+        raise ValueError("must have no backtick: dashboards put names between two of them")
     return value
 
 
@@ -73,7 +75,7 @@ class _LiteLLM(BaseModel):
 class LiteLLMParams(_LiteLLM):
     """`litellm_params` of a deployment."""
 
-    model: str = Field(min_length=1, description="Provider and model, as `openai/gpt-4o-mini`.")
+    model: Name = Field(description="Provider and model, as `openai/gpt-4o-mini`.")
     api_base: str | None = Field(None, description="Base URL; a compatible server for `openai/…`.")
     api_key: SecretStr | None = Field(
         None, description="The provider's key; write `os.environ/NAME` to take it from there."
@@ -96,13 +98,13 @@ class ModelInfo(_LiteLLM):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    id: str | None = Field(None, description="Stable name of the deployment in all signals.")
+    id: Name | None = Field(None, description="Stable name of the deployment in all signals.")
 
 
 class ModelEntry(_LiteLLM):
     """One entry of `model_list`: a deployment of a route."""
 
-    model_name: str = Field(min_length=1, description="The route: what callers send as `model`.")
+    model_name: Name = Field(description="The route: what callers send as `model`.")
     litellm_params: LiteLLMParams
     model_info: ModelInfo = ModelInfo()
 

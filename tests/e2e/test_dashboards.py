@@ -134,7 +134,8 @@ def reader(stack: Stack, played: Played) -> Iterator[Reader]:
 
 
 def hang_up(stack: Stack) -> None:
-    """Leave in the midst of a stream: it is billed, and its usage is an estimate."""
+    """Leave in the midst of a stream: it is billed, and its usage is an estimate. It is long, so that a
+    busy gateway notices before its end."""
     with stack.http.stream(
         "POST",
         f"{stack.urls['gateway']}/v1/chat/completions",
@@ -142,9 +143,9 @@ def hang_up(stack: Stack) -> None:
         json={
             "model": "smart-backup",
             "stream": True,
-            "max_tokens": 400,
+            "max_tokens": 4000,
             "messages": [{"role": "user", "content": "a long story"}],
-            "metadata": {"sim": "tokens:400"},
+            "metadata": {"sim": "tokens:4000"},
         },
     ) as answer:
         next(answer.iter_lines())

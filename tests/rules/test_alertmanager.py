@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from prometheus.src import names
 from prometheus.src.notices import MESSAGE, TITLE
 from tests.rules.harness import ALERTS, ROOT, program
 
@@ -20,9 +21,11 @@ ALERTING = ROOT / "grafana" / "provisioning" / "alerting"
 
 ACME = {"scope": "customer", "subject": "acme", "budget": "acme"}
 LINKS = {"dashboard_url": "http://g/d/cost", "runbook_url": "http://r/BudgetExhausted"}
+WHEN = {"startsAt": "2026-11-25T03:07:09+02:00", "endsAt": "2026-11-25T01:30:00Z"}
 USED_UP = {
     "status": "firing",
-    "labels": {"alertname": "BudgetExhausted", **ACME},
+    **WHEN,
+    "labels": {"alertname": "BudgetExhausted", "severity": "page", "threshold": "100", **ACME},
     "annotations": {
         "summary": "A budget is used up",
         "description": "It is.",
@@ -32,9 +35,19 @@ USED_UP = {
         **LINKS,
     },
 }
+HALF = {
+    **USED_UP,
+    "labels": {
+        **ACME,
+        "alertname": "BudgetThresholdCrossed",
+        "severity": "ticket",
+        "threshold": "50",
+    },
+}
 STORM = {
-    "status": "resolved",
-    "labels": {"alertname": "FallbackStorm", "spanledger_route": "chat"},
+    "status": "firing",
+    **WHEN,
+    "labels": {"alertname": "FallbackStorm", "severity": "page", "spanledger_route": "chat"},
     "annotations": {"summary": "A storm", "description": "50% fell back.", **LINKS},
 }
 
@@ -49,13 +62,15 @@ def amtool(*arguments: str) -> str:
     return done.stdout
 
 
-def rendered(folder: Path, text: str, alert: dict[str, Any]) -> str:
-    """A message of one alert, by Alertmanager's own engine and functions."""
+def rendered(folder: Path, text: str, *alerts: dict[str, Any]) -> str:
+    """A message of some alerts, by Alertmanager's own engine and functions."""
     data = folder / "alert.json"
-    common = {"status": alert["status"], "commonLabels": alert["labels"], "alerts": [alert]}
+    shared = set.intersection(*(set(alert["labels"].items()) for alert in alerts))
+    status = "firing" if any(a["status"] == "firing" for a in alerts) else "resolved"
+    common = {"status": status, "commonLabels": dict(shared), "alerts": alerts}
     data.write_text(json.dumps(common), encoding="utf-8")
     how = (f"--template.glob={TEMPLATES}", f"--template.text={text}", f"--template.data={data}")
-    return amtool("template", "render", *how)
+    return amtool("template", "render", *how).strip()
 
 
 def example() -> Any:
@@ -72,17 +87,17 @@ def test_amtool_finds_no_fault() -> None:
 
 
 def test_a_message_is_whole(tmp_path: Path) -> None:
-    """Title and message name customer, budget, amount and period, and have the three links."""
-    assert rendered(tmp_path, TITLE, USED_UP).strip() == (
-        "[FIRING 1] BudgetExhausted · acme · budget acme"
-    )
-    assert rendered(tmp_path, MESSAGE, USED_UP).strip().splitlines() == [
+    """Title and message name customer, budget, amount, period and time, and have the three links."""
+    assert rendered(tmp_path, TITLE, USED_UP) == "[FIRING 1] BudgetExhausted · acme · budget acme"
+    assert rendered(tmp_path, MESSAGE, USED_UP).splitlines() == [
         "FIRING: A budget is used up",
         "It is.",
         "Who: customer acme",
         "Budget: acme",
+        "Step: 100 %",
         "Amount: 9.90 USD",
         "Period: since Monday",
+        "Began: 2026-11-25 01:07 UTC",
         "Dashboard: http://g/d/cost",
         "Traces: http://g/explore",
         "Runbook: http://r/BudgetExhausted",
@@ -90,13 +105,72 @@ def test_a_message_is_whole(tmp_path: Path) -> None:
 
 
 def test_what_there_is_not_leaves_no_line(tmp_path: Path) -> None:
-    """An alert of no customer, without amount or traces, has no empty line for them."""
-    assert rendered(tmp_path, TITLE, STORM).strip() == "[RESOLVED] FallbackStorm"
-    assert rendered(tmp_path, MESSAGE, STORM).strip().splitlines() == [
-        "RESOLVED: A storm",
+    """An alert of no customer, without amount or traces, has no empty line for them, but what it is
+    about."""
+    assert rendered(tmp_path, TITLE, STORM) == "[FIRING 1] FallbackStorm · chat"
+    assert rendered(tmp_path, MESSAGE, STORM).splitlines() == [
+        "FIRING: A storm",
         "50% fell back.",
+        "Route: chat",
+        "Began: 2026-11-25 01:07 UTC",
         "Dashboard: http://g/d/cost",
         "Runbook: http://r/BudgetExhausted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "title", "line"),
+    [
+        ({"scope": "global", "subject": "*"}, " · everybody", "Who: everybody"),
+        ({"scope": "team", "subject": "a"}, " · a", "Who: team a"),
+        ({names.ROUTE: "chat"}, " · chat", "Route: chat"),
+        ({"route": "chat"}, " · chat", "Route: chat"),
+        ({names.PROVIDER: "openai"}, " · openai", "Provider: openai"),
+        ({names.MODEL: "m"}, " · m", "Model: m"),
+        ({"signal": "up"}, "", "Signal: up"),
+        ({"exporter": "otlp"}, "", "Exporter: otlp"),
+        ({"instance": "gateway:4000"}, "", "Instance: gateway:4000"),
+    ],
+)
+def test_a_message_says_whom_it_is_about(
+    tmp_path: Path, labels: dict[str, str], title: str, line: str
+) -> None:
+    """By the label that the rule has for it, also at its end; a global budget's is everybody."""
+    alert = {**STORM, "labels": {"alertname": "A", **labels}}
+
+    assert rendered(tmp_path, TITLE, alert) == f"[FIRING 1] A{title}"
+    assert line in rendered(tmp_path, MESSAGE, alert).splitlines()
+    assert line in rendered(tmp_path, MESSAGE, {**alert, "status": "resolved"}).splitlines()
+
+
+def test_the_title_is_of_what_pages(tmp_path: Path) -> None:
+    """Whoever is woken reads first why, not that half of the budget was gone earlier."""
+    group = (HALF, USED_UP)
+
+    assert rendered(tmp_path, TITLE, *group) == "[FIRING 2] BudgetExhausted · acme · budget acme"
+    lines = rendered(tmp_path, MESSAGE, *group).splitlines()
+    assert [line for line in lines if line.startswith("Step")] == ["Step: 100 %", "Step: 50 %"]
+
+
+def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
+    """What has ended does not say that it goes on; after a restart Grafana would even send the templates
+    of its texts."""
+    ended = {**USED_UP, "status": "resolved"}
+
+    assert rendered(tmp_path, TITLE, ended) == "[RESOLVED] BudgetExhausted · acme · budget acme"
+    assert rendered(tmp_path, MESSAGE, ended).splitlines() == [
+        "RESOLVED: A budget is used up",
+        "Who: customer acme",
+        "Budget: acme",
+        "Step: 100 %",
+        "Began: 2026-11-25 01:07 UTC",
+        "Ended: 2026-11-25 01:30 UTC",
+        "Runbook: http://r/BudgetExhausted",
+    ]
+    both = rendered(tmp_path, MESSAGE, ended, HALF).splitlines()
+    assert [line for line in both if line.endswith("used up")] == [
+        "FIRING: A budget is used up",
+        "RESOLVED: A budget is used up",
     ]
 
 

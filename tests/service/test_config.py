@@ -26,6 +26,21 @@ def test_an_id_may_be_a_number() -> None:
     assert config.model_list[0].model_info.id == "1"
 
 
+@pytest.mark.parametrize("place", ["model_name", "model", "id"])
+@pytest.mark.parametrize("name", ["", "a`b", "a\nb", " a", "x" * 257])
+def test_what_becomes_a_label_is_a_name(place: str, name: str) -> None:
+    """Routes, models and deployments stand in series, answers and on terminals, as customers do."""
+    names = {"model_name": "a", "model": "openai/a", "id": "a", place: name}
+    entry = {
+        "model_name": names["model_name"],
+        "litellm_params": {"model": names["model"]},
+        "model_info": {"id": names["id"]},
+    }
+
+    with pytest.raises(ConfigError, match=place):
+        parse_config({"model_list": [entry]}, {}, "c.yaml")
+
+
 @pytest.mark.parametrize("name", ["", "*", " a", "a\nb", "x" * 129])
 def test_the_customer_of_an_open_gateway_has_a_name(name: str) -> None:
     """It is booked like any other, and `*` means each of them."""

@@ -27,7 +27,7 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("option", ["--customer", "--key", "--team", "--model", "--provider"])
-@pytest.mark.parametrize("value", ["", " ", "a\nb", "a\x1b[2J", "\udcff"])
+@pytest.mark.parametrize("value", ["", " ", "a\nb", "a\x1b[2J", "\udcff", "a`b"])
 def test_a_budgets_subject_is_a_name(tmp_path: Path, option: str, value: str) -> None:
     """A script's unset variable does not limit everybody, and no name paints on a terminal."""
     code, out, problem = run(tmp_path, "budget", "set", "b", "--limit", "5", option, value)
@@ -79,6 +79,25 @@ def test_a_customers_name_is_one(tmp_path: Path, customer: str) -> None:
 
     assert (code, problem[:7]) == (2, "error: ")
     assert not (tmp_path / "ledger.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "create", "--customer", "tick`tock"),
+        ("keys", "create", "--customer", "a", "--team", "tick`tock"),
+        ("keys", "create", "--customer", "a", "--routes", "tick`tock"),
+        ("budget", "set", "tick`tock", "--limit", "5"),
+    ],
+)
+def test_no_name_has_a_backtick(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Dashboards put names between two of them: such a customer would have no page. The rest that can be
+    printed is allowed."""
+    code, _, problem = run(tmp_path, *arguments)
+
+    assert (code, problem.count("\n")) == (2, 1)
+    assert "backtick" in problem
+    assert run(tmp_path, *(word.replace("`", '"\\é $') for word in arguments))[0] == 0
 
 
 def test_a_name_is_the_same_however_it_is_written(tmp_path: Path) -> None:

@@ -380,6 +380,59 @@ def test_names_may_have_any_character() -> None:
     assert used == several.keys()
 
 
+def test_attributes_of_spans_read_as_people_say_them() -> None:
+    """Each attribute that a search names is a column with a title; an amount or a time is a number with
+    a unit, else it would be sorted as text. Nothing else is formatted: a route may be named `4`."""
+    found = [p for b in dashboards().values() for p in panels(b) if "query" in p["targets"][0]]
+    for panel in found:
+        (target,) = panel["targets"]
+        read = {
+            override["matcher"]["options"]: {p["id"]: p["value"] for p in override["properties"]}
+            for override in panel["fieldConfig"]["overrides"]
+        }
+        numbers = {
+            conversion["targetField"]
+            for step in panel.get("transformations", [])
+            for conversion in step["options"]["conversions"]
+        }
+        attributes = set(re.findall(r"\bspan\.([a-z0-9_.]+)", target["query"]))
+
+        assert panel["fieldConfig"]["defaults"]["unit"] == "string", panel["title"]
+        assert all(read[name]["displayName"] for name in attributes), panel["title"]
+        assert numbers == {name for name in attributes if ATTRIBUTES[name].type == "double"}
+        assert numbers == {name for name in attributes if "unit" in read[name]}
+        sorted_by = {by["displayName"] for by in panel["options"].get("sortBy", ())}
+        assert sorted_by <= {read[name]["displayName"] for name in numbers}, panel["title"]
+    assert len(found) >= 8
+
+
+def test_a_number_is_of_now() -> None:
+    """The newest value of a stretch of time stands there, however old, while nothing comes any more."""
+    for board in dashboards().values():
+        for panel in panels(board):
+            if panel["type"] in ("stat", "bargauge", "table", "barchart", "nodeGraph"):
+                asked = [target for target in panel["targets"] if "expr" in target]
+                assert all(target["instant"] and not target.get("range") for target in asked), panel
+
+
+def test_a_bar_that_stands_alone_has_a_name() -> None:
+    """Grafana leaves the name of a single series out, unless it is asked for one."""
+    for board in dashboards().values():
+        for panel in panels(board):
+            if panel["type"] == "bargauge":
+                (target,) = panel["targets"]
+                asked = re.sub(r"\{\{(\w+)\}\}", r"${__field.labels.\1}", target["legendFormat"])
+                assert panel["fieldConfig"]["defaults"]["displayName"] == asked, panel["title"]
+
+
+def test_bars_on_each_other_are_not_negative() -> None:
+    """Grafana stacks a series with one negative value apart from the rest, over it."""
+    (chart,) = (p for b in dashboards().values() for p in panels(b) if p["type"] == "barchart")
+
+    assert chart["options"]["stacking"] == "normal"
+    assert all("clamp_min(" in target["expr"] for target in chart["targets"])
+
+
 def data_links() -> list[tuple[str, str, set[str]]]:
     """Every link of a value: its dashboard, its address, and the columns its table has."""
     found = []

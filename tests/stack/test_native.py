@@ -24,6 +24,7 @@ from spanledger.stack.ports import DEFAULTS, check_free, choose
 from spanledger.stack.processes import Running, is_alive, start, stop
 from spanledger.stack.programs import Programs, find_programs
 from spanledger.stack.site import Settings, find_site
+from tests.stack.composition import stack
 from tests.support.processes import clean_environment, poll, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -370,6 +371,20 @@ def test_prometheus_knows_where_grafana_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert given() == settings.url("grafana")
     monkeypatch.setenv("GRAFANA_PUBLIC_URL", "https://grafana.example")
     assert given() == "https://grafana.example"
+
+
+@pytest.mark.parametrize("public", ["", "https://grafana.example.com/of/us"])
+def test_grafana_knows_where_its_links_lead(monkeypatch: pytest.MonkeyPatch, public: str) -> None:
+    """To the public address, or to the port that was chosen, natively and in compose."""
+    monkeypatch.setenv("GRAFANA_PUBLIC_URL", public)
+    site = find_site(None, {"SPANLEDGER_HOME": str(ROOT)})
+    settings = Settings(choose(None, ["grafana=3100"]))
+    programs = Programs({"grafana": Path(sys.executable)}, {})
+    native = parts_of(site, settings, programs, {})["grafana"].environ
+    composed = stack(GRAFANA_PUBLIC_URL=public, GRAFANA_PORT="3100")["services"]["grafana"]
+
+    assert native["GF_SERVER_ROOT_URL"] == (public or "http://127.0.0.1:3100")
+    assert composed["environment"]["GF_SERVER_ROOT_URL"] == (public or "http://localhost:3100")
 
 
 def test_grafana_is_given_the_same_in_compose() -> None:

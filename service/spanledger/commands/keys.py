@@ -32,6 +32,10 @@ def check_name(what: str, value: str) -> str:
     """A name that fits into headers, labels and terminals. Raises UsageError."""
     if not value or len(value) > MAX_NAME or not value.isprintable() or value != value.strip():
         raise UsageError(f"{what} {value!r} must be 1 to {MAX_NAME} printable characters")
+    if "`" in value:
+        raise UsageError(
+            f"{what} {value!r} must have no backtick: dashboards put names between two"
+        )
     if value == "*":
         raise UsageError(f"{what} '*' is reserved: it means each")
     return value

@@ -309,7 +309,8 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
             **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
             **{name: os.environ.get(name, unset) for name, unset in ALERT_ADDRESSES.items()},
-            GRAFANA_PUBLIC_URL=_grafana_public_url(settings),
+            # Where links lead, those of alerts too.
+            GF_SERVER_ROOT_URL=_grafana_public_url(settings),
             # Grafana has a default for this one, the same everywhere.
             GF_SECURITY_SECRET_KEY__FILE=str(_grafana_secret(site)),
             SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),

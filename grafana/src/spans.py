@@ -1,0 +1,65 @@
+"""Tables of spans that TraceQL finds, a row each, and how their attributes read.
+
+Grafana gives a span's attributes as columns of text under their own names, beside the trace's service and
+root. Here they get a title, a unit, and, where they are fractions, become numbers: text would be sorted
+as text. Releases that show traces with their spans folded in have no such columns, and lose nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from grafana.src.panels import PLAIN, Links, Look, Override, Panel, Traces, table
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """An attribute's title, and the unit of a fraction."""
+
+    title: str
+    unit: str = ""
+
+
+COLUMNS: Mapping[str, Column] = {
+    "spanledger.request.cost.usd": Column("Cost", "currencyUSD"),
+    "spanledger.cost.usd": Column("Cost", "currencyUSD"),
+    "spanledger.customer": Column("Customer"),
+    "spanledger.route": Column("Route"),
+    "spanledger.deployment": Column("Deployment"),
+    "spanledger.outcome": Column("Outcome"),
+    "spanledger.attempts": Column("Tries"),
+    "spanledger.estimated": Column("Estimated"),
+    "spanledger.fallback.from": Column("From"),
+    "spanledger.fallback.reason": Column("Reason"),
+    "gen_ai.provider.name": Column("Provider"),
+    "gen_ai.request.model": Column("Model"),
+    "gen_ai.response.time_to_first_chunk": Column("First token", "s"),
+    "gen_ai.usage.output_tokens": Column("Output tokens"),
+    "error.type": Column("Error"),
+}
+HIDDEN = ("Trace Service", "Trace Name")
+"""The span and its customer say more."""
+TEXT = "string"
+"""The unit of what is shown as it is."""
+_ATTRIBUTE = re.compile(r"\bspan\.([a-z0-9_.]+)")
+
+
+def spans(title: str, description: str, query: Traces, links: Links, look: Look = PLAIN) -> Panel:
+    """A table of the newest spans of a query; `look.sort_by` is a title."""
+    columns = {name: COLUMNS[name] for name in sorted(set(_ATTRIBUTE.findall(query.query)))}
+    fractions = [name for name, column in columns.items() if column.unit]
+    conversions = [{"targetField": name, "destinationType": "number"} for name in fractions]
+    overrides: list[Override] = [(name, {"custom.hidden": True}) for name in HIDDEN]
+    for name, column in columns.items():
+        unit = {"unit": column.unit} if column.unit else {}
+        overrides.append((name, {"displayName": column.title, **unit}))
+    look = replace(
+        look,
+        overrides=overrides,
+        transformations=(("convertFieldType", {"conversions": conversions}),)
+        if conversions
+        else (),
+    )
+    return table(title, description, TEXT, [query], links, look)
