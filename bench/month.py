@@ -51,6 +51,7 @@ class Size:
     """How many there are of what, and how much they ask."""
 
     customers: int = 1_000
+    """Each with a budget, of which `MAX_BUDGETS` are shown."""
     named: int = 100
     models: int = 12
     deployments: int = 18
@@ -95,6 +96,11 @@ def below(bound: float, middle: float) -> float:
     return 0.5 * (1 + math.erf(math.log(bound / middle) / 1.1 / math.sqrt(2)))
 
 
+def customer_name(number: int) -> str:
+    """The customer that asks for the most is the first."""
+    return f"customer-{number:04d}"
+
+
 class Month:
     """All series since `start_s`; the requests go on for as long as one asks."""
 
@@ -102,7 +108,7 @@ class Month:
         self.start_s = start_s
         self.recent_s = start_s + size.days * DAY_S - RECENT_S
         self.size = size
-        everybody = shares([f"customer-{k:04d}" for k in range(size.customers)])
+        everybody = shares([customer_name(k) for k in range(size.customers)])
         rest = sum(share for _, share in everybody[size.named :])
         self.customers: Shares = [*everybody[: size.named], ("other", rest)]
         self.models = shares([f"model-{k:02d}" for k in range(size.models)])
@@ -277,10 +283,12 @@ class Month:
         yield from self._budgets(at)
 
     def _budgets(self, at: str) -> Iterator[Series]:
-        thin = (max(self.size.thinned_s, self.size.scraped_s), 10)
-        full = (self.size.scraped_s, 10)
+        """As if all customers had used a third of their limit, so that all are shown. Nobody looks back
+        at another account than the one chosen; the rest have as many samples as the next look needs."""
+        thin, full = (3600, 240), (self.size.scraped_s, 10)
         months = (self.start_s + 5 * DAY_S, self.start_s + 35 * DAY_S)
-        for n, (customer, _) in enumerate(self.customers[:-1]):
+        for n in range(self.size.customers):
+            customer = customer_name(n)
             labels = f'{at},budget="customers",scope="customer",subject="{customer}"'
             for name, value in (
                 ("limit_usd", 5000.0),

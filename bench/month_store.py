@@ -21,7 +21,8 @@ from prometheus.src.model import Recording
 from prometheus.src.thresholds import DEFAULT
 
 BLOCK_S = 18 * 3600
-"""A length that Prometheus has for its blocks, and a text of a gigabyte at most."""
+RECENT_BLOCK_S = 2 * 3600
+"""Lengths that Prometheus has for its blocks, and a text of a gigabyte or so."""
 REMEMBERED_S = 8 * DAY_S
 """The longest way back of a rule into what rules recorded: a week, of a day ago."""
 RECENT_S = 600
@@ -64,9 +65,7 @@ def stored(folder: Path, size: Size) -> Stored:
 
 def _import(month: Month, folder: Path, end_s: int) -> int:
     """All samples but those of rules; how many there are."""
-    first = month.start_s // BLOCK_S * BLOCK_S
-    edges = [month.start_s, *range(first + BLOCK_S, end_s, BLOCK_S), end_s]
-    parts = list(pairwise(edges))
+    parts = list(pairwise(_edges(month.start_s, month.recent_s, end_s)))
     samples = 0
     with ProcessPoolExecutor(2) as pool:
         done = pool.map(_part, repeat(month), repeat(folder), parts)
@@ -74,6 +73,15 @@ def _import(month: Month, folder: Path, end_s: int) -> int:
             samples += found
             _tell(f"part {number} of {len(parts)}: {samples:,} samples")
     return samples
+
+
+def _edges(start_s: int, recent_s: int, end_s: int) -> list[int]:
+    """Where the texts begin and end: at edges of blocks, closer where there are more samples."""
+    early = range(start_s // BLOCK_S * BLOCK_S + BLOCK_S, recent_s, BLOCK_S)
+    late = range(
+        recent_s // RECENT_BLOCK_S * RECENT_BLOCK_S + RECENT_BLOCK_S, end_s, RECENT_BLOCK_S
+    )
+    return [start_s, *early, *late, end_s]
 
 
 def _part(month: Month, folder: Path, span: tuple[int, int]) -> int:
