@@ -163,6 +163,7 @@ def read_beyond_a_day() -> frozenset[str]:
         if query.language == "promql"
         if not query.instant or GROWING & {m[1] or m[2] for m in VARIABLE.finditer(query.text)}
         for name in metrics_of(plain(query.forms[-1]))
+        if not name.startswith("__")  # Grafana's own
     )
 
 
