@@ -246,6 +246,7 @@ NEED_ONE = {
     "budget remove": "budget remove all",
     "keys list": "keys list",
     "keys revoke": "keys revoke key_0123456789ab",
+    "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
     "requests": "requests",
     "ship --once": "ship --once",

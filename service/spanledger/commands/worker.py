@@ -61,7 +61,8 @@ def run(
     """Run the jobs of a file and append one result line each.
 
     Run the same command again to go on after an interruption or a budget stop. Exit codes: 0 all
-    jobs have a good result, 1 some failed, 2 usage, 3 stopped by a budget, 130 interrupted.
+    jobs have a good result, 1 some failed or the gateway takes none, 2 usage, 3 stopped by a
+    budget, 130 interrupted.
     """
     from rich.console import Console
 

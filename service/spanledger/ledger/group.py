@@ -203,6 +203,12 @@ class GroupLedger:
         except Exception:  # one operation's data is at fault: the others must not pay for it
             log.exception("a batch of %d operations failed; writing them one by one", len(batch))
             results = [self._commit_alone(operation) for operation in operations]
+            self._unwritten = [
+                _Waiting(waiting.operation, None, None)
+                for waiting, result in zip(batch, results, strict=True)
+                if isinstance(result, LedgerUnavailableError)
+                and isinstance(waiting.operation, AttemptEnd | EndRequest)
+            ]
         if self.away:
             self.away = ""
             log.warning("the ledger commits again")

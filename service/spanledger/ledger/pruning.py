@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spanledger.errors import LedgerUnavailableError, UsageError
-from spanledger.ledger.database import NANOS, begin_immediate, connect
+from spanledger.errors import UsageError
+from spanledger.ledger.database import NANOS, begin_immediate, connect, require_ledger
 from spanledger.ledger.migrate import check_version
 from spanledger.ledger.periods import period_at
 from spanledger.ledger.store import PeriodKind
@@ -60,10 +60,7 @@ class Pruning:
             raise UsageError(
                 f"budgets may still count what ended since {day}: give {day}, 33d or earlier"
             )
-        if not path.exists():
-            raise LedgerUnavailableError(
-                f"there is no ledger at {str(path)!r}; name another with --ledger"
-            )
+        require_ledger(path)
         self._before_ns = before_ns
         self._connection = connect(path)
         check_version(self._connection, str(path))

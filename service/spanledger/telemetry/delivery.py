@@ -6,7 +6,9 @@ or took it. Decides nothing about rows, cursor or retries beyond the exporters' 
 
 from __future__ import annotations
 
+import io
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +32,8 @@ Signal = Literal["traces", "metrics"]
 MAX_POINTS = 1000
 """Metric points in one request."""
 MAX_RESPONSE_BYTES = 64 * 1024
+MAX_RESPONSE_S = 10.0
+"""How long an answer's body may take; its status has said by then what it means."""
 
 _MAY_TAKE_IT_LATER = frozenset({408, 429})
 
@@ -64,12 +68,11 @@ class _Session(requests.Session):
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         self.forget()
         try:
-            response = super().request(*args, **kwargs)
+            response = _beginning(super().request(*args, **{**kwargs, "stream": True}))
         except requests.RequestException as error:
             self.error = type(error).__name__
             raise
-        self.status = response.status_code
-        self.body = response.content[:MAX_RESPONSE_BYTES]
+        self.status, self.body = response.status_code, response.content
         return response
 
     def delivery(self) -> Delivery:
@@ -85,6 +88,23 @@ class _Session(requests.Session):
                 return Delivery("refused", f"HTTP {code}")
             case code:
                 return Delivery("away", f"HTTP {code}")
+
+
+def _beginning(response: requests.Response) -> requests.Response:
+    """The answer with its body as far as we want it: what is longer, or comes by drips, is left with
+    its connection."""
+    body = bytearray()
+    deadline = time.monotonic() + MAX_RESPONSE_S
+    for byte in response.iter_content(1):  # a larger piece would be waited for
+        body += byte
+        if len(body) >= MAX_RESPONSE_BYTES or time.monotonic() >= deadline:
+            break
+    response.close()
+    short = requests.Response()
+    short.status_code, short.reason = response.status_code, response.reason
+    short.headers, short.url, short.request = response.headers, response.url, response.request
+    short.raw = io.BytesIO(body)
+    return short
 
 
 class SpanSender:
@@ -114,7 +134,9 @@ class SpanSender:
             return delivery
         if not taken:
             return Delivery("away", "the exporter gave up")
-        return delivery._replace(rejected=_rejected(self._session.body))
+        # A number that cannot be would stay in a counter for ever, and may not fit it.
+        rejected = min(max(0, _rejected(self._session.body)), len(spans))
+        return delivery._replace(rejected=rejected)
 
     def takes_anything(self) -> bool:
         """Whether the collector takes an empty request, as the protocol demands of it."""

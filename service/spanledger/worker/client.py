@@ -44,6 +44,14 @@ class BudgetStop:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayStop:
+    """The gateway is not there or does not know us, as every job would find: this one is not done
+    and not failed."""
+
+    message: str
+
+
 class Caller:
     """Sends jobs; `spend_nano` is what the gateway charged for them so far."""
 
@@ -95,7 +103,7 @@ _Create = Callable[..., Awaitable[LegacyAPIResponse[Any]]]
 
 async def finish(
     job: Job, send: Callable[[Job], Awaitable[LegacyAPIResponse[Any]]]
-) -> Result | BudgetStop:
+) -> Result | BudgetStop | GatewayStop:
     """Send a job and turn whatever comes of it into a result."""
     try:
         answer = await send(job)
@@ -105,6 +113,8 @@ async def finish(
         return failed_result(job, "timeout", "no answer in time; raise --timeout")
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
+        if isinstance(cause, httpx.ConnectError):
+            return GatewayStop(f"cannot connect to {error.request.url.netloc.decode()}: {cause}")
         return failed_result(job, "connection_error", f"{error.message} {cause}".strip())
     except (openai.OpenAIError, TypeError, ValueError) as error:
         # The client refuses some bodies by itself, before anything is sent.
@@ -123,8 +133,10 @@ def invalid_record(job: InvalidJob) -> dict[str, object]:
     return {"id": _id(), "custom_id": job.custom_id, "response": None, "error": error}
 
 
-def _refused(job: Job, error: openai.APIStatusError) -> Result | BudgetStop:
+def _refused(job: Job, error: openai.APIStatusError) -> Result | BudgetStop | GatewayStop:
     """An answer with an error status; as OpenAI writes it, that is a response."""
+    if error.status_code == 401:
+        return GatewayStop(f"{_message(error)} (HTTP 401); give another one with --api-key")
     if error.status_code == 429 and error.code == "budget_exceeded":
         return BudgetStop(_message(error))
     problem = f"{error.status_code} {_message(error)}"

@@ -28,6 +28,9 @@ def closing_lines(summary: Summary, results: Path) -> Iterator[str]:
         case "budget":
             yield f"stopped by a budget: {summary.stop_message}"
             yield f"{left} not run; raise the budget or wait until it renews, then {again}"
+        case "gateway":
+            yield f"stopped by the gateway: {summary.stop_message}"
+            yield f"{left} not run; once that is mended, {again}"
         case "interrupt":
             yield f"interrupted; {left} not run, {again}"
         case "output":

@@ -16,6 +16,7 @@ from spanledger.money import format_usd
 from spanledger.worker.client import (
     BudgetStop,
     Caller,
+    GatewayStop,
     Result,
     failed_result,
     finish,
@@ -32,7 +33,7 @@ STOP_GRACE_S = 60.0
 LINES_PER_TURN = 64
 """Lines to look at before others (signals, running jobs) get their turn."""
 
-StoppedBy = Literal["budget", "interrupt", "output"]
+StoppedBy = Literal["budget", "gateway", "interrupt", "output"]
 
 EXIT_DONE, EXIT_FAILED, EXIT_BUDGET = 0, 1, 3
 EXIT_INTERRUPTED = 130
@@ -257,6 +258,9 @@ class Run:
             self._postponed.append(job)
             if alone:
                 self._stop("budget", result.message)
+        elif isinstance(result, GatewayStop):
+            self._add_remaining(1)
+            self._stop("gateway", result.message)
         else:
             self._book(job, result)
         self._show()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import itertools
 import json
 import logging
 import socket
 import threading
+import time
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.resources import Resource
 
 from spanledger.config import TelemetrySettings
+from spanledger.telemetry import delivery
 from spanledger.telemetry import outbox as outbox_module
+from spanledger.telemetry.delivery import Delivery, SpanSender
 from spanledger.telemetry.shipper import run_shipper
 from tests.service.telemetry.conftest import FAST, Book, Running, Ship, until
 from tests.support.otlp_sink import OtlpSink, SinkRequest
@@ -214,6 +223,74 @@ def test_spans_the_collector_did_not_keep_are_counted(
     assert book.cursor == book.last_seq
     assert sink.total("spanledger.telemetry.dropped") == 1
     assert "did not keep 1 spans" in caplog.text
+
+
+@pytest.mark.parametrize("claimed", [-5, 2**62, 2**63 - 1])
+def test_spans_not_kept_are_no_more_than_were_sent(
+    book: Book, sink: OtlpSink, ship: Ship, claimed: int
+) -> None:
+    """A number that cannot be is not counted: no counter falls or runs over."""
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = claimed
+    sink.response_body = answer.SerializeToString()
+    for _ in range(3):
+        book.call()
+        assert ship()
+
+    assert sink.total("spanledger.telemetry.dropped") == (6 if claimed > 0 else 0)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_answer_is_read_up_to_a_bound(compressed: bool) -> None:
+    """However much a collector says, no more than the beginning is in memory, and it is an answer."""
+    body = b"x" * (30 * 2**20)
+    coding = b"content-encoding: gzip\r\n" if compressed else b""
+    with collector_that_says(coding, [gzip.compress(body) if compressed else body]) as url:
+        sender = SpanSender(url, Resource({}), {})
+        tracemalloc.start()
+        answer = sender.send(())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        sender.shutdown()
+
+    assert answer == Delivery("accepted")
+    assert peak < 5 * 2**20
+
+
+def test_an_answer_by_drips_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status has said what it means; for the rest the shipper does not wait without end."""
+    monkeypatch.setattr(delivery, "MAX_RESPONSE_S", 0.2)
+    drips: Iterator[bytes] = itertools.repeat(b"x")
+    with collector_that_says(b"", drips) as url:
+        sender = SpanSender(url, Resource({}), {})
+        answer = sender.send(())
+        sender.shutdown()
+
+    assert answer == Delivery("accepted")
+
+
+@contextlib.contextmanager
+def collector_that_says(head: bytes, parts: Iterable[bytes]) -> Iterator[str]:
+    """A server that answers one request with 200 and these parts, until it is left."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with client, contextlib.suppress(ConnectionError):
+            client.recv(65_536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + head + b"\r\n")
+            for part in parts:
+                client.sendall(part)
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        thread.join(10)
+        server.close()
+    assert not thread.is_alive(), "the connection was kept"
 
 
 # size and settings ----------------------------------------------------------------------

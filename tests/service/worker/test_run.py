@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -345,12 +346,48 @@ def test_server_errors_are_retried_then_recorded(terminal: Terminal, gateway: Ga
 
 
 def test_no_answer_is_an_error_without_response(terminal: Terminal) -> None:
-    """A gateway that is not there fails each job with OpenAI's non-HTTP error shape."""
+    """A gateway that hangs up fails the job with OpenAI's non-HTTP error shape."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        client, _ = server.accept()
+        client.recv(65_536)
+        client.close()
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
     write_jobs(terminal.jobs, [chat_job("a")])
-    summary = terminal.run(base_url="http://127.0.0.1:1/v1", retries=0)
+    summary = terminal.run(base_url=f"http://127.0.0.1:{server.getsockname()[1]}/v1", retries=0)
+    thread.join()
+    server.close()
     (line,) = read_results(terminal.results)
     assert summary.exit_code == 1
     assert (line["response"], line["error"]["code"]) == (None, "connection_error")
+
+
+@pytest.mark.parametrize("fault", ["unknown key", "not there"])
+def test_a_gateway_that_takes_no_job_stops_the_run(
+    terminal: Terminal, gateway: Gateway, fault: str
+) -> None:
+    """What every job would meet fails none: the run ends at once, says why, and can go on later."""
+    refusal: Reply = 401, {}, {"error": {"message": "the key is not known", "code": "x"}}
+    gateway.reply = lambda _request: refusal
+    write_jobs(terminal.jobs, [chat_job(f"j{n}") for n in range(200)])
+
+    absent = {"base_url": "http://127.0.0.1:1/v1", "retries": 0} if fault == "not there" else {}
+    summary = terminal.run(concurrency=4, **absent)
+
+    assert (summary.exit_code, summary.stopped_by, summary.remaining) == (1, "gateway", 200)
+    assert summary.counts.failed == 0
+    assert len(gateway.seen) <= 8
+    assert read_results(terminal.results) == []
+    why = "the key is not known (HTTP 401)" if gateway.seen else "cannot connect to 127.0.0.1:1"
+    assert why in next(
+        line for line in closing_lines(summary, terminal.results) if "stopped" in line
+    )
+    gateway.reply = succeed
+    assert terminal.run().exit_code == 0
+    assert len(ids(terminal.results)) == 200
 
 
 def test_a_full_disk_stops_the_run_and_keeps_whole_lines(

@@ -1,0 +1,36 @@
+"""A ledger that goes away while a batch is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.sqlite import Operation, Result, SqliteStore
+from tests.service.ledger.conftest import Book
+
+CENT = 10_000_000
+
+
+async def test_an_end_is_kept_when_the_ledger_goes_away_within_a_batch(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch that is written one by one, the ends that found no ledger are written later."""
+    book.budget()
+    reservation = book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+    faults: list[Exception] = [ValueError("of the batch"), LedgerUnavailableError("of one")]
+    commit = SqliteStore.commit
+
+    def failing(store: SqliteStore, operations: Sequence[Operation]) -> list[Result]:
+        if faults:
+            raise faults.pop(0)
+        return commit(store, operations)
+
+    monkeypatch.setattr(SqliteStore, "commit", failing)
+    with pytest.raises(LedgerUnavailableError, match="of one"):
+        await book.ledger.finish(book.end(reservation, CENT // 2))
+    await book.ledger.sweep()
+
+    assert book.balance() == (CENT // 2, 0, 0)
