@@ -90,14 +90,14 @@ def used_up(
     )
 
 
-def early(usd: str, subject: str = "acme") -> Fires:
+def early(usd: str, subject: str = "acme", start: int = MONTH[0], since: str = SINCE) -> Fires:
     """A forecast."""
     return Fires(
-        f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {SINCE}.",
-        of(subject),
+        f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {since}.",
+        of(subject, start),
         "",
         f"{usd} USD",
-        SINCE,
+        since,
     )
 
 
