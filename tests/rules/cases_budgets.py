@@ -230,8 +230,8 @@ CASES = [
     Case(
         END,
         "refused well before, and a fuller one that refuses nobody",
-        {**budget("acme", "8.2x60"), **budget("globex", "8.7x60"), **denied("0x19 3x60")},
-        {20: [], 21: [used_up("8.20")]},
+        {**budget("acme", "7.6x60"), **budget("globex", "8.7x60"), **denied("0x19 1x60")},
+        {20: [], 21: [used_up("7.60")], 38: [used_up("7.60")], 39: []},
     ),
     Case(
         END,
@@ -260,16 +260,23 @@ CASES = [
             **denied("0x9 3x60", "blocked"),
             **budget("globex", "8x60"),
             **denied("0x9 3x60", "gpt-4o", "model"),
+            **budget("initech", "7.4x60"),
+            **denied("0x9 3x60", "initech"),
         },
         {10: [], 14: []},
     ),
     Case(
         END,
         "one that only warns is a ticket, and is not said to refuse",
-        {**budget("acme", "9.8x9 12x60", blocks="0x60"), **budget("globex", "9.9x60")},
+        {
+            **budget("acme", "9.8x9 12x90", limit="10x29 20x90", blocks="0x90"),
+            **budget("globex", "9.9x90"),
+        },
         {
             10: [used_up("9.90", "globex")],
             11: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+            44: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+            45: [used_up("9.90", "globex")],
         },
     ),
     Case(
