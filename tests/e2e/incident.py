@@ -258,6 +258,7 @@ class Director:
             await self._until("ordinary", self._ordinary, self._knows_everybody)
             await self._storm()
             await self._spike()
+            await self._until("spike", self._long, self._is_stopped)
             await self._until("spike", self._long, self._shows_the_ledgers_amount)
             await self._recovery()
         finally:
@@ -275,15 +276,19 @@ class Director:
                 await asyncio.sleep(PAUSE_S)
 
     async def _spike(self) -> None:
-        """The customer spends until its budget stops it. That takes seconds: where a machine is too busy
-        to see the spike before it is forgotten, the limit is raised as much again, and it goes on."""
-        for _ in range(SPIKES):
-            if await self._is_seen("spike", self._long, self._is_stopped, SPIKE_S):
+        """The customer spends until it is told of, which its budget is soon too small for: where a machine
+        is too busy to see the spike before it is forgotten, the limit is raised as much again."""
+        for tried in range(SPIKES):
+            if tried:
+                await self._raise_by(Decimal(LIMITS_USD[SPIKING]))
+            if await self._is_seen("spike", self._long, lambda: self._fires("CostSpike"), SPIKE_S):
                 return
-            self._incident.limit_usd += Decimal(LIMITS_USD[SPIKING])
-            words = ("budget", "limit", SPIKING, f"{self._incident.limit_usd}")
-            await asyncio.to_thread(self._stack.target.command, *words)
         raise AssertionError(("spike", self._stack.alerts()))
+
+    async def _raise_by(self, usd: Decimal) -> None:
+        self._incident.limit_usd += usd
+        words = ("budget", "limit", SPIKING, f"{self._incident.limit_usd}")
+        await asyncio.to_thread(self._stack.target.command, *words)
 
     async def _recovery(self) -> None:
         await asyncio.to_thread(self._stack.target.command, *raising(timezone()))

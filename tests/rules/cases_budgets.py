@@ -366,10 +366,25 @@ CASES = [
         budget(
             "acme",
             "6x100",
-            period=(START_S - 2 * DAY_S, START_S + 28 * DAY_S),
+            period=(START_S - 68 * 3600, START_S + 652 * 3600),
             exhaustion=f"{DAY_S}x100",
         ),
         {30: [], 100: []},
+    ),
+    Case(
+        EARLY,
+        "a tenth of the period is enough, and a third of the money",
+        budget(
+            "acme",
+            "3.5x100",
+            period=(START_S - 80 * 3600, START_S + 640 * 3600),
+            exhaustion=f"{149 * 3600}x100",
+        ),
+        {
+            30: [
+                early("3.50", since="since 2026-11-07 16:00:00 +0000 UTC", start=START_S - 288_000)
+            ],
+        },
     ),
     Case(
         EARLY,

@@ -22,7 +22,14 @@ from prometheus.src.recording import (
     WITH_SPEND,
     WITH_TRAFFIC,
 )
-from tests.rules import cases_budgets, cases_machinery, cases_odd, cases_providers, cases_spend
+from tests.rules import (
+    cases_budgets,
+    cases_edges,
+    cases_machinery,
+    cases_odd,
+    cases_providers,
+    cases_spend,
+)
 from tests.rules.harness import (
     ALERTS,
     NAMES,
@@ -44,6 +51,7 @@ CASES: list[Case] = [
     *cases_providers.CASES,
     *cases_machinery.CASES,
     *cases_odd.CASES,
+    *cases_edges.CASES,
 ]
 
 

@@ -1,0 +1,148 @@
+"""Just under and just over each threshold, and just within and just beyond each window."""
+
+from __future__ import annotations
+
+from tests.rules.cases_machinery import AGE
+from tests.rules.cases_providers import (
+    BURN,
+    SLOW,
+    STORM,
+    burn,
+    fallbacks,
+    requests,
+    slow,
+    storm,
+    streams,
+    tries,
+)
+from tests.rules.cases_spend import OVERRUN, UNPRICED, beyond, count, overrun, unpriced
+from tests.rules.harness import Case, Fires
+
+
+def failing(share: float, minutes: int, well: int = 0) -> dict[str, str]:
+    """A provider that fails a share of a thousand tries a minute, after some minutes without a failure;
+    callers get the errors."""
+    bad = round(1000 * share, 3)
+    good = f"0+1000x{well} {1000 * well + 1000 - bad:g}+{1000 - bad:g}x{minutes}"
+    errors = f"0x{well} {bad:g}+{bad:g}x{minutes}"
+    return {
+        **tries(good),
+        **tries(errors, "timeout"),
+        **requests(good),
+        **requests(errors, error="timeout"),
+    }
+
+
+def seldom(an_hour: float, minutes: int) -> dict[str, str]:
+    """A provider with few tries, of which two in five fail, so many an hour; callers get the errors."""
+    bad, good = an_hour / 60, an_hour / 40
+    return {
+        **tries(f"0+{good:g}x{minutes}"),
+        **tries(f"0+{bad:g}x{minutes}", "timeout"),
+        **requests(f"0+{good:g}x{minutes}"),
+        **requests(f"0+{bad:g}x{minutes}", error="timeout"),
+    }
+
+
+def both(share: str) -> list[Fires]:
+    """The page and the ticket of a provider that never did otherwise."""
+    return [burn(share, severity) for severity in ("page", "ticket")]
+
+
+LATE = {**requests("0+100x60"), **fallbacks("0+50x60")}
+
+CASES = [
+    Case(
+        BURN,
+        "an hour at thirteen of a hundred, after five that were well",
+        failing(0.13, 70, 300),
+        {360: [burn("2.107%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "an hour at sixteen of a hundred, after five that were well",
+        failing(0.16, 70, 300),
+        {360: [burn("15.49%", "page"), burn("2.593%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "six hours at five and a half of a hundred",
+        failing(0.055, 400),
+        {400: [burn("5.5%", "ticket")]},
+    ),
+    Case(
+        BURN, "six hours at six and a half of a hundred", failing(0.065, 400), {400: both("6.5%")}
+    ),
+    Case(BURN, "three days at less than one of a hundred", failing(0.009, 400), {400: []}),
+    Case(
+        BURN,
+        "three days at more than one of a hundred",
+        failing(0.011, 400),
+        {400: [burn("1.1%", "ticket")]},
+    ),
+    Case(BURN, "nine failures in an hour", seldom(9, 59), {59: []}),
+    Case(BURN, "eleven failures in an hour", seldom(11, 100), {54: [], 62: both("40%")}),
+    Case(BURN, "nine failures in six hours", seldom(1.5, 380), {370: []}),
+    Case(BURN, "eleven failures in six hours", seldom(1.85, 380), {320: [], 370: both("40%")}),
+    Case(
+        BURN,
+        "over one in a hundred callers",
+        {
+            **tries("0+50x90"),
+            **tries("0+50x90", "rate_limited"),
+            **requests("0+988.5x90"),
+            **requests("0+11.5x90", error="rate_limited"),
+        },
+        {10: both("50%")},
+    ),
+    Case(STORM, "nine in five minutes", {**requests("0+4x60"), **fallbacks("0+1.8x60")}, {20: []}),
+    Case(
+        STORM,
+        "eleven in five minutes",
+        {**requests("0+4x60"), **fallbacks("0+2.2x60")},
+        {20: [storm("55%")]},
+    ),
+    Case(STORM, "less than a fifth", {**requests("0+100x60"), **fallbacks("0+18x60")}, {20: []}),
+    Case(
+        STORM,
+        "more than a fifth",
+        {**requests("0+100x60"), **fallbacks("0+22x60")},
+        {20: [storm("22%")]},
+    ),
+    Case(STORM, "rows that are nine minutes old", {**LATE, AGE: "540x60"}, {20: [storm("50%")]}),
+    Case(
+        STORM,
+        "rows that are eleven minutes old",
+        {**LATE, AGE: "660x20 3x60"},
+        {20: [], 39: [], 43: [storm("50%")]},
+    ),
+    Case(OVERRUN, "just under a cent", beyond("0x69 0.0095x100"), {80: []}),
+    Case(
+        OVERRUN,
+        "just over a cent, for an hour",
+        beyond("0x69 0.0105x200"),
+        {69: [], 80: [overrun("0.0105")], 128: [overrun("0.0105")], 129: []},
+    ),
+    Case(OVERRUN, "a long gap of scrapes", beyond("3x69 _x85 3x60"), {155: [], 160: []}),
+    Case(
+        OVERRUN,
+        "Prometheus that has just begun knows of nothing new",
+        {'up{instance="gateway:4000",job="gateway"}': "_x5 1x200", **beyond("_x5 7x200")},
+        {5: [], 40: [], 64: [], 70: []},
+    ),
+    Case(
+        UNPRICED,
+        "one, as the first sample",
+        count("m", "_x20 1x99"),
+        {20: [unpriced(1, "m")], 29: [unpriced(1, "m")]},
+    ),
+    Case(
+        SLOW,
+        "nineteen streams, and twenty-one",
+        {
+            **streams({"5.12": "0x90", "10.24": "0+1.9x90", "+Inf": "0+1.9x90"}, "few"),
+            **streams({"5.12": "0x90", "10.24": "0+2.1x90", "+Inf": "0+2.1x90"}),
+        },
+        {30: [slow("9.984s")]},
+    ),
+]
