@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from tests.rules.cases_machinery import AGE
+from prometheus.src.names import COLLECTOR_LOSSES
+from tests.rules.cases_machinery import AGE, DROPS, LEDGER, collector, commits, lost
+from tests.rules.cases_machinery import slow as slow_disk
 from tests.rules.cases_providers import (
     BURN,
+    DOWN,
     SLOW,
     STORM,
     burn,
+    down,
     fallbacks,
     requests,
     slow,
     storm,
     streams,
     tries,
+    up,
 )
 from tests.rules.cases_spend import OVERRUN, UNPRICED, beyond, count, overrun, unpriced
 from tests.rules.harness import Case, Fires
@@ -49,6 +54,48 @@ def both(share: str) -> list[Fires]:
     return [burn(share, severity) for severity in ("page", "ticket")]
 
 
+def quietly(share: float) -> dict[str, str]:
+    """Two busy days that were well, then a quiet one on which a share fails."""
+    bad = 100 * share
+    before = 2_880_000
+    return {
+        **tries(f"0+1000x2880 {before + 100 - bad:g}+{100 - bad:g}x1500"),
+        **tries(f"0x2880 {bad:g}+{bad:g}x1500", "timeout"),
+    }
+
+
+def losses(series: str) -> Case:
+    """One, as a counter's first sample, and some more; not those of old, nor after a gap of scrapes."""
+    ours = series == DROPPED
+    job, of = ("", "spanledger_drop_reason") if ours else ('job="collector",', "exporter")
+    values = {"first": "_x20 1x90", "more": "5x19 9x90", "old": "5x110", "gap": "5x19 _x38 5x60"}
+    return Case(
+        DROPS,
+        f"{series}: each loss, and once",
+        {f'{series}{{instance="c1",{job}{of}="{who}"}}': text for who, text in values.items()},
+        {
+            19: [],
+            20: [told(series, 1, of, "first"), told(series, 5, of, "more")],
+            53: [told(series, 1, of, "first"), told(series, 5, of, "more")],
+            54: [told(series, 1, of, "first")],
+            55: [],
+            63: [],
+        },
+    )
+
+
+def told(series: str, count: int, label: str, who: str) -> Fires:
+    """A loss, where it was."""
+    job = {} if series == DROPPED else {"job": "collector"}
+    return lost(count, series, **job, **{label: who})
+
+
+def often(up: int, of: int = 24) -> str:
+    """A deployment's gauge that is up so many of each twenty-four samples."""
+    return " ".join([f"1x{up - 1} 0x{of - up - 1}"] * 20)
+
+
+DROPPED = "spanledger_telemetry_dropped_total"
 LATE = {**requests("0+100x60"), **fallbacks("0+50x60")}
 
 CASES = [
@@ -144,5 +191,48 @@ CASES = [
             **streams({"5.12": "0x90", "10.24": "0+2.1x90", "+Inf": "0+2.1x90"}),
         },
         {30: [slow("9.984s")]},
+    ),
+    Case(BURN, "a quiet day at less than three of a hundred", quietly(0.025), {4370: []}),
+    Case(
+        BURN,
+        "a quiet day at more than three of a hundred",
+        quietly(0.035),
+        {4370: [burn("3.5%", "ticket")]},
+    ),
+    *map(losses, (*COLLECTOR_LOSSES, DROPPED)),
+    Case(
+        DROPS,
+        "a queue at less than half",
+        {
+            **collector("otelcol_exporter_queue_size", "45x60", exporter="e"),
+            **collector("otelcol_exporter_queue_capacity", "100x60", exporter="e"),
+        },
+        {30: []},
+    ),
+    Case(
+        DOWN,
+        "up for a fifth of the time, and for more than a quarter",
+        {**up("a", often(5)), **up("b", often(7), route="code")},
+        {10: [down()], 20: [down()]},
+        step="5s",
+    ),
+    Case(
+        DOWN,
+        "a single request that fell back, in five minutes",
+        {**up("a", "1x9 0x60"), **fallbacks("0x9 1x60")},
+        {12: [], 14: [], 15: [down()]},
+    ),
+    Case(LEDGER, "less than one commit in twenty", commits("0+95.5x60", "0+100x60"), {30: []}),
+    Case(
+        LEDGER,
+        "more than one commit in twenty",
+        commits("0+94.5x60", "0+100x60"),
+        {30: [slow_disk("5.5%")]},
+    ),
+    Case(
+        SLOW,
+        "hardly more than one in twenty",
+        streams({"5.12": "0+18.95x90", "10.24": "0+20x90", "+Inf": "0+20x90"}),
+        {30: [slow("5.364s")]},
     ),
 ]
