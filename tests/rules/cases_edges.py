@@ -230,6 +230,12 @@ CASES = [
         {30: [slow_disk("5.5%")]},
     ),
     Case(
+        LEDGER,
+        "a disk that is quick again for five minutes",
+        commits("0+90x30 2800+100x60", "0+100x120"),
+        {30: [slow_disk("10%")], 37: [slow_disk("5%")], 38: []},
+    ),
+    Case(
         SLOW,
         "hardly more than one in twenty",
         streams({"5.12": "0+18.95x90", "10.24": "0+20x90", "+Inf": "0+20x90"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.rules.cases_budgets import (
     DAY_S,
     DEC,
@@ -127,6 +129,18 @@ CASES = [
             42: [],
             60: [],
         },
+    ),
+    *(
+        Case(
+            alert,
+            "a gateway whose clock stands still keeps no period alive",
+            {
+                **budget("acme", f"{usd}x29 0.1x300", start=NIGHT_G1, exhaustion="864000x400"),
+                **budget("acme", f"{usd}x400", exhaustion="864000x400", instance="g2"),
+            },
+            {29: [told(usd)], 44: [told(usd)], 45: []},
+        )
+        for alert, usd, told in ((LADDER, "6.00", partial(step, 50)), (END, "9.90", used_up))
     ),
     Case(
         LADDER,
