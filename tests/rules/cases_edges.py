@@ -54,13 +54,13 @@ def both(share: str) -> list[Fires]:
     return [burn(share, severity) for severity in ("page", "ticket")]
 
 
-def quietly(share: float) -> dict[str, str]:
+def quietly(share: float, provider: str = "openai") -> dict[str, str]:
     """Two busy days that were well, then a quiet one on which a share fails."""
     bad = 100 * share
     before = 2_880_000
     return {
-        **tries(f"0+1000x2880 {before + 100 - bad:g}+{100 - bad:g}x1500"),
-        **tries(f"0x2880 {bad:g}+{bad:g}x1500", "timeout"),
+        **tries(f"0+1000x2880 {before + 100 - bad:g}+{100 - bad:g}x1500", "", provider),
+        **tries(f"0x2880 {bad:g}+{bad:g}x1500", "timeout", provider),
     }
 
 
@@ -192,12 +192,11 @@ CASES = [
         },
         {30: [slow("9.984s")]},
     ),
-    Case(BURN, "a quiet day at less than three of a hundred", quietly(0.025), {4370: []}),
     Case(
         BURN,
-        "a quiet day at more than three of a hundred",
-        quietly(0.035),
-        {4370: [burn("3.5%", "ticket")]},
+        "a quiet day at less than three of a hundred, and at more",
+        {**quietly(0.025), **quietly(0.035, "anthropic")},
+        {4370: [burn("3.5%", "ticket", "anthropic")]},
     ),
     *map(losses, (*COLLECTOR_LOSSES, DROPPED)),
     Case(
