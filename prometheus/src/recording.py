@@ -13,7 +13,7 @@ from prometheus.src.model import (
     number,
     renamed,
 )
-from prometheus.src.thresholds import MINUTE, Thresholds
+from prometheus.src.thresholds import DAY, HOUR, MINUTE, Thresholds
 
 BY_BUDGET = ", ".join(names.BUDGET)
 
@@ -137,13 +137,14 @@ def _spend() -> list[Recording]:
 def _baselines(t: Thresholds) -> list[Recording]:
     """What a busy hour of a customer or model costs: of the last week, or at this time of day or week.
 
-    Hours, not minutes, of the recorded spend: a week is 168 samples a series.
+    Hours, not minutes, of the recorded spend: a week is 168 samples a series. At this time is the hour
+    that began then as well as the one that ended: what comes daily is no spike in its first minutes.
     """
     week = f"quantile_over_time({t.spike_busy_quantile:g}, {SPEND_1H}[7d:1h] offset 1h)"
     parts = (
         ("week", week),
-        ("day", f"{SPEND_1H} offset 1d"),
-        ("weekday", f"{SPEND_1H} offset 1w"),
+        ("day", f"max_over_time({SPEND_1H}[1h:15m] offset {duration(DAY - HOUR)})"),
+        ("weekday", f"max_over_time({SPEND_1H}[1h:15m] offset {duration(7 * DAY - HOUR)})"),
     )
     union = " or ".join(marked(expr, "of", name) for name, expr in parts)
     return [Recording(BASELINE_1H, f"max by (scope, subject) ({union})")]

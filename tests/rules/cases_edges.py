@@ -20,7 +20,17 @@ from tests.rules.cases_providers import (
     tries,
     up,
 )
-from tests.rules.cases_spend import OVERRUN, UNPRICED, beyond, count, overrun, unpriced
+from tests.rules.cases_spend import (
+    OVERRUN,
+    SPIKE,
+    UNPRICED,
+    beyond,
+    cost,
+    count,
+    overrun,
+    spike,
+    unpriced,
+)
 from tests.rules.harness import Case, Fires
 
 
@@ -35,6 +45,27 @@ def failing(share: float, minutes: int, well: int = 0) -> dict[str, str]:
         **tries(errors, "timeout"),
         **requests(good),
         **requests(errors, error="timeout"),
+    }
+
+
+def rising(*parts: tuple[float, int]) -> str:
+    """A counter that grows at one rate a minute for some minutes, then at another."""
+    words, total = [], 0.0
+    for rate, minutes in parts:
+        words.append(f"{total + rate:.6g}+{rate:g}x{minutes - 1}")
+        total += rate * minutes
+    return " ".join(words)
+
+
+def turning(*parts: tuple[float, int]) -> dict[str, str]:
+    """A provider that fails one share of its tries for some minutes, then another; callers get the errors."""
+    good = rising(*((1000 * (1 - share), minutes) for share, minutes in parts))
+    bad = rising(*((1000 * share, minutes) for share, minutes in parts))
+    return {
+        **tries(good),
+        **tries(bad, "timeout"),
+        **requests(good),
+        **requests(bad, error="timeout"),
     }
 
 
@@ -110,6 +141,18 @@ CASES = [
         "an hour at sixteen of a hundred, after five that were well",
         failing(0.16, 70, 300),
         {360: [burn("15.49%", "page"), burn("2.593%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "an hour of some failures, of which the last are many",
+        turning((0, 300), (0.12, 50), (0.2, 10), (0, 60)),
+        {358: [burn("2.087%", "ticket")]},
+    ),
+    Case(
+        BURN,
+        "an hour of failures, of which the last are few enough",
+        turning((0, 300), (0.25, 50), (0.13, 60)),
+        {350: [burn("20.41%", "page"), burn("3.508%", "ticket")], 375: [burn("4.167%", "ticket")]},
     ),
     Case(
         BURN,
@@ -197,6 +240,19 @@ CASES = [
         "a quiet day at less than three of a hundred, and at more",
         {**quietly(0.025), **quietly(0.035, "anthropic")},
         {4370: [burn("3.5%", "ticket", "anthropic")]},
+    ),
+    Case(
+        SPIKE,
+        "what comes at the same hour each day, and what is no more than a busy hour, are none",
+        {
+            **cost("daily", rising((0.1, 600), (2, 60), (0.1, 1380), (2, 120)), "e1"),
+            **cost("often", rising((0.1, 400), (1, 300), (0.1, 1340), (1, 120)), "e2"),
+            **cost("never", rising((0.1, 2040), (2, 120)), "e3"),
+        },
+        {
+            2055: [spike(*who, "30.00") for who in (("customer", "never"), ("model", "e3"))],
+            2090: [spike(*who, "30.00") for who in (("customer", "never"), ("model", "e3"))],
+        },
     ),
     *map(losses, (*COLLECTOR_LOSSES, DROPPED)),
     Case(
