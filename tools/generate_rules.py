@@ -22,13 +22,16 @@ CONFIGURATION = "prometheus/prometheus.yml"
 
 
 def changed(settings: list[str]) -> Thresholds:
-    """The thresholds with some set from the command line."""
+    """The thresholds with some set from the command line. Raises ValueError."""
     values: dict[str, float | int] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
         if not isinstance(old := getattr(DEFAULT, name, None), int | float):
-            raise SystemExit(f"error: no number {name!r} in prometheus/src/thresholds.py")
-        values[name] = type(old)(text)
+            raise ValueError(f"no number {name!r} in prometheus/src/thresholds.py")
+        try:
+            values[name] = type(old)(text)
+        except ValueError:
+            raise ValueError(f"--set {setting}: {name} is a number, such as {old}") from None
     return dataclasses.replace(DEFAULT, **values)  # type: ignore[arg-type]  # checked above
 
 
@@ -44,7 +47,10 @@ def main() -> None:
         raise SystemExit("error: --speed is 1 or more")
     if options.speed > 1 and options.out == ROOT:
         raise SystemExit("error: --speed goes with --out FOLDER: such rules are for a try")
-    made = render.files(changed(options.set), options.speed)
+    try:
+        made = render.files(changed(options.set), options.speed)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     if options.speed > 1:
         made[CONFIGURATION] = render.configuration(
             (ROOT / CONFIGURATION).read_text(encoding="utf-8"), options.speed

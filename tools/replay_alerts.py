@@ -3,6 +3,8 @@
 The history is a CSV (`time,series,value`, one sample a row, Unix seconds) or days that are made up
 (tools/replay_history.py). Recording rules are computed by query over the whole time and stored, alert
 expressions queried, and `for` and `keep_firing_for` applied minute by minute as Prometheus does.
+
+Ends with 0, with 1 if an incident of the made-up days was missed, and with 2 if nothing could be played.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
+import re
 import shutil
 import socket
 import subprocess
@@ -21,25 +25,40 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.generate_rules import changed  # noqa: E402 - as above
-from tools.replay_history import DAY, START_S, History, Incident  # noqa: E402 - as above
+from tools.replay_history import START_S, History, Incident  # noqa: E402 - as above
 from tools.toolchain import cache_folder  # noqa: E402 - as above
 
 from prometheus.src import alerts, recording  # noqa: E402 - the root must be on the path first
 from prometheus.src.model import Alert, Recording, labels_of  # noqa: E402 - as above
-from prometheus.src.thresholds import DEFAULT, Thresholds  # noqa: E402 - as above
+from prometheus.src.thresholds import Thresholds  # noqa: E402 - as above
 
 STEP_S = 60
 MAX_POINTS = 10_000
 """Of a range query; Prometheus takes 11,000."""
 READY_S = 60.0
+LEAST_DAYS = 6
+"""Made-up days in which there is room for the incidents."""
+MOST_DAYS = 400
+"""A history's time: a rule is evaluated at each of its minutes."""
+COLUMNS = ("time", "series", "value")
+TIMES_S = (1e9, 4e9)
+"""Unix seconds of the years 2001 to 2096; milliseconds and minutes are none of them."""
+_LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*"'
+SERIES = re.compile(rf"[a-zA-Z_:][\w:]*(?:\{{(?:{_LABEL}(?:,{_LABEL})*)?\}})?", re.ASCII)
+"""A series as Prometheus writes it."""
+Item = TypeVar("Item")
 Sample = tuple[float, float]
 Row = tuple[str, Sequence[Sample]]
 
@@ -192,17 +211,24 @@ def replay(rows: Iterable[Row], span: tuple[int, int], folder: Path, t: Threshol
     """All that fires over a history, in order of time."""
     store(rows, folder)
     rules = [r for g in recording.groups(t) for r in g.rules if isinstance(r, Recording)]
-    for layer in layers(rules):
+    for layer in shown(layers(rules), "recording"):
         with prometheus(folder) as url:
             made = list(record(url, layer, span))
         store(made, folder)
     found: list[Firing] = []
+    told = [r for g in alerts.groups(t) for r in g.rules if isinstance(r, Alert)]
     with prometheus(folder) as url:
-        for alert in (r for g in alerts.groups(t) for r in g.rules if isinstance(r, Alert)):
+        for alert in shown(told, "alerts"):
             for labels, samples in query(url, alert.expr, span).items():
                 all_labels = {**dict(labels), **labels_of(alert)}
                 found += firings(alert, [at for at, _ in samples], all_labels)
     return sorted(found, key=lambda firing: firing.start_s)
+
+
+def shown(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """The items, with a bar on a terminal while they are gone through."""
+    console = Console(stderr=True)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def judge(found: Sequence[Firing], incidents: Sequence[Incident]) -> tuple[list[str], list[Firing]]:
@@ -229,21 +255,43 @@ def judge(found: Sequence[Firing], incidents: Sequence[Incident]) -> tuple[list[
 
 
 def of_csv(path: Path) -> tuple[list[Row], tuple[int, int]]:
-    """The series of a CSV, and its time."""
-    found: dict[str, list[Sample]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                sample = (float(row["time"]), float(row["value"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ReplayError(f"{path}:{number}: needs time,series,value: {error}") from error
-            found.setdefault(row["series"], []).append(sample)
+    """The series of a CSV, and its time. Raises ReplayError."""
+    found: dict[str, dict[float, float]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if rows.fieldnames is not None and not set(COLUMNS) <= set(rows.fieldnames):
+                told = ",".join(rows.fieldnames)
+                raise ReplayError(f"{path}:1: the header is {told!r}, not {','.join(COLUMNS)}")
+            for row in rows:
+                try:
+                    add(found, row)
+                except ValueError as error:
+                    raise ReplayError(f"{path}:{rows.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReplayError(f"{path} cannot be read: {error}") from error
     if not found:
         raise ReplayError(f"{path} has no samples")
-    for samples in found.values():
-        samples.sort()
-    times = [at for samples in found.values() for at in (samples[0][0], samples[-1][0])]
-    return list(found.items()), (int(min(times)), int(max(times)))
+    times = [at for samples in found.values() for at in (min(samples), max(samples))]
+    span = (int(min(times)), int(max(times)))
+    if span[1] - span[0] > MOST_DAYS * 86_400:
+        raise ReplayError(f"{path} is of more than {MOST_DAYS} days: from {span[0]} to {span[1]}")
+    return [(name, sorted(samples.items())) for name, samples in found.items()], span
+
+
+def add(found: dict[str, dict[float, float]], row: Mapping[str, str]) -> None:
+    """Take a row. Raises ValueError."""
+    if None in (*row, *row.values()):
+        raise ValueError(f"a row has as many values as the header: {','.join(COLUMNS)}")
+    series, at, value = row["series"], float(row["time"]), float(row["value"])
+    if series not in found and not SERIES.fullmatch(series):
+        raise ValueError(f'{series!r} is no series, such as up{{job="gateway"}}')
+    if not TIMES_S[0] <= at <= TIMES_S[1]:
+        raise ValueError(f"{row['time']} is no time in Unix seconds")
+    samples = found.setdefault(series, {})
+    before = samples.setdefault(round(at), value)
+    if before != value and not (math.isnan(before) and math.isnan(value)):
+        raise ValueError(f"{series} has two values at {at:.0f}")
 
 
 def of_history(history: History) -> Iterator[Row]:
@@ -263,33 +311,74 @@ def line(firing: Firing) -> str:
     return f"{when}  {minutes:6.0f} min  {firing.alert}  {labels}"
 
 
+def report(found: Sequence[Firing], history: History | None, *, as_json: bool) -> int:
+    """Say what fires, and what the made-up days think of it; the exit code."""
+    late, false = judge(found, history.incidents) if history else ([], [])
+    if as_json:
+        data: dict[str, object] = {"alerts": [asdict(firing) for firing in found]}
+        if history:
+            false_alerts = [asdict(firing) for firing in false]
+            data |= {
+                "incidents": [incident.name for incident in history.incidents],
+                "missed": late,
+                "false": false_alerts,
+            }
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+        return 1 if late else 0
+    print("\n".join(map(line, found)) or "nothing fires")
+    if history:
+        many = len(history.incidents)
+        print(f"\n{many} incidents, {len(late)} missed; {len(false)} false alerts")
+        for text in (*late, *(f"false: {line(firing)}" for firing in false)):
+            print(text)
+    return 1 if late else 0
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says; ends with 2 where it makes no sense."""
+    description, _, codes = (__doc__ or "").strip().rpartition("\n\n")
+    parser = argparse.ArgumentParser(description=description.splitlines()[0], epilog=codes)
+    parser.add_argument("--csv", type=Path, help="a history of your own: time,series,value")
+    parser.add_argument("--days", type=int, help="made-up days, without --csv (30)")
+    parser.add_argument("--seed", type=int, default=1, help="other made-up days (1)")
+    help_of_set = "another threshold than in prometheus/src/thresholds.py"
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help=help_of_set
+    )
+    parser.add_argument("--json", action="store_true", help="say it as JSON; times in Unix seconds")
+    options = parser.parse_args()
+    if options.csv and options.days is not None:
+        parser.error("--days are made up; --csv has its own")
+    if options.days is None:
+        options.days = 30
+    if not LEAST_DAYS <= options.days <= MOST_DAYS:
+        parser.error(f"--days is {LEAST_DAYS} to {MOST_DAYS}")
+    try:
+        options.thresholds = changed(options.set)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
 def main() -> int:
     """Replay, print, and fail if an incident of the made-up history was missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--csv", type=Path, help="a history of your own: time,series,value")
-    parser.add_argument("--days", type=int, default=30, help="made-up days, without --csv")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    options = parser.parse_args()
-    thresholds = changed(options.set) if options.set else DEFAULT
+    options = arguments()
+    history = None if options.csv else History(options.days, options.seed)
+    rows: Iterable[Row]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if options.csv:
+            if history is None:
                 rows, span = of_csv(options.csv)
-                found = replay(rows, span, Path(folder), thresholds)
-                print("\n".join(map(line, found)) or "nothing fires")
-                return 0
-            history = History(options.days, options.seed)
-            span = (START_S, START_S + STEP_S * (options.days * DAY - 1))
-            found = replay(of_history(history), span, Path(folder), thresholds)
+            else:
+                rows = of_history(history)
+                span = (START_S, START_S + STEP_S * (history.minutes - 1))
+            found = replay(rows, span, Path(folder), options.thresholds)
     except ReplayError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    late, false = judge(found, history.incidents)
-    print("\n".join(map(line, found)))
-    print(f"\n{len(history.incidents)} incidents, {len(late)} missed; {len(false)} false alerts")
-    print("\n".join([*late, *(f"false: {line(firing)}" for firing in false)]))
-    return 1 if late else 0
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return report(found, history, as_json=options.json)
 
 
 if __name__ == "__main__":

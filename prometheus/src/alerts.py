@@ -12,6 +12,7 @@ from prometheus.src.model import (
     Group,
     duration,
     increase,
+    latest,
     marked,
     number,
     renamed,
@@ -32,6 +33,7 @@ from prometheus.src.recording import (
     STEPS,
     USED,
     failure_ratio,
+    on_time,
 )
 from prometheus.src.thresholds import MINUTE, Thresholds, Window
 
@@ -70,7 +72,7 @@ _DEAR = {
     "customer": "{ span.spanledger.customer = $labels.subject && span.spanledger.cost.usd > 0.01 }",
     "": "{ span.gen_ai.request.model = $labels.subject && span.spanledger.cost.usd > 0.01 }",
 }
-_ONLY_WARNS = f"(max by ({BY_BUDGET}) ({names.BLOCKS}) == 0)"
+_ONLY_WARNS = f"(max by ({BY_BUDGET}) ({latest(names.BLOCKS)}) == 0)"
 _ACCOUNT = {**_WHO, "budget": "budget", "subject": "subject"}
 """A budget of `*` has an account for each subject: its name alone would show the first."""
 _BUDGET = f"Budget {{{{ $labels.budget }}}} of {_OF}"
@@ -159,7 +161,8 @@ def _overspent(t: Thresholds) -> Alert:
 
 def _forecast(t: Thresholds) -> Alert:
     long_enough = (
-        f"max by (budget, scope, subject) ({names.PERIOD_END} - {names.PERIOD_START})"
+        f"max by (budget, scope, subject) ({latest(names.PERIOD_END)}"
+        f" - {latest(names.PERIOD_START)})"
         f" >= {t.forecast_min_period_s}"
     )
     conditions = (
@@ -192,7 +195,7 @@ def _spike(t: Thresholds) -> Alert:
     spends = f"{SPEND_15M} > {number(t.spike_floor_usd)}"
     return Alert(
         "CostSpike",
-        f"({spends}) > on (scope, subject) ({usual}) and on (scope, subject) {known}",
+        f"({spends}) > on (scope, subject) ({usual}) and on (scope, subject) {known} {on_time(t)}",
         "page",
         "Spend is far above the usual of this customer or model",
         f"{{{{ $labels.scope }}}} {{{{ $labels.subject }}}} spent {_USD} in 15 minutes, over"
@@ -254,7 +257,8 @@ def _storm(t: Thresholds) -> Alert:
     return Alert(
         "FallbackStorm",
         f"{FALLBACK_RATIO} > {number(t.fallback_ratio)} and on ({names.ROUTE})"
-        f" {renamed(moved, names.FALLBACK_FROM, names.ROUTE)} >= {t.fallback_min}",
+        f" {renamed(moved, names.FALLBACK_FROM, names.ROUTE)} >= {t.fallback_min}"
+        f" {on_time(t)}",
         "page",
         "A route's requests leave for their fallback",
         f"{{{{ $value | humanizePercentage }}}} of the requests for {{{{ $labels.{names.ROUTE} }}}}"
@@ -276,6 +280,7 @@ def _burn(t: Thresholds) -> list[Alert]:
         for severity in ("page", "ticket")
     )
     noticed = f"({_burning(t, paged)}) and on () {ERROR_RATIO} > {number(t.burn_errors)}"
+    noticed += f" {on_time(t)}"
     texts = {
         "page": "A provider fails, and callers get errors",
         "ticket": "A provider fails faster than its objective allows",
@@ -333,6 +338,7 @@ def _all_down(t: Thresholds) -> Alert:
         "Every deployment of {{ $labels.route }} is cooling down, at every gateway.",
         PROVIDERS,
         for_s=t.down_for_s,
+        keep_firing_s=t.down_quiet_s,
         variables={"route": "route"},
         traceql="{ span.spanledger.route = $labels.route && status = error }",
     )
@@ -363,7 +369,7 @@ def _first_token(t: Thresholds) -> Alert:
 def _backlog(t: Thresholds) -> Alert:
     return Alert(
         "TelemetryBacklogGrowing",
-        f"max by (job) ({names.OUTBOX_AGE}) > {number(t.backlog_age_s)}",
+        f"max by (job) ({latest(names.OUTBOX_AGE)}) > {number(t.backlog_age_s)}",
         "ticket",
         "Spans and metrics wait in the ledger; dashboards are behind",
         "The oldest row not yet taken by the collector has waited {{ $value | humanizeDuration }}.",
@@ -380,7 +386,8 @@ def _dropping(t: Thresholds) -> list[Alert]:
     )
     dropped = increase(names.DROPPED, window, names.DROP_REASON)
     lost = f"{losses} or {marked(dropped, 'loss', names.DROPPED)}"
-    queue = f"{names.QUEUE_SIZE} / ({names.QUEUE_CAPACITY} > 0) > {number(t.queue_ratio)}"
+    size, capacity = latest(names.QUEUE_SIZE), latest(names.QUEUE_CAPACITY)
+    queue = f"{size} / ({capacity} > 0) > {number(t.queue_ratio)}"
     return [
         Alert(
             "CollectorDroppingData",
@@ -428,13 +435,14 @@ def _ledger(t: Thresholds) -> list[Alert]:
             f" {duration_ms(t.commit_slow_s)}.",
             HEALTH,
             for_s=t.commit_for_s,
+            keep_firing_s=t.commit_quiet_s,
             variant="slow",
             labels={"symptom": "slow_commits"},
             period="in the last 5m",
         ),
         Alert(
             name,
-            f"max by (job) ({names.OLDEST_HOLD}) > {number(t.hold_stuck_s)}",
+            f"max by (job) ({latest(names.OLDEST_HOLD)}) > {number(t.hold_stuck_s)}",
             "ticket",
             "Money is held for a request that cannot be under way any more",
             "The oldest hold is {{ $value | humanizeDuration }} old.",
@@ -445,7 +453,7 @@ def _ledger(t: Thresholds) -> list[Alert]:
         ),
         Alert(
             name,
-            f"{names.LEDGER_UP} == 0",
+            f"{latest(names.LEDGER_UP)} == 0",
             "page",
             "A gateway cannot read its ledger; requests are refused",
             "{{ $labels.instance }} cannot read its ledger.",

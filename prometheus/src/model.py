@@ -114,6 +114,15 @@ def increase(series: str, window_s: int, by: str) -> str:
     return f"sum by ({by}) (increase({series}[{window}]) > 0 or ({new} and {watched}))"
 
 
+def latest(gauge: str) -> str:
+    """What was last scraped of a gauge, for as long as Prometheus remembers a sample.
+
+    A scrape that fails makes it forget the target's gauges at once; that ends no alert and lets none
+    wait anew.
+    """
+    return f"last_over_time({gauge}[5m])"
+
+
 def renamed(expr: str, source: str, target: str) -> str:
     """An expression whose label `source` is copied to `target`."""
     return f'label_replace({expr}, "{target}", "$1", "{source}", "(.+)")'

@@ -8,10 +8,12 @@ from prometheus.src.model import (
     Recording,
     duration,
     increase,
+    latest,
     marked,
+    number,
     renamed,
 )
-from prometheus.src.thresholds import MINUTE, Thresholds
+from prometheus.src.thresholds import DAY, HOUR, MINUTE, Thresholds
 
 BY_BUDGET = ", ".join(names.BUDGET)
 
@@ -28,6 +30,7 @@ TRIES_RATE = "provider:spanledger_tries:rate5m"
 FAILURES_RATE = "provider:spanledger_failures:rate5m"
 ERROR_RATIO = "route:spanledger_errors:ratio_rate5m"
 FALLBACK_RATIO = "route:spanledger_fallbacks:ratio_rate5m"
+LATE = "telemetry:spanledger_outbox_age_seconds:max20m"
 PRESENT = "signal:present:count"
 FAILED_OVER = f'{names.FALLBACKS}{{{names.FALLBACK_REASON}!~"{"|".join(names.BY_DESIGN)}"}}'
 
@@ -81,7 +84,7 @@ def groups(t: Thresholds) -> list[Group]:
         Group("spanledger.spend", MINUTE, _spend()),
         Group("spanledger.baselines", 5 * MINUTE, _baselines(t)),
         Group("spanledger.providers", MINUTE, _providers(t)),
-        Group("spanledger.presence", MINUTE, _presence()),
+        Group("spanledger.presence", MINUTE, _presence(t)),
     ]
 
 
@@ -91,18 +94,18 @@ def _budgets(t: Thresholds) -> list[Recording]:
     Gateways on one ledger say the same, except that around a renewal one may not have been scraped
     yet: only samples that belong to the newest period count.
     """
-    newest = f"max by ({BY_BUDGET}) ({names.PERIOD_START})"
-    of_newest = f"({names.PERIOD_START} == on ({BY_BUDGET}) group_left () {newest})"
+    start = latest(names.PERIOD_START)
+    newest = f"max by ({BY_BUDGET}) ({start})"
+    of_newest = f"({start} == on ({BY_BUDGET}) group_left () {newest})"
     period = f'count_values by ({BY_BUDGET}) ("period_start", {newest})'
 
     def dated(expr: str) -> str:
         return f"{expr} * on ({BY_BUDGET}) group_left (period_start) {period}"
 
     def current(series: str) -> str:
-        return f"max by ({BY_BUDGET}) ({series} and {of_newest})"
+        return f"max by ({BY_BUDGET}) ({latest(series)} and {of_newest})"
 
-    end = f"max by ({BY_BUDGET}) ({names.PERIOD_END} and {of_newest})"
-    length = f"({end} - {newest})"
+    length = f"({current(names.PERIOD_END)} - {newest})"
     reached = f"(time() + {current(names.EXHAUSTION)} - {newest})"
     denied = increase(
         f'{names.DECISIONS}{{{names.DECISION}="deny"}}', t.refused_window_s, names.REFUSED_BY
@@ -110,7 +113,7 @@ def _budgets(t: Thresholds) -> list[Recording]:
     return [
         Recording(SPENT_NOW, dated(current(names.SPENT))),
         Recording(USED, dated(f"({current(names.SPENT)} / ({current(names.LIMIT)} > 0))")),
-        Recording(STEPS, dated(f"max by ({BY_BUDGET}, threshold) ({names.THRESHOLD})")),
+        Recording(STEPS, dated(f"max by ({BY_BUDGET}, threshold) ({latest(names.THRESHOLD)})")),
         Recording(ELAPSED, dated(f"((time() - {newest}) / {length})")),
         Recording(REACHED, dated(f"({reached} / {length})")),
         Recording(REFUSALS, f"sum by (budget) ({renamed(denied, names.REFUSED_BY, 'budget')})"),
@@ -134,13 +137,14 @@ def _spend() -> list[Recording]:
 def _baselines(t: Thresholds) -> list[Recording]:
     """What a busy hour of a customer or model costs: of the last week, or at this time of day or week.
 
-    Hours, not minutes, of the recorded spend: a week is 168 samples a series.
+    Hours, not minutes, of the recorded spend: a week is 168 samples a series. At this time is the hour
+    that began then as well as the one that ended: what comes daily is no spike in its first minutes.
     """
     week = f"quantile_over_time({t.spike_busy_quantile:g}, {SPEND_1H}[7d:1h] offset 1h)"
     parts = (
         ("week", week),
-        ("day", f"{SPEND_1H} offset 1d"),
-        ("weekday", f"{SPEND_1H} offset 1w"),
+        ("day", f"max_over_time({SPEND_1H}[1h:15m] offset {duration(DAY - HOUR)})"),
+        ("weekday", f"max_over_time({SPEND_1H}[1h:15m] offset {duration(7 * DAY - HOUR)})"),
     )
     union = " or ".join(marked(expr, "of", name) for name, expr in parts)
     return [Recording(BASELINE_1H, f"max by (scope, subject) ({union})")]
@@ -184,7 +188,19 @@ def _ratio_over(window_s: int) -> str:
     return f"sum_over_time({FAILURES_RATE}[{w}]) / (sum_over_time({TRIES_RATE}[{w}]) > 0)"
 
 
-def _presence() -> list[Recording]:
-    """Which signals there are; a day of this costs less than a day of the signals."""
+def on_time(t: Thresholds) -> str:
+    """What an alert on what happens now ends with.
+
+    A shipper that was away brings what happened meanwhile as of the moment of its return.
+    """
+    return f"unless on () {LATE} > {number(t.late_age_s)}"
+
+
+def _presence(t: Thresholds) -> list[Recording]:
+    """How late signals were of late, and which there are; a day of this costs less than a day of them."""
     watched = (*ALWAYS, *WITH_BUDGETS, *WITH_SPEND, *WITH_TRAFFIC, *ONCE_SENT, *ONCE_SEEN)
-    return [Recording(PRESENT, f"count({names.own(name)})", {"signal": name}) for name in watched]
+    late = f"max(max_over_time({names.OUTBOX_AGE}[{duration(t.late_window_s)}]))"
+    return [
+        Recording(LATE, late),
+        *(Recording(PRESENT, f"count({names.own(name)})", {"signal": name}) for name in watched),
+    ]

@@ -121,6 +121,8 @@ class Thresholds:
     """Twenty-four default cooldowns (5 s): long enough to be no pause."""
     down_for_s: int = MINUTE
     """Callers get errors; no longer wait than one scrape lost."""
+    down_quiet_s: int = 5 * MINUTE
+    """A route that is back for less is not back, and a gap of scrapes is no end."""
     first_token_s: float = 5.12
     """At the 95th percentile. A bound of the histogram's buckets, so that crossing it is measured and
     not interpolated; people leave a chat that is silent for five seconds."""
@@ -132,6 +134,11 @@ class Thresholds:
     # The machinery
     backlog_age_s: float = 120.0
     """Rows are taken within seconds; two minutes is a collector that is away or too slow."""
+    late_age_s: float = 600.0
+    """Of the oldest row. What was older came in one burst, which is no spike and no storm; three quarters of
+    a busy hour in one minute would be a CostSpike."""
+    late_window_s: int = 20 * MINUTE
+    """The burst is that long ago. A quarter of an hour is the longest that such alerts look back."""
     backlog_for_s: int = 5 * MINUTE
     """A collector's restart takes one."""
     queue_ratio: float = 0.5
@@ -147,6 +154,8 @@ class Thresholds:
     """Of the commits: at one in twenty, callers see it at their 95th percentile."""
     commit_for_s: int = 10 * MINUTE
     """A backup or a neighbour on the disk passes."""
+    commit_quiet_s: int = 5 * MINUTE
+    """A disk that is quick for less is slow, and a gap of scrapes is no end."""
     hold_stuck_s: float = 1200.0
     """Twice the default `gateway.total_timeout_s`: no request is under way that long."""
     hold_for_s: int = 5 * MINUTE

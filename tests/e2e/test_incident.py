@@ -114,7 +114,7 @@ def firing(incident: Incident, name: str) -> list[dict[str, Any]]:
 def test_amounts_are_the_ledgers(incident: Incident) -> None:
     """BudgetExhausted names what the ledger says was spent, which is under the limit; CostSpike
     the spend of its window, which is about that."""
-    limit = Decimal(LIMITS_USD[SPIKING])
+    limit = incident.limit_usd
     shown = {a["annotations"]["amount"] for a in firing(incident, "BudgetExhausted")}
     spikes = {a["annotations"]["amount"] for a in firing(incident, "CostSpike")}
 

@@ -90,14 +90,14 @@ def used_up(
     )
 
 
-def early(usd: str, subject: str = "acme") -> Fires:
+def early(usd: str, subject: str = "acme", start: int = MONTH[0], since: str = SINCE) -> Fires:
     """A forecast."""
     return Fires(
-        f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {SINCE}.",
-        of(subject),
+        f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {since}.",
+        of(subject, start),
         "",
         f"{usd} USD",
-        SINCE,
+        since,
     )
 
 
@@ -230,8 +230,8 @@ CASES = [
     Case(
         END,
         "refused well before, and a fuller one that refuses nobody",
-        {**budget("acme", "8.2x60"), **budget("globex", "8.7x60"), **denied("0x19 3x60")},
-        {20: [], 21: [used_up("8.20")]},
+        {**budget("acme", "7.6x60"), **budget("globex", "8.7x60"), **denied("0x19 1x60")},
+        {20: [], 21: [used_up("7.60")], 38: [used_up("7.60")], 39: []},
     ),
     Case(
         END,
@@ -260,16 +260,23 @@ CASES = [
             **denied("0x9 3x60", "blocked"),
             **budget("globex", "8x60"),
             **denied("0x9 3x60", "gpt-4o", "model"),
+            **budget("initech", "7.4x60"),
+            **denied("0x9 3x60", "initech"),
         },
         {10: [], 14: []},
     ),
     Case(
         END,
         "one that only warns is a ticket, and is not said to refuse",
-        {**budget("acme", "9.8x9 12x60", blocks="0x60"), **budget("globex", "9.9x60")},
+        {
+            **budget("acme", "9.8x9 12x90", limit="10x29 20x90", blocks="0x90"),
+            **budget("globex", "9.9x90"),
+        },
         {
             10: [used_up("9.90", "globex")],
             11: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+            44: [used_up("9.90", "globex"), used_up("12.00", warns=True)],
+            45: [used_up("9.90", "globex")],
         },
     ),
     Case(
@@ -359,10 +366,25 @@ CASES = [
         budget(
             "acme",
             "6x100",
-            period=(START_S - 2 * DAY_S, START_S + 28 * DAY_S),
+            period=(START_S - 68 * 3600, START_S + 652 * 3600),
             exhaustion=f"{DAY_S}x100",
         ),
         {30: [], 100: []},
+    ),
+    Case(
+        EARLY,
+        "a tenth of the period is enough, and a third of the money",
+        budget(
+            "acme",
+            "3.5x100",
+            period=(START_S - 80 * 3600, START_S + 640 * 3600),
+            exhaustion=f"{149 * 3600}x100",
+        ),
+        {
+            30: [
+                early("3.50", since="since 2026-11-07 16:00:00 +0000 UTC", start=START_S - 288_000)
+            ],
+        },
     ),
     Case(
         EARLY,

@@ -381,6 +381,12 @@ CASES = [
         {**up("a", "1x9 0x60"), **up("b", "1x9 0x60", route="code")},
         {11: [], 12: [down(), down("code")]},
     ),
+    Case(
+        DOWN,
+        "it ends when one is used again for a while, and not between two cooldowns",
+        up("a", "1x9 0x20 1x2 0x10 1x60"),
+        {12: [down()], 32: [down()], 34: [down()], 49: [down()], 50: [], 60: []},
+    ),
     Case(DOWN, "a route whose fallback serves everybody", SERVED, {11: [], 12: [], 13: [], 60: []}),
     Case(
         DOWN,

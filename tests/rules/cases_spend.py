@@ -78,6 +78,7 @@ BOTH = ("customer", "acme"), ("model", "gpt-4o")
 QUIET = {
     **cost("busy hour, threefold", f"{USUAL} 156.3+0.3x180", "q1"),
     **cost("new customer", f"_x{DAY - 180} 0+0.1x180 19+1x120", "q2"),
+    **cost("customer of twenty hours", f"_x{DAY - 1200} 0+0.1x1199 121+1x120", "q8"),
     **cost("first sample", f"_x{DAY} 80x120", "q3"),
     **cost("cents, fortyfold", f"0+0.001x{DAY} 1.6+0.04x180", "q4"),
     **cost("a counter that restarts", f"0+0.1x{DAY} 0+0.1x180", "q5"),

@@ -6,7 +6,10 @@ Eight days with all ten incidents in every run, as thirty take minutes on a busy
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from tools.replay_history import DAY, LIMITS, MONTHS_S, RENEWAL, START_S, STEPS,
 
 from prometheus.src.model import Alert
 from prometheus.src.thresholds import DEFAULT
-from tests.rules.harness import NAMES, program
+from tests.rules.harness import NAMES, ROOT, program
+from tests.rules.world import collectors, scraped, sent
 
 DAYS = int(os.environ.get("SPANLEDGER_REPLAY_DAYS", "8"))
 MAX_FALSE = 1
@@ -98,13 +102,104 @@ def test_a_history_of_ones_own(tmp_path: Path) -> None:
     assert {f.alert for f in found} <= set(NAMES)
 
 
-def test_a_broken_csv_is_named(tmp_path: Path) -> None:
-    """A row that is no sample ends with its file and line."""
-    path = tmp_path / "own.csv"
-    path.write_text("time,series,value\n1,up,1\nnever,up,1\n", encoding="utf-8")
+HEADER = "time,series,value\n"
 
-    with pytest.raises(replay_alerts.ReplayError, match=r"own\.csv:3"):
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no samples"),
+        (HEADER, "has no samples"),
+        ("at,name,v\n1794355200,up,1\n", r"own\.csv:1: .*'at,name,v'"),
+        (HEADER + "1794355200,up,1\nnever,up,1\n", r"own\.csv:3: .*'never'"),
+        (HEADER + "1794355200,up\n", r"own\.csv:2: a row"),
+        (HEADER + "1794355200,up,1,2\n", r"own\.csv:2: a row"),
+        (HEADER + "1794355200000,up,1\n", r"own\.csv:2: .*Unix seconds"),
+        (HEADER + "nan,up,1\n", r"own\.csv:2: .*Unix seconds"),
+        (HEADER + "1794355200,up,1\n1794355200,up,2\n", r"own\.csv:3: up has two values"),
+        (HEADER + "1794355200,up{a=b},1\n", r"own\.csv:2: 'up\{a=b\}' is no series"),
+        (HEADER + '1794355200,"up\n# EOF",1\n', "is no series"),
+        (HEADER + "1000000000,up,1\n1794355200,up,1\n", "more than 400 days"),
+        ("\x00\udcff", "cannot be read"),
+    ],
+)
+def test_a_broken_csv_is_named(text: str, said: str, tmp_path: Path) -> None:
+    """What is no history ends with its file, its line and what is wrong."""
+    path = tmp_path / "own.csv"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(replay_alerts.ReplayError, match=said):
         of_csv(path)
+
+
+def test_a_csv_in_any_order(tmp_path: Path) -> None:
+    """Rows need not be in order, nor the file begin without a mark; a repeated row is one sample."""
+    path = tmp_path / "own.csv"
+    rows = "1794355260,up,2\r\n1794355200,up,1\r\n1794355260,up,2\r\n"
+    path.write_text(f"time,series,value\r\n{rows}", encoding="utf-8-sig")
+
+    series, span = of_csv(path)
+
+    assert series == [("up", [(1_794_355_200, 1.0), (1_794_355_260, 2.0)])]
+    assert span == (1_794_355_200, 1_794_355_260)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """The tool, as people call it."""
+    tool = [sys.executable, str(ROOT / "tools" / "replay_alerts.py"), *words]
+    return subprocess.run(tool, capture_output=True, text=True, check=False)
+
+
+@needs_prometheus
+def test_scripts_get_json(tmp_path: Path) -> None:
+    """`--json` has each alert with its labels and times, and nothing else is printed."""
+    path = tmp_path / "own.csv"
+    rows = [
+        f'{START_S + 60 * n},"spanledger_outbox_age_seconds{{job=""g""}}",300' for n in range(9)
+    ]
+    path.write_text("\n".join([HEADER.strip(), *rows]), encoding="utf-8")
+
+    done = command("--csv", str(path), "--json")
+    (backlog,) = [a for a in json.loads(done.stdout)["alerts"] if a["alert"].startswith("Tele")]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert backlog == {
+        "alert": "TelemetryBacklogGrowing",
+        "labels": {"job": "g", "severity": "ticket", "about": "machinery"},
+        "start_s": START_S + 300,
+        "end_s": START_S + 480,
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--csv", "nowhere.csv"),
+        ("--csv", "nowhere.csv", "--days", "9"),
+        ("--days", "5"),
+        ("--set", "spike_floor_usd=much"),
+        ("--set", "nothing=1"),
+    ],
+)
+def test_what_cannot_be_played_ends_with_2(words: tuple[str, ...]) -> None:
+    """And with the reason, in a line."""
+    done = command(*words)
+
+    assert done.returncode == 2
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@needs_prometheus
+def test_figures_that_nobody_can_read_fire_nothing(tmp_path: Path) -> None:
+    """A stack whose every figure is no number has no incident."""
+    minutes = 60
+    series = {**scraped(minutes), **sent(minutes), **collectors(minutes)}
+    nan = [(START_S + 60.0 * minute, float("nan")) for minute in range(minutes)]
+
+    found = replay([(n, nan) for n in series], (START_S, START_S + 3_540), tmp_path, DEFAULT)
+
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,7 +22,14 @@ from prometheus.src.recording import (
     WITH_SPEND,
     WITH_TRAFFIC,
 )
-from tests.rules import cases_budgets, cases_machinery, cases_providers, cases_spend
+from tests.rules import (
+    cases_budgets,
+    cases_edges,
+    cases_machinery,
+    cases_odd,
+    cases_providers,
+    cases_spend,
+)
 from tests.rules.harness import (
     ALERTS,
     NAMES,
@@ -29,6 +37,7 @@ from tests.rules.harness import (
     ROOT,
     Case,
     Fires,
+    as_string,
     fill,
     play,
     promtool,
@@ -41,6 +50,8 @@ CASES: list[Case] = [
     *cases_spend.CASES,
     *cases_providers.CASES,
     *cases_machinery.CASES,
+    *cases_odd.CASES,
+    *cases_edges.CASES,
 ]
 
 
@@ -61,6 +72,44 @@ def test_a_wrong_expectation_is_seen(tmp_path: Path) -> None:
 
     for at in wrong:
         assert "FAILED" in play([Case(good.alert, "wrong", good.series, at)], tmp_path)
+
+
+OF_OTHERS = {
+    "FallbackStorm": "chat",
+    "ProviderErrorBudgetBurn": "openai",
+    "AllDeploymentsDown": "chat",
+    "TimeToFirstTokenSlow": "gpt-4o",
+    "CostSpike": "acme",
+    "UnpricedUsage": "new-model",
+    "BudgetOverrun": "acme",
+}
+"""Alerts beside those of budgets whose labels have names that people give, and such a name."""
+
+
+@pytest.mark.parametrize("alert", OF_OTHERS)
+def test_any_name_is_told_as_it_is(alert: str, tmp_path: Path) -> None:
+    """Quotes, backslashes, braces of templates, other alphabets and two hundred letters change nothing."""
+    name = OF_OTHERS[alert]
+    case = next(c for c in CASES if c.alert == alert and c.fires and name in str(c.series))
+    for odd in (*cases_budgets.ODD_NAMES, "ab " * 66 + "ab"):
+        assert play([called(case, name, odd)], tmp_path) == "", odd
+
+
+def called(case: Case, name: str, other: str) -> Case:
+    """The case with another name in all its places."""
+    series = {k.replace(f'"{name}"', as_string(other)): v for k, v in case.series.items()}
+    at = {
+        minute: [
+            replace(
+                fires,
+                says=fires.says.replace(name, other),
+                labels={k: other if v == name else v for k, v in fires.labels.items()},
+            )
+            for fires in all_fire
+        ]
+        for minute, all_fire in case.at.items()
+    }
+    return replace(case, series=series, at=at)
 
 
 @pytest.mark.parametrize("alert", NAMES)

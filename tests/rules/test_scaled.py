@@ -26,8 +26,6 @@ WAITS = {
 }
 """Keys of rules and policies whose value is a duration."""
 OF_PROMETHEUS = {
-    "a budget removed in the midst of its period",
-    "a limit raised ends it, and a budget removed",
     "a gateway that goes away is told once, not for each of its signals",
     "OTLP that stops is one alert, with or without requests",
     "seen, then gone, while the rest arrives",

@@ -23,6 +23,7 @@ PROMETHEUS_FLAGS = (
     "--web.enable-otlp-receiver",
     "--web.enable-remote-write-receiver",
     "--enable-feature=exemplar-storage",
+    "--rules.alert.for-grace-period=1m",
 )
 """What prometheus.yml has no key for; compose gives the same."""
 
