@@ -40,7 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--check", action="store_true", help="only compare")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write under")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another threshold; again for more",
+    )
     parser.add_argument("--speed", type=float, default=1, help="times faster than what ships")
     options = parser.parse_args()
     if options.speed < 1:

@@ -146,6 +146,8 @@ def _archive(path: Path | None) -> Iterator[Keep | None]:
                 ) from error
 
         yield keep
+    if not path.stat().st_size:  # nothing left, and the name is free for the next time
+        path.unlink()
 
 
 def _tell(found: Pruned, before_ns: int, *, dry_run: bool, json: bool) -> None:

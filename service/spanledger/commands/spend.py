@@ -54,7 +54,8 @@ def spend(
         for name in (part.strip() for part in by.split(",")):
             match = [known for known in SPEND_BY if known == name]
             if not match:
-                raise UsageError(f"cannot group by {name!r}{nearest(name, SPEND_BY)}")
+                near = nearest(name, SPEND_BY) or f"; choose from {', '.join(SPEND_BY)}"
+                raise UsageError(f"cannot group by {name!r}{near}")
             groups += [known for known in match if known not in groups]
         try:
             ZoneInfo(timezone)
@@ -137,7 +138,8 @@ def requests(
     known = ("ok", "error", "refused", "cancelled", "abandoned", "running")
     with reporting_errors():
         if outcome and outcome not in known:
-            raise UsageError(f"there is no outcome {outcome!r}{nearest(outcome, known)}")
+            near = nearest(outcome, known) or f"; choose from {', '.join(known)}"
+            raise UsageError(f"there is no outcome {outcome!r}{near}")
         reports = Reports(ledger_file(ledger))
         rows = reports.requests(
             limit, customer or None, outcome or None, parse_moment(since) if since else 0

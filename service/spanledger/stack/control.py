@@ -121,6 +121,7 @@ class Stack:
         """
         with self._site.locked():
             check_vendors(self._site, wanted.vendors)
+            check_rules(wanted.rules)
             state = self._living()
             if state.settings is not None and state.settings != wanted:
                 self._say("already running; its settings stay until `spanledger stack down`")
