@@ -14,9 +14,6 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -41,7 +38,7 @@ from tests.stack.boards import (
     queries,
     seconds,
 )
-from tools.replay_alerts import ReplayError, prometheus
+from tools.replay_alerts import ReplayError, ask, prometheus
 
 from prometheus.src import alerts, long, recording
 from prometheus.src.thresholds import DEFAULT
@@ -52,7 +49,6 @@ GROWING = {"__range", "bucket"}
 BARS = 30
 """Of a bar chart whose bars fit the time shown, and the least length of one, seconds."""
 LEAST_BAR_S = 300
-TIMEOUT_S = 300
 
 
 @dataclass(slots=True)
@@ -84,22 +80,13 @@ class Store:
     def ask(self, path: str, /, **params: Any) -> Any:
         """What it answers, as of the end of the month."""
         since = {"start": self.end_s - DAY_S, "end": self.end_s}
-        return self._get(
-            path, {**(since if "match[]" in params else {"time": self.end_s}), **params}
-        )
-
-    def _get(self, path: str, params: dict[str, Any]) -> Any:
-        form = urllib.parse.urlencode(params)
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}?{form}", timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own loopback
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as error:
-            raise ReplayError(f"{params}: {error.read().decode()[:500]}") from error
+        moment = since if "match[]" in params else {"time": self.end_s}
+        return ask(self.url, path, **{**moment, **params})
 
     def time(self, one: Timed) -> None:
         """Ask once more."""
         began = time.perf_counter()
-        data = self._get(one.path, one.params)
+        data = ask(self.url, one.path, **one.params)
         one.took_s.append(time.perf_counter() - began)
         one.series = len(data["result"])
         one.samples = data["stats"]["samples"]["totalQueryableSamples"]

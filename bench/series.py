@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 from bench.report import ROOT, machine, write_section
 from tests.support.crowd import CUSTOMERS, MODELS, PROVIDERS, Crowd
-from tools.replay_alerts import ReplayError, prometheus
+from tools.replay_alerts import ReplayError, ask, prometheus
 
 from prometheus.src import long
 from spanledger.stack.parts import PROMETHEUS_FLAGS
@@ -40,9 +39,7 @@ def settings(folder: Path) -> str:
 
 def number(url: str, expr: str) -> int:
     """The value of an expression, nought if it has none."""
-    form = urllib.parse.urlencode({"query": expr})
-    with urllib.request.urlopen(f"{url}/api/v1/query?{form}", timeout=60) as answer:  # noqa: S310 - our own loopback
-        result = json.load(answer)["data"]["result"]
+    result = ask(url, "/api/v1/query", query=expr)["result"]
     return int(result[0]["value"][1]) if result else 0
 
 

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -48,6 +48,7 @@ STEP_S = 60
 MAX_POINTS = 10_000
 """Of a range query; Prometheus takes 11,000."""
 READY_S = 60.0
+ASK_S = 300.0
 LEAST_DAYS = 6
 """Made-up days in which there is room for the incidents."""
 MOST_DAYS = 400
@@ -144,6 +145,16 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise ReplayError("Prometheus did not become ready")
 
 
+def ask(url: str, path: str, **form: Any) -> Any:
+    """What Prometheus answers to a form, under `data`. Raises ReplayError where it refuses."""
+    address = f"{url}{path}?{urllib.parse.urlencode(form)}"
+    try:
+        with urllib.request.urlopen(address, timeout=ASK_S) as answer:  # noqa: S310 - our own loopback
+            return json.load(answer)["data"]
+    except urllib.error.HTTPError as error:
+        raise ReplayError(f"{form}: {error.read().decode()[:500]}") from error
+
+
 def query(
     url: str, expr: str, span: tuple[int, int]
 ) -> dict[tuple[tuple[str, str], ...], list[Sample]]:
@@ -151,14 +162,8 @@ def query(
     found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
     for start in range(span[0], span[1] + 1, STEP_S * MAX_POINTS):
         end = min(span[1], start + STEP_S * (MAX_POINTS - 1))
-        form = {"query": expr, "start": start, "end": end, "step": STEP_S}
-        body = urllib.parse.urlencode(form).encode()
-        try:
-            with urllib.request.urlopen(f"{url}/api/v1/query_range", body, 300) as answer:  # noqa: S310 - our own loopback
-                result = json.load(answer)["data"]["result"]
-        except urllib.error.HTTPError as error:
-            raise ReplayError(f"{expr}: {error.read().decode()[:500]}") from error
-        for series in result:
+        span_of = {"start": start, "end": end, "step": STEP_S}
+        for series in ask(url, "/api/v1/query_range", query=expr, **span_of)["result"]:
             labels = {k: v for k, v in series["metric"].items() if k != "__name__"}
             samples = found.setdefault(tuple(sorted(labels.items())), [])
             samples.extend((float(at), float(value)) for at, value in series["values"])

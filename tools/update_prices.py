@@ -139,7 +139,7 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_hour(name: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model with a price of what is cached for an hour, where a Claude is listed without one.
+    """The model with a price of what is cached for an hour, where a model of Anthropic's is listed without one.
 
     It is twice the input wherever it is listed, and without it an hour would cost five minutes.
     """

@@ -9,14 +9,11 @@ from typing import Any
 
 from prometheus.src.model import duration
 from prometheus.src.notices import (
-    AGAIN_S,
-    GROUP_BY,
     LADDER,
     MESSAGE,
     ONCE_S,
-    REPEAT_S,
     TITLE,
-    WAIT_S,
+    pace,
 )
 
 TEMPLATES = "alertmanager.tmpl"
@@ -32,10 +29,7 @@ def document(speed: float = 1) -> dict[str, Any]:
         "templates": [TEMPLATES],
         "route": {
             "receiver": "spanledger",
-            "group_by": list(GROUP_BY),
-            "group_wait": duration(WAIT_S / speed),
-            "group_interval": duration(AGAIN_S / speed),
-            "repeat_interval": duration(REPEAT_S / speed),
+            **pace(speed),
             "routes": [
                 {
                     "receiver": "spanledger",

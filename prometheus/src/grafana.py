@@ -12,15 +12,12 @@ from typing import Any
 
 from prometheus.src.model import Alert, Group, annotations_of, duration, labels_of
 from prometheus.src.notices import (
-    AGAIN_S,
-    GROUP_BY,
     LADDER,
     MESSAGE,
     ONCE_S,
-    REPEAT_S,
     TEMPLATE,
     TITLE,
-    WAIT_S,
+    pace,
 )
 
 ITSELF = '{{ reReplaceAll "/$" "" externalURL }}'
@@ -173,10 +170,7 @@ def _policies(speed: float) -> dict[str, Any]:
             {
                 "orgId": 1,
                 "receiver": "spanledger webhook",
-                "group_by": list(GROUP_BY),
-                "group_wait": duration(WAIT_S / speed),
-                "group_interval": duration(AGAIN_S / speed),
-                "repeat_interval": duration(REPEAT_S / speed),
+                **pace(speed),
                 "routes": [
                     *wanted,
                     {

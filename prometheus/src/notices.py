@@ -5,7 +5,7 @@ The template uses only what both have.
 
 from __future__ import annotations
 
-from prometheus.src.model import ABOUT
+from prometheus.src.model import ABOUT, duration
 from prometheus.src.thresholds import DAY, HOUR, MINUTE
 
 GROUP_BY = (ABOUT, "scope", "subject", "budget")
@@ -19,6 +19,17 @@ ONCE_S = 53 * 7 * DAY
 """A step of the ladder is said once: its repeat is longer than any period."""
 LADDER = ("threshold", "=~", ".+")
 """Only steps of the ladder have this label."""
+
+
+def pace(speed: float) -> dict[str, object]:
+    """What goes together and how soon, in the keys that both have."""
+    return {
+        "group_by": list(GROUP_BY),
+        "group_wait": duration(WAIT_S / speed),
+        "group_interval": duration(AGAIN_S / speed),
+        "repeat_interval": duration(REPEAT_S / speed),
+    }
+
 
 TITLE = '{{ template "spanledger.title" . }}'
 MESSAGE = '{{ template "spanledger.message" . }}'

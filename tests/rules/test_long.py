@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
-from tools.replay_alerts import prometheus, store
+from tools.replay_alerts import ask, prometheus, store
 
 from prometheus.src import long, names, render
 from prometheus.src.long import COPIED, copy_of
@@ -222,9 +219,7 @@ def test_an_evaluation_of_the_copies_is_cheap(tmp_path: Path) -> None:
     (rule,) = [rule for rule in RULES if rule.record == copy_of(names.COST)]
 
     with prometheus(tmp_path) as url:
-        form = urllib.parse.urlencode({"query": rule.expr, "time": START_S, "stats": "all"})
-        with urllib.request.urlopen(f"{url}/api/v1/query?{form}", timeout=60) as answer:
-            data = json.load(answer)["data"]
+        data = ask(url, "/api/v1/query", query=rule.expr, time=START_S, stats="all")
 
     assert len(data["result"]) == len(series)
     assert data["stats"]["samples"]["totalQueryableSamples"] <= len(series) * (96 + 6)

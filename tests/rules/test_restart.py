@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
-from tools.replay_alerts import prometheus, store
+from tools.replay_alerts import ask, prometheus, store
 
 from prometheus.src.model import Alert, duration
 from prometheus.src.thresholds import MINUTE
@@ -26,8 +24,7 @@ WAITS = sorted({a.for_s for a in ALERTS if isinstance(a, Alert) and a.for_s >= M
 
 def states(url: str) -> dict[str, str]:
     """Each alert by its name, and whether it waits or fires."""
-    with urllib.request.urlopen(f"{url}/api/v1/alerts", timeout=10) as answer:
-        told = json.load(answer)["data"]["alerts"]
+    told = ask(url, "/api/v1/alerts")["alerts"]
     return {alert["labels"]["alertname"]: alert["state"] for alert in told}
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
-from tools.replay_alerts import Row, prometheus, store
+from tools.replay_alerts import Row, ask, prometheus, store
 
 from grafana.src import queries as q
 from tests.rules.harness import START_S, program
@@ -74,9 +71,7 @@ def marked(url: str, expr: str, step_s: int) -> list[int]:
         "end": START_S + MINUTES * 60,
         "step": step_s,
     }
-    data = urllib.parse.urlencode(asked).encode()
-    with urllib.request.urlopen(f"{url}/api/v1/query_range", data, timeout=30) as answer:
-        found = json.load(answer)["data"]["result"]
+    found = ask(url, "/api/v1/query_range", **asked)["result"]
     assert len(found) <= 1, found
     times = [int(at) for at, _ in found[0]["values"]] if found else []
     begun = [b for a, b in pairwise([0, *times]) if b - a > step_s]

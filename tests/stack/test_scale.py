@@ -5,15 +5,12 @@ A real ledger file, its real shipper into Prometheus's OTLP receiver, a real gat
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import yaml
-from tools.replay_alerts import prometheus
+from tools.replay_alerts import ask, prometheus
 
 from prometheus.src import long, recording
 from prometheus.src.model import Recording
@@ -96,9 +93,7 @@ class Counted:
 
     def ask(self, expr: str) -> dict[str, float]:
         """An expression, by the value of its one label."""
-        form = urllib.parse.urlencode({"query": expr})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{form}", timeout=60) as answer:
-            result = json.load(answer)["data"]["result"]
+        result = ask(self.url, "/api/v1/query", query=expr)["result"]
         return {"".join(one["metric"].values()): float(one["value"][1]) for one in result}
 
     def one(self, expr: str) -> float:

@@ -13,12 +13,10 @@ import msgspec
 
 from spanledger.errors import InvalidRequestError
 from spanledger.providers.base import Operation
-from spanledger.routing.demand import WATCHED
+from spanledger.routing.demand import MAX_OUTPUT_TOKENS, WATCHED
 
 MAX_ROUTE_CHARS = 256
 MAX_CHOICES = 128
-MAX_OUTPUT_TOKENS = 10_000_000
-"""Far above any model's; keeps sums of prices within 64 bits."""
 
 ACTED_ON = frozenset(
     {

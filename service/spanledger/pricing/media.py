@@ -19,7 +19,7 @@ HIDDEN_TOKENS = 1_024
 known, under 600 tokens."""
 IMAGE_TOKENS = 48_169
 """The dearest known image: gpt-4o-mini in high detail, 8 tiles (2048 by 768) of 5,667 tokens and
-2,833 for the base. gpt-4o takes 1,445 for it, Claude under 4,800, Gemini about 4,100."""
+2,833 for the base. gpt-4o takes 1,445 for it, Anthropic under 4,800, Gemini about 4,100."""
 LOW_DETAIL_TOKENS = 2_833
 """The same model's image in low detail; 85 at gpt-4o."""
 FILE_TOKENS = 2_760_000
@@ -35,7 +35,7 @@ SPOKEN_TOKENS = 16_384
 """An earlier spoken answer, named by its id: the longest that OpenAI's models give."""
 
 LIKELY_IMAGE_TOKENS = 1_445
-"""gpt-4o's largest image; Claude takes up to 1,600 for most."""
+"""gpt-4o's largest image; Anthropic takes up to 1,600 for most."""
 LIKELY_LOW_DETAIL_TOKENS = 85
 LIKELY_FILE_TOKENS = 16_384
 """Of a file that is only named: some ten pages. Of one that is sent, its bytes are counted."""
@@ -61,7 +61,7 @@ MEDIA = {
 """Type of a content part, or its key, and what it is."""
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _FIELDS = ("messages", "input")
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class InputBound(NamedTuple):
@@ -101,7 +101,7 @@ def bound_input(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None
         if _may_hold_media(raw):
             try:
                 parts = list(_parts(msgspec.json.decode(raw)))
-            except _UNREADABLE:
+            except UNREADABLE:
                 return InputBound(bound + WINDOW_TOKENS, sound=True)
             bound += sum(map(_most, parts))
             sound = sound or any(part.kind != _IMAGE for part in parts)

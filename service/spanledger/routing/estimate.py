@@ -10,15 +10,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from spanledger.pricing.media import likely_media
+from spanledger.pricing.media import UNREADABLE, likely_media
 from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Operation
 
 TOKENS_PER_MESSAGE = 3
 _BESIDE = ("tools", "functions", "response_format")
 """What a model reads beside the messages."""
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def estimate_input(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> Usage:
@@ -29,7 +27,7 @@ def estimate_input(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> U
         return Usage()
     try:
         content = msgspec.json.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Usage(estimate_tokens(len(memoryview(raw))))
     if operation == "embeddings":
         return Usage(_embedded(content))
@@ -46,7 +44,7 @@ def _beside(fields: Mapping[str, msgspec.Raw], name: str) -> int:
         return 0
     try:
         value = msgspec.json.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return estimate_tokens(len(memoryview(raw)))
     return estimate_tokens(len(msgspec.json.encode(value))) if value else 0
 
