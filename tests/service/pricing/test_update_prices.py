@@ -172,7 +172,7 @@ def test_service_tiers_are_taken_over(tool: ModuleType) -> None:
 
 
 def test_an_hour_in_the_cache_is_never_five_minutes(tool: ModuleType) -> None:
-    """Where a Claude is listed without its price it is twice the input, as everywhere else."""
+    """Where a model of Anthropic's is listed without its price it is twice the input, as everywhere else."""
     listed = model(
         cache_creation_input_token_cost=Decimal("2.5e-6"),
         input_cost_per_token_above_200k_tokens=Decimal("4e-6"),

@@ -266,7 +266,7 @@ async def test_a_stream_that_breaks_after_content_is_paid_to_the_token(
     assert stack.booked_nano() == stack.billed_nano() > 0
 
 
-async def test_a_broken_claude_has_its_input_to_the_token(stack: Stack) -> None:
+async def test_a_broken_stream_of_anthropic_has_its_input_to_the_token(stack: Stack) -> None:
     """Anthropic tells what it read before it answers, and what it wrote to its cache of that."""
     marked = {"type": "text", "text": "x" * 8_000, "cache_control": {"type": "ephemeral"}}
     messages = [{"role": "user", "content": [marked, {"type": "text", "text": "Go on."}]}]
