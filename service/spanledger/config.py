@@ -144,6 +144,14 @@ class GatewaySettings(_Ours):
     max_header_bytes: PositiveInt = Field(64 * 2**10, description="Largest request head.")
     max_response_bytes: PositiveInt = Field(64 * 2**20, description="Largest provider answer.")
     max_concurrent_requests: PositiveInt = Field(1000, description="Requests in flight.")
+    max_concurrent_requests_per_key: PositiveInt | None = Field(
+        None, description="Requests of one key in flight; by default three quarters of all."
+    )
+    max_body_bytes_in_flight: PositiveInt | None = Field(
+        None,
+        description="Bytes of bodies over 64 KiB in memory, half of them for one key; "
+        "by default 256 MiB, or one largest body.",
+    )
     body_timeout_s: Seconds = Field(30.0, description="Seconds a client has to send its request.")
     total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all tries.")
     stream_idle_timeout_s: Seconds = Field(60.0, description="Longest silence within a stream.")
@@ -153,6 +161,16 @@ class GatewaySettings(_Ours):
     default_customer: Annotated[Owner, AfterValidator(_not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
     )
+
+    @property
+    def most_per_key(self) -> int:
+        """Requests that one key may have in flight."""
+        return self.max_concurrent_requests_per_key or max(1, self.max_concurrent_requests * 3 // 4)
+
+    @property
+    def most_body_bytes(self) -> int:
+        """Bytes of large bodies in memory; a body of the largest size always fits."""
+        return max(self.max_body_bytes_in_flight or 256 * 2**20, self.max_body_bytes)
 
 
 class LedgerSettings(_Ours):

@@ -34,6 +34,7 @@ from spanledger.errors import (
 )
 from spanledger.gateway import replies, wire
 from spanledger.gateway.auth import Authenticator, Caller, check_local
+from spanledger.gateway.crowd import Crowd, Place
 from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
@@ -68,11 +69,12 @@ class _Gone(Exception):  # noqa: N818  # nobody is left to tell
 class _Call:
     """One POST on its way: what error handling needs to know of it, and its lost connection."""
 
-    __slots__ = ("exchange", "lost", "request_id", "started", "task")
+    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.exchange: Exchange | None = None
+        self.place: Place | None = None
         self.started: Literal["", "stream", "whole"] = ""
         self.lost = False
         self.task: asyncio.Task[object] | None = None
@@ -102,6 +104,8 @@ class Edge:
         self._router = router
         self._auth = auth
         self._observe_overhead = observe_overhead
+        limits = config.gateway
+        self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
         created = clock.now_ns() // 1_000_000_000
         self._models = {
             entry.model_name: {
@@ -174,13 +178,16 @@ class Edge:
             forget_frames(error)
         finally:
             self.in_flight -= 1
+            if call.place is not None:
+                call.place.leave()
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, operation: Operation, call: _Call
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         caller = await self._auth.identify(headers)
-        exchange = await self._read(headers, receive, operation, caller, call)
+        call.place = place = self.crowd.enter(caller.key_id)
+        exchange = await self._read(headers, receive, operation, caller, call, place)
         connection = scope.get(CONNECTION)
         call.task = asyncio.current_task()
         if connection is not None:
@@ -217,6 +224,7 @@ class Edge:
         operation: Operation,
         caller: Caller,
         call: _Call,
+        place: Place,
     ) -> Exchange:
         """The parsed request of a known caller; what is wrong with it is booked on the caller."""
         started_ns = self.clock.now_ns()
@@ -226,7 +234,7 @@ class Edge:
         fault: SpanledgerError | None = None
         try:
             wire.check_head(headers)
-            body = await _body(receive)
+            body = await _body(receive, place)
             fields = wire.decode(body)
             route = wire.route_of(fields)
             shape = wire.check(fields, operation)
@@ -367,6 +375,8 @@ def create_app(
         exception_handlers={404: probes.lost, 405: probes.wrong_method},
     )
     app.edge = app.state.edge = edge
+    # A redirect to the address without the slash would name whatever host the caller gave.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -388,20 +398,24 @@ def _headers(
     ]
 
 
-async def _body(receive: Receive) -> bytes:
-    """The whole body; its size and its pace are bounded by the server."""
+async def _body(receive: Receive, place: Place) -> bytes:
+    """The whole body; the server bounds its size and its pace, the crowd what all have together."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise _Gone
+    place.take(len(message["body"]))
     if not message["more_body"]:
         whole: bytes = message["body"]
         return whole
+    place.start_sending()
     parts = [message["body"]]
     while message["more_body"]:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
+        place.take(len(message["body"]))
         parts.append(message["body"])
+    place.stop_sending()
     return b"".join(parts)
 
 

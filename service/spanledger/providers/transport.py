@@ -20,6 +20,7 @@ from yarl import URL
 from spanledger import __version__
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
+from spanledger.providers.interim import MAX_INTERIM, Connector, FloodError
 from spanledger.providers.sse import EventParser, EventTooLargeError
 
 _LARGE_BODY_BYTES = 2**20
@@ -205,6 +206,12 @@ class Transport:
                 _connection_message(call, error),
                 billed="unknown" if _hung_up(error) and not at_once else "no",
             ) from None
+        except FloodError:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: it sent more than {MAX_INTERIM} interim answers (1xx)",
+                billed="unknown",
+            ) from None
         except aiohttp.ClientError as error:
             raise ProviderError(
                 "malformed_response",
@@ -250,7 +257,7 @@ class Transport:
         return aiohttp.ClientTimeout(total=None, sock_connect=timeout_s / 2)
 
     def _connect(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=self.limits.max_connections,
             limit_per_host=0,
             keepalive_timeout=self.limits.keepalive_s,
@@ -277,6 +284,7 @@ class EventStream:
         "_call",
         "_deadline",
         "_ends_at",
+        "_left",
         "_parser",
         "_response",
         "_started",
@@ -301,6 +309,7 @@ class EventStream:
         self._started = False
         self._began = False
         self._parser = EventParser(call.max_response_bytes)
+        self._left = call.max_response_bytes
         self.headers: Mapping[str, str] = response.headers
         self.tail = b""
 
@@ -313,7 +322,7 @@ class EventStream:
 
         Raises:
             ProviderError: the silence or the stream was too long, the connection broke, an event
-                is too large.
+                or the stream is too large.
         """
         call = self._call
         content = self._response.content
@@ -335,6 +344,14 @@ class EventStream:
         except (aiohttp.ClientError, OSError):
             raise self.interrupted("the connection broke") from None
         self._started = True
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: its stream is larger than {call.max_response_bytes} bytes "
+                "(gateway.max_response_bytes)",
+                billed="unknown",
+            )
         try:
             if chunk:
                 payloads = self._parser.feed(chunk)

@@ -300,3 +300,11 @@ def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
     assert reply.status == 429
     assert reply.headers == ((b"x-should-retry", b"false"),)
     assert b"make it smaller (after 2 tries)" in reply.body
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/healthz/", "/readyz/", "//evil.example/metrics/"])
+def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
+    """A path with a slash too many is not found; a redirect would lead to a host of the caller's."""
+    answer = edge.get(path, host="evil.example")
+    assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+    assert "location" not in answer.headers
