@@ -210,6 +210,8 @@ async def _keep_shipping(command: list[str]) -> None:
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
     command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
     command += ["--parent-pid", str(os.getpid())]
+    gateway = config.gateway
+    command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]
     return [*command, "--config", str(config_file)] if config_file else command
 
 

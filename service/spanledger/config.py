@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -43,6 +44,17 @@ def _nameable(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "*" and (
+        parts.scheme not in ("http", "https") or value != f"{parts.scheme}://{parts.netloc}"
+    ):
+        raise ValueError(
+            "must be like https://app.example (scheme, host and port, no path), or '*'"
+        )
+    return value
+
+
 def _not_each(value: str) -> str:
     if value == "*":
         raise ValueError("'*' is reserved: it means each")
@@ -53,6 +65,7 @@ Name = Annotated[str, AfterValidator(_nameable), Field(max_length=256)]
 """Goes into terminals, labels and answers."""
 Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 """A customer or team: the same one, however its accents are written."""
+Origin = Annotated[str, AfterValidator(_origin)]
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -161,6 +174,19 @@ class GatewaySettings(_Ours):
     default_customer: Annotated[Owner, AfterValidator(_not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
     )
+    allow_origins: tuple[Origin, ...] = Field(
+        (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
+    )
+    budget_exceeded_status: Literal[402, 429] = Field(
+        429, description="HTTP status of a budget's refusal; some clients retry any 429."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged, on stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line."
+    )
+    access_log: bool = Field(False, description="Log a line for each request.")
 
     @property
     def most_per_key(self) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from spanledger.pricing.price import Price
     from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
+
+log = logging.getLogger("spanledger.gateway")
 
 
 def gateway(
@@ -39,41 +42,66 @@ def gateway(
         ),
     ] = None,
     ship: Annotated[
-        bool, typer.Option("--ship/--no-ship", help="Run the shipper of telemetry beside it.")
+        bool, typer.Option("--ship/--no-ship", help="Run the telemetry shipper alongside it.")
     ] = True,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Least severe messages to log; else the file's."),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(help="Log lines for people, or one JSON object a line; else the file's."),
+    ] = None,
+    access_log: Annotated[
+        bool | None,
+        typer.Option("--access-log/--no-access-log", help="Log each request; else the file's."),
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
-    Requests in flight get to end.
+    On shutdown, requests in flight are allowed to finish.
     """
     with reporting_errors():
         from spanledger.app import run_gateway
         from spanledger.config import load_config
+        from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
         from spanledger.routing.plan import Plan
 
-        logging.basicConfig(
-            level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
-        settings = with_overrides(load_config(config), host, port, ledger)
+        given = {
+            "host": host,
+            "port": port,
+            "log_level": log_level,
+            "log_format": log_format,
+            "access_log": access_log,
+        }
+        settings = with_overrides(load_config(config), given, ledger)
+        set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
         plan = Plan.from_config(settings, os.environ)
         for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
-            typer.secho(f"warning: {warning}", fg="yellow", err=True)
+            log.warning(warning)
         run_gateway(
             settings,
             config,
             ship=ship,
-            on_ready=lambda url: typer.echo(f"listening on {url}"),
+            on_ready=lambda url: announce(url, config, settings, plan),
         )
 
 
-def with_overrides(
-    config: Config, host: str | None, port: int | None, ledger: str | None
-) -> Config:
-    """The configuration with what the command line says instead."""
-    listen = {"host": host, "port": port}
+def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
+    """Say where the gateway listens, and log what it was started with."""
+    from spanledger.commands.summary import start_summary
+    from spanledger.logs import FIELDS
+
+    typer.echo(f"listening on {url}")
+    for message, fields in start_summary(file, config, plan):
+        log.info(message, extra={FIELDS: fields})
+
+
+def with_overrides(config: Config, given: Mapping[str, object], ledger: str | None) -> Config:
+    """The configuration with what the command line says instead; None is what it does not say."""
     gateway = config.gateway.model_copy(
-        update={name: value for name, value in listen.items() if value is not None}
+        update={name: value for name, value in given.items() if value is not None}
     )
     update: dict[str, object] = {"gateway": gateway}
     if ledger is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +27,14 @@ def ship(
     once: Annotated[
         bool, typer.Option("--once", help="Ship what is there, and end; 1 if not all was taken.")
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Least severe messages to log; else the file's."),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(help="Log lines for people, or one JSON object a line; else the file's."),
+    ] = None,
     parent_pid: Annotated[
         int | None, typer.Option("--parent-pid", hidden=True, help="End with this process.")
     ] = None,
@@ -39,16 +45,19 @@ def ship(
     """
     from spanledger.config import Config, load_config
     from spanledger.ledger.database import require_ledger
+    from spanledger.logs import set_up
     from spanledger.telemetry.shipper import run_shipper
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s shipper: %(message)s"
-    )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
         settings = load_config(config) if config else Config()
+        set_up(
+            log_level or settings.gateway.log_level,
+            log_format or settings.gateway.log_format,
+            "shipper",
+        )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         path = ledger_file(url)
         if once:

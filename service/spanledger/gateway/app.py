@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spanledger.clock import Clock
 from spanledger.config import Config
@@ -33,8 +33,11 @@ from spanledger.errors import (
     forget_frames,
 )
 from spanledger.gateway import replies, wire
+from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller, check_local
+from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Place
+from spanledger.gateway.paths import LIVE, METRICS, MODELS, OPERATIONS, READY, call_path, is_model
 from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
@@ -50,11 +53,6 @@ CONNECTION = "spanledger.connection"
 """The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
 READY_TIMEOUT_S = 2.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OPERATIONS: dict[str, Operation] = {
-    "/v1/chat/completions": "chat",
-    "/v1/embeddings": "embeddings",
-}
-MODELS = "/v1/models"
 UNKNOWN_ROUTE = "unknown"
 """Booked for a model that is not configured: names from outside would be series without end."""
 _JSON = (b"content-type", b"application/json")
@@ -130,7 +128,7 @@ class Edge:
         request_id = self.new_request_id()
         if operation is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST")
-        elif path != MODELS and not path.startswith(MODELS + "/"):
+        elif not is_model(path):
             reply = replies.no_such_path(path)
         elif scope["method"] != "GET":
             reply = replies.not_allowed(scope["method"], path, b"GET")
@@ -178,6 +176,7 @@ class Edge:
             forget_frames(error)
         finally:
             self.in_flight -= 1
+            scope[EXCHANGE] = call.exchange
             if call.place is not None:
                 call.place.leave()
 
@@ -341,15 +340,17 @@ class _Probes:
 
 
 class _Application(Starlette):
-    """Starlette for the probes; calls under `/v1` skip its layers, a fifth of the edge's time."""
+    """Starlette for the probes; calls skip its layers, a fifth of the edge's time."""
 
-    edge: Edge
+    calls: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            await self.edge(scope, receive, send)
-        else:
+        path = call_path(scope["path"]) if scope["type"] == "http" else None
+        if path is None:
             await super().__call__(scope, receive, send)
+        else:
+            scope["path"] = path
+            await self.calls(scope, receive, send)
 
 
 def create_app(
@@ -363,18 +364,23 @@ def create_app(
 ) -> Starlette:
     """The application; `app.state.edge` is what the server drains."""
     settings = config.gateway
-    auth = Authenticator(ledger, clock, settings.host, settings.default_customer)
+    auth = Authenticator(
+        ledger, clock, settings.host, settings.default_customer, settings.allow_origins
+    )
     edge = Edge(config, router, auth, clock, observe_overhead)
+    origins = settings.allow_origins
     probes = _Probes(edge, auth, ledger, health, metrics)
     app = _Application(
         routes=[
-            Route("/healthz", probes.healthz),
-            Route("/readyz", probes.readyz),
-            Route("/metrics", probes.metrics),
+            *(Route(path, probes.healthz) for path in LIVE),
+            *(Route(path, probes.readyz) for path in READY),
+            Route(METRICS, probes.metrics),
         ],
         exception_handlers={404: probes.lost, 405: probes.wrong_method},
     )
-    app.edge = app.state.edge = edge
+    app.state.edge = edge
+    calls: ASGIApp = AccessLog(edge, clock) if settings.access_log else edge
+    app.calls = with_cors(calls, origins) if origins else calls
     # A redirect to the address without the slash would name whatever host the caller gave.
     app.router.redirect_slashes = False
     return app

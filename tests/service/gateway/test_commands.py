@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +172,7 @@ def started(file: Path) -> Iterator[subprocess.Popen[str]]:
 def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started: subprocess.Popen[str],
 ) -> None:
-    """One line when ready, one of LiteLLM's keys without effect, one a price is missing."""
+    """One line on stdout when ready; on stderr what has no effect, what has no price, a summary."""
     assert started.stdout is not None
     assert started.stderr is not None
     line = started.stdout.readline()
@@ -181,9 +182,47 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
         assert json.load(answer)["status"] == "ready"
     started.send_signal(signal.SIGTERM)
     assert started.wait(10) == 0
-    without_effect, without_price = started.stderr.read().splitlines()
-    assert without_effect == "warning: no effect here: router_settings.enable_pre_call_checks"
-    assert without_price.startswith("warning: deployment 'own' has no price")
+    logged = [line.split(" ", 1)[1] for line in started.stderr.read().splitlines()]
+    without_effect, without_price, ready, serving, budgets, callers = logged
+    assert without_effect.endswith("no effect here: router_settings.enable_pre_call_checks")
+    assert without_price.startswith("WARNING gateway: deployment 'own' has no price")
+    assert ready.startswith("INFO gateway: spanledger ")
+    assert "ledger=sqlite:///" in ready
+    assert "routes=" in serving
+    assert "blocking=all" in budgets
+    assert "no keys yet" in callers
+
+
+def test_logs_as_json(file: Path) -> None:
+    """With `--log-format json` every line on stderr is an object, the access log's too."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
+            *("--port", "0", "--no-ship", "--ledger", f"sqlite:///{file.parent}/ledger.db"),
+            *("--log-format", "json", "--access-log"),
+        ],
+        env={"UNSET_KEY": "k", "PATH": os.defpath},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().split()[-1]
+        body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x"}]})
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", body.encode(), {"content-type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request)
+        process.terminate()
+        lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+
+    assert {line["process"] for line in lines} == {"gateway"}
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    (access,) = (line for line in lines if line["logger"] == "spanledger.access")
+    assert access["message"] == "POST /v1/chat/completions"
+    assert (access["status"], access["customer"], access["route"]) == (404, "default", "unknown")
 
 
 def test_a_missing_file_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
