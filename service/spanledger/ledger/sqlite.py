@@ -27,6 +27,7 @@ from spanledger.ledger.accounts import (
     Balance,
     BudgetIndex,
     account_keys,
+    blocking,
     decide,
     dimensions_of,
     remaining,
@@ -206,16 +207,8 @@ class SqliteStore:
             held = self._look_up(attempt_id)
         if held is not None:  # a repeat: what the first one held
             return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
-        if accounts and not reservation.priced:
-            raise UnpricedModelError(
-                f"model {reservation.model!r} has no price and a budget applies"
-                f" ({accounts[0].budget.name!r}): set input_cost_per_token and"
-                f" output_cost_per_token on deployment {reservation.deployment!r}"
-            )
-        if accounts and reservation.unbounded:
-            raise UnboundedCostError(
-                f"{reservation.unbounded}; a budget applies ({accounts[0].budget.name!r})"
-            )
+        if not reservation.priced or reservation.unbounded:
+            _require_bound(reservation, accounts)
         grant = decide(accounts, reservation.sizes)
         decision = ("warn" if grant.warned else "allow") if accounts else ""
         self._renew_lease(reservation.now_ns)
@@ -373,6 +366,20 @@ class SqliteStore:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         self._connection.execute("DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3", moments)
         return len(lapsed)
+
+
+def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:
+    """Where a budget blocks, refuse what no hold can bound."""
+    limit = next((account.budget.name for account in blocking(accounts)), None)
+    if limit is None:
+        return
+    if not reservation.priced:
+        raise UnpricedModelError(
+            f"model {reservation.model!r} has no price, so budget {limit!r} cannot limit it: set"
+            " input_cost_per_token and output_cost_per_token on deployment"
+            f" {reservation.deployment!r}"
+        )
+    raise UnboundedCostError(f"{reservation.unbounded}; budget {limit!r} applies")
 
 
 _READ_BALANCE = """
