@@ -36,11 +36,11 @@ from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
     WRITE_BALANCE,
-    SameFile,
     begin_immediate,
     budget_from_row,
     connect,
 )
+from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
 from spanledger.ledger.pending import Pending, StaleError
 from spanledger.ledger.store import (
@@ -94,7 +94,8 @@ class SqliteStore:
         self._lease_until_ns = 0
         self._now_ns = now_ns
         self._connection = connect(path)
-        self._file = SameFile(path)
+        self._files = LedgerFiles(path)
+        self._moved = False
         migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
@@ -144,7 +145,23 @@ class SqliteStore:
         self._open.update(self._reserved)
         for attempt_id in self._ended:
             self._open.pop(attempt_id, None)
+        self._check_committed()
         return results
+
+    def _check_committed(self) -> None:
+        """Raises LedgerUnavailableError when what was committed just now is in a file that has lost
+        its name and cannot be saved from there."""
+        try:
+            self._files.check()
+            self._moved = False
+        except LedgerUnavailableError:
+            self._moved = True  # whatever follows is refused before it is written
+            try:
+                saved = self._files.save(self._connection)
+            except sqlite3.Error:
+                saved = False
+            if not saved:
+                raise
 
     def _rollback(self) -> None:
         self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
@@ -152,7 +169,10 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
 
     def _transaction(self, operations: Sequence[Operation]) -> list[Result]:
-        self._file.check()
+        if self._moved:
+            self._files.check()
+        else:
+            self._files.check_database()
         begin_immediate(self._connection)
         for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
             state.clear()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, SameFile, begin_immediate, connect
+from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect
+from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
@@ -195,7 +196,7 @@ class SqliteOutbox:
     def __init__(self, path: Path) -> None:
         """Open a ledger, creating it when there is none."""
         self._connection = connect(path)
-        self._file = SameFile(path)
+        self._files = LedgerFiles(path)
         with _reporting():
             migrate(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -229,7 +230,7 @@ class SqliteOutbox:
 
     def changed(self) -> bool:
         """Whether anybody else has committed since the last call."""
-        self._file.check()
+        self._files.check()
         with _reporting():
             version = self._one("PRAGMA data_version")
         changed = version != self._data_version
