@@ -100,7 +100,10 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
-            yield Gateway(app, ledger, router, plan)
+            try:
+                yield Gateway(app, ledger, router, plan)
+            finally:
+                exposition.close()
         finally:
             await router.close()
             for provider in providers.values():

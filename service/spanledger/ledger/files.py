@@ -66,7 +66,9 @@ class LedgerFiles:
         A log without a name is still open here. Copying it is safe as long as nobody else has begun
         one of their own, and then nothing is lost. Returns whether all of it is in the database.
         """
-        if self._state(self._database) != "same":
+        try:
+            self.check_database()
+        except LedgerUnavailableError:
             return False
         if self._state(self._log) == "other" or self._state(self._index) in ("other", "empty"):
             return False

@@ -163,6 +163,10 @@ class SqliteStore:
             if not saved:
                 raise
 
+    def check(self) -> None:
+        """Raises LedgerUnavailableError when the file is not the one that was opened."""
+        self._files.check_database()
+
     def _rollback(self) -> None:
         self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
         if self._connection.in_transaction:
