@@ -28,6 +28,7 @@ from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger
 from spanledger.ledger.database import sqlite_path
+from spanledger.ledger.diff import summary
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.pricing.book import PriceBook
@@ -60,8 +61,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    config: Config, clock: Clock | None = None, config_file: Path | None = None
+) -> AsyncIterator[Gateway]:
     """Build a gateway from a configuration, and close all of it in order.
+
+    Args:
+        config_file: where `config` was read from; the ledger remembers its budgets by that.
 
     Raises:
         ConfigError: a deployment cannot be resolved, or the ledger's URL is of no known kind.
@@ -79,7 +85,7 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         observe_commit=commits.observe,
     )
     try:
-        _set_budgets(path, config, clock)
+        _set_budgets(path, config, clock, config_file)
         providers = create_providers({d.kind for d in plan.deployments})
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
@@ -112,11 +118,19 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         await ledger.close()
 
 
-def _set_budgets(path: Path, config: Config, clock: Clock) -> None:
-    """Budgets of the file are set at start; those set by command stay."""
-    if config.budgets:
-        records = Records.open(path)
-        records.set_budgets([budget_of(entry) for entry in config.budgets], clock.now_ns())
+def _set_budgets(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
+    """Budgets that are new or have changed in the file are set at start; what was changed by
+    command since stays, and the log says where the two differ."""
+    source = "" if config_file is None else str(config_file.resolve())
+    records = Records.open(path)
+    try:
+        budgets = [budget_of(entry) for entry in config.budgets]
+        for budget in records.apply_file(source, budgets, clock.now_ns()):
+            log.info("budget %r set from the file: %s", budget.name, summary(budget))
+        for difference in records.differences():
+            if difference.source == source:
+                log.warning("%s", difference.text)
+    finally:
         records.close()
 
 
@@ -142,7 +156,7 @@ def run_gateway(
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
-    uvloop.run(_serve(config, shipper, on_ready))
+    uvloop.run(_serve(config, config_file, shipper, on_ready))
 
 
 def _tune_interpreter() -> None:
@@ -177,10 +191,13 @@ def raise_file_limit(requests: int) -> None:
 
 
 async def _serve(
-    config: Config, shipper_command: list[str] | None, on_ready: Callable[[str], None]
+    config: Config,
+    config_file: Path | None,
+    shipper_command: list[str] | None,
+    on_ready: Callable[[str], None],
 ) -> None:
     sock = bind(config.gateway.host, config.gateway.port)
-    async with open_gateway(config) as gateway:
+    async with open_gateway(config, config_file=config_file) as gateway:
         server = make_server(gateway.app, config, sock, on_ready)
         shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
         try:

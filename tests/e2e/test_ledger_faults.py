@@ -45,9 +45,7 @@ def _ledger_up(url: str) -> str:
     return next(line for line in lines if line.startswith("spanledger_ledger_up")).split()[1]
 
 
-@pytest.mark.parametrize(
-    "fault", [_full_disk, _moved_away], ids=["full-disk", "moved-away"]
-)
+@pytest.mark.parametrize("fault", [_full_disk, _moved_away], ids=["full-disk", "moved-away"])
 def test_a_ledger_that_cannot_be_written(
     site: Site, fault: Callable[[Child, Path], Callable[[], object]]
 ) -> None:
