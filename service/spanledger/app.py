@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,28 @@ log = logging.getLogger(__name__)
 SHIPPER_RESTART_S = (0.5, 30.0)
 """Least and greatest pause before a shipper that died is started again."""
 SHIPPER_STOP_S = 10.0
+SHIPPER_PREFIXES = ("OTEL_", "SSL_CERT_", "LC_", "PYTHON")
+SHIPPER_VARIABLES = frozenset(
+    {
+        *(
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "LANG",
+            "TZ",
+            "TMPDIR",
+            "VIRTUAL_ENV",
+            "LD_LIBRARY_PATH",
+        ),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
+        "SPANLEDGER_LEDGER_URL",
+    }
+)
+"""All that the shipper gets of the gateway's environment: by name, and by the beginning of a name."""
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
 FILES_PER_REQUEST = 2
@@ -85,7 +107,7 @@ async def open_gateway(
         observe_commit=commits.observe,
     )
     try:
-        _set_budgets(path, config, clock, config_file)
+        _set_up(path, config, clock, config_file)
         providers = create_providers({d.kind for d in plan.deployments})
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
@@ -118,12 +140,13 @@ async def open_gateway(
         await ledger.close()
 
 
-def _set_budgets(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
+def _set_up(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
     """Budgets that are new or have changed in the file are set at start; what was changed by
     command since stays, and the log says where the two differ."""
     source = "" if config_file is None else str(config_file.resolve())
     records = Records.open(path)
     try:
+        records.set_ships(ships=config.telemetry.enabled)
         budgets = [budget_of(entry) for entry in config.budgets]
         for budget in records.apply_file(source, budgets, clock.now_ns()):
             log.info("budget %r set from the file: %s", budget.name, summary(budget))
@@ -214,7 +237,7 @@ async def _keep_shipping(command: list[str]) -> None:
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
-        child = await asyncio.create_subprocess_exec(*command)
+        child = await asyncio.create_subprocess_exec(*command, env=shipper_environment(os.environ))
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -225,6 +248,16 @@ async def _keep_shipping(command: list[str]) -> None:
         log.warning("the shipper ended with status %d; starting it again in %.1f s", status, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, SHIPPER_RESTART_S[1])
+
+
+def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the shipper is told of our environment. It speaks to a collector, so it gets none of the
+    providers' keys: what is not known to be needed stays out."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in SHIPPER_VARIABLES or name.upper().startswith(SHIPPER_PREFIXES)
+    }
 
 
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:

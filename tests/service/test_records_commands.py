@@ -249,6 +249,7 @@ NEED_ONE = {
     "budget remove": "budget remove all",
     "keys list": "keys list",
     "keys revoke": "keys revoke key_0123456789ab",
+    "ledger backup": "ledger backup {file}.copy",
     "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
     "requests": "requests",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +38,7 @@ def ship(
 
     The gateway starts this by itself. `OTEL_*` variables override the configuration.
     """
-    from spanledger.config import Config, load_config
+    from spanledger.config import Config, parse_config, read_yaml
     from spanledger.ledger.database import require_ledger
     from spanledger.telemetry.shipper import run_shipper
 
@@ -48,7 +49,9 @@ def ship(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
-        settings = load_config(config) if config else Config()
+        settings = (
+            parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
+        )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         path = ledger_file(url)
         if once:
@@ -58,3 +61,10 @@ def ship(
         raise fail(
             "the collector did not take everything; the rest stays in the ledger", Exit.FAILED
         )
+
+
+def _own(data: Any) -> Any:
+    """What a shipper uses of a configuration: deployments name keys, which it does not have."""
+    if not isinstance(data, dict):
+        return data
+    return {name: value for name, value in data.items() if name in ("telemetry", "ledger")}

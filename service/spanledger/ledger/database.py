@@ -110,6 +110,19 @@ def budget_from_row(row: Sequence[object]) -> Budget:
     )
 
 
+def ships(connection: sqlite3.Connection) -> bool:
+    """Whether rows are waited for by a shipper: a gateway says so at its start, and a shipper at
+    each of its own writes. Until one has said anything, they are."""
+    query = "SELECT value FROM state WHERE key = 'ships'"
+    row = connection.execute(query).fetchone()
+    return row is None or bool(row[0])
+
+
+SET_SHIPS = """
+INSERT INTO state (key, value) VALUES ('ships', ?1)
+ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
+"""Notes whether anything ships; writes only what changes."""
+
 SELECT_BUDGETS = """
 SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
 FROM budgets"""

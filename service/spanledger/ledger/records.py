@@ -24,6 +24,7 @@ from spanledger.ledger.applied import (
 from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
+    SET_SHIPS,
     begin_immediate,
     budget_from_row,
     connect,
@@ -260,6 +261,12 @@ class Records:
             "INSERT INTO budget_history (at_ns, change, name, budget) VALUES (?, ?, ?, ?)",
             (now_ns, change, budget.name, budget_to_json(budget)),
         )
+
+    # telemetry ----------------------------------------------------------------------------
+
+    def set_ships(self, *, ships: bool) -> None:
+        """Note whether a shipper takes the rows: what it has not taken is not pruned."""
+        self._connection.execute(SET_SHIPS, (int(ships),))
 
     # keys ---------------------------------------------------------------------------------
 

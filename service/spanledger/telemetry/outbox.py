@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, begin_immediate, connect
+from spanledger.ledger.database import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
 from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
 
@@ -200,6 +200,7 @@ class SqliteOutbox:
         with _reporting():
             migrate(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(SET_SHIPS, (1,))
         self._data_version = -1
 
     def close(self) -> None:
@@ -304,6 +305,7 @@ class SqliteOutbox:
                 self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     def _write(self, advance: Advance) -> None:
+        self._connection.execute(SET_SHIPS, (1,))
         self._connection.executemany(
             "INSERT INTO ship_points (metric, attributes, since_ns, point) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET since_ns = excluded.since_ns, point = excluded.point",
