@@ -225,11 +225,14 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     run(tmp_path, "budget", "set", "all", "--limit", "9")
 
     assert run(tmp_path, "apply", "-f", str(file), "--prune", "--dry-run")[1].splitlines() == [
+        "+ acme: customer acme $5.00 a month (UTC), block",
+        "- old: everybody $1.00 a month (UTC), block",
         "1 would be set: acme",
         "1 would be removed: old",
         "1 unchanged",
     ]
     assert run(tmp_path, "apply", "-f", str(file))[1].splitlines() == [
+        "+ acme: customer acme $5.00 a month (UTC), block",
         "1 set: acme",
         "0 removed",
         "1 unchanged",
@@ -247,6 +250,7 @@ NEED_ONE = {
     "keys list": "keys list",
     "top": "top",
     "keys revoke": "keys revoke key_0123456789ab",
+    "ledger backup": "ledger backup {file}.copy",
     "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
     "requests": "requests",

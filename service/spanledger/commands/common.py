@@ -30,6 +30,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     BUDGET = 3
+    CHANGES = 4
 
 
 LedgerUrl = Annotated[

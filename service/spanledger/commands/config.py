@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
+from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import price_of, unpriced, unsupported
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "warnings": [],
         "routes": [],
         "budgets": [],
+        "budgets_at_start": [],
+        "budget_differences": [],
         "limits": {},
     }
     seen = _Environment(environ)
@@ -124,6 +127,12 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     report["warnings"] += unpriced(plan, book)
     report["routes"] = routes
     report["budgets"] = [_budget(entry) for entry in config.budgets]
+    found = against_ledger(config, file)
+    report["budgets_at_start"], report["budget_differences"] = (
+        found["at_start"],
+        found["differences"],
+    )
+    report["warnings"] += found["warnings"]
     gateway = config.gateway.model_dump(mode="json")
     report["listen"] = f"{gateway.pop('host')}:{gateway.pop('port')}"
     report["default_customer"] = gateway.pop("default_customer")
@@ -237,6 +246,8 @@ def _print_summary(report: dict[str, Any]) -> None:
             )
         console.print()
         console.print(budgets)
+    for change in report["budgets_at_start"]:
+        typer.echo(f"at the next start: {change['text']}")
     limits = Table("limit", "value", box=None, pad_edge=False)
     for name, value in report["limits"].items():
         limits.add_row(name, str(value))

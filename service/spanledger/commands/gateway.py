@@ -128,7 +128,7 @@ def price_of(deployment: Deployment, book: PriceBook) -> Price | None:
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:
     """A line for each deployment without a price."""
     return [
-        f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
+        f"deployment {deployment.id!r} has no price: it is refused where a budget blocks, "
         "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
         for deployment in plan.deployments
         if price_of(deployment, book) is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,13 +29,13 @@ def ship(
         bool, typer.Option("--once", help="Ship what is there, and end; 1 if not all was taken.")
     ] = False,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(help="Least severe messages to log; else the file's."),
-    ] = None,
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="Least severe messages to log."),
+    ] = "info",
     log_format: Annotated[
-        Literal["text", "json"] | None,
-        typer.Option(help="Log lines for people, or one JSON object a line; else the file's."),
-    ] = None,
+        Literal["text", "json"],
+        typer.Option(help="Log lines for people, or one JSON object a line."),
+    ] = "text",
     parent_pid: Annotated[
         int | None, typer.Option("--parent-pid", hidden=True, help="End with this process.")
     ] = None,
@@ -43,20 +44,18 @@ def ship(
 
     The gateway starts this by itself. `OTEL_*` variables override the configuration.
     """
-    from spanledger.config import Config, load_config
+    from spanledger.config import Config, parse_config, read_yaml
     from spanledger.ledger.database import require_ledger
     from spanledger.logs import set_up
     from spanledger.telemetry.shipper import run_shipper
 
+    set_up(log_level, log_format, "shipper")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
-        settings = load_config(config) if config else Config()
-        set_up(
-            log_level or settings.gateway.log_level,
-            log_format or settings.gateway.log_format,
-            "shipper",
+        settings = (
+            parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
         )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         path = ledger_file(url)
@@ -67,3 +66,10 @@ def ship(
         raise fail(
             "the collector did not take everything; the rest stays in the ledger", Exit.FAILED
         )
+
+
+def _own(data: Any) -> Any:
+    """What a shipper uses of a configuration: deployments name keys, which it does not have."""
+    if not isinstance(data, dict):
+        return data
+    return {name: value for name, value in data.items() if name in ("telemetry", "ledger")}

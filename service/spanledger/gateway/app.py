@@ -317,7 +317,11 @@ class _Probes:
     async def metrics(self, request: Request) -> Response:
         """Budgets and health for Prometheus."""
         try:
-            if not await self._auth.is_keyed():
+            try:
+                keyed = await self._auth.is_keyed()
+            except LedgerUnavailableError:  # which is when these figures are needed most
+                keyed = self._auth.was_keyed
+            if not keyed:
                 check_local(dict(request.scope["headers"]))
             text = await self._metrics()
         except SpanledgerError as error:

@@ -128,6 +128,11 @@ class Authenticator:
             self._keyed_until = now + CACHE_TTL_S
         return self._keyed
 
+    @property
+    def was_keyed(self) -> bool:
+        """The same by what was last read: for what is answered while the ledger cannot be read."""
+        return not self._may_be_open or (self._keyed and self._keyed_until != float("-inf"))
+
     async def _by_key(self, key: bytes) -> Caller:
         if len(key) > MAX_KEY_BYTES:
             raise AuthenticationError("the key is not known here; check it for stray characters")

@@ -2,7 +2,7 @@
 
 A hold is as good as this reading: whatever a provider bills that is not bounded here can pass a
 budget. So a request that asks for what nothing bounds is told apart, and refused where a budget
-applies. A plain request pays for this with one look at the names of its fields.
+blocks. A plain request pays for this with one look at the names of its fields.
 """
 
 from __future__ import annotations

@@ -183,7 +183,8 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started.send_signal(signal.SIGTERM)
     assert started.wait(10) == 0
     logged = [line.split(" ", 1)[1] for line in started.stderr.read().splitlines()]
-    without_effect, without_price, ready, serving, budgets, callers = logged
+    without_effect, without_price, applied, ready, serving, budgets, callers = logged
+    assert applied.startswith("INFO gateway: "), logged
     assert without_effect.endswith("no effect here: router_settings.enable_pre_call_checks")
     assert without_price.startswith("WARNING gateway: deployment 'own' has no price")
     assert ready.startswith("INFO gateway: spanledger ")
