@@ -32,8 +32,8 @@ from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
-from spanledger.routing.execute import Router
 from spanledger.routing.plan import Plan
+from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
 
 log = logging.getLogger(__name__)

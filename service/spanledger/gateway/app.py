@@ -42,8 +42,8 @@ from spanledger.providers.base import Operation
 from spanledger.routing.request import Exchange
 
 if TYPE_CHECKING:
-    from spanledger.routing.execute import Router
     from spanledger.routing.health import Health
+    from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
 """The scope's key of the connection, an object whose `on_lost` is called when the client goes."""

@@ -31,7 +31,7 @@ from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 
 if TYPE_CHECKING:
-    from spanledger.routing.execute import Router
+    from spanledger.routing.router import Router
 
 PATIENCE_S = 10.0
 SECRET = "sk-secret"

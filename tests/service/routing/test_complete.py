@@ -13,8 +13,8 @@ from spanledger.config import RouterSettings
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer
+from spanledger.routing.attempt import MAX_ATTEMPTS
 from spanledger.routing.course import Course, Groups, Target
-from spanledger.routing.execute import MAX_ATTEMPTS
 from spanledger.routing.outcome import http_status_of
 from tests.service.routing.rig import OK, Site, Step, Tried, fails
 

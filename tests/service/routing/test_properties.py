@@ -20,7 +20,7 @@ from spanledger.errors import (
 from spanledger.ledger.store import Reservation
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Frame
-from spanledger.routing.execute import MAX_ATTEMPTS
+from spanledger.routing.attempt import MAX_ATTEMPTS
 from tests.service.routing.rig import FINISH, REPORT, ROLE, Site, Step, StrictLedger, no_room
 
 ROUTES: dict[str, Any] = {
