@@ -56,6 +56,8 @@ Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
+Retries = Annotated[int, Field(ge=0, le=20)]
+Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,8 +85,17 @@ class LiteLLMParams(_LiteLLM):
     custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
     rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
     tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
-    timeout: Seconds | None = Field(None, description="Seconds for one try.")
+    timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
+    stream_timeout: Seconds | None = Field(
+        None, description="Seconds to the first content of a stream; else `timeout`."
+    )
+    num_retries: Retries | None = Field(
+        None, description="Retries after a failure of this deployment; wins over the router's."
+    )
     weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    order: int | None = Field(
+        None, description="Deployments with the lowest are asked first, those without one last."
+    )
     input_cost_per_token: PicoUsd | None = Field(
         None, description="USD; overrides the book, as LiteLLM's other keys per token do."
     )
@@ -112,27 +123,113 @@ class ModelEntry(_LiteLLM):
 Fallbacks = tuple[dict[str, tuple[str, ...]], ...]
 
 
+class RetryPolicy(_LiteLLM):
+    """`retry_policy`: retries after each kind of error; they win over `num_retries`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    AuthenticationErrorRetries: Retries | None = None
+    BadRequestErrorRetries: Retries | None = None
+    ContentPolicyViolationErrorRetries: Retries | None = None
+    InternalServerErrorRetries: Retries | None = None
+    NotFoundErrorRetries: Retries | None = None
+    RateLimitErrorRetries: Retries | None = None
+    ServiceUnavailableErrorRetries: Retries | None = None
+    TimeoutErrorRetries: Retries | None = None
+    DefaultRetries: Retries | None = None
+
+
+class AllowedFailsPolicy(_LiteLLM):
+    """`allowed_fails_policy`: as `allowed_fails`, for each kind of error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    AuthenticationErrorAllowedFails: Count | None = None
+    BadGatewayErrorAllowedFails: Count | None = None
+    InternalServerErrorAllowedFails: Count | None = None
+    NotFoundErrorAllowedFails: Count | None = None
+    RateLimitErrorAllowedFails: Count | None = None
+    ServiceUnavailableErrorAllowedFails: Count | None = None
+    TimeoutErrorAllowedFails: Count | None = None
+
+
+class RoutingStrategyArgs(_LiteLLM):
+    """`routing_strategy_args`, for `latency-based-routing`."""
+
+    ttl: Seconds = 3600.0
+    lowest_latency_buffer: Annotated[float, Field(ge=0)] = 0.0
+
+
+class GroupAlias(_LiteLLM):
+    """An entry of `model_group_alias` written out."""
+
+    model: Name
+    hidden: bool = False
+
+
 class RouterSettings(_LiteLLM):
     """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
 
-    num_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        2, description="Further tries within a group after the first."
+    routing_strategy: Literal[
+        "simple-shuffle",
+        "least-busy",
+        "latency-based-routing",
+        "cost-based-routing",
+        "usage-based-routing",
+        "usage-based-routing-v2",
+    ] = Field("simple-shuffle", description="Which deployment of a group gets a request.")
+    routing_strategy_args: RoutingStrategyArgs | None = Field(
+        None,
+        description="`ttl` and `lowest_latency_buffer` of `latency-based-routing`.",
+    )
+    model_group_alias: dict[Name, Name | GroupAlias] = Field(
+        {}, description="Other names of routes: `{alias: route}` or `{alias: {model, hidden}}`."
+    )
+    num_retries: Retries = Field(2, description="Further attempts within a group after the first.")
+    retry_policy: RetryPolicy | None = Field(
+        None, description="Retries by kind of error, as `RateLimitErrorRetries`."
+    )
+    model_group_retry_policy: dict[str, RetryPolicy] = Field(
+        {}, description="The same for single routes."
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Least seconds between two tries at one deployment."
+        0.0, description="Least seconds between two attempts at one deployment."
     )
     allowed_fails: Annotated[int, Field(ge=0)] = Field(
         3, description="Failures within a minute a deployment may have before it cools down."
     )
+    allowed_fails_policy: AllowedFailsPolicy | None = Field(
+        None, description="The same by kind of error, as `TimeoutErrorAllowedFails`."
+    )
     cooldown_time: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
     )
-    timeout: Seconds = Field(120.0, description="Seconds for one try, unless the entry says.")
+    timeout: Seconds = Field(120.0, description="Seconds for one attempt, unless the entry says.")
+    stream_timeout: Seconds | None = Field(
+        None, description="Seconds to the first content of a stream; else `timeout`."
+    )
     fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
     default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
     context_window_fallbacks: Fallbacks = Field(
         (), description="Routes to use when the prompt is too long for the first."
     )
+    content_policy_fallbacks: Fallbacks = Field(
+        (), description="Routes to use when the provider refuses or filters the content."
+    )
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """`model_group_alias` as alias to route."""
+        return {
+            alias: target if isinstance(target, str) else target.model
+            for alias, target in self.model_group_alias.items()
+        }
+
+    @property
+    def hidden_aliases(self) -> frozenset[str]:
+        """Aliases that are served and not listed."""
+        items = self.model_group_alias.items()
+        return frozenset(a for a, t in items if not isinstance(t, str) and t.hidden)
 
 
 class GatewaySettings(_Ours):
@@ -347,10 +444,22 @@ def _from_environ(value: Any, environ: Mapping[str, str], source: str) -> Any:
 
 
 def _check_references(config: Config, source: str) -> None:
-    routes = [entry.model_name for entry in config.model_list]
-    problems = []
     settings = config.router_settings
-    for name in ("fallbacks", "context_window_fallbacks"):
+    named = [entry.model_name for entry in config.model_list]
+    routes = [*named, *settings.model_group_alias]
+    problems = [
+        f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
+        + nearest(target, named)
+        for alias, target in settings.aliases.items()
+        if target not in named
+    ]
+    problems += [
+        f"router_settings.model_group_retry_policy: no deployment has model_name {route!r}"
+        + nearest(route, routes)
+        for route in settings.model_group_retry_policy
+        if route not in routes
+    ]
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
         for mapping in getattr(settings, name):
             for key, targets in mapping.items():
                 problems += [
