@@ -27,6 +27,7 @@ from pydantic import (
     field_validator,
 )
 
+from spanledger.config_routing import Fallbacks, Retries, RoutingKeys
 from spanledger.errors import ConfigError, UsageError
 from spanledger.money import parse_price, parse_usd
 
@@ -56,8 +57,6 @@ Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
-Retries = Annotated[int, Field(ge=0, le=20)]
-Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 M = TypeVar("M", bound=BaseModel)
 
@@ -92,7 +91,11 @@ class LiteLLMParams(_LiteLLM):
     num_retries: Retries | None = Field(
         None, description="Retries after a failure of this deployment; wins over the router's."
     )
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    weight: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Share of its group's traffic, against the others' weights; 0 or none beside a"
+        " weight = only where no other can serve. Without weights `rpm`, else `tpm`, is the share.",
+    )
     order: int | None = Field(
         None, description="Deployments with the lowest are asked first, those without one last."
     )
@@ -120,77 +123,13 @@ class ModelEntry(_LiteLLM):
     model_info: ModelInfo = ModelInfo()
 
 
-Fallbacks = tuple[dict[str, tuple[str, ...]], ...]
-
-
-class RetryPolicy(_LiteLLM):
-    """`retry_policy`: retries after each kind of error; they win over `num_retries`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    AuthenticationErrorRetries: Retries | None = None
-    BadRequestErrorRetries: Retries | None = None
-    ContentPolicyViolationErrorRetries: Retries | None = None
-    InternalServerErrorRetries: Retries | None = None
-    NotFoundErrorRetries: Retries | None = None
-    RateLimitErrorRetries: Retries | None = None
-    ServiceUnavailableErrorRetries: Retries | None = None
-    TimeoutErrorRetries: Retries | None = None
-    DefaultRetries: Retries | None = None
-
-
-class AllowedFailsPolicy(_LiteLLM):
-    """`allowed_fails_policy`: as `allowed_fails`, for each kind of error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    AuthenticationErrorAllowedFails: Count | None = None
-    BadGatewayErrorAllowedFails: Count | None = None
-    InternalServerErrorAllowedFails: Count | None = None
-    NotFoundErrorAllowedFails: Count | None = None
-    RateLimitErrorAllowedFails: Count | None = None
-    ServiceUnavailableErrorAllowedFails: Count | None = None
-    TimeoutErrorAllowedFails: Count | None = None
-
-
-class RoutingStrategyArgs(_LiteLLM):
-    """`routing_strategy_args`, for `latency-based-routing`."""
-
-    ttl: Seconds = 3600.0
-    lowest_latency_buffer: Annotated[float, Field(ge=0)] = 0.0
-
-
-class GroupAlias(_LiteLLM):
-    """An entry of `model_group_alias` written out."""
-
-    model: Name
-    hidden: bool = False
-
-
-class RouterSettings(_LiteLLM):
+class RouterSettings(_LiteLLM, RoutingKeys):
     """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
 
-    routing_strategy: Literal[
-        "simple-shuffle",
-        "least-busy",
-        "latency-based-routing",
-        "cost-based-routing",
-        "usage-based-routing",
-        "usage-based-routing-v2",
-    ] = Field("simple-shuffle", description="Which deployment of a group gets a request.")
-    routing_strategy_args: RoutingStrategyArgs | None = Field(
+    num_retries: Retries | None = Field(
         None,
-        description="`ttl` and `lowest_latency_buffer` of `latency-based-routing`.",
-    )
-    model_group_alias: dict[Name, Name | GroupAlias] = Field(
-        {}, description="Other names of routes: `{alias: route}` or `{alias: {model, hidden}}`."
-    )
-    num_retries: Retries = Field(2, description="Further attempts within a group after the first.")
-    retry_policy: RetryPolicy | None = Field(
-        None, description="Retries by kind of error, as `RateLimitErrorRetries`."
-    )
-    model_group_retry_policy: dict[str, RetryPolicy] = Field(
-        {}, description="The same for single routes."
+        description="Further attempts within a group after the first. By default other deployments"
+        " are asked, but none twice.",
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Least seconds between two attempts at one deployment."
@@ -198,38 +137,19 @@ class RouterSettings(_LiteLLM):
     allowed_fails: Annotated[int, Field(ge=0)] = Field(
         3, description="Failures within a minute a deployment may have before it cools down."
     )
-    allowed_fails_policy: AllowedFailsPolicy | None = Field(
-        None, description="The same by kind of error, as `TimeoutErrorAllowedFails`."
-    )
     cooldown_time: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
     )
-    timeout: Seconds = Field(120.0, description="Seconds for one attempt, unless the entry says.")
-    stream_timeout: Seconds | None = Field(
-        None, description="Seconds to the first content of a stream; else `timeout`."
+    timeout: Seconds | None = Field(
+        None,
+        description="Seconds for one attempt, unless the entry says. By default"
+        " `gateway.total_timeout_s`; half of it where another deployment can take over.",
     )
     fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
     default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
     context_window_fallbacks: Fallbacks = Field(
         (), description="Routes to use when the prompt is too long for the first."
     )
-    content_policy_fallbacks: Fallbacks = Field(
-        (), description="Routes to use when the provider refuses or filters the content."
-    )
-
-    @property
-    def aliases(self) -> dict[str, str]:
-        """`model_group_alias` as alias to route."""
-        return {
-            alias: target if isinstance(target, str) else target.model
-            for alias, target in self.model_group_alias.items()
-        }
-
-    @property
-    def hidden_aliases(self) -> frozenset[str]:
-        """Aliases that are served and not listed."""
-        items = self.model_group_alias.items()
-        return frozenset(a for a, t in items if not isinstance(t, str) and t.hidden)
 
 
 class GatewaySettings(_Ours):

@@ -136,8 +136,9 @@ def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dic
     return {
         "route": name,
         "deployments": [_deployment(d, book, environ) for d in plan.routes[name]],
-        "fallbacks": list(plan.fallbacks.get(name, ())),
-        "context_window_fallbacks": list(plan.context_fallbacks.get(name, ())),
+        "fallbacks": list(plan.onward[name].fallbacks),
+        "context_window_fallbacks": list(plan.onward[name].context),
+        "content_policy_fallbacks": list(plan.onward[name].content),
     }
 
 

@@ -126,6 +126,10 @@ class Run:
         finally:
             self._exchange.provider_s += clock.monotonic() - sent
         attempt.produced = Produced.whole(answer)
+        if "content_filter" in answer.finish_reasons and self._course.turns_to("content_filtered"):
+            raise ProviderError(
+                "content_filtered", "the answer was filtered", status=200, billed="unknown"
+            )
         return answer
 
     def relayed(self, attempt: Attempt, frame: Frame) -> list[Frame] | tuple[Frame, ...]:
@@ -138,7 +142,12 @@ class Run:
         if pending is None:
             return (frame,)
         pending.append(frame)
-        return self.rest() if frame.content or len(pending) >= MAX_PENDING_FRAMES else ()
+        if frame.content:
+            now = self._shared.clock.monotonic()
+            attempt.target.health.measured(now, now - attempt.began, stream=True)
+        elif len(pending) < MAX_PENDING_FRAMES:
+            return ()
+        return self.rest()
 
     def rest(self) -> list[Frame] | tuple[Frame, ...]:
         """The events still held back."""
@@ -230,12 +239,15 @@ class Run:
                 # The full hold is for a length we made up, so the provider has to be told it.
                 bought = sizes.full
         left = exchange.deadline - now
+        timeout_s = target.deployment.timeout_s
+        if exchange.start.stream and target.deployment.stream_timeout_s is not None:
+            timeout_s = target.deployment.stream_timeout_s
         most = None if bought is None else max(1, (bought - demand.predicted) // demand.choices)
         return Call(
             deployment=target.deployment,
             operation=exchange.operation,
             fields=exchange.fields,
-            timeout_s=min(target.deployment.timeout_s, left),
+            timeout_s=min(timeout_s, left),
             max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
             max_response_bytes=limits.max_response_bytes,
@@ -276,8 +288,12 @@ class Run:
             self._history.record(-(-usage.output_tokens // self._demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
             self._shared.unasked[attempt.target.deployment.id] = produced.service
-        attempt.target.health.succeeded()
-        self._used(attempt, usage)
+        health, output = attempt.target.health, usage.output_tokens
+        health.succeeded(attempt.began)
+        if not exchange.start.stream:
+            now = self._shared.clock.monotonic()
+            health.measured(now, (now - attempt.began) / max(1, output), stream=False)
+        self._over(attempt, usage)
         now_ns = self._shared.clock.now_ns()
         request = RequestEnd("ok", "", 200, now_ns)
         end = self._end(attempt, (usage, estimated), "", 200, request)
@@ -313,29 +329,28 @@ class Run:
     def _after_failure(self, error: ProviderError, now: float) -> Pick | None:
         if self._asked >= MAX_ATTEMPTS or now >= self._exchange.deadline:
             return None
-        if error.kind in CALLER_CAUSED and not (
-            error.kind == "context_window_exceeded" and self._course.turn_to_longer_context()
-        ):
+        course, kind = self._course, error.kind
+        if kind in CALLER_CAUSED and not (course.turn_to(kind) or course.may_repeat(kind)):
             return None
-        return self._course.next(now, self._exchange.deadline, error.kind)
+        return course.next(now, self._exchange.deadline, kind)
 
     def _unfinished(self, attempt: Attempt, *, billed: bool) -> tuple[Usage | None, bool]:
         """What an unfinished attempt is charged with: whoever streamed content bills it, and
         whoever was sent a request and not heard to the end may."""
         if not billed and not attempt.produced.chunks:
-            self._used(attempt, None)
+            self._over(attempt, None)
             return None, False
         price = attempt.target.price
         expected = expected_output(
             self._demand, attempt.sizes, price, attempt.hold.hold_nano, self._history
         )
         usage, estimated = usage_unfinished(self._exchange, attempt, expected)
-        self._used(attempt, usage)
+        self._over(attempt, usage)
         return usage, estimated
 
-    def _used(self, attempt: Attempt, usage: Usage | None) -> None:
+    def _over(self, attempt: Attempt, usage: Usage | None) -> None:
         tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
-        attempt.target.health.used(attempt.began, attempt.tokens, tokens)
+        attempt.target.health.ended(attempt.began, attempt.tokens, tokens)
 
     def _end(
         self,

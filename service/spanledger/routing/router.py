@@ -17,7 +17,7 @@ from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Answer, Deployment, Frame, Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
-from spanledger.routing.course import Course, Target
+from spanledger.routing.course import Course, Target, levels_of
 from spanledger.routing.demand import demand_of
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
@@ -45,15 +45,21 @@ class Router:
         clock: Clock,
         content: ContentMode,
     ) -> None:
-        self._settings = config.router_settings
         self._plan = plan
+        self._choose = plan.strategy.choose
         self._clock = clock
-        self.health = Health(plan.deployments, config.router_settings, clock)
+        self.health = Health(
+            plan.deployments,
+            plan.cooldowns,
+            clock,
+            measures_latency=plan.strategy.measures_latency,
+            counts_tokens=plan.strategy.counts_tokens,
+        )
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
         self._groups = {
-            route: [self._target(d, book, providers) for d in deployments]
+            route: levels_of([self._target(d, book, providers) for d in deployments])
             for route, deployments in plan.routes.items()
         }
         self._histories = {route: OutputHistory() for route in plan.routes}
@@ -128,11 +134,12 @@ class Router:
         course = Course(
             route,
             self._groups,
-            self._plan.fallbacks[route],
-            self._plan.context_fallbacks,
-            self._settings,
-            demand.tokens,
+            self._plan.onward,
+            self._plan.retries[route],
+            self._choose,
             self._clock.rng,
+            tokens=demand.tokens,
+            stream=exchange.start.stream,
         )
         now = self._clock.monotonic()
         pick = course.first(now)
@@ -141,7 +148,7 @@ class Router:
             wait = max(0.0, until - now)
             blocked = ProviderError(
                 reason,
-                f"no deployment of {route!r} may be tried for {wait:.1f} s"
+                f"no deployment of {route!r} may be asked for {wait:.1f} s"
                 f" ({reason.replace('_', ' ')})",
                 retry_after_s=wait,
             )

@@ -118,13 +118,13 @@ def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None
     path = tmp_path / "proxy.yaml"
     path.write_text(
         "model_list: [{model_name: '*', litellm_params: {model: openai/*, api_key: k}}]\n"
-        "router_settings: {num_retrys: 5, routing_strategy: simple-shuffle}\n"
+        "router_settings: {num_retrys: 5, set_verbose: true}\n"
     )
     code, report = checked(path)
     assert (code, len(report["problems"])) == (1, 1)
     [warning] = report["warnings"]
     assert "router_settings.num_retrys (did you mean 'num_retries'?)" in warning
-    assert warning.endswith(", router_settings.routing_strategy")
+    assert warning.endswith(", router_settings.set_verbose")
 
 
 def test_check_keeps_names_of_deployments_whole(
