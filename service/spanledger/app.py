@@ -32,6 +32,7 @@ from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
+from spanledger.providers.proxies import WayOut
 from spanledger.routing.plan import Plan
 from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
@@ -80,7 +81,9 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
     )
     try:
         _set_budgets(path, config, clock)
-        providers = create_providers({d.kind for d in plan.deployments})
+        providers = create_providers(
+            {d.kind for d in plan.deployments}, way_out=WayOut.from_environ(os.environ)
+        )
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()

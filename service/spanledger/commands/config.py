@@ -36,6 +36,8 @@ def check(
         raise typer.Exit(Exit.DONE if report["ok"] else Exit.FAILED)
     if report["routes"]:
         _print_summary(report)
+    for line in report["way_out"]:
+        typer.echo(line)
     for warning in report["warnings"]:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     if not report["ok"]:
@@ -88,6 +90,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
+    from spanledger.providers.proxies import WayOut
     from spanledger.routing.plan import Plan
 
     report: dict[str, Any] = {
@@ -98,6 +101,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "routes": [],
         "budgets": [],
         "limits": {},
+        "way_out": [],
     }
     seen = _Environment(environ)
     try:
@@ -107,6 +111,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         ]
         report["warnings"] += unsupported(config)
         plan = Plan.from_config(config, environ)
+        report["way_out"] = WayOut.from_environ(environ).describe()
         # The one adapter that may be missing; the others come with the package.
         create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
     except ConfigError as error:

@@ -50,6 +50,7 @@ def gateway(
         from spanledger.app import run_gateway
         from spanledger.config import load_config
         from spanledger.pricing.book import PriceBook
+        from spanledger.providers.proxies import WayOut
         from spanledger.routing.plan import Plan
 
         logging.basicConfig(
@@ -59,6 +60,8 @@ def gateway(
         plan = Plan.from_config(settings, os.environ)
         for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
             typer.secho(f"warning: {warning}", fg="yellow", err=True)
+        for line in WayOut.from_environ(os.environ).describe():
+            typer.echo(line, err=True)
         run_gateway(
             settings,
             config,

@@ -18,6 +18,7 @@ from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.caps import Caps, renamed
 from spanledger.providers.failures import read_failure, refusal
 from spanledger.providers.openai_wire import encode_request, malformed, read_answer, read_chunk
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
     EventStream,
     Limits,
@@ -36,8 +37,13 @@ _DONE = b"[DONE]"
 class OpenAIProvider:
     """One adapter for all deployments that speak OpenAI's wire."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self._transport = Transport(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
         self._targets: dict[tuple[str | None, str | None, str], Target] = {}

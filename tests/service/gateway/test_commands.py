@@ -234,3 +234,18 @@ def test_files_for_every_request_in_flight() -> None:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "may open 1000 files" in done.stderr
     assert "needs 1056" in done.stderr
+
+
+def test_check_says_which_way_requests_leave(file: Path) -> None:
+    """A proxy of the environment is shown without its password; one that cannot be used fails."""
+    file.write_text(FILE.replace("UNSET_KEY", "HOME"))
+    runner = CliRunner()
+    env = {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": ".corp"}
+    shown = runner.invoke(app, ["check", str(file)], env=env)
+    assert shown.exit_code == 0
+    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), but for .corp" in shown.stdout
+    assert "hunter2" not in shown.output
+
+    refused = runner.invoke(app, ["check", str(file)], env={"HTTPS_PROXY": "socks5://h:1"})
+    assert refused.exit_code == 1
+    assert "HTTPS_PROXY: socks5 proxies are not supported" in refused.stderr
