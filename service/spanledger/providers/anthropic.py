@@ -72,6 +72,7 @@ class AnthropicProvider:
                     break
                 for payload in batch:
                     if (frame := messages.read(payload)) is not None:
+                        source.producing = source.producing or frame.content
                         yield frame
                     if messages.ended:
                         ended = True

@@ -69,7 +69,8 @@ class OpenAIProvider:
                         ended = True
                         break
                     frame = read_chunk(call, payload, request_id, began=began)
-                    began = began or frame.content
+                    if frame.content:
+                        began = source.producing = True
                     finished = finished or bool(frame.finish_reason)
                     counted = counted or frame.usage is not None
                     yield frame

@@ -308,6 +308,7 @@ class EventStream:
 
     Attributes:
         headers: of the answer.
+        producing: whether content came; the adapter says so, who reads the events.
         tail: at the end, an event that no blank line ended: cut, unless it is an end mark.
     """
 
@@ -318,9 +319,9 @@ class EventStream:
         "_ends_at",
         "_parser",
         "_response",
-        "_started",
         "_transport",
         "headers",
+        "producing",
         "tail",
     )
 
@@ -337,8 +338,8 @@ class EventStream:
         self._response = response
         self._deadline = deadline
         self._ends_at = ends_at
-        self._started = False
         self._began = False
+        self.producing = False
         self._parser = EventParser(call.max_response_bytes)
         self.headers: Mapping[str, str] = response.headers
         self.tail = b""
@@ -346,9 +347,10 @@ class EventStream:
     async def batch(self) -> list[bytes] | None:
         """The payloads of the events that came next, perhaps none; None at the end.
 
-        The first byte may take what is left of the try's timeout, any later silence
-        `stream_idle_timeout_s`; a provider's keep-alive comments count as signs of life, but
-        nothing makes the whole stream longer than `total_s`.
+        The first content may take what is left of the attempt's timeout, since a model may think
+        for minutes after a stream's first event; any later silence `stream_idle_timeout_s`. A
+        provider's keep-alive comments count as signs of life, but nothing makes the whole stream
+        longer than `total_s`.
 
         Raises:
             ProviderError: the silence or the stream was too long, the connection broke, an event
@@ -364,7 +366,7 @@ class EventStream:
             chunk = content.read_nowait()
             if not chunk:
                 wait_until = now + idle_s
-                if not self._started:
+                if not self.producing:
                     wait_until = max(wait_until, self._deadline)
                 wait_until = min(wait_until, self._ends_at)
                 async with asyncio.timeout_at(wait_until):
@@ -373,7 +375,6 @@ class EventStream:
             _raise_timeout(call, "no next chunk", idle_s)
         except (aiohttp.ClientError, OSError):
             raise self.interrupted("the connection broke") from None
-        self._started = True
         try:
             if chunk:
                 payloads = self._parser.feed(chunk)
