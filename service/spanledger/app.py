@@ -33,8 +33,9 @@ from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
-from spanledger.routing.execute import Router
+from spanledger.providers.proxies import WayOut
 from spanledger.routing.plan import Plan
+from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,9 @@ async def open_gateway(
     )
     try:
         _set_up(path, config, clock, config_file)
-        providers = create_providers({d.kind for d in plan.deployments})
+        providers = create_providers(
+            {d.kind for d in plan.deployments}, way_out=WayOut.from_environ(os.environ)
+        )
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()

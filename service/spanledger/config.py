@@ -28,6 +28,7 @@ from pydantic import (
     field_validator,
 )
 
+from spanledger.config_routing import Fallbacks, Retries, RoutingKeys
 from spanledger.errors import ConfigError, UsageError
 from spanledger.money import parse_price, parse_usd
 
@@ -96,8 +97,21 @@ class LiteLLMParams(_LiteLLM):
     custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
     rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
     tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
-    timeout: Seconds | None = Field(None, description="Seconds for one try.")
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
+    stream_timeout: Seconds | None = Field(
+        None, description="Seconds to the first content of a stream; else `timeout`."
+    )
+    num_retries: Retries | None = Field(
+        None, description="Retries after a failure of this deployment; wins over the router's."
+    )
+    weight: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Share of its group's traffic, against the others' weights; 0 or none beside a"
+        " weight = only where no other can serve. Without weights `rpm`, else `tpm`, is the share.",
+    )
+    order: int | None = Field(
+        None, description="Deployments with the lowest are asked first, those without one last."
+    )
     input_cost_per_token: PicoUsd | None = Field(
         None, description="USD; overrides the book, as LiteLLM's other keys per token do."
     )
@@ -122,17 +136,16 @@ class ModelEntry(_LiteLLM):
     model_info: ModelInfo = ModelInfo()
 
 
-Fallbacks = tuple[dict[str, tuple[str, ...]], ...]
-
-
-class RouterSettings(_LiteLLM):
+class RouterSettings(_LiteLLM, RoutingKeys):
     """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
 
-    num_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        2, description="Further tries within a group after the first."
+    num_retries: Retries | None = Field(
+        None,
+        description="Further attempts within a group after the first. By default other deployments"
+        " are asked, but none twice.",
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Least seconds between two tries at one deployment."
+        0.0, description="Least seconds between two attempts at one deployment."
     )
     allowed_fails: Annotated[int, Field(ge=0)] = Field(
         3, description="Failures within a minute a deployment may have before it cools down."
@@ -140,7 +153,11 @@ class RouterSettings(_LiteLLM):
     cooldown_time: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
     )
-    timeout: Seconds = Field(120.0, description="Seconds for one try, unless the entry says.")
+    timeout: Seconds | None = Field(
+        None,
+        description="Seconds for one attempt, unless the entry says. By default"
+        " `gateway.total_timeout_s`; half of it where another deployment can take over.",
+    )
     fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
     default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
     context_window_fallbacks: Fallbacks = Field(
@@ -391,10 +408,22 @@ def _from_environ(value: Any, environ: Mapping[str, str], source: str) -> Any:
 
 
 def _check_references(config: Config, source: str) -> None:
-    routes = [entry.model_name for entry in config.model_list]
-    problems = []
     settings = config.router_settings
-    for name in ("fallbacks", "context_window_fallbacks"):
+    named = [entry.model_name for entry in config.model_list]
+    routes = [*named, *settings.model_group_alias]
+    problems = [
+        f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
+        + nearest(target, named)
+        for alias, target in settings.aliases.items()
+        if target not in named
+    ]
+    problems += [
+        f"router_settings.model_group_retry_policy: no deployment has model_name {route!r}"
+        + nearest(route, routes)
+        for route in settings.model_group_retry_policy
+        if route not in routes
+    ]
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
         for mapping in getattr(settings, name):
             for key, targets in mapping.items():
                 problems += [

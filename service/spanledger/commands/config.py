@@ -37,6 +37,8 @@ def check(
         raise typer.Exit(Exit.DONE if report["ok"] else Exit.FAILED)
     if report["routes"]:
         _print_summary(report)
+    for line in report["way_out"]:
+        typer.echo(line)
     for warning in report["warnings"]:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     if not report["ok"]:
@@ -89,6 +91,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
+    from spanledger.providers.proxies import WayOut
     from spanledger.routing.plan import Plan
 
     report: dict[str, Any] = {
@@ -101,6 +104,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "budgets_at_start": [],
         "budget_differences": [],
         "limits": {},
+        "way_out": [],
     }
     seen = _Environment(environ)
     try:
@@ -110,6 +114,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         ]
         report["warnings"] += unsupported(config)
         plan = Plan.from_config(config, environ)
+        report["way_out"] = WayOut.from_environ(environ).describe()
         # The one adapter that may be missing; the others come with the package.
         create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
     except ConfigError as error:
@@ -145,8 +150,9 @@ def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dic
     return {
         "route": name,
         "deployments": [_deployment(d, book, environ) for d in plan.routes[name]],
-        "fallbacks": list(plan.fallbacks.get(name, ())),
-        "context_window_fallbacks": list(plan.context_fallbacks.get(name, ())),
+        "fallbacks": list(plan.onward[name].fallbacks),
+        "context_window_fallbacks": list(plan.onward[name].context),
+        "content_policy_fallbacks": list(plan.onward[name].content),
     }
 
 

@@ -66,6 +66,7 @@ def gateway(
         from spanledger.config import load_config
         from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
+        from spanledger.providers.proxies import WayOut
         from spanledger.routing.plan import Plan
 
         given = {
@@ -80,6 +81,8 @@ def gateway(
         plan = Plan.from_config(settings, os.environ)
         for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
             log.warning(warning)
+        for line in WayOut.from_environ(os.environ).describe():
+            log.info(line)
         run_gateway(
             settings,
             config,

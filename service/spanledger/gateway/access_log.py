@@ -16,7 +16,8 @@ from spanledger.routing.outcome import CANCELLED_STATUS
 from spanledger.routing.request import Exchange
 
 EXCHANGE = "spanledger.exchange"
-"""The scope's key of a request that was read."""
+"""The scope's key of a request that was read, where somebody asks for it. Whoever asks takes it out
+again: a connection and its scope hold each other, and would keep the body."""
 
 log = logging.getLogger("spanledger.access")
 
@@ -40,6 +41,7 @@ class AccessLog:
                 request_id = headers.get(b"x-request-id", b"").decode("latin-1")
             await send(message)
 
+        scope[EXCHANGE] = None
         try:
             await self._calls(scope, receive, watched)
         finally:
@@ -48,7 +50,7 @@ class AccessLog:
                 "duration_ms": round(1000 * (self._now() - began), 1),
                 "request_id": request_id,
             }
-            exchange = scope.get(EXCHANGE)
+            exchange = scope.pop(EXCHANGE)
             if isinstance(exchange, Exchange):
                 fields |= _of(exchange)
             line = "%s %s"

@@ -46,8 +46,8 @@ from spanledger.providers.base import Operation
 from spanledger.routing.request import Exchange
 
 if TYPE_CHECKING:
-    from spanledger.routing.execute import Router
     from spanledger.routing.health import Health
+    from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
 """The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
@@ -104,16 +104,12 @@ class Edge:
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
-        created = clock.now_ns() // 1_000_000_000
-        self._models = {
-            entry.model_name: {
-                "id": entry.model_name,
-                "object": "model",
-                "created": created,
-                "owned_by": "spanledger",
-            }
-            for entry in config.model_list
-        }
+        settings = config.router_settings
+        self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
+        self._aliases = {a: r for a, r in settings.aliases.items() if a not in self._routes}
+        listed = [alias for alias in self._aliases if alias not in settings.hidden_aliases]
+        self._listed = (*self._routes, *listed)
+        self._created_s = clock.now_ns() // 1_000_000_000
 
     def new_request_id(self) -> str:
         """An id for an answer that belongs to no call, too."""
@@ -176,7 +172,8 @@ class Edge:
             forget_frames(error)
         finally:
             self.in_flight -= 1
-            scope[EXCHANGE] = call.exchange
+            if EXCHANGE in scope:
+                scope[EXCHANGE] = call.exchange
             if call.place is not None:
                 call.place.leave()
 
@@ -235,7 +232,7 @@ class Edge:
             wire.check_head(headers)
             body = await _body(receive, place)
             fields = wire.decode(body)
-            route = wire.route_of(fields)
+            route = self._route(wire.route_of(fields))
             shape = wire.check(fields, operation)
             self._check_route(route, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
@@ -251,7 +248,7 @@ class Edge:
             customer=caller.customer,
             team=caller.team,
             key_id=caller.key_id,
-            route=route if route in self._models else UNKNOWN_ROUTE,
+            route=route if route in self._routes else UNKNOWN_ROUTE,
             operation=operation,
             stream=shape.stream,
         )
@@ -264,18 +261,30 @@ class Edge:
             raise fault
         return exchange
 
+    def _route(self, name: str) -> str:
+        """The route of a model's name, which may be an alias."""
+        return self._aliases.get(name, name)
+
     def _check_route(self, route: str, caller: Caller) -> None:
-        if route not in self._models:
+        if route not in self._routes:
             raise _no_such_model(route)
         if not caller.may_use(route):
             raise PermissionDeniedError(f"this key may not use the model {route!r}")
 
+    def _model(self, name: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created_s,
+            "owned_by": "spanledger",
+        }
+
     def _show_models(self, path: str, caller: Caller) -> Reply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
-            self._check_route(name, caller)
-            return Reply(200, msgspec.json.encode(self._models[name]))
-        shown = [model for name, model in self._models.items() if caller.may_use(name)]
+            self._check_route(self._route(name), caller)
+            return Reply(200, msgspec.json.encode(self._model(name)))
+        shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
         return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 

@@ -15,6 +15,7 @@ from spanledger.providers.anthropic_request import encode_messages_request
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import invalid, read_failure, refusal
 from spanledger.providers.openai_wire import malformed
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
     Limits,
     Reply,
@@ -32,8 +33,13 @@ _PATH = "/v1/messages"
 class AnthropicProvider:
     """One adapter for all deployments on Anthropic's wire."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self._transport = Transport(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._targets: dict[tuple[str | None, str | None], Target] = {}
 
@@ -66,6 +72,7 @@ class AnthropicProvider:
                     break
                 for payload in batch:
                     if (frame := messages.read(payload)) is not None:
+                        source.producing = source.producing or frame.content
                         yield frame
                     if messages.ended:
                         ended = True

@@ -1,7 +1,7 @@
 """Adapter for OpenAI and any server that speaks its wire.
 
 The caller's body goes out as it came, but for `model`, `stream`, `stream_options` and an output
-cap; answers and chunks are relayed as they came. Nothing of the caller's headers is forwarded.
+cap, whose name is the deployment's (`caps`); answers and chunks are relayed as they came. Nothing of the caller's headers is forwarded.
 
 A stream ends with `data: [DONE]`. Some compatible servers leave that out: a stream that closes in
 good order after a finish reason and the usage is taken as complete, any other as interrupted.
@@ -10,12 +10,15 @@ good order after a finish reason and the usage is taken as complete, any other a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Answer, Call, Deployment, Frame
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.caps import Caps, renamed
 from spanledger.providers.failures import read_failure, refusal
 from spanledger.providers.openai_wire import encode_request, malformed, read_answer, read_chunk
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
     EventStream,
     Limits,
@@ -34,23 +37,27 @@ _DONE = b"[DONE]"
 class OpenAIProvider:
     """One adapter for all deployments that speak OpenAI's wire."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self._transport = Transport(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
+        self._caps = Caps()
         self._targets: dict[tuple[str | None, str | None, str], Target] = {}
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
-        body = encode_request(call, stream=False, cap_key=_cap_key(call.deployment))
-        reply = await self._transport.exchange(call, self._target(call), body)
+        reply = await self._exchanged(call)
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
         return read_answer(call, reply.body, provider_request_id(reply.headers, "x-request-id"))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
-        body = encode_request(call, stream=True, cap_key=_cap_key(call.deployment))
-        source = await self._transport.events(call, self._target(call), body)
+        source = await self._opened(call)
         if isinstance(source, Reply):
             raise self._no_stream(call, source)
         request_id = provider_request_id(source.headers, "x-request-id")
@@ -62,12 +69,52 @@ class OpenAIProvider:
                         ended = True
                         break
                     frame = read_chunk(call, payload, request_id, began=began)
-                    began = began or frame.content
+                    if frame.content:
+                        began = source.producing = True
                     finished = finished or bool(frame.finish_reason)
                     counted = counted or frame.usage is not None
                     yield frame
         finally:
             source.close(clean=ended)
+
+    async def _exchanged(self, call: Call) -> Reply:
+        """The whole answer; asked for once more where the name of the cap was refused."""
+        began = self._clock.monotonic()
+        call = self._caps.applied(call)
+        name = self._caps.name(call.deployment)
+        body = encode_request(call, stream=False, cap_key=name)
+        reply = await self._transport.exchange(call, self._target(call), body)
+        other = self._caps.other(call, reply.status, reply.body)
+        if other is not None:
+            call = self._again(call, other, began)
+            body = encode_request(call, stream=False, cap_key=other)
+            reply = await self._transport.exchange(call, self._target(call), body)
+            if 200 <= reply.status < 300:
+                self._caps.remember(call.deployment, other)
+        return reply
+
+    async def _opened(self, call: Call) -> EventStream | Reply:
+        """The same for a stream."""
+        began = self._clock.monotonic()
+        call = self._caps.applied(call)
+        name = self._caps.name(call.deployment)
+        body = encode_request(call, stream=True, cap_key=name)
+        source = await self._transport.events(call, self._target(call), body)
+        if isinstance(source, EventStream):
+            return source
+        other = self._caps.other(call, source.status, source.body)
+        if other is not None:
+            call = self._again(call, other, began)
+            body = encode_request(call, stream=True, cap_key=other)
+            source = await self._transport.events(call, self._target(call), body)
+            if isinstance(source, EventStream):
+                self._caps.remember(call.deployment, other)
+        return source
+
+    def _again(self, call: Call, name: str, began: float) -> Call:
+        """The call with the other name for its cap, in what is left of its time."""
+        left = max(0.0, call.timeout_s - (self._clock.monotonic() - began))
+        return replace(renamed(call, name), timeout_s=left)
 
     async def close(self) -> None:
         """Close connections."""
@@ -111,11 +158,3 @@ async def _next(source: EventStream, complete: bool) -> list[bytes]:
     if complete or source.tail.startswith(_DONE):
         return [_DONE]
     raise source.interrupted("the stream closed")
-
-
-def _cap_key(deployment: Deployment) -> str:
-    """OpenAI's own reasoning models know no `max_tokens`; other servers often know only that."""
-    base = deployment.api_base
-    if base is None or base.startswith("https://api.openai.com"):
-        return "max_completion_tokens"
-    return "max_tokens"

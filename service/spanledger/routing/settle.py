@@ -6,10 +6,10 @@ row says so (`estimated`). No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
-from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
+from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import hide_key
@@ -24,25 +24,6 @@ MAX_CAPTURED_BYTES = 1024 * 1024
 MAX_FINISH_REASONS = 128
 SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """A try that holds money.
-
-    Attributes:
-        sizes: what it wanted held, and the tokens that was for.
-        began: monotonic seconds.
-        tokens: what its deployment's tpm was charged with.
-    """
-
-    target: Target
-    reservation: Reservation
-    sizes: Sizes
-    hold: Hold
-    call: Call
-    began: float
-    tokens: int
 
 
 @dataclass(slots=True)
@@ -129,6 +110,29 @@ class Produced:
         return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
 
 
+@dataclass(slots=True)
+class Attempt:
+    """An attempt that holds money.
+
+    Attributes:
+        sizes: what it wanted held, and the tokens that was for.
+        began: monotonic seconds.
+        tokens: what its deployment's tpm was charged with.
+    """
+
+    target: Target
+    sizes: Sizes
+    hold: Hold
+    call: Call
+    began: float
+    tokens: int
+    produced: Produced = field(default_factory=Produced)
+
+    def frames(self) -> AsyncGenerator[Frame]:
+        """The provider's stream; not begun before it is read."""
+        return self.target.provider.stream(self.call)
+
+
 def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
     """What an answer used, and whether we had to count it."""
     usage = produced.usage
@@ -149,15 +153,14 @@ def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
     )
 
 
-def usage_unfinished(
-    exchange: Exchange, attempt: Attempt, produced: Produced, expected: int
-) -> tuple[Usage, bool]:
+def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tuple[Usage, bool]:
     """What a try used that did not come to its end, and whether that is an estimate.
 
     Of a stream that showed content, what came is counted. Of anything else nobody knows what the
     provider wrote, so what was to be `expected` is charged. Usage that was reported early has its
     output still to come.
     """
+    produced = attempt.produced
     usage = produced.usage
     seen = bool(produced.chunks or produced.finish_reasons)
     output = produced.output_tokens if seen else expected
@@ -192,7 +195,6 @@ class Recorder:
         self,
         exchange: Exchange,
         attempt: Attempt,
-        produced: Produced,
         *,
         usage: Usage | None,
         estimated: bool,
@@ -202,7 +204,7 @@ class Recorder:
         request: RequestEnd | None,
     ) -> AttemptEnd:
         """The record of a try's end; `usage` None = nothing was billed."""
-        call, price = attempt.call, attempt.target.price
+        call, price, produced = attempt.call, attempt.target.price, attempt.produced
         service = produced.service or attempt.sizes.terms.service
         cost: int | None = None
         if usage is not None:

@@ -119,13 +119,13 @@ def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None
     path = tmp_path / "proxy.yaml"
     path.write_text(
         "model_list: [{model_name: '*', litellm_params: {model: openai/*, api_key: k}}]\n"
-        "router_settings: {num_retrys: 5, routing_strategy: simple-shuffle}\n"
+        "router_settings: {num_retrys: 5, set_verbose: true}\n"
     )
     code, report = checked(path)
     assert (code, len(report["problems"])) == (1, 1)
     [warning] = report["warnings"]
     assert "router_settings.num_retrys (did you mean 'num_retries'?)" in warning
-    assert warning.endswith(", router_settings.routing_strategy")
+    assert warning.endswith(", router_settings.set_verbose")
 
 
 def test_check_keeps_names_of_deployments_whole(
@@ -274,3 +274,18 @@ def test_files_for_every_request_in_flight() -> None:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "may open 1000 files" in done.stderr
     assert "needs 1056" in done.stderr
+
+
+def test_check_says_which_way_requests_leave(file: Path) -> None:
+    """A proxy of the environment is shown without its password; one that cannot be used fails."""
+    file.write_text(FILE.replace("UNSET_KEY", "HOME"))
+    runner = CliRunner()
+    env = {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": ".corp"}
+    shown = runner.invoke(app, ["check", str(file)], env=env)
+    assert shown.exit_code == 0
+    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), but for .corp" in shown.stdout
+    assert "hunter2" not in shown.output
+
+    refused = runner.invoke(app, ["check", str(file)], env={"HTTPS_PROXY": "socks5://h:1"})
+    assert refused.exit_code == 1
+    assert "HTTPS_PROXY: socks5 proxies are not supported" in refused.stderr

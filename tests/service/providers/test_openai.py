@@ -9,7 +9,8 @@ import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.openai import OpenAIProvider, _cap_key
+from spanledger.providers.caps import guessed
+from spanledger.providers.openai import OpenAIProvider
 from spanledger.providers.openai_wire import encode_request, read_chunk
 from tests.service.providers.samples import (
     ANSWER,
@@ -93,7 +94,7 @@ async def test_cap(base: str, given: dict[str, Any], sent: dict[str, Any]) -> No
     target = deployment(None if base == "openai" else "http://vllm:8000/v1")
     request = call(target, ask(**given), max_output_tokens=50)
 
-    body = json.loads(encode_request(request, stream=False, cap_key=_cap_key(target)))
+    body = json.loads(encode_request(request, stream=False, cap_key=guessed(target)))
 
     assert {key: value for key, value in body.items() if "max" in key} == sent
 

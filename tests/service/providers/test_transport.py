@@ -354,3 +354,35 @@ async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIPro
 
     assert error.kind == "malformed_response"
     assert "its stream is larger than 50000 bytes" in str(error)
+
+
+async def test_a_model_may_think_after_the_first_event(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """Silence before the first content may take the attempt's timeout, however short a stream may
+    be idle; after it only that."""
+    thought = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(b"text/event-stream", chunked=True) + chunk(STREAM[0]))
+        await writer.drain()
+        await asyncio.sleep(0.3)  # three times as long as a stream may be idle
+        writer.write(chunk(STREAM[1]))
+        await writer.drain()
+        thought.set()
+
+    server.script = script
+    wanted = call(deployment(server.url), ask(), timeout_s=5.0, stream_idle_timeout_s=0.1)
+    frames: list[Frame] = []
+
+    async def read() -> None:
+        async for frame in openai_provider.stream(wanted):
+            frames.append(frame)  # noqa: PERF401 - a comprehension would lose them
+
+    with pytest.raises(ProviderError) as caught:
+        await read()
+
+    assert thought.is_set()
+    assert frames[-1].content
+    assert (caught.value.kind, caught.value.billed) == ("timeout", "unknown")
+    assert "no next chunk within 0.1 s" in str(caught.value)

@@ -187,7 +187,7 @@ def test_limits_and_timeouts_follow_the_entry_then_the_settings() -> None:
 
     first, second = plan.deployments
     assert (first.timeout_s, first.rpm, first.tpm, first.weight) == (7, 5, 6, 2)
-    assert (second.timeout_s, second.rpm, second.tpm, second.weight) == (9, None, None, 1)
+    assert (second.timeout_s, second.rpm, second.tpm, second.weight) == (9, None, None, 0)
     assert plan.routes == {"r": (first, second)}
 
 
@@ -200,10 +200,15 @@ def test_fallbacks_become_chains_without_loops() -> None:
         context_window_fallbacks=[{"a": ["d"]}],
     )
 
-    assert plan.fallbacks == {
+    assert {route: onward.fallbacks for route, onward in plan.onward.items()} == {
         "a": ("b", "d", "c"),
         "b": ("d", "a", "c"),
         "c": (),
         "d": ("b", "a", "c"),
     }
-    assert plan.context_fallbacks == {"a": ("d",), "b": (), "c": (), "d": ()}
+    assert {route: onward.context for route, onward in plan.onward.items()} == {
+        "a": ("d",),
+        "b": (),
+        "c": (),
+        "d": (),
+    }
