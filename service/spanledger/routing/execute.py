@@ -33,6 +33,7 @@ from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Deployment, Frame, Provider, ProviderKind
 from spanledger.routing.booking import Booking
+from spanledger.routing.charge import usage_of, usage_unfinished
 from spanledger.routing.course import Course, Pick, Target
 from spanledger.routing.demand import Demand, demand_of, terms_of, unbounded_by
 from spanledger.routing.health import Health
@@ -48,13 +49,7 @@ from spanledger.routing.outcome import (
 )
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import (
-    Attempt,
-    Produced,
-    Recorder,
-    usage_of,
-    usage_unfinished,
-)
+from spanledger.routing.settle import Attempt, Produced, Recorder
 from spanledger.telemetry.attributes import ContentMode
 
 MAX_ATTEMPTS = 10
@@ -297,7 +292,7 @@ class Router:
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(exchange, target, run.demand, sizes, hold, now)
-                return Attempt(target, reservation, sizes, hold, call, now, run.demand.tokens)
+                return Attempt(target, reservation, sizes, hold, call, now, run.demand)
 
     def _reservation(self, run: _Run, pick: Pick, sizes: Sizes) -> Reservation:
         exchange, deployment, price = run.exchange, pick.target.deployment, pick.target.price
@@ -368,7 +363,7 @@ class Router:
 
     async def _served(self, run: _Run, attempt: Attempt, produced: Produced) -> None:
         exchange = run.exchange
-        usage, estimated = usage_of(exchange, produced)
+        usage, estimated = usage_of(exchange, attempt, produced)
         if exchange.operation == "chat":
             run.history.record(-(-usage.output_tokens // run.demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
