@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 from spanledger.pricing.forms import AMBIGUITIES, FORMS, PLACES, STREAMS
+from spanledger.pricing.names import RESOLD, ROUTES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "usage.md"
 
 HEAD = """\
-<!-- Written by tools/generate_usage_docs.py; change service/spanledger/pricing/forms.py. -->
-# How usage is read
+<!-- Written by tools/generate_usage_docs.py; change service/spanledger/pricing/forms.py and names.py. -->
+# How usage is read and priced
 
 Providers report what an attempt used in many ways. Some count cached tokens within the prompt,
 others beside it; some put reasoning into the answer, others only into the total. A wrong reading is
@@ -56,7 +57,7 @@ def main() -> None:
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "\n".join((places(), forms(), streams(), ambiguities(), anthropic()))
+    return HEAD + "\n".join((places(), forms(), streams(), ambiguities(), anthropic(), prices()))
 
 
 def places() -> str:
@@ -136,6 +137,30 @@ def anthropic() -> str:
         "`cache_creation_input_tokens` come beside it, and `cache_creation` splits the writes by age.\n"
         "`output_tokens` includes thinking. The passes of a compacted context, which no total\n"
         "includes, are added from `iterations`.\n"
+    )
+
+
+def prices() -> str:
+    """Which line of the book is charged."""
+    rows = [f"| `{row.owner}` | {row.what} | `{row.example}` | {row.source} |" for row in ROUTES]
+    resold = ", ".join(f"`openrouter/{beginning}…`" for beginning in RESOLD)
+    return (
+        "## Which price is charged\n\n"
+        "1. The prices in the configuration (`input_cost_per_token` and its relatives).\n"
+        "2. The price of `model_info.base_model`, where the book has it. An Azure deployment, a\n"
+        "   provisioned model or an ARN has a name of your own, so the base model decides even if the\n"
+        "   book has that name too. `spanledger config check` warns of a base model it does not have.\n"
+        "3. The price of the model as it is written, then of `provider/model`, then of the model.\n"
+        "4. The same without the way to the model, as below. A model is never matched loosely: what\n"
+        "   remains must be a name of the book.\n\n"
+        "Without any of these a deployment has no price: it is refused under a budget, and booked as\n"
+        "unpriced otherwise.\n\n"
+        "| provider | what is taken off | for example | source |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\nSurcharges of a region or geography are charged as the book has them. If it lists a model\n"
+        "in other places than the one asked for, the dearest of them is charged.\n\n"
+        f"OpenRouter passes on the maker's price: {resold} have the price of their maker. Models that\n"
+        "many hosts sell, and variants such as `:free`, need prices in the configuration.\n"
     )
 
 

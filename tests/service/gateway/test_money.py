@@ -116,6 +116,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ledger = tmp_path_factory.mktemp("money") / "ledger.db"
     records = Records.open(ledger)
     records.set_budgets([Budget("small", "model", "small", LIMIT_NANO, "day")], 1)
+    records.set_budgets([Budget("prod", "model", "prod-eu-1", 10**10, "day")], 1)
     records.close()
     provider = Provider()
     models = {
@@ -136,6 +137,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     },
                 }
                 for route, model in models.items()
+            ]
+            + [
+                {
+                    "model_name": "named",
+                    "litellm_params": {
+                        "model": "openai/prod-eu-1",
+                        "api_base": provider.url,
+                        "api_key": "k",
+                    },
+                    "model_info": {"base_model": "azure/gpt-4o-2024-08-06"},
+                }
             ],
             "router_settings": {"num_retries": 0, "cooldown_time": 0},
             "gateway": {"port": 0},
@@ -255,3 +267,15 @@ def test_a_whole_stream_without_usage_is_charged_no_more_than_its_cap(site: Site
     booked = site.ask("openai", stream=True, max_tokens=50)
 
     assert (booked.output_tokens, booked.estimated) == (50, 1)
+
+
+def test_a_base_model_is_what_is_charged(site: Site) -> None:
+    """A deployment with a name of its own has its base model's price, under a budget too
+    (BerriAI/litellm#7004)."""
+    site.provider.whole(
+        {"prompt_tokens": 100_000, "completion_tokens": 1_000, "total_tokens": 101_000}
+    )
+
+    booked = site.ask("named")
+
+    assert (booked.cost_nano, booked.estimated) == (260_000_000, 0)
