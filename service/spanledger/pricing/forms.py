@@ -14,6 +14,7 @@ from spanledger.pricing.usage import COUNT_DECREASED, PROMPT_MISSING, TOTAL_ALON
 
 TOTAL_MISMATCH = "total_mismatch"
 CACHE_UNPLACED = "cache_unplaced"
+PARTS_MISMATCH = "parts_mismatch"
 
 AMBIGUITIES = {
     TOTAL_MISMATCH: (
@@ -24,6 +25,10 @@ AMBIGUITIES = {
     CACHE_UNPLACED: (
         "Cached tokens come under Anthropic's names and without a total, so nothing says whether the"
         " prompt includes them. They are charged beside it."
+    ),
+    PARTS_MISMATCH: (
+        "Sound, or reasoning and speech together, are more than the side they are part of. All of"
+        " that side is charged at the price of its dearest tokens."
     ),
     PROMPT_MISSING: (
         "The answer's tokens were counted and the prompt's were not. The prompt is what the total"

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from spanledger.pricing.forms import CACHE_UNPLACED, FORMS, PLACES, TOTAL_MISMATCH, Told
+from spanledger.pricing.forms import (
+    CACHE_UNPLACED,
+    FORMS,
+    PARTS_MISMATCH,
+    PLACES,
+    TOTAL_MISMATCH,
+    Told,
+)
 from spanledger.pricing.usage import MAX_TOKENS, PROMPT_MISSING, TOTAL_ALONE, Usage
 
 _PASSES = ("compaction", "advisor_message")
@@ -86,6 +93,8 @@ class OpenAIUsage(msgspec.Struct):
             reading = _read(told, placed=bool(total) or self._places_its_cache())
         if reading.input > MAX_TOKENS or reading.output > MAX_TOKENS:
             return None
+        heard, spoken = _part(self, _AUDIO_INPUT), _part(self, _AUDIO_OUTPUT)
+        fits = heard <= reading.input and reasoning + spoken <= reading.output
         return Usage(
             input_tokens=reading.input,
             output_tokens=reading.output,
@@ -93,10 +102,10 @@ class OpenAIUsage(msgspec.Struct):
             cache_write_input_tokens=write,
             reasoning_output_tokens=reasoning or reading.unnamed,
             cache_write_1h_input_tokens=hour,
-            audio_input_tokens=_part(self, _AUDIO_INPUT),
-            audio_output_tokens=_part(self, _AUDIO_OUTPUT),
+            audio_input_tokens=heard,
+            audio_output_tokens=spoken,
             searches=_part(self, _SEARCHES),
-            ambiguity=reading.ambiguity,
+            ambiguity=reading.ambiguity or ("" if fits else PARTS_MISMATCH),
             guessed_output_tokens=reading.guessed,
         )
 

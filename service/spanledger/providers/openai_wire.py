@@ -158,7 +158,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     elif answer.data is None:
         raise malformed(call, "its answer has no data")
     usage = from_openai(answer.usage)
-    uncounted = usage is None or usage.output_tokens == 0
+    uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
     size, speech = _generated_bytes(body) if uncounted and call.operation == "chat" else (0, 0)
     return Answer(
         body=body,

@@ -64,9 +64,9 @@ class Provider:
                     asked += client.recv(65_536)
                 client.sendall(self.answer)
 
-    def whole(self, usage: dict[str, Any]) -> None:
+    def whole(self, usage: dict[str, Any], text: str = "Hi") -> None:
         """A whole answer with this usage."""
-        choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop"}
         body = json.dumps({"id": "x", "choices": [choice], "usage": usage}).encode()
         self.answer = head(b"application/json") + body
 
@@ -224,6 +224,37 @@ def test_a_later_zero_undoes_nothing(site: Site) -> None:
     booked = site.ask("anthropic", stream=True)
 
     assert (booked.cost_nano, booked.estimated) == (1_500_000, 0)
+
+
+@pytest.mark.parametrize("told", [{"input_tokens": 0, "output_tokens": 0}, {"output_tokens": 1}])
+def test_a_prompt_that_nobody_counted_is_estimated(site: Site, told: dict[str, int]) -> None:
+    """Anthropic's wire without input, and real output at the end (MiXaiLL76/auto_ai_router#142)."""
+    site.provider.events(
+        event({"type": "message_start", "message": {"id": "m", "usage": told}}),
+        event({"type": "content_block_start", "content_block": {"type": "text", "text": "Hi"}}),
+        event(
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": "end_turn"},
+                "usage": {"output_tokens": 50},
+            }
+        ),
+        event({"type": "message_stop"}),
+    )
+
+    booked = site.ask("anthropic", stream=True)
+
+    assert (booked.input_tokens > 0, booked.output_tokens, booked.estimated) == (True, 50, 1)
+    assert json.loads(booked.detail)["spanledger.usage.ambiguity"] == "prompt_missing"
+
+
+def test_a_whole_answer_is_no_shorter_than_its_text(site: Site) -> None:
+    """Where a server counts no prompt, its count of the answer is not trusted to be less."""
+    site.provider.whole({"prompt_tokens": 0, "completion_tokens": 0.5}, text="=" * 400)
+
+    booked = site.ask("openai")
+
+    assert (booked.input_tokens > 0, booked.output_tokens, booked.estimated) == (True, 100, 1)
 
 
 def test_usage_in_no_known_form_is_dear_and_says_so(site: Site) -> None:

@@ -12,6 +12,7 @@ from spanledger.pricing.forms import (
     AMBIGUITIES,
     CACHE_UNPLACED,
     FORMS,
+    PARTS_MISMATCH,
     PLACES,
     TOTAL_MISMATCH,
 )
@@ -289,6 +290,23 @@ CASES = (
         TOTAL_MISMATCH,
     ),
     Case(
+        "more sound than prompt",
+        told(10, 5, 15, prompt_tokens_details={"audio_tokens": 12}),
+        10 * 4_000 + 5 * OUT,
+        PARTS_MISMATCH,
+    ),
+    Case(
+        "more reasoning and speech than answer",
+        told(
+            10,
+            50,
+            60,
+            completion_tokens_details={"reasoning_tokens": 30, "audio_tokens": 30},
+        ),
+        10 * IN + 50 * 20_000,
+        PARTS_MISMATCH,
+    ),
+    Case(
         "the cache in Anthropic's names, and no total",
         told(12_000, 19, **anthropic(10_536, 0)),
         12_000 * IN + 10_536 * READ + 19 * OUT,
@@ -358,6 +376,7 @@ def test_every_ambiguity_is_explained() -> None:
     assert set(AMBIGUITIES) == {
         TOTAL_MISMATCH,
         CACHE_UNPLACED,
+        PARTS_MISMATCH,
         PROMPT_MISSING,
         TOTAL_ALONE,
         COUNT_DECREASED,
