@@ -126,6 +126,11 @@ class ModelInfo(_LiteLLM):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     id: Name | None = Field(None, description="Stable name of the deployment in all signals.")
+    base_model: str | None = Field(
+        None,
+        description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`:"
+        " its price is charged.",
+    )
 
 
 class ModelEntry(_LiteLLM):

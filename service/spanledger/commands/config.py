@@ -11,7 +11,7 @@ import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import price_of, unpriced, unsupported
+from spanledger.commands.gateway import unpriced, unsupported
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -166,7 +166,7 @@ def _without_secrets(url: str | None) -> str | None:
 
 
 def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
-    price = price_of(deployment, book)
+    price = book.price_of(deployment)
     return {
         "id": deployment.id,
         "provider": deployment.provider,

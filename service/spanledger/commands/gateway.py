@@ -16,8 +16,6 @@ from spanledger.config import DEFAULT_CONFIG
 if TYPE_CHECKING:
     from spanledger.config import Config
     from spanledger.pricing.book import PriceBook
-    from spanledger.pricing.price import Price
-    from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
 
 log = logging.getLogger("spanledger.gateway")
@@ -117,22 +115,20 @@ def unsupported(config: Config) -> list[str]:
     return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []
 
 
-def price_of(deployment: Deployment, book: PriceBook) -> Price | None:
-    """What a deployment is charged by, if by anything."""
-    return book.find(
-        deployment.provider,
-        deployment.model,
-        deployment.litellm_model,
-        deployment.prices,
-        deployment.id,
-    )
-
-
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:
-    """A line for each deployment without a price."""
-    return [
-        f"deployment {deployment.id!r} has no price: it is refused where a budget blocks, "
-        "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
-        for deployment in plan.deployments
-        if price_of(deployment, book) is None
-    ]
+    """A line for each deployment without a price, or whose base model has none."""
+    lines = []
+    for deployment in plan.deployments:
+        price, base = book.price_of(deployment), deployment.base_model
+        if base and book.base(deployment.provider, base)[1] is None:
+            lines.append(
+                f"deployment {deployment.id!r}: base_model {base!r} is not in the price book of"
+                f" {book.date}; write it as `spanledger prices list` does"
+            )
+        if price is None:
+            lines.append(
+                f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
+                "else booked as unpriced; set model_info.base_model, or input_cost_per_token and"
+                " output_cost_per_token"
+            )
+    return lines

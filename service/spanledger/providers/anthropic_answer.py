@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage, anthropic_service, from_anthropic
+from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
+from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.openai_wire import (
     DECODE_ERRORS,
@@ -316,9 +317,9 @@ class MessageStream:
         )
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Counts are cumulative; a later event may leave some out."""
+        """Counts are cumulative; a later event may leave some out, or say zero."""
         if usage:
-            self._usage.update({name: n for name, n in usage.items() if n is not None})
+            add_counts(self._usage, usage)
 
     def _malformed(self) -> ProviderError:
         return malformed(self._call, "an event is not what the Messages API says")

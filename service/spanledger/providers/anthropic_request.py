@@ -148,7 +148,7 @@ def _put_limits(
     config = dict(values.get("output_config") or {})
     effort = values.get("reasoning_effort")
     if effort is not None and thinking is None:
-        thinking = _thinking(effort, call.deployment.model, config)
+        thinking = _thinking(effort, call.deployment.known_as, config)
         if wanted is None and thinking.get("type") == "enabled":
             max_tokens += thinking["budget_tokens"]
     if call.max_output_tokens is not None:

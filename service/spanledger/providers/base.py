@@ -42,6 +42,8 @@ class Deployment:
         prices: overrides of the price book, pico-USD per token by LiteLLM's key
             (`input_cost_per_token`, `output_cost_per_token`, `cache_read_input_token_cost`, …).
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
+        base_model: the model behind a name that says nothing of it (Azure's deployments); it
+            decides the price, and what the model can do. Empty where the name is the model's.
     """
 
     id: str
@@ -61,6 +63,12 @@ class Deployment:
     stream_timeout_s: float | None = None
     prices: dict[str, int] = field(default_factory=dict)
     extra: dict[str, object] = field(default_factory=dict, repr=False)
+    base_model: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The model's own name, for what depends on the model."""
+        return self.base_model.rpartition("/")[2] or self.model
 
 
 @dataclass(frozen=True, slots=True)

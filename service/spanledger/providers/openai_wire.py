@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import OpenAIUsage, from_openai
+from spanledger.pricing.reported import OpenAIUsage, from_openai
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import failure_of, invalid, refusal
 from spanledger.providers.sse import encode_event
@@ -67,6 +67,12 @@ class _FullChoice(msgspec.Struct):
 class _ChunkChoice(msgspec.Struct):
     delta: _Message | None = None
     finish_reason: str | None = None
+    usage: UsageField = None
+    """Moonshot's place for it."""
+
+
+class _Groq(msgspec.Struct):
+    usage: UsageField = None
 
 
 class _Completion(msgspec.Struct):
@@ -97,6 +103,7 @@ class _Chunk(msgspec.Struct):
     usage: UsageField = None
     service_tier: Tier = None
     error: msgspec.Raw = _NULL
+    x_groq: _Groq | str | int | float | bool | list[msgspec.Raw] | None = None
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
@@ -151,7 +158,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     elif answer.data is None:
         raise malformed(call, "its answer has no data")
     usage = from_openai(answer.usage)
-    uncounted = usage is None or usage.output_tokens == 0
+    uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
     size, speech = _generated_bytes(body) if uncounted and call.operation == "chat" else (0, 0)
     return Answer(
         body=body,
@@ -181,15 +188,19 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
     size = speech = 0
     content = False
     finish_reason = ""
+    beside: UsageField = None
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
+        beside = choice.usage or beside
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
             content = content or bool(delta.tool_calls or delta.function_call)
             if is_set(delta.audio):
                 content, speech = True, speech + len(bytes(delta.audio))
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
+    if usage is None and (beside or chunk.x_groq is not None):
+        usage = from_openai(beside) or from_openai(getattr(chunk.x_groq, "usage", None))
     return Frame(
         data=encode_event(payload),
         content=content or size > 0,

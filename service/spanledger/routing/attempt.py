@@ -29,6 +29,7 @@ from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.booking import Booking
+from spanledger.routing.charge import usage_of, usage_unfinished
 from spanledger.routing.course import Course, Pick, Target
 from spanledger.routing.demand import Demand, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
@@ -40,7 +41,7 @@ from spanledger.routing.outcome import (
     request_end,
 )
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import Attempt, Produced, Recorder, usage_of, usage_unfinished
+from spanledger.routing.settle import Attempt, Produced, Recorder
 
 MAX_ATTEMPTS = 10
 """Attempts of one request, refused ones included, whatever the settings allow."""
@@ -208,7 +209,7 @@ class Run:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(target, sizes, hold, now)
                 self._pending = []
-                return Attempt(target, sizes, hold, call, now, tokens)
+                return Attempt(target, sizes, hold, call, now, self._demand)
 
     def _reservation(self, pick: Pick, sizes: Sizes) -> Reservation:
         clock, exchange = self._shared.clock, self._exchange
@@ -283,7 +284,7 @@ class Run:
     async def served(self, attempt: Attempt) -> None:
         """Book an answer that came to its end."""
         exchange, produced = self._exchange, attempt.produced
-        usage, estimated = usage_of(exchange, produced)
+        usage, estimated = usage_of(exchange, attempt)
         if exchange.operation == "chat":
             self._history.record(-(-usage.output_tokens // self._demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:

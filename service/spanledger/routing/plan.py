@@ -176,7 +176,13 @@ class _Entry:
             weight=1.0 if params.weight is None else params.weight,
             prices=prices,
             extra=self._call_parameters() if kind == "litellm" else {},
+            base_model=self._base_model(),
         )
+
+    def _base_model(self) -> str:
+        """LiteLLM takes it in either section."""
+        own, other = self.entry.model_info.base_model, self.extra.get("base_model")
+        return (own or (other if isinstance(other, str) else "") or "").strip()
 
     def _base(self, kind: ProviderKind) -> str | None:
         base = self.params.api_base
@@ -273,7 +279,7 @@ class _Entry:
     def _warn_unused(
         self, kind: ProviderKind, prices: Mapping[str, int], unique: str, warnings: list[str]
     ) -> None:
-        unused = self.extra.keys() - prices.keys()
+        unused = self.extra.keys() - prices.keys() - {"base_model"}
         if kind == "litellm":
             unused &= _ROUTER_KEYS
         warnings.extend(

@@ -72,13 +72,7 @@ class Router:
                 f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
                 " not set up"
             )
-        price = book.find(
-            deployment.provider,
-            deployment.model,
-            deployment.litellm_model,
-            deployment.prices,
-            deployment.id,
-        )
+        price = book.price_of(deployment)
         health = self.health.states[deployment.id]
         return Target(deployment, providers[deployment.kind], price, health)
 

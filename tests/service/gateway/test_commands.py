@@ -69,6 +69,21 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
+    """A base model the book lacks is named; one it has gives the deployment its price."""
+    info = "model_info: {id: own"
+    assert info in file.read_text()
+
+    file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-4o-2024-08-06"))
+    report = checked(file)[1]
+    assert report["routes"][0]["deployments"][1]["price_id"].endswith("azure/gpt-4o-2024-08-06")
+
+    file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-unheard-of"))
+    warnings = checked(file)[1]["warnings"]
+    assert any("base_model 'azure/gpt-unheard-of' is not in the price book" in w for w in warnings)
+    assert any("'own' has no price" in line for line in warnings)
+
+
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
     """A base URL of LiteLLM's may hold a password or a token, which stay where they are."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"

@@ -171,6 +171,28 @@ async def test_what_counts_as_content(
     assert frames[0].output_bytes == size
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USAGE}},
+        {"choices": [], "usage": {"prompt_tokens": 0}, "x_groq": {"id": "r", "usage": USAGE}},
+        {"choices": [], "usage": USAGE, "x_groq": "r"},
+        {"choices": [{"delta": {}, "usage": "none"}], "x_groq": {}, "usage": USAGE},
+    ],
+    ids=["Moonshot", "Groq", "Groq, zeros beside", "no object there", "garbage there"],
+)
+async def test_usage_is_found_where_a_stream_has_it(
+    server: Scripted, openai_provider: OpenAIProvider, last: dict[str, Any]
+) -> None:
+    """Moonshot puts it into the choice (earendil-works/pi#2017), Groq beside (vercel/ai#1651)."""
+    server.events(delta(content="Hi") + event(last) + DONE)
+
+    frames = await collect(openai_provider, call(deployment(server.url), {"stream": True}))
+
+    assert frames[-1].usage == Usage(3, 2)
+
+
 async def test_missing_usage_leaves_the_bytes_to_count(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
