@@ -81,14 +81,14 @@ def test_metrics_wait_for_prometheus(tmp_path: Path) -> None:
         sink = backends.prometheus
         sink.answer = lambda _request: 503
         for number in range(5):
-            metrics = made_metrics([{"number": number}])
+            metrics = made_metrics([{"server.port": number}])
             assert collector.send("metrics", metrics) == 200
         assert poll(lambda: sink.requests)
         collector.kill()
         sink.answer = lambda _request: 200
         collector.start()
-        assert poll(lambda: len({p.attributes["number"] for p in sink.points}) == 5)
-        order = [p.attributes["number"] for p in sink.points]
+        assert poll(lambda: len({p.attributes["server.port"] for p in sink.points}) == 5)
+        order = [p.attributes["server.port"] for p in sink.points]
         assert order == sorted(order)
 
 

@@ -366,7 +366,7 @@ def test_sampling(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = tmp_path_factory.mktemp("sampling")
         with Collector(folder, SAMPLING, "otlp", env=backends.env | env) as collector:
             assert collector.send("traces", traces.message) == 200
-            metrics = made_metrics([{"n": number} for number in range(26)])
+            metrics = made_metrics([{"server.port": number} for number in range(26)])
             assert collector.send("metrics", metrics) == 200
             arrived(backends.tempo, wanted)
             arrived(vendor, traces.ids)
