@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.instrumented import PLANTED, Recorded, recorded
 from tests.instrumented.record import EMBEDDING_TOKENS, INPUT_TOKENS, OUTPUT_TOKENS
 from tests.stack.conftest import arrived, attributes_of
-from tests.support.collector import Backends, Collector, RawSink
+from tests.support.collector import BASE, Backends, Collector, RawSink
 from tests.support.otlp_sink import SinkPoint
 from tests.support.processes import poll
 
@@ -152,7 +153,41 @@ def test_labels_of_recorded_metrics(through_gateway: Left) -> None:
     """No point has a label that is not on the list, or a value of any length."""
     for point in through_gateway.vendor.points:
         for key, value in point.attributes.items():
-            assert "hidden" not in key and "metadata" not in key and "association" not in key
+            assert "hidden" not in key
+            assert "metadata" not in key
+            assert "association" not in key
             assert len(str(value)) <= 128
     series = Counter(point.series for point in through_gateway.vendor.points)
     assert len(series) < 60
+
+
+def test_logs_are_refused(tmp_path: Path) -> None:
+    """Logs get 404, as docs/vendors.md says, and the same application's spans arrive."""
+    one = RECORDED["openai_v2_events"]
+    with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
+        assert {collector.send("logs", message) for message in one.of("logs")} == {404}
+        for message in one.of("traces"):
+            assert collector.send("traces", message) == 200
+        arrived(backends.tempo, _ids(one))
+
+
+def test_lists_are_documented() -> None:
+    """Every name that README.md lists as a label or as leaving is on the collector's lists."""
+    text = BASE.read_text("utf-8")
+    lists = [
+        re.compile(re.sub(r"\$\{env:[^}]*\}", "(?!)", found).replace("$$", "$"))
+        for found in re.findall(r'keep_matching_keys\([a-z.]+, "(\^\(.*)"\)', text)
+    ]
+    resource, spans = lists[1:]
+    labels = lists[0]
+    page = (BASE.parent / "README.md").read_text("utf-8")
+    for title, allowed in (
+        ("Labels of applications' points", [labels]),
+        ("What leaves without content", [resource, spans]),
+    ):
+        section = page.split(f"## {title}")[1].split("\n## ")[0]
+        listed = [line for line in re.split(r"\n- ", section)[1:] if "OTELCOL_" not in line]
+        names = re.findall(r"`([a-z0-9A-Z_]+(?:[.][a-zA-Z0-9_]+)+)`", " ".join(listed))
+        assert len(names) > 20
+        for name in names:
+            assert any(one.match(name) for one in allowed), name
