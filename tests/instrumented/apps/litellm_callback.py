@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import litellm
+from litellm.litellm_core_utils.thread_pool_executor import executor
+from opentelemetry import metrics, trace
 from otel import planted
 
 litellm.callbacks = ["otel"]
@@ -37,9 +38,7 @@ with contextlib.suppress(litellm.exceptions.BadRequestError):
         messages=[{"role": "user", "content": planted("refused")}],
         num_retries=0,
     )
-time.sleep(2)  # its callbacks run in threads that nothing joins
-from opentelemetry import metrics, trace  # noqa: E402
-
+executor.shutdown(wait=True)  # its callbacks run there
 for one in (trace.get_tracer_provider(), metrics.get_meter_provider()):
     if hasattr(one, "force_flush"):
         one.force_flush()
