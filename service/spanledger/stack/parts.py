@@ -58,8 +58,8 @@ _FOR_THE_COLLECTOR = (
 )
 """Of these, what is for the collector alone."""
 
-_LOOPBACK = ("localhost", "127[.]0[.]0[.]1", r"\[?::1\]?")
-"""Patterns of the names of this machine."""
+_LOOPBACK = ("localhost", "127[.]0[.]0[.]1", "[[]?::1[]]?")
+"""Patterns of the names of this machine, without a backslash: the collector takes it for its own."""
 
 
 @dataclass(frozen=True, slots=True)
