@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from grafana.src.board import Board, Choice, render  # noqa: E402 - found by the line above
 from grafana.src.boards import BOARDS  # noqa: E402 - found by the line above it
-from grafana.src.panels import TITLES  # noqa: E402 - as above
+from grafana.src.links import TITLES  # noqa: E402 - as above
 
 HEAD = """\
 <!-- Written by tools/generate_dashboard_docs.py; change grafana/src, or the prose in the tool. -->

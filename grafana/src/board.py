@@ -12,7 +12,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from grafana.src import queries as q
-from grafana.src.panels import METRICS, TITLES, Panel, link
+from grafana.src.links import TITLES, link
+from grafana.src.panels import METRICS, Panel
 
 TAG = "spanledger"
 COLUMNS = 24

@@ -1,4 +1,4 @@
-"""The kinds of panel that dashboards are made of. Knows grafana-foundation-sdk; no other file does.
+"""The kinds of panel that dashboards are made of.
 
 One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
 that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4, but
@@ -30,7 +30,8 @@ from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 from grafana_foundation_sdk.models import tempo as tempo_models
 
-REPOSITORY = "https://github.com/spanledger/spanledger"
+from grafana.src.links import Links, panel_links
+
 METRICS = common.DataSourceRef("prometheus", "${datasource}")
 TRACES = common.DataSourceRef("tempo", "${traces}")
 OTLP_STEP = "30s"
@@ -38,22 +39,6 @@ OTLP_STEP = "30s"
 these, so that a rate always has two samples."""
 COPIES = "${long}"
 """Before a name that has a copy for long times; the variable `step` then has the least step."""
-
-OVERVIEW = "overview"
-COST = "cost-and-budgets"
-PROVIDERS = "providers-and-fallbacks"
-LATENCY = "latency-and-streaming"
-CUSTOMER = "customer"
-HEALTH = "stack-health"
-TITLES: Mapping[str, str] = {
-    OVERVIEW: "Overview",
-    COST: "Cost and budgets",
-    PROVIDERS: "Providers and fallbacks",
-    LATENCY: "Latency and streaming",
-    CUSTOMER: "Customer",
-    HEALTH: "Stack health",
-}
-"""Every dashboard: its uid, which is also its file's name, and its title."""
 
 Override = tuple[str, Mapping[str, object]]
 """A field's name, or a regular expression in slashes, and the properties it has of its own."""
@@ -128,14 +113,6 @@ PLAIN = Look()
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
-    """Where a panel leads: dashboards by slug, runbooks by alert."""
-
-    down: Sequence[str] = ()
-    runbooks: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Panel:
     """A panel and the room it takes."""
 
@@ -172,36 +149,6 @@ def _target(query: Query, ref_id: str) -> Any:
     return built.instant() if query.instant else built.range()
 
 
-def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLink:
-    kind = models.DashboardLinkType.LINK
-    return builders.DashboardLink(title).type(kind).url(url).target_blank(new_tab)
-
-
-def opens(slug: str, **variables: str) -> str:
-    """The address of a dashboard about what was clicked: variables to the series' labels."""
-    return _address(slug, {name: f"__field.labels.{label}" for name, label in variables.items()})
-
-
-def row_opens(slug: str, **variables: str) -> str:
-    """The same for a row of a table: variables to its columns."""
-    return _address(slug, {name: f"__data.fields.{column}" for name, column in variables.items()})
-
-
-def _address(slug: str, variables: Mapping[str, str]) -> str:
-    """Names may have any character: they are percent-encoded."""
-    pairs = "&".join(f"var-{name}=${{{value}:percentencode}}" for name, value in variables.items())
-    return f"/d/{slug}?{pairs}"
-
-
-def _panel_links(links: Links) -> list[builders.DashboardLink]:
-    down = [link(TITLES[slug], f"/d/{slug}?${{__url_time_range}}") for slug in links.down]
-    books = [
-        link(f"Runbook: {alert}", f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md", new_tab=True)
-        for alert in links.runbooks
-    ]
-    return [*down, *books]
-
-
 def _common(
     builder: Any,
     title: str,
@@ -215,7 +162,7 @@ def _common(
     source = TRACES if isinstance(queries[0], Traces) else METRICS
     builder.title(title).description(description).unit(unit).datasource(source)
     builder.targets([_target(query, chr(ord("A") + n)) for n, query in enumerate(queries)])
-    builder.links(_panel_links(links))
+    builder.links(panel_links(links))
     if look.decimals is not None:
         builder.decimals(look.decimals)
     if look.minimum is not None:

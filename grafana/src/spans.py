@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from grafana.src.panels import PLAIN, Links, Look, Override, Panel, Traces, table
+from grafana.src.links import Links
+from grafana.src.panels import PLAIN, Look, Override, Panel, Traces, table
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from grafana.src.panels import COPIES, LATENCY, REPOSITORY, TITLES
+from grafana.src.links import LATENCY, REPOSITORY, TITLES
+from grafana.src.panels import COPIES
 from prometheus.src import long
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
