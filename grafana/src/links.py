@@ -15,6 +15,8 @@ COST = "cost-and-budgets"
 PROVIDERS = "providers-and-fallbacks"
 LATENCY = "latency-and-streaming"
 CUSTOMER = "customer"
+FIND = "find-traces"
+TRACE = "trace"
 HEALTH = "stack-health"
 TITLES: Mapping[str, str] = {
     OVERVIEW: "Overview",
@@ -22,6 +24,8 @@ TITLES: Mapping[str, str] = {
     PROVIDERS: "Providers and fallbacks",
     LATENCY: "Latency and streaming",
     CUSTOMER: "Customer",
+    FIND: "Find traces",
+    TRACE: "Trace",
     HEALTH: "Stack health",
 }
 """Every dashboard: its uid, which is also its file's name, and its title."""
@@ -48,6 +52,12 @@ def opens(slug: str, **variables: str) -> str:
 def row_opens(slug: str, **variables: str) -> str:
     """The same for a row of a table: variables to its columns."""
     return _address(slug, {name: f"__data.fields.{column}" for name, column in variables.items()})
+
+
+def trace_opens(trace_id: str) -> str:
+    """The address of a trace, by where Grafana has its id. Explore would show it too, but a viewer
+    may not open that, and is sent to the start page."""
+    return f"{_address(TRACE, {'trace_id': trace_id})}&${{__url_time_range}}"
 
 
 def _address(slug: str, variables: Mapping[str, str]) -> str:

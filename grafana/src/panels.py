@@ -72,9 +72,18 @@ class Traces:
 
     query: str
     limit: int = 20
+    of_each: int = 0
+    """The most spans of one trace; Tempo gives three."""
 
 
-Query = Prom | Traces
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One trace, by its id."""
+
+    trace_id: str
+
+
+Query = Prom | Traces | Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,8 @@ class Look:
     no_value: str = ""
     named: bool = False
     """Show each number's name beside it."""
+    since: str = ""
+    """At least this far back, also where the dashboard shows less."""
     opens: tuple[str, str] | None = None
     """What a click on a series offers: its text, and a dashboard about that series."""
 
@@ -122,16 +133,8 @@ class Panel:
 
 
 def _target(query: Query, ref_id: str) -> Any:
-    if isinstance(query, Traces):
-        return (
-            tempo.Dataquery()
-            .ref_id(ref_id)
-            .datasource(TRACES)
-            .query_type("traceql")
-            .query(query.query)
-            .limit(query.limit)
-            .table_type(tempo_models.SearchTableType.SPANS)
-        )
+    if isinstance(query, Trace | Traces):
+        return _tempo_target(query).ref_id(ref_id).datasource(TRACES).query_type("traceql")
     formats = prometheus_models.PromQueryFormat
     shape = formats.TABLE if query.table else formats.TIME_SERIES
     step = "$step" if COPIES in query.expr and query.step == OTLP_STEP else query.step
@@ -149,6 +152,16 @@ def _target(query: Query, ref_id: str) -> Any:
     return built.instant() if query.instant else built.range()
 
 
+def _tempo_target(query: Trace | Traces) -> tempo.Dataquery:
+    """A query that is nothing but an id gets that trace."""
+    if isinstance(query, Trace):
+        return tempo.Dataquery().query(query.trace_id)
+    built = tempo.Dataquery().query(query.query).limit(query.limit)
+    if query.of_each:
+        built.spss(query.of_each)
+    return built.table_type(tempo_models.SearchTableType.SPANS)
+
+
 def _common(
     builder: Any,
     title: str,
@@ -159,7 +172,7 @@ def _common(
     look: Look,
 ) -> Panel:
     """What all kinds have."""
-    source = TRACES if isinstance(queries[0], Traces) else METRICS
+    source = METRICS if isinstance(queries[0], Prom) else TRACES
     builder.title(title).description(description).unit(unit).datasource(source)
     builder.targets([_target(query, chr(ord("A") + n)) for n, query in enumerate(queries)])
     builder.links(panel_links(links))
@@ -171,6 +184,8 @@ def _common(
         builder.max(look.maximum)
     if look.no_value:
         builder.no_value(look.no_value)
+    if look.since:
+        builder.time_from(look.since)
     if look.steps:
         steps = [models.Threshold(value, colour) for value, colour in look.steps]
         mode = models.ThresholdsMode.ABSOLUTE
@@ -341,6 +356,19 @@ def table(
         name = look.sort_by.removeprefix("+")
         sort = common_builders.TableSortByFieldState().display_name(name).desc(name == look.sort_by)
         builder.sort_by([sort])
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def trace(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = PLAIN,
+) -> Panel:
+    """The spans of one trace below each other, each as long as it took. The SDK has no builder for it."""
+    builder = builders.Panel().type("traces")
     return _common(builder, title, description, unit, queries, links, look)
 
 
