@@ -140,6 +140,11 @@ def filled(text: str, values: dict[str, str], step: str = "") -> str:
     return put(text)
 
 
+def grafana_regex(name: str) -> str:
+    """A name as Grafana's `:regex` writes it."""
+    return re.sub(r"[\\^$*+?.()|\[\]{}/]", r"\\\g<0>", name)
+
+
 class Ask(Protocol):
     """Asks Prometheus; what it answers under `data`."""
 
