@@ -67,10 +67,17 @@ class Reader:
 
     def choose(self, board: Json) -> dict[str, str]:
         """A value for each variable, from the stack itself."""
-        chosen = choose(board, self.ask, {}, WHO)
+        chosen = choose(board, self.ask, {"trace_id": self.a_trace()}, WHO)
         asked = {name for name, one in variables(board).items() if one["type"] == "query"}
         assert asked - chosen.keys() <= NO_VALUE_YET.keys()
         return chosen
+
+    def a_trace(self) -> str:
+        """The id of a trace with a request of `WHO`; empty while there is none."""
+        if not self.stack.has_tempo:
+            return ""
+        search = f"{{ span.spanledger.customer = `{WHO}` && span.spanledger.attempts > 0 }}"
+        return next(iter(self.stack.search(search)), "")
 
     def ask(self, path: str, /, **params: Any) -> Any:
         """What Prometheus answers."""
@@ -79,6 +86,9 @@ class Reader:
     def has_data(self, query: Query, values: dict[str, str]) -> bool:
         """Whether a panel would show something: a number, or a trace."""
         now = time.time()
+        if query.language == "trace":
+            trace_id = filled(query.text, values)
+            return bool(trace_id and self.stack.trace(trace_id))
         if query.language == "traceql":
             found = self.get(
                 "tempo",
