@@ -72,7 +72,7 @@ SECTIONS = (
 )
 
 HEAD = """\
-<!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config.py. -->
+<!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config/. -->
 # Configuration
 
 One YAML file, given as `spanledger gateway --config spanledger.yaml`. An existing LiteLLM proxy

@@ -1,0 +1,148 @@
+"""The sections of a configuration: every setting with its type, bounds, default and meaning.
+
+LiteLLM's own keys keep their names and meaning; ours (`gateway`, `ledger`, `telemetry`, `budgets`)
+stand next to them. Nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+
+from spanledger.config.budgets import BudgetEntry
+from spanledger.config.fields import (
+    LiteLLM,
+    Name,
+    Ours,
+    Owner,
+    PicoUsd,
+    PositiveInt,
+    Seconds,
+    not_each,
+)
+
+DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
+"""Relative to the working folder; four slashes make a path absolute."""
+
+
+class LiteLLMParams(LiteLLM):
+    """`litellm_params` of a deployment."""
+
+    model: Name = Field(description="Provider and model, as `openai/gpt-4o-mini`.")
+    api_base: str | None = Field(None, description="Base URL; a compatible server for `openai/…`.")
+    api_key: SecretStr | None = Field(
+        None, description="The provider's key; write `os.environ/NAME` to take it from there."
+    )
+    custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
+    rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
+    tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
+    timeout: Seconds | None = Field(None, description="Seconds for one try.")
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    input_cost_per_token: PicoUsd | None = Field(
+        None, description="USD; overrides the book, as LiteLLM's other keys per token do."
+    )
+    output_cost_per_token: PicoUsd | None = Field(None, description="USD; overrides the book.")
+    cache_read_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
+    cache_creation_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
+
+
+class ModelInfo(LiteLLM):
+    """`model_info` of a deployment."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    id: Name | None = Field(None, description="Stable name of the deployment in all signals.")
+
+
+class ModelEntry(LiteLLM):
+    """One entry of `model_list`: a deployment of a route."""
+
+    model_name: Name = Field(description="The route: what callers send as `model`.")
+    litellm_params: LiteLLMParams
+    model_info: ModelInfo = ModelInfo()
+
+
+Fallbacks = tuple[dict[str, tuple[str, ...]], ...]
+
+
+class RouterSettings(LiteLLM):
+    """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
+
+    num_retries: Annotated[int, Field(ge=0, le=20)] = Field(
+        2, description="Further tries within a group after the first."
+    )
+    retry_after: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Least seconds between two tries at one deployment."
+    )
+    allowed_fails: Annotated[int, Field(ge=0)] = Field(
+        3, description="Failures within a minute a deployment may have before it cools down."
+    )
+    cooldown_time: Annotated[float, Field(ge=0)] = Field(
+        5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
+    )
+    timeout: Seconds = Field(120.0, description="Seconds for one try, unless the entry says.")
+    fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
+    default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
+    context_window_fallbacks: Fallbacks = Field(
+        (), description="Routes to use when the prompt is too long for the first."
+    )
+
+
+class GatewaySettings(Ours):
+    """Limits of the gateway; each has a test that trips it."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(4000, description="Port to listen on.")
+    max_body_bytes: PositiveInt = Field(20 * 2**20, description="Largest request body.")
+    max_header_bytes: PositiveInt = Field(64 * 2**10, description="Largest request head.")
+    max_response_bytes: PositiveInt = Field(64 * 2**20, description="Largest provider answer.")
+    max_concurrent_requests: PositiveInt = Field(1000, description="Requests in flight.")
+    body_timeout_s: Seconds = Field(30.0, description="Seconds a client has to send its request.")
+    total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all tries.")
+    stream_idle_timeout_s: Seconds = Field(60.0, description="Longest silence within a stream.")
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Seconds requests in flight get to end after SIGTERM."
+    )
+    default_customer: Annotated[Owner, AfterValidator(not_each), Field(max_length=128)] = Field(
+        "default", description="Customer of requests while no keys exist."
+    )
+
+
+class LedgerSettings(Ours):
+    """Where the ledger is."""
+
+    url: str = Field(DEFAULT_LEDGER_URL, description="`sqlite:///PATH`.")
+    lease_s: Annotated[float, Field(ge=1)] = Field(
+        30.0, description="Seconds after a gateway's last sign of life when its holds expire."
+    )
+
+
+class TelemetrySettings(Ours):
+    """What leaves as telemetry; the standard `OTEL_*` variables win over this section."""
+
+    enabled: bool = Field(True, description="Run the shipper beside the gateway.")
+    endpoint: str = Field("http://localhost:4318", description="OTLP/HTTP base URL.")
+    service_name: str = Field("spanledger-gateway", description="`service.name` of our signals.")
+    content: Literal["off", "redacted", "full"] = Field(
+        "off", description="Whether prompts and answers go on spans."
+    )
+    max_attribute_bytes: Annotated[int, Field(ge=256)] = Field(
+        60_000, description="Content longer than this is cut, still valid JSON."
+    )
+    export_interval_s: Seconds = Field(5.0, description="Seconds between two metric exports.")
+    max_customers: PositiveInt = Field(
+        100, description="Customers with a metric series of their own; the rest share `other`."
+    )
+
+
+class Config(Ours):
+    """The whole configuration. `warnings` names keys of LiteLLM's that have no effect here."""
+
+    model_list: tuple[ModelEntry, ...] = Field((), description="Deployments.")
+    router_settings: RouterSettings = RouterSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
+    warnings: tuple[str, ...] = Field((), exclude=True)
