@@ -80,7 +80,7 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
     )
     try:
         _set_budgets(path, config, clock)
-        providers = create_providers({d.kind for d in plan.deployments})
+        providers = create_providers(plan.kinds)
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -48,16 +49,17 @@ def gateway(
     """
     with reporting_errors():
         from spanledger.app import run_gateway
-        from spanledger.config import load_config
+        from spanledger.errors import ConfigError
         from spanledger.pricing.book import PriceBook
-        from spanledger.routing.plan import Plan
 
         logging.basicConfig(
             level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
-        settings = with_overrides(load_config(config), host, port, ledger)
-        plan = Plan.from_config(settings, os.environ)
-        for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
+        read, plan, problems = read_config(config, os.environ)
+        if plan is None or problems:
+            raise ConfigError("\n".join(problems))
+        settings = with_overrides(read, host, port, ledger)
+        for warning in (*settings.warnings, *plan.warnings, *unpriced(plan, PriceBook.load())):
             typer.secho(f"warning: {warning}", fg="yellow", err=True)
         run_gateway(
             settings,
@@ -81,9 +83,28 @@ def with_overrides(
     return config.model_copy(update=update)
 
 
-def unsupported(config: Config) -> list[str]:
-    """The keys of LiteLLM's without effect here, in one phrase; nothing when there are none."""
-    return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []
+class Reading(NamedTuple):
+    """A configuration, its plan, and all that is wrong with either."""
+
+    config: Config
+    plan: Plan | None
+    problems: list[str]
+
+
+def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
+    """Read a configuration and plan it. Raises ConfigError when the file cannot be read."""
+    from spanledger.config import draft_config
+    from spanledger.errors import ConfigError
+    from spanledger.routing.plan import Plan
+
+    draft = draft_config(file, environ)
+    problems = list(draft.problems)
+    plan = None
+    try:
+        plan = Plan.from_config(draft.config, environ)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    return Reading(draft.config, plan, [f"{file}: {problem}" for problem in problems])
 
 
 def price_of(deployment: Deployment, book: PriceBook) -> Price | None:
@@ -103,5 +124,5 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
         f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
         "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
         for deployment in plan.deployments
-        if price_of(deployment, book) is None
+        if price_of(deployment, book) is None and "*" not in deployment.model
     ]

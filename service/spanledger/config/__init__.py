@@ -3,12 +3,16 @@
 from spanledger.config.budgets import SUBJECTS, BudgetEntry
 from spanledger.config.fields import nearest
 from spanledger.config.load import (
-    DEFAULT_CONFIG,
+    Draft,
+    draft_config,
     load_budgets,
     load_config,
+    matches,
     parse_config,
+    served_by,
     validate_budget,
 )
+from spanledger.config.reading import DEFAULT_CONFIG
 from spanledger.config.sections import (
     DEFAULT_LEDGER_URL,
     Config,
@@ -28,6 +32,7 @@ __all__ = [
     "SUBJECTS",
     "BudgetEntry",
     "Config",
+    "Draft",
     "Fallbacks",
     "GatewaySettings",
     "LedgerSettings",
@@ -36,9 +41,12 @@ __all__ = [
     "ModelInfo",
     "RouterSettings",
     "TelemetrySettings",
+    "draft_config",
     "load_budgets",
     "load_config",
+    "matches",
     "nearest",
     "parse_config",
+    "served_by",
     "validate_budget",
 ]

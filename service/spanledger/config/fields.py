@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -49,7 +50,7 @@ class LiteLLM(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
 
-def nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
+def nearest(word: str, choices: Sequence[str], *, cutoff: float = 0.5) -> str:
     """`; did you mean 'x'?` for the closest valid choice, or nothing."""
-    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=cutoff)
     return f"; did you mean {match[0]!r}?" if match else ""

@@ -6,9 +6,9 @@ stand next to them. Nothing here reads a file or the environment.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
 
 from spanledger.config.budgets import BudgetEntry
 from spanledger.config.fields import (
@@ -26,25 +26,52 @@ DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 """Relative to the working folder; four slashes make a path absolute."""
 
 
+def _off(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
 class LiteLLMParams(LiteLLM):
     """`litellm_params` of a deployment."""
 
     model: Name = Field(description="Provider and model, as `openai/gpt-4o-mini`.")
-    api_base: str | None = Field(None, description="Base URL; a compatible server for `openai/…`.")
+    api_base: str | None = Field(
+        None, description="Base URL; a compatible server for `openai/…`. Also `base_url`."
+    )
     api_key: SecretStr | None = Field(
         None, description="The provider's key; write `os.environ/NAME` to take it from there."
     )
+    api_version: str | None = Field(
+        None, description="Azure's API version; `v1` for its v1 API. `api_base` may have it, too."
+    )
     custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
+    organization: str | None = Field(None, description="Sent as `OpenAI-Organization`.")
+    extra_headers: dict[str, str] = Field({}, description="Headers of every request there.")
+    extra_body: dict[str, Any] = Field(
+        {}, description="Fields of every request there; they win over the caller's."
+    )
+    drop_params: bool | None = Field(
+        None,
+        description="Leave out fields this provider refuses; else as `litellm_settings` says.",
+    )
+    additional_drop_params: tuple[str, ...] = Field((), description="Fields that are left out.")
+    num_retries: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="Attempts after the first, in place of the router's."
+    )
     rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
     tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
     timeout: Seconds | None = Field(None, description="Seconds for one try.")
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Share within its group; 0 is asked when no other is left."
+    )
     input_cost_per_token: PicoUsd | None = Field(
         None, description="USD; overrides the book, as LiteLLM's other keys per token do."
     )
     output_cost_per_token: PicoUsd | None = Field(None, description="USD; overrides the book.")
     cache_read_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
     cache_creation_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
+    unset: dict[str, str] = Field({}, exclude=True)
+    """Keys whose `os.environ/NAME` is not set, and the variable's name: the deployment is off."""
 
 
 class ModelInfo(LiteLLM):
@@ -124,7 +151,7 @@ class TelemetrySettings(Ours):
     enabled: bool = Field(True, description="Run the shipper beside the gateway.")
     endpoint: str = Field("http://localhost:4318", description="OTLP/HTTP base URL.")
     service_name: str = Field("spanledger-gateway", description="`service.name` of our signals.")
-    content: Literal["off", "redacted", "full"] = Field(
+    content: Annotated[Literal["off", "redacted", "full"], BeforeValidator(_off)] = Field(
         "off", description="Whether prompts and answers go on spans."
     )
     max_attribute_bytes: Annotated[int, Field(ge=256)] = Field(
@@ -145,4 +172,8 @@ class Config(Ours):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
+    drop_params: bool = Field(False, exclude=True)
+    """`litellm_settings.drop_params`."""
+    variables: dict[str, str] = Field({}, exclude=True, repr=False)
+    """`environment_variables` of the file; they win over the process's, as in LiteLLM."""
     warnings: tuple[str, ...] = Field((), exclude=True)

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.clock import Clock
-from spanledger.config import Config
+from spanledger.config import Config, served_by
 from spanledger.errors import (
     InvalidRequestError,
     LedgerUnavailableError,
@@ -56,6 +56,8 @@ OPERATIONS: dict[str, Operation] = {
 MODELS = "/v1/models"
 UNKNOWN_ROUTE = "unknown"
 """Booked for a model that is not configured: names from outside would be series without end."""
+MAX_MODEL_CHARS = 256
+"""Longest name a wildcard serves, as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -112,6 +114,7 @@ class Edge:
             }
             for entry in config.model_list
         }
+        self._wildcards = tuple(name for name in self._models if "*" in name)
 
     def new_request_id(self) -> str:
         """An id for an answer that belongs to no call, too."""
@@ -222,6 +225,7 @@ class Edge:
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
         body, fields, route = b"", wire.Fields(), ""
+        serving: str | None = None
         shape = wire.Shape(stream=False, include_usage=False)
         fault: SpanledgerError | None = None
         try:
@@ -230,7 +234,8 @@ class Edge:
             fields = wire.decode(body)
             route = wire.route_of(fields)
             shape = wire.check(fields, operation)
-            self._check_route(route, caller)
+            serving = self._serving(route)
+            self._check_route(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         rng = self.clock.rng
@@ -244,11 +249,13 @@ class Edge:
             customer=caller.customer,
             team=caller.team,
             key_id=caller.key_id,
-            route=route if route in self._models else UNKNOWN_ROUTE,
+            route=serving or UNKNOWN_ROUTE,
             operation=operation,
             stream=shape.stream,
         )
         exchange = Exchange(start, operation, fields, len(body), shape.include_usage, deadline)
+        if serving != route:
+            exchange.asked = route
         call.exchange = exchange
         if fault is not None:
             # The caller learns of its own mistake even when it cannot be booked.
@@ -257,17 +264,25 @@ class Edge:
             raise fault
         return exchange
 
-    def _check_route(self, route: str, caller: Caller) -> None:
-        if route not in self._models:
-            raise _no_such_model(route)
-        if not caller.may_use(route):
+    def _check_route(self, route: str, serving: str, caller: Caller) -> None:
+        if not (caller.may_use(route) or caller.may_use(serving)):
             raise PermissionDeniedError(f"this key may not use the model {route!r}")
+
+    def _serving(self, route: str) -> str:
+        """The route that serves a model: one of its name, or a wildcard."""
+        if route in self._models and "*" not in route:
+            return route
+        serving = served_by(route, self._wildcards) if _may_be_a_model(route) else None
+        if serving is None:
+            raise _no_such_model(route)
+        return serving
 
     def _show_models(self, path: str, caller: Caller) -> Reply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
-            self._check_route(name, caller)
-            return Reply(200, msgspec.json.encode(self._models[name]))
+            serving = self._serving(name)
+            self._check_route(name, serving, caller)
+            return Reply(200, msgspec.json.encode({**self._models[serving], "id": name}))
         shown = [model for name, model in self._models.items() if caller.may_use(name)]
         return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
@@ -303,8 +318,7 @@ class _Probes:
         except (LedgerUnavailableError, TimeoutError):
             return self._respond(503, {"status": "ledger_unavailable"})
         states = [deployment.state for deployment in self._health.snapshot()]
-        cooling = states.count("cooling")
-        counts = {"up": len(states) - cooling, "cooling": cooling}
+        counts = {state: states.count(state) for state in ("up", "cooling", "off")}
         return self._respond(200, {"status": "ready", "deployments": counts})
 
     async def metrics(self, request: Request) -> Response:
@@ -368,6 +382,11 @@ def create_app(
     )
     app.edge = app.state.edge = edge
     return app
+
+
+def _may_be_a_model(name: str) -> bool:
+    """Whether a wildcard may serve a name: it goes to a provider and into rows."""
+    return 0 < len(name) <= MAX_MODEL_CHARS and name.isprintable() and not set("*`") & set(name)
 
 
 @lru_cache(maxsize=1024)

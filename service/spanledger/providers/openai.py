@@ -15,6 +15,7 @@ from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Answer, Call, Deployment, Frame
 from spanledger.providers.failures import read_failure, refusal
+from spanledger.providers.hosts import HOSTS, cap_field
 from spanledger.providers.openai_wire import encode_request, malformed, read_answer, read_chunk
 from spanledger.providers.transport import (
     EventStream,
@@ -26,9 +27,10 @@ from spanledger.providers.transport import (
     provider_request_id,
 )
 
-API_BASE = "https://api.openai.com/v1"
 _PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 _DONE = b"[DONE]"
+MAX_TARGETS = 4_096
+"""Addresses that are kept ready."""
 
 
 class OpenAIProvider:
@@ -37,7 +39,7 @@ class OpenAIProvider:
     def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
         self._transport = Transport(limits or Limits())
         self._clock = clock or Clock()
-        self._targets: dict[tuple[str | None, str | None, str], Target] = {}
+        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
@@ -75,13 +77,17 @@ class OpenAIProvider:
 
     def _target(self, call: Call) -> Target:
         deployment = call.deployment
-        key = (deployment.api_base, deployment.api_key, call.operation)
+        key = (deployment.id, deployment.api_base, deployment.api_key, call.operation)
         target = self._targets.get(key)
         if target is None:
-            headers = {}
+            headers = dict(deployment.headers)
             if deployment.api_key:
-                headers["authorization"] = f"Bearer {deployment.api_key.strip()}"
-            url = (deployment.api_base or API_BASE) + _PATHS[call.operation]
+                bearer = "Bearer " if deployment.key_header == "authorization" else ""
+                headers[deployment.key_header] = bearer + deployment.api_key.strip()
+            base = deployment.api_base or HOSTS["openai"].base
+            url = f"{base}{_PATHS[call.operation]}{deployment.query}"
+            if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
+                self._targets.clear()
             target = self._targets[key] = make_target(deployment, url, headers)
         return target
 
@@ -115,7 +121,4 @@ async def _next(source: EventStream, complete: bool) -> list[bytes]:
 
 def _cap_key(deployment: Deployment) -> str:
     """OpenAI's own reasoning models know no `max_tokens`; other servers often know only that."""
-    base = deployment.api_base
-    if base is None or base.startswith("https://api.openai.com"):
-        return "max_completion_tokens"
-    return "max_tokens"
+    return deployment.cap or cap_field(deployment.api_base, "openai", deployment.model)

@@ -144,6 +144,10 @@ class Course:
                 return again
         return self._moved_on(now, reason) or again
 
+    def may_ever_serve(self) -> bool:
+        """Whether any deployment on the way is not off."""
+        return any(self._groups[route] for route in (self.group, *self._queue))
+
     def blocked(self, now: float) -> tuple[float, BlockedBy]:
         """When the first of all the deployments may be tried, and what keeps it till then."""
         routes = (self.group, *self._queue)
@@ -210,7 +214,9 @@ class Course:
             self.group = left
         return None
 
-    def _blocked_by(self, now: float) -> BlockedBy:
-        return min(
-            target.health.blocked_until(now, self._tokens) for target in self._groups[self.group]
-        )[1]
+    def _blocked_by(self, now: float) -> str:
+        """Why a group cannot be tried; one whose deployments are all off lacks their keys."""
+        targets = self._groups[self.group]
+        if not targets:
+            return "authentication_failed"
+        return min(target.health.blocked_until(now, self._tokens) for target in targets)[1]

@@ -20,7 +20,6 @@ from spanledger.clock import Clock
 from spanledger.config import Config, nearest
 from spanledger.errors import (
     BudgetExceededError,
-    ConfigError,
     InvalidRequestError,
     LedgerUnavailableError,
     ProviderError,
@@ -31,10 +30,11 @@ from spanledger.ledger.store import Hold, Ledger, RequestEnd, Reservation
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer, Call, Deployment, Frame, Provider, ProviderKind
+from spanledger.providers.base import Answer, Call, Frame, Provider, ProviderKind
 from spanledger.routing.booking import Booking
 from spanledger.routing.course import Course, Pick, Target
-from spanledger.routing.demand import Demand, demand_of, terms_of, unbounded_by
+from spanledger.routing.demand import Demand, demand_at, demand_of, terms_of, unbounded_by
+from spanledger.routing.groups import RouteGroups
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
@@ -69,6 +69,7 @@ class _Run:
 
     Attributes:
         pick: where the next try goes.
+        callers: the demand of the caller's own fields; `demand` is that of the try under way.
         asked: tries so far, those a budget refused included.
         ended: whether the request's end was handed to the ledger.
     """
@@ -78,6 +79,7 @@ class _Run:
     demand: Demand
     history: OutputHistory
     pick: Pick
+    callers: Demand
     asked: int = 0
     ended: bool = False
 
@@ -104,34 +106,13 @@ class Router:
         self._plan = plan
         self._ledger = ledger
         self._clock = clock
-        self.health = Health(plan.deployments, config.router_settings, clock)
+        self.health = Health(plan.deployments, config.router_settings, clock, plan.off)
         self._booking = Booking(ledger, clock)
         self._recorder = Recorder(content, config.telemetry.max_attribute_bytes)
-        self._groups = {
-            route: [self._target(d, book, providers) for d in deployments]
-            for route, deployments in plan.routes.items()
-        }
+        self.groups = RouteGroups(plan, book, providers, self.health)
         self._histories = {route: OutputHistory() for route in plan.routes}
         self._unasked: dict[str, str] = {}
         """Service tiers that deployments answered at without being asked, by deployment."""
-
-    def _target(
-        self, deployment: Deployment, book: PriceBook, providers: Mapping[ProviderKind, Provider]
-    ) -> Target:
-        if deployment.kind not in providers:
-            raise ConfigError(
-                f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
-                " not set up"
-            )
-        price = book.find(
-            deployment.provider,
-            deployment.model,
-            deployment.litellm_model,
-            deployment.prices,
-            deployment.id,
-        )
-        health = self.health.states[deployment.id]
-        return Target(deployment, providers[deployment.kind], price, health)
 
     async def close(self) -> None:
         """Wait for the bookings of callers that left; the ledger must outlive this."""
@@ -220,9 +201,11 @@ class Router:
     async def _started(self, exchange: Exchange) -> _Run:
         """The request with its first pick. Raises what ends it before a try."""
         route = exchange.start.route
-        if route not in self._groups:
+        groups = self.groups.for_request(route, exchange.asked)
+        if route not in groups or (exchange.asked and not groups[route]):
+            asked = exchange.asked or route
             unknown = InvalidRequestError(
-                f"no deployment serves {route!r}{nearest(route, list(self._groups))}",
+                f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
                 status=404,
                 code="model_not_found",
                 param="model",
@@ -233,7 +216,7 @@ class Router:
         demand = demand_of(exchange, history)
         course = Course(
             route,
-            self._groups,
+            groups,
             self._plan.fallbacks[route],
             self._plan.context_fallbacks,
             self._settings,
@@ -243,6 +226,10 @@ class Router:
         now = self._clock.monotonic()
         pick = course.first(now)
         if pick is None:
+            if not course.may_ever_serve():
+                off = ProviderError("authentication_failed", _off(route, self._plan))
+                await self.reject(exchange, off)
+                raise off
             until, reason = course.blocked(now)
             wait = max(0.0, until - now)
             blocked = ProviderError(
@@ -253,7 +240,7 @@ class Router:
             )
             await self.reject(exchange, blocked)
             raise blocked
-        return _Run(exchange, course, demand, history, pick)
+        return _Run(exchange, course, demand, history, pick, demand)
 
     async def _reserved(self, run: _Run) -> Attempt:
         """The next try, its money held. Raises what ends the request instead."""
@@ -267,6 +254,7 @@ class Router:
                 late = ProviderError("timeout", "the request's deadline passed before a try")
                 await self._give_up(run, late)
             target = pick.target
+            run.demand = demand_at(run.callers, exchange, target.deployment, run.history)
             unasked = self._unasked.get(target.deployment.id, "")
             terms = terms_of(run.demand, target.deployment, unasked)
             sizes = sizes_of(run.demand, target.price, terms)
@@ -308,7 +296,7 @@ class Router:
             now_ns=self._clock.now_ns(),
             deployment=deployment.id,
             provider=deployment.provider,
-            model=deployment.model,
+            model=deployment.label or deployment.model,
             sizes=sizes.holds,
             priced=price is not None,
             price_id="" if price is None else price.id,
@@ -339,7 +327,7 @@ class Router:
         return Call(
             deployment=target.deployment,
             operation=exchange.operation,
-            fields=exchange.fields,
+            fields=target.deployment.fields_for(exchange.fields),
             timeout_s=min(target.deployment.timeout_s, left),
             max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
@@ -497,3 +485,9 @@ class Router:
             raise ProviderError(
                 "timeout", "the request's deadline passed within the stream", billed="unknown"
             )
+
+
+def _off(route: str, plan: Plan) -> str:
+    """What to tell the log and the operator; callers get no names of variables."""
+    reasons = dict.fromkeys(off.reason for off in plan.off if off.route == route)
+    return f"every deployment of {route!r} is off: {'; '.join(reasons)}"

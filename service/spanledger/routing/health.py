@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from spanledger.clock import Clock
 from spanledger.config import RouterSettings
 from spanledger.providers.base import Deployment
+from spanledger.routing.entries import Off
 from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
 
 MAX_RETRY_AFTER_S = 300.0
@@ -86,9 +87,9 @@ class DeploymentState(NamedTuple):
 
     deployment: str
     route: str
-    state: Literal["up", "cooling"]
+    state: Literal["up", "cooling", "off"]
     until_s: float
-    """Unix seconds at which the cooldown ends; 0 when up."""
+    """Unix seconds at which the cooldown ends; 0 when there is none."""
     limits: tuple[tuple[str, float], ...] = ()
     """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
 
@@ -231,13 +232,18 @@ class Health:
     """All deployments' health."""
 
     def __init__(
-        self, deployments: Iterable[Deployment], settings: RouterSettings, clock: Clock
+        self,
+        deployments: Iterable[Deployment],
+        settings: RouterSettings,
+        clock: Clock,
+        off: Iterable[Off] = (),
     ) -> None:
         self._clock = clock
+        self._off = tuple(off)
         self.states = {d.id: DeploymentHealth(d, settings) for d in deployments}
 
     def snapshot(self) -> list[DeploymentState]:
-        """Every deployment's state, in the order of the config."""
+        """Every deployment's state, in the order of the config; those that are off come last."""
         now = self._clock.monotonic()
         unix_s = self._clock.now_ns() / 1e9
         found = []
@@ -249,6 +255,7 @@ class Health:
                 if left > 0
                 else DeploymentState(id_, route, "up", 0.0, limits)
             )
+        found += [DeploymentState(off.id, off.route, "off", 0.0, ()) for off in self._off]
         return found
 
 

@@ -209,6 +209,8 @@ class Recorder:
             cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or _NOTHING
         extra = _priced_by(used, service)
+        if call.deployment.label:
+            extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
         if call.max_output_tokens is not None:
             # What was asked of the provider, where a budget lowered it.
             extra["gen_ai.request.max_tokens"] = call.max_output_tokens
@@ -230,7 +232,7 @@ class Recorder:
             response_model=hide_key(produced.response_model[:MAX_TEXT], call.deployment),
             detail=attempt_detail(
                 operation=exchange.operation,
-                fields=exchange.fields,
+                fields=call.fields,
                 deployment=call.deployment,
                 response_id=hide_key(produced.response_id, call.deployment),
                 finish_reasons=tuple(

@@ -26,6 +26,7 @@ class Deployment(NamedTuple):
     route: str
     until_s: float
     limits: tuple[tuple[str, float], ...] = ()
+    state: str = "up"
 
 
 class Scraper:
