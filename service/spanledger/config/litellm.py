@@ -138,6 +138,11 @@ def _join_aliases(params: dict[Any, Any], place: str, problems: Problems) -> Non
         problems.append(
             f"{place}.litellm_params: api_base and base_url differ; they mean the same, keep one"
         )
+    drops = params.get("drop_params")
+    if isinstance(drops, list):  # LiteLLM takes any list as true; what it names is meant
+        params["drop_params"] = True
+        own_drops = params.get("additional_drop_params")
+        params["additional_drop_params"] = [*(own_drops or []), *drops]
     headers = params.pop("headers", None)
     if isinstance(headers, dict):
         own = params.get("extra_headers")
@@ -157,6 +162,8 @@ def _resolved(
             unset[str(key)] = missing[0]
         if resolved is not None:
             found[key] = resolved
+        elif key == "model":
+            found[key] = value  # what the entry is for is still to be shown
     return found, unset
 
 
@@ -321,6 +328,11 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
             row = row_of(litellm_keys.INFO, str(key))
             if row is not None and row.status == "refused" and value not in (None, False, []):
                 problems.append(f"{place}.model_info.{key}: {row.note}")
+            if row is None and re.search("cost|pric", str(key), re.IGNORECASE):
+                problems.warnings.append(
+                    f"{place}.model_info.{key} has no effect: a price is input_cost_per_token and"
+                    " output_cost_per_token"
+                )
 
 
 def _judge(section: str, key: str, value: Any, problems: Problems) -> None:

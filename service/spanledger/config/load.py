@@ -107,6 +107,13 @@ def _whole(draft: Draft, source: str) -> Config:
 
 
 def _draft(data: Any, environ: Mapping[str, str], source: str) -> Draft:
+    try:
+        return _read(data, environ, source)
+    except RecursionError:
+        raise ConfigError(f"{source}: a value contains itself, or is nested too deep") from None
+
+
+def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     if data is None:
         data = {}
     if not isinstance(data, dict):

@@ -1,7 +1,7 @@
 """YAML files into plain values, with every way a file can be unreadable said in a sentence.
 
-A key that stands twice in one mapping is an error: YAML takes the last one without a word, and it
-may be the address or the key of a deployment.
+A key that stands twice in one mapping with two values is an error: YAML takes the last one without
+a word, and it may be the address or the key of a deployment.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose own keys are there once; a merged one (`<<`) may be overridden."""
-        seen: dict[Any, yaml.Node] = {}
-        for key_node, _ in node.value:
+        seen: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
@@ -33,14 +33,19 @@ class _Loader(yaml.SafeLoader):
                 again = key in seen
             except TypeError:
                 continue  # PyYAML's own error says it better
-            if again:
-                first = seen[key].start_mark.line + 1
+            if again and not _same(seen[key][1], value_node):
+                first = seen[key][0].start_mark.line + 1
                 raise yaml.MarkedYAMLError(
                     problem=f"{key!r} is already given in line {first}; keep one of them",
                     problem_mark=key_node.start_mark,
                 )
-            seen[key] = key_node
+            seen[key] = (key_node, value_node)
         return super().construct_mapping(node, deep)
+
+
+def _same(first: yaml.Node, second: yaml.Node) -> bool:
+    """Whether two nodes say the same, so that it does not matter which one counts."""
+    return bool(yaml.serialize(first) == yaml.serialize(second))
 
 
 def read_yaml(path: Path) -> Any:

@@ -30,6 +30,7 @@ class Usage:
         audio_input_tokens: part of `input_tokens` that is sound, cached or not.
         audio_output_tokens: part of `output_tokens` that is sound.
         searches: searches of the web that the provider made and bills one by one.
+        told_nano: what the provider says it charges, nano-USD; 0 where it does not say.
     """
 
     input_tokens: int = 0
@@ -41,6 +42,7 @@ class Usage:
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
     searches: int = 0
+    told_nano: int = 0
 
     def plus(self, other: Usage) -> Usage:
         """The sum of both, part by part."""
@@ -49,6 +51,8 @@ class Usage:
 
 MAX_TOKENS = 1_000_000_000
 """No attempt uses more; a larger number is garbage, not usage."""
+MAX_TOLD_USD = 100_000
+"""No attempt costs more; a larger amount is garbage."""
 BYTES_PER_TOKEN = 4
 
 _PASSES = ("compaction", "advisor_message")
@@ -77,6 +81,11 @@ class OpenAIUsage(msgspec.Struct):
     """LiteLLM's, as Anthropic says it."""
     num_search_queries: Any = None
     """Perplexity's searches."""
+    cost: Any = None
+    """OpenRouter's charge, in USD; with a key of one's own at the provider it is their fee alone,
+    and `cost_details.upstream_inference_cost` is what that provider charges."""
+    cost_details: Any = None
+    is_byok: Any = None
 
     def to_usage(self) -> Usage | None:
         """Counting basis of `Usage`; None when the totals are missing, no numbers, or of nothing.
@@ -132,7 +141,12 @@ class OpenAIUsage(msgspec.Struct):
                 _object(self.server_tool_use).get("web_search_requests"),
                 self.num_search_queries,
             ),
+            told_nano=self._told_nano(),
         )
+
+    def _told_nano(self) -> int:
+        upstream = _object(self.cost_details).get("upstream_inference_cost")
+        return _nano(self.cost) + (_nano(upstream) if self.is_byok is True else 0)
 
 
 class AnthropicUsage(msgspec.Struct):
@@ -240,6 +254,13 @@ def _count(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return math.ceil(value) if 0 <= value <= MAX_TOKENS else None
+
+
+def _nano(value: Any) -> int:
+    """An amount of USD as a provider writes it, to the nano-dollar; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return round(value * 1_000_000_000) if 0 <= value <= MAX_TOLD_USD else 0
 
 
 def _part(*values: Any) -> int:

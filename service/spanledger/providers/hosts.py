@@ -91,3 +91,9 @@ def cap_field(base: str | None, prefix: str, model: str) -> Cap:
         return MAX_COMPLETION
     host = host_of(base) if base else HOSTS.get(prefix)
     return host.cap if host is not None else MAX_TOKENS
+
+
+def tells_cost(base: str | None) -> bool:
+    """Whether `usage.cost` of a server is what it charges, in USD; elsewhere it may be anything."""
+    host = host_of(base)
+    return host is not None and host.prefix == "openrouter"

@@ -124,7 +124,7 @@ class Entry:
             kind=kind,
             provider=hosts.provider_name(prefix),
             model=model,
-            litellm_model=params.model,
+            litellm_model=self._named(prefix, model),
             api_base=base,
             query=query,
             api_key=key,
@@ -151,6 +151,14 @@ class Entry:
         """LiteLLM's name of the provider, and the provider's name of the model."""
         params = self.params
         prefix, slash, rest = params.model.partition("/")
+        owner = hosts.host_of(params.api_base)
+        if (
+            owner is not None
+            and owner.prefix == "openrouter"
+            and prefix == "openai"
+            and "/" in rest
+        ):
+            return owner.prefix, rest  # `openai/` for the wire, the rest is OpenRouter's name
         if params.custom_llm_provider:
             given = params.custom_llm_provider
             model = rest if slash and prefix == given else params.model
@@ -168,7 +176,6 @@ class Entry:
         if bare is not None:
             return bare, params.model
         if params.api_base:
-            owner = hosts.host_of(params.api_base)
             return (owner.prefix if owner else "openai"), params.model
         if params.model == "*":
             return "openai", params.model
@@ -262,6 +269,13 @@ class Entry:
         if prefix == "openrouter" and "/" not in model:
             model = f"openrouter/{model}"  # its own, as `openrouter/auto`
         return prefix, model
+
+    def _named(self, prefix: str, model: str) -> str:
+        """The model as a price book lists it: as the file writes it, or by whose server it is."""
+        given = self.params.model
+        return (
+            f"{prefix}/{model}" if prefix == "openrouter" and "openrouter" not in given else given
+        )
 
     # key ----------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class RouteGroups:
         self._book = book
         self._providers = providers
         self._health = health
+        self._named_models = {d.model for d in plan.deployments}
         self.named: dict[str, Sequence[Target]] = {
             route: [self._target(d) for d in deployments]
             for route, deployments in plan.routes.items()
@@ -51,15 +52,17 @@ class RouteGroups:
         key = (route, asked)
         found = self._served.get(key)
         if found is None:
-            targets = [self._target(self._known(d)) for d in self._plan.serve(route, asked)]
+            targets = [self._target(self._labelled(d)) for d in self._plan.serve(route, asked)]
             found = ChainMap({route: targets}, self.named)
             self._served[key] = found
             if len(self._served) > MAX_SERVED:
                 self._served.popitem(last=False)
         return found
 
-    def _known(self, deployment: Deployment) -> Deployment:
-        """A deployment under the label that its model may have."""
+    def _labelled(self, deployment: Deployment) -> Deployment:
+        """A deployment under the name that its model may have in rows and metrics."""
+        if deployment.model in self._named_models:
+            return deployment
         price = self._book.find(
             deployment.provider, deployment.model, deployment.litellm_model, {}, deployment.id
         )

@@ -13,6 +13,7 @@ from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import hide_key
+from spanledger.providers.hosts import tells_cost
 from spanledger.routing.course import Target
 from spanledger.routing.estimate import estimate_input
 from spanledger.routing.hold import Sizes
@@ -22,6 +23,7 @@ from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detai
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""
 MAX_FINISH_REASONS = 128
+NANO_PER_USD = 1_000_000_000
 SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
 
@@ -209,6 +211,9 @@ class Recorder:
             cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or _NOTHING
         extra = _priced_by(used, service)
+        if used.told_nano and tells_cost(call.deployment.api_base):
+            extra["spanledger.provider.cost.usd"] = used.told_nano / NANO_PER_USD
+            extra["spanledger.provider.cost.nano_usd"] = used.told_nano
         if call.deployment.label:
             extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
         if call.max_output_tokens is not None:

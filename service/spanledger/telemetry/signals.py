@@ -163,6 +163,8 @@ SPANS: tuple[Span, ...] = (
             "spanledger.cost.nano_usd",
             "spanledger.price.id",
             "spanledger.overrun.nano_usd",
+            "spanledger.provider.cost.usd",
+            "spanledger.provider.cost.nano_usd",
             "spanledger.estimated",
             "spanledger.unpriced",
             "spanledger.corrected",
@@ -283,6 +285,16 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
+PROVIDER_COST = Metric(
+    "spanledger.provider.cost.usd",
+    "counter",
+    "{USD}",
+    "Money that providers who say so charged, by their own word (OpenRouter's `usage.cost`); beside"
+    " `spanledger.cost.usd` it shows where our prices differ from theirs.",
+    _MONEY,
+    scale=_USD,
+    most=2_000,
+)
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
     "counter",
@@ -304,6 +316,7 @@ METRICS: tuple[Metric, ...] = (
     BUDGET_DECISIONS,
     UNPRICED,
     OVERRUN,
+    PROVIDER_COST,
     DROPPED,
 )
 
