@@ -161,8 +161,9 @@ def demand_at(
 ) -> Demand:
     """What a request can use up at a deployment: the caller's demand, unless the deployment adds
     to what is sent or takes something away."""
-    if not deployment.changes_requests:
-        return callers
+    adds = deployment.defaults or deployment.overrides
+    if not adds and deployment.drops.isdisjoint(exchange.fields):
+        return callers  # a field under another name costs the same
     fields = deployment.fields_for(exchange.fields)
     added = sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.defaults.items())
     added += sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.overrides.items())

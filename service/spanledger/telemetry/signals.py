@@ -393,7 +393,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_deployment_up",
         "gauge",
-        "1 while a deployment is used, 0 while it cools down.",
+        "1 while a deployment is used, 0 while it cools down or lacks its key.",
         ("deployment", "route"),
     ),
     Scraped(
