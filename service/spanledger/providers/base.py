@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.pricing.usage import Usage
 
 Operation = Literal["chat", "embeddings"]
@@ -83,7 +84,9 @@ class Deployment:
         """Whether a request there is not just what the caller sent."""
         return bool(self.defaults or self.overrides or self.drops or self.renames)
 
-    def fields_for(self, fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    def fields_for(
+        self, fields: dict[str, msgspec.Raw], operation: Operation = "chat"
+    ) -> dict[str, msgspec.Raw]:
         """The fields of a request there: the caller's, with what the file says of them.
 
         A caller's own value wins over a default, as in LiteLLM, and one cap over the other: a
@@ -97,6 +100,8 @@ class Deployment:
         else:
             defaults = self.defaults
             given = {name: raw for name, raw in given.items() if name not in _CAPS}
+        if operation == "embeddings":
+            defaults = {n: r for n, r in defaults.items() if n not in _CHAT_ONLY}
         merged = {**defaults, **given, **self.overrides}
         for name, known_as in self.renames.items():
             if (raw := merged.pop(name, None)) is not None:
@@ -104,6 +109,7 @@ class Deployment:
         return merged
 
 
+_CHAT_ONLY = BODY_KEYS - {"dimensions", "encoding_format", "input_type", "user"}
 _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 

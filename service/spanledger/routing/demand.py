@@ -164,7 +164,7 @@ def demand_at(
     adds = deployment.defaults or deployment.overrides
     if not adds and deployment.drops.isdisjoint(exchange.fields):
         return callers  # a field under another name costs the same
-    fields = deployment.fields_for(exchange.fields)
+    fields = deployment.fields_for(exchange.fields, exchange.operation)
     added = sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.defaults.items())
     added += sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.overrides.items())
     return demand_of(

@@ -136,7 +136,7 @@ class Entry:
             weight=params.weight,
             num_retries=params.num_retries,
             prices=prices,
-            defaults=self._defaults(prices),
+            defaults=self._defaults(kind, prices),
             overrides=self._overrides(),
             drops=self._drops(kind, base, host, reasoning=reasoning),
             renames=dict(host.renames) if host and kind == "openai" else {},
@@ -337,17 +337,16 @@ class Entry:
 
     # what is sent -------------------------------------------------------------------------
 
-    def _defaults(self, prices: Mapping[str, int]) -> dict[str, msgspec.Raw]:
+    def _defaults(self, kind: ProviderKind, prices: Mapping[str, int]) -> dict[str, msgspec.Raw]:
         """Fields that LiteLLM sends for a caller that leaves them out.
 
-        A parameter that neither LiteLLM nor we know is a field of the provider's, as in LiteLLM;
-        one that may be a secret is not sent.
+        A parameter that neither LiteLLM nor we know is a field of the provider's, as in LiteLLM
+        (which gets it as it is where it serves); one that may be a secret is not sent.
         """
         found: dict[str, msgspec.Raw] = {}
         for key, value in self.extra.items():
-            if key in BODY_KEYS or (
-                key not in PARAMETERS and key not in prices and not _SECRET_KEY.search(key)
-            ):
+            unknown = key not in PARAMETERS and key not in prices and kind != "litellm"
+            if key in BODY_KEYS or (unknown and not _SECRET_KEY.search(key)):
                 if key in _UNSENDABLE:
                     raise self._wrong(key, "it is the caller's to set; leave it out")
                 found[key] = self._raw(key, value)

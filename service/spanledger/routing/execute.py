@@ -327,7 +327,7 @@ class Router:
         return Call(
             deployment=target.deployment,
             operation=exchange.operation,
-            fields=target.deployment.fields_for(exchange.fields),
+            fields=target.deployment.fields_for(exchange.fields, exchange.operation),
             timeout_s=min(target.deployment.timeout_s, left),
             max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),

@@ -225,3 +225,17 @@ def test_fallbacks_become_chains_without_loops() -> None:
         "d": ("b", "a", "c"),
     }
     assert plan.context_fallbacks == {"a": ("d",), "b": (), "c": (), "d": ()}
+
+
+def test_what_litellm_serves_gets_parameters_nobody_knows_from_litellm() -> None:
+    """Elsewhere they are fields of the provider's; what looks like a secret is in no body."""
+    given = {"num_ctx": 4096, "my_token": "s", "temperature": 0.5}
+
+    far, near = only(model="bedrock/m", **given), only(model="ollama/m", **given)
+
+    assert (far.extra, sorted(far.defaults)) == (
+        {"num_ctx": 4096, "my_token": "s"},
+        ["temperature"],
+    )
+    assert (near.extra, sorted(near.defaults)) == ({}, ["num_ctx", "temperature"])
+    assert sorted(near.fields_for({}, "embeddings")) == ["num_ctx"]
