@@ -25,6 +25,7 @@ _DURATIONS = {
 """LiteLLM's durations that are a period here; it starts each at the beginning of a day, week or
 month, too."""
 _ADDRESSES = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
+_SERVED_MODES = ("chat", "completion", "embedding", "embeddings", "responses")
 _SHELL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?")
 GLOBAL_BUDGET = "litellm-max-budget"
 """Name of the budget that a LiteLLM file's `max_budget` becomes."""
@@ -328,6 +329,11 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
             row = row_of(litellm_keys.INFO, str(key))
             if row is not None and row.status == "refused" and value not in (None, False, []):
                 problems.append(f"{place}.model_info.{key}: {row.note}")
+            if key == "mode" and isinstance(value, str) and value not in _SERVED_MODES:
+                problems.warnings.append(
+                    f"{place}.model_info.mode is {value!r}: only chat completions and embeddings are"
+                    " served"
+                )
             if row is None and re.search("cost|pric", str(key), re.IGNORECASE):
                 problems.warnings.append(
                     f"{place}.model_info.{key} has no effect: a price is input_cost_per_token and"

@@ -176,6 +176,14 @@ def test_what_has_no_effect_is_named() -> None:
     assert "general_settings.enable_cors has no effect" in warnings
 
 
+def test_a_mode_that_is_not_served_is_named() -> None:
+    """A file's speech and image models are taken, and said not to be of use yet."""
+    name = "DmacMcgreg--coolify-litellm-docker-compose"
+    warnings = draft_config(CORPUS / f"{name}.yaml", environment_of(name)).config.warnings
+
+    assert any(w.startswith("model_list.2.model_info.mode is 'tts'") for w in warnings)
+
+
 def test_openrouter_over_the_plain_wire_is_openrouter() -> None:
     """`openai/` only says the wire: prices and signals name who serves it."""
     name = "BHQUAN97--Orchestrator-AI"
