@@ -16,7 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from spanledger import config
+from spanledger.config import litellm_keys
 from spanledger.money import format_usd, parse_price, parse_usd
+from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -40,9 +42,11 @@ SECTIONS = (
         "model_list[].litellm_params",
         config.LiteLLMParams,
         "LiteLLM's names and meaning. Any string here may be `os.environ/NAME`, which is "
-        "replaced by the variable's value; a variable that is not set is an error. Parameters "
-        "that are not in this table are handed to LiteLLM when it serves the deployment, and "
-        "have no effect on the native providers.",
+        "replaced by the variable's value. A deployment whose variable or key is not set is off: "
+        "the gateway starts without it and says so at start, in `config check`, on `/readyz` and "
+        "in `spanledger_deployment_up`. Other fields of a request (`temperature`, `max_tokens`, "
+        "`service_tier`, …) are sent for callers that leave them out; [below](#litellms-keys) is "
+        "what becomes of every key.",
     ),
     Section(
         "model_list[].model_info",
@@ -72,14 +76,15 @@ SECTIONS = (
 )
 
 HEAD = """\
-<!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config.py. -->
+<!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config/. -->
 # Configuration
 
 One YAML file, given as `spanledger gateway --config spanledger.yaml`. An existing LiteLLM proxy
-file works as it is: its keys keep their names and meaning, and keys that have no effect here are
-named in one warning. `gateway`, `ledger`, `telemetry` and `budgets` are ours, and an unknown key
-in them is an error that names the nearest valid one. `spanledger config check spanledger.yaml`
-says all of it without starting anything.
+file works as it is: its keys keep their names and meaning, and those that change nothing here are
+listed at startup. No key that decides where a request, a key or money goes is ever ignored: where
+we do not obey one, the file is refused. `gateway`, `ledger`, `telemetry` and `budgets` are ours,
+and an unknown key in them is an error that names the nearest valid one.
+`spanledger config check spanledger.yaml` lists all mistakes at once, without starting anything.
 
 ```yaml
 model_list:
@@ -112,6 +117,56 @@ budgets:
 Money is in USD and exact: write `12.50`, `"12.50"` or `1200`. Times are in seconds.
 """
 
+SHOWN_STATUS = {
+    "obeyed": "obeyed",
+    "warned": "listed at startup",
+    "refused": "refused",
+    "litellm": "obeyed with `spanledger[litellm]`",
+}
+
+WILDCARDS = """\
+## Wildcards
+
+A `model_name` may have a `*`: `openai/*`, `claude-*`, or `*` for whatever has no entry of its own.
+The most specific one serves a request, and `*` in `litellm_params.model` is what stood there. Rows
+and metrics name a model that the price book knows; any other is `other`, so that callers cannot
+make series without end, and its span has the full name. Where the model is `*` too, the caller
+names the provider: then a key of the file goes to OpenAI alone, and servers of your own are not
+for callers to choose.
+"""
+
+PROVIDERS = """\
+## Providers without LiteLLM
+
+These prefixes are served natively. A key from the environment goes to its provider's own hosts and
+nowhere else; one for a server of your own is `api_key`. All other prefixes need
+`pip install 'spanledger[litellm]'`.
+
+| model | server | key | another server |
+|---|---|---|---|
+{rows}
+
+Azure's `api_base` may be the resource, a deployment's whole address, or its v1 API. OpenRouter is
+told your application's address and name only where `OR_SITE_URL` and `OR_APP_NAME` or
+`extra_headers` say them. {others} are not obeyed, since clients of this gateway are told its
+address by them: write `api_base`.
+"""
+
+LITELLM = """\
+## LiteLLM's keys
+
+What becomes of each key of a LiteLLM proxy file. The loader reads the same table.
+
+| in | keys | here | why, or how |
+|---|---|---|---|
+{rows}
+
+Prices a token (`input_cost_per_token`, `output_cost_per_token_above_200k_tokens`, …) are obeyed in
+`litellm_params` and `model_info`; prices by the second, image, character or query are listed at
+startup. A key LiteLLM does not have either is listed too, with the nearest that exists, and under
+`litellm_params` it is sent to the provider as LiteLLM does.
+"""
+
 ENVIRONMENT = """\
 ## Environment variables
 
@@ -138,8 +193,33 @@ def main() -> None:
 
 def render() -> str:
     """The whole page."""
-    parts = [HEAD, *(table(section) for section in SECTIONS), ENVIRONMENT]
-    return "\n".join(parts)
+    parts = [HEAD, *(table(section) for section in SECTIONS), WILDCARDS, providers()]
+    return "\n".join([*parts, litellm_table(), ENVIRONMENT])
+
+
+def providers() -> str:
+    """Which prefix means which server, and whose key goes there."""
+    rows = [
+        f"| `{host.prefix}/…` | {f'`{host.base}`' if host.base else 'your own: `api_base`'} |"
+        f" {', '.join(f'`{name}`' for name in host.keys)} |"
+        f" {', '.join(f'`{name}`' for name in host.base_variables) or '-'} |"
+        for host in HOSTS.values()
+    ]
+    others = " and ".join(f"`{name}`" for name in CLIENT_VARIABLES.values())
+    return PROVIDERS.format(rows="\n".join(rows), others=others)
+
+
+def litellm_table() -> str:
+    """What becomes of every key of a LiteLLM file."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in litellm_keys.TABLE.values():
+        groups.setdefault((row.section, row.status, row.note), []).append(row.key)
+    rows = [
+        f"| {f'`{section}`' if section else 'top of the file'} |"
+        f" {' '.join(f'`{key}`' for key in keys)} | {SHOWN_STATUS[status]} | {note or '-'} |"
+        for (section, status, note), keys in groups.items()
+    ]
+    return LITELLM.format(rows="\n".join(rows))
 
 
 def table(section: Section) -> str:
@@ -147,7 +227,7 @@ def table(section: Section) -> str:
     rows = [
         f"| `{name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
-        if model_of(field.annotation) is None
+        if model_of(field.annotation) is None and not field.exclude
     ]
     return "\n".join(
         [
@@ -218,6 +298,8 @@ def plain(annotation: Any) -> str:
         return f"list of {plain(parts[0])}"
     if origin is dict:
         return f"mapping to {plain(parts[1])}"
+    if annotation is Any:
+        return "anything"
     names = {str: "text", int: "integer", float: "number", bool: "`true` \\| `false`"}
     return "secret text" if annotation is SecretStr else names[annotation]
 

@@ -109,9 +109,7 @@ async def open_gateway(
     )
     try:
         _set_up(path, config, clock, config_file)
-        providers = create_providers(
-            {d.kind for d in plan.deployments}, way_out=WayOut.from_environ(os.environ)
-        )
+        providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import unpriced, unsupported
+from spanledger.commands.gateway import read_config, unpriced
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -29,7 +29,8 @@ def check(
 ) -> None:
     """Say what a configuration means and what is wrong with it, without starting anything.
 
-    Exit codes: 0 it can be started, 1 it cannot; each problem is named with its place.
+    All mistakes are listed at once, each with its place. Exit codes: 0 requests can be served,
+    1 they cannot.
     """
     report = examine(file, os.environ)
     if json:
@@ -56,43 +57,13 @@ def example() -> None:
         typer.echo(text, nl=False)
 
 
-class _Environment(Mapping[str, str]):
-    """The environment, with a stand-in for what is missing, so that one unset variable does not
-    hide what else is wrong."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.missing: dict[str, str] = {}
-
-    def __getitem__(self, name: str) -> str:
-        try:
-            return self._environ[name]
-        except KeyError:
-            return self.missing.setdefault(name, f"<{name} is not set>")
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._environ)
-
-    def __len__(self) -> int:
-        return len(self._environ)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """As a mapping's: only `[]` stands in."""
-        return self._environ.get(name, default)
-
-
 def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     """What `config check --json` prints."""
-    from spanledger.config import load_config
     from spanledger.errors import ConfigError
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
     from spanledger.providers.proxies import WayOut
-    from spanledger.routing.plan import Plan
 
     report: dict[str, Any] = {
         "file": str(file),
@@ -100,37 +71,37 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "problems": [],
         "warnings": [],
         "routes": [],
+        "off": [],
         "budgets": [],
         "budgets_at_start": [],
         "budget_differences": [],
         "limits": {},
         "way_out": [],
     }
-    seen = _Environment(environ)
     try:
-        config = load_config(file, seen)
-        report["problems"] = [
-            f"{file}: the variable {name} is not set; export it first" for name in seen.missing
-        ]
-        report["warnings"] += unsupported(config)
-        plan = Plan.from_config(config, environ)
+        config, plan, problems = read_config(file, environ)
+        report["problems"] += problems
+        report["warnings"] += config.warnings
         report["way_out"] = WayOut.from_environ(environ).describe()
+        if plan is None:
+            return report
         # The one adapter that may be missing; the others come with the package.
-        create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
+        create_providers(plan.kinds & {"litellm"})
     except ConfigError as error:
         report["problems"] += str(error).splitlines()
         return report
     book = PriceBook.load()
-    routes = [_route(name, plan, book, seen) for name in plan.routes]
     report["warnings"] += plan.warnings
-    if not routes:
-        report["warnings"].append("model_list is empty: no request can be served")
+    if not plan.deployments:
+        why = "every deployment is off" if plan.off else "model_list is empty"
+        report["problems"].append(f"{file}: no request can be served: {why}")
     if not is_loopback(config.gateway.host):
         report["warnings"].append(
             f"gateway.host {config.gateway.host!r} is served only once a key exists"
         )
     report["warnings"] += unpriced(plan, book)
-    report["routes"] = routes
+    report["routes"] = [_route(name, plan, book) for name in plan.routes]
+    report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
     report["budgets"] = [_budget(entry) for entry in config.budgets]
     found = against_ledger(config, file)
     report["budgets_at_start"], report["budget_differences"] = (
@@ -146,10 +117,10 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     return report
 
 
-def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dict[str, Any]:
+def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
     return {
         "route": name,
-        "deployments": [_deployment(d, book, environ) for d in plan.routes[name]],
+        "deployments": [_deployment(d, book) for d in plan.routes[name]],
         "fallbacks": list(plan.onward[name].fallbacks),
         "context_window_fallbacks": list(plan.onward[name].context),
         "content_policy_fallbacks": list(plan.onward[name].content),
@@ -165,7 +136,7 @@ def _without_secrets(url: str | None) -> str | None:
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
+def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
     price = book.price_of(deployment)
     return {
         "id": deployment.id,
@@ -173,21 +144,12 @@ def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) 
         "model": deployment.model,
         "adapter": deployment.kind,
         "api_base": _without_secrets(deployment.api_base),
-        "key": _key_state(deployment, environ),
+        "key": "set" if deployment.api_key else "none",
         "priced": price is not None,
         "price_id": price.id if price else None,
         "rpm": deployment.rpm,
         "tpm": deployment.tpm,
     }
-
-
-def _key_state(deployment: Deployment, environ: _Environment) -> str:
-    """`set`, `missing`, or `none` where the deployment may well need none."""
-    if deployment.api_key in environ.missing.values():
-        return "missing"
-    if deployment.api_key:
-        return "set"
-    return "none" if deployment.api_base or deployment.kind == "litellm" else "missing"
 
 
 def _budget(entry: BudgetEntry) -> dict[str, Any]:
@@ -237,6 +199,8 @@ def _print_summary(report: dict[str, Any]) -> None:
                 deployment["key"],
                 (", ".join(then) or "-") if first else "",
             )
+    for off in report["off"]:
+        routes.add_row(off["route"], off["id"], "off", "-", "-", off["reason"], "-")
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -61,12 +61,14 @@ def gateway(
     """
     with reporting_errors():
         from spanledger.app import run_gateway
-        from spanledger.config import load_config
+        from spanledger.errors import ConfigError
         from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
         from spanledger.providers.proxies import WayOut
-        from spanledger.routing.plan import Plan
 
+        read, plan, problems = read_config(config, os.environ)
+        if plan is None or problems:
+            raise ConfigError("\n".join(problems))
         given = {
             "host": host,
             "port": port,
@@ -74,10 +76,9 @@ def gateway(
             "log_format": log_format,
             "access_log": access_log,
         }
-        settings = with_overrides(load_config(config), given, ledger)
+        settings = with_overrides(read, given, ledger)
         set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
-        plan = Plan.from_config(settings, os.environ)
-        for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
+        for warning in (*settings.warnings, *plan.warnings, *unpriced(plan, PriceBook.load())):
             log.warning(warning)
         for line in WayOut.from_environ(os.environ).describe():
             log.info(line)
@@ -110,9 +111,28 @@ def with_overrides(config: Config, given: Mapping[str, object], ledger: str | No
     return config.model_copy(update=update)
 
 
-def unsupported(config: Config) -> list[str]:
-    """The keys of LiteLLM's without effect here, in one phrase; nothing when there are none."""
-    return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []
+class Reading(NamedTuple):
+    """A configuration, its plan, and all that is wrong with either."""
+
+    config: Config
+    plan: Plan | None
+    problems: list[str]
+
+
+def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
+    """Read a configuration and plan it. Raises ConfigError when the file cannot be read."""
+    from spanledger.config import draft_config
+    from spanledger.errors import ConfigError
+    from spanledger.routing.plan import Plan
+
+    draft = draft_config(file, environ)
+    problems = list(draft.problems)
+    plan = None
+    try:
+        plan = Plan.from_config(draft.config, environ)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    return Reading(draft.config, plan, [f"{file}: {problem}" for problem in problems])
 
 
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:
@@ -125,9 +145,9 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
                 f"deployment {deployment.id!r}: base_model {base!r} is not in the price book of"
                 f" {book.date}; write it as `spanledger prices list` does"
             )
-        if price is None:
+        if price is None and "*" not in deployment.model:
             lines.append(
-                f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
+                f"deployment {deployment.id!r} has no price: it is refused where a budget blocks, "
                 "else booked as unpriced; set model_info.base_model, or input_cost_per_token and"
                 " output_cost_per_token"
             )

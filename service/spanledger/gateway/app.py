@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spanledger.clock import Clock
-from spanledger.config import Config
+from spanledger.config import Config, served_by
 from spanledger.errors import (
     InvalidRequestError,
     LedgerUnavailableError,
@@ -34,10 +32,11 @@ from spanledger.errors import (
 )
 from spanledger.gateway import replies, wire
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
-from spanledger.gateway.auth import Authenticator, Caller, check_local
+from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Place
 from spanledger.gateway.paths import LIVE, METRICS, MODELS, OPERATIONS, READY, call_path, is_model
+from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
@@ -51,10 +50,10 @@ if TYPE_CHECKING:
 
 CONNECTION = "spanledger.connection"
 """The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
-READY_TIMEOUT_S = 2.0
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN_ROUTE = "unknown"
 """Booked for a model that is not configured: names from outside would be series without end."""
+MAX_MODEL_CHARS = 256
+"""Longest name a wildcard serves, as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -106,6 +105,7 @@ class Edge:
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
         settings = config.router_settings
         self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
+        self._wildcards = tuple(name for name in self._routes if "*" in name)
         self._aliases = {a: r for a, r in settings.aliases.items() if a not in self._routes}
         listed = [alias for alias in self._aliases if alias not in settings.hidden_aliases]
         self._listed = (*self._routes, *listed)
@@ -226,6 +226,7 @@ class Edge:
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
         body, fields, route = b"", wire.Fields(), ""
+        serving: str | None = None
         shape = wire.Shape(stream=False, include_usage=False)
         fault: SpanledgerError | None = None
         try:
@@ -234,7 +235,8 @@ class Edge:
             fields = wire.decode(body)
             route = self._route(wire.route_of(fields))
             shape = wire.check(fields, operation)
-            self._check_route(route, caller)
+            serving = self._serving(route)
+            self._check_route(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         rng = self.clock.rng
@@ -248,11 +250,13 @@ class Edge:
             customer=caller.customer,
             team=caller.team,
             key_id=caller.key_id,
-            route=route if route in self._routes else UNKNOWN_ROUTE,
+            route=serving or UNKNOWN_ROUTE,
             operation=operation,
             stream=shape.stream,
         )
         exchange = Exchange(start, operation, fields, len(body), shape.include_usage, deadline)
+        if serving != route:
+            exchange.asked = route
         call.exchange = exchange
         if fault is not None:
             # The caller learns of its own mistake even when it cannot be booked.
@@ -265,11 +269,18 @@ class Edge:
         """The route of a model's name, which may be an alias."""
         return self._aliases.get(name, name)
 
-    def _check_route(self, route: str, caller: Caller) -> None:
-        if route not in self._routes:
-            raise _no_such_model(route)
-        if not caller.may_use(route):
+    def _check_route(self, route: str, serving: str, caller: Caller) -> None:
+        if not (caller.may_use(route) or caller.may_use(serving)):
             raise PermissionDeniedError(f"this key may not use the model {route!r}")
+
+    def _serving(self, route: str) -> str:
+        """The route that serves a model: one of its name, or a wildcard."""
+        if route in self._routes and "*" not in route:
+            return route
+        serving = served_by(route, self._wildcards) if _may_be_a_model(route) else None
+        if serving is None:
+            raise _no_such_model(route)
+        return serving
 
     def _model(self, name: str) -> dict[str, object]:
         return {
@@ -282,74 +293,11 @@ class Edge:
     def _show_models(self, path: str, caller: Caller) -> Reply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
-            self._check_route(self._route(name), caller)
+            route = self._route(name)
+            self._check_route(route, self._serving(route), caller)
             return Reply(200, msgspec.json.encode(self._model(name)))
         shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
         return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
-
-
-class _Probes:
-    """`/healthz`, `/readyz` and `/metrics`."""
-
-    def __init__(
-        self,
-        edge: Edge,
-        auth: Authenticator,
-        ledger: Ledger,
-        health: Health,
-        metrics: Callable[[], Awaitable[bytes]],
-    ) -> None:
-        self._edge = edge
-        self._auth = auth
-        self._ledger = ledger
-        self._health = health
-        self._metrics = metrics
-
-    async def healthz(self, _: Request) -> Response:
-        """The process answers."""
-        return self._respond(200, {"status": "ok"})
-
-    async def readyz(self, _: Request) -> Response:
-        """Requests can be served: the ledger takes commits and we are not about to end."""
-        if self._edge.draining:
-            return self._respond(503, {"status": "draining"})
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                await self._ledger.check()
-        except (LedgerUnavailableError, TimeoutError):
-            return self._respond(503, {"status": "ledger_unavailable"})
-        states = [deployment.state for deployment in self._health.snapshot()]
-        cooling = states.count("cooling")
-        counts = {"up": len(states) - cooling, "cooling": cooling}
-        return self._respond(200, {"status": "ready", "deployments": counts})
-
-    async def metrics(self, request: Request) -> Response:
-        """Budgets and health for Prometheus."""
-        try:
-            try:
-                keyed = await self._auth.is_keyed()
-            except LedgerUnavailableError:  # which is when these figures are needed most
-                keyed = self._auth.was_keyed
-            if not keyed:
-                check_local(dict(request.scope["headers"]))
-            text = await self._metrics()
-        except SpanledgerError as error:
-            return _response(replies.reply_to(error), self._edge.new_request_id())
-        headers = {"x-request-id": self._edge.new_request_id()}
-        return Response(text, headers=headers, media_type=METRICS_TYPE)
-
-    async def lost(self, request: Request, _: Exception) -> Response:
-        """Any other path."""
-        reply = replies.no_such_path(request.url.path)
-        return _response(reply, self._edge.new_request_id())
-
-    async def wrong_method(self, request: Request, _: Exception) -> Response:
-        """These paths are for reading."""
-        reply = replies.not_allowed(request.method, request.url.path, b"GET")
-        return _response(reply, self._edge.new_request_id())
-
-    def _respond(self, status: int, what: dict[str, object]) -> Response:
-        return _response(Reply(status, msgspec.json.encode(what)), self._edge.new_request_id())
 
 
 class _Application(Starlette):
@@ -382,7 +330,7 @@ def create_app(
     )
     edge = Edge(config, router, auth, clock, observe_overhead)
     origins = settings.allow_origins
-    probes = _Probes(edge, auth, ledger, health, metrics)
+    probes = Probes(edge, auth, ledger, health, metrics)
     app = _Application(
         routes=[
             *(Route(path, probes.healthz) for path in LIVE),
@@ -397,6 +345,11 @@ def create_app(
     # A redirect to the address without the slash would name whatever host the caller gave.
     app.router.redirect_slashes = False
     return app
+
+
+def _may_be_a_model(name: str) -> bool:
+    """Whether a wildcard may serve a name: it goes to a provider and into rows."""
+    return 0 < len(name) <= MAX_MODEL_CHARS and name.isprintable() and not set("*`") & set(name)
 
 
 @lru_cache(maxsize=1024)
@@ -472,13 +425,6 @@ async def _fail(send: Send, call: _Call) -> None:
     elif not call.started:
         reply = Reply(500, replies.error_body(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange)
-
-
-def _response(reply: Reply, request_id: str) -> Response:
-    """A reply outside `/v1`."""
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    headers["x-request-id"] = request_id
-    return Response(reply.body, reply.status, headers, media_type="application/json")
 
 
 def _no_such_model(route: str) -> InvalidRequestError:

@@ -204,6 +204,8 @@ _PROVIDER_MESSAGES = {
 
 def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
     message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
+    if error.kind == "authentication_failed" and not attempts:
+        message = "no deployment of this route has its key; `spanledger config check` names it"
     if error.request_alone:
         message = "this request alone is over a limit of the provider's; make it smaller"
     if attempts:

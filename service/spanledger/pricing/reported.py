@@ -22,6 +22,8 @@ from spanledger.pricing.forms import (
 )
 from spanledger.pricing.usage import MAX_TOKENS, PROMPT_MISSING, TOTAL_ALONE, Usage
 
+MAX_TOLD_USD = 100_000
+"""No attempt costs more; a larger amount is garbage."""
 _PASSES = ("compaction", "advisor_message")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -66,6 +68,11 @@ class OpenAIUsage(msgspec.Struct):
     citation_tokens: Any = None
     server_tool_use: Any = None
     num_search_queries: Any = None
+    cost: Any = None
+    """OpenRouter's charge, in USD; with a key of one's own at the provider it is their fee alone,
+    and `cost_details.upstream_inference_cost` is what that provider charges."""
+    cost_details: Any = None
+    is_byok: Any = None
 
     def to_usage(self) -> Usage | None:
         """Counting basis of `Usage`; None where nothing was counted.
@@ -107,7 +114,12 @@ class OpenAIUsage(msgspec.Struct):
             searches=_part(self, _SEARCHES),
             ambiguity=reading.ambiguity or ("" if fits else PARTS_MISMATCH),
             guessed_output_tokens=reading.guessed,
+            told_nano=0 if self.cost is None and self.is_byok is None else self._told_nano(),
         )
+
+    def _told_nano(self) -> int:
+        upstream = _object(self.cost_details).get("upstream_inference_cost")
+        return _nano(self.cost) + (_nano(upstream) if self.is_byok is True else 0)
 
     def _places_its_cache(self) -> bool:
         """Whether the names say that the prompt includes the cache: all but Anthropic's do."""
@@ -303,3 +315,10 @@ def _count(value: Any) -> int | None:
 
 def _number(value: Any) -> int:
     return _count(value) or 0
+
+
+def _nano(value: Any) -> int:
+    """An amount of USD as a provider writes it, to the nano-dollar; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return round(value * 1_000_000_000) if 0 <= value <= MAX_TOLD_USD else 0

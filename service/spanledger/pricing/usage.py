@@ -37,6 +37,7 @@ class Usage:
             `forms.AMBIGUITIES`); these are then the dearer reading. Empty where they are clear.
         guessed_output_tokens: part of `output_tokens` that the provider told as something else, or
             only within a total.
+        told_nano: what the provider says it charges, nano-USD; 0 where it does not say.
     """
 
     input_tokens: int = 0
@@ -50,6 +51,7 @@ class Usage:
     searches: int = 0
     ambiguity: str = ""
     guessed_output_tokens: int = 0
+    told_nano: int = 0
 
     def plus(self, other: Usage) -> Usage:
         """The sum of both, part by part."""
@@ -73,6 +75,8 @@ class Usage:
             later.input_tokens == self.input_tokens and not later._input_parts()
         )
         earlier_output = later.output_tokens < self.output_tokens
+        if self.told_nano and not later.told_nano:
+            later = replace(later, told_nano=self.told_nano)
         if not (earlier_input or earlier_output):
             return later
         merged = later

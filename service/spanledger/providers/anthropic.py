@@ -14,6 +14,7 @@ from spanledger.providers.anthropic_answer import MessageStream, read_message
 from spanledger.providers.anthropic_request import encode_messages_request
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import invalid, read_failure, refusal
+from spanledger.providers.hosts import HOSTS
 from spanledger.providers.openai_wire import malformed
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
@@ -25,7 +26,6 @@ from spanledger.providers.transport import (
     provider_request_id,
 )
 
-API_BASE = "https://api.anthropic.com"
 API_VERSION = "2023-06-01"
 _PATH = "/v1/messages"
 
@@ -41,7 +41,7 @@ class AnthropicProvider:
     ) -> None:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
-        self._targets: dict[tuple[str | None, str | None], Target] = {}
+        self._targets: dict[tuple[str, str | None, str | None], Target] = {}
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
@@ -96,14 +96,14 @@ class AnthropicProvider:
 
     def _target(self, call: Call) -> Target:
         deployment = call.deployment
-        key = (deployment.api_base, deployment.api_key)
+        key = (deployment.id, deployment.api_base, deployment.api_key)
         target = self._targets.get(key)
         if target is None:
-            headers = {"anthropic-version": API_VERSION}
+            headers = {"anthropic-version": API_VERSION, **deployment.headers}
             if deployment.api_key:
                 headers["x-api-key"] = deployment.api_key.strip()
             # People write the base with and without the version.
-            base = (deployment.api_base or API_BASE).removesuffix("/v1")
+            base = (deployment.api_base or f"{HOSTS['anthropic'].base}").removesuffix("/v1")
             target = self._targets[key] = make_target(deployment, base + _PATH, headers)
         return target
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.pricing.usage import Usage
 
 Operation = Literal["chat", "embeddings"]
@@ -30,8 +31,12 @@ class Deployment:
         provider: `gen_ai.provider.name` (`openai`, `anthropic`, `gcp.gemini`, …).
         model: the provider's own model name, without LiteLLM's prefix.
         litellm_model: the model as it stands in the config, prefix included.
-        api_base: base URL without a trailing slash, or None for the provider's own.
+        label: the model's name in rows and metrics, where its own is a caller's invention.
+        api_base: base URL without a trailing slash, or None for OpenAI's or Anthropic's own.
+        query: what stands behind the path, as `?api-version=2024-10-21`.
         api_key: the provider's key, never shown.
+        key_header: the header that carries it.
+        headers: further headers of every request there.
         timeout_s: one attempt, to the last byte of a whole answer or the first content of a stream.
         stream_timeout_s: the same for streams, None = as `timeout_s`.
         rpm: requests a minute this deployment may get, None = no bound.
@@ -41,6 +46,12 @@ class Deployment:
         num_retries: retries after its failures, None = as the route has it.
         prices: overrides of the price book, pico-USD per token by LiteLLM's key
             (`input_cost_per_token`, `output_cost_per_token`, `cache_read_input_token_cost`, …).
+        defaults: fields of a request that a caller may set and otherwise has from here, raw JSON.
+        overrides: fields that are sent whatever the caller says (`extra_body`).
+        drops: fields that are left out.
+        renames: fields that this provider knows by another name.
+        cap: the field that caps an answer, for callers that set none.
+        asks_usage: whether a stream is asked for its usage.
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
@@ -53,7 +64,10 @@ class Deployment:
     model: str
     litellm_model: str
     api_base: str | None = None
+    query: str = ""
     api_key: str | None = field(default=None, repr=False)
+    key_header: str = "authorization"
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     timeout_s: float = 60.0
     rpm: int | None = None
     tpm: int | None = None
@@ -62,6 +76,13 @@ class Deployment:
     num_retries: int | None = None
     stream_timeout_s: float | None = None
     prices: dict[str, int] = field(default_factory=dict)
+    defaults: dict[str, msgspec.Raw] = field(default_factory=dict)
+    overrides: dict[str, msgspec.Raw] = field(default_factory=dict)
+    drops: frozenset[str] = frozenset()
+    renames: dict[str, str] = field(default_factory=dict)
+    cap: Literal["", "max_tokens", "max_completion_tokens"] = ""
+    asks_usage: bool = True
+    label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
 
@@ -69,6 +90,39 @@ class Deployment:
     def known_as(self) -> str:
         """The model's own name, for what depends on the model."""
         return self.base_model.rpartition("/")[2] or self.model
+
+    @property
+    def changes_requests(self) -> bool:
+        """Whether a request there is not just what the caller sent."""
+        return bool(self.defaults or self.overrides or self.drops or self.renames)
+
+    def fields_for(
+        self, fields: dict[str, msgspec.Raw], operation: Operation = "chat"
+    ) -> dict[str, msgspec.Raw]:
+        """The fields of a request there: the caller's, with what the file says of them.
+
+        A caller's own value wins over a default, as in LiteLLM, and one cap over the other: a
+        caller that sets `max_completion_tokens` is not given the file's `max_tokens` as well.
+        """
+        if not self.changes_requests:
+            return fields
+        given = {name: raw for name, raw in fields.items() if name not in self.drops}
+        if not _CAPS.isdisjoint(name for name, raw in given.items() if bytes(raw) != b"null"):
+            defaults = {n: raw for n, raw in self.defaults.items() if n not in _CAPS}
+        else:
+            defaults = self.defaults
+            given = {name: raw for name, raw in given.items() if name not in _CAPS}
+        if operation == "embeddings":
+            defaults = {n: r for n, r in defaults.items() if n not in _CHAT_ONLY}
+        merged = {**defaults, **given, **self.overrides}
+        for name, known_as in self.renames.items():
+            if (raw := merged.pop(name, None)) is not None:
+                merged.setdefault(known_as, raw)
+        return merged
+
+
+_CHAT_ONLY = BODY_KEYS - {"dimensions", "encoding_format", "input_type", "user"}
+_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
 @dataclass(frozen=True, slots=True)

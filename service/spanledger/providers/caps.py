@@ -76,7 +76,9 @@ class Caps:
 def guessed(deployment: Deployment) -> CapName:
     """The name that host and model suggest; servers of one's own often know only the older."""
     base = deployment.api_base
-    if base is None or _HOSTS.match(base) or _REASONING.search(deployment.model):
+    if deployment.cap:
+        return deployment.cap
+    if base is None or _HOSTS.match(base) or _REASONING.search(deployment.known_as):
         return NEW
     return OLD
 

@@ -17,6 +17,7 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.caps import Caps, renamed
 from spanledger.providers.failures import read_failure, refusal
+from spanledger.providers.hosts import HOSTS
 from spanledger.providers.openai_wire import encode_request, malformed, read_answer, read_chunk
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
@@ -29,9 +30,10 @@ from spanledger.providers.transport import (
     provider_request_id,
 )
 
-API_BASE = "https://api.openai.com/v1"
 _PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 _DONE = b"[DONE]"
+MAX_TARGETS = 4_096
+"""Addresses that are kept ready."""
 
 
 class OpenAIProvider:
@@ -46,7 +48,7 @@ class OpenAIProvider:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
-        self._targets: dict[tuple[str | None, str | None, str], Target] = {}
+        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
@@ -122,13 +124,17 @@ class OpenAIProvider:
 
     def _target(self, call: Call) -> Target:
         deployment = call.deployment
-        key = (deployment.api_base, deployment.api_key, call.operation)
+        key = (deployment.id, deployment.api_base, deployment.api_key, call.operation)
         target = self._targets.get(key)
         if target is None:
-            headers = {}
+            headers = dict(deployment.headers)
             if deployment.api_key:
-                headers["authorization"] = f"Bearer {deployment.api_key.strip()}"
-            url = (deployment.api_base or API_BASE) + _PATHS[call.operation]
+                bearer = "Bearer " if deployment.key_header == "authorization" else ""
+                headers[deployment.key_header] = bearer + deployment.api_key.strip()
+            base = deployment.api_base or HOSTS["openai"].base
+            url = f"{base}{_PATHS[call.operation]}{deployment.query}"
+            if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
+                self._targets.clear()
             target = self._targets[key] = make_target(deployment, url, headers)
         return target
 

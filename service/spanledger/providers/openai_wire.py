@@ -128,7 +128,8 @@ def encode_request(call: Call, *, stream: bool, cap_key: str) -> bytes:
     fields.pop("stream", None)
     if stream:
         fields["stream"] = True
-        fields["stream_options"] = _with_usage(options)
+        if call.deployment.asks_usage:
+            fields["stream_options"] = _with_usage(options)
     if call.max_output_tokens is not None and call.operation == "chat":
         _cap(fields, call.max_output_tokens, cap_key)
     return _ENCODER.encode(fields)

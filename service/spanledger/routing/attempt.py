@@ -31,7 +31,7 @@ from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
 from spanledger.routing.course import Course, Pick, Target
-from spanledger.routing.demand import Demand, terms_of, unbounded_by
+from spanledger.routing.demand import Demand, demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import (
@@ -71,6 +71,7 @@ class Run:
 
     __slots__ = (
         "_asked",
+        "_callers",
         "_course",
         "_demand",
         "_ended",
@@ -93,7 +94,9 @@ class Run:
         self._shared = shared
         self._exchange = exchange
         self._course = course
-        self._demand = demand
+        self._callers = self._demand = (
+            demand  # what its own fields demand, and the attempt under way
+        )
         self._history = history
         self._pick = pick
         self._asked = 0  # attempts so far, those a budget refused included
@@ -179,6 +182,8 @@ class Run:
                 late = ProviderError("timeout", "the request's deadline passed before an attempt")
                 await self._give_up(late)
             target = pick.target
+            self._demand = demand_at(self._callers, exchange, target.deployment, self._history)
+            tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
             terms = terms_of(self._demand, target.deployment, unasked)
             sizes = sizes_of(self._demand, target.price, terms)
@@ -221,7 +226,7 @@ class Run:
             now_ns=clock.now_ns(),
             deployment=deployment.id,
             provider=deployment.provider,
-            model=deployment.model,
+            model=deployment.label or deployment.model,
             sizes=sizes.holds,
             priced=price is not None,
             price_id="" if price is None else price.id,
@@ -247,7 +252,7 @@ class Run:
         return Call(
             deployment=target.deployment,
             operation=exchange.operation,
-            fields=exchange.fields,
+            fields=target.deployment.fields_for(exchange.fields, exchange.operation),
             timeout_s=min(timeout_s, left),
             max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),

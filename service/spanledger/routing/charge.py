@@ -78,6 +78,7 @@ def _completed(exchange: Exchange, produced: Produced, told: Usage, output: int)
         reasoning_output_tokens=told.reasoning_output_tokens,
         searches=told.searches,
         ambiguity=told.ambiguity,
+        told_nano=told.told_nano,
     )
 
 

@@ -211,6 +211,11 @@ class Course:
             found = again
         return found or self._last_resort(now, reason, here=here) or again
 
+    def may_ever_serve(self) -> bool:
+        """Whether any deployment on the way is not off."""
+        routes = (self.group, *self._queue)
+        return any(level for route in routes for level in self._groups[route])
+
     def blocked(self, now: float) -> tuple[float, BlockedBy]:
         """When the first of all the deployments may be asked, and what keeps it till then."""
         routes = (self.group, *self._queue)
@@ -294,14 +299,19 @@ class Course:
         found = [t for t in targets if self._is_new(t) and t.health.may_be_asked(now, self._tokens)]
         return min(found, key=lambda t: t.health.cooling_until) if found else None
 
-    def _blocked_by(self, now: float) -> BlockedBy:
-        cooling = any(now < target.health.cooling_until for target in self._here())
+    def _blocked_by(self, now: float) -> str:
+        """Why a level cannot be asked; one whose deployments are all off lacks their keys."""
+        targets = self._here()
+        if not targets:
+            return "authentication_failed"
+        cooling = any(now < target.health.cooling_until for target in targets)
         return "cooldown" if cooling else "rate_limit_reached"
 
 
 def levels_of(targets: Sequence[Target]) -> Levels:
-    """A route's targets by their `order`; those without one come last."""
+    """A route's targets by their `order`; those without one come last. Where all are off, there is
+    one level without any."""
     orders = sorted(
         {t.deployment.order for t in targets}, key=lambda o: math.inf if o is None else o
     )
-    return [[t for t in targets if t.deployment.order == order] for order in orders]
+    return [[t for t in targets if t.deployment.order == order] for order in orders] or [[]]

@@ -8,7 +8,7 @@ blocks. A plain request pays for this with one look at the names of its fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -159,6 +159,22 @@ def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
     if not WATCHED.isdisjoint(fields):
         _read_watched(demand, fields)
     return demand
+
+
+def demand_at(
+    callers: Demand, exchange: Exchange, deployment: Deployment, history: OutputHistory
+) -> Demand:
+    """What a request can use up at a deployment: the caller's demand, unless the deployment adds
+    to what is sent or takes something away."""
+    adds = deployment.defaults or deployment.overrides
+    if not adds and deployment.drops.isdisjoint(exchange.fields):
+        return callers  # a field under another name costs the same
+    fields = deployment.fields_for(exchange.fields, exchange.operation)
+    added = sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.defaults.items())
+    added += sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.overrides.items())
+    return demand_of(
+        replace(exchange, fields=fields, body_bytes=exchange.body_bytes + added), history
+    )
 
 
 def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:

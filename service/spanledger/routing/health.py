@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from spanledger.clock import Clock
 from spanledger.providers.base import Deployment
+from spanledger.routing.entries import Off
 from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
 from spanledger.routing.rules import CooldownRules
 
@@ -119,9 +120,9 @@ class DeploymentState(NamedTuple):
 
     deployment: str
     route: str
-    state: Literal["up", "cooling"]
+    state: Literal["up", "cooling", "off"]
     until_s: float
-    """Unix seconds at which the cooldown ends; 0 when up."""
+    """Unix seconds at which the cooldown ends; 0 when there is none."""
     limits: tuple[tuple[str, float], ...] = ()
     """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
 
@@ -308,11 +309,13 @@ class Health:
         deployments: Iterable[Deployment],
         rules: CooldownRules,
         clock: Clock,
+        off: Iterable[Off] = (),
         *,
         measures_latency: bool = False,
         counts_tokens: bool = False,
     ) -> None:
         self._clock = clock
+        self._off = tuple(off)
         self.states = {
             d.id: DeploymentHealth(
                 d, rules, measures_latency=measures_latency, counts_tokens=counts_tokens
@@ -321,7 +324,7 @@ class Health:
         }
 
     def snapshot(self) -> list[DeploymentState]:
-        """Every deployment's state, in the order of the config."""
+        """Every deployment's state, in the order of the config; those that are off come last."""
         now = self._clock.monotonic()
         unix_s = self._clock.now_ns() / 1e9
         found = []
@@ -333,6 +336,7 @@ class Health:
                 if left > 0
                 else DeploymentState(id_, route, "up", 0.0, limits)
             )
+        found += [DeploymentState(off.id, off.route, "off", 0.0, ()) for off in self._off]
         return found
 
 

@@ -1,61 +1,66 @@
 """Turns `model_list` into deployments, and `router_settings` into the order of groups.
 
-Everything that can be decided once is decided here, at start: which adapter serves an entry, its
-stable id, its price overrides, which route follows which. It reads no file, no environment of its
+Everything that can be decided once is decided here, at start: which deployments serve a route,
+which are off, which route follows which. What an entry means is `entries`' to say; what a wildcard
+serves is made when a caller asks for it, from its entries. It reads no file, no environment of its
 own and no price book.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from spanledger.config import Config, LiteLLMParams, ModelEntry, RouterSettings
-from spanledger.config_routing import Fallbacks
+from spanledger.config import Config, Fallbacks, ModelEntry, RouterSettings, matches, served_by
 from spanledger.errors import ConfigError
-from spanledger.money import parse_price
+from spanledger.providers import hosts
 from spanledger.providers.base import Deployment, ProviderKind
+from spanledger.providers.hosts import HOSTS
+from spanledger.routing.entries import Entry, Off, Timeouts
 from spanledger.routing.rules import POLICY_KINDS, CooldownRules, Onward, RetryRules
 from spanledger.routing.strategy import Strategy, strategy_of
 
-PROVIDER_NAMES = {
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertex_ai_beta": "gcp.vertex_ai",
-    "gemini": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-    "watsonx": "ibm.watsonx.ai",
-}
-"""LiteLLM's prefix to `gen_ai.provider.name`; what is not here keeps its name."""
+NATIVE: frozenset[ProviderKind] = frozenset({"openai", "anthropic"})
 
-COMPATIBLE_SERVERS = frozenset({"hosted_vllm", "openai_like", "lm_studio"})
-"""Prefixes of servers on OpenAI's wire: native once they have an `api_base`."""
 
-KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """An entry whose `model_name` has a `*`: a deployment for each model it is asked for.
 
-_BARE_OPENAI = re.compile(r"(?:ft:)?(?:gpt-|chatgpt-|o[134](?:-|$)|text-embedding-)")
-_PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
-_SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
-_ROUTER_KEYS = frozenset(
-    {
-        "allowed_fails",
-        "budget_duration",
-        "cooldown_time",
-        "max_budget",
-        "max_parallel_requests",
-        "max_retries",
-        "mock_response",
-        "tags",
-    }
-)
-"""Parameters of LiteLLM's router, not of a call: they never go to `litellm.acompletion`."""
+    Attributes:
+        deployment: what all of them share, their id above all.
+    """
+
+    entry: Entry
+    deployment: Deployment
+
+    def serve(self, asked: str) -> Deployment | None:
+        """The deployment for a model's name; None when it cannot have such a one."""
+        template = self.entry.params.model
+        captured = matches(self.deployment.route, asked)
+        if captured is None:
+            return None
+        named = _filled(template, captured)
+        entry = self.entry.with_model(named)
+        try:
+            prefix, model = entry.provider()
+            if template == "*" and not self._may_be_asked_of(prefix):
+                return None
+            timeouts = Timeouts(self.deployment.timeout_s, self.deployment.stream_timeout_s)
+            found = entry.deployment(self.deployment.id, prefix, model, timeouts)
+        except ConfigError:
+            return None
+        if not isinstance(found, Deployment):
+            return None
+        return replace(found, weight=self.deployment.weight)
+
+    def _may_be_asked_of(self, prefix: str) -> bool:
+        """With `model: "*"` it is the caller who names the provider. A key of the file is for one
+        company, and servers of one's own are not for callers to choose."""
+        host = HOSTS.get(prefix)
+        if host is None or host.keyless:
+            return self.deployment.api_base is not None and prefix == "openai"
+        return self.entry.params.api_key is None or prefix == "openai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,10 @@ class Plan:
     """What can serve which route, and where to turn next.
 
     Attributes:
-        deployments: all, in the order of the config.
-        routes: route to the deployments that serve it.
+        deployments: all that are on, in the order of the config; wildcards have one each.
+        routes: route to the deployments that serve it; none where all of them are off.
+        wildcards: route with a `*` to what serves it.
+        off: the deployments that lack a key or a variable.
         onward: route to the routes to turn to after it.
         retries: route to how often it is attempted again.
         warnings: one line for each setting that has no effect or is missing.
@@ -77,234 +84,145 @@ class Plan:
     cooldowns: CooldownRules
     strategy: Strategy
     warnings: tuple[str, ...]
+    wildcards: Mapping[str, tuple[Wildcard, ...]] = field(default_factory=dict)
+    off: tuple[Off, ...] = ()
 
     @classmethod
     def from_config(cls, config: Config, environ: Mapping[str, str] | None = None) -> Plan:
         """Resolve a configuration.
 
         Args:
-            environ: where a missing `api_key` of OpenAI's or Anthropic's own API is looked up
-                by its customary name.
+            environ: where a missing `api_key` or `api_base` is looked up by its customary name;
+                the file's `environment_variables` win over it.
 
         Raises:
             ConfigError: with every entry that cannot be served, one a line.
         """
-        settings = config.router_settings
-        onward = _onward(config)
-        said: set[str] = set()
-        deployments: list[Deployment] = []
-        warnings: list[str] = []
-        problems: list[str] = []
-        taken = {e.model_info.id for e in config.model_list if e.model_info.id}
+        maker = _Maker(config, {**(environ or {}), **config.variables})
         for index, entry in enumerate(config.model_list):
-            try:
-                deployment = _Entry(entry, f"model_list.{index}", environ or {}).resolve(
-                    _timeout_s(config, entry.model_name, onward),
-                    settings.stream_timeout,
-                    taken,
-                    warnings,
+            maker.add(entry, f"model_list.{index}")
+        if maker.problems:
+            raise ConfigError("\n".join(maker.problems))
+        return maker.plan()
+
+    @property
+    def kinds(self) -> frozenset[ProviderKind]:
+        """The adapters that requests may need."""
+        named = {deployment.kind for deployment in self.deployments}
+        anything = any(w.entry.params.model == "*" for ws in self.wildcards.values() for w in ws)
+        return frozenset(named | NATIVE if anything else named)
+
+    def serve(self, route: str, asked: str) -> tuple[Deployment, ...]:
+        """The deployments of a wildcard route for the model a caller asks for."""
+        found = (wildcard.serve(asked) for wildcard in self.wildcards[route])
+        return tuple(deployment for deployment in found if deployment is not None)
+
+
+class _Maker:
+    """A plan in the making."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self.problems: list[str] = []
+        self._config = config
+        self._environ = environ
+        self._settings = config.router_settings
+        self._taken = {e.model_info.id for e in config.model_list if e.model_info.id}
+        self._deployments: list[Deployment] = []
+        self._routes: dict[str, tuple[Deployment, ...]] = {}
+        self._wildcards: dict[str, tuple[Wildcard, ...]] = {}
+        self._off: list[Off] = []
+        self._warnings: list[str] = []
+        self._noted: set[str] = set()
+        self._weighing: set[str] = set()
+        """Ids of the deployments with a weight of their own."""
+        self._onward = _onward(config)
+
+    def add(self, given: ModelEntry, place: str) -> None:
+        """Resolve one entry; what is wrong with it is kept."""
+        entry = Entry(given, place, self._environ, drop_params=self._config.drop_params)
+        route = given.model_name
+        try:
+            if "*" in given.litellm_params.model and "*" not in route:
+                raise ConfigError(
+                    f"{place}.litellm_params.model: {given.litellm_params.model!r} has a '*', and"
+                    f" model_name {route!r} has none that says what to put there"
                 )
-            except ConfigError as error:
-                problems.append(str(error))
-            else:
-                taken.add(deployment.id)
-                if entry.litellm_params.weight is not None:
-                    said.add(deployment.id)
-                deployments.append(deployment)
-        if problems:
-            raise ConfigError("\n".join(problems))
-        deployments = _weighted(deployments, said)
-        routes: dict[str, tuple[Deployment, ...]] = {}
+            found = entry.resolve(_timeouts(self._config, route, self._onward), self._taken)
+        except ConfigError as error:
+            self.problems.append(str(error))
+            return
+        self._taken.add(found.id)
+        self._routes.setdefault(route, ())
+        self._warnings += entry.warnings
+        self._note_clients_variable(entry)
+        if isinstance(found, Off):
+            self._off.append(found)
+            self._warnings.append(f"deployment {found.id!r} is off: {found.reason}")
+            return
+        self._deployments.append(found)
+        if given.litellm_params.weight is not None:
+            self._weighing.add(found.id)
+        if "*" in route:
+            self._wildcards[route] = (*self._wildcards.get(route, ()), Wildcard(entry, found))
+
+    def plan(self) -> Plan:
+        """All of it."""
+        settings = self._settings
+        deployments = _weighted(self._deployments, self._weighing)
+        by_id = {deployment.id: deployment for deployment in deployments}
         for deployment in deployments:
-            routes[deployment.route] = (*routes.get(deployment.route, ()), deployment)
-        return cls(
+            self._routes[deployment.route] = (*self._routes[deployment.route], deployment)
+        wildcards = {
+            route: tuple(replace(w, deployment=by_id[w.deployment.id]) for w in found)
+            for route, found in self._wildcards.items()
+        }
+        for name in self._onward.keys() - self._routes.keys():
+            # A fallback may name a model that only a wildcard serves: it becomes a route.
+            pattern = served_by(name, list(wildcards))
+            served = (w.serve(name) for w in wildcards[pattern]) if pattern is not None else ()
+            self._routes[name] = tuple(d for d in served if d is not None)
+        return Plan(
             deployments=tuple(deployments),
-            routes=routes,
-            onward={route: onward.get(route, Onward()) for route in routes},
-            retries={route: _retries(settings, route) for route in routes},
+            routes=self._routes,
+            onward=self._onward,
+            retries={route: _retries(settings, route) for route in self._routes},
             cooldowns=_cooldowns(settings),
             strategy=strategy_of(settings.routing_strategy, settings.routing_strategy_args),
-            warnings=tuple(warnings),
+            warnings=tuple(self._warnings),
+            wildcards=wildcards,
+            off=tuple(self._off),
         )
 
-
-class _Entry:
-    """One entry of `model_list` on its way to a deployment."""
-
-    def __init__(self, entry: ModelEntry, place: str, environ: Mapping[str, str]) -> None:
-        self.entry = entry
-        self.params: LiteLLMParams = entry.litellm_params
-        self.extra: dict[str, object] = dict(self.params.model_extra or {})
-        self.place = place
-        self.environ = environ
-
-    def resolve(
-        self,
-        default_timeout_s: float,
-        default_stream_timeout_s: float | None,
-        taken: set[str],
-        warnings: list[str],
-    ) -> Deployment:
-        """The deployment. Raises ConfigError."""
-        params, route = self.params, self.entry.model_name
-        for name in (route, params.model):
-            if "*" in name:
-                raise ConfigError(
-                    f"{self.place}: {name!r} is a wildcard, which is not supported yet;"
-                    " write one entry for each model"
-                )
-        kind, prefix, model = self._provider()
-        prices = self._prices()
-        unique = self.entry.model_info.id or _unused(f"{route}-{self._digest()}", taken)
-        key = self._key(kind, unique, warnings)
-        self._warn_unused(kind, prices, unique, warnings)
-        return Deployment(
-            id=unique,
-            route=route,
-            kind=kind,
-            provider=PROVIDER_NAMES.get(prefix, prefix),
-            model=model,
-            litellm_model=params.model,
-            api_base=self._base(kind),
-            api_key=key,
-            timeout_s=params.timeout or default_timeout_s,
-            stream_timeout_s=params.stream_timeout or default_stream_timeout_s,
-            order=params.order,
-            num_retries=params.num_retries,
-            rpm=params.rpm,
-            tpm=params.tpm,
-            weight=1.0 if params.weight is None else params.weight,
-            prices=prices,
-            extra=self._call_parameters() if kind == "litellm" else {},
-            base_model=self._base_model(),
-        )
-
-    def _base_model(self) -> str:
-        """LiteLLM takes it in either section."""
-        own, other = self.entry.model_info.base_model, self.extra.get("base_model")
-        return (own or (other if isinstance(other, str) else "") or "").strip()
-
-    def _base(self, kind: ProviderKind) -> str | None:
-        base = self.params.api_base
-        host = (base or "").partition("://")[2].partition("/")[0]
-        if base and kind != "litellm" and ("@" in host or set("?#") & set(base)):
-            raise ConfigError(
-                f"{self.place}.litellm_params.api_base: it has more than a host and a path; a key"
-                " goes into api_key"
+    def _note_clients_variable(self, entry: Entry) -> None:
+        """A variable that LiteLLM takes for a provider's address, and we do not."""
+        prefix = entry.prefix
+        variable = hosts.CLIENT_VARIABLES.get(prefix, "")
+        if (
+            variable in self._environ
+            and entry.params.api_base is None
+            and variable not in self._noted
+        ):
+            self._noted.add(variable)
+            self._warnings.append(
+                f"{variable} is set and not obeyed, since it tells clients where a gateway is:"
+                f" requests go to {HOSTS[prefix].base}; write api_base on the deployment to have"
+                " them go elsewhere"
             )
-        return base.rstrip("/") if base else None
-
-    def _provider(self) -> tuple[ProviderKind, str, str]:
-        """Adapter, LiteLLM's name of the provider, and the provider's name of the model."""
-        params = self.params
-        prefix, slash, rest = params.model.partition("/")
-        if params.custom_llm_provider:
-            given = params.custom_llm_provider
-            model = rest if slash and prefix == given else params.model
-            return self._kind(given, model), given, model
-        if slash:
-            if not prefix or not rest:
-                raise ConfigError(
-                    f"{self.place}.litellm_params.model: {params.model!r} lacks its provider or"
-                    " its model; write provider/model"
-                )
-            return self._kind(prefix, rest), prefix, rest
-        if _BARE_OPENAI.match(params.model):
-            return "openai", "openai", params.model
-        if params.model.startswith("claude-"):
-            return "anthropic", "anthropic", params.model
-        if params.api_base:
-            return "openai", "openai", params.model
-        raise ConfigError(
-            f"{self.place}.litellm_params.model: cannot tell the provider of {params.model!r};"
-            f" write provider/model, as openai/{params.model}"
-        )
-
-    def _kind(self, prefix: str, model: str) -> ProviderKind:
-        if prefix == "openai" and not model.startswith("responses/"):
-            return "openai"
-        if prefix == "anthropic":
-            return "anthropic"
-        if prefix in COMPATIBLE_SERVERS and self.params.api_base:
-            return "openai"
-        return "litellm"
-
-    def _key(self, kind: ProviderKind, unique: str, warnings: list[str]) -> str | None:
-        if self.params.api_key is not None:
-            return self.params.api_key.get_secret_value()
-        if kind == "litellm" or (kind == "openai" and self.params.api_base):
-            return None  # LiteLLM finds its own; a server of one's own may need none
-        variable = KEY_VARIABLES[kind]
-        if key := self.environ.get(variable):
-            return key
-        if not self.params.api_base:
-            warnings.append(
-                f"deployment {unique!r} has no api_key and {variable} is not set:"
-                " every try there will fail"
-            )
-        return None
-
-    def _prices(self) -> dict[str, int]:
-        """Overrides, pico-USD per token; `litellm_params` wins over `model_info`."""
-        found: dict[str, int] = {}
-        sources: tuple[tuple[str, Mapping[str, object]], ...] = (
-            ("model_info", self.entry.model_info.model_extra or {}),
-            ("litellm_params", self.extra),
-        )
-        for section, source in sources:
-            for key, value in source.items():
-                if value is None or not _PRICE_KEY.search(key):
-                    continue
-                try:
-                    found[key] = parse_price(str(value))
-                except ValueError as error:
-                    raise ConfigError(f"{self.place}.{section}.{key}: {error}") from None
-        known = {
-            key: getattr(self.params, key)
-            for key in LiteLLMParams.model_fields
-            if _PRICE_KEY.search(key)
-        }
-        return found | {key: pico for key, pico in known.items() if pico is not None}
-
-    def _call_parameters(self) -> dict[str, object]:
-        given = {
-            key: value
-            for key, value in self.extra.items()
-            if key not in _ROUTER_KEYS and not _PRICE_KEY.search(key)
-        }
-        if self.params.custom_llm_provider:
-            given["custom_llm_provider"] = self.params.custom_llm_provider
-        return given
-
-    def _warn_unused(
-        self, kind: ProviderKind, prices: Mapping[str, int], unique: str, warnings: list[str]
-    ) -> None:
-        unused = self.extra.keys() - prices.keys() - {"base_model"}
-        if kind == "litellm":
-            unused &= _ROUTER_KEYS
-        warnings.extend(
-            f"deployment {unique!r}: litellm_params.{key} has no effect"
-            for key in sorted(unused)
-            if self.extra[key] is not None
-        )
-
-    def _digest(self) -> str:
-        """Stable over restarts and rotated keys."""
-        public = {
-            key: value
-            for key, value in self.params.model_dump(mode="json", exclude_none=True).items()
-            if _PRICE_KEY.search(key) or not _SECRET_KEY.search(key)
-        }
-        text = json.dumps([self.entry.model_name, public], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _unused(name: str, taken: set[str]) -> str:
-    """The name, numbered if an equal entry has it already."""
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}-{number}", number + 1
-    return candidate
+def _filled(template: str, captured: Sequence[str]) -> str:
+    """A model with what the caller's name has for each `*`; a provider that both name stands once."""
+    if "*" not in template:
+        return template
+    if template == "*":
+        return captured[-1]
+    prefix, _, rest = template.partition("/")
+    values = [value.removeprefix(f"{prefix}/") if rest == "*" else value for value in captured]
+    parts = template.split("*")
+    filled = parts[0]
+    for index, part in enumerate(parts[1:]):
+        filled += (values[index] if index < len(values) else "") + part
+    return filled
 
 
 def _weighted(deployments: Sequence[Deployment], said: Set[str]) -> list[Deployment]:
@@ -325,14 +243,13 @@ def _weighted(deployments: Sequence[Deployment], said: Set[str]) -> list[Deploym
     return found
 
 
-def _timeout_s(config: Config, route: str, onward: Mapping[str, Onward]) -> float:
+def _timeouts(config: Config, route: str, onward: Mapping[str, Onward]) -> Timeouts:
     """For an attempt of a route: all that a request has, or half of it where another deployment
     can take over."""
     settings, total = config.router_settings, config.gateway.total_timeout_s
-    if settings.timeout is not None:
-        return settings.timeout
     group = [entry for entry in config.model_list if entry.model_name == route]
-    return total / 2 if len(group) > 1 or onward[route].fallbacks else total
+    usual = total / 2 if len(group) > 1 or onward[route].fallbacks else total
+    return Timeouts(settings.timeout or usual, settings.stream_timeout)
 
 
 def _retries(settings: RouterSettings, route: str) -> RetryRules:
@@ -364,6 +281,7 @@ def _onward(config: Config) -> dict[str, Onward]:
     settings = config.router_settings
     routes = list(dict.fromkeys(entry.model_name for entry in config.model_list))
     aliases = {a: r for a, r in settings.aliases.items() if a not in routes}
+    routes += [name for name in _targets(settings, aliases) if name not in routes]
 
     def chains(configured: Fallbacks, default: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
         named = tuple(
@@ -381,6 +299,18 @@ def _onward(config: Config) -> dict[str, Onward]:
     return {route: Onward(usual[route], context[route], content[route]) for route in routes}
 
 
+def _targets(settings: RouterSettings, aliases: Mapping[str, str]) -> dict[str, None]:
+    """Every route that some kind of fallback names."""
+    mappings = (
+        *settings.fallbacks,
+        *settings.context_window_fallbacks,
+        *settings.content_policy_fallbacks,
+    )
+    named = [*settings.default_fallbacks, *aliases.values()]
+    named += [r for m in mappings for key, targets in m.items() for r in (key, *targets)]
+    return dict.fromkeys(aliases.get(name, name) for name in named if name != "*")
+
+
 def _chains(
     routes: Iterable[str], configured: Fallbacks, default: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
@@ -389,9 +319,10 @@ def _chains(
     for mapping in configured:
         for route, targets in mapping.items():
             direct[route] = (*direct.get(route, ()), *targets)
+    for_others = direct.get("*", tuple(default))
 
     def follow(route: str, seen: dict[str, None]) -> None:
-        for target in direct.get(route, tuple(default)):
+        for target in direct.get(route, for_others):
             if target not in seen:
                 seen[target] = None
                 follow(target, seen)

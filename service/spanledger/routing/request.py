@@ -24,6 +24,7 @@ class Exchange:
         body_bytes: size of the whole body, the base of the input bound.
         include_usage: the caller itself asked for the usage chunk of a stream.
         deadline: monotonic seconds at which the whole request must be over.
+        asked: the model the caller named, where its route is a wildcard.
         provider_s: how long providers took for the tries of a whole answer, seconds.
     """
 
@@ -33,6 +34,7 @@ class Exchange:
     body_bytes: int
     include_usage: bool
     deadline: float
+    asked: str = ""
 
     attempts: int = 0
     provider_s: float = 0.0

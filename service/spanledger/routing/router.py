@@ -11,14 +11,15 @@ from contextlib import aclosing
 
 from spanledger.clock import Clock
 from spanledger.config import Config, nearest
-from spanledger.errors import ConfigError, InvalidRequestError, ProviderError, SpanledgerError
+from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
 from spanledger.ledger.store import Ledger
 from spanledger.pricing.book import PriceBook
-from spanledger.providers.base import Answer, Deployment, Frame, Provider, ProviderKind
+from spanledger.providers.base import Answer, Frame, Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
-from spanledger.routing.course import Course, Target, levels_of
+from spanledger.routing.course import Course
 from spanledger.routing.demand import demand_of
+from spanledger.routing.groups import RouteGroups
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.outcome import request_end
@@ -52,29 +53,15 @@ class Router:
             plan.deployments,
             plan.cooldowns,
             clock,
+            plan.off,
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
-        self._groups = {
-            route: levels_of([self._target(d, book, providers) for d in deployments])
-            for route, deployments in plan.routes.items()
-        }
+        self.groups = RouteGroups(plan, book, providers, self.health)
         self._histories = {route: OutputHistory() for route in plan.routes}
-
-    def _target(
-        self, deployment: Deployment, book: PriceBook, providers: Mapping[ProviderKind, Provider]
-    ) -> Target:
-        if deployment.kind not in providers:
-            raise ConfigError(
-                f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
-                " not set up"
-            )
-        price = book.price_of(deployment)
-        health = self.health.states[deployment.id]
-        return Target(deployment, providers[deployment.kind], price, health)
 
     async def close(self) -> None:
         """Wait for the bookings of callers that left; the ledger must outlive this."""
@@ -114,9 +101,11 @@ class Router:
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises what ends it before an attempt."""
         route = exchange.start.route
-        if route not in self._groups:
+        groups = self.groups.for_request(route, exchange.asked)
+        if route not in groups or (exchange.asked and not any(groups[route])):
+            asked = exchange.asked or route
             unknown = InvalidRequestError(
-                f"no deployment serves {route!r}{nearest(route, list(self._groups))}",
+                f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
                 status=404,
                 code="model_not_found",
                 param="model",
@@ -127,7 +116,7 @@ class Router:
         demand = demand_of(exchange, history)
         course = Course(
             route,
-            self._groups,
+            groups,
             self._plan.onward,
             self._plan.retries[route],
             self._choose,
@@ -138,6 +127,10 @@ class Router:
         now = self._clock.monotonic()
         pick = course.first(now)
         if pick is None:
+            if not course.may_ever_serve():
+                off = ProviderError("authentication_failed", _off(route, self._plan))
+                await self.reject(exchange, off)
+                raise off
             until, reason = course.blocked(now)
             wait = max(0.0, until - now)
             blocked = ProviderError(
@@ -149,3 +142,9 @@ class Router:
             await self.reject(exchange, blocked)
             raise blocked
         return Run(self._shared, exchange, course, demand, history, pick)
+
+
+def _off(route: str, plan: Plan) -> str:
+    """What to tell the log and the operator; callers get no names of variables."""
+    reasons = dict.fromkeys(off.reason for off in plan.off if off.route == route)
+    return f"every deployment of {route!r} is off: {'; '.join(reasons)}"

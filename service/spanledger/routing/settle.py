@@ -12,6 +12,7 @@ from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
 from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.failures import hide_key
+from spanledger.providers.hosts import tells_cost
 from spanledger.routing.course import Target
 from spanledger.routing.demand import Demand
 from spanledger.routing.hold import Sizes
@@ -22,6 +23,7 @@ from spanledger.telemetry.vocabulary import AMBIGUITY
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""
 MAX_FINISH_REASONS = 128
+NANO_PER_USD = 1_000_000_000
 SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
 
@@ -178,6 +180,11 @@ class Recorder:
             cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or _NOTHING
         extra = _priced_by(used, service)
+        if used.told_nano and tells_cost(call.deployment.api_base):
+            extra["spanledger.provider.cost.usd"] = used.told_nano / NANO_PER_USD
+            extra["spanledger.provider.cost.nano_usd"] = used.told_nano
+        if call.deployment.label:
+            extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
         if call.max_output_tokens is not None:
             # What was asked of the provider, where a budget lowered it.
             extra["gen_ai.request.max_tokens"] = call.max_output_tokens
@@ -199,7 +206,7 @@ class Recorder:
             response_model=hide_key(produced.response_model[:MAX_TEXT], call.deployment),
             detail=attempt_detail(
                 operation=exchange.operation,
-                fields=exchange.fields,
+                fields=call.fields,
                 deployment=call.deployment,
                 response_id=hide_key(produced.response_id, call.deployment),
                 finish_reasons=tuple(

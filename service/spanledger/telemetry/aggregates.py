@@ -23,6 +23,16 @@ from spanledger.telemetry.signals import (
 )
 from spanledger.telemetry.vocabulary import AMBIGUITY
 
+TOLD = "spanledger.provider.cost.nano_usd"
+"""Where a row's detail has what the provider said it charged."""
+
+
+class _Told(msgspec.Struct):
+    nano: int = msgspec.field(default=0, name=TOLD)
+
+
+_TOLD = msgspec.json.Decoder(_Told)
+
 
 class Exemplar(msgspec.Struct, array_like=True):
     """One measurement that leads to its trace."""
@@ -208,6 +218,8 @@ class Aggregates:
         labels = (row.provider, row.model, self._customer(row.customer))
         if cost or row.state == "settled":
             self._add(signals.COST, labels, cost, exemplar, now_ns)
+        if row.shipped_nano is None and (told := _told_nano(row.detail)):
+            self._add(signals.PROVIDER_COST, labels, told, exemplar, now_ns)
         if row.overrun_nano:
             self._add(signals.OVERRUN, labels, row.overrun_nano, exemplar, now_ns)
 
@@ -333,3 +345,13 @@ class Aggregates:
         point.count += 1
         trace_id, span_id, at_ns = exemplar
         point.exemplars[bucket] = Exemplar(trace_id, span_id, value, at_ns)
+
+
+def _told_nano(detail: str) -> int:
+    """What the provider said an attempt cost; few rows say it, so few are decoded."""
+    if TOLD not in detail:
+        return 0
+    try:
+        return max(0, _TOLD.decode(detail).nano)
+    except msgspec.DecodeError:
+        return 0

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spanledger.providers.base import Deployment, Operation
+from spanledger.providers.hosts import HOSTS
 from spanledger.telemetry.content import answer_messages, input_messages, streamed_messages, tools
 from spanledger.telemetry.redact import JsonValue, clean, fit
 
@@ -125,15 +126,13 @@ def attempt_detail(
     return msgspec.json.encode(found).decode()
 
 
-_PUBLIC_HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
-
-
 @functools.lru_cache(maxsize=1024)
 def _server(api_base: str | None, provider: str) -> dict[str, object]:
     """`server.address` and `.port` of a deployment; never the path or credentials of its URL."""
+    if api_base is None and provider in HOSTS:
+        api_base = HOSTS[provider].base
     if api_base is None:
-        host = _PUBLIC_HOSTS.get(provider)
-        return {"server.address": host, "server.port": 443} if host else {}
+        return {}
     try:
         url = urlsplit(api_base)
         host, port = url.hostname, url.port

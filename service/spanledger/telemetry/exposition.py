@@ -62,8 +62,13 @@ class DeploymentState(Protocol):
         ...
 
     @property
+    def state(self) -> str:
+        """`up`, `cooling`, or `off` where it lacks a key."""
+        ...
+
+    @property
     def until_s(self) -> float:
-        """Unix seconds at which its cooldown ends; 0 when it is used."""
+        """Unix seconds at which its cooldown ends; 0 when there is none."""
         ...
 
     @property
@@ -176,7 +181,11 @@ class Exposition:
         left: dict[tuple[str, ...], float] = {
             (d.deployment, d.route): max(0.0, d.until_s - now_s) for d in states
         }
-        yield _gauge("spanledger_deployment_up", {k: float(s == 0) for k, s in left.items()})
+        off = {(d.deployment, d.route) for d in states if d.state == "off"}
+        up: dict[tuple[str, ...], float] = {
+            k: float(s == 0 and k not in off) for k, s in left.items()
+        }
+        yield _gauge("spanledger_deployment_up", up)
         yield _gauge("spanledger_deployment_cooldown_seconds", left)
         used: dict[tuple[str, ...], float] = {
             (d.deployment, d.route, limit): share for d in states for limit, share in d.limits

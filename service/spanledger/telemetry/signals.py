@@ -164,6 +164,8 @@ SPANS: tuple[Span, ...] = (
             "spanledger.cost.nano_usd",
             "spanledger.price.id",
             "spanledger.overrun.nano_usd",
+            "spanledger.provider.cost.usd",
+            "spanledger.provider.cost.nano_usd",
             "spanledger.estimated",
             "spanledger.unpriced",
             "spanledger.corrected",
@@ -292,6 +294,16 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
+PROVIDER_COST = Metric(
+    "spanledger.provider.cost.usd",
+    "counter",
+    "{USD}",
+    "Money that providers who say so charged, by their own word (OpenRouter's `usage.cost`); beside"
+    " `spanledger.cost.usd` it shows where our prices differ from theirs.",
+    _MONEY,
+    scale=_USD,
+    most=2_000,
+)
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
     "counter",
@@ -314,6 +326,7 @@ METRICS: tuple[Metric, ...] = (
     UNPRICED,
     AMBIGUOUS_USAGE,
     OVERRUN,
+    PROVIDER_COST,
     DROPPED,
 )
 
@@ -390,7 +403,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_deployment_up",
         "gauge",
-        "1 while a deployment is used, 0 while it cools down.",
+        "1 while a deployment is used, 0 while it cools down or lacks its key.",
         ("deployment", "route"),
     ),
     Scraped(

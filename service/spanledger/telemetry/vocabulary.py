@@ -130,6 +130,12 @@ _ALL = (
         " [usage](usage.md#ambiguous-usage); absent where it is clear.",
     ),
     Attribute("spanledger.price.id", "string", "Where the price comes from."),
+    Attribute(
+        "spanledger.provider.cost.usd",
+        "double",
+        "What the provider itself says it charged (OpenRouter's `usage.cost`), USD.",
+    ),
+    Attribute("spanledger.provider.cost.nano_usd", "int", "The same, exact."),
     Attribute("spanledger.overrun.nano_usd", "int", "Cost beyond what was held, if any."),
     Attribute("spanledger.estimated", "boolean", "Tokens or cost are our estimate; set if so."),
     Attribute("spanledger.unpriced", "boolean", "The model has no price; set if so."),

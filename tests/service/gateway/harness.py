@@ -168,7 +168,10 @@ ROUTES = (
 
 def config_with(**gateway: Any) -> Config:
     """A configuration with a deployment for each scripted route."""
-    models = [{"model_name": r, "litellm_params": {"model": f"openai/{r}"}} for r in ROUTES]
+    models = [
+        {"model_name": r, "litellm_params": {"model": f"openai/{r}", "api_key": "k"}}
+        for r in ROUTES
+    ]
     return parse_config({"model_list": models, "gateway": {"port": 0, **gateway}}, {}, "test")
 
 

@@ -75,7 +75,7 @@ def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
     assert info in file.read_text()
 
     file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-4o-2024-08-06"))
-    report = checked(file)[1]
+    report = checked(file, {"UNSET_KEY": "k"})[1]
     assert report["routes"][0]["deployments"][1]["price_id"].endswith("azure/gpt-4o-2024-08-06")
 
     file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-unheard-of"))
@@ -103,16 +103,15 @@ def test_check_prints_no_secret_of_a_url(file: Path) -> None:
 
 
 def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
-    """A missing key is a problem of its own, and hides nothing else."""
-    code, report = checked(file, {"UNSET_KEY": ""} | {})
-    assert (code, report["ok"]) == (0, True)
-    file.write_text(FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY"))
+    """A deployment without its key is off, by name, and the others are served."""
+    other = "  - {model_name: other, litellm_params: {model: gpt-4o, api_key: k}}\n"
+    text = FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY")
+    file.write_text(text.replace("model_list:\n", f"model_list:\n{other}"))
     code, report = checked(file)
-    assert (code, report["ok"]) == (1, False)
-    assert report["problems"] == [
-        f"{file}: the variable SURELY_UNSET_KEY is not set; export it first"
-    ]
-    assert report["routes"][0]["deployments"][0]["key"] == "missing"
+    assert (code, report["ok"], report["problems"]) == (0, True, [])
+    [off] = report["off"]
+    assert (off["id"], off["reason"]) == ("main", "SURELY_UNSET_KEY is not set")
+    assert "deployment 'main' is off: SURELY_UNSET_KEY is not set" in report["warnings"]
 
 
 def test_check_names_every_mistake(tmp_path: Path) -> None:
@@ -133,14 +132,14 @@ def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None
     """A mistake in the routes does not hide the keys without effect, nor a slip in one of them."""
     path = tmp_path / "proxy.yaml"
     path.write_text(
-        "model_list: [{model_name: '*', litellm_params: {model: openai/*, api_key: k}}]\n"
-        "router_settings: {num_retrys: 5, set_verbose: true}\n"
+        "model_list: [{model_name: a, litellm_params: {model: openai/*, api_key: k}}]\n"
+        "router_settings: {num_retrys: 5, redis_host: r, routing_strategy: simple-shuffle}\n"
     )
     code, report = checked(path)
     assert (code, len(report["problems"])) == (1, 1)
-    [warning] = report["warnings"]
-    assert "router_settings.num_retrys (did you mean 'num_retries'?)" in warning
-    assert warning.endswith(", router_settings.set_verbose")
+    [slip, other] = report["warnings"]
+    assert slip == "router_settings.num_retrys has no effect (did you mean 'num_retries'?)"
+    assert other == "router_settings.redis_host has no effect"
 
 
 def test_check_keeps_names_of_deployments_whole(
@@ -200,7 +199,7 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     logged = [line.split(" ", 1)[1] for line in started.stderr.read().splitlines()]
     without_effect, without_price, applied, ready, serving, budgets, callers = logged
     assert applied.startswith("INFO gateway: "), logged
-    assert without_effect.endswith("no effect here: router_settings.enable_pre_call_checks")
+    assert without_effect.endswith("router_settings.enable_pre_call_checks has no effect")
     assert without_price.startswith("WARNING gateway: deployment 'own' has no price")
     assert ready.startswith("INFO gateway: spanledger ")
     assert "ledger=sqlite:///" in ready

@@ -198,7 +198,7 @@ def test_health_and_metrics(edge: Edge) -> None:
     assert edge.get("/healthz").json() == {"status": "ok"}
     ready = edge.get("/readyz")
     up = len(edge.get("/v1/models").json()["data"])
-    assert (ready.status, ready.json()["deployments"]) == (200, {"up": up, "cooling": 0})
+    assert (ready.status, ready.json()["deployments"]) == (200, {"up": up, "cooling": 0, "off": 0})
     metrics = edge.get("/metrics")
     assert (metrics.status, metrics.body) == (200, b"spanledger_up 1\n")
     edge.ledger.down = True

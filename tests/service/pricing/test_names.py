@@ -6,7 +6,7 @@ import pytest
 
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.names import RESOLD, ROUTES, Route, spellings
-from spanledger.routing.plan import PROVIDER_NAMES
+from spanledger.providers.hosts import provider_name
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def book() -> PriceBook:
 def priced(book: PriceBook, name: str, base_model: str = "") -> str | None:
     """The book's name of what is charged for a deployment's `model`."""
     prefix, _, model = name.partition("/")
-    provider = PROVIDER_NAMES.get(prefix, prefix)
+    provider = provider_name(prefix)
     price = book.find(provider, model, name, {}, "d", base_model)
     return None if price is None else price.id.partition("/")[2]
 

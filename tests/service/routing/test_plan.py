@@ -56,19 +56,31 @@ def only(**params: Any) -> Deployment:
             "meta/llama",
         ),
         ({"model": "hosted_vllm/m", "api_base": "http://h"}, "openai", "hosted_vllm", "m"),
-        ({"model": "hosted_vllm/m"}, "litellm", "hosted_vllm", "m"),
         ({"model": "m", "custom_llm_provider": "openai"}, "openai", "openai", "m"),
-        ({"model": "groq/m", "custom_llm_provider": "groq"}, "litellm", "groq", "m"),
+        ({"model": "groq/m", "custom_llm_provider": "groq"}, "openai", "groq", "m"),
         ({"model": "openai/responses/gpt-5"}, "litellm", "openai", "responses/gpt-5"),
-        ({"model": "azure/dep"}, "litellm", "azure.ai.openai", "dep"),
-        ({"model": "azure_ai/m"}, "litellm", "azure.ai.inference", "m"),
+        (
+            {"model": "azure/dep", "api_base": "https://r.openai.azure.com"},
+            "openai",
+            "azure.ai.openai",
+            "dep",
+        ),
+        ({"model": "azure/d", "tenant_id": "t"}, "litellm", "azure.ai.openai", "d"),
+        ({"model": "azure_ai/m", "api_base": "https://h"}, "openai", "azure.ai.inference", "m"),
+        ({"model": "azure_ai/claude-x"}, "litellm", "azure.ai.inference", "claude-x"),
         ({"model": "bedrock/us.a.b"}, "litellm", "aws.bedrock", "us.a.b"),
         ({"model": "vertex_ai/gemini-x"}, "litellm", "gcp.vertex_ai", "gemini-x"),
-        ({"model": "gemini/gemini-x"}, "litellm", "gcp.gemini", "gemini-x"),
-        ({"model": "mistral/m"}, "litellm", "mistral_ai", "m"),
-        ({"model": "xai/grok"}, "litellm", "x_ai", "grok"),
+        ({"model": "gemini/gemini-x"}, "openai", "gcp.gemini", "gemini-x"),
+        ({"model": "gemini-2.5-pro"}, "openai", "gcp.gemini", "gemini-2.5-pro"),
+        ({"model": "gemini-x", "vertex_project": "p"}, "litellm", "gcp.vertex_ai", "gemini-x"),
+        ({"model": "gemini/g", "api_base": "http://h/v1beta"}, "litellm", "gcp.gemini", "g"),
+        ({"model": "whisper-1"}, "openai", "openai", "whisper-1"),
+        ({"model": "dall-e-3"}, "openai", "openai", "dall-e-3"),
+        ({"model": "command-r"}, "litellm", "cohere", "command-r"),
+        ({"model": "mistral/m"}, "openai", "mistral_ai", "m"),
+        ({"model": "xai/grok"}, "openai", "x_ai", "grok"),
         ({"model": "watsonx/m"}, "litellm", "ibm.watsonx.ai", "m"),
-        ({"model": "groq/m"}, "litellm", "groq", "m"),
+        ({"model": "groq/m"}, "openai", "groq", "m"),
     ],
     ids=lambda value: value.get("model") if isinstance(value, dict) else "",
 )
@@ -88,8 +100,14 @@ def test_an_entry_finds_its_adapter(
     [
         ({"model": "llama-3"}, "write provider/model, as openai/llama-3"),
         ({"model": "openai/"}, "write provider/model"),
-        ({"model": "openai/*"}, "'openai/*' is a wildcard, which is not supported yet"),
-        ({"model": "gpt-4o", "route": "gpt-*"}, "'gpt-*' is a wildcard"),
+        ({"model": "openai/*"}, "'openai/*' has a '*', and model_name 'r' has none"),
+        ({"model": "hosted_vllm/m"}, "write api_base, or set HOSTED_VLLM_API_BASE"),
+        ({"model": "gpt-4o", "mock_response": "hi"}, "mock_response: it is not supported"),
+        ({"model": "gpt-4o", "max_budget": 1}, "max_budget: it is not supported"),
+        ({"model": "gpt-4o", "extra_body": {"model": "x"}}, "extra_body.model: it decides what"),
+        ({"model": "gpt-4o", "extra_headers": {"Host": "x"}}, "'Host' is set by the gateway"),
+        ({"model": "gpt-4o", "extra_headers": {"a b": "x"}}, "'a b' is not a header"),
+        ({"model": "openai/m", "api_base": "host/v1"}, "'host/v1' is not an http(s) URL"),
         ({"model": "gpt-4o", "input_cost_per_token_above_1k_tokens": "much"}, "'much' is not"),
         ({"model": "openai/m", "api_base": "https://u:p@host/v1"}, "a key goes into api_key"),
         ({"model": "openai/m", "api_base": "https://host/v1?key=k"}, "a key goes into api_key"),
@@ -177,23 +195,23 @@ def test_a_base_model_comes_from_either_section(
 
 def test_only_litellm_gets_parameters_we_do_not_know() -> None:
     """They are handed through where LiteLLM serves, and named as without effect elsewhere."""
-    params = {"organization": "o", "max_parallel_requests": 3, "api_version": None}
+    params = {"aws_region_name": "eu", "max_parallel_requests": 3, "api_version": None}
     plan = plan_of(
-        {"model": "azure/d", "id": "far", **params}, {"model": "gpt-4o", "id": "near", **params}
+        {"model": "bedrock/d", "id": "far", **params}, {"model": "gpt-4o", "id": "near", **params}
     )
 
     far, near = plan.deployments
-    assert far.extra == {"organization": "o", "api_version": None}
+    assert far.extra == {"aws_region_name": "eu"}
     assert near.extra == {}
     assert plan.warnings == (
         "deployment 'far': litellm_params.max_parallel_requests has no effect",
+        "deployment 'near': litellm_params.aws_region_name has no effect",
         "deployment 'near': litellm_params.max_parallel_requests has no effect",
-        "deployment 'near': litellm_params.organization has no effect",
     )
 
 
 def test_keys_come_from_the_config_or_the_environment_handed_in() -> None:
-    """The customary variable fills in for a missing key; a key nowhere is a warning by name."""
+    """The customary variable fills in for a missing key; without one, a deployment is off."""
     environ = {"OPENAI_API_KEY": "sk-env"}
     plan = plan_of(
         {"model": "gpt-4o", "api_key": None, "id": "env"},
@@ -202,9 +220,9 @@ def test_keys_come_from_the_config_or_the_environment_handed_in() -> None:
         environ=environ,
     )
 
-    assert [d.api_key for d in plan.deployments] == ["sk-env", None, None]
-    (warning,) = plan.warnings
-    assert "'none' has no api_key and ANTHROPIC_API_KEY is not set" in warning
+    assert [(d.id, d.api_key) for d in plan.deployments] == [("env", "sk-env"), ("own", None)]
+    assert [(off.id, off.reason) for off in plan.off] == [("none", "ANTHROPIC_API_KEY is not set")]
+    assert plan.warnings == ("deployment 'none' is off: ANTHROPIC_API_KEY is not set",)
     assert "sk-canary" not in repr(only(model="gpt-4o"))
 
 
@@ -243,3 +261,17 @@ def test_fallbacks_become_chains_without_loops() -> None:
         "c": (),
         "d": (),
     }
+
+
+def test_what_litellm_serves_gets_parameters_nobody_knows_from_litellm() -> None:
+    """Elsewhere they are fields of the provider's; what looks like a secret is in no body."""
+    given = {"num_ctx": 4096, "my_token": "s", "temperature": 0.5}
+
+    far, near = only(model="bedrock/m", **given), only(model="ollama/m", **given)
+
+    assert (far.extra, sorted(far.defaults)) == (
+        {"num_ctx": 4096, "my_token": "s"},
+        ["temperature"],
+    )
+    assert (near.extra, sorted(near.defaults)) == ({}, ["num_ctx", "temperature"])
+    assert sorted(near.fields_for({}, "embeddings")) == ["num_ctx"]

@@ -26,6 +26,7 @@ class Deployment(NamedTuple):
     route: str
     until_s: float
     limits: tuple[tuple[str, float], ...] = ()
+    state: str = "up"
 
 
 class Scraper:
@@ -205,6 +206,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     scraper.deployments = [
         Deployment("a", "smart", 0.0),
         Deployment("b", "smart", scraper.now_ns / 1e9 + 4, (("rpm", 0.25),)),
+        Deployment("c", "smart", 0.0, state="off"),
     ]
     scraper.exposition.in_flight = lambda: 7
 
@@ -220,6 +222,8 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     assert samples["spanledger_gateway_overhead_seconds_sum",] == 0.004
     assert samples["spanledger_deployment_up", "a", "smart"] == 1
     assert samples["spanledger_deployment_up", "b", "smart"] == 0
+    assert samples["spanledger_deployment_up", "c", "smart"] == 0
+    assert samples["spanledger_deployment_cooldown_seconds", "c", "smart"] == 0
     assert samples["spanledger_deployment_cooldown_seconds", "b", "smart"] == 4
     assert samples["spanledger_deployment_limit_used_ratio", "b", "rpm", "smart"] == 0.25
     assert samples["spanledger_price_book_info", "2026-11-01"] == 1

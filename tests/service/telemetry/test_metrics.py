@@ -338,3 +338,17 @@ def test_names_in_prometheus(metric: str, expected: str) -> None:
     assert prometheus_name(known[metric]) == expected
     if known[metric].kind == "histogram":
         assert prometheus_series(known[metric])[0] == f"{expected}_bucket"
+
+
+def test_what_a_provider_says_it_charged_is_counted_beside_our_figure(
+    book: Book, sink: OtlpSink, ship: Ship
+) -> None:
+    """OpenRouter's own figure is summed to the nano-dollar; rows that have none add nothing."""
+    key = "spanledger.provider.cost.nano_usd"
+    for detail in (f'{{"{key}": 140001}}', f'{{"{key}": 7}}', "{}", f'{{"{key}": "much"}}'):
+        book.finish(book.reserve(book.start()), 2_000, detail=detail)
+
+    assert ship()
+
+    assert sink.total("spanledger.provider.cost.usd", spanledger__customer="acme") == 140_008e-9
+    assert sink.total("spanledger.cost.usd") == 8_000e-9

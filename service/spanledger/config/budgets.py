@@ -1,0 +1,44 @@
+"""A budget as it stands in a file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from spanledger.config.fields import Name, Ours, Owner, Usd, nearest
+
+
+class BudgetEntry(Ours):
+    """A budget, as in `budgets.yaml` and under `budgets` in the config."""
+
+    name: Name = Field(description="Unique name.", max_length=128)
+    customer: Owner | None = Field(None, description="Subject; `*` = each customer its own.")
+    key: Name | None = Field(None, description="Subject: a key's id (`key_…`).")
+    team: Owner | None = Field(None, description="Subject: a team.")
+    model: Name | None = Field(None, description="Subject: a provider's model.")
+    provider: Name | None = Field(None, description="Subject: a provider.")
+    limit: Usd = Field(description="USD a period, like `12.50`.")
+    period: Literal["day", "week", "month"] = Field("month", description="When it renews.")
+    timezone: str = Field("UTC", description="IANA zone the period is reckoned in.")
+    action: Literal["block", "warn"] = Field("block", description="What happens at the limit.")
+    thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        (50, 80, 95), description="Percentages that are announced."
+    )
+    strict: bool = Field(False, description="Lower `max_tokens` to what the money buys.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, available_timezones
+
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            near = nearest(value, sorted(available_timezones()))
+            raise ValueError(f"{value!r} is not an IANA time zone{near}") from None
+        return value
+
+
+SUBJECTS = ("customer", "key", "team", "model", "provider")
+"""Keys of a budget that say whom it limits; at most one is given."""

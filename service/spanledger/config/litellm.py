@@ -1,0 +1,368 @@
+"""LiteLLM's sections of a file, said in ours: aliases, credentials, variables, shapes, budgets.
+
+What a section means is decided here and in the table of `litellm_keys`; the settings' types and
+bounds are `sections`'. Every mistake is collected, none is raised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from spanledger.config import litellm_keys
+from spanledger.config.fields import nearest
+from spanledger.config.litellm_keys import Row, row_of
+from spanledger.config.sections import LiteLLMParams, RouterSettings
+
+SECTIONS = ("litellm_settings", "general_settings")
+_ENVIRONMENT = "os.environ/"
+_DURATIONS = {
+    **dict.fromkeys(("1d", "24h", "86400s", "daily"), "day"),
+    **dict.fromkeys(("7d", "1w", "168h", "weekly"), "week"),
+    **dict.fromkeys(("30d", "1mo", "1m", "monthly"), "month"),
+}
+"""LiteLLM's durations that are a period here; it starts each at the beginning of a day, week or
+month, too."""
+_ADDRESSES = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
+_SERVED_MODES = ("chat", "completion", "embedding", "embeddings", "responses")
+_SHELL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?")
+GLOBAL_BUDGET = "litellm-max-budget"
+"""Name of the budget that a LiteLLM file's `max_budget` becomes."""
+
+
+class Problems(list[str]):
+    """Mistakes and warnings of a file, each with its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+
+def without_nulls(value: Any) -> Any:
+    """A mapping without its nulls, at every depth: `timeout:` with nothing behind it says nothing."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+class Environment:
+    """Variables of the process and of the file's `environment_variables`, which win."""
+
+    def __init__(self, environ: Mapping[str, str], section: Any, problems: Problems) -> None:
+        self._environ = environ
+        self.own: dict[str, str] = {}
+        if section is None:
+            return
+        if not isinstance(section, dict):
+            problems.append("environment_variables: expected a mapping of names to values")
+            return
+        for name, value in section.items():
+            if isinstance(value, str) and value.startswith(_ENVIRONMENT):
+                value = environ.get(value.removeprefix(_ENVIRONMENT))
+            if value is not None and not isinstance(value, dict | list):
+                self.own[str(name)] = str(value)
+
+    def get(self, name: str) -> str | None:
+        """A variable's value."""
+        return self.own.get(name, self._environ.get(name))
+
+    def resolve(self, value: Any, unset: list[str]) -> Any:
+        """A value with its `os.environ/NAME` replaced; names that are not set are collected."""
+        if isinstance(value, dict):
+            return {key: self.resolve(item, unset) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.resolve(item, unset) for item in value]
+        if isinstance(value, str) and value.startswith(_ENVIRONMENT):
+            name = value.removeprefix(_ENVIRONMENT)
+            found = self.get(name)
+            if not found:
+                unset.append(name)
+            return found or None
+        return value
+
+
+def entry_of(
+    entry: Any,
+    place: str,
+    environment: Environment,
+    credentials: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    problems: Problems,
+) -> Any:
+    """An entry of `model_list` in our shape; what is not a mapping is left for validation."""
+    if not isinstance(entry, dict):
+        return entry
+    entry = {**without_nulls(entry)}
+    params = entry.get("litellm_params")
+    if not isinstance(params, dict):
+        return entry
+    params = {**defaults, **params}
+    name = params.pop("litellm_credential_name", None)
+    if name is not None:
+        if name in credentials:
+            params = {**credentials[name], **params}
+        else:
+            problems.append(
+                f"{place}.litellm_params.litellm_credential_name: credential_list has no"
+                f" {name!r}{nearest(str(name), list(credentials))}"
+            )
+    _join_aliases(params, place, problems)
+    params, unset = _resolved(params, environment)
+    key = params.get("api_key")
+    if isinstance(key, str) and _SHELL.fullmatch(key):
+        variable = key.strip("${}")
+        problems.warnings.append(
+            f"{place}.litellm_params.api_key is {key!r} as it stands, since nothing expands it;"
+            f" write os.environ/{variable}"
+        )
+        unset["api_key"] = variable
+        del params["api_key"]
+    if unset:
+        params["unset"] = unset
+    entry["litellm_params"] = params
+    info = entry.get("model_info")
+    if "base_model" in params:
+        base_model = params.pop("base_model")
+        info = {"base_model": base_model, **(info if isinstance(info, dict) else {})}
+    if info is not None:
+        entry["model_info"] = environment.resolve(info, [])
+    return entry
+
+
+def _join_aliases(params: dict[Any, Any], place: str, problems: Problems) -> None:
+    """`base_url` is `api_base`, `headers` are `extra_headers`."""
+    url = params.pop("base_url", None)
+    if url is not None and params.setdefault("api_base", url) != url:
+        problems.append(
+            f"{place}.litellm_params: api_base and base_url differ; they mean the same, keep one"
+        )
+    drops = params.get("drop_params")
+    if isinstance(drops, list):  # LiteLLM takes any list as true; what it names is meant
+        params["drop_params"] = True
+        own_drops = params.get("additional_drop_params")
+        params["additional_drop_params"] = [*(own_drops or []), *drops]
+    headers = params.pop("headers", None)
+    if isinstance(headers, dict):
+        own = params.get("extra_headers")
+        params["extra_headers"] = {**headers, **(own if isinstance(own, dict) else {})}
+
+
+def _resolved(
+    params: dict[Any, Any], environment: Environment
+) -> tuple[dict[Any, Any], dict[str, str]]:
+    """Parameters with their variables' values, and those whose variable is not set."""
+    found: dict[Any, Any] = {}
+    unset: dict[str, str] = {}
+    for key, value in params.items():
+        missing: list[str] = []
+        resolved = environment.resolve(value, missing)
+        if missing:
+            unset[str(key)] = missing[0]
+        if resolved is not None:
+            found[key] = resolved
+        elif key == "model":
+            found[key] = value  # what the entry is for is still to be shown
+    return found, unset
+
+
+def credentials_of(section: Any, problems: Problems) -> dict[str, dict[str, Any]]:
+    """`credential_list` by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for index, item in enumerate(section if isinstance(section, list) else []):
+        item = without_nulls(item)
+        name = item.get("credential_name") if isinstance(item, dict) else None
+        values = item.get("credential_values") if isinstance(item, dict) else None
+        if isinstance(name, str) and isinstance(values, dict):
+            found[name] = values
+        else:
+            problems.append(
+                f"credential_list.{index}: expected credential_name and credential_values"
+            )
+    if section is not None and not isinstance(section, list):
+        problems.append("credential_list: expected a list")
+    return found
+
+
+def router_settings(
+    data: Mapping[Any, Any], environment: Environment, problems: Problems
+) -> dict[str, Any]:
+    """LiteLLM reads the same routing keys from `litellm_settings`; so do we, `router_settings`
+    wins."""
+    shared = _section(data, "litellm_settings", problems)
+    own = _section(data, "router_settings", problems)
+    taken = {
+        str(key): value
+        for key, value in shared.items()
+        if key in RouterSettings.model_fields or key == "default_litellm_params"
+        if (row := row_of(litellm_keys.SETTINGS, str(key))) and row.status == "obeyed"
+    }
+    for key in ("content_policy_fallbacks", "routing_strategy", "model_group_alias"):
+        if key in shared:
+            taken.setdefault(key, shared[key])
+    if "request_timeout" in shared:
+        taken.setdefault("timeout", shared["request_timeout"])
+    settings = {**taken, **own}
+    unset: list[str] = []
+    settings = {key: environment.resolve(value, unset) for key, value in settings.items()}
+    problems.extend(
+        f"router_settings: the variable {name} is not set; export it first" for name in unset
+    )
+    _shape_fallbacks(settings, problems)
+    return settings
+
+
+_FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+
+def _shape_fallbacks(settings: dict[str, Any], problems: Problems) -> None:
+    """Targets as names, and `"*"` as LiteLLM has it: for whatever has no fallbacks of its own."""
+    for name in _FALLBACKS:
+        chains = settings.get(name)
+        if not isinstance(chains, list):
+            continue
+        shaped: list[Any] = []
+        for mapping in chains:
+            if not isinstance(mapping, dict):
+                shaped.append(mapping)
+                continue
+            kept: dict[Any, Any] = {}
+            for route, targets in mapping.items():
+                names = _target_names(targets, f"router_settings.{name}", problems)
+                if route == "*" and name == "fallbacks":
+                    default = settings.get("default_fallbacks") or []
+                    settings["default_fallbacks"] = list(dict.fromkeys([*default, *names]))
+                else:
+                    kept[route] = names
+            if kept:
+                shaped.append(kept)
+        settings[name] = shaped
+
+
+def _target_names(targets: Any, place: str, problems: Problems) -> Any:
+    if isinstance(targets, str | dict):
+        targets = [targets]
+    if not isinstance(targets, list):
+        return targets
+    names: list[Any] = []
+    for target in targets:
+        if not isinstance(target, dict):
+            names.append(target)
+            continue
+        model = target.get("model")
+        if not isinstance(model, str):
+            problems.append(f"{place}: a target that is a mapping needs `model`")
+            continue
+        names.append(model)
+        for key in target.keys() - {"model"}:
+            if key in _ADDRESSES:
+                problems.append(
+                    f"{place}: the target {model!r} has {key}; give {model!r} an entry of its own"
+                    " in model_list with it"
+                )
+            else:
+                problems.warnings.append(f"{place}: {key} of the target {model!r} has no effect")
+    return names
+
+
+def global_budget(
+    data: Mapping[Any, Any], environment: Environment, problems: Problems
+) -> list[dict[str, Any]]:
+    """`max_budget` with its `budget_duration`, as a budget over everything."""
+    found: list[dict[str, Any]] = []
+    for section in SECTIONS:
+        settings = _section(data, section, None)
+        if settings.get("max_budget") is None:
+            continue
+        unset: list[str] = []
+        limit = environment.resolve(settings["max_budget"], unset)
+        given = environment.resolve(settings.get("budget_duration"), unset)
+        duration = str(given or "").strip().lower()
+        if unset:
+            problems.append(f"{section}.max_budget: the variable {unset[0]} is not set")
+        elif duration not in _DURATIONS:
+            said = f"{duration!r} is no period here" if duration else "it needs budget_duration"
+            problems.append(
+                f"{section}.max_budget: {said}; write budget_duration: 1d, 7d or 30d (a day, a"
+                " week or a month)"
+            )
+        else:
+            name = GLOBAL_BUDGET if not found else f"{GLOBAL_BUDGET}-{section.partition('_')[0]}"
+            found.append({"name": name, "limit": limit, "period": _DURATIONS[duration]})
+    return found
+
+
+def drop_params(data: Mapping[Any, Any]) -> bool:
+    """`litellm_settings.drop_params`."""
+    return _section(data, "litellm_settings", None).get("drop_params") in (True, "true", "True")
+
+
+def review(data: Mapping[Any, Any], problems: Problems) -> None:
+    """Name the keys that change nothing here, and refuse those that LiteLLM obeys where they
+    decide where a request, a key or money goes."""
+    for section in (*SECTIONS, "router_settings"):
+        settings = _section(data, section, None)
+        for key, value in settings.items():
+            _judge(section, str(key), value, problems)
+    for key, value in data.items():
+        row = row_of(litellm_keys.TOP, str(key))
+        if row is not None and row.status == "warned" and value:
+            problems.warnings.append(_warning(row, str(key)))
+    entries = data.get("model_list")
+    noted: set[str] = set()
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if not isinstance(entry, dict):
+            continue
+        place = f"model_list.{index}"
+        for key in entry.keys() - {"model_name", "litellm_params", "model_info"}:
+            if near := nearest(str(key), litellm_keys.keys_of(litellm_keys.ENTRY), cutoff=0.8):
+                problems.append(f"unknown key '{place}.{key}'{near}")
+            elif key in LiteLLMParams.model_fields:
+                problems.append(f"{place}.{key}: it belongs under litellm_params")
+            elif str(key) not in noted:
+                noted.add(str(key))
+                problems.warnings.append(f"model_list[].{key} has no effect")
+        info = entry.get("model_info")
+        for key, value in (info if isinstance(info, dict) else {}).items():
+            row = row_of(litellm_keys.INFO, str(key))
+            if row is not None and row.status == "refused" and value not in (None, False, []):
+                problems.append(f"{place}.model_info.{key}: {row.note}")
+            if key == "mode" and isinstance(value, str) and value not in _SERVED_MODES:
+                problems.warnings.append(
+                    f"{place}.model_info.mode is {value!r}: only chat completions and embeddings are"
+                    " served"
+                )
+            if row is None and re.search("cost|pric", str(key), re.IGNORECASE):
+                problems.warnings.append(
+                    f"{place}.model_info.{key} has no effect: a price is input_cost_per_token and"
+                    " output_cost_per_token"
+                )
+
+
+def _judge(section: str, key: str, value: Any, problems: Problems) -> None:
+    row = row_of(section, key)
+    if row is None:
+        known = litellm_keys.keys_of(section)
+        near = nearest(key, known, cutoff=0.85)
+        hint = f" ({near.removeprefix('; ')})" if near else ""
+        problems.warnings.append(f"{section}.{key} has no effect{hint}")
+    elif row.status == "refused" and value not in (None, False, "", [], {}):
+        problems.append(f"{section}.{key}: {row.note}")
+    elif row.status == "warned":
+        problems.warnings.append(_warning(row, f"{section}.{key}"))
+
+
+def _warning(row: Row, place: str) -> str:
+    return f"{place} has no effect" + (f": {row.note}" if row.note else "")
+
+
+def _section(data: Mapping[Any, Any], name: str, problems: Problems | None) -> dict[Any, Any]:
+    """A section without its nulls; one that is no mapping is a problem, said once."""
+    value = data.get(name)
+    if value is None or isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in (value or {}).items() if item is not None}
+    if problems is not None:
+        problems.append(f"{name}: expected a mapping of settings, got {type(value).__name__}")
+    return {}

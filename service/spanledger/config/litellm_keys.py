@@ -1,0 +1,74 @@
+"""Every key of a LiteLLM proxy file, and what becomes of it here: one table, `litellm_keys.toml`.
+
+The loader reads it, and docs/configuration.md is written from it, so that page and behaviour
+cannot differ. A key is `obeyed`; or `warned` of by name at start, since it changes nothing about
+where a request, a key or money goes; or `refused`, since it does and we do not obey it. `litellm`
+is obeyed where LiteLLM serves the deployment, and warned of where it does not.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Status = Literal["obeyed", "warned", "refused", "litellm"]
+
+TOP, GENERAL, SETTINGS, ROUTER = "", "general_settings", "litellm_settings", "router_settings"
+ENTRY, PARAMS, INFO = "model_list[]", "litellm_params", "model_info"
+FILLED_IN = "sent for callers that leave it out"
+
+
+class Row(NamedTuple):
+    """What becomes of a key."""
+
+    section: str
+    key: str
+    status: Status
+    note: str
+
+
+def _read() -> dict[tuple[str, str], Row]:
+    path = Path(__file__).with_suffix(".toml")
+    groups = tomllib.loads(path.read_text(encoding="utf-8"))["group"]
+    return {
+        (group["section"], key): Row(group["section"], key, group["status"], group["note"])
+        for group in groups
+        for key in group["keys"].split()
+    }
+
+
+TABLE = _read()
+"""By section and key."""
+
+_TOKEN_PRICE = re.compile(
+    r"(?:(?:input|output)_cost_per_(?:audio_|reasoning_)?token"
+    r"|cache_(?:read|creation)_input_token_cost(?:_above_1hr)?|cache_read_input_audio_token_cost)"
+    r"(?:_above_\d+k?_tokens)?(?:_(?:balanced|flex|priority|ultrafast))?"
+)
+_OTHER_PRICE = re.compile(r"cost_per_|_token_cost|^ocr_cost|^output_vector_size|_uplift_multiplier")
+
+PARAMETERS: dict[str, Status] = {
+    key: row.status for (section, key), row in TABLE.items() if section == PARAMS
+}
+BODY_KEYS = frozenset(
+    key for (section, key), row in TABLE.items() if section == PARAMS and row.note == FILLED_IN
+)
+"""Parameters of a deployment that are fields of its requests."""
+
+
+def row_of(section: str, key: str) -> Row | None:
+    """What becomes of a key; None for one that LiteLLM does not have either."""
+    row = TABLE.get((section, key))
+    if row is None and section in (PARAMS, INFO):
+        if _TOKEN_PRICE.fullmatch(key):
+            return Row(section, key, "obeyed", "a price, in place of the book's")
+        if _OTHER_PRICE.search(key):
+            return Row(section, key, "warned", "not a price of tokens")
+    return row
+
+
+def keys_of(section: str) -> list[str]:
+    """The keys a section may have."""
+    return [key for (name, key) in TABLE if name == section]

@@ -1,0 +1,326 @@
+"""Reads a configuration: one frozen `Config`, checked whole before anything runs.
+
+The only reader of files and environment. All mistakes of a file are collected and said at once,
+each with its place and, for a name that does not exist, the nearest that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from spanledger.config import litellm, litellm_keys
+from spanledger.config.budgets import SUBJECTS, BudgetEntry
+from spanledger.config.fields import nearest
+from spanledger.config.litellm import Environment, Problems
+from spanledger.config.reading import read_yaml, with_includes
+from spanledger.config.sections import (
+    Config,
+    GatewaySettings,
+    LedgerSettings,
+    ModelEntry,
+    RouterSettings,
+    TelemetrySettings,
+)
+from spanledger.errors import ConfigError, UsageError
+
+M = TypeVar("M", bound=BaseModel)
+_OURS: dict[str, type[BaseModel]] = {
+    "gateway": GatewaySettings,
+    "ledger": LedgerSettings,
+    "telemetry": TelemetrySettings,
+}
+_TOP = [*Config.model_fields, *litellm_keys.keys_of(litellm_keys.TOP)]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file as far as it makes sense, and all that does not."""
+
+    config: Config
+    problems: tuple[str, ...]
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file.
+
+    `SPANLEDGER_LEDGER_URL` in the environment overrides `ledger.url`.
+
+    Raises:
+        ConfigError: with every problem found, one a line, each with its place in the file.
+    """
+    return _whole(draft_config(path, environ), str(path))
+
+
+def draft_config(path: Path, environ: Mapping[str, str] | None = None) -> Draft:
+    """Read a file and keep what makes sense of it, for commands that say all that does not.
+
+    Raises:
+        ConfigError: it cannot be read, or is no mapping.
+    """
+    data = read_yaml(path)
+    if isinstance(data, dict) and "include" in data:
+        data = with_includes(data, path)
+    return _draft(data, os.environ if environ is None else environ, str(path))
+
+
+def parse_config(data: Any, environ: Mapping[str, str], source: str) -> Config:
+    """Check a parsed file. Raises ConfigError."""
+    return _whole(_draft(data, environ, source), source)
+
+
+def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
+    """Read `budgets.yaml`: a list of budgets, or a mapping with a `budgets` list.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = read_yaml(path)
+    entries = data.get("budgets") if isinstance(data, dict) else data
+    if not isinstance(entries, list):
+        raise ConfigError(f"{path}: expected a list of budgets, or `budgets:` with a list")
+    return parse_config({"budgets": entries}, {}, str(path)).budgets
+
+
+def validate_budget(data: Mapping[str, Any]) -> BudgetEntry:
+    """Check one budget given on the command line. Raises UsageError."""
+    given = {key: value for key, value in data.items() if value is not None}
+    try:
+        return parse_config({"budgets": [given]}, {}, "").budgets[0]
+    except ConfigError as error:
+        lines = (
+            line.removeprefix(": ").removeprefix("budgets.0.") for line in str(error).splitlines()
+        )
+        raise UsageError("\n".join(lines)) from None
+
+
+def _whole(draft: Draft, source: str) -> Config:
+    if draft.problems:
+        raise ConfigError("\n".join(f"{source}: {problem}" for problem in draft.problems))
+    return draft.config
+
+
+def _draft(data: Any, environ: Mapping[str, str], source: str) -> Draft:
+    try:
+        return _read(data, environ, source)
+    except RecursionError:
+        raise ConfigError(f"{source}: a value contains itself, or is nested too deep") from None
+
+
+def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: expected a mapping at the top, got {type(data).__name__}")
+    data = {key: value for key, value in data.items() if value is not None}  # a bare `budgets:`
+    problems = Problems()
+    _check_top(data, problems)
+    environment = Environment(environ, data.get("environment_variables"), problems)
+    router = litellm.router_settings(data, environment, problems)
+    found: dict[str, Any] = {
+        "model_list": _entries(data, environment, router, problems),
+        "router_settings": _validated(RouterSettings, router, "router_settings", problems),
+        "budgets": _budgets(data, environment, problems),
+        "drop_params": litellm.drop_params(data),
+        "variables": environment.own,
+    }
+    for name, model in _OURS.items():
+        section = data.get(name, {})
+        url = environ.get("SPANLEDGER_LEDGER_URL") if name == "ledger" else None
+        if url and isinstance(section, dict):
+            section = {**section, "url": url}
+        found[name] = _validated(model, section, name, problems)
+    litellm.review(data, problems)
+    config = Config.model_construct(
+        **{key: value for key, value in found.items() if value is not None},
+        warnings=tuple(dict.fromkeys(problems.warnings)),
+    )
+    _check_references(config, problems)
+    return Draft(config, tuple(dict.fromkeys(problems)))
+
+
+def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:
+    """Unknown sections: a slip of the pen is an error, anything else is warned of by name."""
+    for key in data:
+        if key in _TOP:
+            continue
+        near = nearest(str(key), _TOP, cutoff=0.75)
+        if near or not isinstance(key, str):
+            problems.append(f"unknown key {str(key)!r}{near}")
+        else:
+            problems.warnings.append(f"{key} has no effect: no such section is known")
+    problems.extend(
+        f"unknown key {name!r}" for name in ("drop_params", "variables", "warnings") if name in data
+    )
+
+
+def _entries(
+    data: Mapping[Any, Any],
+    environment: Environment,
+    router: dict[str, Any],
+    problems: Problems,
+) -> tuple[ModelEntry, ...]:
+    entries = data.get("model_list", [])
+    credentials = litellm.credentials_of(data.get("credential_list"), problems)
+    defaults = router.pop("default_litellm_params", {})
+    if not isinstance(defaults, dict):
+        problems.append("router_settings.default_litellm_params: expected a mapping")
+        defaults = {}
+    if not isinstance(entries, list):
+        problems.append(f"model_list: expected a list of deployments, got {type(entries).__name__}")
+        return ()
+    found = []
+    for index, entry in enumerate(entries):
+        place = f"model_list.{index}"
+        if entry is None:
+            continue
+        shaped = litellm.entry_of(entry, place, environment, credentials, defaults, problems)
+        if (model := _validated(ModelEntry, shaped, place, problems)) is not None:
+            found.append(model)
+    return tuple(found)
+
+
+def _budgets(
+    data: Mapping[Any, Any], environment: Environment, problems: Problems
+) -> tuple[BudgetEntry, ...]:
+    entries = data.get("budgets", [])
+    if not isinstance(entries, list):
+        problems.append(f"budgets: expected a list of budgets, got {type(entries).__name__}")
+        entries = []
+    placed = [(f"budgets.{index}", entry) for index, entry in enumerate(entries)]
+    placed += [("max_budget", e) for e in litellm.global_budget(data, environment, problems)]
+    found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
+    return tuple(budget for budget in found if budget is not None)
+
+
+def _check_references(config: Config, problems: Problems) -> None:
+    _check_routes(config, problems)
+    ids = [entry.model_info.id for entry in config.model_list if entry.model_info.id]
+    problems.extend(
+        f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})
+    )
+    names = [budget.name for budget in config.budgets]
+    problems.extend(
+        f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
+    )
+    for budget in config.budgets:
+        subjects = [s for s in SUBJECTS if getattr(budget, s)]
+        # `customer:` with nothing behind it must not become a limit on everybody together.
+        problems.extend(
+            f"budget {budget.name!r}: {s} is empty; name one, write '*' for each, or leave it out"
+            for s in SUBJECTS
+            if s in budget.model_fields_set and s not in subjects
+        )
+        if len(subjects) > 1:
+            problems.append(f"budget {budget.name!r} names {' and '.join(subjects)}; choose one")
+
+
+def _check_routes(config: Config, problems: Problems) -> None:
+    """Fallbacks go from and to routes that exist, or that a wildcard serves."""
+    settings = config.router_settings
+    served = [entry.model_name for entry in config.model_list]
+    problems.extend(
+        f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
+        + nearest(target, served)
+        for alias, target in settings.aliases.items()
+        if target not in served and not served_by(target, served)
+    )
+    routes = [*served, *settings.model_group_alias]
+    named = [("default_fallbacks", route) for route in settings.default_fallbacks]
+    named += [("model_group_retry_policy", route) for route in settings.model_group_retry_policy]
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        for mapping in getattr(settings, name):
+            named += [
+                (name, route)
+                for key, targets in mapping.items()
+                for route in (key, *targets)
+                if route != "*" or route is not key
+            ]
+    for name, route in named:
+        if route not in routes and not served_by(route, routes):
+            problems.append(
+                f"router_settings.{name}: no deployment has model_name {route!r}"
+                + nearest(route, routes)
+            )
+
+
+def served_by(route: str, patterns: Sequence[str]) -> str | None:
+    """The wildcard that serves a name: the most specific of those that match."""
+    matching = [p for p in patterns if "*" in p and matches(p, route) is not None]
+    return max(matching, key=lambda p: (len(p.replace("*", "")), -p.count("*")), default=None)
+
+
+def matches(pattern: str, name: str) -> tuple[str, ...] | None:
+    """What stands for each `*` of a pattern in a name, as few characters as will do for all but
+    the last; None when the name does not fit. Linear in the name, unlike a regular expression."""
+    first, *parts = pattern.split("*")
+    if not name.startswith(first):
+        return None
+    rest, found = name[len(first) :], []
+    for part in parts[:-1]:
+        head, separator, rest = rest.partition(part)
+        if not separator:
+            return None
+        found.append(head)
+    last = parts[-1]
+    if not rest.endswith(last):
+        return None
+    found.append(rest[: len(rest) - len(last)])
+    return tuple(found)
+
+
+def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M | None:
+    """A section, or nothing and its problems."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems.extend(
+            f"{_describe(model, item, place)}" for item in error.errors(include_input=True)
+        )
+        return None
+
+
+def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:
+    """One validation problem as `place: what is wrong; what to write instead`."""
+    place = ".".join([prefix, *(str(part) for part in item["loc"])])
+    if item["type"] == "extra_forbidden":
+        *parents, key = item["loc"]
+        return f"unknown key {place!r}{nearest(str(key), _fields_at(model, parents))}"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return f"{place}: expected a mapping, got {type(item['input']).__name__}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        given = item["input"] if isinstance(item["input"], dict) else {}
+        missing = str(item["loc"][-1])
+        slips = difflib.get_close_matches(missing, [str(key) for key in given], n=1, cutoff=0.75)
+        hint = f"; is {slips[0]!r} meant to be it?" if slips else ""
+        return f"{place}: it is missing{hint}"
+    if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+        shown = str(item["input"]).lower()
+        quotes = "YAML reads yes, no, on and off as true and false; " if shown in _BOOLEANS else ""
+        return f"{place}: expected text, got {shown}; {quotes}put it in quotes"
+    return f"{place}: {message[:1].lower()}{message[1:]}"
+
+
+_BOOLEANS = ("true", "false")
+
+
+def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """The valid keys of the section that `path` leads to."""
+    current = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = current.model_fields[part].annotation
+        current = next(
+            kind
+            for kind in (annotation, *getattr(annotation, "__args__", ()))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
+    return list(current.model_fields)

@@ -1,0 +1,130 @@
+"""YAML files into plain values, with every way a file can be unreadable said in a sentence.
+
+A key that stands twice in one mapping with two values is an error: YAML takes the last one without
+a word, and it may be the address or the key of a deployment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spanledger.errors import ConfigError
+
+DEFAULT_CONFIG = Path("spanledger.yaml")
+MAX_BYTES = 4 * 2**20
+"""Largest file that is read."""
+MAX_INCLUDES = 64
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, strict about keys that stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose own keys are there once; a merged one (`<<`) may be overridden."""
+        seen: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            try:
+                again = key in seen
+            except TypeError:
+                continue  # PyYAML's own error says it better
+            if again and not _same(seen[key][1], value_node):
+                first = seen[key][0].start_mark.line + 1
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key!r} is already given in line {first}; keep one of them",
+                    problem_mark=key_node.start_mark,
+                )
+            seen[key] = (key_node, value_node)
+        return super().construct_mapping(node, deep)
+
+
+def _same(first: yaml.Node, second: yaml.Node) -> bool:
+    """Whether two nodes say the same, so that it does not matter which one counts."""
+    return bool(yaml.serialize(first) == yaml.serialize(second))
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file. Raises ConfigError when it cannot be read or parsed."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        hint = "give one with --config, or print one to begin with: spanledger config example"
+        missing = f"; {hint}" if path == DEFAULT_CONFIG else ""
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}{missing}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes; it cannot be a configuration")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8") from None
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader, see above
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        hint = "; indent with spaces" if "'\\t'" in f"{error.problem}" else ""
+        raise ConfigError(f"{path} is not valid YAML: {where}{error.problem}{hint}") from error
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"{path} is not valid YAML: character {error.position} is one no text file has"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid YAML: it is nested too deep") from None
+
+
+def with_includes(data: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """A file's mapping with those of the files it includes: lists are joined and, as in LiteLLM,
+    an included file wins where both say something.
+
+    Raises:
+        ConfigError: an included file cannot be read, or is no mapping.
+    """
+    merged = {key: value for key, value in data.items() if key != "include"}
+    queue = [(name, path) for name in _names(data, path)]
+    seen = {path.resolve()}
+    while queue:
+        name, included_by = queue.pop(0)
+        file = included_by.parent / name
+        if not file.exists() and (path.parent / name).exists():
+            file = path.parent / name  # as in LiteLLM: next to the first file
+        if file.resolve() in seen:
+            continue
+        seen.add(file.resolve())
+        if len(seen) > MAX_INCLUDES:
+            raise ConfigError(f"{path} includes more than {MAX_INCLUDES} files")
+        included = read_yaml(file)
+        if included is None:
+            continue
+        if not isinstance(included, dict):
+            raise ConfigError(f"{file}: expected a mapping at the top of an included file")
+        queue += [(more, file) for more in _names(included, file)]
+        for key, value in included.items():
+            if key == "include":
+                continue
+            own = merged.get(key)
+            if isinstance(own, list) and isinstance(value, list):
+                merged[key] = [*own, *value]
+            elif isinstance(own, dict) and isinstance(value, dict):
+                merged[key] = {**own, **value}
+            elif value is not None:
+                merged[key] = value
+    return merged
+
+
+def _names(data: dict[Any, Any], path: Path) -> list[str]:
+    names = data.get("include") or []
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: include: expected a list of file names")
+    return names

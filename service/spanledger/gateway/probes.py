@@ -1,0 +1,103 @@
+"""`/healthz`, `/readyz`, `/metrics`, and answers for every path that is not served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from spanledger.errors import LedgerUnavailableError, SpanledgerError
+from spanledger.gateway import replies
+from spanledger.gateway.auth import Authenticator, check_local
+from spanledger.gateway.replies import Reply
+from spanledger.ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from spanledger.routing.health import Health
+
+READY_TIMEOUT_S = 2.0
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Serving(Protocol):
+    """What probes ask of the edge."""
+
+    draining: bool
+
+    def new_request_id(self) -> str:
+        """An id for an answer."""
+        ...
+
+
+class Probes:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    def __init__(
+        self,
+        edge: Serving,
+        auth: Authenticator,
+        ledger: Ledger,
+        health: Health,
+        metrics: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        self._edge = edge
+        self._auth = auth
+        self._ledger = ledger
+        self._health = health
+        self._metrics = metrics
+
+    async def healthz(self, _: Request) -> Response:
+        """The process answers."""
+        return self._respond(200, {"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """Requests can be served: the ledger takes commits and we are not about to end."""
+        if self._edge.draining:
+            return self._respond(503, {"status": "draining"})
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._ledger.check()
+        except (LedgerUnavailableError, TimeoutError):
+            return self._respond(503, {"status": "ledger_unavailable"})
+        states = [deployment.state for deployment in self._health.snapshot()]
+        counts = {state: states.count(state) for state in ("up", "cooling", "off")}
+        return self._respond(200, {"status": "ready", "deployments": counts})
+
+    async def metrics(self, request: Request) -> Response:
+        """Budgets and health for Prometheus."""
+        try:
+            try:
+                keyed = await self._auth.is_keyed()
+            except LedgerUnavailableError:  # which is when these figures are needed most
+                keyed = self._auth.was_keyed
+            if not keyed:
+                check_local(dict(request.scope["headers"]))
+            text = await self._metrics()
+        except SpanledgerError as error:
+            return response(replies.reply_to(error), self._edge.new_request_id())
+        headers = {"x-request-id": self._edge.new_request_id()}
+        return Response(text, headers=headers, media_type=METRICS_TYPE)
+
+    async def lost(self, request: Request, _: Exception) -> Response:
+        """Any other path."""
+        reply = replies.no_such_path(request.url.path)
+        return response(reply, self._edge.new_request_id())
+
+    async def wrong_method(self, request: Request, _: Exception) -> Response:
+        """These paths are for reading."""
+        reply = replies.not_allowed(request.method, request.url.path, b"GET")
+        return response(reply, self._edge.new_request_id())
+
+    def _respond(self, status: int, what: dict[str, object]) -> Response:
+        return response(Reply(status, msgspec.json.encode(what)), self._edge.new_request_id())
+
+
+def response(reply: Reply, request_id: str) -> Response:
+    """A reply outside `/v1`."""
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    headers["x-request-id"] = request_id
+    return Response(reply.body, reply.status, headers, media_type="application/json")

@@ -1,0 +1,76 @@
+"""Addresses of Azure OpenAI and Azure AI Foundry, in the forms that files give them.
+
+A resource's bare address needs the deployment's name and an API version; its v1 API needs neither.
+Files hold all forms, with the version as `api_version`, in the address or in a variable.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+DEFAULT_VERSION = "2025-02-01-preview"
+"""LiteLLM's default, for files that name none."""
+DEFAULT_AI_VERSION = "2024-05-01-preview"
+V1_VERSIONS = frozenset({"v1", "latest", "preview"})
+"""Values of `api_version` that mean Azure's v1 API."""
+_OPENAI_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_OPERATIONS = ("/chat/completions", "/embeddings")
+
+
+class Address(NamedTuple):
+    """A deployment's address: what stands before the operation's path, and behind it."""
+
+    base: str
+    query: str
+
+
+def openai_address(base: str, model: str, version: str | None) -> Address:
+    """The address of a deployment of Azure OpenAI."""
+    root, given, rest = _split(base)
+    if not root.endswith("/openai/v1") and "/openai/v1/" not in f"{root}/":
+        version = version or given
+        if "/deployments/" in root:
+            return Address(root, _query(rest, version or DEFAULT_VERSION))
+        if version not in V1_VERSIONS:
+            root = root.removesuffix("/openai")
+            path = f"/openai/deployments/{model}"
+            return Address(root + path, _query(rest, version or DEFAULT_VERSION))
+        root = root.removesuffix("/openai") + "/openai/v1"
+    version = version or given
+    return Address(root, _query(rest, "preview" if version == "preview" else None))
+
+
+def inference_address(base: str, version: str | None) -> Address:
+    """The address of Azure AI Foundry's model inference, or of one serverless endpoint."""
+    root, given, rest = _split(base)
+    host = urlsplit(root).hostname or ""
+    if "/openai/v1" in root:
+        return Address(root, _query(rest, None))
+    version = version or given
+    if host.endswith(".services.ai.azure.com"):
+        if not root.endswith("/models"):
+            root += "/models"
+        version = version or DEFAULT_AI_VERSION
+    return Address(root, _query(rest, version))
+
+
+def wants_key_header(base: str) -> bool:
+    """Whether a key goes into `api-key`, as at Azure's own hosts, or into `Authorization`."""
+    host = urlsplit(base).hostname or ""
+    return host.endswith(_OPENAI_HOSTS)
+
+
+def _split(base: str) -> tuple[str, str | None, dict[str, str]]:
+    """An address without its operation; the version and the other parameters in it."""
+    root, _, query = base.partition("?")
+    root = root.rstrip("/")
+    for path in _OPERATIONS:
+        root = root.removesuffix(path)
+    found = {name: values[-1] for name, values in parse_qs(query).items()}
+    return root.rstrip("/"), found.pop("api-version", None), found
+
+
+def _query(rest: dict[str, str], version: str | None) -> str:
+    found = {**rest, "api-version": version} if version else rest
+    return f"?{urlencode(found)}" if found else ""

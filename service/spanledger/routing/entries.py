@@ -1,0 +1,492 @@
+"""One entry of `model_list` on its way to a deployment: adapter, address, key, prices, defaults.
+
+The address is decided before the key, and a key that the entry does not give itself goes only to
+the provider it belongs to: nothing here sends one company's key to another. It reads no file and
+no environment of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from spanledger.config import LiteLLMParams, ModelEntry, nearest
+from spanledger.config.litellm_keys import BODY_KEYS, PARAMETERS
+from spanledger.errors import ConfigError
+from spanledger.money import parse_price
+from spanledger.providers import azure, hosts
+from spanledger.providers.base import Deployment, ProviderKind
+from spanledger.providers.hosts import HOSTS, Host
+
+PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
+_SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
+_UNSENDABLE = frozenset({"model", "messages", "input", "stream", "stream_options"})
+"""Fields that a file may not set for its callers: they decide what is asked, and of which model."""
+_HTTP_OWN = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
+_AZURE_IDENTITY = frozenset(
+    {"azure_ad_token_provider", "client_secret", "tenant_id", "azure_username", "azure_password"}
+)
+"""Ways to identify oneself at Azure that only LiteLLM knows."""
+_ANTHROPIC_DROPS = frozenset(
+    {"audio", "functions", "function_call", "modalities", "n", "top_logprobs", "logprobs"}
+)
+_ROUTES_OF_AZURE = ("o_series/", "gpt5_series/")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds an attempt has where the entry says nothing; `stream_s` None = as `whole_s`."""
+
+    whole_s: float
+    stream_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """A deployment that serves nothing, and why: what is missing can be set without a change."""
+
+    id: str
+    route: str
+    reason: str
+
+
+class Entry:
+    """One entry, resolved once; `model` of a wildcard's is put in later."""
+
+    def __init__(
+        self,
+        entry: ModelEntry,
+        place: str,
+        environ: Mapping[str, str],
+        *,
+        drop_params: bool = False,
+    ) -> None:
+        self.entry = entry
+        self.params: LiteLLMParams = entry.litellm_params
+        self.extra: dict[str, object] = {
+            key: value
+            for key, value in (self.params.model_extra or {}).items()
+            if value is not None
+        }
+        self.place = place
+        self.environ = environ
+        own = self.params.drop_params
+        self.drop_params = drop_params if own is None else own
+        self.warnings: list[str] = []
+
+    @property
+    def prefix(self) -> str:
+        """LiteLLM's name of the provider; empty where none can be told."""
+        try:
+            return self.provider()[0]
+        except ConfigError:
+            return ""
+
+    def with_model(self, model: str) -> Entry:
+        """The same entry for another model."""
+        params = self.params.model_copy(update={"model": model})
+        entry = self.entry.model_copy(update={"litellm_params": params})
+        return Entry(entry, self.place, self.environ, drop_params=self.drop_params)
+
+    def resolve(self, timeouts: Timeouts, taken: set[str]) -> Deployment | Off:
+        """The deployment.
+
+        Raises:
+            ConfigError: it cannot be served; the message says what to change.
+        """
+        route, params = self.entry.model_name, self.params
+        unique = self.entry.model_info.id or _unused(f"{route}-{self._digest()}", taken)
+        if params.unset:
+            variables = " and ".join(dict.fromkeys(params.unset.values()))
+            verb = "is" if len(set(params.unset.values())) == 1 else "are"
+            return Off(unique, route, f"{variables} {verb} not set")
+        prefix, model = self.provider()
+        return self.deployment(unique, prefix, model, timeouts)
+
+    def deployment(
+        self, unique: str, prefix: str, model: str, timeouts: Timeouts
+    ) -> Deployment | Off:
+        """The deployment of a provider's model."""
+        params, host = self.params, HOSTS.get(prefix)
+        self._check_known()
+        kind = self._kind(prefix, model, host)
+        base, query, said_by_environment = self._address(kind, prefix, model, host)
+        key = self._key(kind, host, base, said_by_environment=said_by_environment)
+        if key is None and params.model != "*" and self._needs_key(kind, host, base):
+            assert host is not None
+            return Off(unique, self.entry.model_name, f"{host.keys[0]} is not set")
+        if kind != "litellm":
+            prefix, model = self._spelled(prefix, model, host)
+        prices = self._prices()
+        self._warn_unused(kind, prices, unique)
+        reasoning = bool(hosts.REASONING_MODEL.match(params.model.partition("/")[2] or model))
+        return Deployment(
+            id=unique,
+            route=self.entry.model_name,
+            kind=kind,
+            provider=hosts.provider_name(prefix),
+            model=model,
+            litellm_model=self._named(prefix, model),
+            api_base=base,
+            query=query,
+            api_key=key,
+            key_header=self._key_header(prefix, base),
+            headers=self._headers(kind, base),
+            timeout_s=params.timeout or timeouts.whole_s,
+            stream_timeout_s=params.stream_timeout or timeouts.stream_s,
+            rpm=params.rpm,
+            tpm=params.tpm,
+            weight=1.0 if params.weight is None else params.weight,
+            order=params.order,
+            num_retries=params.num_retries,
+            prices=prices,
+            defaults=self._defaults(kind, prices),
+            overrides=self._overrides(),
+            drops=self._drops(kind, base, host, reasoning=reasoning),
+            renames=dict(host.renames) if host and kind == "openai" else {},
+            cap=self._cap(kind, prefix, base, reasoning=reasoning),
+            asks_usage=host.asks_usage if host and kind == "openai" else True,
+            extra=self._call_parameters() if kind == "litellm" else {},
+            base_model=self._base_model(),
+        )
+
+    def _base_model(self) -> str:
+        """LiteLLM takes it in either section."""
+        own, other = self.entry.model_info.base_model, self.extra.get("base_model")
+        return (own or (other if isinstance(other, str) else "") or "").strip()
+
+    # provider and address -----------------------------------------------------------------
+
+    def provider(self) -> tuple[str, str]:
+        """LiteLLM's name of the provider, and the provider's name of the model."""
+        params = self.params
+        prefix, slash, rest = params.model.partition("/")
+        owner = hosts.host_of(params.api_base)
+        if (
+            owner is not None
+            and owner.prefix == "openrouter"
+            and prefix == "openai"
+            and "/" in rest
+        ):
+            return owner.prefix, rest  # `openai/` for the wire, the rest is OpenRouter's name
+        if params.custom_llm_provider:
+            given = params.custom_llm_provider
+            model = rest if slash and prefix == given else params.model
+            return given, model
+        if slash and not (prefix and rest):
+            raise self._wrong(
+                "model",
+                f"{params.model!r} lacks its provider or its model; write provider/model",
+            )
+        if slash:
+            return prefix, rest
+        bare = hosts.prefix_of_bare(params.model)
+        if bare == "gemini" and self.extra.keys() & {"vertex_project", "vertex_credentials"}:
+            return "vertex_ai", params.model
+        if bare is not None:
+            return bare, params.model
+        if params.api_base:
+            return (owner.prefix if owner else "openai"), params.model
+        if params.model == "*":
+            return "openai", params.model
+        raise self._wrong(
+            "model",
+            f"cannot tell the provider of {params.model!r}; write provider/model, as"
+            f" openai/{params.model}",
+        )
+
+    def _kind(self, prefix: str, model: str, host: Host | None) -> ProviderKind:
+        if host is None or model.startswith("responses/"):
+            return "litellm"
+        if host.wire == "anthropic":
+            return "anthropic"
+        if prefix in ("azure", "azure_ai") and (
+            self.extra.keys() & _AZURE_IDENTITY or "claude" in model
+        ):
+            return "litellm"
+        if prefix == "gemini" and self.params.api_base and "/openai" not in self.params.api_base:
+            return "litellm"  # an address of Gemini's own wire
+        return "openai"
+
+    def _address(
+        self, kind: ProviderKind, prefix: str, model: str, host: Host | None
+    ) -> tuple[str | None, str, bool]:
+        """Base URL, query, and whether it is the environment that names the server."""
+        base = self.params.api_base
+        said_by_environment = False
+        if base is None and host is not None and kind != "litellm":
+            for variable in host.base_variables:
+                if base := self.environ.get(variable) or None:
+                    said_by_environment = True
+                    break
+        if base is None:
+            if kind == "litellm" or host is None:
+                return None, "", False
+            if host.base is None:
+                variable = host.base_variables[0]
+                raise self._wrong(
+                    "api_base",
+                    f"{prefix} has no address of its own; write api_base, or set {variable}",
+                )
+            own = None if prefix in ("openai", "anthropic") else host.base
+            return own, "", False
+        version = self.params.api_version or self.environ.get("AZURE_API_VERSION") or None
+        if kind == "openai" and prefix == "azure":
+            name = model
+            for marker in _ROUTES_OF_AZURE:
+                name = name.removeprefix(marker)
+            address = azure.openai_address(base, name, version)
+            return self._checked(address.base), address.query, said_by_environment
+        if kind == "openai" and prefix == "azure_ai":
+            address = azure.inference_address(base, self.params.api_version)
+            return self._checked(address.base), address.query, said_by_environment
+        if kind != "litellm":
+            base, query = self._plain(base)
+            if host is not None and host.suffix and not base.endswith(host.suffix):
+                base += host.suffix
+            return base, query, said_by_environment
+        return base.rstrip("/"), "", said_by_environment
+
+    def _plain(self, base: str) -> tuple[str, str]:
+        """An address without the operation's path, which some files have in it; `api-version` is
+        the one parameter that may stand behind it."""
+        base, mark, query = base.partition("?")
+        if mark and not re.fullmatch(r"api-version=[\w.-]+", query):
+            base += mark + query
+            query = ""
+        base = self._checked(base)
+        for path in ("/chat/completions", "/embeddings"):
+            base = base.removesuffix(path)
+        return base.rstrip("/"), f"?{query}" if query else ""
+
+    def _checked(self, base: str) -> str:
+        scheme, separator, rest = base.partition("://")
+        if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:
+            raise self._wrong("api_base", f"{base.partition('?')[0]!r} is not an http(s) URL")
+        if "@" in rest.partition("/")[0] or set("?#") & set(base):
+            raise self._wrong(
+                "api_base", "it has more than a host and a path; a key goes into api_key"
+            )
+        return base.rstrip("/")
+
+    def _spelled(self, prefix: str, model: str, host: Host | None) -> tuple[str, str]:
+        """The provider's own spelling of a model that files shorten."""
+        if prefix == "azure":
+            for marker in _ROUTES_OF_AZURE:
+                model = model.removeprefix(marker)
+        if host and host.model_prefix and "/" not in model and "#" not in model:
+            model = host.model_prefix + model
+        if prefix == "openrouter" and "/" not in model:
+            model = f"openrouter/{model}"  # its own, as `openrouter/auto`
+        return prefix, model
+
+    def _named(self, prefix: str, model: str) -> str:
+        """The model as a price book lists it: as the file writes it, or by whose server it is."""
+        given = self.params.model
+        return (
+            f"{prefix}/{model}" if prefix == "openrouter" and "openrouter" not in given else given
+        )
+
+    # key ----------------------------------------------------------------------------------
+
+    def _key(
+        self,
+        kind: ProviderKind,
+        host: Host | None,
+        base: str | None,
+        *,
+        said_by_environment: bool,
+    ) -> str | None:
+        """The entry's key, or the one of the environment that belongs to the address."""
+        if self.params.api_key is not None:
+            return self.params.api_key.get_secret_value()
+        if kind == "litellm" or host is None:
+            return None  # LiteLLM finds its own
+        token = self.extra.get("azure_ad_token")
+        if isinstance(token, str):
+            return token
+        if base is None or said_by_environment or host.owns(base):
+            owner: Host | None = host
+        else:
+            owner = hosts.host_of(base)
+        if owner is None:
+            return None
+        return next((key for name in owner.keys if (key := self.environ.get(name))), None)
+
+    def _needs_key(self, kind: ProviderKind, host: Host | None, base: str | None) -> bool:
+        if kind == "litellm" or host is None or host.keyless:
+            return False
+        return base is None or host.owns(base) or hosts.host_of(base) is not None
+
+    def _key_header(self, prefix: str, base: str | None) -> str:
+        if self.params.api_key is None and "azure_ad_token" in self.extra:
+            return "authorization"
+        if prefix == "azure" or (prefix == "azure_ai" and base and azure.wants_key_header(base)):
+            return "api-key"
+        return "authorization"
+
+    def _headers(self, kind: ProviderKind, base: str | None) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if kind == "litellm":
+            return found
+        owner = hosts.host_of(base)
+        if owner is not None and owner.prefix == "openrouter":
+            # LiteLLM's variables. Without them OpenRouter is not told whose application this is.
+            for name, variable in (("HTTP-Referer", "OR_SITE_URL"), ("X-Title", "OR_APP_NAME")):
+                if value := self.environ.get(variable):
+                    found[name] = value
+        if self.params.organization and kind == "openai":
+            found["OpenAI-Organization"] = self.params.organization
+        for name, value in self.params.extra_headers.items():
+            if name.lower() in _HTTP_OWN:
+                raise self._wrong("extra_headers", f"{name!r} is set by the gateway; leave it out")
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isprintable():
+                raise self._wrong("extra_headers", f"{name!r} is not a header HTTP can carry")
+            found = {k: v for k, v in found.items() if k.lower() != name.lower()} | {name: value}
+        return found
+
+    # what is sent -------------------------------------------------------------------------
+
+    def _defaults(self, kind: ProviderKind, prices: Mapping[str, int]) -> dict[str, msgspec.Raw]:
+        """Fields that LiteLLM sends for a caller that leaves them out.
+
+        A parameter that neither LiteLLM nor we know is a field of the provider's, as in LiteLLM
+        (which gets it as it is where it serves); one that may be a secret is not sent.
+        """
+        found: dict[str, msgspec.Raw] = {}
+        for key, value in self.extra.items():
+            unknown = key not in PARAMETERS and key not in prices and kind != "litellm"
+            if key in BODY_KEYS or (unknown and not _SECRET_KEY.search(key)):
+                if key in _UNSENDABLE:
+                    raise self._wrong(key, "it is the caller's to set; leave it out")
+                found[key] = self._raw(key, value)
+        return found
+
+    def _overrides(self) -> dict[str, msgspec.Raw]:
+        body = self.params.extra_body
+        for key in body.keys() & _UNSENDABLE:
+            raise self._wrong(f"extra_body.{key}", "it decides what is asked; leave it out")
+        return {key: self._raw(f"extra_body.{key}", value) for key, value in body.items()}
+
+    def _raw(self, key: str, value: object) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(msgspec.json.encode(value))
+        except (TypeError, ValueError):
+            raise self._wrong(key, "it is not a value JSON can carry") from None
+
+    def _drops(
+        self, kind: ProviderKind, base: str | None, host: Host | None, *, reasoning: bool
+    ) -> frozenset[str]:
+        named = frozenset(self.params.additional_drop_params)
+        if not self.drop_params:
+            return named
+        if kind == "anthropic":
+            return named | _ANTHROPIC_DROPS
+        owner = hosts.host_of(base) if base else host
+        if kind == "openai" and owner is not None:
+            named |= owner.drops
+        if kind == "openai" and reasoning:
+            named |= hosts.REASONING_DROPS
+        return named
+
+    def _cap(
+        self, kind: ProviderKind, prefix: str, base: str | None, *, reasoning: bool
+    ) -> Literal["", "max_tokens", "max_completion_tokens"]:
+        if kind != "openai":
+            return ""
+        if reasoning and prefix in ("openai", "azure", "azure_ai"):
+            return hosts.MAX_COMPLETION
+        return hosts.cap_field(base, prefix, "")
+
+    def _call_parameters(self) -> dict[str, object]:
+        given: dict[str, object] = {
+            key: value
+            for key, value in self.extra.items()
+            if not PRICE_KEY.search(key) and PARAMETERS.get(key, "litellm") == "litellm"
+        }
+        params = self.params
+        named = {
+            "custom_llm_provider": params.custom_llm_provider,
+            "api_version": params.api_version,
+            "organization": params.organization,
+            "extra_headers": params.extra_headers,
+            "drop_params": self.drop_params,
+        }
+        return given | {key: value for key, value in named.items() if value}
+
+    # checks -------------------------------------------------------------------------------
+
+    def _prices(self) -> dict[str, int]:
+        """Overrides, pico-USD per token; `litellm_params` wins over `model_info`."""
+        found: dict[str, int] = {}
+        sources: tuple[tuple[str, Mapping[str, object]], ...] = (
+            ("model_info", self.entry.model_info.model_extra or {}),
+            ("litellm_params", self.extra),
+        )
+        for section, source in sources:
+            for key, value in source.items():
+                if value is None or not PRICE_KEY.search(key):
+                    continue
+                try:
+                    found[key] = parse_price(str(value))
+                except ValueError as error:
+                    raise ConfigError(f"{self.place}.{section}.{key}: {error}") from None
+        known = {
+            key: getattr(self.params, key)
+            for key in LiteLLMParams.model_fields
+            if PRICE_KEY.search(key)
+        }
+        return found | {key: pico for key, pico in known.items() if pico is not None}
+
+    def _check_known(self) -> None:
+        """Refuse what LiteLLM obeys and we do not, where it decides where a request goes."""
+        for key in self.extra:
+            if PARAMETERS.get(key) == "refused" and self.extra[key] not in (False, [], {}):
+                raise self._wrong(key, "it is not supported; take it out, or take out the entry")
+
+    def _warn_unused(self, kind: ProviderKind, prices: Mapping[str, int], unique: str) -> None:
+        for key in sorted(self.extra.keys() - prices.keys()):
+            status = PARAMETERS.get(key)
+            unused = status == "warned" or (status == "litellm" and kind != "litellm")
+            if status is None and key not in BODY_KEYS:
+                near = nearest(key, [*LiteLLMParams.model_fields, *BODY_KEYS], cutoff=0.8)
+                unused = bool(_SECRET_KEY.search(key)) and kind != "litellm"
+                if near and not unused:
+                    self.warnings.append(
+                        f"deployment {unique!r}: litellm_params.{key} is sent to the provider as"
+                        f" it is{near}"
+                    )
+            if key == "azure_ad_token" and kind == "openai":
+                continue
+            if unused:
+                self.warnings.append(f"deployment {unique!r}: litellm_params.{key} has no effect")
+
+    def _wrong(self, key: str, what: str) -> ConfigError:
+        return ConfigError(f"{self.place}.litellm_params.{key}: {what}")
+
+    def _digest(self) -> str:
+        """Stable over restarts and rotated keys."""
+        public = {
+            key: value
+            for key, value in self.params.model_dump(
+                mode="json", exclude_none=True, exclude_defaults=True
+            ).items()
+            if PRICE_KEY.search(key) or not _SECRET_KEY.search(key)
+        }
+        public.setdefault("weight", 1.0)  # as ids were made before defaults were left out
+        text = json.dumps([self.entry.model_name, public], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, numbered if an equal entry has it already."""
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}-{number}", number + 1
+    return candidate

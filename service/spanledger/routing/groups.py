@@ -1,0 +1,77 @@
+"""Who serves a route: the targets of each, and those of a wildcard for the model it is asked for.
+
+Made once for what the configuration names. What a wildcard serves is made when it is first asked
+for and kept for a while; its deployments share the wildcard's health and id, and a model that the
+price book does not know has no name of its own in rows and metrics.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from spanledger.errors import ConfigError
+from spanledger.pricing.book import PriceBook
+from spanledger.providers.base import Deployment, Provider, ProviderKind
+from spanledger.routing.course import Groups, Levels, Target, levels_of
+from spanledger.routing.health import Health
+from spanledger.routing.plan import Plan
+
+OTHER_MODEL = "other"
+"""What rows and metrics call a model that a caller named and no price book knows."""
+MAX_SERVED = 512
+"""Models of wildcards that are kept ready."""
+
+
+class RouteGroups:
+    """The targets of every route."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        book: PriceBook,
+        providers: Mapping[ProviderKind, Provider],
+        health: Health,
+    ) -> None:
+        self._plan = plan
+        self._book = book
+        self._providers = providers
+        self._health = health
+        self._named_models = {d.model for d in plan.deployments}
+        self.named: dict[str, Levels] = {
+            route: levels_of([self._target(d) for d in deployments])
+            for route, deployments in plan.routes.items()
+        }
+        self._served: OrderedDict[tuple[str, str], Groups] = OrderedDict()
+
+    def for_request(self, route: str, asked: str) -> Groups:
+        """All groups, as a request for a model sees them."""
+        if not asked or route not in self._plan.wildcards:
+            return self.named
+        key = (route, asked)
+        found = self._served.get(key)
+        if found is None:
+            targets = [self._target(self._labelled(d)) for d in self._plan.serve(route, asked)]
+            found = ChainMap({route: levels_of(targets)}, self.named)
+            self._served[key] = found
+            if len(self._served) > MAX_SERVED:
+                self._served.popitem(last=False)
+        return found
+
+    def _labelled(self, deployment: Deployment) -> Deployment:
+        """A deployment under the name that its model may have in rows and metrics."""
+        if deployment.model in self._named_models:
+            return deployment
+        price = self._book.price_of(replace(deployment, prices={}))
+        return deployment if price is not None else replace(deployment, label=OTHER_MODEL)
+
+    def _target(self, deployment: Deployment) -> Target:
+        if deployment.kind not in self._providers:
+            raise ConfigError(
+                f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
+                " not set up"
+            )
+        price = self._book.price_of(deployment)
+        health = self._health.states[deployment.id]
+        return Target(deployment, self._providers[deployment.kind], price, health)

@@ -1,0 +1,446 @@
+"""What LiteLLM's keys mean here, and every mistake of a file at once."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanledger.config import Config, load_config, matches, parse_config, served_by
+from spanledger.config.litellm_keys import (
+    GENERAL,
+    INFO,
+    PARAMS,
+    ROUTER,
+    SETTINGS,
+    TABLE,
+    TOP,
+    row_of,
+)
+from spanledger.errors import ConfigError
+from spanledger.routing.plan import Plan
+
+
+def config_of(environ: dict[str, str] | None = None, **data: Any) -> Config:
+    """A parsed file."""
+    return parse_config(data, environ or {}, "f.yaml")
+
+
+def entry(model: str = "openai/gpt-4o", name: str = "a", **params: Any) -> dict[str, Any]:
+    """An entry of `model_list`."""
+    return {"model_name": name, "litellm_params": {"model": model, **params}}
+
+
+def problems_of(**data: Any) -> list[str]:
+    """What is wrong with a file, without its name."""
+    with pytest.raises(ConfigError) as caught:
+        config_of(**data)
+    return [line.removeprefix("f.yaml: ") for line in str(caught.value).splitlines()]
+
+
+# every key has a row ----------------------------------------------------------------------
+
+
+def _litellm(path: str) -> ast.Module:
+    """A module of LiteLLM's, parsed and not run: importing it takes seconds."""
+    spec = importlib.util.find_spec("litellm")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    file = Path(spec.submodule_search_locations[0]) / path
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _fields(path: str, *names: str) -> Iterator[str]:
+    for node in ast.walk(_litellm(path)):
+        if isinstance(node, ast.ClassDef) and node.name in names:
+            for item in node.body:
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                    yield item.target.id
+
+
+def _router_parameters() -> Iterator[str]:
+    for node in ast.walk(_litellm("router.py")):
+        if isinstance(node, ast.ClassDef) and node.name == "Router":
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                    yield from (a.arg for a in (*item.args.args, *item.args.kwonlyargs))
+
+
+def _module_settings() -> Iterator[str]:
+    """Public variables of the module that hold plain settings, lists of models apart."""
+    for node in _litellm("__init__.py").body:
+        target: ast.expr | None = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
+        name = target.id if isinstance(target, ast.Name) else ""
+        is_setting = re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        if is_setting and not re.search(r"_models$|_llms$|_list_set$|^all_|^open_ai_", name):
+            yield name
+
+
+LITELLM_KEYS = [
+    (TOP, "proxy/_types.py", ("ConfigYAML",)),
+    (GENERAL, "proxy/_types.py", ("ConfigGeneralSettings",)),
+    (ROUTER, "types/router.py", ("UpdateRouterConfig", "RouterConfig")),
+    (PARAMS, "types/router.py", ("GenericLiteLLMParams", "CredentialLiteLLMParams")),
+    (PARAMS, "types/router.py", ("LiteLLM_Params", "LiteLLMParamsTypedDict")),
+    (PARAMS, "types/utils.py", ("CustomPricingLiteLLMParams",)),
+    (INFO, "types/router.py", ("ModelInfo",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "classes"), LITELLM_KEYS, ids=[str(keys[2][0]) for keys in LITELLM_KEYS]
+)
+def test_every_key_of_litellms_models_has_a_row(
+    section: str, path: str, classes: tuple[str, ...]
+) -> None:
+    """A key that LiteLLM documents is obeyed, named or refused, and never just passed over."""
+    keys = {key for key in _fields(path, *classes) if key != "model_config"}
+
+    assert keys
+    assert {key for key in keys if row_of(section, key) is None} == set()
+
+
+def test_every_parameter_of_litellms_router_has_a_row() -> None:
+    """`router_settings` are the parameters of its constructor."""
+    keys = set(_router_parameters()) - {"self"}
+
+    assert len(keys) > 40
+    assert {key for key in keys if row_of(ROUTER, key) is None} == set()
+
+
+def test_every_setting_of_litellms_module_has_a_row() -> None:
+    """`litellm_settings` sets variables of the module."""
+    keys = set(_module_settings())
+
+    assert len(keys) > 150
+    assert {key for key in keys if row_of(SETTINGS, key) is None} == set()
+
+
+def test_the_table_is_the_loaders() -> None:
+    """A refused row refuses, a warned one warns by name, an obeyed one does neither."""
+    for section in (GENERAL, SETTINGS, ROUTER):
+        for row in (row for row in TABLE.values() if row.section == section):
+            data: dict[str, Any] = {section: {row.key: "x"}}
+            if row.status == "refused":
+                assert any(f"{section}.{row.key}: {row.note}" in p for p in problems_of(**data))
+            elif row.status == "warned":
+                warned = config_of(**data).warnings
+                assert any(w.startswith(f"{section}.{row.key} has no effect") for w in warned)
+
+
+# shapes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key", ["num_retries", "timeout", "fallbacks", "allowed_fails", "cooldown_time", "retry_after"]
+)
+@pytest.mark.parametrize("section", ["router_settings", "litellm_settings"])
+def test_null_says_nothing(key: str, section: str) -> None:
+    """As if the key were not there."""
+    given: dict[str, Any] = {section: {key: None}}
+    assert config_of(**given) == config_of()
+
+
+def test_nulls_of_an_entry_say_nothing() -> None:
+    """Keys that are left empty are as good as absent, at every depth."""
+    given = {**entry(timeout=None, rpm=None, api_base=None, extra_body=None), "model_info": None}
+
+    assert config_of(model_list=[given, None]) == config_of(model_list=[entry()])
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "found"),
+    [
+        ([{"a": ["b"]}], ({"a": ("b",)},)),
+        ([{"a": "b"}], ({"a": ("b",)},)),
+        ([{"a": [{"model": "b"}]}], ({"a": ("b",)},)),
+        ([{"a": [{"model": "b", "temperature": 0}]}], ({"a": ("b",)},)),
+    ],
+)
+def test_targets_of_fallbacks(fallbacks: object, found: object) -> None:
+    """A name, a list of names, or a mapping with the name."""
+    entries = [entry(), entry(name="b")]
+    config = config_of(model_list=entries, litellm_settings={"fallbacks": fallbacks})
+
+    assert config.router_settings.fallbacks == found
+    assert [w for w in config.warnings if "temperature of the target 'b'" in w] == (
+        list(config.warnings) if "temperature" in str(fallbacks) else []
+    )
+
+
+def test_a_target_with_an_address_is_refused() -> None:
+    """It would go to the entry's address instead."""
+    target = {"model": "b", "api_base": "https://elsewhere.example"}
+    entries = [entry(), entry(name="b")]
+
+    (problem,) = problems_of(model_list=entries, router_settings={"fallbacks": [{"a": [target]}]})
+
+    assert problem.startswith("router_settings.fallbacks: the target 'b' has api_base")
+
+
+def test_fallbacks_of_everything() -> None:
+    """`"*"` is for routes without fallbacks of their own, for long prompts too."""
+    data: dict[str, Any] = {
+        "model_list": [entry(name=name) for name in "abc"],
+        "router_settings": {
+            "fallbacks": [{"a": ["b"]}, {"*": ["c"]}],
+            "context_window_fallbacks": [{"*": ["b"]}],
+        },
+    }
+    plan = Plan.from_config(config_of(**data), {"OPENAI_API_KEY": "k"})
+
+    assert {r: o.fallbacks for r, o in plan.onward.items()} == {
+        "a": ("b", "c"),
+        "b": ("c",),
+        "c": (),
+    }
+    assert {r: o.context for r, o in plan.onward.items()} == {"a": ("b",), "b": (), "c": ("b",)}
+
+
+def test_variables_of_the_file() -> None:
+    """They stand in for `os.environ/NAME` and for providers' keys, and win over the process's."""
+    config = config_of(
+        {"KEY": "process", "REAL": "real"},
+        model_list=[entry(api_key="os.environ/KEY"), entry("groq/m", "b"), entry("xai/m", "c")],
+        environment_variables={
+            "KEY": "file",
+            "GROQ_API_KEY": "g",
+            "XAI_API_KEY": "os.environ/REAL",
+        },
+    )
+    plan = Plan.from_config(config, {"KEY": "process"})
+
+    assert [d.api_key for d in plan.deployments] == ["file", "g", "real"]
+    assert "file" not in repr(config)
+
+
+def test_credentials_by_name() -> None:
+    """An entry's own keys win over those of the credential."""
+    credential = {
+        "credential_name": "azure-eu",
+        "credential_values": {"api_key": "os.environ/K", "api_base": "https://eu.openai.azure.com"},
+    }
+    entries = [
+        entry("azure/d", litellm_credential_name="azure-eu"),
+        entry("azure/d", "b", litellm_credential_name="azure-eu", api_key="own"),
+    ]
+    config = config_of({"K": "k"}, model_list=entries, credential_list=[credential])
+    plan = Plan.from_config(config)
+
+    assert [d.api_key for d in plan.deployments] == ["k", "own"]
+    assert all(
+        d.api_base == "https://eu.openai.azure.com/openai/deployments/d" for d in plan.deployments
+    )
+    assert problems_of(
+        model_list=[entry(litellm_credential_name="azure-us")], credential_list=[credential]
+    ) == [
+        (
+            "model_list.0.litellm_params.litellm_credential_name: credential_list has no"
+            " 'azure-us'; did you mean 'azure-eu'?"
+        )
+    ]
+
+
+def test_files_that_are_included(tmp_path: Path) -> None:
+    """Lists are joined, an included file wins, and includes of includes are read."""
+    (tmp_path / "f.yaml").write_text(
+        "include: [models.yaml]\nmodel_list:\n- {model_name: a, litellm_params: {model: gpt-4o}}\n"
+        "litellm_settings: {drop_params: false, num_retries: 5}\n"
+    )
+    (tmp_path / "models.yaml").write_text(
+        "include: more.yaml\nmodel_list:\n- {model_name: b, litellm_params: {model: gpt-4o}}\n"
+        "litellm_settings: {drop_params: true}\n"
+    )
+    (tmp_path / "more.yaml").write_text(
+        "include: [f.yaml]\nmodel_list:\n- {model_name: c, litellm_params: {model: gpt-4o}}\n"
+    )
+
+    config = load_config(tmp_path / "f.yaml", {})
+
+    assert [e.model_name for e in config.model_list] == ["a", "b", "c"]
+    assert config.drop_params
+    assert config.router_settings.num_retries == 5
+    (tmp_path / "more.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*more\.yaml"):
+        load_config(tmp_path / "f.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "period"),
+    [
+        ({"max_budget": 5, "budget_duration": "1d"}, "day"),
+        ({"max_budget": "5", "budget_duration": "24h"}, "day"),
+        ({"max_budget": 5.0, "budget_duration": "7d"}, "week"),
+        ({"max_budget": 5, "budget_duration": "30d"}, "month"),
+        ({"max_budget": "os.environ/MAX", "budget_duration": "1mo"}, "month"),
+    ],
+)
+@pytest.mark.parametrize("section", ["general_settings", "litellm_settings"])
+def test_a_limit_of_litellms_is_a_budget(
+    settings: dict[str, Any], period: str, section: str
+) -> None:
+    """Over everything, and it blocks."""
+    (budget,) = config_of({"MAX": "5"}, **{section: settings}).budgets
+
+    assert (budget.limit, budget.period, budget.action) == (5_000_000_000, period, "block")
+
+
+@pytest.mark.parametrize("duration", [None, "1h", "365d", "10d"])
+def test_a_limit_without_a_period_of_ours_is_refused(duration: str | None) -> None:
+    """It would be another limit."""
+    (problem,) = problems_of(general_settings={"max_budget": 5, "budget_duration": duration})
+
+    assert "write budget_duration: 1d, 7d or 30d" in problem
+
+
+def test_a_key_nobody_expands_is_not_a_key() -> None:
+    """`${NAME}` would be sent as it stands; the deployment is off and the file says why."""
+    config = config_of({"K": "k"}, model_list=[entry(api_key="${K}"), entry(name="b", api_key="k")])
+    plan = Plan.from_config(config)
+
+    assert [off.reason for off in plan.off] == ["K is not set"]
+    assert any("write os.environ/K" in warning for warning in config.warnings)
+
+
+@pytest.mark.parametrize("value", [False, "off"])
+def test_off_is_off(value: object) -> None:
+    """YAML reads a bare `off` as false."""
+    assert config_of(telemetry={"content": value}).telemetry.content == "off"
+
+
+def test_an_entrys_weight_may_be_nothing() -> None:
+    """LiteLLM takes 0 for a deployment that is kept in reserve."""
+    assert config_of(model_list=[entry(weight=0)]).model_list[0].litellm_params.weight == 0
+
+
+# mistakes ---------------------------------------------------------------------------------
+
+
+def test_all_mistakes_at_once() -> None:
+    """Of every section and of every kind, each with its place and the nearest valid name."""
+    found = problems_of(
+        model_list=[
+            {"model_name": "a", "litelm_params": {"model": "gpt-4o"}},
+            entry(rpm="many", weight=-1),
+            {"model_name": "x", "litellm_params": 3},
+            "openai/gpt-4o",
+            entry(api_base="https://a.example", base_url="https://b.example"),
+        ],
+        router_settings={"num_retries": "x", "fallbacks": [{"a": ["nobody"]}]},
+        gateway={"prot": 1},
+        budgets=[{"name": "b", "limit": "much"}],
+        budgest=[],
+    )
+
+    for part in (
+        "unknown key 'budgest'; did you mean 'budgets'?",
+        "model_list.0.litellm_params: it is missing; is 'litelm_params' meant to be it?",
+        "model_list.1.litellm_params.rpm: ",
+        "model_list.1.litellm_params.weight: ",
+        "model_list.2.litellm_params: expected a mapping, got int",
+        "model_list.3: expected a mapping, got str",
+        "model_list.4.litellm_params: api_base and base_url differ",
+        "router_settings.num_retries: ",
+        "unknown key 'gateway.prot'; did you mean 'port'?",
+        "budgets.0.limit: ",
+    ):
+        assert any(problem.startswith(part) for problem in found), (part, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model_list: 3", "model_list: expected a list of deployments, got int"),
+        ("budgets: {name: b}", "budgets: expected a list of budgets, got dict"),
+        ("- a\n- b", "expected a mapping at the top, got list"),
+        ("just text", "expected a mapping at the top, got str"),
+        ("router_settings: [a]", "router_settings: expected a mapping of settings, got list"),
+        ("litellm_settings: 1", "litellm_settings: expected a mapping of settings, got int"),
+        ("gateway: 1", "gateway: expected a mapping, got int"),
+        ("model_list:\n\t- a", "indent with spaces"),
+        ("a: 1\na: 2", "line 2, column 1: 'a' is already given in line 1; keep one of them"),
+        ("model_list: [", "is not valid YAML: line 1"),
+        ("litellm_settings: &x {callbacks: *x}", "a value contains itself"),
+        ("1: 2", "unknown key '1'"),
+        ("? [a, b]\n: c", "is not valid YAML"),
+        ("environment_variables: [a]", "environment_variables: expected a mapping"),
+        ("credential_list: {a: b}", "credential_list: expected a list"),
+        ("include: {a: b}", "include: expected a list of file names"),
+        ("model_list: [{model_name: on, litellm_params: {model: gpt-4o}}]", "put it in quotes"),
+        ("budgets: [{name: b, limit: 1, customer: no}]", "put it in quotes"),
+        (f"a: {'[' * 3000}", "nested too deep"),
+    ],
+)
+def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
+    """Each is one sentence with the file's name, and never a traceback."""
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+
+    assert says in str(caught.value)
+    assert all(str(path) in line for line in str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize("data", [b"\x00\x01\x02", b"\xff\xfe\xfa", b"a: \x07", b"PK\x03\x04" * 9])
+def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
+    """A binary file is called one."""
+    path = tmp_path / "f.yaml"
+    path.write_bytes(data)
+
+    with pytest.raises(ConfigError, match=r"f\.yaml is not (a text file|valid YAML)"):
+        load_config(path, {})
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "model_list:\n"])
+def test_an_empty_file_is_a_file(tmp_path: Path, text: str) -> None:
+    """It serves nothing, which `config check` says."""
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+
+    assert load_config(path, {}).model_list == ()
+
+
+def test_the_same_twice_is_once(tmp_path: Path) -> None:
+    """Only two values for one key are a question."""
+    path = tmp_path / "f.yaml"
+    path.write_text("general_settings: {alerting: [a], alerting: [a]}\n")
+
+    assert load_config(path, {}).model_list == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "found"),
+    [
+        ("*", "anything/at-all", ("anything/at-all",)),
+        ("openai/*", "openai/gpt-4o", ("gpt-4o",)),
+        ("openai/*", "gpt-4o", None),
+        ("claude-*", "claude-", ("",)),
+        ("*/gpt-*", "azure/gpt-4", ("azure", "4")),
+        ("a*b*c", "aXbYc", ("X", "Y")),
+        ("a*b*c", "ac", None),
+        ("*a", "a", ("",)),
+        ("a*a", "a", None),
+    ],
+)
+def test_what_a_wildcard_matches(pattern: str, name: str, found: object) -> None:
+    """Each `*` is as little as will do, the last one the rest."""
+    assert matches(pattern, name) == found
+
+
+def test_the_most_specific_wildcard_serves() -> None:
+    """As in LiteLLM: the longest, and of these the one with fewest stars."""
+    patterns = ["*", "openai/*", "openai/gpt-*", "*gpt*", "named"]
+
+    assert served_by("openai/gpt-4o", patterns) == "openai/gpt-*"
+    assert served_by("openai/o3", patterns) == "openai/*"
+    assert served_by("named", patterns) == "*"
+    assert served_by("named", ["named"]) is None
