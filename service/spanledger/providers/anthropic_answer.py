@@ -15,14 +15,17 @@ import msgspec
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage, anthropic_service, from_anthropic
 from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.error_forms import read_error_event
+from spanledger.providers.failures import refusal
 from spanledger.providers.openai_wire import (
     DECODE_ERRORS,
     embedded_error,
     is_set,
     malformed,
     text_bytes,
+    unreadable,
 )
-from spanledger.providers.sse import encode_event
+from spanledger.providers.sse import ErrorPayload, encode_event
 
 _FINISH_REASONS = {
     "max_tokens": "length",
@@ -32,6 +35,7 @@ _FINISH_REASONS = {
 }
 """Every other stop reason is `stop`."""
 
+_NO_EVENT = "an event is not what the Messages API says"
 _NULL = msgspec.Raw(b"null")
 _ENCODER = msgspec.json.Encoder()
 
@@ -74,6 +78,7 @@ class _Event(msgspec.Struct):
     delta: _Delta | None = None
     usage: dict[str, Any] | None = None
     error: msgspec.Raw = _NULL
+    object: str = ""
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
@@ -89,12 +94,12 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
     try:
         message = _MESSAGE.decode(body)
     except DECODE_ERRORS:
-        raise malformed(call, "its answer is not what the Messages API says") from None
-    if is_set(message.error):
-        raise embedded_error(call, message.error, billed="unknown")
-    if message.content is None:
-        raise malformed(call, "its answer has no content")
+        raise unreadable(call, body, "its answer is not what the Messages API says") from None
     usage = from_anthropic(message.usage)
+    if is_set(message.error):
+        raise embedded_error(call, message.error, billed="no" if usage is None else "unknown")
+    if message.content is None:
+        raise unreadable(call, body, "its answer has no content")
     said, size = _said(message.content)
     finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
     completion: dict[str, object] = {
@@ -157,13 +162,15 @@ class MessageStream:
 
     Attributes:
         began: content has come.
-        complete: the answer was finished and counted.
+        finished: the answer has its stop reason.
+        counted: and its usage.
         ended: the end mark has come.
     """
 
     def __init__(self, call: Call, created: int, request_id: str) -> None:
         self.began = False
-        self.complete = False
+        self.finished = False
+        self.counted = False
         self.ended = False
         self._call = call
         self._request_id = request_id
@@ -184,10 +191,17 @@ class MessageStream:
         Raises:
             ProviderError: it is no event of the Messages API, or an error.
         """
+        if type(payload) is ErrorPayload:
+            raise self._failed(payload)
         try:
             event = _EVENT.decode(payload)
         except DECODE_ERRORS:
-            raise self._malformed() from None
+            error = unreadable(self._call, payload, _NO_EVENT)
+            if self.began:
+                error.billed = "unknown"
+            raise error from None
+        if event.object == "error" or is_set(event.error):
+            raise self._failed(payload)
         match event.type:
             case "content_block_delta":
                 return self._delta(event)
@@ -202,9 +216,12 @@ class MessageStream:
             case "message_stop":
                 self.ended = True
             case "error":
-                billed = "unknown" if self.began else "no"
-                raise embedded_error(self._call, event.error, billed=billed)
+                raise self._failed(payload)
         return None
+
+    def _failed(self, payload: bytes) -> ProviderError:
+        billed = "unknown" if self.began else "no"
+        return refusal(self._call.deployment, None, read_error_event(payload), billed=billed)
 
     def last(self) -> Frame | None:
         """The chunk with the usage, for the end of the stream."""
@@ -289,7 +306,8 @@ class MessageStream:
         # `message_start` counts input only: usage is told first when it is whole.
         frame.usage = from_anthropic(self._usage)
         frame.service = anthropic_service(self._usage)
-        self.complete = frame.usage is not None
+        self.finished = True
+        self.counted = frame.usage is not None
         return frame
 
     def _more_arguments(self, index: int, text: str) -> Frame:
@@ -321,7 +339,7 @@ class MessageStream:
             self._usage.update({name: n for name, n in usage.items() if n is not None})
 
     def _malformed(self) -> ProviderError:
-        return malformed(self._call, "an event is not what the Messages API says")
+        return malformed(self._call, _NO_EVENT)
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:

@@ -52,6 +52,7 @@ from spanledger.routing.settle import (
     Attempt,
     Produced,
     Recorder,
+    produced_of,
     usage_of,
     usage_unfinished,
 )
@@ -154,7 +155,7 @@ class Router:
                 try:
                     answer = await self._answer(exchange, attempt)
                 except ProviderError as error:
-                    await self._failed(run, attempt, Produced(), error, replayable=True)
+                    await self._failed(run, attempt, produced_of(error), error, replayable=True)
                 except BaseException as error:
                     await self._broke_off(run, attempt, Produced(), error)
                     raise
@@ -204,6 +205,7 @@ class Router:
                         yield frame
                 except ProviderError as error:
                     unsent = pending is not None
+                    produced = produced_of(error, produced)
                     await self._failed(run, attempt, produced, error, replayable=unsent)
                 except BaseException as error:
                     await self._broke_off(run, attempt, produced, error)
@@ -297,6 +299,7 @@ class Router:
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(exchange, target, run.demand, sizes, hold, now)
+                exchange.changed = call.changed
                 return Attempt(target, reservation, sizes, hold, call, now, run.demand.tokens)
 
     def _reservation(self, run: _Run, pick: Pick, sizes: Sizes) -> Reservation:

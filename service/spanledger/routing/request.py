@@ -24,6 +24,7 @@ class Exchange:
         body_bytes: size of the whole body, the base of the input bound.
         include_usage: the caller itself asked for the usage chunk of a stream.
         deadline: monotonic seconds at which the whole request must be over.
+        changed: fields that the adapter of the last attempt changed or left out.
         provider_s: how long providers took for the tries of a whole answer, seconds.
     """
 
@@ -40,3 +41,4 @@ class Exchange:
     cost_nano: int = 0
     remaining_nano: int | None = None
     warned: tuple[str, ...] = field(default=())
+    changed: list[str] = field(default_factory=list)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from spanledger.errors import ProviderError
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
 from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
-from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.failures import hide_key
 from spanledger.routing.course import Target
 from spanledger.routing.estimate import estimate_input
@@ -127,6 +128,16 @@ class Produced:
     def speech_tokens(self) -> int:
         """Speech as we count it."""
         return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
+
+
+def produced_of(error: ProviderError, produced: Produced | None = None) -> Produced:
+    """What a failed attempt gave, with what its error says was used."""
+    if not isinstance(error, FailedAnswerError):
+        return produced or Produced()
+    if produced is None or not produced.chunks:
+        return Produced.whole(error.answer)
+    produced.usage = error.answer.usage
+    return produced
 
 
 def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
