@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Mapping
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.providers.anthropic_answer import MessageStream, read_message
-from spanledger.providers.anthropic_request import encode_messages_request
+from spanledger.providers.anthropic_request import MessagesRequest, encode_messages_request
+from spanledger.providers.anthropic_tools import Names
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.error_forms import read_failure
 from spanledger.providers.failures import invalid, refusal
@@ -42,18 +43,18 @@ class AnthropicProvider:
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
-        body = self._encode(call, stream=False)
-        reply = await self._transport.exchange(call, self._target(call), body)
-        return self._read(call, reply)
+        request = self._encode(call, stream=False)
+        reply = await self._transport.exchange(call, self._target(call), request.body)
+        return self._read(call, reply, request.names)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
-        body = self._encode(call, stream=True)
-        source = await self._transport.events(call, self._target(call), body)
+        request = self._encode(call, stream=True)
+        source = await self._transport.events(call, self._target(call), request.body)
         if isinstance(source, Reply):
-            yield frame_of(call, self._read(call, source))
+            yield frame_of(call, self._read(call, source, request.names))
             return
-        messages = self._messages(call, source.headers)
+        messages = self._messages(call, source.headers, request.names)
         ended = False
         try:
             while not ended:
@@ -83,7 +84,7 @@ class AnthropicProvider:
         """Close connections."""
         await self._transport.close()
 
-    def _encode(self, call: Call, *, stream: bool) -> bytes:
+    def _encode(self, call: Call, *, stream: bool) -> MessagesRequest:
         if call.operation != "chat":
             raise invalid("Anthropic has no embeddings; choose another model", param="model")
         return encode_messages_request(call, stream=stream)
@@ -113,17 +114,18 @@ class AnthropicProvider:
             now_s=self._clock.now_ns() / 1e9,
         )
 
-    def _messages(self, call: Call, headers: Mapping[str, str]) -> MessageStream:
-        return MessageStream(call, self._created(), provider_request_id(headers, "request-id"))
+    def _messages(self, call: Call, headers: Mapping[str, str], names: Names) -> MessageStream:
+        request_id = provider_request_id(headers, "request-id")
+        return MessageStream(call, self._created(), request_id, names)
 
-    def _read(self, call: Call, reply: Reply) -> Answer:
+    def _read(self, call: Call, reply: Reply, names: Names) -> Answer:
         """A whole answer, or a stream that came unasked, joined."""
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
         if not is_stream(reply.body):
             request_id = provider_request_id(reply.headers, "request-id")
-            return read_message(call, reply.body, self._created(), request_id)
-        messages = self._messages(call, reply.headers)
+            return read_message(call, reply.body, self._created(), request_id, names)
+        messages = self._messages(call, reply.headers, names)
         frames = [f for p in events_of(reply.body) if (f := messages.read(p)) is not None]
         if not messages.finished:
             raise malformed(call, "it streamed its answer unasked, and not to the end")

@@ -14,6 +14,7 @@ import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage, anthropic_service, from_anthropic
+from spanledger.providers.anthropic_tools import Names
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.error_forms import read_error_event
 from spanledger.providers.failures import refusal
@@ -85,7 +86,7 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answer:
+def read_message(call: Call, body: bytes, created: int, request_id: str, names: Names) -> Answer:
     """A whole answer as a `chat.completion`.
 
     Raises:
@@ -100,7 +101,7 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
         raise embedded_error(call, message.error, billed="no" if usage is None else "unknown")
     if message.content is None:
         raise unreadable(call, body, "its answer has no content")
-    said, size = _said(message.content)
+    said, size = _said(message.content, names)
     finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
     completion: dict[str, object] = {
         "id": message.id or "",
@@ -125,7 +126,7 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
     )
 
 
-def _said(blocks: list[_Block]) -> tuple[dict[str, object], int]:
+def _said(blocks: list[_Block], names: Names) -> tuple[dict[str, object], int]:
     """The assistant's message, and how many bytes were generated."""
     texts: list[str] = []
     thoughts: list[str] = []
@@ -141,7 +142,7 @@ def _said(blocks: list[_Block]) -> tuple[dict[str, object], int]:
             signed.append({"type": block.type, "data": block.data or ""})
         elif block.type == "tool_use":
             arguments = bytes(block.input).decode() if is_set(block.input) else "{}"
-            calls.append(_tool_call(block, arguments))
+            calls.append(_tool_call(block, arguments, names))
     said: dict[str, object] = {
         "role": "assistant",
         "content": "".join(texts) if texts or not calls else None,
@@ -167,13 +168,14 @@ class MessageStream:
         ended: the end mark has come.
     """
 
-    def __init__(self, call: Call, created: int, request_id: str) -> None:
+    def __init__(self, call: Call, created: int, request_id: str, names: Names) -> None:
         self.began = False
         self.finished = False
         self.counted = False
         self.ended = False
         self._call = call
         self._request_id = request_id
+        self._names = names
         self._usage: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
         self._arguments: set[int] = set()
@@ -255,7 +257,7 @@ class MessageStream:
         self._blocks[event.index] = block
         if block.type == "tool_use":
             number = self._tools[event.index] = len(self._tools)
-            call = {"index": number, **_tool_call(block, "")}
+            call = {"index": number, **_tool_call(block, "", self._names)}
             return self._chunk({"tool_calls": [call]}, content=True)
         if block.type == "text" and block.text:
             return self._text("content", block.text)
@@ -346,8 +348,8 @@ def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, ob
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _tool_call(block: _Block, arguments: str) -> dict[str, object]:
-    function = {"name": block.name or "", "arguments": arguments}
+def _tool_call(block: _Block, arguments: str, names: Names) -> dict[str, object]:
+    function = {"name": names.callers(block.name or ""), "arguments": arguments}
     return {"id": block.id or "", "type": "function", "function": function}
 
 
