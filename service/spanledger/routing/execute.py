@@ -204,8 +204,7 @@ class Router:
                     for frame in pending or ():  # an answer without content
                         yield frame
                 except ProviderError as error:
-                    unsent = pending is not None
-                    produced = produced_of(error, produced)
+                    produced, unsent = produced_of(error, produced), pending is not None
                     await self._failed(run, attempt, produced, error, replayable=unsent)
                 except BaseException as error:
                     await self._broke_off(run, attempt, produced, error)
@@ -294,12 +293,11 @@ class Router:
                 raise
             else:
                 exchange.attempts += 1
-                exchange.deployment = target.deployment.id
                 exchange.remaining_nano = hold.remaining_nano
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(exchange, target, run.demand, sizes, hold, now)
-                exchange.changed = call.changed
+                exchange.deployment, exchange.changed = target.deployment.id, call.changed
                 return Attempt(target, reservation, sizes, hold, call, now, run.demand.tokens)
 
     def _reservation(self, run: _Run, pick: Pick, sizes: Sizes) -> Reservation:

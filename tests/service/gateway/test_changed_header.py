@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import litellm
 import openai
 import pytest
 
 from spanledger.sim.server import sim_in_thread
 
+from .harness import import_litellm
 from .test_clients import HELLO, WEATHER, Running, configuration
 
 
@@ -68,7 +68,7 @@ def test_another_route_has_no_such_header(url: str) -> None:
 def test_litellms_client_gets_an_answer(url: str) -> None:
     """A round of tools with white space beside the calls, as agents send it."""
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
-    answer = litellm.completion(
+    answer = import_litellm().completion(
         model="openai/claude",
         api_base=f"{url}/v1",
         api_key="none",

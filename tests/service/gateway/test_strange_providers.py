@@ -12,13 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import litellm
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from spanledger.config import parse_config
 
+from .harness import import_litellm
 from .test_clients import Running
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say hello, please."}]
@@ -274,7 +274,7 @@ def test_our_own_broken_stream_reaches_clients_as_an_error(gateway: Gateway) -> 
     assert ("".join(text), caught.value.code) == ("Hel", "server_error")
 
     text.clear()
-    through = litellm.completion(
+    through = import_litellm().completion(
         model="openai/b8",
         api_base=f"{gateway.url}/v1",
         api_key="none",
