@@ -193,8 +193,6 @@ class MessageStream:
         Raises:
             ProviderError: it is no event of the Messages API, or an error.
         """
-        if type(payload) is ErrorPayload:
-            raise self._failed(payload)
         try:
             event = _EVENT.decode(payload)
         except DECODE_ERRORS:
@@ -202,8 +200,6 @@ class MessageStream:
             if self.began:
                 error.billed = "unknown"
             raise error from None
-        if event.object == "error" or is_set(event.error):
-            raise self._failed(payload)
         match event.type:
             case "content_block_delta":
                 return self._delta(event)
@@ -219,6 +215,9 @@ class MessageStream:
                 self.ended = True
             case "error":
                 raise self._failed(payload)
+            case _:
+                if event.object == "error" or is_set(event.error) or type(payload) is ErrorPayload:
+                    raise self._failed(payload)
         return None
 
     def _failed(self, payload: bytes) -> ProviderError:

@@ -273,7 +273,8 @@ def _no_answer(call: Call, found: Answer, *, broken: bool) -> ProviderError:
 
 def unreadable(call: Call, body: bytes, what: str) -> ProviderError:
     """The error for a body that is not of this wire, perhaps because it is an error."""
-    failure = read_failure(body)
+    told = type(body) is ErrorPayload
+    failure = read_error_event(body) if told else read_failure(body)
     if failure.named:
         return refusal(call.deployment, None, failure)
     if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -290,10 +291,6 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
     Raises:
         ProviderError: it is no chunk, or an error.
     """
-    if type(payload) is ErrorPayload:
-        raise refusal(
-            call.deployment, None, read_error_event(payload), billed="unknown" if began else "no"
-        )
     try:
         chunk = _read(_CHUNK, payload)
     except DECODE_ERRORS:
@@ -302,11 +299,15 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
             error.billed = "unknown"
         raise error from None
     size = speech = 0
-    content = broken = odd = False
+    content = odd = False
+    broken = chunk.error is not _NULL and is_set(chunk.error)
     finish_reason = ""
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
+            broken = broken or finish_reason == "error"
+        if choice.error is not _NULL:
+            broken = broken or is_set(choice.error)
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
             content = content or bool(delta.tool_calls or delta.function_call)
@@ -316,11 +317,9 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
                 odd = _has_odd_arguments(delta)
         elif is_set(choice.message):
             odd = True
-        broken = broken or _failed(choice)
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
-    if broken or not chunk.choices or is_set(chunk.error):
-        broken = broken or is_set(chunk.error)
-        _check_chunk(call, payload, usage, began=began or content, broken=broken)
+    if broken or not chunk.choices:
+        _check_chunk(call, payload, chunk, usage, began=began or content)
     elif odd:
         return read_chunk(call, as_chunk(payload), provider_request_id, began=began)
     return Frame(
@@ -339,11 +338,12 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
 
 
 def _check_chunk(
-    call: Call, payload: bytes, usage: Usage | None, *, began: bool, broken: bool
+    call: Call, payload: bytes, chunk: _Chunk, usage: Usage | None, *, began: bool
 ) -> None:
     """Raise what a chunk without choices, or with an error in it, says."""
     failure = read_failure(payload)
-    if not broken and not failure.named:
+    broken = is_set(chunk.error) or any(map(_failed, chunk.choices or ()))
+    if not (broken or failure.named or type(payload) is ErrorPayload):
         return
     error = refusal(call.deployment, None, failure, billed="unknown" if began else "no")
     if usage is None:

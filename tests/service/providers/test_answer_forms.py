@@ -106,7 +106,12 @@ async def test_success_in_another_shape_costs_no_answer(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
     """Such an answer, and a stream's last chunk of that kind, are relayed."""
-    good = {"base_resp": {"status_code": 0, "status_msg": ""}, "code": 0, "message": "Success"}
+    good: dict[str, Any] = {
+        "base_resp": {"status_code": 0, "status_msg": ""},
+        "code": 0,
+        "message": "Success",
+        "error": None,
+    }
     server.json(200, {**ANSWER, **good})
     assert (await openai_provider.complete(call(deployment(server.url), ask()))).usage
     server.events(b"".join(STREAM[:4]) + event({"choices": [], "usage": USAGE, **good}) + DONE)
