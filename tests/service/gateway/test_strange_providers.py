@@ -103,6 +103,18 @@ ANSWERS: dict[str, tuple[str, str]] = {
 }
 
 
+TOO_LONG: dict[str, dict[str, Any]] = {
+    "copilot": {
+        "error": {
+            "message": "prompt token count of 125516 exceeds the limit of 64000",
+            "code": "model_max_prompt_tokens_exceeded",
+        }
+    },
+    "bedrock": {"message": "Input is too long for requested model."},
+    "zhipu": {"error": {"code": "1261", "message": "Prompt exceeds max length"}},
+}
+
+
 class Provider(BaseHTTPRequestHandler):
     """Answers by the model's name; `b6` refuses `stream_options`."""
 
@@ -119,6 +131,8 @@ class Provider(BaseHTTPRequestHandler):
         if name == "b6" and "stream_options" in body:
             status, kind = 422, JSON
             text = '{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs"}]}'
+        if name in TOO_LONG:
+            status, kind, text = 400, JSON, json.dumps(TOO_LONG[name])
         data = text.encode()
         self.send_response(status)
         self.send_header("content-type", kind)
@@ -167,11 +181,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
                     "litellm_params": {"model": f"openai/{name}", "api_base": base, **PRICES},
                     "model_info": {"id": name},
                 }
-                for name in (*ANSWERS, "b6")
+                for name in (*ANSWERS, *TOO_LONG, "b6")
             ],
             "router_settings": {
                 "num_retries": 0,
                 "fallbacks": [{n: ["good"]} for n in ANSWERS if n not in ("good", "b8")],
+                "context_window_fallbacks": [{n: ["good"]} for n in TOO_LONG],
             },
             "gateway": {"port": 0},
             "ledger": {"url": f"sqlite:///{ledger}"},
@@ -224,6 +239,17 @@ def test_an_error_that_was_counted_is_paid_and_falls_back(gateway: Gateway) -> N
 
     first, second = gateway.attempts(str(raw.request_id))
     assert first == ("server_error", GOOD_NANO, 0)
+    assert second == ("", GOOD_NANO, 0)
+
+
+@pytest.mark.parametrize("route", TOO_LONG)
+def test_a_prompt_that_is_too_long_goes_to_a_longer_window(gateway: Gateway, route: str) -> None:
+    """In the words of providers that have their own."""
+    with gateway.client() as client:
+        raw = client.chat.completions.with_raw_response.create(model=route, messages=HELLO)
+
+    first, second = gateway.attempts(str(raw.request_id))
+    assert first == ("context_window_exceeded", 0, 0)
     assert second == ("", GOOD_NANO, 0)
 
 
