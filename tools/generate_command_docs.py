@@ -31,6 +31,7 @@ touches the ledger has `--ledger URL`, or takes `SPANLEDGER_LEDGER_URL`; the def
 | 1 | failed; the reason is on stderr |
 | 2 | used wrongly; the reason is on stderr |
 | 3 | stopped by a budget |
+| 4 | `apply --exit-code`: something changes |
 """
 
 

@@ -94,7 +94,7 @@ model_list:
       api_key: os.environ/ANTHROPIC_API_KEY
 
 router_settings:
-  num_retries: 2
+  cooldown_time: 5
   fallbacks:
     - chat: [chat-backup]
 
@@ -227,7 +227,7 @@ def shown_default(field: FieldInfo) -> str:
     value = field.default
     if value is PydanticUndefined:
         return "required"
-    if value is None or value in ((), ""):
+    if value is None or value in ((), "", {}):
         return "none"
     if is_money(field):
         return f"`{format_usd(value)}`"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from grafana.src.board import Board, Choice, render  # noqa: E402 - found by the line above
 from grafana.src.boards import BOARDS  # noqa: E402 - found by the line above it
-from grafana.src.panels import TITLES  # noqa: E402 - as above
+from grafana.src.links import TITLES  # noqa: E402 - as above
 
 HEAD = """\
 <!-- Written by tools/generate_dashboard_docs.py; change grafana/src, or the prose in the tool. -->
@@ -39,12 +39,15 @@ PROSE = """
 2. Drag over the spike in a panel: all panels show that stretch. The tooltip, greatest first, names the
    customer, model, deployment or error; a click on a customer or a budget opens exactly that one.
 3. The points on lines and heat maps are exemplars, single requests: a click leads to the trace. The tables
-   at the bottom of the dashboards find the newest traces of the kind, and a click on an id opens one.
-4. The trace has the request and each try below it, with its cost, its reason (`spanledger.fallback.reason`)
-   and, from an instrumented application, what called it. `spanledger trace ID` shows the same in a terminal.
+   at the bottom of the dashboards find the newest traces of the kind. Click a row's time or name to open one.
+4. *Trace* shows the request, each attempt with its cost and the reason for it, and every span, with what
+   called it if the application is instrumented. `spanledger trace ID` shows the same in a terminal.
 
-Alerts link the same way: to the dashboard of the very budget, route or provider, and to its traces
-([alerts](alerts.md)).
+Alerts link the same way: to the dashboard of the very budget, route or provider, and to *Find traces* with a
+search for its traces ([alerts](alerts.md)).
+
+No link leads to Grafana's Explore, which viewers may not open. In a Grafana of your own, give the Prometheus
+data source the same address for exemplars, as in `grafana/provisioning/datasources/datasources.yaml`.
 
 ## How to read them
 
@@ -147,6 +150,8 @@ def described(choice: Choice) -> str:
     """A variable for a reader; nothing for one that is not shown."""
     if choice.hidden:
         return ""
+    if choice.typed:
+        return f"*{choice.label}*, typed in"
     if choice.values:
         return f"*{choice.label}*, {choice.chosen} unless chosen"
     return f"*{choice.label}*, {'any of them' if choice.several else 'one of them'}"

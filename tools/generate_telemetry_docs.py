@@ -114,9 +114,11 @@ The names on the right are those in Prometheus 3 with its OTLP receiver (`le` is
 
 Instrumented applications send `gen_ai.*` under the same names, of the same calls, in buckets of their
 own. The stack's collector says on each point who counted it, in `spanledger.source`: `gateway`,
-`application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md)). Sums take
-`gateway` and `application`, percentiles and shares of failures `gateway` alone; rules and dashboards
-do, and take points without a source, from another collector, for the gateway's.
+`application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md#nothing-is-counted-twice)).
+Sums take `gateway` and `application`, percentiles and shares of failures `gateway` alone; rules and
+dashboards do, and take points without a source, from another collector, for the gateway's. Labels of
+applications' points [are a list](../otel-collector/README.md#labels-of-applications-points), and what
+Prometheus would refuse [is dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
 """
 
 SCRAPE_PROSE = f"""\

@@ -12,7 +12,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from grafana.src import queries as q
-from grafana.src.panels import METRICS, TITLES, Panel, link
+from grafana.src.links import TITLES, link
+from grafana.src.panels import METRICS, Panel
 
 TAG = "spanledger"
 COLUMNS = 24
@@ -28,9 +29,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A variable. One of `query` (PromQL's label_values or query_result) and `values`.
+    """A variable. One of `query` (PromQL's label_values or query_result), `values` and `typed`.
 
-    `fitting`: the values are lengths of time, and the first choice is a thirtieth of the time shown, but
+    `typed`: whatever is written into a box, which begins with `chosen`. `fitting`: the values are lengths of time, and the first choice is a thirtieth of the time shown, but
     no less than this. `follows`: nobody's choice, but made from the time shown.
     """
 
@@ -42,6 +43,7 @@ class Choice:
     regex: str = ""
     several: bool = False
     hidden: bool = False
+    typed: bool = False
     fitting: str = ""
     follows: bool = False
 
@@ -70,6 +72,8 @@ class Board:
     links: Mapping[str, str] = field(default_factory=dict)
     """Further links of its own, title to URL."""
     since: str = "now-3h"
+    refresh: str = "30s"
+    """How often it asks again; empty where that would disturb a reader."""
     long: bool = True
     """Whether its queries read copies when it shows more than a day."""
 
@@ -112,6 +116,10 @@ def _lengths(choice: Choice) -> builders.IntervalVariable:
 def _variable(choice: Choice) -> Any:
     if choice.fitting:
         return _lengths(choice)
+    if choice.typed:
+        return (
+            builders.TextBoxVariable(choice.name).label(choice.label).default_value(choice.chosen)
+        )
     everything = models.VariableOption(text="All", value="$__all", selected=True)
     if choice.values:
         options = [
@@ -167,7 +175,7 @@ def render(board: Board) -> str:
         .description(board.description)
         .tags([TAG])
         .readonly()
-        .refresh("30s")
+        .refresh(board.refresh)
         .time(board.since, "now")
         .timezone("browser")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.src import cost, customer, health, latency, overview, providers
+from grafana.src import cost, customer, health, latency, overview, providers, traces
 
 BOARDS = (
     overview.BOARD,
@@ -10,5 +10,7 @@ BOARDS = (
     providers.BOARD,
     latency.BOARD,
     customer.BOARD,
+    traces.FOUND,
+    traces.ONE,
     health.BOARD,
 )

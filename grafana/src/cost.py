@@ -5,22 +5,16 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Choice, Row
 from grafana.src.events import EVENTS
+from grafana.src.links import COST, CUSTOMER, LATENCY, PROVIDERS, Links, opens, row_opens
 from grafana.src.panels import (
-    COST,
-    CUSTOMER,
     EVERYBODY,
-    LATENCY,
-    PROVIDERS,
-    Links,
     Look,
     Prom,
     Traces,
     barchart,
     bars,
     heatmap,
-    opens,
     renamed,
-    row_opens,
     stat,
     table,
     timeseries,

@@ -5,20 +5,8 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Choice, Row
 from grafana.src.events import EVENTS
-from grafana.src.panels import (
-    COST,
-    CUSTOMER,
-    LATENCY,
-    PROVIDERS,
-    Links,
-    Look,
-    Prom,
-    Traces,
-    bars,
-    opens,
-    stat,
-    timeseries,
-)
+from grafana.src.links import COST, CUSTOMER, LATENCY, PROVIDERS, Links, opens
+from grafana.src.panels import Look, Prom, Traces, bars, stat, timeseries
 from grafana.src.spans import spans
 
 FULL = ((None, "green"), (0.8, "orange"), (0.95, "red"))

@@ -5,17 +5,8 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Row
 from grafana.src.events import EVENTS
-from grafana.src.panels import (
-    HEALTH,
-    LATENCY,
-    OVERVIEW,
-    Links,
-    Look,
-    Prom,
-    stat,
-    states,
-    timeseries,
-)
+from grafana.src.links import HEALTH, LATENCY, OVERVIEW, Links
+from grafana.src.panels import Look, Prom, stat, states, timeseries
 
 BACKLOG = ("TelemetryBacklogGrowing",)
 DROPS = ("CollectorDroppingData",)

@@ -5,17 +5,8 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Choice, Row
 from grafana.src.events import EVENTS
-from grafana.src.panels import (
-    HEALTH,
-    LATENCY,
-    PROVIDERS,
-    Links,
-    Look,
-    Prom,
-    Traces,
-    heatmap,
-    timeseries,
-)
+from grafana.src.links import HEALTH, LATENCY, PROVIDERS, Links
+from grafana.src.panels import Look, Prom, Traces, heatmap, timeseries
 from grafana.src.spans import spans
 
 SLOW = ("TimeToFirstTokenSlow",)

@@ -5,21 +5,14 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Row
 from grafana.src.events import EVENTS
+from grafana.src.links import COST, CUSTOMER, LATENCY, OVERVIEW, PROVIDERS, Links, opens, row_opens
 from grafana.src.panels import (
-    COST,
-    CUSTOMER,
     EVERYBODY,
-    LATENCY,
-    OVERVIEW,
-    PROVIDERS,
-    Links,
     Look,
     Override,
     Prom,
     bars,
-    opens,
     renamed,
-    row_opens,
     stat,
     table,
     timeseries,

@@ -1,4 +1,4 @@
-"""The kinds of panel that dashboards are made of. Knows grafana-foundation-sdk; no other file does.
+"""The kinds of panel that dashboards are made of.
 
 One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
 that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4, but
@@ -30,7 +30,8 @@ from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 from grafana_foundation_sdk.models import tempo as tempo_models
 
-REPOSITORY = "https://github.com/spanledger/spanledger"
+from grafana.src.links import Links, panel_links
+
 METRICS = common.DataSourceRef("prometheus", "${datasource}")
 TRACES = common.DataSourceRef("tempo", "${traces}")
 OTLP_STEP = "30s"
@@ -38,22 +39,6 @@ OTLP_STEP = "30s"
 these, so that a rate always has two samples."""
 COPIES = "${long}"
 """Before a name that has a copy for long times; the variable `step` then has the least step."""
-
-OVERVIEW = "overview"
-COST = "cost-and-budgets"
-PROVIDERS = "providers-and-fallbacks"
-LATENCY = "latency-and-streaming"
-CUSTOMER = "customer"
-HEALTH = "stack-health"
-TITLES: Mapping[str, str] = {
-    OVERVIEW: "Overview",
-    COST: "Cost and budgets",
-    PROVIDERS: "Providers and fallbacks",
-    LATENCY: "Latency and streaming",
-    CUSTOMER: "Customer",
-    HEALTH: "Stack health",
-}
-"""Every dashboard: its uid, which is also its file's name, and its title."""
 
 Override = tuple[str, Mapping[str, object]]
 """A field's name, or a regular expression in slashes, and the properties it has of its own."""
@@ -87,9 +72,18 @@ class Traces:
 
     query: str
     limit: int = 20
+    of_each: int = 0
+    """The most spans of one trace; Tempo gives three."""
 
 
-Query = Prom | Traces
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One trace, by its id."""
+
+    trace_id: str
+
+
+Query = Prom | Traces | Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +114,13 @@ class Look:
     no_value: str = ""
     named: bool = False
     """Show each number's name beside it."""
+    since: str = ""
+    """At least this far back, also where the dashboard shows less."""
     opens: tuple[str, str] | None = None
     """What a click on a series offers: its text, and a dashboard about that series."""
 
 
 PLAIN = Look()
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Where a panel leads: dashboards by slug, runbooks by alert."""
-
-    down: Sequence[str] = ()
-    runbooks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +133,8 @@ class Panel:
 
 
 def _target(query: Query, ref_id: str) -> Any:
-    if isinstance(query, Traces):
-        return (
-            tempo.Dataquery()
-            .ref_id(ref_id)
-            .datasource(TRACES)
-            .query_type("traceql")
-            .query(query.query)
-            .limit(query.limit)
-            .table_type(tempo_models.SearchTableType.SPANS)
-        )
+    if isinstance(query, Trace | Traces):
+        return _tempo_target(query).ref_id(ref_id).datasource(TRACES).query_type("traceql")
     formats = prometheus_models.PromQueryFormat
     shape = formats.TABLE if query.table else formats.TIME_SERIES
     step = "$step" if COPIES in query.expr and query.step == OTLP_STEP else query.step
@@ -172,34 +152,14 @@ def _target(query: Query, ref_id: str) -> Any:
     return built.instant() if query.instant else built.range()
 
 
-def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLink:
-    kind = models.DashboardLinkType.LINK
-    return builders.DashboardLink(title).type(kind).url(url).target_blank(new_tab)
-
-
-def opens(slug: str, **variables: str) -> str:
-    """The address of a dashboard about what was clicked: variables to the series' labels."""
-    return _address(slug, {name: f"__field.labels.{label}" for name, label in variables.items()})
-
-
-def row_opens(slug: str, **variables: str) -> str:
-    """The same for a row of a table: variables to its columns."""
-    return _address(slug, {name: f"__data.fields.{column}" for name, column in variables.items()})
-
-
-def _address(slug: str, variables: Mapping[str, str]) -> str:
-    """Names may have any character: they are percent-encoded."""
-    pairs = "&".join(f"var-{name}=${{{value}:percentencode}}" for name, value in variables.items())
-    return f"/d/{slug}?{pairs}"
-
-
-def _panel_links(links: Links) -> list[builders.DashboardLink]:
-    down = [link(TITLES[slug], f"/d/{slug}?${{__url_time_range}}") for slug in links.down]
-    books = [
-        link(f"Runbook: {alert}", f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md", new_tab=True)
-        for alert in links.runbooks
-    ]
-    return [*down, *books]
+def _tempo_target(query: Trace | Traces) -> tempo.Dataquery:
+    """A query that is nothing but an id gets that trace."""
+    if isinstance(query, Trace):
+        return tempo.Dataquery().query(query.trace_id)
+    built = tempo.Dataquery().query(query.query).limit(query.limit)
+    if query.of_each:
+        built.spss(query.of_each)
+    return built.table_type(tempo_models.SearchTableType.SPANS)
 
 
 def _common(
@@ -212,10 +172,10 @@ def _common(
     look: Look,
 ) -> Panel:
     """What all kinds have."""
-    source = TRACES if isinstance(queries[0], Traces) else METRICS
+    source = METRICS if isinstance(queries[0], Prom) else TRACES
     builder.title(title).description(description).unit(unit).datasource(source)
     builder.targets([_target(query, chr(ord("A") + n)) for n, query in enumerate(queries)])
-    builder.links(_panel_links(links))
+    builder.links(panel_links(links))
     if look.decimals is not None:
         builder.decimals(look.decimals)
     if look.minimum is not None:
@@ -224,6 +184,8 @@ def _common(
         builder.max(look.maximum)
     if look.no_value:
         builder.no_value(look.no_value)
+    if look.since:
+        builder.time_from(look.since)
     if look.steps:
         steps = [models.Threshold(value, colour) for value, colour in look.steps]
         mode = models.ThresholdsMode.ABSOLUTE
@@ -394,6 +356,19 @@ def table(
         name = look.sort_by.removeprefix("+")
         sort = common_builders.TableSortByFieldState().display_name(name).desc(name == look.sort_by)
         builder.sort_by([sort])
+    return _common(builder, title, description, unit, queries, links, look)
+
+
+def trace(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    links: Links,
+    look: Look = PLAIN,
+) -> Panel:
+    """The spans of one trace below each other, each as long as it took. The SDK has no builder for it."""
+    builder = builders.Panel().type("traces")
     return _common(builder, title, description, unit, queries, links, look)
 
 

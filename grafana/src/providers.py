@@ -5,21 +5,8 @@ from __future__ import annotations
 from grafana.src import queries as q
 from grafana.src.board import Board, Choice, Row
 from grafana.src.events import EVENTS
-from grafana.src.panels import (
-    COST,
-    LATENCY,
-    PROVIDERS,
-    Links,
-    Look,
-    Prom,
-    Traces,
-    bars,
-    graph,
-    renamed,
-    states,
-    table,
-    timeseries,
-)
+from grafana.src.links import COST, LATENCY, PROVIDERS, Links
+from grafana.src.panels import Look, Prom, Traces, bars, graph, renamed, states, table, timeseries
 from grafana.src.spans import spans
 
 ANY_IS_BAD = ((None, "green"), (1e-9, "red"))

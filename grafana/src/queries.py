@@ -307,14 +307,13 @@ BEGAN = f"query_result(max({STARTS}{{{ONE_ACCOUNT}}}))"
 
 DEAR_REQUESTS = (
     "{ span.spanledger.request.cost.usd > $dear && span.spanledger.customer =~ `${customer:regex}` }"
-    " | select(span.spanledger.request.cost.usd, span.spanledger.customer, span.spanledger.route,"
+    " | select(name, span.spanledger.request.cost.usd, span.spanledger.customer,"
     " span.spanledger.attempts)" + NEWEST
 )
 """Literals have a decimal point: TraceQL finds no floating-point attribute by a whole number."""
 ESTIMATED = (
     "{ span.spanledger.estimated = true && span.spanledger.customer =~ `${customer:regex}` }"
-    " | select(span.spanledger.cost.usd, span.spanledger.customer, span.gen_ai.request.model,"
-    " span.error.type)" + NEWEST
+    " | select(name, span.spanledger.cost.usd, span.spanledger.customer, span.error.type)" + NEWEST
 )
 
 # Providers and fallbacks.
@@ -375,12 +374,12 @@ THROTTLED = rate(
 )
 FAILED_AND_BILLED = (
     "{ span.spanledger.cost.usd > 0.0 && status = error && span.gen_ai.provider.name =~ `${provider:regex}` }"
-    " | select(span.spanledger.cost.usd, span.error.type, span.spanledger.deployment,"
+    " | select(name, span.spanledger.cost.usd, span.error.type, span.spanledger.deployment,"
     " span.spanledger.customer)" + NEWEST
 )
 FELL_BACK = (
     "{ span.spanledger.fallback.from =~ `${route:regex}` && span.spanledger.fallback.reason != nil }"
-    " | select(span.spanledger.fallback.from, span.spanledger.deployment,"
+    " | select(name, span.spanledger.fallback.from, span.spanledger.deployment,"
     " span.spanledger.fallback.reason, span.spanledger.cost.usd)" + NEWEST
 )
 
@@ -391,7 +390,7 @@ MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", _MODELS)
 OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{_MODELS},gen_ai_token_type="output"')
 SLOW_TRIES = (
     "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `${model:regex}` }"
-    " | select(span.gen_ai.request.model, span.gen_ai.response.time_to_first_chunk,"
+    " | select(name, span.gen_ai.request.model, span.gen_ai.response.time_to_first_chunk,"
     " span.gen_ai.usage.output_tokens, span.spanledger.customer)" + NEWEST
 )
 IN_FLIGHT_NOW = f"sum by (instance) ({IN_FLIGHT})"
@@ -408,7 +407,7 @@ ITS_REQUESTS = rate(f"{REQUEST_COST}_count", where=THIS_CUSTOMER)
 ITS_COST_QUANTILES = [(q, quantile(q, REQUEST_COST, where=THIS_CUSTOMER)) for q in (0.5, 0.95)]
 _OF_CUSTOMER = "span.spanledger.customer = `${customer:raw}`"
 _REQUEST_COLUMNS = (
-    " | select(span.spanledger.route, span.spanledger.outcome, span.spanledger.request.cost.usd,"
+    " | select(name, span.spanledger.outcome, span.spanledger.request.cost.usd,"
     " span.spanledger.attempts, span.error.type)" + NEWEST
 )
 ITS_TRACES = f"{{ {_OF_CUSTOMER} && span.spanledger.outcome != nil }}{_REQUEST_COLUMNS}"
@@ -416,6 +415,26 @@ ITS_FAILURES = (
     f"{{ {_OF_CUSTOMER} && span.spanledger.outcome =~ `error|refused` }}{_REQUEST_COLUMNS}"
 )
 ITS_DEAREST = f"{{ {_OF_CUSTOMER} && span.spanledger.request.cost.usd > $dear }}{_REQUEST_COLUMNS}"
+
+# Find traces, and one of them.
+ANY_REQUEST = "{ span.spanledger.outcome != nil }"
+FOUND = (
+    "$query | select(name, span.spanledger.customer, span.spanledger.outcome,"
+    " span.spanledger.request.cost.usd, span.spanledger.deployment, span.spanledger.cost.usd,"
+    " span.error.type)" + NEWEST
+)
+TRACE_ID = "${trace_id:raw}"
+_OF_TRACE = f"trace:id = `{TRACE_ID}`"
+REQUESTS_OF_TRACE = (
+    f"{{ {_OF_TRACE} && span.spanledger.outcome != nil }}"
+    " | select(name, span.spanledger.customer, span.spanledger.outcome,"
+    " span.spanledger.request.cost.usd, span.spanledger.attempts, span.error.type)"
+)
+ATTEMPTS_OF_TRACE = (
+    f"{{ {_OF_TRACE} && span.spanledger.deployment != nil }}"
+    " | select(name, span.spanledger.deployment, span.spanledger.cost.usd, span.error.type,"
+    " span.spanledger.fallback.reason, span.gen_ai.usage.output_tokens)"
+)
 
 # Stack health.
 COMMIT_QUANTILES = [(q, quantile(q, COMMITS)) for q in (0.5, 0.95, 0.99)]

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from grafana.src.panels import PLAIN, Links, Look, Override, Panel, Traces, table
+from grafana.src.links import Links, trace_opens
+from grafana.src.panels import PLAIN, Look, Override, Panel, Traces, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,6 @@ COLUMNS: Mapping[str, Column] = {
     "spanledger.request.cost.usd": Column("Cost", "currencyUSD"),
     "spanledger.cost.usd": Column("Cost", "currencyUSD"),
     "spanledger.customer": Column("Customer"),
-    "spanledger.route": Column("Route"),
     "spanledger.deployment": Column("Deployment"),
     "spanledger.outcome": Column("Outcome"),
     "spanledger.attempts": Column("Tries"),
@@ -39,22 +39,41 @@ COLUMNS: Mapping[str, Column] = {
     "gen_ai.usage.output_tokens": Column("Output tokens"),
     "error.type": Column("Error"),
 }
-HIDDEN = ("Trace Service", "Trace Name")
-"""The span and its customer say more."""
+_OF_SPAN = "__data.fields.traceIdHidden"
+OPENS: Mapping[str, str] = {"time": _OF_SPAN, "name": _OF_SPAN, "traceID": "__value.raw"}
+"""Columns that open the trace, to where its id is; the last only where traces are shown, with their
+spans folded in."""
+HIDDEN = ("spanID", "traceService", "traceName")
+"""A span's id leads to Explore. A trace's service and name are those of its root, which Tempo often
+does not have: the caller may not send its span, or sends it later."""
 TEXT = "string"
 """The unit of what is shown as it is."""
 _ATTRIBUTE = re.compile(r"\bspan\.([a-z0-9_.]+)")
 
 
-def spans(title: str, description: str, query: Traces, links: Links, look: Look = PLAIN) -> Panel:
-    """A table of the newest spans of a query; `look.sort_by` is a title."""
+def spans(
+    title: str,
+    description: str,
+    query: Traces,
+    links: Links,
+    look: Look = PLAIN,
+    titles: Mapping[str, str] = {},
+) -> Panel:
+    """A table of the newest spans of a query; `look.sort_by` is a title.
+
+    Args:
+        titles: of attributes that are called otherwise here.
+    """
     columns = {name: COLUMNS[name] for name in sorted(set(_ATTRIBUTE.findall(query.query)))}
     fractions = [name for name, column in columns.items() if column.unit]
     conversions = [{"targetField": name, "destinationType": "number"} for name in fractions]
     overrides: list[Override] = [(name, {"custom.hidden": True}) for name in HIDDEN]
+    for name, trace_id in OPENS.items():
+        link = {"title": "Open the trace", "url": trace_opens(trace_id)}
+        overrides.append((name, {"links": [link]}))
     for name, column in columns.items():
         unit = {"unit": column.unit} if column.unit else {}
-        overrides.append((name, {"displayName": column.title, **unit}))
+        overrides.append((name, {"displayName": titles.get(name, column.title), **unit}))
     look = replace(
         look,
         overrides=overrides,

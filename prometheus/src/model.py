@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import quote
 
 REPOSITORY = "https://github.com/spanledger/spanledger"
 GRAFANA = "http://localhost:3000"
@@ -16,6 +15,8 @@ ADDRESS = (
     f"{{{{ with $externalLabels.{GRAFANA_URL} }}}}{{{{ . }}}}{{{{ else }}}}{GRAFANA}{{{{ end }}}}"
 )
 """Where links lead; rules in Grafana ask Grafana itself."""
+SEARCH = "find-traces"
+"""The dashboard that searches for traces. Explore does too, but viewers may not open it."""
 
 Severity = Literal["page", "ticket"]
 NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]
@@ -148,28 +149,22 @@ def dashboard_url(alert: Alert, grafana: str = ADDRESS) -> str:
 
 
 def trace_url(alert: Alert, grafana: str = ADDRESS) -> str:
-    """Grafana's Explore with the traces of the incident; empty where no trace tells more."""
+    """The dashboard that finds the traces of the incident; empty where no trace tells more."""
     if not alert.traceql:
         return ""
-    before = (
-        '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":'
-        '"tempo"},"queryType":"traceql","limit":20,"query":'
-    )
-    after = '}],"range":{"from":"now-1h","to":"now"}}}'
-    searched = quote(before) + _search(alert.traceql) + quote(after)
-    return f"{grafana}/explore?schemaVersion=1&panes={searched}"
+    return f"{grafana}/d/{SEARCH}?from=now-1h&to=now&var-query={_search(alert.traceql)}"
 
 
 def _search(traceql: str | Mapping[str, str]) -> str:
-    """A template of TraceQL as a string of JSON, percent-encoded.
+    """A template of TraceQL, percent-encoded.
 
     Names may have quotes and backslashes: `%q` makes a label's value a string of TraceQL, whose rules
-    are Go's, and the whole a string of JSON.
+    are Go's.
     """
     if isinstance(traceql, str):
         labels = "".join(f" {label}" for label in _LABEL.findall(traceql))
         text = _LABEL.sub("%q", traceql.replace("%", "%%"))
-        return f"{{{{ printf `{text}`{labels} | printf `%q` | urlquery }}}}"
+        return f"{{{{ printf `{text}`{labels} | urlquery }}}}"
     tests = "{{ else ".join(
         f'if eq $labels.scope "{scope}" }}}}{_search(query)}'
         for scope, query in traceql.items()

@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,14 @@ from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger
 from spanledger.ledger.database import sqlite_path
+from spanledger.ledger.diff import summary
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
-from spanledger.routing.execute import Router
+from spanledger.providers.proxies import WayOut
 from spanledger.routing.plan import Plan
+from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,28 @@ log = logging.getLogger(__name__)
 SHIPPER_RESTART_S = (0.5, 30.0)
 """Least and greatest pause before a shipper that died is started again."""
 SHIPPER_STOP_S = 10.0
+SHIPPER_PREFIXES = ("OTEL_", "SSL_CERT_", "LC_", "PYTHON")
+SHIPPER_VARIABLES = frozenset(
+    {
+        *(
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "LANG",
+            "TZ",
+            "TMPDIR",
+            "VIRTUAL_ENV",
+            "LD_LIBRARY_PATH",
+        ),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
+        "SPANLEDGER_LEDGER_URL",
+    }
+)
+"""All that the shipper gets of the gateway's environment: by name, and by the beginning of a name."""
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
 FILES_PER_REQUEST = 2
@@ -60,8 +84,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    config: Config, clock: Clock | None = None, config_file: Path | None = None
+) -> AsyncIterator[Gateway]:
     """Build a gateway from a configuration, and close all of it in order.
+
+    Args:
+        config_file: where `config` was read from; the ledger remembers its budgets by that.
 
     Raises:
         ConfigError: a deployment cannot be resolved, or the ledger's URL is of no known kind.
@@ -79,8 +108,10 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         observe_commit=commits.observe,
     )
     try:
-        _set_budgets(path, config, clock)
-        providers = create_providers({d.kind for d in plan.deployments})
+        _set_up(path, config, clock, config_file)
+        providers = create_providers(
+            {d.kind for d in plan.deployments}, way_out=WayOut.from_environ(os.environ)
+        )
         # Without a shipper nothing would ever take captured content out of the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()
@@ -100,7 +131,10 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
-            yield Gateway(app, ledger, router, plan)
+            try:
+                yield Gateway(app, ledger, router, plan)
+            finally:
+                exposition.close()
         finally:
             await router.close()
             for provider in providers.values():
@@ -109,11 +143,20 @@ async def open_gateway(config: Config, clock: Clock | None = None) -> AsyncItera
         await ledger.close()
 
 
-def _set_budgets(path: Path, config: Config, clock: Clock) -> None:
-    """Budgets of the file are set at start; those set by command stay."""
-    if config.budgets:
-        records = Records.open(path)
-        records.set_budgets([budget_of(entry) for entry in config.budgets], clock.now_ns())
+def _set_up(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
+    """Budgets that are new or have changed in the file are set at start; what was changed by
+    command since stays, and the log says where the two differ."""
+    source = "" if config_file is None else str(config_file.resolve())
+    records = Records.open(path)
+    try:
+        records.set_ships(ships=config.telemetry.enabled)
+        budgets = [budget_of(entry) for entry in config.budgets]
+        for budget in records.apply_file(source, budgets, clock.now_ns()):
+            log.info("budget %r set from the file: %s", budget.name, summary(budget))
+        for difference in records.differences():
+            if difference.source == source:
+                log.warning("%s", difference.text)
+    finally:
         records.close()
 
 
@@ -139,7 +182,7 @@ def run_gateway(
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
-    uvloop.run(_serve(config, shipper, on_ready))
+    uvloop.run(_serve(config, config_file, shipper, on_ready))
 
 
 def _tune_interpreter() -> None:
@@ -174,10 +217,13 @@ def raise_file_limit(requests: int) -> None:
 
 
 async def _serve(
-    config: Config, shipper_command: list[str] | None, on_ready: Callable[[str], None]
+    config: Config,
+    config_file: Path | None,
+    shipper_command: list[str] | None,
+    on_ready: Callable[[str], None],
 ) -> None:
     sock = bind(config.gateway.host, config.gateway.port)
-    async with open_gateway(config) as gateway:
+    async with open_gateway(config, config_file=config_file) as gateway:
         server = make_server(gateway.app, config, sock, on_ready)
         shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
         try:
@@ -194,7 +240,7 @@ async def _keep_shipping(command: list[str]) -> None:
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
-        child = await asyncio.create_subprocess_exec(*command)
+        child = await asyncio.create_subprocess_exec(*command, env=shipper_environment(os.environ))
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -207,9 +253,21 @@ async def _keep_shipping(command: list[str]) -> None:
         pause = min(2 * pause, SHIPPER_RESTART_S[1])
 
 
+def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the shipper is told of our environment. It speaks to a collector, so it gets none of the
+    providers' keys: what is not known to be needed stays out."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in SHIPPER_VARIABLES or name.upper().startswith(SHIPPER_PREFIXES)
+    }
+
+
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
     command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
     command += ["--parent-pid", str(os.getpid())]
+    gateway = config.gateway
+    command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]
     return [*command, "--config", str(config_file)] if config_file else command
 
 

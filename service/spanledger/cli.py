@@ -24,6 +24,7 @@ from spanledger.commands import (
     sim,
     spend,
     stack,
+    top,
     worker,
 )
 
@@ -63,6 +64,7 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
 app.command("apply")(budget.apply)
+app.command("top")(top.top)
 app.command("spend")(spend.spend)
 app.command("requests")(spend.requests)
 app.command("trace")(spend.trace)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -27,6 +28,7 @@ from pydantic import (
     field_validator,
 )
 
+from spanledger.config_routing import Fallbacks, Retries, RoutingKeys
 from spanledger.errors import ConfigError, UsageError
 from spanledger.money import parse_price, parse_usd
 
@@ -43,6 +45,17 @@ def _nameable(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "*" and (
+        parts.scheme not in ("http", "https") or value != f"{parts.scheme}://{parts.netloc}"
+    ):
+        raise ValueError(
+            "must be like https://app.example (scheme, host and port, no path), or '*'"
+        )
+    return value
+
+
 def _not_each(value: str) -> str:
     if value == "*":
         raise ValueError("'*' is reserved: it means each")
@@ -53,6 +66,7 @@ Name = Annotated[str, AfterValidator(_nameable), Field(max_length=256)]
 """Goes into terminals, labels and answers."""
 Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 """A customer or team: the same one, however its accents are written."""
+Origin = Annotated[str, AfterValidator(_origin)]
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -83,8 +97,21 @@ class LiteLLMParams(_LiteLLM):
     custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
     rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
     tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
-    timeout: Seconds | None = Field(None, description="Seconds for one try.")
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share within its group.")
+    timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
+    stream_timeout: Seconds | None = Field(
+        None, description="Seconds to the first content of a stream; else `timeout`."
+    )
+    num_retries: Retries | None = Field(
+        None, description="Retries after a failure of this deployment; wins over the router's."
+    )
+    weight: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Share of its group's traffic, against the others' weights; 0 or none beside a"
+        " weight = only where no other can serve. Without weights `rpm`, else `tpm`, is the share.",
+    )
+    order: int | None = Field(
+        None, description="Deployments with the lowest are asked first, those without one last."
+    )
     input_cost_per_token: PicoUsd | None = Field(
         None, description="USD; overrides the book, as LiteLLM's other keys per token do."
     )
@@ -99,6 +126,11 @@ class ModelInfo(_LiteLLM):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     id: Name | None = Field(None, description="Stable name of the deployment in all signals.")
+    base_model: str | None = Field(
+        None,
+        description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`:"
+        " its price is charged.",
+    )
 
 
 class ModelEntry(_LiteLLM):
@@ -109,17 +141,16 @@ class ModelEntry(_LiteLLM):
     model_info: ModelInfo = ModelInfo()
 
 
-Fallbacks = tuple[dict[str, tuple[str, ...]], ...]
-
-
-class RouterSettings(_LiteLLM):
+class RouterSettings(_LiteLLM, RoutingKeys):
     """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
 
-    num_retries: Annotated[int, Field(ge=0, le=20)] = Field(
-        2, description="Further tries within a group after the first."
+    num_retries: Retries | None = Field(
+        None,
+        description="Further attempts within a group after the first. By default other deployments"
+        " are asked, but none twice.",
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Least seconds between two tries at one deployment."
+        0.0, description="Least seconds between two attempts at one deployment."
     )
     allowed_fails: Annotated[int, Field(ge=0)] = Field(
         3, description="Failures within a minute a deployment may have before it cools down."
@@ -127,7 +158,11 @@ class RouterSettings(_LiteLLM):
     cooldown_time: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
     )
-    timeout: Seconds = Field(120.0, description="Seconds for one try, unless the entry says.")
+    timeout: Seconds | None = Field(
+        None,
+        description="Seconds for one attempt, unless the entry says. By default"
+        " `gateway.total_timeout_s`; half of it where another deployment can take over.",
+    )
     fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
     default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
     context_window_fallbacks: Fallbacks = Field(
@@ -144,6 +179,14 @@ class GatewaySettings(_Ours):
     max_header_bytes: PositiveInt = Field(64 * 2**10, description="Largest request head.")
     max_response_bytes: PositiveInt = Field(64 * 2**20, description="Largest provider answer.")
     max_concurrent_requests: PositiveInt = Field(1000, description="Requests in flight.")
+    max_concurrent_requests_per_key: PositiveInt | None = Field(
+        None, description="Requests of one key in flight; by default three quarters of all."
+    )
+    max_body_bytes_in_flight: PositiveInt | None = Field(
+        None,
+        description="Bytes of bodies over 64 KiB in memory, half of them for one key; "
+        "by default 256 MiB, or one largest body.",
+    )
     body_timeout_s: Seconds = Field(30.0, description="Seconds a client has to send its request.")
     total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all tries.")
     stream_idle_timeout_s: Seconds = Field(60.0, description="Longest silence within a stream.")
@@ -153,6 +196,29 @@ class GatewaySettings(_Ours):
     default_customer: Annotated[Owner, AfterValidator(_not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
     )
+    allow_origins: tuple[Origin, ...] = Field(
+        (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
+    )
+    budget_exceeded_status: Literal[402, 429] = Field(
+        429, description="HTTP status of a budget's refusal; some clients retry any 429."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged, on stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line."
+    )
+    access_log: bool = Field(False, description="Log a line for each request.")
+
+    @property
+    def most_per_key(self) -> int:
+        """Requests that one key may have in flight."""
+        return self.max_concurrent_requests_per_key or max(1, self.max_concurrent_requests * 3 // 4)
+
+    @property
+    def most_body_bytes(self) -> int:
+        """Bytes of large bodies in memory; a body of the largest size always fits."""
+        return max(self.max_body_bytes_in_flight or 256 * 2**20, self.max_body_bytes)
 
 
 class LedgerSettings(_Ours):
@@ -347,10 +413,22 @@ def _from_environ(value: Any, environ: Mapping[str, str], source: str) -> Any:
 
 
 def _check_references(config: Config, source: str) -> None:
-    routes = [entry.model_name for entry in config.model_list]
-    problems = []
     settings = config.router_settings
-    for name in ("fallbacks", "context_window_fallbacks"):
+    named = [entry.model_name for entry in config.model_list]
+    routes = [*named, *settings.model_group_alias]
+    problems = [
+        f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
+        + nearest(target, named)
+        for alias, target in settings.aliases.items()
+        if target not in named
+    ]
+    problems += [
+        f"router_settings.model_group_retry_policy: no deployment has model_name {route!r}"
+        + nearest(route, routes)
+        for route in settings.model_group_retry_policy
+        if route not in routes
+    ]
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
         for mapping in getattr(settings, name):
             for key, targets in mapping.items():
                 problems += [

@@ -102,7 +102,7 @@ class BudgetExceededError(SpanledgerError):
 
 
 class UnpricedModelError(SpanledgerError):
-    """A budget applies, and the model has no price: it cannot be held against the budget."""
+    """A budget blocks, and the model has no price: it cannot be held against the budget."""
 
     error_type = "unpriced_model"
     http_status = 400
@@ -110,7 +110,7 @@ class UnpricedModelError(SpanledgerError):
 
 
 class UnboundedCostError(UnpricedModelError):
-    """A budget applies, and the model's price does not say what this request can cost at most."""
+    """A budget blocks, and the model's price does not say what this request can cost at most."""
 
     error_type = "unbounded_cost"
 

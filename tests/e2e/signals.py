@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.telemetry.signals import (
+    AMBIGUOUS_USAGE,
     DROPPED,
     METRICS,
     SCRAPED,
@@ -30,7 +31,10 @@ WHEN_SERVED = {UNPRICED.name: {"gen_ai.provider.name", "gen_ai.request.model"}}
 """Attributes of tries; a request that is refused before any has none of them."""
 
 NOT_MADE = {
-    DROPPED.name: "needs a collector that refuses spans for good; tests/service/telemetry does that"
+    AMBIGUOUS_USAGE.name: (
+        "needs a provider whose usage fits no form; tests/service/gateway/test_money.py has one"
+    ),
+    DROPPED.name: "needs a collector that refuses spans for good; tests/service/telemetry does that",
 }
 """Signals that an intact stack does not emit."""
 

@@ -29,7 +29,7 @@ VISIBLE_S = 10.0
 """How long a finished request may take to be seen everywhere."""
 FIRST_VISIBLE_S = 20.0
 HEED_S = 8.0
-ADDRESSES = ("gateway", "simulator", "otlp-http", "prometheus", "tempo")
+ADDRESSES = ("gateway", "simulator", "otlp-http", "prometheus", "tempo", "grafana")
 
 Labels = dict[str, str]
 
@@ -38,7 +38,7 @@ class Target(Protocol):
     """Where the stack runs."""
 
     urls: Mapping[str, str]
-    """By the names of `ADDRESSES`; without Tempo, it has none."""
+    """By the names of `ADDRESSES`; without Tempo or Grafana, it has none of theirs."""
     sink: OtlpSink | None
     """What a vendor gets, where that can be seen."""
     why_no_tempo: str
@@ -78,13 +78,12 @@ class NativeTarget:
         self._folder = folder
         given = {name: os.environ[name] for name in _PASSED if name in os.environ}
         self._env = {**given, "SPANLEDGER_GRAFANA": "", **env}
-        self.why_no_tempo = find_programs({**os.environ, **self._env}).missing.get("tempo", "")
+        missing = find_programs({**os.environ, **self._env}).missing
+        self.why_no_tempo = missing.get("tempo", "")
         told = self._up("--port-base", "0", *words)
         ports = told["ports"]
         self.urls: Mapping[str, str] = {
-            name: f"http://127.0.0.1:{ports[name]}"
-            for name in ADDRESSES
-            if name != "tempo" or not self.why_no_tempo
+            name: f"http://127.0.0.1:{ports[name]}" for name in ADDRESSES if name not in missing
         }
         self.ledger_url = f"sqlite:///{folder / 'ledger.db'}"
 
@@ -165,6 +164,7 @@ class ComposeTarget:
         "otlp-http": ("OTLP_HTTP_PORT", "4318"),
         "prometheus": ("PROMETHEUS_PORT", "9090"),
         "tempo": ("TEMPO_PORT", "3200"),
+        "grafana": ("GRAFANA_PORT", "3000"),
     }
     _SERVICES: Mapping[str, str] = {"simulator": "sim"}
 
@@ -256,12 +256,19 @@ class Stack:
         return self._keys[customer]
 
     def ask(
-        self, text: str = "hello", *, model: str = "fast", customer: str = "e2e", **fields: Any
+        self,
+        text: str = "hello",
+        *,
+        model: str = "fast",
+        customer: str = "e2e",
+        traceparent: str = "",
+        **fields: Any,
     ) -> httpx.Response:
         """One chat request, answered whole, whatever its status."""
+        context = {"traceparent": traceparent} if traceparent else {}
         return self.http.post(
             f"{self.urls['gateway']}/v1/chat/completions",
-            headers={"authorization": f"Bearer {self.key(customer)}"},
+            headers={"authorization": f"Bearer {self.key(customer)}", **context},
             json={
                 "model": model,
                 "messages": [{"role": "user", "content": text}],

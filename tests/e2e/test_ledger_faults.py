@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +71,22 @@ def test_a_ledger_that_cannot_be_written(
     assert gateway.output.count(" ERROR ") == 1, gateway.output
     assert site.command("ledger", "verify")["ok"]
     assert site.command("budget", "list")[0]["held_usd"] == "0.00"
+
+
+def test_an_emptied_ledger_is_noticed(site: Site) -> None:
+    """After `truncate -s 0` requests and probes get 503, one line of the log says so, and `/metrics`
+    still answers, with the ledger down."""
+    site.configure(telemetry={"enabled": False}, ledger={"lease_s": 1})
+    gateway = site.gateway()
+    try:
+        url = gateway.url()
+        assert _ask(url) == 200
+        os.truncate(site.ledger, 0)
+        assert poll(lambda: _ask(url) == 503)
+        assert [_ask(url) for _ in range(20)] == [503] * 20
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert poll(lambda: _ledger_up(url) == "0.0")
+        assert "was emptied while it was open" in gateway.wait_for(" ERROR ")
+    finally:
+        gateway.kill()
+    assert gateway.output.count(" ERROR ") == 1, gateway.output

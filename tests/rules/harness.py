@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 import pytest
 import yaml
@@ -117,18 +117,14 @@ def searched(alert: Alert, labels: Mapping[str, str]) -> str:
 
 
 def as_string(text: str) -> str:
-    """A string of TraceQL and of JSON, which for names is the same."""
+    """A string of TraceQL, whose rules for names are those of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def trace_link(alert: Alert, labels: Mapping[str, str], grafana: str = GRAFANA) -> str:
     """The link to an alert's traces: what is written in the rule, and what is filled in."""
-    before, _, after = (
-        '{"t":{"datasource":"tempo","queries":[{"refId":"A","datasource":{"type":"tempo","uid":"tempo"}'
-        ',"queryType":"traceql","limit":20,"query":@}],"range":{"from":"now-1h","to":"now"}}}'
-    ).partition("@")
-    query = quote_plus(as_string(searched(alert, labels)))
-    return f"{grafana}/explore?schemaVersion=1&panes={quote(before)}{query}{quote(after)}"
+    query = quote_plus(searched(alert, labels))
+    return f"{grafana}/d/find-traces?from=now-1h&to=now&var-query={query}"
 
 
 def play(cases: Sequence[Case], folder: Path, speed: float = 1, grafana: str = "") -> str:

@@ -31,7 +31,7 @@ USED_UP = {
         "description": "It is.",
         "amount": "9.90 USD",
         "period": "since Monday",
-        "trace_url": "http://g/explore",
+        "trace_url": "http://g/d/find-traces",
         **LINKS,
     },
 }
@@ -99,7 +99,7 @@ def test_a_message_is_whole(tmp_path: Path) -> None:
         "Period: since Monday",
         "Began: 2026-11-25 01:07 UTC",
         "Dashboard: http://g/d/cost",
-        "Traces: http://g/explore",
+        "Traces: http://g/d/find-traces",
         "Runbook: http://r/BudgetExhausted",
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grafana.src.panels import TITLES
+from grafana.src.links import TITLES
 from prometheus.src.grafana import ITSELF, uid
 from prometheus.src.model import annotations_of, labels_of
 from tests.rules.harness import ALERTS, NAMES, ROOT

@@ -225,11 +225,14 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     run(tmp_path, "budget", "set", "all", "--limit", "9")
 
     assert run(tmp_path, "apply", "-f", str(file), "--prune", "--dry-run")[1].splitlines() == [
+        "+ acme: customer acme $5.00 a month (UTC), block",
+        "- old: everybody $1.00 a month (UTC), block",
         "1 would be set: acme",
         "1 would be removed: old",
         "1 unchanged",
     ]
     assert run(tmp_path, "apply", "-f", str(file))[1].splitlines() == [
+        "+ acme: customer acme $5.00 a month (UTC), block",
         "1 set: acme",
         "0 removed",
         "1 unchanged",
@@ -245,7 +248,9 @@ NEED_ONE = {
     "budget list": "budget list",
     "budget remove": "budget remove all",
     "keys list": "keys list",
+    "top": "top",
     "keys revoke": "keys revoke key_0123456789ab",
+    "ledger backup": "ledger backup {file}.copy",
     "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
     "requests": "requests",
@@ -321,3 +326,18 @@ def test_a_budget_over_everything_is_everybodys_in_each_table(tmp_path: Path) ->
 
     assert "all: everybody $5.00 a month" in run(tmp_path, "budget", "history")[1]
     assert "everybody" in run(tmp_path, "budget", "list")[1]
+
+
+def test_the_first_key_says_what_it_changes(tmp_path: Path) -> None:
+    """Whoever locks out callers without a key is told, once."""
+    assert "refuse callers without" in run(tmp_path, "keys", "create", "--customer", "acme")[2]
+    assert "refuse callers without" not in run(tmp_path, "keys", "create", "--customer", "acme")[2]
+
+
+def test_a_span_of_time_that_is_none(tmp_path: Path) -> None:
+    """Ages count back from now; a span that ends before it begins is said, not shown as $0."""
+    run(tmp_path, "keys", "create", "--customer", "acme")
+    code, out, problem = run(tmp_path, "spend", "--since", "7d", "--until", "9d")
+    assert (code, out) == (2, "")
+    assert "--until 9d is not after --since 7d" in problem
+    assert run(tmp_path, "spend", "--since", "9d", "--until", "7d")[0] == 0

@@ -40,6 +40,16 @@ def panels(board: Json) -> list[Json]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
+def tables_of_spans() -> list[Json]:
+    """The tables whose rows are spans that TraceQL finds."""
+    return [
+        panel
+        for board in dashboards().values()
+        for panel in panels(board)
+        if panel["type"] == "table" and "query" in panel["targets"][0]
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query of a dashboard and where it stands."""
@@ -49,7 +59,7 @@ class Query:
     ref: str
     text: str
     language: str
-    """promql or traceql."""
+    """promql, traceql, or trace: an id."""
     instant: bool
     step: str
     points: int
@@ -72,7 +82,7 @@ def queries() -> list[Query]:
             panel["title"],
             target["refId"],
             target.get("expr") or target["query"],
-            "promql" if "expr" in target else "traceql",
+            "promql" if "expr" in target else "trace" if panel["type"] == "traces" else "traceql",
             bool(target.get("instant")),
             target.get("interval", ""),
             COLUMN_PIXELS * panel["gridPos"]["w"],
@@ -88,7 +98,7 @@ def marks() -> list[Query]:
     return [
         Query(uid, event["name"], "annotation", event["expr"], "promql", False, event["step"], 0)
         for uid, board in dashboards().items()
-        for event in board["annotations"]["list"]
+        for event in board["annotations"].get("list", ())
     ]
 
 
@@ -130,6 +140,11 @@ def filled(text: str, values: dict[str, str], step: str = "") -> str:
     return put(text)
 
 
+def grafana_regex(name: str) -> str:
+    """A name as Grafana's `:regex` writes it."""
+    return re.sub(r"[\\^$*+?.()|\[\]{}/]", r"\\\g<0>", name)
+
+
 class Ask(Protocol):
     """Asks Prometheus; what it answers under `data`."""
 
@@ -164,6 +179,8 @@ def choose(board: Json, ask: Ask, known: dict[str, str], preferred: str = "") ->
             continue
         if variable["type"] in ("custom", "interval"):
             chosen[name] = variable["query"].split(",")[0]
+        elif variable["type"] == "textbox":
+            chosen[name] = variable.get("query", "")
         elif variable["type"] == "query" and (values := offered(variable, chosen, ask)):
             every = ".*" if variable.get("includeAll") else values[0]
             chosen[name] = preferred if preferred in values and every != ".*" else every

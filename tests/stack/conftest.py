@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from spanledger.telemetry.signals import SCHEMA_URL, SCOPE_NAME
 from tests.support.collector import BASE, Backends, Collector
 from tests.support.processes import poll
 
@@ -39,6 +41,15 @@ def collector(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> I
         yield collector
         failed = [line for line in collector.log.splitlines() if "failed to execute" in line]
         assert not failed, failed[0]
+
+
+def _sign(resource: Any, scoped: Any, scope: str) -> None:
+    """Name the scope; the gateway's has more than a name, which is what the collector knows it by."""
+    scoped.scope.name = scope
+    if scope == SCOPE_NAME:
+        scoped.scope.version = "0.0.1"
+        scoped.schema_url = SCHEMA_URL
+        put(resource.attributes, {"service.instance.id": "0123456789abcdef"})
 
 
 def any_value(value: Any) -> AnyValue:
@@ -77,9 +88,9 @@ class Traces:
     ) -> None:
         self.message = ExportTraceServiceRequest()
         group = self.message.resource_spans.add()
-        put(group.resource.attributes, {"service.name": "made", **(resource or {})})
         self.scope = group.scope_spans.add()
-        self.scope.scope.name = scope
+        put(group.resource.attributes, {"service.name": "made", **(resource or {})})
+        _sign(group.resource, self.scope, scope)
         self.ids: list[bytes] = []
 
     def add(
@@ -113,11 +124,12 @@ def made_metrics(
     resource: Mapping[str, Any] | None = None,
 ) -> ExportMetricsServiceRequest:
     """A counter-like histogram with one measurement of 10 a point, all at the same moment."""
+    now = time.time_ns()
     message = ExportMetricsServiceRequest()
     group = message.resource_metrics.add()
     put(group.resource.attributes, {"service.name": "made", **(resource or {})})
     scoped = group.scope_metrics.add()
-    scoped.scope.name = scope
+    _sign(group.resource, scoped, scope)
     metric = scoped.metrics.add(name=name, unit=unit)
     metric.histogram.aggregation_temporality = 2
     for attributes in points:
@@ -126,8 +138,8 @@ def made_metrics(
             sum=10.0,
             bucket_counts=[0, 1],
             explicit_bounds=[5.0],
-            start_time_unix_nano=10**18,
-            time_unix_nano=10**18 + 1,
+            start_time_unix_nano=now - 1,
+            time_unix_nano=now,
         )
         put(point.attributes, attributes)
     return message

@@ -47,6 +47,7 @@ TODAY = {
     "gen_ai.request.stream": True,
     "llm.usage.total_tokens": 12,
     "server.address": "eu.api.openai.com",
+    "server.port": 443,
     "spanledger.source": "application",
 }
 MODELS = (
@@ -158,7 +159,8 @@ def test_points(collector: Collector, backends: Backends) -> None:
     first, second, third = look()
     for point, kind in ((first, "input"), (second, "output")):
         assert (point.unit, point.value, point.count, point.buckets) == ("{token}", 20.0, 2, (0, 2))
-        assert point.attributes["spanledger.source"] == "application"
+        # It names no server: it may have been the gateway.
+        assert point.attributes["spanledger.source"] == "unknown"
         assert {first.attributes["gen_ai.token.type"], second.attributes["gen_ai.token.type"]} == {
             "input",
             "output",
@@ -176,7 +178,58 @@ def test_source_by_resource(collector: Collector, backends: Backends) -> None:
         assert collector.send("traces", message) == 200
     spans = arrived(backends.tempo, traces.ids + liar.ids)
     sources = [attributes_of(span)["spanledger.source"] for span in spans]
-    assert sources == ["application_via_gateway", "application"]
+    assert sources == ["application_via_gateway", "unknown"]
+
+
+GATEWAYS = "gateway:4000|llm.example.com|https://other.example.com/v1|[[]::1[]]:4000|::1:4000"
+VIA, DIRECT, UNKNOWN = "application_via_gateway", "application", "unknown"
+ADDRESSES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"server.address": "gateway", "server.port": 4000}, VIA),
+    ({"server.address": "GATEWAY", "server.port": 4000}, VIA),
+    ({"server.address": "http://gateway:4000/v1"}, VIA),
+    ({"server.address": "http://gateway:4000"}, VIA),
+    ({"server.address": "gateway:4000"}, VIA),
+    ({"server.address": "gateway:4000/v1/"}, VIA),
+    ({"gen_ai.openai.api_base": "http://gateway:4000/v1/"}, VIA),
+    ({"server.address": "gateway", "server.port": 4001}, DIRECT),
+    ({"server.address": "gateway"}, DIRECT),
+    ({"server.address": "llm.example.com"}, VIA),
+    ({"server.address": "llm.example.com", "server.port": 443}, VIA),
+    ({"server.address": "llm.example.com", "server.port": 80}, VIA),
+    ({"server.address": "https://llm.example.com/v1"}, VIA),
+    ({"server.address": "https://llm.example.com:443/v1"}, VIA),
+    ({"server.address": "llm.example.com", "server.port": 8443}, DIRECT),
+    ({"server.address": "https://llm.example.com.evil.example/v1"}, DIRECT),
+    ({"server.address": "other.example.com"}, VIA),
+    ({"server.address": "other.example.com", "server.port": 443}, VIA),
+    ({"server.address": "https://other.example.com"}, VIA),
+    ({"server.address": "http://[::1]:4000/v1"}, VIA),
+    ({"server.address": "::1", "server.port": 4000}, VIA),
+    ({"server.address": "api.openai.com", "server.port": 443}, DIRECT),
+    ({"server.address": "https://api.openai.com/v1"}, DIRECT),
+    ({}, UNKNOWN),
+    ({"gen_ai.provider.name": "aws.bedrock"}, DIRECT),
+    ({"gen_ai.system": "vertex_ai"}, DIRECT),
+)
+
+
+def test_every_form_of_an_address(tmp_path: Path) -> None:
+    """The gateway is known by its address in all forms that instrumentation and people write."""
+    traces = Traces()
+    for attributes, _ in ADDRESSES:
+        traces.add({"gen_ai.request.model": "gpt-4o", **attributes})
+    with Backends() as backends:
+        env = backends.env | {"OTELCOL_GATEWAY_ADDRESSES": GATEWAYS}
+        with Collector(tmp_path, env=env) as collector:
+            assert collector.send("traces", traces.message) == 200
+            spans = arrived(backends.tempo, traces.ids)
+    found = [attributes_of(span)["spanledger.source"] for span in spans]
+    wrong = [
+        (attributes, got)
+        for (attributes, wanted), got in zip(ADDRESSES, found, strict=True)
+        if got != wanted
+    ]
+    assert wrong == []
 
 
 @dataclass(frozen=True, slots=True)

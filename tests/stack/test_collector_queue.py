@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
+from spanledger.stack.queues import set_aside_broken
 from tests.stack.conftest import Traces, arrived, made_metrics
 from tests.support.collector import BASE, Backends, Collector, in_thread
 from tests.support.processes import poll
@@ -81,14 +84,14 @@ def test_metrics_wait_for_prometheus(tmp_path: Path) -> None:
         sink = backends.prometheus
         sink.answer = lambda _request: 503
         for number in range(5):
-            metrics = made_metrics([{"number": number}])
+            metrics = made_metrics([{"server.port": number}])
             assert collector.send("metrics", metrics) == 200
         assert poll(lambda: sink.requests)
         collector.kill()
         sink.answer = lambda _request: 200
         collector.start()
-        assert poll(lambda: len({p.attributes["number"] for p in sink.points}) == 5)
-        order = [p.attributes["number"] for p in sink.points]
+        assert poll(lambda: len({p.attributes["server.port"] for p in sink.points}) == 5)
+        order = [p.attributes["server.port"] for p in sink.points]
         assert order == sorted(order)
 
 
@@ -147,3 +150,49 @@ def test_nothing_but_loopback() -> None:
     assert all(":-127.0.0.1" in a or ":-http://127.0.0.1" in a for a in addresses)
     assert base["receivers"].keys() == {"otlp"}
     assert {name.split("/")[0] for name in base["service"]["pipelines"]} == {"traces", "metrics"}
+
+
+def _fill(folder: Path, backends: Backends) -> Path:
+    """A collector with a queue for a Tempo that is away, killed; the queue's file."""
+    backends.tempo.go_away()
+    with Collector(folder, env=backends.env) as collector:
+        for _ in range(60):
+            traces = Traces()
+            for _ in range(SPANS_A_REQUEST):
+                traces.add({"text": "x" * 2_000})
+            assert collector.send("traces", traces.message) == 200
+        collector.kill()
+    (file,) = (folder / "queue").glob("*tempo*")
+    return file
+
+
+def _half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _zeros_inside(data: bytes) -> bytes:
+    return data[:8192] + bytes(len(data) // 3) + data[8192 + len(data) // 3 :]
+
+
+def _no_headers(data: bytes) -> bytes:
+    return bytes(8192) + data[8192:]
+
+
+@pytest.mark.parametrize("spoil", [_half, _zeros_inside, _no_headers])
+def test_a_spoiled_queue_is_set_aside(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """A queue file that would stop the collector at each start is set aside; it starts and delivers."""
+    with Backends() as backends:
+        file = _fill(tmp_path, backends)
+        assert set_aside_broken(tmp_path / "queue") == [], "a sound file is left alone"
+        spoiled = spoil(file.read_bytes())
+        file.write_bytes(spoiled)
+
+        (moved,) = set_aside_broken(tmp_path / "queue")
+
+        assert moved.read_bytes() == spoiled
+        backends.tempo.come_back()
+        with Collector(tmp_path, env=backends.env) as collector:
+            traces = Traces()
+            traces.add({"text": "x"})
+            assert collector.send("traces", traces.message) == 200
+            arrived(backends.tempo, traces.ids)

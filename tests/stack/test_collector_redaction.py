@@ -76,7 +76,7 @@ def test_everywhere(collector: Collector, backends: Backends) -> None:
     sent = {secret: message_with(secret) for secret in SECRETS}
     for secret, traces in sent.items():
         text = f"before {secret} after"
-        points = made_metrics([{"where": text}], resource={"command": text})
+        points = made_metrics([{"error.type": text}], resource={"command": text})
         assert collector.send("traces", traces.message) == 200
         assert collector.send("metrics", points) == 200
 
@@ -171,14 +171,14 @@ def test_private_keys(collector: Collector, backends: Backends) -> None:
 
 def test_exemplars(collector: Collector, backends: Backends) -> None:
     """What a view left out of a series does not leave in its exemplars; their trace does."""
-    metrics = made_metrics([{"exemplars": "here"}])
+    metrics = made_metrics([{"error.type": "exemplars"}])
     histogram = metrics.resource_metrics[0].scope_metrics[0].metrics[0].histogram
     exemplar = histogram.data_points[0].exemplars.add(trace_id=b"t" * 16, span_id=b"s" * 8)
     put(exemplar.filtered_attributes, {"user.question": "canary-filtered"})
     assert collector.send("metrics", metrics) == 200
     sink = backends.prometheus
-    assert poll(lambda: sink.count("gen_ai.client.token.usage", exemplars="here"))
-    (point,) = [p for p in sink.latest().values() if p.attributes.get("exemplars") == "here"]
+    assert poll(lambda: sink.count("gen_ai.client.token.usage", error__type="exemplars"))
+    (point,) = [p for p in sink.latest().values() if p.attributes.get("error.type") == "exemplars"]
     assert point.exemplars == ((b"t".hex() * 16, b"s".hex() * 8, 0.0),)
     assert "canary-filtered" not in sink.text()
 

@@ -58,6 +58,7 @@ EXEMPT = {
     ("init-volumes", "non_root"): "changes owners, with two capabilities and no network",
     ("init-volumes", "health"): ONCE,
     ("init-keys", "health"): ONCE,
+    ("init-queue", "health"): ONCE,
     ("collector-ready", "health"): ONCE,
     (
         "collector",
@@ -66,6 +67,7 @@ EXEMPT = {
     ("worker", "health"): "listens nowhere; it ends when it cannot go on",
     ("init-volumes", "restart"): ONCE,
     ("init-keys", "restart"): ONCE,
+    ("init-queue", "restart"): ONCE,
     ("collector-ready", "restart"): ONCE,
 }
 """Rules that a service does not keep, with the reason."""

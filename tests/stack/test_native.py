@@ -23,8 +23,10 @@ from spanledger.stack.parts import ALERT_ADDRESSES, PROMETHEUS_FLAGS, TEMPO_FLAG
 from spanledger.stack.ports import DEFAULTS, check_free, choose
 from spanledger.stack.processes import Running, is_alive, start, stop
 from spanledger.stack.programs import Programs, find_programs
+from spanledger.stack.queues import BROKEN
 from spanledger.stack.site import Settings, find_site
 from tests.stack.composition import stack
+from tests.support.collector import otelcol
 from tests.support.processes import clean_environment, poll, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,24 @@ def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
     assert working_in(native.folder) == []
     assert "not running" in native.command("status").stdout
     assert "nothing was running" in native.command("down").stdout
+
+
+def test_a_spoiled_queue_does_not_stop_the_collector(native: Native) -> None:
+    """`up` sets aside a queue file that the collector cannot open, says so, and the collector starts."""
+    queue = native.folder / "collector" / "queue"
+    queue.mkdir(parents=True)
+    (queue / "exporter_otlp_http_prometheus_metrics").write_bytes(b"no queue" * 4096)
+
+    done = run(
+        *("stack", "up", "--json", "--port-base", "0", "--folder", str(native.folder)),
+        folder=ROOT,
+        env={**WITHOUT, "SPANLEDGER_OTELCOL": otelcol()},
+    )
+
+    assert done.returncode == 0, done.stderr
+    (moved,) = queue.glob(f"*{BROKEN}*")
+    assert moved.name in done.stderr
+    assert (queue / "exporter_otlp_http_prometheus_metrics").exists()
 
 
 def test_keys_are_private_and_kept(native: Native) -> None:

@@ -19,7 +19,10 @@ from tests.stack.conftest import Traces, arrived, attributes_of, made_metrics, p
 from tests.support.collector import BASE, OVERLAYS, Backends, Collector, RawSink, overlay, validate
 from tests.support.processes import poll
 
-VENDORS = ("datadog", "grafana-cloud", "honeycomb", "langfuse", "otlp", "phoenix")
+VENDORS = (
+    *("datadog", "grafana-cloud", "honeycomb", "langfuse", "langsmith", "otlp", "phoenix"),
+    "traceloop",
+)
 SAMPLING = "tail-sampling"
 NO_SECRET = {"dd-otlp-source", "x-langfuse-ingestion-version"}
 SHARED = {"batch/apart", "transform/count_once"}
@@ -83,8 +86,8 @@ def test_secrets_from_the_environment(name: str) -> None:
         for header, value in headers.items() if isinstance(headers, dict) else ():
             if header in NO_SECRET:
                 assert "$" not in value
-            elif "dataset" not in header and "PHOENIX" not in value:
-                assert re.fullmatch(r"(?:Basic )?\$\{env:[A-Z_]+\}", value), header
+            elif not re.search("dataset|project", header, re.IGNORECASE) and "PHOENIX" not in value:
+                assert re.fullmatch(r"(?:Basic |Bearer )?\$\{env:[A-Z_]+\}", value), header
 
 
 @pytest.mark.parametrize("name", [*VENDORS, SAMPLING])
@@ -175,6 +178,10 @@ EXPECTED = {
         {"authorization": "Basic cGs6c2s=", "x-langfuse-ingestion-version": "4"},
         {},
     ),
+    "langsmith": Expected(
+        "/otel/v1/traces", None, {"x-api-key": "ls-0", "langsmith-project": "a project"}, {}
+    ),
+    "traceloop": Expected("/v1/traces", "/v1/metrics", *({"authorization": "Bearer tl-0"},) * 2),
     "otlp": Expected("/v1/traces", "/v1/metrics", *({"x-api-key": "0123", "x-team": "a b"},) * 2),
     "phoenix": Expected("/v1/traces", None, {"authorization": "Bearer px"}, {}),
 }
@@ -202,6 +209,11 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
         "LANGFUSE_HOST": sinks["langfuse"].endpoint,
         "LANGFUSE_AUTH": "cGs6c2s=",
         "LANGFUSE_INCLUDE_CONTENT": "true",
+        "LANGSMITH_ENDPOINT": sinks["langsmith"].endpoint,
+        "LANGSMITH_API_KEY": "ls-0",
+        "LANGSMITH_PROJECT": "a project",
+        "TRACELOOP_ENDPOINT": sinks["traceloop"].endpoint,
+        "TRACELOOP_API_KEY": "tl-0",
         "PHOENIX_COLLECTOR_ENDPOINT": sinks["phoenix"].endpoint,
         "PHOENIX_API_KEY": "px",
         "OTLP_ENDPOINT": sinks["otlp"].endpoint,
@@ -216,6 +228,7 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
                 metrics = made_metrics([{"gen_ai.provider.name": "openai"}])
                 point = metrics.resource_metrics[0].scope_metrics[0].metrics[0].histogram
                 point.data_points[0].sum = value
+                point.data_points[0].start_time_unix_nano = 10**18  # before the collector's start
                 point.data_points[0].time_unix_nano += int(value)
                 assert collector.send("metrics", metrics) == 200
             arrived(backends.tempo, traces.ids)
@@ -255,6 +268,8 @@ def traffic() -> Traces:
     for address in ("http://localhost:4000/v1", "https://api.openai.com/v1"):
         span = traces.add({**call, **content, "server.address": address})
         span.status.message = PROMPT
+        if address.startswith("https"):
+            span.parent_span_id = traces.ids[0]
         put(span.events.add(name="exception").attributes, {"exception.message": PROMPT})
         put(span.events.add(name="e").attributes, {"gen_ai.content": PROMPT, "exception.type": "E"})
     return traces
@@ -289,10 +304,11 @@ def test_content(vendors: Vendors, name: str) -> None:
 
 
 def test_langfuse_shows_the_ledgers_cost(vendors: Vendors) -> None:
-    """Langfuse gets the cost that the ledger has, and the customer as the user."""
-    for span in map(attributes_of, arrived(vendors.sinks["langfuse"], vendors.sent.ids)):
-        assert span["gen_ai.usage.cost"] == 0.25
-        assert span["langfuse.user.id"] == "acme"
+    """Langfuse gets the cost that the ledger has, and the customer as the user of a trace's root."""
+    root, child = map(attributes_of, arrived(vendors.sinks["langfuse"], vendors.sent.ids))
+    assert root["gen_ai.usage.cost"] == child["gen_ai.usage.cost"] == 0.25
+    assert root["langfuse.user.id"] == "acme"
+    assert "langfuse.user.id" not in child
 
 
 def test_datadog_gets_deltas(vendors: Vendors) -> None:
@@ -366,12 +382,34 @@ def test_sampling(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = tmp_path_factory.mktemp("sampling")
         with Collector(folder, SAMPLING, "otlp", env=backends.env | env) as collector:
             assert collector.send("traces", traces.message) == 200
-            metrics = made_metrics([{"n": number} for number in range(26)])
+            metrics = made_metrics([{"server.port": number} for number in range(26)])
             assert collector.send("metrics", metrics) == 200
             arrived(backends.tempo, wanted)
             arrived(vendor, traces.ids)
             assert poll(lambda: len(backends.prometheus.points) == 26)
         assert sorted(span.span_id for span in backends.tempo.whole_spans()) == sorted(wanted)
+
+
+def test_late_error(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An error that comes after its trace was decided against is kept, once; what is fine is not."""
+    trace_id = b"late-error-trace"
+    fine, late, later = Traces(), Traces(), Traces()
+    fine.add({}, trace_id=trace_id)
+    late.add({"spanledger.outcome": "error"}, trace_id=trace_id).status.code = 2  # type: ignore[assignment]  # the enum's number
+    late.add({}, trace_id=trace_id)
+    later.add({"spanledger.attempts": 2}, trace_id=trace_id)
+    with Backends() as backends:
+        env = {"SAMPLING_PERCENT": "0", "SAMPLING_WAIT": "1s"}
+        folder = tmp_path_factory.mktemp("late")
+        with Collector(folder, SAMPLING, env=backends.env | env) as collector:
+            decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
+            assert collector.send("traces", fine.message) == 200
+            assert poll(lambda: decided in collector.own_metrics())
+            for traces in (late, later):
+                assert collector.send("traces", traces.message) == 200
+            arrived(backends.tempo, [late.ids[0], later.ids[0]])
+        spans = [span.span_id for span in backends.tempo.whole_spans()]
+    assert sorted(spans) == sorted([late.ids[0], later.ids[0]])
 
 
 def test_sampling_touches_nothing_else(base: dict[str, Any]) -> None:

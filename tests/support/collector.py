@@ -142,9 +142,13 @@ class Collector:
 
     def send(self, signal: str, message: Message) -> int:
         """Send an OTLP message; the status of the answer."""
+        return self.send_raw(signal, message.SerializeToString())
+
+    def send_raw(self, signal: str, body: bytes) -> int:
+        """Send bytes as an OTLP message; the status of the answer."""
         return httpx.post(
             f"{self.http}/v1/{signal}",
-            content=message.SerializeToString(),
+            content=body,
             headers={"content-type": "application/x-protobuf"},
             timeout=30,
         ).status_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
+    Exit,
     LedgerUrl,
     console,
     fail,
@@ -22,36 +24,27 @@ from spanledger.commands.common import (
     print_json,
     reporting_errors,
 )
-from spanledger.config import load_budgets, nearest, validate_budget
+from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.diff import (
+    Change,
+    as_dict,
+    changes_text,
+    field_changes,
+    plan,
+    summary,
+    whose,
+)
 from spanledger.ledger.store import Budget, BudgetState
 from spanledger.money import format_usd
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
 
-def whose(budget: Budget) -> str:
-    """Whom a budget limits, as people read it."""
-    return "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject}"
-
-
-def _as_dict(budget: Budget) -> dict[str, Any]:
-    return {
-        "name": budget.name,
-        "scope": budget.scope,
-        "subject": budget.subject,
-        "limit_usd": format_usd(budget.limit_nano),
-        "period": budget.period,
-        "timezone": budget.timezone,
-        "action": budget.action,
-        "thresholds": list(budget.thresholds),
-        "strict": budget.strict,
-    }
-
-
 def _state_as_dict(state: BudgetState) -> dict[str, Any]:
     zone = state.budget.timezone
     return {
-        **_as_dict(state.budget),
+        **as_dict(state.budget),
         "subject": state.subject,
         "spent_usd": format_usd(state.spent_nano),
         "held_usd": format_usd(state.held_nano),
@@ -65,7 +58,9 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 @app.command("set")
 def set_(
     name: Annotated[str, typer.Argument(help="Unique name of the budget.")],
-    limit: Annotated[str, typer.Option(help="USD a period, like 12.50.")],
+    limit: Annotated[
+        str | None, typer.Option(help="USD a period, like 12.50; required for a new budget.")
+    ] = None,
     customer: Annotated[
         str | None, typer.Option(help="Customer; '*' = each customer its own.")
     ] = None,
@@ -73,50 +68,120 @@ def set_(
     team: Annotated[str | None, typer.Option(help="Team, or '*'.")] = None,
     model: Annotated[str | None, typer.Option(help="A provider's model, or '*'.")] = None,
     provider: Annotated[str | None, typer.Option(help="Provider, or '*'.")] = None,
-    period: Annotated[str, typer.Option(help="day, week (ISO) or month.")] = "month",
-    timezone: Annotated[str, typer.Option(help="IANA zone the period is reckoned in.")] = "UTC",
-    action: Annotated[str, typer.Option(help="block or warn.")] = "block",
-    thresholds: Annotated[str, typer.Option(help="Percentages announced.")] = "50,80,95",
+    period: Annotated[
+        str | None, typer.Option(help="day, week (ISO) or month; month if the budget is new.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option(help="block or warn; block if the budget is new.")
+    ] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Percentages announced; 50,80,95 if the budget is new.")
+    ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Lower max_tokens to what the money buys.")
+        bool | None,
+        typer.Option("--strict/--no-strict", help="Lower max_tokens to what the money buys."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Make an existing budget anew: options not given get their defaults."
+        ),
     ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Create or change a budget. Without a subject it is for everybody together.
+    """Create a budget, or change what is given of one that exists.
 
-    It counts all that its subject spent since the period began, also before it was set.
+    A new budget without a subject is for everybody together. To give an existing budget another
+    subject, add --replace. A budget counts all that its subject spent since the period began, also
+    before it was set.
     """
+    options = {
+        "name": name,
+        "limit": limit,
+        "customer": customer,
+        "key": key,
+        "team": team,
+        "model": model,
+        "provider": provider,
+        "period": period,
+        "timezone": timezone,
+        "action": action,
+        "thresholds": None if thresholds is None else _percentages(thresholds),
+        "strict": strict,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    with reporting_errors():
+        before, budget = _set(name, given, ledger_file(ledger), replace=replace)
+    _print_set(before, budget, json=json)
+
+
+def _set(
+    name: str, given: Mapping[str, Any], path: Path, *, replace: bool
+) -> tuple[Budget | None, Budget]:
+    """The budget as it was and as it is now."""
     from spanledger.ledger.records import Records, budget_of
 
-    with reporting_errors():
-        given = {
-            "name": name,
-            "limit": limit,
-            "customer": customer,
-            "key": key,
-            "team": team,
-            "model": model,
-            "provider": provider,
-            "period": period,
-            "timezone": timezone,
-            "action": action,
-            "thresholds": [part.strip() for part in thresholds.split(",") if part.strip()],
-            "strict": strict,
-        }
-        budget = budget_of(validate_budget(given))
-        records = Records.open(ledger_file(ledger))
-        changed = records.set_budgets([budget], time.time_ns())
+    validate_budget({"limit": "0", **given})  # a mistake must not make a ledger
+
+    def edit(before: Budget | None) -> Budget:
+        if before is not None and not replace:
+            return _with_options(before, given)
+        if "limit" not in given:
+            raise UsageError(f"--limit is missing, and needed for a new budget {name!r}")
+        return budget_of(validate_budget(given))
+
+    records = (Records.open if "limit" in given else Records.change)(path)
+    try:
+        return records.edit_budget(name, edit, time.time_ns())
+    finally:
         records.close()
+
+
+def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
+    changes = [] if before is None else field_changes(before, budget)
     if json:
-        print_json({**_as_dict(budget), "changed": bool(changed)})
+        shown = [change._asdict() for change in changes]
+        print_json({**as_dict(budget), "changed": before != budget, "changes": shown})
+    elif changes:
+        typer.echo(f"changed {budget.name!r}: {changes_text(changes)}")
     else:
-        whose = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
+        whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
         typer.echo(
-            f"{'set' if changed else 'unchanged'}: {name!r} allows {whose}"
+            f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
             f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
             f" then {budget.action}s"
         )
+
+
+def _percentages(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
+    """A budget with what is given changed. Raises UsageError where it would be another's."""
+    from spanledger.ledger.records import SUBJECT_SCOPES, budget_of
+
+    entry: dict[str, Any] = {
+        "limit": format_usd(before.limit_nano),
+        "period": before.period,
+        "timezone": before.timezone,
+        "action": before.action,
+        "thresholds": before.thresholds,
+        "strict": before.strict,
+    }
+    after = budget_of(validate_budget({**entry, **given}))
+    if not any(scope in given for scope in SUBJECT_SCOPES):
+        return replace(after, scope=before.scope, subject=before.subject)
+    if (after.scope, after.subject) != (before.scope, before.subject):
+        raise UsageError(
+            f"budget {before.name!r} is for {whose(before)}, not {whose(after)}: choose another"
+            " name, or add --replace to make it anew"
+        )
+    return after
 
 
 @app.command()
@@ -132,17 +197,18 @@ def limit(
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}).limit
         records = Records.change(ledger_file(ledger))
-        budgets = {budget.name: budget for budget in records.budgets()}
-        before = budgets.get(name)
-        after = None if before is None else replace(before, limit_nano=wanted)
-        if after is not None:
-            records.set_budgets([after], time.time_ns())
+        names = [budget.name for budget in records.budgets()]
+
+        def edit(budget: Budget | None) -> Budget:
+            if budget is None:
+                raise SpanledgerError(f"there is no budget {name!r}{nearest(name, names)}")
+            return replace(budget, limit_nano=wanted)
+
+        before, after = records.edit_budget(name, edit, time.time_ns())
         records.close()
-    if before is None or after is None:
-        raise fail(f"there is no budget {name!r}{nearest(name, list(budgets))}")
     if json:
-        print_json({**_as_dict(after), "changed": after != before})
-    else:
+        print_json({**as_dict(after), "changed": after != before})
+    elif before is not None:
         typer.echo(
             f"{name!r} allows ${format_usd(wanted)} a {after.period}, was"
             f" ${format_usd(before.limit_nano)}"
@@ -151,21 +217,36 @@ def limit(
 
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """List budgets with what is spent and held in the current period."""
-    from rich.markup import escape
+    """List budgets with what is spent and held in the current period.
 
+    Below the table stands where a budget is not what the gateway's file said at its last start.
+    """
+    from spanledger.ledger.records import Records
     from spanledger.ledger.reports import Reports
 
     with reporting_errors():
         reports = Reports(ledger_file(ledger))
         states = reports.budget_states(int(time.time()))
         reports.close()
+        records = Records.read(ledger_file(ledger))
+        differences = records.differences()
+        records.close()
     if json:
-        print_json([_state_as_dict(state) for state in states])
+        found = {difference.name: difference.as_dict for difference in differences}
+        shown = [{**_state_as_dict(s), "differs": found.get(s.budget.name)} for s in states]
+        print_json(shown)
         return
     if not states:
         typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
-        return
+    else:
+        _print_states(states)
+    for difference in differences:
+        typer.echo(difference.text, err=True)
+
+
+def _print_states(states: Sequence[BudgetState]) -> None:
+    from rich.markup import escape
+
     table = new_table(
         {
             "budget": "fold",
@@ -216,7 +297,7 @@ def remove(
     if removed is None:
         raise fail(f"there is no budget {name!r}{nearest(name, names)}")
     if json:
-        print_json({**_as_dict(removed), "removed": True})
+        print_json({**as_dict(removed), "removed": True})
     else:
         typer.echo(f"removed {name!r}")
 
@@ -238,10 +319,7 @@ def history(
         raise fail(f"there never was a budget {name!r}")
     if json:
         print_json(
-            [
-                {"at": format_time(c.at_ns), "change": c.change, **_as_dict(c.budget)}
-                for c in changes
-            ]
+            [{"at": format_time(c.at_ns), "change": c.change, **as_dict(c.budget)} for c in changes]
         )
         return
     if not changes:
@@ -249,9 +327,7 @@ def history(
     for change in changes:
         budget = change.budget
         typer.echo(
-            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}:"
-            f" {whose(budget)} ${format_usd(budget.limit_nano)} a {budget.period}"
-            f" ({budget.timezone}), {budget.action}"
+            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {summary(budget)}"
         )
 
 
@@ -265,10 +341,20 @@ def apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
     ] = False,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit with 4 if anything changes, with or without --dry-run."
+        ),
+    ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Set the budgets of a file: all, or none on any mistake."""
+    """Set the budgets of a file: all, or none on any mistake.
+
+    Prints what changes, field by field. Exit code 0 whether or not anything changes, unless
+    --exit-code is given.
+    """
     from spanledger.ledger.records import Records, budget_of
 
     with reporting_errors():
@@ -276,21 +362,49 @@ def apply(
         open_ledger = Records.read if dry_run else Records.open
         records = open_ledger(ledger_file(ledger))
         current = {budget.name: budget for budget in records.budgets()}
-        changed = [budget for budget in wanted if current.get(budget.name) != budget]
-        names = {budget.name for budget in wanted}
-        dropped = sorted(current.keys() - names) if prune else []
+        changes = plan(current, wanted, prune=prune)
         if not dry_run:
-            records.set_budgets(changed, time.time_ns(), remove=dropped)
+            source = str(file.resolve())
+            dropped = [change.name for change in changes if change.kind == "remove"]
+            if records.knows_file(source) or _is_configuration(file):
+                records.apply_file(source, wanted, time.time_ns(), whole=True, remove=dropped)
+            else:
+                records.set_budgets(wanted, time.time_ns(), remove=dropped)
         records.close()
-    result: dict[str, list[str]] = {
-        "set": [budget.name for budget in changed],
-        "removed": dropped,
-        "unchanged": sorted(names - {budget.name for budget in changed}),
-    }
     if json:
-        print_json({**result, "dry_run": dry_run})
-        return
+        _print_plan_json(wanted, changes, dry_run=dry_run)
+    else:
+        _print_plan(wanted, changes, dry_run=dry_run)
+    if exit_code and changes:
+        raise typer.Exit(Exit.CHANGES)
+
+
+def _is_configuration(file: Path) -> bool:
+    """Whether a gateway could start with this file, and then apply its budgets itself."""
+    data = read_yaml(file)
+    return isinstance(data, dict) and "model_list" in data
+
+
+def _names(wanted: Sequence[Budget], changes: Sequence[Change]) -> dict[str, list[str]]:
+    changed = [change.name for change in changes if change.kind != "remove"]
+    return {
+        "set": changed,
+        "removed": [change.name for change in changes if change.kind == "remove"],
+        "unchanged": sorted({budget.name for budget in wanted} - set(changed)),
+    }
+
+
+def _print_plan_json(wanted: Sequence[Budget], changes: Sequence[Change], *, dry_run: bool) -> None:
+    diff = [change.as_dict for change in changes]
+    print_json({**_names(wanted, changes), "changes": diff, "dry_run": dry_run})
+
+
+def _print_plan(wanted: Sequence[Budget], changes: Sequence[Change], *, dry_run: bool) -> None:
+    colours = {"create": "green", "change": "yellow", "remove": "red"}
+    for change in changes:
+        typer.secho(change.text, fg=colours[change.kind])
+    names = _names(wanted, changes)
     would = "would be " if dry_run else ""
-    for what, those in ((f"{would}set", result["set"]), (f"{would}removed", dropped)):
+    for what, those in ((f"{would}set", names["set"]), (f"{would}removed", names["removed"])):
         typer.echo(f"{len(those)} {what}" + (f": {', '.join(those)}" if those else ""))
-    typer.echo(f"{len(result['unchanged'])} unchanged")
+    typer.echo(f"{len(names['unchanged'])} unchanged")

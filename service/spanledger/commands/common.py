@@ -30,6 +30,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     BUDGET = 3
+    CHANGES = 4
 
 
 LedgerUrl = Annotated[
@@ -50,11 +51,13 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """A terminal of its own width; a pipe gets whole lines, nothing cut."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_COLUMNS
+    return Console(highlight=False, width=width, stderr=stderr)
 
 
 Kind = Literal["fold", "keep", "figure"]
@@ -147,12 +150,12 @@ def format_time(ns: int | None) -> str | None:
 
 
 def local_time(ns: int | None) -> str:
-    """Unix nanoseconds as people of this machine's time zone read them."""
+    """Unix nanoseconds as people of this machine's time zone read them, with that zone."""
     if not ns:
         return "-"
     moment = datetime.fromtimestamp(ns / 1e9).astimezone()
     today = moment.date() == datetime.now().astimezone().date()
-    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+    return moment.strftime("%H:%M:%S %Z" if today else "%Y-%m-%d %H:%M %Z")
 
 
 def format_day(seconds: int, timezone: str) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
-from spanledger.commands.gateway import price_of, unpriced, unsupported
+from spanledger.commands.differences import against_ledger
+from spanledger.commands.gateway import unpriced, unsupported
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -36,6 +37,8 @@ def check(
         raise typer.Exit(Exit.DONE if report["ok"] else Exit.FAILED)
     if report["routes"]:
         _print_summary(report)
+    for line in report["way_out"]:
+        typer.echo(line)
     for warning in report["warnings"]:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     if not report["ok"]:
@@ -88,6 +91,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
+    from spanledger.providers.proxies import WayOut
     from spanledger.routing.plan import Plan
 
     report: dict[str, Any] = {
@@ -97,7 +101,10 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "warnings": [],
         "routes": [],
         "budgets": [],
+        "budgets_at_start": [],
+        "budget_differences": [],
         "limits": {},
+        "way_out": [],
     }
     seen = _Environment(environ)
     try:
@@ -107,6 +114,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         ]
         report["warnings"] += unsupported(config)
         plan = Plan.from_config(config, environ)
+        report["way_out"] = WayOut.from_environ(environ).describe()
         # The one adapter that may be missing; the others come with the package.
         create_providers({d.kind for d in plan.deployments if d.kind == "litellm"})
     except ConfigError as error:
@@ -124,6 +132,12 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     report["warnings"] += unpriced(plan, book)
     report["routes"] = routes
     report["budgets"] = [_budget(entry) for entry in config.budgets]
+    found = against_ledger(config, file)
+    report["budgets_at_start"], report["budget_differences"] = (
+        found["at_start"],
+        found["differences"],
+    )
+    report["warnings"] += found["warnings"]
     gateway = config.gateway.model_dump(mode="json")
     report["listen"] = f"{gateway.pop('host')}:{gateway.pop('port')}"
     report["default_customer"] = gateway.pop("default_customer")
@@ -136,8 +150,9 @@ def _route(name: str, plan: Plan, book: PriceBook, environ: _Environment) -> dic
     return {
         "route": name,
         "deployments": [_deployment(d, book, environ) for d in plan.routes[name]],
-        "fallbacks": list(plan.fallbacks.get(name, ())),
-        "context_window_fallbacks": list(plan.context_fallbacks.get(name, ())),
+        "fallbacks": list(plan.onward[name].fallbacks),
+        "context_window_fallbacks": list(plan.onward[name].context),
+        "content_policy_fallbacks": list(plan.onward[name].content),
     }
 
 
@@ -151,7 +166,7 @@ def _without_secrets(url: str | None) -> str | None:
 
 
 def _deployment(deployment: Deployment, book: PriceBook, environ: _Environment) -> dict[str, Any]:
-    price = price_of(deployment, book)
+    price = book.price_of(deployment)
     return {
         "id": deployment.id,
         "provider": deployment.provider,
@@ -237,6 +252,8 @@ def _print_summary(report: dict[str, Any]) -> None:
             )
         console.print()
         console.print(budgets)
+    for change in report["budgets_at_start"]:
+        typer.echo(f"at the next start: {change['text']}")
     limits = Table("limit", "value", box=None, pad_edge=False)
     for name, value in report["limits"].items():
         limits.add_row(name, str(value))

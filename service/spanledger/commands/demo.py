@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spanledger.commands.common import AsJson, Exit, fail, print_json, reporting_errors
+from spanledger.commands.common import AsJson, Exit, console, fail, print_json, reporting_errors
 
 
 def demo(
@@ -29,12 +29,10 @@ def demo(
     bill, ledger and exported spans are compared to the nano-dollar. Exit code 1 if any promise
     of the scenario was not kept.
     """
-    from rich.console import Console
-
     from spanledger.demo.app import run_demo
     from spanledger.demo.view import board_for
 
-    board = board_for(Console(stderr=json), live=view and not json)
+    board = board_for(console(stderr=json), live=view and not json)
     try:
         with reporting_errors():
             report = run_demo(board, seed=seed, keep=keep)

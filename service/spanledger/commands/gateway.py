@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,9 +16,9 @@ from spanledger.config import DEFAULT_CONFIG
 if TYPE_CHECKING:
     from spanledger.config import Config
     from spanledger.pricing.book import PriceBook
-    from spanledger.pricing.price import Price
-    from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
+
+log = logging.getLogger("spanledger.gateway")
 
 
 def gateway(
@@ -39,41 +40,69 @@ def gateway(
         ),
     ] = None,
     ship: Annotated[
-        bool, typer.Option("--ship/--no-ship", help="Run the shipper of telemetry beside it.")
+        bool, typer.Option("--ship/--no-ship", help="Run the telemetry shipper alongside it.")
     ] = True,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Least severe messages to log; else the file's."),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(help="Log lines for people, or one JSON object a line; else the file's."),
+    ] = None,
+    access_log: Annotated[
+        bool | None,
+        typer.Option("--access-log/--no-access-log", help="Log each request; else the file's."),
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
-    Requests in flight get to end.
+    On shutdown, requests in flight are allowed to finish.
     """
     with reporting_errors():
         from spanledger.app import run_gateway
         from spanledger.config import load_config
+        from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
+        from spanledger.providers.proxies import WayOut
         from spanledger.routing.plan import Plan
 
-        logging.basicConfig(
-            level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
-        settings = with_overrides(load_config(config), host, port, ledger)
+        given = {
+            "host": host,
+            "port": port,
+            "log_level": log_level,
+            "log_format": log_format,
+            "access_log": access_log,
+        }
+        settings = with_overrides(load_config(config), given, ledger)
+        set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
         plan = Plan.from_config(settings, os.environ)
         for warning in (*unsupported(settings), *plan.warnings, *unpriced(plan, PriceBook.load())):
-            typer.secho(f"warning: {warning}", fg="yellow", err=True)
+            log.warning(warning)
+        for line in WayOut.from_environ(os.environ).describe():
+            log.info(line)
         run_gateway(
             settings,
             config,
             ship=ship,
-            on_ready=lambda url: typer.echo(f"listening on {url}"),
+            on_ready=lambda url: announce(url, config, settings, plan),
         )
 
 
-def with_overrides(
-    config: Config, host: str | None, port: int | None, ledger: str | None
-) -> Config:
-    """The configuration with what the command line says instead."""
-    listen = {"host": host, "port": port}
+def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
+    """Say where the gateway listens, and log what it was started with."""
+    from spanledger.commands.summary import start_summary
+    from spanledger.logs import FIELDS
+
+    typer.echo(f"listening on {url}")
+    for message, fields in start_summary(file, config, plan):
+        log.info(message, extra={FIELDS: fields})
+
+
+def with_overrides(config: Config, given: Mapping[str, object], ledger: str | None) -> Config:
+    """The configuration with what the command line says instead; None is what it does not say."""
     gateway = config.gateway.model_copy(
-        update={name: value for name, value in listen.items() if value is not None}
+        update={name: value for name, value in given.items() if value is not None}
     )
     update: dict[str, object] = {"gateway": gateway}
     if ledger is not None:
@@ -86,22 +115,20 @@ def unsupported(config: Config) -> list[str]:
     return [f"no effect here: {', '.join(config.warnings)}"] if config.warnings else []
 
 
-def price_of(deployment: Deployment, book: PriceBook) -> Price | None:
-    """What a deployment is charged by, if by anything."""
-    return book.find(
-        deployment.provider,
-        deployment.model,
-        deployment.litellm_model,
-        deployment.prices,
-        deployment.id,
-    )
-
-
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:
-    """A line for each deployment without a price."""
-    return [
-        f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
-        "else booked as unpriced; set input_cost_per_token and output_cost_per_token"
-        for deployment in plan.deployments
-        if price_of(deployment, book) is None
-    ]
+    """A line for each deployment without a price, or whose base model has none."""
+    lines = []
+    for deployment in plan.deployments:
+        price, base = book.price_of(deployment), deployment.base_model
+        if base and book.base(deployment.provider, base)[1] is None:
+            lines.append(
+                f"deployment {deployment.id!r}: base_model {base!r} is not in the price book of"
+                f" {book.date}; write it as `spanledger prices list` does"
+            )
+        if price is None:
+            lines.append(
+                f"deployment {deployment.id!r} has no price: it is refused where a budget applies, "
+                "else booked as unpriced; set model_info.base_model, or input_cost_per_token and"
+                " output_cost_per_token"
+            )
+    return lines

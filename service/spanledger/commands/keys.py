@@ -73,6 +73,7 @@ def create(
         given = [] if routes is None else [name.strip() for name in routes.split(",")]
         names = [check_name("--routes", name) for name in given]
         records = Records.open(ledger_file(ledger))
+        first = not records.has_keys()
         secret, key = records.create_key(customer, team, names, time.time_ns())
         records.close()
     if json:
@@ -84,6 +85,13 @@ def create(
             fg="bright_black",
             err=True,
         )
+        if first:
+            typer.secho(
+                "this is the first key: within two seconds gateways refuse callers without one, and"
+                " they may now listen on other addresses (--host)",
+                fg="yellow",
+                err=True,
+            )
 
 
 @app.command("list")

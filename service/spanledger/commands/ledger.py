@@ -1,4 +1,4 @@
-"""`spanledger ledger`: whether it adds up, and taking old requests out of it."""
+"""`spanledger ledger`: whether it adds up, backups, and taking old requests out of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from spanledger.money import format_usd
 if TYPE_CHECKING:
     from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
-app = typer.Typer(no_args_is_help=True, help="Check the ledger, and keep it small.")
+app = typer.Typer(no_args_is_help=True, help="Check the ledger, back it up, and keep it small.")
 
 
 @app.command()
@@ -75,12 +75,59 @@ def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
 
 @app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A new file; one that exists is refused.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Copy the ledger into a new file while gateways serve, and verify the copy.
+
+    The copy is of one moment, and one file. To restore it, stop what uses the ledger, put the copy
+    in its place, and delete the `-wal` and `-shm` files of the old one.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from spanledger.ledger.backup import backup as copy
+
+    with (
+        reporting_errors(),
+        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
+    ):
+        task = bar.add_task("pages", total=None)
+        found = copy(
+            ledger_file(ledger),
+            destination,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    size = destination.stat().st_size
+    if json:
+        print_json(
+            {
+                "file": str(destination),
+                "bytes": size,
+                "attempts": found.attempts,
+                "requests": found.requests,
+                "spent_usd": format_usd(found.spent_nano),
+            }
+        )
+        return
+    typer.echo(
+        f"backed up and verified: {found.requests:,} requests, {found.attempts:,} attempts,"
+        f" {size:,} bytes in {destination}"
+    )
+
+
+@app.command()
 def prune(
     before: Annotated[str, typer.Option(help="2026-08-01, 90d …; at least 33d.")],
     archive: Annotated[
         Path | None,
         typer.Option(help="Write what leaves into this new file, a JSON line for each request."),
     ] = None,
+    unshipped: Annotated[
+        bool, typer.Option("--unshipped", help="Also remove what no shipper has sent as telemetry.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would leave, change nothing.")] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
@@ -90,7 +137,7 @@ def prune(
 
     with reporting_errors():
         before_ns = parse_moment(before)
-        pruning = Pruning(ledger_file(ledger), before_ns, time.time_ns())
+        pruning = Pruning(ledger_file(ledger), before_ns, time.time_ns(), unshipped=unshipped)
         try:
             found = pruning.count()
             if not dry_run:
@@ -170,7 +217,7 @@ def _tell(found: Pruned, before_ns: int, *, dry_run: bool, json: bool) -> None:
     )
     if found.unshipped:
         typer.echo(
-            f"{found.unshipped:,} as old stay: their telemetry has not been shipped; `spanledger ship"
-            " --once` does it",
+            f"kept {found.unshipped:,} requests of the same age whose telemetry has not been shipped:"
+            " run `spanledger ship --once`, then prune again, or add --unshipped",
             err=True,
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +28,14 @@ def ship(
     once: Annotated[
         bool, typer.Option("--once", help="Ship what is there, and end; 1 if not all was taken.")
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="Least severe messages to log."),
+    ] = "info",
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(help="Log lines for people, or one JSON object a line."),
+    ] = "text",
     parent_pid: Annotated[
         int | None, typer.Option("--parent-pid", hidden=True, help="End with this process.")
     ] = None,
@@ -37,18 +44,19 @@ def ship(
 
     The gateway starts this by itself. `OTEL_*` variables override the configuration.
     """
-    from spanledger.config import Config, load_config
+    from spanledger.config import Config, parse_config, read_yaml
     from spanledger.ledger.database import require_ledger
+    from spanledger.logs import set_up
     from spanledger.telemetry.shipper import run_shipper
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s shipper: %(message)s"
-    )
+    set_up(log_level, log_format, "shipper")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
-        settings = load_config(config) if config else Config()
+        settings = (
+            parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
+        )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         path = ledger_file(url)
         if once:
@@ -58,3 +66,10 @@ def ship(
         raise fail(
             "the collector did not take everything; the rest stays in the ledger", Exit.FAILED
         )
+
+
+def _own(data: Any) -> Any:
+    """What a shipper uses of a configuration: deployments name keys, which it does not have."""
+    if not isinstance(data, dict):
+        return data
+    return {name: value for name, value in data.items() if name in ("telemetry", "ledger")}

@@ -27,6 +27,7 @@ from spanledger.money import format_usd
 WATERFALL_COLUMNS = (10, 40)
 """Least and greatest width of the bars; the text beside them takes about `BESIDE_BARS`."""
 BESIDE_BARS = 70
+OUTCOMES = ("ok", "error", "refused", "cancelled", "abandoned", "running")
 SHORT_ID = 12
 """Characters of a trace id that tables show; `trace` takes any unambiguous beginning."""
 
@@ -62,8 +63,14 @@ def spend(
         except (KeyError, ValueError, OSError):
             raise UsageError(f"{timezone!r} is not an IANA time zone") from None
         since_ns = parse_moment(since) if since else 0
+        until_ns = parse_moment(until) if until else None
+        if until_ns is not None and until_ns <= since_ns:
+            raise UsageError(
+                f"--until {until} is not after --since {since}; ages count back from now, so the"
+                " larger one is earlier"
+            )
         reports = Reports(ledger_file(ledger))
-        rows = reports.spend(groups, since_ns, parse_moment(until) if until else None, timezone)
+        rows = reports.spend(groups, since_ns, until_ns, timezone)
         pruned_ns = reports.pruned_ns()
         reports.close()
     if since_ns < pruned_ns:
@@ -117,7 +124,9 @@ def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
     estimated = sum(row.estimated_nano for row in rows)
     unpriced = sum(row.unpriced for row in rows)
     if estimated:
-        screen.print(f"of it ${format_usd(estimated)} estimated: those providers reported no usage")
+        screen.print(
+            f"${format_usd(estimated)} of this is estimated, because the provider reported no usage"
+        )
     if unpriced:
         screen.print(f"[red]{unpriced} attempts have no price: their money is missing here[/]")
 
@@ -126,7 +135,11 @@ def requests(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many.")] = 20,
     customer: Annotated[str, typer.Option(help="Only this customer.")] = "",
     outcome: Annotated[
-        str, typer.Option(help="Only ok, error, refused, cancelled, abandoned or running.")
+        str,
+        typer.Option(
+            help="Only ok, error, refused, cancelled, abandoned or running.",
+            autocompletion=lambda: list(OUTCOMES),
+        ),
     ] = "",
     since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …")] = "",
     ledger: LedgerUrl = DEFAULT_LEDGER,
@@ -135,10 +148,9 @@ def requests(
     """The newest requests, each with its trace id."""
     from spanledger.ledger.reports import Reports
 
-    known = ("ok", "error", "refused", "cancelled", "abandoned", "running")
     with reporting_errors():
-        if outcome and outcome not in known:
-            near = nearest(outcome, known) or f"; choose from {', '.join(known)}"
+        if outcome and outcome not in OUTCOMES:
+            near = nearest(outcome, OUTCOMES) or f"; choose from {', '.join(OUTCOMES)}"
             raise UsageError(f"there is no outcome {outcome!r}{near}")
         reports = Reports(ledger_file(ledger))
         rows = reports.requests(

@@ -16,6 +16,11 @@ from spanledger.commands.common import AsJson, Exit, console, print_json, report
 if TYPE_CHECKING:
     from spanledger.stack.control import Stack, StackStatus
 
+NEXT = """
+Next:
+  open Grafana, or without it: spanledger top --ledger {ledger}
+  spanledger stack status      health and memory of each part
+  spanledger stack down        stop it; data stays"""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
@@ -100,6 +105,8 @@ def up(
             typer.echo("interrupted; what was started is stopped again", err=True)
             raise typer.Exit(130) from None
     _show(status, json=json)
+    if not json:
+        typer.echo(NEXT.format(ledger=f"sqlite:///{status.data.resolve() / 'ledger.db'}"))
 
 
 @app.command()

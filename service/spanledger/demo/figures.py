@@ -14,6 +14,7 @@ from typing import NamedTuple
 from spanledger.ledger.database import connect
 from spanledger.ledger.reports import Reports, SpendRow
 from spanledger.ledger.store import BudgetState, Verification
+from spanledger.top.figures import Event, quantiles
 
 _NS_PER_S = 1_000_000_000
 
@@ -26,15 +27,6 @@ class Totals(NamedTuple):
     fallbacks: int
     refused: int
     cost_nano: int
-
-
-class Event(NamedTuple):
-    """A fallback or a refusal."""
-
-    at_ns: int
-    kind: str
-    customer: str
-    text: str
 
 
 class ProviderState(NamedTuple):
@@ -203,14 +195,8 @@ class Figures:
             if chunk:
                 first[model].append((chunk - started) / _NS_PER_S)
         return [
-            Latency(model, len(values), quantiles(values), quantiles(first[model]))
+            Latency(
+                model, len(values), quantiles(values, QUANTILES), quantiles(first[model], QUANTILES)
+            )
             for model, values in whole.items()
         ]
-
-
-def quantiles(values: list[float]) -> tuple[float, ...]:
-    """The nearest-rank percentiles `QUANTILES`; empty for no values."""
-    ordered = sorted(values)
-    if not ordered:
-        return ()
-    return tuple(ordered[-(-len(ordered) * q // 100) - 1] for q in QUANTILES)

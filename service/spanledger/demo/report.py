@@ -98,10 +98,20 @@ class Report:
                 f"\nkept in {self.kept}: spanledger.yaml, the ledger, jobs and results. Look at it:"
                 f"\n  spanledger spend --by customer,model --ledger {url}"
                 f"\n  spanledger requests --ledger {url}"
-                f"\n  spanledger budget list --ledger {url}",
+                f"\n  spanledger budget list --ledger {url}"
+                f"\n  spanledger top --once --window 600 --ledger {url}",
                 highlight=False,
                 soft_wrap=True,
             )
+        console.print(NEXT, highlight=False, soft_wrap=True)
+
+
+NEXT = """
+Next, with a provider's key of your own:
+  spanledger config example > spanledger.yaml    a route, a fallback and two budgets to begin with
+  spanledger gateway                             then set your client's base URL to what it prints
+  spanledger top                                 watch requests, spend and budgets as they happen
+or see everything in Grafana: `make up` with Docker, `make toolchain && make stack` without."""
 
 
 def _table(title: str, *columns: str) -> Table:

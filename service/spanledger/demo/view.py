@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -19,15 +18,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spanledger.demo.figures import Event, Figures
+from spanledger.demo.figures import Figures
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.store import BudgetState
 from spanledger.money import format_usd
+from spanledger.top.view import events
 from spanledger.worker.progress import short_usd
 
 REFRESH_S = 0.3
 _RECENT_S = 5
-_EVENTS = 7
 _EVENTS_READ = 100
 _BAR_WIDTH = 28
 
@@ -102,7 +101,7 @@ class LiveBoard(Board):
                 "",
                 columns,
                 "",
-                _events(figures.events(_EVENTS_READ)),
+                events(figures.events(_EVENTS_READ), time.time_ns(), fill=True),
             ),
             title="spanledger demo",
             border_style="cyan",
@@ -137,23 +136,4 @@ def _providers(figures: Figures) -> Table:
         else:
             text = Text(f"{state.served} served", "green" if state.served else "dim")
         table.add_row(state.provider, text)
-    return table
-
-
-def _events(events: list[Event]) -> Table:
-    """The newest first, equal ones as one line with their number."""
-    table = Table.grid(padding=(0, 2))
-    counts = Counter(event[1:] for event in events)
-    newest: dict[tuple[str, ...], int] = {}
-    for event in events:
-        newest.setdefault(event[1:], event.at_ns)
-    for (kind, customer, text), at_ns in list(newest.items())[:_EVENTS]:
-        ago = (time.time_ns() - at_ns) / 1e9
-        colour = "red" if kind == "refused" else "yellow"
-        count = counts[kind, customer, text]
-        table.add_row(
-            Text(f"{ago:4.0f} s ago", "dim"), Text(kind, colour), customer, text, f"×{count}"
-        )
-    for _ in range(_EVENTS - min(_EVENTS, len(newest))):
-        table.add_row("")
     return table

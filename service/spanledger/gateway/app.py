@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spanledger.clock import Clock
 from spanledger.config import Config
@@ -33,7 +33,11 @@ from spanledger.errors import (
     forget_frames,
 )
 from spanledger.gateway import replies, wire
+from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller, check_local
+from spanledger.gateway.cors import with_cors
+from spanledger.gateway.crowd import Crowd, Place
+from spanledger.gateway.paths import LIVE, METRICS, MODELS, OPERATIONS, READY, call_path, is_model
 from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
@@ -42,18 +46,13 @@ from spanledger.providers.base import Operation
 from spanledger.routing.request import Exchange
 
 if TYPE_CHECKING:
-    from spanledger.routing.execute import Router
     from spanledger.routing.health import Health
+    from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
 """The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
 READY_TIMEOUT_S = 2.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OPERATIONS: dict[str, Operation] = {
-    "/v1/chat/completions": "chat",
-    "/v1/embeddings": "embeddings",
-}
-MODELS = "/v1/models"
 UNKNOWN_ROUTE = "unknown"
 """Booked for a model that is not configured: names from outside would be series without end."""
 _JSON = (b"content-type", b"application/json")
@@ -68,11 +67,12 @@ class _Gone(Exception):  # noqa: N818  # nobody is left to tell
 class _Call:
     """One POST on its way: what error handling needs to know of it, and its lost connection."""
 
-    __slots__ = ("exchange", "lost", "request_id", "started", "task")
+    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.exchange: Exchange | None = None
+        self.place: Place | None = None
         self.started: Literal["", "stream", "whole"] = ""
         self.lost = False
         self.task: asyncio.Task[object] | None = None
@@ -102,16 +102,14 @@ class Edge:
         self._router = router
         self._auth = auth
         self._observe_overhead = observe_overhead
-        created = clock.now_ns() // 1_000_000_000
-        self._models = {
-            entry.model_name: {
-                "id": entry.model_name,
-                "object": "model",
-                "created": created,
-                "owned_by": "spanledger",
-            }
-            for entry in config.model_list
-        }
+        limits = config.gateway
+        self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
+        settings = config.router_settings
+        self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
+        self._aliases = {a: r for a, r in settings.aliases.items() if a not in self._routes}
+        listed = [alias for alias in self._aliases if alias not in settings.hidden_aliases]
+        self._listed = (*self._routes, *listed)
+        self._created_s = clock.now_ns() // 1_000_000_000
 
     def new_request_id(self) -> str:
         """An id for an answer that belongs to no call, too."""
@@ -126,7 +124,7 @@ class Edge:
         request_id = self.new_request_id()
         if operation is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST")
-        elif path != MODELS and not path.startswith(MODELS + "/"):
+        elif not is_model(path):
             reply = replies.no_such_path(path)
         elif scope["method"] != "GET":
             reply = replies.not_allowed(scope["method"], path, b"GET")
@@ -174,13 +172,18 @@ class Edge:
             forget_frames(error)
         finally:
             self.in_flight -= 1
+            if EXCHANGE in scope:
+                scope[EXCHANGE] = call.exchange
+            if call.place is not None:
+                call.place.leave()
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, operation: Operation, call: _Call
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         caller = await self._auth.identify(headers)
-        exchange = await self._read(headers, receive, operation, caller, call)
+        call.place = place = self.crowd.enter(caller.key_id)
+        exchange = await self._read(headers, receive, operation, caller, call, place)
         connection = scope.get(CONNECTION)
         call.task = asyncio.current_task()
         if connection is not None:
@@ -217,6 +220,7 @@ class Edge:
         operation: Operation,
         caller: Caller,
         call: _Call,
+        place: Place,
     ) -> Exchange:
         """The parsed request of a known caller; what is wrong with it is booked on the caller."""
         started_ns = self.clock.now_ns()
@@ -226,9 +230,9 @@ class Edge:
         fault: SpanledgerError | None = None
         try:
             wire.check_head(headers)
-            body = await _body(receive)
+            body = await _body(receive, place)
             fields = wire.decode(body)
-            route = wire.route_of(fields)
+            route = self._route(wire.route_of(fields))
             shape = wire.check(fields, operation)
             self._check_route(route, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
@@ -244,7 +248,7 @@ class Edge:
             customer=caller.customer,
             team=caller.team,
             key_id=caller.key_id,
-            route=route if route in self._models else UNKNOWN_ROUTE,
+            route=route if route in self._routes else UNKNOWN_ROUTE,
             operation=operation,
             stream=shape.stream,
         )
@@ -257,18 +261,30 @@ class Edge:
             raise fault
         return exchange
 
+    def _route(self, name: str) -> str:
+        """The route of a model's name, which may be an alias."""
+        return self._aliases.get(name, name)
+
     def _check_route(self, route: str, caller: Caller) -> None:
-        if route not in self._models:
+        if route not in self._routes:
             raise _no_such_model(route)
         if not caller.may_use(route):
             raise PermissionDeniedError(f"this key may not use the model {route!r}")
 
+    def _model(self, name: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created_s,
+            "owned_by": "spanledger",
+        }
+
     def _show_models(self, path: str, caller: Caller) -> Reply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
-            self._check_route(name, caller)
-            return Reply(200, msgspec.json.encode(self._models[name]))
-        shown = [model for name, model in self._models.items() if caller.may_use(name)]
+            self._check_route(self._route(name), caller)
+            return Reply(200, msgspec.json.encode(self._model(name)))
+        shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
         return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 
@@ -310,7 +326,11 @@ class _Probes:
     async def metrics(self, request: Request) -> Response:
         """Budgets and health for Prometheus."""
         try:
-            if not await self._auth.is_keyed():
+            try:
+                keyed = await self._auth.is_keyed()
+            except LedgerUnavailableError:  # which is when these figures are needed most
+                keyed = self._auth.was_keyed
+            if not keyed:
                 check_local(dict(request.scope["headers"]))
             text = await self._metrics()
         except SpanledgerError as error:
@@ -333,15 +353,17 @@ class _Probes:
 
 
 class _Application(Starlette):
-    """Starlette for the probes; calls under `/v1` skip its layers, a fifth of the edge's time."""
+    """Starlette for the probes; calls skip its layers, a fifth of the edge's time."""
 
-    edge: Edge
+    calls: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            await self.edge(scope, receive, send)
-        else:
+        path = call_path(scope["path"]) if scope["type"] == "http" else None
+        if path is None:
             await super().__call__(scope, receive, send)
+        else:
+            scope["path"] = path
+            await self.calls(scope, receive, send)
 
 
 def create_app(
@@ -355,18 +377,25 @@ def create_app(
 ) -> Starlette:
     """The application; `app.state.edge` is what the server drains."""
     settings = config.gateway
-    auth = Authenticator(ledger, clock, settings.host, settings.default_customer)
+    auth = Authenticator(
+        ledger, clock, settings.host, settings.default_customer, settings.allow_origins
+    )
     edge = Edge(config, router, auth, clock, observe_overhead)
+    origins = settings.allow_origins
     probes = _Probes(edge, auth, ledger, health, metrics)
     app = _Application(
         routes=[
-            Route("/healthz", probes.healthz),
-            Route("/readyz", probes.readyz),
-            Route("/metrics", probes.metrics),
+            *(Route(path, probes.healthz) for path in LIVE),
+            *(Route(path, probes.readyz) for path in READY),
+            Route(METRICS, probes.metrics),
         ],
         exception_handlers={404: probes.lost, 405: probes.wrong_method},
     )
-    app.edge = app.state.edge = edge
+    app.state.edge = edge
+    calls: ASGIApp = AccessLog(edge, clock) if settings.access_log else edge
+    app.calls = with_cors(calls, origins) if origins else calls
+    # A redirect to the address without the slash would name whatever host the caller gave.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -392,20 +421,24 @@ def _headers(
     return headers
 
 
-async def _body(receive: Receive) -> bytes:
-    """The whole body; its size and its pace are bounded by the server."""
+async def _body(receive: Receive, place: Place) -> bytes:
+    """The whole body; the server bounds its size and its pace, the crowd what all have together."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise _Gone
+    place.take(len(message["body"]))
     if not message["more_body"]:
         whole: bytes = message["body"]
         return whole
+    place.start_sending()
     parts = [message["body"]]
     while message["more_body"]:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
+        place.take(len(message["body"]))
         parts.append(message["body"])
+    place.stop_sending()
     return b"".join(parts)
 
 

@@ -71,11 +71,20 @@ def check_exposure(host: str, has_keys: bool) -> None:
 class Authenticator:
     """Maps request headers to a `Caller`, with at most one ledger read a second and key."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, host: str, default_customer: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        host: str,
+        default_customer: str,
+        origins: tuple[str, ...] = (),
+    ) -> None:
         self._ledger = ledger
         self._now = clock.monotonic
         self._may_be_open = is_loopback(host)
         self._default_customer = default_customer
+        # Any page is not a page that somebody trusts to spend without a key.
+        self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
         self._known: dict[bytes, tuple[Caller, float]] = {}
         self._unknown: dict[bytes, float] = {}
         self._keyed = True
@@ -98,7 +107,7 @@ class Authenticator:
                 "send a spanledger key as `Authorization: Bearer slk_…`; "
                 "`spanledger keys create --customer NAME` makes one"
             )
-        check_local(headers)
+        check_local(headers, self._origins)
         return self._open_caller(headers)
 
     async def is_keyed(self) -> bool:
@@ -118,6 +127,11 @@ class Authenticator:
                 raise
             self._keyed_until = now + CACHE_TTL_S
         return self._keyed
+
+    @property
+    def was_keyed(self) -> bool:
+        """The same by what was last read: for what is answered while the ledger cannot be read."""
+        return not self._may_be_open or (self._keyed and self._keyed_until != float("-inf"))
 
     async def _by_key(self, key: bytes) -> Caller:
         if len(key) > MAX_KEY_BYTES:
@@ -154,9 +168,9 @@ class Authenticator:
         return Caller(name.decode("ascii"), "", "", None)
 
 
-def check_local(headers: HeaderMap) -> None:
+def check_local(headers: HeaderMap, origins: frozenset[bytes] = frozenset()) -> None:
     """Refuse what a web page could have sent (a name that only resolves to us, a foreign origin),
-    and what a proxy on this machine says it has from another.
+    and what a proxy on this machine says it has from another. Pages of `origins` may call.
 
     Raises:
         PermissionDeniedError: while no keys exist, only programs of this machine are served.
@@ -164,13 +178,17 @@ def check_local(headers: HeaderMap) -> None:
     origin = headers.get(b"origin")
     if (
         _host_name(headers.get(b"host", b"")) not in _LOCAL_NAMES
-        or (origin is not None and _host_name(origin.partition(b"://")[2]) not in _LOCAL_NAMES)
+        or not (origin is None or origin in origins or _is_local_page(origin))
         or not all(is_loopback(address) for address in _forwarded_for(headers))
     ):
         raise PermissionDeniedError(
             "without keys only this machine is served: call 127.0.0.1 or localhost, not from a "
             "web page, or create a key with `spanledger keys create --customer NAME`"
         )
+
+
+def _is_local_page(origin: bytes) -> bool:
+    return _host_name(origin.partition(b"://")[2]) in _LOCAL_NAMES
 
 
 def _forwarded_for(headers: HeaderMap) -> list[str]:

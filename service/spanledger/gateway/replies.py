@@ -23,6 +23,7 @@ from spanledger.errors import (
     Refusal,
     SpanledgerError,
 )
+from spanledger.gateway.paths import SERVED
 from spanledger.money import format_usd
 from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
 
@@ -108,7 +109,7 @@ def internal_error() -> dict[str, object]:
 
 def no_such_path(path: str) -> Reply:
     """404 for a path that is not served."""
-    message = f"no such path: {path[:200]!r}; the OpenAI wire is served under /v1"
+    message = f"no such path: {path[:200]!r}; this gateway serves {SERVED}"
     error = error_object(message, "invalid_request_error", "unknown_url")
     return Reply(404, error_body(error), ((b"x-should-retry", b"false"),))
 

@@ -200,6 +200,11 @@ def dimensions_of(reservation: Reservation) -> Dimensions:
     )
 
 
+def blocking(accounts: Sequence[Account]) -> list[Account]:
+    """The accounts that decide: a budget that only warns counts, and changes nothing else."""
+    return [account for account in accounts if account.budget.action == "block"]
+
+
 def room(accounts: Sequence[Account]) -> int | None:
     """The least room over all blocking accounts; None when nothing blocks."""
     return min((a.room_nano for a in accounts if a.budget.action == "block"), default=None)
@@ -218,7 +223,7 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
 
     1. `full`, when it fits and is either the caller's own cap or a tenth of the room at most;
     2. `usual`, when it fits;
-    3. all the room, when a strict budget applies and the room is at least `least`;
+    3. all the room, when a strict budget blocks and the room is at least `least`;
     4. no.
 
     Raises:
@@ -231,7 +236,7 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
         hold = sizes.full
     elif sizes.usual <= left:
         hold = sizes.usual
-    elif sizes.least <= left and any(a.budget.strict for a in accounts):
+    elif sizes.least <= left and _strict(accounts):
         hold = left
     else:
         raise _refusal(accounts, sizes)
@@ -241,10 +246,13 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
     return Grant(hold, warned, None if left is None else left - hold)
 
 
+def _strict(accounts: Sequence[Account]) -> bool:
+    return any(account.budget.strict for account in blocking(accounts))
+
+
 def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededError:
-    tightest = min((a for a in accounts if a.budget.action == "block"), key=lambda a: a.room_nano)
+    tightest = min(blocking(accounts), key=lambda a: a.room_nano)
     budget, balance = tightest
-    strict = any(a.budget.strict for a in accounts)
     refusal = Refusal(
         budget=budget.name,
         scope=budget.scope,
@@ -252,7 +260,7 @@ def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededErr
         limit_nano=budget.limit_nano,
         spent_nano=balance.spent_nano,
         held_nano=balance.held_nano,
-        needed_nano=sizes.least if strict else sizes.usual,
+        needed_nano=sizes.least if _strict(accounts) else sizes.usual,
         renews_at_s=balance.period_end_s,
     )
     whose = "" if budget.scope == "global" else f" of {budget.scope} {refusal.subject!r}"

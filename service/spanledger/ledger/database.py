@@ -71,33 +71,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-class SameFile:
-    """The file that was opened, which must stay the one under its name.
-
-    A connection goes on with a file that was deleted or replaced, and what it writes there is seen
-    by nobody.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened = self._now()
-
-    def check(self) -> None:
-        """Raises LedgerUnavailableError when it is another file, or none."""
-        if self._now() != self._opened:
-            raise LedgerUnavailableError(
-                f"the ledger {str(self._path)!r} was deleted or replaced while it was open:"
-                " put the file back, or restart what uses it"
-            )
-
-    def _now(self) -> tuple[int, int]:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return 0, 0
-        return status.st_dev, status.st_ino
-
-
 def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
     """Take the write lock, asking often: SQLite's own waiting sleeps up to 100 ms at a time.
 
@@ -136,6 +109,19 @@ def budget_from_row(row: Sequence[object]) -> Budget:
         strict=bool(strict),
     )
 
+
+def ships(connection: sqlite3.Connection) -> bool:
+    """Whether rows are waited for by a shipper: a gateway says so at its start, and a shipper at
+    each of its own writes. Until one has said anything, they are."""
+    query = "SELECT value FROM state WHERE key = 'ships'"
+    row = connection.execute(query).fetchone()
+    return row is None or bool(row[0])
+
+
+SET_SHIPS = """
+INSERT INTO state (key, value) VALUES ('ships', ?1)
+ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
+"""Notes whether anything ships; writes only what changes."""
 
 SELECT_BUDGETS = """
 SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict

@@ -4,6 +4,9 @@ A thread of its own takes whatever operations have queued up while the last tran
 written, commits them together, and hands each caller its result. A caller alone waits for one
 fsync; under load each pays a fraction of one. While there is company, a batch waits half a
 millisecond for more of it: that costs less than the fsyncs it saves.
+
+The event loop never waits for the disk. When a commit takes too long, whoever waits for it is told that
+the ledger is unavailable, and so is whoever comes until it has ended.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, cast
+from functools import partial
+from typing import Protocol, TypeVar, cast
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
+from spanledger.ledger.aside import Aside
 from spanledger.ledger.sqlite import EndRequest, Operation, Result, Sweep
 from spanledger.ledger.store import (
     AttemptEnd,
@@ -42,12 +48,23 @@ GATHER_S = 0.0005
 """How long a batch waits for company when the one before had some; a caller alone never waits."""
 RETRY_AFTER_S = 0.5
 """Pause after a failed commit before ends of tries are written again."""
+STALL_S = 10.0
+"""A commit that takes longer has met a disk that does not answer; twice what a lock may take."""
+WATCH_S = 1.0
+"""Between two looks at whether a commit takes too long."""
+READ_TIMEOUT_S = 5.0
+"""For reading a key."""
+CLOSE_TIMEOUT_S = 10.0
+"""For what is queued to be written when the gateway stops."""
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
     """A database that commits batches; `SqliteStore` is one."""
 
     def commit(self, operations: Sequence[Operation]) -> list[Result]: ...
+    def check(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -91,11 +108,22 @@ class GroupLedger:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._unwritten: list[_Waiting] = []
-        self.away = ""
-        """Why the last commit failed; empty when it did not."""
+        self._away = ""
+        self._unreadable = ""
         self._crowded = False
+        self._writing: Sequence[_Waiting] = ()
+        self._writing_since: float | None = None
+        self._waiting = 0
+        self._watched = False
+        self._reader = Aside("ledger-keys", READ_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
+
+    @property
+    def away(self) -> str:
+        """Why the last commit or read failed, or that a commit takes too long; empty when all is
+        well."""
+        return self._stalled() or self._away or self._unreadable
 
     # callers ------------------------------------------------------------------------------
 
@@ -103,6 +131,8 @@ class GroupLedger:
         """See `Ledger.reserve`."""
         if self._queue.qsize() >= MAX_QUEUED:
             raise LedgerUnavailableError("the ledger is too far behind; try again")
+        if problem := self._stalled():
+            raise LedgerUnavailableError(problem)
         return cast("Hold", await self._submit(reservation))
 
     async def finish(self, end: AttemptEnd) -> Settled:
@@ -118,39 +148,134 @@ class GroupLedger:
         return cast("int", await self._submit(self._sweep_operation()))
 
     async def find_key(self, digest: str) -> Key | None:
-        """See `Ledger.find_key`: an indexed read that takes microseconds, so no thread."""
-        try:
-            return self._keys.find_key(digest)
-        except sqlite3.Error as error:
-            raise LedgerUnavailableError(f"the ledger cannot be read: {error}") from error
+        """See `Ledger.find_key`."""
+        return await self._read(partial(self._keys.find_key, digest))
 
     async def has_keys(self) -> bool:
         """See `Ledger.has_keys`."""
-        try:
-            return self._keys.has_keys()
-        except sqlite3.Error as error:
-            raise LedgerUnavailableError(f"the ledger cannot be read: {error}") from error
+        return await self._read(self._keys.has_keys)
 
     async def check(self) -> None:
         """See `Ledger.check`."""
-        if self.away:
-            raise LedgerUnavailableError(self.away)
+        if problem := self._stalled() or self._away:
+            raise LedgerUnavailableError(problem)
         await self.has_keys()
 
     async def close(self) -> None:
         """Write what is queued, then close the store."""
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._keys.close()
+        await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            log.error("the ledger could not be closed: its disk does not answer")
+        with suppress(TimeoutError):
+            await self._reader.call(self._keys.close)
+        self._reader.close()
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        """Read aside. What is wrong is logged once, and so is that it is over."""
+        try:
+            found = await self._reader.call(read)
+        except sqlite3.Error as error:
+            raise self._cannot_read(str(error)) from error
+        except TimeoutError:
+            raise self._cannot_read(f"no answer within {READ_TIMEOUT_S:g} s") from None
+        if self._unreadable:
+            self._unreadable = ""
+            log.warning("the ledger can be read again")
+        return found
+
+    def _cannot_read(self, reason: str) -> LedgerUnavailableError:
+        found = self._stalled()
+        if not found:
+            try:
+                self._store.check()  # it may know why
+                found = f"the ledger cannot be read: {reason}"
+            except LedgerUnavailableError as error:
+                found = str(error)
+        if found not in (self._unreadable, self._away):
+            log.error("%s; callers whose key is not known by now get 503 until it can", found)
+        self._unreadable = found
+        return LedgerUnavailableError(found)
 
     async def _submit(self, operation: Operation) -> Result:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
+        if problem := self._stalled():
+            self._leave(operation)
+            raise LedgerUnavailableError(problem)
         self._queue.put(_Waiting(operation, future, loop))
-        result = await future
+        if not self._watched:
+            self._watched = True
+            loop.call_later(WATCH_S, self._watch, loop)
+        self._waiting += 1
+        try:
+            result = await future
+        finally:
+            self._waiting -= 1
         if isinstance(result, SpanledgerError):
             raise result
         return result
+
+    # a disk that does not answer ----------------------------------------------------------
+
+    def _stalled(self) -> str:
+        """That the commit under way takes too long; empty when none does."""
+        since = self._writing_since
+        if since is None or self._monotonic() - since < STALL_S:
+            return ""
+        problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
+        if self._away != problem:
+            self._away = problem
+            log.error("%s; nothing is sent to providers until it does", problem)
+        return problem
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """While anybody waits for a commit, see that none waits for ever."""
+        if problem := self._stalled():
+            self._give_up(LedgerUnavailableError(problem))
+        self._watched = self._waiting > 0
+        if self._watched:
+            loop.call_later(WATCH_S, self._watch, loop)
+
+    def _give_up(self, error: LedgerUnavailableError) -> None:
+        """Answer all that wait. What is queued and moves money is written once the disk answers."""
+        queued: list[_Waiting | None] = []
+        with suppress(queue.Empty):
+            while True:
+                queued.append(self._queue.get_nowait())
+        writing = list(self._writing)
+        for waiting in (*writing, *queued):
+            if waiting is None:
+                continue
+            if waiting.future is not None and not waiting.future.done():
+                waiting.future.set_result(error)
+            # What is being written needs no second time, but a hold that nobody knows of must go.
+            if waiting not in writing or isinstance(waiting.operation, Reservation):
+                self._leave(waiting.operation)
+        if None in queued:
+            self._queue.put(None)
+
+    def _leave(self, operation: Operation) -> None:
+        """Queue what has to be written of an operation that nobody waits for any more.
+
+        A reservation may have been written or be about to be: its hold is released, and where there
+        is none, that changes nothing.
+        """
+        match operation:
+            case Reservation():
+                unsent = AttemptEnd(
+                    operation.attempt_id,
+                    self._now_ns(),
+                    None,
+                    error_type=LedgerUnavailableError.error_type,
+                )
+                self._queue.put(_Waiting(unsent, None, None))
+            case AttemptEnd():
+                self._queue.put(_Waiting(operation, None, None))
+            case EndRequest() if self._queue.qsize() < MAX_UNWRITTEN:
+                self._queue.put(_Waiting(operation, None, None))
+            case _:
+                pass
 
     # the thread ---------------------------------------------------------------------------
 
@@ -196,30 +321,37 @@ class GroupLedger:
         started = self._monotonic()
         operations = [waiting.operation for waiting in batch]
         try:
-            results = self._store.commit(operations)
+            results = self._commit(batch)
         except LedgerUnavailableError as error:
             self._failed(batch, error)
             return
         except Exception:  # one operation's data is at fault: the others must not pay for it
             log.exception("a batch of %d operations failed; writing them one by one", len(batch))
-            results = [self._commit_alone(operation) for operation in operations]
+            results = [self._commit_alone(waiting) for waiting in batch]
             self._unwritten = [
                 _Waiting(waiting.operation, None, None)
                 for waiting, result in zip(batch, results, strict=True)
                 if isinstance(result, LedgerUnavailableError)
                 and isinstance(waiting.operation, AttemptEnd | EndRequest)
             ]
-        if self.away:
-            self.away = ""
+        if self._away:
+            self._away = ""
             log.warning("the ledger commits again")
         # The sweep is nobody's operation: an idle gateway counts none.
         asked = sum(not isinstance(operation, Sweep) for operation in operations)
         self._observe_commit(self._monotonic() - started, asked)
         _deliver(batch, results)
 
-    def _commit_alone(self, operation: Operation) -> Result:
+    def _commit(self, batch: Sequence[_Waiting]) -> list[Result]:
+        self._writing, self._writing_since = batch, self._monotonic()
         try:
-            return self._store.commit([operation])[0]
+            return self._store.commit([waiting.operation for waiting in batch])
+        finally:  # before anybody is told of the result
+            self._writing, self._writing_since = (), None
+
+    def _commit_alone(self, waiting: _Waiting) -> Result:
+        try:
+            return self._commit([waiting])[0]
         except SpanledgerError as error:
             return error
         except Exception as error:
@@ -232,9 +364,9 @@ class GroupLedger:
         Ends of requests that made no try move no money, and while the ledger is away there is no
         end of them: they get what room the money leaves.
         """
-        if self.away != str(error):
-            self.away = str(error)
+        if str(error) not in (self._away, self._unreadable):
             log.error("%s; nothing is sent to providers until it can", error)
+        self._away = str(error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
         if len(ends) > MAX_UNWRITTEN:
             refused = [end for end in ends if isinstance(end, EndRequest)]

@@ -28,6 +28,8 @@ MAX_LEASE_NS = 3_600 * NANOS
 """A lease that ends later was taken before the clock was set back."""
 ACCOUNTS_VERSION = 2
 """Schema version since which balances have the keys they have."""
+READABLE_VERSION = 2
+"""Oldest schema version that can be read as it is: what came later is not needed for reading."""
 
 
 def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.time_ns) -> None:
@@ -44,7 +46,7 @@ def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.tim
 
 
 def check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse to read a file of another version; reading must not change it.
+    """Refuse a file that cannot be read as it is; reading must not change it.
 
     Raises:
         LedgerUnavailableError: says which of the two is too old, and what to do.
@@ -53,10 +55,11 @@ def check_version(connection: sqlite3.Connection, path: str) -> None:
     if version == 0:
         raise LedgerUnavailableError(f"{path!r} is not a ledger")
     _refuse_newer(version, known)
-    if version < known:
+    if version < READABLE_VERSION:
         raise LedgerUnavailableError(
-            f"{path!r} has schema version {version}, this program reads {known}: stop what uses"
-            " it, then start the gateway or set a budget, which brings it up to date"
+            f"{path!r} has schema version {version}, this program reads {READABLE_VERSION} and"
+            " later: stop what uses it, then start the gateway or set a budget, which brings it up"
+            " to date"
         )
 
 

@@ -1,7 +1,7 @@
 """Takes old requests out of the ledger while gateways serve: small transactions, each all or nothing.
 
 Only what is over for good leaves: a request that has ended with all its tries, that the shipper has
-taken, and whose tries count for no budget's present period. Balances stay, so no budget changes.
+taken (where one ships), and whose tries count for no budget's present period. Balances stay, so no budget changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spanledger.errors import UsageError
-from spanledger.ledger.database import NANOS, begin_immediate, connect, require_ledger
+from spanledger.ledger.database import NANOS, begin_immediate, connect, require_ledger, ships
 from spanledger.ledger.migrate import check_version
 from spanledger.ledger.periods import period_at
 from spanledger.ledger.store import PeriodKind
@@ -24,6 +24,7 @@ BATCH = 200
 """Requests of one transaction: gateways wait for it as for one of their own."""
 KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 LAST_ZONE = "Etc/GMT+12"
+LAST_SEQ = 2**62
 ZONES_S = 26 * 3600
 """From a midnight in the first time zone of the earth to the same in the last one."""
 
@@ -52,8 +53,12 @@ def prunable_until_ns(now_ns: int) -> int:
 class Pruning:
     """One removal of what ended before a moment."""
 
-    def __init__(self, path: Path, before_ns: int, now_ns: int) -> None:
-        """Raises LedgerUnavailableError, and UsageError for a moment that budgets still count from."""
+    def __init__(self, path: Path, before_ns: int, now_ns: int, *, unshipped: bool = False) -> None:
+        """Raises LedgerUnavailableError, and UsageError for a moment that budgets still count from.
+
+        Args:
+            unshipped: what no shipper has taken leaves, too; so it does where nothing ships.
+        """
         until_ns = prunable_until_ns(now_ns)
         if before_ns > until_ns:
             day = datetime.fromtimestamp(until_ns // NANOS, UTC).date()
@@ -65,6 +70,7 @@ class Pruning:
         self._connection = connect(path)
         check_version(self._connection, str(path))
         self._connection.row_factory = sqlite3.Row
+        self._unshipped = unshipped or not ships(self._connection)
 
     def close(self) -> None:
         """Close the connection."""
@@ -74,7 +80,8 @@ class Pruning:
         """What would leave, and what is as old and stays."""
         moments = {"before": self._before_ns, "cursor": self._cursor()}
         found = Pruned(*self._connection.execute(_COUNT, moments).fetchone())
-        found.unshipped = self._connection.execute(_UNSHIPPED, moments).fetchone()[0]
+        if not self._unshipped:
+            found.unshipped = self._connection.execute(_UNSHIPPED, moments).fetchone()[0]
         return found
 
     def run(self, keep: Keep | None = None) -> Iterator[Pruned]:
@@ -131,6 +138,9 @@ class Pruning:
         return (last["started_ns"], last["request_id"]) if last else None
 
     def _cursor(self) -> int:
+        """Up to which row everything may leave."""
+        if self._unshipped:
+            return LAST_SEQ
         return int(self._connection.execute("SELECT seq FROM ship_cursor").fetchone()[0])
 
 

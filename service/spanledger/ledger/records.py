@@ -8,17 +8,23 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
 from spanledger.config import BudgetEntry
 from spanledger.errors import SpanledgerError
+from spanledger.ledger.applied import (
+    AppliedBudgets,
+    Difference,
+    budget_from_json,
+    budget_to_json,
+)
 from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
+    SET_SHIPS,
     begin_immediate,
     budget_from_row,
     connect,
@@ -29,6 +35,7 @@ from spanledger.ledger.opening import Opening
 from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
 
 KEY_PREFIX = "slk_"
+
 SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
 
 
@@ -49,6 +56,10 @@ def budget_of(entry: BudgetEntry) -> Budget:
         thresholds=tuple(sorted(set(entry.thresholds))),
         strict=entry.strict,
     )
+
+
+class _ChangedMeanwhileError(Exception):
+    """Somebody else changed a budget between reading and writing it."""
 
 
 class Records:
@@ -84,10 +95,15 @@ class Records:
     @contextmanager
     def _change(self, version: str) -> Iterator[None]:
         """A transaction that tells every process: `version` rises when it commits."""
+        with self._transaction():
+            yield
+            self._connection.execute("UPDATE state SET value = value + 1 WHERE key = ?", (version,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         begin_immediate(self._connection)
         try:
             yield
-            self._connection.execute("UPDATE state SET value = value + 1 WHERE key = ?", (version,))
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # SQLite may have ended it by itself
@@ -102,17 +118,26 @@ class Records:
         return [budget_from_row(row) for row in rows]
 
     def set_budgets(
-        self, budgets: Sequence[Budget], now_ns: int, remove: Sequence[str] = ()
+        self,
+        budgets: Sequence[Budget],
+        now_ns: int,
+        remove: Sequence[str] = (),
+        *,
+        also: Callable[[], None] = lambda: None,
     ) -> list[Budget]:
         """Create or replace budgets and remove others, all or none; those that really changed.
 
         A budget counts what its subject spent since its period began, also before it was set.
+
+        Args:
+            also: called within the transaction, where there is one.
         """
         changed, removed, uncounted = self._changes(budgets, remove)
         if changed or removed:
             opening = Opening(uncounted, now_ns // NANOS)
             opening.read(self._connection)
             with self._change("budgets_version"):
+                also()
                 before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
                 if uncounted != before:  # somebody else has changed budgets since
                     opening = Opening(uncounted, now_ns // NANOS)
@@ -152,9 +177,73 @@ class Records:
         ]
         return changed, removed, uncounted
 
+    def edit_budget(
+        self, name: str, edit: Callable[[Budget | None], Budget], now_ns: int
+    ) -> tuple[Budget | None, Budget]:
+        """Change a budget by what it is: before and after. Nothing that others change is lost."""
+        while True:
+            before = self._budget(name)
+            after = edit(before)
+
+            def unchanged(expected: Budget | None = before) -> None:
+                if self._budget(name) != expected:
+                    raise _ChangedMeanwhileError
+
+            try:
+                self.set_budgets([after], now_ns, also=unchanged)
+            except _ChangedMeanwhileError:
+                continue
+            return before, after
+
+    def _budget(self, name: str) -> Budget | None:
+        return next((budget for budget in self.budgets() if budget.name == name), None)
+
+    def apply_file(
+        self,
+        source: str,
+        budgets: Sequence[Budget],
+        now_ns: int,
+        *,
+        whole: bool = False,
+        remove: Sequence[str] = (),
+    ) -> list[Budget]:
+        """Set the budgets of a file that are new or have changed in it since it was last applied;
+        those that really changed.
+
+        Args:
+            source: what the file is remembered by.
+            whole: set all of them: somebody asked for the file as it is.
+            remove: names of budgets that go.
+        """
+        files = AppliedBudgets(self._connection)
+
+        def remember() -> None:
+            files.remember(source, budgets, now_ns)
+
+        due = list(budgets) if whole else files.due(source, budgets)
+        changed = self.set_budgets(due, now_ns, remove, also=remember)
+        if not changed and (budgets or any(e.source == source for e in files.entries())):
+            with self._transaction():
+                remember()
+        return changed
+
+    def knows_file(self, source: str) -> bool:
+        """Whether a gateway has started with this file."""
+        return any(e.source == source for e in AppliedBudgets(self._connection).entries())
+
+    def due_budgets(self, source: str, budgets: Sequence[Budget]) -> list[Budget]:
+        """The budgets of a file that a start would set."""
+        return AppliedBudgets(self._connection).due(source, budgets)
+
+    def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
+        """Where budgets are not what configuration files said when they were last applied; see
+        `AppliedBudgets.differences`."""
+        budgets = {budget.name: budget for budget in self.budgets()}
+        return AppliedBudgets(self._connection).differences(budgets, still_listed)
+
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None when there is none."""
-        budget = next((b for b in self.budgets() if b.name == name), None)
+        budget = self._budget(name)
         self.set_budgets((), now_ns, remove=(name,))
         return budget
 
@@ -165,13 +254,19 @@ class Records:
             " ORDER BY id",
             (name,),
         )
-        return [BudgetChange(at, change, _budget_from_json(text)) for at, change, text in rows]
+        return [BudgetChange(at, change, budget_from_json(text)) for at, change, text in rows]
 
     def _remember(self, change: str, budget: Budget, now_ns: int) -> None:
         self._connection.execute(
             "INSERT INTO budget_history (at_ns, change, name, budget) VALUES (?, ?, ?, ?)",
-            (now_ns, change, budget.name, json.dumps(asdict(budget))),
+            (now_ns, change, budget.name, budget_to_json(budget)),
         )
+
+    # telemetry ----------------------------------------------------------------------------
+
+    def set_ships(self, *, ships: bool) -> None:
+        """Note whether a shipper takes the rows: what it has not taken is not pruned."""
+        self._connection.execute(SET_SHIPS, (int(ships),))
 
     # keys ---------------------------------------------------------------------------------
 
@@ -249,9 +344,3 @@ def _key_from_row(row: Sequence[object]) -> Key:
         created_ns=created_ns,  # type: ignore[arg-type]  # INTEGER NOT NULL
         revoked_ns=revoked_ns,  # type: ignore[arg-type]  # INTEGER
     )
-
-
-def _budget_from_json(text: str) -> Budget:
-    data = json.loads(text)
-    data["thresholds"] = tuple(data["thresholds"])
-    return Budget(**data)

@@ -27,6 +27,7 @@ from spanledger.ledger.accounts import (
     Balance,
     BudgetIndex,
     account_keys,
+    blocking,
     decide,
     dimensions_of,
     remaining,
@@ -35,11 +36,11 @@ from spanledger.ledger.database import (
     NANOS,
     SELECT_BUDGETS,
     WRITE_BALANCE,
-    SameFile,
     begin_immediate,
     budget_from_row,
     connect,
 )
+from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
 from spanledger.ledger.pending import Pending, StaleError
 from spanledger.ledger.store import (
@@ -93,7 +94,8 @@ class SqliteStore:
         self._lease_until_ns = 0
         self._now_ns = now_ns
         self._connection = connect(path)
-        self._file = SameFile(path)
+        self._files = LedgerFiles(path)
+        self._moved = False
         migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
@@ -143,7 +145,27 @@ class SqliteStore:
         self._open.update(self._reserved)
         for attempt_id in self._ended:
             self._open.pop(attempt_id, None)
+        self._check_committed()
         return results
+
+    def _check_committed(self) -> None:
+        """Raises LedgerUnavailableError when what was committed just now is in a file that has lost
+        its name and cannot be saved from there."""
+        try:
+            self._files.check()
+            self._moved = False
+        except LedgerUnavailableError:
+            self._moved = True  # whatever follows is refused before it is written
+            try:
+                saved = self._files.save(self._connection)
+            except sqlite3.Error:
+                saved = False
+            if not saved:
+                raise
+
+    def check(self) -> None:
+        """Raises LedgerUnavailableError when the file is not the one that was opened."""
+        self._files.check_database()
 
     def _rollback(self) -> None:
         self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
@@ -151,7 +173,10 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
 
     def _transaction(self, operations: Sequence[Operation]) -> list[Result]:
-        self._file.check()
+        if self._moved:
+            self._files.check()
+        else:
+            self._files.check_database()
         begin_immediate(self._connection)
         for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
             state.clear()
@@ -206,16 +231,8 @@ class SqliteStore:
             held = self._look_up(attempt_id)
         if held is not None:  # a repeat: what the first one held
             return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
-        if accounts and not reservation.priced:
-            raise UnpricedModelError(
-                f"model {reservation.model!r} has no price and a budget applies"
-                f" ({accounts[0].budget.name!r}): set input_cost_per_token and"
-                f" output_cost_per_token on deployment {reservation.deployment!r}"
-            )
-        if accounts and reservation.unbounded:
-            raise UnboundedCostError(
-                f"{reservation.unbounded}; a budget applies ({accounts[0].budget.name!r})"
-            )
+        if not reservation.priced or reservation.unbounded:
+            _require_bound(reservation, accounts)
         grant = decide(accounts, reservation.sizes)
         decision = ("warn" if grant.warned else "allow") if accounts else ""
         self._renew_lease(reservation.now_ns)
@@ -373,6 +390,20 @@ class SqliteStore:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         self._connection.execute("DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3", moments)
         return len(lapsed)
+
+
+def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:
+    """Where a budget blocks, refuse what no hold can bound."""
+    limit = next((account.budget.name for account in blocking(accounts)), None)
+    if limit is None:
+        return
+    if not reservation.priced:
+        raise UnpricedModelError(
+            f"model {reservation.model!r} has no price, so budget {limit!r} cannot limit it: set"
+            " input_cost_per_token and output_cost_per_token on deployment"
+            f" {reservation.deployment!r}"
+        )
+    raise UnboundedCostError(f"{reservation.unbounded}; budget {limit!r} applies")
 
 
 _READ_BALANCE = """

@@ -101,7 +101,7 @@ class HoldSizes(NamedTuple):
 
     `full` is the bound on its cost (own cap, or all the model can answer). `usual` is what the
     route's history says; equal to `full` when the caller set a cap. `least` is the smallest
-    useful hold and is used on `strict` budgets only. See docs/budgets.md for the ladder.
+    useful hold and is used on blocking `strict` budgets only. See docs/budgets.md for the ladder.
     """
 
     full: int
@@ -129,7 +129,7 @@ class Reservation:
     reason: str = ""
     """`error.type` of the try before, or what kept the route from a first one."""
     unbounded: str = ""
-    """Why nothing bounds its cost; it is then refused where a budget applies."""
+    """Why nothing bounds its cost; it is then refused where a budget blocks."""
     repeat: bool = False
     """Asked before, and the answer was lost: the row, where there is one, says what was held."""
 
@@ -233,8 +233,8 @@ class Ledger(Protocol):
 
         Raises:
             BudgetExceededError: a blocking budget has no room.
-            UnpricedModelError: a budget applies and the model has no price.
-            UnboundedCostError: a budget applies and nothing bounds what the request costs.
+            UnpricedModelError: a budget blocks and the model has no price.
+            UnboundedCostError: a budget blocks and nothing bounds what the request costs.
             LedgerUnavailableError: the commit failed; nothing is held.
         """
         ...

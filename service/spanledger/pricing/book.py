@@ -1,7 +1,7 @@
 """The price book: what a model's tokens cost, in pico-USD, by date; made by `tools/update_prices.py`.
 
 Reads one file of the package and nothing else. A model that the book does not have is not priced:
-no name is ever matched loosely. Tokens and searches of the web have a price here. Other fees
+what stands around its name is taken off (`names`), and no name is ever matched loosely. Tokens and searches of the web have a price here. Other fees
 (grounding in maps, containers), discounts by the hour, free allowances and surcharges for an
 endpoint's region are not in it; where they matter, set the prices in the config.
 """
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from spanledger.errors import ConfigError
+from spanledger.pricing.names import elsewhere, maker_of, owners_of, spellings
 from spanledger.pricing.price import Price, Rates, Schedule, Tier
 
 BOOKS = Path(__file__).parent / "books"
@@ -40,23 +42,6 @@ _KEY = re.compile(
     r"(?P<key>.+?)(_above_(?P<number>\d+)(?P<kilo>k?)_tokens)?"
     rf"(_(?P<service>{'|'.join(SERVICES)}))?"
 )
-
-LITELLM_PROVIDERS = {
-    "aws.bedrock": ("bedrock", "bedrock_converse", "bedrock_mantle"),
-    "azure.ai.inference": ("azure_ai",),
-    "azure.ai.openai": ("azure", "azure_text"),
-    "bedrock": ("bedrock", "bedrock_converse", "bedrock_mantle"),
-    "cohere": ("cohere", "cohere_chat"),
-    "gcp.gemini": ("gemini",),
-    "gcp.gen_ai": ("gemini",),
-    "gcp.vertex_ai": ("vertex_ai",),
-    "ibm.watsonx.ai": ("watsonx",),
-    "mistral_ai": ("mistral",),
-    "moonshot_ai": ("moonshot",),
-    "openai": ("openai", "text-completion-openai"),
-    "x_ai": ("xai",),
-}
-"""`gen_ai.provider.name` to LiteLLM's names of the same provider, where they differ."""
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,6 +134,17 @@ class PriceBook:
         entry = self.entry(name)
         return None if entry is None else _price(f"{self.date}/{name}", entry, {})
 
+    def price_of(self, deployment: Named) -> Price | None:
+        """A deployment's price, as `find` says it."""
+        return self.find(
+            deployment.provider,
+            deployment.model,
+            deployment.litellm_model,
+            deployment.prices,
+            deployment.id,
+            deployment.base_model,
+        )
+
     def find(
         self,
         provider: str,
@@ -156,11 +152,14 @@ class PriceBook:
         litellm_model: str,
         overrides: Mapping[str, int],
         deployment_id: str,
+        base_model: str = "",
     ) -> Price | None:
         """A deployment's price, or None: then nothing says what it costs.
 
-        The book is asked for the model as the config writes it, then for `provider/model`, then
-        for the bare model; a line found by a name without a provider must be that provider's.
+        A base model decides where the book has it: a deployment's own name may be anybody's. Then
+        the book is asked for the model as the config writes it, for `provider/model`, and for the
+        bare model; a line found by a name without a provider must be that provider's. If it has
+        none of these, it is asked again with the way to the model taken off its name.
         A price in the config wins, for long prompts too unless it gives their price as well
         (`…_above_200k_tokens`); what the config does not say comes from the book, and without a
         book's line a cached read, a cache write and reasoning cost as much as any other token.
@@ -168,7 +167,9 @@ class PriceBook:
         much as that input; where it is free, so is the cache. A service tier has the price that
         the config gives it (`…_priority`), and else none, since the book's may be lower.
         """
-        name, entry = self._look_up(provider, model, litellm_model)
+        name, entry = self.base(provider, base_model)
+        if entry is None:
+            name, entry = self._look_up(owners_of(provider), model, litellm_model)
         given = _given(overrides)
         if not given:
             return None if entry is None else _price(f"{self.date}/{name}", entry, {})
@@ -181,8 +182,36 @@ class PriceBook:
         digest = hashlib.sha256(msgspec.json.encode(prices)).hexdigest()[:12]
         return replace(price, id=f"config/{deployment_id}/{digest}")
 
-    def _look_up(self, provider: str, model: str, litellm_model: str) -> tuple[str, Entry | None]:
-        owners = LITELLM_PROVIDERS.get(provider, (provider,))
+    def base(self, provider: str, base_model: str) -> tuple[str, Entry | None]:
+        """The line of a base model: the deployment's provider's, or that of the provider it names,
+        or else whoever's the bare name is."""
+        if not base_model:
+            return "", None
+        owner, _, model = base_model.partition("/")
+        found = self._look_up(owners_of(provider), base_model, base_model)
+        if found[1] is None and model:
+            found = self._look_up(owners_of(owner), model, base_model)
+        if found[1] is None:
+            found = base_model, self.entry(base_model)
+        return found
+
+    def _look_up(
+        self, owners: tuple[str, ...], model: str, litellm_model: str
+    ) -> tuple[str, Entry | None]:
+        prefix, others = litellm_model.removesuffix(model), tuple[str, ...]()
+        for spelled in spellings(owners, model):
+            written = litellm_model if spelled == model else prefix + spelled
+            name, entry = self._exact(owners, spelled, written)
+            placed = elsewhere(owners, spelled)
+            if entry is not None:
+                return (name, entry) if placed else self._dearest((name, entry), others)
+            others = placed or others
+        maker = maker_of(owners, model)
+        return ("", None) if maker is None else self._exact((maker[0],), maker[1], maker[1])
+
+    def _exact(
+        self, owners: tuple[str, ...], model: str, litellm_model: str
+    ) -> tuple[str, Entry | None]:
         candidates = (litellm_model, *(f"{owner}/{model}" for owner in owners), model)
         for name in candidates:
             entry = self.entry(name)
@@ -190,6 +219,33 @@ class PriceBook:
             if entry is not None and (qualified or _is_of(entry.provider, owners)):
                 return name, entry
         return "", None
+
+    def _dearest(self, found: tuple[str, Entry], others: Iterable[str]) -> tuple[str, Entry]:
+        """A line without the place its model was asked for in, or that of another place where it is
+        dearer: a place may have a surcharge."""
+        listed = [(name, entry) for name in others if (entry := self.entry(name)) is not None]
+        return max((found, *listed), key=lambda line: _list_price(line[1]))
+
+
+class Named(Protocol):
+    """What of a deployment names its price."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def litellm_model(self) -> str: ...
+    @property
+    def base_model(self) -> str: ...
+    @property
+    def prices(self) -> Mapping[str, int]: ...
+
+
+def _list_price(entry: Entry) -> tuple[int, int]:
+    return entry.input or 0, entry.output or 0
 
 
 def dates() -> tuple[str, ...]:

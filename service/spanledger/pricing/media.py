@@ -6,6 +6,7 @@ provider's to say. Their kind and the size of their data bound them before a req
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -61,7 +62,8 @@ MEDIA = {
 """Type of a content part, or its key, and what it is."""
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _FIELDS = ("messages", "input")
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (ValueError, RecursionError)
+"""`ValueError` is the base of all decoding errors, of `json` and msgspec."""
 
 
 class InputBound(NamedTuple):
@@ -70,10 +72,13 @@ class InputBound(NamedTuple):
     Attributes:
         tokens: of all its input.
         sound: whether some of it may be sound, which has a price of its own.
+        repeated: a key that one of its objects has twice: which value a provider takes is anybody's
+            guess, so nothing bounds it. Looked for where not all of it is text.
     """
 
     tokens: int
     sound: bool = False
+    repeated: str = ""
 
 
 class _Part(NamedTuple):
@@ -95,17 +100,38 @@ def bound_input(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None
 
     The bound knows no model: a caller lowers it to the model's context window.
     """
-    bound, sound = body_bytes + HIDDEN_TOKENS, False
+    bound, sound, repeated = body_bytes + HIDDEN_TOKENS, False, ""
     for name in _FIELDS:
         raw = b"" if fields is None or name not in fields else bytes(fields[name])
         if _may_hold_media(raw):
             try:
-                parts = list(_parts(msgspec.json.decode(raw)))
+                content, twice = decode_noting_repeats(raw)
+                parts = list(_parts(content))
             except UNREADABLE:
                 return InputBound(bound + WINDOW_TOKENS, sound=True)
+            repeated = repeated or twice
             bound += sum(map(_most, parts))
             sound = sound or any(part.kind != _IMAGE for part in parts)
-    return InputBound(bound, sound)
+    return InputBound(bound, sound, repeated)
+
+
+def decode_noting_repeats(raw: bytes) -> tuple[Any, str]:
+    """Decoded JSON, and a key that one of its objects has twice, else nothing.
+
+    Of two equal keys one reader takes the first and another the last: what is priced may not be
+    what is billed. Raises one of `UNREADABLE`.
+    """
+    repeated = ""
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            names = [name for name, _ in pairs]
+            repeated = next(name for name in names if names.count(name) > 1)
+        return made
+
+    return json.loads(raw, object_pairs_hook=note), repeated
 
 
 def _may_hold_media(raw: bytes) -> bool:

@@ -12,11 +12,15 @@ from spanledger.clock import Clock
 
 if TYPE_CHECKING:
     from spanledger.providers.base import Provider, ProviderKind
+    from spanledger.providers.proxies import WayOut
     from spanledger.providers.transport import Limits
 
 
 def create_providers(
-    kinds: Iterable[ProviderKind], limits: Limits | None = None, clock: Clock | None = None
+    kinds: Iterable[ProviderKind],
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    way_out: WayOut | None = None,
 ) -> dict[ProviderKind, Provider]:
     """One adapter for each kind; nothing connects before a call, LiteLLM is imported in a thread.
 
@@ -29,11 +33,11 @@ def create_providers(
         if kind == "openai":
             from spanledger.providers.openai import OpenAIProvider
 
-            made[kind] = OpenAIProvider(limits, clock)
+            made[kind] = OpenAIProvider(limits, clock, way_out)
         elif kind == "anthropic":
             from spanledger.providers.anthropic import AnthropicProvider
 
-            made[kind] = AnthropicProvider(limits, clock)
+            made[kind] = AnthropicProvider(limits, clock, way_out)
         else:
             from spanledger.providers.litellm import LiteLLMProvider
 

@@ -18,6 +18,7 @@ from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.error_forms import read_failure
 from spanledger.providers.failures import invalid, refusal
 from spanledger.providers.openai_wire import answer_of, frame_of, malformed
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import events_of, is_stream
 from spanledger.providers.transport import (
     Limits,
@@ -36,8 +37,13 @@ _PATH = "/v1/messages"
 class AnthropicProvider:
     """One adapter for all deployments on Anthropic's wire."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self._transport = Transport(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._targets: dict[tuple[str | None, str | None], Target] = {}
 
@@ -71,6 +77,7 @@ class AnthropicProvider:
                     break
                 for payload in batch:
                     if (frame := messages.read(payload)) is not None:
+                        source.producing = source.producing or frame.content
                         yield frame
                     if messages.ended:
                         ended = True

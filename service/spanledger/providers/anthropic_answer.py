@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage, anthropic_service, from_anthropic
+from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
+from spanledger.pricing.usage import Usage
 from spanledger.providers.anthropic_tools import Names
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.error_forms import read_error_event
@@ -335,9 +336,9 @@ class MessageStream:
         )
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Counts are cumulative; a later event may leave some out."""
+        """Counts are cumulative; a later event may leave some out, or say zero."""
         if usage:
-            self._usage.update({name: n for name, n in usage.items() if n is not None})
+            add_counts(self._usage, usage)
 
     def _malformed(self) -> ProviderError:
         return malformed(self._call, _NO_EVENT)

@@ -129,7 +129,7 @@ def _convert(call: Call, names: Names, *, stream: bool) -> dict[str, object]:
             raise invalid(f"this model has no {what}", param=name)
     values = {name: msgspec.json.decode(raw) for name, raw in given.items() if name in _CONVERTED}
     _check_choices(values)
-    able = abilities_of(call.deployment.model)
+    able = abilities_of(call.deployment.known_as)
     body: dict[str, object] = {
         name: raw for name, raw in given.items() if name not in _CONVERTED and name not in _DROPPED
     }

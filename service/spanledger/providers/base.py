@@ -33,13 +33,18 @@ class Deployment:
         litellm_model: the model as it stands in the config, prefix included.
         api_base: base URL without a trailing slash, or None for the provider's own.
         api_key: the provider's key, never shown.
-        timeout_s: one try, to the last byte (or to each next chunk's deadline when streaming).
+        timeout_s: one attempt, to the last byte of a whole answer or the first content of a stream.
+        stream_timeout_s: the same for streams, None = as `timeout_s`.
         rpm: requests a minute this deployment may get, None = no bound.
         tpm: tokens a minute, None = no bound.
-        weight: relative share of the group's traffic.
+        weight: relative share of the group's traffic; 0 = only where no other can serve.
+        order: the group's deployments with the lowest are asked first, those without one last.
+        num_retries: retries after its failures, None = as the route has it.
         prices: overrides of the price book, pico-USD per token by LiteLLM's key
             (`input_cost_per_token`, `output_cost_per_token`, `cache_read_input_token_cost`, …).
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
+        base_model: the model behind a name that says nothing of it (Azure's deployments); it
+            decides the price, and what the model can do. Empty where the name is the model's.
     """
 
     id: str
@@ -54,8 +59,17 @@ class Deployment:
     rpm: int | None = None
     tpm: int | None = None
     weight: float = 1.0
+    order: int | None = None
+    num_retries: int | None = None
+    stream_timeout_s: float | None = None
     prices: dict[str, int] = field(default_factory=dict)
     extra: dict[str, object] = field(default_factory=dict, repr=False)
+    base_model: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The model's own name, for what depends on the model."""
+        return self.base_model.rpartition("/")[2] or self.model
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Adapter for OpenAI and any server that speaks its wire.
 
 The caller's body goes out as it came, but for `model`, `stream`, `stream_options` and an output
-cap; answers and chunks are relayed as they came. Nothing of the caller's headers is forwarded.
+cap, whose name is the deployment's (`caps`); answers and chunks are relayed as they came. Nothing
+of the caller's headers is forwarded.
 
 A stream ends with `data: [DONE]`. Some compatible servers leave that out: a stream that closes in
 good order after its finish reason is complete, and so is one that breaks once it has been counted.
@@ -18,7 +19,8 @@ import msgspec
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Answer, Call, Deployment, Frame
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.caps import Caps, renamed
 from spanledger.providers.error_forms import read_failure
 from spanledger.providers.failures import refusal
 from spanledger.providers.openai_wire import (
@@ -32,6 +34,7 @@ from spanledger.providers.openai_wire import (
     read_answer,
     read_chunk,
 )
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import ErrorPayload, is_stream
 from spanledger.providers.transport import (
     EventStream,
@@ -53,28 +56,29 @@ _LATE = frozenset({"stream_interrupted", "timeout"})
 class OpenAIProvider:
     """One adapter for all deployments that speak OpenAI's wire."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
-        self._transport = Transport(limits or Limits())
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
+        self._caps = Caps()
         self._targets: dict[tuple[str | None, str | None, str], Target] = {}
         self._refuses_options: set[str] = set()
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
-        body = encode_request(call, stream=False, cap_key=_cap_key(call.deployment))
-        reply = await self._transport.exchange(call, self._target(call), body)
-        if not 200 <= reply.status < 300:
-            raise self._refusal(call, reply)
-        answer = joined(call, reply.body) if is_stream(reply.body) else reply.body
-        return read_answer(call, answer, provider_request_id(reply.headers, "x-request-id"))
+        return self._read(call, await self._exchanged(call))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
-        source = await self._open_stream(call)
-        request_id = provider_request_id(source.headers, "x-request-id")
+        source = await self._opened(call)
         if isinstance(source, Reply):
-            yield self._unstreamed(call, source, request_id)
+            yield frame_of(call, self._read(call, source))
             return
+        request_id = provider_request_id(source.headers, "x-request-id")
         began = counted = ended = False
         finished, choices = 0, _choices(call)
         try:
@@ -93,7 +97,8 @@ class OpenAIProvider:
                         ended = True
                         break
                     frame = read_chunk(call, payload, request_id, began=began)
-                    began = began or frame.content
+                    if frame.content:
+                        began = source.producing = True
                     finished += bool(frame.finish_reason)
                     counted = counted or frame.usage is not None
                     yield frame
@@ -102,26 +107,54 @@ class OpenAIProvider:
         finally:
             source.close(clean=ended)
 
-    async def _open_stream(self, call: Call) -> EventStream | Reply:
-        """The stream; asked for without `stream_options` where the server knows none."""
-        unique = call.deployment.id
-        cap_key = _cap_key(call.deployment)
-        ask_usage = unique not in self._refuses_options
-        body = encode_request(call, stream=True, cap_key=cap_key, ask_usage=ask_usage)
-        began = self._clock.monotonic()
-        source = await self._transport.events(call, self._target(call), body)
-        options = call.fields.get("stream_options")
-        if not (ask_usage and _names_options(source) and asks_for_usage(options)):
-            return source
-        left = call.timeout_s - (self._clock.monotonic() - began)
-        again = replace(call, timeout_s=max(left, 0.0))
-        body = encode_request(again, stream=True, cap_key=cap_key, ask_usage=False)
-        source = await self._transport.events(again, self._target(call), body)
-        good = isinstance(source, EventStream) or source.status < 300
+    async def _exchanged(self, call: Call) -> Reply:
+        """The whole answer; asked for once more where the name of the cap was refused."""
+        ends_at = self._clock.monotonic() + call.timeout_s
+        call = self._caps.applied(call)
+        name = self._caps.name(call.deployment)
+        body = encode_request(call, stream=False, cap_key=name)
+        reply = await self._transport.exchange(call, self._target(call), body)
+        other = self._caps.other(call, reply.status, reply.body)
+        if other is not None:
+            call = self._again(renamed(call, other), ends_at)
+            body = encode_request(call, stream=False, cap_key=other)
+            reply = await self._transport.exchange(call, self._target(call), body)
+            if 200 <= reply.status < 300:
+                self._caps.remember(call.deployment, other)
+        return reply
+
+    async def _opened(self, call: Call) -> EventStream | Reply:
+        """The stream; asked for again where the name of the cap was refused, and where
+        `stream_options` were: each once at most."""
+        ends_at = self._clock.monotonic() + call.timeout_s
+        call = self._caps.applied(call)
+        name, other = self._caps.name(call.deployment), None
+        ask_usage = takes_options = call.deployment.id not in self._refuses_options
+        while True:
+            body = encode_request(call, stream=True, cap_key=name, ask_usage=ask_usage)
+            source = await self._transport.events(call, self._target(call), body)
+            if isinstance(source, EventStream):
+                break
+            found = None if other else self._caps.other(call, source.status, source.body)
+            if found is not None:
+                name = other = found
+                call = self._again(renamed(call, found), ends_at)
+            elif ask_usage and _refuses_options(call, source):
+                ask_usage = False
+                call = self._again(call, ends_at)
+            else:
+                break
         # Only what was seen to help is remembered: a refusal may quote a caller's own words.
-        if good and len(self._refuses_options) < MAX_REMEMBERED:
-            self._refuses_options.add(unique)
+        if isinstance(source, EventStream) or 200 <= source.status < 300:
+            if other is not None:
+                self._caps.remember(call.deployment, other)
+            if takes_options and not ask_usage and len(self._refuses_options) < MAX_REMEMBERED:
+                self._refuses_options.add(call.deployment.id)
         return source
+
+    def _again(self, call: Call, ends_at: float) -> Call:
+        """The call in what is left of its time."""
+        return replace(call, timeout_s=max(0.0, ends_at - self._clock.monotonic()))
 
     async def close(self) -> None:
         """Close connections."""
@@ -148,20 +181,22 @@ class OpenAIProvider:
             now_s=self._clock.now_ns() / 1e9,
         )
 
-    def _unstreamed(self, call: Call, reply: Reply, request_id: str) -> Frame:
-        """The one event for an answer that did not come as a stream."""
+    def _read(self, call: Call, reply: Reply) -> Answer:
+        """A whole answer, or a stream that came unasked, joined."""
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
-        body = joined(call, reply.body) if is_stream(reply.body) else reply.body
-        return frame_of(call, read_answer(call, body, request_id))
+        request_id = provider_request_id(reply.headers, "x-request-id")
+        if is_stream(reply.body):
+            return joined(call, reply.body, request_id)
+        return read_answer(call, reply.body, request_id)
 
 
-def _names_options(source: EventStream | Reply) -> bool:
-    """Whether a server refuses the request for its `stream_options`."""
+def _refuses_options(call: Call, reply: Reply) -> bool:
+    """Whether a server refuses the request for the `stream_options` that we added."""
     return (
-        isinstance(source, Reply)
-        and source.status in (400, 415, 422, 501)
-        and b"stream_options" in source.body
+        reply.status in (400, 415, 422, 501)
+        and b"stream_options" in reply.body
+        and asks_for_usage(call.fields.get("stream_options"))
     )
 
 
@@ -185,11 +220,3 @@ def _last(source: EventStream, *, whole: bool) -> list[bytes]:
     if tail or not whole:
         raise source.interrupted("the stream closed")
     return [DONE]
-
-
-def _cap_key(deployment: Deployment) -> str:
-    """OpenAI's own reasoning models know no `max_tokens`; other servers often know only that."""
-    base = deployment.api_base
-    if base is None or base.startswith("https://api.openai.com"):
-        return "max_completion_tokens"
-    return "max_tokens"

@@ -14,7 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import OpenAIUsage, Usage, from_openai
+from spanledger.pricing.reported import OpenAIUsage, from_openai
+from spanledger.pricing.usage import Usage
 from spanledger.providers.answer_forms import as_chunk, completion_of, with_text_arguments
 from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.error_forms import failure_of, read_error_event, read_failure
@@ -80,6 +81,12 @@ class _ChunkChoice(msgspec.Struct):
     finish_reason: str | None = None
     error: msgspec.Raw = _NULL
     message: msgspec.Raw = _NULL
+    usage: UsageField = None
+    """Moonshot's place for it."""
+
+
+class _Groq(msgspec.Struct):
+    usage: UsageField = None
 
 
 class _Completion(msgspec.Struct):
@@ -110,6 +117,7 @@ class _Chunk(msgspec.Struct):
     usage: UsageField = None
     service_tier: Tier = None
     error: msgspec.Raw = _NULL
+    x_groq: _Groq | str | int | float | bool | list[msgspec.Raw] | None = None
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
@@ -144,20 +152,19 @@ def encode_request(call: Call, *, stream: bool, cap_key: str, ask_usage: bool = 
     return _ENCODER.encode(fields)
 
 
-def joined(call: Call, body: bytes) -> bytes:
+def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
     """The whole answer that a stream adds up to, for a server that streams unasked.
 
     Raises:
         ProviderError: the stream has no end, or an error in it.
     """
-    chunks: list[bytes] = []
+    frames: list[Frame] = []
     for payload in events_of(body):
         if payload.startswith(DONE):
             break
         one_line = payload if type(payload) is ErrorPayload else payload.replace(b"\n", b" ")
-        frame = read_chunk(call, one_line, "", began=bool(chunks))
-        chunks.append(frame.data.removeprefix(b"data: "))
-    return join_chunks(call, chunks)
+        frames.append(read_chunk(call, one_line, provider_request_id, began=bool(frames)))
+    return answer_of(call, frames)
 
 
 def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
@@ -188,7 +195,7 @@ def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
 def frame_of(call: Call, answer: Answer) -> Frame:
     """A whole answer as the one event of a stream."""
     frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
-    frame.usage = answer.usage
+    frame.usage = answer.usage or frame.usage
     frame.service = answer.service
     return frame
 
@@ -220,7 +227,7 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     choices = answer.choices or ()
     broken = is_set(answer.error) or any(map(_failed, choices))
     usage = from_openai(answer.usage)
-    uncounted = usage is None or usage.output_tokens == 0
+    uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
     size, speech = _generated_bytes(body) if uncounted and choices else (0, 0)
     found = Answer(
         body=body,
@@ -302,12 +309,14 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
     content = odd = False
     broken = chunk.error is not _NULL and is_set(chunk.error)
     finish_reason = ""
+    beside: UsageField = None
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
             broken = broken or finish_reason == "error"
         if choice.error is not _NULL:
             broken = broken or is_set(choice.error)
+        beside = choice.usage or beside
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
             content = content or bool(delta.tool_calls or delta.function_call)
@@ -318,6 +327,8 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         elif is_set(choice.message):
             odd = True
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
+    if usage is None and (beside or chunk.x_groq is not None):
+        usage = from_openai(beside) or from_openai(getattr(chunk.x_groq, "usage", None))
     if broken or not chunk.choices:
         _check_chunk(call, payload, chunk, usage, began=began or content)
     elif odd:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import aiohttp
@@ -20,6 +22,8 @@ from yarl import URL
 from spanledger import __version__
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
+from spanledger.providers.interim import MAX_INTERIM, Connector, FloodError
+from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import EventParser, EventTooLargeError
 
 _LARGE_BODY_BYTES = 2**20
@@ -27,6 +31,7 @@ _LARGE_BODY_BYTES = 2**20
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECTING = (aiohttp.ClientConnectionError, OSError)
 _MAX_ID_CHARS = 256
+_PROXY_AUTHENTICATION = 407
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """How requests to a target leave: the proxy, what it is told in a tunnel, what it is told
+    beside the request."""
+
+    proxy: URL | None = None
+    proxy_headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A whole answer."""
 
@@ -100,8 +115,10 @@ def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) ->
 class Transport:
     """The connection pool of one adapter. Connects lazily, in the loop of the first call."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, way_out: WayOut | None = None) -> None:
         self.limits = limits
+        self._way_out = way_out or WayOut()
+        self._ways: dict[URL, _Way] = {}
         self._session: aiohttp.ClientSession | None = None
         self._drains: set[asyncio.Task[None]] = set()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
@@ -188,14 +205,21 @@ class Transport:
             session = self._session = self._connect()
         loop = asyncio.get_running_loop()
         began = loop.time()
+        way = self._ways.get(target.url) or self._way(target)
         try:
-            return await session.post(
+            response = await session.post(
                 target.url,
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers=target.headers,
+                headers=target.headers
+                if way.headers is None
+                else {**target.headers, **way.headers},
                 allow_redirects=False,
                 timeout=self._connect_timeout(call.timeout_s),
+                proxy=way.proxy,
+                proxy_headers=way.proxy_headers,
             )
+        except aiohttp.ClientHttpProxyError as error:
+            raise _refused_by_proxy(call, error.status) from None
         except aiohttp.ConnectionTimeoutError:
             raise ProviderError("timeout", f"{_name(call)}: connecting took too long") from None
         except _CONNECTING as error:
@@ -205,12 +229,22 @@ class Transport:
                 _connection_message(call, error),
                 billed="unknown" if _hung_up(error) and not at_once else "no",
             ) from None
+        except FloodError:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: it sent more than {MAX_INTERIM} interim answers (1xx)",
+                billed="unknown",
+            ) from None
         except aiohttp.ClientError as error:
             raise ProviderError(
                 "malformed_response",
                 f"{_name(call)}: what answered does not speak HTTP ({type(error).__name__})",
                 billed="unknown",
             ) from None
+        if way.proxy is not None and response.status == _PROXY_AUTHENTICATION:
+            response.close()
+            raise _refused_by_proxy(call, response.status)
+        return response
 
     async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
         good = 200 <= response.status < 300
@@ -243,6 +277,17 @@ class Transport:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return Reply(response.status, response.headers, body)
 
+    def _way(self, target: Target) -> _Way:
+        """How requests to a target leave; looked up once."""
+        way, proxy = _Way(), self._way_out.proxy_for(str(target.url))
+        if proxy is not None:
+            said = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
+            # In a tunnel the proxy sees its own headers alone, else the request's.
+            tunnel = target.url.scheme == "https"
+            way = _Way(URL(proxy.url), said if tunnel else None, None if tunnel else said)
+        self._ways[target.url] = way
+        return way
+
     def _connect_timeout(self, timeout_s: float) -> aiohttp.ClientTimeout:
         """Connecting ends well before the try: what timed out there was surely never sent."""
         if timeout_s >= 2 * self.limits.connect_timeout_s:
@@ -250,10 +295,11 @@ class Transport:
         return aiohttp.ClientTimeout(total=None, sock_connect=timeout_s / 2)
 
     def _connect(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=self.limits.max_connections,
             limit_per_host=0,
             keepalive_timeout=self.limits.keepalive_s,
+            ssl=_trust(self._way_out.ca_path),
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -269,6 +315,7 @@ class EventStream:
 
     Attributes:
         headers: of the answer.
+        producing: whether content came; the adapter says so, who reads the events.
         tail: at the end, an event that no blank line ended: cut, unless it is an end mark.
     """
 
@@ -277,11 +324,12 @@ class EventStream:
         "_call",
         "_deadline",
         "_ends_at",
+        "_left",
         "_parser",
         "_response",
-        "_started",
         "_transport",
         "headers",
+        "producing",
         "tail",
     )
 
@@ -298,22 +346,24 @@ class EventStream:
         self._response = response
         self._deadline = deadline
         self._ends_at = ends_at
-        self._started = False
         self._began = False
+        self.producing = False
         self._parser = EventParser(call.max_response_bytes)
+        self._left = call.max_response_bytes
         self.headers: Mapping[str, str] = response.headers
         self.tail = b""
 
     async def batch(self) -> list[bytes] | None:
         """The payloads of the events that came next, perhaps none; None at the end.
 
-        The first byte may take what is left of the try's timeout, any later silence
-        `stream_idle_timeout_s`; a provider's keep-alive comments count as signs of life, but
-        nothing makes the whole stream longer than `total_s`.
+        The first content may take what is left of the attempt's timeout, since a model may think
+        for minutes after a stream's first event; any later silence `stream_idle_timeout_s`. A
+        provider's keep-alive comments count as signs of life, but nothing makes the whole stream
+        longer than `total_s`.
 
         Raises:
             ProviderError: the silence or the stream was too long, the connection broke, an event
-                is too large.
+                or the stream is too large.
         """
         call = self._call
         content = self._response.content
@@ -325,7 +375,7 @@ class EventStream:
             chunk = content.read_nowait()
             if not chunk:
                 wait_until = now + idle_s
-                if not self._started:
+                if not self.producing:
                     wait_until = max(wait_until, self._deadline)
                 wait_until = min(wait_until, self._ends_at)
                 async with asyncio.timeout_at(wait_until):
@@ -334,7 +384,14 @@ class EventStream:
             _raise_timeout(call, "no next chunk", idle_s)
         except (aiohttp.ClientError, OSError):
             raise self.interrupted("the connection broke") from None
-        self._started = True
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise ProviderError(
+                "malformed_response",
+                f"{_name(call)}: its stream is larger than {call.max_response_bytes} bytes "
+                "(gateway.max_response_bytes)",
+                billed="unknown",
+            )
         try:
             if chunk:
                 payloads = self._parser.feed(chunk)
@@ -393,6 +450,8 @@ def _raise_timeout(call: Call, what: str, seconds: float) -> NoReturn:
 def _connection_message(call: Call, error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         why = "its host name does not resolve"
+    elif isinstance(error, aiohttp.ClientProxyConnectionError):
+        why = f"cannot connect to the proxy ({type(error.os_error).__name__})"
     elif isinstance(error, aiohttp.ClientSSLError):
         why = "TLS failed"
     elif isinstance(error, aiohttp.ClientConnectorError):
@@ -402,6 +461,24 @@ def _connection_message(call: Call, error: BaseException) -> str:
     else:
         why = f"no connection ({type(error).__name__})"
     return f"{_name(call)}: {why}"
+
+
+def _refused_by_proxy(call: Call, status: int) -> ProviderError:
+    """The proxy did not let the request through: nothing reached the provider."""
+    why = "its user or password" if status == _PROXY_AUTHENTICATION else "the provider's host"
+    return ProviderError(
+        "connection_error",
+        f"{_name(call)}: the proxy refused {why} (HTTP {status}); see HTTPS_PROXY and NO_PROXY",
+    )
+
+
+def _trust(ca_path: str | None) -> ssl.SSLContext | bool:
+    """The certificates to trust: a file or folder, else what Python takes by itself."""
+    if ca_path is None:
+        return True
+    if Path(ca_path).is_dir():
+        return ssl.create_default_context(capath=ca_path)
+    return ssl.create_default_context(cafile=ca_path)
 
 
 def _hung_up(error: BaseException) -> bool:

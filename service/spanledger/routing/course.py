@@ -1,32 +1,48 @@
-"""The order of a request's tries: which deployment is next, after which wait, or none.
+"""The order of a request's attempts: which deployment is next, after which wait, or none.
 
-Within a group deployments not tried yet come first, in weighted random order. A deployment that
-cools down is left for a fallback group with room; a request waits for one it has tried only
-where nothing else is left. It makes no calls and keeps no time.
+A route's deployments stand in levels, by `order`; after them come its fallback routes. Within a
+level those not attempted yet come first, as the routing strategy says.
+
+How often a failure is mended here, unless `num_retries` or a retry policy says otherwise:
+
+- The same deployment is not asked twice, since callers retry by themselves and each of their
+  requests would become several. The exception is a connection that failed before the request was
+  sent: that costs nobody anything.
+- Up to three of a level's deployments are asked, then the next level and the fallback routes.
+- A request is sent at most twice to providers that may bill it without having answered.
+
+A deployment that cools down is passed over while another one can serve. It is asked before the
+request would be refused, unless the provider itself asked to be left alone (`Retry-After`). It
+makes no calls and keeps no time.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from spanledger.config import RouterSettings
 from spanledger.errors import ProviderError
 from spanledger.pricing.price import Price
 from spanledger.providers.base import Deployment, Provider
 from spanledger.routing.health import BlockedBy, DeploymentHealth, sensible_retry_after
 from spanledger.routing.outcome import MISCONFIGURED
+from spanledger.routing.rules import Onward, RetryRules
 
 MAX_WAIT_S = 10.0
-"""Longest wait for a further try at the same deployment."""
+"""Longest wait for a further attempt at the same deployment."""
 BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
+DEFAULT_RETRIES = 2
+"""Further deployments of a level that are asked when nobody said how many."""
+MAX_BILLED_UNSEEN = 2
+"""Attempts of a request that may be billed and gave no answer, when nobody said how many."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A deployment with everything a try there needs, looked up once."""
+    """A deployment with everything an attempt there needs, looked up once."""
 
     deployment: Deployment
     provider: Provider
@@ -34,17 +50,21 @@ class Target:
     health: DeploymentHealth
 
 
-Groups = Mapping[str, Sequence[Target]]
+Levels = Sequence[Sequence[Target]]
+"""A route's deployments, those with the lowest `order` first."""
+Groups = Mapping[str, Levels]
+Choose = Callable[[Sequence[Target], float, random.Random, bool], Target]
+"""Of some deployments one, at a moment; the last argument says whether it is for a stream."""
 
 
 @dataclass(slots=True)
 class Pick:
-    """The next try.
+    """The next attempt.
 
     Attributes:
         wait_s: how long to wait first.
         fallback_from: the route left behind, when the group changed; else empty.
-        reason: `error.type` of what went before; empty for a first try.
+        reason: `error.type` of what went before; empty for a first attempt.
     """
 
     target: Target
@@ -53,8 +73,8 @@ class Pick:
     reason: str = ""
 
     def instead_of(self, refused: Pick) -> Pick:
-        """This try in the place of one a budget refused. That one has no row to say which route
-        was left and why, so this one's does."""
+        """This attempt in the place of one a budget refused. That one has no row to say which
+        route was left and why, so this one's does."""
         if not refused.fallback_from:
             return self
         return replace(self, fallback_from=refused.fallback_from, reason=refused.reason)
@@ -64,17 +84,22 @@ class Course:
     """One request's way through groups of deployments."""
 
     __slots__ = (
+        "_allowed",
+        "_attempts",
         "_banned",
-        "_context_fallbacks",
+        "_billed_unseen",
+        "_choose",
         "_failures",
         "_groups",
+        "_level",
+        "_onward",
         "_queue",
         "_ready_at",
         "_rng",
         "_route",
-        "_settings",
+        "_rules",
+        "_stream",
         "_tokens",
-        "_tries",
         "group",
     )
 
@@ -82,107 +107,146 @@ class Course:
         self,
         route: str,
         groups: Groups,
-        fallbacks: Sequence[str],
-        context_fallbacks: Mapping[str, Sequence[str]],
-        settings: RouterSettings,
-        tokens: int,
+        onward: Mapping[str, Onward],
+        rules: RetryRules,
+        choose: Choose,
         rng: random.Random,
+        *,
+        tokens: int = 0,
+        stream: bool = False,
     ) -> None:
         self.group = self._route = route
+        self._level = 0
         self._groups = groups
-        self._queue: Sequence[str] = fallbacks
-        self._context_fallbacks = context_fallbacks
-        self._settings = settings
+        self._onward = onward
+        self._queue: Sequence[str] = onward[route].fallbacks
+        self._rules = rules
+        self._allowed = rules.num_retries
+        self._choose = choose
         self._tokens = tokens
+        self._stream = stream
         self._rng = rng
         self._banned: set[str] = set()
         self._ready_at: dict[str, float] = {}
-        self._tries: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
         self._failures = 0
+        self._billed_unseen = 0
 
     def first(self, now: float) -> Pick | None:
-        """The first try; None when nothing may be tried now."""
-        target = self._fresh(now)
+        """The first attempt; None when nothing may be attempted now."""
+        target = self._fresh(self._here(), now)
         if target is not None:
             return Pick(target)
-        return self._moved_on(now, self._blocked_by(now))
+        reason = self._blocked_by(now)
+        found = self._elsewhere(self._fresh, now, reason) or self._last_resort(now, reason)
+        if found is not None and not found.fallback_from:
+            found.reason = ""
+        return found
 
     def after_failure(self, target: Target, error: ProviderError, now: float) -> None:
-        """Note a failed try."""
+        """Note a failed attempt."""
         unique = target.deployment.id
-        tries = self._tries[unique] = self._tries.get(unique, 0) + 1
-        if error.kind in MISCONFIGURED or error.request_alone:
+        attempts = self._attempts[unique] = self._attempts.get(unique, 0) + 1
+        self._allowed = self._rules.after(error.kind, target.deployment.num_retries)
+        self._billed_unseen += error.billed != "no"
+        if error.request_alone or (
+            error.kind in MISCONFIGURED and error.kind not in self._rules.by_kind
+        ):
             return  # never ready again
         self._failures += 1
+        unsent = error.kind == "connection_error" and error.billed == "no"
+        if self._allowed is None and not (unsent and attempts == 1):
+            self._ready_at.pop(unique, None)
+            return
         wait = sensible_retry_after(error.retry_after_s)
         if wait is None:
-            wait = min(BACKOFF_S * 2 ** (tries - 1), MAX_BACKOFF_S) * self._rng.uniform(0.5, 1.0)
+            wait = min(BACKOFF_S * 2 ** (attempts - 1), MAX_BACKOFF_S)
+            wait *= self._rng.uniform(0.5, 1.0)
         else:  # all that were told the same must not come back at the same moment
             wait *= self._rng.uniform(1.0, 1.1)
-        self._ready_at[unique] = now + max(wait, self._settings.retry_after)
+        self._ready_at[unique] = now + max(wait, self._rules.retry_after_s)
 
     def after_refusal(self, target: Target) -> None:
-        """Note that a budget has no room for a try there."""
+        """Note that a budget has no room for an attempt there."""
         self._banned.add(target.deployment.id)
 
-    def turn_to_longer_context(self) -> bool:
-        """Go on with the groups for longer prompts; whether there are any."""
-        self._queue = self._context_fallbacks[self.group] or self._context_fallbacks[self._route]
-        self._failures = self._settings.num_retries + 1  # nothing more in this group
-        self._banned.update(t.deployment.id for t in self._groups[self.group])
-        return bool(self._queue)
+    def turn_to(self, kind: str) -> bool:
+        """Go on with the routes for prompts too long (`context_window_exceeded`) or for refused
+        content (`content_filtered`); whether there are any."""
+        routes = self.turns_to(kind)
+        if not routes:
+            return False
+        self._queue = routes
+        self._banned.update(t.deployment.id for level in self._groups[self.group] for t in level)
+        return True
+
+    def turns_to(self, kind: str) -> Sequence[str]:
+        """Those routes: the group's own, else the first route's."""
+        here, first = self._onward[self.group], self._onward[self._route]
+        if kind == "context_window_exceeded":
+            return here.context or first.context
+        return (here.content or first.content) if kind == "content_filtered" else ()
+
+    def may_repeat(self, kind: str) -> bool:
+        """Whether a retry policy names this error, of which a repetition alone can mend nothing,
+        and has retries left."""
+        return self._failures <= self._rules.by_kind.get(kind, -1)
 
     def next(self, now: float, deadline: float, reason: str) -> Pick | None:
-        """The next try after a failure or a refusal; None when the request has to end."""
+        """The next attempt after a failure or a refusal; None when the request has to end."""
+        said = self._allowed is not None
+        if not said and self._billed_unseen >= MAX_BILLED_UNSEEN:
+            return None
         again: Pick | None = None
-        if self._failures <= self._settings.num_retries:
-            target = self._fresh(now)
+        here = self._failures <= (DEFAULT_RETRIES if self._allowed is None else self._allowed)
+        if here:
+            target = self._fresh(self._here(), now)
             if target is not None:
                 return Pick(target, reason=reason)
             again = self._again(now, deadline, reason)
-            if again is not None and now >= again.target.health.cooling_until:
+            if again is not None and said and now >= again.target.health.cooling_until:
                 return again
-        return self._moved_on(now, reason) or again
+        found = self._elsewhere(self._fresh, now, reason)
+        if found is None and not said:
+            found = again
+        return found or self._last_resort(now, reason, here=here) or again
 
     def blocked(self, now: float) -> tuple[float, BlockedBy]:
-        """When the first of all the deployments may be tried, and what keeps it till then."""
+        """When the first of all the deployments may be asked, and what keeps it till then."""
         routes = (self.group, *self._queue)
         return min(
             target.health.blocked_until(now, self._tokens)
             for route in routes
-            for target in self._groups[route]
+            for level in self._groups[route]
+            for target in level
         )
 
-    def _fresh(self, now: float) -> Target | None:
-        """A deployment of the group that was not tried and may be."""
-        targets = self._groups[self.group]
+    def _here(self) -> Sequence[Target]:
+        return self._groups[self.group][self._level]
+
+    def _fresh(self, targets: Sequence[Target], now: float) -> Target | None:
+        """One of these deployments that was not attempted and may be."""
         if len(targets) == 1:
             only = targets[0]
             return only if self._is_fresh(only, now) else None
         found = [target for target in targets if self._is_fresh(target, now)]
         if len(found) < 2:
             return found[0] if found else None
-        point = self._rng.random() * sum(target.deployment.weight for target in found)
-        for target in found:
-            point -= target.deployment.weight
-            if point < 0:
-                return target
-        return found[-1]
+        return self._choose(found, now, self._rng, self._stream)
 
     def _is_fresh(self, target: Target, now: float) -> bool:
+        return self._is_new(target) and target.health.available(now, self._tokens)
+
+    def _is_new(self, target: Target) -> bool:
         unique = target.deployment.id
-        return (
-            unique not in self._tries
-            and unique not in self._banned
-            and target.health.available(now, self._tokens)
-        )
+        return unique not in self._attempts and unique not in self._banned
 
     def _again(self, now: float, deadline: float, reason: str) -> Pick | None:
-        """The tried deployment of the group that is ready first, one that serves before one
+        """The attempted deployment of the level that is ready first, one that serves before one
         that cools down."""
         best: Pick | None = None
         best_rank = (True, MAX_WAIT_S)
-        for target in self._groups[self.group]:
+        for target in self._here():
             ready_at = self._ready_at.get(target.deployment.id)
             health = target.health
             if ready_at is None or target.deployment.id in self._banned:
@@ -198,19 +262,46 @@ class Course:
                 best, best_rank = Pick(target, wait, reason=reason), rank
         return best
 
-    def _moved_on(self, now: float, reason: str) -> Pick | None:
-        """A try in the first fallback group that has one; the groups before it are left."""
-        for index, route in enumerate(self._queue):
-            left, self.group = self.group, route
-            target = self._fresh(now)
+    def _elsewhere(
+        self, find: Callable[[Sequence[Target], float], Target | None], now: float, reason: str
+    ) -> Pick | None:
+        """An attempt in the first level or route ahead that has one; what is before it is left."""
+        levels = self._groups[self.group]
+        for level in range(self._level + 1, len(levels)):
+            target = find(levels[level], now)
             if target is not None:
-                self._queue = self._queue[index + 1 :]
-                self._failures = 0
-                return Pick(target, fallback_from=left, reason=reason)
-            self.group = left
+                self._level, self._failures = level, 0
+                return Pick(target, reason=reason)
+        for index, route in enumerate(self._queue):
+            for level, targets in enumerate(self._groups[route]):
+                target = find(targets, now)
+                if target is not None:
+                    left, self.group, self._level = self.group, route, level
+                    self._queue = self._queue[index + 1 :]
+                    self._failures = 0
+                    return Pick(target, fallback_from=left, reason=reason)
         return None
 
+    def _last_resort(self, now: float, reason: str, *, here: bool = True) -> Pick | None:
+        """An attempt where nothing but a cooldown of ours speaks against it."""
+        target = self._rested(self._here(), now) if here else None
+        if target is not None:
+            return Pick(target, reason=reason)
+        return self._elsewhere(self._rested, now, reason)
+
+    def _rested(self, targets: Sequence[Target], now: float) -> Target | None:
+        """The one of these not attempted deployments whose cooldown ends first."""
+        found = [t for t in targets if self._is_new(t) and t.health.may_be_asked(now, self._tokens)]
+        return min(found, key=lambda t: t.health.cooling_until) if found else None
+
     def _blocked_by(self, now: float) -> BlockedBy:
-        return min(
-            target.health.blocked_until(now, self._tokens) for target in self._groups[self.group]
-        )[1]
+        cooling = any(now < target.health.cooling_until for target in self._here())
+        return "cooldown" if cooling else "rate_limit_reached"
+
+
+def levels_of(targets: Sequence[Target]) -> Levels:
+    """A route's targets by their `order`; those without one come last."""
+    orders = sorted(
+        {t.deployment.order for t in targets}, key=lambda o: math.inf if o is None else o
+    )
+    return [[t for t in targets if t.deployment.order == order] for order in orders]

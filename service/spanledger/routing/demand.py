@@ -2,7 +2,7 @@
 
 A hold is as good as this reading: whatever a provider bills that is not bounded here can pass a
 budget. So a request that asks for what nothing bounds is told apart, and refused where a budget
-applies. A plain request pays for this with one look at the names of its fields.
+blocks. A plain request pays for this with one look at the names of its fields.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _MORE = "it can make more answers than `n` says; use `n`"
 _ELSEWHERE = "another model may answer; leave it out"
 _RUNS_THERE = "the provider runs tools for it and bills what they read; leave it out"
 _STORED = "the provider reads what it has stored beside it; send the messages"
+_TWICE = "one of its objects has the key {!r} twice; send it once"
 UNBOUNDED = {
     "best_of": _MORE,
     "candidateCount": _MORE,
@@ -133,11 +134,13 @@ class Demand:
 def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
     """Read what bounds a request off its body; the gateway has checked the values."""
     fields = exchange.fields
-    input_tokens, sound = bound_input(exchange.body_bytes, fields)
+    input_tokens, sound, repeated = bound_input(exchange.body_bytes, fields)
     if exchange.operation == "embeddings":
         demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)
         if b"data:" in bytes(fields.get("input", b"")):
             demand.unbounded["input"] = "what is no text has another price; embed text"
+        if repeated:
+            demand.unbounded["input"] = _TWICE.format(repeated)
         return demand
     caps = (
         _integer(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS),
@@ -151,6 +154,8 @@ def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
         p99 = history.p99()
         usual = NO_HISTORY_TOKENS if p99 is None else max(MIN_USUAL_TOKENS, 2 * p99)
     demand = Demand(input_tokens, cap, usual, choices, input_tokens + usual * choices, sound=sound)
+    if repeated:
+        demand.unbounded["messages"] = _TWICE.format(repeated)
     if not WATCHED.isdisjoint(fields):
         _read_watched(demand, fields)
     return demand
@@ -198,7 +203,7 @@ def _service(demand: Demand, deployment: Deployment) -> str:
     return " ".join(filter(None, found))
 
 
-def _read_watched(demand: Demand, fields: Mapping[str, msgspec.Raw]) -> None:
+def _read_watched(demand: Demand, fields: dict[str, msgspec.Raw]) -> None:
     """Read the fields that can make a request dear."""
     given = {name: bytes(fields[name]) for name in fields.keys() & WATCHED}
     for name, raw in sorted(given.items()):
@@ -213,7 +218,7 @@ def _read_watched(demand: Demand, fields: Mapping[str, msgspec.Raw]) -> None:
         elif name == "audio" or (name == "modalities" and b"audio" in raw):
             demand.speech = True
         elif name == "tools":
-            _read_tools(demand, raw)
+            fields["tools"] = _read_tools(demand, raw)
 
 
 def _read_service(demand: Demand, name: str, raw: bytes) -> None:
@@ -226,13 +231,16 @@ def _read_service(demand: Demand, name: str, raw: bytes) -> None:
     demand.services[name] = "" if usual else value
 
 
-def _read_tools(demand: Demand, raw: bytes) -> None:
-    """Functions are the caller's to run; whatever else stands here may run at the provider."""
+def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
+    """Functions are the caller's to run; whatever else stands here may run at the provider.
+
+    What was read is what is sent: of a key that a tool has twice, the value that was looked at.
+    """
     try:
         tools = _TOOLS.decode(raw)
     except (msgspec.DecodeError, RecursionError):
-        demand.unbounded["tools"] = "they are no array of objects"
-        return
+        demand.unbounded["tools"] = "'tools' must be an array of objects"
+        return msgspec.Raw(raw)
     for tool in tools:
         kind = _text(tool.get("type"))
         if kind.startswith(_CALLERS_TOOLS):
@@ -240,6 +248,7 @@ def _read_tools(demand: Demand, raw: bytes) -> None:
         elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:
             name = kind or next(iter(tool.keys() - _FUNCTION_KEYS))
             demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; give functions"
+    return msgspec.Raw(msgspec.json.encode(tools))
 
 
 def _text(raw: msgspec.Raw | None) -> str:

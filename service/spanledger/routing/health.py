@@ -7,13 +7,14 @@ seconds); nothing here waits, and nothing here knows a request.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from spanledger.clock import Clock
-from spanledger.config import RouterSettings
 from spanledger.providers.base import Deployment
 from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
+from spanledger.routing.rules import CooldownRules
 
 MAX_RETRY_AFTER_S = 300.0
 """A provider that asks for more gets this: it is asked again before a person has to notice."""
@@ -21,10 +22,17 @@ MIN_FAILURE_SHARE = 10
 """A deployment that still serves cools down only when at least one in so many of its tries in the
 minute failed: else a busy one with a failure now and then would be shut again and again."""
 
+REMEMBERED_LATENCIES = 10
+TIMEOUT_LATENCY_S = 1000.0
+"""What an attempt that timed out counts as, so that a silent deployment is the slowest."""
+
 _BUCKET_S = 5.0
 _BUCKETS = 13
 """Twelve make a minute; the thirteenth is the one being filled, so that a count covers at least
 a whole minute at any moment."""
+
+_AT_ONCE = MISCONFIGURED | {"rate_limited"}
+"""Kinds of which a single failure begins a cooldown."""
 
 BlockedBy = Literal["cooldown", "rate_limit_reached"]
 _COOLDOWN: BlockedBy = "cooldown"
@@ -81,6 +89,31 @@ class MinuteWindow:
         return now
 
 
+class Latency:
+    """The mean of the last few measurements, while they are not old."""
+
+    __slots__ = ("_measured_at", "_recent", "_sum")
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=REMEMBERED_LATENCIES)
+        self._sum = 0.0
+        self._measured_at = -math.inf
+
+    def add(self, now: float, seconds: float) -> None:
+        """One more measurement."""
+        if len(self._recent) == REMEMBERED_LATENCIES:
+            self._sum -= self._recent[0]
+        self._recent.append(seconds)
+        self._sum += seconds
+        self._measured_at = now
+
+    def mean(self, now: float, ttl_s: float) -> float:
+        """Seconds; nothing where nothing was measured of late, so that it is measured."""
+        if not self._recent or now - self._measured_at > ttl_s:
+            return 0.0
+        return self._sum / len(self._recent)
+
+
 class DeploymentState(NamedTuple):
     """A deployment as `/metrics` shows it."""
 
@@ -97,10 +130,10 @@ class DeploymentHealth:
     """What is known of one deployment."""
 
     __slots__ = (
-        "_allowed_fails",
-        "_cooldown_s",
         "_failures",
+        "_latencies",
         "_requests",
+        "_rules",
         "_served",
         "_streak",
         "_tokens",
@@ -109,18 +142,29 @@ class DeploymentHealth:
         "cooled_at",
         "cooling_until",
         "deployment",
+        "in_flight",
     )
 
-    def __init__(self, deployment: Deployment, settings: RouterSettings) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        rules: CooldownRules,
+        *,
+        measures_latency: bool = False,
+        counts_tokens: bool = False,
+    ) -> None:
         self.deployment = deployment
-        self._allowed_fails = settings.allowed_fails
-        self._cooldown_s = settings.cooldown_time
+        self._rules = rules
+        self.in_flight = 0
+        """Attempts under way."""
+        self._latencies = (Latency(), Latency()) if measures_latency else None
         self._tries = MinuteWindow()
         self._failures = MinuteWindow()
         self._streak = 0
         self._served = False
         self._requests = MinuteWindow() if deployment.rpm is not None else None
-        self._tokens = MinuteWindow() if deployment.tpm is not None else None
+        counted = counts_tokens or deployment.tpm is not None
+        self._tokens = MinuteWindow() if counted else None
         self.cooling_until = -math.inf
         self.asked_until = -math.inf
         """Until when the provider itself asked to be left alone."""
@@ -128,18 +172,30 @@ class DeploymentHealth:
         """When the last cooldown began: what was under way by then does not begin another."""
 
     def available(self, now: float, tokens: int) -> bool:
-        """Whether a try of this many tokens may go there now."""
+        """Whether an attempt of this many tokens may go there now."""
         return now >= self.cooling_until and self.has_room(now, tokens)
+
+    def may_be_asked(self, now: float, tokens: int) -> bool:
+        """Whether nothing but a cooldown of ours speaks against an attempt."""
+        return now >= self.asked_until and self.has_room(now, tokens)
 
     def has_room(self, now: float, tokens: int) -> bool:
         """Whether rpm and tpm allow the try. An unused minute takes one of any size."""
         deployment = self.deployment
         if self._requests is not None and self._requests.count(now) >= (deployment.rpm or 0):
             return False
-        if self._tokens is not None:
+        if self._tokens is not None and deployment.tpm is not None:
             used = self._tokens.count(now)
-            return used == 0 or used + tokens <= (deployment.tpm or 0)
+            return used == 0 or used + tokens <= deployment.tpm
         return True
+
+    def tokens_used(self, now: float) -> int:
+        """Tokens of the last minute, where they are counted."""
+        return 0 if self._tokens is None else self._tokens.count(now)
+
+    def latency_s(self, now: float, ttl_s: float, *, stream: bool) -> float:
+        """Of late: a stream's time to its first content, a whole answer's time for a token."""
+        return 0.0 if self._latencies is None else self._latencies[stream].mean(now, ttl_s)
 
     def limits(self, now: float) -> tuple[tuple[str, float], ...]:
         """The share of rpm and tpm used in the last minute, where there are such limits."""
@@ -152,21 +208,23 @@ class DeploymentHealth:
         )
 
     def blocked_until(self, now: float, tokens: int) -> tuple[float, BlockedBy]:
-        """When an unavailable deployment may be tried again, and what keeps it from it."""
-        until, by = self.cooling_until, _COOLDOWN
+        """When a deployment that may not be asked may be, and what keeps it from it."""
+        until, by = self.asked_until, _COOLDOWN
+        rpm, tpm = self.deployment.rpm, self.deployment.tpm
         windows = (
-            (self._requests, (self.deployment.rpm or 0) - 1),
-            (self._tokens, max(0, (self.deployment.tpm or 0) - tokens)),
+            (self._requests, None if rpm is None else rpm - 1),
+            (self._tokens, None if tpm is None else max(0, tpm - tokens)),
         )
         for window, most in windows:
-            if window is not None:
+            if window is not None and most is not None:
                 free_at = window.falls_to(now, most)
                 if free_at > max(now, until):
                     until, by = free_at, _RATE_LIMIT
         return until, by
 
     def begin(self, now: float, tokens: int) -> None:
-        """Count a try that is about to leave."""
+        """Count an attempt that is about to leave."""
+        self.in_flight += 1
         self._tries.add(now, 1)
         if self._requests is not None:
             self._requests.add(now, 1)
@@ -174,48 +232,63 @@ class DeploymentHealth:
             self._tokens.add(now, tokens)
 
     def withdraw(self, began: float, tokens: int) -> None:
-        """Take back a try that did not leave."""
+        """Take back an attempt that did not leave."""
+        self.in_flight -= 1
         self._tries.correct(began, -1)
         if self._requests is not None:
             self._requests.correct(began, -1)
         if self._tokens is not None:
             self._tokens.correct(began, -tokens)
 
-    def used(self, began: float, assumed: int, tokens: int) -> None:
-        """Correct the tokens a try was counted with to what it used."""
+    def ended(self, began: float, assumed: int, tokens: int) -> None:
+        """Note that an attempt is over; the tokens it was counted with become those it used."""
+        self.in_flight -= 1
         if self._tokens is not None:
             self._tokens.correct(began, tokens - assumed)
 
     def failed(self, kind: str, retry_after_s: float | None, began: float, now: float) -> None:
-        """Count a failed try; it may begin a cooldown."""
+        """Count a failed attempt; it may begin a cooldown."""
+        rules = self._rules
+        if kind == "timeout" and self._latencies is not None:
+            for latency in self._latencies:
+                latency.add(now, TIMEOUT_LATENCY_S)
         asked = sensible_retry_after(retry_after_s)
-        if kind == "rate_limited" or (asked is not None and kind == "overloaded"):
-            if asked is not None:
-                self.asked_until = max(self.asked_until, now + asked)
-                self._cool(now, asked)
-            elif began >= self.cooled_at:
-                self._cool(now, self._cooldown_s)
+        if asked is not None and kind in ("rate_limited", "overloaded"):
+            self.asked_until = max(self.asked_until, now + asked)
+            self._cool(now, asked)
         elif began < self.cooled_at:
             return
-        elif kind in MISCONFIGURED and not self._served:
-            self._cool(now, self._cooldown_s)
+        elif kind in _AT_ONCE and kind not in rules.by_kind and not self._has_served(kind):
+            self._cool(now, rules.cooldown_s)
         elif kind in TRANSIENT or kind in MISCONFIGURED:
             # One that has served is set up well: a caller can ask for what is not there, such as
             # embeddings of a chat model, and must not shut it for the others.
             self._failures.add(now, 1)
             self._streak += 1
+            allowed = rules.by_kind.get(kind, rules.allowed_fails)
             failures = self._failures.total
-            serves = self._streak <= self._allowed_fails
-            if failures <= self._allowed_fails or (
+            serves = self._streak <= allowed
+            if failures <= allowed or (
                 serves and failures * MIN_FAILURE_SHARE < self._tries.count(now)
             ):
                 return
-            self._cool(now, self._cooldown_s)
+            self._cool(now, rules.cooldown_s)
 
-    def succeeded(self) -> None:
-        """Note that it serves."""
+    def succeeded(self, began: float) -> None:
+        """Note that it serves. An answer to an attempt made after the cooldown began ends that
+        cooldown, but for what the provider itself asked."""
         self._served = True
         self._streak = 0
+        if began > self.cooled_at:
+            self.cooling_until = min(self.cooling_until, self.asked_until)
+
+    def measured(self, now: float, seconds: float, *, stream: bool) -> None:
+        """Note how fast an answer was, as `latency_s` has it."""
+        if self._latencies is not None:
+            self._latencies[stream].add(now, seconds)
+
+    def _has_served(self, kind: str) -> bool:
+        return self._served and kind in MISCONFIGURED
 
     def _cool(self, now: float, seconds: float) -> None:
         if seconds <= 0:
@@ -231,10 +304,21 @@ class Health:
     """All deployments' health."""
 
     def __init__(
-        self, deployments: Iterable[Deployment], settings: RouterSettings, clock: Clock
+        self,
+        deployments: Iterable[Deployment],
+        rules: CooldownRules,
+        clock: Clock,
+        *,
+        measures_latency: bool = False,
+        counts_tokens: bool = False,
     ) -> None:
         self._clock = clock
-        self.states = {d.id: DeploymentHealth(d, settings) for d in deployments}
+        self.states = {
+            d.id: DeploymentHealth(
+                d, rules, measures_latency=measures_latency, counts_tokens=counts_tokens
+            )
+            for d in deployments
+        }
 
     def snapshot(self) -> list[DeploymentState]:
         """Every deployment's state, in the order of the config."""

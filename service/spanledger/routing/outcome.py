@@ -33,6 +33,10 @@ _STATUS = {
     "rate_limit_reached": 429,
 }
 
+_RELAYED = frozenset({429, 500, 502, 503, 504, 529})
+"""A provider's own statuses that mean the same from us; any other is told by its kind."""
+_STATUS_TOLD = frozenset({"rate_limited", "overloaded", "server_error", "timeout"})
+
 CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
 """The request itself is at fault: status and body are the provider's, no other try helps."""
 
@@ -59,6 +63,8 @@ def http_status_of(error: SpanledgerError) -> int:
         if error.kind in CALLER_CAUSED:
             status = error.status
             return status if status is not None and 400 <= status < 500 else 400
+        if error.status in _RELAYED and error.kind in _STATUS_TOLD:
+            return error.status
         return _STATUS.get(error.kind, error.http_status)
     if isinstance(error, InvalidRequestError):
         return error.status

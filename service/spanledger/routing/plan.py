@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
-from spanledger.config import Config, Fallbacks, LiteLLMParams, ModelEntry
+from spanledger.config import Config, LiteLLMParams, ModelEntry, RouterSettings
+from spanledger.config_routing import Fallbacks
 from spanledger.errors import ConfigError
 from spanledger.money import parse_price
 from spanledger.providers.base import Deployment, ProviderKind
+from spanledger.routing.rules import POLICY_KINDS, CooldownRules, Onward, RetryRules
+from spanledger.routing.strategy import Strategy, strategy_of
 
 PROVIDER_NAMES = {
     "azure": "azure.ai.openai",
@@ -49,9 +52,6 @@ _ROUTER_KEYS = frozenset(
         "max_parallel_requests",
         "max_retries",
         "mock_response",
-        "num_retries",
-        "order",
-        "stream_timeout",
         "tags",
     }
 )
@@ -65,15 +65,17 @@ class Plan:
     Attributes:
         deployments: all, in the order of the config.
         routes: route to the deployments that serve it.
-        fallbacks: route to the routes to turn to after it, in order, each once.
-        context_fallbacks: the same for prompts too long for a route.
+        onward: route to the routes to turn to after it.
+        retries: route to how often it is attempted again.
         warnings: one line for each setting that has no effect or is missing.
     """
 
     deployments: tuple[Deployment, ...]
     routes: Mapping[str, tuple[Deployment, ...]]
-    fallbacks: Mapping[str, tuple[str, ...]]
-    context_fallbacks: Mapping[str, tuple[str, ...]]
+    onward: Mapping[str, Onward]
+    retries: Mapping[str, RetryRules]
+    cooldowns: CooldownRules
+    strategy: Strategy
     warnings: tuple[str, ...]
 
     @classmethod
@@ -88,6 +90,8 @@ class Plan:
             ConfigError: with every entry that cannot be served, one a line.
         """
         settings = config.router_settings
+        onward = _onward(config)
+        said: set[str] = set()
         deployments: list[Deployment] = []
         warnings: list[str] = []
         problems: list[str] = []
@@ -95,23 +99,31 @@ class Plan:
         for index, entry in enumerate(config.model_list):
             try:
                 deployment = _Entry(entry, f"model_list.{index}", environ or {}).resolve(
-                    settings.timeout, taken, warnings
+                    _timeout_s(config, entry.model_name, onward),
+                    settings.stream_timeout,
+                    taken,
+                    warnings,
                 )
             except ConfigError as error:
                 problems.append(str(error))
             else:
                 taken.add(deployment.id)
+                if entry.litellm_params.weight is not None:
+                    said.add(deployment.id)
                 deployments.append(deployment)
         if problems:
             raise ConfigError("\n".join(problems))
+        deployments = _weighted(deployments, said)
         routes: dict[str, tuple[Deployment, ...]] = {}
         for deployment in deployments:
             routes[deployment.route] = (*routes.get(deployment.route, ()), deployment)
         return cls(
             deployments=tuple(deployments),
             routes=routes,
-            fallbacks=_chains(routes, settings.fallbacks, settings.default_fallbacks),
-            context_fallbacks=_chains(routes, settings.context_window_fallbacks, ()),
+            onward={route: onward.get(route, Onward()) for route in routes},
+            retries={route: _retries(settings, route) for route in routes},
+            cooldowns=_cooldowns(settings),
+            strategy=strategy_of(settings.routing_strategy, settings.routing_strategy_args),
             warnings=tuple(warnings),
         )
 
@@ -126,7 +138,13 @@ class _Entry:
         self.place = place
         self.environ = environ
 
-    def resolve(self, default_timeout_s: float, taken: set[str], warnings: list[str]) -> Deployment:
+    def resolve(
+        self,
+        default_timeout_s: float,
+        default_stream_timeout_s: float | None,
+        taken: set[str],
+        warnings: list[str],
+    ) -> Deployment:
         """The deployment. Raises ConfigError."""
         params, route = self.params, self.entry.model_name
         for name in (route, params.model):
@@ -150,12 +168,21 @@ class _Entry:
             api_base=self._base(kind),
             api_key=key,
             timeout_s=params.timeout or default_timeout_s,
+            stream_timeout_s=params.stream_timeout or default_stream_timeout_s,
+            order=params.order,
+            num_retries=params.num_retries,
             rpm=params.rpm,
             tpm=params.tpm,
-            weight=params.weight,
+            weight=1.0 if params.weight is None else params.weight,
             prices=prices,
             extra=self._call_parameters() if kind == "litellm" else {},
+            base_model=self._base_model(),
         )
+
+    def _base_model(self) -> str:
+        """LiteLLM takes it in either section."""
+        own, other = self.entry.model_info.base_model, self.extra.get("base_model")
+        return (own or (other if isinstance(other, str) else "") or "").strip()
 
     def _base(self, kind: ProviderKind) -> str | None:
         base = self.params.api_base
@@ -252,7 +279,7 @@ class _Entry:
     def _warn_unused(
         self, kind: ProviderKind, prices: Mapping[str, int], unique: str, warnings: list[str]
     ) -> None:
-        unused = self.extra.keys() - prices.keys()
+        unused = self.extra.keys() - prices.keys() - {"base_model"}
         if kind == "litellm":
             unused &= _ROUTER_KEYS
         warnings.extend(
@@ -278,6 +305,80 @@ def _unused(name: str, taken: set[str]) -> str:
     while candidate in taken:
         candidate, number = f"{name}-{number}", number + 1
     return candidate
+
+
+def _weighted(deployments: Sequence[Deployment], said: Set[str]) -> list[Deployment]:
+    """The deployments with their shares of their groups' traffic, as LiteLLM has it: their
+    weights, else their rpm, else their tpm; who says none beside one that does has none.
+    `said` are the ids with a weight of their own."""
+    found = []
+    for deployment in deployments:
+        group = [d for d in deployments if d.route == deployment.route]
+        weight = 1.0
+        if any(d.id in said for d in group):
+            weight = deployment.weight if deployment.id in said else 0.0
+        elif any(d.rpm for d in group):
+            weight = float(deployment.rpm or 0)
+        elif any(d.tpm for d in group):
+            weight = float(deployment.tpm or 0)
+        found.append(replace(deployment, weight=weight))
+    return found
+
+
+def _timeout_s(config: Config, route: str, onward: Mapping[str, Onward]) -> float:
+    """For an attempt of a route: all that a request has, or half of it where another deployment
+    can take over."""
+    settings, total = config.router_settings, config.gateway.total_timeout_s
+    if settings.timeout is not None:
+        return settings.timeout
+    group = [entry for entry in config.model_list if entry.model_name == route]
+    return total / 2 if len(group) > 1 or onward[route].fallbacks else total
+
+
+def _retries(settings: RouterSettings, route: str) -> RetryRules:
+    policies = {
+        settings.aliases.get(name, name): policy
+        for name, policy in settings.model_group_retry_policy.items()
+    }
+    policy = policies.get(route, settings.retry_policy)
+    num_retries = policy.get("DefaultRetries", settings.num_retries)
+    return RetryRules(num_retries, _by_kind(policy, "Retries"), settings.retry_after)
+
+
+def _cooldowns(settings: RouterSettings) -> CooldownRules:
+    by_kind = _by_kind(settings.allowed_fails_policy, "AllowedFails")
+    return CooldownRules(settings.allowed_fails, by_kind, settings.cooldown_time)
+
+
+def _by_kind(policy: Mapping[str, int | None], suffix: str) -> dict[str, int]:
+    """A policy's counts by our kinds of errors."""
+    found: dict[str, int] = {}
+    for error, kinds in POLICY_KINDS.items():
+        count = policy.get(error + suffix)
+        if count is not None:
+            found.update(dict.fromkeys(kinds, count))
+    return found
+
+
+def _onward(config: Config) -> dict[str, Onward]:
+    settings = config.router_settings
+    routes = list(dict.fromkeys(entry.model_name for entry in config.model_list))
+    aliases = {a: r for a, r in settings.aliases.items() if a not in routes}
+
+    def chains(configured: Fallbacks, default: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+        named = tuple(
+            {
+                aliases.get(route, route): tuple(aliases.get(t, t) for t in targets)
+                for route, targets in mapping.items()
+            }
+            for mapping in configured
+        )
+        return _chains(routes, named, [aliases.get(route, route) for route in default])
+
+    usual = chains(settings.fallbacks, settings.default_fallbacks)
+    context = chains(settings.context_window_fallbacks)
+    content = chains(settings.content_policy_fallbacks)
+    return {route: Onward(usual[route], context[route], content[route]) for route in routes}
 
 
 def _chains(

@@ -1,49 +1,30 @@
-"""From what came out of a try to the record that ends it: usage, cost, and the row's details.
+"""What came out of an attempt, and the record that ends it: cost and the row's details.
 
-Reported usage is taken as it is where it can be true; otherwise tokens are counted by us and the
-row says so (`estimated`). No I/O.
+What an attempt used is `charge`'s to say. No I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 
 from spanledger.errors import ProviderError
-from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, Reservation
-from spanledger.pricing.usage import MAX_TOKENS, Usage, estimate_tokens
+from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
+from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.failures import hide_key
 from spanledger.routing.course import Target
-from spanledger.routing.estimate import estimate_input
+from spanledger.routing.demand import Demand
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
+from spanledger.telemetry.vocabulary import AMBIGUITY
 
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""
 MAX_FINISH_REASONS = 128
 SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """A try that holds money.
-
-    Attributes:
-        sizes: what it wanted held, and the tokens that was for.
-        began: monotonic seconds.
-        tokens: what its deployment's tpm was charged with.
-    """
-
-    target: Target
-    reservation: Reservation
-    sizes: Sizes
-    hold: Hold
-    call: Call
-    began: float
-    tokens: int
 
 
 @dataclass(slots=True)
@@ -91,8 +72,9 @@ class Produced:
             self.speech_bytes += frame.speech_bytes
             self._since_usage_bytes += frame.output_bytes
         if frame.usage is not None:
-            self.usage = frame.usage
-            self._since_usage_bytes = 0
+            if frame.usage.output_tokens:
+                self._since_usage_bytes = 0
+            self.usage = frame.usage if self.usage is None else self.usage.followed_by(frame.usage)
         if frame.input_usage is not None:
             self.input_usage = frame.input_usage
         if frame.service:
@@ -105,6 +87,10 @@ class Produced:
             self.provider_request_id = frame.provider_request_id
         if frame.finish_reason and len(self.finish_reasons) < MAX_FINISH_REASONS:
             self.finish_reasons = (*self.finish_reasons, frame.finish_reason)
+
+    def service_of(self, attempt: Attempt) -> str:
+        """The service tier it is charged as: what the answer says, or else what was asked."""
+        return self.service or attempt.sizes.terms.service
 
     def keep(self, event: bytes) -> None:
         """Keep a relayed event for content capture."""
@@ -130,66 +116,50 @@ class Produced:
         return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
 
 
-def produced_of(error: ProviderError, produced: Produced | None = None) -> Produced:
+def produced_of(error: ProviderError, produced: Produced) -> Produced:
     """What a failed attempt gave, with what its error says was used."""
     if not isinstance(error, FailedAnswerError):
-        return produced or Produced()
-    if produced is None or not produced.chunks:
+        return produced
+    if not produced.chunks:
         return Produced.whole(error.answer)
     produced.usage = error.answer.usage
     return produced
 
 
-def usage_of(exchange: Exchange, produced: Produced) -> tuple[Usage, bool]:
-    """What an answer used, and whether we had to count it."""
-    usage = produced.usage
-    if usage is not None and _is_possible(usage):
-        if uncounted := produced.uncounted_tokens:
-            return replace(usage, output_tokens=usage.output_tokens + uncounted), True
-        return usage, False
-    return _counted(exchange, produced, produced.output_tokens), True
+@dataclass(slots=True)
+class Attempt:
+    """An attempt that holds money.
 
-
-def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
-    """Usage with the output we counted, and the input as the provider did, if it came to that."""
-    read = produced.input_usage
-    if read is None or not _is_possible(read):
-        read = estimate_input(exchange.operation, exchange.fields)
-    return replace(
-        read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
-    )
-
-
-def usage_unfinished(
-    exchange: Exchange, attempt: Attempt, produced: Produced, expected: int
-) -> tuple[Usage, bool]:
-    """What a try used that did not come to its end, and whether that is an estimate.
-
-    Of a stream that showed content, what came is counted. Of anything else nobody knows what the
-    provider wrote, so what was to be `expected` is charged. Usage that was reported early has its
-    output still to come.
+    Attributes:
+        sizes: what it wanted held, and the tokens that was for.
+        began: monotonic seconds.
+        demand: what its request can use up.
     """
-    usage = produced.usage
-    seen = bool(produced.chunks or produced.finish_reasons)
-    output = produced.output_tokens if seen else expected
-    if usage is not None and _is_possible(usage):
-        if seen and usage.output_tokens >= output:
-            return usage, False
-        return replace(usage, output_tokens=max(usage.output_tokens, output)), True
-    counted = _counted(exchange, produced, output)
-    if attempt.target.price is not None and produced.input_usage is None:
-        # A model reads no more than its window.
-        prompt = min(counted.input_tokens, attempt.sizes.input_tokens)
-        sound = min(counted.audio_input_tokens, prompt)
-        counted = replace(counted, input_tokens=prompt, audio_input_tokens=sound)
-    if not seen and attempt.sizes.terms.speech:
-        counted = replace(counted, audio_output_tokens=output)
-    return counted, True
 
+    target: Target
+    sizes: Sizes
+    hold: Hold
+    call: Call
+    began: float
+    demand: Demand
+    produced: Produced = field(default_factory=Produced)
 
-def _is_possible(usage: Usage) -> bool:
-    """Whether the totals can be true; `Price` copes with parts that do not fit them."""
-    return 0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS
+    def frames(self) -> AsyncGenerator[Frame]:
+        """The provider's stream; not begun before it is read."""
+        return self.target.provider.stream(self.call)
+
+    @property
+    def tokens(self) -> int:
+        """What its deployment's tpm was charged with."""
+        return self.demand.tokens
+
+    @property
+    def most_output(self) -> int | None:
+        """Output tokens of all choices that the provider was told to keep to; None = no cap."""
+        each = self.call.max_output_tokens
+        if each is None:
+            each = self.demand.cap
+        return None if each is None else each * self.demand.choices + self.demand.predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +173,6 @@ class Recorder:
         self,
         exchange: Exchange,
         attempt: Attempt,
-        produced: Produced,
         *,
         usage: Usage | None,
         estimated: bool,
@@ -213,8 +182,8 @@ class Recorder:
         request: RequestEnd | None,
     ) -> AttemptEnd:
         """The record of a try's end; `usage` None = nothing was billed."""
-        call, price = attempt.call, attempt.target.price
-        service = produced.service or attempt.sizes.terms.service
+        call, price, produced = attempt.call, attempt.target.price, attempt.produced
+        service = produced.service_of(attempt)
         cost: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
@@ -280,6 +249,8 @@ def _priced_by(usage: Usage, service: str) -> dict[str, object]:
         found["spanledger.usage.cache_creation_1h.input_tokens"] = hour
     if usage.searches:
         found["spanledger.usage.searches"] = usage.searches
+    if usage.ambiguity:
+        found[AMBIGUITY] = usage.ambiguity
     return found
 
 

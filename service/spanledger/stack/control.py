@@ -19,10 +19,18 @@ from typing import Any
 
 from spanledger.errors import SpanledgerError
 from spanledger.ledger.records import Records, key_digest
-from spanledger.stack.parts import Part, check_rules, check_vendors, parts_of, prepare
+from spanledger.stack.parts import (
+    Part,
+    check_rules,
+    check_vendors,
+    collector_queue,
+    parts_of,
+    prepare,
+)
 from spanledger.stack.ports import check_free
 from spanledger.stack.processes import Running, is_alive, memory_bytes, start, stop
 from spanledger.stack.programs import Programs, find_programs
+from spanledger.stack.queues import set_aside_broken
 from spanledger.stack.site import Settings, Site, State, write_private
 
 READY_S = 60.0
@@ -131,6 +139,9 @@ class Stack:
             fresh = [part for name, part in parts.items() if name not in state.running]
             check_free({port: settings.ports[port] for part in fresh for port in part.ports})
             prepare(self._site, settings, self._programs)
+            if any(part.name == "collector" for part in fresh):
+                for file in set_aside_broken(collector_queue(self._site)):
+                    self._say(f"the collector could not have opened a queue file: set aside {file}")
             state.settings = settings
             try:
                 self._start(fresh, state, time.monotonic() + ready_s)

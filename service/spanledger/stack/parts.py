@@ -48,6 +48,19 @@ ALERT_ADDRESSES = {
 _FOREIGN = ("OTEL_", "OTELCOL_", "TEMPO_", "GF_", "TRACELOOP_", "SPANLEDGER_")
 """Variables of the caller's that would change what the parts do."""
 
+_FOR_THE_COLLECTOR = (
+    "OTELCOL_METRIC_LABELS",
+    "OTELCOL_METRIC_SERIES",
+    "OTELCOL_VENDOR_ATTRIBUTES",
+    "TRACELOOP_API_KEY",
+    "TRACELOOP_ENDPOINT",
+    "TRACELOOP_INCLUDE_CONTENT",
+)
+"""Of these, what is for the collector alone."""
+
+_LOOPBACK = ("localhost", "127[.]0[.]0[.]1", "[[]?::1[]]?")
+"""Patterns of the names of this machine, without a backslash: the collector takes it for its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -226,17 +239,26 @@ def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
             OTELCOL_METRICS_PORT=str(settings.ports["collector-metrics"]),
             # Calls of applications to these are counted by the gateway.
             OTELCOL_GATEWAY_ADDRESSES="|".join(
-                f"{host}:{settings.ports['gateway']}" for host in ("localhost", "127[.]0[.]0[.]1")
+                (
+                    *(f"{host}:{settings.ports['gateway']}" for host in _LOOPBACK),
+                    *filter(None, (os.environ.get("GATEWAY_ADDRESSES"),)),
+                )
             ),
-            OTELCOL_QUEUE_DIR=str(site.data / "collector" / "queue"),
+            OTELCOL_QUEUE_DIR=str(collector_queue(site)),
             TEMPO_OTLP_ENDPOINT=settings.address("tempo-otlp"),
             OTELCOL_LOG_LEVEL="warn",
             PROMETHEUS_URL=settings.url("prometheus"),
+            **{name: os.environ[name] for name in _FOR_THE_COLLECTOR if name in os.environ},
         ),
         ready=f"{settings.url('collector-health')}/",
         ports=("otlp-grpc", "otlp-http", "collector-health", "collector-metrics"),
         shown={"OTLP/HTTP": settings.url("otlp-http"), "OTLP/gRPC": settings.address("otlp-grpc")},
     )
+
+
+def collector_queue(site: Site) -> Path:
+    """Where the collector keeps what it has not delivered yet."""
+    return site.data / "collector" / "queue"
 
 
 def _prometheus(site: Site, settings: Settings, programs: Programs) -> Part:

@@ -21,6 +21,7 @@ from spanledger.telemetry.signals import (
     UNKNOWN_ROUTE,
     Metric,
 )
+from spanledger.telemetry.vocabulary import AMBIGUITY
 
 
 class Exemplar(msgspec.Struct, array_like=True):
@@ -89,6 +90,12 @@ class Series:
     def row(self) -> PointRow:
         """As stored."""
         return PointRow(self.metric.name, self.key, self.since_ns, msgspec.json.encode(self.point))
+
+
+class _Ambiguous(msgspec.Struct):
+    """What a row's details say of its usage."""
+
+    ambiguity: str = msgspec.field(name=AMBIGUITY, default="")
 
 
 Labels = tuple[str, ...]
@@ -177,6 +184,8 @@ class Aggregates:
         if row.unpriced:
             labels = (row.route, row.provider, row.model, "")
             self._add(signals.UNPRICED, labels, 1, exemplar, now_ns)
+        if AMBIGUITY in row.detail:
+            self._count_ambiguity(row, exemplar, now_ns)
         if again:  # a correction: the try itself was counted when it expired
             return
         call = (row.operation, row.provider, row.model, row.deployment)
@@ -207,6 +216,14 @@ class Aggregates:
             if tokens:
                 labels = (row.operation, row.provider, row.model, kind)
                 self._record(signals.TOKEN_USAGE, labels, tokens, exemplar, now_ns)
+
+    def _count_ambiguity(
+        self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int
+    ) -> None:
+        why = msgspec.json.decode(row.detail, type=_Ambiguous).ambiguity
+        if why:
+            labels = (row.provider, row.model, why)
+            self._add(signals.AMBIGUOUS_USAGE, labels, 1, exemplar, now_ns)
 
     def _count_way(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
         """How the try came to its deployment. A first one is a fallback where the route rests."""

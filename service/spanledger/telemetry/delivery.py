@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
@@ -25,6 +26,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
 from spanledger import __version__
+from spanledger.providers.proxies import is_loopback
 from spanledger.telemetry.encoding import SpanEncoder
 
 Signal = Literal["traces", "metrics"]
@@ -74,6 +76,12 @@ class _Session(requests.Session):
             raise
         self.status, self.body = response.status_code, response.content
         return response
+
+    def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """A proxy would look for a collector of this machine on its own; requests asks it all the
+        same, unless `NO_PROXY` says so."""
+        self.trust_env = not is_loopback(urlsplit(url).hostname or "")
+        return super().merge_environment_settings(url, *args, **kwargs)
 
     def delivery(self) -> Delivery:
         """What the last answer means. Redirects are not followed, so they are no success."""

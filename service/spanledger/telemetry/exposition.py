@@ -1,7 +1,7 @@
 """`/metrics`: budgets straight from the ledger, and this process's health, for Prometheus.
 
 Reads over a connection of its own in a thread of its own; a scrape never waits for, or delays,
-a request. Counters of requests, tokens and money are not here: they are sent by OTLP, once for
+a request, and where the disk stalls it is answered without what the ledger would say. Counters of requests, tokens and money are not here: they are sent by OTLP, once for
 all gateways, and would count twice.
 """
 
@@ -29,10 +29,13 @@ from prometheus_client.registry import Collector
 from spanledger import __version__
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.aside import Aside
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
+READ_TIMEOUT_S = 4.0
+"""For reading the ledger: a scrape that takes ten seconds is given up by default."""
 MAX_BUDGETS = 1_000
 """Accounts shown, at most."""
 FEW_BUDGETS = 100
@@ -138,15 +141,24 @@ class Exposition:
         self._price_book = price_book
         self._most_budgets = (max_budgets, few_budgets)
         self._process = ProcessCollector(registry=None)
+        self._reader = Aside("metrics", READ_TIMEOUT_S)
 
     async def render(self) -> bytes:
         """The text of a scrape; a ledger that cannot be read is a figure in it, not an error."""
         process = [*self._deployment_families(), *self._process_families()]
-        return await asyncio.to_thread(self._render, process)
+        try:
+            ledger = await self._reader.call(lambda: list(self._ledger_families()))
+        except TimeoutError:
+            ledger = [_gauge("spanledger_ledger_up", {(): 0})]
+        return await asyncio.to_thread(self._render, [*process, *ledger])
+
+    def close(self) -> None:
+        """End the thread that reads."""
+        self._reader.close()
 
     def _render(self, families: Sequence[Metric]) -> bytes:
         registry = CollectorRegistry()
-        registry.register(_Families([*families, *self._ledger_families()]))
+        registry.register(_Families(families))
         registry.register(self._process)
         return generate_latest(registry)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, SameFile, begin_immediate, connect
+from spanledger.ledger.database import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
+from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
@@ -195,10 +196,11 @@ class SqliteOutbox:
     def __init__(self, path: Path) -> None:
         """Open a ledger, creating it when there is none."""
         self._connection = connect(path)
-        self._file = SameFile(path)
+        self._files = LedgerFiles(path)
         with _reporting():
             migrate(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(SET_SHIPS, (1,))
         self._data_version = -1
 
     def close(self) -> None:
@@ -229,7 +231,7 @@ class SqliteOutbox:
 
     def changed(self) -> bool:
         """Whether anybody else has committed since the last call."""
-        self._file.check()
+        self._files.check()
         with _reporting():
             version = self._one("PRAGMA data_version")
         changed = version != self._data_version
@@ -303,6 +305,7 @@ class SqliteOutbox:
                 self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     def _write(self, advance: Advance) -> None:
+        self._connection.execute(SET_SHIPS, (1,))
         self._connection.executemany(
             "INSERT INTO ship_points (metric, attributes, since_ns, point) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET since_ns = excluded.since_ns, point = excluded.point",

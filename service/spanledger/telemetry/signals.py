@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from spanledger.telemetry.vocabulary import ATTRIBUTES, Attribute, Stability
+from spanledger.telemetry.vocabulary import AMBIGUITY, ATTRIBUTES, Attribute, Stability
 
 __all__ = ["ATTRIBUTES", "METRICS", "SCRAPED", "SPANS", "Attribute", "Metric", "Scraped", "Span"]
 
@@ -149,6 +149,7 @@ SPANS: tuple[Span, ...] = (
             "spanledger.usage.audio.output_tokens",
             "spanledger.usage.cache_creation_1h.input_tokens",
             "spanledger.usage.searches",
+            AMBIGUITY,
             "server.address",
             "server.port",
             "http.response.status_code",
@@ -274,6 +275,14 @@ UNPRICED = Metric(
     " (these have `error.type`).",
     ("spanledger.route", "gen_ai.provider.name", "gen_ai.request.model", "error.type"),
 )
+AMBIGUOUS_USAGE = Metric(
+    "spanledger.usage.ambiguous",
+    "counter",
+    "{attempt}",
+    "Attempts whose reported usage can be read in more than one way. They are charged the dearer"
+    " way and marked as estimated.",
+    ("gen_ai.provider.name", "gen_ai.request.model", AMBIGUITY),
+)
 OVERRUN = Metric(
     "spanledger.overrun.usd",
     "counter",
@@ -303,6 +312,7 @@ METRICS: tuple[Metric, ...] = (
     RETRIES,
     BUDGET_DECISIONS,
     UNPRICED,
+    AMBIGUOUS_USAGE,
     OVERRUN,
     DROPPED,
 )

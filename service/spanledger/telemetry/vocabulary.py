@@ -21,6 +21,9 @@ class Attribute:
     stability: Stability = "stable"
 
 
+AMBIGUITY = "spanledger.usage.ambiguity"
+
+
 def _convention(name: str, kind: AttributeType, meaning: str) -> Attribute:
     """A name of the GenAI conventions, all of which are in development."""
     return Attribute(name, kind, meaning, "development")
@@ -120,6 +123,12 @@ _ALL = (
         "spanledger.usage.cache_creation_1h.input_tokens", "int", "Part written for an hour."
     ),
     Attribute("spanledger.usage.searches", "int", "Searches of the web the provider bills."),
+    Attribute(
+        AMBIGUITY,
+        "string",
+        "Why the usage that was reported can be read in more than one way, of the few reasons in"
+        " [usage](usage.md#ambiguous-usage); absent where it is clear.",
+    ),
     Attribute("spanledger.price.id", "string", "Where the price comes from."),
     Attribute("spanledger.overrun.nano_usd", "int", "Cost beyond what was held, if any."),
     Attribute("spanledger.estimated", "boolean", "Tokens or cost are our estimate; set if so."),

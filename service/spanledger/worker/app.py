@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spanledger.worker.client import Caller
-from spanledger.worker.jobs import FileSource, PipeSource, Source, count_lines
+from spanledger.worker.jobs import FileSource, PipeSource, Source, count_jobs
 from spanledger.worker.output import Results, check_paths
 from spanledger.worker.progress import Reporter
 from spanledger.worker.run import Run, Summary
@@ -98,7 +98,7 @@ async def _run(options: RunOptions, results: Results, reporter: Reporter) -> Sum
     if options.jobs is None:
         source = PipeSource(os.fdopen(0, "rb", closefd=False))
     else:
-        source, total = FileSource(options.jobs), count_lines(options.jobs)
+        source, total = FileSource(options.jobs), count_jobs(options.jobs)
     run = Run(
         source,
         results,

@@ -23,7 +23,7 @@ MAX_LINE_BYTES = 64 * 2**20
 
 URLS = ("/v1/chat/completions", "/v1/embeddings")
 _NEEDED = {"/v1/chat/completions": "messages", "/v1/embeddings": "input"}
-_COUNT_CHUNK = 2**20
+_COUNT_PIECE = 2**20
 _QUEUED_LINES = 64
 
 
@@ -79,14 +79,16 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
         yield Line(number, start, offset - start, kept, piece.endswith(b"\n"))
 
 
-def count_lines(path: Path) -> int:
-    """Count the lines of a file quickly, for the progress bar."""
-    lines, last = 0, b"\n"
+def count_jobs(path: Path) -> int:
+    """Count the lines of a file that are not blank, for the progress bar."""
+    jobs, begun = 0, False
     with path.open("rb") as file:
-        while chunk := file.read(_COUNT_CHUNK):
-            lines += chunk.count(b"\n")
-            last = chunk[-1:]
-    return lines + (last != b"\n")
+        while piece := file.readline(_COUNT_PIECE):
+            begun = begun or not piece.isspace()
+            if piece.endswith(b"\n"):
+                jobs += begun
+                begun = False
+    return jobs + begun
 
 
 def parse_job(line: Line) -> Job | InvalidJob | None:

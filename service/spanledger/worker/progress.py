@@ -152,11 +152,16 @@ class BarReporter(QuietReporter):
 
 def describe(counts: Counts) -> str:
     """One plain line of where a run stands."""
-    total = "" if counts.total is None else f" of {counts.total}"
-    parts = [f"{counts.over}{total} jobs", f"{counts.done} done", f"{counts.failed} failed"]
+    whole = jobs(counts.over) if counts.total is None else f"{counts.over} of {jobs(counts.total)}"
+    parts = [whole, f"{counts.done} done", f"{counts.failed} failed"]
     if counts.skipped:
         parts.append(f"{counts.skipped} skipped")
     return ", ".join(parts) + f", ${format_usd(counts.spend_nano)} spent"
+
+
+def jobs(number: int) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {'job' if number == 1 else 'jobs'}"
 
 
 def short_usd(nano: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from spanledger.worker.progress import describe
+from spanledger.worker.progress import describe, jobs
 from spanledger.worker.run import Summary
 
 
@@ -14,23 +14,23 @@ def closing_lines(summary: Summary, results: Path) -> Iterator[str]:
     yield f"{describe(summary.counts)} in {summary.seconds:.1f} s; results in {results}"
     if summary.failed_before:
         yield (
-            f"{summary.failed_before} jobs failed in an earlier run and are kept;"
-            " --retry-failed runs them again"
+            f"{jobs(summary.failed_before)} failed in an earlier run and stayed as they were;"
+            " --retry-failed runs those again"
         )
     if failed := summary.counts.failed:
         yield (
-            f"{failed} {'job' if failed == 1 else 'jobs'} failed; once the cause is mended, the same"
-            " command with --retry-failed runs them again"
+            f"{jobs(failed)} failed; once the cause is fixed, run the same command with"
+            " --retry-failed"
         )
     again = "run the same command again for the rest"
-    left = "the rest of the input" if summary.remaining is None else f"{summary.remaining} jobs"
+    left = "the rest of the input" if summary.remaining is None else jobs(summary.remaining)
     match summary.stopped_by:
         case "budget":
             yield f"stopped by a budget: {summary.stop_message}"
             yield f"{left} not run; raise the budget or wait until it renews, then {again}"
         case "gateway":
             yield f"stopped by the gateway: {summary.stop_message}"
-            yield f"{left} not run; once that is mended, {again}"
+            yield f"{left} not run; once that is fixed, {again}"
         case "interrupt":
             yield f"interrupted; {left} not run, {again}"
         case "output":

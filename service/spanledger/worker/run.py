@@ -24,7 +24,7 @@ from spanledger.worker.client import (
 )
 from spanledger.worker.jobs import InvalidJob, Job, Line, SeenKeys, Source, parse_job
 from spanledger.worker.output import FAILED, Results
-from spanledger.worker.progress import Counts, Reporter
+from spanledger.worker.progress import Counts, Reporter, jobs
 from spanledger.worker.tracing import JOBS_PER_TRACE, Part, Tracing
 
 STOP_GRACE_S = 60.0
@@ -143,7 +143,7 @@ class Run:
         if self._stop("interrupt", "interrupted"):
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self._cancel_running)
             self._reporter.note(
-                f"letting {len(self._running)} running jobs end; Ctrl-C again cancels them"
+                f"waiting for {jobs(len(self._running))} to finish; Ctrl-C again cancels them"
             )
         else:  # stopping already, so this is impatience
             self._cancel_running()
@@ -211,8 +211,6 @@ class Run:
             self._report_invalid(job)
             return None
         if job is None:
-            if self.summary.counts.total is not None:
-                self.summary.counts.total -= 1
             return None
         state = self._results.state(job.custom_id)
         if state is None:

@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 from spanledger import cli
 from spanledger.config import load_config
 from spanledger.demo import app, promises
-from spanledger.demo.figures import Figures, quantiles
+from spanledger.demo.figures import Figures
 from spanledger.demo.promises import Money, Promise, judge, reckon
 from spanledger.demo.scenario import SPIKE_JOBS, Story
 from spanledger.demo.sink import SinkSpan
 from spanledger.demo.stage import CUSTOMERS, quiet_timezone
 from spanledger.money import format_usd, parse_usd
+from spanledger.top.figures import quantiles
 
 DEMO = cli.app
 

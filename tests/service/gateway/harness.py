@@ -31,9 +31,10 @@ from spanledger.providers.base import Answer, Frame
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.rules import CooldownRules
 
 if TYPE_CHECKING:
-    from spanledger.routing.execute import Router
+    from spanledger.routing.router import Router
 
 PATIENCE_S = 10.0
 SECRET = "sk-secret"
@@ -314,7 +315,7 @@ def running_edge(config: Config, ledger: ScriptedLedger | None = None) -> Iterat
         config,
         cast("Router", router),
         cast("Ledger", ledger),
-        Health(Plan.from_config(config).deployments, config.router_settings, clock),
+        Health(Plan.from_config(config).deployments, CooldownRules(), clock),
         clock,
         no_metrics,
         overheads.append,

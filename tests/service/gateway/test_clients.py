@@ -280,7 +280,7 @@ def test_client_asks_again_after_a_failure_but_not_for_money(gateway: Gateway) -
     ):
         with pytest.raises(openai.InternalServerError) as failed:
             client.chat.completions.create(model="chat", messages=HELLO, metadata=fault("500"))
-        assert (failed.value.status_code, transport.sent) == (502, 2)
+        assert (failed.value.status_code, transport.sent) == (500, 2)
         assert failed.value.code == "server_error"
         assert failed.value.response.headers["x-spanledger-attempts"] == "2"
     poor_transport = Counting()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
+    """A base model the book lacks is named; one it has gives the deployment its price."""
+    info = "model_info: {id: own"
+    assert info in file.read_text()
+
+    file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-4o-2024-08-06"))
+    report = checked(file)[1]
+    assert report["routes"][0]["deployments"][1]["price_id"].endswith("azure/gpt-4o-2024-08-06")
+
+    file.write_text(FILE.replace(info, f"{info}, base_model: azure/gpt-unheard-of"))
+    warnings = checked(file)[1]["warnings"]
+    assert any("base_model 'azure/gpt-unheard-of' is not in the price book" in w for w in warnings)
+    assert any("'own' has no price" in line for line in warnings)
+
+
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
     """A base URL of LiteLLM's may hold a password or a token, which stay where they are."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"
@@ -118,13 +134,13 @@ def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None
     path = tmp_path / "proxy.yaml"
     path.write_text(
         "model_list: [{model_name: '*', litellm_params: {model: openai/*, api_key: k}}]\n"
-        "router_settings: {num_retrys: 5, routing_strategy: simple-shuffle}\n"
+        "router_settings: {num_retrys: 5, set_verbose: true}\n"
     )
     code, report = checked(path)
     assert (code, len(report["problems"])) == (1, 1)
     [warning] = report["warnings"]
     assert "router_settings.num_retrys (did you mean 'num_retries'?)" in warning
-    assert warning.endswith(", router_settings.routing_strategy")
+    assert warning.endswith(", router_settings.set_verbose")
 
 
 def test_check_keeps_names_of_deployments_whole(
@@ -171,7 +187,7 @@ def started(file: Path) -> Iterator[subprocess.Popen[str]]:
 def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started: subprocess.Popen[str],
 ) -> None:
-    """One line when ready, one of LiteLLM's keys without effect, one a price is missing."""
+    """One line on stdout when ready; on stderr what has no effect, what has no price, a summary."""
     assert started.stdout is not None
     assert started.stderr is not None
     line = started.stdout.readline()
@@ -181,9 +197,48 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
         assert json.load(answer)["status"] == "ready"
     started.send_signal(signal.SIGTERM)
     assert started.wait(10) == 0
-    without_effect, without_price = started.stderr.read().splitlines()
-    assert without_effect == "warning: no effect here: router_settings.enable_pre_call_checks"
-    assert without_price.startswith("warning: deployment 'own' has no price")
+    logged = [line.split(" ", 1)[1] for line in started.stderr.read().splitlines()]
+    without_effect, without_price, applied, ready, serving, budgets, callers = logged
+    assert applied.startswith("INFO gateway: "), logged
+    assert without_effect.endswith("no effect here: router_settings.enable_pre_call_checks")
+    assert without_price.startswith("WARNING gateway: deployment 'own' has no price")
+    assert ready.startswith("INFO gateway: spanledger ")
+    assert "ledger=sqlite:///" in ready
+    assert "routes=" in serving
+    assert "blocking=all" in budgets
+    assert "no keys yet" in callers
+
+
+def test_logs_as_json(file: Path) -> None:
+    """With `--log-format json` every line on stderr is an object, the access log's too."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
+            *("--port", "0", "--no-ship", "--ledger", f"sqlite:///{file.parent}/ledger.db"),
+            *("--log-format", "json", "--access-log"),
+        ],
+        env={"UNSET_KEY": "k", "PATH": os.defpath},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().split()[-1]
+        body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x"}]})
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", body.encode(), {"content-type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request)
+        process.terminate()
+        lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+
+    assert {line["process"] for line in lines} == {"gateway"}
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    (access,) = (line for line in lines if line["logger"] == "spanledger.access")
+    assert access["message"] == "POST /v1/chat/completions"
+    assert (access["status"], access["customer"], access["route"]) == (404, "default", "unknown")
 
 
 def test_a_missing_file_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,3 +289,18 @@ def test_files_for_every_request_in_flight() -> None:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "may open 1000 files" in done.stderr
     assert "needs 1056" in done.stderr
+
+
+def test_check_says_which_way_requests_leave(file: Path) -> None:
+    """A proxy of the environment is shown without its password; one that cannot be used fails."""
+    file.write_text(FILE.replace("UNSET_KEY", "HOME"))
+    runner = CliRunner()
+    env = {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": ".corp"}
+    shown = runner.invoke(app, ["check", str(file)], env=env)
+    assert shown.exit_code == 0
+    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), but for .corp" in shown.stdout
+    assert "hunter2" not in shown.output
+
+    refused = runner.invoke(app, ["check", str(file)], env={"HTTPS_PROXY": "socks5://h:1"})
+    assert refused.exit_code == 1
+    assert "HTTPS_PROXY: socks5 proxies are not supported" in refused.stderr

@@ -176,7 +176,9 @@ def test_budget_refusal_names_every_figure(edge: Edge) -> None:
 def test_other_paths_and_methods(edge: Edge) -> None:
     """What is not served answers in OpenAI's shape too."""
     assert edge.post({}, "/v1/responses").error["code"] == "unknown_url"
-    assert edge.post({}, "/chat/completions").status == 404
+    assert "POST /v1/chat/completions" in edge.post({}, "/v1/responses").error["message"]
+    assert edge.post({}, "/v1/models/gemini-2.5-pro:generateContent").status == 404
+    assert edge.post({}, "/v1/models/echo").status == 405
     answer = edge.get("/v1/chat/completions")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert answer.error["code"] == "method_not_allowed"
@@ -301,3 +303,74 @@ def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
     assert reply.status == 429
     assert reply.headers == ((b"x-should-retry", b"false"),)
     assert b"make it smaller (after 2 tries)" in reply.body
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/healthz/", "/readyz/", "//evil.example/metrics/"])
+def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
+    """A path with a slash too many is not found; a redirect would lead to a host of the caller's."""
+    answer = edge.get(path, host="evil.example")
+    assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions/",
+        "/chat/completions",
+        "/chat/completions/",
+        "/v1//chat/completions",
+        "//v1/chat/completions",
+    ],
+)
+def test_other_spellings_of_a_path(edge: Edge, path: str) -> None:
+    """A base URL without `/v1`, or with a slash too many, leads where it was meant to."""
+    assert edge.post(chat(), path).status == 200
+    assert edge.router.seen[-1].operation == "chat"
+
+
+def test_other_spellings_of_the_models(edge: Edge) -> None:
+    """The same goes for the list of models and for one of them."""
+    listed = edge.get("/v1/models").json()
+    for path in ("/models", "/models/", "/v1/models/"):
+        assert edge.get(path).json() == listed
+    assert edge.get("/models/echo").json()["id"] == "echo"
+
+
+def test_probes_of_litellm(edge: Edge) -> None:
+    """Health checks written for LiteLLM's proxy find what they ask for."""
+    for path in ("/health/liveliness", "/health/liveness"):
+        assert edge.get(path).json() == {"status": "ok"}
+    assert edge.get("/health/readiness").json()["status"] == "ready"
+
+
+PAGE = "https://app.example"
+
+
+def test_pages_that_may_call() -> None:
+    """A listed origin gets CORS headers and may call without a key; another one may not."""
+    with running_edge(config_with(allow_origins=[PAGE])) as edge:
+        preflight = {"access_control_request_method": "POST"}
+        asked = edge.send(request(b"", origin=PAGE, **preflight).replace(b"POST", b"OPTIONS", 1))
+        assert asked.status == 200
+        assert asked.headers["access-control-allow-origin"] == PAGE
+        answer = edge.post(chat(), origin=PAGE)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, PAGE)
+        assert "x-spanledger-cost-usd" in answer.headers["access-control-expose-headers"]
+        other = edge.post(chat(), origin="https://evil.example")
+        assert other.status == 403
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_any_page_is_no_trusted_page() -> None:
+    """`*` lets every page read answers, but none of them spend without a key."""
+    with running_edge(config_with(allow_origins=["*"])) as edge:
+        answer = edge.post(chat(), origin=PAGE)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (403, "*")
+
+
+@pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "ftp://app.example"])
+def test_an_origin_is_written_as_browsers_do(origin: str) -> None:
+    """An origin that no browser would ever send is refused at the start."""
+    with pytest.raises(ConfigError, match=r"https://app\.example"):
+        config_with(allow_origins=[origin])

@@ -216,7 +216,7 @@ def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
 
     with opened(old, LATER):
         pass
-    assert version(old) == 2
+    assert version(old) == 3
 
 
 def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) 
     with opened(old, NOON - 5 * 365 * 86_400 * SECOND):
         pass
 
-    assert version(old) == 2
+    assert version(old) == 3
 
 
 def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> None:
@@ -241,7 +241,7 @@ def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> Non
 
 def test_reading_an_old_file_changes_nothing(old: Path) -> None:
     """`spend` beside a gateway of the old version must not take its file away from it."""
-    with pytest.raises(LedgerUnavailableError, match=r"version 1, this program reads 2"):
+    with pytest.raises(LedgerUnavailableError, match=r"version 1, this program reads 2 and later"):
         Reports(old)
     result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{old}"])
 
@@ -258,7 +258,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         file.execute("PRAGMA user_version = 99")
 
     for use in (Records.open, Reports, SqliteOutbox):
-        with pytest.raises(LedgerUnavailableError, match=r"version 99, .* knows 2: upgrade it"):
+        with pytest.raises(LedgerUnavailableError, match=r"version 99, .* knows 3: upgrade it"):
             use(path)
 
 
@@ -270,3 +270,70 @@ def test_a_new_file_has_the_newest_schema_and_no_accounts(tmp_path: Path) -> Non
     records.close()
 
     assert states(path, NOON) == {("b", "acme"): (0, 0, 0)}
+
+
+@pytest.fixture
+def release(old: Path) -> Path:
+    """A file of version 2, as the release 0.1 leaves it."""
+    with opened(old, LATER):
+        pass
+    with contextlib.closing(sqlite3.connect(old)) as file:
+        file.execute("DROP TABLE applied_budgets")
+        file.execute("DELETE FROM state WHERE key = 'changes_of_unknown_source'")
+        file.execute("PRAGMA user_version = 2")
+        file.commit()
+    return old
+
+
+def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
+    """Reports and lists answer beside a gateway of that release, and change nothing."""
+    reports = Reports(release)
+    assert reports.verify().problems == []
+    assert reports.spend(["customer"])
+    reports.close()
+    records = Records.read(release)
+    assert records.budgets()
+    assert records.differences() == []
+    records.close()
+    url = f"sqlite:///{release}"
+    for command in (["spend"], ["budget", "list"], ["keys", "list"], ["requests"]):
+        result = CliRunner().invoke(app, [*command, "--ledger", url], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+    assert version(release) == 2
+
+
+def test_a_file_of_the_release_before_is_brought_up_to_date(release: Path) -> None:
+    """By a gateway or a shipper: every balance, hold and row that waits to be sent is there."""
+    before = states(release)
+    outbox = SqliteOutbox(release)
+    assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
+    outbox.close()
+
+    assert version(release) == 3
+    with opened(release, LATER) as store:
+        assert isinstance(store.commit([end(FLYING, 10 * CENT)])[0], Settled)
+    assert states(release).keys() == before.keys()
+    assert states(release)["all", "*"] == (44, 9, 4)
+
+
+def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> None:
+    """The file's entry was set by an earlier start and changed by command after that; an entry that
+    the ledger never had is applied."""
+    as_in_file = Budget("acme", "customer", "acme", 100 * CENT, "month")
+    with contextlib.closing(Records(connect(release))) as records:
+        records.set_budgets([as_in_file], NOON)
+        changed = Budget("acme", "customer", "acme", 200 * CENT, "month")
+        records.set_budgets([changed], NOON)
+    new = Budget("new", "customer", "acme", CENT, "month")
+
+    with contextlib.closing(sqlite3.connect(release)) as file:  # its gateway was stopped
+        file.execute("DELETE FROM owners")
+        file.commit()
+    with contextlib.closing(Records.open(release)) as records:
+        assert records.apply_file("/etc/spanledger.yaml", [as_in_file, new], LATER) == [new]
+        assert changed in records.budgets()
+        # Set since, and never by a file.
+        beta = Budget("beta", "customer", "beta", CENT, "month")
+        records.set_budgets([beta], LATER)
+        records.remove_budget("beta", LATER)
+        assert records.apply_file("/etc/spanledger.yaml", [as_in_file, new, beta], LATER) == [beta]

@@ -21,6 +21,7 @@ from spanledger.errors import UsageError
 from spanledger.ledger import pruning
 from spanledger.ledger.periods import period_at
 from spanledger.ledger.pruning import Pruned, Pruning, prunable_until_ns
+from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import RequestStart
 from spanledger.telemetry.shipper import run_shipper
@@ -217,9 +218,46 @@ async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
 
     code, out, problem = command(book, "ledger", "prune", "--before", "2026-09-20")
     assert (code, out.startswith("removed 0 requests")) == (0, True)
-    assert "1 as old stay" in problem
+    assert "kept 1 requests of the same age" in problem
     code, _, problem = command(book, "ledger", "prune", "--before", "1d")
     assert (code, "33d" in problem) == (2, True)
     missing = Book(tmp_path / "none.db", book.time, book.ledger)
     assert command(missing, "ledger", "prune", "--before", "90d")[0] == 1
     assert not missing.path.exists()
+
+
+@pytest.mark.parametrize("before", ["off", "on", "shipped"])
+async def test_where_nothing_ships_everything_old_leaves(book: Book, before: str) -> None:
+    """A gateway with telemetry off says so at its start: nothing waits for a shipper then, not even
+    where one was at work once."""
+    records = Records.open(book.path)
+    if before != "off":
+        records.set_ships(ships=True)
+    await serve(book, OLD)
+    if before == "shipped":
+        ship(book)
+    await serve(book, OLD)
+    records.set_ships(ships=False)
+    records.close()
+
+    assert (prune(book).requests, requests(book)) == (2, set())
+
+
+async def test_what_a_shipper_has_not_taken_stays(book: Book) -> None:
+    """Until a gateway has said anything, and once a shipper has been at work again; unless whoever
+    prunes says that it may go."""
+    await serve(book, OLD)
+    assert prune(book).requests == 0
+    records = Records.open(book.path)
+    records.set_ships(ships=False)
+    records.close()
+    ship(book)  # by hand, or by another gateway
+    await serve(book, OLD)
+    assert prune(book).requests == 1
+
+    removal = Pruning(book.path, BEFORE, NOON, unshipped=True)
+    counted = removal.count()
+    assert (counted.requests, counted.unshipped) == (1, 0)
+    assert [done.requests for done in removal.run()][-1] == 1
+    removal.close()
+    assert requests(book) == set()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spanledger.errors import ConfigError
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.price import USUAL_SERVICES, Price, Rates, Schedule, Terms, Tier
-from spanledger.pricing.usage import Usage, from_anthropic, from_openai
+from spanledger.pricing.reported import from_anthropic, from_openai
+from spanledger.pricing.usage import Usage
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 
 from spanledger.money import nano_from_pico
 from spanledger.pricing.book import PriceBook
-from spanledger.pricing.usage import Usage, from_openai
+from spanledger.pricing.reported import from_openai
+from spanledger.pricing.usage import Usage
 
 Agree = Callable[..., tuple[int, int]]
 

@@ -44,7 +44,7 @@ def test_text_is_bound_by_its_bytes() -> None:
     """Text counts its bytes, also where it talks of images or has a data URL in it."""
     assert bound([{"role": "user", "content": "naïve 日本語 🎉"}]) == 0
     assert bound(user(LONG_TEXT), tools=[{"type": "function"}]) == 0
-    assert bound_input(1000) == (1000 + HIDDEN_TOKENS, False)
+    assert bound_input(1000) == (1000 + HIDDEN_TOKENS, False, "")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_escaped_key_hides_no_image() -> None:
     """JSON may write any letter of a key as an escape; the image counts all the same."""
     raw = b'[{"role":"user","content":[{"type":"image\\u005furl","image\\u005Furl":{"url":"x"}}]}]'
 
-    tokens, _ = bound_input(len(raw), {"messages": msgspec.Raw(raw)})
+    tokens = bound_input(len(raw), {"messages": msgspec.Raw(raw)}).tokens
 
     assert tokens >= IMAGE_TOKENS
 
@@ -145,3 +145,24 @@ def test_an_estimate_has_what_is_no_text(part: dict[str, Any], likely: tuple[int
     """A file or sound whose answer nobody saw is not free, and costs less than its bound."""
     assert likely_media(user(part)) == likely
     assert likely[0] <= max(0, bound(user(part)) + len(json.dumps(user(part))))
+
+
+@pytest.mark.parametrize(
+    ("raw", "repeated"),
+    [
+        (
+            b'[{"content":[{"type":"image_url","image_url":"https://x/y.png"}],"content":"x"}]',
+            "content",
+        ),
+        (
+            b'[{"content":"x","content":[{"type":"image_url","image_url":"https://x/y"}]}]',
+            "content",
+        ),
+        (b'[{"c":[{"type":"text","type":"image_url","image_url":"https://x/y"}]}]', "type"),
+        (b'[{"content":[{"type":"input_audio"}],"con\\u0074ent":"x"}]', "content"),
+        (b'[{"content":[{"type":"image_url","image_url":"https://x/y"}]},{"content":"x"}]', ""),
+    ],
+)
+def test_equal_keys_are_noticed(raw: bytes, repeated: str) -> None:
+    """Where not all is text, an object with a key twice is not taken for what its last value says."""
+    assert bound_input(len(raw), {"messages": msgspec.Raw(raw)}).repeated == repeated

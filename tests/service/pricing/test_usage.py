@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from spanledger.pricing.usage import (
+from spanledger.pricing.reported import (
     AnthropicUsage,
     OpenAIUsage,
-    Usage,
     anthropic_service,
-    estimate_tokens,
     from_anthropic,
     from_openai,
 )
+from spanledger.pricing.usage import PROMPT_MISSING, Usage, estimate_tokens
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,11 @@ class Case:
     name: str
     payload: dict[str, Any]
     usage: Usage | None
+
+
+def unprompted(prompt: int = 0) -> Usage:
+    """Five tokens of an answer whose prompt was not counted."""
+    return Usage(prompt, 5, ambiguity=PROMPT_MISSING)
 
 
 OPENAI = [
@@ -185,13 +189,15 @@ OPENAI = [
         Usage(10, 20, searches=3),
     ),
     Case("nothing", {}, None),
-    Case("a prompt alone", {"prompt_tokens": 5}, None),
-    Case("an answer alone", {"completion_tokens": 5, "total_tokens": 9}, None),
-    Case("text", {"prompt_tokens": "5", "completion_tokens": 5}, None),
-    Case("truth", {"prompt_tokens": True, "completion_tokens": 5}, None),
-    Case("negative", {"prompt_tokens": -5, "completion_tokens": 5}, None),
-    Case("not finite", {"prompt_tokens": 5, "completion_tokens": float("nan")}, None),
-    Case("absurd", {"prompt_tokens": 10**18, "completion_tokens": 5}, None),
+    Case("zeros", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
+    Case("text alone", {"prompt_tokens": "5", "completion_tokens": "5"}, None),
+    Case("a prompt alone", {"prompt_tokens": 5}, Usage(5)),
+    Case("not finite", {"prompt_tokens": 5, "completion_tokens": float("nan")}, Usage(5)),
+    Case("an answer and a total", {"completion_tokens": 5, "total_tokens": 9}, unprompted(4)),
+    Case("text", {"prompt_tokens": "5", "completion_tokens": 5}, unprompted()),
+    Case("truth", {"prompt_tokens": True, "completion_tokens": 5}, unprompted()),
+    Case("negative", {"prompt_tokens": -5, "completion_tokens": 5}, unprompted()),
+    Case("absurd", {"prompt_tokens": 10**18, "completion_tokens": 5}, unprompted()),
 ]
 
 ANTHROPIC = [
@@ -256,7 +262,8 @@ ANTHROPIC = [
         Usage(203_000, 4_500, 10_000),
     ),
     Case("no output", {"input_tokens": 12}, None),
-    Case("garbage", {"input_tokens": [], "output_tokens": 6}, None),
+    Case("garbage", {"input_tokens": [], "output_tokens": []}, None),
+    Case("an answer alone", {"input_tokens": [], "output_tokens": 5}, unprompted()),
 ]
 
 

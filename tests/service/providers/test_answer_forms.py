@@ -350,6 +350,29 @@ async def test_a_stream_where_a_whole_answer_was_asked_for(
     assert (await failure(openai_provider, request)).kind == "malformed_response"
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USAGE}},
+    ],
+    ids=["Moonshot", "Groq"],
+)
+async def test_usage_in_an_odd_place_outlives_another_form(
+    server: Scripted, openai_provider: OpenAIProvider, last: dict[str, Any]
+) -> None:
+    """Neither joining a stream nor making one event of a whole answer loses what was counted."""
+    request = call(deployment(server.url), ask())
+    server.events(delta(content="Hi") + event(last) + DONE)
+    assert (await openai_provider.complete(request)).usage == Usage(3, 2)
+
+    choice = {**last["choices"][0], "message": {"role": "assistant", "content": "Hi"}}
+    del choice["delta"]
+    server.json(200, {**last, "choices": [choice]})
+    frames = await collect(openai_provider, request)
+    assert frames[-1].usage == Usage(3, 2)
+
+
 @pytest.mark.parametrize("row", CONTEXT, ids=named)
 def test_wordings_of_a_prompt_that_is_too_long(row: Wording) -> None:
     """Each provider's text, and its code where it has one, is a reason for a longer window."""

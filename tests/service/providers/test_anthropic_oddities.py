@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -232,3 +233,17 @@ def test_what_a_model_takes_is_told_by_its_version(model: str, able: Abilities) 
 def test_every_row_has_its_source() -> None:
     """A table nobody can check is a table of rumours."""
     assert [row.request for row in ODDITIES if not (row.source and row.says and row.sent)] == []
+
+
+def test_a_base_model_says_what_a_deployment_takes() -> None:
+    """A name of one's own says nothing; the model behind it decides."""
+    target = replace(
+        deployment(None, "anthropic", "prod-eu-1"), base_model="anthropic/claude-opus-4-8"
+    )
+    body = {"model": "route", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+    request = call(target, body)
+
+    sent = json.loads(encode_messages_request(request, stream=False).body)
+
+    assert (sent["model"], "temperature" in sent) == ("prod-eu-1", False)
+    assert request.changed == ["temperature"]

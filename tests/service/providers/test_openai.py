@@ -9,7 +9,8 @@ import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.openai import OpenAIProvider, _cap_key
+from spanledger.providers.caps import guessed
+from spanledger.providers.openai import OpenAIProvider
 from spanledger.providers.openai_wire import encode_request, read_chunk
 from tests.service.providers.samples import (
     ANSWER,
@@ -93,7 +94,7 @@ async def test_cap(base: str, given: dict[str, Any], sent: dict[str, Any]) -> No
     target = deployment(None if base == "openai" else "http://vllm:8000/v1")
     request = call(target, ask(**given), max_output_tokens=50)
 
-    body = json.loads(encode_request(request, stream=False, cap_key=_cap_key(target)))
+    body = json.loads(encode_request(request, stream=False, cap_key=guessed(target)))
 
     assert {key: value for key, value in body.items() if "max" in key} == sent
 
@@ -168,6 +169,28 @@ async def test_what_counts_as_content(
 
     assert frames[0].content
     assert frames[0].output_bytes == size
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USAGE}},
+        {"choices": [], "usage": {"prompt_tokens": 0}, "x_groq": {"id": "r", "usage": USAGE}},
+        {"choices": [], "usage": USAGE, "x_groq": "r"},
+        {"choices": [{"delta": {}, "usage": "none"}], "x_groq": {}, "usage": USAGE},
+    ],
+    ids=["Moonshot", "Groq", "Groq, zeros beside", "no object there", "garbage there"],
+)
+async def test_usage_is_found_where_a_stream_has_it(
+    server: Scripted, openai_provider: OpenAIProvider, last: dict[str, Any]
+) -> None:
+    """Moonshot puts it into the choice (earendil-works/pi#2017), Groq beside (vercel/ai#1651)."""
+    server.events(delta(content="Hi") + event(last) + DONE)
+
+    frames = await collect(openai_provider, call(deployment(server.url), {"stream": True}))
+
+    assert frames[-1].usage == Usage(3, 2)
 
 
 async def test_missing_usage_leaves_the_bytes_to_count(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -298,3 +299,90 @@ async def test_signs_of_life_do_not_make_a_stream_endless(
             await collect(openai_provider, asked)
 
     assert (caught.value.kind, caught.value.billed) == ("timeout", "unknown")
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 4096], ids=["whole", "fragments", "reads"])
+async def test_a_flood_of_interim_answers(
+    server: Scripted, openai_provider: OpenAIProvider, pieces: int
+) -> None:
+    """A provider that never gets past `103 Early Hints` is given up after a few of them, while
+    everybody else is served."""
+    hint = b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n"
+    turns = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write((hint * 4096)[: pieces * 1000] if pieces > 1 else hint * 4096)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    server.script = flood
+    beside = asyncio.create_task(others())
+    error = await failure(openai_provider, call(deployment(server.url), ask()))
+    beside.cancel()
+
+    assert error.kind == "malformed_response"
+    assert "interim answers" in str(error)
+    assert turns > 0
+
+
+async def test_a_few_interim_answers(server: Scripted, openai_provider: OpenAIProvider) -> None:
+    """Interim answers before the real one are passed over, on each request of a connection."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 8
+    body = json.dumps(ANSWER).encode()
+    for _ in range(3):
+        server.answer(hints + head(b"application/json", chunked=True), chunk(body) + chunk(b""))
+        answer = await openai_provider.complete(call(deployment(server.url), ask()))
+        assert answer.body == body
+    assert server.connections == 1
+
+
+async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIProvider) -> None:
+    """A stream is cut where an answer would be, however small its events."""
+    server.events(b"", *[STREAM[0]] * 2000)
+
+    error = await failure(
+        openai_provider, call(deployment(server.url), ask(), max_response_bytes=50_000), stream=True
+    )
+
+    assert error.kind == "malformed_response"
+    assert "its stream is larger than 50000 bytes" in str(error)
+
+
+async def test_a_model_may_think_after_the_first_event(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """Silence before the first content may take the attempt's timeout, however short a stream may
+    be idle; after it only that."""
+    thought = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(b"text/event-stream", chunked=True) + chunk(STREAM[0]))
+        await writer.drain()
+        await asyncio.sleep(0.3)  # three times as long as a stream may be idle
+        writer.write(chunk(STREAM[1]))
+        await writer.drain()
+        thought.set()
+
+    server.script = script
+    wanted = call(deployment(server.url), ask(), timeout_s=5.0, stream_idle_timeout_s=0.1)
+    frames: list[Frame] = []
+
+    async def read() -> None:
+        async for frame in openai_provider.stream(wanted):
+            frames.append(frame)  # noqa: PERF401 - a comprehension would lose them
+
+    with pytest.raises(ProviderError) as caught:
+        await read()
+
+    assert thought.is_set()
+    assert frames[-1].content
+    assert (caught.value.kind, caught.value.billed) == ("timeout", "unknown")
+    assert "no next chunk within 0.1 s" in str(caught.value)

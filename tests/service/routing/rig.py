@@ -28,9 +28,9 @@ from spanledger.ledger.store import (
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Frame, Operation
-from spanledger.routing.execute import Router
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.router import Router
 
 NOON_NS = 1_795_435_200 * 1_000_000_000
 USAGE = Usage(input_tokens=10, output_tokens=5)

@@ -236,7 +236,7 @@ async def test_a_caller_that_leaves_while_the_ledger_writes_leaves_nothing_open(
 ) -> None:
     """Whichever write a cancellation hits, each hold and the request end exactly once."""
     ledger = StrictLedger(gated=write)
-    site = Site(ONE, {"a1": [fails("server_error"), OK]}, ledger=ledger)
+    site = Site(ONE, {"a1": [fails("server_error"), OK]}, ledger=ledger, num_retries=1)
     task = asyncio.create_task(site.router.complete(site.exchange()))
     await until(lambda: ledger.writes > write)
 

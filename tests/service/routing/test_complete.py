@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from spanledger.config import RouterSettings
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer
-from spanledger.routing.course import Course, Groups, Target
-from spanledger.routing.execute import MAX_ATTEMPTS
+from spanledger.routing.attempt import MAX_ATTEMPTS
+from spanledger.routing.course import Course, Target, levels_of
 from spanledger.routing.outcome import http_status_of
+from spanledger.routing.rules import Onward, RetryRules
+from spanledger.routing.strategy import shuffled
 from tests.service.routing.rig import OK, Site, Step, Tried, fails
 
 ONE = {"a": ["a1"]}
@@ -24,6 +25,7 @@ CHAIN = {"a": ["a1"], "b": ["b1"], "c": ["c1"]}
 A_TO_B: dict[str, Any] = {"fallbacks": [{"a": ["b"]}]}
 A_TO_B_TO_C: dict[str, Any] = {"fallbacks": [{"a": ["b"]}, {"b": ["c"]}]}
 PATIENT: dict[str, Any] = {"allowed_fails": 100}
+RETRIES: dict[str, Any] = {"num_retries": 2}
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,31 @@ class Case:
 CASES = [
     Case("served at once", [Tried("a1")]),
     Case(
-        "a 429 without Retry-After is retried after a back-off where nothing else is left",
+        "a 429 without Retry-After is retried after a back-off where retries are wanted",
         [Tried("a1", "rate_limited"), Tried("a1", reason="rate_limited")],
         {"a1": [fails("rate_limited", status=429), OK]},
+        settings=RETRIES,
         waits=[0.15],
     ),
     Case(
         "a Retry-After is kept",
         [Tried("a1", "rate_limited"), Tried("a1", reason="rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=3.0), OK]},
+        settings=RETRIES,
         waits=[3.15],
     ),
     Case(
         "a Retry-After beyond our patience ends the request",
         [Tried("a1", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=30.0), OK]},
+        settings=RETRIES,
         status=429,
     ),
     Case(
         "a wait beyond the deadline ends the request",
         [Tried("a1", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=3.0), OK]},
+        settings=RETRIES,
         status=429,
         deadline_s=2.0,
     ),
@@ -76,7 +82,7 @@ CASES = [
         "the retry_after setting is the least wait",
         [Tried("a1", "server_error"), Tried("a1", reason="server_error")],
         {"a1": [fails("server_error", status=500), OK]},
-        settings={"retry_after": 2.0},
+        settings={"retry_after": 2.0, **RETRIES},
         waits=[2.0],
     ),
     Case(
@@ -218,12 +224,14 @@ CASES = [
         [Tried("a1", "server_error")],
         {"a1": [fails("server_error", status=500), OK]},
         {"a": [("a1", {"rpm": 1})]},
-        status=502,
+        RETRIES,
+        status=500,
     ),
     Case(
         "a malformed answer is tried again",
         [Tried("a1", "malformed_response"), Tried("a1", reason="malformed_response")],
         {"a1": [fails("malformed_response", status=200, billed="unknown"), OK]},
+        settings=RETRIES,
         waits=[0.15],
     ),
     Case(
@@ -276,7 +284,7 @@ async def test_the_tries_of_a_request(case: Case) -> None:
 async def test_time_at_providers_is_told_from_our_own() -> None:
     """Tries add up, failed ones too; the pause before a retry is ours."""
     script = [fails("rate_limited", takes_s=2.0, retry_after_s=3.0), Step(takes_s=0.5)]
-    site = Site(ONE, {"a1": script})
+    site = Site(ONE, {"a1": script}, **RETRIES)
     exchange = site.exchange()
 
     await site.ask(exchange)
@@ -287,7 +295,7 @@ async def test_time_at_providers_is_told_from_our_own() -> None:
 async def test_a_group_is_tried_through_before_one_is_tried_again() -> None:
     """The second try goes to the other one, the third to the one that rested longest."""
     bad = [fails("server_error", takes_s=1.0)]
-    site = Site(TWO, {"a1": bad, "a2": bad}, **PATIENT)
+    site = Site(TWO, {"a1": bad, "a2": bad}, **PATIENT, **RETRIES)
 
     await site.ask()
 
@@ -340,23 +348,6 @@ async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
         Tried("a1"),
     ]
     assert site.time.slept == []
-
-
-async def test_a_single_deployment_cools_down_and_recovers() -> None:
-    """After its failures the next request is refused without a try, and served once it is over."""
-    site = Site(ONE, {"a1": [fails("server_error")] * 3 + [OK]}, allowed_fails=2, cooldown_time=30)
-    await site.ask()
-
-    refused = await site.ask()
-    site.time.now += 30.5
-    served = await site.ask()
-
-    assert isinstance(refused, ProviderError)
-    assert refused.kind == "cooldown"
-    assert http_status_of(refused) == 503
-    assert refused.retry_after_s == pytest.approx(30.0, abs=0.5)
-    assert isinstance(served, Answer)
-    assert len(site.provider.calls) == 4
 
 
 async def test_a_request_skips_a_group_that_cools() -> None:
@@ -425,7 +416,7 @@ async def test_nobody_may_take_longer_than_the_request_has() -> None:
 def test_a_wait_lasts_as_long_as_the_provider_asked_anybody() -> None:
     """A Retry-After that another request was told holds for this one's further try."""
     site = Site(ONE, {})
-    course = Course("a", *groups_of(site), RouterSettings(), 0, random.Random(1))
+    course = course_of(site, RetryRules(2))
     pick = course.first(site.time.now)
     assert pick is not None
     pick.target.health.failed("rate_limited", 4.0, site.time.now, site.time.now)
@@ -438,15 +429,16 @@ def test_a_wait_lasts_as_long_as_the_provider_asked_anybody() -> None:
     assert following.wait_s == 4.0
 
 
-def groups_of(site: Site) -> tuple[Groups, Sequence[str], Mapping[str, Sequence[str]]]:
-    """The targets of a site's routes, without fallbacks."""
-    targets = {
-        route: [
-            Target(d, site.provider, None, site.router.health.states[d.id]) for d in deployments
-        ]
+def course_of(site: Site, rules: RetryRules) -> Course:
+    """A request's course through a site's routes, without fallbacks."""
+    groups = {
+        route: levels_of(
+            [Target(d, site.provider, None, site.router.health.states[d.id]) for d in deployments]
+        )
         for route, deployments in site.plan.routes.items()
     }
-    return targets, (), dict.fromkeys(targets, ())
+    onward = dict.fromkeys(groups, Onward())
+    return Course("a", groups, onward, rules, shuffled, random.Random(1))
 
 
 async def test_an_unknown_route_is_the_callers_mistake() -> None:

@@ -257,3 +257,29 @@ async def test_searches_and_speech_are_charged_and_told() -> None:
     assert site.last.cost_nano == 6 * 1_000 + 4 * 10_000 + 2 * 2_000 + 3 * 20_000
     for part in ('audio.input_tokens":4', 'audio.output_tokens":3', 'searches":2'):
         assert f'"spanledger.usage.{part}' in site.last.detail
+
+
+def test_equal_keys_hide_no_image() -> None:
+    """A picture that a later key of the same name hides is not held for as text."""
+    exchange = SITE.exchange()
+    exchange.fields["messages"] = msgspec.Raw(
+        b'[{"role":"user","content":[{"type":"image_url","image_url":"https://x/y"}],"content":"x"}]'
+    )
+
+    why = unbounded_by(demand_of(exchange, OutputHistory()), OPENAI, PRICE)
+
+    assert "'content' twice" in why
+
+
+def test_equal_keys_hide_no_tool() -> None:
+    """Of a key that a tool has twice, only the value that was looked at is sent."""
+    exchange = SITE.exchange()
+    exchange.fields["tools"] = msgspec.Raw(
+        b'[{"type": "web_search_preview", "type": "function", "function": {"name": "f"}}]'
+    )
+
+    demand = demand_of(exchange, OutputHistory())
+
+    assert unbounded_by(demand, OPENAI, PRICE) == ""
+    sent = bytes(exchange.fields["tools"])
+    assert sent == b'[{"type":"function","function":{"name": "f"}}]'

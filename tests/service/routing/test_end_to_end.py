@@ -26,10 +26,10 @@ from spanledger.money import parse_price
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.base import Answer
-from spanledger.routing.execute import Router
 from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.router import Router
 from spanledger.sim.bill import LIST_PRICES
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread

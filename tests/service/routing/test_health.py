@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger.clock import Clock
-from spanledger.config import RouterSettings
 from spanledger.providers.base import Deployment
 from spanledger.routing.health import (
     MAX_RETRY_AFTER_S,
@@ -19,6 +18,7 @@ from spanledger.routing.health import (
     Health,
     MinuteWindow,
 )
+from spanledger.routing.rules import CooldownRules
 
 NOW = 5_000.0
 
@@ -30,8 +30,8 @@ def deployment(**limits: Any) -> Deployment:
 
 def health_of(settings: dict[str, Any] | None = None, **limits: Any) -> DeploymentHealth:
     """A new deployment's health; two failures are allowed, and it rests for ten seconds."""
-    given = {"allowed_fails": 2, "cooldown_time": 10.0} | (settings or {})
-    return DeploymentHealth(deployment(**limits), RouterSettings(**given))
+    given = {"allowed_fails": 2, "cooldown_s": 10.0} | (settings or {})
+    return DeploymentHealth(deployment(**limits), CooldownRules(**given))
 
 
 def fail(
@@ -127,9 +127,9 @@ def test_a_busy_deployment_rests_only_when_it_fails_a_lot() -> None:
                 fail(health, "server_error", NOW)
             else:
                 health.begin(NOW, 0)
-                health.succeeded()
+                health.succeeded(NOW)
         dead.begin(NOW, 0)
-        dead.succeeded()
+        dead.succeeded(NOW)
     for _ in range(3):
         fail(dead, "server_error", NOW)
 
@@ -174,7 +174,7 @@ def test_tokens_of_a_minute_are_limited() -> None:
     health.begin(NOW, 90)
     assert not health.available(NOW, 20)
 
-    health.used(NOW, 90, 30)
+    health.ended(NOW, 90, 30)
 
     assert health.available(NOW, 70)
     assert not health.available(NOW, 71)
@@ -197,7 +197,7 @@ def test_the_later_of_two_reasons_is_told() -> None:
 def test_the_snapshot_shows_who_rests_and_until_when() -> None:
     """Cooling deployments have the Unix time at which they are back."""
     clock = Clock(now_ns=lambda: 7_000 * 10**9, monotonic=lambda: NOW)
-    health = Health([deployment()], RouterSettings(), clock)
+    health = Health([deployment()], CooldownRules(), clock)
     assert health.snapshot() == [DeploymentState("d1", "r", "up", 0.0)]
 
     health.states["d1"].failed("rate_limited", 30.0, NOW, NOW)
@@ -208,7 +208,7 @@ def test_the_snapshot_shows_who_rests_and_until_when() -> None:
 def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
     """The share of the last minute, by the limit's name in the config; none without limits."""
     clock = Clock(now_ns=lambda: 0, monotonic=lambda: NOW)
-    health = Health([deployment(rpm=4, tpm=100)], RouterSettings(), clock)
+    health = Health([deployment(rpm=4, tpm=100)], CooldownRules(), clock)
 
     health.states["d1"].begin(NOW, 30)
 
@@ -243,7 +243,7 @@ def test_one_callers_request_does_not_shut_what_serves(kind: str) -> None:
     """A deployment that has served is cooled by refusals in a row, not by a single one."""
     health = health_of()
     health.begin(NOW, 0)
-    health.succeeded()
+    health.succeeded(NOW)
 
     fail(health, kind, NOW)
     assert health.available(NOW, 0)

@@ -144,6 +144,37 @@ def test_prices_of_the_config_are_integers() -> None:
     assert found.extra == {}
 
 
+@pytest.mark.parametrize(
+    ("params", "info", "base", "known_as"),
+    [
+        ({}, {}, "", "prod-eu-1"),
+        ({}, {"base_model": None}, "", "prod-eu-1"),
+        (
+            {},
+            {"base_model": "azure/gpt-4o-2024-08-06"},
+            "azure/gpt-4o-2024-08-06",
+            "gpt-4o-2024-08-06",
+        ),
+        ({"base_model": " azure/gpt-5 "}, {}, "azure/gpt-5", "gpt-5"),
+        ({"base_model": "azure/gpt-5"}, {"base_model": "gpt-4o"}, "gpt-4o", "gpt-4o"),
+    ],
+)
+def test_a_base_model_comes_from_either_section(
+    params: dict[str, Any], info: dict[str, Any], base: str, known_as: str
+) -> None:
+    """`model_info.base_model` wins over LiteLLM's other place for it, and neither is warned of."""
+    entry = {
+        "model_name": "r",
+        "litellm_params": {"model": "openai/prod-eu-1", "api_key": "k", **params},
+        "model_info": info,
+    }
+    plan = Plan.from_config(parse_config({"model_list": [entry]}, {}, "test.yaml"))
+
+    (deployment,) = plan.deployments
+    assert (deployment.base_model, deployment.known_as) == (base, known_as)
+    assert plan.warnings == ()
+
+
 def test_only_litellm_gets_parameters_we_do_not_know() -> None:
     """They are handed through where LiteLLM serves, and named as without effect elsewhere."""
     params = {"organization": "o", "max_parallel_requests": 3, "api_version": None}
@@ -187,7 +218,7 @@ def test_limits_and_timeouts_follow_the_entry_then_the_settings() -> None:
 
     first, second = plan.deployments
     assert (first.timeout_s, first.rpm, first.tpm, first.weight) == (7, 5, 6, 2)
-    assert (second.timeout_s, second.rpm, second.tpm, second.weight) == (9, None, None, 1)
+    assert (second.timeout_s, second.rpm, second.tpm, second.weight) == (9, None, None, 0)
     assert plan.routes == {"r": (first, second)}
 
 
@@ -200,10 +231,15 @@ def test_fallbacks_become_chains_without_loops() -> None:
         context_window_fallbacks=[{"a": ["d"]}],
     )
 
-    assert plan.fallbacks == {
+    assert {route: onward.fallbacks for route, onward in plan.onward.items()} == {
         "a": ("b", "d", "c"),
         "b": ("d", "a", "c"),
         "c": (),
         "d": ("b", "a", "c"),
     }
-    assert plan.context_fallbacks == {"a": ("d",), "b": (), "c": (), "d": ()}
+    assert {route: onward.context for route, onward in plan.onward.items()} == {
+        "a": ("d",),
+        "b": (),
+        "c": (),
+        "d": (),
+    }

@@ -20,12 +20,13 @@ from spanledger.errors import (
 from spanledger.ledger.store import Reservation
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Frame
-from spanledger.routing.execute import MAX_ATTEMPTS
+from spanledger.routing.attempt import MAX_ATTEMPTS
+from spanledger.routing.strategy import STRATEGIES
 from tests.service.routing.rig import FINISH, REPORT, ROLE, Site, Step, StrictLedger, no_room
 
 ROUTES: dict[str, Any] = {
     "a": ["a1", "a2"],
-    "b": ["b1", ("b2", {"rpm": 3, "tpm": 9_000})],
+    "b": [("b1", {"order": 1}), ("b2", {"rpm": 3, "tpm": 9_000})],
     "c": ["c1"],
 }
 DEPLOYMENTS = ("a1", "a2", "b1", "b2", "c1")
@@ -157,6 +158,7 @@ async def run_all(
     results = [await ask(site, one) for one in wanted]
     await site.router.close()
 
+    assert all(state.in_flight == 0 for state in site.router.health.states.values())
     assert ledger.held.keys() == ledger.ended.keys()
     for (request_id, end), (outcome, seen) in zip(
         sorted(ledger.requests.items()), results, strict=True
@@ -194,10 +196,13 @@ def check_holds(site: Site) -> None:
     st.integers(0, 10**6),
     st.fixed_dictionaries(
         {
-            "num_retries": st.integers(0, 20),
+            "num_retries": st.one_of(st.none(), st.integers(0, 20)),
             "allowed_fails": st.integers(0, 4),
             "cooldown_time": st.sampled_from([0, 5]),
             "retry_after": st.sampled_from([0, 1]),
+            "routing_strategy": st.sampled_from(STRATEGIES),
+            "retry_policy": st.sampled_from([None, {"ContentPolicyViolationErrorRetries": 2}]),
+            "content_policy_fallbacks": st.sampled_from([[], [{"a": ["c"]}]]),
         }
     ),
 )

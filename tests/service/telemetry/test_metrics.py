@@ -38,6 +38,21 @@ def test_money_equals_the_ledger_to_the_nano(book: Book, sink: OtlpSink, ship: S
     assert sink.count("spanledger.request.cost.usd") == 51
 
 
+def test_ambiguous_usage_is_counted_by_its_reason(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """An attempt whose row says why its usage was not clear is one; any other is none."""
+    odd = '{"spanledger.usage.ambiguity":"total_mismatch","gen_ai.response.id":"r"}'
+    named = '{"gen_ai.response.id":"spanledger.usage.ambiguity"}'
+    book.finish(book.reserve(book.start(), model="odd"), 5, estimated=True, detail=odd)
+    book.finish(book.reserve(book.start(), model="clear"), 5, detail=named)
+
+    assert ship()
+
+    ambiguous = "spanledger.usage.ambiguous"
+    assert sink.total(ambiguous) == 1
+    labels = {"gen_ai__request__model": "odd", "spanledger__usage__ambiguity": "total_mismatch"}
+    assert sink.total(ambiguous, **labels) == 1
+
+
 def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship) -> None:
     """One scripted history, and what every metric must make of it."""
     book.budget("b", 10**9)

@@ -58,6 +58,21 @@ def test_the_cursor_waits_for_the_collector(book: Book, sink: OtlpSink, ship: Sh
     assert set(sink.by_id()) == span_ids(book)
 
 
+def test_a_collector_of_this_machine_is_asked_directly(
+    book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy for everything, which is away, does not stand between shipper and collector."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    book.call()
+
+    assert ship()
+
+    assert len(sink.spans) == 2
+
+
 def test_a_collector_that_was_away_gets_everything(
     book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from spanledger.errors import UsageError
 from spanledger.worker import jobs
-from spanledger.worker.jobs import InvalidJob, Job, SeenKeys, count_lines, parse_job, read_lines
+from spanledger.worker.jobs import InvalidJob, Job, SeenKeys, count_jobs, parse_job, read_lines
 from spanledger.worker.serve import parse_customers, rhythm
 
 from .conftest import chat_job
@@ -37,8 +37,19 @@ def test_a_large_file_is_never_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert seen.add("job-019999", 1) == 20_000
     seen.close()
-    assert count == count_lines(path) == 20_000
+    assert count == count_jobs(path) == 20_000
     assert peak < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [("", 0), ("\n \n\t\r\n", 0), ("{}\n\n{}\n  \n", 2), ("{}\n{}", 2), (" \n {}", 1)],
+)
+def test_a_blank_line_is_not_a_job(tmp_path: Path, text: str, jobs: int) -> None:
+    """The progress bar's total is the number of jobs, whatever else the file has."""
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(text)
+    assert count_jobs(path) == jobs
 
 
 def test_an_endless_line_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

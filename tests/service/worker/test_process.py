@@ -131,7 +131,7 @@ def test_ctrl_c_lets_running_jobs_end(start: Start, gateway: Gateway, tmp_path: 
     child.process.send_signal(signal.SIGINT)
     # Its word on stderr comes when the signal has been taken.
     assert child.process.stderr is not None
-    assert "running jobs" in child.process.stderr.readline()
+    assert "to finish; Ctrl-C again" in child.process.stderr.readline()
     go.set()
 
     code, out, _ = child.finish()
@@ -168,7 +168,7 @@ def test_jobs_from_a_pipe_and_the_second_ctrl_c(
     wait_for(lambda: results.exists() and results.read_text().endswith("\n"))
     wait_for(lambda: len(gateway.seen) == 2)
     child.process.send_signal(signal.SIGINT)
-    assert "1 running jobs" in child.process.stderr.readline()
+    assert "waiting for 1 job to finish" in child.process.stderr.readline()
     child.process.send_signal(signal.SIGINT)
     # Its end must not need the pipe's end.
     assert child.process.wait(30) == 130

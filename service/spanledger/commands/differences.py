@@ -1,0 +1,60 @@
+"""Where a configuration file's budgets and the ledger differ, and what the next start changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spanledger.errors import SpanledgerError
+
+if TYPE_CHECKING:
+    from spanledger.config import Config
+    from spanledger.ledger.records import Records
+
+
+def against_ledger(config: Config, file: Path) -> dict[str, Any]:
+    """Changes that the next start makes and differences that stay, as JSON and as `warnings`.
+
+    Empty while there is no ledger; one that cannot be read is a warning.
+    """
+    from spanledger.ledger.database import sqlite_path
+    from spanledger.ledger.records import Records
+
+    try:
+        path = sqlite_path(config.ledger.url)
+        if not path.exists():
+            return _report([], [], [])
+        records = Records.read(path)
+        try:
+            return _compare(records, config, file)
+        finally:
+            records.close()
+    except (SpanledgerError, sqlite3.Error) as error:
+        return _report([], [], [f"budgets were not compared with the ledger: {error}"])
+
+
+def _compare(records: Records, config: Config, file: Path) -> dict[str, Any]:
+    from spanledger.ledger.applied import compare
+    from spanledger.ledger.diff import plan
+    from spanledger.ledger.records import budget_of
+
+    source = str(file.resolve())
+    wanted = [budget_of(entry) for entry in config.budgets]
+    current = {budget.name: budget for budget in records.budgets()}
+    due = records.due_budgets(source, wanted)
+    names = {budget.name for budget in due}
+    differences = [d for d in compare(source, wanted, current) if d.name not in names]
+    gone = records.differences(still_listed={budget.name for budget in wanted})
+    differences += [d for d in gone if d.source == source and not d.listed]
+    return _report(
+        [change.as_dict | {"text": change.text} for change in plan(current, due, prune=False)],
+        [difference.as_dict for difference in differences],
+        [difference.text for difference in differences],
+    )
+
+
+def _report(
+    at_start: list[dict[str, Any]], differences: list[dict[str, Any]], warnings: list[str]
+) -> dict[str, Any]:
+    return {"at_start": at_start, "differences": differences, "warnings": warnings}

@@ -1,0 +1,70 @@
+"""What a gateway logs when it starts: enough to see in one look that it runs as meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spanledger import __version__
+from spanledger.commands.common import ledger_file
+
+if TYPE_CHECKING:
+    from spanledger.config import Config
+    from spanledger.routing.plan import Plan
+
+MAX_NAMED = 12
+"""Routes and budgets that are named; the rest are counted."""
+
+
+def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dict[str, object]]]:
+    """Messages with their fields. Raises LedgerUnavailableError."""
+    from spanledger.ledger.records import Records
+    from spanledger.pricing.book import PriceBook
+
+    records = Records.read(ledger_file(config.ledger.url))
+    keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # no dict
+    keyed = records.has_keys()
+    budgets = records.budgets()
+    records.close()
+    telemetry = config.telemetry
+    return [
+        (
+            f"spanledger {__version__} is ready",
+            {
+                "config": str(file),
+                "ledger": config.ledger.url,
+                "prices": PriceBook.load().date,
+                "telemetry": telemetry.endpoint if telemetry.enabled else "off",
+                "content": telemetry.content,
+            },
+        ),
+        (
+            "serving",
+            {
+                "routes": named(sorted({d.route for d in plan.deployments})),
+                "deployments": len(plan.deployments),
+                "providers": ",".join(sorted({d.provider for d in plan.deployments})),
+            },
+        ),
+        (
+            "budgets",
+            {
+                "blocking": named(sorted(b.name for b in budgets if b.action == "block")),
+                "warning": named(sorted(b.name for b in budgets if b.action == "warn")),
+            },
+        ),
+        (
+            f"callers need one of {keys} keys"
+            if keyed
+            else "no keys yet: every program on this machine may call, nobody else"
+            " (`spanledger keys create --customer NAME` changes that)",
+            {},
+        ),
+    ]
+
+
+def named(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MAX_NAMED
+    shown = ",".join(names[:MAX_NAMED]) or "none"
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,127 @@
+"""A copy of a ledger that is whole: SQLite's own backup of one moment, checked before it has its name.
+
+A copy of the file alone lacks what is still in the write-ahead log, and one made while a gateway
+commits may fit together from two moments.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.database import connect
+from spanledger.ledger.migrate import check_version
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.store import Verification
+
+PAGES = 2_000
+"""Pages copied between two reports of progress, 8 MB."""
+
+Progress = Callable[[int, int], None]
+"""Told the pages copied and the pages of all."""
+
+
+def backup(path: Path, destination: Path, progress: Progress) -> Verification:
+    """Copy the ledger into a new file and verify the copy; gateways go on meanwhile.
+
+    Raises:
+        UsageError: the destination is there already, or cannot be written.
+        LedgerUnavailableError: the ledger cannot be read.
+        SpanledgerError: the copy failed or does not add up; nothing is left of it.
+    """
+    draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    if os.path.lexists(destination):
+        raise _exists(destination)
+    source = connect(path, read_only=True)
+    try:
+        check_version(source, str(path))
+        _create(draft)
+        _copy(source, draft, progress)
+        found = _verified(draft)
+        _name(draft, destination)
+        _sync(destination.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise SpanledgerError(f"cannot write {str(destination)!r}: {error}") from error
+    finally:
+        source.close()
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                draft.with_name(draft.name + suffix).unlink()
+    return found
+
+
+def _name(draft: Path, destination: Path) -> None:
+    """Give the copy its name, which must be free."""
+    try:
+        destination.hardlink_to(draft)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        raise _exists(destination) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        draft.rename(destination)  # a file system without links
+
+
+def _exists(destination: Path) -> UsageError:
+    return UsageError(
+        f"{str(destination)!r} exists, and a backup replaces nothing: choose another name"
+    )
+
+
+def _create(draft: Path) -> None:
+    try:
+        # Those who may read it are those who may read the ledger.
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise UsageError(f"cannot write into {str(draft.parent)!r}: {error.strerror}") from error
+
+
+def _copy(source: sqlite3.Connection, draft: Path, progress: Progress) -> None:
+    # One transaction: else each commit of a gateway would begin the copy anew, and none would end.
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    copy = sqlite3.connect(draft, isolation_level=None)
+    try:
+        source.backup(
+            copy, pages=PAGES, progress=lambda _, left, total: progress(total - left, total)
+        )
+        # One file without a log beside it: what is copied on from here is all of it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        copy.close()
+        source.execute("COMMIT")
+
+
+def _verified(draft: Path) -> Verification:
+    connection = sqlite3.connect(draft)
+    try:
+        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    finally:
+        connection.close()
+    if state != "ok":
+        raise SpanledgerError(f"the copy is damaged, and so may be the ledger: {state}")
+    reports = Reports(draft)
+    try:
+        found = reports.verify()
+    finally:
+        reports.close()
+    if found.problems:
+        raise SpanledgerError(
+            "the copy does not add up, and so does not the ledger; `spanledger ledger verify` says"
+            f" where: {found.problems[0]}"
+        )
+    _sync(draft)
+    return found
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

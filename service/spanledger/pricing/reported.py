@@ -1,0 +1,305 @@
+"""Reads what providers report as usage, by the tables in `forms`.
+
+No value makes reading fail: garbage is no usage, and the caller counts the tokens itself. Counts
+that fit no known form are read the dearer way, and say so (`Usage.ambiguity`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from spanledger.pricing.forms import (
+    CACHE_UNPLACED,
+    FORMS,
+    PARTS_MISMATCH,
+    PLACES,
+    TOTAL_MISMATCH,
+    Told,
+)
+from spanledger.pricing.usage import MAX_TOKENS, PROMPT_MISSING, TOTAL_ALONE, Usage
+
+_PASSES = ("compaction", "advisor_message")
+
+T = TypeVar("T", bound=msgspec.Struct)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_Path = tuple[str, tuple[str, ...]]
+
+
+def _paths(count: str) -> tuple[_Path, ...]:
+    split = (place.path.split(".") for place in PLACES[count])
+    return tuple((head, tuple(rest)) for head, *rest in split)
+
+
+_PROMPT, _COMPLETION, _TOTAL = _paths("prompt"), _paths("completion"), _paths("total")
+_READ, _WRITE, _WRITE_1H = _paths("read"), _paths("write"), _paths("write_1h")
+_REASONING, _CITATIONS = _paths("reasoning"), _paths("citations")
+_AUDIO_INPUT, _AUDIO_OUTPUT = _paths("audio_input"), _paths("audio_output")
+_SEARCHES = _paths("searches")
+_OPENAI_DETAILS = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
+
+
+class OpenAIUsage(msgspec.Struct):
+    """`usage` on OpenAI's wire, with what compatible servers add: every place of `PLACES`."""
+
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
+    cached_tokens: Any = None
+    prompt_cache_hit_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_creation: Any = None
+    claude_cache_creation_1_h_tokens: Any = None
+    num_cached_tokens: Any = None
+    prompt_token_details: Any = None
+    reasoning_tokens: Any = None
+    citation_tokens: Any = None
+    server_tool_use: Any = None
+    num_search_queries: Any = None
+
+    def to_usage(self) -> Usage | None:
+        """Counting basis of `Usage`; None where nothing was counted.
+
+        Details that make no sense are left out, which costs more and never less.
+        """
+        prompt, completion = _told(self, _PROMPT), _told(self, _COMPLETION)
+        total = _told(self, _TOTAL) or 0
+        if not prompt:
+            return _without_prompt(completion or 0, total)
+        if completion is None:
+            completion = max(total - prompt, 0)  # embeddings have no output
+        hour = _part(self, _WRITE_1H)
+        read, write = _part(self, _READ), max(_part(self, _WRITE), hour)
+        reasoning, citations = _part(self, _REASONING), _part(self, _CITATIONS)
+        reading = _Reading(prompt, completion)
+        if (
+            total not in (0, prompt + completion)
+            or read + write > prompt
+            or reasoning > completion
+            or citations
+            or not (total or self._places_its_cache())
+        ):
+            told = Told(prompt, completion, total, read, write, reasoning, citations)
+            reading = _read(told, placed=bool(total) or self._places_its_cache())
+        if reading.input > MAX_TOKENS or reading.output > MAX_TOKENS:
+            return None
+        heard, spoken = _part(self, _AUDIO_INPUT), _part(self, _AUDIO_OUTPUT)
+        fits = heard <= reading.input and reasoning + spoken <= reading.output
+        return Usage(
+            input_tokens=reading.input,
+            output_tokens=reading.output,
+            cache_read_input_tokens=read,
+            cache_write_input_tokens=write,
+            reasoning_output_tokens=reasoning or reading.unnamed,
+            cache_write_1h_input_tokens=hour,
+            audio_input_tokens=heard,
+            audio_output_tokens=spoken,
+            searches=_part(self, _SEARCHES),
+            ambiguity=reading.ambiguity or ("" if fits else PARTS_MISMATCH),
+            guessed_output_tokens=reading.guessed,
+        )
+
+    def _places_its_cache(self) -> bool:
+        """Whether the names say that the prompt includes the cache: all but Anthropic's do."""
+        if not (self.cache_read_input_tokens or self.cache_creation_input_tokens):
+            return True
+        return any(isinstance(getattr(self, name), dict) for name in _OPENAI_DETAILS)
+
+
+class _Reading(NamedTuple):
+    """What some counts come to.
+
+    Attributes:
+        unnamed: output that can only be reasoning.
+        guessed: output that nothing says is output.
+    """
+
+    input: int
+    output: int
+    unnamed: int = 0
+    ambiguity: str = ""
+    guessed: int = 0
+
+
+def _read(told: Told, *, placed: bool) -> _Reading:
+    """The reading of the first form that fits, or the dearer one where none does."""
+    if not placed and told.read + told.write <= told.prompt:
+        beside = told.prompt + told.read + told.write
+        return _Reading(beside, told.completion, ambiguity=CACHE_UNPLACED)
+    for form in FORMS:
+        if form.fits(told):
+            output = told.sum(form.output)
+            unnamed = 0 if told.reasoning else output - told.completion
+            return _Reading(told.sum(form.input), output, unnamed)
+    return _dearer(told)
+
+
+def _dearer(told: Told) -> _Reading:
+    """What may have been billed at most: what the total has beyond the counts as output, and a
+    cache that does not fit into the prompt, or that no total bounds, beside it."""
+    cache, surplus = told.read + told.write, told.total - told.prompt - told.completion
+    known = told.completion + (told.reasoning if told.reasoning > told.completion else 0)
+    given = told.prompt + told.citations
+    if surplus <= 0 or cache > told.prompt:
+        given += cache
+    output = max(known, told.total - given)
+    return _Reading(
+        given, output, ambiguity=TOTAL_MISMATCH, guessed=max(0, output - told.completion)
+    )
+
+
+def _without_prompt(completion: int, total: int) -> Usage | None:
+    """Usage of a server that did not count the prompt."""
+    if completion:
+        return Usage(max(total - completion, 0), completion, ambiguity=PROMPT_MISSING)
+    if total:
+        return Usage(0, total, ambiguity=TOTAL_ALONE, guessed_output_tokens=total)
+    return None
+
+
+class AnthropicUsage(msgspec.Struct):
+    """`usage` on Anthropic's wire; no value makes decoding fail."""
+
+    input_tokens: Any = None
+    output_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation: Any = None
+    output_tokens_details: Any = None
+    server_tool_use: Any = None
+    iterations: Any = None
+    """The passes of one answer; of some kinds (`_PASSES`) no total has the tokens."""
+
+    def to_usage(self) -> Usage | None:
+        """Counting basis of `Usage`: Anthropic's `input_tokens` lacks what the cache served.
+
+        None where nothing was counted.
+        """
+        fresh, output = _count(self.input_tokens), _count(self.output_tokens)
+        if output is None:
+            return None
+        by_age = _object(self.cache_creation)
+        hour = _number(by_age.get("ephemeral_1h_input_tokens"))
+        five_minutes = _number(by_age.get("ephemeral_5m_input_tokens"))
+        write = max(_number(self.cache_creation_input_tokens), hour + five_minutes)
+        read = _number(self.cache_read_input_tokens)
+        given = (fresh or 0) + read + write
+        if given > MAX_TOKENS or not (given or output):
+            return None
+        thinking = _number(_object(self.output_tokens_details).get("thinking_tokens"))
+        usage = Usage(
+            input_tokens=given,
+            output_tokens=max(output, thinking),
+            cache_read_input_tokens=read,
+            cache_write_input_tokens=write,
+            reasoning_output_tokens=thinking,
+            cache_write_1h_input_tokens=hour,
+            searches=_number(_object(self.server_tool_use).get("web_search_requests")),
+            ambiguity="" if given else PROMPT_MISSING,
+        )
+        for extra in self._passes():
+            usage = usage.plus(extra)
+        return usage
+
+    def _passes(self) -> Iterator[Usage]:
+        for one in self.iterations if isinstance(self.iterations, list) else ():
+            if _object(one).get("type") in _PASSES and (usage := from_anthropic(one)) is not None:
+                yield usage
+
+
+def from_openai(raw: object) -> Usage | None:
+    """Read OpenAI's `usage`: a decoded object, an `OpenAIUsage`, or its JSON.
+
+    Garbage, null and `{}` are None: the caller counts the tokens itself.
+    """
+    usage = _struct(raw, OpenAIUsage)
+    return None if usage is None else usage.to_usage()
+
+
+def from_anthropic(raw: object) -> Usage | None:
+    """Read Anthropic's `usage`, like `from_openai`."""
+    usage = _struct(raw, AnthropicUsage)
+    return None if usage is None else usage.to_usage()
+
+
+def add_counts(told: dict[str, Any], later: Mapping[str, Any]) -> None:
+    """Add what a later event of Anthropic's says to what was told before.
+
+    Its counts are cumulative. What a later event leaves out, or says is zero, does not undo what
+    was told.
+    """
+    for name, value in later.items():
+        before = told.get(name)
+        if isinstance(value, Mapping) and isinstance(before, dict):
+            told[name] = inner = dict(before)
+            add_counts(inner, value)
+        elif value or before is None:
+            told[name] = value
+
+
+def anthropic_service(usage: Mapping[str, Any] | None) -> str:
+    """How Anthropic served an answer, where that has its own price: `fast`, `us` or both.
+
+    Its `service_tier` is left out: `priority` there is capacity that was bought beforehand.
+    Empty where it does not say.
+    """
+    words = [] if usage is None else [usage.get("speed"), usage.get("inference_geo")]
+    if not any(words):
+        return ""
+    return " ".join(word for word in words if word in ("fast", "us")) or "standard"
+
+
+def _struct(raw: object, kind: type[T]) -> T | None:
+    if isinstance(raw, kind):
+        return raw
+    try:
+        if isinstance(raw, bytes | msgspec.Raw):
+            return msgspec.json.decode(raw, type=kind)
+        return msgspec.convert(raw, kind) if isinstance(raw, Mapping) else None
+    except _UNREADABLE:
+        return None
+
+
+def _told(usage: OpenAIUsage, paths: tuple[_Path, ...]) -> int | None:
+    """A count from the first place that says more than zero; None where none says anything."""
+    zero = None
+    for head, rest in paths:
+        value = getattr(usage, head)
+        if value is None:
+            continue
+        for key in rest:
+            value = value.get(key) if isinstance(value, dict) else None
+        count = _count(value)
+        if count:
+            return count
+        zero = zero if count is None else 0
+    return zero
+
+
+def _part(usage: OpenAIUsage, paths: tuple[_Path, ...]) -> int:
+    return _told(usage, paths) or 0
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens, or None; a fraction of a token is a token."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return math.ceil(value) if 0 <= value <= MAX_TOKENS else None
+
+
+def _number(value: Any) -> int:
+    return _count(value) or 0

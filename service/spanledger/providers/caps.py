@@ -1,0 +1,101 @@
+"""`max_tokens` or `max_completion_tokens`: by which name a deployment knows an output cap.
+
+A first guess is made from host and model. A provider that refuses a name is asked once more with
+the other one, and what was seen to work is remembered for the deployment, in memory.
+
+Sources: OpenAI's reference on chat completions ("max_tokens is deprecated, and not compatible with
+o-series models"); OpenHands/OpenHands#11662, BerriAI/litellm#13432 and anomalyco/opencode#37964 for
+Azure; refusals of either name by Azure, Groq, Mistral, vLLM and others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from spanledger.providers.base import Call, Deployment
+
+CapName = str
+OLD: CapName = "max_tokens"
+NEW: CapName = "max_completion_tokens"
+MAX_REMEMBERED = 4096
+"""Deployments whose name for a cap is remembered."""
+
+_HOSTS = re.compile(
+    r"https://(?:api\.openai\.com|[^/]+\.(?:openai\.azure\.com|services\.ai\.azure\.com"
+    r"|cognitiveservices\.azure\.com))(?:[:/]|$)"
+)
+"""They know the newer name for all their models."""
+_REASONING = re.compile(r"(?:^|[/:])(?:ft:)?(?:o[1-9](?:-|$)|gpt-[5-9])")
+"""OpenAI's models that know the newer name alone, wherever they are served."""
+_REFUSED_STATUSES = frozenset({400, 422})
+_UNKNOWN = re.compile(
+    rb"unsupported|not supported|unrecogni[sz]ed|unknown|not permitted|unexpected|not allowed"
+    rb"|instead|does not exist|extra_forbidden|extra fields",
+    re.IGNORECASE,
+)
+"""That it is the name that is refused. A value that is too large is the caller's to know."""
+
+
+class Caps:
+    """What the deployments of an adapter are known to take."""
+
+    def __init__(self) -> None:
+        self._learnt: dict[str, CapName] = {}
+
+    def name(self, deployment: Deployment) -> CapName:
+        """The name for a cap of ours."""
+        return self._learnt.get(deployment.id) or guessed(deployment)
+
+    def applied(self, call: Call) -> Call:
+        """The call with the caller's own cap under the name that the deployment was seen to take,
+        where it refused the other."""
+        known = self._learnt.get(call.deployment.id)
+        return call if known is None else renamed(call, known)
+
+    def other(self, call: Call, status: int, body: bytes) -> CapName | None:
+        """The name to ask with once more, where an answer refuses the one that was sent."""
+        if status not in _REFUSED_STATUSES or not _UNKNOWN.search(body):
+            return None
+        sent = {name for name in (OLD, NEW) if name in call.fields}
+        if call.max_output_tokens is not None and not sent:
+            sent = {self.name(call.deployment)}
+        if OLD in sent and _names(body, OLD):
+            return NEW
+        return OLD if NEW in sent and _names(body, NEW) else None
+
+    def remember(self, deployment: Deployment, name: CapName) -> None:
+        """What was seen to work."""
+        if len(self._learnt) < MAX_REMEMBERED:
+            self._learnt[deployment.id] = name
+
+
+def guessed(deployment: Deployment) -> CapName:
+    """The name that host and model suggest; servers of one's own often know only the older."""
+    base = deployment.api_base
+    if base is None or _HOSTS.match(base) or _REASONING.search(deployment.model):
+        return NEW
+    return OLD
+
+
+def renamed(call: Call, name: CapName) -> Call:
+    """The call with the caller's cap under this name."""
+    refused = OLD if name == NEW else NEW
+    if refused not in call.fields:
+        return call
+    fields: dict[str, msgspec.Raw] = {k: v for k, v in call.fields.items() if k != refused}
+    fields.setdefault(name, call.fields[refused])
+    return replace(call, fields=fields)
+
+
+def _names(body: bytes, name: CapName) -> bool:
+    """Whether a refusal is about a field, by its `param`, its path or its name in quotes."""
+    return _NAMED[name].search(body) is not None
+
+
+_NAMED: Mapping[CapName, re.Pattern[bytes]] = {
+    name: re.compile(rb"(?<![A-Za-z_])" + name.encode() + rb"(?![A-Za-z_])") for name in (OLD, NEW)
+}

@@ -1,0 +1,409 @@
+"""One request on its way, and each of its attempts from the hold to the booked end.
+
+Before an attempt the budgets are asked and money is held; after it the hold is settled or
+released, with the request's end on the last one. `course` says what may be attempted next, and
+`settle` what an attempt cost. No adapter, no HTTP and no clock of its own here.
+
+A budget that refuses an attempt ends the request with that refusal, even after a provider's
+error: the budget is what stops the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NoReturn, Self
+
+from spanledger.clock import Clock
+from spanledger.config import GatewaySettings
+from spanledger.errors import (
+    BudgetExceededError,
+    LedgerUnavailableError,
+    ProviderError,
+    SpanledgerError,
+    UnpricedModelError,
+)
+from spanledger.ledger.store import AttemptEnd, Hold, Ledger, RequestEnd, Reservation
+from spanledger.pricing.price import USUAL_SERVICES
+from spanledger.pricing.usage import Usage
+from spanledger.providers.base import Answer, Call, Frame
+from spanledger.routing.booking import Booking
+from spanledger.routing.charge import usage_of, usage_unfinished
+from spanledger.routing.course import Course, Pick, Target
+from spanledger.routing.demand import Demand, terms_of, unbounded_by
+from spanledger.routing.history import OutputHistory
+from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
+from spanledger.routing.outcome import (
+    CALLER_CAUSED,
+    cancelled_end,
+    internal_error_end,
+    request_end,
+)
+from spanledger.routing.request import Exchange
+from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
+
+MAX_ATTEMPTS = 10
+"""Attempts of one request, refused ones included, whatever the settings allow."""
+MAX_PENDING_FRAMES = 16
+"""Events before the first content that are held back, so that another deployment can still serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all requests of a router share.
+
+    Attributes:
+        unasked: service tiers that deployments answered at without being asked, by deployment.
+    """
+
+    ledger: Ledger
+    clock: Clock
+    booking: Booking
+    recorder: Recorder
+    limits: GatewaySettings
+    unasked: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """One request on its way. Entered by whoever serves it; leaving it ends the request in the
+    ledger if no attempt has."""
+
+    __slots__ = (
+        "_asked",
+        "_course",
+        "_demand",
+        "_ended",
+        "_exchange",
+        "_history",
+        "_pending",
+        "_pick",
+        "_shared",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        exchange: Exchange,
+        course: Course,
+        demand: Demand,
+        history: OutputHistory,
+        pick: Pick,
+    ) -> None:
+        self._shared = shared
+        self._exchange = exchange
+        self._course = course
+        self._demand = demand
+        self._history = history
+        self._pick = pick
+        self._asked = 0  # attempts so far, those a budget refused included
+        self._ended = False  # whether the request's end was handed to the ledger
+        self._pending: list[Frame] | None = []  # None once something was relayed
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if error is None or self._ended:
+            return
+        self._ended = True
+        end = _broken_end(error, self._shared.clock.now_ns())
+        booking = self._shared.booking
+        await booking.detached(booking.end_request(self._exchange.start, end))
+
+    def attempt(self) -> _Attempting:
+        """The next attempt, to be entered. Entering holds its money or raises what ends the
+        request; leaving books it, and passes over a failure that another attempt can mend."""
+        return _Attempting(self)
+
+    async def answer(self, attempt: Attempt) -> Answer:
+        """A whole answer; how long the provider took is told apart from the gateway's own time."""
+        clock = self._shared.clock
+        sent = clock.monotonic()
+        try:
+            answer = await attempt.target.provider.complete(attempt.call)
+        finally:
+            self._exchange.provider_s += clock.monotonic() - sent
+        attempt.produced = Produced.whole(answer)
+        if "content_filter" in answer.finish_reasons and self._course.turns_to("content_filtered"):
+            raise ProviderError(
+                "content_filtered", "the answer was filtered", status=200, billed="unknown"
+            )
+        return answer
+
+    def relayed(self, attempt: Attempt, frame: Frame) -> list[Frame] | tuple[Frame, ...]:
+        """Note an event of the attempt's stream. Gives the events that may go to the caller now:
+        none before the first content, since another deployment may have to serve instead."""
+        self._note(attempt, frame)
+        if frame.usage_only and not self._exchange.include_usage:
+            return ()
+        pending = self._pending
+        if pending is None:
+            return (frame,)
+        pending.append(frame)
+        if frame.content:
+            now = self._shared.clock.monotonic()
+            attempt.target.health.measured(now, now - attempt.began, stream=True)
+        elif len(pending) < MAX_PENDING_FRAMES:
+            return ()
+        return self.rest()
+
+    def rest(self) -> list[Frame] | tuple[Frame, ...]:
+        """The events still held back."""
+        pending, self._pending = self._pending, None
+        return pending or ()
+
+    def _note(self, attempt: Attempt, frame: Frame) -> None:
+        shared = self._shared
+        attempt.produced.note(frame, shared.clock.now_ns)
+        if shared.recorder.content != "off":
+            attempt.produced.keep(frame.data)
+        if shared.clock.monotonic() >= self._exchange.deadline:
+            raise ProviderError(
+                "timeout", "the request's deadline passed within the stream", billed="unknown"
+            )
+
+    # before an attempt --------------------------------------------------------------------
+
+    async def reserve(self) -> Attempt:
+        """The next attempt, its money held. Raises what ends the request instead."""
+        exchange, shared, tokens = self._exchange, self._shared, self._demand.tokens
+        while True:
+            pick = self._pick
+            if pick.wait_s > 0:
+                await shared.clock.sleep(pick.wait_s)
+            now = shared.clock.monotonic()
+            if now >= exchange.deadline:
+                late = ProviderError("timeout", "the request's deadline passed before an attempt")
+                await self._give_up(late)
+            target = pick.target
+            unasked = shared.unasked.get(target.deployment.id, "")
+            terms = terms_of(self._demand, target.deployment, unasked)
+            sizes = sizes_of(self._demand, target.price, terms)
+            reservation = self._reservation(pick, sizes)
+            target.health.begin(now, tokens)
+            self._asked += 1
+            try:
+                hold = await shared.ledger.reserve(reservation)
+            except (BudgetExceededError, UnpricedModelError) as refusal:
+                target.health.withdraw(now, tokens)
+                following = self._after_refusal(target, refusal)
+                if following is None:
+                    await self._give_up(refusal)
+                self._pick = following.instead_of(pick)
+            except LedgerUnavailableError as error:
+                target.health.withdraw(now, tokens)
+                await self._give_up(error)
+            except BaseException:
+                target.health.withdraw(now, tokens)
+                self._ended = True
+                await shared.booking.undo(exchange, reservation)
+                raise
+            else:
+                exchange.attempts += 1
+                exchange.remaining_nano = hold.remaining_nano
+                if hold.warned:
+                    exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
+                call = self._call(target, sizes, hold, now)
+                exchange.deployment, exchange.changed = target.deployment.id, call.changed
+                self._pending = []
+                return Attempt(target, sizes, hold, call, now, self._demand)
+
+    def _reservation(self, pick: Pick, sizes: Sizes) -> Reservation:
+        clock, exchange = self._shared.clock, self._exchange
+        deployment, price = pick.target.deployment, pick.target.price
+        return Reservation(
+            request=exchange.start,
+            number=exchange.attempts + 1,
+            span_id=f"{clock.rng.getrandbits(64) or 1:016x}",
+            now_ns=clock.now_ns(),
+            deployment=deployment.id,
+            provider=deployment.provider,
+            model=deployment.model,
+            sizes=sizes.holds,
+            priced=price is not None,
+            price_id="" if price is None else price.id,
+            fallback_from=pick.fallback_from,
+            reason=pick.reason,
+            unbounded=unbounded_by(self._demand, deployment, price),
+        )
+
+    def _call(self, target: Target, sizes: Sizes, hold: Hold, now: float) -> Call:
+        exchange, demand, limits = self._exchange, self._demand, self._shared.limits
+        bought = None
+        if target.price is not None:
+            bought = output_bought(sizes, target.price, hold.hold_nano)
+            guessed = demand.cap is None and target.price.max_output_tokens is None
+            if bought is None and guessed and hold.remaining_nano is not None:
+                # The full hold is for a length we made up, so the provider has to be told it.
+                bought = sizes.full
+        left = exchange.deadline - now
+        timeout_s = target.deployment.timeout_s
+        if exchange.start.stream and target.deployment.stream_timeout_s is not None:
+            timeout_s = target.deployment.stream_timeout_s
+        most = None if bought is None else max(1, (bought - demand.predicted) // demand.choices)
+        return Call(
+            deployment=target.deployment,
+            operation=exchange.operation,
+            fields=exchange.fields,
+            timeout_s=min(timeout_s, left),
+            max_output_tokens=most,
+            stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
+            max_response_bytes=limits.max_response_bytes,
+            total_s=left,
+        )
+
+    def _after_refusal(
+        self, target: Target, refusal: BudgetExceededError | UnpricedModelError
+    ) -> Pick | None:
+        """Another deployment may have room, or a lower price. On the route's own first attempt
+        only a refusal that is about that very deployment is a reason to look for one."""
+        self._course.after_refusal(target)
+        exchange = self._exchange
+        only_there = isinstance(refusal, UnpricedModelError) or refusal.refusal.scope in (
+            "model",
+            "provider",
+        )
+        first = exchange.attempts == 0 and self._course.group == exchange.start.route
+        if (first and not only_there) or self._asked >= MAX_ATTEMPTS:
+            return None
+        now = self._shared.clock.monotonic()
+        return self._course.next(now, exchange.deadline, refusal.error_type)
+
+    async def _give_up(self, error: SpanledgerError) -> NoReturn:
+        """End the request outside an attempt, and raise."""
+        self._ended = True
+        end = request_end(error, self._shared.clock.now_ns())
+        await self._shared.booking.end_request(self._exchange.start, end)
+        raise error
+
+    # after an attempt ---------------------------------------------------------------------
+
+    async def served(self, attempt: Attempt) -> None:
+        """Book an answer that came to its end."""
+        exchange, produced = self._exchange, attempt.produced
+        usage, estimated = usage_of(exchange, attempt)
+        if exchange.operation == "chat":
+            self._history.record(-(-usage.output_tokens // self._demand.choices))
+        if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
+            self._shared.unasked[attempt.target.deployment.id] = produced.service
+        health, output = attempt.target.health, usage.output_tokens
+        health.succeeded(attempt.began)
+        if not exchange.start.stream:
+            now = self._shared.clock.monotonic()
+            health.measured(now, (now - attempt.began) / max(1, output), stream=False)
+        self._over(attempt, usage)
+        now_ns = self._shared.clock.now_ns()
+        request = RequestEnd("ok", "", 200, now_ns)
+        end = self._end(attempt, (usage, estimated), "", 200, request)
+        await self._shared.booking.finish(exchange, end)
+
+    async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
+        """Book a failed attempt; whether there is another one to make."""
+        target, now = attempt.target, self._shared.clock.monotonic()
+        attempt.produced = produced_of(error, attempt.produced)
+        if not error.request_alone:
+            target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
+        self._course.after_failure(target, error, now)
+        following = None if self._pending is None else self._after_failure(error, now)
+        status = error.status or (200 if attempt.produced.chunks else 0)
+        charge = self._unfinished(attempt, billed=error.billed != "no")
+        request = None
+        if following is None:
+            request = request_end(error, self._shared.clock.now_ns())
+        else:
+            self._pick = following
+        end = self._end(attempt, charge, error.kind, status, request)
+        await self._shared.booking.finish(self._exchange, end)
+        return following is not None
+
+    async def broke_off(self, attempt: Attempt, error: BaseException) -> None:
+        """Book an attempt that we broke off: its caller left, or there is a fault of ours."""
+        request = _broken_end(error, self._shared.clock.now_ns())
+        status = 200 if attempt.produced.chunks else 0
+        charge = self._unfinished(attempt, billed=True)
+        end = self._end(attempt, charge, request.error_type, status, request)
+        booking = self._shared.booking
+        await booking.detached(booking.finish(self._exchange, end))
+
+    def _after_failure(self, error: ProviderError, now: float) -> Pick | None:
+        if self._asked >= MAX_ATTEMPTS or now >= self._exchange.deadline:
+            return None
+        course, kind = self._course, error.kind
+        if kind in CALLER_CAUSED and not (course.turn_to(kind) or course.may_repeat(kind)):
+            return None
+        return course.next(now, self._exchange.deadline, kind)
+
+    def _unfinished(self, attempt: Attempt, *, billed: bool) -> tuple[Usage | None, bool]:
+        """What an unfinished attempt is charged with: whoever streamed content bills it, and
+        whoever was sent a request and not heard to the end may."""
+        if not billed and not attempt.produced.chunks:
+            self._over(attempt, None)
+            return None, False
+        price = attempt.target.price
+        expected = expected_output(
+            self._demand, attempt.sizes, price, attempt.hold.hold_nano, self._history
+        )
+        usage, estimated = usage_unfinished(self._exchange, attempt, expected)
+        self._over(attempt, usage)
+        return usage, estimated
+
+    def _over(self, attempt: Attempt, usage: Usage | None) -> None:
+        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+        attempt.target.health.ended(attempt.began, attempt.tokens, tokens)
+
+    def _end(
+        self,
+        attempt: Attempt,
+        charge: tuple[Usage | None, bool],
+        error_type: str,
+        http_status: int,
+        request: RequestEnd | None,
+    ) -> AttemptEnd:
+        """The record of an attempt's end, and of the request's unless that goes on."""
+        usage, estimated = charge
+        end = self._shared.recorder.end(
+            self._exchange,
+            attempt,
+            usage=usage,
+            estimated=estimated,
+            error_type=error_type,
+            http_status=http_status,
+            ended_ns=self._shared.clock.now_ns() if request is None else request.ended_ns,
+            request=request,
+        )
+        self._ended = request is not None
+        return end
+
+
+class _Attempting:
+    """What `Run.attempt` gives."""
+
+    __slots__ = ("_attempt", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def __aenter__(self) -> Attempt:
+        self._attempt = await self._run.reserve()
+        return self._attempt
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> bool:
+        if error is None:
+            await self._run.served(self._attempt)
+            return False
+        if isinstance(error, ProviderError):
+            return await self._run.failed(self._attempt, error)
+        await self._run.broke_off(self._attempt, error)
+        return False
+
+
+def _broken_end(error: BaseException, now_ns: int) -> RequestEnd:
+    """How a request ends that was broken off: its caller left, or there is a fault of ours."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return cancelled_end(now_ns)
+    return internal_error_end(now_ns)

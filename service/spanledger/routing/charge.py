@@ -1,0 +1,154 @@
+"""What an attempt used, and how much of that is an estimate.
+
+Reported usage stands as it is where it can be true. What a provider did not count, or told in a way
+that can be read twice, is an estimate, and the row says so (`estimated`). An estimate never exceeds
+the output cap that was sent to the provider, nor what was held for the attempt; only what a
+provider says can. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from spanledger.pricing.usage import MAX_TOKENS, TOTAL_ALONE, Usage
+from spanledger.routing.estimate import estimate_input
+from spanledger.routing.request import Exchange
+from spanledger.routing.settle import Attempt, Produced
+
+
+def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
+    """What an answer used, and whether any of it is an estimate."""
+    produced = attempt.produced
+    usage = produced.usage
+    if usage is None or not _is_possible(usage):
+        counted = _counted(exchange, produced, produced.output_tokens)
+        return bounded(counted, _told_input(produced), attempt), True
+    uncounted = produced.uncounted_tokens
+    if not (uncounted or usage.ambiguity):
+        return usage, False
+    whole = _completed(exchange, produced, usage, usage.output_tokens + uncounted)
+    return bounded(whole, _certain(usage), attempt), True
+
+
+def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tuple[Usage, bool]:
+    """What a try used that did not come to its end, and whether that is an estimate.
+
+    Of a stream that showed content, what came is counted. Of anything else nobody knows what the
+    provider wrote, so what was to be `expected` is charged. Usage that was reported early has its
+    output still to come.
+    """
+    produced = attempt.produced
+    usage = produced.usage
+    seen = bool(produced.chunks or produced.finish_reasons)
+    output = produced.output_tokens if seen else expected
+    if usage is not None and _is_possible(usage):
+        if seen and usage.output_tokens >= output and not usage.ambiguity:
+            return usage, False
+        whole = _completed(exchange, produced, usage, max(usage.output_tokens, output))
+        return bounded(whole, _certain(usage), attempt), True
+    counted = _counted(exchange, produced, output)
+    if not seen and attempt.sizes.terms.speech:
+        counted = replace(counted, audio_output_tokens=output)
+    return bounded(counted, _told_input(produced), attempt), True
+
+
+def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
+    """Usage with the output we counted, and the input as the provider did, if it came to that."""
+    read = produced.input_usage
+    if read is None or not _is_possible(read) or not read.input_tokens:
+        read = estimate_input(exchange.operation, exchange.fields)
+    return replace(
+        read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
+    )
+
+
+def _completed(exchange: Exchange, produced: Produced, told: Usage, output: int) -> Usage:
+    """Told usage with so much output, and with the prompt where that was not counted."""
+    if told.input_tokens:
+        return replace(told, output_tokens=output)
+    counted = _counted(exchange, produced, produced.output_tokens)
+    if told.ambiguity == TOTAL_ALONE:
+        output = max(told.output_tokens - counted.input_tokens, counted.output_tokens)
+    else:
+        output = max(output, counted.output_tokens)
+    return replace(
+        counted,
+        output_tokens=output,
+        reasoning_output_tokens=told.reasoning_output_tokens,
+        searches=told.searches,
+        ambiguity=told.ambiguity,
+    )
+
+
+def _certain(told: Usage) -> Usage:
+    """The part of told usage that can be read in one way only."""
+    return replace(told, output_tokens=told.output_tokens - told.guessed_output_tokens)
+
+
+def _told_input(produced: Produced) -> Usage:
+    read = produced.input_usage
+    return Usage() if read is None else replace(read, output_tokens=0)
+
+
+def _is_possible(usage: Usage) -> bool:
+    """Whether the totals can be true; `Price` copes with parts that do not fit them."""
+    return 0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS
+
+
+def bounded(usage: Usage, certain: Usage, attempt: Attempt) -> Usage:
+    """An estimate within the cap that was sent and the hold, though never below what is certain."""
+    least_input, least_output = certain.input_tokens, certain.output_tokens
+    most = attempt.most_output
+    if most is not None:
+        usage = _with_output(usage, min(usage.output_tokens, max(most, least_output)))
+    price = attempt.target.price
+    if price is None:
+        return usage
+    # A model reads no more than its window.
+    prompt = max(least_input, min(usage.input_tokens, attempt.sizes.input_tokens))
+    usage = _with_input(usage, prompt)
+    service, hold_nano = attempt.produced.service_of(attempt), attempt.hold.hold_nano
+
+    def held(candidate: Usage) -> bool:
+        return price.cost_nano(candidate, service) <= hold_nano
+
+    if held(usage):
+        return usage
+    whole = usage
+    output = _most(least_output, usage.output_tokens, lambda n: held(_with_output(whole, n)))
+    shorter = _with_output(usage, output)
+    if held(shorter):
+        return shorter
+    return _with_input(shorter, _most(least_input, prompt, lambda n: held(_with_input(shorter, n))))
+
+
+def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number within both that fits; the least one where none does."""
+    while least < most:
+        middle = (least + most + 1) // 2
+        if fits(middle):
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+def _with_output(usage: Usage, output: int) -> Usage:
+    if output >= usage.output_tokens:
+        return usage
+    speech = min(usage.audio_output_tokens, output)
+    return replace(
+        usage,
+        output_tokens=output,
+        audio_output_tokens=speech,
+        reasoning_output_tokens=min(usage.reasoning_output_tokens, output - speech),
+    )
+
+
+def _with_input(usage: Usage, prompt: int) -> Usage:
+    if prompt >= usage.input_tokens:
+        return usage
+    return replace(
+        usage, input_tokens=prompt, audio_input_tokens=min(usage.audio_input_tokens, prompt)
+    )

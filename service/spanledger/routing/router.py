@@ -1,0 +1,151 @@
+"""The attempt loop: a request goes to one deployment after the other until one has served it.
+
+Sets up what requests share, finds each one its course, and relays what its attempts give. How an
+attempt is held, judged and booked stands in `attempt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from spanledger.clock import Clock
+from spanledger.config import Config, nearest
+from spanledger.errors import ConfigError, InvalidRequestError, ProviderError, SpanledgerError
+from spanledger.ledger.store import Ledger
+from spanledger.pricing.book import PriceBook
+from spanledger.providers.base import Answer, Deployment, Frame, Provider, ProviderKind
+from spanledger.routing.attempt import Run, Shared
+from spanledger.routing.booking import Booking
+from spanledger.routing.course import Course, Target, levels_of
+from spanledger.routing.demand import demand_of
+from spanledger.routing.health import Health
+from spanledger.routing.history import OutputHistory
+from spanledger.routing.outcome import request_end
+from spanledger.routing.plan import Plan
+from spanledger.routing.request import Exchange
+from spanledger.routing.settle import Recorder
+from spanledger.telemetry.attributes import ContentMode
+
+
+class Router:
+    """Serves requests from deployments; everything it does is in the ledger when it returns.
+
+    Whatever `complete` and `stream` raise is booked already; `reject` is for requests that
+    reach neither.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        ledger: Ledger,
+        book: PriceBook,
+        providers: Mapping[ProviderKind, Provider],
+        clock: Clock,
+        content: ContentMode,
+    ) -> None:
+        self._plan = plan
+        self._choose = plan.strategy.choose
+        self._clock = clock
+        self.health = Health(
+            plan.deployments,
+            plan.cooldowns,
+            clock,
+            measures_latency=plan.strategy.measures_latency,
+            counts_tokens=plan.strategy.counts_tokens,
+        )
+        self._booking = Booking(ledger, clock)
+        recorder = Recorder(content, config.telemetry.max_attribute_bytes)
+        self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
+        self._groups = {
+            route: levels_of([self._target(d, book, providers) for d in deployments])
+            for route, deployments in plan.routes.items()
+        }
+        self._histories = {route: OutputHistory() for route in plan.routes}
+
+    def _target(
+        self, deployment: Deployment, book: PriceBook, providers: Mapping[ProviderKind, Provider]
+    ) -> Target:
+        if deployment.kind not in providers:
+            raise ConfigError(
+                f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
+                " not set up"
+            )
+        price = book.price_of(deployment)
+        health = self.health.states[deployment.id]
+        return Target(deployment, providers[deployment.kind], price, health)
+
+    async def close(self) -> None:
+        """Wait for the bookings of callers that left; the ledger must outlive this."""
+        await self._booking.drain()
+
+    async def reject(self, exchange: Exchange, error: SpanledgerError) -> None:
+        """Book a request that makes no attempt."""
+        await self._booking.end_request(exchange.start, request_end(error, self._clock.now_ns()))
+
+    async def complete(self, exchange: Exchange) -> Answer:
+        """Get a whole answer.
+
+        Raises:
+            SpanledgerError: nothing could serve the request; it is booked.
+        """
+        async with await self._started(exchange) as run:
+            while True:
+                async with run.attempt() as attempt:
+                    return await run.answer(attempt)
+
+    async def stream(self, exchange: Exchange) -> AsyncGenerator[Frame]:
+        """Get an answer event by event; closing the generator cancels the provider.
+
+        Raises:
+            SpanledgerError: nothing could serve the request, or what served it broke; booked.
+        """
+        async with await self._started(exchange) as run:
+            while True:
+                async with run.attempt() as attempt, aclosing(attempt.frames()) as frames:
+                    async for frame in frames:
+                        for ready in run.relayed(attempt, frame):
+                            yield ready
+                    for ready in run.rest():  # an answer without content
+                        yield ready
+                    return
+
+    async def _started(self, exchange: Exchange) -> Run:
+        """The request with its first pick. Raises what ends it before an attempt."""
+        route = exchange.start.route
+        if route not in self._groups:
+            unknown = InvalidRequestError(
+                f"no deployment serves {route!r}{nearest(route, list(self._groups))}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+            await self.reject(exchange, unknown)
+            raise unknown
+        history = self._histories[route]
+        demand = demand_of(exchange, history)
+        course = Course(
+            route,
+            self._groups,
+            self._plan.onward,
+            self._plan.retries[route],
+            self._choose,
+            self._clock.rng,
+            tokens=demand.tokens,
+            stream=exchange.start.stream,
+        )
+        now = self._clock.monotonic()
+        pick = course.first(now)
+        if pick is None:
+            until, reason = course.blocked(now)
+            wait = max(0.0, until - now)
+            blocked = ProviderError(
+                reason,
+                f"no deployment of {route!r} may be asked for {wait:.1f} s"
+                f" ({reason.replace('_', ' ')})",
+                retry_after_s=wait,
+            )
+            await self.reject(exchange, blocked)
+            raise blocked
+        return Run(self._shared, exchange, course, demand, history, pick)

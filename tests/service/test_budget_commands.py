@@ -1,0 +1,202 @@
+"""Budgets as people change them: by command, by file, and by both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanledger.app import open_gateway
+from spanledger.commands.config import examine
+from spanledger.config import load_config
+from tests.service.test_records_commands import run
+
+MODEL = """
+model_list:
+  - model_name: a
+    litellm_params: {model: openai/gpt-4o-mini, api_base: "http://127.0.0.1:9/v1", api_key: k}
+telemetry: {enabled: false}
+"""
+
+
+def budget(tmp_path: Path, name: str = "acme") -> dict[str, Any]:
+    """What `budget list` says of a budget."""
+    code, out, _ = run(tmp_path, "budget", "list", "--json")
+    assert code == 0
+    found: dict[str, Any] = next(state for state in json.loads(out) if state["name"] == name)
+    return found
+
+
+def set_acme(tmp_path: Path) -> None:
+    """A customer's budget with nothing at its default."""
+    run(
+        tmp_path, "budget", "set", "acme", "--customer", "acme", "--limit", "12.50",
+        "--period", "day", "--timezone", "Europe/Berlin", "--action", "warn",
+        "--thresholds", "90", "--strict",
+    )  # fmt: skip
+
+
+ALL = ("scope", "subject", "limit_usd", "period", "timezone", "action", "thresholds", "strict")
+CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "limit": (["--limit", "13"], {"limit_usd": "13.00"}),
+    "period": (["--period", "week"], {"period": "week"}),
+    "timezone": (["--timezone", "UTC"], {"timezone": "UTC"}),
+    "action": (["--action", "block"], {"action": "block"}),
+    "thresholds": (["--thresholds", "50,80"], {"thresholds": [50, 80]}),
+    "no-strict": (["--no-strict"], {"strict": False}),
+    "same-subject": (["--customer", "acme", "--limit", "13"], {"limit_usd": "13.00"}),
+    "nothing": ([], {}),
+}
+
+
+@pytest.mark.parametrize(("options", "changed"), CHANGES.values(), ids=CHANGES)
+def test_set_changes_only_what_is_given(
+    tmp_path: Path, options: list[str], changed: dict[str, Any]
+) -> None:
+    """Of a budget that exists, all else stays as it was, its customer and time zone included."""
+    set_acme(tmp_path)
+    before = budget(tmp_path)
+
+    code, out, _ = run(tmp_path, "budget", "set", "acme", *options, "--json")
+
+    after = budget(tmp_path)
+    assert code == 0
+    assert {name: after[name] for name in ALL} == {name: before[name] for name in ALL} | changed
+    assert json.loads(out)["changed"] == bool(changed)
+    assert [change["field"] for change in json.loads(out)["changes"]] == list(changed)
+
+
+@pytest.mark.parametrize(
+    "subject", [["--customer", "other"], ["--team", "red"], ["--customer", "*"]], ids=" ".join
+)
+def test_another_subject_needs_replace(tmp_path: Path, subject: list[str]) -> None:
+    """A budget does not become somebody else's by a slip; with --replace it is made anew."""
+    set_acme(tmp_path)
+    before = budget(tmp_path)
+
+    code, _, problem = run(tmp_path, "budget", "set", "acme", "--limit", "13", *subject)
+    assert (code, "--replace" in problem) == (2, True)
+    assert budget(tmp_path) == before
+
+    options = [*subject, "--limit", "13", "--replace"]
+    assert run(tmp_path, "budget", "set", "acme", *options)[0] == 0
+    after = budget(tmp_path)
+    assert (after["limit_usd"], after["timezone"], after["strict"]) == ("13.00", "UTC", False)
+
+
+def test_a_new_budget_needs_a_limit(tmp_path: Path) -> None:
+    """It is a usage error, and so is making one anew without."""
+    set_acme(tmp_path)
+    for options in (["beta"], ["beta", "--customer", "b"], ["acme", "--replace"]):
+        code, _, problem = run(tmp_path, "budget", "set", *options)
+        assert (code, "--limit" in problem) == (2, True)
+
+
+def test_a_dry_run_is_a_diff_by_field(tmp_path: Path) -> None:
+    """What would change is said with old and new value, as text and as JSON, and nothing does."""
+    set_acme(tmp_path)
+    file = tmp_path / "budgets.yaml"
+    file.write_text(
+        "- {name: acme, customer: acme, limit: 12.50, period: day, timezone: America/New_York,"
+        " action: warn, thresholds: [50, 90]}\n"
+    )
+    before = budget(tmp_path)
+
+    text = run(tmp_path, "apply", "-f", str(file), "--dry-run")[1]
+    data = json.loads(run(tmp_path, "apply", "-f", str(file), "--dry-run", "--json")[1])
+
+    assert text.splitlines()[0] == (
+        "~ acme: timezone Europe/Berlin → America/New_York, thresholds 90 → 50,90, strict yes → no"
+    )
+    (change,) = data["changes"]
+    assert (data["dry_run"], data["set"], change["change"]) == (True, ["acme"], "change")
+    assert change["fields"] == [
+        {"field": "timezone", "before": "Europe/Berlin", "after": "America/New_York"},
+        {"field": "thresholds", "before": [90], "after": [50, 90]},
+        {"field": "strict", "before": True, "after": False},
+    ]
+    assert budget(tmp_path) == before
+
+
+def test_the_exit_code_can_tell_of_changes(tmp_path: Path) -> None:
+    """With --exit-code 4 means that something changes and 0 that nothing does; without it 0."""
+    set_acme(tmp_path)
+    file = tmp_path / "budgets.yaml"
+    file.write_text("- {name: acme, customer: acme, limit: 5}\n")
+
+    def code(*options: str) -> int:
+        return run(tmp_path, "apply", "-f", str(file), *options)[0]
+
+    assert [code("--dry-run"), code("--dry-run", "--exit-code")] == [0, 4]
+    assert [code("--exit-code"), code("--exit-code"), code("--dry-run", "--exit-code")] == [4, 0, 0]
+
+
+async def start(file: Path, ledger: Path) -> None:
+    """A gateway's start and end."""
+    config = load_config(file, {"SPANLEDGER_LEDGER_URL": f"sqlite:///{ledger}"})
+    async with open_gateway(config, config_file=file):
+        pass
+
+
+def test_a_start_keeps_what_was_set_by_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log, `budget list` and `config check` all say where the file is not what applies, and
+    `apply` of the file makes it so."""
+    file, ledger = tmp_path / "spanledger.yaml", tmp_path / "ledger.db"
+    environ = {"SPANLEDGER_LEDGER_URL": f"sqlite:///{ledger}"}
+    file.write_text(f"{MODEL}budgets:\n- {{name: acme, customer: acme, limit: 100}}\n")
+    asyncio.run(start(file, ledger))
+    assert examine(file, environ)["budget_differences"] == []
+    run(tmp_path, "budget", "limit", "acme", "200")
+    caplog.clear()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(start(file, ledger))
+
+    said = "limit $100.00 → $200.00"
+    assert [said in record.getMessage() for record in caplog.records] == [True]
+    state = budget(tmp_path)
+    assert state["limit_usd"] == "200.00"
+    assert state["differs"]["fields"] == [
+        {"field": "limit_usd", "file": "100.00", "ledger": "200.00"}
+    ]
+    assert said in run(tmp_path, "budget", "list")[2]
+    report = examine(file, environ)
+    assert report["ok"]
+    assert any(said in warning for warning in report["warnings"])
+
+    assert run(tmp_path, "apply", "-f", str(file))[0] == 0
+    assert budget(tmp_path)["limit_usd"] == "100.00"
+    assert budget(tmp_path)["differs"] is None
+    # And what is changed by command after that stays again.
+    run(tmp_path, "budget", "limit", "acme", "300")
+    asyncio.run(start(file, ledger))
+    assert budget(tmp_path)["limit_usd"] == "300.00"
+
+
+def test_a_check_says_what_the_next_start_sets(tmp_path: Path) -> None:
+    """Entries that are new or changed are shown against what applies now; nothing is changed, and
+    no ledger is made."""
+    file, ledger = tmp_path / "spanledger.yaml", tmp_path / "ledger.db"
+    environ = {"SPANLEDGER_LEDGER_URL": f"sqlite:///{ledger}"}
+    file.write_text(f"{MODEL}budgets:\n- {{name: acme, customer: acme, limit: 100}}\n")
+    assert examine(file, environ)["budgets_at_start"] == []
+    assert not ledger.exists()
+    asyncio.run(start(file, ledger))
+
+    file.write_text(
+        f"{MODEL}budgets:\n- {{name: acme, customer: acme, limit: 150}}\n- {{name: b, limit: 1}}\n"
+    )
+
+    report = examine(file, environ)
+    assert [change["text"] for change in report["budgets_at_start"]] == [
+        "~ acme: limit $100.00 → $150.00",
+        "+ b: everybody $1.00 a month (UTC), block",
+    ]
+    assert report["budget_differences"] == []
+    assert budget(tmp_path)["limit_usd"] == "100.00"
