@@ -361,13 +361,17 @@ def header_value(text: str) -> bytes:
 def _headers(
     request_id: str, exchange: Exchange, first: tuple[tuple[bytes, bytes], ...]
 ) -> Headers:
-    return [
+    headers = [
         *first,
         (b"x-request-id", request_id.encode()),
         (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
     ]
+    if exchange.changed:
+        names = ", ".join(dict.fromkeys(exchange.changed))
+        headers.append((b"x-spanledger-changed", header_value(names)))
+    return headers
 
 
 async def _body(receive: Receive, place: Place) -> bytes:

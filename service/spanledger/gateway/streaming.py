@@ -28,7 +28,7 @@ DONE = b"data: [DONE]\n\n"
 async def relay(
     frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
 ) -> None:
-    """Send each event as it comes, then the figures and the end mark.
+    """Send each event as it comes, then the figures and the end mark, or the error and the figures.
 
     `head` is asked once, at the first event. Closing or cancelling this closes `frames`, and so
     cancels the provider.
@@ -47,17 +47,18 @@ async def relay(
         except SpanledgerError as error:
             if not started:
                 raise
-            last = error_event(describe(error, exchange.attempts))
+            # The error first: some clients read what stands before it as part of its JSON.
+            last = error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
         else:
-            last = DONE
+            last = figures(exchange) + DONE
     if not started:
         await _start(send, head())
-    await send({"type": "http.response.body", "body": figures(exchange) + last})
+    await send({"type": "http.response.body", "body": last})
 
 
 def figures(exchange: Exchange) -> bytes:
-    """The comment before the end mark: what headers say on an answer that is no stream."""
+    """The comment at the end of a stream: what the headers of a whole answer say."""
     line = (
         f": spanledger cost_usd={format_usd(exchange.cost_nano)} attempts={exchange.attempts}"
         f" deployment={exchange.deployment.replace(chr(10), ' ').replace(chr(13), ' ')}"

@@ -1,22 +1,26 @@
 """Adapter for Anthropic's Messages API, seen from outside as OpenAI's chat completions.
 
-A stream ends with `message_stop`; one that closes in good order after its stop reason and usage is
-taken as complete, any other as interrupted.
+A stream ends with `message_stop`; one that closes in good order after its stop reason is complete
+too, any other is interrupted. An answer in the form that was not asked for is put into the one that
+was.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.providers.anthropic_answer import MessageStream, read_message
-from spanledger.providers.anthropic_request import encode_messages_request
+from spanledger.providers.anthropic_request import MessagesRequest, encode_messages_request
+from spanledger.providers.anthropic_tools import Names
 from spanledger.providers.base import Answer, Call, Frame
-from spanledger.providers.failures import invalid, read_failure, refusal
+from spanledger.providers.error_forms import read_failure
+from spanledger.providers.failures import invalid, refusal
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.openai_wire import malformed
+from spanledger.providers.openai_wire import answer_of, frame_of, malformed
 from spanledger.providers.proxies import WayOut
+from spanledger.providers.sse import events_of, is_stream
 from spanledger.providers.transport import (
     Limits,
     Reply,
@@ -45,28 +49,29 @@ class AnthropicProvider:
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
-        body = self._encode(call, stream=False)
-        reply = await self._transport.exchange(call, self._target(call), body)
-        if not 200 <= reply.status < 300:
-            raise self._refusal(call, reply)
-        request_id = provider_request_id(reply.headers, "request-id")
-        return read_message(call, reply.body, self._created(), request_id)
+        request = self._encode(call, stream=False)
+        reply = await self._transport.exchange(call, self._target(call), request.body)
+        return self._read(call, reply, request.names)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
-        body = self._encode(call, stream=True)
-        source = await self._transport.events(call, self._target(call), body)
+        request = self._encode(call, stream=True)
+        source = await self._transport.events(call, self._target(call), request.body)
         if isinstance(source, Reply):
-            raise self._no_stream(call, source)
-        messages = MessageStream(
-            call, self._created(), provider_request_id(source.headers, "request-id")
-        )
+            yield frame_of(call, self._read(call, source, request.names))
+            return
+        messages = self._messages(call, source.headers, request.names)
         ended = False
         try:
             while not ended:
-                batch = await source.batch()
+                try:
+                    batch = await source.batch()
+                except ProviderError:
+                    if messages.finished and messages.counted:
+                        break  # nothing is missing but the end mark
+                    raise
                 if batch is None:
-                    if not messages.complete:
+                    if not messages.finished:
                         raise source.interrupted("the stream closed")
                     ended = True
                     break
@@ -86,7 +91,7 @@ class AnthropicProvider:
         """Close connections."""
         await self._transport.close()
 
-    def _encode(self, call: Call, *, stream: bool) -> bytes:
+    def _encode(self, call: Call, *, stream: bool) -> MessagesRequest:
         if call.operation != "chat":
             raise invalid("Anthropic has no embeddings; choose another model", param="model")
         return encode_messages_request(call, stream=stream)
@@ -116,10 +121,21 @@ class AnthropicProvider:
             now_s=self._clock.now_ns() / 1e9,
         )
 
-    def _no_stream(self, call: Call, reply: Reply) -> ProviderError:
+    def _messages(self, call: Call, headers: Mapping[str, str], names: Names) -> MessageStream:
+        request_id = provider_request_id(headers, "request-id")
+        return MessageStream(call, self._created(), request_id, names)
+
+    def _read(self, call: Call, reply: Reply, names: Names) -> Answer:
+        """A whole answer, or a stream that came unasked, joined."""
         if not 200 <= reply.status < 300:
-            return self._refusal(call, reply)
-        failure = read_failure(reply.body)
-        if failure.error is not None and failure.message:
-            return refusal(call.deployment, None, failure)
-        return malformed(call, "it answered a request for a stream with something else")
+            raise self._refusal(call, reply)
+        if not is_stream(reply.body):
+            request_id = provider_request_id(reply.headers, "request-id")
+            return read_message(call, reply.body, self._created(), request_id, names)
+        messages = self._messages(call, reply.headers, names)
+        frames = [f for p in events_of(reply.body) if (f := messages.read(p)) is not None]
+        if not messages.finished:
+            raise malformed(call, "it streamed its answer unasked, and not to the end")
+        if (last := messages.last()) is not None:
+            frames.append(last)
+        return answer_of(call, frames)

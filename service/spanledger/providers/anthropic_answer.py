@@ -15,15 +15,19 @@ import msgspec
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
 from spanledger.pricing.usage import Usage
+from spanledger.providers.anthropic_tools import Names
 from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.error_forms import read_error_event
+from spanledger.providers.failures import refusal
 from spanledger.providers.openai_wire import (
     DECODE_ERRORS,
     embedded_error,
     is_set,
     malformed,
     text_bytes,
+    unreadable,
 )
-from spanledger.providers.sse import encode_event
+from spanledger.providers.sse import ErrorPayload, encode_event
 
 _FINISH_REASONS = {
     "max_tokens": "length",
@@ -33,6 +37,7 @@ _FINISH_REASONS = {
 }
 """Every other stop reason is `stop`."""
 
+_NO_EVENT = "an event is not what the Messages API says"
 _NULL = msgspec.Raw(b"null")
 _ENCODER = msgspec.json.Encoder()
 
@@ -75,13 +80,14 @@ class _Event(msgspec.Struct):
     delta: _Delta | None = None
     usage: dict[str, Any] | None = None
     error: msgspec.Raw = _NULL
+    object: str = ""
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answer:
+def read_message(call: Call, body: bytes, created: int, request_id: str, names: Names) -> Answer:
     """A whole answer as a `chat.completion`.
 
     Raises:
@@ -90,13 +96,13 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
     try:
         message = _MESSAGE.decode(body)
     except DECODE_ERRORS:
-        raise malformed(call, "its answer is not what the Messages API says") from None
-    if is_set(message.error):
-        raise embedded_error(call, message.error, billed="unknown")
-    if message.content is None:
-        raise malformed(call, "its answer has no content")
+        raise unreadable(call, body, "its answer is not what the Messages API says") from None
     usage = from_anthropic(message.usage)
-    said, size = _said(message.content)
+    if is_set(message.error):
+        raise embedded_error(call, message.error, billed="no" if usage is None else "unknown")
+    if message.content is None:
+        raise unreadable(call, body, "its answer has no content")
+    said, size = _said(message.content, names)
     finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
     completion: dict[str, object] = {
         "id": message.id or "",
@@ -121,7 +127,7 @@ def read_message(call: Call, body: bytes, created: int, request_id: str) -> Answ
     )
 
 
-def _said(blocks: list[_Block]) -> tuple[dict[str, object], int]:
+def _said(blocks: list[_Block], names: Names) -> tuple[dict[str, object], int]:
     """The assistant's message, and how many bytes were generated."""
     texts: list[str] = []
     thoughts: list[str] = []
@@ -137,7 +143,7 @@ def _said(blocks: list[_Block]) -> tuple[dict[str, object], int]:
             signed.append({"type": block.type, "data": block.data or ""})
         elif block.type == "tool_use":
             arguments = bytes(block.input).decode() if is_set(block.input) else "{}"
-            calls.append(_tool_call(block, arguments))
+            calls.append(_tool_call(block, arguments, names))
     said: dict[str, object] = {
         "role": "assistant",
         "content": "".join(texts) if texts or not calls else None,
@@ -158,16 +164,19 @@ class MessageStream:
 
     Attributes:
         began: content has come.
-        complete: the answer was finished and counted.
+        finished: the answer has its stop reason.
+        counted: and its usage.
         ended: the end mark has come.
     """
 
-    def __init__(self, call: Call, created: int, request_id: str) -> None:
+    def __init__(self, call: Call, created: int, request_id: str, names: Names) -> None:
         self.began = False
-        self.complete = False
+        self.finished = False
+        self.counted = False
         self.ended = False
         self._call = call
         self._request_id = request_id
+        self._names = names
         self._usage: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
         self._arguments: set[int] = set()
@@ -188,7 +197,10 @@ class MessageStream:
         try:
             event = _EVENT.decode(payload)
         except DECODE_ERRORS:
-            raise self._malformed() from None
+            error = unreadable(self._call, payload, _NO_EVENT)
+            if self.began:
+                error.billed = "unknown"
+            raise error from None
         match event.type:
             case "content_block_delta":
                 return self._delta(event)
@@ -203,9 +215,15 @@ class MessageStream:
             case "message_stop":
                 self.ended = True
             case "error":
-                billed = "unknown" if self.began else "no"
-                raise embedded_error(self._call, event.error, billed=billed)
+                raise self._failed(payload)
+            case _:
+                if event.object == "error" or is_set(event.error) or type(payload) is ErrorPayload:
+                    raise self._failed(payload)
         return None
+
+    def _failed(self, payload: bytes) -> ProviderError:
+        billed = "unknown" if self.began else "no"
+        return refusal(self._call.deployment, None, read_error_event(payload), billed=billed)
 
     def last(self) -> Frame | None:
         """The chunk with the usage, for the end of the stream."""
@@ -239,7 +257,7 @@ class MessageStream:
         self._blocks[event.index] = block
         if block.type == "tool_use":
             number = self._tools[event.index] = len(self._tools)
-            call = {"index": number, **_tool_call(block, "")}
+            call = {"index": number, **_tool_call(block, "", self._names)}
             return self._chunk({"tool_calls": [call]}, content=True)
         if block.type == "text" and block.text:
             return self._text("content", block.text)
@@ -290,7 +308,8 @@ class MessageStream:
         # `message_start` counts input only: usage is told first when it is whole.
         frame.usage = from_anthropic(self._usage)
         frame.service = anthropic_service(self._usage)
-        self.complete = frame.usage is not None
+        self.finished = True
+        self.counted = frame.usage is not None
         return frame
 
     def _more_arguments(self, index: int, text: str) -> Frame:
@@ -322,15 +341,15 @@ class MessageStream:
             add_counts(self._usage, usage)
 
     def _malformed(self) -> ProviderError:
-        return malformed(self._call, "an event is not what the Messages API says")
+        return malformed(self._call, _NO_EVENT)
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _tool_call(block: _Block, arguments: str) -> dict[str, object]:
-    function = {"name": block.name or "", "arguments": arguments}
+def _tool_call(block: _Block, arguments: str, names: Names) -> dict[str, object]:
+    function = {"name": names.callers(block.name or ""), "arguments": arguments}
     return {"id": block.id or "", "type": "function", "function": function}
 
 

@@ -1,7 +1,8 @@
 """Messages of a chat completions request as Anthropic's `system` and alternating turns.
 
 Consecutive messages of one role become one turn, so that all results of a round of tool calls
-stand in one user turn, as the Messages API demands. Empty texts, which it refuses, are left out.
+stand in one user turn, as the Messages API demands. Texts without anything but white space, which
+it refuses, are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from spanledger.providers.anthropic_tools import Names
+from spanledger.providers.anthropic_turns import NOTHING
 from spanledger.providers.failures import invalid
 from spanledger.providers.openai_wire import DECODE_ERRORS
 
@@ -21,16 +24,26 @@ Block = dict[str, Any]
 _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NATIVE = frozenset({"image", "document", "search_result", "thinking", "redacted_thinking"})
 """Blocks of Anthropic's own that a caller may put into content; they pass untouched."""
+_IMAGE_TYPES = {
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/gif": b"GIF8",
+    "image/webp": b"RIFF",
+}
+"""The images it takes, each with how it begins."""
 
 
-def to_conversation(messages: Any) -> tuple[list[Block], list[Block]]:
-    """System blocks and turns.
+def to_conversation(
+    messages: Any, names: Names, changed: list[str]
+) -> tuple[list[Block], list[Block]]:
+    """System blocks and turns; to `changed` goes "messages" when any had to be.
 
     Raises:
         ProviderError: `invalid_request`, saying which message cannot be expressed and why.
     """
     if not isinstance(messages, list):
         raise invalid("'messages' must be an array", param="messages")
+    reader = _Reader(names, changed)
     system: list[Block] = []
     turns: list[Block] = []
     for index, message in enumerate(messages):
@@ -39,18 +52,20 @@ def to_conversation(messages: Any) -> tuple[list[Block], list[Block]]:
             raise invalid(f"{place} must be an object", param=place)
         role = message.get("role")
         if role in ("system", "developer"):
-            system += _marked(message, _texts(message.get("content"), place))
+            system += _marked(message, reader.texts(message.get("content"), place))
         elif role == "user":
-            _append(turns, "user", _marked(message, _user(message.get("content"), place)))
+            blocks = reader.user(message.get("content"), place)
+            if not blocks and index == len(messages) - 1:
+                blocks = [{"type": "text", "text": NOTHING}]
+            _append(turns, "user", _marked(message, blocks))
         elif role == "assistant":
-            _append(turns, "assistant", _marked(message, _assistant(message, place)))
+            _append(turns, "assistant", _marked(message, reader.assistant(message, place)))
         elif role == "tool":
-            _append(turns, "user", [_tool_result(message, place)])
+            _append(turns, "user", [reader.tool_result(message, place)])
         else:
             raise invalid(f"{place}: this model has no role {role!r}", param=place)
     if not turns:
         raise invalid("this model needs a message of role user", param="messages")
-    _trim_prefill(turns[-1])
     return system, turns
 
 
@@ -70,15 +85,6 @@ def _marked(message: Block, blocks: list[Block]) -> list[Block]:
     return blocks
 
 
-def _trim_prefill(last: Block) -> None:
-    """A prefilled answer may not end in white space there."""
-    block = last["content"][-1]
-    if last["role"] == "assistant" and block["type"] == "text":
-        block["text"] = block["text"].rstrip()
-        if not block["text"] and len(last["content"]) > 1:
-            last["content"].pop()
-
-
 def _parts(content: Any, place: str) -> list[Block]:
     if content is None:
         return []
@@ -89,97 +95,138 @@ def _parts(content: Any, place: str) -> list[Block]:
     raise invalid(f"{place}.content must be a string or an array of parts", param=place)
 
 
-def _text(part: Block, place: str, key: str = "text") -> list[Block]:
-    text = part.get(key)
-    if not isinstance(text, str):
-        raise invalid(f"{place}: a part of type {key!r} needs {key!r}", param=place)
-    if not text:
-        return []
-    block: Block = {"type": "text", "text": text}
-    if cache := part.get("cache_control"):
-        block["cache_control"] = cache
-    return [block]
+class _Reader:
+    """Reads the content of one request's messages."""
 
+    def __init__(self, names: Names, changed: list[str]) -> None:
+        self._names = names
+        self._changed = changed
 
-def _texts(content: Any, place: str) -> list[Block]:
-    blocks: list[Block] = []
-    for part in _parts(content, place):
-        if part.get("type") != "text":
-            raise invalid(f"{place} may hold text only", param=place)
-        blocks += _text(part, place)
-    return blocks
+    def texts(self, content: Any, place: str) -> list[Block]:
+        """Content of text alone."""
+        blocks: list[Block] = []
+        for part in _parts(content, place):
+            if part.get("type") != "text":
+                raise invalid(f"{place} may hold text only", param=place)
+            blocks += self._text(part, place)
+        return blocks
 
+    def user(self, content: Any, place: str) -> list[Block]:
+        """Content of a user or of a tool's result."""
+        blocks: list[Block] = []
+        for part in _parts(content, place):
+            kind = part.get("type")
+            if kind == "text":
+                blocks += self._text(part, place)
+            elif kind in _NATIVE:
+                blocks.append(part)
+            elif kind in ("image_url", "file"):
+                block = self._image(part, place) if kind == "image_url" else _document(part, place)
+                if cache := part.get("cache_control"):
+                    block["cache_control"] = cache
+                blocks.append(block)
+            else:
+                raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)
+        return blocks
 
-def _user(content: Any, place: str) -> list[Block]:
-    blocks: list[Block] = []
-    for part in _parts(content, place):
-        kind = part.get("type")
-        if kind == "text":
-            blocks += _text(part, place)
-        elif kind in _NATIVE:
-            blocks.append(part)
-        elif kind in ("image_url", "file"):
-            block = _image(part, place) if kind == "image_url" else _document(part, place)
-            if cache := part.get("cache_control"):
-                block["cache_control"] = cache
-            blocks.append(block)
+    def assistant(self, message: Block, place: str) -> list[Block]:
+        """An assistant's message with its thinking and its tool calls."""
+        blocks = self._thinking(message.get("thinking_blocks"))
+        for part in _parts(message.get("content"), place):
+            kind = part.get("type")
+            if kind in ("text", "refusal"):
+                blocks += self._text(part, place, kind)
+            elif kind in _NATIVE:
+                blocks.append(part)
+            else:
+                raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)
+        if message.get("function_call"):
+            raise invalid(f"{place}: this model has no function_call; use tool_calls", param=place)
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise invalid(f"{place}.tool_calls must be an array", param=place)
+        return blocks + [self._tool_use(call, place) for call in calls]
+
+    def tool_result(self, message: Block, place: str) -> Block:
+        """A tool's result."""
+        block: Block = {
+            "type": "tool_result",
+            "tool_use_id": _tool_id(message.get("tool_call_id"), place),
+        }
+        content = message.get("content")
+        if isinstance(content, str):
+            block["content"] = content
+        elif blocks := self.user(content, place):
+            block["content"] = blocks
+        if cache := message.get("cache_control"):
+            block["cache_control"] = cache
+        return block
+
+    def _text(self, part: Block, place: str, key: str = "text") -> list[Block]:
+        text = part.get(key)
+        if not isinstance(text, str):
+            raise invalid(f"{place}: a part of type {key!r} needs {key!r}", param=place)
+        if not text or text.isspace():
+            if text:
+                self._changed.append("messages")
+            return []
+        block: Block = {"type": "text", "text": text}
+        if cache := part.get("cache_control"):
+            block["cache_control"] = cache
+        return [block]
+
+    def _thinking(self, given: Any) -> list[Block]:
+        """Signed thinking must come back first, and exactly as it went out; what another provider
+        thought has no signature of Anthropic's and is left out."""
+        blocks = given if isinstance(given, list) else []
+        kept = [
+            block
+            for block in blocks
+            if isinstance(block, dict)
+            and (block.get("signature") or block.get("type") == "redacted_thinking")
+        ]
+        if len(kept) < len(blocks):
+            self._changed.append("messages")
+        return kept
+
+    def _tool_use(self, call: Any, place: str) -> Block:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise invalid(f"{place}: each of tool_calls needs function.name", param=place)
+        arguments = function.get("arguments") or "{}"
+        if isinstance(arguments, str):
+            try:
+                arguments = msgspec.json.decode(arguments if arguments.strip() else "{}")
+            except DECODE_ERRORS:
+                arguments = None
+        if not isinstance(arguments, dict):
+            raise invalid(f"{place}: function.arguments must be a JSON object", param=place)
+        return {
+            "type": "tool_use",
+            "id": _tool_id(call.get("id"), place),
+            "name": self._names.sent(function["name"]),
+            "input": arguments,
+        }
+
+    def _image(self, part: Block, place: str) -> Block:
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        if not isinstance(url, str):
+            raise invalid(f"{place}: image_url needs a url", param=place)
+        if url.startswith("data:"):
+            declared, data = _data_url(url, place)
+            media_type = _image_type(data) or declared
+            if media_type not in _IMAGE_TYPES:
+                wanted = ", ".join(_IMAGE_TYPES)
+                raise invalid(f"{place}: this model takes images of {wanted}", param=place)
+            if media_type != declared:
+                self._changed.append("messages")
+            source = {"type": "base64", "media_type": media_type, "data": data}
+        elif url.startswith("https://"):
+            source = {"type": "url", "url": url}
         else:
-            raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)
-    return blocks
-
-
-def _assistant(message: Block, place: str) -> list[Block]:
-    # Signed thinking must come back first, and exactly as it went out.
-    thinking = message.get("thinking_blocks")
-    blocks: list[Block] = list(thinking) if isinstance(thinking, list) else []
-    for part in _parts(message.get("content"), place):
-        kind = part.get("type")
-        if kind in ("text", "refusal"):
-            blocks += _text(part, place, kind)
-        elif kind in _NATIVE:
-            blocks.append(part)
-        else:
-            raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)
-    if message.get("function_call"):
-        raise invalid(f"{place}: this model has no function_call; use tool_calls", param=place)
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise invalid(f"{place}.tool_calls must be an array", param=place)
-    return blocks + [_tool_use(call, place) for call in calls]
-
-
-def _tool_use(call: Any, place: str) -> Block:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid(f"{place}: each of tool_calls needs function.name", param=place)
-    arguments = function.get("arguments") or "{}"
-    try:
-        value = msgspec.json.decode(arguments) if isinstance(arguments, str) else None
-    except DECODE_ERRORS:
-        value = None
-    if not isinstance(value, dict):
-        raise invalid(f"{place}: function.arguments must be a JSON object", param=place)
-    return {
-        "type": "tool_use",
-        "id": _tool_id(call.get("id"), place),
-        "name": function["name"],
-        "input": value,
-    }
-
-
-def _tool_result(message: Block, place: str) -> Block:
-    block: Block = {
-        "type": "tool_result",
-        "tool_use_id": _tool_id(message.get("tool_call_id"), place),
-    }
-    content = message.get("content")
-    if isinstance(content, str):
-        block["content"] = content
-    elif blocks := _user(content, place):
-        block["content"] = blocks
-    if cache := message.get("cache_control"):
-        block["cache_control"] = cache
-    return block
+            raise invalid(f"{place}: image_url takes https and data URLs", param=place)
+        return {"type": "image", "source": source}
 
 
 def _tool_id(value: Any, place: str) -> str:
@@ -189,19 +236,15 @@ def _tool_id(value: Any, place: str) -> str:
     return _NOT_IN_TOOL_ID.sub("_", value)
 
 
-def _image(part: Block, place: str) -> Block:
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str):
-        raise invalid(f"{place}: image_url needs a url", param=place)
-    if url.startswith("data:"):
-        media_type, data = _data_url(url, place)
-        source = {"type": "base64", "media_type": media_type, "data": data}
-    elif url.startswith(("https://", "http://")):
-        source = {"type": "url", "url": url}
-    else:
-        raise invalid(f"{place}: image_url takes http, https and data URLs", param=place)
-    return {"type": "image", "source": source}
+def _image_type(data: str) -> str:
+    """What an image is by its first bytes; empty for other formats."""
+    try:
+        start = base64.b64decode(data[:32], validate=True)
+    except binascii.Error:
+        return ""
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for kind, mark in _IMAGE_TYPES.items() if start.startswith(mark)), "")
 
 
 def _document(part: Block, place: str) -> Block:

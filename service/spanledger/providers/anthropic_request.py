@@ -1,8 +1,9 @@
 """A chat completions request, said in Anthropic's Messages API.
 
-What has no counterpart there is left out when that changes nothing the caller can see in the
-answer's shape (`seed`, `logit_bias`, `store`, …) and refused when it does (`n` above 1, audio).
-Fields unknown to OpenAI's wire (`thinking`, `top_k`, …) pass untouched.
+What has no counterpart there is left out (`seed`, `logit_bias`, `store`, …), and what it refuses is
+put into the nearest form that it takes: `anthropic_oddities` lists these forms. Both are reported
+to the caller by field. What would show in the answer's shape is refused (`n` above 1, audio).
+Fields unknown to OpenAI's wire (`thinking`, `top_k`, …) pass.
 
 Choices made here:
     max_tokens       required there; a caller that sets none gets `DEFAULT_MAX_TOKENS`
@@ -17,26 +18,34 @@ Choices made here:
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from spanledger.providers.anthropic_content import to_conversation
+from spanledger.providers.anthropic_models import Abilities, abilities_of
+from spanledger.providers.anthropic_thinking import think
+from spanledger.providers.anthropic_tools import Names, tool_choice_of, tools_called, tools_of
+from spanledger.providers.anthropic_turns import mend
 from spanledger.providers.base import Call
 from spanledger.providers.failures import invalid
 from spanledger.providers.openai_wire import DECODE_ERRORS, is_set
 
-DEFAULT_MAX_TOKENS = 4096
-MIN_THINKING_TOKENS = 1024
-"""Anthropic's own lower bound of `thinking.budget_tokens`."""
+MAX_CACHE_MARKS = 4
+MAX_USER_CHARS = 256
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else: no prose, no code fence."
 
-_THINKING_TOKENS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768}
-_EFFORT = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
-_BUDGET_MODELS = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:-?\d{8})?$)")
-"""Models that take a thinking budget and no effort."""
-
+_PERSON = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|^\+?[\d\s().-]{7,}$")
+"""An e-mail address or a phone number."""
+_OF_NO_EFFECT = frozenset(
+    {b"0", b"0.0", b"false", b"{}", b"[]", b'"auto"', b'"default"', b'"medium"', b"null"}
+)
+"""Values of a field that is left out which say what is done without it."""
+_SILENT = frozenset({"stream", "stream_options", "store", "moderation", "prediction"})
+"""Fields that are left out and change no answer."""
 _DROPPED = frozenset(
     {
         "frequency_penalty",
@@ -72,6 +81,8 @@ _CONVERTED = frozenset(
         "max_tokens",
         "max_completion_tokens",
         "temperature",
+        "top_p",
+        "top_k",
         "stop",
         "user",
         "safety_identifier",
@@ -88,40 +99,75 @@ _CONVERTED = frozenset(
 _ENCODER = msgspec.json.Encoder()
 
 
-def encode_messages_request(call: Call, *, stream: bool) -> bytes:
-    """The body of `POST /v1/messages`.
+@dataclass(frozen=True, slots=True)
+class MessagesRequest:
+    """What to send to `POST /v1/messages`, and how the caller names its tools."""
+
+    body: bytes
+    names: Names
+
+
+def encode_messages_request(call: Call, *, stream: bool) -> MessagesRequest:
+    """The request; the fields that had to be changed are added to `call.changed`.
 
     Raises:
         ProviderError: `invalid_request`, with what the Messages API cannot do.
     """
+    names = Names()
     try:
-        return _ENCODER.encode(_convert(call, stream=stream))
+        body = _ENCODER.encode(_convert(call, names, stream=stream))
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON of the right kind") from None
+    return MessagesRequest(body, names)
 
 
-def _convert(call: Call, *, stream: bool) -> dict[str, object]:
+def _convert(call: Call, names: Names, *, stream: bool) -> dict[str, object]:
+    changed = call.changed
     given = {name: raw for name, raw in call.fields.items() if is_set(raw)}
     for name, what in _REFUSED.items():
         if name in given:
             raise invalid(f"this model has no {what}", param=name)
     values = {name: msgspec.json.decode(raw) for name, raw in given.items() if name in _CONVERTED}
     _check_choices(values)
-    system, messages = to_conversation(values.get("messages"))
+    able = abilities_of(call.deployment.known_as)
     body: dict[str, object] = {
         name: raw for name, raw in given.items() if name not in _CONVERTED and name not in _DROPPED
     }
+    changed += _left_out(given)
+    _put_tools(body, values, names, changed)
+    system, turns = to_conversation(values.get("messages"), names, changed)
+    turns = mend(turns, prefill=able.prefill, changed=changed)
+    if "tools" not in body and (called := tools_called(turns)):
+        body["tools"], body["tool_choice"] = called, {"type": "none"}
+        changed.append("tools")
     body["model"] = call.deployment.model
-    body["messages"] = messages
-    shape = _format(values.get("response_format"), system)
+    body["messages"] = turns
+    shape = _format(values.get("response_format"), system, changed)
     if system:
         body["system"] = system[0]["text"] if _is_plain(system) else system
-    _put_limits(body, values, call, shape)
-    _put_sampling(body, values)
-    _put_tools(body, values)
+    thinks = think(body, values, call, able, turns)
+    if shape is not None:
+        config = body.setdefault("output_config", {})
+        assert isinstance(config, dict)
+        config.setdefault("format", shape)
+    _put_sampling(body, values, able, changed, thinks=thinks)
+    _put_stop(body, values, changed)
+    _put_user(body, values, changed)
+    _limit_cache_marks(body, system, turns, changed)
+    if names.changed:
+        changed.append("tools")
     if stream:
         body["stream"] = True
     return body
+
+
+def _left_out(given: dict[str, msgspec.Raw]) -> list[str]:
+    """The fields without a counterpart, where a caller could miss them."""
+    return [
+        name
+        for name, raw in given.items()
+        if name in _DROPPED and name not in _SILENT and bytes(raw) not in _OF_NO_EFFECT
+    ]
 
 
 def _check_choices(values: dict[str, Any]) -> None:
@@ -136,84 +182,86 @@ def _is_plain(system: list[dict[str, Any]]) -> bool:
     return len(system) == 1 and set(system[0]) == {"type", "text"}
 
 
-def _put_limits(
-    body: dict[str, object], values: dict[str, Any], call: Call, shape: dict[str, Any] | None
+def _number(values: dict[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise invalid(f"{name!r} must be a number", param=name)
+    return value
+
+
+def _put_sampling(
+    body: dict[str, object],
+    values: dict[str, Any],
+    able: Abilities,
+    changed: list[str],
+    *,
+    thinks: bool,
 ) -> None:
-    """`max_tokens`, thinking, which must fit in it, and `output_config`."""
-    wanted = values.get("max_completion_tokens", values.get("max_tokens"))
-    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
-        raise invalid("'max_completion_tokens' must be a positive integer", param="max_tokens")
-    max_tokens = DEFAULT_MAX_TOKENS if wanted is None else wanted
-    thinking = values.get("thinking")
-    config = dict(values.get("output_config") or {})
-    effort = values.get("reasoning_effort")
-    if effort is not None and thinking is None:
-        thinking = _thinking(effort, call.deployment.known_as, config)
-        if wanted is None and thinking.get("type") == "enabled":
-            max_tokens += thinking["budget_tokens"]
-    if call.max_output_tokens is not None:
-        max_tokens = min(max_tokens, call.max_output_tokens)
-    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
-        thinking = _fit_thinking(thinking, max_tokens)
-    if thinking is not None:
-        body["thinking"] = thinking
-    if shape is not None:
-        config.setdefault("format", shape)
-    if config:
-        body["output_config"] = config
-    body["max_tokens"] = max_tokens
+    """`temperature`, `top_p` and `top_k`, as far as the model takes them, and takes them together;
+    what is at its default is left out without a word."""
+    temperature, top_p, top_k = (_number(values, n) for n in ("temperature", "top_p", "top_k"))
+    dropped: list[str] = []
+    if temperature is not None and not 0 <= temperature <= 1:
+        temperature = min(max(temperature, 0), 1)
+        changed.append("temperature")
+    if able.sampling == "none" or thinks:
+        if temperature is not None and temperature != 1:
+            dropped.append("temperature")
+        if top_p is not None and (top_p < 0.95 or (able.sampling == "none" and top_p != 1)):
+            dropped.append("top_p")
+        if top_k is not None:
+            dropped.append("top_k")
+        if able.sampling == "none":
+            temperature = top_p = None
+    if able.sampling == "one" and None not in (temperature, top_p) and not dropped:
+        if temperature == 1:
+            temperature = None
+        else:
+            dropped += ["top_p"] if top_p != 1 else []
+            top_p = None
+    changed += dropped
+    shown = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    body |= {n: value for n, value in shown.items() if value is not None and n not in dropped}
 
 
-def _thinking(effort: object, model: str, config: dict[str, Any]) -> dict[str, Any]:
-    if effort == "none":
-        return {"type": "disabled"}
-    if not isinstance(effort, str) or effort not in _EFFORT:
-        levels = ", ".join(("none", *_EFFORT))
-        raise invalid(f"'reasoning_effort' must be one of {levels}", param="reasoning_effort")
-    if _BUDGET_MODELS.match(model):
-        return {"type": "enabled", "budget_tokens": _THINKING_TOKENS[effort]}
-    config.setdefault("effort", _EFFORT[effort])
-    return {"type": "adaptive"}
-
-
-def _fit_thinking(thinking: dict[str, Any], max_tokens: int) -> dict[str, Any] | None:
-    """A budget must be below `max_tokens`; half of it is left for the answer where it is not."""
-    budget = thinking.get("budget_tokens")
-    if not isinstance(budget, int) or budget < max_tokens:
-        return thinking
-    budget = max(MIN_THINKING_TOKENS, max_tokens // 2)
-    return {**thinking, "budget_tokens": budget} if budget < max_tokens else None
-
-
-def _put_sampling(body: dict[str, object], values: dict[str, Any]) -> None:
-    temperature = values.get("temperature")
-    if temperature is not None:
-        if not isinstance(temperature, int | float) or isinstance(temperature, bool):
-            raise invalid("'temperature' must be a number", param="temperature")
-        body["temperature"] = min(max(temperature, 0), 1)
+def _put_stop(body: dict[str, object], values: dict[str, Any], changed: list[str]) -> None:
     stop = values.get("stop")
-    if stop is not None:
-        sequences = [stop] if isinstance(stop, str) else stop
-        if not isinstance(sequences, list) or not all(isinstance(s, str) for s in sequences):
-            raise invalid("'stop' must be a string or an array of strings", param="stop")
-        # One of white space alone is an error there.
-        if sequences := [sequence for sequence in sequences if sequence.strip()]:
-            body["stop_sequences"] = sequences
+    if stop is None:
+        return
+    sequences = [stop] if isinstance(stop, str) else stop
+    if not isinstance(sequences, list) or not all(isinstance(s, str) for s in sequences):
+        raise invalid("'stop' must be a string or an array of strings", param="stop")
+    # Anthropic refuses a sequence of white space alone.
+    kept = [sequence for sequence in sequences if sequence.strip()]
+    if kept:
+        body["stop_sequences"] = kept
+    if len(kept) < len(sequences):
+        changed.append("stop")
+
+
+def _put_user(body: dict[str, object], values: dict[str, Any], changed: list[str]) -> None:
+    """Who the caller's user is: an opaque id, which Anthropic wants it to be."""
     metadata = values.get("metadata")
     named = metadata.get("user_id") if isinstance(metadata, dict) else None
-    user = named or values.get("user") or values.get("safety_identifier")
-    if isinstance(user, str):
+    found = {"metadata": named, "user": values.get("user")}
+    found["safety_identifier"] = values.get("safety_identifier")
+    for name, user in found.items():
+        if not isinstance(user, str) or not user:
+            continue
+        if _PERSON.search(user) or len(user) > MAX_USER_CHARS:
+            changed.append(name)
+            user = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
         body["metadata"] = {"user_id": user}
-
-
-def _put_tools(body: dict[str, object], values: dict[str, Any]) -> None:
-    tools = values.get("tools")
-    if not tools:
         return
-    if not isinstance(tools, list):
-        raise invalid("'tools' must be an array", param="tools")
-    body["tools"] = [_tool(tool) for tool in tools]
-    choice = _tool_choice(values.get("tool_choice"))
+
+
+def _put_tools(
+    body: dict[str, object], values: dict[str, Any], names: Names, changed: list[str]
+) -> None:
+    if not values.get("tools"):
+        return
+    body["tools"] = tools_of(values["tools"], names, changed)
+    choice = tool_choice_of(values.get("tool_choice"), names)
     if values.get("parallel_tool_calls") is False:
         choice = choice or {"type": "auto"}
         if choice["type"] != "none":
@@ -222,53 +270,30 @@ def _put_tools(body: dict[str, object], values: dict[str, Any]) -> None:
         body["tool_choice"] = choice
 
 
-def _tool(tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, dict):
-        raise invalid("each of 'tools' must be an object", param="tools")
-    kind = tool.get("type")
-    if kind == "custom" and "input_schema" not in tool:
-        raise invalid("this model has no tools of type 'custom'", param="tools")
-    if kind != "function":
-        return tool  # one of Anthropic's own
-    function = tool.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise invalid("each of 'tools' needs function.name", param="tools")
-    converted: dict[str, Any] = {
-        "name": function["name"],
-        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
-    }
-    if function.get("description"):
-        converted["description"] = function["description"]
-    if function.get("strict") is True:
-        converted["strict"] = True
-    if cache := tool.get("cache_control") or function.get("cache_control"):
-        converted["cache_control"] = cache
-    return converted
+def _limit_cache_marks(
+    body: dict[str, object],
+    system: list[dict[str, Any]],
+    turns: list[dict[str, Any]],
+    changed: list[str],
+) -> None:
+    """Anthropic takes four marks; the last ones cover what the earlier ones did."""
+    tools = body.get("tools")
+    places = [*(tools if isinstance(tools, list) else ()), *system]
+    places += [block for turn in turns for block in turn["content"]]
+    marked = [block for block in places if block.get("cache_control")]
+    for block in marked[:-MAX_CACHE_MARKS]:
+        del block["cache_control"]
+        changed.append("cache_control")
 
 
-def _tool_choice(choice: Any) -> dict[str, Any] | None:
-    if choice is None:
-        return None
-    if isinstance(choice, str) and choice in ("auto", "none", "required"):
-        return {"type": "any" if choice == "required" else choice}
-    if isinstance(choice, dict):
-        function = choice.get("function")
-        if choice.get("type") == "function" and isinstance(function, dict) and "name" in function:
-            return {"type": "tool", "name": function["name"]}
-        if choice.get("type") in ("any", "auto", "none", "tool"):
-            return dict(choice)
-    raise invalid(
-        "'tool_choice' must be auto, none, required, or name a function", param="tool_choice"
-    )
-
-
-def _format(shape: Any, system: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _format(shape: Any, system: list[dict[str, Any]], changed: list[str]) -> dict[str, Any] | None:
     """`output_config.format`; JSON mode becomes one more system block."""
     kind = shape.get("type") if isinstance(shape, dict) else None
     if shape is None or kind == "text":
         return None
     if kind == "json_object":
         system.append({"type": "text", "text": JSON_INSTRUCTION})
+        changed.append("response_format")
         return None
     described = shape.get("json_schema") if isinstance(shape, dict) else None
     schema = described.get("schema") if isinstance(described, dict) else None

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
+from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 
 Operation = Literal["chat", "embeddings"]
@@ -137,6 +138,8 @@ class Call:
         stream_idle_timeout_s: longest silence between two chunks of a stream.
         total_s: longest time of a stream, whatever signs of life it gives.
         max_response_bytes: an answer (or one SSE event) larger than this is `malformed_response`.
+        changed: names of the caller's fields that the adapter had to change or leave out; it adds
+            to them when it encodes the request.
     """
 
     deployment: Deployment
@@ -147,6 +150,7 @@ class Call:
     stream_idle_timeout_s: float = 60.0
     max_response_bytes: int = 64 * 1024 * 1024
     total_s: float = math.inf
+    changed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,22 @@ class Answer:
     output_bytes: int = 0
     speech_bytes: int = 0
     service: str = ""
+
+
+class FailedAnswerError(ProviderError):
+    """A failed attempt that came with an answer, or with what it used: that much is billed."""
+
+    def __init__(self, error: ProviderError, answer: Answer) -> None:
+        super().__init__(
+            error.kind,
+            str(error),
+            status=error.status,
+            retry_after_s=error.retry_after_s,
+            body=error.body,
+            billed="unknown",
+            request_alone=error.request_alone,
+        )
+        self.answer = answer
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """What a provider's refusal means: one of our kinds, how long to wait, what the caller may read.
 
-Knows the error shapes of OpenAI, Anthropic and of the servers that resemble them. Text from a
+The shape of an error is read in `error_forms`, the wordings stand in `wordings`. Text from a
 provider may carry secrets or the prompt: it goes into `body`, scrubbed, and only when the caller's
 request was at fault; the message of an error holds our own words and the provider's code.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +17,8 @@ import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
+from spanledger.providers.error_forms import MESSAGE_KEYS, Failure
+from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, codes_of, pattern_of
 
 MAX_RETRY_AFTER_S = 3600.0
 MIN_KEY_CHARS = 8
@@ -25,20 +26,13 @@ MIN_KEY_CHARS = 8
 REDACTED = "[redacted]"
 CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
+_OTHER_WORDS = frozenset({"object", "error", "choices", "id", "usage", "created", *MESSAGE_KEYS})
+"""What an error in another shape has beside OpenAI's four fields, or says in their place."""
 _IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{0,63}")
 _SECRET = re.compile(r"\b(?:sk|rk|pk|gsk|xai)-[A-Za-z0-9_*-]{6,}|\bAIza[A-Za-z0-9_-]{20,}")
-_CONTEXT = re.compile(
-    r"maximum context length|context window|context[_ ]length|prompt is too long|too many tokens"
-    r"|exceeds? the (?:available )?context|exceed context limit|maximum (?:model|input) length"
-    r"|longer than the maximum model length|input token count.{0,40}exceeds"
-    r"|reduce the length of the (?:messages|input|prompt)",
-    re.IGNORECASE,
-)
-_FILTER = re.compile(
-    r"content (?:filter|management policy|policy)|content filtering policy"
-    r"|safety system|flagged by our",
-    re.IGNORECASE,
-)
+_CONTEXT = pattern_of(CONTEXT)
+_NOT_CONTEXT = pattern_of(NOT_CONTEXT)
+_FILTER = pattern_of(CONTENT)
 _BAD_KEY = re.compile(
     r"(?:error: |your |the )?(?:api[ _]key (?:not valid|is invalid|expired|is missing)"
     r"|(?:invalid|incorrect) api[ _-]key)",
@@ -58,13 +52,8 @@ _REQUEST_ALONE = re.compile(
 """Limits of tokens a minute, and accounts that would pay for a smaller request."""
 
 _KIND_BY_CODE = {
-    "context_length_exceeded": "context_window_exceeded",
-    "string_above_max_length": "context_window_exceeded",
-    "model_context_window_exceeded": "context_window_exceeded",
-    "content_policy_violation": "content_filtered",
-    "content_filter": "content_filtered",
-    "ResponsibleAIPolicyViolation": "content_filtered",
-    "moderation_blocked": "content_filtered",
+    **codes_of("context_window_exceeded", CONTEXT),
+    **codes_of("content_filtered", CONTENT),
     "insufficient_quota": "rate_limited",
     "billing_error": "rate_limited",
     "rate_limit_exceeded": "rate_limited",
@@ -85,6 +74,42 @@ _KIND_BY_CODE = {
     "internal_server_error": "server_error",
     "invalid_request_error": "invalid_request",
     "request_too_large": "invalid_request",
+    # vLLM and others write the names of Python's exceptions,
+    "BadRequestError": "invalid_request",
+    "UnprocessableEntityError": "invalid_request",
+    "AuthenticationError": "authentication_failed",
+    "PermissionDeniedError": "authentication_failed",
+    "NotFoundError": "not_found",
+    "RateLimitError": "rate_limited",
+    "InternalServerError": "server_error",
+    "ServiceUnavailableError": "overloaded",
+    "APITimeoutError": "timeout",
+    # Google the statuses of gRPC,
+    "INVALID_ARGUMENT": "invalid_request",
+    "UNAUTHENTICATED": "authentication_failed",
+    "PERMISSION_DENIED": "authentication_failed",
+    "NOT_FOUND": "not_found",
+    "RESOURCE_EXHAUSTED": "rate_limited",
+    "UNAVAILABLE": "overloaded",
+    "INTERNAL": "server_error",
+    "DEADLINE_EXCEEDED": "timeout",
+    # DashScope words of its own, and MiniMax and Zhipu numbers.
+    "Throttling": "rate_limited",
+    "Throttling.RateQuota": "rate_limited",
+    "Throttling.AllocationQuota": "rate_limited",
+    "Arrearage": "rate_limited",
+    "InvalidApiKey": "authentication_failed",
+    "base_resp.1001": "timeout",
+    "base_resp.1002": "rate_limited",
+    "base_resp.1004": "authentication_failed",
+    "base_resp.1008": "rate_limited",
+    "base_resp.1026": "content_filtered",
+    "base_resp.1027": "content_filtered",
+    "base_resp.1039": "rate_limited",
+    "base_resp.2013": "invalid_request",
+    "1113": "rate_limited",
+    "1302": "rate_limited",
+    "1305": "overloaded",
 }
 """By `code`, then by `type`; decides alone only where there is no status (inside a stream)."""
 
@@ -106,65 +131,20 @@ _MAYBE_BILLED = frozenset({408, 499, 504, 524})
 """A proxy gave up waiting: the model may have run to the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A provider's error, whatever its shape was."""
-
-    message: str = ""
-    type: str = ""
-    code: str = ""
-    error: dict[str, Any] | None = None
-
-
-def read_failure(body: bytes) -> Failure:
-    """Read an error body; a body of no known shape gives an empty failure."""
-    try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Failure()
-    return failure_of(data)
-
-
-def failure_of(data: object) -> Failure:
-    """Find message, type and code in a decoded error body."""
-    if isinstance(data, list) and data:
-        data = data[0]
-    if not isinstance(data, dict):
-        return Failure()
-    inner = data.get("error", data)
-    if isinstance(inner, str):
-        inner = {**data, "message": inner}
-    if not isinstance(inner, dict):
-        return Failure()
-    message = inner.get("message", inner.get("detail", ""))
-    if not isinstance(message, str):
-        message = msgspec.json.encode(message).decode()
-    code = inner.get("code")
-    kind = inner.get("type", inner.get("status"))
-    return Failure(
-        message=message,
-        type=kind if isinstance(kind, str) else "",
-        code=str(code) if isinstance(code, str | int) else "",
-        error=inner,
-    )
-
-
 def kind_of(status: int | None, failure: Failure) -> str:
     """The kind of an error answer (`status`) or of an error inside a stream (None)."""
-    if status is None and failure.code.isdigit() and len(failure.code) == 3:
-        status = int(failure.code)
+    if status is None:
+        status = _status_in(failure)
     named = _KIND_BY_CODE.get(failure.code) or _KIND_BY_CODE.get(failure.type)
     if status is None:
         if named in (None, "invalid_request"):
             return _kind_by_text(failure) or named or "server_error"
         return named
     if status in _KIND_BY_STATUS:
-        # Azure and some gateways refuse content with 403.
-        return (
-            "content_filtered"
-            if status == 403 and named == "content_filtered"
-            else (_KIND_BY_STATUS[status])
-        )
+        # Azure, xAI and some gateways refuse content with 403.
+        if status == 403 and (named == "content_filtered" or _FILTER.search(failure.message)):
+            return "content_filtered"
+        return _KIND_BY_STATUS[status]
     if status >= 500:
         return "server_error"
     if status < 300:
@@ -206,7 +186,7 @@ def refusal(
         status=status,
         retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
         body=_caller_body(kind, failure, deployment) if kind in CALLER_CAUSED else None,
-        billed="unknown" if status in _MAYBE_BILLED else billed,
+        billed="unknown" if (status or _status_in(failure)) in _MAYBE_BILLED else billed,
         request_alone=kind == "rate_limited" and bool(_REQUEST_ALONE.search(failure.message)),
     )
 
@@ -272,9 +252,14 @@ def _scrubbed(value: Any, deployment: Deployment) -> Any:
     return value
 
 
+def _status_in(failure: Failure) -> int | None:
+    """The status that an error inside a good answer would have had."""
+    return int(failure.code) if re.fullmatch(r"[3-5]\d\d", failure.code) else None
+
+
 def _kind_by_text(failure: Failure) -> str | None:
     text = failure.message
-    if _CONTEXT.search(text):
+    if _CONTEXT.search(text) and not _NOT_CONTEXT.search(text):
         return "context_window_exceeded"
     if _BAD_KEY.match(text):
         return "authentication_failed"
@@ -288,7 +273,7 @@ def _kind_by_text(failure: Failure) -> str | None:
 def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes | None:
     if failure.error is None or not failure.message:
         return None
-    kept = {k: v for k, v in failure.error.items() if k not in ("object", "message")}
+    kept = {k: v for k, v in failure.error.items() if k not in _OTHER_WORDS}
     code: object = failure.error.get("code")
     if kind == "context_window_exceeded":
         code = "context_length_exceeded"

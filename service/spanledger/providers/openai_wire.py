@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai
-from spanledger.providers.base import Answer, Call, Frame
-from spanledger.providers.failures import failure_of, invalid, refusal
-from spanledger.providers.sse import encode_event
+from spanledger.pricing.usage import Usage
+from spanledger.providers.answer_forms import as_chunk, completion_of, with_text_arguments
+from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
+from spanledger.providers.error_forms import failure_of, read_error_event, read_failure
+from spanledger.providers.failures import invalid, refusal
+from spanledger.providers.sse import ErrorPayload, encode_event, events_of
 
 Fields = dict[str, msgspec.Raw]
 Text = str | list[msgspec.Raw] | None
@@ -31,13 +35,20 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
 
 
+DONE = b"[DONE]"
+"""The payload that ends a stream."""
+
 _NULL = msgspec.Raw(b"null")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 T = TypeVar("T")
 
 
+Arguments = str | dict[str, msgspec.Raw] | list[msgspec.Raw] | int | float | bool | None
+"""Of a tool call: a text with JSON in it; some servers send the JSON itself."""
+
+
 class _Function(msgspec.Struct):
-    arguments: str | None = None
+    arguments: Arguments = None
 
 
 class _ToolCall(msgspec.Struct):
@@ -58,6 +69,7 @@ class _Message(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
+    error: msgspec.Raw = _NULL
 
 
 class _FullChoice(msgspec.Struct):
@@ -67,6 +79,8 @@ class _FullChoice(msgspec.Struct):
 class _ChunkChoice(msgspec.Struct):
     delta: _Message | None = None
     finish_reason: str | None = None
+    error: msgspec.Raw = _NULL
+    message: msgspec.Raw = _NULL
     usage: UsageField = None
     """Moonshot's place for it."""
 
@@ -115,10 +129,11 @@ _INTEGER = msgspec.json.Decoder(int)
 _ENCODER = msgspec.json.Encoder()
 
 
-def encode_request(call: Call, *, stream: bool, cap_key: str) -> bytes:
-    """The body to send: the caller's own, with the model, stream and cap of this try.
+def encode_request(call: Call, *, stream: bool, cap_key: str, ask_usage: bool = True) -> bytes:
+    """The body to send: the caller's own, with the model, stream and cap of this attempt.
 
-    `cap_key` is the name the provider knows an output cap by, for callers that set none.
+    `cap_key` is the name the provider knows an output cap by, for callers that set none;
+    `ask_usage` is False for a server that refuses `stream_options`.
 
     Raises:
         ProviderError: `stream_options` or a cap is not what it should be.
@@ -128,11 +143,71 @@ def encode_request(call: Call, *, stream: bool, cap_key: str) -> bytes:
     fields.pop("stream", None)
     if stream:
         fields["stream"] = True
-        if call.deployment.asks_usage:
+        if ask_usage and call.deployment.asks_usage:
             fields["stream_options"] = _with_usage(options)
+        elif isinstance(options, msgspec.Raw) and is_set(options):
+            call.changed.append("stream_options")
     if call.max_output_tokens is not None and call.operation == "chat":
         _cap(fields, call.max_output_tokens, cap_key)
     return _ENCODER.encode(fields)
+
+
+def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
+    """The whole answer that a stream adds up to, for a server that streams unasked.
+
+    Raises:
+        ProviderError: the stream has no end, or an error in it.
+    """
+    frames: list[Frame] = []
+    for payload in events_of(body):
+        if payload.startswith(DONE):
+            break
+        one_line = payload if type(payload) is ErrorPayload else payload.replace(b"\n", b" ")
+        frames.append(read_chunk(call, one_line, provider_request_id, began=bool(frames)))
+    return answer_of(call, frames)
+
+
+def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
+    """The whole answer of these chunks. Raises ProviderError."""
+    try:
+        whole = completion_of(chunks)
+    except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
+        whole = None
+    if whole is None:
+        raise malformed(call, "it streamed its answer unasked, and not to the end")
+    return whole
+
+
+def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
+    """The whole answer that an adapter's frames add up to. Raises ProviderError."""
+    frames = list(frames)
+    body = join_chunks(call, [frame.data.removeprefix(b"data: ") for frame in frames])
+    found = read_answer(call, body)
+    usage = next((frame.usage for frame in reversed(frames) if frame.usage), found.usage)
+    return replace(
+        found,
+        usage=usage,
+        provider_request_id=frames[-1].provider_request_id,
+        service=next((frame.service for frame in reversed(frames) if frame.service), ""),
+    )
+
+
+def frame_of(call: Call, answer: Answer) -> Frame:
+    """A whole answer as the one event of a stream."""
+    frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
+    frame.usage = answer.usage or frame.usage
+    frame.service = answer.service
+    return frame
+
+
+def asks_for_usage(options: object) -> bool:
+    """Whether the caller's `stream_options` have nothing but what we add to them."""
+    if not isinstance(options, msgspec.Raw) or not is_set(options):
+        return True
+    try:
+        return _OBJECT.decode(options).keys() <= {"include_usage"}
+    except DECODE_ERRORS:
+        return False
 
 
 def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answer:
@@ -141,37 +216,80 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
     Raises:
         ProviderError: it is not an answer of this wire, or an error in spite of its status.
     """
-    answer: _Completion | _Embeddings
+    if call.operation == "embeddings":
+        return _read_embeddings(call, body, provider_request_id)
+    if b'"arguments":{' in body or b'"arguments": {' in body:
+        body = with_text_arguments(body)
     try:
-        chat = call.operation == "chat"
-        answer = _read(_COMPLETION, body) if chat else _read(_EMBEDDINGS, body)
+        answer = _read(_COMPLETION, body)
     except DECODE_ERRORS:
-        raise malformed(call, "its answer is not what OpenAI's wire says") from None
-    if is_set(answer.error):
-        raise embedded_error(call, answer.error, billed="unknown")
-    reasons: tuple[str, ...] = ()
-    service: Tier = ""
-    if isinstance(answer, _Completion):
-        service = answer.service_tier
-        if not answer.choices:
-            raise malformed(call, "its answer has no choices")
-        reasons = tuple(c.finish_reason for c in answer.choices if c.finish_reason)
-    elif answer.data is None:
-        raise malformed(call, "its answer has no data")
+        raise unreadable(call, body, "its answer is not what OpenAI's wire says") from None
+    choices = answer.choices or ()
+    broken = is_set(answer.error) or any(map(_failed, choices))
     usage = from_openai(answer.usage)
     uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
-    size, speech = _generated_bytes(body) if uncounted and call.operation == "chat" else (0, 0)
-    return Answer(
+    size, speech = _generated_bytes(body) if uncounted and choices else (0, 0)
+    found = Answer(
         body=body,
         usage=usage,
         response_id=str(answer.id or ""),
         response_model=answer.model or "",
-        finish_reasons=reasons,
+        finish_reasons=tuple(c.finish_reason for c in choices if c.finish_reason),
         provider_request_id=provider_request_id,
         output_bytes=size,
         speech_bytes=speech,
-        service=service if isinstance(service, str) else "",
+        service=answer.service_tier if isinstance(answer.service_tier, str) else "",
     )
+    if broken or not choices:
+        raise _no_answer(call, found, broken=broken)
+    return found
+
+
+def _read_embeddings(call: Call, body: bytes, provider_request_id: str) -> Answer:
+    try:
+        answer = _read(_EMBEDDINGS, body)
+    except DECODE_ERRORS:
+        raise unreadable(call, body, "its answer is not what OpenAI's wire says") from None
+    found = Answer(
+        body=body,
+        usage=from_openai(answer.usage),
+        response_id=str(answer.id or ""),
+        response_model=answer.model or "",
+        provider_request_id=provider_request_id,
+    )
+    if is_set(answer.error) or not answer.data:
+        raise _no_answer(call, found, broken=is_set(answer.error))
+    return found
+
+
+def _no_answer(call: Call, found: Answer, *, broken: bool) -> ProviderError:
+    """The error for a body without an answer. What it reports as used, or wrote, is billed."""
+    failure = read_failure(found.body)
+    if failure.named or broken:
+        error = refusal(call.deployment, None, failure)
+    else:
+        error = malformed(call, "there is no answer in its answer")
+        if b'"choices"' in found.body or b'"data"' in found.body:
+            error.billed = "no"  # it is of this wire, and says that nothing was written
+    if found.usage is None and not (found.output_bytes or found.speech_bytes):
+        return error
+    return FailedAnswerError(
+        error, replace(found, finish_reasons=found.finish_reasons or ("error",))
+    )
+
+
+def unreadable(call: Call, body: bytes, what: str) -> ProviderError:
+    """The error for a body that is not of this wire, perhaps because it is an error."""
+    told = type(body) is ErrorPayload
+    failure = read_error_event(body) if told else read_failure(body)
+    if failure.named:
+        return refusal(call.deployment, None, failure)
+    if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        # A page of a website or of a proxy: no model was asked.
+        error = malformed(call, "it answered with a web page; check its api_base")
+        error.billed = "no"
+        return error
+    return malformed(call, what)
 
 
 def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: bool) -> Frame:
@@ -183,25 +301,38 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
     try:
         chunk = _read(_CHUNK, payload)
     except DECODE_ERRORS:
-        raise malformed(call, "a chunk is not what OpenAI's wire says") from None
-    if is_set(chunk.error):
-        raise embedded_error(call, chunk.error, billed="unknown" if began else "no")
+        error = unreadable(call, payload, "a chunk is not what OpenAI's wire says")
+        if began:
+            error.billed = "unknown"
+        raise error from None
     size = speech = 0
-    content = False
+    content = odd = False
+    broken = chunk.error is not _NULL and is_set(chunk.error)
     finish_reason = ""
     beside: UsageField = None
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
+            broken = broken or finish_reason == "error"
+        if choice.error is not _NULL:
+            broken = broken or is_set(choice.error)
         beside = choice.usage or beside
         if (delta := choice.delta) is not None:
             size += _message_bytes(delta)
             content = content or bool(delta.tool_calls or delta.function_call)
             if is_set(delta.audio):
                 content, speech = True, speech + len(bytes(delta.audio))
+            if content and not odd:
+                odd = _has_odd_arguments(delta)
+        elif is_set(choice.message):
+            odd = True
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
     if usage is None and (beside or chunk.x_groq is not None):
         usage = from_openai(beside) or from_openai(getattr(chunk.x_groq, "usage", None))
+    if broken or not chunk.choices:
+        _check_chunk(call, payload, chunk, usage, began=began or content)
+    elif odd:
+        return read_chunk(call, as_chunk(payload), provider_request_id, began=began)
     return Frame(
         data=encode_event(payload),
         content=content or size > 0,
@@ -215,6 +346,24 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
         speech_bytes=speech,
         service=chunk.service_tier if isinstance(chunk.service_tier, str) else "",
     )
+
+
+def _check_chunk(
+    call: Call, payload: bytes, chunk: _Chunk, usage: Usage | None, *, began: bool
+) -> None:
+    """Raise what a chunk without choices, or with an error in it, says."""
+    failure = read_failure(payload)
+    broken = is_set(chunk.error) or any(map(_failed, chunk.choices or ()))
+    if not (broken or failure.named or type(payload) is ErrorPayload):
+        return
+    error = refusal(call.deployment, None, failure, billed="unknown" if began else "no")
+    if usage is None:
+        raise error
+    raise FailedAnswerError(error, Answer(payload, usage, finish_reasons=("error",)))
+
+
+def _failed(choice: _Choice | _ChunkChoice) -> bool:
+    return choice.finish_reason == "error" or is_set(choice.error)
 
 
 def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
@@ -251,6 +400,15 @@ def embedded_error(call: Call, raw: bytes, *, billed: str) -> ProviderError:
     return refusal(call.deployment, None, failure_of({"error": data}), billed=billed)
 
 
+def is_json(payload: bytes) -> bool:
+    """Whether a payload is whole JSON."""
+    try:
+        msgspec.json.decode(payload)
+    except DECODE_ERRORS:
+        return False
+    return True
+
+
 def is_set(raw: msgspec.Raw) -> bool:
     """Whether a raw value is there and not null."""
     return raw is not _NULL and bytes(raw) != b"null"
@@ -276,7 +434,20 @@ def _message_bytes(message: _Message) -> int:
 
 
 def _argument_bytes(functions: Iterable[_Function | None]) -> int:
-    return sum(text_bytes(function.arguments) for function in functions if function is not None)
+    return sum(
+        text_bytes(function.arguments)
+        for function in functions
+        if function is not None and isinstance(function.arguments, str)
+    )
+
+
+def _has_odd_arguments(message: _Message) -> bool:
+    """Whether a tool call's arguments are the JSON itself and not a text with it."""
+    functions = [call.function for call in message.tool_calls or ()]
+    return any(
+        function is not None and not isinstance(function.arguments, str | None)
+        for function in (*functions, message.function_call)
+    )
 
 
 def _generated_bytes(body: bytes) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 Splits bytes into the payloads of events and knows nothing of what is in them. Events may be cut
 anywhere between two network reads; lines may end with LF, CRLF or CR. Comments (`: ping`),
-`event:`, `id:` and `retry:` lines and events without data are dropped.
+`event:`, `id:` and `retry:` lines and events without data are dropped, but for what they say of an
+error, and JSON that stands there without `data:` counts as data.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ _BOM = b"\xef\xbb\xbf"
 
 class EventTooLargeError(ValueError):
     """One event is larger than the limit."""
+
+
+class ErrorPayload(bytes):
+    """The payload of an event that says of itself that it is an error."""
+
+    __slots__ = ()
 
 
 class EventParser:
@@ -77,9 +84,21 @@ class EventParser:
             event = event.removeprefix(_BOM)
         if event.startswith(b"data:") and b"\n" not in event:
             return event[5:].removeprefix(b" ")
-        return b"\n".join(
-            line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
-        )
+        if event.startswith((b"{", b"[")):
+            return event
+        data: list[bytes] = []
+        failed = False
+        for line in event.split(b"\n"):
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif line.startswith(b"error:"):
+                # llama.cpp, until September 2025: a field of its own, which clients drop.
+                data.append(line[6:].removeprefix(b" "))
+                failed = True
+            elif line.startswith(b"event:"):
+                failed = failed or line[6:].strip() == b"error"
+        payload = b"\n".join(data)
+        return ErrorPayload(payload) if failed else payload
 
 
 def encode_event(payload: bytes) -> bytes:
@@ -87,3 +106,18 @@ def encode_event(payload: bytes) -> bytes:
     if b"\n" not in payload:
         return b"data: " + payload + b"\n\n"
     return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a body is a stream of events, whatever its content type says."""
+    return body.lstrip(_BOM + b"\r\n ")[:8].startswith(
+        (b"data:", b"event:", b"error:", b"id:", b"retry:", b":")
+    )
+
+
+def events_of(body: bytes) -> list[bytes]:
+    """The payloads of a stream that is there in whole; a last event needs no blank line."""
+    parser = EventParser(len(body))
+    payloads = parser.feed(body)
+    last = parser.finish()
+    return [*payloads, last] if last else payloads

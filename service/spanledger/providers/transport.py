@@ -153,7 +153,7 @@ class Transport:
             async with asyncio.timeout_at(deadline):
                 response = await self._open(call, target, body)
                 try:
-                    if response.status != 200 or _is_json(response.headers):
+                    if response.status != 200 or _is_whole(response.headers):
                         return await self._read(call, response)
                     if response.headers.get("content-encoding", "identity") != "identity":
                         # Without end from a few bytes, it would keep the loop from all others.
@@ -487,5 +487,7 @@ def _hung_up(error: BaseException) -> bool:
     return broke and not isinstance(error, aiohttp.ClientConnectorError)
 
 
-def _is_json(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-type", "").lower().startswith("application/json")
+def _is_whole(headers: Mapping[str, str]) -> bool:
+    """Whether the content type is that of a whole answer or of a web page, not of events."""
+    kind = headers.get("content-type", "").lower()
+    return kind.startswith(("application/json", "text/html"))

@@ -41,7 +41,7 @@ from spanledger.routing.outcome import (
     request_end,
 )
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import Attempt, Produced, Recorder
+from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
 
 MAX_ATTEMPTS = 10
 """Attempts of one request, refused ones included, whatever the settings allow."""
@@ -208,11 +208,11 @@ class Run:
                 raise
             else:
                 exchange.attempts += 1
-                exchange.deployment = target.deployment.id
                 exchange.remaining_nano = hold.remaining_nano
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(target, sizes, hold, now)
+                exchange.deployment, exchange.changed = target.deployment.id, call.changed
                 self._pending = []
                 return Attempt(target, sizes, hold, call, now, self._demand)
 
@@ -308,6 +308,7 @@ class Run:
     async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
         """Book a failed attempt; whether there is another one to make."""
         target, now = attempt.target, self._shared.clock.monotonic()
+        attempt.produced = produced_of(error, attempt.produced)
         if not error.request_alone:
             target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
         self._course.after_failure(target, error, now)

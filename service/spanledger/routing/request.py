@@ -25,6 +25,7 @@ class Exchange:
         include_usage: the caller itself asked for the usage chunk of a stream.
         deadline: monotonic seconds at which the whole request must be over.
         asked: the model the caller named, where its route is a wildcard.
+        changed: fields that the adapter of the last attempt changed or left out.
         provider_s: how long providers took for the tries of a whole answer, seconds.
     """
 
@@ -42,3 +43,4 @@ class Exchange:
     cost_nano: int = 0
     remaining_nano: int | None = None
     warned: tuple[str, ...] = field(default=())
+    changed: list[str] = field(default_factory=list)

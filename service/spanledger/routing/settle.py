@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
+from spanledger.errors import ProviderError
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
 from spanledger.pricing.usage import Usage, estimate_tokens
-from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.failures import hide_key
 from spanledger.providers.hosts import tells_cost
 from spanledger.routing.course import Target
@@ -115,6 +116,16 @@ class Produced:
     def speech_tokens(self) -> int:
         """Speech as we count it."""
         return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
+
+
+def produced_of(error: ProviderError, produced: Produced) -> Produced:
+    """What a failed attempt gave, with what its error says was used."""
+    if not isinstance(error, FailedAnswerError):
+        return produced
+    if not produced.chunks:
+        return Produced.whole(error.answer)
+    produced.usage = error.answer.usage
+    return produced
 
 
 @dataclass(slots=True)

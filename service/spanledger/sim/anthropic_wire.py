@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from spanledger.sim.anthropic_rules import check
 from spanledger.sim.bill import Usage
 from spanledger.sim.prompt import (
     MESSAGES_MAX,
@@ -80,6 +81,9 @@ class AnthropicWire:
         cap = whole(body, "max_tokens", 1, 1_000_000)
         if cap is None and cap_required:
             raise RefusalError(400, "max_tokens: Field required")
+        if not all(isinstance(message, dict) for message in messages):
+            raise RefusalError(400, "messages: Input should be a list of objects")
+        check(body, model)
         prefixes = Prefixes()
         tools = _tools(body, prefixes)
         if body.get("system"):

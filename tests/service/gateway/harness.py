@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import json
+import os
 import socket
 import threading
 import time
@@ -293,6 +295,12 @@ def wait_for(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+def import_litellm() -> Any:
+    """LiteLLM, which otherwise fetches a price list as it is imported."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    return importlib.import_module("litellm")
 
 
 async def no_metrics() -> bytes:

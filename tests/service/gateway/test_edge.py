@@ -84,10 +84,11 @@ def test_stream_events_are_not_held_back(edge: Edge) -> None:
 
 
 def test_broken_stream_ends_with_an_error_event(edge: Edge) -> None:
-    """A stream that breaks ends with an error in OpenAI's shape and no end mark."""
+    """A stream that breaks ends with an error in OpenAI's shape and no end mark. The comment comes
+    after it: Go's client reads what stands before it as part of the error's JSON."""
     answer = edge.post(chat("break-in-stream", stream=True))
     assert answer.status == 200
-    *_, figures, last, end = answer.body.split(b"\n\n")
+    *_, last, figures, end = answer.body.split(b"\n\n")
     assert end == b""
     assert figures.startswith(b": spanledger cost_usd=0.00 ")
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_interrupted"

@@ -9,10 +9,10 @@ import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.providers.anthropic_request import (
-    DEFAULT_MAX_TOKENS,
     JSON_INSTRUCTION,
     encode_messages_request,
 )
+from spanledger.providers.anthropic_thinking import DEFAULT_MAX_TOKENS
 from tests.service.providers.scripted import call, deployment
 
 CACHE = {"type": "ephemeral"}
@@ -41,7 +41,7 @@ def convert(
         {"model": "route", "messages": messages or [user("hi")], **fields},
         max_output_tokens=cap,
     )
-    return json.loads(encode_messages_request(request, stream=stream))
+    return json.loads(encode_messages_request(request, stream=stream).body)
 
 
 def refused(messages: list[Any] | None = None, **fields: Any) -> str:
@@ -93,7 +93,8 @@ def test_conversation_with_tools() -> None:
             {"role": "tool", "tool_call_id": "call_2", "content": [text("5")]},
             user("Thanks"),
             {"role": "assistant", "content": [{"type": "refusal", "refusal": "No. "}]},
-        ]
+        ],
+        model="claude-sonnet-4-5",
     )
 
     assert body["system"] == [text("Be brief."), text("Use Celsius.", cache_control=CACHE)]
@@ -142,7 +143,7 @@ def test_one_plain_system_message_is_a_string() -> None:
             },
             {
                 "type": "image",
-                "source": {"type": "base64", "media_type": "image/jpeg", "data": PNG},
+                "source": {"type": "base64", "media_type": "image/png", "data": PNG},
                 "cache_control": CACHE,
             },
         ),
@@ -225,7 +226,7 @@ def test_output_cap(fields: dict[str, Any], cap: int | None, max_tokens: int) ->
 
 
 def test_sampling_and_identity() -> None:
-    """Temperature is clamped, stop becomes sequences, the user an id, unknown fields pass."""
+    """Temperature is clamped, to its default here, which goes without saying; stop becomes sequences, the user an id, unknown fields pass."""
     body = convert(
         temperature=1.7,
         top_p=0.5,
@@ -238,7 +239,6 @@ def test_sampling_and_identity() -> None:
     )
 
     assert {k: v for k, v in body.items() if k not in ("model", "messages", "max_tokens")} == {
-        "temperature": 1,
         "top_p": 0.5,
         "top_k": 5,
         "stop_sequences": ["END"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,3 +153,32 @@ async def test_what_did_not_help_is_not_remembered(
 
     names = [next(k for k in (OLD, NEW) if k in r.json) for r in server.requests]
     assert names == [OLD, NEW, OLD, NEW]
+
+
+async def test_a_server_may_refuse_the_name_and_stream_options(
+    server: Scripted, openai_provider: OpenAIProvider
+) -> None:
+    """Each is mended once, whichever is told first, and both are remembered."""
+    for order in ((OLD, "stream_options"), ("stream_options", OLD)):
+        server.requests.clear()
+        target = replace(deployment(server.url, model="other"), id=order[0])
+
+        async def script(writer: asyncio.StreamWriter, order: tuple[str, ...] = order) -> None:
+            sent = server.requests[-1].json
+            refused = next((name for name in order if name in sent), None)
+            if refused is None:
+                server.events(b"".join(STREAM) + DONE)
+            else:
+                server.json(400, {"error": {"message": f"unknown field {refused!r}"}})
+            answer, server.script = server.script, script
+            assert answer is not None
+            await answer(writer)
+
+        server.script = script
+        for _ in range(2):
+            assert await collect(openai_provider, call(target, ask(max_tokens=5)))
+
+        names = (*order, NEW)
+        sent = [[name for name in names if name in r.json] for r in server.requests]
+        assert sent[0] == list(order)
+        assert sent[2:] == [[NEW], [NEW]]

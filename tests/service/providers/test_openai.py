@@ -252,17 +252,18 @@ async def test_speech_is_measured_beside_text(
         ([], "malformed_response"),
         ([b": ping\n\n"], "malformed_response"),
         ([STREAM[0]], "stream_interrupted"),
-        (STREAM[:4], "stream_interrupted"),
+        (STREAM[:4], None),
         ([STREAM[0], COUNTED], "stream_interrupted"),
         ([*STREAM[:4], COUNTED[:-9]], "stream_interrupted"),
         (STREAM, None),
         ([*STREAM[:4], b"data: [DONE]"], None),
+        ([*STREAM[:4], COUNTED[:-2]], None),
     ],
 )
 async def test_streams_without_an_end_mark(
     server: Scripted, openai_provider: OpenAIProvider, pieces: list[bytes], kind: str | None
 ) -> None:
-    """A stream that closes in good order is whole only if it was finished and counted."""
+    """A stream that closes in good order is whole once it is finished, counted or not."""
     server.events(b"".join(pieces) or b"\n")
     request = call(deployment(server.url), ask())
     if kind is None:
@@ -313,22 +314,35 @@ async def test_stream_refused_with_a_status_or_in_json(
     assert (await failure(openai_provider, request, stream=True)).kind == "context_window_exceeded"
     assert (await failure(openai_provider, request)).kind == "context_window_exceeded"
 
-    server.json(200, ANSWER)
+    server.json(200, {"object": "list", "data": []})
     assert (await failure(openai_provider, request, stream=True)).kind == "malformed_response"
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"hello", b"[]", b"{}", b'{"choices":[]}', b'{"choices":7}', b'{"a":' * 50_000]
+    ("body", "billed"),
+    [
+        (b"", "unknown"),
+        (b"hello", "unknown"),
+        (b"[]", "unknown"),
+        (b"{}", "unknown"),
+        (b'{"choices":7}', "unknown"),
+        (b'{"a":' * 50_000, "unknown"),
+        (b'{"choices":[]}', "no"),
+        (b'{"choices":null,"usage":null}', "no"),
+        (b"<!DOCTYPE html><title>It works</title>", "no"),
+        (b"\n<html><body>Sign in</body></html>", "no"),
+    ],
 )
 async def test_answers_that_are_none(
-    server: Scripted, openai_provider: OpenAIProvider, body: bytes
+    server: Scripted, openai_provider: OpenAIProvider, body: bytes, billed: str
 ) -> None:
-    """A good status with something else under it is malformed, and may have cost money."""
+    """A good status with something else under it is malformed, and may have cost money unless it
+    shows that no model wrote anything."""
     server.json(200, body)
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
 
-    assert (error.kind, error.billed) == ("malformed_response", "unknown")
+    assert (error.kind, error.billed) == ("malformed_response", billed)
 
 
 async def test_keys_stay_out_of_errors_and_representations(

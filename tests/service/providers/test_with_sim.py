@@ -78,7 +78,7 @@ def at(sim: RunningSim, kind: ProviderKind, faults: str = "") -> Deployment:
         ("content_filter", ("content_filtered",), "no"),
         ("reset", ("connection_error",), "no"),
         ("timeout", ("timeout",), "unknown"),
-        ("garbage", ("malformed_response",), "unknown"),
+        ("garbage", ("malformed_response",), "no"),
         ("malformed:3", ("malformed_response",), "unknown"),
         ("cut:3", ("malformed_response", "stream_interrupted"), "unknown"),
         ("stall:3", ("timeout",), "unknown"),

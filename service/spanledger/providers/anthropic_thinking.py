@@ -1,0 +1,114 @@
+"""Thinking and `max_tokens` of a Messages request: what the model takes, and what goes together.
+
+A tool call that the caller insists on shows in the answer and thinking does not, so of the two it
+is thinking that goes where they exclude each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanledger.providers.anthropic_models import Abilities
+from spanledger.providers.anthropic_turns import lacks_thinking
+from spanledger.providers.base import Call
+from spanledger.providers.failures import invalid
+
+DEFAULT_MAX_TOKENS = 4096
+MIN_THINKING_TOKENS = 1024
+"""Anthropic's own lower bound of `thinking.budget_tokens`."""
+
+_TOKENS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768}
+_EFFORT = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
+_ON = frozenset({"enabled", "adaptive"})
+
+Thinking = dict[str, Any]
+
+
+def think(
+    body: dict[str, object],
+    values: dict[str, Any],
+    call: Call,
+    able: Abilities,
+    turns: list[dict[str, Any]],
+) -> bool:
+    """Put `thinking`, `output_config` and `max_tokens`; whether the model will think."""
+    wanted = values.get("max_completion_tokens", values.get("max_tokens"))
+    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
+        raise invalid("'max_completion_tokens' must be a positive integer", param="max_tokens")
+    max_tokens = DEFAULT_MAX_TOKENS if wanted is None else wanted
+    config = dict(values.get("output_config") or {})
+    own, effort = values.get("thinking"), values.get("reasoning_effort")
+    field = "reasoning_effort" if own is None else "thinking"
+    thinking: Thinking | None = None
+    if own is not None:
+        thinking = _taken(own, able)
+    elif effort is not None:
+        thinking = _of_effort(effort, able, config, call.changed)
+    asked = own or (effort not in (None, "none") and {"type": "enabled"})
+    if thinking is not None and thinking.get("type") in _ON and _excluded(thinking, body, turns):
+        thinking = None
+    if own is None and wanted is None and thinking is not None:
+        max_tokens += thinking.get("budget_tokens", 0)
+    if call.max_output_tokens is not None:
+        max_tokens = min(max_tokens, call.max_output_tokens)
+    if thinking is not None and thinking.get("type") == "enabled":
+        thinking = _fit(thinking, max_tokens)
+    if (asked and thinking is None) or (own is not None and thinking != own):
+        call.changed.append(field)
+    if thinking is not None:
+        body["thinking"] = thinking
+    if config:
+        body["output_config"] = config
+    body["max_tokens"] = max_tokens
+    return thinking is not None and thinking.get("type") in _ON
+
+
+def _of_effort(
+    effort: object, able: Abilities, config: dict[str, Any], changed: list[str]
+) -> Thinking | None:
+    if effort == "none":
+        return {"type": "disabled"} if able.thinks_on_demand else None
+    if not isinstance(effort, str) or effort not in _EFFORT:
+        levels = ", ".join(("none", *_EFFORT))
+        raise invalid(f"'reasoning_effort' must be one of {levels}", param="reasoning_effort")
+    if able.adaptive:
+        level = _EFFORT[effort]
+        if level == "xhigh" and not able.top_effort:
+            level = "high"
+            changed.append("reasoning_effort")
+        config.setdefault("effort", level)
+        return {"type": "adaptive"}
+    return {"type": "enabled", "budget_tokens": _TOKENS[effort]} if able.budget else None
+
+
+def _taken(own: Any, able: Abilities) -> Thinking | None:
+    """The caller's own `thinking`, of a type that the model knows."""
+    if not isinstance(own, dict):
+        raise invalid("'thinking' must be an object", param="thinking")
+    kind = own.get("type")
+    if kind == "enabled" and not able.budget:
+        return {"type": "adaptive"} if able.adaptive else None
+    if kind == "adaptive" and not able.adaptive:
+        return {"type": "enabled", "budget_tokens": _TOKENS["medium"]} if able.budget else None
+    if kind == "disabled" and not able.thinks_on_demand:
+        return None
+    return own
+
+
+def _excluded(thinking: Thinking, body: dict[str, object], turns: list[dict[str, Any]]) -> bool:
+    """Whether the model may not think on this request."""
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
+        return True
+    return thinking.get("type") == "enabled" and lacks_thinking(turns)
+
+
+def _fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
+    """A budget must be below `max_tokens`; half of it is left for the answer where it is not."""
+    budget = thinking.get("budget_tokens")
+    if not isinstance(budget, int):
+        return thinking
+    fitting = max(MIN_THINKING_TOKENS, budget if budget < max_tokens else max_tokens // 2)
+    if fitting == budget:
+        return thinking
+    return {**thinking, "budget_tokens": fitting} if fitting < max_tokens else None

@@ -1,0 +1,256 @@
+"""The shapes in which providers report an error, under any status and inside a stream.
+
+`FORMS` lists each shape with an example and where it was seen; the keys and places below read all
+of them, and a test reads every example back. What an error means is for `failures` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+MESSAGE_KEYS = (
+    "message",
+    "error_message",
+    "errorMessage",
+    "error_msg",
+    "status_msg",
+    "msg",
+    "detail",
+)
+TYPE_KEYS = ("type", "error_type", "errorType", "status")
+CODE_KEYS = ("code", "error_code", "errorCode", "status_code", "status")
+PLACES: tuple[tuple[str | int, ...], ...] = (
+    ("error",),
+    ("errors", 0),
+    ("choices", 0, "error"),
+    ("base_resp",),
+    (),
+)
+"""Where the error may be, first match wins; the empty path is the body itself."""
+NO_ERROR = frozenset({"0", "200", "success", "ok"})
+"""Codes that report success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One shape.
+
+    Attributes:
+        provider: who sends it, as people know the name.
+        example: an error in this shape, as it came.
+        source: where it was seen.
+        raw: whether the example is bytes of the stream rather than one JSON body or event.
+    """
+
+    provider: str
+    example: str
+    source: str
+    raw: bool = False
+
+
+FORMS = (
+    Form(
+        "OpenAI, Azure, and most others",
+        '{"error":{"message":"The server had an error","type":"server_error","param":null,'
+        '"code":null}}',
+        "OpenAI API reference",
+    ),
+    Form(
+        "OpenRouter",
+        '{"id":"gen-1","object":"chat.completion.chunk","provider":"x","error":{"code":502,'
+        '"message":"Provider disconnected"},"choices":[{"index":0,"delta":{"content":""},'
+        '"finish_reason":"error"}]}',
+        "openrouter.ai/docs/api/reference/errors-and-debugging",
+    ),
+    Form(
+        "OpenRouter, inside the choice",
+        '{"id":"gen-1","choices":[{"index":0,"message":{"role":"assistant","content":""},'
+        '"finish_reason":"error","error":{"code":502,"message":"Upstream error"}}],'
+        '"usage":{"prompt_tokens":null,"completion_tokens":null,"total_tokens":0}}',
+        "maximhq/bifrost#5425",
+    ),
+    Form(
+        "vLLM",
+        '{"object":"error","message":"engine died","type":"InternalServerError","param":null,'
+        '"code":500}',
+        "NousResearch/hermes-agent#65643",
+    ),
+    Form(
+        "Relays of vLLM",
+        '{"id":"x","choices":null,"error_type":"InternalServerError","error_message":"boom"}',
+        "agent-os#2215",
+    ),
+    Form(
+        "Anthropic",
+        '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+        "Anthropic API reference, errors",
+    ),
+    Form(
+        "Gemini's compatible endpoint",
+        '[{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}]',
+        "google-gemini/gemini-cli#6678",
+    ),
+    Form("Ollama", '{"error":"llama runner process has terminated"}', "ollama/ollama API, errors"),
+    Form(
+        "TGI",
+        '{"error":"Request failed during generation","error_type":"generation"}',
+        "huggingface/text-generation-inference#2668",
+    ),
+    Form("FastAPI servers", '{"detail":"Internal Server Error"}', "deepseek-ai/DeepSeek-V2#30"),
+    Form(
+        "Mistral",
+        '{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","x"],'
+        '"msg":"Extra inputs are not permitted"}]},"type":"invalid_request_error","param":null,'
+        '"code":null}',
+        "openai/openai-agents-python#442",
+    ),
+    Form(
+        "MiniMax",
+        '{"id":"x","choices":null,"usage":{"total_tokens":0},"base_resp":{"status_code":1002,'
+        '"status_msg":"rate limit"}}',
+        "CherryHQ/cherry-studio#11287",
+    ),
+    Form(
+        "watsonx, Cloudflare",
+        '{"errors":[{"code":"model_no_support","message":"Model is not supported"}],"trace":"x",'
+        '"status_code":400}',
+        "watsonx.ai, quoted in public logs",
+    ),
+    Form(
+        "Qwen (DashScope)",
+        '{"code":"Throttling.RateQuota","message":"Requests rate limit exceeded","request_id":"x"}',
+        "QwenLM/qwen-code#98",
+    ),
+    Form(
+        "Baidu",
+        '{"error_code":18,"error_msg":"Open api qps request limit reached","id":"x"}',
+        "Baidu Qianfan, error codes",
+    ),
+    Form("Relays in Go", '{"code":500,"msg":"upstream error"}', "QuantumNous/new-api"),
+    Form("AWS, Kong", '{"message":"Endpoint request timed out"}', "Amazon API Gateway"),
+    Form(
+        "Spring",
+        '{"timestamp":1,"status":500,"error":"Internal Server Error","path":"/v1"}',
+        "Spring Boot's default error body",
+    ),
+    Form(
+        "TGI, an event of type error",
+        'event:error\ndata:{"error":"Request failed during generation","error_type":"generation"}\n\n',
+        "huggingface/text-generation-inference#2668",
+        raw=True,
+    ),
+    Form(
+        "DashScope, an event of type error",
+        'id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"code":"Throttling","message":"slow down"}\n\n',
+        "DashScope API reference, streaming",
+        raw=True,
+    ),
+    Form(
+        "A proxy, an event of type error",
+        "event: error\ndata: upstream connect error\n\n",
+        "maximhq/bifrost#5395",
+        raw=True,
+    ),
+    Form(
+        "llama.cpp until September 2025, a field of its own",
+        'error: {"code":500,"message":"context shift failed","type":"server_error"}\n\n',
+        "ggml-org/llama.cpp#16109",
+        raw=True,
+    ),
+    Form(
+        "Servers that answer in JSON under `text/event-stream`",
+        '{"error":{"message":"no capacity","type":"server_error"}}\n\n',
+        "Wei-Shaw/sub2api#1311",
+        raw=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A provider's error, whatever its shape was."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    error: dict[str, Any] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it says what is wrong, so that it is an error under a good status too."""
+        return bool(self.error) and bool(self.message or self.code) and self.code not in NO_ERROR
+
+
+def read_failure(body: bytes) -> Failure:
+    """Read an error body; a body of no known shape gives an empty failure."""
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Failure()
+    return failure_of(data)
+
+
+def read_error_event(payload: bytes) -> Failure:
+    """Read an event that says of itself that it is an error; it may be plain text."""
+    failure = read_failure(payload)
+    if failure.message or failure.code:
+        return failure
+    text = payload.decode("utf-8", "replace")
+    return Failure(text, error={"message": text})
+
+
+def failure_of(data: object) -> Failure:
+    """Find message, type and code in a decoded error body."""
+    if isinstance(data, list) and data:
+        data = data[0]
+    if not isinstance(data, dict):
+        return Failure()
+    for place in PLACES:
+        found = _at(data, place)
+        if isinstance(found, str) and found:
+            # The error is a text, and what belongs to it stands beside it.
+            found = {**data, "message": found}
+        if not isinstance(found, dict) or (place and not found):
+            continue
+        failure = _failure(found, place[0] if place else "")
+        if failure.code not in NO_ERROR:
+            return failure
+    return Failure()
+
+
+def _at(data: Any, place: tuple[str | int, ...]) -> Any:
+    for step in place:
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list) and len(data) > step else None
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+def _failure(error: dict[str, Any], place: str | int) -> Failure:
+    message = next(_present(error, MESSAGE_KEYS), "")
+    if not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    kind = next((value for value in _present(error, TYPE_KEYS) if isinstance(value, str)), "")
+    code = next(
+        (
+            str(value)
+            for key in CODE_KEYS
+            if isinstance(value := error.get(key), str | int)
+            and not isinstance(value, bool)
+            and (key != "status" or isinstance(value, int))
+            and value != ""
+        ),
+        "",
+    )
+    if place == "base_resp" and code not in NO_ERROR:
+        code = f"base_resp.{code}"  # MiniMax's numbers mean other things elsewhere
+    return Failure(message, kind, code, error)
+
+
+def _present(error: dict[str, Any], keys: tuple[str, ...]) -> Iterator[Any]:
+    return (value for key in keys if (value := error.get(key)))
