@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # Where test-e2e finds the stack: it starts one natively, or takes the compose stack that runs.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e check fmt generate check-generated bench bench-dashboards screenshots build clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine check fmt generate check-generated bench bench-dashboards screenshots build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-stack: $(UV) ## Run the tests of the stack's files and of its parts one by 
 
 test-e2e: $(UV) ## Run whole gateways and the whole stack, killed, stormed and searched for secrets
 	@SPANLEDGER_E2E=$(TARGET) $(RUN) pytest tests/e2e
+
+test-engine: $(UV) ## Run the compose stack on a Docker engine of its own (root on Debian; minutes)
+	@python3 -m tools.engine run -- $(RUN) pytest tests/engine tests/stack/test_compose_reader.py
 
 check: $(UV) ## Verify format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet

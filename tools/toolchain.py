@@ -1,7 +1,7 @@
 """Builds the stack's Go programs natively, at pinned versions: collector, Prometheus, and for tests an
 Alertmanager with its tool.
 
-The pins stand in `.env.example`, the collector's parts in `otel-collector/builder.yaml`. Programs
+The pins stand in `docker-compose.yml`, the collector's parts in `otel-collector/builder.yaml`. Programs
 go into the user's cache, each beside a stamp of what it was built from; only what changed is
 built again, and a build that was broken off goes on where Go's own cache has got to.
 """
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import string
 import subprocess
@@ -40,10 +41,9 @@ def cache_folder() -> Path:
 
 
 def pins(root: Path = ROOT) -> dict[str, str]:
-    """The versions of `.env.example`."""
-    lines = (root / ".env.example").read_text(encoding="utf-8").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key: value for key, value in pairs if key.endswith("_VERSION")}
+    """The versions that `docker-compose.yml` names as defaults, by their variables."""
+    text = (root / "docker-compose.yml").read_text(encoding="utf-8")
+    return dict(re.findall(r"\$\{(\w+_VERSION):-([^}]+)\}", text))
 
 
 def prometheus_module(version: str) -> str:

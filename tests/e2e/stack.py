@@ -153,9 +153,14 @@ _PASSED = (
 
 
 class ComposeTarget:
-    """The compose stack that runs; its ports are those of .env."""
+    """The compose stack that runs; its ports are those of .env.
 
-    sink: OtlpSink | None = None
+    Its worker is stopped meanwhile, so that tests know who sent what.
+
+    Args:
+        sink: what its collector sends to beside Tempo, if the stack was started so.
+    """
+
     why_no_tempo = ""
     ledger_url = ""
     _PORTS: Mapping[str, tuple[str, str]] = {
@@ -168,7 +173,8 @@ class ComposeTarget:
     }
     _SERVICES: Mapping[str, str] = {"simulator": "sim"}
 
-    def __init__(self) -> None:
+    def __init__(self, sink: OtlpSink | None = None) -> None:
+        self.sink = sink
         file = ROOT / ".env"
         lines = file.read_text("utf-8").splitlines() if file.exists() else []
         env = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
@@ -179,6 +185,10 @@ class ComposeTarget:
             )
             for name, (variable, usual) in self._PORTS.items()
         }
+        if sink is not None and not _is_tempo(self.urls["tempo"]):
+            self.why_no_tempo = "what answers in its place is none"
+            self.urls = {name: url for name, url in self.urls.items() if name != "tempo"}
+        self.start()
 
     def _compose(self, *words: str) -> str:
         return subprocess.run(
@@ -198,6 +208,10 @@ class ComposeTarget:
 
     def start(self) -> None:
         """As the protocol says."""
+        self._compose("up", "--detach", "--no-build", "--wait", "--scale", "worker=0")
+
+    def close(self) -> None:
+        """Start the worker again."""
         self._compose("up", "--detach", "--no-build")
 
     def memory(self) -> dict[str, int] | None:
@@ -218,7 +232,12 @@ def open_target(folder: Path) -> Iterator[Target]:
         )
         if done.returncode:
             pytest.skip(f"no compose stack: {done.stderr.strip().removeprefix('error: ')}")
-        yield ComposeTarget()
+        with open_sink() as sink:
+            compose = ComposeTarget(sink)
+            try:
+                yield compose
+            finally:
+                compose.close()
         return
     needs_programs()
     with OtlpSink() as sink:
@@ -230,6 +249,25 @@ def open_target(folder: Path) -> Iterator[Target]:
             yield target
         finally:
             target.close()
+
+
+@contextmanager
+def open_sink() -> Iterator[OtlpSink | None]:
+    """What the compose stack was told to send to, at SPANLEDGER_E2E_SINK_PORT; none without."""
+    port = os.environ.get("SPANLEDGER_E2E_SINK_PORT")
+    if port is None:
+        yield None
+        return
+    with OtlpSink(int(port), "0.0.0.0") as sink:  # containers come from another address
+        yield sink
+
+
+def _is_tempo(url: str) -> bool:
+    """Whether it is Tempo that answers there."""
+    try:
+        return httpx.get(f"{url}/api/echo", trust_env=False).text == "echo"
+    except httpx.TransportError:
+        return False
 
 
 def needs_programs() -> None:

@@ -31,6 +31,8 @@ ARRIVE_S = 30.0
 MAX_IDLE_BYTES = 600 * 2**20
 NOT_TWICE = 'spanledger_source!="application_via_gateway"'
 
+UNPRICED = "spanledger_unpriced_requests_total"
+
 
 def test_idle_parts_are_small(played: Played) -> None:
     """All parts together, gateway and worker included, keep within 600 MB while nobody asks."""
@@ -53,6 +55,8 @@ def test_signal(stack: Stack, played: Played, signal: Signal) -> None:
     if signal.signal == "span":
         assert poll(lambda: _span_is_there(stack, played, signal), ARRIVE_S), _spans(stack, played)
         return
+    if signal.name == UNPRICED and "unpriced" not in played.traces:
+        pytest.skip("a second gateway makes it, and a container's ledger is not reached from here")
     series = f"{signal.name}{{{signal.where}}}"
     found = poll(lambda: stack.query(series), ARRIVE_S)
     if not found and signal.name in ONLY_SOMETIMES:

@@ -25,6 +25,9 @@ REFERENCE = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<plain>[A-Za-z_]\w*)"
     r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<rule>:?[-?+])(?P<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}|(?P<wrong>.))"
 )
+FILES = ("SPANLEDGER_CA",)
+A_FILE = "./LICENSE"
+"""What the variables above are in a sample: they name files."""
 OVERRIDDEN = ("command", "entrypoint", "test")
 """Lists that a later file replaces; all others are added to."""
 
@@ -79,7 +82,7 @@ def read(path: Path, variables: Variables) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CompositionError(f"{path.name}: not a mapping")
     kept = {key: value for key, value in data.items() if not key.startswith("x-")}
-    if strange := set(kept) - {"name", "services", "volumes", "networks"}:
+    if strange := set(kept) - {"name", "services", "volumes", "networks", "secrets"}:
         raise CompositionError(f"{path.name}: unknown keys {sorted(strange)}")
     filled: dict[str, Any] = _filled(kept, variables)
     for name, service in filled["services"].items():
@@ -151,14 +154,23 @@ def _merge(base: Any, layer: Any, key: str) -> Any:
     return layer
 
 
-def target_of(mount: str) -> str:
+Mount = str | dict[str, Any]
+"""In its short form or its long one."""
+
+
+def target_of(mount: Mount) -> str:
     """Where a volume or a path is mounted."""
-    return mount.split(":")[1]
+    return str(mount["target"]) if isinstance(mount, dict) else mount.split(":")[1]
 
 
-def source_of(mount: str) -> str:
+def source_of(mount: Mount) -> str:
     """What is mounted: a volume's name, or a path beginning with `./`."""
-    return mount.split(":")[0]
+    return str(mount["source"]) if isinstance(mount, dict) else mount.split(":")[0]
+
+
+def is_read_only(mount: Mount) -> bool:
+    """Whether the service cannot write there."""
+    return bool(mount.get("read_only")) if isinstance(mount, dict) else mount.endswith(":ro")
 
 
 def sample() -> dict[str, str]:
@@ -175,7 +187,7 @@ def sample() -> dict[str, str]:
             missing = variables.required - set(given)
             if not missing:
                 raise
-            given |= dict.fromkeys(missing, "given")
+            given |= {name: A_FILE if name in FILES else "given" for name in missing}
         else:
             return given
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools import toolchain
+from tools.stack_files import DEMO, READS, digests
 
 from spanledger.config import load_config
 from spanledger.stack.parts import PROMETHEUS_FLAGS, TEMPO_FLAGS
@@ -23,6 +25,7 @@ from tests.stack.composition import (
     LAYERS,
     ROOT,
     STACKS,
+    is_read_only,
     named,
     pins_and_secrets,
     source_of,
@@ -33,6 +36,9 @@ from tests.support.collector import otelcol
 from tests.test_docs import Everything, Shown, problem_with
 
 OVERLAYS = ROOT / "otel-collector" / "overlays"
+OVERLAY_FOLDER = "./otel-collector/overlays"
+NO_OVERLAY = ("real-providers", "company-ca")
+"""Layers that are about something else than what the collector sends where."""
 TOOLS = "/opt/spanledger/tools/"
 IMAGES = {
     "collector": "otel/opentelemetry-collector-contrib:{COLLECTOR_VERSION}",
@@ -57,8 +63,10 @@ ONCE = "ends after its work"
 EXEMPT = {
     ("init-volumes", "non_root"): "changes owners, with two capabilities and no network",
     ("init-volumes", "health"): ONCE,
+    ("check-files", "health"): ONCE,
     ("init-keys", "health"): ONCE,
     ("init-queue", "health"): ONCE,
+    ("init-secrets", "health"): ONCE,
     ("collector-ready", "health"): ONCE,
     (
         "collector",
@@ -66,8 +74,10 @@ EXEMPT = {
     ): "no program in its image could ask; collector-ready does, from outside",
     ("worker", "health"): "listens nowhere; it ends when it cannot go on",
     ("init-volumes", "restart"): ONCE,
+    ("check-files", "restart"): ONCE,
     ("init-keys", "restart"): ONCE,
     ("init-queue", "restart"): ONCE,
+    ("init-secrets", "restart"): ONCE,
     ("collector-ready", "restart"): ONCE,
 }
 """Rules that a service does not keep, with the reason."""
@@ -121,10 +131,10 @@ def listens(services: dict[str, Any], host: str, port: int) -> bool:
 def test_each_volume_is_used_and_mounted_files_are_read_only(merged: dict[str, Any]) -> None:
     """No volume is left over, and no service can change the repository."""
     mounts = [m for service in merged["services"].values() for m in service.get("volumes", ())]
-    files = [mount for mount in mounts if source_of(mount).startswith("./")]
+    files = [mount for mount in mounts if "/" in source_of(mount)]
 
     assert {source_of(m) for m in mounts if m not in files} == set(merged["volumes"])
-    assert [mount for mount in files if not mount.endswith(":ro")] == []
+    assert [mount for mount in files if not is_read_only(mount)] == []
 
 
 def test_commands_name_files_that_are_mounted(merged: dict[str, Any]) -> None:
@@ -152,39 +162,72 @@ def test_our_services_are_started_as_the_command_line_takes_it() -> None:
             assert f"tools/{script.removeprefix(TOOLS)}" in dockerfile
         if words[0] == "spanledger":
             assert problem_with(Shown("", " ".join(words), True)) is None
-        if words[0] == "sh":
+        if words[0] == "sh" and "exec " in words[-1]:
             line = words[-1].partition("exec ")[2].replace("$RATE", "2")
             assert problem_with(Shown("", line, True)) is None
 
 
 def test_every_variable_is_in_the_example_and_used() -> None:
-    """.env.example names what the compose files read and what the native build reads, no more."""
+    """.env.example names what the compose files read, but for versions and digests, and no more."""
     variables = composition.Variables(pins_and_secrets())
     for path in (BASE, *LAYERS):
         composition.read(path, variables)
     text = EXAMPLE.read_text(encoding="utf-8")
-    built = (ROOT / "otel-collector" / "builder.yaml").read_text(encoding="utf-8")
-    native = (ROOT / "tools" / "toolchain.py").read_text(encoding="utf-8")
-    others = {"COMPOSE_FILE", *re.findall(r"\$\{(\w+_VERSION)\}", built)}
-    others.update(re.findall(r"""\[["'](\w+_VERSION)["']\]""", native))
-
     named = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, flags=re.MULTILINE)
     assert len(named) == len(set(named))
-    assert set(named) == variables.asked | others
+    own = {n for n in variables.asked if n.endswith("_VERSION") or n.startswith("SPANLEDGER_FILES")}
+    assert set(named) == variables.asked - own | {"COMPOSE_FILE"}
 
 
-def test_the_first_start_asks_for_the_file_that_is_missing() -> None:
-    """Without .env every command ends with what to do, and no secret has a default."""
-    with pytest.raises(composition.CompositionError, match="make up"):
-        composition.load([BASE], {})
-    versions = {k: v for k, v in pins_and_secrets().items() if k.endswith("_VERSION")}
-
-    with pytest.raises(composition.CompositionError, match=r"GRAFANA_\w+.*make up"):
-        composition.load([BASE], versions)
+def test_the_first_start_needs_no_settings() -> None:
+    """Without .env the base is whole, and the example has no secret."""
+    assert set(composition.load([BASE], {})["services"]) == set(stack()["services"])
 
     text = EXAMPLE.read_text(encoding="utf-8")
     secret = r"^(?:# )?(\w*(?:PASSWORD|KEY|AUTH|TOKEN|SECRET))=(.+)$"
     assert re.findall(secret, text, flags=re.MULTILINE) == []
+    assert re.findall(r"^\w+=", text, flags=re.MULTILINE) == []
+
+
+def test_nothing_that_cannot_be_written_to_is_told_to_change_its_owner() -> None:
+    """init-volumes names its volumes, each of them one that is mounted."""
+    service = stack()["services"]["init-volumes"]
+    named = re.findall(r"/\S+?(?=[;\s]|$)", " ".join(service["command"]))
+
+    assert sorted(named) == sorted(map(target_of, service["volumes"]))
+
+
+def test_services_with_files_have_their_digest() -> None:
+    """What is mounted for a service is in its digest, or is looked at again while it runs."""
+    again = {"./grafana/dashboards", "./prometheus/targets/compose", "./compose/overlay-off.yaml"}
+    reads = {**READS, "gateway": (DEMO,)}
+    services = stack()["services"]
+    for name, service in services.items():
+        files = {source_of(m) for m in service.get("volumes", ()) if "/" in source_of(m)}
+        if name == "check-files" or not files:
+            continue
+        assert files - again == {f"./{path}" for path in reads[name]} - {OVERLAY_FOLDER}, name
+        key = f"SPANLEDGER_FILES_{name.upper()}"
+        assert stack(**{key: "changed"})["services"][name]["labels"] == {
+            "spanledger.files": "changed"
+        }
+        assert service["labels"] == {"spanledger.files": digests(ROOT)[key]}
+
+
+def test_files_are_checked_before_anything_reads_them(merged: dict[str, Any]) -> None:
+    """Whatever a service mounts of the repository, check-files mounts too, and the service waits."""
+    services = merged["services"]
+    checked = {source_of(mount) for mount in services["check-files"]["volumes"]}
+
+    def waits(name: str) -> bool:
+        before = services[name].get("depends_on", {})
+        return "check-files" in before or any(map(waits, before))
+
+    for name, service in services.items():
+        for source in map(source_of, service.get("volumes", ())):
+            if "/" in source and source != composition.A_FILE:
+                assert any(source == c or source.startswith(f"{c}/") for c in checked), source
+                assert name == "check-files" or waits(name), name
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda path: path.stem)
@@ -193,7 +236,12 @@ def test_a_layer_only_adds(layer: Path) -> None:
     base, on_top = stack()["services"], stack(layer)["services"]
     if layer.stem == "real-providers":
         assert set(base) - set(on_top) == {"sim", "worker", "collector-ready"}
-        assert {n for n in on_top if on_top[n] != base[n]} == {"gateway", "init-keys"}
+        changed = {"check-files", "gateway", "init-keys"}
+        assert {n for n in on_top if on_top[n] != base[n]} == changed
+        return
+    if layer.stem == "company-ca":
+        changed = {"collector", "gateway", "init-volumes"}
+        assert {n for n in on_top if on_top[n] != base[n]} == changed
         return
     name = layer.stem.removeprefix("vendor-")
     overlay = f"./otel-collector/overlays/{name}.yaml:/etc/otelcol/overlays/{name}.yaml:ro"
@@ -213,7 +261,7 @@ def test_a_layer_only_adds(layer: Path) -> None:
 
 def test_every_overlay_has_its_layer_and_gets_its_variables() -> None:
     """What an overlay reads from the environment its layer hands on, and nothing else."""
-    layers = {p.stem.removeprefix("vendor-"): p for p in LAYERS if p.stem != "real-providers"}
+    layers = {p.stem.removeprefix("vendor-"): p for p in LAYERS if p.stem not in NO_OVERLAY}
     overlays = {path.stem: path for path in OVERLAYS.glob("*.yaml")}
     base = stack()["services"]["collector"]["environment"]
     own = read_variables(ROOT / "otel-collector" / "config.yaml")
@@ -351,12 +399,13 @@ def test_health_is_asked_often_at_the_start() -> None:
 
 def test_images_are_pinned_by_the_version_block() -> None:
     """An image is ours or has the version of .env.example; nothing is `latest` or ours to pull."""
-    pins = pins_and_secrets()
+    pins = toolchain.pins()
     for name, service in stack()["services"].items():
         if name in IMAGES:
             assert service["image"] == IMAGES[name].format(**pins)
         else:
-            assert (service["image"], service["pull_policy"]) == (OURS, "never")
+            policy = "build" if "build" in service else "never"
+            assert (service["image"], service["pull_policy"]) == (OURS, policy)
     builds = [s["build"] for s in stack()["services"].values() if "build" in s]
 
     assert [build["args"]["PYTHON_VERSION"] for build in builds] == [pins["PYTHON_VERSION"]]

@@ -115,7 +115,10 @@ def told(service: dict[str, Any]) -> dict[str, Any]:
             f"{port['host_ip']}:{port['published']}:{port['target']}"
             for port in service.get("ports", ())
         ),
-        "environment": service.get("environment", {}),
+        "environment": {
+            k: v if v is None else v.replace("$$", "$")
+            for k, v in service.get("environment", {}).items()
+        },
     }
 
 

@@ -1,12 +1,17 @@
-"""The small programs around compose: .env and layers, keys on the first start, the health question."""
+"""The small programs around compose: layers, secrets and keys on the first start, checks, health."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -30,60 +35,202 @@ def module(name: str) -> ModuleType:
     return found
 
 
-@pytest.fixture
-def prepare_env() -> ModuleType:
-    """tools/prepare_env.py as a module."""
-    return module("prepare_env")
+def ensure_secrets(folder: Path, **given: str) -> str:
+    """Run tools/ensure_secrets.py; what it says."""
+    return subprocess.run(
+        [sys.executable, "-IS", str(TOOLS / "ensure_secrets.py"), str(folder)],
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
-SECRETS = ("GRAFANA_ADMIN_PASSWORD", "GRAFANA_SECRET_KEY")
-
-
-def test_a_first_start_gets_an_env_of_its_own(prepare_env: ModuleType, tmp_path: Path) -> None:
-    """.env is the example with random secrets, for its owner alone, and stays as it is."""
-    example = (ROOT / ".env.example").read_text("utf-8")
+def test_secrets_are_made_up_once(tmp_path: Path) -> None:
+    """Each start of a new stack has secrets of its own, for their owner alone, and keeps them."""
     seen = set()
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / ".env.example").write_text(example, "utf-8")
-        said = "".join(prepare_env.prepare(folder))
-        made = (folder / ".env").read_text("utf-8")
-        given = [prepare_env.values(made)[secret] for secret in SECRETS]
+        said = ensure_secrets(folder)
+        made = {file.name: file.read_text("utf-8") for file in folder.iterdir()}
 
-        assert [secret for secret in given if len(secret) < 20 or secret in said] == []
-        assert made.replace(given[0], "").replace(given[1], "") == example
-        assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
-        assert prepare_env.prepare(folder) == []
-        assert (folder / ".env").read_text("utf-8") == made
-        seen |= set(given)
+        assert said == "admin-password made up\nsecret-key made up\n"
+        assert [secret for secret in made.values() if len(secret) < 20 or secret in said] == []
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o400}
+        assert ensure_secrets(folder) == "every secret is there\n"
+        assert {file.name: file.read_text("utf-8") for file in folder.iterdir()} == made
+        seen |= set(made.values())
     assert len(seen) == 4
 
 
-def test_an_upgrade_changes_versions_and_nothing_else(
-    prepare_env: ModuleType, tmp_path: Path
+def test_secrets_of_env_are_taken(tmp_path: Path) -> None:
+    """An installation that has them in .env keeps them, also once they are gone from there."""
+    given = {"GRAFANA_ADMIN_PASSWORD": "chosen", "GRAFANA_SECRET_KEY": "old key"}
+    ensure_secrets(tmp_path)
+
+    said = ensure_secrets(tmp_path, **given)
+
+    assert "chosen" not in said
+    assert ensure_secrets(tmp_path, GRAFANA_ADMIN_PASSWORD="") == "every secret is there\n"
+    assert (tmp_path / "admin-password").read_text("utf-8") == "chosen"
+    assert (tmp_path / "secret-key").read_text("utf-8") == "old key"
+
+
+OLD_ENV = """# Versions: this block is the one place where they stand. The native build takes them from here.
+COLLECTOR_VERSION=0.1.0
+# The collector's modules that are past 1.0 (its configuration providers) have this number.
+COLLECTOR_STABLE_VERSION=1.0.0
+GRAFANA_VERSION=1.2.3
+
+# Of Grafana's user `admin`; taken when its volume is new, and changed in Grafana after that.
+GRAFANA_ADMIN_PASSWORD=chosen
+TEMPO_VERSION=9.9.9
+"""
+
+
+def test_versions_of_an_earlier_release_hold_back_no_upgrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Versions follow the example; what a user set, commented out or added stays."""
-    (tmp_path / ".env.example").write_text("TEMPO_VERSION=3\nNEW_VERSION=1\nPORT=1\n", "utf-8")
-    mine = "# mine\nTEMPO_VERSION=2\nGRAFANA_ADMIN_PASSWORD='chosen'\nGRAFANA_SECRET_KEY=k\nOWN=a=b\n# PORT=7\n"
-    (tmp_path / ".env").write_text(mine, "utf-8")
-    (tmp_path / ".env").chmod(0o640)
+    """The block that 0.1 wrote into .env is taken out once; what a user set stays, and is named."""
+    tool = module("compose")
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text(f"# mine\n{OLD_ENV}", "utf-8")
+    (tmp_path / ".env").chmod(0o600)
 
-    said = prepare_env.prepare(tmp_path)
+    tool.forget_old_versions()
+    once = capsys.readouterr().out
+    tool.forget_old_versions()
 
-    after = mine.replace("TEMPO_VERSION=2", "TEMPO_VERSION=3") + "NEW_VERSION=1\n"
-    assert (tmp_path / ".env").read_text("utf-8") == after
-    assert said == ["TEMPO_VERSION 2 → 3", "NEW_VERSION was missing → 1"]
-    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o640
+    kept = OLD_ENV[OLD_ENV.index("# Of Grafana's user") :]
+    assert (tmp_path / ".env").read_text("utf-8") == f"# mine\n{kept}"
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert "versions taken out of .env" in once
+    assert capsys.readouterr().out == (
+        "note: .env sets TEMPO_VERSION=9.9.9, in the place of what docker-compose.yml has\n"
+    )
 
 
-def test_an_empty_secret_is_filled_in(prepare_env: ModuleType, tmp_path: Path) -> None:
-    """Compose would refuse an empty one."""
-    (tmp_path / ".env.example").write_text("", "utf-8")
-    (tmp_path / ".env").write_text("GRAFANA_ADMIN_PASSWORD=\n", "utf-8")
+def check_files(folder: Path) -> tuple[int, str]:
+    """Ask tools/check_files.py about a folder, as a user who is not its owner."""
+    done = subprocess.run(
+        [python(), "-IS", "-", str(folder)],
+        input=(TOOLS / "check_files.py").read_text(encoding="utf-8"),
+        user=65534 if os.geteuid() == 0 else None,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
 
-    assert prepare_env.prepare(tmp_path) == [f"{secret} made up" for secret in SECRETS]
-    assert all(prepare_env.values((tmp_path / ".env").read_text("utf-8"))[s] for s in SECRETS)
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user reaches."""
+    if not python():
+        pytest.skip("other users of this machine may run no Python")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@cache
+def python() -> str:
+    """A Python that any user may run; none where there is none."""
+    return next(filter(runs_for_all, (sys.executable, "/usr/bin/python3")), "")
+
+
+def runs_for_all(program: str) -> bool:
+    """Whether it does."""
+    user = 65534 if os.geteuid() == 0 else None
+    try:
+        return subprocess.run([program, "-IS", "-c", ""], user=user, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def test_files_for_their_owner_alone_are_named(open_folder: Path) -> None:
+    """A folder and a file that other users may not read are said, with the command that mends it."""
+    for name in ("tempo/tempo.yaml", "grafana/provisioning/a.yaml", "prometheus/rules.yml"):
+        (open_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (open_folder / name).touch(0o644)
+    assert check_files(open_folder) == (0, "")
+
+    (open_folder / "tempo" / "tempo.yaml").chmod(0)
+    (open_folder / "grafana" / "provisioning").chmod(0)
+
+    code, said = check_files(open_folder)
+    assert code == 1
+    assert "  grafana/provisioning\n  tempo/tempo.yaml\n" in said
+    assert "chmod -R a+rX grafana tempo\n" in said
+    (open_folder / "grafana" / "provisioning").chmod(0o755)
+
+
+def test_a_folder_in_the_place_of_the_configuration_is_said(open_folder: Path) -> None:
+    """SPANLEDGER_CONFIG may name a folder that Docker once made, where there was no file."""
+    (open_folder / "SPANLEDGER_CONFIG").mkdir(0o755)
+
+    assert check_files(open_folder) == (
+        1,
+        "error: SPANLEDGER_CONFIG names a folder; let it name a configuration file, in .env\n",
+    )
+
+
+def test_a_changed_file_changes_its_services_digest_alone(tmp_path: Path) -> None:
+    """A service is created anew when a file of its own changed, was added, renamed or removed."""
+    tool = module("stack_files")
+    for name in ("otel-collector", "prometheus", "tempo", "grafana", "examples", "compose"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+
+    def changed(change: Callable[[], object]) -> set[str]:
+        before = tool.digests(tmp_path)
+        change()
+        return {key for key, value in tool.digests(tmp_path).items() if before[key] != value}
+
+    rules = tmp_path / "prometheus" / "rules"
+    overlay = tmp_path / "otel-collector" / "overlays" / "otlp.yaml"
+    board = tmp_path / "grafana" / "dashboards" / "overview.json"
+    assert changed(lambda: (rules / "mine.yml").write_text("a")) == {"SPANLEDGER_FILES_PROMETHEUS"}
+    assert changed(lambda: (rules / "mine.yml").rename(rules / "b.yml")) == {
+        "SPANLEDGER_FILES_PROMETHEUS"
+    }
+    assert changed(overlay.unlink) == {"SPANLEDGER_FILES_COLLECTOR"}
+    assert changed(lambda: board.write_text("{}")) == set()
+    assert tool.digests(tmp_path, "compose/spanledger.real.yaml").keys() == {
+        *(f"SPANLEDGER_FILES_{name.upper()}" for name in tool.READS),
+        "SPANLEDGER_FILES_GATEWAY",
+    }
+
+
+def test_a_port_in_use_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before anything starts, each port that another program has is told with what to set."""
+    tool = module("compose")
+    (tmp_path / "docker").write_text("#!/bin/sh\necho '127.0.0.1:4317-4318->4317-4318/tcp'\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        services = {
+            "grafana": {"ports": [{"target": 3000, "published": str(port)}]},
+            "collector": {"ports": [{"target": 4318, "published": "4318"}]},
+        }
+        problem = tool.port_problem({"name": "x", "services": services})
+    assert problem == f"port {port} is in use; set GRAFANA_PORT to another in .env"
+
+
+def test_a_configuration_that_is_not_there_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SPANLEDGER_CONFIG names a file, or nothing starts."""
+    tool = module("compose")
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "files", lambda _layers: [tool.REAL_LAYER])
+    (tmp_path / ".env").write_text("SPANLEDGER_CONFIG='./mine.yaml'\n", "utf-8")
+
+    with pytest.raises(SystemExit, match=r"SPANLEDGER_CONFIG=./mine.yaml names no file"):
+        tool.configuration([])
+    (tmp_path / "mine.yaml").touch()
+    assert tool.configuration([]) == "./mine.yaml"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each pinned version of the stack stands in one place: the version block of `.env.example`.
+"""Each pinned version of the stack stands in one place: the version block of `docker-compose.yml`.
 
 What is built natively, what compose runs and what is installed here all take it from there.
 """
@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ".env.example"
+PLACE = "docker-compose.yml"
 PLACEHOLDER = re.compile(r"\$\{(\w+_VERSION)\}")
 
 HOLDS_OTHER_VERSIONS = {
@@ -83,7 +83,7 @@ def test_the_version_block_is_whole() -> None:
 
 
 def test_each_pin_stands_once() -> None:
-    """A pin's number is in `.env.example` once and in no other file."""
+    """A pin's number is in `docker-compose.yml` once and in no other file."""
     texts = tracked_texts()
     found = {
         (name, file, len(hits))
@@ -92,7 +92,7 @@ def test_each_pin_stands_once() -> None:
         if (hits := re.findall(rf"(?<![\d.]){re.escape(version)}(?![\d]|\.\d)", text))
     }
 
-    assert found == {(name, EXAMPLE, 1) for name in pins()}
+    assert found == {(name, PLACE, 1) for name in pins()}
 
 
 def test_the_native_build_takes_every_number_from_the_block() -> None:

@@ -82,7 +82,7 @@ class OtlpSink:
     after a request was kept and before it is answered.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.requests: list[SinkRequest] = []
         self.spans: list[SinkSpan] = []
         """In order of arrival, repetitions included."""
@@ -91,7 +91,7 @@ class OtlpSink:
         self.keep_then: Callable[[SinkRequest], None] = lambda _request: None
         self.response_body = b""
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._server = ThreadingHTTPServer((host, port), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="otlp-sink", kwargs={"poll_interval": 0.01}

@@ -1,0 +1,77 @@
+"""After an update or an edit, exactly the services concerned are created anew, and run what is new."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.installation import Installation
+
+OURS = {"gateway", "sim", "worker"}
+NEEDS = {"collector": ("worker",), "gateway": ("worker",)}
+"""Compose creates anew what waits for the health of a new one."""
+RULE = """groups:
+  - name: added
+    rules:
+      - {record: added_by_a_pull, expr: vector(1)}
+"""
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """The services that have another container than before."""
+    assert before.keys() == after.keys()
+    return {name for name in after if after[name] != before[name]}
+
+
+def pull(stack: Installation, name: str, text: str) -> None:
+    """A file changes, and with it what `make generate` made of it, as a pull brings both."""
+    path = stack.folder / name
+    # Git puts a new file in the place of the old one.
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+    stack.run("python3", "tools/generate_stack_digests.py").well()
+
+
+def test_a_pulled_rule_is_applied_by_compose_alone(stack: Installation) -> None:
+    """`docker compose up --detach` after a pull creates Prometheus anew, and nothing else."""
+    before = stack.ids()
+    pull(stack, "prometheus/rules/added.yml", RULE)
+
+    stack.compose("up", "--detach", "--wait").well()
+
+    assert changed(before, stack.ids()) == {"prometheus"}
+    rules = stack.http.get("http://127.0.0.1:9090/api/v1/rules").json()["data"]["groups"]
+    assert "added" in {group["name"] for group in rules}
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("tempo", "tempo/tempo.yaml"),
+        ("collector", "otel-collector/config.yaml"),
+        ("gateway", "examples/stack.yaml"),
+        ("grafana", "grafana/provisioning/dashboards/dashboards.yaml"),
+    ],
+)
+def test_an_edited_file_is_applied_by_make(stack: Installation, service: str, name: str) -> None:
+    """`make up` notices what was edited by hand: that service is new, and at most one that needs it."""
+    before, path = stack.ids(), stack.folder / name
+    path.write_text(f"{path.read_text('utf-8')}\n# edited\n", encoding="utf-8")
+
+    stack.run("make", "up").well()
+
+    assert {service} <= changed(before, stack.ids()) <= {service, *NEEDS.get(service, ())}
+    assert stack.is_running()
+
+
+def test_changed_code_is_built_and_runs(stack: Installation) -> None:
+    """`docker compose up --detach` after a pull builds our image again and runs our services of it."""
+    name = "service/spanledger/__init__.py"
+    pull(stack, name, (stack.folder / name).read_text("utf-8") + "\nPULLED = True\n")
+    before = stack.ids()
+
+    stack.compose("up", "--detach", "--wait").well()
+
+    # Compose creates anew whatever waits for a new one, and all wait for check-files, which is ours.
+    assert changed(before, stack.ids()) >= OURS
+    words = ("exec", "-T", "gateway", "python", "-c", "import spanledger; print(spanledger.PULLED)")
+    assert stack.compose(*words).well().strip() == "True"

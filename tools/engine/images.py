@@ -1,0 +1,203 @@
+"""Base images under the names that the stack's files pin, made on this machine, as nothing is pulled.
+
+Collector and Prometheus are those of `make toolchain`, Tempo and Grafana those that are found. For a
+program that is not there, a stand-in answers the health check, and the image's label says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.engine.daemon import Engine, EngineError
+
+MADE_OF = "spanledger.made-of"
+STAND_IN = "spanledger.stand-in"
+STAND_INS = Path(__file__).resolve().parent / "stand_ins"
+CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+BARE = "bare"
+"""A Python image of this version knows no certificate authority but the public ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file, a folder with its content, a link (`to`), or an empty folder."""
+
+    path: str
+    source: Path | None = None
+    to: str = ""
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to be made.
+
+    Args:
+        name: as the stack's files pin it.
+        entries: what is put into it.
+        changes: instructions of a Dockerfile for its configuration.
+        base: an archive it begins with.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    changes: Sequence[str]
+    base: Path | None = None
+
+    def stamp(self) -> str:
+        """What it is made of, in one word."""
+        digest = hashlib.sha256(repr((self.name, self.changes)).encode())
+        for entry in (*self.entries, Entry("", self.base)):
+            digest.update(repr((entry.path, str(entry.source), entry.to, entry.owner)).encode())
+            if entry.source is not None:
+                told = entry.source.stat()
+                digest.update(f"{told.st_size} {told.st_mtime_ns}".encode())
+        return digest.hexdigest()[:16]
+
+    def make(self, engine: Engine) -> None:
+        """Hand it to the engine. Raises EngineError."""
+        with tempfile.TemporaryDirectory(prefix="spanledger-image-") as folder:
+            archive = Path(folder) / "image.tar"
+            with tarfile.open(archive, "w") as tar:
+                if self.base is not None:
+                    _copy(tar, self.base, {entry.path for entry in self.entries})
+                for entry in self.entries:
+                    _add(tar, entry)
+            changes = (*self.changes, f"LABEL {MADE_OF}={self.stamp()}")
+            words = [word for change in changes for word in ("--change", change)]
+            engine.docker("import", *words, str(archive), self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What images are made of.
+
+    Args:
+        base: the archive of a small Debian with Python.
+        programs: `collector`, `prometheus`, `promtool`, and where they are, `tempo` and `grafana`.
+        grafana_home: Grafana's folder of pages and defaults.
+        certificates: the authorities that this machine trusts, its network's own among them.
+    """
+
+    base: Path
+    programs: Mapping[str, Path]
+    grafana_home: Path | None
+    certificates: Path = Path("/") / CERTIFICATES
+
+
+def ensure(engine: Engine, parts: Parts, versions: Mapping[str, str]) -> list[str]:
+    """Make the images that are missing or out of date; their names. Raises EngineError."""
+    made = []
+    for image in images(parts, versions):
+        try:
+            label = "{{index .Config.Labels %r}}" % MADE_OF  # noqa: UP031 - braces are Docker's
+            there = engine.docker(
+                "image", "inspect", "--format", label.replace("'", '"'), image.name
+            )
+        except EngineError:
+            there = ""
+        if there.strip() != image.stamp():
+            image.make(engine)
+            made.append(image.name)
+    return made
+
+
+def images(parts: Parts, versions: Mapping[str, str]) -> list[Image]:
+    """The images that the stack's files name."""
+    return [
+        _python(parts, versions["PYTHON_VERSION"], Entry(CERTIFICATES, parts.certificates)),
+        _python(parts, BARE),
+        _collector(parts, versions["COLLECTOR_VERSION"]),
+        _prometheus(parts, versions["PROMETHEUS_VERSION"]),
+        _tempo(parts, versions["TEMPO_VERSION"]),
+        _grafana(parts, versions["GRAFANA_VERSION"]),
+    ]
+
+
+def _python(parts: Parts, version: str, *more: Entry) -> Image:
+    """Debian with its own Python in the place of the official image's."""
+    links = [
+        Entry(f"usr/local/bin/{name}", to="/usr/bin/python3") for name in ("python", "python3")
+    ]
+    changes = [f"ENV SSL_CERT_FILE=/{CERTIFICATES}", 'CMD ["python3"]'] if more else []
+    return Image(f"python:{version}-slim-trixie", [*links, *more], changes, parts.base)
+
+
+def _collector(parts: Parts, version: str) -> Image:
+    entries = [Entry("otelcol-contrib", parts.programs["collector"])]
+    return Image(
+        f"otel/opentelemetry-collector-contrib:{version}",
+        [*entries, Entry(CERTIFICATES, parts.certificates)],
+        ["USER 10001:10001", 'ENTRYPOINT ["/otelcol-contrib"]'],
+    )
+
+
+def _prometheus(parts: Parts, version: str) -> Image:
+    entries = [Entry(f"bin/{name}", parts.programs[name]) for name in ("prometheus", "promtool")]
+    return Image(
+        f"prom/prometheus:v{version}",
+        [*entries, Entry("prometheus", owner=65534)],
+        ["USER nobody", "ENV PATH=/bin", "WORKDIR /prometheus", 'ENTRYPOINT ["/bin/prometheus"]'],
+    )
+
+
+def _tempo(parts: Parts, version: str) -> Image:
+    name, data = f"grafana/tempo:{version}", Entry("var/tempo", owner=10001)
+    changes = ["USER 10001:10001", 'ENTRYPOINT ["/tempo"]']
+    if "tempo" in parts.programs:
+        return Image(name, [Entry("tempo", parts.programs["tempo"]), data], changes, parts.base)
+    entries = [
+        Entry("tempo", STAND_INS / "tempo.py"),
+        Entry("otelcol", parts.programs["collector"]),
+        Entry("otelcol.yaml", STAND_INS / "tempo.yaml"),
+    ]
+    return Image(name, [*entries, data], [*changes, f"LABEL {STAND_IN}=tempo"], parts.base)
+
+
+def _grafana(parts: Parts, version: str) -> Image:
+    """busybox has the `wget` of the official image, whose health check the stack uses."""
+    name = f"grafana/grafana:{version}"
+    entries = [Entry("usr/bin/wget", to="busybox"), Entry("var/lib/grafana", owner=472)]
+    changes = ["USER 472:0", "ENV GF_PATHS_DATA=/var/lib/grafana"]
+    if "grafana" in parts.programs and parts.grafana_home is not None:
+        home = Entry("usr/share/grafana", parts.grafana_home)
+        program = Entry("usr/bin/grafana", parts.programs["grafana"])
+        changes += [
+            "ENV GF_PATHS_PROVISIONING=/etc/grafana/provisioning",
+            'ENTRYPOINT ["grafana", "server", "--homepath=/usr/share/grafana"]',
+        ]
+        return Image(name, [*entries, home, program], changes, parts.base)
+    entries.append(Entry("grafana", STAND_INS / "grafana.py"))
+    changes += ['ENTRYPOINT ["/grafana"]', f"LABEL {STAND_IN}=grafana"]
+    return Image(name, entries, changes, parts.base)
+
+
+def _copy(tar: tarfile.TarFile, base: Path, without: Set[str]) -> None:
+    """What is in an archive, but for what comes in its place."""
+    with tarfile.open(base) as source:
+        for info in source:
+            if info.name.removeprefix("./") not in without:
+                tar.addfile(info, source.extractfile(info) if info.isreg() else None)
+
+
+def _add(tar: tarfile.TarFile, entry: Entry) -> None:
+    """Put an entry into an archive, readable by everybody, as files of an image are."""
+
+    def readable(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid = info.gid = entry.owner
+        info.uname = info.gname = ""
+        info.mode |= 0o755 if info.isdir() else 0o444
+        return info
+
+    if entry.source is not None:
+        tar.add(entry.source.resolve(), arcname=entry.path, filter=readable)
+        return
+    info = tarfile.TarInfo(entry.path)
+    info.type, info.linkname = (tarfile.SYMTYPE, entry.to) if entry.to else (tarfile.DIRTYPE, "")
+    info.mode = 0o755
+    tar.addfile(readable(info))

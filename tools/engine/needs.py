@@ -1,0 +1,87 @@
+"""What a machine must have to run an engine of its own, and the words for what it lacks.
+
+The engine comes from Debian trixie; its runtime and its firewall rules are the machine's, as those
+are built for the machine's C library.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = {
+    "debootstrap": "debootstrap",
+    "iptables": "iptables",
+    "nsenter": "util-linux",
+    "runc": "runc",
+    "slirp4netns": "slirp4netns",
+    "unshare": "util-linux",
+}
+"""Program to the Debian package that has it."""
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+NAMESPACES = ("--net", "--mount", "--pid", "--fork")
+
+
+def search_path() -> str:
+    """`PATH`, with the folders that an ordinary user's lacks."""
+    return f"{os.environ.get('PATH', os.defpath)}:{SBIN}"
+
+
+def missing_programs() -> list[str]:
+    """Programs that are not installed."""
+    return [name for name in PACKAGES if shutil.which(name, path=search_path()) is None]
+
+
+def problem() -> str | None:
+    """Why no engine can run on this machine, or None."""
+    if sys.platform != "linux":
+        return f"it needs Linux, and this is {sys.platform}"
+    if os.geteuid() != 0:
+        return "it needs root, for namespaces and mounts"
+    if not is_debian():
+        return "its packages are Debian's, and this machine is not Debian"
+    if lacking := missing_programs():
+        packages = sorted({PACKAGES[name] for name in lacking})
+        return f"{', '.join(lacking)} not found; run `apt-get install {' '.join(packages)}`"
+    if not Path("/dev/net/tun").exists():
+        return "there is no /dev/net/tun, which the engine's network needs"
+    done = subprocess.run(
+        ["unshare", *NAMESPACES, "true"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return f"no namespaces can be made here: {done.stderr.strip()}"
+    return None
+
+
+def is_debian() -> bool:
+    """Whether packages of a Debian release can be expected to run here."""
+    try:
+        return platform.freedesktop_os_release().get("ID") == "debian"
+    except OSError:
+        return False
+
+
+def install() -> str | None:
+    """Install what is missing with apt-get; why that cannot be done, or None."""
+    if not missing_programs():
+        return None
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return f"cannot install {', '.join(missing_programs())}: that takes root and apt-get"
+    packages = sorted({PACKAGES[name] for name in missing_programs()})
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        done = subprocess.run(
+            ["apt-get", "--quiet=2", *words],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            return f"`apt-get {words[0]}` failed: {''.join(last)}"
+    return None

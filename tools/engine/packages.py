@@ -1,0 +1,120 @@
+"""Fetches the engine's packages and a small Debian for base images, once, into the user's cache.
+
+Both come from the mirror that this machine's own apt is set up for, by an apt whose state is private:
+nothing is installed, and the machine's own lists stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+SUITE = "trixie"
+ENGINE = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io", "tini")
+BASE = ("busybox", "ca-certificates", "python3")
+"""What the base images have beside a minimal Debian."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SOURCES = Path("/etc/apt")
+
+
+class FetchError(Exception):
+    """Packages cannot be had; the message says why."""
+
+
+def mirror(folder: Path = SOURCES) -> str:
+    """The address of Debian's archive in the machine's own sources. Raises FetchError."""
+    for file in sorted((folder / "sources.list.d").glob("*.sources")):
+        for stanza in file.read_text(encoding="utf-8").split("\n\n"):
+            found = re.search(r"^URIs:\s*(\S+/debian)/?(?:\s|$)", stanza, flags=re.MULTILINE)
+            if found:
+                return found[1]
+    lists = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list"))]
+    for file in (file for file in lists if file.is_file()):
+        text = file.read_text(encoding="utf-8")
+        if found := re.search(r"^deb\s+(?:\[.*?\]\s+)?(\S+/debian)/?\s", text, flags=re.MULTILINE):
+            return found[1]
+    raise FetchError(f"no Debian archive among the sources in {folder}")
+
+
+class Packages:
+    """The engine's programs and the base system, below one folder of the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        wanted = " ".join((SUITE, *ENGINE))
+        self.root = folder / f"engine-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+        """Where the engine's packages are unpacked."""
+        wanted = " ".join((SUITE, *BASE))
+        self.base = folder / f"base-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}.tar"
+        """The base system's files."""
+
+    def fetch(self) -> None:
+        """Make sure that both are there. Raises FetchError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self.root.exists():
+            self._fetch_engine()
+        if not self.base.exists():
+            self._make_base()
+
+    def _fetch_engine(self) -> None:
+        draft = _empty(self._folder / "draft")
+        debs = draft / "debs"
+        debs.mkdir()
+        apt = self._apt(draft)
+        _run([*apt, "update"], debs)
+        _run([*apt, "download", *ENGINE], debs)
+        for deb in sorted(debs.glob("*.deb")):
+            _run(["dpkg-deb", "--extract", str(deb), str(draft / "root")], debs)
+        (draft / "root").rename(self.root)
+        shutil.rmtree(draft)
+
+    def _apt(self, draft: Path) -> list[str]:
+        """An apt that knows one suite and keeps to a folder of its own."""
+        for name in ("parts", "lists/partial", "cache/archives/partial"):
+            (draft / name).mkdir(parents=True)
+        (draft / "status").touch()
+        (draft / "parts" / "suite.sources").write_text(
+            f"Types: deb\nURIs: {mirror()}\nSuites: {SUITE}\nComponents: main\n"
+            f"Signed-By: {KEYRING}\n",
+            encoding="utf-8",
+        )
+        places = {
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": draft / "parts",
+            "Dir::State::lists": draft / "lists",
+            "Dir::State::status": draft / "status",
+            "Dir::Cache": draft / "cache",
+            "APT::Sandbox::User": "root",
+        }
+        options = [word for key, value in places.items() for word in ("-o", f"{key}={value}")]
+        return ["apt-get", "--quiet=2", *options]
+
+    def _make_base(self) -> None:
+        draft = _empty(self._folder / "draft-base")
+        words = ["--variant=minbase", f"--include={','.join(BASE)}"]
+        _run(["debootstrap", *words, SUITE, str(draft / "root"), mirror()], draft)
+        root = draft / "root"
+        for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
+            shutil.rmtree(root / waste, ignore_errors=True)
+        new = draft / "base.tar"
+        with tarfile.open(new, "w") as archive:
+            archive.add(root, arcname=".", filter=lambda entry: None if entry.isdev() else entry)
+        new.rename(self.base)
+        shutil.rmtree(draft)
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _run(command: list[str], cwd: Path) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise FetchError(f"`{command[0]}` failed: {tail}")
