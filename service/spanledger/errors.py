@@ -90,7 +90,12 @@ class Refusal:
 
 
 class BudgetExceededError(SpanledgerError):
-    """A blocking budget has no room for this try; `refusal` has the figures."""
+    """A blocking budget has no room for this attempt.
+
+    Attributes:
+        refusal: the figures.
+        status: of the answer; `gateway.budget_exceeded_status` says which.
+    """
 
     error_type = "budget_exceeded"
     http_status = 429
@@ -99,6 +104,7 @@ class BudgetExceededError(SpanledgerError):
     def __init__(self, message: str, refusal: Refusal) -> None:
         super().__init__(message)
         self.refusal = refusal
+        self.status = self.http_status
 
 
 class UnpricedModelError(SpanledgerError):

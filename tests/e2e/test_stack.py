@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)  # whichever test comes first starts the s
 ARRIVE_S = 30.0
 """For what was sent a while ago."""
 MAX_IDLE_BYTES = 600 * 2**20
-NOT_TWICE = 'spanledger_source!="application_via_gateway"'
+NOT_TWICE = 'spanledger_source=~"gateway|application"'
 
 UNPRICED = "spanledger_unpriced_requests_total"
 

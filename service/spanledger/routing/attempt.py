@@ -194,6 +194,8 @@ class Run:
                 hold = await shared.ledger.reserve(reservation)
             except (BudgetExceededError, UnpricedModelError) as refusal:
                 target.health.withdraw(now, tokens)
+                if isinstance(refusal, BudgetExceededError):
+                    refusal.status = shared.limits.budget_exceeded_status
                 following = self._after_refusal(target, refusal)
                 if following is None:
                     await self._give_up(refusal)

@@ -66,7 +66,7 @@ def http_status_of(error: SpanledgerError) -> int:
         if error.status in _RELAYED and error.kind in _STATUS_TOLD:
             return error.status
         return _STATUS.get(error.kind, error.http_status)
-    if isinstance(error, InvalidRequestError):
+    if isinstance(error, InvalidRequestError | BudgetExceededError):
         return error.status
     return error.http_status
 

@@ -300,6 +300,24 @@ def test_client_asks_again_after_a_failure_but_not_for_money(gateway: Gateway) -
     assert gateway.rows("outcome, refused_by", "customer = 'poor'") == [("refused", "poor-daily")]
 
 
+def test_a_refusal_for_money_may_have_another_status(tmp_path: Path) -> None:
+    """`gateway.budget_exceeded_status` is what callers get and what the ledger has."""
+    ledger = tmp_path / "ledger.db"
+    records = Records.open(ledger)
+    records.set_budgets([Budget("none", "global", "*", 0, "day")], 1)
+    records.close()
+    with (
+        sim_in_thread() as sim,
+        Running(configuration(sim.url, ledger, budget_exceeded_status=402)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any") as client,
+    ):
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.chat.completions.create(model="chat", messages=HELLO)
+        assert (refused.value.status_code, refused.value.code) == (402, "budget_exceeded")
+        rows = Gateway(url, sim.url, ledger, {}).rows("outcome, http_status")
+        assert rows == [("refused", 402)]
+
+
 def test_errors_have_their_classes(gateway: Gateway) -> None:
     """Each refusal raises the class of the client that its kind means."""
     with gateway.client(max_retries=0) as client:
