@@ -60,6 +60,17 @@ requests) is looked for by halving the batch: first the span goes without its co
 dropped, which is logged and counted in `spanledger.telemetry.dropped`. While a collector refuses
 everything, or is away, nothing is dropped, however long that lasts.
 
+## Sampling and status
+
+Every request is exported: money that no span shows cannot be explained. That includes requests
+of a caller who does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags hold the
+caller's decision, so a collector can drop them; without a `traceparent` they are flagged `sampled`.
+
+Status follows the conventions for HTTP. A SERVER span is an error if the gateway failed: a status from
+500, a stream that broke, or a request that nobody finished. It is `UNSET` for what the caller can
+change, such as an unknown model (404) or a used-up budget (429); `error.type` says which. A CLIENT span
+is an error whenever the attempt failed, also with a status below 500.
+
 ## Where it goes
 
 `telemetry.endpoint` in the [configuration](configuration.md#telemetry) is the collector's base URL.

@@ -35,6 +35,9 @@ class SinkSpan:
     attributes: dict[str, Any]
     resource: dict[str, Any]
     scope: str
+    flags: int = 0
+    """OTLP's: the lowest eight bits are the W3C trace flags."""
+    schema_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,8 @@ def spans_in(message: ExportTraceServiceRequest) -> Iterable[SinkSpan]:
                     attributes=_attributes(span.attributes),
                     resource=resource,
                     scope=scope.scope.name,
+                    flags=span.flags,
+                    schema_url=scope.schema_url,
                 )
 
 

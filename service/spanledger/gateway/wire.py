@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from spanledger.errors import InvalidRequestError
+from spanledger.ledger.store import UNSAMPLED
 from spanledger.providers.base import Operation
 from spanledger.routing.demand import MAX_OUTPUT_TOKENS, WATCHED
 
@@ -40,7 +41,7 @@ _STRING = msgspec.json.Decoder(str)
 _INTEGER = msgspec.json.Decoder(int)
 _OBJECT = _TOP_LEVEL
 _EMPTY_ARRAY = re.compile(rb"\[\s*\]")
-_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = b"0" * 32
 _NO_SPAN = b"0" * 16
 
@@ -122,16 +123,21 @@ def check_head(headers: dict[bytes, bytes]) -> None:
 
 
 def parent_of(traceparent: bytes | None) -> tuple[str, str]:
-    """Trace id and parent span id of a W3C `traceparent`, or two empty strings."""
+    """Trace id and parent span id of a W3C `traceparent`, or two empty strings.
+
+    A caller that does not sample its trace has `UNSAMPLED` after its span id: the request is traced
+    all the same, and its spans say so in their flags.
+    """
     if traceparent is None:
         return "", ""
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
         return "", ""
-    version, trace, span, rest = match.groups()
+    version, trace, span, flags, rest = match.groups()
     if version == b"ff" or (version == b"00" and rest) or trace == _NO_TRACE or span == _NO_SPAN:
         return "", ""
-    return trace.decode(), span.decode()
+    sampled = int(flags, 16) & 1
+    return trace.decode(), span.decode() + ("" if sampled else UNSAMPLED)
 
 
 def new_request_id(rng: random.Random, now_ns: int) -> str:

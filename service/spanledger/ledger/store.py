@@ -78,6 +78,10 @@ class Key:
     revoked_ns: int | None
 
 
+UNSAMPLED = "-00"
+"""After a caller's span id: its `traceparent` says that it does not sample the trace."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestStart:
     """What is known of a request before its first try; ids are lower-case hex."""
@@ -86,7 +90,7 @@ class RequestStart:
     trace_id: str
     span_id: str
     parent_span_id: str
-    """Empty when the caller sent no `traceparent`."""
+    """Empty when the caller sent no `traceparent`; ends in `UNSAMPLED` if it said `-00`."""
     started_ns: int
     customer: str
     team: str

@@ -20,6 +20,7 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.database import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
 from spanledger.ledger.files import LedgerFiles
 from spanledger.ledger.migrate import migrate
+from spanledger.ledger.store import UNSAMPLED
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector takes 20 MiB by default, and memory is not free."""
@@ -68,6 +69,12 @@ class AttemptRow(NamedTuple):
     detail: str
     content: str | None
     shipped_nano: int | None
+    caller_span_id: str
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the caller samples the trace; without a caller's trace, we do."""
+        return not self.caller_span_id.endswith(UNSAMPLED)
 
 
 class RequestRow(NamedTuple):
@@ -94,6 +101,11 @@ class RequestRow(NamedTuple):
     cost_nano: int
     decision: str
     shipped_nano: int | None
+
+    @property
+    def sampled(self) -> bool:
+        """As an attempt's."""
+        return not self.parent_span_id.endswith(UNSAMPLED)
 
 
 Row = AttemptRow | RequestRow
@@ -164,7 +176,8 @@ SELECT a.seq, a.request_id, a.number, r.trace_id, a.span_id, r.span_id, r.route,
     a.key_id, a.deployment, a.provider, a.model, a.response_model, a.fallback_from, a.reason,
     a.cost_nano, a.overrun_nano, a.price_id, a.estimated, a.unpriced, a.corrected, a.decision,
     a.error_type, a.http_status, a.input_tokens, a.output_tokens, a.cache_read_tokens,
-    a.cache_write_tokens, a.reasoning_tokens, a.detail, a.content, a.shipped_nano
+    a.cache_write_tokens, a.reasoning_tokens, a.detail, a.content, a.shipped_nano,
+    r.parent_span_id
 FROM attempts a JOIN requests r USING (request_id)
 WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
 

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
+from spanledger.ledger.store import UNSAMPLED
 from spanledger.telemetry.outbox import AttemptRow, RequestRow, Row
 from spanledger.telemetry.signals import SCHEMA_URL, SCOPE_NAME
 
@@ -24,7 +25,7 @@ NANOS = 1_000_000_000
 AttributeValue = str | bool | int | float | list[str]
 Attributes = dict[str, AttributeValue]
 
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SAMPLED, _UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 _OK = Status(StatusCode.UNSET)
 _details = msgspec.json.Decoder(dict[str, str | bool | int | float | list[str]])
 _contents = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -35,18 +36,20 @@ def span_of(row: Row, resource: Resource, *, with_content: bool = True) -> Reada
     if isinstance(row, AttemptRow):
         name, kind = f"{row.operation} {row.model}", SpanKind.CLIENT
         attributes = attempt_attributes(row, with_content=with_content)
-        failed = row.error_type != ""
+        failed = row.error_type != "" or row.http_status >= 400
         parent_id, remote = row.parent_span_id, False
     else:
         name, kind = f"{row.operation} {row.route}", SpanKind.SERVER
         attributes = request_attributes(row)
-        failed = row.outcome in ("error", "abandoned")
-        parent_id, remote = row.parent_span_id, True
+        # The conventions for HTTP: what the caller got wrong is no error of the server.
+        failed = row.outcome in ("error", "abandoned") and not 400 <= row.http_status < 500
+        parent_id, remote = row.parent_span_id.removesuffix(UNSAMPLED), True
     trace_id = int(row.trace_id, 16)
+    flags = _SAMPLED if row.sampled else _UNSAMPLED
     return ReadableSpan(
         name,
-        SpanContext(trace_id, int(row.span_id, 16), False, _SAMPLED),
-        SpanContext(trace_id, int(parent_id, 16), remote, _SAMPLED) if parent_id else None,
+        SpanContext(trace_id, int(row.span_id, 16), False, flags),
+        SpanContext(trace_id, int(parent_id, 16), remote, flags) if parent_id else None,
         resource,
         attributes,
         kind=kind,

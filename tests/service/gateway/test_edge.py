@@ -225,7 +225,7 @@ def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:
 
 def test_traceparent_is_taken_over(edge: Edge) -> None:
     """A caller's trace goes on; its span is the parent."""
-    edge.post(chat(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+    edge.post(chat(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     start = edge.router.seen[-1].start
     assert start.trace_id == "0af7651916cd43dd8448eb211c80319c"
     assert start.parent_span_id == "b7ad6b7169203331"

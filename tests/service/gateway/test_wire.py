@@ -176,3 +176,12 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 def test_traceparent(header: str, taken: bool) -> None:
     """Only what the W3C allows is taken over."""
     assert wire.parent_of(header.encode()) == ((TRACE, SPAN) if taken else ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("flags", "parent"),
+    [("00", f"{SPAN}-00"), ("02", f"{SPAN}-00"), ("03", SPAN), ("ff", SPAN)],
+)
+def test_a_caller_that_does_not_sample_is_remembered(flags: str, parent: str) -> None:
+    """The sampled bit alone decides, whatever other flags there are."""
+    assert wire.parent_of(f"00-{TRACE}-{SPAN}-{flags}".encode()) == (TRACE, parent)

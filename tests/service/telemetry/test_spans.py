@@ -154,7 +154,14 @@ def test_sums_over_spans_count_nothing_twice(book: Book, sink: OtlpSink, ship: S
     ("outcome", "error_type", "http_status", "status"),
     [
         ("error", "server_error", 502, "ERROR"),
+        ("error", "internal_error", 500, "ERROR"),
+        ("error", "stream_interrupted", 200, "ERROR"),
+        ("error", "", 0, "ERROR"),
+        ("error", "model_not_found", 404, "UNSET"),
+        ("error", "invalid_request", 400, "UNSET"),
+        ("error", "rate_limited", 429, "UNSET"),
         ("refused", "budget_exceeded", 429, "UNSET"),
+        ("refused", "budget_exceeded", 402, "UNSET"),
         ("cancelled", "", 499, "UNSET"),
     ],
 )
@@ -167,7 +174,8 @@ def test_how_a_request_ended_is_on_its_span(
     http_status: int,
     status: str,
 ) -> None:
-    """Our failures are errors; a refusal and a caller who left are not."""
+    """Failures of ours are errors on the SERVER span; a refusal, a caller's mistake and a caller who
+    left are not."""
     start = book.start()
     reservation = book.reserve(start)
     end = RequestEnd(outcome, error_type, http_status, start.started_ns + SECOND)
@@ -179,7 +187,50 @@ def test_how_a_request_ended_is_on_its_span(
     assert request.status == status
     assert request.attributes["spanledger.outcome"] == outcome
     assert request.attributes.get("error.type", "") == error_type
-    assert request.attributes["http.response.status_code"] == http_status
+    assert request.attributes.get("http.response.status_code", 0) == http_status
+
+
+@pytest.mark.parametrize(
+    ("error_type", "http_status", "status"),
+    [
+        ("invalid_request", 400, "ERROR"),
+        ("rate_limited", 429, "ERROR"),
+        ("", 404, "ERROR"),
+        ("server_error", 503, "ERROR"),
+        ("timeout", 0, "ERROR"),
+        ("", 200, "UNSET"),
+        ("", 0, "UNSET"),
+    ],
+)
+def test_a_try_is_an_error_from_400(
+    book: Book, sink: OtlpSink, ship: Ship, error_type: str, http_status: int, status: str
+) -> None:
+    """On the CLIENT span every failure is an error, also one that the caller is to blame for."""
+    end = RequestEnd("error", "invalid_request", 400, book.start().started_ns + SECOND)
+    reservation = book.reserve(book.start())
+    book.finish(reservation, None, request=end, error_type=error_type, http_status=http_status)
+
+    assert ship()
+
+    assert {s.kind: s.status for s in sink.spans} == {"SERVER": "UNSET", "CLIENT": status}
+
+
+@pytest.mark.parametrize(
+    ("parent", "flags"), [("", 1), ("00000000000000aa", 1), ("00000000000000aa-00", 0)]
+)
+def test_spans_are_flagged_as_the_callers_trace(
+    book: Book, sink: OtlpSink, ship: Ship, parent: str, flags: int
+) -> None:
+    """A trace that the caller does not sample is exported all the same, and its spans say so."""
+    start = book.start(parent_span_id=parent)
+    book.finish(book.reserve(start))
+
+    assert ship()
+
+    request, attempt = sorted(sink.spans, key=lambda s: s.kind != "SERVER")
+    assert [s.flags & 0xFF for s in (request, attempt)] == [flags, flags]
+    assert request.parent_span_id == parent.removesuffix("-00")
+    assert attempt.parent_span_id == start.span_id
 
 
 def test_every_attribute_is_in_the_registry(book: Book, sink: OtlpSink, ship: Ship) -> None:
