@@ -1,8 +1,8 @@
 """The worker's own telemetry: OpenLLMetry, sent by OTLP and silent on the terminal.
 
 Owns the start and stop of `traceloop-sdk` and the workflow and task spans around jobs. Without
-it (`--no-telemetry`, `OTEL_SDK_DISABLED`) the same calls do nothing and import nothing. A
-collector that is missing costs one warning and no time.
+it (`--no-telemetry`, `OTEL_SDK_DISABLED`) the same calls do nothing and import nothing. Telemetry
+that did not arrive costs one warning and no time; what the libraries log is not shown.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ def start_tracing(*, content: bool, warn: Callable[[str], None]) -> Tracing:
     `OTEL_EXPORTER_OTLP_*` variables say where to; the protocol is OTLP over HTTP.
     """
     os.environ["TRACELOOP_TRACE_CONTENT"] = "true" if content else "false"
-    _silence(warn)
+    lost = _Once(warn)
+    _silence(lost)
     with warnings.catch_warnings():
         # The libraries warn about themselves while they are imported.
         warnings.simplefilter("ignore")
-        return _OpenLLMetry()
+        return _OpenLLMetry(lost)
 
 
 class _OpenLLMetryPart(Part):
@@ -106,10 +107,8 @@ class _OpenLLMetryPart(Part):
 class _OpenLLMetry(Tracing):
     """Telemetry through `traceloop-sdk`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], None]) -> None:
         from opentelemetry import metrics, trace
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
         from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
@@ -119,11 +118,14 @@ class _OpenLLMetry(Tracing):
         from traceloop.sdk.decorators import task, workflow
         from traceloop.sdk.instruments import Instruments
 
+        from spanledger.worker.exporters import MetricExporter, SpanExporter
+
+        self._lost = lost
         self._task, self._workflow = task, workflow
         self._current_span = trace.get_current_span
         name = os.environ.get("OTEL_SERVICE_NAME") or SERVICE_NAME
-        self._spans = OTLPSpanExporter()
-        self._metrics = OTLPMetricExporter()
+        self._spans = SpanExporter(lost)
+        self._metrics = MetricExporter()
         endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
             "OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"
         )
@@ -179,13 +181,16 @@ class _OpenLLMetry(Tracing):
         return _OpenLLMetryPart(await opened, closing, span)
 
     def stop(self) -> None:
+        flushed = False
         if _reachable(self._address):
             ending = threading.Thread(target=self._flush, name="telemetry-flush", daemon=True)
             ending.start()
             ending.join(_FLUSH_TIMEOUT_S)
-        else:
-            logging.getLogger("opentelemetry").warning("collector is not reachable")
-        # Both interrupt an export that is still retrying; after them, nothing is sent.
+            flushed = not ending.is_alive()
+        if not flushed or self._metrics.behind:
+            self._lost()
+        # Both interrupt an export that is still retrying. After them nothing is sent, and what the SDK
+        # does in its own shutdown fails and says nothing about what has arrived.
         cast("Any", self._spans).shutdown()
         self._metrics.shutdown()
         self._tracers.shutdown()
@@ -204,15 +209,14 @@ class _NoUpload:
         return "omitted"
 
 
-class _OneWarning(logging.Handler):
-    """Turns everything the telemetry libraries say into one line, once."""
+class _Once:
+    """Says that telemetry was lost, once."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
         self._warn = warn
         self._said = False
 
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - all read the same
+    def __call__(self) -> None:
         if not self._said:
             self._said = True
             self._warn(
@@ -221,12 +225,24 @@ class _OneWarning(logging.Handler):
             )
 
 
-def _silence(warn: Callable[[str], None]) -> None:
-    handler = _OneWarning(warn)
-    exporting = logging.getLogger("opentelemetry")
-    exporting.handlers = [handler]
-    exporting.propagate = False
-    for name in ("opentelemetry.attributes", "opentelemetry.sdk.trace", "traceloop"):
+class _Overflow(logging.Handler):
+    """Hears that the queue of spans was full: what does not fit never reaches an exporter."""
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._lost = lost
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("Queue full"):
+            self._lost()
+
+
+def _silence(lost: Callable[[], None]) -> None:
+    """The libraries log retries, and complain in their own shutdown: neither is a loss."""
+    queue = logging.getLogger("opentelemetry.sdk._shared_internal")
+    queue.handlers = [_Overflow(lost)]
+    queue.propagate = False
+    for name in ("opentelemetry", "traceloop"):
         quiet = logging.getLogger(name)
         quiet.handlers = [logging.NullHandler()]
         quiet.propagate = False

@@ -16,6 +16,7 @@ from spanledger.demo.sink import Sink, SinkSpan
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from spanledger.worker.tracing import wanted
+from tests.support.otlp_sink import OtlpSink, SinkRequest
 
 from .conftest import (
     Child,
@@ -97,9 +98,83 @@ def test_a_missing_collector_is_one_line(start: Start, gateway: Gateway, tmp_pat
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
     ).finish()
     assert (code, json.loads(out)["done"]) == (0, 1)
-    assert [line for line in err.splitlines() if line] == [
-        "telemetry could not be sent; the jobs are not affected (--no-telemetry stops trying)"
-    ]
+    assert [line for line in err.splitlines() if line] == [NOT_SENT]
+
+
+def _run(start: Start, gateway: Gateway, tmp_path: Path, sink: OtlpSink) -> list[str]:
+    """What a run of three jobs says on stderr."""
+    jobs = write_jobs(tmp_path / "jobs.jsonl", [chat_job(name) for name in "abc"])
+    code, out, err = start(
+        *("run", str(jobs), "-o", str(tmp_path / "r.jsonl"), "--json"),
+        OPENAI_BASE_URL=gateway.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+    ).finish()
+    assert (code, json.loads(out)["done"]) == (0, 3)
+    return [line for line in err.splitlines() if line]
+
+
+NOT_SENT = "telemetry could not be sent; the jobs are not affected (--no-telemetry stops trying)"
+
+
+def test_telemetry_that_arrives_is_not_mentioned(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    """When the collector has everything, nothing is said."""
+    with OtlpSink() as sink:
+        said = _run(start, gateway, tmp_path, sink)
+
+    assert said == []
+    assert len([span for span in sink.spans if span.kind == "CLIENT"]) == 3
+    assert sink.count("gen_ai.client.operation.duration") == 3
+
+
+def test_a_collector_that_stumbles_is_not_mentioned(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    """An export that is refused at first and taken when it is sent again has arrived."""
+    refused: list[str] = []
+
+    def answer(request: SinkRequest) -> int:
+        first = request.path not in refused
+        refused.append(request.path)
+        return 503 if first else 200
+
+    with OtlpSink() as sink:
+        sink.answer = answer
+        said = _run(start, gateway, tmp_path, sink)
+
+    assert said == []
+    assert len([span for span in sink.spans if span.kind == "CLIENT"]) == 3
+
+
+@pytest.mark.parametrize("signal_path", ["/v1/traces", "/v1/metrics"])
+def test_what_a_collector_refuses_is_one_line(
+    start: Start, gateway: Gateway, tmp_path: Path, signal_path: str
+) -> None:
+    """A collector that does not take one of the signals costs one warning."""
+    with OtlpSink() as sink:
+        sink.answer = lambda request: 400 if request.path == signal_path else 200
+        said = _run(start, gateway, tmp_path, sink)
+
+    assert said == [NOT_SENT]
+
+
+def test_a_collector_that_never_answers_is_one_line(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    """Waiting for a collector ends, and costs one warning."""
+    release = threading.Event()
+
+    def answer(_: SinkRequest) -> int:
+        release.wait(60)
+        return 200
+
+    with OtlpSink() as sink:
+        sink.answer = answer
+        said = _run(start, gateway, tmp_path, sink)
+        release.set()
+
+    assert said == [NOT_SENT]
 
 
 def test_the_environment_can_switch_telemetry_off() -> None:

@@ -1,0 +1,50 @@
+"""OTLP exporters that know whether what they were given has arrived.
+
+Imported only where telemetry is on, as it loads the SDK. Decides nothing about what is said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+
+class SpanExporter(OTLPSpanExporter):
+    """Sends spans. A batch that is not taken, after the exporter's own retries, is lost."""
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        super().__init__()
+        self._lost = lost
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch, and tell of its loss."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = super().export(spans)
+        finally:
+            if result is not SpanExportResult.SUCCESS:
+                self._lost()
+        return result
+
+
+class MetricExporter(OTLPMetricExporter):
+    """Sends points. They are cumulative, so only the last export counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.behind = False
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        """Send points, and remember whether they were taken."""
+        self.behind = True
+        result = super().export(metrics_data, timeout_millis=timeout_millis, **kwargs)
+        self.behind = result is not MetricExportResult.SUCCESS
+        return result
