@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.errors import SpanledgerError
@@ -24,8 +24,9 @@ from spanledger.worker.client import (
 )
 from spanledger.worker.jobs import InvalidJob, Job, Line, SeenKeys, Source, parse_job
 from spanledger.worker.output import FAILED, Results
+from spanledger.worker.parts import OpenPart, Parts
 from spanledger.worker.progress import Counts, Reporter, jobs
-from spanledger.worker.tracing import JOBS_PER_TRACE, Part, Tracing
+from spanledger.worker.tracing import Tracing
 
 STOP_GRACE_S = 60.0
 """Longest wait for running jobs after the first Ctrl-C; then they are cancelled."""
@@ -80,15 +81,6 @@ class Summary:
         }
 
 
-@dataclass(slots=True)
-class _Part:
-    """The open workflow span and the jobs that run in it."""
-
-    span: Part
-    started: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-
 class Run:
     """One pass over the jobs; `interrupt` may be called from a signal handler."""
 
@@ -108,15 +100,13 @@ class Run:
         self._results = results
         self._caller = caller
         self._reporter = reporter
-        self._tracing = tracing
         self._send = tracing.traced(caller.send)
         self._slots = asyncio.Semaphore(concurrency)
         self._seen = SeenKeys()
         self._running: dict[asyncio.Task[None], str] = {}
         self._postponed: list[Job] = []
         """Refused by a budget while other jobs of ours held money on it, which may come back."""
-        self._part: _Part | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._parts = Parts(tracing)
         self._monotonic = monotonic
         self.summary = Summary(Counts(total=total))
 
@@ -132,8 +122,8 @@ class Run:
         finally:
             self._cancel_running()
             self._seen.close()
-            await self._end_part()
-            await asyncio.gather(*self._closing)
+            self._parts.end()
+            await self._parts.wait()
         self._show()
         self.summary.seconds = self._monotonic() - started
         return self.summary
@@ -228,17 +218,12 @@ class Run:
         self._show()
 
     async def _start(self, job: Job, *, alone: bool = False) -> None:
-        part = self._part
-        if part is None or part.started >= JOBS_PER_TRACE:
-            await self._end_part()
-            part = self._part = _Part(await self._tracing.open_part())
-        part.started += 1
+        part = await self._parts.for_job(job)
         task = asyncio.get_running_loop().create_task(
-            self._process(job, alone=alone), context=part.span.context.copy()
+            self._process(job, part, alone=alone), context=part.context.copy()
         )
-        part.tasks.add(task)
+        part.add(job, task)
         self._running[task] = job.custom_id
-        task.add_done_callback(part.tasks.discard)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -247,7 +232,7 @@ class Run:
         if task.cancelled():
             self._add_remaining(1)
 
-    async def _process(self, job: Job, *, alone: bool) -> None:
+    async def _process(self, job: Job, part: OpenPart, *, alone: bool) -> None:
         try:
             result = await finish(job, self._send)
         except Exception as error:  # noqa: BLE001 - one job must never end the others
@@ -260,6 +245,7 @@ class Run:
             self._add_remaining(1)
             self._stop("gateway", result.message)
         else:
+            part.add_answer(job, result.record["response"])
             self._book(job, result)
         self._show()
 
@@ -293,21 +279,6 @@ class Run:
     def _cancel_running(self) -> None:
         for task in list(self._running):
             task.cancel()
-
-    async def _end_part(self) -> None:
-        """Close the workflow span once its last job has ended, without waiting for it."""
-        part, self._part = self._part, None
-        if part is None:
-            return
-
-        async def close() -> None:
-            if part.tasks:
-                await asyncio.wait(part.tasks)
-            await part.span.close()
-
-        closing = asyncio.ensure_future(close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
 
     def _count_rest(self, left_over: Line | None) -> None:
         """Look at the lines that were not taken, without running them."""

@@ -29,9 +29,6 @@ Call = Callable[[Job], Awaitable[T]]
 SERVICE_NAME = "spanledger-worker"
 WORKFLOW = "worker_run"
 TASK = "job"
-JOBS_PER_TRACE = 500
-"""A run of more jobs is several traces: trace stores refuse very large ones."""
-
 DURATION_BUCKETS = tuple(0.01 * 2**n for n in range(14))
 TOKEN_BUCKETS = tuple(4.0**n for n in range(14))
 """The conventions' advice; the SDK's default buckets are useless for seconds and tokens."""
@@ -53,12 +50,15 @@ class Part:
 class Tracing:
     """Telemetry switched off: the base of the one that does something."""
 
+    content = False
+    """Whether prompts and answers are on the spans."""
+
     def traced(self, call: Call[T]) -> Call[T]:
         """Give each call of a job its task span."""
         return call
 
     async def open_part(self, name: str = WORKFLOW) -> Part:  # noqa: ARG002 - used when on
-        """Start a workflow span for up to `JOBS_PER_TRACE` jobs."""
+        """Start a workflow span for some of the jobs."""
         return Part(contextvars.copy_context())
 
     def stop(self) -> None:
@@ -86,7 +86,7 @@ def start_tracing(*, content: bool, warn: Callable[[str], None]) -> Tracing:
     with warnings.catch_warnings():
         # The libraries warn about themselves while they are imported.
         warnings.simplefilter("ignore")
-        return _OpenLLMetry(lost)
+        return _OpenLLMetry(lost, content=content)
 
 
 class _OpenLLMetryPart(Part):
@@ -107,7 +107,7 @@ class _OpenLLMetryPart(Part):
 class _OpenLLMetry(Tracing):
     """Telemetry through `traceloop-sdk`."""
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    def __init__(self, lost: Callable[[], None], *, content: bool) -> None:
         from opentelemetry import metrics, trace
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -121,6 +121,7 @@ class _OpenLLMetry(Tracing):
         from spanledger.worker.exporters import MetricExporter, SpanExporter
 
         self._lost = lost
+        self.content = content
         self._task, self._workflow = task, workflow
         self._current_span = trace.get_current_span
         name = os.environ.get("OTEL_SERVICE_NAME") or SERVICE_NAME

@@ -6,17 +6,19 @@ import json
 import signal
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.otlp_sink import OtlpSink, SinkRequest
 
 from spanledger.demo.sink import Sink, SinkSpan
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
+from spanledger.worker.parts import BYTES_PER_TRACE
 from spanledger.worker.tracing import wanted
-from tests.support.otlp_sink import OtlpSink, SinkRequest
 
 from .conftest import (
     Child,
@@ -175,6 +177,40 @@ def test_a_collector_that_never_answers_is_one_line(
         release.set()
 
     assert said == [NOT_SENT]
+
+
+def test_traces_are_cut_by_bytes_where_content_is_traced(
+    start: Start, gateway: Gateway, tmp_path: Path
+) -> None:
+    """Jobs of 20 kB with answers as long stay in traces that a store takes, and each is in one."""
+
+    def reply(request: Seen) -> Reply:
+        status, headers, body = succeed(request)
+        message = {"role": "assistant", "content": "b" * 20_000}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return status, headers, {**body, "choices": choices}
+
+    gateway.reply = reply
+    text = "é" * 5_000 + "a" * 10_000
+    jobs = [
+        chat_job(f"j{n}", messages=[{"role": "user", "content": f"{n} {text}"}]) for n in range(60)
+    ]
+    path = write_jobs(tmp_path / "jobs.jsonl", jobs)
+    with OtlpSink() as sink:
+        code, _, err = start(
+            *("run", str(path), "-o", str(tmp_path / "r.jsonl"), "--trace-content"),
+            OPENAI_BASE_URL=gateway.url,
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+        ).finish()
+
+    assert code == 0, err
+    sizes: dict[str, int] = defaultdict(int)
+    for span in sink.spans:
+        sizes[span.trace_id] += sum(len(str(value)) for value in span.attributes.values())
+    assert sum(sizes.values()) > 3 * BYTES_PER_TRACE
+    assert max(sizes.values()) <= BYTES_PER_TRACE
+    assert len(sizes) <= 6, "the estimate cuts no finer than it must"
+    assert len([span for span in sink.spans if span.name == "job.task"]) == 60
 
 
 def test_the_environment_can_switch_telemetry_off() -> None:
