@@ -14,6 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from prometheus.src.long import COPIED, EVERY_S  # noqa: E402 - found by the line above
+from spanledger.telemetry.conventions import (  # noqa: E402 - found by the line above
+    ATTRIBUTE_CHANGES,
+    LATEST,
+    METRIC_CHANGES,
+    OPT_IN,
+    Form,
+    MetricChange,
+)
 from spanledger.telemetry.exposition import FEW_BUDGETS, MAX_BUDGETS  # noqa: E402 - as above
 from spanledger.telemetry.signals import (  # noqa: E402 - as above
     ATTRIBUTES,
@@ -37,7 +45,8 @@ HEAD = """\
 # Telemetry
 
 Every name on this page is an interface: a change is in the CHANGELOG. Names of our own begin with
-`spanledger.`; all others are those of the OpenTelemetry GenAI conventions, in the form of v1.41.
+`spanledger.`; all others are those of the OpenTelemetry GenAI conventions, in the form of v1.41. The
+newer names of v0.1.0 can be had: see [two forms](#two-forms-of-the-conventions).
 
 ## How it leaves
 
@@ -84,6 +93,7 @@ The standard variables win over it:
 | `OTEL_EXPORTER_OTLP_TIMEOUT` | Seconds for one request, its retries included (10). |
 | `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between two exports of metrics. |
 | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | Who sends. |
+| `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` | Use the names of v0.1.0: see [two forms](#two-forms-of-the-conventions). |
 | `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Send none of it: rows are passed over, and counters go on counting. |
 
 `service.instance.id` is the ledger's own and stays over restarts, as its counters do.
@@ -98,6 +108,30 @@ kind and size. `redacted` replaces e-mail addresses, keys and tokens of known sh
 payment cards, bank accounts and phone numbers that begin with `+` or an area code in brackets, by
 `[REDACTED:kind]`, wherever they stand. It knows shapes, not meanings: a name or an address in a
 prompt stays. Content is kept in the ledger until it has been shipped, and no longer.
+"""
+
+FORMS_PROSE = f"""\
+## Two forms of the conventions
+
+The GenAI conventions moved to a [repository of their own](https://github.com/open-telemetry/semantic-conventions-genai),
+whose first release, v0.1.0, renamed some signals. As the conventions ask, the names stay as they were
+until you choose the new ones: set `{OPT_IN}={LATEST}` (a list with commas; other
+entries are for other instrumentation) where the gateway, or `spanledger ship`, runs. The schema URL of
+the spans and points says which form they have.
+
+The table is all that changes. What it does not list has one name in both forms.
+
+"""
+
+FORMS_AFTER = """A counter of tokens is the sum of the histogram beside it. `gen_ai.token.modality` is `unknown`, because
+providers do not say it for all tokens. The point `otel.metric.overflow` has no attributes to tell by and
+keeps the name of v1.41, as does every metric whose name begins with `spanledger.`.
+
+Choose freely: with the stack's collector, dashboards and alerts work with either form. On its way to
+Prometheus, and there only, the collector turns the new names of metrics into those of v1.41, the
+gateway's and those of instrumented applications alike. Vendors get the names as they were sent. With
+another collector, or when the form changes while you look at a vendor's dashboards, expect new series
+under new names. The ledger knows one form only, so changing back and forth loses nothing.
 """
 
 CARDINALITY = f"""\
@@ -155,15 +189,53 @@ def main() -> None:
 
 def render() -> str:
     """The whole page."""
-    parts = [HEAD, "## Spans\n", *(span_section(span) for span in SPANS), METRIC_PROSE]
+    parts = [HEAD, FORMS_PROSE + forms_table(), FORMS_AFTER]
+    parts += ["## Spans\n", *(span_section(span) for span in SPANS), METRIC_PROSE]
     parts += [metric_section(metric) for metric in METRICS]
     parts += [CARDINALITY, cap_table(), SCRAPE_PROSE, scrape_table(SCRAPED), attribute_table()]
     return "\n".join(parts)
 
 
+def forms_table() -> str:
+    """What has another name in the new form, with its source."""
+    rows = [
+        f"| span | `{c.old}` | `{c.new}`{', an int, not a double' if c.integer else ''} | {link(c.source)} |"
+        for c in ATTRIBUTE_CHANGES
+    ]
+    rows += [
+        f"| {c.kind} | `{c.old}`{condition(c)} | `{c.new}`{added(c)} | {link(c.source)} |"
+        for c in METRIC_CHANGES
+    ]
+    head = f"| on | {Form.OLD.value} | {Form.NEW.value} | source |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def condition(change: MetricChange) -> str:
+    """Which points of the old metric these are."""
+    return "".join(f", `{name}` = `{value}`" for name, value in change.when)
+
+
+def added(change: MetricChange) -> str:
+    """What attributes the new one has more or less."""
+    more = [f", with `{name}`" for name, _ in change.adds]
+    return "".join(more + [f", without `{name}`" for name in change.without])
+
+
+def link(url: str) -> str:
+    """A source, by the end of its address."""
+    end = url.rsplit("/", 1)[1]
+    return f"[{'#' if end.isdecimal() else ''}{end}]({url})"
+
+
+def both_names(name: str) -> str:
+    """An attribute's name, and the one it has in the new form."""
+    new = next((c.new for c in ATTRIBUTE_CHANGES if c.old == name and c.new != name), None)
+    return f"`{name}`" if new is None else f"`{name}` ({Form.NEW.value}: `{new}`)"
+
+
 def span_section(span: Span) -> str:
     """One kind of span."""
-    rows = [f"| `{name}` | {ATTRIBUTES[name].meaning} |" for name in span.attributes]
+    rows = [f"| {both_names(name)} | {ATTRIBUTES[name].meaning} |" for name in span.attributes]
     head = (
         f"### `{span.name}` ({span.kind})\n\n{span.meaning}\n\n| attribute | meaning |\n|---|---|\n"
     )
@@ -181,6 +253,9 @@ def metric_section(metric: Metric) -> str:
         f"- attributes: {attributes}",
         f"- in Prometheus: {series}",
     ]
+    new = [f"`{change.new}`" for change in METRIC_CHANGES if change.old == metric.name]
+    if new:
+        lines.insert(3, f"- in the form of {Form.NEW.value}: {', '.join(new)}")
     if metric.buckets:
         lines.append(f"- buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
     return "\n".join(lines) + "\n"
@@ -234,7 +309,7 @@ def attribute_table() -> str:
     """Every attribute, with its label in Prometheus where it is on a metric."""
     on_metrics = {name for metric in METRICS for name in metric.attributes}
     rows = [
-        f"| `{a.name}` | {a.type} | {a.stability} | "
+        f"| {both_names(a.name)} | {a.type} | {a.stability} | "
         f"{f'`{label_name(a.name)}`' if a.name in on_metrics else ''} | {a.meaning} |"
         for a in sorted(ATTRIBUTES.values(), key=lambda a: a.name)
     ]

@@ -65,6 +65,30 @@ def _output_type(raw: msgspec.Raw) -> str | None:
     return {"text": "text", "json_object": "json", "json_schema": "json"}.get(kind)
 
 
+class _Reasoning(msgspec.Struct):
+    effort: str = ""
+
+
+def _effort(raw: msgspec.Raw) -> str | None:
+    """OpenRouter's `reasoning`, an object beside OpenAI's `reasoning_effort`."""
+    return msgspec.json.decode(raw, type=_Reasoning).effort[:MAX_TEXT] or None
+
+
+class _Named(msgspec.Struct):
+    id: str = ""
+    session_id: str = ""
+
+
+def _conversation(raw: msgspec.Raw) -> str | None:
+    """OpenAI's `conversation`, an id or an object with one."""
+    value = msgspec.json.decode(raw, type=str | _Named)
+    return (value if isinstance(value, str) else value.id)[:MAX_TEXT] or None
+
+
+def _session(raw: msgspec.Raw) -> str | None:
+    return msgspec.json.decode(raw, type=_Named).session_id[:MAX_TEXT] or None
+
+
 _Reader = Callable[[msgspec.Raw], object]
 _REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
     "chat": {
@@ -73,6 +97,12 @@ _REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
         "temperature": ("gen_ai.request.temperature", _number),
         "top_p": ("gen_ai.request.top_p", _number),
         "top_k": ("gen_ai.request.top_k", _number),
+        "reasoning_effort": ("gen_ai.request.reasoning.level", _text),
+        "reasoning": ("gen_ai.request.reasoning.level", _effort),
+        "conversation": ("gen_ai.conversation.id", _conversation),
+        "session_id": ("gen_ai.conversation.id", _text),
+        "litellm_session_id": ("gen_ai.conversation.id", _text),
+        "metadata": ("gen_ai.conversation.id", _session),
         "frequency_penalty": ("gen_ai.request.frequency_penalty", _number),
         "presence_penalty": ("gen_ai.request.presence_penalty", _number),
         "seed": ("gen_ai.request.seed", _integer),
@@ -86,7 +116,8 @@ _REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
         "dimensions": ("gen_ai.embeddings.dimension.count", _integer),
     },
 }
-"""Fields of the caller's body that become attributes: name, and how to read them."""
+"""Fields of the caller's body that become attributes: name, and how to read them. Where several
+become the same, the first wins."""
 
 
 def attempt_detail(
@@ -104,14 +135,14 @@ def attempt_detail(
     `extra` holds further attributes by their final names and wins.
     """
     found: dict[str, object] = {}
-    known = _REQUEST[operation]
-    for name in fields.keys() & known.keys():
-        attribute, read = known[name]
+    for name, (attribute, read) in _REQUEST[operation].items():
+        if name not in fields or attribute in found:
+            continue
         try:
             value = read(fields[name])
         except _DECODE_ERRORS:
             continue
-        if value is not None and value != []:
+        if value not in (None, "", []):
             found[attribute] = value
     found.update(_server(deployment.api_base, deployment.provider))
     if response_id:

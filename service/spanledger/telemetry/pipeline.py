@@ -17,6 +17,7 @@ from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
 from spanledger.telemetry.aggregates import Aggregates, Series
+from spanledger.telemetry.conventions import Form
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
 from spanledger.telemetry.outbox import Advance, AttemptRow, Outbox, RequestRow, Row
 from spanledger.telemetry.points import exemplar_ids, metrics_data
@@ -65,6 +66,7 @@ class Pipeline:
         *,
         max_customers: int,
         pace: Pace,
+        form: Form = Form.OLD,
         now_ns: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +75,7 @@ class Pipeline:
         self._metrics = metrics
         self._max_customers = max_customers
         self._pace = pace
+        self._form = form
         self._now_ns = now_ns
         self._monotonic = monotonic
         self._cursor = outbox.cursor()
@@ -151,8 +154,10 @@ class Pipeline:
     def _send(self, rows: Sequence[Row], *, with_content: bool = True) -> Delivery:
         if self._spans is None:
             return Delivery("accepted")
-        resource = self._spans.resource
-        return self._spans.send([span_of(r, resource, with_content=with_content) for r in rows])
+        resource, form = self._spans.resource, self._form
+        return self._spans.send(
+            [span_of(r, resource, form=form, with_content=with_content) for r in rows]
+        )
 
     def _isolate(self, rows: Sequence[Row], delivery: Delivery) -> bool:
         """Send a refused batch in halves, down to the rows that are to blame."""
@@ -263,7 +268,8 @@ class Pipeline:
 
     def _send_points(self, series: Sequence[Series], at_ns: int, *, zero: bool) -> bool:
         assert self._metrics is not None
-        data = metrics_data(series, self._metrics.resource, at_ns, zero=zero)
+        resource, form = self._metrics.resource, self._form
+        data = metrics_data(series, resource, at_ns, zero=zero, form=form)
         delivery = self._metrics.send(data)
         if delivery.verdict != "accepted":
             self._gone("the metrics endpoint", delivery.reason)

@@ -6,6 +6,7 @@ Pure translation of series; when and what to export is the pipeline's to say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from opentelemetry.sdk.metrics import Exemplar as SdkExemplar
 from opentelemetry.sdk.metrics.export import (
@@ -22,26 +23,49 @@ from opentelemetry.sdk.metrics.export import Metric as SdkMetric
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.telemetry.aggregates import Counter, Exemplar, Histogram, Series
-from spanledger.telemetry.signals import METRICS, SCHEMA_URL, Metric
-from spanledger.telemetry.spans import SCOPE
+from spanledger.telemetry.conventions import SCHEMA_URLS, Form, attributes_of, changes_of
+from spanledger.telemetry.signals import METRICS, Metric
+from spanledger.telemetry.spans import SCOPES
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
+_ORDER = {metric.name: place for place, metric in enumerate(METRICS)}
+
+
+class _Shown(NamedTuple):
+    """A series under the name and attributes it is exported with."""
+
+    series: Series
+    name: str
+    kind: str
+    attributes: dict[str, str | bool]
 
 
 def metrics_data(
-    series: Iterable[Series], resource: Resource, at_ns: int, *, zero: bool = False
+    series: Iterable[Series],
+    resource: Resource,
+    at_ns: int,
+    *,
+    zero: bool = False,
+    form: Form = Form.OLD,
 ) -> MetricsData:
     """The points of some series at a moment; `zero` gives what each was before its first value."""
-    by_metric: dict[str, list[Series]] = {}
-    for one in series:
-        by_metric.setdefault(one.metric.name, []).append(one)
-    metrics = [
-        _metric(metric, by_metric[metric.name], at_ns, zero=zero)
-        for metric in METRICS
-        if metric.name in by_metric
-    ]
-    scope = ScopeMetrics(SCOPE, metrics, SCHEMA_URL)
+    by_name: dict[str, list[_Shown]] = {}
+    for one in sorted(series, key=lambda one: _ORDER[one.metric.name]):
+        for shown in _shown(one, form):
+            by_name.setdefault(shown.name, []).append(shown)
+    metrics = [_metric(shown, at_ns, zero=zero) for shown in by_name.values()]
+    scope = ScopeMetrics(SCOPES[form], metrics, SCHEMA_URLS[form])
     return MetricsData([ResourceMetrics(resource, [scope], resource.schema_url)])
+
+
+def _shown(series: Series, form: Form) -> list[_Shown]:
+    """One of the old form; of the new form, all that the series becomes."""
+    metric, attributes = series.metric, series.attributes
+    changes = [] if form is Form.OLD else changes_of(metric.name, attributes)
+    return [
+        _Shown(series, change.new, change.kind, attributes_of(change, attributes))
+        for change in changes
+    ] or [_Shown(series, metric.name, metric.kind, attributes)]
 
 
 def exemplar_ids(series: Series) -> frozenset[str]:
@@ -49,37 +73,41 @@ def exemplar_ids(series: Series) -> frozenset[str]:
     return frozenset(exemplar.span_id for exemplar in _all_exemplars(series))
 
 
-def _metric(metric: Metric, series: Sequence[Series], at_ns: int, *, zero: bool) -> SdkMetric:
+def _metric(shown: Sequence[_Shown], at_ns: int, *, zero: bool) -> SdkMetric:
+    name, kind, metric = shown[0].name, shown[0].kind, shown[0].series.metric
     data: Sum | SdkHistogram
-    if metric.kind == "counter":
-        data = Sum([_number(s, at_ns, zero=zero) for s in series], _CUMULATIVE, is_monotonic=True)
+    if kind == "counter":
+        data = Sum([_number(s, at_ns, zero=zero) for s in shown], _CUMULATIVE, is_monotonic=True)
     else:
-        data = SdkHistogram([_histogram(s, at_ns, zero=zero) for s in series], _CUMULATIVE)
-    return SdkMetric(metric.name, metric.meaning, metric.unit, data)
+        data = SdkHistogram([_histogram(s, at_ns, zero=zero) for s in shown], _CUMULATIVE)
+    return SdkMetric(name, metric.meaning, metric.unit, data)
 
 
 def _scaled(value: int, metric: Metric) -> int | float:
     return value if metric.scale == 1 else value / metric.scale
 
 
-def _number(series: Series, at_ns: int, *, zero: bool) -> NumberDataPoint:
-    point = series.point
-    assert isinstance(point, Counter)
+def _number(shown: _Shown, at_ns: int, *, zero: bool) -> NumberDataPoint:
+    """A counter, or a histogram's sum as one; its exemplars stay with the histogram."""
+    series, point = shown.series, shown.series.point
+    counter = isinstance(point, Counter)
+    value = point.peak if isinstance(point, Counter) else point.sum
     return NumberDataPoint(
-        series.attributes,
+        shown.attributes,
         min(series.since_ns, at_ns),
         at_ns,
-        _scaled(0 if zero else point.peak, series.metric),
-        [] if zero else _exemplars(series),
+        _scaled(0 if zero else value, series.metric),
+        _exemplars(series) if counter and not zero else [],
     )
 
 
-def _histogram(series: Series, at_ns: int, *, zero: bool) -> HistogramDataPoint:
+def _histogram(shown_as: _Shown, at_ns: int, *, zero: bool) -> HistogramDataPoint:
+    series = shown_as.series
     point, metric = series.point, series.metric
     assert isinstance(point, Histogram)
     shown = Histogram(counts=[0] * len(point.counts)) if zero else point
     return HistogramDataPoint(
-        series.attributes,
+        shown_as.attributes,
         min(series.since_ns, at_ns),
         at_ns,
         shown.count,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from spanledger.config import TelemetrySettings
 from spanledger.errors import ConfigError, LedgerUnavailableError
 from spanledger.ledger.database import sqlite_path
+from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 
 if TYPE_CHECKING:
     from spanledger.telemetry.pipeline import Pace, Pipeline
@@ -91,6 +92,8 @@ def _run_locked(
         log.warning(
             "OTEL_EXPORTER_OTLP_PROTOCOL=%s has no effect: this sends http/protobuf", protocol
         )
+    for item in unknown_opt_ins(environ):
+        log.warning("%s=%s has no effect; the value for new names is %s", OPT_IN, item, LATEST)
     for name in unreadable_headers(environ):
         log.warning("%s has a part that is no name=value; it is not sent", name)
     outbox = SqliteOutbox(path)
@@ -106,6 +109,7 @@ def _run_locked(
         metrics,
         max_customers=settings.max_customers,
         pace=pace or _pace(settings, environ),
+        form=form_of(environ),
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()

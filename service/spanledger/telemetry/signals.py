@@ -2,8 +2,9 @@
 
 Code that emits, `docs/telemetry.md`, and the names dashboards and rules may use are made from
 this table or checked against it. Names are an interface: a change belongs in the CHANGELOG.
-The forms are those of the OpenTelemetry GenAI conventions v1.41; names of our own begin with
-`spanledger.`. Nothing here imports a telemetry library.
+The forms are those of the OpenTelemetry GenAI conventions v1.41 (`conventions.py` has what v0.1.0 of
+their own repository changed); names of our own begin with `spanledger.`. Nothing here imports a
+telemetry library.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ _REQUEST_PARAMETERS = (
     "gen_ai.request.temperature",
     "gen_ai.request.top_p",
     "gen_ai.request.top_k",
+    "gen_ai.request.reasoning.level",
+    "gen_ai.conversation.id",
     "gen_ai.request.frequency_penalty",
     "gen_ai.request.presence_penalty",
     "gen_ai.request.seed",
@@ -113,6 +116,8 @@ SPANS: tuple[Span, ...] = (
         (
             "http.request.method",
             "http.route",
+            "url.path",
+            "url.scheme",
             "http.response.status_code",
             "error.type",
             *_WHO,

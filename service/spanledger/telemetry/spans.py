@@ -15,10 +15,13 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
 from spanledger.ledger.store import UNSAMPLED
+from spanledger.telemetry.conventions import SCHEMA_URLS, Form, new_attributes
 from spanledger.telemetry.outbox import AttemptRow, RequestRow, Row
-from spanledger.telemetry.signals import SCHEMA_URL, SCOPE_NAME
+from spanledger.telemetry.signals import SCOPE_NAME
 
-SCOPE = InstrumentationScope(SCOPE_NAME, __version__, SCHEMA_URL)
+SCOPES = {
+    form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
+}
 PATHS = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
 NANOS = 1_000_000_000
 
@@ -31,7 +34,9 @@ _details = msgspec.json.Decoder(dict[str, str | bool | int | float | list[str]])
 _contents = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def span_of(row: Row, resource: Resource, *, with_content: bool = True) -> ReadableSpan:
+def span_of(
+    row: Row, resource: Resource, *, form: Form = Form.OLD, with_content: bool = True
+) -> ReadableSpan:
     """The span of an ended row."""
     if isinstance(row, AttemptRow):
         name, kind = f"{row.operation} {row.model}", SpanKind.CLIENT
@@ -51,12 +56,12 @@ def span_of(row: Row, resource: Resource, *, with_content: bool = True) -> Reada
         SpanContext(trace_id, int(row.span_id, 16), False, flags),
         SpanContext(trace_id, int(parent_id, 16), remote, flags) if parent_id else None,
         resource,
-        attributes,
+        attributes if form is Form.OLD else new_attributes(attributes),
         kind=kind,
         status=Status(StatusCode.ERROR, row.error_type) if failed else _OK,
         start_time=row.started_ns,
         end_time=max(row.ended_ns, row.started_ns),
-        instrumentation_scope=SCOPE,
+        instrumentation_scope=SCOPES[form],
     )
 
 
@@ -65,6 +70,8 @@ def request_attributes(row: RequestRow) -> Attributes:
     found: Attributes = {
         "http.request.method": "POST",
         "http.route": PATHS.get(row.operation, ""),
+        "url.path": PATHS.get(row.operation, ""),
+        "url.scheme": "http",
         "spanledger.request.id": row.request_id,
         "spanledger.route": row.route,
         "spanledger.customer": row.customer,

@@ -40,6 +40,15 @@ _ALL = (
     _convention("gen_ai.request.temperature", "double", "As the caller sent it."),
     _convention("gen_ai.request.top_p", "double", "As the caller sent it."),
     _convention("gen_ai.request.top_k", "double", "As the caller sent it."),
+    _convention(
+        "gen_ai.request.reasoning.level", "string", "Effort of reasoning, as the caller sent it."
+    ),
+    _convention(
+        "gen_ai.conversation.id",
+        "string",
+        "The conversation, if the request names one: `conversation`, `session_id`,"
+        " `litellm_session_id` or `metadata.session_id`.",
+    ),
     _convention("gen_ai.request.frequency_penalty", "double", "As the caller sent it."),
     _convention("gen_ai.request.presence_penalty", "double", "As the caller sent it."),
     _convention("gen_ai.request.seed", "int", "As the caller sent it."),
@@ -71,6 +80,10 @@ _ALL = (
     Attribute("error.type", "string", "Why it failed; a small fixed set. Absent on success."),
     Attribute("http.request.method", "string", "`POST`."),
     Attribute("http.route", "string", "Path of the gateway that was called."),
+    Attribute("url.path", "string", "The same: other ways to write a path mean it."),
+    Attribute(
+        "url.scheme", "string", "`http`, as the gateway is called; TLS ends in a proxy before it."
+    ),
     Attribute(
         "http.response.status_code", "int", "To the caller (SERVER), by the provider (CLIENT)."
     ),

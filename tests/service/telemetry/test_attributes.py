@@ -70,6 +70,43 @@ def test_parameters_are_named_by_the_conventions() -> None:
     assert found.keys() <= ATTRIBUTES.keys()
 
 
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [
+        ({"reasoning_effort": "minimal"}, "minimal"),
+        ({"reasoning": {"effort": "xhigh", "exclude": True}}, "xhigh"),
+        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, "low"),
+        ({"reasoning": {"max_tokens": 2000}}, None),
+        ({"reasoning_effort": None}, None),
+        ({"reasoning_effort": ""}, None),
+    ],
+)
+def test_the_effort_of_reasoning_is_as_it_was_sent(body: dict[str, Any], level: str | None) -> None:
+    """In OpenAI's field or OpenRouter's."""
+    assert detail(**body).get("gen_ai.request.reasoning.level") == level
+
+
+@pytest.mark.parametrize(
+    ("body", "conversation"),
+    [
+        ({"conversation": "conv_1"}, "conv_1"),
+        ({"conversation": {"id": "conv_2"}}, "conv_2"),
+        ({"session_id": "s1"}, "s1"),
+        ({"litellm_session_id": "s2"}, "s2"),
+        ({"metadata": {"session_id": "s3", "other": {"a": 1}}}, "s3"),
+        ({"conversation": {}, "metadata": {"session_id": "s4"}}, "s4"),
+        ({"metadata": {"user": "u"}}, None),
+        ({"metadata": {"session_id": 7}}, None),
+        ({"user": "u", "prompt_cache_key": "k"}, None),
+    ],
+)
+def test_a_conversation_is_named_if_the_request_names_one(
+    body: dict[str, Any], conversation: str | None
+) -> None:
+    """In any of the fields that OpenAI, OpenRouter and LiteLLM have for it; nothing is made up."""
+    assert detail(**body).get("gen_ai.conversation.id") == conversation
+
+
 def test_embeddings_have_their_own_parameters() -> None:
     """A parameter of the other operation is not taken over."""
     found = detail("embeddings", input="x", dimensions=256, encoding_format="float", temperature=1)
@@ -100,7 +137,10 @@ def test_the_answer_and_what_routing_adds_are_kept() -> None:
     }
 
 
-NAMES = ["temperature", "max_tokens", "stop", "n", "seed", "response_format", "service_tier"]
+NAMES = [
+    *("temperature", "max_tokens", "stop", "n", "seed", "response_format", "service_tier"),
+    *("top_k", "reasoning_effort", "reasoning", "conversation", "session_id", "metadata"),
+]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats() | st.text(max_size=400),
     lambda inner: st.lists(inner, max_size=40) | st.dictionaries(st.text(), inner, max_size=3),
