@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ ALERT_ADDRESSES = {
 _FOREIGN = ("OTEL_", "OTELCOL_", "TEMPO_", "GF_", "TRACELOOP_", "SPANLEDGER_")
 """Variables of the caller's that would change what the parts do."""
 
+_FOR_THE_GATEWAY = ("OTEL_SEMCONV_STABILITY_OPT_IN",)
 _FOR_THE_COLLECTOR = (
     "OTELCOL_METRIC_LABELS",
     "OTELCOL_METRIC_SERIES",
@@ -56,7 +57,7 @@ _FOR_THE_COLLECTOR = (
     "TRACELOOP_ENDPOINT",
     "TRACELOOP_INCLUDE_CONTENT",
 )
-"""Of these, what is for the collector alone."""
+"""Of these, what is for one part alone."""
 
 _LOOPBACK = ("localhost", "127[.]0[.]0[.]1", "[[]?::1[]]?")
 """Patterns of the names of this machine, without a backslash: the collector takes it for its own."""
@@ -169,6 +170,11 @@ def _environment(**extra: str) -> dict[str, str]:
     return {**kept, "NO_PROXY": loopback, "no_proxy": loopback, **extra}
 
 
+def _given(names: Iterable[str]) -> dict[str, str]:
+    """Variables of the caller's, where they are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _ours(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "spanledger", *arguments)
 
@@ -198,6 +204,7 @@ def _gateway(site: Site, settings: Settings, *, sends: bool) -> Part:
             OTEL_EXPORTER_OTLP_ENDPOINT=settings.url("otlp-http"),
             SIM_OPENAI_URL=f"{settings.url('simulator')}/v1",
             SIM_ANTHROPIC_URL=settings.url("simulator"),
+            **_given(_FOR_THE_GATEWAY),
         ),
         ready=f"{settings.url('gateway')}/readyz",
         ports=("gateway",),
@@ -248,7 +255,7 @@ def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
             TEMPO_OTLP_ENDPOINT=settings.address("tempo-otlp"),
             OTELCOL_LOG_LEVEL="warn",
             PROMETHEUS_URL=settings.url("prometheus"),
-            **{name: os.environ[name] for name in _FOR_THE_COLLECTOR if name in os.environ},
+            **_given(_FOR_THE_COLLECTOR),
         ),
         ready=f"{settings.url('collector-health')}/",
         ports=("otlp-grpc", "otlp-http", "collector-health", "collector-metrics"),

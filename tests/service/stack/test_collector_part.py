@@ -36,6 +36,22 @@ def test_variables_of_overlays_arrive(tmp_path: Path, monkeypatch: pytest.Monkey
     assert environ["OTELCOL_HTTP_ENDPOINT"].startswith("127.0.0.1:")
 
 
+def test_the_form_of_names_is_for_the_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standard switch for new names reaches the gateway; what else is set of OTEL_ does not."""
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    settings = Settings(ports=dict(DEFAULTS))
+
+    parts = parts_of(Site(tmp_path, tmp_path), settings, Programs({}, {}), {})
+
+    environ = parts["gateway"].environ
+    assert environ["OTEL_SEMCONV_STABILITY_OPT_IN"] == "gen_ai_latest_experimental"
+    assert "OTEL_TRACES_EXPORTER" not in environ
+    assert "OTEL_SEMCONV_STABILITY_OPT_IN" not in parts["worker"].environ
+
+
 def test_addresses_of_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway's own addresses are known, and those that people add."""
     monkeypatch.delenv("GATEWAY_ADDRESSES", raising=False)
