@@ -117,7 +117,7 @@ _REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
     },
 }
 """Fields of the caller's body that become attributes: name, and how to read them. Where several
-become the same, the first wins."""
+become the same, the first in the body wins."""
 
 
 def attempt_detail(
@@ -135,11 +135,15 @@ def attempt_detail(
     `extra` holds further attributes by their final names and wins.
     """
     found: dict[str, object] = {}
-    for name, (attribute, read) in _REQUEST[operation].items():
-        if name not in fields or attribute in found:
+    known = _REQUEST[operation]
+    for name, raw in fields.items():
+        if name not in known:
+            continue
+        attribute, read = known[name]
+        if attribute in found:
             continue
         try:
-            value = read(fields[name])
+            value = read(raw)
         except _DECODE_ERRORS:
             continue
         if value not in (None, "", []):
