@@ -13,6 +13,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
+from requests.utils import get_environ_proxies, select_proxy
 
 
 class SpanExporter(OTLPSpanExporter):
@@ -48,3 +49,8 @@ class MetricExporter(OTLPMetricExporter):
         result = super().export(metrics_data, timeout_millis=timeout_millis, **kwargs)
         self.behind = result is not MetricExportResult.SUCCESS
         return result
+
+
+def by_proxy(endpoint: str) -> bool:
+    """Whether the exporters go through a proxy: the collector need not be reachable from here then."""
+    return select_proxy(endpoint, get_environ_proxies(endpoint)) is not None

@@ -118,7 +118,7 @@ class _OpenLLMetry(Tracing):
         from traceloop.sdk.decorators import task, workflow
         from traceloop.sdk.instruments import Instruments
 
-        from spanledger.worker.exporters import MetricExporter, SpanExporter
+        from spanledger.worker.exporters import MetricExporter, SpanExporter, by_proxy
 
         self._lost = lost
         self.content = content
@@ -131,6 +131,7 @@ class _OpenLLMetry(Tracing):
             "OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"
         )
         self._address = _address(endpoint)
+        self._by_proxy = by_proxy(endpoint)
         # Ours, because Traceloop would leave durations with buckets meant for milliseconds.
         self._meters = MeterProvider(
             metric_readers=[PeriodicExportingMetricReader(self._metrics)],
@@ -183,7 +184,7 @@ class _OpenLLMetry(Tracing):
 
     def stop(self) -> None:
         flushed = False
-        if _reachable(self._address):
+        if self._by_proxy or _reachable(self._address):
             ending = threading.Thread(target=self._flush, name="telemetry-flush", daemon=True)
             ending.start()
             ending.join(_FLUSH_TIMEOUT_S)

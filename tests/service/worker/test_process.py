@@ -149,6 +149,24 @@ def test_a_collector_that_stumbles_is_not_mentioned(
     assert len([span for span in sink.spans if span.kind == "CLIENT"]) == 3
 
 
+def test_telemetry_goes_through_a_proxy(start: Start, gateway: Gateway, tmp_path: Path) -> None:
+    """A collector that only the proxy of the environment can reach gets everything."""
+    jobs = write_jobs(tmp_path / "jobs.jsonl", [chat_job("a")])
+    with OtlpSink() as proxy:
+        code, _, err = start(
+            *("run", str(jobs), "-o", str(tmp_path / "r.jsonl"), "--json"),
+            OPENAI_BASE_URL=gateway.url,
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.invalid:4318",
+            HTTP_PROXY=proxy.endpoint,
+            http_proxy=proxy.endpoint,
+            NO_PROXY="127.0.0.1",
+            no_proxy="127.0.0.1",
+        ).finish()
+
+    assert (code, err.strip()) == (0, "")
+    assert len([span for span in proxy.spans if span.kind == "CLIENT"]) == 1
+
+
 @pytest.mark.parametrize("signal_path", ["/v1/traces", "/v1/metrics"])
 def test_what_a_collector_refuses_is_one_line(
     start: Start, gateway: Gateway, tmp_path: Path, signal_path: str
