@@ -13,6 +13,7 @@ from spanledger.telemetry.signals import (
     AMBIGUOUS_USAGE,
     DROPPED,
     METRICS,
+    PROVIDER_COST,
     SCRAPED,
     UNPRICED,
     Metric,
@@ -34,6 +35,7 @@ NOT_MADE = {
     AMBIGUOUS_USAGE.name: (
         "needs a provider whose usage fits no form; tests/service/gateway/test_money.py has one"
     ),
+    PROVIDER_COST.name: "needs OpenRouter; tests/service/routing/test_files.py has its answers",
     DROPPED.name: "needs a collector that refuses spans for good; tests/service/telemetry does that",
 }
 """Signals that an intact stack does not emit."""
