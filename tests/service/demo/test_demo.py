@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from spanledger import cli
 from spanledger.config import load_config
 from spanledger.demo import app, promises
-from spanledger.demo.figures import Figures
+from spanledger.demo.figures import QUANTILES, Figures
 from spanledger.demo.promises import Money, Promise, judge, reckon
 from spanledger.demo.scenario import SPIKE_JOBS, Story
 from spanledger.demo.sink import SinkSpan
