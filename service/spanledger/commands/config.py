@@ -11,7 +11,7 @@ import typer
 
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import read_config, unpriced
+from spanledger.commands.gateway import nothing_served, read_config, unpriced
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -92,9 +92,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         return report
     book = PriceBook.load()
     report["warnings"] += plan.warnings
-    if not plan.deployments:
-        why = "every deployment is off" if plan.off else "model_list is empty"
-        report["problems"].append(f"{file}: no request can be served: {why}")
+    if not problems and (nothing := nothing_served(plan)):
+        report["problems"].append(f"{file}: {nothing}")
     if not is_loopback(config.gateway.host):
         report["warnings"].append(
             f"gateway.host {config.gateway.host!r} is served only once a key exists"
@@ -200,7 +199,8 @@ def _print_summary(report: dict[str, Any]) -> None:
                 (", ".join(then) or "-") if first else "",
             )
     for off in report["off"]:
-        routes.add_row(off["route"], off["id"], "off", "-", "-", off["reason"], "-")
+        # The reason is among the warnings: here it would leave no room for the other columns.
+        routes.add_row(off["route"], off["id"], "off", "-", "-", "-", "-")
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)

@@ -80,6 +80,8 @@ def gateway(
         set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
         for warning in (*settings.warnings, *plan.warnings, *unpriced(plan, PriceBook.load())):
             log.warning(warning)
+        if nothing := nothing_served(plan):
+            log.warning(nothing)
         for line in WayOut.from_environ(os.environ).describe():
             log.info(line)
         run_gateway(
@@ -133,6 +135,18 @@ def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
     except ConfigError as error:
         problems += str(error).splitlines()
     return Reading(draft.config, plan, [f"{file}: {problem}" for problem in problems])
+
+
+def nothing_served(plan: Plan) -> str | None:
+    """Why no request can be served; None if some can."""
+    if plan.deployments:
+        return None
+    if plan.off:
+        return "no request can be served: every deployment is off"
+    return (
+        "no request can be served: model_list is empty; `spanledger config example` prints a file"
+        " to begin with"
+    )
 
 
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:

@@ -204,12 +204,16 @@ def router_settings(
             taken.setdefault(key, shared[key])
     if "request_timeout" in shared:
         taken.setdefault("timeout", shared["request_timeout"])
-    settings = {**taken, **own}
-    unset: list[str] = []
-    settings = {key: environment.resolve(value, unset) for key, value in settings.items()}
-    problems.extend(
-        f"router_settings: the variable {name} is not set; export it first" for name in unset
-    )
+    settings: dict[str, Any] = {}
+    for key, value in {**taken, **own}.items():
+        if key not in RouterSettings.model_fields and key != "default_litellm_params":
+            continue  # changes nothing here, so its variable may be unset
+        unset: list[str] = []
+        settings[key] = environment.resolve(value, unset)
+        problems.extend(
+            f"router_settings.{key}: the variable {name} is not set; export it first"
+            for name in unset
+        )
     _shape_fallbacks(settings, problems)
     return settings
 

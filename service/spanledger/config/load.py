@@ -141,7 +141,7 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         **{key: value for key, value in found.items() if value is not None},
         warnings=tuple(dict.fromkeys(problems.warnings)),
     )
-    _check_references(config, problems)
+    _check_references(config, _named_routes(data), problems)
     return Draft(config, tuple(dict.fromkeys(problems)))
 
 
@@ -199,8 +199,16 @@ def _budgets(
     return tuple(budget for budget in found if budget is not None)
 
 
-def _check_references(config: Config, problems: Problems) -> None:
-    _check_routes(config, problems)
+def _named_routes(data: Mapping[Any, Any]) -> list[str]:
+    """Routes the file names, also in entries with mistakes: those are not missing."""
+    entries = data.get("model_list")
+    listed = entries if isinstance(entries, list) else []
+    names = [entry.get("model_name") for entry in listed if isinstance(entry, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _check_references(config: Config, served: list[str], problems: Problems) -> None:
+    _check_routes(config, served, problems)
     ids = [entry.model_info.id for entry in config.model_list if entry.model_info.id]
     problems.extend(
         f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})
@@ -221,10 +229,9 @@ def _check_references(config: Config, problems: Problems) -> None:
             problems.append(f"budget {budget.name!r} names {' and '.join(subjects)}; choose one")
 
 
-def _check_routes(config: Config, problems: Problems) -> None:
+def _check_routes(config: Config, served: list[str], problems: Problems) -> None:
     """Fallbacks go from and to routes that exist, or that a wildcard serves."""
     settings = config.router_settings
-    served = [entry.model_name for entry in config.model_list]
     problems.extend(
         f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
         + nearest(target, served)

@@ -196,7 +196,7 @@ _PROVIDER_MESSAGES = {
     "content_filtered": "the provider refused the content",
     "invalid_request": "the provider refused the request",
     "authentication_failed": "the provider did not accept the gateway's key for it",
-    "not_found": "the provider does not know the model of this deployment",
+    "not_found": "the provider does not know this deployment's model, or its api_base is wrong",
     "cooldown": "every deployment of this route is cooling down after failures",
     "rate_limit_reached": "this route's own limit of requests or tokens a minute is used up",
 }

@@ -221,6 +221,19 @@ def test_variables_of_the_file() -> None:
     assert "file" not in repr(config)
 
 
+def test_a_key_that_changes_nothing_needs_no_variable() -> None:
+    """LiteLLM's files have a Redis; nobody has to export its address to be served here."""
+    config = config_of(
+        model_list=[entry(api_key="k")],
+        router_settings={"redis_host": "os.environ/UNSET", "redis_password": "os.environ/UNSET"},
+    )
+    assert "router_settings.redis_host has no effect" in config.warnings
+
+    assert problems_of(router_settings={"timeout": "os.environ/UNSET"}) == [
+        "router_settings.timeout: the variable UNSET is not set; export it first"
+    ]
+
+
 def test_credentials_by_name() -> None:
     """An entry's own keys win over those of the credential."""
     credential = {
@@ -352,6 +365,15 @@ def test_all_mistakes_at_once() -> None:
         "budgets.0.limit: ",
     ):
         assert any(problem.startswith(part) for problem in found), (part, found)
+
+
+def test_a_mistake_in_an_entry_is_said_once() -> None:
+    """Its route is there all the same, so fallbacks and aliases to it are right."""
+    [problem] = problems_of(
+        model_list=[entry(api_key="k"), entry(name="b", rpm="many")],
+        router_settings={"fallbacks": [{"a": ["b"]}], "model_group_alias": {"c": "b"}},
+    )
+    assert problem.startswith("model_list.1.litellm_params.rpm: ")
 
 
 @pytest.mark.parametrize(

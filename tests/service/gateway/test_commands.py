@@ -114,6 +114,34 @@ def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
     assert "deployment 'main' is off: SURELY_UNSET_KEY is not set" in report["warnings"]
 
 
+@pytest.mark.parametrize("text", ["", "model_list:", "model_list: []", "litellm_settings: {}"])
+def test_check_says_how_to_begin(tmp_path: Path, text: str) -> None:
+    """A file without deployments is wrong for one reason, and the way on is named."""
+    path = tmp_path / "empty.yaml"
+    path.write_text(text)
+    code, report = checked(path)
+    assert (code, len(report["problems"])) == (1, 1)
+    assert "model_list is empty; `spanledger config example` prints" in report["problems"][0]
+
+
+def test_check_calls_no_list_empty_that_has_mistakes(tmp_path: Path) -> None:
+    """Only the mistake is named: an entry that was not understood is there."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text("model_list: [{model_name: a, litellm_params: openai/gpt-4o}]")
+    [problem] = checked(path)[1]["problems"]
+    assert "model_list.0.litellm_params: expected a mapping, got str" in problem
+
+
+def test_check_fits_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why a deployment is off takes no room from the columns; it is among the warnings."""
+    file.write_text(FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY"))
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(app, ["check", str(file)])
+    header = result.stdout.splitlines()[0].split()
+    assert header == ["route", "deployment", "provider", "model", "price", "key", "then"]
+    assert "'main' is off: SURELY_UNSET_KEY is not set" in result.stderr
+
+
 def test_check_names_every_mistake(tmp_path: Path) -> None:
     """A wrong file fails with each place and the nearest valid word, and no traceback."""
     path = tmp_path / "wrong.yaml"
