@@ -8,6 +8,7 @@ is obeyed where LiteLLM serves the deployment, and warned of where it does not.
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from pathlib import Path
@@ -72,3 +73,22 @@ def row_of(section: str, key: str) -> Row | None:
 def keys_of(section: str) -> list[str]:
     """The keys a section may have."""
     return [key for (name, key) in TABLE if name == section]
+
+
+_ADDRESSING = {
+    name.replace("_", ""): name
+    for name in ("api_base", "api_key", "api_version", "base_url", "organization", "extra_headers")
+}
+"""Keys that decide where a request and its key go, without their underscores."""
+
+
+def meant_by(parameter: str) -> str:
+    """Which of them a key that nobody knows was probably meant to be; empty for none.
+
+    Left alone, the request and the key would go where the file did not say.
+    """
+    if parameter in PARAMETERS or parameter in BODY_KEYS:
+        return ""
+    folded = parameter.lower().replace("_", "").replace("-", "")
+    near = difflib.get_close_matches(folded, _ADDRESSING, n=1, cutoff=0.8)
+    return _ADDRESSING[near[0]] if near else ""

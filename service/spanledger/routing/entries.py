@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from spanledger.config import LiteLLMParams, ModelEntry, nearest
+from spanledger.config import LiteLLMParams, ModelEntry, litellm_keys, nearest
 from spanledger.config.litellm_keys import BODY_KEYS, PARAMETERS
 from spanledger.errors import ConfigError
 from spanledger.money import parse_price
@@ -202,6 +202,9 @@ class Entry:
         )
 
     def _kind(self, prefix: str, model: str, host: Host | None) -> ProviderKind:
+        known = host is not None or prefix in hosts.OTHER_PROVIDERS
+        if not known and (near := nearest(prefix, list(HOSTS), cutoff=0.8)):
+            raise self._wrong("model", f"no provider is called {prefix!r}{near}")
         if host is None or model.startswith("responses/"):
             return "litellm"
         if host.wire == "anthropic":
@@ -445,8 +448,11 @@ class Entry:
         return found | {key: pico for key, pico in known.items() if pico is not None}
 
     def _check_known(self) -> None:
-        """Refuse what LiteLLM obeys and we do not, where it decides where a request goes."""
+        """Refuse what LiteLLM obeys and we do not, where it decides where a request goes; so is a
+        slip in a name that does: its request and key would go elsewhere."""
         for key in self.extra:
+            if meant := litellm_keys.meant_by(key):
+                raise self._wrong(key, f"no such key; did you mean {meant!r}?")
             if PARAMETERS.get(key) == "refused" and self.extra[key] not in (False, [], {}):
                 raise self._wrong(key, "it is not supported; take it out, or take out the entry")
 

@@ -466,3 +466,34 @@ def test_the_most_specific_wildcard_serves() -> None:
     assert served_by("openai/o3", patterns) == "openai/*"
     assert served_by("named", patterns) == "*"
     assert served_by("named", ["named"]) is None
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("apikey", "api_key"),
+        ("api-key", "api_key"),
+        ("api_bse", "api_base"),
+        ("apiBase", "api_base"),
+        ("base_ulr", "base_url"),
+        ("organisation", "organization"),
+        ("extra_header", "extra_headers"),
+    ],
+)
+def test_a_slip_in_a_key_that_addresses_is_an_error(slip: str, meant: str) -> None:
+    """Taken for a field of the provider's, it would send request and key elsewhere."""
+    config = config_of(model_list=[entry(api_key="k", **{slip: "x"})])
+
+    with pytest.raises(
+        ConfigError, match=f"litellm_params.{slip}: no such key; did you mean '{meant}'"
+    ):
+        Plan.from_config(config, {})
+
+
+@pytest.mark.parametrize("prefix", ["opnai", "antropic", "open-router", "mistrl", "togetherai"])
+def test_a_slip_in_a_provider_is_an_error(prefix: str) -> None:
+    """No provider has the name, and one has nearly that."""
+    config = config_of(model_list=[entry(f"{prefix}/m", api_key="k")])
+
+    with pytest.raises(ConfigError, match=f"no provider is called '{prefix}'; did you mean"):
+        Plan.from_config(config, {})
