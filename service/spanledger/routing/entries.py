@@ -88,6 +88,12 @@ class Entry:
         except ConfigError:
             return ""
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether it has what only its own provider may be told: a key, or headers."""
+        given = (self.params.api_key, self.params.extra_headers, self.params.organization)
+        return any(given) or "azure_ad_token" in self.extra
+
     def with_model(self, model: str) -> Entry:
         """The same entry for another model."""
         params = self.params.model_copy(update={"model": model})
@@ -241,6 +247,8 @@ class Entry:
             name = model
             for marker in _ROUTES_OF_AZURE:
                 name = name.removeprefix(marker)
+            if not name.strip("."):
+                raise self._wrong("model", f"{name!r} is no name of a deployment")
             address = azure.openai_address(base, name, version)
             return self._checked(address.base), address.query, said_by_environment
         if kind == "openai" and prefix == "azure_ai":
