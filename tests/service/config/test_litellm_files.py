@@ -354,6 +354,16 @@ def test_all_mistakes_at_once() -> None:
         assert any(problem.startswith(part) for problem in found), (part, found)
 
 
+_NINE = ["*a{0}"] * 9
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{','.join(_NINE).format(n - 1)}]\n" for n in range(1, 10)
+)
+"""Nine lines that stand for half a billion values."""
+MERGED = "a0: &a0 {k: v}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{','.join(_NINE).format(n - 1)}]}}\n" for n in range(1, 10)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -376,6 +386,19 @@ def test_all_mistakes_at_once() -> None:
         ("model_list: [{model_name: on, litellm_params: {model: gpt-4o}}]", "put it in quotes"),
         ("budgets: [{name: b, limit: 1, customer: no}]", "put it in quotes"),
         (f"a: {'[' * 3000}", "nested too deep"),
+        (
+            BOMB + "model_list: [{model_name: a, litellm_params: {model: m, x: *a9}}]",
+            "aliases stand",
+        ),
+        (MERGED, "aliases stand for more than"),
+        ('include: ["\\0"]', "include: '\\x00'"),
+        (f"include: {'x' * 5000}", "include: 'xxx"),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: gpt-4o, rpm: 1%s}}]"
+            % ("0" * 400),
+            "rpm",
+        ),
+        ("model_list: [{model_name: a, litellm_params: {model: gpt-4o, weight: .inf}}]", "weight"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
