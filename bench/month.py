@@ -205,8 +205,8 @@ class Month:
             at = f'{chat},{labels},spanledger_deployment="{deployment}",{GATEWAY}'
             kinds = [("", 0.98), *((f',error_type="{reason}"', 0.005) for reason in REASONS)]
             for kind, part in kinds:
-                tries = (signals.OPERATION_DURATION, f"{at}{kind}", share * part)
-                yield from self._histogram(*tries, 1.5, n % PATTERNS)
+                attempts = (signals.OPERATION_DURATION, f"{at}{kind}", share * part)
+                yield from self._histogram(*attempts, 1.5, n % PATTERNS)
             for metric, middle in (
                 (signals.TIME_TO_FIRST_CHUNK, 0.4),
                 (signals.TIME_PER_OUTPUT_CHUNK, 0.02),

@@ -21,7 +21,7 @@ from bench.processes import SUBJECT_CORE, Server, fetch, free_port, server
 
 ROOT = Path(__file__).resolve().parent.parent
 SPANS_PER_REQUEST = 2
-"""One for the request and one for its only try."""
+"""One for the request and one for its only attempt."""
 CONFIG = """\
 model_list:
   - model_name: bench

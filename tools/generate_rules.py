@@ -52,7 +52,7 @@ def main() -> None:
     if options.speed < 1:
         raise SystemExit("error: --speed is 1 or more")
     if options.speed > 1 and options.out == ROOT:
-        raise SystemExit("error: --speed goes with --out FOLDER: such rules are for a try")
+        raise SystemExit("error: --speed goes with --out FOLDER: such rules are for an attempt")
     try:
         made = render.files(changed(options.set), options.speed)
     except ValueError as error:

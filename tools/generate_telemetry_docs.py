@@ -41,7 +41,7 @@ Every name on this page is an interface: a change is in the CHANGELOG. Names of 
 
 ## How it leaves
 
-Each try at a provider is a row in the ledger, and so is each request. The *shipper*, a process of
+Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a process of
 its own that the gateway starts, reads rows that have ended, in order, and sends them as spans and
 metric points over OTLP/HTTP. Its cursor moves only after the collector has taken them, in the same
 transaction as the aggregates behind the metrics. Therefore:

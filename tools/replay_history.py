@@ -184,7 +184,7 @@ class History:
                 )
 
     def _providers(self) -> Iterator[tuple[str, list[float | None]]]:
-        """Thirty tries in a usual minute, three in a thousand failing, and bad minutes now and then."""
+        """Thirty attempts in a usual minute, three in a thousand failing, and bad minutes now and then."""
         bad = {m + k for m in range(700, self.minutes, 2 * DAY + 311) for k in range(3)}
         name = "gen_ai_client_operation_duration_seconds_count"
         for provider, share in MODELS.values():
@@ -193,12 +193,12 @@ class History:
                 out = provider == "openai" and self._during("outage", m)
                 ratio = 1.0 if out else 0.05 if m in bad else 0.003
                 failing.append(ratio)
-            tries = [30 * share * traffic for traffic in self.traffic]
+            attempts = [30 * share * traffic for traffic in self.traffic]
             for kind, column in (
-                ("", [t * (1 - f) for t, f in zip(tries, failing, strict=True)]),
+                ("", [t * (1 - f) for t, f in zip(attempts, failing, strict=True)]),
                 (
                     ',error_type="overloaded"',
-                    [t * f for t, f in zip(tries, failing, strict=True)],
+                    [t * f for t, f in zip(attempts, failing, strict=True)],
                 ),
             ):
                 labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}'

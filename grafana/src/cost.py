@@ -133,7 +133,7 @@ BUDGETS = Row(
         barchart(
             "Spent, held, left",
             "As a share of the limit, each budget in its own period; the fifteen nearest their limit."
-            " Held is money of tries under way.",
+            " Held is money of attempts under way.",
             "percentunit",
             [
                 Prom(q.share_of_limit(name), instant=True, table=True, step="")
@@ -248,7 +248,7 @@ DEAR = Row(
     [
         heatmap(
             "What a request cost",
-            "All its tries together. The points are single requests: a click leads to the trace.",
+            "All its attempts together. The points are single requests: a click leads to the trace.",
             "currencyUSD",
             [Prom(q.REQUEST_COST_BUCKETS, buckets=True, exemplar=True)],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
@@ -292,7 +292,7 @@ UNSURE = Row(
         ),
         spans(
             "Estimated",
-            "Tries whose usage the provider did not tell, streams cut off among them: counted by us,"
+            "Attempts whose usage the provider did not tell, streams cut off among them: counted by us,"
             " from above.",
             Traces(q.ESTIMATED),
             Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),

@@ -91,7 +91,7 @@ BUYS = Row(
         ),
         timeseries(
             "What a request costs",
-            "All its tries together. A click on a point leads to the trace.",
+            "All its attempts together. A click on a point leads to the trace.",
             "currencyUSD",
             [Prom(expr, f"{share:.0%}", exemplar=True) for share, expr in q.ITS_COST_QUANTILES],
             Links(down=(COST,), runbooks=("CostSpike",)),
@@ -125,7 +125,7 @@ LATEST = Row(
     [
         spans(
             "Latest requests",
-            "Every request, with its cost and tries; a click opens the trace.",
+            "Every request, with its cost and attempts; a click opens the trace.",
             Traces(q.ITS_TRACES, limit=50),
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
             Look(width=24, height=10),

@@ -52,7 +52,7 @@ ARRIVES = Row(
     [
         timeseries(
             "Waiting in the ledger",
-            "Ended requests and tries that the collector has not taken yet. They wait as long as it"
+            "Ended requests and attempts that the collector has not taken yet. They wait as long as it"
             " takes.",
             "short",
             [Prom(f"max({q.OUTBOX})", "rows", step="")],
@@ -151,7 +151,7 @@ KEEPS_UP = Row(
         ),
         timeseries(
             "Money held",
-            "Tries under way, and the age of the oldest; one older than the lease belongs to a"
+            "Attempts under way, and the age of the oldest; one older than the lease belongs to a"
             " gateway that is gone.",
             "short",
             [

@@ -29,26 +29,26 @@ LONG = Row(
     [
         timeseries(
             "Duration",
-            "Of single tries as the gateway sees them, streams to their last chunk, failures"
+            "Of single attempts as the gateway sees them, streams to their last chunk, failures"
             " included. A click on a point leads to the trace.",
             "s",
-            _percentiles(q.TRIES),
+            _percentiles(q.ATTEMPTS),
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=8, height=9),
         ),
         timeseries(
             "Duration by model, 95th percentile",
-            "One try in twenty took longer.",
+            "One attempt in twenty took longer.",
             "s",
-            _by_model(q.TRIES),
+            _by_model(q.ATTEMPTS),
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=8, height=9),
         ),
         heatmap(
             "All durations",
-            "The darker, the more tries; the points are single ones.",
+            "The darker, the more attempts; the points are single ones.",
             "s",
-            [Prom(q.buckets(q.TRIES, q.OF_MODEL), buckets=True, exemplar=True)],
+            [Prom(q.buckets(q.ATTEMPTS, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=8, height=9),
         ),
@@ -60,7 +60,7 @@ FIRST = Row(
     [
         timeseries(
             "Time to first token",
-            "From the start of a streamed try to its first content: what a reader waits for.",
+            "From the start of a streamed attempt to its first content: what a reader waits for.",
             "s",
             _percentiles(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -121,7 +121,7 @@ OURS = Row(
     [
         timeseries(
             "What the gateway adds",
-            "The time of a request answered whole, less that of its tries at providers: the gateway's"
+            "The time of a request answered whole, less that of its attempts at providers: the gateway's"
             " own work, the ledger's commits, and the pauses before retries.",
             "s",
             [Prom(expr, f"{share:.0%}", step="") for share, expr in q.OVERHEAD_QUANTILES],
@@ -131,7 +131,7 @@ OURS = Row(
         timeseries(
             "Mean duration by who measured it",
             "`application_via_gateway` is what applications wait for, retries and the gateway"
-            " included; `gateway` is single tries; `application` went to the provider itself;"
+            " included; `gateway` is single attempts; `application` went to the provider itself;"
             " `unknown` are applications' calls that got no answer.",
             "s",
             [Prom(q.MEAN_BY_SOURCE, "{{spanledger_source}}")],
@@ -153,7 +153,7 @@ WHICH = Row(
     "Which were slow?",
     [
         spans(
-            "Tries of more than $slow",
+            "Attempts of more than $slow",
             "The newest; a click opens the trace.",
             Traces(q.SLOW_TRIES, limit=50),
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -169,7 +169,7 @@ BOARD = Board(
     "The team of an application whose users wait.",
     [LONG, FIRST, SMOOTH, OURS, WHICH],
     choices=(
-        Choice("model", "Model", q.label_values(f"{q.TRIES}_count", q.MODEL), several=True),
+        Choice("model", "Model", q.label_values(f"{q.ATTEMPTS}_count", q.MODEL), several=True),
         Choice(
             "slow", "Slow is over", values=("500ms", "1s", "2s", "5s", "10s", "30s"), chosen="2s"
         ),

@@ -70,7 +70,7 @@ WORKING = Row(
         ),
         timeseries(
             "Requests by how they ended",
-            "`ok` was answered; `error` was not, after all tries; `refused` was stopped by a budget"
+            "`ok` was answered; `error` was not, after all attempts; `refused` was stopped by a budget"
             " or a limit; `cancelled` and `abandoned` are callers that went away.",
             "reqps",
             [Prom(q.REQUESTS_BY_OUTCOME, "{{spanledger_outcome}}", exemplar=True)],
@@ -79,7 +79,7 @@ WORKING = Row(
         ),
         timeseries(
             "How long answers take",
-            "Of requests that were answered, all tries and waits between them included. Points are"
+            "Of requests that were answered, all attempts and waits between them included. Points are"
             " single requests: a click leads to the trace.",
             "s",
             [Prom(expr, f"{q_:.0%}", exemplar=True) for q_, expr in q.REQUEST_QUANTILES],
@@ -105,7 +105,7 @@ MONEY = Row(
     [
         stat(
             "Spend an hour",
-            "At the rate of the last minutes. Failed tries that were billed are in it.",
+            "At the rate of the last minutes. Failed attempts that were billed are in it.",
             "currencyUSD",
             [Prom(q.SPEND_AN_HOUR)],
             Links(down=(COST,), runbooks=("CostSpike",)),
@@ -218,7 +218,7 @@ CHANGED = Row(
         ),
         timeseries(
             "Refusals by budgets",
-            "Tries that a budget refused, by the name and scope of that budget.",
+            "Attempts that a budget refused, by the name and scope of that budget.",
             "cps",
             [
                 Prom(

@@ -16,7 +16,7 @@ ANSWER = Row(
     [
         timeseries(
             "Success by provider",
-            "Share of the tries that were answered. What the caller did wrong, and tries that were"
+            "Share of the attempts that were answered. What the caller did wrong, and attempts that were"
             " never made, do not count against a provider.",
             "percentunit",
             [Prom(q.THEIR_SUCCESS, "{{gen_ai_provider_name}}")],
@@ -24,19 +24,19 @@ ANSWER = Row(
             Look(width=8, maximum=1, soft_minimum=0.9),
         ),
         timeseries(
-            "Errors of tries, by kind",
-            "All tries that failed, whatever became of the request. A click on a point leads to the"
+            "Errors of attempts, by kind",
+            "All attempts that failed, whatever became of the request. A click on a point leads to the"
             " trace.",
             "cps",
-            [Prom(q.ERRORS_OF_TRIES, "{{error_type}}", exemplar=True)],
+            [Prom(q.ERRORS_OF_ATTEMPTS, "{{error_type}}", exemplar=True)],
             Links(down=(LATENCY,), runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown")),
             Look(width=8, stacked=True),
         ),
         timeseries(
-            "Tries by deployment",
+            "Attempts by deployment",
             "How the load is shared; a deployment that cools down falls to nought.",
             "cps",
-            [Prom(q.TRIES_BY_DEPLOYMENT, "{{spanledger_deployment}}")],
+            [Prom(q.ATTEMPTS_BY_DEPLOYMENT, "{{spanledger_deployment}}")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
             Look(width=8, stacked=True),
         ),
@@ -48,7 +48,7 @@ NOT = Row(
     [
         timeseries(
             "Retries, by deployment and reason",
-            "Further tries within the same route, by the deployment tried and the failure before; the"
+            "Further attempts within the same route, by the deployment tried and the failure before; the"
             " twelve most frequent at each moment.",
             "cps",
             [
@@ -118,7 +118,7 @@ NOT = Row(
         ),
         spans(
             "The latest of them",
-            "A click opens the trace with every try.",
+            "A click opens the trace with every attempt.",
             Traces(q.FELL_BACK),
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(width=24),
@@ -161,7 +161,7 @@ REST = Row(
         ),
         timeseries(
             "Throttled",
-            "Tries the provider answered with “too many” or “overloaded”, and those that our own"
+            "Attempts the provider answered with “too many” or “overloaded”, and those that our own"
             " limit kept back (`rate_limit_reached`); the twelve most frequent at each moment.",
             "cps",
             [
@@ -181,7 +181,7 @@ FAILED = Row(
     "What do failures cost?",
     [
         bars(
-            "Failed tries",
+            "Failed attempts",
             "In the time shown, by deployment and kind.",
             "locale",
             [
@@ -195,7 +195,7 @@ FAILED = Row(
             Look(width=10, decimals=0, steps=ANY_IS_BAD, no_value="none"),
         ),
         spans(
-            "Failed tries that were billed",
+            "Failed attempts that were billed",
             "Broken streams and callers that went away are paid for; retries after them are paid"
             " for again.",
             Traces(q.FAILED_AND_BILLED),
@@ -215,7 +215,7 @@ BOARD = Board(
         Choice(
             "provider",
             "Provider",
-            q.label_values(f"{q.TRIES}_count", q.PROVIDER, q.GATEWAY),
+            q.label_values(f"{q.ATTEMPTS}_count", q.PROVIDER, q.GATEWAY),
             several=True,
         ),
         Choice("route", "Route", q.label_values(q.DEPLOYMENT_UP, "route"), several=True),

@@ -41,7 +41,7 @@ DECISIONS = prometheus_name(signals.BUDGET_DECISIONS)
 DROPPED = prometheus_name(signals.DROPPED)
 REQUESTS = prometheus_name(signals.REQUEST_DURATION)
 REQUEST_COST = prometheus_name(signals.REQUEST_COST)
-TRIES = prometheus_name(signals.OPERATION_DURATION)
+ATTEMPTS = prometheus_name(signals.OPERATION_DURATION)
 FIRST_CHUNK = prometheus_name(signals.TIME_TO_FIRST_CHUNK)
 PER_CHUNK = prometheus_name(signals.TIME_PER_OUTPUT_CHUNK)
 TOKENS = prometheus_name(signals.TOKEN_USAGE)
@@ -87,7 +87,7 @@ GATEWAY = 'spanledger_source=~"gateway|"'
 """The empty one is for collectors that are not ours: they say no source."""
 
 OUR_KINDS = ("cooldown", "rate_limit_reached")
-"""Errors of tries that were never made."""
+"""Errors of attempts that were never made."""
 CALLERS_KINDS = ("invalid_request", "content_filtered", "context_window_exceeded", "cancelled")
 """Errors that no other provider would have answered better."""
 if unknown := {*OUR_KINDS, *CALLERS_KINDS} - {*PROVIDER_ERROR_KINDS, "cancelled"}:
@@ -319,14 +319,14 @@ ESTIMATED = (
 # Providers and fallbacks.
 AT_PROVIDER = f"{GATEWAY},{_AT}"
 THEIR_SUCCESS = (
-    rate(f"{TRIES}_count", PROVIDER, f'{AT_PROVIDER},error_type=""')
+    rate(f"{ATTEMPTS}_count", PROVIDER, f'{AT_PROVIDER},error_type=""')
     + " / "
-    + rate(f"{TRIES}_count", PROVIDER, f"{AT_PROVIDER},{NOT_THEIR_FAULT}")
+    + rate(f"{ATTEMPTS}_count", PROVIDER, f"{AT_PROVIDER},{NOT_THEIR_FAULT}")
 )
-TRIES_BY_DEPLOYMENT = rate(f"{TRIES}_count", DEPLOYMENT, AT_PROVIDER)
-ERRORS_OF_TRIES = rate(f"{TRIES}_count", "error_type", f'{AT_PROVIDER},error_type!=""')
+ATTEMPTS_BY_DEPLOYMENT = rate(f"{ATTEMPTS}_count", DEPLOYMENT, AT_PROVIDER)
+ERRORS_OF_ATTEMPTS = rate(f"{ATTEMPTS}_count", "error_type", f'{AT_PROVIDER},error_type!=""')
 ERRORS_BY_DEPLOYMENT = (
-    increase(f"{TRIES}_count", f"{DEPLOYMENT}, error_type", f'{AT_PROVIDER},error_type!=""')
+    increase(f"{ATTEMPTS}_count", f"{DEPLOYMENT}, error_type", f'{AT_PROVIDER},error_type!=""')
     + " > 0"
 )
 FROM_ROUTE = chosen(FROM, "route")
@@ -368,7 +368,7 @@ LIMIT_USED = (
     f"{{{_OF_ROUTE}}})"
 )
 THROTTLED = rate(
-    f"{TRIES}_count",
+    f"{ATTEMPTS}_count",
     f"{DEPLOYMENT}, error_type",
     f'{AT_PROVIDER},error_type=~"rate_limited|overloaded|rate_limit_reached"',
 )
@@ -386,7 +386,7 @@ FELL_BACK = (
 # Latency and streaming.
 OF_MODEL = f"{GATEWAY},{_MODELS}"
 OVERHEAD_QUANTILES = [(q, quantile(q, OVERHEAD)) for q in (0.5, 0.95, 0.99)]
-MEAN_BY_SOURCE = mean(TRIES, "spanledger_source", _MODELS)
+MEAN_BY_SOURCE = mean(ATTEMPTS, "spanledger_source", _MODELS)
 OUTPUT_RATE = rate(f"{TOKENS}_sum", MODEL, f'{ONCE},{_MODELS},gen_ai_token_type="output"')
 SLOW_TRIES = (
     "{ duration > $slow && span.spanledger.deployment != nil && span.gen_ai.request.model =~ `${model:regex}` }"

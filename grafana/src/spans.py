@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, Column] = {
     "spanledger.customer": Column("Customer"),
     "spanledger.deployment": Column("Deployment"),
     "spanledger.outcome": Column("Outcome"),
-    "spanledger.attempts": Column("Tries"),
+    "spanledger.attempts": Column("Attempts"),
     "spanledger.estimated": Column("Estimated"),
     "spanledger.fallback.from": Column("From"),
     "spanledger.fallback.reason": Column("Reason"),

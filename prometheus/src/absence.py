@@ -38,7 +38,7 @@ def rules(t: Thresholds) -> list[Alert]:
     readable = f"({first} == 1)"
     shown, spent = f"({names.BUDGETS_SHOWN} > 0)", f"({names.SPENT} > 0)"
     served = f"(increase({names.OPERATIONS}[15m]) > 0)"
-    requests, tries = WITH_TRAFFIC
+    requests, attempts = WITH_TRAFFIC
     arrives = f"count({requests})"
     before = f'max_over_time({PRESENT}{{signal="{requests}"}}[{duration(t.absent_memory_s)}])'
     collector = '(up{job="collector"} == 1)'
@@ -50,7 +50,7 @@ def rules(t: Thresholds) -> list[Alert]:
     )
     unsent = (
         f"({_missing([requests], f'({served} or {before})')} and on () {readable})",
-        _missing([tries], f"count({names.TRIED})"),
+        _missing([attempts], f"count({names.ATTEMPTED})"),
     )
     gone = (
         _gone(ONCE_SENT, arrives, t),

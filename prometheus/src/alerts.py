@@ -292,7 +292,7 @@ def _burn(t: Thresholds) -> list[Alert]:
             expr,
             "page" if severity == "page" else "ticket",
             texts[severity],
-            f"{{{{ $value | humanizePercentage }}}} of the tries at {{{{ $labels.{names.PROVIDER} }}}}"
+            f"{{{{ $value | humanizePercentage }}}} of the attempts at {{{{ $labels.{names.PROVIDER} }}}}"
             f" failed in the last {_lengths(windows)}, and still do.",
             PROVIDERS,
             variant=severity,

@@ -65,9 +65,9 @@ FALLBACKS = otlp(signals.FALLBACKS)
 DECISIONS = otlp(signals.BUDGET_DECISIONS)
 DROPPED = otlp(signals.DROPPED)
 REQUESTS = otlp(signals.REQUEST_DURATION, "_count")
-TRIED = otlp(signals.REQUEST_COST, "_count")
-"""Requests of which at least one try was made."""
-TRIES = otlp(signals.OPERATION_DURATION, "_count")
+ATTEMPTED = otlp(signals.REQUEST_COST, "_count")
+"""Requests of which at least one attempt was made."""
+ATTEMPTS = otlp(signals.OPERATION_DURATION, "_count")
 FIRST_TOKEN_BUCKET = otlp(signals.TIME_TO_FIRST_CHUNK, "_bucket")
 FIRST_TOKEN_COUNT = otlp(signals.TIME_TO_FIRST_CHUNK, "_count")
 TOKENS = otlp(signals.TOKEN_USAGE, "_count")
@@ -102,12 +102,12 @@ PROVIDER_FAULTS = (
     "authentication_failed",
     "not_found",
 )
-"""What counts against a provider; a caller's own mistake and a try that was never sent do not."""
+"""What counts against a provider; a caller's own mistake and an attempt that was never sent do not."""
 if unknown := set(PROVIDER_FAULTS) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 
 NOT_SENT = ("cooldown", "rate_limit_reached")
-"""How requests end that no try was made for, as no deployment of any route of theirs had room."""
+"""How requests end that no attempt was made for, as no deployment of any route of theirs had room."""
 if unknown := set(NOT_SENT) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 

@@ -52,8 +52,8 @@ WITH_BUDGETS = (names.SPENT, names.LIMIT, names.PERIOD_START, names.PERIOD_END, 
 """What is shown of every account."""
 WITH_SPEND = (names.EXHAUSTION,)
 """What is shown of every account that something was spent on."""
-WITH_TRAFFIC = (names.REQUESTS, names.TRIES)
-"""What is sent once there was a request, or a try."""
+WITH_TRAFFIC = (names.REQUESTS, names.ATTEMPTS)
+"""What is sent once there was a request, or an attempt."""
 ONCE_SENT = (
     names.COST,
     names.OVERRUN,
@@ -61,7 +61,7 @@ ONCE_SENT = (
     names.FALLBACKS,
     names.DECISIONS,
     names.DROPPED,
-    names.TRIED,
+    names.ATTEMPTED,
     names.FIRST_TOKEN_BUCKET,
     names.FIRST_TOKEN_COUNT,
 )
@@ -151,15 +151,15 @@ def _baselines(t: Thresholds) -> list[Recording]:
 
 
 def _providers(t: Thresholds) -> list[Recording]:
-    """Tries and failures by provider, burn rates over their recorded minutes; of each route, what no
+    """Attempts and failures by provider, burn rates over their recorded minutes; of each route, what no
     provider served and what fell back."""
     by = names.PROVIDER
-    faults = names.own(names.TRIES, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
-    tries = f"sum by ({by}) (rate({names.own(names.TRIES)}[5m]))"
+    faults = names.own(names.ATTEMPTS, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
+    attempts = f"sum by ({by}) (rate({names.own(names.ATTEMPTS)}[5m]))"
     moved = renamed(f"rate({FAILED_OVER}[5m])", names.FALLBACK_FROM, names.ROUTE)
     rules = [
-        Recording(TRIES_RATE, tries),
-        Recording(FAILURES_RATE, f"sum by ({by}) (rate({faults}[5m])) or {tries} * 0"),
+        Recording(TRIES_RATE, attempts),
+        Recording(FAILURES_RATE, f"sum by ({by}) (rate({faults}[5m])) or {attempts} * 0"),
     ]
     windows = {w for pair in t.burn_windows for w in (pair.long_s, pair.short_s)}
     rules += [Recording(failure_ratio(w), _ratio_over(w)) for w in sorted(windows)]

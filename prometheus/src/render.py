@@ -17,7 +17,7 @@ WRITTEN = (
 )
 FOR_A_TRY = (
     "Written by `tools/generate_rules.py --speed {speed:g}`: every duration is that many times shorter,"
-    " for a try."
+    " for an attempt."
 )
 
 

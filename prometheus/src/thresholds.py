@@ -97,7 +97,7 @@ class Thresholds:
     fallback_quiet_s: int = 5 * MINUTE
     """A storm that pauses for less, or is not seen for a few scrapes, is the same one."""
     slo_error_ratio: float = 0.01
-    """Objective: 99 % of the tries of a month at a provider do not fail by its fault."""
+    """Objective: 99 % of the attempts of a month at a provider do not fail by its fault."""
     burn_windows: tuple[Window, ...] = (
         Window(HOUR, 5 * MINUTE, 14.4, "page"),
         Window(6 * HOUR, 30 * MINUTE, 6.0, "page"),
@@ -116,7 +116,7 @@ class Thresholds:
     against 99 %."""
     down_ratio: float = 0.25
     """Of the last two minutes. A deployment that cools down again and again is up for a moment
-    between two tries, so an exact zero would be missed."""
+    between two attempts, so an exact zero would be missed."""
     down_window_s: int = 2 * MINUTE
     """Twenty-four default cooldowns (5 s): long enough to be no pause."""
     down_for_s: int = MINUTE

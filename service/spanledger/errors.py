@@ -90,7 +90,7 @@ class Refusal:
 
 
 class BudgetExceededError(SpanledgerError):
-    """A blocking budget has no room for this try; `refusal` has the figures."""
+    """A blocking budget has no room for this attempt; `refusal` has the figures."""
 
     error_type = "budget_exceeded"
     http_status = 429
@@ -124,7 +124,7 @@ class LedgerUnavailableError(SpanledgerError):
 
 
 class ProviderError(SpanledgerError):
-    """A try at a provider failed.
+    """An attempt at a provider failed.
 
     Attributes:
         kind: the low-cardinality reason, one of `PROVIDER_ERROR_KINDS`; it is `error.type` of
@@ -173,8 +173,8 @@ PROVIDER_ERROR_KINDS = (
     "invalid_request",  # any other 4xx: the request itself is at fault
     "authentication_failed",  # 401, 403 of the provider: our key there is bad
     "not_found",  # 404: the deployment's model or path does not exist
-    "cooldown",  # no try was made: every deployment of the group is cooling down
-    "rate_limit_reached",  # no try was made: our own rpm or tpm for the deployment is used up
+    "cooldown",  # no attempt was made: every deployment of the group is cooling down
+    "rate_limit_reached",  # no attempt was made: our own rpm or tpm for the deployment is used up
 )
 
 

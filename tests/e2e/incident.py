@@ -65,7 +65,7 @@ PHASE_S = 240.0
 SPIKE_S = 50.0
 """A spike that is over is out of its rule's window by then: three quarters of a minute at this speed."""
 SPIKES = 4
-"""Tries at one that is seen in time; more would be over the raised limit."""
+"""Attempts at one that is seen in time; more would be over the raised limit."""
 END_S = 300.0
 """From the recovery to the end of the last alert; a minute and a half by the rules."""
 PAUSE_S = 0.2

@@ -128,7 +128,7 @@ def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
 
 
 def _fallback(stack: Stack, played: Played) -> None:
-    """Both tries of the first deployment fail, and the backup serves."""
+    """Both attempts of the first deployment fail, and the backup serves."""
     stack.fault("gpt-4o-mini", "500", 2)
     answer = stack.ask("fall back")
     assert (answer.status_code, answer.headers["x-spanledger-attempts"]) == (200, "3")

@@ -28,7 +28,7 @@ WHEN_FAILED = {"error.type", "spanledger.budget.scope"}
 """Attributes that are on some points only."""
 
 WHEN_SERVED = {UNPRICED.name: {"gen_ai.provider.name", "gen_ai.request.model"}}
-"""Attributes of tries; a request that is refused before any has none of them."""
+"""Attributes of attempts; a request that is refused before any has none of them."""
 
 NOT_MADE = {
     AMBIGUOUS_USAGE.name: (

@@ -51,7 +51,7 @@ def ask(*arguments: str) -> str:
 
 
 def through_the_gateway(site: Site, how: str) -> SinkSpan:
-    """The span of the try at the provider, as it arrives at a collector."""
+    """The span of the attempt at the provider, as it arrives at a collector."""
     with OtlpSink() as sink:
         site.configure(telemetry={"endpoint": sink.endpoint, "content": "full"})
         gateway = site.gateway()

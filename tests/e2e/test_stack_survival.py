@@ -98,7 +98,7 @@ def test_no_span_and_no_cent_is_lost(stack: Stack) -> None:
 
 
 def whole(stack: Stack, trace_id: str) -> bool:
-    """Whether both the request's span and its try's are there."""
+    """Whether both the request's span and its attempt's are there."""
     kinds = {span.kind for span in stack.trace(trace_id)}
     return {"SERVER", "CLIENT"} <= kinds
 

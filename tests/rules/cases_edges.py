@@ -10,6 +10,7 @@ from tests.rules.cases_providers import (
     DOWN,
     SLOW,
     STORM,
+    attempts,
     burn,
     down,
     fallbacks,
@@ -17,7 +18,6 @@ from tests.rules.cases_providers import (
     slow,
     storm,
     streams,
-    tries,
     up,
 )
 from tests.rules.cases_spend import (
@@ -35,14 +35,14 @@ from tests.rules.harness import Case, Fires
 
 
 def failing(share: float, minutes: int, well: int = 0) -> dict[str, str]:
-    """A provider that fails a share of a thousand tries a minute, after some minutes without a failure;
+    """A provider that fails a share of a thousand attempts a minute, after some minutes without a failure;
     callers get the errors."""
     bad = round(1000 * share, 3)
     good = f"0+1000x{well} {1000 * well + 1000 - bad:g}+{1000 - bad:g}x{minutes}"
     errors = f"0x{well} {bad:g}+{bad:g}x{minutes}"
     return {
-        **tries(good),
-        **tries(errors, "timeout"),
+        **attempts(good),
+        **attempts(errors, "timeout"),
         **requests(good),
         **requests(errors, error="timeout"),
     }
@@ -58,23 +58,23 @@ def rising(*parts: tuple[float, int]) -> str:
 
 
 def turning(*parts: tuple[float, int]) -> dict[str, str]:
-    """A provider that fails one share of its tries for some minutes, then another; callers get the errors."""
+    """A provider that fails one share of its attempts for some minutes, then another; callers get the errors."""
     good = rising(*((1000 * (1 - share), minutes) for share, minutes in parts))
     bad = rising(*((1000 * share, minutes) for share, minutes in parts))
     return {
-        **tries(good),
-        **tries(bad, "timeout"),
+        **attempts(good),
+        **attempts(bad, "timeout"),
         **requests(good),
         **requests(bad, error="timeout"),
     }
 
 
 def seldom(an_hour: float, minutes: int) -> dict[str, str]:
-    """A provider with few tries, of which two in five fail, so many an hour; callers get the errors."""
+    """A provider with few attempts, of which two in five fail, so many an hour; callers get the errors."""
     bad, good = an_hour / 60, an_hour / 40
     return {
-        **tries(f"0+{good:g}x{minutes}"),
-        **tries(f"0+{bad:g}x{minutes}", "timeout"),
+        **attempts(f"0+{good:g}x{minutes}"),
+        **attempts(f"0+{bad:g}x{minutes}", "timeout"),
         **requests(f"0+{good:g}x{minutes}"),
         **requests(f"0+{bad:g}x{minutes}", error="timeout"),
     }
@@ -90,8 +90,8 @@ def quietly(share: float, provider: str = "openai") -> dict[str, str]:
     bad = 100 * share
     before = 2_880_000
     return {
-        **tries(f"0+1000x2880 {before + 100 - bad:g}+{100 - bad:g}x1500", "", provider),
-        **tries(f"0x2880 {bad:g}+{bad:g}x1500", "timeout", provider),
+        **attempts(f"0+1000x2880 {before + 100 - bad:g}+{100 - bad:g}x1500", "", provider),
+        **attempts(f"0x2880 {bad:g}+{bad:g}x1500", "timeout", provider),
     }
 
 
@@ -178,8 +178,8 @@ CASES = [
         BURN,
         "over one in a hundred callers",
         {
-            **tries("0+50x90"),
-            **tries("0+50x90", "rate_limited"),
+            **attempts("0+50x90"),
+            **attempts("0+50x90", "rate_limited"),
             **requests("0+988.5x90"),
             **requests("0+11.5x90", error="rate_limited"),
         },

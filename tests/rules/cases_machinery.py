@@ -92,8 +92,8 @@ HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS} | {
 }
 WITH_A_BUDGET = HEALTHY | {f"spanledger_budgets_shown{GATEWAY}": "1x2000"}
 REQUESTS = "spanledger_request_duration_seconds_count"
-TRIES = "gen_ai_client_operation_duration_seconds_count"
-TRIED = "spanledger_request_cost_usd_count"
+ATTEMPTS = "gen_ai_client_operation_duration_seconds_count"
+ATTEMPTED = "spanledger_request_cost_usd_count"
 COST = "spanledger_cost_usd_total"
 OPERATIONS = "spanledger_ledger_operations_total"
 QUEUE = "otelcol_exporter_queue_size"
@@ -302,12 +302,12 @@ CASES = [
     Case(
         ABSENT,
         "OTLP that stops is one alert, with or without requests",
-        HEALTHY | {REQUESTS: "1x20", COST: "1x20", TRIES: "1x20", TRIED: "1x20"},
+        HEALTHY | {REQUESTS: "1x20", COST: "1x20", ATTEMPTS: "1x20", ATTEMPTED: "1x20"},
         {34: [], 35: [unsent(REQUESTS)], 60: [unsent(REQUESTS)]},
     ),
     Case(
         ABSENT,
-        "requests refused before any try have sent no try",
+        "requests refused before any attempt have sent no attempt",
         HEALTHY | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60"},
         {11: [], 60: []},
     ),
@@ -315,9 +315,9 @@ CASES = [
         ABSENT,
         "what applications count is no sign of the gateway's",
         HEALTHY
-        | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60", TRIED: "1x60"}
-        | {f'{TRIES}{{spanledger_source="application_via_gateway"}}': "1x60"},
-        {9: [], 10: [unsent(TRIES)]},
+        | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60", ATTEMPTED: "1x60"}
+        | {f'{ATTEMPTS}{{spanledger_source="application_via_gateway"}}': "1x60"},
+        {9: [], 10: [unsent(ATTEMPTS)]},
     ),
     Case(
         ABSENT,
@@ -335,7 +335,7 @@ CASES = [
         ABSENT,
         "a night off: what was there in the evening is missed only while it should be there",
         {name: values.replace("x2000", "x20 _x600 1x90") for name, values in WITH_A_BUDGET.items()}
-        | dict.fromkeys((REQUESTS, COST, TRIES, TRIED, *BUDGETS), "1x20 _x601 1x90")
+        | dict.fromkeys((REQUESTS, COST, ATTEMPTS, ATTEMPTED, *BUDGETS), "1x20 _x601 1x90")
         | {TARGET: "1x20 _x600 1x90", COLLECTOR: "1x20 _x600 1x90"}
         | {f'{QUEUE}{{exporter="tempo"}}': "1x20 _x602 1x90"},
         {625: [], 640: [], 700: []},

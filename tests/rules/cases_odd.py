@@ -33,6 +33,7 @@ from tests.rules.cases_providers import (
     DOWN,
     SLOW,
     STORM,
+    attempts,
     burn,
     down,
     fallbacks,
@@ -40,7 +41,6 @@ from tests.rules.cases_providers import (
     slow,
     storm,
     streams,
-    tries,
     up,
 )
 from tests.rules.cases_spend import BOTH, DAY, SPIKE, USUAL, cost, spike
@@ -101,8 +101,8 @@ CASES = [
         BURN,
         "an outage that is over when its spans arrive",
         {
-            **tries("0+10x30 310x60 600+10x60"),
-            **tries("0x91 400x60", "overloaded"),
+            **attempts("0+10x30 310x60 600+10x60"),
+            **attempts("0x91 400x60", "overloaded"),
             **requests("0+10x30 310x60 600+10x60"),
             **requests("0x91 400x60", error="overloaded"),
             AGE: "3x30 60+60x60 3x90",

@@ -41,10 +41,10 @@ OF_GATEWAY = "gateway"
 VIA_GATEWAY = "application_via_gateway"
 
 
-def tries(
+def attempts(
     values: str, error: str = "", provider: str = "openai", source: str = OF_GATEWAY
 ) -> dict[str, str]:
-    """The counter of tries at a provider, by how they failed and who counted."""
+    """The counter of attempts at a provider, by how they failed and who counted."""
     kind = f',error_type="{error}"' if error else ""
     said = f',spanledger_source="{source}"' if source else ""
     labels = f'gen_ai_operation_name="chat",gen_ai_provider_name="{provider}"{kind}{said}'
@@ -55,7 +55,7 @@ def burn(share: str, severity: str, provider: str = "openai") -> Fires:
     """A burn as it reads."""
     windows = {"page": "1h or 6h", "ticket": "1d or 3d"}[severity]
     return Fires(
-        f"{share} of the tries at {provider} failed in the last {windows}, and still do.",
+        f"{share} of the attempts at {provider} failed in the last {windows}, and still do.",
         {"gen_ai_provider_name": provider},
         severity,
         period=f"in the last {windows}",
@@ -104,9 +104,9 @@ SERVED = {
     **requests("0+100x70"),
     **fallbacks("0x9 1+1x60", reason="overloaded"),
     **fallbacks("0x9 99+99x60", reason="cooldown"),
-    **tries("0+100x9 900x60"),
-    **tries("0x9 12+12x60", "overloaded"),
-    **tries("0x9 100+100x60", provider="anthropic"),
+    **attempts("0+100x9 900x60"),
+    **attempts("0x9 12+12x60", "overloaded"),
+    **attempts("0x9 100+100x60", provider="anthropic"),
 }
 """A route loses all that it has, and its fallback at another provider serves everybody."""
 BOTH_AWAY = {
@@ -203,15 +203,15 @@ CASES = [
     Case(
         BURN,
         "within the objective",
-        {**tries("0+995x90"), **tries("0+5x90", "timeout")},
+        {**attempts("0+995x90"), **attempts("0+5x90", "timeout")},
         {5: [], 90: []},
     ),
     Case(
         BURN,
         "an outage that callers notice pages within minutes",
         {
-            **tries("0+10x60 600x60"),
-            **tries("0x60 10+10x60", "overloaded"),
+            **attempts("0+10x60 600x60"),
+            **attempts("0x60 10+10x60", "overloaded"),
             **requests("0+10x60 600x60"),
             **requests("0x60 10+10x60", error="overloaded"),
         },
@@ -227,8 +227,8 @@ CASES = [
         BURN,
         "a slow leak is a ticket and no page",
         {
-            **tries("0+96x90"),
-            **tries("0+4x90", "server_error"),
+            **attempts("0+96x90"),
+            **attempts("0+4x90", "server_error"),
             **requests("0+96x90"),
             **requests("0+4x90", error="server_error"),
         },
@@ -238,8 +238,8 @@ CASES = [
         BURN,
         "retries that serve all callers but one in a hundred are no page",
         {
-            **tries("0+50x90"),
-            **tries("0+50x90", "rate_limited"),
+            **attempts("0+50x90"),
+            **attempts("0+50x90", "rate_limited"),
             **requests("0+99x90"),
             **requests("0+1x90", error="rate_limited"),
         },
@@ -249,8 +249,8 @@ CASES = [
         BURN,
         "callers' own mistakes do not make it one that they notice",
         {
-            **tries("0+50x90"),
-            **tries("0+50x90", "rate_limited"),
+            **attempts("0+50x90"),
+            **attempts("0+50x90", "rate_limited"),
             **requests("0+50x90"),
             **requests("0+50x90", error="invalid_request"),
         },
@@ -260,8 +260,8 @@ CASES = [
         BURN,
         "a small route that fails is seen beside a large one that is well",
         {
-            **tries("0+1000x90"),
-            **tries("0+5x90", "timeout", "anthropic"),
+            **attempts("0+1000x90"),
+            **attempts("0+5x90", "timeout", "anthropic"),
             **requests("0+1000x90"),
             **requests("0x90", "code"),
             **requests("0+5x90", "code", "cooldown"),
@@ -272,8 +272,8 @@ CASES = [
         BURN,
         "callers that get errors now and then are one page",
         {
-            **tries("0+50x200"),
-            **tries("0+50x200", "timeout"),
+            **attempts("0+50x200"),
+            **attempts("0+50x200", "timeout"),
             **requests("0+50x200"),
             **requests("0x9 5x11 10x100", error="timeout"),
         },
@@ -288,34 +288,38 @@ CASES = [
     Case(
         BURN,
         "what callers do wrong is not the provider's",
-        {**tries("0+10x90"), **tries("0+9x90", "invalid_request"), **tries("0+9x90", "cancelled")},
+        {
+            **attempts("0+10x90"),
+            **attempts("0+9x90", "invalid_request"),
+            **attempts("0+9x90", "cancelled"),
+        },
         {10: [], 90: []},
     ),
     Case(
         BURN,
         "three failures at night are no evidence",
-        {**tries("0x10 3x90"), **tries("0x10 3x90", "timeout")},
+        {**attempts("0x10 3x90"), **attempts("0x10 3x90", "timeout")},
         {15: [], 60: []},
     ),
     Case(
         BURN,
         "a stack's first hour: one failure of sixty is no evidence either",
-        {**tries("0+1x90"), **tries("0x20 1x90", "timeout")},
+        {**attempts("0+1x90"), **attempts("0x20 1x90", "timeout")},
         {30: [], 60: [], 90: []},
     ),
     Case(
         BURN,
         "counters that restart",
-        {**tries("0+100x30 0+100x60"), **tries("500x30 0x60", "timeout")},
+        {**attempts("0+100x30 0+100x60"), **attempts("500x30 0x60", "timeout")},
         {31: [], 35: [], 60: []},
     ),
     Case(
         BURN,
         "two providers, one of them well",
         {
-            **tries("0+50x90"),
-            **tries("0+50x90", "rate_limited"),
-            **tries("0+100x90", provider="anthropic"),
+            **attempts("0+50x90"),
+            **attempts("0+50x90", "rate_limited"),
+            **attempts("0+100x90", provider="anthropic"),
             **requests("0+50x90", error="rate_limited"),
         },
         {10: [burn("50%", severity) for severity in ("page", "ticket")]},
@@ -324,10 +328,10 @@ CASES = [
         BURN,
         "what applications count on their way to the gateway hides nothing",
         {
-            **tries("0+80x90"),
-            **tries("0+20x90", "timeout"),
-            **tries("0+400x90", source=VIA_GATEWAY),
-            **tries("0+400x90", source="application"),
+            **attempts("0+80x90"),
+            **attempts("0+20x90", "timeout"),
+            **attempts("0+400x90", source=VIA_GATEWAY),
+            **attempts("0+400x90", source="application"),
             **requests("0+20x90", error="timeout"),
         },
         {10: [burn("20%", severity) for severity in ("page", "ticket")]},
@@ -336,9 +340,9 @@ CASES = [
         BURN,
         "a collector that says no source hides nothing, and what applications meet is not a provider's",
         {
-            **tries("0+80x90", source=""),
-            **tries("0+20x90", "timeout", source=""),
-            **tries("0+50x90", "timeout", "anthropic", "application"),
+            **attempts("0+80x90", source=""),
+            **attempts("0+20x90", "timeout", source=""),
+            **attempts("0+50x90", "timeout", "anthropic", "application"),
             **requests("0+20x90", error="timeout"),
         },
         {10: [burn("20%", severity) for severity in ("page", "ticket")]},

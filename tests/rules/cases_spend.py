@@ -32,7 +32,7 @@ def spike(scope: str, subject: str, usd: str) -> Fires:
 
 
 def unpriced(requests: int, model: str = "new-model") -> Fires:
-    """Unpriced usage as it reads; without a model, that of requests refused before any try."""
+    """Unpriced usage as it reads; without a model, that of requests refused before any attempt."""
     who = {"gen_ai_provider_name": "openai", "gen_ai_request_model": model} if model else {}
     what = f"Model {model}, behind route r" if model else "A model behind route r"
     return Fires(

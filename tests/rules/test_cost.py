@@ -64,7 +64,7 @@ def rows() -> Iterator[Row]:
         labels = f'spanledger_budget_decision="deny",spanledger_budget_refused_by="b{budget}"'
         yield f"spanledger_budget_decisions_total{{{labels}}}", recent
     for provider in range(3):
-        for record in ("tries", "failures"):
+        for record in ("attempts", "failures"):
             labels = f'{{gen_ai_provider_name="p{provider}"}}'
             yield f"provider:spanledger_{record}:rate5m{labels}", week[-3 * 1440 :]
     for rule in RECORDINGS:

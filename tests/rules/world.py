@@ -10,7 +10,7 @@ import re
 from prometheus.src.recording import ALWAYS
 from tests.rules.cases_budgets import budget
 from tests.rules.cases_machinery import collector
-from tests.rules.cases_providers import fallbacks, requests, streams, tries, up
+from tests.rules.cases_providers import attempts, fallbacks, requests, streams, up
 from tests.rules.cases_spend import beyond, cost, count
 
 LOST = "stale"
@@ -68,8 +68,8 @@ def sent(minutes: int) -> Series:
         **requests(grows.format(99)),
         **requests(grows.format(0.5), error="timeout"),
         **fallbacks(grows.format(2)),
-        **tries(grows.format(200)),
-        **tries(grows.format(1), "timeout"),
+        **attempts(grows.format(200)),
+        **attempts(grows.format(1), "timeout"),
         **streams({"5.12": grows.format(40), "10.24": grows.format(41), "+Inf": grows.format(41)}),
         **count("known", f"7x{minutes - 1}"),
         **beyond(f"3x{minutes - 1}"),

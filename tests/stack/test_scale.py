@@ -152,8 +152,8 @@ def test_totals_are_exact_whatever_the_labels_are(counted: Counted) -> None:
     cost = prometheus_name(signals.COST)
     by_customer = counted.ask(f"sum by ({label_name('spanledger.customer')}) ({cost})")
     everything = len(counted.crowd.calls)
-    tries = f"{prometheus_name(signals.OPERATION_DURATION)}_count"
-    overflow = f'{tries}{{{label_name(signals.OVERFLOW)}="true"}}'
+    attempts = f"{prometheus_name(signals.OPERATION_DURATION)}_count"
+    overflow = f'{attempts}{{{label_name(signals.OVERFLOW)}="true"}}'
 
     assert round(counted.one(f"sum ({cost})") * 1e9) == counted.crowd.cost_nano
     assert len(by_customer) == NAMED + 1

@@ -39,7 +39,7 @@ HOLD_NANO = 10_000_000
 LIMIT_NANO = 2 * BATCH * HOLD_NANO
 
 Call = tuple[str, str, str, str]
-"""Customer, model, provider, and how the try ended."""
+"""Customer, model, provider, and how the attempt ended."""
 
 
 def calls() -> Iterator[Call]:
@@ -92,7 +92,7 @@ class Crowd:
 
 
 def _held(number: int, call: Call) -> Reservation:
-    """A try of a streamed request, two seconds ago."""
+    """An attempt of a streamed request, two seconds ago."""
     customer, model, provider, _ = call
     now_ns = time.time_ns() - 2 * SECOND
     start = RequestStart(

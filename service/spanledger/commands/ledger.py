@@ -181,8 +181,8 @@ def _archive(path: Path | None) -> Iterator[Keep | None]:
         def keep(requests: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
             try:
                 out.writelines(
-                    json.dumps(trace_as_dict(request, tries), ensure_ascii=False) + "\n"
-                    for request, tries in requests
+                    json.dumps(trace_as_dict(request, attempts), ensure_ascii=False) + "\n"
+                    for request, attempts in requests
                 )
                 out.flush()
                 os.fsync(file)

@@ -168,7 +168,7 @@ def requests(
             "customer": "fold",
             "route": "fold",
             "outcome": "fold",
-            "tries": "figure",
+            "attempts": "figure",
             "seconds": "figure",
             "cost": "figure",
             "trace": "keep",
@@ -276,7 +276,7 @@ def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, columns: i
     if attempt["unpriced"]:
         what.append("unpriced")
     return [
-        f"  try {attempt['number']}",
+        f"  attempt {attempt['number']}",
         escape(f"{attempt['provider']} {attempt['model']}"),
         bar,
         f"{(end - begin) / 1e9:.3f} s",
@@ -285,8 +285,8 @@ def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, columns: i
 
 
 def trace_as_dict(request: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
-    """A request with its tries, as JSON shows it."""
-    return {**_request_as_dict(request), "tries": [_attempt_as_dict(a) for a in attempts]}
+    """A request with its attempts, as JSON shows it."""
+    return {**_request_as_dict(request), "attempts": [_attempt_as_dict(a) for a in attempts]}
 
 
 def _request_as_dict(row: dict[str, Any]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class GatewaySettings(Ours):
         "by default 256 MiB, or one largest body.",
     )
     body_timeout_s: Seconds = Field(30.0, description="Seconds a client has to send its request.")
-    total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all tries.")
+    total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all attempts.")
     stream_idle_timeout_s: Seconds = Field(60.0, description="Longest silence within a stream.")
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
         30.0, description="Seconds requests in flight get to end after SIGTERM."

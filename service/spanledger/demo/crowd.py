@@ -43,7 +43,7 @@ class Crowd:
             name: openai.AsyncOpenAI(
                 base_url=f"{base_url}/v1",
                 api_key=keys[name],
-                # No retries here: what the gateway promises must hold at the first try.
+                # No retries here: what the gateway promises must hold at the first attempt.
                 max_retries=0,
                 timeout=60,
                 http_client=openai.DefaultAsyncHttpxClient(trust_env=False),

@@ -51,7 +51,7 @@ class RequestRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """A try that ended."""
+    """An attempt that ended."""
 
     span_id: str
     started_ns: int
@@ -132,7 +132,7 @@ class Figures:
         return [Event(*row) for row in rows]
 
     def providers(self, seconds: int) -> list[ProviderState]:
-        """Tries of the last seconds by provider."""
+        """Attempts of the last seconds by provider."""
         rows = self._connection.execute(
             "SELECT provider, sum(state = 'settled' AND error_type = '' AND ended_ns >= ?1),"
             " sum(error_type != '' AND ended_ns >= ?1),"
@@ -167,7 +167,7 @@ class Figures:
         return [RequestRow(*row) for row in rows]
 
     def attempts(self) -> list[AttemptRow]:
-        """All tries that ended."""
+        """All attempts that ended."""
         rows = self._connection.execute(
             "SELECT span_id, started_ns, customer, deployment, state, fallback_from, reason,"
             " error_type, cost_nano FROM attempts WHERE seq IS NOT NULL ORDER BY started_ns"
@@ -175,7 +175,7 @@ class Figures:
         return [AttemptRow(*row) for row in rows]
 
     def open_rows(self) -> int:
-        """Requests and tries that have not ended."""
+        """Requests and attempts that have not ended."""
         return int(
             self._connection.execute(
                 "SELECT (SELECT count(*) FROM requests WHERE seq IS NULL)"
@@ -184,7 +184,7 @@ class Figures:
         )
 
     def latencies(self) -> list[Latency]:
-        """Percentiles of served tries by model."""
+        """Percentiles of served attempts by model."""
         whole: dict[str, list[float]] = defaultdict(list)
         first: dict[str, list[float]] = defaultdict(list)
         for model, started, ended, chunk in self._connection.execute(

@@ -127,11 +127,11 @@ def _storm_fell_over(
     begin, end = story.storm_ns
     during = [row for row in requests if begin <= row.started_ns < end]
     served = [row for row in during if row.outcome == "ok"]
-    tries = [row for row in attempts if begin <= row.started_ns < end]
-    moved = [row for row in tries if row.fallback_from and row.state == "settled"]
-    limited = [row for row in tries if row.error_type == "rate_limited"]
+    attempts = [row for row in attempts if begin <= row.started_ns < end]
+    moved = [row for row in attempts if row.fallback_from and row.state == "settled"]
+    limited = [row for row in attempts if row.error_type == "rate_limited"]
     primary = set(PRIMARY_DEPLOYMENTS.values())
-    leaked = [row for row in tries if row.deployment in primary and row.state == "settled"]
+    leaked = [row for row in attempts if row.deployment in primary and row.state == "settled"]
     seen = sum(tally.failed for tally in story.tallies.get("storm", {}).values())
     return Promise(
         "storm_fell_over",

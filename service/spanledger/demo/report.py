@@ -123,15 +123,21 @@ def _table(title: str, *columns: str) -> Table:
 
 def _spend(rows: list[SpendRow], totals: Totals) -> Table:
     table = _table(
-        "Spend by customer and model", "customer", "model", "USD>", "tries>", "tokens in>", "out>"
+        "Spend by customer and model",
+        "customer",
+        "model",
+        "USD>",
+        "attempts>",
+        "tokens in>",
+        "out>",
     )
     customers: dict[str, list[SpendRow]] = {}
     for row in rows:
         customers.setdefault(row.group[0], []).append(row)
     for customer, own in customers.items():
         cost = format_usd(sum(row.cost_nano for row in own))
-        tries = sum(row.attempts for row in own)
-        table.add_row(f"[bold]{customer}", "", f"[bold]{cost}", str(tries))
+        attempts = sum(row.attempts for row in own)
+        table.add_row(f"[bold]{customer}", "", f"[bold]{cost}", str(attempts))
         for row in own:
             table.add_row(
                 "",

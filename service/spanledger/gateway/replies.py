@@ -34,7 +34,7 @@ RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 3600
 
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
-"""Kinds a client may ask again for, after our own tries are used up."""
+"""Kinds a client may ask again for, after our own attempts are used up."""
 
 _OPENAI_TYPES = {
     "rate_limited": "rate_limit_error",
@@ -73,7 +73,7 @@ def error_body(error: dict[str, object]) -> bytes:
 
 
 def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
-    """The answer that tells a caller about `error`, after so many tries."""
+    """The answer that tells a caller about `error`, after so many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
         headers.append((b"retry-after", str(wait).encode()))
@@ -209,6 +209,6 @@ def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
     if error.request_alone:
         message = "this request alone is over a limit of the provider's; make it smaller"
     if attempts:
-        message += f" (after {attempts} {'try' if attempts == 1 else 'tries'})"
+        message += f" (after {attempts} {'attempt' if attempts == 1 else 'attempts'})"
     kind = _OPENAI_TYPES.get(error.kind, ProviderError.openai_type)
     return error_object(message, kind, _CODES.get(error.kind, error.kind))

@@ -1,4 +1,4 @@
-"""The ledger: budgets as balances over the rows of tries. `open_ledger` is the way in."""
+"""The ledger: budgets as balances over the rows of attempts. `open_ledger` is the way in."""
 
 from __future__ import annotations
 

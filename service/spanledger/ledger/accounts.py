@@ -1,4 +1,4 @@
-"""Which budgets a try touches, and whether they have room: pure functions over balances.
+"""Which budgets an attempt touches, and whether they have room: pure functions over balances.
 
 No I/O, no clock. The store loads the balances inside its transaction, asks here, and writes the
 changed ones back before it commits.
@@ -25,7 +25,7 @@ from spanledger.ledger.store import (
 from spanledger.money import format_usd
 
 ROOMY = 10
-"""An uncapped try holds its full bound only while that is at most 1/ROOMY of what is left."""
+"""An uncapped attempt holds its full bound only while that is at most 1/ROOMY of what is left."""
 
 MAX_CACHED_MATCHES = 10_000
 
@@ -72,7 +72,7 @@ class Balance:
     held_nano: int = 0
     overrun_nano: int = 0
     opened_seq: int = 0
-    """Tries settled by then count by what they are, later ones by their `accounts`."""
+    """Attempts settled by then count by what they are, later ones by their `accounts`."""
 
     @property
     def row(self) -> tuple[object, ...]:
@@ -88,7 +88,7 @@ class Balance:
 
 
 class Account(NamedTuple):
-    """A budget and the balance a try moves under it."""
+    """A budget and the balance an attempt moves under it."""
 
     budget: Budget
     balance: Balance
@@ -151,7 +151,7 @@ class BudgetIndex:
         return budget
 
     def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
-        """The accounts that count a try of a moment."""
+        """The accounts that count an attempt of a moment."""
         found = self._matched.get(dimensions)
         if found is None or not found.start_s <= at_s < found.end_s:
             if len(self._matched) >= MAX_CACHED_MATCHES:
@@ -189,7 +189,7 @@ class BudgetIndex:
 
 
 def dimensions_of(reservation: Reservation) -> Dimensions:
-    """What a try is counted under."""
+    """What an attempt is counted under."""
     request = reservation.request
     return (
         request.customer,

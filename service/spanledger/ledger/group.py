@@ -42,12 +42,12 @@ MAX_BATCH = 512
 MAX_QUEUED = 20_000
 """Operations waiting for the ledger; beyond it new reservations are refused at once."""
 MAX_UNWRITTEN = 2_000
-"""Ends kept while the ledger is away; those of tries, as many as the gateway has requests in
+"""Ends kept while the ledger is away; those of attempts, as many as the gateway has requests in
 flight, are kept beyond it."""
 GATHER_S = 0.0005
 """How long a batch waits for company when the one before had some; a caller alone never waits."""
 RETRY_AFTER_S = 0.5
-"""Pause after a failed commit before ends of tries are written again."""
+"""Pause after a failed commit before ends of attempts are written again."""
 STALL_S = 10.0
 """A commit that takes longer has met a disk that does not answer; twice what a lock may take."""
 WATCH_S = 1.0
@@ -293,7 +293,7 @@ class GroupLedger:
                 self._write(batch)
         if self._unwritten:
             log.error(
-                "%d ended tries could not be written; their holds expire", len(self._unwritten)
+                "%d ended attempts could not be written; their holds expire", len(self._unwritten)
             )
         self._store.close()
 
@@ -359,9 +359,9 @@ class GroupLedger:
             return SpanledgerError(f"the ledger cannot take this operation: {error}")
 
     def _failed(self, batch: list[_Waiting], error: LedgerUnavailableError) -> None:
-        """Tell the callers, and once the log; keep the ends of tries, which must not be lost, for the next batch.
+        """Tell the callers, and once the log; keep the ends of attempts, which must not be lost, for the next batch.
 
-        Ends of requests that made no try move no money, and while the ledger is away there is no
+        Ends of requests that made no attempt move no money, and while the ledger is away there is no
         end of them: they get what room the money leaves.
         """
         if str(error) not in (self._away, self._unreadable):

@@ -1,9 +1,9 @@
 """Opening accounts: a budget counts all that its subject spent in the period, whoever set it when.
 
 A budget that is new, or another in scope, subject, period or time zone, gets its accounts of the
-current period from the rows of the tries. The long part, over everything settled, is read without
+current period from the rows of the attempts. The long part, over everything settled, is read without
 a lock; `write` adds what came meanwhile and what is not final yet, within the transaction that
-sets the budget. Tries that are held, or expired and may be corrected, are given the new accounts,
+sets the budget. Attempts that are held, or expired and may be corrected, are given the new accounts,
 so that their ends move them.
 """
 
@@ -77,7 +77,7 @@ class Opening:
         self._read_to = last
 
     def _add_open_end(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
-        """Count a try whose end may still move its accounts, and tell its row of them."""
+        """Count an attempt whose end may still move its accounts, and tell its row of them."""
         *dimensions, request_id, number, started_ns, accounts, held, cost, overrun = row
         keys = account_keys(accounts)
         moved = list(keys)

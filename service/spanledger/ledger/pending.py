@@ -35,7 +35,7 @@ WHERE request_id = ?1 AND (seq IS NULL OR outcome = 'abandoned')"""
 
 
 class StaleError(Exception):
-    """A try this process took for held was ended by another: look at the rows and do it again."""
+    """An attempt this process took for held was ended by another: look at the rows and do it again."""
 
 
 class Pending:
@@ -75,7 +75,7 @@ class Pending:
     def add_attempt(
         self, r: Reservation, owner: str, hold_nano: int, decision: str, accounts: str
     ) -> None:
-        """A try is held; `accounts` is the JSON of the balances it moves."""
+        """An attempt is held; `accounts` is the JSON of the balances it moves."""
         request = r.request
         self._attempts.append(
             (
@@ -102,7 +102,7 @@ class Pending:
     def end_attempt(
         self, end: AttemptEnd, request_id: str, number: int, was: str, overrun_nano: int, seq: int
     ) -> None:
-        """A try in state `was` ends."""
+        """An attempt in state `was` ends."""
         self._attempt_ends.append(
             (
                 request_id,

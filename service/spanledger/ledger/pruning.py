@@ -1,7 +1,7 @@
 """Takes old requests out of the ledger while gateways serve: small transactions, each all or nothing.
 
-Only what is over for good leaves: a request that has ended with all its tries, that the shipper has
-taken (where one ships), and whose tries count for no budget's present period. Balances stay, so no budget changes.
+Only what is over for good leaves: a request that has ended with all its attempts, that the shipper has
+taken (where one ships), and whose attempts count for no budget's present period. Balances stay, so no budget changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ZONES_S = 26 * 3600
 
 Row = dict[str, Any]
 Keep = Callable[[Sequence[tuple[Row, list[Row]]]], None]
-"""Takes requests, each with its tries, and returns once they are safe."""
+"""Takes requests, each with its attempts, and returns once they are safe."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Pruned:
     attempts: int = 0
     cost_nano: int = 0
     unshipped: int = 0
-    """Requests as old that stay, as the shipper has not taken them or their tries."""
+    """Requests as old that stay, as the shipper has not taken them or their attempts."""
 
 
 def prunable_until_ns(now_ns: int) -> int:
@@ -115,12 +115,12 @@ class Pruning:
                 },
             ).fetchall()
             ids = [(row["request_id"],) for row in requests]
-            tries = [self._connection.execute(_TRIES, one).fetchall() for one in ids]
+            attempts = [self._connection.execute(_TRIES, one).fetchall() for one in ids]
             if keep is not None and requests:
                 keep(
                     [
                         (dict(r), [dict(t) for t in some])
-                        for r, some in zip(requests, tries, strict=True)
+                        for r, some in zip(requests, attempts, strict=True)
                     ]
                 )
             self._connection.executemany("DELETE FROM attempts WHERE request_id = ?", ids)
@@ -132,7 +132,7 @@ class Pruning:
                 self._connection.execute("ROLLBACK")
             raise
         done.requests += len(requests)
-        done.attempts += sum(map(len, tries))
+        done.attempts += sum(map(len, attempts))
         done.cost_nano += sum(row["cost_nano"] for row in requests)
         last = requests[-1] if requests else None
         return (last["started_ns"], last["request_id"]) if last else None

@@ -321,7 +321,7 @@ class Records:
 
 
 def _counts(budget: Budget) -> tuple[str, ...]:
-    """All of a budget that says which tries it counts."""
+    """All of a budget that says which attempts it counts."""
     return budget.scope, budget.subject, budget.period, budget.timezone
 
 

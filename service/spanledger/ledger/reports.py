@@ -96,7 +96,7 @@ class Reports:
         until_ns: int | None = None,
         timezone: str = "UTC",
     ) -> list[SpendRow]:
-        """Booked money of tries begun in `[since, until)`, the dearest group first."""
+        """Booked money of attempts begun in `[since, until)`, the dearest group first."""
         zone = ZoneInfo(timezone)
         self._connection.create_function(
             "local_day",
@@ -344,7 +344,7 @@ class _Opened:
     def counting(
         self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
     ) -> tuple[AccountKey, ...]:
-        """Accounts beside `keys` that count a try; `subjects` are in the order of `SCOPES`."""
+        """Accounts beside `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
         if seq > self._last:
             return ()
         return tuple(

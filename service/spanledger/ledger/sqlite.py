@@ -55,7 +55,7 @@ from spanledger.ledger.store import (
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """End a request outside a try."""
+    """End a request outside an attempt."""
 
     start: RequestStart
     end: RequestEnd
@@ -99,7 +99,7 @@ class SqliteStore:
         migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
-        # Our open tries, so that ending one needs no look-up. `StaleError` tells when another
+        # Our open attempts, so that ending one needs no look-up. `StaleError` tells when another
         # process has ended one; then the rows are asked.
         self._open: dict[str, _Booked] = {}
         # Of the transaction that is being written:
@@ -200,7 +200,7 @@ class SqliteStore:
             rows = self._connection.execute(SELECT_BUDGETS)
             self._budgets = BudgetIndex(budget_from_row(row) for row in rows)
             self._budgets_version = state["budgets_version"]
-            self._open.clear()  # a new budget's accounts were added to the tries that are held
+            self._open.clear()  # a new budget's accounts were added to the attempts that are held
 
     def _apply(self, operation: Operation) -> Result:
         try:
@@ -304,7 +304,7 @@ class SqliteStore:
         return booked
 
     def _look_up(self, attempt_id: str) -> _Booked | None:
-        """What the rows say of a try."""
+        """What the rows say of an attempt."""
         self._pending.flush(self._connection)
         request_id, _, number = attempt_id.rpartition(".")
         row = self._connection.execute(
@@ -328,7 +328,7 @@ class SqliteStore:
         self._pending.end_request(request_id, end, self._seq)
 
     def _correct_request(self, request_id: str) -> None:
-        """A try was corrected after its request had ended: the total follows, and ships again."""
+        """An attempt was corrected after its request had ended: the total follows, and ships again."""
         self._pending.flush(self._connection)
         self._seq += 1
         self._connection.execute(

@@ -1,7 +1,7 @@
 """The ledger's contract: the records it takes and gives, whatever database is below.
 
-Each try at a provider is one durable row. `reserve` holds money on every matching budget before
-the request leaves, `finish` ends the try (settle or release) and, with its last try, the
+Each attempt at a provider is one durable row. `reserve` holds money on every matching budget before
+the request leaves, `finish` ends the attempt (settle or release) and, with its last attempt, the
 request. All are idempotent by attempt id. Times are Unix nanoseconds, money is nano-USD.
 """
 
@@ -80,7 +80,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class RequestStart:
-    """What is known of a request before its first try; ids are lower-case hex."""
+    """What is known of a request before its first attempt; ids are lower-case hex."""
 
     request_id: str
     trace_id: str
@@ -97,7 +97,7 @@ class RequestStart:
 
 
 class HoldSizes(NamedTuple):
-    """How much a try wants held, nano-USD, largest first.
+    """How much an attempt wants held, nano-USD, largest first.
 
     `full` is the bound on its cost (own cap, or all the model can answer). `usual` is what the
     route's history says; equal to `full` when the caller set a cap. `least` is the smallest
@@ -111,11 +111,11 @@ class HoldSizes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A try that wants to leave."""
+    """An attempt that wants to leave."""
 
     request: RequestStart
     number: int
-    """1 for the first try of the request."""
+    """1 for the first attempt of the request."""
     span_id: str
     now_ns: int
     deployment: str
@@ -127,7 +127,7 @@ class Reservation:
     fallback_from: str = ""
     """Route left behind; empty within a route."""
     reason: str = ""
-    """`error.type` of the try before, or what kept the route from a first one."""
+    """`error.type` of the attempt before, or what kept the route from a first one."""
     unbounded: str = ""
     """Why nothing bounds its cost; it is then refused where a budget blocks."""
     repeat: bool = False
@@ -135,7 +135,7 @@ class Reservation:
 
     @property
     def attempt_id(self) -> str:
-        """The idempotency key of every event of this try."""
+        """The idempotency key of every event of this attempt."""
         return f"{self.request.request_id}.{self.number}"
 
 
@@ -160,7 +160,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnd:
-    """How a request ended; rides on the finish of its last try, or alone when none was made."""
+    """How a request ended; rides on the finish of its last attempt, or alone when none was made."""
 
     outcome: Outcome
     error_type: str
@@ -173,7 +173,7 @@ class RequestEnd:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How a try ended. `cost_nano` None releases the hold (nothing billed), else settles."""
+    """How an attempt ended. `cost_nano` None releases the hold (nothing billed), else settles."""
 
     attempt_id: str
     ended_ns: int
@@ -248,7 +248,7 @@ class Ledger(Protocol):
         ...
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside a try: refused, invalid, or given up between two tries."""
+        """End a request outside a try: refused, invalid, or given up between two attempts."""
         ...
 
     async def find_key(self, digest: str) -> Key | None:

@@ -1,6 +1,6 @@
 """Ledger calls that survive their caller: what was begun is ended, whoever cancels whom.
 
-A caller that leaves cancels its task at any await. The ends of tries and requests are then
+A caller that leaves cancels its task at any await. The ends of attempts and requests are then
 written by tasks of our own; `drain` waits for them when the gateway stops.
 """
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Booking:
-    """Ends of tries and requests, written once each."""
+    """Ends of attempts and requests, written once each."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -29,7 +29,7 @@ class Booking:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def finish(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """End a try. A ledger that is down fails no answer: it writes the end later, or the
+        """End an attempt. A ledger that is down fails no answer: it writes the end later, or the
         sweep expires the hold."""
         try:
             settled = await self._ledger.finish(end)
@@ -44,7 +44,7 @@ class Booking:
             exchange.remaining_nano = settled.remaining_nano
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside a try."""
+        """End a request outside an attempt."""
         try:
             await self._ledger.end_request(start, end)
         except SpanledgerError as error:
@@ -54,7 +54,7 @@ class Booking:
             raise
 
     async def undo(self, exchange: Exchange, reservation: Reservation) -> None:
-        """End a try and its request, whose caller left while the hold was being written."""
+        """End an attempt and its request, whose caller left while the hold was being written."""
         await self.detached(self._undo(exchange, reservation))
 
     async def detached(self, work: Coroutine[None, None, None]) -> None:
@@ -75,7 +75,7 @@ class Booking:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a try or request could not be ended in the ledger", exc_info=error)
+            log.error("an attempt or request could not be ended in the ledger", exc_info=error)
 
     async def _undo(self, exchange: Exchange, reservation: Reservation) -> None:
         now_ns = self._clock.now_ns()

@@ -32,7 +32,7 @@ def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
 
 
 def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tuple[Usage, bool]:
-    """What a try used that did not come to its end, and whether that is an estimate.
+    """What an attempt used that did not come to its end, and whether that is an estimate.
 
     Of a stream that showed content, what came is counted. Of anything else nobody knows what the
     provider wrote, so what was to be `expected` is charged: nothing, where it surely ended there.

@@ -1,4 +1,4 @@
-"""Counts a prompt's tokens when no provider did: the slow path of tries without reported usage.
+"""Counts a prompt's tokens when no provider did: the slow path of attempts without reported usage.
 
 An estimate, not a bound: four bytes of text are a token, as `pricing.usage` has it everywhere, and
 what is no text counts by its kind, as `pricing.media` has it.

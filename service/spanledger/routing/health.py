@@ -20,7 +20,7 @@ from spanledger.routing.rules import CooldownRules
 MAX_RETRY_AFTER_S = 300.0
 """A provider that asks for more gets this: it is asked again before a person has to notice."""
 MIN_FAILURE_SHARE = 10
-"""A deployment that still serves cools down only when at least one in so many of its tries in the
+"""A deployment that still serves cools down only when at least one in so many of its attempts in the
 minute failed: else a busy one with a failure now and then would be shut again and again."""
 
 REMEMBERED_LATENCIES = 10
@@ -181,7 +181,7 @@ class DeploymentHealth:
         return now >= self.asked_until and self.has_room(now, tokens)
 
     def has_room(self, now: float, tokens: int) -> bool:
-        """Whether rpm and tpm allow the try. An unused minute takes one of any size."""
+        """Whether rpm and tpm allow the attempt. An unused minute takes one of any size."""
         deployment = self.deployment
         if self._requests is not None and self._requests.count(now) >= (deployment.rpm or 0):
             return False

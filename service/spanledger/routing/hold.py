@@ -1,4 +1,4 @@
-"""How much a try wants held, how many output tokens a granted hold buys, and how many to expect.
+"""How much an attempt wants held, how many output tokens a granted hold buys, and how many to expect.
 
 A hold bounds the cost of its try: the input by a bound on its tokens, the output by the caller's
 cap or else by what the model can answer. Where a budget leaves less, the output is capped
@@ -20,7 +20,7 @@ EXPECTED_TOKENS = 1_024
 """Output of an answer nobody saw, on a route that has not answered yet: a long one, since who has
 nothing answered to the end must not have it for less than the others."""
 LEAST_TOKENS = 16
-"""Output for which a try is still worth its input."""
+"""Output for which an attempt is still worth its input."""
 MAX_HOLD_NANO = 10**15
 """A million dollars: holds stay far from what 64 bits can add up."""
 
@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes:
-    """What a try of this demand wants held at this price; nothing where there is no price."""
+    """What an attempt of this demand wants held at this price; nothing where there is no price."""
     if price is None:
         return _UNPRICED
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap

@@ -14,7 +14,7 @@ from spanledger.errors import (
 from spanledger.ledger.store import Outcome, RequestEnd
 
 CANCELLED = "cancelled"
-"""`error.type` of a try whose caller left."""
+"""`error.type` of an attempt whose caller left."""
 CANCELLED_STATUS = 499
 """Booked for a caller that left; nobody receives it."""
 INTERNAL_ERROR = SpanledgerError.error_type
@@ -38,7 +38,7 @@ _RELAYED = frozenset({429, 500, 502, 503, 504, 529})
 _STATUS_TOLD = frozenset({"rate_limited", "overloaded", "server_error", "timeout"})
 
 CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
-"""The request itself is at fault: status and body are the provider's, no other try helps."""
+"""The request itself is at fault: status and body are the provider's, no other attempt helps."""
 
 TRANSIENT = frozenset(
     {
@@ -51,7 +51,7 @@ TRANSIENT = frozenset(
         "malformed_response",
     }
 )
-"""A further try may succeed, even at the same deployment."""
+"""A further attempt may succeed, even at the same deployment."""
 
 MISCONFIGURED = frozenset({"authentication_failed", "not_found"})
 """The deployment is at fault until somebody mends it: never tried again for the same request."""

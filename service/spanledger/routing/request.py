@@ -14,7 +14,7 @@ from spanledger.providers.base import Operation
 class Exchange:
     """A parsed request and what became of it; owned by one task.
 
-    The gateway fills the first part, routing the second as tries go by; the response headers are
+    The gateway fills the first part, routing the second as attempts go by; the response headers are
     read off it.
 
     Attributes:
@@ -26,7 +26,7 @@ class Exchange:
         deadline: monotonic seconds at which the whole request must be over.
         asked: the model the caller named, where its route is a wildcard.
         changed: fields that the adapter of the last attempt changed or left out.
-        provider_s: how long providers took for the tries of a whole answer, seconds.
+        provider_s: how long providers took for the attempts of a whole answer, seconds.
     """
 
     start: RequestStart

@@ -31,7 +31,7 @@ SPEECH_BYTES_PER_TOKEN = 3_200
 
 @dataclass(slots=True)
 class Produced:
-    """What a try gave so far."""
+    """What an attempt gave so far."""
 
     usage: Usage | None = None
     input_usage: Usage | None = None
@@ -170,7 +170,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Writes the ends of tries, content captured as configured."""
+    """Writes the ends of attempts, content captured as configured."""
 
     content: ContentMode
     max_content_bytes: int
@@ -187,7 +187,7 @@ class Recorder:
         ended_ns: int,
         request: RequestEnd | None,
     ) -> AttemptEnd:
-        """The record of a try's end; `usage` None = nothing was billed."""
+        """The record of an attempt's end; `usage` None = nothing was billed."""
         call, price, produced = attempt.call, attempt.target.price, attempt.produced
         service = produced.service_of(attempt)
         cost: int | None = None

@@ -44,7 +44,7 @@ _MESSAGES = {
 class Seen:
     """How often a content was asked, and how often answered."""
 
-    tries: int = 0
+    attempts: int = 0
     answers: int = 0
 
 
@@ -148,11 +148,11 @@ class Call:
         await self._plain("", pace.first_s / 4, Usage(count), body_of)
 
     def _begin(self, prompt: Prompt, body: dict[str, object]) -> None:
-        """Count the try, and gather what its directives say."""
+        """Count the attempt, and gather what its directives say."""
         self.prompt = prompt
         self.seen = self.sim.seen(prompt.digest)
-        self.seen.tries += 1
-        dice = self._dice(b"try", self.seen.tries)
+        self.seen.attempts += 1
+        dice = self._dice(b"try", self.seen.attempts)
         self.request_id = dice.name("req_")
         script = _scripted(self.channel.headers, body).over(prompt.script)
         if script.fault is None:

@@ -196,7 +196,7 @@ class Aggregates:
             self._add(signals.UNPRICED, labels, 1, exemplar, now_ns)
         if AMBIGUITY in row.detail:
             self._count_ambiguity(row, exemplar, now_ns)
-        if again:  # a correction: the try itself was counted when it expired
+        if again:  # a correction: the attempt itself was counted when it expired
             return
         call = (row.operation, row.provider, row.model, row.deployment)
         duration = row.ended_ns - row.started_ns
@@ -238,7 +238,7 @@ class Aggregates:
             self._add(signals.AMBIGUOUS_USAGE, labels, 1, exemplar, now_ns)
 
     def _count_way(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
-        """How the try came to its deployment. A first one is a fallback where the route rests."""
+        """How the attempt came to its deployment. A first one is a fallback where the route rests."""
         if row.fallback_from:
             labels: Labels = (row.fallback_from, row.deployment, row.reason)
             self._add(signals.FALLBACKS, labels, 1, exemplar, now_ns)
@@ -265,7 +265,7 @@ class Aggregates:
     def _route(self, row: RequestRow) -> str:
         """The route's label, once it is known to exist: what callers make up is `unknown`.
 
-        A request that got as far as a try, or a budget's refusal, has a route of the config.
+        A request that got as far as an attempt, or a budget's refusal, has a route of the config.
         """
         unsent = row.error_type in ("unpriced_model", "unbounded_cost")
         if row.attempts or row.outcome == "refused" or unsent:

@@ -1,6 +1,6 @@
 """What routing puts into an attempt's row for its span: request and response attributes, content.
 
-Called once a try on the request path, so it must be cheap, and must not fail on any request or
+Called once an attempt on the request path, so it must be cheap, and must not fail on any request or
 answer, however odd: a field of an unexpected type is left out. No SDK import here.
 """
 

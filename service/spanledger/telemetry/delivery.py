@@ -207,7 +207,7 @@ def exports(signal: Signal, environ: Mapping[str, str]) -> bool:
 
 
 def quiet_exporters() -> None:
-    """The exporters log every failed try; the shipper reports changes of state instead. A header
+    """The exporters log every failed attempt; the shipper reports changes of state instead. A header
     that cannot be read is logged with its value, which is often a key: that is said by name."""
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     logging.getLogger("opentelemetry.util.re").setLevel(logging.CRITICAL)

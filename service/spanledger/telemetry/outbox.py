@@ -26,7 +26,7 @@ MAX_BATCH_BYTES = 4 * 2**20
 
 
 class AttemptRow(NamedTuple):
-    """An ended try, with what its span needs of the request."""
+    """An ended attempt, with what its span needs of the request."""
 
     seq: int
     request_id: str
@@ -112,7 +112,7 @@ class PointRow(NamedTuple):
 class Advance:
     """What one accepted batch changes, in one transaction.
 
-    `remembered` are expired tries and abandoned requests, whose cost may be corrected later.
+    `remembered` are expired attempts and abandoned requests, whose cost may be corrected later.
     """
 
     from_seq: int

@@ -25,7 +25,7 @@ from spanledger.telemetry.spans import span_of
 log = logging.getLogger("spanledger.shipper")
 
 MAX_SKIPPED = 8
-"""Metric intervals between two tries at an endpoint that is away."""
+"""Metric intervals between two attempts at an endpoint that is away."""
 
 Step = Literal["more", "idle", "failed"]
 

@@ -108,7 +108,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         "{operation} {route}",
         "SERVER",
-        "One request of a caller, all its tries included. It has no `gen_ai.usage.*` and no"
+        "One request of a caller, all its attempts included. It has no `gen_ai.usage.*` and no"
         " `spanledger.cost.*`, so that sums over spans never count anything twice.",
         (
             "http.request.method",
@@ -128,7 +128,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         "{operation} {model}",
         "CLIENT",
-        "One try at a provider, successful or not. Child of the request's span.",
+        "One attempt at a provider, successful or not. Child of the request's span.",
         (
             "gen_ai.operation.name",
             "gen_ai.provider.name",
@@ -187,7 +187,7 @@ OPERATION_DURATION = Metric(
     "gen_ai.client.operation.duration",
     "histogram",
     "s",
-    "Tries at providers, failures included.",
+    "Attempts at providers, failures included.",
     (*_CALL, "spanledger.deployment", "error.type"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -196,7 +196,7 @@ TIME_TO_FIRST_CHUNK = Metric(
     "gen_ai.client.operation.time_to_first_chunk",
     "histogram",
     "s",
-    "From the start of a streamed try to its first content.",
+    "From the start of a streamed attempt to its first content.",
     (*_CALL, "spanledger.deployment"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -205,7 +205,7 @@ TIME_PER_OUTPUT_CHUNK = Metric(
     "gen_ai.client.operation.time_per_output_chunk",
     "histogram",
     "s",
-    "Mean time between two chunks of a streamed try, after its first; one measurement a try.",
+    "Mean time between two chunks of a streamed attempt, after its first; one measurement an attempt.",
     (*_CALL, "spanledger.deployment"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -214,7 +214,7 @@ TOKEN_USAGE = Metric(
     "gen_ai.client.token.usage",
     "histogram",
     "{token}",
-    "Tokens of a try by `gen_ai.token.type`; input includes cached, output includes reasoning.",
+    "Tokens of an attempt by `gen_ai.token.type`; input includes cached, output includes reasoning.",
     (*_CALL, "gen_ai.token.type"),
     TOKEN_BUCKETS,
 )
@@ -222,7 +222,7 @@ REQUEST_DURATION = Metric(
     "spanledger.request.duration",
     "histogram",
     "s",
-    "Requests of callers by how they ended, all tries included.",
+    "Requests of callers by how they ended, all attempts included.",
     ("spanledger.route", "spanledger.outcome", "error.type"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -241,7 +241,7 @@ REQUEST_COST = Metric(
     "spanledger.request.cost.usd",
     "histogram",
     "{USD}",
-    "What a request cost, all tries included; its exemplars lead to the dear ones.",
+    "What a request cost, all attempts included; its exemplars lead to the dear ones.",
     ("spanledger.customer",),
     COST_BUCKETS,
     _USD,
@@ -250,7 +250,7 @@ FALLBACKS = Metric(
     "spanledger.fallbacks",
     "counter",
     "{fallback}",
-    "Tries at another route than the one before, or than was asked for; first tries included, where"
+    "Attempts at another route than the one before, or than was asked for; first attempts included, where"
     " that one was resting. A request served elsewhere has at least one.",
     ("spanledger.fallback.from", "spanledger.fallback.to", "spanledger.fallback.reason"),
 )
@@ -258,22 +258,22 @@ RETRIES = Metric(
     "spanledger.retries",
     "counter",
     "{retry}",
-    "Further tries after a failure within a route, at the same or another deployment.",
+    "Further attempts after a failure within a route, at the same or another deployment.",
     ("spanledger.deployment", "spanledger.fallback.reason"),
 )
 BUDGET_DECISIONS = Metric(
     "spanledger.budget.decisions",
     "counter",
     "{decision}",
-    "Tries a budget was asked for. Scope and name are those of the budget which refused; `allow` and"
-    " `warn` have none, as all budgets of the try agree on them.",
+    "Attempts a budget was asked for. Scope and name are those of the budget which refused; `allow` and"
+    " `warn` have none, as all budgets of the attempt agree on them.",
     ("spanledger.budget.decision", "spanledger.budget.scope", "spanledger.budget.refused_by"),
 )
 UNPRICED = Metric(
     "spanledger.unpriced.requests",
     "counter",
     "{request}",
-    "Tries charged nothing because their model has no price, and requests refused for that"
+    "Attempts charged nothing because their model has no price, and requests refused for that"
     " (these have `error.type`).",
     ("spanledger.route", "gen_ai.provider.name", "gen_ai.request.model", "error.type"),
 )
@@ -289,7 +289,7 @@ OVERRUN = Metric(
     "spanledger.overrun.usd",
     "counter",
     "{USD}",
-    "Money charged beyond what was held for the try.",
+    "Money charged beyond what was held for the attempt.",
     _MONEY,
     scale=_USD,
     most=2_000,
@@ -337,7 +337,7 @@ COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 
 SCRAPED: tuple[Scraped, ...] = (
     Scraped("spanledger_budget_limit_usd", "gauge", "Limit a period.", _BUDGET),
     Scraped("spanledger_budget_spent_usd", "gauge", "Spent in the current period.", _BUDGET),
-    Scraped("spanledger_budget_held_usd", "gauge", "Held by tries under way.", _BUDGET),
+    Scraped("spanledger_budget_held_usd", "gauge", "Held by attempts under way.", _BUDGET),
     Scraped("spanledger_budget_remaining_usd", "gauge", "Limit less spent less held.", _BUDGET),
     Scraped(
         "spanledger_budget_period_start_seconds", "gauge", "Unix time the period began.", _BUDGET
@@ -367,7 +367,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_budgets_left_out", "gauge", "Accounts further from their limit, not shown."
     ),
-    Scraped("spanledger_holds_open", "gauge", "Tries under way, ledger-wide."),
+    Scraped("spanledger_holds_open", "gauge", "Attempts under way, ledger-wide."),
     Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest of them; 0 = none."),
     Scraped(
         "spanledger_outbox_rows",
@@ -385,7 +385,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_gateway_overhead_seconds",
         "histogram",
-        "Of requests this process answered whole: their time less that of their tries at"
+        "Of requests this process answered whole: their time less that of their attempts at"
         " providers. Commits and pauses before retries are in it.",
         (),
         OVERHEAD_BUCKETS,

@@ -88,29 +88,29 @@ _ALL = (
     Attribute("spanledger.team", "string", "The key's team."),
     Attribute("spanledger.key.id", "string", "The virtual key's public name."),
     Attribute("spanledger.deployment", "string", "The entry of `model_list` that was tried."),
-    Attribute("spanledger.attempt.number", "int", "1 for the first try of a request."),
+    Attribute("spanledger.attempt.number", "int", "1 for the first attempt of a request."),
     Attribute(
         "spanledger.attempt.state",
         "string",
         "`settled` (charged), `released` (nothing billed), `expired` (outcome unknown, charged in"
         " full).",
     ),
-    Attribute("spanledger.attempts", "int", "Tries of the request."),
+    Attribute("spanledger.attempts", "int", "Attempts of the request."),
     Attribute(
         "spanledger.outcome", "string", "`ok`, `error`, `refused`, `cancelled` or `abandoned`."
     ),
-    Attribute("spanledger.fallback.from", "string", "The route left behind for this try."),
+    Attribute("spanledger.fallback.from", "string", "The route left behind for this attempt."),
     Attribute("spanledger.fallback.to", "string", "The deployment gone to."),
     Attribute(
         "spanledger.fallback.reason",
         "string",
-        "`error.type` of the try before; on a first try what kept its route from being asked:"
+        "`error.type` of the attempt before; on a first attempt what kept its route from being asked:"
         " `cooldown`, `rate_limit_reached`, `budget_exceeded`, `unpriced_model` or"
         " `unbounded_cost`.",
     ),
-    Attribute("spanledger.cost.usd", "double", "Cost of the try."),
+    Attribute("spanledger.cost.usd", "double", "Cost of the attempt."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a dollar."),
-    Attribute("spanledger.request.cost.usd", "double", "Cost of all tries of the request."),
+    Attribute("spanledger.request.cost.usd", "double", "Cost of all attempts of the request."),
     Attribute("spanledger.request.cost.nano_usd", "int", "The same, exact."),
     Attribute(
         "spanledger.service_tier",
@@ -140,7 +140,9 @@ _ALL = (
     Attribute("spanledger.estimated", "boolean", "Tokens or cost are our estimate; set if so."),
     Attribute("spanledger.unpriced", "boolean", "The model has no price; set if so."),
     Attribute(
-        "spanledger.corrected", "boolean", "The cost replaces that of an expired try; set if so."
+        "spanledger.corrected",
+        "boolean",
+        "The cost replaces that of an expired attempt; set if so.",
     ),
     Attribute("spanledger.budget.decision", "string", "`allow`, `warn` or `deny`; absent without."),
     Attribute("spanledger.budget.scope", "string", "Scope of the budget that refused."),

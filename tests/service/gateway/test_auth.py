@@ -102,7 +102,7 @@ def test_wrong_key_is_refused_before_the_body(edge: Edge) -> None:
 
 
 def test_routes_of_a_key(edge: Edge) -> None:
-    """A key limited to routes sees and uses only them; what it tries beyond is booked."""
+    """A key limited to routes sees and uses only them; what it attempts beyond is booked."""
     narrow = {"authorization": f"Bearer {NARROW}"}
     assert edge.post(chat("echo"), **narrow).status == 200
     answer = edge.post(chat("slow"), **narrow)

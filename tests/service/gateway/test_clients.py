@@ -391,7 +391,7 @@ def test_unknown_fields_reach_the_provider(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_total_deadline(gateway: Gateway, tmp_path: Path, *, stream: bool) -> None:
-    """A request that outlives its deadline ends with 504, whatever its tries are doing."""
+    """A request that outlives its deadline ends with 504, whatever its attempts are doing."""
     config = configuration(gateway.sim_url, tmp_path / "ledger.db", total_timeout_s=0.4)
     with Running(config) as url, httpx.Client() as client:
         answer = client.post(

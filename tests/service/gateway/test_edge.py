@@ -302,7 +302,7 @@ def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
     reply = reply_to(error, 2)
     assert reply.status == 429
     assert reply.headers == ((b"x-should-retry", b"false"),)
-    assert b"make it smaller (after 2 tries)" in reply.body
+    assert b"make it smaller (after 2 attempts)" in reply.body
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/healthz/", "/readyz/", "//evil.example/metrics/"])

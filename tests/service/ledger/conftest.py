@@ -77,7 +77,7 @@ class Book:
         priced: bool = True,
         unbounded: str = "",
     ) -> Reservation:
-        """A try of a new request, or a further one of `request`."""
+        """An attempt of a new request, or a further one of `request`."""
         unique = next(self._ids)
         start = request or RequestStart(
             request_id=f"req_{unique:024x}",
@@ -107,7 +107,7 @@ class Book:
         )
 
     def end(self, reservation: Reservation, cost: int | None, last: bool = True) -> AttemptEnd:
-        """The end of a try, and of its request unless told otherwise."""
+        """The end of an attempt, and of its request unless told otherwise."""
         return AttemptEnd(
             attempt_id=reservation.attempt_id,
             ended_ns=self.time.now,

@@ -1,4 +1,4 @@
-"""The hold ladder, and which budgets a try touches."""
+"""The hold ladder, and which budgets an attempt touches."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     records.close()
     fill(path, rows, shipped=shipped)
     time = Time()
-    book = Book(path, time, None)  # type: ignore[arg-type]  # for its records of tries alone
+    book = Book(path, time, None)  # type: ignore[arg-type]  # for its records of attempts alone
     book.budget("all", scope="global", subject="*", limit_nano=10**12)
     book.budget("each", subject="*", period="day")
     store = SqliteStore(path, "owner", 30 * 10**9, time.now_ns)

@@ -21,14 +21,14 @@ DAY_NS = 86_400 * 10**9
 
 
 async def spend(book: Book, cost: int, **changes: str) -> None:
-    """A try that ends."""
+    """An attempt that ends."""
     reservation = book.reservation(cost, **changes)  # type: ignore[arg-type]  # test shorthand
     await book.ledger.reserve(reservation)
     await book.ledger.finish(book.end(reservation, cost))
 
 
 async def hold(book: Book, size: int, **changes: str) -> Reservation:
-    """A try that goes on."""
+    """An attempt that goes on."""
     reservation = book.reservation(size, **changes)  # type: ignore[arg-type]  # as above
     await book.ledger.reserve(reservation)
     return reservation
@@ -128,7 +128,7 @@ async def test_a_hold_under_the_old_budget_ends_under_the_new(book: Book) -> Non
 
 
 async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None:
-    """A try counts in the period it was admitted in, also for a budget that is set later."""
+    """An attempt counts in the period it was admitted in, also for a budget that is set later."""
     at(book, "2026-11-30T23:59")
     late = await hold(book, 10 * CENT)
     at(book, "2026-12-01T00:01")
@@ -189,7 +189,7 @@ async def test_renaming_a_budget_keeps_its_spend(book: Book) -> None:
 
 
 async def test_two_budgets_of_one_subject_count_alike(book: Book) -> None:
-    """A warning and a limit on the same customer: both count every try once, and the lower
+    """A warning and a limit on the same customer: both count every attempt once, and the lower
     blocking one decides."""
     book.budget("warn", action="warn", limit_nano=5 * CENT)
     book.budget("low", limit_nano=12 * CENT)
@@ -269,7 +269,7 @@ async def test_a_lowered_limit_lets_nothing_in(book: Book) -> None:
 
 
 async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
-    """Each try counts in the period its gateway took it for, whichever way the clock went."""
+    """Each attempt counts in the period its gateway took it for, whichever way the clock went."""
     book.budget(period="day")
     at(book, "2026-11-24T00:01")
     await spend(book, 3 * CENT)

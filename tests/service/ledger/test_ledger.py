@@ -40,7 +40,7 @@ async def test_reserve_holds_and_settle_spends(book: Book) -> None:
 
 
 async def test_release_costs_nothing(book: Book) -> None:
-    """A try nothing was billed for leaves no trace in the balance."""
+    """An attempt nothing was billed for leaves no trace in the balance."""
     book.budget()
     reservation = book.reservation()
     await book.ledger.reserve(reservation)
@@ -179,7 +179,7 @@ async def test_a_period_ends_by_the_calendar(book: Book) -> None:
 
 
 async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
-    """A limit lowered by another process holds for the very next try."""
+    """A limit lowered by another process holds for the very next attempt."""
     book.budget()
     await book.ledger.reserve(book.reservation(10 * CENT))
 
@@ -222,7 +222,7 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
 
 
 async def test_a_correction_after_the_request_ended(book: Book) -> None:
-    """When only a try is corrected, its request's total follows."""
+    """When only an attempt is corrected, its request's total follows."""
     dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
@@ -308,7 +308,7 @@ async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, repla
 async def test_an_end_that_could_not_be_written_is_written_later(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another process keeps the lock nothing is admitted; no end of a try is lost."""
+    """While another process keeps the lock nothing is admitted; no end of an attempt is lost."""
     monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.05,))
     book.budget()
     reservation = book.reservation(CENT)
@@ -433,13 +433,13 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
 
 
 async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the ledger is away requests are refused without end; the end of a try must not be
+    """While the ledger is away requests are refused without end; the end of an attempt must not be
     lost for them."""
     monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.01,))
     monkeypatch.setattr(group, "MAX_UNWRITTEN", 5)
     book.budget()
-    tries = [book.reservation(CENT) for _ in range(3)]
-    for reservation in tries:
+    attempts = [book.reservation(CENT) for _ in range(3)]
+    for reservation in attempts:
         await book.ledger.reserve(reservation)
     blocker = sqlite3.connect(book.path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
@@ -449,7 +449,7 @@ async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.Mon
         await book.ledger.end_request(book.reservation().request, refused)
 
     await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
-    ends = (book.ledger.finish(book.end(reservation, CENT)) for reservation in tries)
+    ends = (book.ledger.finish(book.end(reservation, CENT)) for reservation in attempts)
     await asyncio.gather(*ends, return_exceptions=True)
     await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
     blocker.execute("ROLLBACK")

@@ -74,7 +74,7 @@ def states(path: Path, now_ns: int = LATER) -> dict[tuple[str, str], tuple[int, 
 
 
 def end(attempt_id: str, cost: int | None) -> AttemptEnd:
-    """The end of a try and its request."""
+    """The end of an attempt and its request."""
     request = RequestEnd("ok", "", 200, LATER)
     return AttemptEnd(attempt_id, LATER, cost, request=request)
 
@@ -98,7 +98,7 @@ def test_an_old_files_accounts_are_counted_from_its_rows(old: Path) -> None:
 
 
 def test_open_holds_survive(old: Path) -> None:
-    """Tries held under the old version end under the new one, each on all its accounts, an
+    """Attempts held under the old version end under the new one, each on all its accounts, an
     expired one with its real cost."""
     with opened(old, LATER) as store:
         results = store.commit(

@@ -74,8 +74,8 @@ class Account(NamedTuple):
 
 
 @dataclass
-class Try:
-    """A try the model knows: what it held, what became of it, and what counts it."""
+class Tracked:
+    """An attempt the model knows: what it held, what became of it, and what counts it."""
 
     reservation: Reservation
     owner: int
@@ -101,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
     """Two gateways on one file reserve, finish, repeat, die and sleep, in any order, while people
     set, change and remove budgets and the clock goes either way."""
 
-    tries = Bundle("tries")
+    attempts = Bundle("attempts")
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.stores = [
             SqliteStore(self.path, f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
         ]
-        self.model: list[Try] = []
+        self.model: list[Tracked] = []
         self.budgets: dict[str, Budget] = {}
 
     def teardown(self) -> None:
@@ -210,18 +210,18 @@ class LedgerMachine(RuleBasedStateMachine):
         assert removed == self.budgets.pop(name, None)
 
     @staticmethod
-    def account(budget: Budget, attempt: Try, at_ns: int) -> Account | None:
-        """The account of a budget that a try would count on, were it made at a moment."""
+    def account(budget: Budget, attempt: Tracked, at_ns: int) -> Account | None:
+        """The account of a budget that an attempt would count on, were it made at a moment."""
         subject = attempt.subjects[budget.scope]
         if not subject or budget.subject not in ("*", subject):
             return None
         start_s = period_at(budget.period, budget.timezone, at_ns // SECOND).start_s
         return Account(budget.name, budget.scope, budget.period, budget.timezone, start_s, subject)
 
-    # tries --------------------------------------------------------------------------------
+    # attempts --------------------------------------------------------------------------------
 
     @rule(
-        target=tries,
+        target=attempts,
         owner=st.integers(0, 1),
         customer=st.sampled_from(["acme", "globex", "red"]),
         team=st.sampled_from(["", "red"]),
@@ -243,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         reservation = Reservation(
             start, 1, f"{number:016x}", self.now, "d", "openai", model, sizes, True, "p"
         )
-        attempt = Try(reservation, owner, 0)
+        attempt = Tracked(reservation, owner, 0)
         room = None
         for budget in self.budgets.values():
             account = self.account(budget, attempt, self.now)
@@ -272,13 +272,13 @@ class LedgerMachine(RuleBasedStateMachine):
         spent, held, _ = sums(self.counted(account))
         return spent + held
 
-    def counted(self, account: Account) -> list[Try]:
-        """The tries an account counts."""
+    def counted(self, account: Account) -> list[Tracked]:
+        """The attempts an account counts."""
         return [attempt for attempt in self.model if account in attempt.accounts]
 
-    @rule(number=tries, cost=st.none() | st.integers(0, LIMIT))
+    @rule(number=attempts, cost=st.none() | st.integers(0, LIMIT))
     def finish(self, number: int, cost: int | None) -> None:
-        """End a try, perhaps one that has ended or expired before, perhaps above its hold."""
+        """End an attempt, perhaps one that has ended or expired before, perhaps above its hold."""
         attempt = self.model[number]
         if attempt.state == "refused":
             return
@@ -294,7 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
             attempt.cost = cost or 0
             attempt.overrun = max(0, attempt.cost - attempt.hold) if attempt.accounts else 0
 
-    @rule(number=consumes(tries))
+    @rule(number=consumes(attempts))
     def forget(self, number: int) -> None:
         """Never finish this one: only the sweep can end it."""
 
@@ -338,7 +338,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert shown[budget.name] == self.expected(budget)
 
     def expected(self, budget: Budget) -> dict[str, tuple[int, int, int]]:
-        """The accounts of a budget now; without tricks of the clock, all its subjects' tries of
+        """The accounts of a budget now; without tricks of the clock, all its subjects' attempts of
         the period, whenever it was set."""
         found = {}
         start_s = period_at(budget.period, budget.timezone, self.now // SECOND).start_s
@@ -360,12 +360,12 @@ class LedgerMachine(RuleBasedStateMachine):
         return found
 
 
-def sums(tries: list[Try]) -> tuple[int, int, int]:
-    """Spent, held and overrun of some tries."""
+def sums(attempts: list[Tracked]) -> tuple[int, int, int]:
+    """Spent, held and overrun of some attempts."""
     return (
-        sum(attempt.cost for attempt in tries),
-        sum(attempt.hold for attempt in tries if attempt.state == "held"),
-        sum(attempt.overrun for attempt in tries),
+        sum(attempt.cost for attempt in attempts),
+        sum(attempt.hold for attempt in attempts if attempt.state == "held"),
+        sum(attempt.overrun for attempt in attempts),
     )
 
 

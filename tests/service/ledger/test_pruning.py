@@ -47,16 +47,16 @@ def ship(book: Book) -> None:
     assert run_shipper(url, TelemetrySettings(), threading.Event(), once=True, environ=environ)
 
 
-async def serve(book: Book, at_ns: int, cost: int = 1_000, tries: int = 1) -> RequestStart:
-    """A request that ends a second after its beginning, its last try costing something."""
+async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) -> RequestStart:
+    """A request that ends a second after its beginning, its last attempt costing something."""
     book.time.now = at_ns
     first = reservation = book.reservation(10**7)
-    for number in range(1, tries + 1):
+    for number in range(1, attempts + 1):
         if number > 1:
             reservation = book.reservation(10**7, number=number, request=first.request)
         await book.ledger.reserve(reservation)
         book.time.now += SECOND
-        last = number == tries
+        last = number == attempts
         await book.ledger.finish(book.end(reservation, cost if last else None, last))
     book.time.now = NOON
     return first.request
@@ -79,11 +79,11 @@ def requests(book: Book) -> set[str]:
 
 
 async def test_what_is_old_and_over_leaves(book: Book) -> None:
-    """Requests before the time leave with all their tries; later ones, and balances, stay."""
+    """Requests before the time leave with all their attempts; later ones, and balances, stay."""
     book.time.now = OLD
     book.budget()
     for n in range(pruning.BATCH + 3):
-        await serve(book, OLD + n, tries=2)
+        await serve(book, OLD + n, attempts=2)
     late = await serve(book, NOON - 5 * DAY, cost=77)
     edge = await serve(book, BEFORE - SECOND // 2)
     ship(book)
@@ -100,7 +100,7 @@ async def test_what_is_old_and_over_leaves(book: Book) -> None:
 
 
 async def test_what_is_not_over_stays(book: Book) -> None:
-    """A try that is held, and what was not shipped, are needed yet."""
+    """An attempt that is held, and what was not shipped, are needed yet."""
     book.time.now = OLD
     held = book.reservation(10**7)
     await book.ledger.reserve(held)
@@ -189,7 +189,7 @@ def command(book: Book, *arguments: str) -> tuple[int, str, str]:
 
 async def test_the_command_archives_what_leaves(book: Book, tmp_path: Path) -> None:
     """A line for each request, as `trace --json` has it; the file is new and for its owner only."""
-    request = await serve(book, OLD, tries=2)
+    request = await serve(book, OLD, attempts=2)
     ship(book)
     (traced,) = json.loads(command(book, "trace", request.trace_id, "--json")[1])
     file = tmp_path / "old.jsonl"

@@ -12,7 +12,7 @@ from .conftest import Book
 
 
 async def test_a_trace_as_data_has_real_booleans_and_nulls(book: Book) -> None:
-    """Flags are true or false, what is absent is null, and a try names its key as its request."""
+    """Flags are true or false, what is absent is null, and an attempt names its key as its request."""
     reservation = book.reservation(10**6)
     await book.ledger.reserve(reservation)
     await book.ledger.finish(book.end(reservation, 250))
@@ -22,7 +22,7 @@ async def test_a_trace_as_data_has_real_booleans_and_nulls(book: Book) -> None:
     )
 
     (request,) = json.loads(result.stdout)
-    (attempt,) = request["tries"]
+    (attempt,) = request["attempts"]
     for name in ("estimated", "unpriced", "corrected"):
         assert attempt[name] is False
     for name in ("team", "key", "error_type", "fallback_from", "reason"):

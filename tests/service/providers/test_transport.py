@@ -176,7 +176,7 @@ async def test_timeout(server: Scripted, openai_provider: OpenAIProvider, stream
 
 
 async def test_silence_within_a_stream(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """A stream that falls silent for too long is cut; until the first chunk the try's own
+    """A stream that falls silent for too long is cut; until the first chunk the attempt's own
     timeout counts."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
     request = call(deployment(server.url), ask(), stream_idle_timeout_s=0.05)

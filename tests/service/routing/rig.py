@@ -39,7 +39,7 @@ BOOK = PriceBook.load()
 
 
 class Time:
-    """A clock that moves only when somebody waits or a try takes its time."""
+    """A clock that moves only when somebody waits or an attempt takes its time."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -66,7 +66,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Step:
-    """What a deployment does with one try.
+    """What a deployment does with one attempt.
 
     Attributes:
         frames: of a stream; `error` or `hangs` comes after them.
@@ -88,7 +88,7 @@ OK = Step()
 
 
 def fails(kind: str, *, takes_s: float = 0.0, **more: Any) -> Step:
-    """A try that fails before anything came."""
+    """An attempt that fails before anything came."""
     return Step(error=ProviderError(kind, f"scripted {kind}", **more), takes_s=takes_s)
 
 
@@ -200,7 +200,7 @@ class StrictLedger:
         return Settled(end.cost_nano or 0, 0, 7)
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside a try."""
+        """End a request outside an attempt."""
         await self._write()
         self._close(start.request_id, end)
         if self.down is not None:
@@ -230,7 +230,7 @@ class StrictLedger:
             for unique in self.held
             if unique.startswith(f"{request_id}.") and unique not in self.ended
         ]
-        assert still_held == [], "a request ended before its tries"
+        assert still_held == [], "a request ended before its attempts"
         self.requests[request_id] = end
 
 
@@ -247,8 +247,8 @@ def no_room(scope: Scope = "customer") -> BudgetExceededError:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A try as the ledger has it, for comparison with what should have happened."""
+class Attempted:
+    """An attempt as the ledger has it, for comparison with what should have happened."""
 
     deployment: str
     error: str = ""
@@ -347,16 +347,16 @@ class Site:
         return events, None
 
     @property
-    def tried(self) -> list[Tried]:
-        """The tries in the ledger, in order."""
+    def attempted(self) -> list[Attempted]:
+        """The attempts in the ledger, in order."""
         return [
-            Tried(r.deployment, self.ledger.ended[u].error_type, r.fallback_from, r.reason)
+            Attempted(r.deployment, self.ledger.ended[u].error_type, r.fallback_from, r.reason)
             for u, (r, _) in self.ledger.held.items()
         ]
 
     @property
     def last(self) -> AttemptEnd:
-        """The end of the last try."""
+        """The end of the last attempt."""
         return list(self.ledger.ended.values())[-1]
 
     @property

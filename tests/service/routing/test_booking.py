@@ -16,7 +16,7 @@ from spanledger.errors import (
 from spanledger.ledger.store import Reservation
 from spanledger.providers.base import Answer
 from spanledger.routing.hold import EXPECTED_TOKENS
-from tests.service.routing.rig import OK, Site, Step, StrictLedger, Tried, fails, no_room, until
+from tests.service.routing.rig import OK, Attempted, Site, Step, StrictLedger, fails, no_room, until
 
 ONE = {"a": ["a1"]}
 CHAIN = {"a": ["a1"], "b": ["b1"], "c": ["c1"]}
@@ -25,7 +25,7 @@ A_TO_B_TO_C: dict[str, Any] = {"fallbacks": [{"a": ["b"]}, {"b": ["c"]}]}
 
 
 def refusing(*deployments: str, error: SpanledgerError | None = None) -> StrictLedger:
-    """A ledger without room for tries at some deployments."""
+    """A ledger without room for attempts at some deployments."""
 
     def decide(reservation: Reservation) -> int:
         if reservation.deployment in deployments:
@@ -55,12 +55,12 @@ async def test_a_model_without_budget_left_is_left_for_another() -> None:
 
     assert isinstance(await site.ask(), Answer)
 
-    assert site.tried == [Tried("b1", "", "a", "budget_exceeded")]
+    assert site.attempted == [Attempted("b1", "", "a", "budget_exceeded")]
     assert site.ledger.held.keys() == {next(iter(site.ledger.requests)) + ".1"}
 
 
 async def test_a_fallback_without_money_is_passed_over() -> None:
-    """A refusal on a fallback's try moves on to the next one, which left the route last tried."""
+    """A refusal on a fallback's attempt moves on to the next one, which left the route last tried."""
     site = Site(
         CHAIN,
         {"a1": [fails("server_error")]},
@@ -71,14 +71,14 @@ async def test_a_fallback_without_money_is_passed_over() -> None:
 
     assert isinstance(await site.ask(), Answer)
 
-    assert site.tried == [
-        Tried("a1", "server_error"),
-        Tried("c1", "", "a", "server_error"),
+    assert site.attempted == [
+        Attempted("a1", "server_error"),
+        Attempted("c1", "", "a", "server_error"),
     ]
 
 
 async def test_a_fallback_stays_one_when_money_moves_it_within_its_route() -> None:
-    """The row of the try that is made says which route was left, whatever was refused before it."""
+    """The row of the attempt that is made says which route was left, whatever was refused before it."""
     site = Site(
         {"a": ["a1"], "b": ["b1", "b2"]},
         {"a1": [fails("server_error")]},
@@ -90,7 +90,7 @@ async def test_a_fallback_stays_one_when_money_moves_it_within_its_route() -> No
     for _ in range(8):
         assert isinstance(await site.ask(), Answer)
 
-    served = [tried for tried in site.tried if tried.deployment == "b2"]
+    served = [tried for tried in site.attempted if tried.deployment == "b2"]
     assert len(served) == 8
     assert {(tried.fallback_from, tried.reason) for tried in served} <= {
         ("a", "server_error"),
@@ -108,7 +108,7 @@ async def test_a_refusal_after_a_failure_is_what_the_caller_gets() -> None:
     error = await site.ask()
 
     assert isinstance(error, BudgetExceededError)
-    assert site.tried == [Tried("a1", "server_error")]
+    assert site.attempted == [Attempted("a1", "server_error")]
     assert site.outcome == ("refused", "budget_exceeded", 429)
 
 
@@ -269,7 +269,7 @@ async def test_a_caller_that_leaves_before_its_try_uses_up_no_limit() -> None:
 
 
 async def test_a_fault_of_an_adapter_leaves_nothing_open() -> None:
-    """An exception that is no ProviderError is raised as it is, with its try and request booked."""
+    """An exception that is no ProviderError is raised as it is, with its attempt and request booked."""
     site = Site(ONE, {})
 
     async def broken(_: object) -> Answer:

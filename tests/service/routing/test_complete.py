@@ -1,4 +1,4 @@
-"""The attempt loop without streaming: which tries a request makes, and what it ends with."""
+"""The attempt loop without streaming: which attempts a request makes, and what it ends with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spanledger.routing.course import Course, Target, levels_of
 from spanledger.routing.outcome import http_status_of
 from spanledger.routing.rules import Onward, RetryRules
 from spanledger.routing.strategy import shuffled
-from tests.service.routing.rig import OK, Site, Step, Tried, fails
+from tests.service.routing.rig import OK, Attempted, Site, Step, fails
 
 ONE = {"a": ["a1"]}
 TWO = {"a": ["a1", "a2"]}
@@ -38,7 +38,7 @@ class Case:
     """
 
     name: str
-    tried: Sequence[Tried]
+    attempted: Sequence[Attempted]
     scripts: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=lambda: ONE)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -48,31 +48,31 @@ class Case:
 
 
 CASES = [
-    Case("served at once", [Tried("a1")]),
+    Case("served at once", [Attempted("a1")]),
     Case(
         "a 429 without Retry-After is retried after a back-off where retries are wanted",
-        [Tried("a1", "rate_limited"), Tried("a1", reason="rate_limited")],
+        [Attempted("a1", "rate_limited"), Attempted("a1", reason="rate_limited")],
         {"a1": [fails("rate_limited", status=429), OK]},
         settings=RETRIES,
         waits=[0.15],
     ),
     Case(
         "a Retry-After is kept",
-        [Tried("a1", "rate_limited"), Tried("a1", reason="rate_limited")],
+        [Attempted("a1", "rate_limited"), Attempted("a1", reason="rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=3.0), OK]},
         settings=RETRIES,
         waits=[3.15],
     ),
     Case(
         "a Retry-After beyond our patience ends the request",
-        [Tried("a1", "rate_limited")],
+        [Attempted("a1", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=30.0), OK]},
         settings=RETRIES,
         status=429,
     ),
     Case(
         "a wait beyond the deadline ends the request",
-        [Tried("a1", "rate_limited")],
+        [Attempted("a1", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=3.0), OK]},
         settings=RETRIES,
         status=429,
@@ -80,14 +80,14 @@ CASES = [
     ),
     Case(
         "the retry_after setting is the least wait",
-        [Tried("a1", "server_error"), Tried("a1", reason="server_error")],
+        [Attempted("a1", "server_error"), Attempted("a1", reason="server_error")],
         {"a1": [fails("server_error", status=500), OK]},
         settings={"retry_after": 2.0, **RETRIES},
         waits=[2.0],
     ),
     Case(
         "a deployment that cools is left for the fallback at once",
-        [Tried("a1", "rate_limited"), Tried("b1", "", "a", "rate_limited")],
+        [Attempted("a1", "rate_limited"), Attempted("b1", "", "a", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=1.0)]},
         CHAIN,
         A_TO_B,
@@ -95,9 +95,9 @@ CASES = [
     Case(
         "a server error is retried in the group before the fallback",
         [
-            Tried("a1", "server_error"),
-            Tried("a1", "server_error", reason="server_error"),
-            Tried("b1", "", "a", "server_error"),
+            Attempted("a1", "server_error"),
+            Attempted("a1", "server_error", reason="server_error"),
+            Attempted("b1", "", "a", "server_error"),
         ],
         {"a1": [fails("server_error", status=500)]},
         CHAIN,
@@ -107,9 +107,9 @@ CASES = [
     Case(
         "every group of the chain gets its retries, and the last error is the caller's",
         [
-            Tried("a1", "server_error"),
-            Tried("b1", "overloaded", "a", "server_error"),
-            Tried("c1", "connection_error", "b", "overloaded"),
+            Attempted("a1", "server_error"),
+            Attempted("b1", "overloaded", "a", "server_error"),
+            Attempted("c1", "connection_error", "b", "overloaded"),
         ],
         {
             "a1": [fails("server_error", status=500)],
@@ -122,14 +122,14 @@ CASES = [
     ),
     Case(
         "default fallbacks serve routes without their own",
-        [Tried("a1", "timeout"), Tried("c1", "", "a", "timeout")],
+        [Attempted("a1", "timeout"), Attempted("c1", "", "a", "timeout")],
         {"a1": [fails("timeout", billed="unknown")]},
         CHAIN,
         {"default_fallbacks": ["c"], "num_retries": 0},
     ),
     Case(
         "fallbacks that lead back are not followed twice",
-        [Tried("a1", "server_error"), Tried("b1", "server_error", "a", "server_error")],
+        [Attempted("a1", "server_error"), Attempted("b1", "server_error", "a", "server_error")],
         {"a1": [fails("server_error")], "b1": [fails("server_error")]},
         CHAIN,
         {"fallbacks": [{"a": ["b"]}, {"b": ["a"]}], "num_retries": 0},
@@ -138,8 +138,8 @@ CASES = [
     Case(
         "a deployment with a bad key is not tried again, nor does it cost a retry",
         [
-            Tried("a1", "authentication_failed"),
-            Tried("b1", "", "a", "authentication_failed"),
+            Attempted("a1", "authentication_failed"),
+            Attempted("b1", "", "a", "authentication_failed"),
         ],
         {"a1": [fails("authentication_failed", status=401)]},
         CHAIN,
@@ -147,19 +147,19 @@ CASES = [
     ),
     Case(
         "a bad key without an alternative is our fault, not the caller's",
-        [Tried("a1", "authentication_failed")],
+        [Attempted("a1", "authentication_failed")],
         {"a1": [fails("authentication_failed", status=401)]},
         status=502,
     ),
     Case(
         "a model the provider does not know is our fault",
-        [Tried("a1", "not_found")],
+        [Attempted("a1", "not_found")],
         {"a1": [fails("not_found", status=404)]},
         status=502,
     ),
     Case(
         "a bad request is the caller's at once",
-        [Tried("a1", "invalid_request")],
+        [Attempted("a1", "invalid_request")],
         {"a1": [fails("invalid_request", status=422), OK]},
         CHAIN,
         A_TO_B,
@@ -167,7 +167,7 @@ CASES = [
     ),
     Case(
         "filtered content is the caller's at once",
-        [Tried("a1", "content_filtered")],
+        [Attempted("a1", "content_filtered")],
         {"a1": [fails("content_filtered", status=400), OK]},
         CHAIN,
         A_TO_B,
@@ -176,8 +176,8 @@ CASES = [
     Case(
         "a prompt too long goes to the group for long prompts",
         [
-            Tried("a1", "context_window_exceeded"),
-            Tried("c1", "", "a", "context_window_exceeded"),
+            Attempted("a1", "context_window_exceeded"),
+            Attempted("c1", "", "a", "context_window_exceeded"),
         ],
         {"a1": [fails("context_window_exceeded", status=400)]},
         CHAIN,
@@ -186,9 +186,9 @@ CASES = [
     Case(
         "a prompt too long found in a fallback goes to the first route's group for long prompts",
         [
-            Tried("a1", "server_error"),
-            Tried("b1", "context_window_exceeded", "a", "server_error"),
-            Tried("c1", "", "b", "context_window_exceeded"),
+            Attempted("a1", "server_error"),
+            Attempted("b1", "context_window_exceeded", "a", "server_error"),
+            Attempted("c1", "", "b", "context_window_exceeded"),
         ],
         {
             "a1": [fails("server_error")],
@@ -199,7 +199,7 @@ CASES = [
     ),
     Case(
         "a prompt too long without such a group is the caller's",
-        [Tried("a1", "context_window_exceeded")],
+        [Attempted("a1", "context_window_exceeded")],
         {"a1": [fails("context_window_exceeded", status=400)]},
         CHAIN,
         A_TO_B,
@@ -208,8 +208,8 @@ CASES = [
     Case(
         "groups for long prompts that lead back are not followed twice",
         [
-            Tried("a1", "context_window_exceeded"),
-            Tried("c1", "context_window_exceeded", "a", "context_window_exceeded"),
+            Attempted("a1", "context_window_exceeded"),
+            Attempted("c1", "context_window_exceeded", "a", "context_window_exceeded"),
         ],
         {
             "a1": [fails("context_window_exceeded", status=400)],
@@ -220,8 +220,8 @@ CASES = [
         status=400,
     ),
     Case(
-        "a further try keeps to the deployment's own limits",
-        [Tried("a1", "server_error")],
+        "a further attempt keeps to the deployment's own limits",
+        [Attempted("a1", "server_error")],
         {"a1": [fails("server_error", status=500), OK]},
         {"a": [("a1", {"rpm": 1})]},
         RETRIES,
@@ -229,7 +229,7 @@ CASES = [
     ),
     Case(
         "a malformed answer is tried again",
-        [Tried("a1", "malformed_response"), Tried("a1", reason="malformed_response")],
+        [Attempted("a1", "malformed_response"), Attempted("a1", reason="malformed_response")],
         {"a1": [fails("malformed_response", status=200, billed="unknown"), OK]},
         settings=RETRIES,
         waits=[0.15],
@@ -237,10 +237,10 @@ CASES = [
     Case(
         "the back-off doubles",
         [
-            Tried("a1", "server_error"),
-            Tried("a1", "server_error", reason="server_error"),
-            Tried("a1", "server_error", reason="server_error"),
-            Tried("a1", "server_error", reason="server_error"),
+            Attempted("a1", "server_error"),
+            Attempted("a1", "server_error", reason="server_error"),
+            Attempted("a1", "server_error", reason="server_error"),
+            Attempted("a1", "server_error", reason="server_error"),
         ],
         {"a1": [fails("server_error")]},
         settings={"num_retries": 3, **PATIENT},
@@ -248,8 +248,8 @@ CASES = [
         waits=[0.15, 0.3, 0.6],
     ),
     Case(
-        "a try that used up the deadline is the last",
-        [Tried("a1", "timeout")],
+        "an attempt that used up the deadline is the last",
+        [Attempted("a1", "timeout")],
         {"a1": [fails("timeout", takes_s=61.0, billed="unknown"), OK]},
         CHAIN,
         A_TO_B,
@@ -260,15 +260,15 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_the_tries_of_a_request(case: Case) -> None:
-    """Each situation leads to exactly these tries, waits and answer."""
+    """Each situation leads to exactly these attempts, waits and answer."""
     site = Site(case.routes, case.scripts, **case.settings)
     exchange = site.exchange(deadline_s=case.deadline_s)
 
     answer = await site.ask(exchange)
 
-    assert site.tried == list(case.tried)
-    assert exchange.attempts == len(case.tried)
-    assert exchange.deployment == case.tried[-1].deployment
+    assert site.attempted == list(case.attempted)
+    assert exchange.attempts == len(case.attempted)
+    assert exchange.deployment == case.attempted[-1].deployment
     assert len(site.time.slept) == len(case.waits)
     for slept, wanted in zip(site.time.slept, case.waits, strict=True):
         assert slept == pytest.approx(wanted, rel=0.34)  # the jitter's span
@@ -282,7 +282,7 @@ async def test_the_tries_of_a_request(case: Case) -> None:
 
 
 async def test_time_at_providers_is_told_from_our_own() -> None:
-    """Tries add up, failed ones too; the pause before a retry is ours."""
+    """Attempts add up, failed ones too; the pause before a retry is ours."""
     script = [fails("rate_limited", takes_s=2.0, retry_after_s=3.0), Step(takes_s=0.5)]
     site = Site(ONE, {"a1": script}, **RETRIES)
     exchange = site.exchange()
@@ -293,16 +293,16 @@ async def test_time_at_providers_is_told_from_our_own() -> None:
 
 
 async def test_a_group_is_tried_through_before_one_is_tried_again() -> None:
-    """The second try goes to the other one, the third to the one that rested longest."""
+    """The second attempt goes to the other one, the third to the one that rested longest."""
     bad = [fails("server_error", takes_s=1.0)]
     site = Site(TWO, {"a1": bad, "a2": bad}, **PATIENT, **RETRIES)
 
     await site.ask()
 
-    first, second, third = (tried.deployment for tried in site.tried)
+    first, second, third = (tried.deployment for tried in site.attempted)
     assert {first, second} == {"a1", "a2"}
     assert third == first
-    assert [tried.fallback_from for tried in site.tried] == ["", "", ""]
+    assert [tried.fallback_from for tried in site.attempted] == ["", "", ""]
     assert site.time.slept == []
 
 
@@ -313,12 +313,12 @@ async def test_weights_share_out_the_traffic() -> None:
     for _ in range(400):
         await site.ask()
 
-    share = sum(tried.deployment == "a1" for tried in site.tried) / 400
+    share = sum(tried.deployment == "a1" for tried in site.attempted) / 400
     assert 0.85 < share < 0.95
 
 
 async def test_tries_are_bounded_whatever_the_settings_allow() -> None:
-    """Twenty retries in each of three groups are still ten tries."""
+    """Twenty retries in each of three groups are still ten attempts."""
     bad = [fails("server_error")]
     site = Site(
         CHAIN,
@@ -331,7 +331,7 @@ async def test_tries_are_bounded_whatever_the_settings_allow() -> None:
 
     await site.ask(site.exchange(deadline_s=10_000.0))
 
-    assert len(site.tried) == MAX_ATTEMPTS
+    assert len(site.attempted) == MAX_ATTEMPTS
 
 
 async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
@@ -343,27 +343,27 @@ async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
         assert isinstance(await site.ask(), Answer)
     assert isinstance(await site.ask(), Answer)
 
-    assert site.tried == [
-        *[Tried("a1", "rate_limited"), Tried("b1", "", "a", "rate_limited")] * 20,
-        Tried("a1"),
+    assert site.attempted == [
+        *[Attempted("a1", "rate_limited"), Attempted("b1", "", "a", "rate_limited")] * 20,
+        Attempted("a1"),
     ]
     assert site.time.slept == []
 
 
 async def test_a_request_skips_a_group_that_cools() -> None:
-    """The first try is then a fallback, and says from where and why."""
+    """The first attempt is then a fallback, and says from where and why."""
     site = Site(CHAIN, {"a1": [fails("rate_limited", status=429, retry_after_s=60.0)]}, **A_TO_B)
     await site.ask()
 
     await site.ask()
 
-    assert site.tried[-1] == Tried("b1", "", "a", "cooldown")
+    assert site.attempted[-1] == Attempted("b1", "", "a", "cooldown")
     assert len(site.provider.calls) == 3
 
 
 @pytest.mark.parametrize("limits", [{"rpm": 2}, {"tpm": 1_300}], ids=["requests", "tokens"])
 async def test_a_deployments_own_limits_are_kept(limits: dict[str, object]) -> None:
-    """The request over rpm or tpm makes no try, names the reason and when to come back."""
+    """The request over rpm or tpm makes no attempt, names the reason and when to come back."""
     site = Site({"a": [("a1", limits)]}, {"a1": [Step(usage=Usage(100, 50))]})
     for _ in range(2):
         assert isinstance(await site.ask(site.exchange(max_tokens=1)), Answer)
@@ -402,7 +402,7 @@ async def test_a_failure_now_and_then_shuts_nothing() -> None:
 
 
 async def test_nobody_may_take_longer_than_the_request_has() -> None:
-    """A try's own timeouts hold until the deadline is nearer."""
+    """An attempt's own timeouts hold until the deadline is nearer."""
     site = Site({"a": [("a1", {"timeout": 20})]}, {})
 
     await site.ask(site.exchange(deadline_s=100.0))
@@ -414,7 +414,7 @@ async def test_nobody_may_take_longer_than_the_request_has() -> None:
 
 
 def test_a_wait_lasts_as_long_as_the_provider_asked_anybody() -> None:
-    """A Retry-After that another request was told holds for this one's further try."""
+    """A Retry-After that another request was told holds for this one's further attempt."""
     site = Site(ONE, {})
     course = course_of(site, RetryRules(2))
     pick = course.first(site.time.now)

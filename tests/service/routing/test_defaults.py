@@ -8,7 +8,7 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Answer
 from spanledger.routing.outcome import http_status_of
 from tests.service.routing import test_complete
-from tests.service.routing.rig import OK, Site, Tried, fails
+from tests.service.routing.rig import OK, Attempted, Site, fails
 from tests.service.routing.test_complete import (
     A_TO_B,
     A_TO_B_TO_C,
@@ -77,21 +77,21 @@ async def test_a_fallback_is_asked_though_it_cools() -> None:
     bad = [fails("rate_limited", status=429)]
     site = Site({"a": ["a1", "a2"], "b": ["b1"]}, {"a1": bad, "a2": bad, "b1": bad}, **A_TO_B)
     await site.ask()
-    asked = [tried.deployment for tried in site.tried]
+    asked = [tried.deployment for tried in site.attempted]
     assert set(asked) == {"a1", "a2", "b1"}
     assert asked[2] == "b1"
     site.time.now += 1
 
     await site.ask()
 
-    assert [tried.deployment for tried in site.tried[3:]] == asked
-    assert [tried.reason for tried in site.tried[3:]] == ["", "rate_limited", "rate_limited"]
+    assert [tried.deployment for tried in site.attempted[3:]] == asked
+    assert [tried.reason for tried in site.attempted[3:]] == ["", "rate_limited", "rate_limited"]
 
 
 DEFAULTS = [
     Case(
         "by default a provider's error is the caller's to retry",
-        [Tried("a1", kind)],
+        [Attempted("a1", kind)],
         {"a1": [fails(kind, status=status, billed=billed), OK]},
         status=told,
     )
@@ -112,8 +112,8 @@ DEFAULTS = [
     Case(
         "a connection that failed before the request was sent is made once more",
         [
-            Tried("a1", "connection_error"),
-            Tried("a1", "connection_error", reason="connection_error"),
+            Attempted("a1", "connection_error"),
+            Attempted("a1", "connection_error", reason="connection_error"),
         ],
         {"a1": [fails("connection_error")]},
         status=502,
@@ -121,14 +121,14 @@ DEFAULTS = [
     ),
     Case(
         "such a connection is not waited for where a fallback can serve",
-        [Tried("a1", "connection_error"), Tried("b1", "", "a", "connection_error")],
+        [Attempted("a1", "connection_error"), Attempted("b1", "", "a", "connection_error")],
         {"a1": [fails("connection_error")]},
         CHAIN,
         A_TO_B,
     ),
     Case(
         "a fallback takes over from a provider's error at once",
-        [Tried("a1", "server_error"), Tried("b1", "", "a", "server_error")],
+        [Attempted("a1", "server_error"), Attempted("b1", "", "a", "server_error")],
         {"a1": [fails("server_error", status=500)]},
         CHAIN,
         A_TO_B,
@@ -136,8 +136,8 @@ DEFAULTS = [
     Case(
         "a request is billed unseen twice at most",
         [
-            Tried("a1", "timeout"),
-            Tried("b1", "timeout", "a", "timeout"),
+            Attempted("a1", "timeout"),
+            Attempted("b1", "timeout", "a", "timeout"),
         ],
         {r + "1": [fails("timeout", billed="unknown")] for r in "abc"},
         CHAIN,
@@ -147,9 +147,9 @@ DEFAULTS = [
     Case(
         "retries that were asked for are made, billed or not",
         [
-            Tried("a1", "timeout"),
-            Tried("a1", "timeout", reason="timeout"),
-            Tried("a1", "timeout", reason="timeout"),
+            Attempted("a1", "timeout"),
+            Attempted("a1", "timeout", reason="timeout"),
+            Attempted("a1", "timeout", reason="timeout"),
         ],
         {"a1": [fails("timeout", billed="unknown")]},
         settings=RETRIES,
@@ -158,7 +158,7 @@ DEFAULTS = [
     ),
     Case(
         "no retry where none is wanted",
-        [Tried("a1", "connection_error")],
+        [Attempted("a1", "connection_error")],
         {"a1": [fails("connection_error")]},
         settings={"num_retries": 0},
         status=502,
@@ -166,7 +166,9 @@ DEFAULTS = [
 ]
 
 
-@pytest.mark.parametrize("case", DEFAULTS, ids=lambda case: f"{case.name} {case.tried[0].error}")
+@pytest.mark.parametrize(
+    "case", DEFAULTS, ids=lambda case: f"{case.name} {case.attempted[0].error}"
+)
 async def test_what_is_attempted_when_nobody_says(case: Case) -> None:
     """Without `num_retries` no deployment is asked twice, but others are."""
     await test_complete.test_the_tries_of_a_request(case)
@@ -179,4 +181,4 @@ async def test_three_deployments_of_a_group_are_asked() -> None:
 
     await site.ask()
 
-    assert len({tried.deployment for tried in site.tried}) == len(site.tried) == 3
+    assert len({tried.deployment for tried in site.attempted}) == len(site.attempted) == 3

@@ -113,7 +113,7 @@ class Stack:
         return events, None
 
     def attempts(self) -> list[dict[str, Any]]:
-        """All tries in the ledger."""
+        """All attempts in the ledger."""
         reports = Reports(self.path)
         last = next(self._ids)
         rows = [
@@ -201,7 +201,7 @@ def test_prices_of_the_table_are_the_simulators() -> None:
 async def test_a_request_is_served_across_providers(
     stack: Stack, route: str, tried: list[str], streamed: bool
 ) -> None:
-    """Real errors of real wires lead to the next try, and every try is one row."""
+    """Real errors of real wires lead to the next attempt, and every attempt is one row."""
     if streamed:
         events, error = await stack.read(route)
         assert error is None
@@ -234,7 +234,7 @@ async def test_embeddings_are_booked(stack: Stack) -> None:
 
 
 async def test_a_stream_cut_before_content_is_served_elsewhere(stack: Stack) -> None:
-    """The caller sees one whole answer, paid to the nano-dollar. What the tries before it cost
+    """The caller sees one whole answer, paid to the nano-dollar. What the attempts before it cost
     is known to the provider alone: they are charged as answers, and marked."""
     events, error = await stack.read("cut-at-once")
 

@@ -37,7 +37,7 @@ def health_of(settings: dict[str, Any] | None = None, **limits: Any) -> Deployme
 def fail(
     health: DeploymentHealth, kind: str, now: float, retry_after_s: float | None = None
 ) -> None:
-    """One try that fails at once."""
+    """One attempt that fails at once."""
     health.begin(now, 0)
     health.failed(kind, retry_after_s, now, now)
 
@@ -167,7 +167,7 @@ def test_requests_of_a_minute_are_limited() -> None:
 
 
 def test_tokens_of_a_minute_are_limited() -> None:
-    """The bound counts until the try has ended, then what it used; one of any size always fits an
+    """The bound counts until the attempt has ended, then what it used; one of any size always fits an
     unused minute."""
     health = health_of(tpm=100)
     assert health.available(NOW, 500)

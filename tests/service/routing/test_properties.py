@@ -74,7 +74,7 @@ asks = st.builds(
 
 
 def named(steps_of: dict[str, list[Step]]) -> dict[str, list[Step]]:
-    """The scripts, with content that tells its deployment and try."""
+    """The scripts, with content that tells its deployment and attempt."""
     found: dict[str, list[Step]] = {}
     for unique, script in steps_of.items():
         found[unique] = []
@@ -163,10 +163,10 @@ async def run_all(
     for (request_id, end), (outcome, seen) in zip(
         sorted(ledger.requests.items()), results, strict=True
     ):
-        tries = [u for u in ledger.held if u.startswith(f"{request_id}.")]
-        assert tries == [f"{request_id}.{number}" for number in range(1, len(tries) + 1)]
-        assert len(tries) <= MAX_ATTEMPTS
-        assert len(set(seen)) <= 1, "content of two tries in one stream"
+        attempts = [u for u in ledger.held if u.startswith(f"{request_id}.")]
+        assert attempts == [f"{request_id}.{number}" for number in range(1, len(attempts) + 1)]
+        assert len(attempts) <= MAX_ATTEMPTS
+        assert len(set(seen)) <= 1, "content of two attempts in one stream"
         if outcome == "ok":
             assert end.outcome == "ok"
         elif outcome != "left":  # who leaves may have been served or failed at that moment
@@ -210,5 +210,5 @@ def test_every_hold_and_every_request_ends_once(
     scripts: dict[str, list[Step]], wanted: list[Ask], seed: int, options: dict[str, Any]
 ) -> None:
     """Random faults, refusals, waits and callers that leave at any moment leave nothing open, and
-    no stream is ever put together from two tries."""
+    no stream is ever put together from two attempts."""
     asyncio.run(run_all(scripts, wanted, seed, options))

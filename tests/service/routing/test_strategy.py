@@ -17,7 +17,7 @@ from spanledger.providers.base import Answer
 from spanledger.routing.health import Latency
 from spanledger.routing.outcome import http_status_of
 from spanledger.routing.strategy import STRATEGIES
-from tests.service.routing.rig import ROLE, Site, Step, Tried, content, fails, until
+from tests.service.routing.rig import ROLE, Attempted, Site, Step, content, fails, until
 
 TWO: dict[str, Any] = {"a": ["a1", "a2"]}
 
@@ -27,7 +27,7 @@ async def shares(site: Site, requests: int = 200) -> Counter[str]:
     for _ in range(requests):
         await site.ask()
         site.time.now += 0.001
-    return Counter(tried.deployment for tried in site.tried)
+    return Counter(tried.deployment for tried in site.attempted)
 
 
 def test_every_strategy_of_the_config_is_there() -> None:
@@ -64,7 +64,7 @@ async def test_a_weight_of_zero_is_never_first() -> None:
         {"a": [("a1", {"weight": 0}), ("a2", {"weight": 1})]}, {"a2": [fails("server_error")]}
     )
     assert isinstance(await site.ask(), Answer)
-    assert [t.deployment for t in site.tried] == ["a2", "a1"]
+    assert [t.deployment for t in site.attempted] == ["a2", "a1"]
 
 
 async def test_weights_of_zero_alone_are_even() -> None:
@@ -86,11 +86,11 @@ async def test_the_lowest_order_comes_first() -> None:
 
     await site.ask()
 
-    assert site.tried == [
-        Tried("a1", "server_error"),
-        Tried("a2", "server_error", reason="server_error"),
-        Tried("a3", "server_error", reason="server_error"),
-        Tried("b1", "", "a", "server_error"),
+    assert site.attempted == [
+        Attempted("a1", "server_error"),
+        Attempted("a2", "server_error", reason="server_error"),
+        Attempted("a3", "server_error", reason="server_error"),
+        Attempted("b1", "", "a", "server_error"),
     ]
 
 
@@ -101,7 +101,7 @@ async def test_retries_are_made_within_an_order() -> None:
 
     await site.ask()
 
-    assert [t.deployment for t in site.tried] == ["a1", "a1", "a2"]
+    assert [t.deployment for t in site.attempted] == ["a1", "a1", "a2"]
 
 
 async def test_an_order_that_cools_is_passed_over() -> None:
@@ -114,7 +114,7 @@ async def test_an_order_that_cools_is_passed_over() -> None:
 
     await site.ask()
 
-    assert site.tried[-1] == Tried("a2")
+    assert site.attempted[-1] == Attempted("a2")
 
 
 async def test_least_busy_spreads_what_is_in_flight() -> None:
@@ -156,7 +156,7 @@ async def test_lowest_latency_serves_streams_by_their_first_content() -> None:
     for _ in range(20):
         await site.read(site.exchange(stream=True))
 
-    assert Counter(t.deployment for t in site.tried) == {"a2": 19, "a1": 1}
+    assert Counter(t.deployment for t in site.attempted) == {"a2": 19, "a1": 1}
 
 
 async def test_what_times_out_is_the_slowest() -> None:
@@ -188,7 +188,7 @@ async def test_a_buffer_shares_among_the_nearly_fastest() -> None:
     site.time.now += 4_000
     await shares(site, 6)
 
-    assert Counter(t.deployment for t in site.tried)["a3"] == 2
+    assert Counter(t.deployment for t in site.attempted)["a3"] == 2
 
 
 async def test_cheapest_is_by_the_prices_of_deployments() -> None:
@@ -258,9 +258,9 @@ async def test_refused_content_goes_to_its_fallback() -> None:
 
     assert isinstance(await site.ask(), Answer)
 
-    assert site.tried == [
-        Tried("a1", "content_filtered"),
-        Tried("c1", "", "a", "content_filtered"),
+    assert site.attempted == [
+        Attempted("a1", "content_filtered"),
+        Attempted("c1", "", "a", "content_filtered"),
     ]
 
 
@@ -281,7 +281,7 @@ async def test_filtered_answers_go_to_the_fallback_too() -> None:
 
         assert isinstance(await site.ask(), Answer)
 
-        assert [t.deployment for t in site.tried] == asked
+        assert [t.deployment for t in site.attempted] == asked
         first = next(iter(site.ledger.ended.values()))
         assert first.cost_nano == 20_000
         assert not first.estimated
@@ -306,12 +306,12 @@ async def test_a_retry_policy_counts_by_error(key: str, kind: str) -> None:
     policy = {key: 2}
     site = Site({"a": ["a1"]}, {"a1": [fails(kind)]}, retry_policy=policy, num_retries=0)
     await site.ask()
-    assert [t.error for t in site.tried] == [kind] * 3
+    assert [t.error for t in site.attempted] == [kind] * 3
 
     site = Site({"a": ["a1"]}, {"a1": [fails("connection_error")]}, retry_policy={key: 0})
     await site.ask()
     named = "InternalServer" in key
-    assert len(site.tried) == (1 if named else 2)
+    assert len(site.attempted) == (1 if named else 2)
 
 
 async def test_a_routes_own_policy_wins() -> None:
@@ -325,7 +325,7 @@ async def test_a_routes_own_policy_wins() -> None:
             model_group_alias={"other": "a"},
         )
         await site.ask()
-        assert len(site.tried) == 2
+        assert len(site.attempted) == 2
 
 
 async def test_a_deployments_own_retries_win_over_the_routers() -> None:
@@ -335,7 +335,7 @@ async def test_a_deployments_own_retries_win_over_the_routers() -> None:
 
     await site.ask()
 
-    assert len(site.tried) == 2
+    assert len(site.attempted) == 2
 
 
 async def test_a_policy_of_allowed_fails_counts_by_error() -> None:
@@ -349,7 +349,7 @@ async def test_a_policy_of_allowed_fails_counts_by_error() -> None:
         )
         for _ in range(6):
             await site.ask()
-        assert sum(t.deployment == "a1" for t in site.tried) == calls
+        assert sum(t.deployment == "a1" for t in site.attempted) == calls
 
 
 def test_a_policys_slip_of_the_pen_is_an_error() -> None:
@@ -396,7 +396,7 @@ async def test_an_answer_of_150_seconds_is_one_attempt() -> None:
 
     assert isinstance(await site.ask(site.exchange(deadline_s=600.0)), Answer)
 
-    assert site.tried == [Tried("a1")]
+    assert site.attempted == [Attempted("a1")]
 
 
 def test_fallbacks_may_use_aliases() -> None:
@@ -424,4 +424,4 @@ async def test_a_provider_that_is_only_busy_is_relayed() -> None:
 
     assert isinstance(error, ProviderError)
     assert (http_status_of(error), error.retry_after_s) == (429, 12.0)
-    assert len(site.tried) == 2
+    assert len(site.attempted) == 2

@@ -18,10 +18,10 @@ from tests.service.routing.rig import (
     FINISH,
     REPORT,
     ROLE,
+    Attempted,
     Site,
     Step,
     StrictLedger,
-    Tried,
     content,
     fails,
     until,
@@ -85,7 +85,7 @@ async def test_events_are_not_held_back_without_end() -> None:
 
     assert len(events) == 40
     assert isinstance(error, ProviderError)
-    assert site.tried == [Tried("a1", "stream_interrupted")]
+    assert site.attempted == [Attempted("a1", "stream_interrupted")]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Case:
     """A stream that breaks.
 
     Attributes:
-        billed: input and output tokens of its try; None = released.
+        billed: input and output tokens of its attempt; None = released.
     """
 
     name: str
@@ -151,12 +151,12 @@ async def test_a_stream_is_served_elsewhere_until_it_had_content(case: Case) -> 
         assert first.cost_nano is not None
     if case.replayed:
         assert (events, error) == (ALL, None)
-        assert site.tried[1] == Tried("b1", "", "a", first.error_type)
+        assert site.attempted[1] == Attempted("b1", "", "a", first.error_type)
         assert site.outcome == ("ok", "", 200)
     else:
         assert events == [frame.data for frame in case.first.frames]
         assert error is case.first.error
-        assert len(site.tried) == 1
+        assert len(site.attempted) == 1
         assert site.outcome[0] == "error"
 
 
@@ -231,7 +231,7 @@ async def test_usage_reported_before_the_caller_left_counts() -> None:
 
 
 async def test_a_caller_that_insists_on_leaving_is_settled_all_the_same() -> None:
-    """Cancelled again and again while the ledger writes, the try is settled by `close`."""
+    """Cancelled again and again while the ledger writes, the attempt is settled by `close`."""
     ledger = StrictLedger(gated=1)
     site = Site(CHAIN, {"a1": [Step(frames=(ROLE, content()), hangs=True)]}, ledger=ledger)
     seen: list[Frame] = []

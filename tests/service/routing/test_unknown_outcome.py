@@ -1,4 +1,4 @@
-"""What a try is charged whose answer nobody saw: bounded, and never next to nothing."""
+"""What an attempt is charged whose answer nobody saw: bounded, and never next to nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answers(*tokens: int) -> list[Step]:
 
 
 async def lost(site: Site, **fields: Any) -> AttemptEnd:
-    """The end of a try that was sent and not answered."""
+    """The end of an attempt that was sent and not answered."""
     await site.ask(site.exchange(**fields))
     return site.last
 
@@ -143,11 +143,11 @@ async def test_a_provider_that_times_out_again_and_again_costs_little_of_its_hol
 
     await site.ask()
 
-    tries = [unique for unique in site.ledger.held if unique not in before]
-    assert len(tries) == 5
-    spent = sum(site.ledger.ended[unique].cost_nano or 0 for unique in tries)
+    attempts = [unique for unique in site.ledger.held if unique not in before]
+    assert len(attempts) == 5
+    spent = sum(site.ledger.ended[unique].cost_nano or 0 for unique in attempts)
     assert spent == 5 * (PROMPT * 1_000 + 100 * 2_000)
-    assert spent * 50 < sum(site.ledger.held[unique][1] for unique in tries)
+    assert spent * 50 < sum(site.ledger.held[unique][1] for unique in attempts)
 
 
 async def test_what_was_not_sent_is_free() -> None:

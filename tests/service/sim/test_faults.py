@@ -101,7 +101,7 @@ def test_retry_after(web: httpx.Client) -> None:
 
 
 def test_the_clients_retry_logic(sim: RunningSim, web: httpx.Client) -> None:
-    """A client that retries gets through a storm, and only its last try is billed."""
+    """A client that retries gets through a storm, and only its last attempt is billed."""
     fault = {"model": "gpt-4o-mini", "fault": "429", "retry_after": 0.01, "for_requests": 2}
     web.post("/sim/faults", json=fault).raise_for_status()
     with openai.OpenAI(base_url=sim.openai_url, api_key="k", max_retries=2) as client:

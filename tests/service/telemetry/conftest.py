@@ -67,7 +67,7 @@ class Book:
         return replace(start, **changes)
 
     def reserve(self, start: RequestStart, number: int = 1, **changes: Any) -> Reservation:
-        """Hold money for a try of a request."""
+        """Hold money for an attempt of a request."""
         reservation = Reservation(
             request=start,
             number=number,
@@ -93,7 +93,7 @@ class Book:
         last: bool = True,
         **changes: Any,
     ) -> None:
-        """End a try, and its request unless told otherwise."""
+        """End an attempt, and its request unless told otherwise."""
         ended_ns = reservation.now_ns + SECOND
         end = RequestEnd("ok", "", 200, ended_ns) if request is None and last else request
         attempt = AttemptEnd(
@@ -109,7 +109,7 @@ class Book:
         self.store.commit([replace(attempt, **changes)])
 
     def call(self, cost: int | None = 1_234_567, **changes: Any) -> RequestStart:
-        """A whole request with one good try."""
+        """A whole request with one good attempt."""
         start = self.start(**changes)
         self.finish(self.reserve(start), cost)
         return start
@@ -122,7 +122,7 @@ class Book:
         records.close()
 
     def refuse(self, scope: str = "customer") -> RequestStart:
-        """A request a budget refused before its first try."""
+        """A request a budget refused before its first attempt."""
         start = self.start()
         end = RequestEnd("refused", "budget_exceeded", 429, start.started_ns + 5, "b", scope)
         self.store.commit([EndRequest(start, end)])

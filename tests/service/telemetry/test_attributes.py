@@ -1,4 +1,4 @@
-"""Attributes and content that routing stores with a try."""
+"""Attributes and content that routing stores with an attempt."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_a_restart_resets_nothing(book: Book, sink: OtlpSink, ship: Ship) -> Non
 
 
 def test_a_correction_never_makes_a_counter_fall(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """An expired try's charge, put right later, changes the total once; what was shown stays."""
+    """An expired attempt's charge, put right later, changes the total once; what was shown stays."""
     lost = book.reserve(book.start())
     book.sweep()
     assert ship()
@@ -223,7 +223,7 @@ def test_a_correction_never_makes_a_counter_fall(book: Book, sink: OtlpSink, shi
 
 
 def test_a_correction_upwards_is_added_once(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """A try that proves dearer than what was charged adds the difference alone."""
+    """An attempt that proves dearer than what was charged adds the difference alone."""
     lost = book.reserve(book.start())
     book.sweep()
     assert ship()
@@ -252,7 +252,7 @@ def test_a_request_given_up_and_ended_after_all_counts_once(
 def test_a_correction_before_the_first_shipping_is_just_a_row(
     book: Book, sink: OtlpSink, ship: Ship
 ) -> None:
-    """What the shipper never saw expire is counted like any other try."""
+    """What the shipper never saw expire is counted like any other attempt."""
     lost = book.reserve(book.start())
     book.sweep()
     book.finish(lost, 1_000, last=False)
@@ -305,8 +305,8 @@ def test_a_metric_has_no_more_points_than_its_cap(book: Book, sink: OtlpSink, sh
     """Beyond the cap one overflow point takes the rest, and nothing is lost."""
     most = signals.REQUEST_COST.most
     asked = [book.start(customer=f"c{number}") for number in range(most + 2)]
-    tries = [book.reserve(start) for start in asked]
-    for held in tries:
+    attempts = [book.reserve(start) for start in asked]
+    for held in attempts:
         book.finish(held, 100)
     # So many points take a slow machine longer than an export may; the next one goes on.
     until(lambda: ship(max_customers=2 * most), 60)

@@ -35,7 +35,7 @@ CONTENT = '{"gen_ai.input.messages":[{"role":"user","parts":[]}]}'
 
 
 def write_a_fallback(book: Book) -> Any:
-    """A streamed request whose first try was rate limited and whose second was good."""
+    """A streamed request whose first attempt was rate limited and whose second was good."""
     start = book.start(stream=True, parent_span_id="00000000000000aa")
     first = book.reserve(start)
     book.finish(
@@ -76,7 +76,7 @@ def write_a_fallback(book: Book) -> Any:
 def test_a_request_is_one_server_span_and_a_client_span_a_try(
     book: Book, sink: OtlpSink, ship: Ship
 ) -> None:
-    """Every try of a request is a child of its one SERVER span, in the caller's trace."""
+    """Every attempt of a request is a child of its one SERVER span, in the caller's trace."""
     start = write_a_fallback(book)
 
     assert ship()
@@ -136,7 +136,7 @@ def test_a_try_says_all_that_is_known_of_it(book: Book, sink: OtlpSink, ship: Sh
 
 
 def test_sums_over_spans_count_nothing_twice(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """The SERVER span has neither tokens nor the tries' cost attribute; it has a total of its own."""
+    """The SERVER span has neither tokens nor the attempts' cost attribute; it has a total of its own."""
     write_a_fallback(book)
 
     assert ship()
