@@ -17,10 +17,18 @@ DEFAULT_CONFIG = Path("spanledger.yaml")
 MAX_BYTES = 4 * 2**20
 """Largest file that is read."""
 MAX_INCLUDES = 64
+MAX_VALUES = MAX_BYTES // 2
+"""Most values that a file may have, those that aliases repeat counted each time: no file of
+`MAX_BYTES` has more without aliases."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, strict about keys that stand twice."""
+    """PyYAML's safe loader, strict about keys that stand twice and about what aliases add up to."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """The file's value, once it is known to be of a sensible size."""
+        _check_size(node)
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose own keys are there once; a merged one (`<<`) may be overridden."""
@@ -41,6 +49,34 @@ class _Loader(yaml.SafeLoader):
                 )
             seen[key] = (key_node, value_node)
         return super().construct_mapping(node, deep)
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse a file whose aliases stand for more than it could hold without them: nine lines can
+    stand for a billion values, and each reader of the file walks through all of them."""
+    sizes: dict[yaml.Node, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        found = sizes.get(node)
+        if found == 0:
+            raise yaml.MarkedYAMLError(
+                problem="a value contains itself", problem_mark=node.start_mark
+            )
+        if found is None:
+            sizes[node] = 0
+            parts = node.value
+            if isinstance(node, yaml.MappingNode):
+                parts = [part for pair in parts for part in pair]
+            found = sizes[node] = 1 + sum(map(size, parts))
+        return found
+
+    if size(root) > MAX_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"its aliases stand for more than {MAX_VALUES} values; write fewer",
+            problem_mark=root.start_mark,
+        )
 
 
 def _same(first: yaml.Node, second: yaml.Node) -> bool:
@@ -95,11 +131,15 @@ def with_includes(data: dict[Any, Any], path: Path) -> dict[Any, Any]:
     while queue:
         name, included_by = queue.pop(0)
         file = included_by.parent / name
-        if not file.exists() and (path.parent / name).exists():
-            file = path.parent / name  # as in LiteLLM: next to the first file
-        if file.resolve() in seen:
+        try:
+            if not file.exists() and (path.parent / name).exists():
+                file = path.parent / name  # as in LiteLLM: next to the first file
+            resolved = file.resolve()
+        except (OSError, ValueError) as error:  # no file has such a name
+            raise ConfigError(f"{included_by}: include: {name[:64]!r}: {error}") from None
+        if resolved in seen:
             continue
-        seen.add(file.resolve())
+        seen.add(resolved)
         if len(seen) > MAX_INCLUDES:
             raise ConfigError(f"{path} includes more than {MAX_INCLUDES} files")
         included = read_yaml(file)

@@ -27,6 +27,9 @@ from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 """Relative to the working folder; four slashes make a path absolute."""
 
+Rate = Annotated[int, Field(ge=1, le=10**12)]
+"""Per minute; with a bound, since shares of traffic are made of it."""
+
 
 def _off(value: object) -> object:
     """YAML reads a bare `off` as false."""
@@ -60,13 +63,13 @@ class LiteLLMParams(LiteLLM):
     num_retries: Retries | None = Field(
         None, description="Retries after a failure of this deployment; wins over the router's."
     )
-    rpm: PositiveInt | None = Field(None, description="Requests a minute this deployment takes.")
-    tpm: PositiveInt | None = Field(None, description="Tokens a minute this deployment takes.")
+    rpm: Rate | None = Field(None, description="Requests a minute this deployment takes.")
+    tpm: Rate | None = Field(None, description="Tokens a minute this deployment takes.")
     timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
     stream_timeout: Seconds | None = Field(
         None, description="Seconds to the first content of a stream; else `timeout`."
     )
-    weight: Annotated[float, Field(ge=0)] | None = Field(
+    weight: Annotated[float, Field(ge=0, le=1e12)] | None = Field(
         None,
         description="Share of its group's traffic, against the others' weights; 0 or none beside a"
         " weight = only where no other can serve. Without weights `rpm`, else `tpm`, is the share.",

@@ -18,7 +18,8 @@ from spanledger.providers.base import Answer, Call, Frame
 from spanledger.providers.error_forms import read_failure
 from spanledger.providers.failures import invalid, refusal
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.openai_wire import answer_of, frame_of, malformed
+from spanledger.providers.openai_wire import malformed
+from spanledger.providers.other_form import answer_of, failed_after, frame_of
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import events_of, is_stream
 from spanledger.providers.transport import (
@@ -133,9 +134,13 @@ class AnthropicProvider:
             request_id = provider_request_id(reply.headers, "request-id")
             return read_message(call, reply.body, self._created(), request_id, names)
         messages = self._messages(call, reply.headers, names)
-        frames = [f for p in events_of(reply.body) if (f := messages.read(p)) is not None]
-        if not messages.finished:
-            raise malformed(call, "it streamed its answer unasked, and not to the end")
+        frames: list[Frame] = []
+        try:
+            frames.extend(f for p in events_of(reply.body) if (f := messages.read(p)) is not None)
+            if not messages.finished:
+                raise malformed(call, "it streamed its answer unasked, and not to the end")
+        except ProviderError as error:
+            raise failed_after(error, frames) from None
         if (last := messages.last()) is not None:
             frames.append(last)
         return answer_of(call, frames)

@@ -7,7 +7,7 @@ Files hold all forms, with the version as `api_version`, in the address or in a 
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 DEFAULT_VERSION = "2025-02-01-preview"
 """LiteLLM's default, for files that name none."""
@@ -34,7 +34,8 @@ def openai_address(base: str, model: str, version: str | None) -> Address:
             return Address(root, _query(rest, version or DEFAULT_VERSION))
         if version not in V1_VERSIONS:
             root = root.removesuffix("/openai")
-            path = f"/openai/deployments/{model}"
+            # A caller of a wildcard names it, and must not choose another path with it.
+            path = f"/openai/deployments/{quote(model, safe='')}"
             return Address(root + path, _query(rest, version or DEFAULT_VERSION))
         root = root.removesuffix("/openai") + "/openai/v1"
     version = version or given

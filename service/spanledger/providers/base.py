@@ -108,11 +108,12 @@ class Deployment:
         if not self.changes_requests:
             return fields
         given = {name: raw for name, raw in fields.items() if name not in self.drops}
-        if not _CAPS.isdisjoint(name for name, raw in given.items() if bytes(raw) != b"null"):
-            defaults = {n: raw for n, raw in self.defaults.items() if n not in _CAPS}
-        else:
-            defaults = self.defaults
-            given = {name: raw for name, raw in given.items() if name not in _CAPS}
+        for name in _CAPS & given.keys():
+            if bytes(given[name]) == b"null":  # it would hide a default, or the other cap
+                del given[name]
+        defaults = self.defaults
+        if not _CAPS.isdisjoint(given):
+            defaults = {n: raw for n, raw in defaults.items() if n not in _CAPS}
         if operation == "embeddings":
             defaults = {n: r for n, r in defaults.items() if n not in _CHAT_ONLY}
         merged = {**defaults, **given, **self.overrides}

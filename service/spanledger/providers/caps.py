@@ -89,7 +89,8 @@ def renamed(call: Call, name: CapName) -> Call:
     if refused not in call.fields:
         return call
     fields: dict[str, msgspec.Raw] = {k: v for k, v in call.fields.items() if k != refused}
-    fields.setdefault(name, call.fields[refused])
+    if bytes(fields.get(name, b"null")) == b"null":  # clients send null for what they leave out
+        fields[name] = call.fields[refused]
     return replace(call, fields=fields)
 
 

@@ -28,13 +28,12 @@ from spanledger.providers.openai_wire import (
     DONE,
     asks_for_usage,
     encode_request,
-    frame_of,
     is_json,
-    joined,
     malformed,
     read_answer,
     read_chunk,
 )
+from spanledger.providers.other_form import frame_of, joined
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import ErrorPayload, is_stream
 from spanledger.providers.transport import (

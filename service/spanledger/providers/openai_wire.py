@@ -16,11 +16,11 @@ import msgspec
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai
 from spanledger.pricing.usage import Usage
-from spanledger.providers.answer_forms import as_chunk, completion_of, with_text_arguments
+from spanledger.providers.answer_forms import as_chunk, with_text_arguments
 from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.error_forms import failure_of, read_error_event, read_failure
 from spanledger.providers.failures import invalid, refusal
-from spanledger.providers.sse import ErrorPayload, encode_event, events_of
+from spanledger.providers.sse import ErrorPayload, encode_event
 
 Fields = dict[str, msgspec.Raw]
 Text = str | list[msgspec.Raw] | None
@@ -150,54 +150,6 @@ def encode_request(call: Call, *, stream: bool, cap_key: str, ask_usage: bool = 
     if call.max_output_tokens is not None and call.operation == "chat":
         _cap(fields, call.max_output_tokens, cap_key)
     return _ENCODER.encode(fields)
-
-
-def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
-    """The whole answer that a stream adds up to, for a server that streams unasked.
-
-    Raises:
-        ProviderError: the stream has no end, or an error in it.
-    """
-    frames: list[Frame] = []
-    for payload in events_of(body):
-        if payload.startswith(DONE):
-            break
-        one_line = payload if type(payload) is ErrorPayload else payload.replace(b"\n", b" ")
-        frames.append(read_chunk(call, one_line, provider_request_id, began=bool(frames)))
-    return answer_of(call, frames)
-
-
-def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
-    """The whole answer of these chunks. Raises ProviderError."""
-    try:
-        whole = completion_of(chunks)
-    except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
-        whole = None
-    if whole is None:
-        raise malformed(call, "it streamed its answer unasked, and not to the end")
-    return whole
-
-
-def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
-    """The whole answer that an adapter's frames add up to. Raises ProviderError."""
-    frames = list(frames)
-    body = join_chunks(call, [frame.data.removeprefix(b"data: ") for frame in frames])
-    found = read_answer(call, body)
-    usage = next((frame.usage for frame in reversed(frames) if frame.usage), found.usage)
-    return replace(
-        found,
-        usage=usage,
-        provider_request_id=frames[-1].provider_request_id,
-        service=next((frame.service for frame in reversed(frames) if frame.service), ""),
-    )
-
-
-def frame_of(call: Call, answer: Answer) -> Frame:
-    """A whole answer as the one event of a stream."""
-    frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
-    frame.usage = answer.usage or frame.usage
-    frame.service = answer.service
-    return frame
 
 
 def asks_for_usage(options: object) -> bool:

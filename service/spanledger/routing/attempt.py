@@ -344,15 +344,20 @@ class Run:
         return course.next(now, self._exchange.deadline, kind)
 
     def _unfinished(self, attempt: Attempt, *, billed: bool) -> tuple[Usage | None, bool]:
-        """What an unfinished attempt is charged with: whoever streamed content bills it, and
-        whoever was sent a request and not heard to the end may."""
-        if not billed and not attempt.produced.chunks:
+        """What an unfinished attempt is charged with: whoever streamed content or reported usage
+        bills it, and whoever was sent a request and not heard to the end may."""
+        produced, expected = attempt.produced, 0
+        if billed:
+            expected = expected_output(
+                self._demand,
+                attempt.sizes,
+                attempt.target.price,
+                attempt.hold.hold_nano,
+                self._history,
+            )
+        elif not produced.chunks and produced.usage is None:
             self._over(attempt, None)
             return None, False
-        price = attempt.target.price
-        expected = expected_output(
-            self._demand, attempt.sizes, price, attempt.hold.hold_nano, self._history
-        )
         usage, estimated = usage_unfinished(self._exchange, attempt, expected)
         self._over(attempt, usage)
         return usage, estimated

@@ -35,15 +35,15 @@ def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tup
     """What an attempt used that did not come to its end, and whether that is an estimate.
 
     Of a stream that showed content, what came is counted. Of anything else nobody knows what the
-    provider wrote, so what was to be `expected` is charged. Usage that was reported early has its
-    output still to come.
+    provider wrote, so what was to be `expected` is charged: nothing, where it surely ended there.
+    Usage that was reported early has its output still to come.
     """
     produced = attempt.produced
     usage = produced.usage
     seen = bool(produced.chunks or produced.finish_reasons)
     output = produced.output_tokens if seen else expected
     if usage is not None and _is_possible(usage):
-        if seen and usage.output_tokens >= output and not usage.ambiguity:
+        if (seen or not expected) and usage.output_tokens >= output and not usage.ambiguity:
             return usage, False
         whole = _completed(exchange, produced, usage, max(usage.output_tokens, output))
         return bounded(whole, _certain(usage), attempt), True

@@ -19,12 +19,11 @@ import msgspec
 from spanledger.config import LiteLLMParams, ModelEntry, litellm_keys, nearest
 from spanledger.config.litellm_keys import BODY_KEYS, PARAMETERS
 from spanledger.errors import ConfigError
-from spanledger.money import parse_price
 from spanledger.providers import azure, hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS, Host
+from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
-PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _UNSENDABLE = frozenset({"model", "messages", "input", "stream", "stream_options"})
 """Fields that a file may not set for its callers: they decide what is asked, and of which model."""
@@ -88,6 +87,12 @@ class Entry:
         except ConfigError:
             return ""
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether it has what only its own provider may be told: a key, or headers."""
+        given = (self.params.api_key, self.params.extra_headers, self.params.organization)
+        return any(given) or "azure_ad_token" in self.extra
+
     def with_model(self, model: str) -> Entry:
         """The same entry for another model."""
         params = self.params.model_copy(update={"model": model})
@@ -123,7 +128,7 @@ class Entry:
             return Off(unique, self.entry.model_name, f"{host.keys[0]} is not set")
         if kind != "litellm":
             prefix, model = self._spelled(prefix, model, host)
-        prices = self._prices()
+        prices = prices_of(self.entry, self.extra, self.place)
         self._warn_unused(kind, prices, unique)
         reasoning = bool(hosts.REASONING_MODEL.match(params.model.partition("/")[2] or model))
         return Deployment(
@@ -244,6 +249,8 @@ class Entry:
             name = model
             for marker in _ROUTES_OF_AZURE:
                 name = name.removeprefix(marker)
+            if not name.strip("."):
+                raise self._wrong("model", f"{name!r} is no name of a deployment")
             address = azure.openai_address(base, name, version)
             return self._checked(address.base), address.query, said_by_environment
         if kind == "openai" and prefix == "azure_ai":
@@ -424,28 +431,6 @@ class Entry:
         return given | {key: value for key, value in named.items() if value}
 
     # checks -------------------------------------------------------------------------------
-
-    def _prices(self) -> dict[str, int]:
-        """Overrides, pico-USD per token; `litellm_params` wins over `model_info`."""
-        found: dict[str, int] = {}
-        sources: tuple[tuple[str, Mapping[str, object]], ...] = (
-            ("model_info", self.entry.model_info.model_extra or {}),
-            ("litellm_params", self.extra),
-        )
-        for section, source in sources:
-            for key, value in source.items():
-                if value is None or not PRICE_KEY.search(key):
-                    continue
-                try:
-                    found[key] = parse_price(str(value))
-                except ValueError as error:
-                    raise ConfigError(f"{self.place}.{section}.{key}: {error}") from None
-        known = {
-            key: getattr(self.params, key)
-            for key in LiteLLMParams.model_fields
-            if PRICE_KEY.search(key)
-        }
-        return found | {key: pico for key, pico in known.items() if pico is not None}
 
     def _check_known(self) -> None:
         """Refuse what LiteLLM obeys and we do not, where it decides where a request goes; so is a

@@ -52,7 +52,10 @@ class RouteGroups:
         key = (route, asked)
         found = self._served.get(key)
         if found is None:
-            targets = [self._target(self._labelled(d)) for d in self._plan.serve(route, asked)]
+            served = self._plan.serve(route, asked)
+            # The caller may have named a model that only an adapter serves which is not set up.
+            served = tuple(d for d in served if d.kind in self._providers)
+            targets = [self._target(self._labelled(d)) for d in served]
             found = ChainMap({route: levels_of(targets)}, self.named)
             self._served[key] = found
             if len(self._served) > MAX_SERVED:

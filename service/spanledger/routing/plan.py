@@ -44,7 +44,7 @@ class Wildcard:
         entry = self.entry.with_model(named)
         try:
             prefix, model = entry.provider()
-            if template == "*" and not self._may_be_asked_of(prefix):
+            if "*" in template.partition("/")[0] and not self._may_be_asked_of(prefix):
                 return None
             timeouts = Timeouts(self.deployment.timeout_s, self.deployment.stream_timeout_s)
             found = entry.deployment(self.deployment.id, prefix, model, timeouts)
@@ -55,12 +55,12 @@ class Wildcard:
         return replace(found, weight=self.deployment.weight)
 
     def _may_be_asked_of(self, prefix: str) -> bool:
-        """With `model: "*"` it is the caller who names the provider. A key of the file is for one
-        company, and servers of one's own are not for callers to choose."""
+        """With `model: "*"` or `"*/*"` it is the caller who names the provider. A key of the file
+        is for one company, and servers of one's own are not for callers to choose."""
         host = HOSTS.get(prefix)
         if host is None or host.keyless:
             return self.deployment.api_base is not None and prefix == "openai"
-        return self.entry.params.api_key is None or prefix == "openai"
+        return prefix == self.entry.prefix or not self.entry.has_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +142,7 @@ class _Maker:
         entry = Entry(given, place, self._environ, drop_params=self._config.drop_params)
         route = given.model_name
         try:
-            if "*" in given.litellm_params.model and "*" not in route:
-                raise ConfigError(
-                    f"{place}.litellm_params.model: {given.litellm_params.model!r} has a '*', and"
-                    f" model_name {route!r} has none that says what to put there"
-                )
+            _check_star(entry, route)
             found = entry.resolve(_timeouts(self._config, route, self._onward), self._taken)
         except ConfigError as error:
             self.problems.append(str(error))
@@ -208,6 +204,22 @@ class _Maker:
                 f" requests go to {HOSTS[prefix].base}; write api_base on the deployment to have"
                 " them go elsewhere"
             )
+
+
+def _check_star(entry: Entry, route: str) -> None:
+    """Refuse a `*` in a model that a caller cannot fill, or had better not."""
+    model, place = entry.params.model, f"{entry.place}.litellm_params.model"
+    if "*" in model and "*" not in route:
+        raise ConfigError(
+            f"{place}: {model!r} has a '*', and model_name {route!r} has none that says what to"
+            " put there"
+        )
+    provider, slash, _ = model.partition("/")
+    if slash and "*" in provider and entry.has_secrets:
+        raise ConfigError(
+            f"{place}: {model!r} leaves the provider to the caller, so any of them could be sent"
+            " this entry's key or headers; write the provider, as openai/*, or leave them out"
+        )
 
 
 def _filled(template: str, captured: Sequence[str]) -> str:

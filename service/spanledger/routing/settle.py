@@ -122,9 +122,13 @@ def produced_of(error: ProviderError, produced: Produced) -> Produced:
     """What a failed attempt gave, with what its error says was used."""
     if not isinstance(error, FailedAnswerError):
         return produced
-    if not produced.chunks:
-        return Produced.whole(error.answer)
-    produced.usage = error.answer.usage
+    answer = error.answer
+    if not produced.chunks and produced.usage is None:
+        return Produced.whole(answer)
+    if answer.usage is not None:
+        earlier = produced.usage
+        produced.usage = answer.usage if earlier is None else earlier.followed_by(answer.usage)
+    produced.finish_reasons = produced.finish_reasons or answer.finish_reasons
     return produced
 
 

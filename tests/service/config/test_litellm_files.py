@@ -376,42 +376,6 @@ def test_a_mistake_in_an_entry_is_said_once() -> None:
     assert problem.startswith("model_list.1.litellm_params.rpm: ")
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("model_list: 3", "model_list: expected a list of deployments, got int"),
-        ("budgets: {name: b}", "budgets: expected a list of budgets, got dict"),
-        ("- a\n- b", "expected a mapping at the top, got list"),
-        ("just text", "expected a mapping at the top, got str"),
-        ("router_settings: [a]", "router_settings: expected a mapping of settings, got list"),
-        ("litellm_settings: 1", "litellm_settings: expected a mapping of settings, got int"),
-        ("gateway: 1", "gateway: expected a mapping, got int"),
-        ("model_list:\n\t- a", "indent with spaces"),
-        ("a: 1\na: 2", "line 2, column 1: 'a' is already given in line 1; keep one of them"),
-        ("model_list: [", "is not valid YAML: line 1"),
-        ("litellm_settings: &x {callbacks: *x}", "a value contains itself"),
-        ("1: 2", "unknown key '1'"),
-        ("? [a, b]\n: c", "is not valid YAML"),
-        ("environment_variables: [a]", "environment_variables: expected a mapping"),
-        ("credential_list: {a: b}", "credential_list: expected a list"),
-        ("include: {a: b}", "include: expected a list of file names"),
-        ("model_list: [{model_name: on, litellm_params: {model: gpt-4o}}]", "put it in quotes"),
-        ("budgets: [{name: b, limit: 1, customer: no}]", "put it in quotes"),
-        (f"a: {'[' * 3000}", "nested too deep"),
-    ],
-)
-def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
-    """Each is one sentence with the file's name, and never a traceback."""
-    path = tmp_path / "f.yaml"
-    path.write_text(text)
-
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, {})
-
-    assert says in str(caught.value)
-    assert all(str(path) in line for line in str(caught.value).splitlines())
-
-
 @pytest.mark.parametrize("data", [b"\x00\x01\x02", b"\xff\xfe\xfa", b"a: \x07", b"PK\x03\x04" * 9])
 def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
     """A binary file is called one."""

@@ -300,6 +300,52 @@ def test_a_whole_stream_without_usage_is_charged_no_more_than_its_cap(site: Site
     assert (booked.output_tokens, booked.estimated) == (50, 1)
 
 
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "stream unasked"])
+@pytest.mark.parametrize("said", [[], [delta(content="Hi")]], ids=["no text", "text"])
+@pytest.mark.parametrize(
+    "last",
+    [event({"error": {"message": "engine died", "code": 500}}), event({"choices": "garbage"})],
+    ids=["error", "garbage"],
+)
+def test_usage_reported_before_an_error_is_charged(
+    site: Site, *, streamed: bool, said: list[bytes], last: bytes
+) -> None:
+    """What a provider has counted it bills, whatever comes after; nothing is added to it."""
+    usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
+    counted = event({"id": "x", "choices": [], "usage": usage})
+    site.provider.events(*said, delta("stop"), counted, last)
+
+    booked = site.ask("openai", stream=streamed)
+
+    assert (booked.cost_nano, booked.estimated) == (1_500_000, 0)
+
+
+def test_a_prompt_reported_before_an_error_is_charged_alone(site: Site) -> None:
+    """Servers with running counts tell the prompt first. An error says that no answer followed."""
+    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}
+    site.provider.events(
+        event({"id": "x", "choices": [], "usage": usage}), event({"error": {"message": "died"}})
+    )
+
+    booked = site.ask("openai", stream=True)
+
+    assert (booked.cost_nano, booked.output_tokens, booked.estimated) == (1_000_000, 0, 0)
+
+
+def test_anthropic_usage_reported_before_an_error_is_charged(site: Site) -> None:
+    """The same on Anthropic's wire, in a stream that nobody asked for."""
+    usage = {"input_tokens": 1000, "output_tokens": 50}
+    site.provider.events(
+        event({"type": "message_start", "message": {"id": "m", "usage": usage}}),
+        event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}),
+        event({"type": "error", "error": {"type": "api_error", "message": "died"}}),
+    )
+
+    booked = site.ask("anthropic")
+
+    assert (booked.cost_nano, booked.estimated) == (1_500_000, 0)
+
+
 def test_a_base_model_is_what_is_charged(site: Site) -> None:
     """A deployment with a name of its own has its base model's price, under a budget too
     (BerriAI/litellm#7004)."""

@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
-from spanledger.providers.caps import NEW, OLD, guessed
+from spanledger.providers.caps import NEW, OLD, Caps, guessed
 from spanledger.providers.openai import OpenAIProvider
 from tests.service.providers.samples import ANSWER, DONE, STREAM, failure
 from tests.service.providers.scripted import Scripted, ask, call, collect, deployment
@@ -182,3 +183,26 @@ async def test_a_server_may_refuse_the_name_and_stream_options(
         sent = [[name for name in names if name in r.json] for r in server.requests]
         assert sent[0] == list(order)
         assert sent[2:] == [[NEW], [NEW]]
+
+
+def test_a_null_hides_no_cap() -> None:
+    """Clients send null for what they leave out: the cap they set keeps its value when renamed."""
+    target, caps = deployment(OWN), Caps()
+    caps.remember(target, NEW)
+
+    sent = caps.applied(call(target, ask(max_tokens=50, max_completion_tokens=None))).fields
+
+    assert (bytes(sent[NEW]), OLD in sent) == (b"50", False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{NEW: 50, OLD: None}, {NEW: 50}, {OLD: 50, NEW: None}],
+    ids=["beside a null", "alone", "under its own name"],
+)
+def test_a_null_hides_no_renamed_cap(fields: dict[str, Any]) -> None:
+    """Mistral knows `max_tokens` alone; an open cap there costs more than was held."""
+    target = replace(deployment(OWN), renames={NEW: OLD}, defaults={OLD: msgspec.Raw(b"99")})
+    sent = target.fields_for(call(target, ask(**fields)).fields)
+
+    assert {name: bytes(sent[name]) for name in (OLD, NEW) if name in sent} == {OLD: b"50"}

@@ -14,7 +14,7 @@ import pytest
 
 from spanledger.clock import Clock
 from spanledger.config import parse_config
-from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
+from spanledger.errors import BudgetExceededError, ConfigError, ProviderError, SpanledgerError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.records import Records, budget_of
 from spanledger.ledger.reports import Reports
@@ -286,13 +286,58 @@ async def test_wildcards(
 
 
 @pytest.mark.parametrize("asked", ["groq/x", "ollama/x", "hosted_vllm/x", "bedrock/x", "llama"])
+@pytest.mark.parametrize(
+    "secret",
+    [{"api_key": "sk-openai"}, {"extra_headers": {"X-Key": "sk-openai"}}, {"organization": "o"}],
+    ids=["key", "header", "organization"],
+)
 async def test_a_wildcards_key_is_for_one_company(
-    everybody: Everybody, tmp_path: Path, asked: str
+    everybody: Everybody, tmp_path: Path, asked: str, secret: dict[str, Any]
 ) -> None:
     """Where callers name the provider, the file's key is not theirs to send about."""
-    data = {"model_list": [entry("*", "*", api_key="sk-openai")]}
+    data = {"model_list": [entry("*", "*", **secret)]}
     async with serving(data, tmp_path) as served:
         answer = await served.ask("*", asked)
+
+    assert getattr(answer, "status", 0) == 404
+    assert everybody.seen == []
+
+
+@pytest.mark.parametrize("secret", [{"api_key": "k"}, {"extra_headers": {"X-Key": "k"}}])
+def test_a_key_for_any_provider_is_refused(secret: dict[str, Any]) -> None:
+    """`*/*` leaves the provider to the caller, who must not choose who is told a key."""
+    config = parse_config({"model_list": [entry("*/*", "*/*", **secret)]}, {}, "test")
+
+    with pytest.raises(ConfigError, match=r"leaves the provider to the caller.*as openai/\*"):
+        Plan.from_config(config, {})
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("azure/../../other", "/openai/deployments/..%2F..%2Fother"),
+        ("azure/%2e%2e/x", "/openai/deployments/%252e%252e%2Fx"),
+        ("azure/..", None),
+    ],
+)
+def test_a_caller_chooses_no_path(model: str, path: str | None) -> None:
+    """At Azure the model is part of the address."""
+    base = "https://acme.openai.azure.com"
+    azure = entry("azure/*", "azure/*", api_key="k", api_base=base, api_version="2024-10-21")
+    plan = Plan.from_config(parse_config({"model_list": [azure]}, {}, "test"), {})
+
+    served = [deployment.api_base for deployment in plan.serve("azure/*", model)]
+
+    assert served == ([] if path is None else [base + path])
+
+
+async def test_a_model_that_no_adapter_serves_is_not_found(
+    everybody: Everybody, tmp_path: Path
+) -> None:
+    """A caller's `responses/…` needs LiteLLM. Where that is not set up, the model is unknown."""
+    data = {"model_list": [entry("openai/*", "openai/*", api_key="k")]}
+    async with serving(data, tmp_path) as served:
+        answer = await served.ask("openai/*", "openai/responses/gpt-4o")
 
     assert getattr(answer, "status", 0) == 404
     assert everybody.seen == []

@@ -1,0 +1,84 @@
+"""Streams put together and answers taken apart, where a server sends the form nobody asked for.
+
+What a stream told of its usage before it broke is kept: it is billed. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from spanledger.errors import ProviderError
+from spanledger.pricing.usage import Usage
+from spanledger.providers.answer_forms import completion_of
+from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
+from spanledger.providers.openai_wire import DECODE_ERRORS, DONE, malformed, read_answer, read_chunk
+from spanledger.providers.sse import ErrorPayload, events_of
+
+
+def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
+    """The whole answer that a stream adds up to, for a server that streams unasked.
+
+    Raises:
+        ProviderError: the stream has no end, or an error in it.
+    """
+    frames: list[Frame] = []
+    try:
+        for payload in events_of(body):
+            if payload.startswith(DONE):
+                break
+            one_line = payload if type(payload) is ErrorPayload else payload.replace(b"\n", b" ")
+            frames.append(read_chunk(call, one_line, provider_request_id, began=bool(frames)))
+        return answer_of(call, frames)
+    except FailedAnswerError:
+        raise
+    except ProviderError as error:
+        raise failed_after(error, frames) from None
+
+
+def failed_after(error: ProviderError, frames: Iterable[Frame]) -> ProviderError:
+    """An error with the usage that events before it reported: that much is billed."""
+    usage = _told(frames)
+    if usage is None:
+        return error
+    return FailedAnswerError(error, Answer(b"", usage, finish_reasons=("error",)))
+
+
+def _told(frames: Iterable[Frame]) -> Usage | None:
+    told: Usage | None = None
+    for frame in frames:
+        if frame.usage is not None:
+            told = frame.usage if told is None else told.followed_by(frame.usage)
+    return told
+
+
+def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
+    """The whole answer of these chunks. Raises ProviderError."""
+    try:
+        whole = completion_of(chunks)
+    except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
+        whole = None
+    if whole is None:
+        raise malformed(call, "it streamed its answer unasked, and not to the end")
+    return whole
+
+
+def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
+    """The whole answer that an adapter's frames add up to. Raises ProviderError."""
+    frames = list(frames)
+    body = join_chunks(call, [frame.data.removeprefix(b"data: ") for frame in frames])
+    found = read_answer(call, body)
+    return replace(
+        found,
+        usage=_told(frames) or found.usage,
+        provider_request_id=frames[-1].provider_request_id,
+        service=next((frame.service for frame in reversed(frames) if frame.service), ""),
+    )
+
+
+def frame_of(call: Call, answer: Answer) -> Frame:
+    """A whole answer as the one event of a stream."""
+    frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
+    frame.usage = answer.usage or frame.usage
+    frame.service = answer.service
+    return frame
