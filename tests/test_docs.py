@@ -191,6 +191,37 @@ def test_a_vendors_lines_work_as_typed() -> None:
     assert plain == []
 
 
+def test_the_index_links_every_page() -> None:
+    """Every page of docs/, runbooks included, is linked from docs/README.md."""
+    folder = ROOT / "docs"
+    links = re.findall(r"\]\(([^)#\s]+)", (folder / "README.md").read_text(encoding="utf-8"))
+    linked = {(folder / link).resolve() for link in links if "://" not in link}
+    pages = {page for page in folder.rglob("*.md") if page != folder / "README.md"}
+
+    assert {page.name for page in pages - linked} == set()
+    assert {str(page) for page in linked if not page.exists()} == set()
+
+
+def test_the_examples_for_production_are_installed_by_its_page() -> None:
+    """Each file for systemd or a proxy is named by docs/production.md, with the paths it uses."""
+    page = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    files = [
+        path for path in (ROOT / "examples").iterdir() if path.suffix not in (".yaml", ".jsonl")
+    ]
+    paths = {
+        path
+        for file in files
+        for path in re.findall(
+            r"/(?:opt|etc|var)(?:/[a-z]+)*/spanledger(?:/[a-z]+\.[a-z]+)?",
+            file.read_text(encoding="utf-8"),
+        )
+    }
+
+    assert sorted(file.name for file in files if f"examples/{file.name}" not in page) == []
+    assert len(paths) >= 4
+    assert sorted(path for path in paths if path not in page) == []
+
+
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda path: path.stem)
 def test_generated_pages_are_current(generator: Path) -> None:
     """A generated page is what its generator writes."""
