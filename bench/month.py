@@ -247,6 +247,11 @@ class Month:
             yield self._counter(signals.BUDGET_DECISIONS, denied, 0.003, 1)
         labels = f'{self._model(0)[0]},spanledger_route="{self.routes[0][0]}"'
         yield self._counter(signals.UNPRICED, labels, 0.0001, 2)
+        model = self._model(0)[0]
+        odd = f'{model},spanledger_usage_ambiguity="total_mismatch"'
+        yield self._counter(signals.AMBIGUOUS_USAGE, odd, 0.0001, 2)
+        told = f'{model},spanledger_customer="{self.customers[0][0]}"'
+        yield self._counter(signals.PROVIDER_COST, told, 0.001, 2, 0.001)
         yield self._counter(signals.DROPPED, 'spanledger_drop_reason="refused"', 0.00001, 3)
 
     def _scraped(
