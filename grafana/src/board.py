@@ -117,8 +117,13 @@ def _variable(choice: Choice) -> Any:
     if choice.fitting:
         return _lengths(choice)
     if choice.typed:
+        # The query is what a reset goes back to. Older releases show `current` in the box, and search for it.
+        written = models.VariableOption(text=choice.chosen, value=choice.chosen)
         return (
-            builders.TextBoxVariable(choice.name).label(choice.label).default_value(choice.chosen)
+            builders.TextBoxVariable(choice.name)
+            .label(choice.label)
+            .default_value(choice.chosen)
+            .current(written)
         )
     everything = models.VariableOption(text="All", value="$__all", selected=True)
     if choice.values:
