@@ -12,6 +12,7 @@ import typer
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unpriced
+from spanledger.config import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -24,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print an
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="The configuration, spanledger's or LiteLLM's.")],
+    file: Annotated[
+        Path, typer.Argument(help="The configuration, spanledger's or LiteLLM's.")
+    ] = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
     """Say what a configuration means and what is wrong with it, without starting anything.
@@ -111,6 +114,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     gateway = config.gateway.model_dump(mode="json")
     report["listen"] = f"{gateway.pop('host')}:{gateway.pop('port')}"
     report["default_customer"] = gateway.pop("default_customer")
+    gateway["max_concurrent_requests_per_key"] = config.gateway.most_per_key
+    gateway["max_body_bytes_in_flight"] = config.gateway.most_body_bytes
     report["limits"] = gateway
     report["ok"] = not report["problems"]
     return report

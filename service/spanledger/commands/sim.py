@@ -60,4 +60,7 @@ def sim(
         try:
             run_alone(app, host, port, say)
         except OSError as error:
-            raise fail(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+            raise fail(
+                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with"
+                " --host and --port"
+            ) from error

@@ -278,7 +278,11 @@ class Entry:
     def _checked(self, base: str) -> str:
         scheme, separator, rest = base.partition("://")
         if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:
-            raise self._wrong("api_base", f"{base.partition('?')[0]!r} is not an http(s) URL")
+            shown = base.partition("?")[0]
+            raise self._wrong(
+                "api_base",
+                f"{shown!r} is not an http(s) URL; write it like http://127.0.0.1:8000/v1",
+            )
         if "@" in rest.partition("/")[0] or set("?#") & set(base):
             raise self._wrong(
                 "api_base", "it has more than a host and a path; a key goes into api_key"
