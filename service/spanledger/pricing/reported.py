@@ -308,6 +308,8 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _count(value: Any) -> int | None:
     """A number of tokens, or None; a fraction of a token is a token."""
+    if type(value) is int:  # as nearly every one is
+        return value if 0 <= value <= MAX_TOKENS else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return math.ceil(value) if 0 <= value <= MAX_TOKENS else None
