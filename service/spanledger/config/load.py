@@ -283,14 +283,29 @@ def matches(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M | None:
-    """A section, or nothing and its problems."""
+    """A section and its problems: what is right of it, so that later checks see it; None where
+    nothing can be made of it."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems.extend(
-            f"{_describe(model, item, place)}" for item in error.errors(include_input=True)
-        )
+        found = error.errors(include_input=True)
+        problems.extend(_describe(model, item, place) for item in found)
+    try:
+        return model.model_validate(_without([item["loc"] for item in found], data))
+    except ValidationError:
         return None
+
+
+def _without(places: Sequence[tuple[int | str, ...]], data: Any) -> Any:
+    """Some data without the keys that lead to these places."""
+    if not isinstance(data, dict) or not places:
+        return data
+    kept = {}
+    for key, value in data.items():
+        below = [place[1:] for place in places if place[0] == key]
+        if () not in below:
+            kept[key] = _without(below, value)
+    return kept
 
 
 def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:

@@ -461,3 +461,21 @@ def test_a_slip_in_a_provider_is_an_error(prefix: str) -> None:
 
     with pytest.raises(ConfigError, match=f"no provider is called '{prefix}'; did you mean"):
         Plan.from_config(config, {})
+
+
+def test_a_mistake_hides_no_other() -> None:
+    """A value of the wrong type in a section does not keep the rest of it from being checked."""
+    found = problems_of(
+        model_list=[entry(api_key="k", rpm="lots")],
+        router_settings={"num_retries": -1, "fallbacks": [{"a": ["nope"]}]},
+        budgets=[{"name": "b", "limit": "x", "period": "decade"}],
+    )
+
+    for part in (
+        "model_list.0.litellm_params.rpm",
+        "router_settings.num_retries",
+        "router_settings.fallbacks: no deployment has model_name 'nope'",
+        "budgets.0.limit",
+        "budgets.0.period",
+    ):
+        assert any(part in problem for problem in found), (part, found)
