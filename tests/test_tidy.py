@@ -352,6 +352,25 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
+_TRY = re.compile(
+    r"\b(?:an?|the|each|every|one|first|second|last|next|this|that|another|no|any|failed) try\b(?!:)"
+    r"|\b(?:all|the|its|of|further|failed|two|three) tries\b",
+    re.IGNORECASE,
+)
+
+
+def test_an_attempt_has_one_name() -> None:
+    """*Try* is a verb; what a provider is asked once is an attempt, in code and on pages."""
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("*.md")]
+    texts = [path for path in (*python_files(), *pages) if path.name != "CHANGELOG.md"]
+    found = {
+        f"{name_of(path)}: {match[0]}"
+        for path in texts
+        for match in _TRY.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found == set()
+
+
 def test_every_page_has_one_title() -> None:
     """A page starts with its one title."""
     titles = {
