@@ -6,6 +6,7 @@ It stands around the edge, so that a gateway without it pays nothing.
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,8 +54,9 @@ class AccessLog:
             exchange = scope.pop(EXCHANGE)
             if isinstance(exchange, Exchange):
                 fields |= _of(exchange)
-            line = "%s %s"
-            log.info(line, scope["method"], scope["path"], extra={FIELDS: fields})
+            # Quoted again: a decoded path may have a line break, and write a line of its own.
+            path = quote(scope["path"], safe="/:")
+            log.info("%s %s", scope["method"], path, extra={FIELDS: fields})
 
 
 def _of(exchange: Exchange) -> dict[str, object]:

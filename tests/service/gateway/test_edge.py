@@ -374,3 +374,15 @@ def test_an_origin_is_written_as_browsers_do(origin: str) -> None:
     """An origin that no browser would ever send is refused at the start."""
     with pytest.raises(ConfigError, match=r"https://app\.example"):
         config_with(allow_origins=[origin])
+
+
+def test_a_path_stays_on_its_line_of_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A caller cannot write a log line of its own by a path with a line break in it."""
+    with (
+        caplog.at_level("INFO", "spanledger.access"),
+        running_edge(config_with(access_log=True)) as edge,
+    ):
+        assert edge.get("/v1/a%0A%1B[2Jb").status == 404
+
+    [said] = [r.getMessage() for r in caplog.records if r.name == "spanledger.access"]
+    assert said == "GET /v1/a%0A%1B%5B2Jb"
