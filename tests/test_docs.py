@@ -28,9 +28,10 @@ from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
 from spanledger.ledger.store import Budget
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import IMAGE_TOKENS, LOW_DETAIL_TOKENS, bound_input
-from spanledger.routing.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED, Demand
 from spanledger.routing.hold import output_bought, sizes_of
+from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from spanledger.providers.anthropic_oddities import ODDITIES
-from spanledger.providers.error_forms import FORMS
-from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
+from spanledger.wires.anthropic.oddities import ODDITIES
+from spanledger.wires.error_forms import FORMS
+from spanledger.wires.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
 
 HEAD = """\
-<!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/providers. -->
+<!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/wires. -->
 # What providers say, and what we make of it
 
 Providers agree on OpenAI's wire until something goes wrong. These tables list what was seen, with

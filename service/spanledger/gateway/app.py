@@ -30,7 +30,7 @@ from spanledger.errors import (
     SpanledgerError,
     forget_frames,
 )
-from spanledger.gateway import replies, wire
+from spanledger.gateway import ids, replies
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
@@ -41,8 +41,10 @@ from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
 from spanledger.money import format_usd
-from spanledger.providers.base import Operation
 from spanledger.routing.request import Exchange
+from spanledger.wires.base import Operation
+from spanledger.wires.fields import Fields, check_head, decode, route_of
+from spanledger.wires.openai.chat import Shape, check
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -113,7 +115,7 @@ class Edge:
 
     def new_request_id(self) -> str:
         """An id for an answer that belongs to no call, too."""
-        return wire.new_request_id(self.clock.rng, self.clock.now_ns())
+        return ids.new_request_id(self.clock.rng, self.clock.now_ns())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -225,26 +227,26 @@ class Edge:
         """The parsed request of a known caller; what is wrong with it is booked on the caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        body, fields, route = b"", wire.Fields(), ""
+        body, fields, route = b"", Fields(), ""
         serving: str | None = None
-        shape = wire.Shape(stream=False, include_usage=False)
+        shape = Shape(stream=False, include_usage=False)
         fault: SpanledgerError | None = None
         try:
-            wire.check_head(headers)
+            check_head(headers)
             body = await _body(receive, place)
-            fields = wire.decode(body)
-            route = self._route(wire.route_of(fields))
-            shape = wire.check(fields, operation)
+            fields = decode(body)
+            route = self._route(route_of(fields))
+            shape = check(fields, operation)
             serving = self._serving(route)
             self._check_route(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         rng = self.clock.rng
-        trace_id, parent = wire.parent_of(headers.get(b"traceparent"))
+        trace_id, parent = ids.parent_of(headers.get(b"traceparent"))
         start = RequestStart(
             request_id=call.request_id,
-            trace_id=trace_id or wire.new_trace_id(rng),
-            span_id=wire.new_span_id(rng),
+            trace_id=trace_id or ids.new_trace_id(rng),
+            span_id=ids.new_span_id(rng),
             parent_span_id=parent,
             started_ns=started_ns,
             customer=caller.customer,

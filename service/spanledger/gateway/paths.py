@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from spanledger.providers.base import Operation
+from spanledger.wires.base import Operation
 
 OPERATIONS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",

@@ -14,8 +14,8 @@ from starlette.types import Send
 from spanledger.errors import SpanledgerError, forget_frames
 from spanledger.gateway.replies import Headers, describe, error_body
 from spanledger.money import format_usd
-from spanledger.providers.base import Frame
 from spanledger.routing.request import Exchange
+from spanledger.wires.base import Frame
 
 STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),

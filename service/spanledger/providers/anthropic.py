@@ -11,17 +11,9 @@ from collections.abc import AsyncGenerator, Mapping
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
-from spanledger.providers.anthropic_answer import MessageStream, read_message
-from spanledger.providers.anthropic_request import MessagesRequest, encode_messages_request
-from spanledger.providers.anthropic_tools import Names
-from spanledger.providers.base import Answer, Call, Frame
-from spanledger.providers.error_forms import read_failure
-from spanledger.providers.failures import invalid, refusal
+from spanledger.providers.base import Call
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.openai_wire import malformed
-from spanledger.providers.other_form import answer_of, failed_after, frame_of
 from spanledger.providers.proxies import WayOut
-from spanledger.providers.sse import events_of, is_stream
 from spanledger.providers.transport import (
     Limits,
     Reply,
@@ -30,6 +22,14 @@ from spanledger.providers.transport import (
     make_target,
     provider_request_id,
 )
+from spanledger.wires.anthropic.answer import MessageStream, read_message
+from spanledger.wires.anthropic.request import MessagesRequest, encode_messages_request
+from spanledger.wires.anthropic.tools import Names
+from spanledger.wires.base import Answer, Frame
+from spanledger.wires.error_forms import read_failure
+from spanledger.wires.failures import invalid, malformed, refusal
+from spanledger.wires.openai.other_form import answer_of, failed_after, frame_of
+from spanledger.wires.sse import events_of, is_stream
 
 API_VERSION = "2023-06-01"
 _PATH = "/v1/messages"
@@ -59,7 +59,7 @@ class AnthropicProvider:
         request = self._encode(call, stream=True)
         source = await self._transport.events(call, self._target(call), request.body)
         if isinstance(source, Reply):
-            yield frame_of(call, self._read(call, source, request.names))
+            yield frame_of(call.deployment, self._read(call, source, request.names))
             return
         messages = self._messages(call, source.headers, request.names)
         ended = False
@@ -124,7 +124,7 @@ class AnthropicProvider:
 
     def _messages(self, call: Call, headers: Mapping[str, str], names: Names) -> MessageStream:
         request_id = provider_request_id(headers, "request-id")
-        return MessageStream(call, self._created(), request_id, names)
+        return MessageStream(call.deployment, self._created(), request_id, names)
 
     def _read(self, call: Call, reply: Reply, names: Names) -> Answer:
         """A whole answer, or a stream that came unasked, joined."""
@@ -132,15 +132,17 @@ class AnthropicProvider:
             raise self._refusal(call, reply)
         if not is_stream(reply.body):
             request_id = provider_request_id(reply.headers, "request-id")
-            return read_message(call, reply.body, self._created(), request_id, names)
+            return read_message(call.deployment, reply.body, self._created(), request_id, names)
         messages = self._messages(call, reply.headers, names)
         frames: list[Frame] = []
         try:
             frames.extend(f for p in events_of(reply.body) if (f := messages.read(p)) is not None)
             if not messages.finished:
-                raise malformed(call, "it streamed its answer unasked, and not to the end")
+                raise malformed(
+                    call.deployment, "it streamed its answer unasked, and not to the end"
+                )
         except ProviderError as error:
             raise failed_after(error, frames) from None
         if (last := messages.last()) is not None:
             frames.append(last)
-        return answer_of(call, frames)
+        return answer_of(call.deployment, frames)

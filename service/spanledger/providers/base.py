@@ -14,10 +14,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
-from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage
+from spanledger.wires.base import Answer, Frame, Operation
 
-Operation = Literal["chat", "embeddings"]
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 
 
@@ -152,80 +150,6 @@ class Call:
     max_response_bytes: int = 64 * 1024 * 1024
     total_s: float = math.inf
     changed: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer in OpenAI's shape.
-
-    Attributes:
-        body: the JSON for the caller (`model` is whatever the provider said).
-        usage: None when the provider reported none.
-        output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
-            `usage` has none.
-        speech_bytes: base64 bytes of generated speech, for the same.
-        service: the service tier it was served at; empty where the provider does not say.
-    """
-
-    body: bytes
-    usage: Usage | None
-    response_id: str = ""
-    response_model: str = ""
-    finish_reasons: tuple[str, ...] = ()
-    provider_request_id: str = ""
-    output_bytes: int = 0
-    speech_bytes: int = 0
-    service: str = ""
-
-
-class FailedAnswerError(ProviderError):
-    """A failed attempt that came with an answer, or with what it used: that much is billed."""
-
-    def __init__(self, error: ProviderError, answer: Answer) -> None:
-        super().__init__(
-            error.kind,
-            str(error),
-            status=error.status,
-            retry_after_s=error.retry_after_s,
-            body=error.body,
-            billed="unknown",
-            request_alone=error.request_alone,
-        )
-        self.answer = answer
-
-
-@dataclass(slots=True)
-class Frame:
-    """One event of a stream.
-
-    Attributes:
-        data: bytes for the caller, a complete SSE event (`data: {…}\\n\\n`), content not
-            re-encoded where the provider speaks OpenAI's wire. `data: [DONE]` is never among
-            them: the gateway ends the stream.
-        content: whether this event carries generated content (text, reasoning text, a refusal or
-            tool-call arguments): the first one ends time-to-first-chunk, and after it was
-            relayed no other deployment may be tried.
-        output_bytes: UTF-8 bytes of generated content in it.
-        speech_bytes: base64 bytes of generated speech in it.
-        usage_only: the trailing chunk with usage and no choices: relayed only to callers that
-            asked for it (`stream_options.include_usage`).
-        usage: what the provider reported in this event; the last one seen wins.
-        input_usage: the input alone, from a provider that counts it before it answers.
-        service: the service tier of the answer; empty where the provider does not say.
-    """
-
-    data: bytes
-    content: bool = False
-    output_bytes: int = 0
-    usage_only: bool = False
-    usage: Usage | None = None
-    response_id: str = ""
-    response_model: str = ""
-    finish_reason: str = ""
-    provider_request_id: str = ""
-    speech_bytes: int = 0
-    input_usage: Usage | None = None
-    service: str = ""
 
 
 class Provider(Protocol):

@@ -28,16 +28,14 @@ import msgspec
 
 from spanledger.clock import Clock
 from spanledger.errors import ConfigError, ProviderError
-from spanledger.providers.base import Answer, Call, Frame
-from spanledger.providers.failures import invalid
+from spanledger.providers.base import Call
 from spanledger.providers.litellm_failures import translate
-from spanledger.providers.openai_wire import (
-    DECODE_ERRORS,
-    encode_request,
-    malformed,
-    read_answer,
-    read_chunk,
-)
+from spanledger.wires.base import Answer, Frame
+from spanledger.wires.failures import invalid, malformed
+from spanledger.wires.fields import DECODE_ERRORS
+from spanledger.wires.openai.answer import read_answer, read_chunk
+from spanledger.wires.openai.embeddings import read_embeddings
+from spanledger.wires.openai.request import encode_request
 
 INSTALL = "pip install 'spanledger[litellm]'"
 
@@ -127,8 +125,11 @@ class LiteLLMProvider:
         except Exception as error:  # noqa: BLE001 - LiteLLM raises anything; this is its funnel
             raise translate(call, error, self._now_s()) from None
         if len(body) > call.max_response_bytes:
-            raise malformed(call, f"its answer is larger than {call.max_response_bytes} bytes")
-        return read_answer(call, body, _request_id(answer))
+            raise malformed(
+                call.deployment, f"its answer is larger than {call.max_response_bytes} bytes"
+            )
+        read = read_answer if call.operation == "chat" else read_embeddings
+        return read(call.deployment, body, _request_id(answer))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
@@ -146,7 +147,7 @@ class LiteLLMProvider:
         held: list[Frame] = []
         try:
             while (payload := await self._next(call, chunks, began=began)) is not None:
-                frame = read_chunk(call, payload, request_id, began=began)
+                frame = read_chunk(call.deployment, payload, request_id, began=began)
                 began = began or frame.content
                 if (held or frame.finish_reason) and not began and frame.usage is None:
                     held.append(frame)
@@ -158,7 +159,7 @@ class LiteLLMProvider:
             if held:
                 # LiteLLM makes up a last chunk for a stream that held nothing; one that really
                 # had no content is known by its usage.
-                raise malformed(call, "its stream held nothing")
+                raise malformed(call.deployment, "its stream held nothing")
         finally:
             with contextlib.suppress(Exception):
                 await chunks.aclose()

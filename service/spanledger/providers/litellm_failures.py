@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call
-from spanledger.providers.error_forms import Failure, failure_of, read_failure
-from spanledger.providers.failures import refusal
+from spanledger.wires.error_forms import Failure, failure_of, read_failure
+from spanledger.wires.failures import refusal
 
 _MAX_CHAIN = 12
 _TIMEOUTS = frozenset({"Timeout", "APITimeoutError", "TimeoutException", "TimeoutError"})

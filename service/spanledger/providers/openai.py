@@ -19,23 +19,10 @@ import msgspec
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.base import Call
 from spanledger.providers.caps import Caps, renamed
-from spanledger.providers.error_forms import read_failure
-from spanledger.providers.failures import refusal
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.openai_wire import (
-    DONE,
-    asks_for_usage,
-    encode_request,
-    is_json,
-    malformed,
-    read_answer,
-    read_chunk,
-)
-from spanledger.providers.other_form import frame_of, joined
 from spanledger.providers.proxies import WayOut
-from spanledger.providers.sse import ErrorPayload, is_stream
 from spanledger.providers.transport import (
     EventStream,
     Limits,
@@ -45,6 +32,15 @@ from spanledger.providers.transport import (
     make_target,
     provider_request_id,
 )
+from spanledger.wires.base import Answer, Frame
+from spanledger.wires.error_forms import read_failure
+from spanledger.wires.failures import malformed, refusal
+from spanledger.wires.fields import is_json
+from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
+from spanledger.wires.openai.embeddings import read_embeddings
+from spanledger.wires.openai.other_form import frame_of, joined
+from spanledger.wires.openai.request import asks_for_usage, encode_request
+from spanledger.wires.sse import ErrorPayload, is_stream
 
 _PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 MAX_TARGETS = 4_096
@@ -77,7 +73,7 @@ class OpenAIProvider:
         """Ask for a stream of chunks."""
         source = await self._opened(call)
         if isinstance(source, Reply):
-            yield frame_of(call, self._read(call, source))
+            yield frame_of(call.deployment, self._read(call, source))
             return
         request_id = provider_request_id(source.headers, "x-request-id")
         began = counted = ended = False
@@ -97,14 +93,14 @@ class OpenAIProvider:
                     if payload.startswith(DONE):
                         ended = True
                         break
-                    frame = read_chunk(call, payload, request_id, began=began)
+                    frame = read_chunk(call.deployment, payload, request_id, began=began)
                     if frame.content:
                         began = source.producing = True
                     finished += bool(frame.finish_reason)
                     counted = counted or frame.usage is not None
                     yield frame
             if not (began or finished or counted):
-                raise malformed(call, "there is no answer in its stream")
+                raise malformed(call.deployment, "there is no answer in its stream")
         finally:
             source.close(clean=ended)
 
@@ -191,9 +187,11 @@ class OpenAIProvider:
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
         request_id = provider_request_id(reply.headers, "x-request-id")
+        if call.operation == "embeddings":
+            return read_embeddings(call.deployment, reply.body, request_id)
         if is_stream(reply.body):
-            return joined(call, reply.body, request_id)
-        return read_answer(call, reply.body, request_id)
+            return joined(call.deployment, reply.body, request_id)
+        return read_answer(call.deployment, reply.body, request_id)
 
 
 def _refuses_options(call: Call, reply: Reply) -> bool:

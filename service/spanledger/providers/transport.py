@@ -24,7 +24,7 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
 from spanledger.providers.interim import MAX_INTERIM, Connector, FloodError
 from spanledger.providers.proxies import WayOut
-from spanledger.providers.sse import EventParser, EventTooLargeError
+from spanledger.wires.sse import EventParser, EventTooLargeError
 
 _LARGE_BODY_BYTES = 2**20
 """aiohttp writes larger bodies in pieces, from a file-like object, so as not to hold the loop."""

@@ -25,13 +25,14 @@ from spanledger.errors import (
     UnpricedModelError,
 )
 from spanledger.ledger.store import AttemptEnd, Hold, Ledger, RequestEnd, Reservation
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer, Call, Frame
+from spanledger.providers.base import Call
 from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
 from spanledger.routing.course import Course, Pick, Target
-from spanledger.routing.demand import Demand, demand_at, terms_of, unbounded_by
+from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import (
@@ -42,6 +43,7 @@ from spanledger.routing.outcome import (
 )
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
+from spanledger.wires.base import Answer, Frame
 
 MAX_ATTEMPTS = 10
 """Attempts of one request, refused ones included, whatever the settings allow."""

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spanledger.pricing.usage import MAX_TOKENS, TOTAL_ALONE, Usage
-from spanledger.routing.estimate import estimate_input
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced
+from spanledger.wires.openai.estimate import estimate_input
 
 
 def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from spanledger.ledger.store import HoldSizes
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Terms
-from spanledger.routing.demand import Demand
 from spanledger.routing.history import OutputHistory
 
 DEFAULT_MAX_OUTPUT_TOKENS = 16_384

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from spanledger.ledger.store import RequestStart
-from spanledger.providers.base import Operation
+from spanledger.wires.base import Operation
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
 from spanledger.ledger.store import Ledger
 from spanledger.pricing.book import PriceBook
-from spanledger.providers.base import Answer, Frame, Provider, ProviderKind
+from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
 from spanledger.routing.course import Course
@@ -27,6 +27,7 @@ from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
 from spanledger.telemetry.attributes import ContentMode
+from spanledger.wires.base import Answer, Frame
 
 
 class Router:

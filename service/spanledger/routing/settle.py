@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 
 from spanledger.errors import ProviderError
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage, estimate_tokens
-from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
-from spanledger.providers.failures import hide_key
+from spanledger.providers.base import Call
 from spanledger.providers.hosts import tells_cost
 from spanledger.routing.course import Target
-from spanledger.routing.demand import Demand
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
 from spanledger.telemetry.vocabulary import AMBIGUITY
+from spanledger.wires.base import Answer, FailedAnswerError, Frame
+from spanledger.wires.failures import hide_key
 
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Events of a stream kept for content capture; the rest of the answer is left out."""

@@ -13,10 +13,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from spanledger.providers.base import Deployment, Operation
+from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
-from spanledger.telemetry.content import answer_messages, input_messages, streamed_messages, tools
 from spanledger.telemetry.redact import JsonValue, clean, fit
+from spanledger.wires.base import Operation
+from spanledger.wires.openai.transcript import (
+    answer_messages,
+    input_messages,
+    streamed_messages,
+    tools,
+)
 
 ContentMode = Literal["off", "redacted", "full"]
 

@@ -27,11 +27,11 @@ from spanledger.errors import (
 from spanledger.gateway.app import create_app
 from spanledger.gateway.server import GatewayServer, make_server
 from spanledger.ledger.store import Key, Ledger
-from spanledger.providers.base import Answer, Frame
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.rules import CooldownRules
+from spanledger.wires.base import Answer, Frame
 
 if TYPE_CHECKING:
     from spanledger.routing.router import Router

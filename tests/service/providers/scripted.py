@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from spanledger.providers.base import Call, Deployment, Frame, Operation, Provider, ProviderKind
+from spanledger.providers.base import Call, Deployment, Provider, ProviderKind
+from spanledger.wires.base import Frame, Operation
 
 KEY = "sk-canary-0123456789abcdef"
 

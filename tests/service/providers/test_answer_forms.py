@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import FailedAnswerError, Frame
-from spanledger.providers.error_forms import FORMS, Form, failure_of
-from spanledger.providers.failures import kind_of
 from spanledger.providers.openai import OpenAIProvider
-from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
+from spanledger.wires.base import FailedAnswerError, Frame
+from spanledger.wires.error_forms import FORMS, Form, failure_of
+from spanledger.wires.failures import kind_of
+from spanledger.wires.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
 from tests.service.providers.samples import (
     ANSWER,
     COUNTED,

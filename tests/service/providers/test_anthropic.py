@@ -14,7 +14,7 @@ from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.anthropic import AnthropicProvider
-from spanledger.providers.base import Frame
+from spanledger.wires.base import Frame
 from tests.service.providers.scripted import (
     KEY,
     Scripted,

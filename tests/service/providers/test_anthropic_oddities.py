@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from spanledger.providers.anthropic import AnthropicProvider
-from spanledger.providers.anthropic_models import Abilities, abilities_of
-from spanledger.providers.anthropic_oddities import ODDITIES, Oddity
-from spanledger.providers.anthropic_request import encode_messages_request
 from spanledger.providers.base import Call
 from spanledger.sim.host import RunningSim
+from spanledger.wires.anthropic.models import Abilities, abilities_of
+from spanledger.wires.anthropic.oddities import ODDITIES, Oddity
+from spanledger.wires.anthropic.request import encode_messages_request
 from tests.service.providers.scripted import call, collect, deployment, payload
 
 

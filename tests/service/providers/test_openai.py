@@ -11,7 +11,8 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.caps import guessed
 from spanledger.providers.openai import OpenAIProvider
-from spanledger.providers.openai_wire import encode_request, read_chunk
+from spanledger.wires.openai.answer import read_chunk
+from spanledger.wires.openai.request import encode_request
 from tests.service.providers.samples import (
     ANSWER,
     COUNTED,
@@ -405,11 +406,11 @@ async def test_half_a_character_costs_no_answer(
 def test_half_a_character_is_content() -> None:
     """The chunk that carries it keeps its bytes; other nonsense stays nonsense."""
     payload = json.dumps({"choices": [{"delta": {"content": "\ud83d"}}]}).encode()
-    request = call(deployment("http://127.0.0.1"), ask())
+    target = deployment("http://127.0.0.1")
 
-    frame = read_chunk(request, payload, "", began=True)
+    frame = read_chunk(target, payload, "", began=True)
 
     assert (frame.content, frame.output_bytes) == (True, 3)
     assert payload in frame.data
     with pytest.raises(ProviderError, match="a chunk is not"):
-        read_chunk(request, payload[:-1], "", began=True)
+        read_chunk(target, payload[:-1], "", began=True)

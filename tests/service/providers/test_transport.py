@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Frame
 from spanledger.providers.openai import OpenAIProvider
 from spanledger.providers.transport import Limits
+from spanledger.wires.base import Frame
 from tests.service.providers.samples import (
     ANSWER,
     DONE,

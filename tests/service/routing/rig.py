@@ -27,10 +27,11 @@ from spanledger.ledger.store import (
 )
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer, Call, Frame, Operation
+from spanledger.providers.base import Call
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.router import Router
+from spanledger.wires.base import Answer, Frame, Operation
 
 NOON_NS = 1_795_435_200 * 1_000_000_000
 USAGE = Usage(input_tokens=10, output_tokens=5)

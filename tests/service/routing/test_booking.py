@@ -14,8 +14,8 @@ from spanledger.errors import (
     UnpricedModelError,
 )
 from spanledger.ledger.store import Reservation
-from spanledger.providers.base import Answer
 from spanledger.routing.hold import EXPECTED_TOKENS
+from spanledger.wires.base import Answer
 from tests.service.routing.rig import OK, Attempted, Site, Step, StrictLedger, fails, no_room, until
 
 ONE = {"a": ["a1"]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spanledger.ledger.store import AttemptEnd
 from spanledger.pricing.usage import PROMPT_MISSING, TOTAL_ALONE, Usage
-from spanledger.providers.base import Frame
+from spanledger.wires.base import Frame
 from tests.service.routing.rig import FINISH, ROLE, Site, Step, StrictLedger, content, fails
 
 ONE = {"a": ["a1"]}

@@ -11,12 +11,12 @@ import pytest
 
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer
 from spanledger.routing.attempt import MAX_ATTEMPTS
 from spanledger.routing.course import Course, Target, levels_of
 from spanledger.routing.outcome import http_status_of
 from spanledger.routing.rules import Onward, RetryRules
 from spanledger.routing.strategy import shuffled
+from spanledger.wires.base import Answer
 from tests.service.routing.rig import OK, Attempted, Site, Step, fails
 
 ONE = {"a": ["a1"]}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Answer
 from spanledger.routing.outcome import http_status_of
+from spanledger.wires.base import Answer
 from tests.service.routing import test_complete
 from tests.service.routing.rig import OK, Attempted, Site, fails
 from tests.service.routing.test_complete import (

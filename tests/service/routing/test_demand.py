@@ -8,18 +8,14 @@ import msgspec
 import pytest
 
 from spanledger.errors import UnboundedCostError
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Rates, Schedule, Terms
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer, Deployment, ProviderKind
-from spanledger.routing.demand import (
-    BUILT_IN_TOOL_TOKENS,
-    UNBOUNDED,
-    Demand,
-    demand_of,
-    terms_of,
-    unbounded_by,
-)
+from spanledger.providers.base import Deployment, ProviderKind
+from spanledger.routing.demand import demand_of, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
+from spanledger.wires.base import Answer
+from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 from tests.service.routing.rig import Site, Step, StrictLedger
 
 RATES = Rates(3, 9, 3, 3, 3, 9)

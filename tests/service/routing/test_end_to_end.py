@@ -25,7 +25,6 @@ from spanledger.ledger.store import Budget, RequestStart
 from spanledger.money import parse_price
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
-from spanledger.providers.base import Answer
 from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
@@ -33,6 +32,7 @@ from spanledger.routing.router import Router
 from spanledger.sim.bill import LIST_PRICES
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
+from spanledger.wires.base import Answer
 from tests.support.processes import poll
 
 ROUTES = {

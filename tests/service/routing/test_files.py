@@ -21,10 +21,10 @@ from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import RequestStart
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
-from spanledger.providers.base import Answer
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.router import Router
+from spanledger.wires.base import Answer
 from tests.support.everybody import Everybody, every_provider
 
 ENVIRON = {"OPENAI_API_KEY": "k-openai", "OPENROUTER_API_KEY": "k-or", "GROQ_API_KEY": "k-groq"}

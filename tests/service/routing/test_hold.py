@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from spanledger.ledger.store import Reservation
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
 from spanledger.pricing.price import Price
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Operation
-from spanledger.routing.demand import Demand
-from spanledger.routing.estimate import estimate_input
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import (
     DEFAULT_MAX_OUTPUT_TOKENS,
@@ -25,6 +23,8 @@ from spanledger.routing.hold import (
     sizes_of,
 )
 from spanledger.sim.openai_wire import OpenAIWire, embedding_tokens, read_embedding_inputs
+from spanledger.wires.base import Operation
+from spanledger.wires.openai.estimate import estimate_input
 from tests.service.routing.rig import BOOK, OK, Site, Step, StrictLedger
 
 MODELS = ("gpt-4o-mini", "gpt-4.1", "claude-sonnet-4-5", "gemini/gemini-2.5-pro")

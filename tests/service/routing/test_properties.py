@@ -19,9 +19,9 @@ from spanledger.errors import (
 )
 from spanledger.ledger.store import Reservation
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Frame
 from spanledger.routing.attempt import MAX_ATTEMPTS
 from spanledger.routing.strategy import STRATEGIES
+from spanledger.wires.base import Frame
 from tests.service.routing.rig import FINISH, REPORT, ROLE, Site, Step, StrictLedger, no_room
 
 ROUTES: dict[str, Any] = {

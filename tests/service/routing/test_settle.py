@@ -6,8 +6,8 @@ import pytest
 
 from spanledger.pricing.reported import from_anthropic, from_openai
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Frame
 from spanledger.routing.settle import Produced
+from spanledger.wires.base import Frame
 
 TEXT = Frame(data=b"data: x\n\n", content=True, output_bytes=400)
 COUNTED = Frame(data=b"data: u\n\n", usage=Usage(input_tokens=10, output_tokens=7))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from spanledger.config import RouterSettings
 from spanledger.errors import ConfigError, ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Answer
 from spanledger.routing.health import Latency
 from spanledger.routing.outcome import http_status_of
 from spanledger.routing.strategy import STRATEGIES
+from spanledger.wires.base import Answer
 from tests.service.routing.rig import ROLE, Attempted, Site, Step, content, fails, until
 
 TWO: dict[str, Any] = {"a": ["a1", "a2"]}

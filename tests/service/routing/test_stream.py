@@ -11,9 +11,9 @@ import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Frame
 from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.routing.settle import MAX_CAPTURED_BYTES, Produced
+from spanledger.wires.base import Frame
 from tests.service.routing.rig import (
     FINISH,
     REPORT,

@@ -10,9 +10,9 @@ import pytest
 
 from spanledger.ledger.store import AttemptEnd, Reservation
 from spanledger.pricing.usage import Usage
-from spanledger.providers.base import Frame
 from spanledger.routing.history import REMEMBERED, OutputHistory
 from spanledger.routing.hold import EXPECTED_TOKENS
+from spanledger.wires.base import Frame
 from tests.service.routing.rig import (
     FINISH,
     REPORT,

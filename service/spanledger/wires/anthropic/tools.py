@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from spanledger.providers.failures import invalid
+from spanledger.wires.failures import invalid
 
 Block = dict[str, Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from spanledger.telemetry.redact import JsonValue
+from spanledger.wires.fields import JsonValue
 
 Json = dict[str, JsonValue]
 

@@ -15,19 +15,12 @@ import msgspec
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
 from spanledger.pricing.usage import Usage
-from spanledger.providers.anthropic_tools import Names
-from spanledger.providers.base import Answer, Call, Frame
-from spanledger.providers.error_forms import read_error_event
-from spanledger.providers.failures import refusal
-from spanledger.providers.openai_wire import (
-    DECODE_ERRORS,
-    embedded_error,
-    is_set,
-    malformed,
-    text_bytes,
-    unreadable,
-)
-from spanledger.providers.sse import ErrorPayload, encode_event
+from spanledger.wires.anthropic.tools import Names
+from spanledger.wires.base import Answer, Frame, Server
+from spanledger.wires.error_forms import read_error_event
+from spanledger.wires.failures import embedded_error, malformed, refusal, unreadable
+from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
+from spanledger.wires.sse import ErrorPayload, encode_event
 
 _FINISH_REASONS = {
     "max_tokens": "length",
@@ -38,7 +31,6 @@ _FINISH_REASONS = {
 """Every other stop reason is `stop`."""
 
 _NO_EVENT = "an event is not what the Messages API says"
-_NULL = msgspec.Raw(b"null")
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -50,7 +42,7 @@ class _Block(msgspec.Struct):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = _NULL
+    input: msgspec.Raw = NULL
 
 
 class _Message(msgspec.Struct):
@@ -60,7 +52,7 @@ class _Message(msgspec.Struct):
     model: str | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
 
 
 class _Delta(msgspec.Struct):
@@ -79,7 +71,7 @@ class _Event(msgspec.Struct):
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: dict[str, Any] | None = None
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
     object: str = ""
 
 
@@ -87,7 +79,9 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-def read_message(call: Call, body: bytes, created: int, request_id: str, names: Names) -> Answer:
+def read_message(
+    server: Server, body: bytes, created: int, request_id: str, names: Names
+) -> Answer:
     """A whole answer as a `chat.completion`.
 
     Raises:
@@ -96,19 +90,19 @@ def read_message(call: Call, body: bytes, created: int, request_id: str, names: 
     try:
         message = _MESSAGE.decode(body)
     except DECODE_ERRORS:
-        raise unreadable(call, body, "its answer is not what the Messages API says") from None
+        raise unreadable(server, body, "its answer is not what the Messages API says") from None
     usage = from_anthropic(message.usage)
     if is_set(message.error):
-        raise embedded_error(call, message.error, billed="no" if usage is None else "unknown")
+        raise embedded_error(server, message.error, billed="no" if usage is None else "unknown")
     if message.content is None:
-        raise unreadable(call, body, "its answer has no content")
+        raise unreadable(server, body, "its answer has no content")
     said, size = _said(message.content, names)
     finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
     completion: dict[str, object] = {
         "id": message.id or "",
         "object": "chat.completion",
         "created": created,
-        "model": message.model or call.deployment.model,
+        "model": message.model or server.model,
         "choices": [
             {"index": 0, "message": said, "logprobs": None, "finish_reason": finish_reason}
         ],
@@ -169,12 +163,12 @@ class MessageStream:
         ended: the end mark has come.
     """
 
-    def __init__(self, call: Call, created: int, request_id: str, names: Names) -> None:
+    def __init__(self, server: Server, created: int, request_id: str, names: Names) -> None:
         self.began = False
         self.finished = False
         self.counted = False
         self.ended = False
-        self._call = call
+        self._server = server
         self._request_id = request_id
         self._names = names
         self._usage: dict[str, Any] = {}
@@ -185,7 +179,7 @@ class MessageStream:
             "id": "",
             "object": "chat.completion.chunk",
             "created": created,
-            "model": call.deployment.model,
+            "model": server.model,
         }
 
     def read(self, payload: bytes) -> Frame | None:
@@ -197,7 +191,7 @@ class MessageStream:
         try:
             event = _EVENT.decode(payload)
         except DECODE_ERRORS:
-            error = unreadable(self._call, payload, _NO_EVENT)
+            error = unreadable(self._server, payload, _NO_EVENT)
             if self.began:
                 error.billed = "unknown"
             raise error from None
@@ -223,7 +217,7 @@ class MessageStream:
 
     def _failed(self, payload: bytes) -> ProviderError:
         billed = "unknown" if self.began else "no"
-        return refusal(self._call.deployment, None, read_error_event(payload), billed=billed)
+        return refusal(self._server, None, read_error_event(payload), billed=billed)
 
     def last(self) -> Frame | None:
         """The chunk with the usage, for the end of the stream."""
@@ -241,7 +235,7 @@ class MessageStream:
         if message is None:
             raise self._malformed()
         self._head["id"] = message.id or ""
-        self._head["model"] = message.model or self._call.deployment.model
+        self._head["model"] = message.model or self._server.model
         self._count(message.usage)
         frame = self._chunk({"role": "assistant", "content": ""})
         frame.service = anthropic_service(self._usage)
@@ -341,7 +335,7 @@ class MessageStream:
             add_counts(self._usage, usage)
 
     def _malformed(self) -> ProviderError:
-        return malformed(self._call, _NO_EVENT)
+        return malformed(self._server, _NO_EVENT)
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from spanledger.providers.anthropic_tools import Names
-from spanledger.providers.anthropic_turns import NOTHING
-from spanledger.providers.failures import invalid
-from spanledger.providers.openai_wire import DECODE_ERRORS
+from spanledger.wires.anthropic.tools import Names
+from spanledger.wires.anthropic.turns import NOTHING
+from spanledger.wires.failures import invalid
+from spanledger.wires.fields import DECODE_ERRORS
 
 Block = dict[str, Any]
 

@@ -16,9 +16,17 @@ from urllib.parse import quote
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Deployment
-from spanledger.providers.error_forms import MESSAGE_KEYS, Failure
-from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, codes_of, pattern_of
+from spanledger.wires.base import Server
+from spanledger.wires.error_forms import (
+    MESSAGE_KEYS,
+    Failure,
+    failure_of,
+    read_error_event,
+    read_failure,
+)
+from spanledger.wires.fields import DECODE_ERRORS
+from spanledger.wires.sse import ErrorPayload
+from spanledger.wires.wordings import CONTENT, CONTEXT, NOT_CONTEXT, codes_of, pattern_of
 
 MAX_RETRY_AFTER_S = 3600.0
 MIN_KEY_CHARS = 8
@@ -161,7 +169,7 @@ def kind_of(status: int | None, failure: Failure) -> str:
 
 
 def refusal(
-    deployment: Deployment,
+    server: Server,
     status: int | None,
     failure: Failure,
     *,
@@ -171,13 +179,13 @@ def refusal(
 ) -> ProviderError:
     """The error to raise for a provider's refusal."""
     kind = kind_of(status, failure)
-    message = f"deployment {deployment.id!r} ({deployment.provider}): {kind.replace('_', ' ')}"
+    message = f"deployment {server.id!r} ({server.provider}): {kind.replace('_', ' ')}"
     if status is not None:
         message += f", HTTP {status}"
         if 300 <= status < 400:
             message += ": a redirect, which is not followed; correct its api_base"
     for name in (failure.code, failure.type):
-        if _IDENTIFIER.fullmatch(name) and name != kind and scrub(name, deployment) == name:
+        if _IDENTIFIER.fullmatch(name) and name != kind and scrub(name, server) == name:
             message += f", {name}"
             break
     return ProviderError(
@@ -185,7 +193,7 @@ def refusal(
         message,
         status=status,
         retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
-        body=_caller_body(kind, failure, deployment) if kind in CALLER_CAUSED else None,
+        body=_caller_body(kind, failure, server) if kind in CALLER_CAUSED else None,
         billed="unknown" if (status or _status_in(failure)) in _MAYBE_BILLED else billed,
         request_alone=kind == "rate_limited" and bool(_REQUEST_ALONE.search(failure.message)),
     )
@@ -222,10 +230,10 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def scrub(text: str, deployment: Deployment) -> str:
+def scrub(text: str, server: Server) -> str:
     """`text` without our key there, its beginning or another spelling of it, and without anything
     that looks like a key."""
-    key = deployment.api_key or ""
+    key = server.api_key or ""
     if len(key) >= MIN_KEY_CHARS:
         for form in {key, msgspec.json.encode(key).decode()[1:-1], quote(key, safe="")}:
             beginning = re.escape(form[: len(form) // 2])
@@ -233,22 +241,22 @@ def scrub(text: str, deployment: Deployment) -> str:
     return _SECRET.sub(REDACTED, text)
 
 
-def hide_key(text: str, deployment: Deployment) -> str:
+def hide_key(text: str, server: Server) -> str:
     """A name or id out of a good answer, without our key there; for every request, so no more."""
-    key = deployment.api_key
+    key = server.api_key
     if key and key in text and len(key) >= MIN_KEY_CHARS:
         return text.replace(key, REDACTED)
     return text
 
 
-def _scrubbed(value: Any, deployment: Deployment) -> Any:
+def _scrubbed(value: Any, server: Server) -> Any:
     """Decoded JSON, every text in it scrubbed."""
     if isinstance(value, str):
-        return scrub(value, deployment)
+        return scrub(value, server)
     if isinstance(value, list):
-        return [_scrubbed(item, deployment) for item in value]
+        return [_scrubbed(item, server) for item in value]
     if isinstance(value, dict):
-        return {scrub(k, deployment): _scrubbed(v, deployment) for k, v in value.items()}
+        return {scrub(k, server): _scrubbed(v, server) for k, v in value.items()}
     return value
 
 
@@ -270,7 +278,7 @@ def _kind_by_text(failure: Failure) -> str | None:
     return None
 
 
-def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes | None:
+def _caller_body(kind: str, failure: Failure, server: Server) -> bytes | None:
     if failure.error is None or not failure.message:
         return None
     kept = {k: v for k, v in failure.error.items() if k not in _OTHER_WORDS}
@@ -286,4 +294,36 @@ def _caller_body(kind: str, failure: Failure, deployment: Deployment) -> bytes |
         "param": failure.error.get("param"),
         "code": code,
     }
-    return msgspec.json.encode({"error": _scrubbed(error, deployment)})
+    return msgspec.json.encode({"error": _scrubbed(error, server)})
+
+
+def malformed(server: Server, what: str) -> ProviderError:
+    """The error for an answer that is not the wire it should be; it may well be billed."""
+    return ProviderError(
+        "malformed_response",
+        f"deployment {server.id!r} ({server.provider}): {what}",
+        billed="unknown",
+    )
+
+
+def embedded_error(server: Server, raw: bytes, *, billed: str) -> ProviderError:
+    """The error for an `error` object that came under a good status."""
+    try:
+        data = msgspec.json.decode(raw)
+    except DECODE_ERRORS:
+        data = None
+    return refusal(server, None, failure_of({"error": data}), billed=billed)
+
+
+def unreadable(server: Server, body: bytes, what: str) -> ProviderError:
+    """The error for a body that is not of this wire, perhaps because it is an error."""
+    told = type(body) is ErrorPayload
+    failure = read_error_event(body) if told else read_failure(body)
+    if failure.named:
+        return refusal(server, None, failure)
+    if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        # A page of a website or of a proxy: no model was asked.
+        error = malformed(server, "it answered with a web page; check its api_base")
+        error.billed = "no"
+        return error
+    return malformed(server, what)

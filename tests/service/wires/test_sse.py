@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spanledger.providers.sse import EventParser, EventTooLargeError, encode_event
+from spanledger.wires.sse import EventParser, EventTooLargeError, encode_event
 
 STREAM = (
     b"\xef\xbb\xbf: ping\n\n"

@@ -10,13 +10,15 @@ from dataclasses import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.answer_forms import completion_of
-from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
-from spanledger.providers.openai_wire import DECODE_ERRORS, DONE, malformed, read_answer, read_chunk
-from spanledger.providers.sse import ErrorPayload, events_of
+from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
+from spanledger.wires.failures import malformed
+from spanledger.wires.fields import DECODE_ERRORS
+from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
+from spanledger.wires.openai.answer_forms import completion_of
+from spanledger.wires.sse import ErrorPayload, events_of
 
 
-def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
+def joined(server: Server, body: bytes, provider_request_id: str) -> Answer:
     """The whole answer that a stream adds up to, for a server that streams unasked.
 
     Raises:
@@ -28,8 +30,8 @@ def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
             if payload.startswith(DONE):
                 break
             one_line = payload if type(payload) is ErrorPayload else payload.replace(b"\n", b" ")
-            frames.append(read_chunk(call, one_line, provider_request_id, began=bool(frames)))
-        return answer_of(call, frames)
+            frames.append(read_chunk(server, one_line, provider_request_id, began=bool(frames)))
+        return answer_of(server, frames)
     except FailedAnswerError:
         raise
     except ProviderError as error:
@@ -52,22 +54,22 @@ def _told(frames: Iterable[Frame]) -> Usage | None:
     return told
 
 
-def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
+def join_chunks(server: Server, chunks: list[bytes]) -> bytes:
     """The whole answer of these chunks. Raises ProviderError."""
     try:
         whole = completion_of(chunks)
     except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
         whole = None
     if whole is None:
-        raise malformed(call, "it streamed its answer unasked, and not to the end")
+        raise malformed(server, "it streamed its answer unasked, and not to the end")
     return whole
 
 
-def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
+def answer_of(server: Server, frames: Iterable[Frame]) -> Answer:
     """The whole answer that an adapter's frames add up to. Raises ProviderError."""
     frames = list(frames)
-    body = join_chunks(call, [frame.data.removeprefix(b"data: ") for frame in frames])
-    found = read_answer(call, body)
+    body = join_chunks(server, [frame.data.removeprefix(b"data: ") for frame in frames])
+    found = read_answer(server, body)
     return replace(
         found,
         usage=_told(frames) or found.usage,
@@ -76,9 +78,9 @@ def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
     )
 
 
-def frame_of(call: Call, answer: Answer) -> Frame:
+def frame_of(server: Server, answer: Answer) -> Frame:
     """A whole answer as the one event of a stream."""
-    frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
+    frame = read_chunk(server, answer.body, answer.provider_request_id, began=False)
     frame.usage = answer.usage or frame.usage
     frame.service = answer.service
     return frame

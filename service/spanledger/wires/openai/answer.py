@@ -16,29 +16,21 @@ import msgspec
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai
 from spanledger.pricing.usage import Usage
-from spanledger.providers.answer_forms import as_chunk, with_text_arguments
-from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
-from spanledger.providers.error_forms import failure_of, read_error_event, read_failure
-from spanledger.providers.failures import invalid, refusal
-from spanledger.providers.sse import ErrorPayload, encode_event
-
-Fields = dict[str, msgspec.Raw]
-Text = str | list[msgspec.Raw] | None
-"""Some compatible servers send content in parts."""
+from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
+from spanledger.wires.error_forms import read_failure
+from spanledger.wires.failures import malformed, refusal, unreadable
+from spanledger.wires.fields import DECODE_ERRORS, NULL, Text, is_set, text_bytes
+from spanledger.wires.openai.answer_forms import as_chunk, with_text_arguments
+from spanledger.wires.sse import ErrorPayload, encode_event
 
 UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
 """Garbage there must not cost the answer: it counts as no usage."""
 Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
 """`service_tier`; what is no text says nothing."""
 
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
-
-
 DONE = b"[DONE]"
 """The payload that ends a stream."""
 
-_NULL = msgspec.Raw(b"null")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 T = TypeVar("T")
 
@@ -64,12 +56,12 @@ class _Message(msgspec.Struct):
     reasoning: Text = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
-    audio: msgspec.Raw = _NULL
+    audio: msgspec.Raw = NULL
 
 
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
 
 
 class _FullChoice(msgspec.Struct):
@@ -79,8 +71,8 @@ class _FullChoice(msgspec.Struct):
 class _ChunkChoice(msgspec.Struct):
     delta: _Message | None = None
     finish_reason: str | None = None
-    error: msgspec.Raw = _NULL
-    message: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
     usage: UsageField = None
     """Moonshot's place for it."""
 
@@ -95,19 +87,11 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: UsageField = None
     service_tier: Tier = None
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
 
 
 class _FullCompletion(msgspec.Struct):
     choices: list[_FullChoice]
-
-
-class _Embeddings(msgspec.Struct):
-    id: str | int | None = None
-    model: str | None = None
-    data: list[msgspec.Raw] | None = None
-    usage: UsageField = None
-    error: msgspec.Raw = _NULL
 
 
 class _Chunk(msgspec.Struct):
@@ -116,66 +100,27 @@ class _Chunk(msgspec.Struct):
     choices: list[_ChunkChoice] | None = None
     usage: UsageField = None
     service_tier: Tier = None
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
     x_groq: _Groq | str | int | float | bool | list[msgspec.Raw] | None = None
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
 _FULL_COMPLETION = msgspec.json.Decoder(_FullCompletion)
-_EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_OBJECT = msgspec.json.Decoder(Fields)
-_INTEGER = msgspec.json.Decoder(int)
-_ENCODER = msgspec.json.Encoder()
 
 
-def encode_request(call: Call, *, stream: bool, cap_key: str, ask_usage: bool = True) -> bytes:
-    """The body to send: the caller's own, with the model, stream and cap of this attempt.
-
-    `cap_key` is the name the provider knows an output cap by, for callers that set none;
-    `ask_usage` is False for a server that refuses `stream_options`.
-
-    Raises:
-        ProviderError: `stream_options` or a cap is not what it should be.
-    """
-    fields: dict[str, object] = {**call.fields, "model": call.deployment.model}
-    options = fields.pop("stream_options", None)
-    fields.pop("stream", None)
-    if stream:
-        fields["stream"] = True
-        if ask_usage and call.deployment.asks_usage:
-            fields["stream_options"] = _with_usage(options)
-        elif isinstance(options, msgspec.Raw) and is_set(options):
-            call.changed.append("stream_options")
-    if call.max_output_tokens is not None and call.operation == "chat":
-        _cap(fields, call.max_output_tokens, cap_key)
-    return _ENCODER.encode(fields)
-
-
-def asks_for_usage(options: object) -> bool:
-    """Whether the caller's `stream_options` have nothing but what we add to them."""
-    if not isinstance(options, msgspec.Raw) or not is_set(options):
-        return True
-    try:
-        return _OBJECT.decode(options).keys() <= {"include_usage"}
-    except DECODE_ERRORS:
-        return False
-
-
-def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answer:
+def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> Answer:
     """Read a whole answer.
 
     Raises:
         ProviderError: it is not an answer of this wire, or an error in spite of its status.
     """
-    if call.operation == "embeddings":
-        return _read_embeddings(call, body, provider_request_id)
     if b'"arguments":{' in body or b'"arguments": {' in body:
         body = with_text_arguments(body)
     try:
-        answer = _read(_COMPLETION, body)
+        answer = decoded(_COMPLETION, body)
     except DECODE_ERRORS:
-        raise unreadable(call, body, "its answer is not what OpenAI's wire says") from None
+        raise unreadable(server, body, "its answer is not what OpenAI's wire says") from None
     choices = answer.choices or ()
     broken = is_set(answer.error) or any(map(_failed, choices))
     usage = from_openai(answer.usage)
@@ -193,34 +138,17 @@ def read_answer(call: Call, body: bytes, provider_request_id: str = "") -> Answe
         service=answer.service_tier if isinstance(answer.service_tier, str) else "",
     )
     if broken or not choices:
-        raise _no_answer(call, found, broken=broken)
+        raise no_answer(server, found, broken=broken)
     return found
 
 
-def _read_embeddings(call: Call, body: bytes, provider_request_id: str) -> Answer:
-    try:
-        answer = _read(_EMBEDDINGS, body)
-    except DECODE_ERRORS:
-        raise unreadable(call, body, "its answer is not what OpenAI's wire says") from None
-    found = Answer(
-        body=body,
-        usage=from_openai(answer.usage),
-        response_id=str(answer.id or ""),
-        response_model=answer.model or "",
-        provider_request_id=provider_request_id,
-    )
-    if is_set(answer.error) or not answer.data:
-        raise _no_answer(call, found, broken=is_set(answer.error))
-    return found
-
-
-def _no_answer(call: Call, found: Answer, *, broken: bool) -> ProviderError:
+def no_answer(server: Server, found: Answer, *, broken: bool) -> ProviderError:
     """The error for a body without an answer. What it reports as used, or wrote, is billed."""
     failure = read_failure(found.body)
     if failure.named or broken:
-        error = refusal(call.deployment, None, failure)
+        error = refusal(server, None, failure)
     else:
-        error = malformed(call, "there is no answer in its answer")
+        error = malformed(server, "there is no answer in its answer")
         if b'"choices"' in found.body or b'"data"' in found.body:
             error.billed = "no"  # it is of this wire, and says that nothing was written
     if found.usage is None and not (found.output_bytes or found.speech_bytes):
@@ -230,43 +158,29 @@ def _no_answer(call: Call, found: Answer, *, broken: bool) -> ProviderError:
     )
 
 
-def unreadable(call: Call, body: bytes, what: str) -> ProviderError:
-    """The error for a body that is not of this wire, perhaps because it is an error."""
-    told = type(body) is ErrorPayload
-    failure = read_error_event(body) if told else read_failure(body)
-    if failure.named:
-        return refusal(call.deployment, None, failure)
-    if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        # A page of a website or of a proxy: no model was asked.
-        error = malformed(call, "it answered with a web page; check its api_base")
-        error.billed = "no"
-        return error
-    return malformed(call, what)
-
-
-def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: bool) -> Frame:
+def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, began: bool) -> Frame:
     """Read one chunk of a stream. `began`: content came before it, so money may be owed.
 
     Raises:
         ProviderError: it is no chunk, or an error.
     """
     try:
-        chunk = _read(_CHUNK, payload)
+        chunk = decoded(_CHUNK, payload)
     except DECODE_ERRORS:
-        error = unreadable(call, payload, "a chunk is not what OpenAI's wire says")
+        error = unreadable(server, payload, "a chunk is not what OpenAI's wire says")
         if began:
             error.billed = "unknown"
         raise error from None
     size = speech = 0
     content = odd = False
-    broken = chunk.error is not _NULL and is_set(chunk.error)
+    broken = chunk.error is not NULL and is_set(chunk.error)
     finish_reason = ""
     beside: UsageField = None
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
             broken = broken or finish_reason == "error"
-        if choice.error is not _NULL:
+        if choice.error is not NULL:
             broken = broken or is_set(choice.error)
         beside = choice.usage or beside
         if (delta := choice.delta) is not None:
@@ -282,9 +196,9 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
     if usage is None and (beside or chunk.x_groq is not None):
         usage = from_openai(beside) or from_openai(getattr(chunk.x_groq, "usage", None))
     if broken or not chunk.choices:
-        _check_chunk(call, payload, chunk, usage, began=began or content)
+        _check_chunk(server, payload, chunk, usage, began=began or content)
     elif odd:
-        return read_chunk(call, as_chunk(payload), provider_request_id, began=began)
+        return read_chunk(server, as_chunk(payload), provider_request_id, began=began)
     return Frame(
         data=encode_event(payload),
         content=content or size > 0,
@@ -301,14 +215,14 @@ def read_chunk(call: Call, payload: bytes, provider_request_id: str, *, began: b
 
 
 def _check_chunk(
-    call: Call, payload: bytes, chunk: _Chunk, usage: Usage | None, *, began: bool
+    server: Server, payload: bytes, chunk: _Chunk, usage: Usage | None, *, began: bool
 ) -> None:
     """Raise what a chunk without choices, or with an error in it, says."""
     failure = read_failure(payload)
     broken = is_set(chunk.error) or any(map(_failed, chunk.choices or ()))
     if not (broken or failure.named or type(payload) is ErrorPayload):
         return
-    error = refusal(call.deployment, None, failure, billed="unknown" if began else "no")
+    error = refusal(server, None, failure, billed="unknown" if began else "no")
     if usage is None:
         raise error
     raise FailedAnswerError(error, Answer(payload, usage, finish_reasons=("error",)))
@@ -318,7 +232,7 @@ def _failed(choice: _Choice | _ChunkChoice) -> bool:
     return choice.finish_reason == "error" or is_set(choice.error)
 
 
-def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     """Decode what a provider sent; half a character is a character to us.
 
     A server that cuts its text between two UTF-16 units sends each as an escape of its own. Other
@@ -331,48 +245,6 @@ def _read(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
         if readable == data:
             raise
         return decoder.decode(readable)
-
-
-def malformed(call: Call, what: str) -> ProviderError:
-    """The error for an answer that is not the wire it should be; it may well be billed."""
-    deployment = call.deployment
-    return ProviderError(
-        "malformed_response",
-        f"deployment {deployment.id!r} ({deployment.provider}): {what}",
-        billed="unknown",
-    )
-
-
-def embedded_error(call: Call, raw: bytes, *, billed: str) -> ProviderError:
-    """The error for an `error` object that came under a good status."""
-    try:
-        data = msgspec.json.decode(raw)
-    except DECODE_ERRORS:
-        data = None
-    return refusal(call.deployment, None, failure_of({"error": data}), billed=billed)
-
-
-def is_json(payload: bytes) -> bool:
-    """Whether a payload is whole JSON."""
-    try:
-        msgspec.json.decode(payload)
-    except DECODE_ERRORS:
-        return False
-    return True
-
-
-def is_set(raw: msgspec.Raw) -> bool:
-    """Whether a raw value is there and not null."""
-    return raw is not _NULL and bytes(raw) != b"null"
-
-
-def text_bytes(text: Text) -> int:
-    """UTF-8 bytes of generated text."""
-    if not text:
-        return 0
-    if isinstance(text, str):
-        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return sum(len(bytes(part)) for part in text)
 
 
 def _message_bytes(message: _Message) -> int:
@@ -405,37 +277,9 @@ def _has_odd_arguments(message: _Message) -> bool:
 def _generated_bytes(body: bytes) -> tuple[int, int]:
     """Bytes of text and of speech in a whole answer."""
     try:
-        choices = _read(_FULL_COMPLETION, body).choices
+        choices = decoded(_FULL_COMPLETION, body).choices
     except DECODE_ERRORS:
         return len(body), 0
     messages = [choice.message for choice in choices if choice.message]
     spoken = sum(len(bytes(message.audio)) for message in messages if is_set(message.audio))
     return sum(map(_message_bytes, messages)), spoken
-
-
-def _with_usage(options: object) -> dict[str, object]:
-    merged: dict[str, object] = {}
-    if isinstance(options, msgspec.Raw) and is_set(options):
-        try:
-            merged.update(_OBJECT.decode(options))
-        except DECODE_ERRORS:
-            raise invalid("'stream_options' must be an object", param="stream_options") from None
-    merged["include_usage"] = True
-    return merged
-
-
-def _cap(fields: dict[str, object], cap: int, cap_key: str) -> None:
-    """Lower the caller's own caps; set one where there is none. Both at once is an error there."""
-    capped = False
-    for key in ("max_completion_tokens", "max_tokens"):
-        raw = fields.get(key)
-        if not isinstance(raw, msgspec.Raw) or not is_set(raw):
-            continue
-        try:
-            wanted = _INTEGER.decode(raw)
-        except DECODE_ERRORS:
-            raise invalid(f"{key!r} must be an integer", param=key) from None
-        fields[key] = min(wanted, cap)
-        capped = True
-    if not capped:
-        fields[cap_key] = cap

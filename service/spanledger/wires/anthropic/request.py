@@ -1,7 +1,7 @@
 """A chat completions request, said in Anthropic's Messages API.
 
 What has no counterpart there is left out (`seed`, `logit_bias`, `store`, …), and what it refuses is
-put into the nearest form that it takes: `anthropic_oddities` lists these forms. Both are reported
+put into the nearest form that it takes: `oddities` lists these forms. Both are reported
 to the caller by field. What would show in the answer's shape is refused (`n` above 1, audio).
 Fields unknown to OpenAI's wire (`thinking`, `top_k`, …) pass.
 
@@ -25,14 +25,14 @@ from typing import Any
 
 import msgspec
 
-from spanledger.providers.anthropic_content import to_conversation
-from spanledger.providers.anthropic_models import Abilities, abilities_of
-from spanledger.providers.anthropic_thinking import think
-from spanledger.providers.anthropic_tools import Names, tool_choice_of, tools_called, tools_of
-from spanledger.providers.anthropic_turns import mend
-from spanledger.providers.base import Call
-from spanledger.providers.failures import invalid
-from spanledger.providers.openai_wire import DECODE_ERRORS, is_set
+from spanledger.wires.anthropic.content import to_conversation
+from spanledger.wires.anthropic.models import Abilities, abilities_of
+from spanledger.wires.anthropic.thinking import think
+from spanledger.wires.anthropic.tools import Names, tool_choice_of, tools_called, tools_of
+from spanledger.wires.anthropic.turns import mend
+from spanledger.wires.base import Outgoing
+from spanledger.wires.failures import invalid
+from spanledger.wires.fields import DECODE_ERRORS, is_set
 
 MAX_CACHE_MARKS = 4
 MAX_USER_CHARS = 256
@@ -107,29 +107,29 @@ class MessagesRequest:
     names: Names
 
 
-def encode_messages_request(call: Call, *, stream: bool) -> MessagesRequest:
-    """The request; the fields that had to be changed are added to `call.changed`.
+def encode_messages_request(out: Outgoing, *, stream: bool) -> MessagesRequest:
+    """The request; the fields that had to be changed are added to `out.changed`.
 
     Raises:
         ProviderError: `invalid_request`, with what the Messages API cannot do.
     """
     names = Names()
     try:
-        body = _ENCODER.encode(_convert(call, names, stream=stream))
+        body = _ENCODER.encode(_convert(out, names, stream=stream))
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON of the right kind") from None
     return MessagesRequest(body, names)
 
 
-def _convert(call: Call, names: Names, *, stream: bool) -> dict[str, object]:
-    changed = call.changed
-    given = {name: raw for name, raw in call.fields.items() if is_set(raw)}
+def _convert(out: Outgoing, names: Names, *, stream: bool) -> dict[str, object]:
+    changed = out.changed
+    given = {name: raw for name, raw in out.fields.items() if is_set(raw)}
     for name, what in _REFUSED.items():
         if name in given:
             raise invalid(f"this model has no {what}", param=name)
     values = {name: msgspec.json.decode(raw) for name, raw in given.items() if name in _CONVERTED}
     _check_choices(values)
-    able = abilities_of(call.deployment.known_as)
+    able = abilities_of(out.deployment.known_as)
     body: dict[str, object] = {
         name: raw for name, raw in given.items() if name not in _CONVERTED and name not in _DROPPED
     }
@@ -140,12 +140,12 @@ def _convert(call: Call, names: Names, *, stream: bool) -> dict[str, object]:
     if "tools" not in body and (called := tools_called(turns)):
         body["tools"], body["tool_choice"] = called, {"type": "none"}
         changed.append("tools")
-    body["model"] = call.deployment.model
+    body["model"] = out.deployment.model
     body["messages"] = turns
     shape = _format(values.get("response_format"), system, changed)
     if system:
         body["system"] = system[0]["text"] if _is_plain(system) else system
-    thinks = think(body, values, call, able, turns)
+    thinks = think(body, values, out, able, turns)
     if shape is not None:
         config = body.setdefault("output_config", {})
         assert isinstance(config, dict)

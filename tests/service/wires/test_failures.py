@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from spanledger.errors import PROVIDER_ERROR_KINDS
-from spanledger.providers.error_forms import failure_of, read_failure
-from spanledger.providers.failures import MAX_RETRY_AFTER_S, kind_of, refusal, retry_after_s
+from spanledger.wires.error_forms import failure_of, read_failure
+from spanledger.wires.failures import MAX_RETRY_AFTER_S, kind_of, refusal, retry_after_s
 from tests.service.providers.scripted import KEY, deployment
 
 

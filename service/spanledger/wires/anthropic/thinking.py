@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from spanledger.providers.anthropic_models import Abilities
-from spanledger.providers.anthropic_turns import lacks_thinking
-from spanledger.providers.base import Call
-from spanledger.providers.failures import invalid
+from spanledger.wires.anthropic.models import Abilities
+from spanledger.wires.anthropic.turns import lacks_thinking
+from spanledger.wires.base import Outgoing
+from spanledger.wires.failures import invalid
 
 DEFAULT_MAX_TOKENS = 4096
 MIN_THINKING_TOKENS = 1024
@@ -27,7 +27,7 @@ Thinking = dict[str, Any]
 def think(
     body: dict[str, object],
     values: dict[str, Any],
-    call: Call,
+    out: Outgoing,
     able: Abilities,
     turns: list[dict[str, Any]],
 ) -> bool:
@@ -43,18 +43,18 @@ def think(
     if own is not None:
         thinking = _taken(own, able)
     elif effort is not None:
-        thinking = _of_effort(effort, able, config, call.changed)
+        thinking = _of_effort(effort, able, config, out.changed)
     asked = own or (effort not in (None, "none") and {"type": "enabled"})
     if thinking is not None and thinking.get("type") in _ON and _excluded(thinking, body, turns):
         thinking = None
     if own is None and wanted is None and thinking is not None:
         max_tokens += thinking.get("budget_tokens", 0)
-    if call.max_output_tokens is not None:
-        max_tokens = min(max_tokens, call.max_output_tokens)
+    if out.max_output_tokens is not None:
+        max_tokens = min(max_tokens, out.max_output_tokens)
     if thinking is not None and thinking.get("type") == "enabled":
         thinking = _fit(thinking, max_tokens)
     if (asked and thinking is None) or (own is not None and thinking != own):
-        call.changed.append(field)
+        out.changed.append(field)
     if thinking is not None:
         body["thinking"] = thinking
     if config:

@@ -12,7 +12,7 @@ import msgspec
 
 from spanledger.pricing.media import UNREADABLE, likely_media
 from spanledger.pricing.usage import Usage, estimate_tokens
-from spanledger.providers.base import Operation
+from spanledger.wires.base import Operation
 
 TOKENS_PER_MESSAGE = 3
 _BESIDE = ("tools", "functions", "response_format")

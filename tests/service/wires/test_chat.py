@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from spanledger.errors import InvalidRequestError
-from spanledger.gateway import wire
+from spanledger.wires.fields import decode, route_of
+from spanledger.wires.openai.chat import Shape, check
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def parse(body: dict[str, Any]) -> wire.Shape:
+def parse(body: dict[str, Any]) -> Shape:
     """Parse a chat body whole."""
-    fields = wire.decode(json.dumps(body).encode())
-    wire.route_of(fields)
-    return wire.check(fields, "chat")
+    fields = decode(json.dumps(body).encode())
+    route_of(fields)
+    return check(fields, "chat")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def parse(body: dict[str, Any]) -> wire.Shape:
 def test_bodies_that_are_no_object(body: bytes, message: str) -> None:
     """Whatever is not one JSON object in UTF-8 is a clear 400, also in values that are skipped."""
     with pytest.raises(InvalidRequestError, match=message) as caught:
-        wire.decode(body)
+        decode(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
@@ -54,7 +55,7 @@ def test_deep_nesting_ends_no_stack(depth: int, brackets: str) -> None:
     opening, closing = brackets.rstrip("]}"), "" if brackets == "[" else brackets[-1]
     body = f'{{"messages": {opening * depth}1{closing * depth}}}'.encode()
     with pytest.raises(InvalidRequestError):
-        wire.decode(body)
+        decode(body)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_the_last_of_equal_keys_is_the_one() -> None:
     """Also when one of them is written with escapes: what was held for is what is sent."""
     body = b'{"model":"m","messages":[1],"max_tokens":9,"max_\\u0074okens":5,"X_New":1,"topK":2}'
 
-    fields = wire.decode(body)
-    wire.check(fields, "chat")
+    fields = decode(body)
+    check(fields, "chat")
 
     assert list(fields) == ["model", "messages", "max_tokens", "X_New", "topK"]
     assert bytes(fields["max_tokens"]) == b"5"
@@ -136,10 +137,10 @@ def test_missing_fields_are_named(missing: str) -> None:
 def test_embeddings_need_input(value: object) -> None:
     """Embeddings take a string or an array that is not empty."""
     with pytest.raises(InvalidRequestError) as caught:
-        wire.check(wire.decode(json.dumps({"input": value}).encode()), "embeddings")
+        check(decode(json.dumps({"input": value}).encode()), "embeddings")
     assert caught.value.param == "input"
-    wire.check(wire.decode(b'{"input": [[1, 2]]}'), "embeddings")
-    wire.check(wire.decode('{"input": "ü"}'.encode()), "embeddings")
+    check(decode(b'{"input": [[1, 2]]}'), "embeddings")
+    check(decode('{"input": "ü"}'.encode()), "embeddings")
 
 
 def test_nulls_are_absent_and_the_rest_is_untouched() -> None:
@@ -147,41 +148,9 @@ def test_nulls_are_absent_and_the_rest_is_untouched() -> None:
     shape = parse(
         {**CHAT, "stream": None, "stream_options": None, "max_tokens": None, "n": None, "x": []}
     )
-    assert shape == wire.Shape(stream=False, include_usage=False)
+    assert shape == Shape(stream=False, include_usage=False)
     shape = parse({**CHAT, "stream": True, "stream_options": {"include_usage": True, "x": 1}})
-    assert shape == wire.Shape(stream=True, include_usage=True)
-    fields = wire.decode(b'{"seed": 1.0e2, "a": {"b":  [1 ,2]}}')
+    assert shape == Shape(stream=True, include_usage=True)
+    fields = decode(b'{"seed": 1.0e2, "a": {"b":  [1 ,2]}}')
     assert bytes(fields["seed"]) == b"1.0e2"
     assert bytes(fields["a"]) == b'{"b":  [1 ,2]}'
-
-
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-@pytest.mark.parametrize(
-    ("header", "taken"),
-    [
-        (f"00-{TRACE}-{SPAN}-01", True),
-        (f"cc-{TRACE}-{SPAN}-01-what-the-future-will-bring", True),
-        (f"00-{TRACE}-{SPAN}-01-extra", False),
-        (f"ff-{TRACE}-{SPAN}-01", False),
-        (f"00-{TRACE.upper()}-{SPAN}-01", False),
-        (f"00-{'0' * 32}-{SPAN}-01", False),
-        (f"00-{TRACE}-{'0' * 16}-01", False),
-        (f"00-{TRACE}-{SPAN}-1", False),
-        (f"00-{TRACE}-{SPAN}-01\n", False),
-        ("", False),
-    ],
-)
-def test_traceparent(header: str, taken: bool) -> None:
-    """Only what the W3C allows is taken over."""
-    assert wire.parent_of(header.encode()) == ((TRACE, SPAN) if taken else ("", ""))
-
-
-@pytest.mark.parametrize(
-    ("flags", "parent"),
-    [("00", f"{SPAN}-00"), ("02", f"{SPAN}-00"), ("03", SPAN), ("ff", SPAN)],
-)
-def test_a_caller_that_does_not_sample_is_remembered(flags: str, parent: str) -> None:
-    """The sampled bit alone decides, whatever other flags there are."""
-    assert wire.parent_of(f"00-{TRACE}-{SPAN}-{flags}".encode()) == (TRACE, parent)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from spanledger.errors import ProviderError
-from spanledger.providers.anthropic_request import (
+from spanledger.wires.anthropic.request import (
     JSON_INSTRUCTION,
     encode_messages_request,
 )
-from spanledger.providers.anthropic_thinking import DEFAULT_MAX_TOKENS
+from spanledger.wires.anthropic.thinking import DEFAULT_MAX_TOKENS
 from tests.service.providers.scripted import call, deployment
 
 CACHE = {"type": "ephemeral"}

@@ -1,0 +1,38 @@
+"""What a request can use up: tokens, and what makes them more expensive than text.
+
+A hold is as good as this reading: whatever a provider bills that is not bounded here can pass a
+budget. So a request that asks for what nothing bounds says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Demand:
+    """What a request can use up, wherever it goes.
+
+    Attributes:
+        input_tokens: a bound.
+        cap: output tokens of one choice the caller allows; None = no cap; 0 for embeddings.
+        usual: output tokens of one choice to expect: the cap, or what history says.
+        choices: answers asked for.
+        tokens: what rpm and tpm are counted with.
+        predicted: output tokens that may be billed beside the answers: a prediction it refuses.
+        sound: the input may have sound in it.
+        speech: the answer may be spoken.
+        services: values of the fields that choose how it is served, by name.
+        unbounded: fields that nothing bounds, and what to say of them.
+    """
+
+    input_tokens: int
+    cap: int | None
+    usual: int
+    choices: int
+    tokens: int
+    predicted: int = 0
+    sound: bool = False
+    speech: bool = False
+    services: dict[str, str] = field(default_factory=dict)
+    unbounded: dict[str, str] = field(default_factory=dict)

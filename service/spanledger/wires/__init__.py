@@ -1,0 +1,1 @@
+"""Wires: the languages of APIs, read and written as pure functions of bytes."""

@@ -1,0 +1,139 @@
+"""What all wires share: the values that come out of reading one, and what goes in.
+
+A wire is one API's language: how a request, an answer, a stream's event and an error look. Wires take
+bytes and return values. They do no I/O, and know nothing of routing, budgets or connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.pricing.usage import Usage
+
+Operation = Literal["chat", "embeddings"]
+
+
+class Server(Protocol):
+    """Who answers a request: what readers and writers need to know of a deployment.
+
+    Attributes:
+        id: the deployment's name, for messages.
+        provider: whose it is, for messages.
+        api_key: never quoted in what a caller reads.
+        model: the provider's own name of the model.
+        known_as: the name that says what the model can do.
+        asks_usage: whether a stream is asked for its usage.
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def api_key(self) -> str | None: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def known_as(self) -> str: ...
+    @property
+    def asks_usage(self) -> bool: ...
+
+
+class Outgoing(Protocol):
+    """A request as it is to be written for a server.
+
+    Attributes:
+        fields: the caller's body with the deployment's defaults, top level, values undecoded.
+        max_output_tokens: a cap that a budget sets, None = as the caller asked.
+        changed: names of fields that had to change; whoever writes the request adds to it.
+    """
+
+    @property
+    def deployment(self) -> Server: ...
+    @property
+    def operation(self) -> Operation: ...
+    @property
+    def fields(self) -> Mapping[str, msgspec.Raw]: ...
+    @property
+    def max_output_tokens(self) -> int | None: ...
+    @property
+    def changed(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer in OpenAI's shape.
+
+    Attributes:
+        body: the JSON for the caller (`model` is whatever the provider said).
+        usage: None when the provider reported none.
+        output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
+            `usage` has none.
+        speech_bytes: base64 bytes of generated speech, for the same.
+        service: the service tier it was served at; empty where the provider does not say.
+    """
+
+    body: bytes
+    usage: Usage | None
+    response_id: str = ""
+    response_model: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    provider_request_id: str = ""
+    output_bytes: int = 0
+    speech_bytes: int = 0
+    service: str = ""
+
+
+class FailedAnswerError(ProviderError):
+    """A failed attempt that came with an answer, or with what it used: that much is billed."""
+
+    def __init__(self, error: ProviderError, answer: Answer) -> None:
+        super().__init__(
+            error.kind,
+            str(error),
+            status=error.status,
+            retry_after_s=error.retry_after_s,
+            body=error.body,
+            billed="unknown",
+            request_alone=error.request_alone,
+        )
+        self.answer = answer
+
+
+@dataclass(slots=True)
+class Frame:
+    """One event of a stream.
+
+    Attributes:
+        data: bytes for the caller, a complete SSE event (`data: {…}\\n\\n`), content not
+            re-encoded where the provider speaks OpenAI's wire. `data: [DONE]` is never among
+            them: the gateway ends the stream.
+        content: whether this event carries generated content (text, reasoning text, a refusal or
+            tool-call arguments): the first one ends time-to-first-chunk, and after it was
+            relayed no other deployment may be tried.
+        output_bytes: UTF-8 bytes of generated content in it.
+        speech_bytes: base64 bytes of generated speech in it.
+        usage_only: the trailing chunk with usage and no choices: relayed only to callers that
+            asked for it (`stream_options.include_usage`).
+        usage: what the provider reported in this event; the last one seen wins.
+        input_usage: the input alone, from a provider that counts it before it answers.
+        service: the service tier of the answer; empty where the provider does not say.
+    """
+
+    data: bytes
+    content: bool = False
+    output_bytes: int = 0
+    usage_only: bool = False
+    usage: Usage | None = None
+    response_id: str = ""
+    response_model: str = ""
+    finish_reason: str = ""
+    provider_request_id: str = ""
+    speech_bytes: int = 0
+    input_usage: Usage | None = None
+    service: str = ""

@@ -1,0 +1,178 @@
+"""What a chat completion can use up, read off its fields.
+
+A plain request pays for this with one look at the names of its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from spanledger.pricing.demand import Demand
+from spanledger.pricing.media import bound_input
+from spanledger.pricing.price import USUAL_SERVICES
+from spanledger.wires.fields import Fields
+
+MAX_OUTPUT_TOKENS = 10_000_000
+"""Far above any model's; keeps sums of prices within 64 bits."""
+MAX_CHOICES = 1_024
+BUILT_IN_TOOL_TOKENS = 4_096
+"""Instructions that a provider adds for a tool of its own that the caller runs: the longest known
+are under 1,300 tokens."""
+
+_LONGER = "it can make answers longer than `max_tokens` says; use `max_tokens`"
+_MORE = "it can make more answers than `n` says; use `n`"
+_ELSEWHERE = "another model may answer; leave it out"
+_RUNS_THERE = "the provider runs tools for it and bills what they read; leave it out"
+_STORED = "the provider reads what it has stored beside it; send the messages"
+TWICE = "one of its objects has the key {!r} twice; send it once"
+UNBOUNDED = {
+    "best_of": _MORE,
+    "candidateCount": _MORE,
+    "candidate_count": _MORE,
+    "num_generations": _MORE,
+    "num_return_sequences": _MORE,
+    "use_beam_search": _MORE,
+    "extra_body": _LONGER,
+    "generationConfig": _LONGER,
+    "generation_config": _LONGER,
+    "inferenceConfig": _LONGER,
+    "max_gen_len": _LONGER,
+    "max_length": _LONGER,
+    "max_new_tokens": _LONGER,
+    "max_output_tokens": _LONGER,
+    "max_tokens_to_sample": _LONGER,
+    "n_predict": _LONGER,
+    "num_predict": _LONGER,
+    "options": _LONGER,
+    "fallbacks": _ELSEWHERE,
+    "models": _ELSEWHERE,
+    "compaction": _RUNS_THERE,
+    "container": _RUNS_THERE,
+    "context_management": _RUNS_THERE,
+    "enable_search": _RUNS_THERE,
+    "mcp_servers": _RUNS_THERE,
+    "plugins": _RUNS_THERE,
+    "search_parameters": _RUNS_THERE,
+    "web_search_options": _RUNS_THERE,
+    "cachedContent": _STORED,
+    "cached_content": _STORED,
+    "conversation": _STORED,
+    "previous_response_id": _STORED,
+    "thread": _STORED,
+}
+"""Fields with which a request can cost more than all that is read here, and what to say of each."""
+
+SERVICE_FIELDS = ("service_tier", "speed", "inference_geo")
+"""Fields that choose how a request is served."""
+WATCHED = frozenset({*UNBOUNDED, *SERVICE_FIELDS, "audio", "modalities", "prediction", "tools"})
+_CALLERS_TOOLS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
+"""Beginnings of the types of Anthropic's own tools that run at the caller's."""
+_FUNCTION_KEYS = frozenset(
+    {
+        "type",
+        "function",
+        "custom",
+        "name",
+        "description",
+        "input_schema",
+        "input_examples",
+        "parameters",
+        "strict",
+        "cache_control",
+        "defer_loading",
+        "allowed_callers",
+        "eager_input_streaming",
+    }
+)
+"""All that a definition of a caller's function may have."""
+
+_INTEGER = msgspec.json.Decoder(int | None)
+_TEXT = msgspec.json.Decoder(str)
+_TOOLS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def read_demand(fields: Fields, body_bytes: int) -> Demand:
+    """What bounds a request; its values were checked before. Nothing here knows what an answer of
+    the route usually has: `usual` is the caller's cap, or 0."""
+    input_tokens, sound, repeated = bound_input(body_bytes, fields)
+    caps = (
+        _integer(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS),
+        _integer(fields, "max_tokens", MAX_OUTPUT_TOKENS),
+    )
+    # A provider obeys one of two caps, and we do not know which.
+    cap = max((cap for cap in caps if cap is not None), default=None)
+    choices = _integer(fields, "n", MAX_CHOICES) or 1
+    demand = Demand(input_tokens, cap, cap or 0, choices, input_tokens, sound=sound)
+    if repeated:
+        demand.unbounded["messages"] = TWICE.format(repeated)
+    if not WATCHED.isdisjoint(fields):
+        _read_watched(demand, fields)
+    return demand
+
+
+def _read_watched(demand: Demand, fields: Fields) -> None:
+    """Read the fields that can make a request dear."""
+    given = {name: bytes(fields[name]) for name in fields.keys() & WATCHED}
+    for name, raw in sorted(given.items()):
+        if raw in (b"null", b"false"):
+            continue
+        if name in UNBOUNDED:
+            demand.unbounded[name] = UNBOUNDED[name]
+        elif name in SERVICE_FIELDS:
+            _read_service(demand, name, raw)
+        elif name == "prediction":
+            demand.predicted = len(raw)
+        elif name == "audio" or (name == "modalities" and b"audio" in raw):
+            demand.speech = True
+        elif name == "tools":
+            fields["tools"] = _read_tools(demand, raw)
+
+
+def _read_service(demand: Demand, name: str, raw: bytes) -> None:
+    try:
+        value = _TEXT.decode(raw)
+    except msgspec.DecodeError:
+        value = "?"
+    value = value.lower()
+    usual = (value != "flex" and value in USUAL_SERVICES) or value in ("global", "not_available")
+    demand.services[name] = "" if usual else value
+
+
+def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
+    """Functions are the caller's to run; whatever else stands here may run at the provider.
+
+    What was read is what is sent: of a key that a tool has twice, the value that was looked at.
+    """
+    try:
+        tools = _TOOLS.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        demand.unbounded["tools"] = "'tools' must be an array of objects"
+        return msgspec.Raw(raw)
+    for tool in tools:
+        kind = _text(tool.get("type"))
+        if kind.startswith(_CALLERS_TOOLS):
+            demand.input_tokens += BUILT_IN_TOOL_TOKENS
+        elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:
+            name = kind or next(iter(tool.keys() - _FUNCTION_KEYS))
+            demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; give functions"
+    return msgspec.Raw(msgspec.json.encode(tools))
+
+
+def _text(raw: msgspec.Raw | None) -> str:
+    try:
+        return "" if raw is None else _TEXT.decode(raw)
+    except msgspec.DecodeError:
+        return "?"
+
+
+def _integer(fields: Mapping[str, msgspec.Raw], name: str, most: int) -> int | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        value = _INTEGER.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    return None if value is None or value < 1 else min(value, most)
