@@ -35,16 +35,16 @@ from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Place
-from spanledger.gateway.paths import LIVE, METRICS, MODELS, OPERATIONS, READY, call_path, is_model
+from spanledger.gateway.paths import LIVE, METRICS, MODELS, READY, call_path, is_model
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import Headers, Reply
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires.base import Operation
-from spanledger.wires.fields import Fields, check_head, decode, route_of
-from spanledger.wires.openai.chat import Shape, check
+from spanledger.wires import INBOUND
+from spanledger.wires.base import Ask, Inbound
+from spanledger.wires.fields import check_head
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -119,12 +119,12 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        operation = OPERATIONS.get(path)
-        if operation is not None and scope["method"] == "POST":
-            await self._post(scope, receive, send, operation)
+        wire = INBOUND.get(path)
+        if wire is not None and scope["method"] == "POST":
+            await self._post(scope, receive, send, wire)
             return
         request_id = self.new_request_id()
-        if operation is not None:
+        if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST")
         elif not is_model(path):
             reply = replies.no_such_path(path)
@@ -138,7 +138,7 @@ class Edge:
                 reply = replies.reply_to(error)
         await _send(send, reply, request_id)
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, operation: Operation) -> None:
+    async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
         call = _Call(self.new_request_id())
         if self.draining:
             await _send(send, replies.draining(), call.request_id)
@@ -152,7 +152,7 @@ class Edge:
             return
         self.in_flight += 1
         try:
-            await self._serve(scope, receive, send, operation, call)
+            await self._serve(scope, receive, send, wire, call)
         except _Gone:
             pass
         except SpanledgerError as error:
@@ -180,12 +180,12 @@ class Edge:
                 call.place.leave()
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, operation: Operation, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
-        exchange = await self._read(headers, receive, operation, caller, call, place)
+        exchange = await self._read(headers, receive, wire, caller, call, place)
         connection = scope.get(CONNECTION)
         call.task = asyncio.current_task()
         if connection is not None:
@@ -219,7 +219,7 @@ class Edge:
         self,
         headers: dict[bytes, bytes],
         receive: Receive,
-        operation: Operation,
+        wire: Inbound,
         caller: Caller,
         call: _Call,
         place: Place,
@@ -227,16 +227,13 @@ class Edge:
         """The parsed request of a known caller; what is wrong with it is booked on the caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        body, fields, route = b"", Fields(), ""
+        route, ask = "", Ask(wire)
         serving: str | None = None
-        shape = Shape(stream=False, include_usage=False)
         fault: SpanledgerError | None = None
         try:
             check_head(headers)
-            body = await _body(receive, place)
-            fields = decode(body)
-            route = self._route(route_of(fields))
-            shape = check(fields, operation)
+            ask = wire.read(await _body(receive, place))
+            route = self._route(ask.route)
             serving = self._serving(route)
             self._check_route(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
@@ -253,10 +250,10 @@ class Edge:
             team=caller.team,
             key_id=caller.key_id,
             route=serving or UNKNOWN_ROUTE,
-            operation=operation,
-            stream=shape.stream,
+            operation=wire.operation,
+            stream=ask.stream,
         )
-        exchange = Exchange(start, operation, fields, len(body), shape.include_usage, deadline)
+        exchange = Exchange(start, ask, deadline)
         if serving != route:
             exchange.asked = route
         call.exchange = exchange

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import re
 
-from spanledger.wires.base import Operation
+from spanledger.wires import INBOUND
 
-OPERATIONS: dict[str, Operation] = {
-    "/v1/chat/completions": "chat",
-    "/v1/embeddings": "embeddings",
-}
-"""Calls that reach a provider, by path; each is a POST."""
 MODELS = "/v1/models"
 LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
 """The process answers. The longer ones are LiteLLM's, which people's probes ask for."""
@@ -23,12 +18,12 @@ READY = ("/readyz", "/health/readiness")
 METRICS = "/metrics"
 
 SERVED = ", ".join(
-    (*(f"POST {path}" for path in OPERATIONS), f"GET {MODELS}", f"GET {READY[0]}", f"GET {METRICS}")
+    (*(f"POST {path}" for path in INBOUND), f"GET {MODELS}", f"GET {READY[0]}", f"GET {METRICS}")
 )
 """What a 404 says is there."""
 
 _SLASHES = re.compile("/{2,}")
-_WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*OPERATIONS, MODELS)}
+_WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, MODELS)}
 
 
 def call_path(path: str) -> str | None:
@@ -36,7 +31,7 @@ def call_path(path: str) -> str | None:
 
     Paths under `/v1` that are not served are returned as they are: they are answered as calls are.
     """
-    if path in OPERATIONS:
+    if path in INBOUND:
         return path
     plain = _SLASHES.sub("/", path).rstrip("/")
     if plain in _WITHOUT_PREFIX:

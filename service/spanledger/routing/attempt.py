@@ -142,7 +142,7 @@ class Run:
         """Note an event of the attempt's stream. Gives the events that may go to the caller now:
         none before the first content, since another deployment may have to serve instead."""
         self._note(attempt, frame)
-        if frame.usage_only and not self._exchange.include_usage:
+        if frame.usage_only and not self._exchange.ask.include_usage:
             return ()
         pending = self._pending
         if pending is None:
@@ -184,7 +184,7 @@ class Run:
                 late = ProviderError("timeout", "the request's deadline passed before an attempt")
                 await self._give_up(late)
             target = pick.target
-            self._demand = demand_at(self._callers, exchange, target.deployment, self._history)
+            self._demand = demand_at(self._callers, exchange.ask, target.deployment, self._history)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
             terms = terms_of(self._demand, target.deployment, unasked)
@@ -255,8 +255,8 @@ class Run:
         most = None if bought is None else max(1, (bought - demand.predicted) // demand.choices)
         return Call(
             deployment=target.deployment,
-            operation=exchange.operation,
-            fields=target.deployment.fields_for(exchange.fields, exchange.operation),
+            operation=exchange.ask.wire.operation,
+            fields=target.deployment.fields_for(exchange.ask.fields, exchange.ask.wire.operation),
             timeout_s=min(timeout_s, left),
             max_output_tokens=most,
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
@@ -294,7 +294,7 @@ class Run:
         """Book an answer that came to its end."""
         exchange, produced = self._exchange, attempt.produced
         usage, estimated = usage_of(exchange, attempt)
-        if exchange.operation == "chat":
+        if exchange.ask.wire.operation == "chat":
             self._history.record(-(-usage.output_tokens // self._demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
             self._shared.unasked[attempt.target.deployment.id] = produced.service

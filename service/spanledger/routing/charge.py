@@ -14,7 +14,6 @@ from dataclasses import replace
 from spanledger.pricing.usage import MAX_TOKENS, TOTAL_ALONE, Usage
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced
-from spanledger.wires.openai.estimate import estimate_input
 
 
 def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
@@ -57,7 +56,7 @@ def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
     """Usage with the output we counted, and the input as the provider did, if it came to that."""
     read = produced.input_usage
     if read is None or not _is_possible(read) or not read.input_tokens:
-        read = estimate_input(exchange.operation, exchange.fields)
+        read = exchange.ask.wire.estimate(exchange.ask.fields)
     return replace(
         read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
     )

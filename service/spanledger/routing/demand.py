@@ -6,16 +6,13 @@ for what nothing bounds is refused where a budget blocks.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spanledger.pricing.book import SERVICES
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Terms
 from spanledger.providers.base import Deployment
 from spanledger.routing.history import OutputHistory
-from spanledger.routing.request import Exchange
-from spanledger.wires.openai.demand import SERVICE_FIELDS, read_demand
-from spanledger.wires.openai.embeddings import demand_of_texts
+from spanledger.wires.base import Ask
+from spanledger.wires.openai.demand import SERVICE_FIELDS
 
 NO_HISTORY_TOKENS = 4_096
 """Usual output of a route that has not answered yet."""
@@ -24,33 +21,26 @@ _DROPPED = {"anthropic": frozenset({"service_tier", "web_search_options"})}
 """Fields an adapter leaves out."""
 
 
-def demand_of(exchange: Exchange, history: OutputHistory) -> Demand:
-    """What a request can use up, by its fields and by what its route answers."""
-    if exchange.operation == "embeddings":
-        return demand_of_texts(exchange.fields, exchange.body_bytes)
-    demand = read_demand(exchange.fields, exchange.body_bytes)
-    usual = demand.cap
-    if usual is None:
+def with_history(demand: Demand, history: OutputHistory) -> Demand:
+    """The demand with the output to expect where the caller sets no cap: what history says."""
+    if demand.cap is None:
         p99 = history.p99()
         usual = NO_HISTORY_TOKENS if p99 is None else max(MIN_USUAL_TOKENS, 2 * p99)
-    demand.usual, demand.tokens = usual, demand.tokens + usual * demand.choices
+        demand.tokens += (usual - demand.usual) * demand.choices
+        demand.usual = usual
     return demand
 
 
-def demand_at(
-    callers: Demand, exchange: Exchange, deployment: Deployment, history: OutputHistory
-) -> Demand:
+def demand_at(callers: Demand, ask: Ask, deployment: Deployment, history: OutputHistory) -> Demand:
     """What a request can use up at a deployment: the caller's demand, unless the deployment adds
     to what is sent or takes something away."""
     adds = deployment.defaults or deployment.overrides
-    if not adds and deployment.drops.isdisjoint(exchange.fields):
+    if not adds and deployment.drops.isdisjoint(ask.fields):
         return callers  # a field under another name costs the same
-    fields = deployment.fields_for(exchange.fields, exchange.operation)
+    fields = deployment.fields_for(ask.fields, ask.wire.operation)
     added = sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.defaults.items())
     added += sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.overrides.items())
-    return demand_of(
-        replace(exchange, fields=fields, body_bytes=exchange.body_bytes + added), history
-    )
+    return with_history(ask.wire.demand(fields, ask.body_bytes + added), history)
 
 
 def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:

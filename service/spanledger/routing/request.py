@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from spanledger.ledger.store import RequestStart
-from spanledger.wires.base import Operation
+from spanledger.wires.base import Ask
 
 
 @dataclass(slots=True)
@@ -19,10 +17,7 @@ class Exchange:
 
     Attributes:
         start: identity, as the ledger stores it.
-        operation: `chat` or `embeddings`.
-        fields: the body's top level, values undecoded. Unknown fields pass through untouched.
-        body_bytes: size of the whole body, the base of the input bound.
-        include_usage: the caller itself asked for the usage chunk of a stream.
+        ask: the request as its wire read it.
         deadline: monotonic seconds at which the whole request must be over.
         asked: the model the caller named, where its route is a wildcard.
         changed: fields that the adapter of the last attempt changed or left out.
@@ -30,10 +25,7 @@ class Exchange:
     """
 
     start: RequestStart
-    operation: Operation
-    fields: dict[str, msgspec.Raw]
-    body_bytes: int
-    include_usage: bool
+    ask: Ask
     deadline: float
     asked: str = ""
 

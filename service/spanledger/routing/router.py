@@ -18,7 +18,7 @@ from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
 from spanledger.routing.course import Course
-from spanledger.routing.demand import demand_of
+from spanledger.routing.demand import with_history
 from spanledger.routing.groups import RouteGroups
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
@@ -114,7 +114,7 @@ class Router:
             await self.reject(exchange, unknown)
             raise unknown
         history = self._histories[route]
-        demand = demand_of(exchange, history)
+        demand = with_history(exchange.ask.demand, history)
         course = Course(
             route,
             groups,

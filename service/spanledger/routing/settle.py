@@ -17,9 +17,9 @@ from spanledger.providers.hosts import tells_cost
 from spanledger.routing.course import Target
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
-from spanledger.telemetry.attributes import MAX_TEXT, ContentMode, attempt_detail, captured_content
+from spanledger.telemetry.attributes import ContentMode, attempt_detail, captured_content
 from spanledger.telemetry.vocabulary import AMBIGUITY
-from spanledger.wires.base import Answer, FailedAnswerError, Frame
+from spanledger.wires.base import MAX_TEXT, Answer, FailedAnswerError, Frame
 from spanledger.wires.failures import hide_key
 
 MAX_CAPTURED_BYTES = 1024 * 1024
@@ -221,8 +221,7 @@ class Recorder:
             chunks=produced.chunks,
             response_model=hide_key(produced.response_model[:MAX_TEXT], call.deployment),
             detail=attempt_detail(
-                operation=exchange.operation,
-                fields=call.fields,
+                request=exchange.ask.wire.attributes(call.fields),
                 deployment=call.deployment,
                 response_id=hide_key(produced.response_id, call.deployment),
                 finish_reasons=tuple(
@@ -236,7 +235,7 @@ class Recorder:
             else captured_content(
                 self.content,
                 self.max_content_bytes,
-                exchange.fields,
+                exchange.ask.fields,
                 produced.body,
                 produced.events,
             ),

@@ -16,7 +16,7 @@ import msgspec
 from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
 from spanledger.telemetry.redact import JsonValue, clean, fit
-from spanledger.wires.base import Operation
+from spanledger.wires.base import MAX_TEXT
 from spanledger.wires.openai.transcript import (
     answer_messages,
     input_messages,
@@ -26,110 +26,15 @@ from spanledger.wires.openai.transcript import (
 
 ContentMode = Literal["off", "redacted", "full"]
 
-MAX_TEXT = 256
-"""Longest value of an attribute that a caller or provider chooses."""
 MAX_ITEMS = 16
 """Most entries of a list attribute."""
-INT64 = range(-(2**63), 2**63)
-"""What an OTLP integer can hold."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""`DecodeError` covers wrong types; a text may hide invalid UTF-8, nesting may be too deep."""
-
-
-def _number(raw: msgspec.Raw) -> float:
-    return msgspec.json.decode(raw, type=float)
-
-
-def _integer(raw: msgspec.Raw) -> int | None:
-    value = msgspec.json.decode(raw, type=int)
-    return value if value in INT64 else None
-
-
-def _text(raw: msgspec.Raw) -> str:
-    return msgspec.json.decode(raw, type=str)[:MAX_TEXT]
-
-
-def _texts(raw: msgspec.Raw) -> list[str]:
-    value = msgspec.json.decode(raw, type=str | list[str])
-    return [text[:MAX_TEXT] for text in ([value] if isinstance(value, str) else value)[:MAX_ITEMS]]
-
-
-def _choices(raw: msgspec.Raw) -> int | None:
-    """The convention sets the count of choices only where it is not 1."""
-    count = _integer(raw)
-    return None if count == 1 else count
-
-
-class _Format(msgspec.Struct):
-    type: str = ""
-
-
-def _output_type(raw: msgspec.Raw) -> str | None:
-    kind = msgspec.json.decode(raw, type=_Format).type
-    return {"text": "text", "json_object": "json", "json_schema": "json"}.get(kind)
-
-
-class _Reasoning(msgspec.Struct):
-    effort: str = ""
-
-
-def _effort(raw: msgspec.Raw) -> str | None:
-    """OpenRouter's `reasoning`, an object beside OpenAI's `reasoning_effort`."""
-    return msgspec.json.decode(raw, type=_Reasoning).effort[:MAX_TEXT] or None
-
-
-class _Named(msgspec.Struct):
-    id: str = ""
-    session_id: str = ""
-
-
-def _conversation(raw: msgspec.Raw) -> str | None:
-    """OpenAI's `conversation`, an id or an object with one."""
-    value = msgspec.json.decode(raw, type=str | _Named)
-    return (value if isinstance(value, str) else value.id)[:MAX_TEXT] or None
-
-
-def _session(raw: msgspec.Raw) -> str | None:
-    return msgspec.json.decode(raw, type=_Named).session_id[:MAX_TEXT] or None
-
-
-_Reader = Callable[[msgspec.Raw], object]
-_REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
-    "chat": {
-        "max_tokens": ("gen_ai.request.max_tokens", _integer),
-        "max_completion_tokens": ("gen_ai.request.max_tokens", _integer),
-        "temperature": ("gen_ai.request.temperature", _number),
-        "top_p": ("gen_ai.request.top_p", _number),
-        "top_k": ("gen_ai.request.top_k", _number),
-        "reasoning_effort": ("gen_ai.request.reasoning.level", _text),
-        "reasoning": ("gen_ai.request.reasoning.level", _effort),
-        "conversation": ("gen_ai.conversation.id", _conversation),
-        "session_id": ("gen_ai.conversation.id", _text),
-        "litellm_session_id": ("gen_ai.conversation.id", _text),
-        "metadata": ("gen_ai.conversation.id", _session),
-        "frequency_penalty": ("gen_ai.request.frequency_penalty", _number),
-        "presence_penalty": ("gen_ai.request.presence_penalty", _number),
-        "seed": ("gen_ai.request.seed", _integer),
-        "stop": ("gen_ai.request.stop_sequences", _texts),
-        "n": ("gen_ai.request.choice.count", _choices),
-        "response_format": ("gen_ai.output.type", _output_type),
-        "service_tier": ("openai.request.service_tier", _text),
-    },
-    "embeddings": {
-        "encoding_format": ("gen_ai.request.encoding_formats", _texts),
-        "dimensions": ("gen_ai.embeddings.dimension.count", _integer),
-    },
-}
-"""Fields of the caller's body that become attributes: name, and how to read them. Where several
-become the same, the first in the body wins."""
 
 
 def attempt_detail(
     *,
-    operation: Operation,
-    fields: Mapping[str, msgspec.Raw],
+    request: dict[str, object],
     deployment: Deployment,
     response_id: str,
     finish_reasons: tuple[str, ...],
@@ -138,22 +43,10 @@ def attempt_detail(
 ) -> str:
     """The attributes of an attempt's span that have no column, as a JSON object.
 
-    `extra` holds further attributes by their final names and wins.
+    `request` holds the attributes of its request, and is added to; `extra` further attributes by
+    their final names, and wins.
     """
-    found: dict[str, object] = {}
-    known = _REQUEST[operation]
-    for name, raw in fields.items():
-        if name not in known:
-            continue
-        attribute, read = known[name]
-        if attribute in found:
-            continue
-        try:
-            value = read(raw)
-        except _DECODE_ERRORS:
-            continue
-        if value not in (None, "", []):
-            found[attribute] = value
+    found = request
     found.update(_server(deployment.api_base, deployment.provider))
     if response_id:
         found["gen_ai.response.id"] = response_id[:MAX_TEXT]

@@ -7,15 +7,74 @@ bytes and return values. They do no I/O, and know nothing of routing, budgets or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
 
 from spanledger.errors import ProviderError
+from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
+from spanledger.wires.fields import Fields
 
 Operation = Literal["chat", "embeddings"]
+
+
+MAX_TEXT = 256
+"""Longest value of a telemetry attribute that a caller or provider chooses."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """A caller's request, as its wire read it: once, and no deeper than somebody acts on it.
+
+    Attributes:
+        wire: the wire it came in on.
+        route: the model it names.
+        stream: whether the answer is to be streamed.
+        include_usage: the caller itself asked for the usage event of a stream.
+        fields: the body's top level, values undecoded. Unknown fields pass through untouched.
+        body_bytes: size of the whole body, the base of the input bound.
+        demand: what bounds its cost.
+    """
+
+    wire: Inbound
+    route: str = ""
+    stream: bool = False
+    include_usage: bool = False
+    fields: Fields = field(default_factory=dict)
+    body_bytes: int = 0
+    demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
+
+
+class Inbound(Protocol):
+    """A wire that callers speak.
+
+    Attributes:
+        name: what configuration and errors call it.
+        path: where its requests arrive.
+        operation: what the ledger and telemetry call a request of it.
+    """
+
+    name: str
+    path: str
+    operation: Operation
+
+    def read(self, body: bytes) -> Ask:
+        """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
+        ...
+
+    def demand(self, fields: Fields, body_bytes: int) -> Demand:
+        """What bounds the cost of these fields, where a deployment changed the caller's."""
+        ...
+
+    def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
+        """The input's tokens, counted by us because no provider did."""
+        ...
+
+    def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+        """The request's parameters under the names of the GenAI conventions. Never fails."""
+        ...
 
 
 class Server(Protocol):

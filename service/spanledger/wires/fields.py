@@ -95,17 +95,18 @@ def check_array(fields: Fields, name: str) -> None:
         raise wrong(name, "a non-empty array")
 
 
-def check_integer(fields: Fields, name: str, most: int) -> None:
-    """Check that a field is a number from 1 on, if it is there. Raises InvalidRequestError."""
+def positive(fields: Fields, name: str, most: int) -> int | None:
+    """A number from 1 to `most`, or None where the field is absent. Raises InvalidRequestError."""
     raw = fields.get(name)
     if raw is None or bytes(raw) == b"null":
-        return
+        return None
     try:
         value = _INTEGER.decode(raw)
     except msgspec.DecodeError:
         value = 0
     if not 0 < value <= most:
         raise wrong(name, f"an integer from 1 to {most}")
+    return value
 
 
 def boolean(fields: Fields, name: str, shown: str) -> bool:

@@ -103,7 +103,10 @@ class ScriptedRouter:
         self._raise(route)
         exchange.cost_nano, exchange.remaining_nano = 1_234, 5_000_000_000
         exchange.provider_s = PROVIDER_S
-        body = {"id": "x", "echo": {k: json.loads(bytes(v)) for k, v in exchange.fields.items()}}
+        body = {
+            "id": "x",
+            "echo": {k: json.loads(bytes(v)) for k, v in exchange.ask.fields.items()},
+        }
         return Answer(body=json.dumps(body).encode(), usage=None)
 
     async def stream(self, exchange: Exchange) -> AsyncGenerator[Frame]:

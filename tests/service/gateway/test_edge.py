@@ -67,7 +67,7 @@ def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:
         b"data: [DONE]",
         b"",
     ]
-    assert edge.router.seen[-1].include_usage
+    assert edge.router.seen[-1].ask.include_usage
 
 
 def test_stream_events_are_not_held_back(edge: Edge) -> None:
@@ -326,7 +326,7 @@ def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
 def test_other_spellings_of_a_path(edge: Edge, path: str) -> None:
     """A base URL without `/v1`, or with a slash too many, leads where it was meant to."""
     assert edge.post(chat(), path).status == 200
-    assert edge.router.seen[-1].operation == "chat"
+    assert edge.router.seen[-1].ask.wire.operation == "chat"
 
 
 def test_other_spellings_of_the_models(edge: Edge) -> None:

@@ -31,7 +31,8 @@ from spanledger.providers.base import Call
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.router import Router
-from spanledger.wires.base import Answer, Frame, Operation
+from spanledger.wires import INBOUND
+from spanledger.wires.base import Answer, Ask, Frame, Operation
 
 NOON_NS = 1_795_435_200 * 1_000_000_000
 USAGE = Usage(input_tokens=10, output_tokens=5)
@@ -63,6 +64,9 @@ class Time:
     def clock(self, seed: int = 1) -> Clock:
         """This time as the code under test is handed it."""
         return Clock(self.now_ns, self.monotonic, self.sleep, random.Random(seed))
+
+
+WIRES = {wire.operation: wire for wire in INBOUND.values()}
 
 
 @dataclass(frozen=True)
@@ -327,7 +331,9 @@ class Site:
         )
         raw = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in fields.items()}
         size = sum(len(memoryview(value)) for value in raw.values())
-        return Exchange(start, operation, raw, size, include_usage, self.time.now + deadline_s)
+        wire = WIRES[operation]
+        ask = Ask(wire, route, stream, include_usage, raw, size, wire.demand(raw, size))
+        return Exchange(start, ask, self.time.now + deadline_s)
 
     async def ask(self, exchange: Exchange | None = None) -> Answer | SpanledgerError:
         """The answer, or the error a caller gets."""

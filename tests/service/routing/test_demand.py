@@ -12,8 +12,9 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Rates, Schedule, Terms
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Deployment, ProviderKind
-from spanledger.routing.demand import demand_of, terms_of, unbounded_by
+from spanledger.routing.demand import terms_of, unbounded_by, with_history
 from spanledger.routing.history import OutputHistory
+from spanledger.routing.request import Exchange
 from spanledger.wires.base import Answer
 from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 from tests.service.routing.rig import Site, Step, StrictLedger
@@ -25,9 +26,15 @@ OPENAI = Deployment("d", "r", "openai", "openai", "m", "openai/m")
 SITE = Site({"a": ["a1"]}, {})
 
 
+def demand_of(exchange: Exchange) -> Demand:
+    """What a request demands of a route that has not answered yet."""
+    ask = exchange.ask
+    return with_history(ask.wire.demand(ask.fields, ask.body_bytes), OutputHistory())
+
+
 def read(**fields: Any) -> Demand:
     """What a chat with these fields demands."""
-    return demand_of(SITE.exchange(**fields), OutputHistory())
+    return demand_of(SITE.exchange(**fields))
 
 
 def at(kind: ProviderKind, **extra: object) -> Deployment:
@@ -170,8 +177,8 @@ def test_an_embedding_of_a_picture_is_not_bounded() -> None:
     text = SITE.exchange(operation="embeddings", input=["data", "text"])
     picture = SITE.exchange(operation="embeddings", input="data:image/png;base64,AAAA")
 
-    assert unbounded_by(demand_of(text, OutputHistory()), OPENAI, PRICE) == ""
-    assert unbounded_by(demand_of(picture, OutputHistory()), OPENAI, PRICE)
+    assert unbounded_by(demand_of(text), OPENAI, PRICE) == ""
+    assert unbounded_by(demand_of(picture), OPENAI, PRICE)
 
 
 PRIORITY = {
@@ -190,7 +197,7 @@ async def test_a_service_tier_is_held_and_charged() -> None:
         await site.ask(site.exchange(service_tier="priority", max_tokens=10))
         costs.append(site.last.cost_nano)
 
-    bound = demand_of(site.exchange(service_tier="priority"), OutputHistory()).input_tokens
+    bound = demand_of(site.exchange(service_tier="priority")).input_tokens
     assert costs == [60_000, 20_000, 60_000]
     assert site.ledger.asked[0].sizes.full >= bound * 3_000 + 10 * 6_000
     assert '"spanledger.service_tier":"priority"' in site.last.detail
@@ -216,7 +223,7 @@ async def test_a_prediction_is_held_as_output() -> None:
     await site.ask(exchange)
 
     size = len(msgspec.json.encode(prediction))
-    demand = demand_of(exchange, OutputHistory())
+    demand = demand_of(exchange)
     sizes = site.ledger.asked[0].sizes
     assert demand.predicted == size
     assert sizes.least == demand.input_tokens * 1_000 + (16 + size) * 2_000
@@ -258,11 +265,11 @@ async def test_searches_and_speech_are_charged_and_told() -> None:
 def test_equal_keys_hide_no_image() -> None:
     """A picture that a later key of the same name hides is not held for as text."""
     exchange = SITE.exchange()
-    exchange.fields["messages"] = msgspec.Raw(
+    exchange.ask.fields["messages"] = msgspec.Raw(
         b'[{"role":"user","content":[{"type":"image_url","image_url":"https://x/y"}],"content":"x"}]'
     )
 
-    why = unbounded_by(demand_of(exchange, OutputHistory()), OPENAI, PRICE)
+    why = unbounded_by(demand_of(exchange), OPENAI, PRICE)
 
     assert "'content' twice" in why
 
@@ -270,12 +277,17 @@ def test_equal_keys_hide_no_image() -> None:
 def test_equal_keys_hide_no_tool() -> None:
     """Of a key that a tool has twice, only the value that was looked at is sent."""
     exchange = SITE.exchange()
-    exchange.fields["tools"] = msgspec.Raw(
+    exchange.ask.fields["tools"] = msgspec.Raw(
         b'[{"type": "web_search_preview", "type": "function", "function": {"name": "f"}}]'
     )
 
-    demand = demand_of(exchange, OutputHistory())
+    demand = demand_of(exchange)
 
     assert unbounded_by(demand, OPENAI, PRICE) == ""
-    sent = bytes(exchange.fields["tools"])
+    sent = bytes(exchange.ask.fields["tools"])
     assert sent == b'[{"type":"function","function":{"name": "f"}}]'
+
+
+def test_a_deployments_own_choices_are_held_for() -> None:
+    """The limit on `n` is for callers; what a file says is held for as it stands."""
+    assert read(n=500).choices == 500

@@ -32,6 +32,7 @@ from spanledger.routing.router import Router
 from spanledger.sim.bill import LIST_PRICES
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
+from spanledger.wires import CHAT, EMBEDDINGS
 from spanledger.wires.base import Answer
 from tests.support.processes import poll
 
@@ -89,11 +90,9 @@ class Stack:
             stream=bool(fields.get("stream")),
         )
         body = msgspec.json.encode({"model": route, **fields})
-        parsed = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         deadline = self._clock.monotonic() + 30
-        return Exchange(
-            start, "embeddings" if route == "embed" else "chat", parsed, len(body), False, deadline
-        )
+        wire = EMBEDDINGS if route == "embed" else CHAT
+        return Exchange(start, wire.read(body), deadline)
 
     async def ask(self, route: str, **fields: Any) -> Answer | SpanledgerError:
         """A whole answer, or the caller's error."""

@@ -24,6 +24,7 @@ from spanledger.providers import create_providers
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.router import Router
+from spanledger.wires import CHAT
 from spanledger.wires.base import Answer
 from tests.support.everybody import Everybody, every_provider
 
@@ -41,7 +42,6 @@ class Served:
         """A parsed request."""
         unique = next(self._ids)
         body = {"model": asked or route, "messages": [{"role": "user", "content": "hi"}], **fields}
-        raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
         clock = Clock()
         start = RequestStart(
             request_id=f"req_{unique:024x}",
@@ -57,7 +57,7 @@ class Served:
             stream=bool(fields.get("stream")),
         )
         deadline = clock.monotonic() + 30
-        return Exchange(start, "chat", raw, len(msgspec.json.encode(body)), False, deadline, asked)
+        return Exchange(start, CHAT.read(msgspec.json.encode(body)), deadline, asked)
 
     async def ask(self, route: str, asked: str = "", **fields: object) -> Answer | SpanledgerError:
         """A whole answer, or the caller's error."""

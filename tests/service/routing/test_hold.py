@@ -23,8 +23,8 @@ from spanledger.routing.hold import (
     sizes_of,
 )
 from spanledger.sim.openai_wire import OpenAIWire, embedding_tokens, read_embedding_inputs
-from spanledger.wires.base import Operation
-from spanledger.wires.openai.estimate import estimate_input
+from spanledger.wires import CHAT, EMBEDDINGS
+from spanledger.wires.base import Inbound
 from tests.service.routing.rig import BOOK, OK, Site, Step, StrictLedger
 
 MODELS = ("gpt-4o-mini", "gpt-4.1", "claude-sonnet-4-5", "gemini/gemini-2.5-pro")
@@ -111,7 +111,7 @@ async def test_the_callers_cap_bounds_the_hold(
 
     await site.ask(exchange)
 
-    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
+    prompt = bound_input(exchange.ask.body_bytes, exchange.ask.fields).tokens
     holds = site.ledger.asked[0].sizes
     assert holds.full == prompt * 1_000 + full_tokens * 2_000
     assert holds.usual == prompt * 1_000 + usual_tokens * 2_000
@@ -153,7 +153,7 @@ async def test_all_that_is_left_is_turned_into_tokens() -> None:
 
     await site.ask(exchange)
 
-    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
+    prompt = bound_input(exchange.ask.body_bytes, exchange.ask.fields).tokens
     assert site.provider.calls[0].max_output_tokens == (left - prompt * 1_000) // 2_000
 
 
@@ -176,7 +176,7 @@ async def test_embeddings_hold_their_input_alone() -> None:
 
     await site.ask(exchange)
 
-    prompt = bound_input(exchange.body_bytes, exchange.fields).tokens
+    prompt = bound_input(exchange.ask.body_bytes, exchange.ask.fields).tokens
     assert set(site.ledger.asked[0].sizes) == {prompt * 1_000}
     assert site.provider.calls[0].max_output_tokens is None
 
@@ -252,7 +252,7 @@ def test_a_counted_prompt_is_what_the_simulator_counts(
 
     counted = OpenAIWire().read(body).input_tokens
 
-    assert estimate_input("chat", raw(messages=messages, tools=tools)).input_tokens == counted
+    assert CHAT.estimate(raw(messages=messages, tools=tools)).input_tokens == counted
 
 
 @pytest.mark.parametrize(
@@ -262,17 +262,17 @@ def test_counted_embeddings_are_what_the_simulator_counts(given_input: object) -
     """Texts by their bytes, token lists by their length."""
     counted = sum(map(embedding_tokens, read_embedding_inputs({"input": given_input})))
 
-    assert estimate_input("embeddings", raw(input=given_input)).input_tokens == counted
+    assert EMBEDDINGS.estimate(raw(input=given_input)).input_tokens == counted
 
 
-@pytest.mark.parametrize("operation", ["chat", "embeddings"])
+@pytest.mark.parametrize("wire", [CHAT, EMBEDDINGS])
 @pytest.mark.parametrize(
     "content",
     [b"{}", b"[1, null, [[]]]", b'[{"content": 5}]', b'"text"', b"[" * 100_000, b'"\xff\xfe"'],
     ids=["object", "mixed", "number", "text", "deep", "not UTF-8"],
 )
-def test_a_prompt_of_any_shape_is_counted(operation: Operation, content: bytes) -> None:
+def test_a_prompt_of_any_shape_is_counted(wire: Inbound, content: bytes) -> None:
     """The gateway passes unknown shapes through, so counting must not fail on one."""
     fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
 
-    assert estimate_input(operation, fields).input_tokens >= 0
+    assert wire.estimate(fields).input_tokens >= 0

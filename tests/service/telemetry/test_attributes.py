@@ -13,6 +13,8 @@ from hypothesis import given
 from spanledger.providers.base import Deployment
 from spanledger.telemetry.attributes import attempt_detail, captured_content
 from spanledger.telemetry.signals import ATTRIBUTES
+from spanledger.wires import CHAT, EMBEDDINGS
+from spanledger.wires.base import Inbound
 
 DEPLOYMENT = Deployment(
     "d",
@@ -26,13 +28,12 @@ DEPLOYMENT = Deployment(
 
 
 def detail(
-    operation: Any = "chat", deployment: Deployment = DEPLOYMENT, **body: Any
+    wire: Inbound = CHAT, deployment: Deployment = DEPLOYMENT, **body: Any
 ) -> dict[str, Any]:
     """The stored attributes of a call with this body."""
     fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in body.items()}
     text = attempt_detail(
-        operation=operation,
-        fields=fields,
+        request=wire.attributes(fields),
         deployment=deployment,
         response_id="",
         finish_reasons=(),
@@ -109,7 +110,7 @@ def test_a_conversation_is_named_if_the_request_names_one(
 
 def test_embeddings_have_their_own_parameters() -> None:
     """A parameter of the other operation is not taken over."""
-    found = detail("embeddings", input="x", dimensions=256, encoding_format="float", temperature=1)
+    found = detail(EMBEDDINGS, input="x", dimensions=256, encoding_format="float", temperature=1)
 
     assert found["gen_ai.embeddings.dimension.count"] == 256
     assert found["gen_ai.request.encoding_formats"] == ["float"]
@@ -119,8 +120,7 @@ def test_embeddings_have_their_own_parameters() -> None:
 def test_the_answer_and_what_routing_adds_are_kept() -> None:
     """Id, finish reasons and the provider's request id are stored; `extra` wins."""
     text = attempt_detail(
-        operation="chat",
-        fields={},
+        request={},
         deployment=Deployment("d", "r", "anthropic", "anthropic", "m", "anthropic/m"),
         response_id="chatcmpl-1",
         finish_reasons=("stop", "tool_calls"),

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from spanledger.errors import InvalidRequestError
-from spanledger.wires.fields import decode, route_of
-from spanledger.wires.openai.chat import Shape, check
+from spanledger.wires import CHAT, EMBEDDINGS
+from spanledger.wires.base import Ask
+from spanledger.wires.fields import decode
+from spanledger.wires.openai.demand import MAX_CHOICES
 
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def parse(body: dict[str, Any]) -> Shape:
+def parse(body: dict[str, Any]) -> Ask:
     """Parse a chat body whole."""
-    fields = decode(json.dumps(body).encode())
-    route_of(fields)
-    return check(fields, "chat")
+    return CHAT.read(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_deep_nesting_ends_no_stack(depth: int, brackets: str) -> None:
         ({"max_tokens": "9"}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"max_completion_tokens": 10**40}, "max_completion_tokens"),
-        ({"n": 129}, "n"),
+        ({"n": MAX_CHOICES + 1}, "n"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
     """Each field the gateway acts on is checked, and the error names it."""
     with pytest.raises(InvalidRequestError) as caught:
-        parse({**CHAT, **change})
+        parse({**BODY, **change})
     assert caught.value.param == param
     assert caught.value.status == 400
 
@@ -108,7 +108,7 @@ def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
 def test_other_spellings_are_refused(name: str, meant: str) -> None:
     """What a server may take for a field that money depends on is not sent beside it."""
     with pytest.raises(InvalidRequestError) as caught:
-        parse({**CHAT, name: 1})
+        parse({**BODY, name: 1})
     assert caught.value.param is not None
     assert caught.value.param.replace("_", "").lower() == meant.replace("_", "").lower()
     assert f"write {caught.value.param!r}" in str(caught.value)
@@ -118,8 +118,7 @@ def test_the_last_of_equal_keys_is_the_one() -> None:
     """Also when one of them is written with escapes: what was held for is what is sent."""
     body = b'{"model":"m","messages":[1],"max_tokens":9,"max_\\u0074okens":5,"X_New":1,"topK":2}'
 
-    fields = decode(body)
-    check(fields, "chat")
+    fields = CHAT.read(body).fields
 
     assert list(fields) == ["model", "messages", "max_tokens", "X_New", "topK"]
     assert bytes(fields["max_tokens"]) == b"5"
@@ -129,7 +128,7 @@ def test_the_last_of_equal_keys_is_the_one() -> None:
 def test_missing_fields_are_named(missing: str) -> None:
     """What must be there is named when it is not."""
     with pytest.raises(InvalidRequestError, match="missing") as caught:
-        parse({key: value for key, value in CHAT.items() if key != missing})
+        parse({key: value for key, value in BODY.items() if key != missing})
     assert caught.value.param == missing
 
 
@@ -137,20 +136,20 @@ def test_missing_fields_are_named(missing: str) -> None:
 def test_embeddings_need_input(value: object) -> None:
     """Embeddings take a string or an array that is not empty."""
     with pytest.raises(InvalidRequestError) as caught:
-        check(decode(json.dumps({"input": value}).encode()), "embeddings")
+        EMBEDDINGS.read(json.dumps({"model": "m", "input": value}).encode())
     assert caught.value.param == "input"
-    check(decode(b'{"input": [[1, 2]]}'), "embeddings")
-    check(decode('{"input": "ü"}'.encode()), "embeddings")
+    EMBEDDINGS.read(b'{"model": "m", "input": [[1, 2]]}')
+    EMBEDDINGS.read('{"model": "m", "input": "ü"}'.encode())
 
 
 def test_nulls_are_absent_and_the_rest_is_untouched() -> None:
     """Null means absent where OpenAI allows it, and unknown values keep their bytes."""
-    shape = parse(
-        {**CHAT, "stream": None, "stream_options": None, "max_tokens": None, "n": None, "x": []}
+    ask = parse(
+        {**BODY, "stream": None, "stream_options": None, "max_tokens": None, "n": None, "x": []}
     )
-    assert shape == Shape(stream=False, include_usage=False)
-    shape = parse({**CHAT, "stream": True, "stream_options": {"include_usage": True, "x": 1}})
-    assert shape == Shape(stream=True, include_usage=True)
+    assert (ask.stream, ask.include_usage) == (False, False)
+    ask = parse({**BODY, "stream": True, "stream_options": {"include_usage": True, "x": 1}})
+    assert (ask.stream, ask.include_usage) == (True, True)
     fields = decode(b'{"seed": 1.0e2, "a": {"b":  [1 ,2]}}')
     assert bytes(fields["seed"]) == b"1.0e2"
     assert bytes(fields["a"]) == b'{"b":  [1 ,2]}'

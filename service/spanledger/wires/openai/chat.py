@@ -1,84 +1,71 @@
-"""The OpenAI wire on its way in: just enough of a body is read to route and price it.
+"""Chat completions as callers send them: just enough of a body is read to route and price it.
 
-Checks the few fields the gateway acts on and leaves every other value as raw bytes. No I/O.
+Checks the few fields the gateway acts on and leaves every other value as raw bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import msgspec
 
-from spanledger.errors import InvalidRequestError
-from spanledger.wires.base import Operation
+from spanledger.pricing.demand import Demand
+from spanledger.pricing.usage import Usage
+from spanledger.wires.base import Ask, Operation
 from spanledger.wires.fields import (
-    MAX_ROUTE_CHARS,
     OBJECT,
     Fields,
     boolean,
     check_array,
-    check_integer,
+    decode,
+    positive,
+    route_of,
     wrong,
 )
-from spanledger.wires.openai.demand import MAX_OUTPUT_TOKENS, WATCHED
-from spanledger.wires.openai.embeddings import check_input
-
-MAX_CHOICES = 128
-
-ACTED_ON = frozenset(
-    {
-        "model",
-        "messages",
-        "input",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "n",
-        *WATCHED,
-    }
+from spanledger.wires.openai.attributes import CHAT_ATTRIBUTES, read_attributes
+from spanledger.wires.openai.demand import (
+    MAX_CHOICES,
+    MAX_OUTPUT_TOKENS,
+    bounded,
+    demand_of,
 )
-"""Fields that decide where a request goes and what it may cost."""
+from spanledger.wires.openai.estimate import estimate_messages
+from spanledger.wires.openai.spelling import check_spelling
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the gateway itself acts on in a body."""
+class Chat:
+    """The inbound wire."""
 
-    stream: bool
-    include_usage: bool
+    name = "chat"
+    path = "/v1/chat/completions"
+    operation: Operation = "chat"
 
-
-def check(fields: Fields, operation: Operation) -> Shape:
-    """Check what the gateway relies on. Raises InvalidRequestError."""
-    for name in fields:
-        if name not in ACTED_ON:
-            _check_spelling(name)
-    if operation == "embeddings":
-        check_input(fields)
-        return Shape(stream=False, include_usage=False)
-    check_array(fields, "messages")
-    check_integer(fields, "max_tokens", MAX_OUTPUT_TOKENS)
-    check_integer(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS)
-    check_integer(fields, "n", MAX_CHOICES)
-    return Shape(boolean(fields, "stream", "stream"), _include_usage(fields))
-
-
-def _check_spelling(name: str) -> None:
-    """Some servers take `MAX_TOKENS` or `maxTokens` for `max_tokens`: we would hold for what the
-    one says and send both."""
-    meant = _SPELLED.get(_folded(name))
-    if meant is not None:
-        raise InvalidRequestError(
-            f"write {meant!r} for {name[:MAX_ROUTE_CHARS]!r}", code="invalid_value", param=meant
+    def read(self, body: bytes) -> Ask:
+        """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
+        fields = decode(body)
+        route = route_of(fields)
+        check_spelling(fields)
+        check_array(fields, "messages")
+        old = positive(fields, "max_tokens", MAX_OUTPUT_TOKENS)
+        new = positive(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS)
+        choices = positive(fields, "n", MAX_CHOICES)
+        stream = boolean(fields, "stream", "stream")
+        usage, size = _include_usage(fields), len(body)
+        return Ask(
+            self, route, stream, usage, fields, size, bounded(fields, size, (new, old), choices)
         )
 
+    def demand(self, fields: Fields, body_bytes: int) -> Demand:
+        """What bounds the cost of these fields, where a deployment changed the caller's."""
+        return demand_of(fields, body_bytes)
 
-def _folded(name: str) -> str:
-    return name.casefold().replace("_", "").replace("-", "")
+    def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
+        """The prompt's tokens, counted by us because no provider did."""
+        return estimate_messages(fields)
 
-
-_SPELLED = {_folded(name): name for name in ACTED_ON}
+    def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+        """The request's parameters under the names of the GenAI conventions."""
+        return read_attributes(fields, CHAT_ATTRIBUTES)
 
 
 def _include_usage(fields: Fields) -> bool:

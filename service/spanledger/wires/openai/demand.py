@@ -16,7 +16,9 @@ from spanledger.wires.fields import Fields
 
 MAX_OUTPUT_TOKENS = 10_000_000
 """Far above any model's; keeps sums of prices within 64 bits."""
-MAX_CHOICES = 1_024
+MAX_CHOICES = 128
+"""What OpenAI allows, and so the most a caller may ask for. A deployment's own `n` is held for as
+it stands."""
 BUILT_IN_TOOL_TOKENS = 4_096
 """Instructions that a provider adds for a tool of its own that the caller runs: the longest known
 are under 1,300 tokens."""
@@ -93,18 +95,28 @@ _TEXT = msgspec.json.Decoder(str)
 _TOOLS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-def read_demand(fields: Fields, body_bytes: int) -> Demand:
-    """What bounds a request; its values were checked before. Nothing here knows what an answer of
-    the route usually has: `usual` is the caller's cap, or 0."""
-    input_tokens, sound, repeated = bound_input(body_bytes, fields)
+def demand_of(fields: Fields, body_bytes: int) -> Demand:
+    """What bounds a request whose values nobody checked: a deployment's own are among them."""
     caps = (
-        _integer(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS),
-        _integer(fields, "max_tokens", MAX_OUTPUT_TOKENS),
+        _integer(fields, "max_completion_tokens"),
+        _integer(fields, "max_tokens"),
     )
+    return bounded(fields, body_bytes, caps, _integer(fields, "n"))
+
+
+def bounded(
+    fields: Fields, body_bytes: int, caps: tuple[int | None, int | None], choices: int | None
+) -> Demand:
+    """What bounds a request with these caps and so many choices.
+
+    What an answer of the route usually has is not known here: `usual` is the caller's cap, or 0.
+    """
+    input_tokens, sound, repeated = bound_input(body_bytes, fields)
+    first, second = caps
     # A provider obeys one of two caps, and we do not know which.
-    cap = max((cap for cap in caps if cap is not None), default=None)
-    choices = _integer(fields, "n", MAX_CHOICES) or 1
-    demand = Demand(input_tokens, cap, cap or 0, choices, input_tokens, sound=sound)
+    cap = second if first is None else first if second is None else max(first, second)
+    usual, choices = cap or 0, choices or 1
+    demand = Demand(input_tokens, cap, usual, choices, input_tokens + usual * choices, sound=sound)
     if repeated:
         demand.unbounded["messages"] = TWICE.format(repeated)
     if not WATCHED.isdisjoint(fields):
@@ -167,7 +179,7 @@ def _text(raw: msgspec.Raw | None) -> str:
         return "?"
 
 
-def _integer(fields: Mapping[str, msgspec.Raw], name: str, most: int) -> int | None:
+def _integer(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
     raw = fields.get(name)
     if raw is None:
         return None
@@ -175,4 +187,4 @@ def _integer(fields: Mapping[str, msgspec.Raw], name: str, most: int) -> int | N
         value = _INTEGER.decode(raw)
     except msgspec.DecodeError:
         return None
-    return None if value is None or value < 1 else min(value, most)
+    return None if value is None or value < 1 else min(value, MAX_OUTPUT_TOKENS)

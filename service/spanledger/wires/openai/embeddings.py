@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
 from spanledger.pricing.reported import from_openai
-from spanledger.wires.base import Answer, Server
+from spanledger.pricing.usage import Usage
+from spanledger.wires.base import Answer, Ask, Operation, Server
 from spanledger.wires.failures import unreadable
-from spanledger.wires.fields import DECODE_ERRORS, EMPTY_ARRAY, NULL, Fields, is_set, missing, wrong
+from spanledger.wires.fields import (
+    DECODE_ERRORS,
+    EMPTY_ARRAY,
+    NULL,
+    Fields,
+    decode,
+    is_set,
+    missing,
+    route_of,
+    wrong,
+)
 from spanledger.wires.openai.answer import UsageField, decoded, no_answer
+from spanledger.wires.openai.attributes import EMBEDDINGS_ATTRIBUTES, read_attributes
 from spanledger.wires.openai.demand import TWICE
+from spanledger.wires.openai.estimate import estimate_texts
+from spanledger.wires.openai.spelling import check_spelling
+
+
+class Embeddings:
+    """The inbound wire."""
+
+    name = "embeddings"
+    path = "/v1/embeddings"
+    operation: Operation = "embeddings"
+
+    def read(self, body: bytes) -> Ask:
+        """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
+        fields = decode(body)
+        route = route_of(fields)
+        check_spelling(fields)
+        _check_input(fields)
+        size = len(body)
+        return Ask(self, route, fields=fields, body_bytes=size, demand=_demand(fields, size))
+
+    def demand(self, fields: Fields, body_bytes: int) -> Demand:
+        """What bounds the cost of these fields, where a deployment changed the caller's."""
+        return _demand(fields, body_bytes)
+
+    def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
+        """The tokens of the texts, counted by us because no provider did."""
+        return estimate_texts(fields)
+
+    def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
+        """The request's parameters under the names of the GenAI conventions."""
+        return read_attributes(fields, EMBEDDINGS_ATTRIBUTES)
 
 
 class _Embeddings(msgspec.Struct):
@@ -25,7 +70,7 @@ class _Embeddings(msgspec.Struct):
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
-def check_input(fields: Fields) -> None:
+def _check_input(fields: Fields) -> None:
     """Check that there is something to embed. Raises InvalidRequestError."""
     raw = fields.get("input")
     if raw is None:
@@ -36,7 +81,7 @@ def check_input(fields: Fields) -> None:
         raise wrong("input", "a non-empty string or array")
 
 
-def demand_of_texts(fields: Fields, body_bytes: int) -> Demand:
+def _demand(fields: Fields, body_bytes: int) -> Demand:
     """What bounds a request for embeddings: its input, since there is no output."""
     input_tokens, sound, repeated = bound_input(body_bytes, fields)
     demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)

@@ -12,29 +12,37 @@ import msgspec
 
 from spanledger.pricing.media import UNREADABLE, likely_media
 from spanledger.pricing.usage import Usage, estimate_tokens
-from spanledger.wires.base import Operation
 
 TOKENS_PER_MESSAGE = 3
 _BESIDE = ("tools", "functions", "response_format")
 """What a model reads beside the messages."""
 
 
-def estimate_input(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> Usage:
-    """Usage of a request's prompt alone; of its raw bytes where it cannot be read."""
-    name = "messages" if operation == "chat" else "input"
-    raw = fields.get(name)
-    if raw is None:
-        return Usage()
-    try:
-        content = msgspec.json.decode(raw)
-    except UNREADABLE:
-        return Usage(estimate_tokens(len(memoryview(raw))))
-    if operation == "embeddings":
-        return Usage(_embedded(content))
+def estimate_messages(fields: Mapping[str, msgspec.Raw]) -> Usage:
+    """Usage of a chat's prompt alone; of its raw bytes where it cannot be read."""
+    content = _content(fields.get("messages"))
+    if isinstance(content, Usage):
+        return content
     total = sum(_message(message) for message in _objects(content))
     total += sum(_beside(fields, name) for name in _BESIDE)
     media, sound = likely_media(content)
     return Usage(total + media, audio_input_tokens=sound)
+
+
+def estimate_texts(fields: Mapping[str, msgspec.Raw]) -> Usage:
+    """Usage of texts to embed; of their raw bytes where they cannot be read."""
+    content = _content(fields.get("input"))
+    return content if isinstance(content, Usage) else Usage(_embedded(content))
+
+
+def _content(raw: msgspec.Raw | None) -> object:
+    """What is in a field, or the usage of what is not there or cannot be read."""
+    if raw is None:
+        return Usage()
+    try:
+        return msgspec.json.decode(raw)
+    except UNREADABLE:
+        return Usage(estimate_tokens(len(memoryview(raw))))
 
 
 def _beside(fields: Mapping[str, msgspec.Raw], name: str) -> int:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from spanledger.wires.fields import JsonValue
+from spanledger.wires.openai.demand import MAX_CHOICES
 
 Json = dict[str, JsonValue]
 
-MAX_CHOICES = 128
-"""Choices and tool calls of a stream that are followed."""
+MAX_TOOL_CALLS = 128
+"""Tool calls of a streamed choice that are followed."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
 
@@ -122,7 +123,7 @@ class _Streamed:
 
     def _add_call(self, call: Json) -> None:
         index = call.get("index", 0)
-        if not isinstance(index, int) or len(self._calls) >= MAX_CHOICES:
+        if not isinstance(index, int) or len(self._calls) >= MAX_TOOL_CALLS:
             return
         known, arguments = self._calls.setdefault(index, ({}, []))
         function = _object(call.get("function"))
