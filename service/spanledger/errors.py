@@ -7,7 +7,18 @@ number or a message from outside. The message says what to change.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
+
+Category = Literal[
+    "invalid_request",
+    "authentication",
+    "permission",
+    "not_found",
+    "rate_limit",
+    "quota",
+    "overloaded",
+    "server",
+]
 
 
 class SpanledgerError(Exception):
@@ -15,8 +26,8 @@ class SpanledgerError(Exception):
 
     error_type: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
-    openai_type: ClassVar[str] = "api_error"
-    """`error.type` of OpenAI's error body (not of telemetry)."""
+    category: ClassVar[Category] = "server"
+    """What sort of error a caller meets; each wire has its own word for it."""
     retryable: ClassVar[bool] = False
     """Whether a client gains by asking again; false sends `x-should-retry: false`."""
 
@@ -38,7 +49,7 @@ class InvalidRequestError(SpanledgerError):
 
     error_type = "invalid_request"
     http_status = 400
-    openai_type = "invalid_request_error"
+    category = "invalid_request"
 
     def __init__(
         self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
@@ -54,7 +65,7 @@ class AuthenticationError(SpanledgerError):
 
     error_type = "authentication_failed"
     http_status = 401
-    openai_type = "invalid_request_error"
+    category = "authentication"
 
 
 class PermissionDeniedError(SpanledgerError):
@@ -62,7 +73,7 @@ class PermissionDeniedError(SpanledgerError):
 
     error_type = "permission_denied"
     http_status = 403
-    openai_type = "invalid_request_error"
+    category = "permission"
 
 
 class OverloadedError(SpanledgerError):
@@ -70,7 +81,7 @@ class OverloadedError(SpanledgerError):
 
     error_type = "gateway_overloaded"
     http_status = 429
-    openai_type = "rate_limit_error"
+    category = "rate_limit"
     retryable = True
 
 
@@ -99,7 +110,7 @@ class BudgetExceededError(SpanledgerError):
 
     error_type = "budget_exceeded"
     http_status = 429
-    openai_type = "insufficient_quota"
+    category = "quota"
 
     def __init__(self, message: str, refusal: Refusal) -> None:
         super().__init__(message)
@@ -112,7 +123,7 @@ class UnpricedModelError(SpanledgerError):
 
     error_type = "unpriced_model"
     http_status = 400
-    openai_type = "invalid_request_error"
+    category = "invalid_request"
 
 
 class UnboundedCostError(UnpricedModelError):
@@ -137,7 +148,8 @@ class ProviderError(SpanledgerError):
             the attempt's span and the reason of a fallback.
         status: the provider's HTTP status, None when no answer came.
         retry_after_s: what the provider asked for, seconds.
-        body: the error in OpenAI's shape, for relaying to the caller; None when there is none.
+        told: what the provider says of it (`message`, `type`, `param`, `code` and what else it has),
+            for the caller; None where that is not the caller's to read.
         billed: `no` when the provider surely bills nothing, `unknown` when it may (the request
             was sent whole and no answer came, or a stream broke).
         request_alone: that it refuses this one request for its size, and would serve others.
@@ -153,7 +165,7 @@ class ProviderError(SpanledgerError):
         *,
         status: int | None = None,
         retry_after_s: float | None = None,
-        body: bytes | None = None,
+        told: dict[str, Any] | None = None,
         billed: str = "no",
         request_alone: bool = False,
     ) -> None:
@@ -161,7 +173,7 @@ class ProviderError(SpanledgerError):
         self.kind = kind
         self.status = status
         self.retry_after_s = retry_after_s
-        self.body = body
+        self.told = told
         self.billed = billed
         self.request_alone = request_alone
 

@@ -38,7 +38,7 @@ from spanledger.gateway.crowd import Crowd, Place
 from spanledger.gateway.paths import LIVE, METRICS, MODELS, READY, call_path, is_model
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import Headers, Reply
-from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
+from spanledger.gateway.streaming import STREAM_HEADERS, relay
 from spanledger.ledger.store import Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
@@ -68,10 +68,11 @@ class _Gone(Exception):  # noqa: N818  # nobody is left to tell
 class _Call:
     """One POST on its way: what error handling needs to know of it, and its lost connection."""
 
-    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task")
+    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task", "wire")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, wire: Inbound) -> None:
         self.request_id = request_id
+        self.wire = wire
         self.exchange: Exchange | None = None
         self.place: Place | None = None
         self.started: Literal["", "stream", "whole"] = ""
@@ -125,7 +126,7 @@ class Edge:
             return
         request_id = self.new_request_id()
         if wire is not None:
-            reply = replies.not_allowed(scope["method"], path, b"POST")
+            reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif not is_model(path):
             reply = replies.no_such_path(path)
         elif scope["method"] != "GET":
@@ -139,16 +140,16 @@ class Edge:
         await _send(send, reply, request_id)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
-        call = _Call(self.new_request_id())
+        call = _Call(self.new_request_id(), wire)
         if self.draining:
-            await _send(send, replies.draining(), call.request_id)
+            await _send(send, replies.draining(wire), call.request_id)
             return
         if self.in_flight >= self._limits.max_concurrent_requests:
             error = OverloadedError(
                 f"{self._limits.max_concurrent_requests} requests are in flight, the most this "
                 "gateway takes; ask again shortly"
             )
-            await _send(send, replies.reply_to(error), call.request_id)
+            await _send(send, replies.reply_to(error, wire=wire), call.request_id)
             return
         self.in_flight += 1
         try:
@@ -159,7 +160,7 @@ class Edge:
             exchange = call.exchange
             await _send(
                 send,
-                replies.reply_to(error, exchange.attempts if exchange else 0),
+                replies.reply_to(error, exchange.attempts if exchange else 0, wire),
                 call.request_id,
                 exchange,
             )
@@ -409,10 +410,10 @@ async def _send(
 async def _end_early(send: Send, call: _Call) -> None:
     """The server cancelled the request at its own end; the router has booked it."""
     if call.started == "stream":
-        error = replies.error_object("the gateway is shutting down", "api_error", "shutting_down")
-        await send({"type": "http.response.body", "body": error_event(error)})
+        event = call.wire.error_event(replies.shutting_down())
+        await send({"type": "http.response.body", "body": event})
     elif not call.started:
-        await _send(send, replies.draining(), call.request_id, call.exchange)
+        await _send(send, replies.draining(call.wire), call.request_id, call.exchange)
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
@@ -424,9 +425,9 @@ def _log_fault(error: Exception, request_id: str) -> None:
 async def _fail(send: Send, call: _Call) -> None:
     error = replies.internal_error()
     if call.started == "stream":
-        await send({"type": "http.response.body", "body": error_event(error)})
+        await send({"type": "http.response.body", "body": call.wire.error_event(error)})
     elif not call.started:
-        reply = Reply(500, replies.error_body(error), ((b"x-should-retry", b"false"),))
+        reply = Reply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange)
 
 

@@ -1,6 +1,6 @@
-"""Errors and figures as the caller sees them: OpenAI's error shape, statuses and headers.
+"""Errors as the caller sees them: statuses, headers, and what the caller's wire makes of each.
 
-Turns an error of ours into bytes and nothing else: no ledger, no provider, no decision. Text that
+Turns an error of ours into a reply and nothing else: no ledger, no provider, no decision. Text that
 came from a provider is relayed only where the caller's own request was at fault, so that neither
 a provider's key nor its address can leave in an error.
 """
@@ -8,14 +8,13 @@ a provider's key nor its address can leave in an error.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-
-import msgspec
 
 from spanledger.errors import (
     AuthenticationError,
     BudgetExceededError,
+    Category,
     InvalidRequestError,
     LedgerUnavailableError,
     OverloadedError,
@@ -26,6 +25,8 @@ from spanledger.errors import (
 from spanledger.gateway.paths import SERVED
 from spanledger.money import format_usd
 from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
+from spanledger.wires import DEFAULT
+from spanledger.wires.base import Inbound, Problem
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -36,19 +37,17 @@ MAX_RETRY_AFTER_S = 3600
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
 """Kinds a client may ask again for, after our own attempts are used up."""
 
-_OPENAI_TYPES = {
-    "rate_limited": "rate_limit_error",
-    "rate_limit_reached": "rate_limit_error",
-    "context_window_exceeded": "invalid_request_error",
-    "content_filtered": "invalid_request_error",
-    "invalid_request": "invalid_request_error",
-    "not_found": "invalid_request_error",
+_CATEGORIES: dict[str, Category] = {
+    "rate_limited": "rate_limit",
+    "rate_limit_reached": "rate_limit",
+    "overloaded": "overloaded",
+    "cooldown": "overloaded",
+    "context_window_exceeded": "invalid_request",
+    "content_filtered": "invalid_request",
+    "invalid_request": "invalid_request",
+    "not_found": "invalid_request",
 }
-_CODES = {
-    "context_window_exceeded": "context_length_exceeded",
-    "content_filtered": "content_filter",
-    "rate_limited": "rate_limit_exceeded",
-}
+"""Of a provider's error, by its kind; every other is a fault of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +59,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def error_object(
-    message: str, kind: str, code: str | None, param: str | None = None, **figures: object
-) -> dict[str, object]:
-    """OpenAI's error object, ours beside its four fields."""
-    return {"message": message, "type": kind, "param": param, "code": code, **figures}
-
-
-def error_body(error: dict[str, object]) -> bytes:
-    """`{"error": {…}}` as JSON."""
-    return msgspec.json.encode({"error": error})
-
-
-def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
+def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> Reply:
     """The answer that tells a caller about `error`, after so many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
@@ -80,60 +67,61 @@ def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
     headers.append((b"x-should-retry", b"true" if _retryable(error) else b"false"))
     if isinstance(error, AuthenticationError):
         headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(http_status_of(error), _body(error, attempts), tuple(headers))
+    problem = describe(error, attempts)
+    if isinstance(error, ProviderError) and error.told and error.kind in CALLER_CAUSED:
+        problem = replace(problem, told=error.told)
+    return Reply(http_status_of(error), wire.error(problem), tuple(headers))
 
 
-def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
-    """The error object for `error`: also what a broken stream ends with."""
+def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
+    """What a caller is told about `error`: also what a broken stream ends with."""
     if isinstance(error, BudgetExceededError):
         return _budget(error.refusal)
     if isinstance(error, ProviderError):
         return _provider(error, attempts)
     if isinstance(error, InvalidRequestError):
         code = error.code or error.error_type
-        return error_object(str(error), error.openai_type, code, error.param)
+        return Problem(str(error), error.category, code, error.param)
     code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.error_type
     if isinstance(error, LedgerUnavailableError):
         message = "the ledger cannot commit, so nothing is sent to a provider; ask again shortly"
-        return error_object(message, error.openai_type, code)
+        return Problem(message, error.category, code)
     if error.error_type == SpanledgerError.error_type:
         return internal_error()
-    return error_object(str(error), error.openai_type, code)
+    return Problem(str(error), error.category, code)
 
 
-def internal_error() -> dict[str, object]:
+def internal_error() -> Problem:
     """A fault of ours; what it was stands in the gateway's log, under the request id."""
     message = "the gateway failed on this request; its log has the reason under the request id"
-    return error_object(message, "api_error", "internal_error")
+    return Problem(message, "server", "internal_error")
 
 
 def no_such_path(path: str) -> Reply:
     """404 for a path that is not served."""
     message = f"no such path: {path[:200]!r}; this gateway serves {SERVED}"
-    error = error_object(message, "invalid_request_error", "unknown_url")
-    return Reply(404, error_body(error), ((b"x-should-retry", b"false"),))
+    problem = Problem(message, "not_found", "unknown_url")
+    return Reply(404, DEFAULT.error(problem), ((b"x-should-retry", b"false"),))
 
 
-def not_allowed(method: str, path: str, allowed: bytes) -> Reply:
+def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> Reply:
     """405 for a path that is served to another method."""
     message = f"not allowed to {method} on {path}; use {allowed.decode()}"
-    error = error_object(message, "invalid_request_error", "method_not_allowed")
-    return Reply(405, error_body(error), ((b"allow", allowed), (b"x-should-retry", b"false")))
+    problem = Problem(message, "invalid_request", "method_not_allowed")
+    return Reply(405, wire.error(problem), ((b"allow", allowed), (b"x-should-retry", b"false")))
 
 
-def draining() -> Reply:
+def draining(wire: Inbound) -> Reply:
     """503 while the gateway ends: another one, or the next, will serve the request."""
-    message = "the gateway is shutting down; ask again"
-    body = error_body(error_object(message, "api_error", "shutting_down"))
+    body = wire.error(shutting_down("the gateway is shutting down; ask again"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
     return Reply(503, body, headers)
 
 
-def _body(error: SpanledgerError, attempts: int) -> bytes:
-    if isinstance(error, ProviderError) and error.body and error.kind in CALLER_CAUSED:
-        return error.body
-    return error_body(describe(error, attempts))
+def shutting_down(message: str = "the gateway is shutting down") -> Problem:
+    """What ends the requests that the gateway leaves behind when it ends itself."""
+    return Problem(message, "server", "shutting_down")
 
 
 def _retryable(error: SpanledgerError) -> bool:
@@ -153,7 +141,7 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
     return None
 
 
-def _budget(refusal: Refusal) -> dict[str, object]:
+def _budget(refusal: Refusal) -> Problem:
     limit, spent, held, needed = (
         format_usd(nano)
         for nano in (
@@ -169,19 +157,18 @@ def _budget(refusal: Refusal) -> dict[str, object]:
         f"request: limit ${limit}, spent ${spent}, held ${held}, needed ${needed}; "
         f"it renews at {renews}"
     )
-    return error_object(
-        message,
-        BudgetExceededError.openai_type,
-        BudgetExceededError.error_type,
-        budget=refusal.budget,
-        scope=refusal.scope,
-        subject=refusal.subject,
-        limit_usd=limit,
-        spent_usd=spent,
-        held_usd=held,
-        needed_usd=needed,
-        renews_at=renews,
-    )
+    figures = {
+        "budget": refusal.budget,
+        "scope": refusal.scope,
+        "subject": refusal.subject,
+        "limit_usd": limit,
+        "spent_usd": spent,
+        "held_usd": held,
+        "needed_usd": needed,
+        "renews_at": renews,
+    }
+    kind = BudgetExceededError
+    return Problem(message, kind.category, kind.error_type, figures=figures)
 
 
 _PROVIDER_MESSAGES = {
@@ -202,7 +189,7 @@ _PROVIDER_MESSAGES = {
 }
 
 
-def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
+def _provider(error: ProviderError, attempts: int) -> Problem:
     message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
     if error.kind == "authentication_failed" and not attempts:
         message = "no deployment of this route has its key; `spanledger config check` names it"
@@ -210,5 +197,4 @@ def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
         message = "this request alone is over a limit of the provider's; make it smaller"
     if attempts:
         message += f" (after {attempts} {'attempt' if attempts == 1 else 'attempts'})"
-    kind = _OPENAI_TYPES.get(error.kind, ProviderError.openai_type)
-    return error_object(message, kind, _CODES.get(error.kind, error.kind))
+    return Problem(message, _CATEGORIES.get(error.kind, "server"), error.kind)

@@ -22,7 +22,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from spanledger.config import Config
 from spanledger.errors import ConfigError
 from spanledger.gateway.app import CONNECTION, Edge
-from spanledger.gateway.replies import error_body, error_object
+from spanledger.wires import DEFAULT
+from spanledger.wires.base import Problem
 
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
@@ -371,7 +372,7 @@ def make_server(
 
 
 def _raw_answer(status: int, code: str, message: str, request_id: str) -> bytes:
-    body = error_body(error_object(message, "invalid_request_error", code))
+    body = DEFAULT.error(Problem(message, "invalid_request", code))
     head = (
         b"content-type: application/json\r\n"
         b"content-length: %d\r\n"

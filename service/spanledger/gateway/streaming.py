@@ -12,7 +12,7 @@ from contextlib import aclosing
 from starlette.types import Send
 
 from spanledger.errors import SpanledgerError, forget_frames
-from spanledger.gateway.replies import Headers, describe, error_body
+from spanledger.gateway.replies import Headers, describe
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires.base import Frame
@@ -22,7 +22,6 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-DONE = b"data: [DONE]\n\n"
 
 
 async def relay(
@@ -48,10 +47,11 @@ async def relay(
             if not started:
                 raise
             # The error first: some clients read what stands before it as part of its JSON.
-            last = error_event(describe(error, exchange.attempts)) + figures(exchange)
+            wire = exchange.ask.wire
+            last = wire.error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
         else:
-            last = figures(exchange) + DONE
+            last = figures(exchange) + exchange.ask.wire.end
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})
@@ -66,11 +66,6 @@ def figures(exchange: Exchange) -> bytes:
     if exchange.remaining_nano is not None:
         line += f" budget_remaining_usd={format_usd(exchange.remaining_nano)}"
     return line.encode() + b"\n\n"
-
-
-def error_event(error: dict[str, object]) -> bytes:
-    """What a broken stream ends with in place of the end mark: clients raise it as an error."""
-    return b"data: " + error_body(error) + b"\n\n"
 
 
 async def _start(send: Send, headers: Headers) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+SERVICE_FIELDS = ("service_tier", "speed", "inference_geo")
+"""Fields that choose how a request is served, in the order in which a price names them."""
+
 
 @dataclass(slots=True)
 class Demand:

@@ -7,12 +7,11 @@ for what nothing bounds is refused where a budget blocks.
 from __future__ import annotations
 
 from spanledger.pricing.book import SERVICES
-from spanledger.pricing.demand import Demand
+from spanledger.pricing.demand import SERVICE_FIELDS, Demand
 from spanledger.pricing.price import USUAL, Price, Terms
 from spanledger.providers.base import Deployment
 from spanledger.routing.history import OutputHistory
 from spanledger.wires.base import Ask
-from spanledger.wires.openai.demand import SERVICE_FIELDS
 
 NO_HISTORY_TOKENS = 4_096
 """Usual output of a route that has not answered yet."""

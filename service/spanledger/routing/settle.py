@@ -235,9 +235,7 @@ class Recorder:
             else captured_content(
                 self.content,
                 self.max_content_bytes,
-                exchange.ask.fields,
-                produced.body,
-                produced.events,
+                exchange.ask.wire.content(exchange.ask.fields, produced.body, produced.events),
             ),
             request=request,
         )

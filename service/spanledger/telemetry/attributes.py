@@ -7,7 +7,7 @@ answer, however odd: a field of an unexpected type is left out. No SDK import he
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -16,13 +16,7 @@ import msgspec
 from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
 from spanledger.telemetry.redact import JsonValue, clean, fit
-from spanledger.wires.base import MAX_TEXT
-from spanledger.wires.openai.transcript import (
-    answer_messages,
-    input_messages,
-    streamed_messages,
-    tools,
-)
+from spanledger.wires.base import MAX_TEXT, Content
 
 ContentMode = Literal["off", "redacted", "full"]
 
@@ -80,25 +74,18 @@ def _server(api_base: str | None, provider: str) -> dict[str, object]:
 def captured_content(
     mode: ContentMode,
     max_bytes: int,
-    fields: Mapping[str, msgspec.Raw],
-    output: bytes,
-    stream_events: Sequence[bytes],
+    content: Content,
 ) -> str | None:
-    """The content attributes of an attempt as a JSON object, or None when capture is off.
+    """The content attributes of an attempt as a JSON object, or None where there is nothing.
 
     Each value is the JSON of the conventions' message schema, at most `max_bytes` long.
-
-    Args:
-        output: a whole answer in OpenAI's shape; empty when the answer was streamed.
-        stream_events: the relayed SSE events of a stream.
     """
     if mode == "off":
         return None
-    messages = streamed_messages(stream_events) if stream_events else answer_messages(output)
     found = {
-        "gen_ai.input.messages": (input_messages(fields), _message_note),
-        "gen_ai.output.messages": (messages, _output_note),
-        "gen_ai.tool.definitions": (tools(fields), _tool_note),
+        "gen_ai.input.messages": (content.input, _message_note),
+        "gen_ai.output.messages": (content.output, _output_note),
+        "gen_ai.tool.definitions": (content.tools, _tool_note),
     }
     captured = {
         name: msgspec.Raw(_within(items, mode, max_bytes, note))

@@ -12,3 +12,5 @@ from spanledger.wires.openai.embeddings import Embeddings
 CHAT, EMBEDDINGS = Chat(), Embeddings()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS)}
 """What callers may speak, by path; each is a POST."""
+DEFAULT: Inbound = CHAT
+"""What a caller is answered in whose request says nothing of its wire."""

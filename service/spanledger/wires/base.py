@@ -6,16 +6,16 @@ bytes and return values. They do no I/O, and know nothing of routing, budgets or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from spanledger.errors import ProviderError
+from spanledger.errors import Category, ProviderError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
-from spanledger.wires.fields import Fields
+from spanledger.wires.fields import Fields, JsonValue
 
 Operation = Literal["chat", "embeddings"]
 
@@ -47,6 +47,33 @@ class Ask:
     demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as a caller is to read it, whatever the wire.
+
+    Attributes:
+        code: what programs tell errors apart by.
+        param: the field at fault.
+        figures: further facts, by name.
+        told: the provider's own error, where it goes to the caller in place of ours.
+    """
+
+    message: str
+    category: Category
+    code: str
+    param: str | None = None
+    figures: Mapping[str, object] = field(default_factory=dict)
+    told: Mapping[str, object] | None = None
+
+
+class Content(NamedTuple):
+    """What was said, in the message schema of the GenAI conventions."""
+
+    input: list[JsonValue]
+    output: list[JsonValue]
+    tools: list[JsonValue]
+
+
 class Inbound(Protocol):
     """A wire that callers speak.
 
@@ -54,11 +81,13 @@ class Inbound(Protocol):
         name: what configuration and errors call it.
         path: where its requests arrive.
         operation: what the ledger and telemetry call a request of it.
+        end: the event that ends a stream.
     """
 
     name: str
     path: str
     operation: Operation
+    end: bytes
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -74,6 +103,20 @@ class Inbound(Protocol):
 
     def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         """The request's parameters under the names of the GenAI conventions. Never fails."""
+        ...
+
+    def content(
+        self, fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]
+    ) -> Content:
+        """What was said, by the request and its answer or the events of it. Never fails."""
+        ...
+
+    def error(self, problem: Problem) -> bytes:
+        """The body of an error answer."""
+        ...
+
+    def error_event(self, problem: Problem) -> bytes:
+        """The event that a broken stream ends with: clients raise it as an error."""
         ...
 
 
@@ -157,7 +200,7 @@ class FailedAnswerError(ProviderError):
             str(error),
             status=error.status,
             retry_after_s=error.retry_after_s,
-            body=error.body,
+            told=error.told,
             billed="unknown",
             request_alone=error.request_alone,
         )

@@ -1,7 +1,7 @@
 """What a provider's refusal means: one of our kinds, how long to wait, what the caller may read.
 
 The shape of an error is read in `error_forms`, the wordings stand in `wordings`. Text from a
-provider may carry secrets or the prompt: it goes into `body`, scrubbed, and only when the caller's
+provider may carry secrets or the prompt: it goes into `told`, scrubbed, and only when the caller's
 request was at fault; the message of an error holds our own words and the provider's code.
 """
 
@@ -193,7 +193,7 @@ def refusal(
         message,
         status=status,
         retry_after_s=retry_after_s(headers, now_s) if headers is not None else None,
-        body=_caller_body(kind, failure, server) if kind in CALLER_CAUSED else None,
+        told=_caller_error(kind, failure, server) if kind in CALLER_CAUSED else None,
         billed="unknown" if (status or _status_in(failure)) in _MAYBE_BILLED else billed,
         request_alone=kind == "rate_limited" and bool(_REQUEST_ALONE.search(failure.message)),
     )
@@ -204,9 +204,7 @@ def invalid(
 ) -> ProviderError:
     """A request that the provider's wire cannot express; nothing was sent."""
     error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
-    return ProviderError(
-        "invalid_request", message, status=400, body=msgspec.json.encode({"error": error})
-    )
+    return ProviderError("invalid_request", message, status=400, told=error)
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
@@ -278,7 +276,7 @@ def _kind_by_text(failure: Failure) -> str | None:
     return None
 
 
-def _caller_body(kind: str, failure: Failure, server: Server) -> bytes | None:
+def _caller_error(kind: str, failure: Failure, server: Server) -> dict[str, Any] | None:
     if failure.error is None or not failure.message:
         return None
     kept = {k: v for k, v in failure.error.items() if k not in _OTHER_WORDS}
@@ -294,7 +292,8 @@ def _caller_body(kind: str, failure: Failure, server: Server) -> bytes | None:
         "param": failure.error.get("param"),
         "code": code,
     }
-    return msgspec.json.encode({"error": _scrubbed(error, server)})
+    scrubbed: dict[str, Any] = _scrubbed(error, server)
+    return scrubbed
 
 
 def malformed(server: Server, what: str) -> ProviderError:

@@ -145,8 +145,8 @@ class ScriptedRouter:
             raise RuntimeError(SECRET)
         if route.startswith("provider-"):
             kind = route.removeprefix("provider-")
-            body = b'{"error": {"message": "their text", "code": "theirs"}}'
-            raise ProviderError(kind, SECRET, retry_after_s=2.4, body=body)
+            told = {"message": "their text", "code": "theirs"}
+            raise ProviderError(kind, SECRET, retry_after_s=2.4, told=told)
 
     def release(self) -> None:
         """Let what hangs end."""

@@ -404,5 +404,5 @@ async def test_keys_stay_out_of_errors_and_representations(
     for status in (400, 401, 403, 500):
         server.json(status, {"error": {"type": KEY, "message": f"invalid x-api-key {KEY}"}})
         error = await failure(anthropic_provider, request)
-        shown = [error, error.body, request, *anthropic_provider._targets.values()]
+        shown = [error, error.told, request, *anthropic_provider._targets.values()]
         assert KEY not in "".join(f"{item!r}{item!s}" for item in shown)

@@ -171,12 +171,12 @@ async def test_faults(
             assert error.kind == kind, (fault, stream)
             owed = fault in ("408", "cut:3")
             assert error.billed == ("unknown" if owed else "no"), (fault, stream)
-            assert KEY not in f"{error!r}{error}{error.body!r}"
+            assert KEY not in f"{error!r}{error}{error.told!r}"
             if kind == "rate_limited":
                 assert error.retry_after_s == 7.0
             if kind == "context_window_exceeded":
-                assert error.body is not None
-                assert json.loads(error.body)["error"]["code"] == "context_length_exceeded"
+                assert error.told is not None
+                assert error.told["code"] == "context_length_exceeded"
     captured = capfd.readouterr()
     assert captured.out == ""
     assert KEY not in captured.err + caplog.text
@@ -274,7 +274,7 @@ async def test_misconfigured_model_is_not_the_callers_fault(litellm: LiteLLMProv
     with pytest.raises(ProviderError) as caught:
         await litellm.complete(call(target, ask()))
 
-    assert (caught.value.kind, caught.value.body) == ("not_found", None)
+    assert (caught.value.kind, caught.value.told) == ("not_found", None)
 
 
 async def test_import_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

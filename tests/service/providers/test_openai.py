@@ -358,7 +358,7 @@ async def test_keys_stay_out_of_errors_and_representations(
         )
         error = await failure(openai_provider, request)
         chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
-        assert KEY not in "".join(f"{link!r}{link}" for link in chain) + repr(error.body)
+        assert KEY not in "".join(f"{link!r}{link}" for link in chain) + repr(error.told)
     refused = await failure(openai_provider, call(deployment("http://127.0.0.1:1"), ask()))
     shown = [refused, refused.__context__, request, target, *openai_provider._targets.values()]
     assert KEY not in "".join(f"{item!r}{item}" for item in shown)

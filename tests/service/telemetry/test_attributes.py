@@ -171,7 +171,7 @@ def test_nothing_is_captured_when_it_is_off() -> None:
     """Off means no content, not empty content."""
     raw = {"messages": msgspec.Raw(b'[{"role":"user","content":"x"}]')}
 
-    assert captured_content("off", 60_000, raw, b"{}", ()) is None
+    assert captured_content("off", 60_000, CHAT.content(raw, b"{}", ())) is None
 
 
 def test_a_stream_is_put_together_again() -> None:
@@ -196,7 +196,7 @@ def test_a_stream_is_put_together_again() -> None:
         b"data: {broken\n\n",
         b"data: [DONE]\n\n",
     ]
-    text = captured_content("full", 60_000, {}, b"", events)
+    text = captured_content("full", 60_000, CHAT.content({}, b"", events))
 
     assert json.loads(text or "")["gen_ai.output.messages"] == [
         {
@@ -222,5 +222,6 @@ def test_a_stream_is_put_together_again() -> None:
 )
 def test_odd_messages_harm_nobody(raw: bytes) -> None:
     """Whatever stands under `messages` and in the answer, nothing is raised."""
-    captured_content("redacted", 500, {"messages": msgspec.Raw(raw)}, raw, ())
-    captured_content("full", 500, {"input": msgspec.Raw(raw)}, b"", [b"data: " + raw])
+    captured_content("redacted", 500, CHAT.content({"messages": msgspec.Raw(raw)}, raw, ()))
+    said = EMBEDDINGS.content({"input": msgspec.Raw(raw)}, b"", [b"data: " + raw])
+    captured_content("full", 500, said)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from spanledger.telemetry.attributes import captured_content
 from spanledger.telemetry.redact import redact_text
+from spanledger.wires import CHAT
 
 SECRETS = {
     "email": "jane.doe+x@example.co.uk",
@@ -92,7 +93,7 @@ def capture(
     mode: Any, max_bytes: int = 60_000, output: bytes = b"", **values: Any
 ) -> dict[str, Any]:
     """The captured attributes, decoded twice as a reader of the span would."""
-    text = captured_content(mode, max_bytes, fields(**values), output, ())
+    text = captured_content(mode, max_bytes, CHAT.content(fields(**values), output, ()))
     assert text is not None
     return dict(json.loads(text))
 
@@ -126,12 +127,12 @@ def test_no_place_in_a_request_or_answer_is_missed(place: int, secret: str) -> N
             output = b""
             events = [event(content=piece) for piece in ("It is ", secret[:5], secret[5:], ".")]
 
-    text = captured_content("redacted", 60_000, fields(**values), output, events)
+    text = captured_content("redacted", 60_000, CHAT.content(fields(**values), output, events))
 
     assert text is not None
     assert "[REDACTED:" in text
     assert secret.replace("\n", "\\n") not in text
-    full = captured_content("full", 60_000, fields(**values), output, events)
+    full = captured_content("full", 60_000, CHAT.content(fields(**values), output, events))
     assert full is not None
     assert secret.replace("\n", "\\n") in full
 
@@ -175,7 +176,7 @@ def test_whatever_is_captured_is_valid_and_fits(
 ) -> None:
     """However odd the request: JSON comes out, a list of objects, never longer than the limit."""
     values = fields(messages=messages, tools=tools)
-    text = captured_content(mode, max_bytes, values, json.dumps(tools).encode(), ())
+    text = captured_content(mode, max_bytes, CHAT.content(values, json.dumps(tools).encode(), ()))
 
     for raw in msgspec.json.decode(text or "{}", type=dict[str, msgspec.Raw]).values():
         assert len(bytes(raw)) <= max_bytes

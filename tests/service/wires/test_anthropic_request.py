@@ -50,8 +50,8 @@ def refused(messages: list[Any] | None = None, **fields: Any) -> str:
         convert(messages, **fields)
     error = caught.value
     assert (error.kind, error.status, error.billed) == ("invalid_request", 400, "no")
-    assert error.body is not None
-    assert json.loads(error.body)["error"]["type"] == "invalid_request_error"
+    assert error.told is not None
+    assert error.told["type"] == "invalid_request_error"
     return str(error)
 
 

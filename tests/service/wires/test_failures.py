@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from spanledger.errors import PROVIDER_ERROR_KINDS
+from spanledger.wires import CHAT
+from spanledger.wires.base import Problem
 from spanledger.wires.error_forms import failure_of, read_failure
 from spanledger.wires.failures import MAX_RETRY_AFTER_S, kind_of, refusal, retry_after_s
 from tests.service.providers.scripted import KEY, deployment
@@ -162,7 +164,7 @@ def test_a_refusal_may_be_about_one_request(status: int | None, message: str, al
 
     assert error.request_alone == alone
     assert (error.kind == "rate_limited") == (status != 400)
-    assert error.body is None or "org-x" not in str(error)
+    assert error.told is None or "org-x" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +181,11 @@ def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(words: str) -> 
     assert kind_of(400, failure_of(openai_error(f"Your {words}"))) != "invalid_request"
 
 
-def test_only_the_callers_own_faults_have_a_body() -> None:
+def test_only_the_callers_own_faults_are_told() -> None:
     """Text of a provider is relayed only where the caller's request was at fault."""
     target = deployment("http://x")
     seen = {
-        status: refusal(target, status, failure_of(openai_error("text"))).body is not None
+        status: refusal(target, status, failure_of(openai_error("text"))).told is not None
         for status in (400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 503, 529)
     }
 
@@ -195,8 +197,8 @@ def test_body_is_in_openais_shape_whatever_it_was() -> None:
     old_vllm = {"object": "error", "message": "maximum context length is 9", "code": 400}
     error = refusal(deployment("http://x"), 400, failure_of(old_vllm))
 
-    assert error.body is not None
-    assert json.loads(error.body) == {
+    assert error.told is not None
+    assert json.loads(CHAT.error(Problem("", "server", "", told=error.told))) == {
         "error": {
             "message": "maximum context length is 9",
             "type": "invalid_request_error",
@@ -214,8 +216,8 @@ def test_keys_never_leave() -> None:
             body = openai_error(f"Bad parameter for {other}", kind=other, code=KEY)
             error = refusal(target, status, failure_of(body))
 
-            assert other not in f"{error!r} {error} {error.body!r} {target!r}"
-            assert KEY not in f"{error!r} {error} {error.body!r} {target!r}"
+            assert other not in f"{error!r} {error} {error.told!r} {target!r}"
+            assert KEY not in f"{error!r} {error} {error.told!r} {target!r}"
 
 
 @pytest.mark.parametrize(

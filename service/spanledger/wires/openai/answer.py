@@ -30,6 +30,8 @@ Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | N
 
 DONE = b"[DONE]"
 """The payload that ends a stream."""
+END = b"data: [DONE]\n\n"
+"""The event with it."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 T = TypeVar("T")

@@ -5,13 +5,13 @@ Checks the few fields the gateway acts on and leaves every other value as raw by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
-from spanledger.wires.base import Ask, Operation
+from spanledger.wires.base import Ask, Content, Operation, Problem
 from spanledger.wires.fields import (
     OBJECT,
     Fields,
@@ -22,6 +22,7 @@ from spanledger.wires.fields import (
     route_of,
     wrong,
 )
+from spanledger.wires.openai.answer import END
 from spanledger.wires.openai.attributes import CHAT_ATTRIBUTES, read_attributes
 from spanledger.wires.openai.demand import (
     MAX_CHOICES,
@@ -29,8 +30,10 @@ from spanledger.wires.openai.demand import (
     bounded,
     demand_of,
 )
+from spanledger.wires.openai.errors import error_body, error_event
 from spanledger.wires.openai.estimate import estimate_messages
 from spanledger.wires.openai.spelling import check_spelling
+from spanledger.wires.openai.transcript import content_of
 
 
 class Chat:
@@ -39,6 +42,8 @@ class Chat:
     name = "chat"
     path = "/v1/chat/completions"
     operation: Operation = "chat"
+
+    end = END
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -66,6 +71,20 @@ class Chat:
     def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         """The request's parameters under the names of the GenAI conventions."""
         return read_attributes(fields, CHAT_ATTRIBUTES)
+
+    def content(
+        self, fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]
+    ) -> Content:
+        """What was said, by the request and its answer or the events of it."""
+        return content_of(fields, answer, events)
+
+    def error(self, problem: Problem) -> bytes:
+        """The body of an error answer."""
+        return error_body(problem)
+
+    def error_event(self, problem: Problem) -> bytes:
+        """The event that a broken stream ends with."""
+        return error_event(problem)
 
 
 def _include_usage(fields: Fields) -> bool:

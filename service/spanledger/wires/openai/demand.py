@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from spanledger.pricing.demand import Demand
+from spanledger.pricing.demand import SERVICE_FIELDS, Demand
 from spanledger.pricing.media import bound_input
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.wires.fields import Fields
@@ -66,8 +66,6 @@ UNBOUNDED = {
 }
 """Fields with which a request can cost more than all that is read here, and what to say of each."""
 
-SERVICE_FIELDS = ("service_tier", "speed", "inference_geo")
-"""Fields that choose how a request is served."""
 WATCHED = frozenset({*UNBOUNDED, *SERVICE_FIELDS, "audio", "modalities", "prediction", "tools"})
 _CALLERS_TOOLS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
 """Beginnings of the types of Anthropic's own tools that run at the caller's."""

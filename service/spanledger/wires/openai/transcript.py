@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from spanledger.wires.base import Content
 from spanledger.wires.fields import JsonValue
 from spanledger.wires.openai.demand import MAX_CHOICES
 
@@ -40,6 +41,14 @@ def _object(value: JsonValue) -> Json:
 
 def _string(value: JsonValue) -> str:
     return value if isinstance(value, str) else ""
+
+
+def content_of(
+    fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]
+) -> Content:
+    """What was said, by the request and its answer, or by the events of a streamed one."""
+    output = streamed_messages(events) if events else answer_messages(answer)
+    return Content(input_messages(fields), output, tools(fields))
 
 
 def input_messages(fields: Mapping[str, msgspec.Raw]) -> list[JsonValue]:
