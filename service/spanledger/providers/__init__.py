@@ -30,14 +30,10 @@ def create_providers(
     clock = clock or Clock()
     made: dict[ProviderKind, Provider] = {}
     for kind in sorted(set(kinds)):
-        if kind == "openai":
-            from spanledger.providers.openai import OpenAIProvider
+        if kind != "litellm":
+            from spanledger.providers.http import HttpProvider
 
-            made[kind] = OpenAIProvider(limits, clock, way_out)
-        elif kind == "anthropic":
-            from spanledger.providers.anthropic import AnthropicProvider
-
-            made[kind] = AnthropicProvider(limits, clock, way_out)
+            made[kind] = HttpProvider(limits, clock, way_out)
         else:
             from spanledger.providers.litellm import LiteLLMProvider
 

@@ -14,9 +14,15 @@ from typing import Literal, Protocol
 import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
-from spanledger.wires.base import Answer, Frame, Operation
+from spanledger.wires.base import Answer, Frame, Inbound, Operation
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
+SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
+    "openai": ("chat", "embeddings"),
+    "anthropic": ("messages",),
+    "litellm": ("chat", "embeddings"),
+}
+"""The wires that deployments of a kind speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Deployment:
         renames: fields that this provider knows by another name.
         cap: the field that caps an answer, for callers that set none.
         asks_usage: whether a stream is asked for its usage.
+        wires: names of the wires that it speaks, the best first; empty = those of its kind.
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
@@ -81,9 +88,15 @@ class Deployment:
     renames: dict[str, str] = field(default_factory=dict)
     cap: Literal["", "max_tokens", "max_completion_tokens"] = ""
     asks_usage: bool = True
+    wires: tuple[str, ...] = ()
     label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
+
+    @property
+    def speaks(self) -> tuple[str, ...]:
+        """The wires that it speaks, the best first."""
+        return self.wires or SPOKEN[self.kind]
 
     @property
     def known_as(self) -> str:
@@ -130,6 +143,7 @@ class Call:
     """One try: what to send where.
 
     Attributes:
+        wire: the wire that the caller speaks.
         fields: the caller's body, top level, values undecoded (raw JSON); `model`, `stream` and
             `stream_options` in it are the caller's and are replaced by the adapter.
         max_output_tokens: a cap to enforce upstream because of a budget, None = as the caller
@@ -142,7 +156,7 @@ class Call:
     """
 
     deployment: Deployment
-    operation: Operation
+    wire: Inbound
     fields: dict[str, msgspec.Raw]
     timeout_s: float
     max_output_tokens: int | None = None

@@ -117,7 +117,7 @@ class LiteLLMProvider:
         try:
             litellm = await self._load(call)
             async with asyncio.timeout(call.timeout_s):
-                ask = litellm.acompletion if call.operation == "chat" else litellm.aembedding
+                ask = litellm.acompletion if call.wire.operation == "chat" else litellm.aembedding
                 answer = await ask(**parameters)
                 body = answer.model_dump_json(exclude_none=True).encode()
         except TimeoutError:
@@ -128,7 +128,7 @@ class LiteLLMProvider:
             raise malformed(
                 call.deployment, f"its answer is larger than {call.max_response_bytes} bytes"
             )
-        read = read_answer if call.operation == "chat" else read_embeddings
+        read = read_answer if call.wire.operation == "chat" else read_embeddings
         return read(call.deployment, body, _request_id(answer))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
@@ -234,13 +234,13 @@ def _parameters(call: Call, *, stream: bool) -> dict[str, Any]:
         ProviderError: a field is not what it should be.
     """
     deployment = call.deployment
-    if stream and call.operation != "chat":
+    if stream and call.wire.operation != "chat":
         raise invalid("embeddings cannot be streamed", param="stream")
     try:
         fields = msgspec.json.decode(encode_request(call, stream=stream, cap_key="max_tokens"))
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON") from None
-    known = _PARAMETERS[call.operation]
+    known = _PARAMETERS[call.wire.operation]
     given = {name: value for name, value in fields.items() if value is not None}
     parameters: dict[str, Any] = dict(deployment.extra)
     parameters.update({name: value for name, value in given.items() if name in known})

@@ -43,6 +43,7 @@ from spanledger.routing.outcome import (
 )
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
+from spanledger.wires import dropped
 from spanledger.wires.base import Answer, Frame
 
 MAX_ATTEMPTS = 10
@@ -187,9 +188,10 @@ class Run:
             self._demand = demand_at(self._callers, exchange.ask, target.deployment, self._history)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
-            terms = terms_of(self._demand, target.deployment, unasked)
+            dropped_there = dropped(exchange.ask.wire, target.deployment.speaks)
+            terms = terms_of(self._demand, target.deployment, unasked, dropped_there)
             sizes = sizes_of(self._demand, target.price, terms)
-            reservation = self._reservation(pick, sizes)
+            reservation = self._reservation(pick, sizes, dropped_there)
             target.health.begin(now, tokens)
             self._asked += 1
             try:
@@ -220,7 +222,7 @@ class Run:
                 self._pending = []
                 return Attempt(target, sizes, hold, call, now, self._demand)
 
-    def _reservation(self, pick: Pick, sizes: Sizes) -> Reservation:
+    def _reservation(self, pick: Pick, sizes: Sizes, dropped_there: frozenset[str]) -> Reservation:
         clock, exchange = self._shared.clock, self._exchange
         deployment, price = pick.target.deployment, pick.target.price
         return Reservation(
@@ -236,7 +238,7 @@ class Run:
             price_id="" if price is None else price.id,
             fallback_from=pick.fallback_from,
             reason=pick.reason,
-            unbounded=unbounded_by(self._demand, deployment, price),
+            unbounded=unbounded_by(self._demand, deployment, price, dropped_there),
         )
 
     def _call(self, target: Target, sizes: Sizes, hold: Hold, now: float) -> Call:
@@ -255,7 +257,7 @@ class Run:
         most = None if bought is None else max(1, (bought - demand.predicted) // demand.choices)
         return Call(
             deployment=target.deployment,
-            operation=exchange.ask.wire.operation,
+            wire=exchange.ask.wire,
             fields=target.deployment.fields_for(exchange.ask.fields, exchange.ask.wire.operation),
             timeout_s=min(timeout_s, left),
             max_output_tokens=most,

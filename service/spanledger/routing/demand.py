@@ -16,8 +16,6 @@ from spanledger.wires.base import Ask
 NO_HISTORY_TOKENS = 4_096
 """Usual output of a route that has not answered yet."""
 MIN_USUAL_TOKENS = 256
-_DROPPED = {"anthropic": frozenset({"service_tier", "web_search_options"})}
-"""Fields an adapter leaves out."""
 
 
 def with_history(demand: Demand, history: OutputHistory) -> Demand:
@@ -42,24 +40,28 @@ def demand_at(callers: Demand, ask: Ask, deployment: Deployment, history: Output
     return with_history(ask.wire.demand(fields, ask.body_bytes + added), history)
 
 
-def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:
+def terms_of(
+    demand: Demand, deployment: Deployment, unasked: str, dropped: frozenset[str]
+) -> Terms:
     """What makes a request's tokens dearer at a deployment.
 
-    `unasked` is the service tier its answers come at when nobody asks for one.
+    `unasked` is the service tier its answers come at when nobody asks for one, `dropped` the fields
+    that it is not sent.
     """
-    service = _service(demand, deployment) or ("" if demand.services else unasked)
+    service = _service(demand, deployment, dropped) or ("" if demand.services else unasked)
     if not (service or demand.sound or demand.speech):
         return USUAL
     return Terms(service, demand.sound, demand.speech)
 
 
-def unbounded_by(demand: Demand, deployment: Deployment, price: Price | None) -> str:
+def unbounded_by(
+    demand: Demand, deployment: Deployment, price: Price | None, dropped: frozenset[str]
+) -> str:
     """Why nothing bounds what a request costs at a deployment; empty where its hold does."""
-    dropped = _DROPPED.get(deployment.kind, frozenset())
     for name, why in demand.unbounded.items():
         if name not in dropped:
             return f"nothing bounds what {name!r} costs: {why}"
-    service = _service(demand, deployment)
+    service = _service(demand, deployment, dropped)
     if not service or price is None or price.knows(service):
         return ""
     own = "priority" if service == "fast" else service
@@ -71,13 +73,12 @@ def unbounded_by(demand: Demand, deployment: Deployment, price: Price | None) ->
     )
 
 
-def _service(demand: Demand, deployment: Deployment) -> str:
+def _service(demand: Demand, deployment: Deployment, dropped: frozenset[str]) -> str:
     """The service tier asked for; the deployment's own where the caller says nothing."""
     own = deployment.extra.get("service_tier")
     asked = demand.services
     if not asked and own is None:
         return ""
-    dropped = _DROPPED.get(deployment.kind, frozenset())
     found = [asked[name] for name in SERVICE_FIELDS if name in asked and name not in dropped]
     if "service_tier" not in asked and isinstance(own, str):
         found.append(own.lower())

@@ -5,12 +5,46 @@ This table is the only place that knows them all.
 
 from __future__ import annotations
 
-from spanledger.wires.base import Inbound
+from functools import lru_cache
+
+from spanledger.wires.anthropic.messages import MessagesOut
+from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.other_form import answer_of, frame_of
+from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 
 CHAT, EMBEDDINGS = Chat(), Embeddings()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS)}
 """What callers may speak, by path; each is a POST."""
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
+
+OUTBOUND: dict[tuple[str, str], Outbound] = {
+    ("chat", "chat"): ChatOut(),
+    ("chat", "messages"): MessagesOut(answer_of, frame_of),
+    ("embeddings", "embeddings"): EmbeddingsOut(),
+}
+"""What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
+_NOTHING: frozenset[str] = frozenset()
+
+
+def outbound(asked: Inbound, spoken: tuple[str, ...]) -> Outbound | None:
+    """The wire for a request at a deployment that speaks these: the caller's own if it can be, or
+    else the first that the request can be translated to. None where there is none."""
+    return _outbound(asked.name, spoken)
+
+
+def dropped(asked: Inbound, spoken: tuple[str, ...]) -> frozenset[str]:
+    """The caller's fields that such a deployment is not sent."""
+    wire = _outbound(asked.name, spoken)
+    return _NOTHING if wire is None else wire.drops
+
+
+@lru_cache(maxsize=1024)
+def _outbound(asked: str, spoken: tuple[str, ...]) -> Outbound | None:
+    native = OUTBOUND.get((asked, asked)) if asked in spoken else None
+    if native is not None:
+        return native
+    translated = (OUTBOUND.get((asked, name)) for name in spoken)
+    return next((wire for wire in translated if wire is not None), None)

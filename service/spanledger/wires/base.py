@@ -150,6 +150,7 @@ class Outgoing(Protocol):
     """A request as it is to be written for a server.
 
     Attributes:
+        wire: the wire that the caller speaks, and so reads the answer in.
         fields: the caller's body with the deployment's defaults, top level, values undecoded.
         max_output_tokens: a cap that a budget sets, None = as the caller asked.
         changed: names of fields that had to change; whoever writes the request adds to it.
@@ -158,7 +159,7 @@ class Outgoing(Protocol):
     @property
     def deployment(self) -> Server: ...
     @property
-    def operation(self) -> Operation: ...
+    def wire(self) -> Inbound: ...
     @property
     def fields(self) -> Mapping[str, msgspec.Raw]: ...
     @property
@@ -239,3 +240,114 @@ class Frame:
     speech_bytes: int = 0
     input_usage: Usage | None = None
     service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A request as it goes out.
+
+    Attributes:
+        memo: what the wire has to remember for reading the answer.
+    """
+
+    out: Outgoing
+    body: bytes
+    memo: object = None
+
+
+class Habits(NamedTuple):
+    """What a server was seen to accept.
+
+    Attributes:
+        cap_name: the name it knows an output cap by.
+        ask_usage: whether a stream may be asked for its usage.
+    """
+
+    cap_name: str = "max_tokens"
+    ask_usage: bool = True
+
+
+class Seen(NamedTuple):
+    """What is known of an answer before it is read.
+
+    Attributes:
+        request_id: the provider's id of the request.
+        created: when it came, in Unix seconds.
+    """
+
+    request_id: str
+    created: int
+
+
+class Reader(Protocol):
+    """Reads one stream, event by event.
+
+    Attributes:
+        ended: the end mark has come.
+    """
+
+    ended: bool
+
+    def read(self, payload: bytes) -> Frame | None:
+        """An event in the caller's wire; None for one that the caller need not know of.
+
+        Raises:
+            ProviderError: it is not an event of this wire, or an error.
+        """
+        ...
+
+    def rest(self, tail: bytes) -> list[bytes] | None:
+        """The connection closed in good order, with `tail` left over: what is still to be read.
+        None where the stream broke off."""
+        ...
+
+    def survives(self, error: ProviderError) -> bool:
+        """Whether the answer is complete although its connection failed like this."""
+        ...
+
+    def last(self) -> Frame | None:
+        """What the caller gets after the last event. Raises ProviderError where there was none."""
+        ...
+
+
+class Outbound(Protocol):
+    """A wire that deployments speak, for the callers of one inbound wire.
+
+    Answers and events come out in the caller's wire. Where both are the same wire, that is as they
+    came.
+
+    Attributes:
+        name: what a deployment states that speaks it.
+        path: appended to a deployment's address.
+        host: whose address it is where a deployment has none.
+        headers: what every request carries.
+        key_header: the header for the key, where a deployment cannot say.
+        id_header: the header with the provider's id of a request.
+        spelled: whether servers know its cap by different names, and may refuse `stream_options`.
+        drops: fields that are not sent, whatever they would cost.
+    """
+
+    name: str
+    path: str
+    host: str
+    headers: Mapping[str, str]
+    key_header: str
+    id_header: str
+    spelled: bool
+    drops: frozenset[str]
+
+    def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
+        """The request. Raises ProviderError where this wire cannot say it."""
+        ...
+
+    def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
+        """A complete answer, or a stream that came unasked, put together. Raises ProviderError."""
+        ...
+
+    def reader(self, written: Written, seen: Seen) -> Reader:
+        """What reads the answer's stream."""
+        ...
+
+    def frame(self, out: Outgoing, answer: Answer) -> Frame:
+        """A complete answer that came where a stream was asked for, as the one event of it."""
+        ...

@@ -8,7 +8,7 @@ request was at fault; the message of an error holds our own words and the provid
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from spanledger.errors import ProviderError
-from spanledger.wires.base import Server
+from spanledger.pricing.usage import Usage
+from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
 from spanledger.wires.error_forms import (
     MESSAGE_KEYS,
     Failure,
@@ -326,3 +327,20 @@ def unreadable(server: Server, body: bytes, what: str) -> ProviderError:
         error.billed = "no"
         return error
     return malformed(server, what)
+
+
+def failed_after(error: ProviderError, frames: Iterable[Frame]) -> ProviderError:
+    """An error with the usage that events before it reported: that much is billed."""
+    usage = reported_by(frames)
+    if usage is None:
+        return error
+    return FailedAnswerError(error, Answer(b"", usage, finish_reasons=("error",)))
+
+
+def reported_by(frames: Iterable[Frame]) -> Usage | None:
+    """The usage that the events of a stream add up to."""
+    told: Usage | None = None
+    for frame in frames:
+        if frame.usage is not None:
+            told = frame.usage if told is None else told.followed_by(frame.usage)
+    return told

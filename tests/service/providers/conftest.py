@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
-from spanledger.providers.anthropic import AnthropicProvider
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from tests.service.providers.scripted import Scripted, scripted
@@ -28,16 +27,16 @@ async def server() -> AsyncGenerator[Scripted]:
 
 
 @pytest.fixture
-async def openai_provider() -> AsyncGenerator[OpenAIProvider]:
+async def openai_provider() -> AsyncGenerator[HttpProvider]:
     """An adapter, closed after the test."""
-    provider = OpenAIProvider()
+    provider = HttpProvider()
     yield provider
     await provider.close()
 
 
 @pytest.fixture
-async def anthropic_provider() -> AsyncGenerator[AnthropicProvider]:
+async def anthropic_provider() -> AsyncGenerator[HttpProvider]:
     """An adapter, closed after the test."""
-    provider = AnthropicProvider()
+    provider = HttpProvider()
     yield provider
     await provider.close()

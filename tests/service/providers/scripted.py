@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from spanledger.providers.base import Call, Deployment, Provider, ProviderKind
+from spanledger.wires import CHAT, EMBEDDINGS
 from spanledger.wires.base import Frame, Operation
 
 KEY = "sk-canary-0123456789abcdef"
@@ -162,7 +163,7 @@ def call(
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Call(
         deployment=target,
-        operation=operation,
+        wire=EMBEDDINGS if operation == "embeddings" else CHAT,
         fields=msgspec.json.decode(raw, type=dict[str, msgspec.Raw]),
         timeout_s=timeout_s,
         max_output_tokens=max_output_tokens,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spanledger.pricing.usage import Usage
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.wires.base import FailedAnswerError, Frame
 from spanledger.wires.error_forms import FORMS, Form, failure_of
 from spanledger.wires.failures import kind_of
@@ -36,7 +36,7 @@ def named(form: Form | Wording) -> str:
 
 @pytest.mark.parametrize("form", FORMS, ids=named)
 async def test_an_error_in_a_stream_is_a_failed_attempt(
-    server: Scripted, openai_provider: OpenAIProvider, form: Form
+    server: Scripted, openai_provider: HttpProvider, form: Form
 ) -> None:
     """Whatever its shape: nothing of it is an answer, and before any content nothing is billed."""
     sent = form.example.encode() if form.raw else b"data: " + form.example.encode() + b"\n\n"
@@ -53,7 +53,7 @@ async def test_an_error_in_a_stream_is_a_failed_attempt(
 @pytest.mark.parametrize("form", JSON_FORMS, ids=named)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_under_200_is_a_failed_attempt(
-    server: Scripted, openai_provider: OpenAIProvider, form: Form, stream: bool
+    server: Scripted, openai_provider: HttpProvider, form: Form, stream: bool
 ) -> None:
     """In a whole body too, whether a stream was asked for or not."""
     server.json(200, form.example.encode())
@@ -103,7 +103,7 @@ def test_success_is_no_error() -> None:
 
 
 async def test_success_in_another_shape_costs_no_answer(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Such an answer, and a stream's last chunk of that kind, are relayed."""
     good: dict[str, Any] = {
@@ -130,7 +130,7 @@ async def test_success_in_another_shape_costs_no_answer(
 @pytest.mark.parametrize("stream", [False, True])
 async def test_finish_reason_error(
     server: Scripted,
-    openai_provider: OpenAIProvider,
+    openai_provider: HttpProvider,
     content: str,
     usage: Any,
     billed: str,
@@ -153,7 +153,7 @@ async def test_finish_reason_error(
 
 @pytest.mark.parametrize("pieces", [[], [STREAM[0]], [event({"choices": []})]], ids=len)
 async def test_a_stream_without_an_answer(
-    server: Scripted, openai_provider: OpenAIProvider, pieces: list[bytes]
+    server: Scripted, openai_provider: HttpProvider, pieces: list[bytes]
 ) -> None:
     """An end mark alone makes no answer."""
     server.events(b"".join(pieces) + DONE)
@@ -164,7 +164,7 @@ async def test_a_stream_without_an_answer(
 
 
 async def test_a_break_after_the_usage_costs_nobody_the_answer(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Finished and counted, only the end mark is missing."""
     server.events(b"", *STREAM, hang_up=True)
@@ -174,9 +174,7 @@ async def test_a_break_after_the_usage_costs_nobody_the_answer(
     assert [frame.data for frame in frames] == STREAM
 
 
-async def test_every_choice_has_to_finish(
-    server: Scripted, openai_provider: OpenAIProvider
-) -> None:
+async def test_every_choice_has_to_finish(server: Scripted, openai_provider: HttpProvider) -> None:
     """Of two choices the first one's end is not the end of the answer."""
     server.events(b"".join(STREAM[:4]))
 
@@ -185,7 +183,7 @@ async def test_every_choice_has_to_finish(
     assert error.kind == "stream_interrupted"
 
 
-async def test_arguments_as_an_object(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_arguments_as_an_object(server: Scripted, openai_provider: HttpProvider) -> None:
     """Clients read arguments as text, so that is what they get, streamed or not."""
     old = {"name": "f", "arguments": []}
     server.events(delta(tool_calls=[TOOL]) + delta(function_call=old) + delta("stop") + DONE)
@@ -224,7 +222,7 @@ def without_options(server: Scripted, status: int = 422) -> None:
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_server_without_stream_options_is_asked_again_and_remembered(
-    server: Scripted, openai_provider: OpenAIProvider, status: int
+    server: Scripted, openai_provider: HttpProvider, status: int
 ) -> None:
     """The first stream takes two requests, the next ones one each."""
     without_options(server, status)
@@ -239,7 +237,7 @@ async def test_a_server_without_stream_options_is_asked_again_and_remembered(
 
 
 async def test_a_callers_own_options_are_its_own_affair(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Options of a caller's are refused as the server does it, and change nothing for others; the
     wish for usage is met where the server can, and told where it cannot."""
@@ -254,7 +252,7 @@ async def test_a_callers_own_options_are_its_own_affair(
 
 
 async def test_a_refusal_that_stays_is_not_remembered(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """An error that quotes a caller's words about `stream_options` takes nobody's usage away."""
     request = call(deployment(server.url), ask())
@@ -267,7 +265,7 @@ async def test_a_refusal_that_stays_is_not_remembered(
 
 
 async def test_a_whole_answer_where_a_stream_was_asked_for(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """It is streamed to the caller, with tool calls and usage, under any content type."""
     message = {
@@ -305,7 +303,7 @@ async def test_a_whole_answer_where_a_stream_was_asked_for(
 
 
 async def test_a_stream_where_a_whole_answer_was_asked_for(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """It is joined: text, reasoning, tool calls in pieces, every choice, and the usage."""
     pieces = [
@@ -359,7 +357,7 @@ async def test_a_stream_where_a_whole_answer_was_asked_for(
     ids=["Moonshot", "Groq"],
 )
 async def test_usage_in_an_odd_place_outlives_another_form(
-    server: Scripted, openai_provider: OpenAIProvider, last: dict[str, Any]
+    server: Scripted, openai_provider: HttpProvider, last: dict[str, Any]
 ) -> None:
     """Neither joining a stream nor making one event of a whole answer loses what was counted."""
     request = call(deployment(server.url), ask())

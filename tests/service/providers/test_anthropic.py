@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
-from spanledger.providers.anthropic import AnthropicProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.wires.base import Frame
 from tests.service.providers.scripted import (
     KEY,
@@ -123,9 +123,7 @@ def chunks(frames: list[Frame]) -> list[ChatCompletionChunk]:
     return [ChatCompletionChunk.model_validate(payload(frame), strict=True) for frame in frames]
 
 
-async def failure(
-    provider: AnthropicProvider, request: Any, *, stream: bool = False
-) -> ProviderError:
+async def failure(provider: HttpProvider, request: Any, *, stream: bool = False) -> ProviderError:
     """The error a call ends with."""
     with pytest.raises(ProviderError) as caught:
         await (collect(provider, request) if stream else provider.complete(request))
@@ -134,7 +132,7 @@ async def failure(
 
 async def test_answer(server: Scripted) -> None:
     """A message with thinking, text and tool use is a completion with all of it."""
-    provider = AnthropicProvider(clock=Clock(now_ns=lambda: 1_700_000_000_000_000_000))
+    provider = HttpProvider(clock=Clock(now_ns=lambda: 1_700_000_000_000_000_000))
     server.json(200, MESSAGE, "request-id: req_1")
 
     answer = await provider.complete(call(deployment(server.url, "anthropic"), ask()))
@@ -193,7 +191,7 @@ async def test_answer(server: Scripted) -> None:
 )
 async def test_finish_reasons(
     server: Scripted,
-    anthropic_provider: AnthropicProvider,
+    anthropic_provider: HttpProvider,
     stop_reason: str | None,
     finish_reason: str,
 ) -> None:
@@ -210,7 +208,7 @@ async def test_finish_reasons(
     assert (completion.usage, answer.usage) == (None, None)
 
 
-async def test_stream(server: Scripted, anthropic_provider: AnthropicProvider) -> None:
+async def test_stream(server: Scripted, anthropic_provider: HttpProvider) -> None:
     """Events become chunks: role, thinking, text, tool calls by index, finish, usage."""
     server.events(b"".join(STREAM))
 
@@ -255,7 +253,7 @@ async def test_stream(server: Scripted, anthropic_provider: AnthropicProvider) -
 
 
 async def test_frames_do_not_depend_on_the_network(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """Cut at any byte into two writes, a stream gives the same frames."""
     request = call(deployment(server.url, "anthropic"), ask())
@@ -295,7 +293,7 @@ async def test_frames_do_not_depend_on_the_network(
 )
 async def test_broken_streams(
     server: Scripted,
-    anthropic_provider: AnthropicProvider,
+    anthropic_provider: HttpProvider,
     events: list[bytes],
     kind: str,
     billed: str,
@@ -311,7 +309,7 @@ async def test_broken_streams(
 
 
 async def test_searches_and_the_way_it_was_served_are_read(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """Whole or streamed: they have prices of their own, and the caller sees the searches."""
     searched = {"server_tool_use": {"web_search_requests": 2}, "speed": "fast"}
@@ -332,7 +330,7 @@ async def test_searches_and_the_way_it_was_served_are_read(
 
 
 async def test_the_input_is_known_from_the_first_event(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """A stream that breaks later has been told what was read, cache and all, and no output yet."""
     server.events(b"".join(STREAM))
@@ -345,7 +343,7 @@ async def test_the_input_is_known_from_the_first_event(
 
 
 async def test_stream_without_its_end_mark_is_whole_once_counted(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """After the stop reason and usage nothing is missing but the mark."""
     server.events(b"".join(STREAM[:-1]))
@@ -355,7 +353,7 @@ async def test_stream_without_its_end_mark_is_whole_once_counted(
     assert frames[-1].usage == COUNTED
 
 
-async def test_errors(server: Scripted, anthropic_provider: AnthropicProvider) -> None:
+async def test_errors(server: Scripted, anthropic_provider: HttpProvider) -> None:
     """Refusals have their kind, with and without a stream; bad answers are malformed."""
     request = call(deployment(server.url, "anthropic"), ask())
     error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}
@@ -371,9 +369,7 @@ async def test_errors(server: Scripted, anthropic_provider: AnthropicProvider) -
             assert (raised.kind, raised.billed) == ("malformed_response", "unknown")
 
 
-async def test_embeddings_are_refused(
-    server: Scripted, anthropic_provider: AnthropicProvider
-) -> None:
+async def test_embeddings_are_refused(server: Scripted, anthropic_provider: HttpProvider) -> None:
     """Anthropic has none; nothing is sent."""
     request = call(
         deployment(server.url, "anthropic"), {"model": "r", "input": "x"}, operation="embeddings"
@@ -384,7 +380,7 @@ async def test_embeddings_are_refused(
 
 
 async def test_aclose_cuts_the_provider_off(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """Closing a stream early hangs up at once."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(BEGIN))
@@ -397,7 +393,7 @@ async def test_aclose_cuts_the_provider_off(
 
 
 async def test_keys_stay_out_of_errors_and_representations(
-    server: Scripted, anthropic_provider: AnthropicProvider
+    server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
     """An echoed key is in no error and no repr."""
     request = call(deployment(server.url, "anthropic"), ask())

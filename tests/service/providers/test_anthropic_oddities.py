@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from spanledger.providers.anthropic import AnthropicProvider
 from spanledger.providers.base import Call
+from spanledger.providers.http import HttpProvider
 from spanledger.sim.host import RunningSim
 from spanledger.wires.anthropic.models import Abilities, abilities_of
 from spanledger.wires.anthropic.oddities import ODDITIES, Oddity
@@ -34,7 +34,7 @@ def named(row: Oddity) -> str:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("row", ODDITIES, ids=named)
 async def test_anthropic_takes_it(
-    sim: RunningSim, anthropic_provider: AnthropicProvider, row: Oddity, stream: bool
+    sim: RunningSim, anthropic_provider: HttpProvider, row: Oddity, stream: bool
 ) -> None:
     """A provider that refuses as Anthropic does answers, and the caller learns what was changed."""
     request = request_of(row, sim.url)
@@ -151,7 +151,7 @@ def test_results_without_calls_and_calls_without_results() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_tools_name_comes_back_as_the_caller_wrote_it(
-    sim: RunningSim, anthropic_provider: AnthropicProvider, stream: bool
+    sim: RunningSim, anthropic_provider: HttpProvider, stream: bool
 ) -> None:
     """Two names that would become one are kept apart."""
     tools = [

@@ -12,7 +12,7 @@ import pytest
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
 from spanledger.providers.caps import NEW, OLD, Caps, guessed
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from tests.service.providers.samples import ANSWER, DONE, STREAM, failure
 from tests.service.providers.scripted import Scripted, ask, call, collect, deployment
 
@@ -90,7 +90,7 @@ REFUSALS: dict[str, tuple[int, Any, str]] = {
 @pytest.mark.parametrize("ours", [False, True], ids=["the caller's cap", "a budget's cap"])
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_a_refused_name_is_learnt_once(
-    server: Scripted, openai_provider: OpenAIProvider, refusal: Any, ours: bool, stream: bool
+    server: Scripted, openai_provider: HttpProvider, refusal: Any, ours: bool, stream: bool
 ) -> None:
     """The request is sent again with the other name, and the next one has that at once."""
     status, body, refused = refusal
@@ -131,7 +131,7 @@ async def test_a_refused_name_is_learnt_once(
     ],
 )
 async def test_other_refusals_are_not_repeated(
-    server: Scripted, openai_provider: OpenAIProvider, status: int, message: str
+    server: Scripted, openai_provider: HttpProvider, status: int, message: str
 ) -> None:
     """A value that is too large, another field, a server's fault: one request each."""
     server.json(status, {"error": {"message": message}})
@@ -142,7 +142,7 @@ async def test_other_refusals_are_not_repeated(
 
 
 async def test_what_did_not_help_is_not_remembered(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """A server that refuses both names has told two requests so, and is asked the first way again."""
     server.json(400, {"error": {"message": "max_tokens, max_completion_tokens: unknown"}})
@@ -157,7 +157,7 @@ async def test_what_did_not_help_is_not_remembered(
 
 
 async def test_a_server_may_refuse_the_name_and_stream_options(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Each is mended once, whichever is told first, and both are remembered."""
     for order in ((OLD, "stream_options"), ("stream_options", OLD)):

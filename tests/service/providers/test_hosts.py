@@ -18,6 +18,7 @@ from spanledger.providers import create_providers
 from spanledger.providers.base import Call, Deployment
 from spanledger.providers.hosts import HOSTS, host_of, provider_name
 from spanledger.routing.plan import Plan
+from spanledger.wires import CHAT
 from tests.support.everybody import Everybody, Seen, every_provider
 
 VARIABLES = sorted({name for host in HOSTS.values() for name in host.keys})
@@ -52,7 +53,7 @@ async def asked(everybody: Everybody, target: Deployment, **fields: object) -> S
     providers = create_providers({target.kind})
     try:
         await providers[target.kind].complete(
-            Call(target, "chat", target.fields_for(raw), timeout_s=10)
+            Call(target, CHAT, target.fields_for(raw), timeout_s=10)
         )
     finally:
         await providers[target.kind].close()

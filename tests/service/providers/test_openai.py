@@ -10,7 +10,7 @@ import pytest
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.caps import guessed
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.wires.openai.answer import read_chunk
 from spanledger.wires.openai.request import encode_request
 from tests.service.providers.samples import (
@@ -34,7 +34,7 @@ from tests.service.providers.scripted import (
 
 
 async def test_body_goes_out_untouched_but_for_the_model(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Unknown fields keep their very bytes, and no header of a caller's can be among ours."""
     server.json(200, ANSWER, "x-request-id: req_1")
@@ -64,7 +64,7 @@ async def test_body_goes_out_untouched_but_for_the_model(
     assert (answer.finish_reasons, answer.provider_request_id) == (("stop",), "req_1")
 
 
-async def test_embeddings(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_embeddings(server: Scripted, openai_provider: HttpProvider) -> None:
     """Embeddings go to their own path and come back as they are."""
     body = {"object": "list", "data": [{"embedding": [0.1]}], "model": "e", "usage": USAGE}
     server.json(200, body)
@@ -101,7 +101,7 @@ async def test_cap(base: str, given: dict[str, Any], sent: dict[str, Any]) -> No
 
 
 async def test_stream_asks_for_usage_and_keeps_other_options(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """`include_usage` is added to what the caller set, which stays."""
     server.events(b"".join(STREAM) + DONE)
@@ -117,7 +117,7 @@ async def test_stream_asks_for_usage_and_keeps_other_options(
 
 
 async def test_frames_are_the_events_as_they_came(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Each event is one frame with its own bytes; comments go, the end mark stays here."""
     server.events(b": ping\n\n" + b"".join(STREAM) + DONE)
@@ -134,7 +134,7 @@ async def test_frames_are_the_events_as_they_came(
 
 
 async def test_frames_do_not_depend_on_the_network(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Cut at every byte into two writes, a stream gives the same frames."""
     body = b"".join(STREAM) + DONE
@@ -161,7 +161,7 @@ async def test_frames_do_not_depend_on_the_network(
     ],
 )
 async def test_what_counts_as_content(
-    server: Scripted, openai_provider: OpenAIProvider, field: dict[str, Any], size: int
+    server: Scripted, openai_provider: HttpProvider, field: dict[str, Any], size: int
 ) -> None:
     """Anything a client could have acted on ends the chance of another deployment."""
     server.events(delta(**field) + delta("stop") + DONE)
@@ -184,7 +184,7 @@ async def test_what_counts_as_content(
     ids=["Moonshot", "Groq", "Groq, zeros beside", "no object there", "garbage there"],
 )
 async def test_usage_is_found_where_a_stream_has_it(
-    server: Scripted, openai_provider: OpenAIProvider, last: dict[str, Any]
+    server: Scripted, openai_provider: HttpProvider, last: dict[str, Any]
 ) -> None:
     """Moonshot puts it into the choice (earendil-works/pi#2017), Groq beside (vercel/ai#1651)."""
     server.events(delta(content="Hi") + event(last) + DONE)
@@ -195,7 +195,7 @@ async def test_usage_is_found_where_a_stream_has_it(
 
 
 async def test_missing_usage_leaves_the_bytes_to_count(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Without usage, or with garbage in its place, text and arguments are measured."""
     message = {
@@ -217,7 +217,7 @@ async def test_missing_usage_leaves_the_bytes_to_count(
     ids=str,
 )
 async def test_the_service_tier_is_what_the_answer_says(
-    server: Scripted, openai_provider: OpenAIProvider, said: object, read: str
+    server: Scripted, openai_provider: HttpProvider, said: object, read: str
 ) -> None:
     """Whole or streamed; garbage in its place costs nobody the answer."""
     server.json(200, {**ANSWER, "service_tier": said})
@@ -231,7 +231,7 @@ async def test_the_service_tier_is_what_the_answer_says(
 
 
 async def test_speech_is_measured_beside_text(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Of an answer nobody counted, sound is told from text, since it has a price of its own."""
     speech = {"id": "audio_1", "data": "A" * 64_000, "transcript": "Hello."}
@@ -262,7 +262,7 @@ async def test_speech_is_measured_beside_text(
     ],
 )
 async def test_streams_without_an_end_mark(
-    server: Scripted, openai_provider: OpenAIProvider, pieces: list[bytes], kind: str | None
+    server: Scripted, openai_provider: HttpProvider, pieces: list[bytes], kind: str | None
 ) -> None:
     """A stream that closes in good order is whole once it is finished, counted or not."""
     server.events(b"".join(pieces) or b"\n")
@@ -289,7 +289,7 @@ async def test_streams_without_an_end_mark(
     ],
 )
 async def test_bad_chunks(
-    server: Scripted, openai_provider: OpenAIProvider, data: bytes, kind: str, billed: str
+    server: Scripted, openai_provider: HttpProvider, data: bytes, kind: str, billed: str
 ) -> None:
     """A broken, huge or failing chunk ends the stream with its kind; once content came, money
     may be owed."""
@@ -303,7 +303,7 @@ async def test_bad_chunks(
 
 
 async def test_stream_refused_with_a_status_or_in_json(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Errors before the stream are the same as without one, also under a status of 200."""
     request = call(deployment(server.url), ask())
@@ -335,7 +335,7 @@ async def test_stream_refused_with_a_status_or_in_json(
     ],
 )
 async def test_answers_that_are_none(
-    server: Scripted, openai_provider: OpenAIProvider, body: bytes, billed: str
+    server: Scripted, openai_provider: HttpProvider, body: bytes, billed: str
 ) -> None:
     """A good status with something else under it is malformed, and may have cost money unless it
     shows that no model wrote anything."""
@@ -347,7 +347,7 @@ async def test_answers_that_are_none(
 
 
 async def test_keys_stay_out_of_errors_and_representations(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """An echoed key is neither in the error, nor in what it came from, nor in any repr."""
     target = deployment(server.url)
@@ -369,7 +369,7 @@ async def test_keys_stay_out_of_errors_and_representations(
     assert "two" not in str(error)
 
 
-async def test_local_servers_need_no_key(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_local_servers_need_no_key(server: Scripted, openai_provider: HttpProvider) -> None:
     """Without a key there is no authorization header."""
     server.json(200, ANSWER)
 
@@ -379,7 +379,7 @@ async def test_local_servers_need_no_key(server: Scripted, openai_provider: Open
 
 
 async def test_multi_line_events_stay_events(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Pretty-printed JSON over several data lines is relayed so that it is read the same."""
     server.events(b'data: {"choices":\ndata: [{"delta":{"content":"x"}}]}\n\n' + DONE)
@@ -391,7 +391,7 @@ async def test_multi_line_events_stay_events(
 
 
 async def test_half_a_character_costs_no_answer(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """A server that cuts text between two UTF-16 units is relayed as it speaks, and counted."""
     cut = {**ANSWER, "choices": [{"message": {"content": "a\ud83d"}, "finish_reason": "stop"}]}

@@ -8,8 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from spanledger.errors import ConfigError
-from spanledger.providers.anthropic import AnthropicProvider
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.providers.proxies import WayOut
 from tests.service.providers.proxying import HOST, PASSWORD, USER, certificate, proxied
 from tests.service.providers.samples import ANSWER, DONE, STREAM, failure
@@ -131,7 +130,7 @@ async def test_a_tunnel_to_a_provider(tmp_path: Path, stream: bool) -> None:
             "HTTPS_PROXY": proxy.url.replace("//", f"//{PAIR}@"),
             "REQUESTS_CA_BUNDLE": str(bundle),
         }
-        provider = OpenAIProvider(way_out=WayOut.from_environ(environ))
+        provider = HttpProvider(way_out=WayOut.from_environ(environ))
         wanted = call(deployment(f"https://{HOST}/v1"), ask())
         for _ in range(2):
             if stream:
@@ -153,7 +152,7 @@ async def test_a_certificate_out_of_nowhere_is_not_trusted(tmp_path: Path) -> No
     """Without the bundle the same tunnel fails, and nothing is sent."""
     _, tls = certificate(tmp_path)
     async with proxied(tls=tls) as (proxy, upstream):
-        provider = OpenAIProvider(way_out=WayOut.from_environ({"HTTPS_PROXY": proxy.url}))
+        provider = HttpProvider(way_out=WayOut.from_environ({"HTTPS_PROXY": proxy.url}))
         error = await failure(provider, call(deployment(f"https://{HOST}/v1"), ask()))
         await provider.close()
 
@@ -165,7 +164,7 @@ async def test_a_plain_request_through_a_proxy() -> None:
     """HTTP goes to the proxy with the whole URL and its password."""
     async with proxied(password=True) as (proxy, upstream):
         way = WayOut.from_environ({"HTTP_PROXY": proxy.url.replace("//", f"//{PAIR}@")})
-        provider = OpenAIProvider(way_out=way)
+        provider = HttpProvider(way_out=way)
         upstream.json(200, ANSWER)
         await provider.complete(call(deployment("http://vllm.corp:8000/v1"), ask()))
         await provider.close()
@@ -187,8 +186,7 @@ async def test_a_proxys_refusal_is_not_the_callers_fault(
     async with proxied() as (proxy, _):
         proxy.answer = status
         way = WayOut.from_environ({"ALL_PROXY": proxy.url})
-        made = OpenAIProvider if kind == "openai" else AnthropicProvider
-        provider = made(way_out=way)
+        provider = HttpProvider(way_out=way)
         target = deployment(f"{scheme}://{HOST}", "openai" if kind == "openai" else "anthropic")
         error = await failure(provider, call(target, ask(max_tokens=5)))
         await provider.close()
@@ -200,7 +198,7 @@ async def test_a_proxys_refusal_is_not_the_callers_fault(
 
 async def test_a_proxy_that_is_away() -> None:
     """It is named as what could not be reached."""
-    provider = OpenAIProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
+    provider = HttpProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
     error = await failure(provider, call(deployment(f"https://{HOST}"), ask()))
     await provider.close()
 
@@ -210,7 +208,7 @@ async def test_a_proxy_that_is_away() -> None:
 
 async def test_this_machine_is_asked_directly(server: Scripted) -> None:
     """A local server is reached though a proxy is set that is away."""
-    provider = OpenAIProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
+    provider = HttpProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
     server.json(200, ANSWER)
     await provider.complete(call(deployment(server.url), ask()))
     await provider.close()

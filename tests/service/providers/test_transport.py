@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from spanledger.errors import ProviderError
-from spanledger.providers.openai import OpenAIProvider
+from spanledger.providers.http import HttpProvider
 from spanledger.providers.transport import Limits
 from spanledger.wires.base import Frame
 from tests.service.providers.samples import (
@@ -32,9 +32,7 @@ from tests.service.providers.scripted import (
 )
 
 
-async def test_connection_lost_in_a_stream(
-    server: Scripted, openai_provider: OpenAIProvider
-) -> None:
+async def test_connection_lost_in_a_stream(server: Scripted, openai_provider: HttpProvider) -> None:
     """The frames before the break come through, then the break is told."""
     server.events(b"", *STREAM[:2], hang_up=True)
     frames: list[Frame] = []
@@ -50,7 +48,7 @@ async def test_connection_lost_in_a_stream(
     assert (caught.value.kind, caught.value.billed) == ("stream_interrupted", "unknown")
 
 
-async def test_answer_over_the_limit(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_answer_over_the_limit(server: Scripted, openai_provider: HttpProvider) -> None:
     """An answer larger than the limit is not read to its end."""
     server.answer(head(b"application/json", chunked=True), *[chunk(b"x" * 1000)] * 20)
 
@@ -67,7 +65,7 @@ async def test_answer_over_the_limit(server: Scripted, openai_provider: OpenAIPr
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_compressed_without_end(
-    server: Scripted, openai_provider: OpenAIProvider, coding: str, stream: bool
+    server: Scripted, openai_provider: HttpProvider, coding: str, stream: bool
 ) -> None:
     """An answer that is small on the wire and endless when inflated is given up, not unfolded."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
@@ -89,7 +87,7 @@ async def test_compressed_without_end(
     assert peak < 20 * 2**20, "a hundred megabytes were in there"
 
 
-async def test_half_an_answer(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_half_an_answer(server: Scripted, openai_provider: HttpProvider) -> None:
     """A connection that breaks within an answer: malformed, and perhaps billed."""
     server.answer(head(b"application/json", extra=b"content-length: 99\r\n") + b"{", hang_up=True)
 
@@ -98,7 +96,7 @@ async def test_half_an_answer(server: Scripted, openai_provider: OpenAIProvider)
     assert (error.kind, error.billed) == ("malformed_response", "unknown")
 
 
-async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_no_answer(server: Scripted, openai_provider: HttpProvider) -> None:
     """Hung up on, refused, unresolvable, not HTTP, not a URL: no answer byte, nothing billed."""
     server.answer(hang_up=True)
     for stream in (False, True):
@@ -118,7 +116,7 @@ async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> N
 async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
     """A proxy that cuts what takes it too long cuts an answer that is being written, and billed;
     a kept connection that was gone already shows it at once."""
-    impatient = OpenAIProvider(Limits(at_once_s=0.02))
+    impatient = HttpProvider(Limits(at_once_s=0.02))
 
     async def late(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
@@ -135,7 +133,7 @@ async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_connecting_takes_too_long(
-    server: Scripted, openai_provider: OpenAIProvider, stream: bool
+    server: Scripted, openai_provider: HttpProvider, stream: bool
 ) -> None:
     """A handshake that comes to no end is a timeout that surely cost nothing."""
     silent = deployment(server.url.replace("http", "https"))
@@ -147,7 +145,7 @@ async def test_connecting_takes_too_long(
 
 
 async def test_stale_connection_is_told_not_retried(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """A kept connection that the server drops on the next request is a connection error."""
     request = call(deployment(server.url), ask())
@@ -162,7 +160,7 @@ async def test_stale_connection_is_told_not_retried(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_timeout(server: Scripted, openai_provider: OpenAIProvider, stream: bool) -> None:
+async def test_timeout(server: Scripted, openai_provider: HttpProvider, stream: bool) -> None:
     """No answer in time: the connection is cut, and it may have cost money."""
     server.answer(b"HTTP/1.1 200 OK\r\n")
 
@@ -175,7 +173,7 @@ async def test_timeout(server: Scripted, openai_provider: OpenAIProvider, stream
         await server.gone.wait()
 
 
-async def test_silence_within_a_stream(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_silence_within_a_stream(server: Scripted, openai_provider: HttpProvider) -> None:
     """A stream that falls silent for too long is cut; until the first chunk the attempt's own
     timeout counts."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
@@ -195,7 +193,7 @@ async def test_silence_within_a_stream(server: Scripted, openai_provider: OpenAI
 
 
 async def test_aclose_cuts_the_provider_off(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Closing a stream early, or cancelling its reader, hangs up at once."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
@@ -221,7 +219,7 @@ async def test_aclose_cuts_the_provider_off(
 
 
 async def test_connection_is_kept_after_a_stream(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """The bytes after an end mark are read, so that the next call needs no handshake."""
     request = call(deployment(server.url), ask())
@@ -235,7 +233,7 @@ async def test_connection_is_kept_after_a_stream(
 
 async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> None:
     """A server that goes on after its end mark holds neither the caller nor a connection."""
-    provider = OpenAIProvider(Limits(drain_timeout_s=0.05))
+    provider = HttpProvider(Limits(drain_timeout_s=0.05))
     server.answer(head(b"text/event-stream", chunked=True) + chunk(b"".join(STREAM) + DONE))
 
     assert len(await collect(provider, call(deployment(server.url), ask()))) == len(STREAM)
@@ -245,9 +243,7 @@ async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> Non
     await provider.close()
 
 
-async def test_redirects_are_not_followed(
-    server: Scripted, openai_provider: OpenAIProvider
-) -> None:
+async def test_redirects_are_not_followed(server: Scripted, openai_provider: HttpProvider) -> None:
     """A key is never carried to where a provider points."""
     server.json(307, {}, f"location: {server.url}/elsewhere")
 
@@ -258,7 +254,7 @@ async def test_redirects_are_not_followed(
     assert len(server.requests) == 1
 
 
-async def test_large_bodies(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_large_bodies(server: Scripted, openai_provider: HttpProvider) -> None:
     """A prompt of several megabytes arrives whole."""
     server.json(200, ANSWER)
     text = "é" * 1_500_000
@@ -268,9 +264,7 @@ async def test_large_bodies(server: Scripted, openai_provider: OpenAIProvider) -
     assert server.requests[0].json["prompt"] == text
 
 
-async def test_request_id_that_is_no_text(
-    server: Scripted, openai_provider: OpenAIProvider
-) -> None:
+async def test_request_id_that_is_no_text(server: Scripted, openai_provider: HttpProvider) -> None:
     """A provider's request id of any bytes can be written wherever ids are written."""
     server.json(200, ANSWER, "x-request-id: a" + "\u00ff" * 300)
 
@@ -281,7 +275,7 @@ async def test_request_id_that_is_no_text(
 
 
 async def test_signs_of_life_do_not_make_a_stream_endless(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """A stream that only ever sends comments ends at the request's deadline."""
 
@@ -303,7 +297,7 @@ async def test_signs_of_life_do_not_make_a_stream_endless(
 
 @pytest.mark.parametrize("pieces", [1, 7, 4096], ids=["whole", "fragments", "reads"])
 async def test_a_flood_of_interim_answers(
-    server: Scripted, openai_provider: OpenAIProvider, pieces: int
+    server: Scripted, openai_provider: HttpProvider, pieces: int
 ) -> None:
     """A provider that never gets past `103 Early Hints` is given up after a few of them, while
     everybody else is served."""
@@ -333,7 +327,7 @@ async def test_a_flood_of_interim_answers(
     assert turns > 0
 
 
-async def test_a_few_interim_answers(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_a_few_interim_answers(server: Scripted, openai_provider: HttpProvider) -> None:
     """Interim answers before the real one are passed over, on each request of a connection."""
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 8
     body = json.dumps(ANSWER).encode()
@@ -344,7 +338,7 @@ async def test_a_few_interim_answers(server: Scripted, openai_provider: OpenAIPr
     assert server.connections == 1
 
 
-async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIProvider) -> None:
+async def test_a_stream_without_end(server: Scripted, openai_provider: HttpProvider) -> None:
     """A stream is cut where an answer would be, however small its events."""
     server.events(b"", *[STREAM[0]] * 2000)
 
@@ -357,7 +351,7 @@ async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIPro
 
 
 async def test_a_model_may_think_after_the_first_event(
-    server: Scripted, openai_provider: OpenAIProvider
+    server: Scripted, openai_provider: HttpProvider
 ) -> None:
     """Silence before the first content may take the attempt's timeout, however short a stream may
     be idle; after it only that."""

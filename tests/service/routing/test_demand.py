@@ -12,9 +12,11 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Rates, Schedule, Terms
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Deployment, ProviderKind
-from spanledger.routing.demand import terms_of, unbounded_by, with_history
+from spanledger.routing import demand as read_there
+from spanledger.routing.demand import with_history
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.request import Exchange
+from spanledger.wires import CHAT, dropped
 from spanledger.wires.base import Answer
 from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 from tests.service.routing.rig import Site, Step, StrictLedger
@@ -30,6 +32,16 @@ def demand_of(exchange: Exchange) -> Demand:
     """What a request demands of a route that has not answered yet."""
     ask = exchange.ask
     return with_history(ask.wire.demand(ask.fields, ask.body_bytes), OutputHistory())
+
+
+def terms_of(demand: Demand, deployment: Deployment, unasked: str) -> Terms:
+    """What makes a chat's tokens more expensive at a deployment."""
+    return read_there.terms_of(demand, deployment, unasked, dropped(CHAT, deployment.speaks))
+
+
+def unbounded_by(demand: Demand, deployment: Deployment, price: Price) -> str:
+    """Why nothing bounds what a chat costs at a deployment."""
+    return read_there.unbounded_by(demand, deployment, price, dropped(CHAT, deployment.speaks))
 
 
 def read(**fields: Any) -> Demand:

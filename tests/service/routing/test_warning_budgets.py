@@ -107,7 +107,7 @@ worlds = st.builds(
 def told(call: Call) -> dict[str, Any]:
     """All that an adapter is told of a call, as bytes where it is bytes."""
     said = asdict(call) | {"fields": {name: bytes(raw) for name, raw in call.fields.items()}}
-    said["deployment"] = call.deployment.id
+    said["deployment"], said["wire"] = call.deployment.id, call.wire.name
     return said
 
 

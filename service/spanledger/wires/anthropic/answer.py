@@ -219,6 +219,17 @@ class MessageStream:
         billed = "unknown" if self.began else "no"
         return refusal(self._server, None, read_error_event(payload), billed=billed)
 
+    def rest(self, _tail: bytes) -> list[bytes] | None:
+        """A connection that closes in good order after the stop reason is the end mark."""
+        if not self.finished:
+            return None
+        self.ended = True
+        return []
+
+    def survives(self, _error: ProviderError) -> bool:
+        """Nothing is missing but the end mark."""
+        return self.finished and self.counted
+
     def last(self) -> Frame | None:
         """The chunk with the usage, for the end of the stream."""
         usage = from_anthropic(self._usage)

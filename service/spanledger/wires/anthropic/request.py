@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,7 +29,7 @@ from spanledger.wires.anthropic.models import Abilities, abilities_of
 from spanledger.wires.anthropic.thinking import think
 from spanledger.wires.anthropic.tools import Names, tool_choice_of, tools_called, tools_of
 from spanledger.wires.anthropic.turns import mend
-from spanledger.wires.base import Outgoing
+from spanledger.wires.base import Outgoing, Written
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, is_set
 
@@ -46,7 +45,7 @@ _OF_NO_EFFECT = frozenset(
 """Values of a field that is left out which say what is done without it."""
 _SILENT = frozenset({"stream", "stream_options", "store", "moderation", "prediction"})
 """Fields that are left out and change no answer."""
-_DROPPED = frozenset(
+DROPPED = frozenset(
     {
         "frequency_penalty",
         "presence_penalty",
@@ -99,16 +98,8 @@ _CONVERTED = frozenset(
 _ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesRequest:
-    """What to send to `POST /v1/messages`, and how the caller names its tools."""
-
-    body: bytes
-    names: Names
-
-
-def encode_messages_request(out: Outgoing, *, stream: bool) -> MessagesRequest:
-    """The request; the fields that had to be changed are added to `out.changed`.
+def encode_messages_request(out: Outgoing, *, stream: bool) -> Written:
+    """The request, and how its caller names the tools; the fields that had to be changed are added to `out.changed`.
 
     Raises:
         ProviderError: `invalid_request`, with what the Messages API cannot do.
@@ -118,7 +109,7 @@ def encode_messages_request(out: Outgoing, *, stream: bool) -> MessagesRequest:
         body = _ENCODER.encode(_convert(out, names, stream=stream))
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON of the right kind") from None
-    return MessagesRequest(body, names)
+    return Written(out, body, names)
 
 
 def _convert(out: Outgoing, names: Names, *, stream: bool) -> dict[str, object]:
@@ -131,7 +122,7 @@ def _convert(out: Outgoing, names: Names, *, stream: bool) -> dict[str, object]:
     _check_choices(values)
     able = abilities_of(out.deployment.known_as)
     body: dict[str, object] = {
-        name: raw for name, raw in given.items() if name not in _CONVERTED and name not in _DROPPED
+        name: raw for name, raw in given.items() if name not in _CONVERTED and name not in DROPPED
     }
     changed += _left_out(given)
     _put_tools(body, values, names, changed)
@@ -166,7 +157,7 @@ def _left_out(given: dict[str, msgspec.Raw]) -> list[str]:
     return [
         name
         for name, raw in given.items()
-        if name in _DROPPED and name not in _SILENT and bytes(raw) not in _OF_NO_EFFECT
+        if name in DROPPED and name not in _SILENT and bytes(raw) not in _OF_NO_EFFECT
     ]
 
 

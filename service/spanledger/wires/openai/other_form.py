@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
-from spanledger.wires.failures import malformed
+from spanledger.wires.failures import failed_after, malformed, reported_by
 from spanledger.wires.fields import DECODE_ERRORS
 from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
 from spanledger.wires.openai.answer_forms import completion_of
@@ -38,22 +37,6 @@ def joined(server: Server, body: bytes, provider_request_id: str) -> Answer:
         raise failed_after(error, frames) from None
 
 
-def failed_after(error: ProviderError, frames: Iterable[Frame]) -> ProviderError:
-    """An error with the usage that events before it reported: that much is billed."""
-    usage = _told(frames)
-    if usage is None:
-        return error
-    return FailedAnswerError(error, Answer(b"", usage, finish_reasons=("error",)))
-
-
-def _told(frames: Iterable[Frame]) -> Usage | None:
-    told: Usage | None = None
-    for frame in frames:
-        if frame.usage is not None:
-            told = frame.usage if told is None else told.followed_by(frame.usage)
-    return told
-
-
 def join_chunks(server: Server, chunks: list[bytes]) -> bytes:
     """The whole answer of these chunks. Raises ProviderError."""
     try:
@@ -72,7 +55,7 @@ def answer_of(server: Server, frames: Iterable[Frame]) -> Answer:
     found = read_answer(server, body)
     return replace(
         found,
-        usage=_told(frames) or found.usage,
+        usage=reported_by(frames) or found.usage,
         provider_request_id=frames[-1].provider_request_id,
         service=next((frame.service for frame in reversed(frames) if frame.service), ""),
     )

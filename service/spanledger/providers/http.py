@@ -1,0 +1,201 @@
+"""Requests over HTTP to every deployment whose wire is one of ours.
+
+Which wire is spoken follows from the caller's and the deployment's (`wires.outbound`); the wire
+writes the request and reads the answer, and here it is sent. Nothing of the caller's headers is
+forwarded.
+
+A server that refuses the name of a cap (`caps`), or `stream_options`, is called again without, and
+remembered. An answer in the form that was not asked for is put into the one that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+
+from spanledger.clock import Clock
+from spanledger.errors import ProviderError
+from spanledger.providers.addresses import target_of
+from spanledger.providers.base import Call
+from spanledger.providers.caps import CapName, Caps, renamed
+from spanledger.providers.proxies import WayOut
+from spanledger.providers.transport import (
+    EventStream,
+    Limits,
+    Reply,
+    Target,
+    Transport,
+    provider_request_id,
+)
+from spanledger.wires import outbound
+from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
+from spanledger.wires.error_forms import read_failure
+from spanledger.wires.failures import invalid, refusal
+from spanledger.wires.openai.request import asks_for_usage
+
+MAX_TARGETS = 4_096
+"""Addresses that are kept ready."""
+MAX_REMEMBERED = 4096
+"""Deployments that are known to refuse `stream_options`."""
+
+
+class HttpProvider:
+    """One adapter for all deployments that speak a wire of ours."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        way_out: WayOut | None = None,
+    ) -> None:
+        self._transport = Transport(limits or Limits(), way_out)
+        self._clock = clock or Clock()
+        self._caps = Caps()
+        self._targets: dict[tuple[str, str | None, str | None, str], tuple[Target, Outbound]] = {}
+        self._refuses_options: set[str] = set()
+
+    async def complete(self, call: Call) -> Answer:
+        """Ask for a complete answer."""
+        target, wire = self._target(call)
+        written, reply = await self._exchanged(call, target, wire)
+        return self._read(call, wire, written, reply)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+        """Ask for a stream of events."""
+        target, wire = self._target(call)
+        written, source = await self._opened(call, target, wire)
+        if isinstance(source, Reply):
+            yield wire.frame(call, self._read(call, wire, written, source))
+            return
+        reader = wire.reader(written, self._seen(source.headers, wire))
+        read = reader.read
+        try:
+            while not reader.ended:
+                try:
+                    batch = await source.batch()
+                except ProviderError as error:
+                    if reader.survives(error):
+                        break
+                    raise
+                if batch is None:
+                    batch = reader.rest(source.tail)
+                    if batch is None:
+                        raise source.interrupted("the stream closed")
+                    source.tail = b""
+                for payload in batch:
+                    frame = read(payload)
+                    if frame is not None:
+                        if frame.content:
+                            source.producing = True
+                        yield frame
+                    if reader.ended:
+                        break
+            last = reader.last()
+            if last is not None:
+                yield last
+        finally:
+            source.close(clean=reader.ended)
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._transport.close()
+
+    async def _exchanged(self, call: Call, target: Target, wire: Outbound) -> tuple[Written, Reply]:
+        """The complete answer; asked for once more where the name of the cap was refused."""
+        if not wire.spelled:
+            written = wire.request(call, False, Habits())
+            return written, await self._transport.exchange(call, target, written.body)
+        ends_at = self._clock.monotonic() + call.timeout_s
+        call = self._caps.applied(call)
+        name = self._caps.name(call.deployment)
+        written = wire.request(call, False, Habits(name))
+        reply = await self._transport.exchange(call, target, written.body)
+        other = self._caps.other(call, reply.status, reply.body)
+        if other is not None:
+            call = self._again(renamed(call, other), ends_at)
+            written = wire.request(call, False, Habits(other))
+            reply = await self._transport.exchange(call, target, written.body)
+            if 200 <= reply.status < 300:
+                self._caps.remember(call.deployment, other)
+        return written, reply
+
+    async def _opened(
+        self, call: Call, target: Target, wire: Outbound
+    ) -> tuple[Written, EventStream | Reply]:
+        """The stream; asked for again where the name of the cap was refused, and where
+        `stream_options` were: each once at most."""
+        if not wire.spelled:
+            written = wire.request(call, True, Habits())
+            return written, await self._transport.events(call, target, written.body)
+        ends_at = self._clock.monotonic() + call.timeout_s
+        call = self._caps.applied(call)
+        name, other = self._caps.name(call.deployment), None
+        ask_usage = takes_options = call.deployment.id not in self._refuses_options
+        while True:
+            written = wire.request(call, True, Habits(name, ask_usage))
+            source = await self._transport.events(call, target, written.body)
+            if isinstance(source, EventStream):
+                break
+            found: CapName | None = None
+            if other is None:
+                found = self._caps.other(call, source.status, source.body)
+            if found is not None:
+                name = other = found
+                call = self._again(renamed(call, found), ends_at)
+            elif ask_usage and _refuses_options(call, source):
+                ask_usage = False
+                call = self._again(call, ends_at)
+            else:
+                break
+        # Only what was seen to help is remembered: a refusal may quote a caller's own words.
+        if isinstance(source, EventStream) or 200 <= source.status < 300:
+            if other is not None:
+                self._caps.remember(call.deployment, other)
+            if takes_options and not ask_usage and len(self._refuses_options) < MAX_REMEMBERED:
+                self._refuses_options.add(call.deployment.id)
+        return written, source
+
+    def _again(self, call: Call, ends_at: float) -> Call:
+        """The call in what is left of its time."""
+        return replace(call, timeout_s=max(0.0, ends_at - self._clock.monotonic()))
+
+    def _seen(self, headers: Mapping[str, str], wire: Outbound) -> Seen:
+        created = self._clock.now_ns() // 1_000_000_000
+        return Seen(provider_request_id(headers, wire.id_header), created)
+
+    def _target(self, call: Call) -> tuple[Target, Outbound]:
+        """Where a call goes, and the wire it is spoken in."""
+        deployment = call.deployment
+        key = (deployment.id, deployment.api_base, deployment.api_key, call.wire.name)
+        found = self._targets.get(key)
+        if found is None:
+            wire = outbound(call.wire, deployment.speaks)
+            if wire is None:
+                whose = deployment.provider[:1].upper() + deployment.provider[1:]
+                what = f"{whose} has no {call.wire.name}; choose another model"
+                raise invalid(what, param="model")
+            if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
+                self._targets.clear()
+            found = self._targets[key] = target_of(deployment, wire), wire
+        return found
+
+    def _read(self, call: Call, wire: Outbound, written: Written, reply: Reply) -> Answer:
+        """The answer in a reply, or its refusal."""
+        if not 200 <= reply.status < 300:
+            raise refusal(
+                call.deployment,
+                reply.status,
+                read_failure(reply.body),
+                headers=reply.headers,
+                now_s=self._clock.now_ns() / 1e9,
+            )
+        return wire.answer(written, reply.body, self._seen(reply.headers, wire))
+
+
+def _refuses_options(call: Call, reply: Reply) -> bool:
+    """Whether a server refuses the request for the `stream_options` that we added."""
+    return (
+        reply.status in (400, 415, 422, 501)
+        and b"stream_options" in reply.body
+        and asks_for_usage(call.fields.get("stream_options"))
+    )

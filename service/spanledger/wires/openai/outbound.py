@@ -1,0 +1,125 @@
+"""OpenAI's wires as deployments speak them: requests go out and answers come back as they are.
+
+A stream ends with `data: [DONE]`. Some compatible servers leave that out: a stream that closes in
+good order after its finish reason is complete, and so is one that breaks once it has been counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.wires.base import Answer, Frame, Habits, Outgoing, Reader, Seen, Server, Written
+from spanledger.wires.failures import malformed
+from spanledger.wires.fields import is_json
+from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
+from spanledger.wires.openai.embeddings import read_embeddings
+from spanledger.wires.openai.other_form import frame_of, joined
+from spanledger.wires.openai.request import encode_request
+from spanledger.wires.sse import ErrorPayload, is_stream
+
+_LATE = frozenset({"stream_interrupted", "timeout"})
+
+
+class ChatOut:
+    """Chat completions, for callers that speak them too."""
+
+    name = "chat"
+    path = "/chat/completions"
+    host = "openai"
+    headers: Mapping[str, str] = {}
+    key_header = ""
+    id_header = "x-request-id"
+    spelled = True
+    drops: frozenset[str] = frozenset()
+
+    def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
+        """The caller's body, but for model, stream and cap."""
+        name, ask_usage = habits
+        return Written(out, encode_request(out, stream=stream, cap_key=name, ask_usage=ask_usage))
+
+    def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
+        """A complete answer, or a stream that came unasked, put together."""
+        if is_stream(body):
+            return joined(written.out.deployment, body, seen.request_id)
+        return read_answer(written.out.deployment, body, seen.request_id)
+
+    def reader(self, written: Written, seen: Seen) -> Reader:
+        """What reads the answer's stream."""
+        return ChatReader(written.out.deployment, written.out.fields, seen.request_id)
+
+    def frame(self, out: Outgoing, answer: Answer) -> Frame:
+        """A complete answer as the one event of a stream."""
+        return frame_of(out.deployment, answer)
+
+
+class EmbeddingsOut(ChatOut):
+    """Embeddings; they are not streamed."""
+
+    name = "embeddings"
+    path = "/embeddings"
+
+    def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
+        """A complete answer."""
+        return read_embeddings(written.out.deployment, body, seen.request_id)
+
+
+class ChatReader:
+    """Reads one stream of chunks."""
+
+    __slots__ = ("_began", "_counted", "_fields", "_finished", "_request_id", "_server", "ended")
+
+    def __init__(self, server: Server, fields: Mapping[str, msgspec.Raw], request_id: str) -> None:
+        self.ended = False
+        self._server = server
+        self._fields = fields
+        self._request_id = request_id
+        self._began = self._counted = False
+        self._finished = 0
+
+    def read(self, payload: bytes) -> Frame | None:
+        """The chunk as it came; None for the end mark."""
+        if payload.startswith(DONE):
+            self.ended = True
+            return None
+        frame = read_chunk(self._server, payload, self._request_id, began=self._began)
+        if frame.content:
+            self._began = True
+        if frame.finish_reason:
+            self._finished += 1
+        if frame.usage is not None:
+            self._counted = True
+        return frame
+
+    def rest(self, tail: bytes) -> list[bytes] | None:
+        """An event that no blank line ended; or the end mark, which the connection's good end
+        stands for after a complete answer."""
+        if tail.startswith(DONE):
+            return [DONE]
+        if tail and (type(tail) is ErrorPayload or is_json(tail)):
+            return [tail]
+        if tail or not self._is_whole():
+            return None
+        return [DONE]
+
+    def survives(self, error: ProviderError) -> bool:
+        """Nothing is missing but the end mark."""
+        return error.kind in _LATE and self._finished > 0 and self._counted
+
+    def last(self) -> None:
+        """Nothing comes after the last chunk, and a stream without any answer is an error."""
+        if not (self._began or self._finished or self._counted):
+            raise malformed(self._server, "there is no answer in its stream")
+
+    def _is_whole(self) -> bool:
+        return self._finished > 0 and (self._counted or self._finished >= _choices(self._fields))
+
+
+def _choices(fields: Mapping[str, msgspec.Raw]) -> int:
+    """How many choices the answer has."""
+    try:
+        return msgspec.json.decode(fields["n"], type=int)
+    except (KeyError, msgspec.DecodeError):
+        return 1
