@@ -251,7 +251,7 @@ class Edge:
             team=caller.team,
             key_id=caller.key_id,
             route=serving or UNKNOWN_ROUTE,
-            operation=wire.operation,
+            operation=wire.name,
             stream=ask.stream,
         )
         exchange = Exchange(start, ask, deadline)

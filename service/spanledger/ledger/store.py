@@ -97,6 +97,7 @@ class RequestStart:
     key_id: str
     route: str
     operation: str
+    """The name of the wire it came in on, such as `chat`."""
     stream: bool
 
 

@@ -22,6 +22,7 @@ from spanledger.telemetry.signals import (
     Metric,
 )
 from spanledger.telemetry.vocabulary import AMBIGUITY
+from spanledger.wires import operation_of
 
 TOLD = "spanledger.provider.cost.nano_usd"
 """Where a row's detail has what the provider said it charged."""
@@ -198,7 +199,12 @@ class Aggregates:
             self._count_ambiguity(row, exemplar, now_ns)
         if again:  # a correction: the attempt itself was counted when it expired
             return
-        call = (row.operation, row.provider, row.model, row.deployment)
+        call = (
+            operation_of(row.operation),
+            row.provider,
+            row.model,
+            row.deployment,
+        )
         duration = row.ended_ns - row.started_ns
         self._record(
             signals.OPERATION_DURATION, (*call, row.error_type), duration, exemplar, now_ns
@@ -226,7 +232,12 @@ class Aggregates:
     def _count_tokens(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
         for kind, tokens in (("input", row.input_tokens), ("output", row.output_tokens)):
             if tokens:
-                labels = (row.operation, row.provider, row.model, kind)
+                labels = (
+                    operation_of(row.operation),
+                    row.provider,
+                    row.model,
+                    kind,
+                )
                 self._record(signals.TOKEN_USAGE, labels, tokens, exemplar, now_ns)
 
     def _count_ambiguity(

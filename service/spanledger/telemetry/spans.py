@@ -18,11 +18,11 @@ from spanledger.ledger.store import UNSAMPLED
 from spanledger.telemetry.conventions import SCHEMA_URLS, Form, new_attributes
 from spanledger.telemetry.outbox import AttemptRow, RequestRow, Row
 from spanledger.telemetry.signals import SCOPE_NAME
+from spanledger.wires import PATHS, operation_of
 
 SCOPES = {
     form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
 }
-PATHS = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
 NANOS = 1_000_000_000
 
 AttributeValue = str | bool | int | float | list[str]
@@ -39,12 +39,12 @@ def span_of(
 ) -> ReadableSpan:
     """The span of an ended row."""
     if isinstance(row, AttemptRow):
-        name, kind = f"{row.operation} {row.model}", SpanKind.CLIENT
+        name, kind = f"{operation_of(row.operation)} {row.model}", SpanKind.CLIENT
         attributes = attempt_attributes(row, with_content=with_content)
         failed = row.error_type != "" or row.http_status >= 400
         parent_id, remote = row.parent_span_id, False
     else:
-        name, kind = f"{row.operation} {row.route}", SpanKind.SERVER
+        name, kind = f"{operation_of(row.operation)} {row.route}", SpanKind.SERVER
         attributes = request_attributes(row)
         # The conventions for HTTP: what the caller got wrong is no error of the server.
         failed = row.outcome in ("error", "abandoned") and not 400 <= row.http_status < 500
@@ -96,7 +96,7 @@ def request_attributes(row: RequestRow) -> Attributes:
 def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attributes:
     """What the CLIENT span says."""
     found: Attributes = {
-        "gen_ai.operation.name": row.operation,
+        "gen_ai.operation.name": operation_of(row.operation),
         "gen_ai.provider.name": row.provider,
         "gen_ai.request.model": row.model,
         "spanledger.request.id": row.request_id,

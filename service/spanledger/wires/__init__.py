@@ -17,6 +17,9 @@ from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 CHAT, EMBEDDINGS = Chat(), Embeddings()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS)}
 """What callers may speak, by path; each is a POST."""
+PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
+"""By the name of a wire, which is what rows have as their operation."""
+_OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.values()}
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
@@ -27,6 +30,11 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 _NOTHING: frozenset[str] = frozenset()
+
+
+def operation_of(name: str) -> str:
+    """What telemetry calls a request, by the name of its wire."""
+    return _OPERATIONS.get(name, name)
 
 
 def outbound(asked: Inbound, spoken: tuple[str, ...]) -> Outbound | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from spanledger.providers.base import SPOKEN, Deployment
-from spanledger.wires import CHAT, EMBEDDINGS, INBOUND, OUTBOUND, dropped, outbound
+from spanledger.wires import (
+    CHAT,
+    EMBEDDINGS,
+    INBOUND,
+    OUTBOUND,
+    PATHS,
+    dropped,
+    operation_of,
+    outbound,
+)
 from spanledger.wires.base import Inbound
 
 
@@ -52,3 +61,13 @@ def test_the_table_has_no_loose_ends() -> None:
     assert {asked for asked, _ in OUTBOUND} == names
     assert all(wire.name == spoken for (_, spoken), wire in OUTBOUND.items())
     assert {name for wires in SPOKEN.values() for name in wires} == {s for _, s in OUTBOUND}
+
+
+def test_rows_are_read_by_the_name_of_their_wire() -> None:
+    """What telemetry says of a request follows from it; a name of a later version is its own."""
+    assert PATHS["chat"] == "/v1/chat/completions"
+    assert [operation_of(name) for name in ("chat", "embeddings", "later")] == [
+        "chat",
+        "embeddings",
+        "later",
+    ]
