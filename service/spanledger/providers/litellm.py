@@ -30,12 +30,10 @@ from spanledger.clock import Clock
 from spanledger.errors import ConfigError, ProviderError
 from spanledger.providers.base import Call
 from spanledger.providers.litellm_failures import translate
-from spanledger.wires.base import Answer, Frame
+from spanledger.wires import outbound
+from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
 from spanledger.wires.failures import invalid, malformed
 from spanledger.wires.fields import DECODE_ERRORS
-from spanledger.wires.openai.answer import read_answer, read_chunk
-from spanledger.wires.openai.embeddings import read_embeddings
-from spanledger.wires.openai.request import encode_request
 
 INSTALL = "pip install 'spanledger[litellm]'"
 
@@ -113,7 +111,8 @@ class LiteLLMProvider:
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
-        parameters = _parameters(call, stream=False)
+        wire = _wire(call)
+        written, parameters = _parameters(call, wire, stream=False)
         try:
             litellm = await self._load(call)
             async with asyncio.timeout(call.timeout_s):
@@ -128,12 +127,12 @@ class LiteLLMProvider:
             raise malformed(
                 call.deployment, f"its answer is larger than {call.max_response_bytes} bytes"
             )
-        read = read_answer if call.wire.operation == "chat" else read_embeddings
-        return read(call.deployment, body, _request_id(answer))
+        return wire.answer(written, body, self._seen(answer))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
-        parameters = _parameters(call, stream=True)
+        wire = _wire(call)
+        written, parameters = _parameters(call, wire, stream=True)
         try:
             litellm = await self._load(call)
             async with asyncio.timeout(call.timeout_s):
@@ -142,12 +141,14 @@ class LiteLLMProvider:
             _raise_timeout(call, "no answer", call.timeout_s)
         except Exception as error:  # noqa: BLE001 - LiteLLM raises anything; this is its funnel
             raise translate(call, error, self._now_s()) from None
-        request_id = _request_id(chunks)
+        reader = wire.reader(written, self._seen(chunks))
         began = False
         held: list[Frame] = []
         try:
             while (payload := await self._next(call, chunks, began=began)) is not None:
-                frame = read_chunk(call.deployment, payload, request_id, began=began)
+                frame = reader.read(payload)
+                if frame is None:
+                    continue
                 began = began or frame.content
                 if (held or frame.finish_reason) and not began and frame.usage is None:
                     held.append(frame)
@@ -163,6 +164,9 @@ class LiteLLMProvider:
         finally:
             with contextlib.suppress(Exception):
                 await chunks.aclose()
+
+    def _seen(self, answer: Any) -> Seen:
+        return Seen(_request_id(answer), self._clock.now_ns() // 1_000_000_000)
 
     async def close(self) -> None:
         """Close LiteLLM's connections, if it was used."""
@@ -227,8 +231,16 @@ def _import(result: concurrent.futures.Future[Any]) -> None:
         result.set_result(litellm)
 
 
-def _parameters(call: Call, *, stream: bool) -> dict[str, Any]:
-    """What `litellm.acompletion` or `aembedding` is called with.
+def _wire(call: Call) -> Outbound:
+    """The wire that LiteLLM is called with. Raises ProviderError when there is none."""
+    wire = outbound(call.wire, call.deployment.speaks)
+    if wire is None:
+        raise invalid(f"LiteLLM has no {call.wire.name}; choose another model", param="model")
+    return wire
+
+
+def _parameters(call: Call, wire: Outbound, *, stream: bool) -> tuple[Written, dict[str, Any]]:
+    """The request, and what `litellm.acompletion` or `aembedding` is called with for it.
 
     Raises:
         ProviderError: a field is not what it should be.
@@ -237,7 +249,8 @@ def _parameters(call: Call, *, stream: bool) -> dict[str, Any]:
     if stream and call.wire.operation != "chat":
         raise invalid("embeddings cannot be streamed", param="stream")
     try:
-        fields = msgspec.json.decode(encode_request(call, stream=stream, cap_key="max_tokens"))
+        written = wire.request(call, stream, Habits())
+        fields = msgspec.json.decode(written.body)
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON") from None
     known = _PARAMETERS[call.wire.operation]
@@ -261,7 +274,7 @@ def _parameters(call: Call, *, stream: bool) -> dict[str, Any]:
     )
     parameters["num_retries"] = 0
     parameters["max_retries"] = 0
-    return parameters
+    return written, parameters
 
 
 def _chunk_json(chunk: Any) -> bytes:
