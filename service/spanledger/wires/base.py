@@ -34,7 +34,7 @@ class Ask:
         stream: whether the answer is to be streamed.
         include_usage: the caller itself asked for the usage event of a stream.
         fields: the body's top level, values undecoded. Unknown fields pass through untouched.
-        body_bytes: size of the whole body, the base of the input bound.
+        body_bytes: size of the body, from which the input is bounded.
         demand: what bounds its cost.
     """
 
@@ -153,7 +153,7 @@ class Outgoing(Protocol):
         wire: the wire that the caller speaks, and so reads the answer in.
         fields: the caller's body with the deployment's defaults, top level, values undecoded.
         max_output_tokens: a cap that a budget sets, None = as the caller asked.
-        changed: names of fields that had to change; whoever writes the request adds to it.
+        changed: names of fields that had to change; the wire that writes the request adds to it.
     """
 
     @property
@@ -170,10 +170,10 @@ class Outgoing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer in OpenAI's shape.
+    """A complete answer.
 
     Attributes:
-        body: the JSON for the caller (`model` is whatever the provider said).
+        body: the bytes for the caller, in its own wire (`model` is whatever the provider said).
         usage: None when the provider reported none.
         output_bytes: UTF-8 bytes of generated text and tool arguments, for counting tokens when
             `usage` has none.
@@ -213,16 +213,16 @@ class Frame:
     """One event of a stream.
 
     Attributes:
-        data: bytes for the caller, a complete SSE event (`data: {…}\\n\\n`), content not
-            re-encoded where the provider speaks OpenAI's wire. `data: [DONE]` is never among
-            them: the gateway ends the stream.
+        data: bytes for the caller, a complete SSE event in its own wire, not re-encoded where the
+            provider speaks that too. The end mark is never among them: the gateway sends it
+            (`Inbound.end`).
         content: whether this event carries generated content (text, reasoning text, a refusal or
             tool-call arguments): the first one ends time-to-first-chunk, and after it was
-            relayed no other deployment may be tried.
+            relayed no other deployment can serve instead.
         output_bytes: UTF-8 bytes of generated content in it.
         speech_bytes: base64 bytes of generated speech in it.
-        usage_only: the trailing chunk with usage and no choices: relayed only to callers that
-            asked for it (`stream_options.include_usage`).
+        usage_only: the event has nothing but usage: relayed only to callers that asked for it
+            (`Ask.include_usage`).
         usage: what the provider reported in this event; the last one seen wins.
         input_usage: the input alone, from a provider that counts it before it answers.
         service: the service tier of the answer; empty where the provider does not say.
@@ -302,7 +302,7 @@ class Reader(Protocol):
         ...
 
     def survives(self, error: ProviderError) -> bool:
-        """Whether the answer is complete although its connection failed like this."""
+        """Whether the answer is complete although its connection failed with this error."""
         ...
 
     def last(self) -> Frame | None:

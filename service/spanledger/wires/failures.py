@@ -1,8 +1,8 @@
-"""What a provider's refusal means: one of our kinds, how long to wait, what the caller may read.
+"""What a provider's refusal means: which kind it is, how long to wait, what the caller may read.
 
-The shape of an error is read in `error_forms`, the wordings stand in `wordings`. Text from a
-provider may carry secrets or the prompt: it goes into `told`, scrubbed, and only when the caller's
-request was at fault; the message of an error holds our own words and the provider's code.
+`error_forms` reads the shape of an error, and `wordings` lists its phrases. Text from a provider may
+contain secrets or the prompt. It goes into `told`, scrubbed, and only when the caller's request was
+at fault; the error's own message has our words and the provider's code.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from spanledger.wires.wordings import CONTENT, CONTEXT, NOT_CONTEXT, codes_of, p
 
 MAX_RETRY_AFTER_S = 3600.0
 MIN_KEY_CHARS = 8
-"""A shorter key is none but a word, such as `EMPTY`, and stands in texts for what it says."""
+"""A shorter key is a placeholder, such as `EMPTY`; replacing it would garble ordinary text."""
 REDACTED = "[redacted]"
 CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
 _OTHER_WORDS = frozenset({"object", "error", "choices", "id", "usage", "created", *MESSAGE_KEYS})
-"""What an error in another shape has beside OpenAI's four fields, or says in their place."""
+"""Fields that other shapes have in addition to OpenAI's four, or instead of them."""
 _IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z_]{0,63}")
 _SECRET = re.compile(r"\b(?:sk|rk|pk|gsk|xai)-[A-Za-z0-9_*-]{6,}|\bAIza[A-Za-z0-9_-]{20,}")
 _CONTEXT = pattern_of(CONTEXT)
@@ -47,8 +47,8 @@ _BAD_KEY = re.compile(
     r"|(?:invalid|incorrect) api[ _-]key)",
     re.IGNORECASE,
 )
-"""At the beginning only, as the next: further on may stand what a caller wrote, and it must not shut
-a deployment for the others."""
+"""Matched at the beginning only, as the next one: later text may quote a caller, and a quotation must
+not shut a deployment for everybody else."""
 _NO_MONEY = re.compile(
     r"(?:error: |your |you have )?(?:credit balance is too low|insufficient (?:balance|credits|funds))",
     re.IGNORECASE,
@@ -58,7 +58,7 @@ _REQUEST_ALONE = re.compile(
     r"|required for long context requests|fewer max_tokens|can only afford",
     re.IGNORECASE,
 )
-"""Limits of tokens a minute, and accounts that would pay for a smaller request."""
+"""Token limits per minute, and accounts that could still pay for a smaller request."""
 
 _KIND_BY_CODE = {
     **codes_of("context_window_exceeded", CONTEXT),
@@ -120,11 +120,11 @@ _KIND_BY_CODE = {
     "1302": "rate_limited",
     "1305": "overloaded",
 }
-"""By `code`, then by `type`; decides alone only where there is no status (inside a stream)."""
+"""Looked up by `code`, then by `type`. Decides alone only without a status, inside a stream."""
 
 _KIND_BY_STATUS = {
     401: "authentication_failed",
-    402: "rate_limited",  # our account there is empty: not the caller's fault
+    402: "rate_limited",  # our account is empty: not the caller's fault
     403: "authentication_failed",
     404: "not_found",
     405: "not_found",
@@ -137,7 +137,7 @@ _KIND_BY_STATUS = {
     529: "overloaded",
 }
 _MAYBE_BILLED = frozenset({408, 499, 504, 524})
-"""A proxy gave up waiting: the model may have run to the end."""
+"""A proxy gave up waiting; the model may have finished its answer."""
 
 
 def kind_of(status: int | None, failure: Failure) -> str:
@@ -157,7 +157,7 @@ def kind_of(status: int | None, failure: Failure) -> str:
     if status >= 500:
         return "server_error"
     if status < 300:
-        return "malformed_response"  # 101 and the like: not what was asked for
+        return "malformed_response"  # 101 and the like
     if status < 400:
         return "not_found"
     if named in CALLER_CAUSED - {"invalid_request"} or named in (
@@ -209,7 +209,7 @@ def invalid(
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """What the provider asks to wait: `retry-after-ms`, or `Retry-After` as seconds or a date."""
+    """How long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or a date."""
     value = headers.get("retry-after-ms")
     scale = 0.001
     if value is None:
@@ -230,8 +230,8 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def scrub(text: str, server: Server) -> str:
-    """`text` without our key there, its beginning or another spelling of it, and without anything
-    that looks like a key."""
+    """`text` without our key, its beginning or another spelling of it, and without anything that
+    looks like a key."""
     key = server.api_key or ""
     if len(key) >= MIN_KEY_CHARS:
         for form in {key, msgspec.json.encode(key).decode()[1:-1], quote(key, safe="")}:
@@ -241,7 +241,8 @@ def scrub(text: str, server: Server) -> str:
 
 
 def hide_key(text: str, server: Server) -> str:
-    """A name or id out of a good answer, without our key there; for every request, so no more."""
+    """A name or id from a successful answer, without our key. Runs on every request, so it only
+    looks for the key itself."""
     key = server.api_key
     if key and key in text and len(key) >= MIN_KEY_CHARS:
         return text.replace(key, REDACTED)
@@ -260,7 +261,7 @@ def _scrubbed(value: Any, server: Server) -> Any:
 
 
 def _status_in(failure: Failure) -> int | None:
-    """The status that an error inside a good answer would have had."""
+    """The status that an error inside a successful answer would have had."""
     return int(failure.code) if re.fullmatch(r"[3-5]\d\d", failure.code) else None
 
 
@@ -298,7 +299,7 @@ def _caller_error(kind: str, failure: Failure, server: Server) -> dict[str, Any]
 
 
 def malformed(server: Server, what: str) -> ProviderError:
-    """The error for an answer that is not the wire it should be; it may well be billed."""
+    """The error for an answer that is not in the expected wire; it may still be billed."""
     return ProviderError(
         "malformed_response",
         f"deployment {server.id!r} ({server.provider}): {what}",
@@ -307,7 +308,7 @@ def malformed(server: Server, what: str) -> ProviderError:
 
 
 def embedded_error(server: Server, raw: bytes, *, billed: str) -> ProviderError:
-    """The error for an `error` object that came under a good status."""
+    """The error for an `error` object in a successful answer."""
     try:
         data = msgspec.json.decode(raw)
     except DECODE_ERRORS:
@@ -316,13 +317,13 @@ def embedded_error(server: Server, raw: bytes, *, billed: str) -> ProviderError:
 
 
 def unreadable(server: Server, body: bytes, what: str) -> ProviderError:
-    """The error for a body that is not of this wire, perhaps because it is an error."""
+    """The error for a body that is not in this wire, perhaps because it is an error."""
     told = type(body) is ErrorPayload
     failure = read_error_event(body) if told else read_failure(body)
     if failure.named:
         return refusal(server, None, failure)
     if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        # A page of a website or of a proxy: no model was asked.
+        # A website or a proxy answered: no model ran.
         error = malformed(server, "it answered with a web page; check its api_base")
         error.billed = "no"
         return error
@@ -330,7 +331,7 @@ def unreadable(server: Server, body: bytes, what: str) -> ProviderError:
 
 
 def failed_after(error: ProviderError, frames: Iterable[Frame]) -> ProviderError:
-    """An error with the usage that events before it reported: that much is billed."""
+    """The error with the usage that earlier events reported: that much is billed."""
     usage = reported_by(frames)
     if usage is None:
         return error

@@ -70,7 +70,7 @@ def check_head(headers: dict[bytes, bytes]) -> None:
     coding = headers.get(b"content-encoding")
     if coding is not None and coding.strip().lower() != b"identity":
         raise InvalidRequestError(
-            "compressed request bodies are not taken; send it without Content-Encoding",
+            "compressed request bodies are not supported; send it without Content-Encoding",
             status=415,
             code="unsupported_encoding",
         )
@@ -121,7 +121,7 @@ def boolean(fields: Fields, name: str, shown: str) -> bool:
 
 
 def is_json(payload: bytes) -> bool:
-    """Whether a payload is whole JSON."""
+    """Whether a payload is complete JSON."""
     try:
         msgspec.json.decode(payload)
     except DECODE_ERRORS:
@@ -130,7 +130,7 @@ def is_json(payload: bytes) -> bool:
 
 
 def is_set(raw: msgspec.Raw) -> bool:
-    """Whether a raw value is there and not null."""
+    """Whether a raw value is present and not null."""
     return raw is not NULL and bytes(raw) != b"null"
 
 

@@ -1,9 +1,9 @@
 """Server-sent events, read as they come off the wire.
 
-Splits bytes into the payloads of events and knows nothing of what is in them. Events may be cut
-anywhere between two network reads; lines may end with LF, CRLF or CR. Comments (`: ping`),
-`event:`, `id:` and `retry:` lines and events without data are dropped, but for what they say of an
-error, and JSON that stands there without `data:` counts as data.
+Splits bytes into the payloads of events without looking into them. A network read may end anywhere
+in an event; lines may end with LF, CRLF or CR. Comments (`: ping`), `event:`, `id:` and `retry:`
+lines and events without data are dropped, unless they mark an error. JSON without `data:` counts as
+data.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class EventTooLargeError(ValueError):
 
 
 class ErrorPayload(bytes):
-    """The payload of an event that says of itself that it is an error."""
+    """The payload of an event that is marked as an error."""
 
     __slots__ = ()
 
 
 class EventParser:
-    """Feed it bytes, get the payloads of the events that are whole by now."""
+    """Feed it bytes; it returns the payloads of the events that are complete."""
 
     __slots__ = ("_after_cr", "_buffer", "_event_bytes_max", "_fresh")
 
@@ -36,7 +36,7 @@ class EventParser:
         """The payloads completed by `chunk`, in order.
 
         Raises:
-            EventTooLargeError: an event, whole or not, is over the limit.
+            EventTooLargeError: an event, complete or not, is over the limit.
         """
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
@@ -51,13 +51,13 @@ class EventParser:
         return payloads
 
     def finish(self) -> bytes:
-        """The payload of a last event that no blank line ended; empty when there is none."""
+        """The payload of a last event that no blank line ended; empty if there is none."""
         event = bytes(self._buffer)
         self._buffer.clear()
         return self._payload(event)
 
     def _take_whole_events(self, chunk: bytes) -> bytes:
-        """Keep the unfinished tail; what comes before it. Every byte is searched once."""
+        """Keep the unfinished tail and return what comes before it. Every byte is searched once."""
         buffer = self._buffer
         searched = max(0, len(buffer) - 1)
         buffer += chunk
@@ -92,7 +92,7 @@ class EventParser:
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif line.startswith(b"error:"):
-                # llama.cpp, until September 2025: a field of its own, which clients drop.
+                # llama.cpp, until September 2025: a field of its own, which clients ignore.
                 data.append(line[6:].removeprefix(b" "))
                 failed = True
             elif line.startswith(b"event:"):
@@ -116,7 +116,7 @@ def is_stream(body: bytes) -> bool:
 
 
 def events_of(body: bytes) -> list[bytes]:
-    """The payloads of a stream that is there in whole; a last event needs no blank line."""
+    """The payloads of a complete stream; the last event does not need a blank line."""
     parser = EventParser(len(body))
     payloads = parser.feed(body)
     last = parser.finish()

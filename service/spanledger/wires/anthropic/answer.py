@@ -1,8 +1,8 @@
-"""Anthropic's answers and stream events, said on OpenAI's wire.
+"""Anthropic's answers and stream events, translated to OpenAI's wire.
 
 Text becomes `content`, thinking `reasoning_content` (and `thinking_blocks` with its signature, to
-be sent back with the next turn), tool use `tool_calls`. Blocks of tools that ran at Anthropic, and
-events and blocks that are new there, are left out. No I/O.
+be sent back with the next turn), tool use `tool_calls`. Blocks of tools that ran at Anthropic,
+and events and blocks of unknown types, are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FINISH_REASONS = {
 }
 """Every other stop reason is `stop`."""
 
-_NO_EVENT = "an event is not what the Messages API says"
+_NO_EVENT = "an event is not in the Messages API's format"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -82,15 +82,15 @@ _EVENT = msgspec.json.Decoder(_Event)
 def read_message(
     server: Server, body: bytes, created: int, request_id: str, names: Names
 ) -> Answer:
-    """A whole answer as a `chat.completion`.
+    """A complete answer as a `chat.completion`.
 
     Raises:
-        ProviderError: it is not a message, or an error in spite of its status.
+        ProviderError: it is not a message, or it is an error despite its status.
     """
     try:
         message = _MESSAGE.decode(body)
     except DECODE_ERRORS:
-        raise unreadable(server, body, "its answer is not what the Messages API says") from None
+        raise unreadable(server, body, "its answer is not in the Messages API's format") from None
     usage = from_anthropic(message.usage)
     if is_set(message.error):
         raise embedded_error(server, message.error, billed="no" if usage is None else "unknown")
@@ -154,12 +154,12 @@ def _said(blocks: list[_Block], names: Names) -> tuple[dict[str, object], int]:
 
 
 class MessageStream:
-    """Turns one stream's events into chunks; knows whether the answer is whole.
+    """Turns one stream's events into chunks; knows whether the answer is complete.
 
     Attributes:
         began: content has come.
-        finished: the answer has its stop reason.
-        counted: and its usage.
+        finished: the stop reason has come.
+        counted: the usage has come.
         ended: the end mark has come.
     """
 
@@ -183,10 +183,10 @@ class MessageStream:
         }
 
     def read(self, payload: bytes) -> Frame | None:
-        """The chunk for an event; None for one the caller need not know of.
+        """The chunk for an event; None for one that the caller does not need.
 
         Raises:
-            ProviderError: it is no event of the Messages API, or an error.
+            ProviderError: it is not an event of the Messages API, or it is an error.
         """
         try:
             event = _EVENT.decode(payload)
@@ -231,7 +231,7 @@ class MessageStream:
         return self.finished and self.counted
 
     def last(self) -> Frame | None:
-        """The chunk with the usage, for the end of the stream."""
+        """The chunk with the usage, which ends the stream."""
         usage = from_anthropic(self._usage)
         if usage is None:
             return None
@@ -251,7 +251,7 @@ class MessageStream:
         frame = self._chunk({"role": "assistant", "content": ""})
         frame.service = anthropic_service(self._usage)
         if (counted := from_anthropic(self._usage)) is not None:
-            # Output is counted here too, as far as it has come.
+            # It counts the output so far as well.
             frame.input_usage = replace(counted, output_tokens=0, reasoning_output_tokens=0)
         return frame
 
@@ -297,7 +297,7 @@ class MessageStream:
         if block.type == "redacted_thinking":
             return self._chunk({"thinking_blocks": [{"type": block.type, "data": block.data}]})
         if event.index in self._tools and event.index not in self._arguments:
-            # A call without arguments sends none there; here they are an empty object.
+            # Anthropic sends nothing for a call without arguments; OpenAI has an empty object.
             whole = bytes(block.input).decode() if is_set(block.input) else "{}"
             return self._more_arguments(event.index, whole)
         return None
@@ -310,7 +310,7 @@ class MessageStream:
         reason = _FINISH_REASONS.get(delta.stop_reason, "stop")
         frame = self._frame({**self._head, "choices": [_choice({}, reason)]})
         frame.finish_reason = reason
-        # `message_start` counts input only: usage is told first when it is whole.
+        # `message_start` counts the input only: usage is reported once it is complete.
         frame.usage = from_anthropic(self._usage)
         frame.service = anthropic_service(self._usage)
         self.finished = True
@@ -341,7 +341,7 @@ class MessageStream:
         )
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Counts are cumulative; a later event may leave some out, or say zero."""
+        """Counts are cumulative; a later event may omit some, or report zero."""
         if usage:
             add_counts(self._usage, usage)
 
@@ -363,7 +363,7 @@ def _signed(thinking: str, signature: str) -> dict[str, object]:
 
 
 def _usage_object(usage: Usage) -> dict[str, object]:
-    """OpenAI's usage, with the cache counts under Anthropic's names beside it."""
+    """OpenAI's usage, and the cache counts under Anthropic's names as well."""
     shown: dict[str, object] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

@@ -1,8 +1,8 @@
 """Messages of a chat completions request as Anthropic's `system` and alternating turns.
 
-Consecutive messages of one role become one turn, so that all results of a round of tool calls
-stand in one user turn, as the Messages API demands. Texts without anything but white space, which
-it refuses, are left out.
+Consecutive messages of one role become one turn, so that all results of a round of tool calls are in
+one user turn, as the Messages API requires. It refuses texts of white space alone, so they are left
+out.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Block = dict[str, Any]
 
 _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NATIVE = frozenset({"image", "document", "search_result", "thinking", "redacted_thinking"})
-"""Blocks of Anthropic's own that a caller may put into content; they pass untouched."""
+"""Anthropic's own blocks, which a caller may put into content; they pass untouched."""
 _IMAGE_TYPES = {
     "image/jpeg": b"\xff\xd8\xff",
     "image/png": b"\x89PNG\r\n\x1a\n",
     "image/gif": b"GIF8",
     "image/webp": b"RIFF",
 }
-"""The images it takes, each with how it begins."""
+"""The image formats it accepts, each with its first bytes."""
 
 
 def to_conversation(
     messages: Any, names: Names, changed: list[str]
 ) -> tuple[list[Block], list[Block]]:
-    """System blocks and turns; to `changed` goes "messages" when any had to be.
+    """System blocks and turns; "messages" is added to `changed` if any had to change.
 
     Raises:
         ProviderError: `invalid_request`, saying which message cannot be expressed and why.
@@ -112,7 +112,7 @@ class _Reader:
         return blocks
 
     def user(self, content: Any, place: str) -> list[Block]:
-        """Content of a user or of a tool's result."""
+        """Content of a user's message or of a tool's result."""
         blocks: list[Block] = []
         for part in _parts(content, place):
             kind = part.get("type")
@@ -176,8 +176,8 @@ class _Reader:
         return [block]
 
     def _thinking(self, given: Any) -> list[Block]:
-        """Signed thinking must come back first, and exactly as it went out; what another provider
-        thought has no signature of Anthropic's and is left out."""
+        """Signed thinking must come back first, exactly as Anthropic sent it. Another provider's thinking
+        has no such signature and is left out."""
         blocks = given if isinstance(given, list) else []
         kept = [
             block
@@ -230,14 +230,14 @@ class _Reader:
 
 
 def _tool_id(value: Any, place: str) -> str:
-    """Ids made by another provider may have characters that are refused here."""
+    """Ids of another provider may have characters that Anthropic refuses."""
     if not isinstance(value, str) or not value:
         raise invalid(f"{place}: a tool call needs its id", param=place)
     return _NOT_IN_TOOL_ID.sub("_", value)
 
 
 def _image_type(data: str) -> str:
-    """What an image is by its first bytes; empty for other formats."""
+    """The media type of an image by its first bytes; empty for other formats."""
     try:
         start = base64.b64decode(data[:32], validate=True)
     except binascii.Error:

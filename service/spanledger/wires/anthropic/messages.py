@@ -1,7 +1,7 @@
 """The Messages API as deployments speak it, for callers of chat completions.
 
-A stream ends with `message_stop`; one that closes in good order after its stop reason is complete
-too, any other is interrupted.
+A stream ends with `message_stop`. One that closes cleanly after its stop reason is complete as well;
+any other was interrupted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Split = Callable[[Server, Answer], Frame]
 class MessagesOut:
     """The Messages API, seen from outside as chat completions.
 
-    `join` and `split` put a caller's events together and take an answer apart, where a server sends
-    the form nobody asked for.
+    `join` makes an answer of a caller's events, and `split` an event of an answer, for servers that
+    send the form that was not requested.
     """
 
     name = "messages"
@@ -44,11 +44,11 @@ class MessagesOut:
         self._split = split
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
-        """The request, said in Anthropic's words."""
+        """The request, translated to the Messages API."""
         return encode_messages_request(out, stream=stream)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
-        """A complete answer, or a stream that came unasked, put together."""
+        """A complete answer, joined if it came as a stream unasked."""
         server = written.out.deployment
         if not is_stream(body):
             names = cast("Names", written.memo)
@@ -58,7 +58,9 @@ class MessagesOut:
         try:
             frames.extend(f for p in events_of(body) if (f := messages.read(p)) is not None)
             if not messages.finished:
-                raise malformed(server, "it streamed its answer unasked, and not to the end")
+                raise malformed(
+                    server, "it sent an unfinished stream, and a complete answer was requested"
+                )
         except ProviderError as error:
             raise failed_after(error, frames) from None
         if (last := messages.last()) is not None:
@@ -71,5 +73,5 @@ class MessagesOut:
         return MessageStream(written.out.deployment, seen.created, seen.request_id, names)
 
     def frame(self, out: Outgoing, answer: Answer) -> Frame:
-        """A complete answer as the one event of a stream."""
+        """A complete answer as the only event of a stream."""
         return self._split(out.deployment, answer)

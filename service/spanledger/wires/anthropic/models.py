@@ -1,7 +1,7 @@
-"""What each Claude model takes, told by its name.
+"""What each Claude model accepts, by its name.
 
-Anthropic takes features away and adds them by version, and refuses what a model no longer knows. A
-name without a version, such as an alias of a relay, is taken at its word: nothing is left out.
+Anthropic adds and removes features by version, and refuses what a model no longer knows. For a name
+without a version, such as an alias of a relay, nothing is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model takes.
+    """What a model accepts.
 
     Attributes:
         budget: thinking with a budget of tokens (3.7 to 4.6).
@@ -44,7 +44,7 @@ UNKNOWN = Abilities()
 
 @lru_cache(maxsize=1024)
 def abilities_of(model: str) -> Abilities:
-    """What the model of this name takes."""
+    """What the model of this name accepts."""
     match = _NAME.search(model)
     if match is None:
         return UNKNOWN

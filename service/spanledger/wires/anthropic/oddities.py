@@ -1,6 +1,6 @@
-"""Requests that OpenAI takes and Anthropic refuses, and what is sent in their place: one row each.
+"""Requests that OpenAI accepts and Anthropic refuses, and what is sent instead: one row each.
 
-Data only: the code is in the other `anthropic_*` modules, a test sends every row to a simulator
+Data only: the code is in the other modules here, a test sends every row to a simulator
 that refuses as Anthropic does, and `docs/provider-errors.md` is generated from it.
 """
 
@@ -26,7 +26,7 @@ class Oddity:
         changed: what `x-spanledger-changed` says.
         source: where it was seen.
         messages: of an example; a greeting when empty.
-        fields: of the example, beside its messages.
+        fields: further fields of the example.
         model: of the example.
     """
 

@@ -1,18 +1,18 @@
-"""A chat completions request, said in Anthropic's Messages API.
+"""A chat completions request, translated to Anthropic's Messages API.
 
-What has no counterpart there is left out (`seed`, `logit_bias`, `store`, …), and what it refuses is
-put into the nearest form that it takes: `oddities` lists these forms. Both are reported
-to the caller by field. What would show in the answer's shape is refused (`n` above 1, audio).
-Fields unknown to OpenAI's wire (`thinking`, `top_k`, …) pass.
+Fields without a counterpart are left out (`seed`, `logit_bias`, `store`, …). What Anthropic refuses
+is sent in the nearest form that it accepts: `oddities` lists these forms. The caller learns of both,
+by field. What would change the answer's shape is refused (`n` above 1, audio). Fields unknown to
+OpenAI's wire (`thinking`, `top_k`, …) pass.
 
 Choices made here:
-    max_tokens       required there; a caller that sets none gets `DEFAULT_MAX_TOKENS`
-    temperature      0 to 2 here, 0 to 1 there: clamped
+    max_tokens       required; a caller that sets none gets `DEFAULT_MAX_TOKENS`
+    temperature      0 to 2 at OpenAI, 0 to 1 at Anthropic: clamped
     system           system and developer messages, wherever they stand, in order, go to `system`
     reasoning_effort adaptive thinking and `output_config.effort`; a token budget on models before
-                     Claude 4.6, which know nothing else
-    response_format  `json_schema` is `output_config.format` there, with objects closed, as it
-                     demands; `json_object` has no counterpart and becomes an instruction
+                     Claude 4.6, which have nothing else
+    response_format  `json_schema` becomes `output_config.format`, with objects closed, as it
+                     requires; `json_object` has no counterpart and becomes an instruction
     cache_control    on content parts, messages and tools: passed on
 """
 
@@ -42,9 +42,9 @@ _PERSON = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|^\+?[\d\s().-]{7,}$")
 _OF_NO_EFFECT = frozenset(
     {b"0", b"0.0", b"false", b"{}", b"[]", b'"auto"', b'"default"', b'"medium"', b"null"}
 )
-"""Values of a field that is left out which say what is done without it."""
+"""Values that ask for the default, so that leaving the field out changes nothing."""
 _SILENT = frozenset({"stream", "stream_options", "store", "moderation", "prediction"})
-"""Fields that are left out and change no answer."""
+"""Fields that are left out without changing an answer."""
 DROPPED = frozenset(
     {
         "frequency_penalty",
@@ -99,10 +99,11 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def encode_messages_request(out: Outgoing, *, stream: bool) -> Written:
-    """The request, and how its caller names the tools; the fields that had to be changed are added to `out.changed`.
+    """The request, with the caller's names of its tools as the memo. Fields that had to change are
+    added to `out.changed`.
 
     Raises:
-        ProviderError: `invalid_request`, with what the Messages API cannot do.
+        ProviderError: `invalid_request`, saying what the Messages API cannot do.
     """
     names = Names()
     try:
@@ -188,8 +189,8 @@ def _put_sampling(
     *,
     thinks: bool,
 ) -> None:
-    """`temperature`, `top_p` and `top_k`, as far as the model takes them, and takes them together;
-    what is at its default is left out without a word."""
+    """`temperature`, `top_p` and `top_k`, as far as the model accepts them, also together. Defaults
+    are left out silently."""
     temperature, top_p, top_k = (_number(values, n) for n in ("temperature", "top_p", "top_k"))
     dropped: list[str] = []
     if temperature is not None and not 0 <= temperature <= 1:
@@ -222,7 +223,7 @@ def _put_stop(body: dict[str, object], values: dict[str, Any], changed: list[str
     sequences = [stop] if isinstance(stop, str) else stop
     if not isinstance(sequences, list) or not all(isinstance(s, str) for s in sequences):
         raise invalid("'stop' must be a string or an array of strings", param="stop")
-    # Anthropic refuses a sequence of white space alone.
+    # Anthropic refuses a sequence that is only white space.
     kept = [sequence for sequence in sequences if sequence.strip()]
     if kept:
         body["stop_sequences"] = kept
@@ -231,7 +232,7 @@ def _put_stop(body: dict[str, object], values: dict[str, Any], changed: list[str
 
 
 def _put_user(body: dict[str, object], values: dict[str, Any], changed: list[str]) -> None:
-    """Who the caller's user is: an opaque id, which Anthropic wants it to be."""
+    """The caller's user as an opaque id, which Anthropic requires."""
     metadata = values.get("metadata")
     named = metadata.get("user_id") if isinstance(metadata, dict) else None
     found = {"metadata": named, "user": values.get("user")}
@@ -267,7 +268,7 @@ def _limit_cache_marks(
     turns: list[dict[str, Any]],
     changed: list[str],
 ) -> None:
-    """Anthropic takes four marks; the last ones cover what the earlier ones did."""
+    """Anthropic accepts four marks; the last ones cover what earlier ones did."""
     tools = body.get("tools")
     places = [*(tools if isinstance(tools, list) else ()), *system]
     places += [block for turn in turns for block in turn["content"]]
@@ -297,7 +298,7 @@ def _format(shape: Any, system: list[dict[str, Any]], changed: list[str]) -> dic
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with `additionalProperties: false` wherever an object leaves it open."""
+    """The schema with `additionalProperties: false` wherever an object does not set it."""
     if isinstance(schema, list):
         return [_closed(item) for item in schema]
     if not isinstance(schema, dict):

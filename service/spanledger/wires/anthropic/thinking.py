@@ -1,7 +1,7 @@
-"""Thinking and `max_tokens` of a Messages request: what the model takes, and what goes together.
+"""Thinking and `max_tokens` of a Messages request: what the model accepts, and what combines.
 
-A tool call that the caller insists on shows in the answer and thinking does not, so of the two it
-is thinking that goes where they exclude each other.
+Where a forced tool call and thinking exclude each other, thinking is dropped: the caller sees the tool
+call in the answer, and not the thinking.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def think(
     able: Abilities,
     turns: list[dict[str, Any]],
 ) -> bool:
-    """Put `thinking`, `output_config` and `max_tokens`; whether the model will think."""
+    """Set `thinking`, `output_config` and `max_tokens`; returns whether the model will think."""
     wanted = values.get("max_completion_tokens", values.get("max_tokens"))
     if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
         raise invalid("'max_completion_tokens' must be a positive integer", param="max_tokens")
@@ -96,7 +96,7 @@ def _taken(own: Any, able: Abilities) -> Thinking | None:
 
 
 def _excluded(thinking: Thinking, body: dict[str, object], turns: list[dict[str, Any]]) -> bool:
-    """Whether the model may not think on this request."""
+    """Whether the model must not think on this request."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
         return True
@@ -104,7 +104,7 @@ def _excluded(thinking: Thinking, body: dict[str, object], turns: list[dict[str,
 
 
 def _fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
-    """A budget must be below `max_tokens`; half of it is left for the answer where it is not."""
+    """A budget must be below `max_tokens`; if not, half of that is left for the answer."""
     budget = thinking.get("budget_tokens")
     if not isinstance(budget, int):
         return thinking

@@ -1,7 +1,7 @@
-"""Tools of a chat completions request as the Messages API takes them.
+"""Tools of a chat completions request as the Messages API accepts them.
 
-Names and schemas that it refuses are put into the nearest form that it takes; the names are given
-back to the caller as it wrote them.
+Names and schemas that it refuses are sent in the nearest form that it accepts; the caller gets its
+own names back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COMBINED = ("anyOf", "oneOf", "allOf")
 
 
 class Names:
-    """The names of a request's tools: as the caller writes them, and as they are sent."""
+    """The names of a request's tools: the caller's, and those that are sent."""
 
     __slots__ = ("_callers", "_sent")
 
@@ -45,12 +45,12 @@ class Names:
 
     @property
     def changed(self) -> bool:
-        """Whether any name is sent otherwise than it was written."""
+        """Whether any name had to change."""
         return any(name != sent for name, sent in self._sent.items())
 
 
 def tools_of(given: Any, names: Names, changed: list[str]) -> list[Block]:
-    """The tools to send; of two with one name the first.
+    """The tools to send; of two with the same name, the first.
 
     Raises:
         ProviderError: `invalid_request`, saying which part cannot be expressed.
@@ -137,8 +137,8 @@ def tool_choice_of(choice: Any, names: Names) -> Block | None:
 
 
 def tools_called(turns: list[Block]) -> list[Block]:
-    """The tools a conversation calls, for a request that defines none: Anthropic wants them
-    defined, and what they take is not known."""
+    """The tools that a conversation calls, for a request that defines none: Anthropic requires
+    definitions, and their parameters are not known."""
     called = dict.fromkeys(
         block["name"]
         for turn in turns

@@ -1,5 +1,5 @@
-"""Turns put into the order that the Messages API demands: results after their calls, text that is
-some, and an end it takes."""
+"""Turns in the order that the Messages API requires: results after their calls, no empty text, and an
+end that it accepts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Block = dict[str, Any]
 NO_RESULT = "No result was given for this call."
 GO_ON = "Continue."
 NOTHING = "."
-"""What a user says that says nothing: a text must have something in it that is not white space."""
+"""A user's empty message: a text needs something other than white space."""
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 def mend(turns: list[Block], *, prefill: bool, changed: list[str]) -> list[Block]:
-    """The turns in an order that is taken. Roles alternate before and after."""
+    """The turns in an order that is accepted. Roles alternate before and after."""
     if turns[0]["role"] == "assistant":
         changed.append("messages")
         turns.insert(0, {"role": "user", "content": [_text(NOTHING)]})
@@ -30,7 +30,7 @@ def mend(turns: list[Block], *, prefill: bool, changed: list[str]) -> list[Block
 
 
 def _paired(turns: list[Block], changed: list[str]) -> list[Block]:
-    """Each call's result at the beginning of the turn after it, and no result without a call."""
+    """Put each call's result first in the turn after it; no result without a call."""
     paired: list[Block] = []
     waiting: list[str] = []
     for turn in turns:
@@ -68,7 +68,7 @@ def _results_first(turn: Block, waiting: list[str], changed: list[str]) -> Block
 
 
 def _as_text(result: Block) -> list[Block]:
-    """A result of no call, as what the user says."""
+    """A result without a call, as a text of the user."""
     content = result.get("content") or ""
     if isinstance(content, str):
         return [_text(f"Result of a tool: {content}")]
@@ -76,7 +76,7 @@ def _as_text(result: Block) -> list[Block]:
 
 
 def _trim_prefill(last: Block, changed: list[str]) -> None:
-    """A prefilled answer may not end in white space there."""
+    """A prefilled answer must not end in white space."""
     block = last["content"][-1]
     if block.get("type") == "text" and block["text"] != (text := block["text"].rstrip()):
         changed.append("messages")
@@ -84,8 +84,8 @@ def _trim_prefill(last: Block, changed: list[str]) -> None:
 
 
 def lacks_thinking(turns: list[Block]) -> bool:
-    """Whether the answer goes on with a turn that began without thinking, which a model with a
-    thinking budget may not."""
+    """Whether the answer continues a turn that began without thinking, which a model with a thinking
+    budget refuses."""
     for turn in reversed(turns):
         if turn["role"] == "assistant":
             return turn["content"][0].get("type") not in _THINKING

@@ -1,7 +1,7 @@
 """OpenAI's wire, read with the least decoding that routing and the ledger need.
 
-Bodies and chunks are relayed as they came; what is decoded here is identity, usage, how it ended
-and how much text there is. No I/O. LiteLLM's answers have the same shape and are read here too.
+Bodies and chunks are relayed as they came. Only identity, usage, the finish reason and the amount of
+text are decoded. LiteLLM's answers have the same shape and are read here too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from spanledger.wires.openai.answer_forms import as_chunk, with_text_arguments
 from spanledger.wires.sse import ErrorPayload, encode_event
 
 UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
-"""Garbage there must not cost the answer: it counts as no usage."""
+"""Garbage in `usage` must not cost the answer: it counts as no usage."""
 Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
-"""`service_tier`; what is no text says nothing."""
+"""`service_tier`; anything but a string is ignored."""
 
 DONE = b"[DONE]"
 """The payload that ends a stream."""
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 Arguments = str | dict[str, msgspec.Raw] | list[msgspec.Raw] | int | float | bool | None
-"""Of a tool call: a text with JSON in it; some servers send the JSON itself."""
+"""Of a tool call: a string with JSON in it; some servers send the JSON itself."""
 
 
 class _Function(msgspec.Struct):
@@ -76,7 +76,7 @@ class _ChunkChoice(msgspec.Struct):
     error: msgspec.Raw = NULL
     message: msgspec.Raw = NULL
     usage: UsageField = None
-    """Moonshot's place for it."""
+    """Where Moonshot puts it."""
 
 
 class _Groq(msgspec.Struct):
@@ -112,17 +112,17 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
 def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> Answer:
-    """Read a whole answer.
+    """Read a complete answer.
 
     Raises:
-        ProviderError: it is not an answer of this wire, or an error in spite of its status.
+        ProviderError: it is not an answer in this wire, or it is an error despite its status.
     """
     if b'"arguments":{' in body or b'"arguments": {' in body:
         body = with_text_arguments(body)
     try:
         answer = decoded(_COMPLETION, body)
     except DECODE_ERRORS:
-        raise unreadable(server, body, "its answer is not what OpenAI's wire says") from None
+        raise unreadable(server, body, "its answer is not in OpenAI's format") from None
     choices = answer.choices or ()
     broken = is_set(answer.error) or any(map(_failed, choices))
     usage = from_openai(answer.usage)
@@ -145,14 +145,14 @@ def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> A
 
 
 def no_answer(server: Server, found: Answer, *, broken: bool) -> ProviderError:
-    """The error for a body without an answer. What it reports as used, or wrote, is billed."""
+    """The error for a body without an answer. Usage that it reports, and text in it, are billed."""
     failure = read_failure(found.body)
     if failure.named or broken:
         error = refusal(server, None, failure)
     else:
-        error = malformed(server, "there is no answer in its answer")
+        error = malformed(server, "its response contains no answer")
         if b'"choices"' in found.body or b'"data"' in found.body:
-            error.billed = "no"  # it is of this wire, and says that nothing was written
+            error.billed = "no"  # it is in this wire, and says that nothing was written
     if found.usage is None and not (found.output_bytes or found.speech_bytes):
         return error
     return FailedAnswerError(
@@ -161,15 +161,15 @@ def no_answer(server: Server, found: Answer, *, broken: bool) -> ProviderError:
 
 
 def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, began: bool) -> Frame:
-    """Read one chunk of a stream. `began`: content came before it, so money may be owed.
+    """Read one chunk of a stream. `began`: content came earlier, so money may be owed.
 
     Raises:
-        ProviderError: it is no chunk, or an error.
+        ProviderError: it is not a chunk, or it is an error.
     """
     try:
         chunk = decoded(_CHUNK, payload)
     except DECODE_ERRORS:
-        error = unreadable(server, payload, "a chunk is not what OpenAI's wire says")
+        error = unreadable(server, payload, "a chunk is not in OpenAI's format")
         if began:
             error.billed = "unknown"
         raise error from None
@@ -219,7 +219,7 @@ def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, bega
 def _check_chunk(
     server: Server, payload: bytes, chunk: _Chunk, usage: Usage | None, *, began: bool
 ) -> None:
-    """Raise what a chunk without choices, or with an error in it, says."""
+    """Raise the error in a chunk, or in one without choices."""
     failure = read_failure(payload)
     broken = is_set(chunk.error) or any(map(_failed, chunk.choices or ()))
     if not (broken or failure.named or type(payload) is ErrorPayload):
@@ -235,10 +235,10 @@ def _failed(choice: _Choice | _ChunkChoice) -> bool:
 
 
 def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """Decode what a provider sent; half a character is a character to us.
+    """Decode what a provider sent; half a character counts as one.
 
-    A server that cuts its text between two UTF-16 units sends each as an escape of its own. Other
-    JSON readers take that, so it goes out as it came and costs nobody an answer.
+    A server that splits its text between two UTF-16 units sends each as an escape of its own. Other
+    JSON readers accept that, so it is relayed as it came.
     """
     try:
         return decoder.decode(data)
@@ -268,7 +268,7 @@ def _argument_bytes(functions: Iterable[_Function | None]) -> int:
 
 
 def _has_odd_arguments(message: _Message) -> bool:
-    """Whether a tool call's arguments are the JSON itself and not a text with it."""
+    """Whether a tool call's arguments are JSON rather than a string with JSON in it."""
     functions = [call.function for call in message.tool_calls or ()]
     return any(
         function is not None and not isinstance(function.arguments, str | None)
@@ -277,7 +277,7 @@ def _has_odd_arguments(message: _Message) -> bool:
 
 
 def _generated_bytes(body: bytes) -> tuple[int, int]:
-    """Bytes of text and of speech in a whole answer."""
+    """Bytes of text and of audio in a complete answer."""
     try:
         choices = decoded(_FULL_COMPLETION, body).choices
     except DECODE_ERRORS:

@@ -53,7 +53,7 @@ class _Reasoning(msgspec.Struct):
 
 
 def _effort(raw: msgspec.Raw) -> str | None:
-    """OpenRouter's `reasoning`, an object beside OpenAI's `reasoning_effort`."""
+    """OpenRouter's `reasoning`, an object where OpenAI has `reasoning_effort`."""
     return msgspec.json.decode(raw, type=_Reasoning).effort[:MAX_TEXT] or None
 
 

@@ -17,17 +17,17 @@ from spanledger.wires.fields import Fields
 MAX_OUTPUT_TOKENS = 10_000_000
 """Far above any model's; keeps sums of prices within 64 bits."""
 MAX_CHOICES = 128
-"""What OpenAI allows, and so the most a caller may ask for. A deployment's own `n` is held for as
-it stands."""
+"""What OpenAI allows, and so the most a caller may ask for. The limit is not for a deployment's own
+`n`, which is held for as it stands."""
 BUILT_IN_TOOL_TOKENS = 4_096
-"""Instructions that a provider adds for a tool of its own that the caller runs: the longest known
+"""Instructions that a provider adds for one of its own tools that the caller runs. The longest known
 are under 1,300 tokens."""
 
 _LONGER = "it can make answers longer than `max_tokens` says; use `max_tokens`"
 _MORE = "it can make more answers than `n` says; use `n`"
 _ELSEWHERE = "another model may answer; leave it out"
 _RUNS_THERE = "the provider runs tools for it and bills what they read; leave it out"
-_STORED = "the provider reads what it has stored beside it; send the messages"
+_STORED = "the provider also reads what it has stored; send the messages"
 TWICE = "one of its objects has the key {!r} twice; send it once"
 UNBOUNDED = {
     "best_of": _MORE,
@@ -64,11 +64,11 @@ UNBOUNDED = {
     "previous_response_id": _STORED,
     "thread": _STORED,
 }
-"""Fields with which a request can cost more than all that is read here, and what to say of each."""
+"""Fields that can make a request cost more than anything read here bounds, each with the reason."""
 
 WATCHED = frozenset({*UNBOUNDED, *SERVICE_FIELDS, "audio", "modalities", "prediction", "tools"})
 _CALLERS_TOOLS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
-"""Beginnings of the types of Anthropic's own tools that run at the caller's."""
+"""Prefixes of the types of Anthropic's own tools that the caller runs."""
 _FUNCTION_KEYS = frozenset(
     {
         "type",
@@ -86,7 +86,7 @@ _FUNCTION_KEYS = frozenset(
         "eager_input_streaming",
     }
 )
-"""All that a definition of a caller's function may have."""
+"""Every key that the definition of a caller's function may have."""
 
 _INTEGER = msgspec.json.Decoder(int | None)
 _TEXT = msgspec.json.Decoder(str)
@@ -94,7 +94,7 @@ _TOOLS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
 def demand_of(fields: Fields, body_bytes: int) -> Demand:
-    """What bounds a request whose values nobody checked: a deployment's own are among them."""
+    """What bounds a request with unchecked values, because a deployment added some of its own."""
     caps = (
         _integer(fields, "max_completion_tokens"),
         _integer(fields, "max_tokens"),
@@ -105,13 +105,13 @@ def demand_of(fields: Fields, body_bytes: int) -> Demand:
 def bounded(
     fields: Fields, body_bytes: int, caps: tuple[int | None, int | None], choices: int | None
 ) -> Demand:
-    """What bounds a request with these caps and so many choices.
+    """What bounds a request with these caps and this many choices.
 
-    What an answer of the route usually has is not known here: `usual` is the caller's cap, or 0.
+    The usual length of the route's answers is not known here: `usual` is the caller's cap, or 0.
     """
     input_tokens, sound, repeated = bound_input(body_bytes, fields)
     first, second = caps
-    # A provider obeys one of two caps, and we do not know which.
+    # A provider respects one of two caps, and we do not know which.
     cap = second if first is None else first if second is None else max(first, second)
     usual, choices = cap or 0, choices or 1
     demand = Demand(input_tokens, cap, usual, choices, input_tokens + usual * choices, sound=sound)
@@ -123,7 +123,7 @@ def bounded(
 
 
 def _read_watched(demand: Demand, fields: Fields) -> None:
-    """Read the fields that can make a request dear."""
+    """Read the fields that can make a request expensive."""
     given = {name: bytes(fields[name]) for name in fields.keys() & WATCHED}
     for name, raw in sorted(given.items()):
         if raw in (b"null", b"false"):
@@ -151,9 +151,9 @@ def _read_service(demand: Demand, name: str, raw: bytes) -> None:
 
 
 def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
-    """Functions are the caller's to run; whatever else stands here may run at the provider.
+    """The caller runs functions; any other tool may run at the provider.
 
-    What was read is what is sent: of a key that a tool has twice, the value that was looked at.
+    The tools are sent as they were read: of a key that a tool has twice, the value that was checked.
     """
     try:
         tools = _TOOLS.decode(raw)
@@ -166,7 +166,7 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
             demand.input_tokens += BUILT_IN_TOOL_TOKENS
         elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:
             name = kind or next(iter(tool.keys() - _FUNCTION_KEYS))
-            demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; give functions"
+            demand.unbounded["tools"] = f"{name[:64]!r} may run at the provider; use functions"
     return msgspec.Raw(msgspec.json.encode(tools))
 
 

@@ -104,7 +104,7 @@ def _demand(fields: Fields, body_bytes: int) -> Demand:
     input_tokens, sound, repeated = bound_input(body_bytes, fields)
     demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)
     if b"data:" in bytes(fields.get("input", b"")):
-        demand.unbounded["input"] = "what is no text has another price; embed text"
+        demand.unbounded["input"] = "only text has a known price; embed text"
     if repeated:
         demand.unbounded["input"] = TWICE.format(repeated)
     return demand
@@ -114,7 +114,7 @@ def read_embeddings(server: Server, body: bytes, provider_request_id: str) -> An
     try:
         answer = decoded(_EMBEDDINGS, body)
     except DECODE_ERRORS:
-        raise unreadable(server, body, "its answer is not what OpenAI's wire says") from None
+        raise unreadable(server, body, "its answer is not in OpenAI's format") from None
     found = Answer(
         body=body,
         usage=from_openai(answer.usage),

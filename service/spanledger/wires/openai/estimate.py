@@ -1,7 +1,7 @@
 """Counts a prompt's tokens when no provider did: the slow path of attempts without reported usage.
 
-An estimate, not a bound: four bytes of text are a token, as `pricing.usage` has it everywhere, and
-what is no text counts by its kind, as `pricing.media` has it.
+An estimate, not a bound: a token is four bytes of text, as everywhere (`pricing.usage`), and anything
+but text counts by its kind (`pricing.media`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from spanledger.pricing.usage import Usage, estimate_tokens
 
 TOKENS_PER_MESSAGE = 3
 _BESIDE = ("tools", "functions", "response_format")
-"""What a model reads beside the messages."""
+"""What a model reads in addition to the messages."""
 
 
 def estimate_messages(fields: Mapping[str, msgspec.Raw]) -> Usage:
-    """Usage of a chat's prompt alone; of its raw bytes where it cannot be read."""
+    """Usage of a chat's prompt, from its raw bytes if it cannot be decoded."""
     content = _content(fields.get("messages"))
     if isinstance(content, Usage):
         return content
@@ -30,13 +30,13 @@ def estimate_messages(fields: Mapping[str, msgspec.Raw]) -> Usage:
 
 
 def estimate_texts(fields: Mapping[str, msgspec.Raw]) -> Usage:
-    """Usage of texts to embed; of their raw bytes where they cannot be read."""
+    """Usage of texts to embed, from their raw bytes if they cannot be decoded."""
     content = _content(fields.get("input"))
     return content if isinstance(content, Usage) else Usage(_embedded(content))
 
 
 def _content(raw: msgspec.Raw | None) -> object:
-    """What is in a field, or the usage of what is not there or cannot be read."""
+    """The decoded field, or the usage to assume if it is absent or cannot be decoded."""
     if raw is None:
         return Usage()
     try:
@@ -46,7 +46,7 @@ def _content(raw: msgspec.Raw | None) -> object:
 
 
 def _beside(fields: Mapping[str, msgspec.Raw], name: str) -> int:
-    """Tokens of a field by its JSON, without the space in it; none for one that is empty."""
+    """Tokens of a field, counted on its JSON without white space; 0 if it is empty."""
     raw = fields.get(name)
     if raw is None:
         return 0
@@ -72,7 +72,7 @@ def _message(message: dict[str, object]) -> int:
 
 
 def _embedded(content: object) -> int:
-    """A text, a list of texts, a list of tokens, or a list of lists of tokens."""
+    """Tokens of a text, a list of texts, a list of tokens, or a list of such lists."""
     if not isinstance(content, list):
         return estimate_tokens(_bytes(content))
     total = 0

@@ -1,6 +1,6 @@
-"""Streams put together and answers taken apart, where a server sends the form nobody asked for.
+"""Streams joined and answers split, where a server sends the form that was not requested.
 
-What a stream told of its usage before it broke is kept: it is billed. No I/O.
+Usage that a stream reported before it broke is kept: it is billed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spanledger.wires.sse import ErrorPayload, events_of
 
 
 def joined(server: Server, body: bytes, provider_request_id: str) -> Answer:
-    """The whole answer that a stream adds up to, for a server that streams unasked.
+    """The complete answer that a stream adds up to, for a server that streams unasked.
 
     Raises:
         ProviderError: the stream has no end, or an error in it.
@@ -38,18 +38,18 @@ def joined(server: Server, body: bytes, provider_request_id: str) -> Answer:
 
 
 def join_chunks(server: Server, chunks: list[bytes]) -> bytes:
-    """The whole answer of these chunks. Raises ProviderError."""
+    """The complete answer that these chunks add up to. Raises ProviderError."""
     try:
         whole = completion_of(chunks)
     except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
         whole = None
     if whole is None:
-        raise malformed(server, "it streamed its answer unasked, and not to the end")
+        raise malformed(server, "it sent an unfinished stream, and a complete answer was requested")
     return whole
 
 
 def answer_of(server: Server, frames: Iterable[Frame]) -> Answer:
-    """The whole answer that an adapter's frames add up to. Raises ProviderError."""
+    """The complete answer that the frames of a stream add up to. Raises ProviderError."""
     frames = list(frames)
     body = join_chunks(server, [frame.data.removeprefix(b"data: ") for frame in frames])
     found = read_answer(server, body)
@@ -62,7 +62,7 @@ def answer_of(server: Server, frames: Iterable[Frame]) -> Answer:
 
 
 def frame_of(server: Server, answer: Answer) -> Frame:
-    """A whole answer as the one event of a stream."""
+    """A complete answer as the only event of a stream."""
     frame = read_chunk(server, answer.body, answer.provider_request_id, began=False)
     frame.usage = answer.usage or frame.usage
     frame.service = answer.service

@@ -1,7 +1,7 @@
-"""OpenAI's wires as deployments speak them: requests go out and answers come back as they are.
+"""OpenAI's wires as deployments speak them: requests and answers pass almost untouched.
 
-A stream ends with `data: [DONE]`. Some compatible servers leave that out: a stream that closes in
-good order after its finish reason is complete, and so is one that breaks once it has been counted.
+A stream ends with `data: [DONE]`. Some compatible servers omit that: a stream that closes cleanly
+after its finish reason is complete, and so is one that breaks after it reported its usage.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class ChatOut:
     drops: frozenset[str] = frozenset()
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
-        """The caller's body, but for model, stream and cap."""
+        """The caller's body, except for model, stream and cap."""
         name, ask_usage = habits
         return Written(out, encode_request(out, stream=stream, cap_key=name, ask_usage=ask_usage))
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
-        """A complete answer, or a stream that came unasked, put together."""
+        """A complete answer, joined if it came as a stream unasked."""
         if is_stream(body):
             return joined(written.out.deployment, body, seen.request_id)
         return read_answer(written.out.deployment, body, seen.request_id)
@@ -51,7 +51,7 @@ class ChatOut:
         return ChatReader(written.out.deployment, written.out.fields, seen.request_id)
 
     def frame(self, out: Outgoing, answer: Answer) -> Frame:
-        """A complete answer as the one event of a stream."""
+        """A complete answer as the only event of a stream."""
         return frame_of(out.deployment, answer)
 
 
@@ -94,8 +94,8 @@ class ChatReader:
         return frame
 
     def rest(self, tail: bytes) -> list[bytes] | None:
-        """An event that no blank line ended; or the end mark, which the connection's good end
-        stands for after a complete answer."""
+        """An event that no blank line ended; or the end mark, which a clean close implies after a
+        complete answer."""
         if tail.startswith(DONE):
             return [DONE]
         if tail and (type(tail) is ErrorPayload or is_json(tail)):
@@ -109,9 +109,9 @@ class ChatReader:
         return error.kind in _LATE and self._finished > 0 and self._counted
 
     def last(self) -> None:
-        """Nothing comes after the last chunk, and a stream without any answer is an error."""
+        """Nothing follows the last chunk, and a stream without any answer is an error."""
         if not (self._began or self._finished or self._counted):
-            raise malformed(self._server, "there is no answer in its stream")
+            raise malformed(self._server, "its stream contains no answer")
 
     def _is_whole(self) -> bool:
         return self._finished > 0 and (self._counted or self._finished >= _choices(self._fields))

@@ -1,4 +1,4 @@
-"""A request on OpenAI's wire as it goes out: the caller's own, but for model, stream and cap."""
+"""A request on OpenAI's wire as it goes out: the caller's own, except for model, stream and cap."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def encode_request(out: Outgoing, *, stream: bool, cap_key: str, ask_usage: bool
 
 
 def asks_for_usage(options: object) -> bool:
-    """Whether the caller's `stream_options` have nothing but what we add to them."""
+    """Whether the caller's `stream_options` contain only what we add."""
     if not isinstance(options, msgspec.Raw) or not is_set(options):
         return True
     try:
@@ -57,7 +57,7 @@ def _with_usage(options: object) -> dict[str, object]:
 
 
 def _cap(fields: dict[str, object], cap: int, cap_key: str) -> None:
-    """Lower the caller's own caps; set one where there is none. Both at once is an error there."""
+    """Lower the caller's own caps, or set one if there is none. Servers refuse both at once."""
     capped = False
     for key in ("max_completion_tokens", "max_tokens"):
         raw = fields.get(key)

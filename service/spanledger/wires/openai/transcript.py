@@ -1,7 +1,7 @@
 """OpenAI's messages, answers and stream events in the message schema of the GenAI conventions.
 
-The schema is that of v1.41: `[{"role": …, "parts": [{"type": "text", "content": …}, …]}]`. Pure
-translation of decoded JSON; what is not of the expected shape is left out, and nothing raises.
+The schema is that of v1.41: `[{"role": …, "parts": [{"type": "text", "content": …}, …]}]`. What is
+not of the expected shape is left out, and nothing raises.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def tools(fields: Mapping[str, msgspec.Raw]) -> list[JsonValue]:
 
 
 def answer_messages(body: bytes) -> list[JsonValue]:
-    """`gen_ai.output.messages` of a whole answer; nothing for embeddings."""
+    """`gen_ai.output.messages` of a complete answer; empty for embeddings."""
     choices = _objects(_object(_decoded(body)).get("choices"))
     return [
         _output(_object(choice.get("message")), _string(choice.get("finish_reason")))
@@ -87,7 +87,7 @@ def answer_messages(body: bytes) -> list[JsonValue]:
 
 
 def streamed_messages(events: Sequence[bytes]) -> list[JsonValue]:
-    """`gen_ai.output.messages` of a stream: the deltas of each choice put together.
+    """`gen_ai.output.messages` of a stream: the joined deltas of each choice.
 
     A choice that the stream did not finish has the reason `error`.
     """
@@ -114,7 +114,7 @@ def _data_lines(event: bytes) -> list[bytes]:
 
 
 class _Streamed:
-    """One choice of a stream, as far as it has come."""
+    """One choice of a stream, up to the last event seen."""
 
     def __init__(self) -> None:
         self.finish_reason = ""
