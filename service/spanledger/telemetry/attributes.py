@@ -15,13 +15,12 @@ import msgspec
 
 from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
-from spanledger.telemetry.redact import JsonValue, clean, fit
-from spanledger.wires.base import MAX_TEXT, Content
+from spanledger.telemetry.redact import clean, fit
+from spanledger.wires.base import MAX_ITEMS, MAX_TEXT, Content
+from spanledger.wires.fields import JsonValue
 
 ContentMode = Literal["off", "redacted", "full"]
 
-MAX_ITEMS = 16
-"""Most entries of a list attribute."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-JsonValue = object
-"""What a JSON decoder gives: dict, list, str, int, float, bool or None."""
+from spanledger.wires.fields import JsonValue
 
 TAIL = 8192
 """Characters given up after an early cut: a secret cut in half by it lies within them."""

@@ -22,6 +22,8 @@ Operation = Literal["chat", "embeddings"]
 
 MAX_TEXT = 256
 """Longest value of a telemetry attribute that a caller or provider chooses."""
+MAX_ITEMS = 16
+"""Most entries of a list attribute."""
 
 
 @dataclass(slots=True)

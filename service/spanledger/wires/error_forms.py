@@ -1,7 +1,7 @@
 """The shapes in which providers report an error, under any status and inside a stream.
 
 `FORMS` lists each shape with an example and where it was seen; the keys and places below read all
-of them, and a test reads every example back. `failures` decides what an error means.
+of them, and a test reads every example back. What an error means is for `failures` to say.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A provider's error, independent of its shape."""
+    """A provider's error, whatever its shape was."""
 
     message: str = ""
     type: str = ""
@@ -181,12 +181,12 @@ class Failure:
 
     @property
     def named(self) -> bool:
-        """Whether it says what is wrong, which makes it an error even under status 200."""
+        """Whether it says what is wrong, so that it is an error under a good status too."""
         return bool(self.error) and bool(self.message or self.code) and self.code not in NO_ERROR
 
 
 def read_failure(body: bytes) -> Failure:
-    """Read an error body; a body of unknown shape gives an empty failure."""
+    """Read an error body; a body of no known shape gives an empty failure."""
     try:
         data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -195,7 +195,7 @@ def read_failure(body: bytes) -> Failure:
 
 
 def read_error_event(payload: bytes) -> Failure:
-    """Read an event that is marked as an error; it may be plain text."""
+    """Read an event that says of itself that it is an error; it may be plain text."""
     failure = read_failure(payload)
     if failure.message or failure.code:
         return failure
@@ -212,7 +212,7 @@ def failure_of(data: object) -> Failure:
     for place in PLACES:
         found = _at(data, place)
         if isinstance(found, str) and found:
-            # The error is a string, and its details are next to it.
+            # The error is a text, and what belongs to it stands beside it.
             found = {**data, "message": found}
         if not isinstance(found, dict) or (place and not found):
             continue

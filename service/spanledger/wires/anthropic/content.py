@@ -15,11 +15,9 @@ from typing import Any
 import msgspec
 
 from spanledger.wires.anthropic.tools import Names
-from spanledger.wires.anthropic.turns import NOTHING
+from spanledger.wires.anthropic.turns import NOTHING, Block
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS
-
-Block = dict[str, Any]
 
 _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NATIVE = frozenset({"image", "document", "search_result", "thinking", "redacted_thinking"})

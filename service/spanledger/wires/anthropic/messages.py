@@ -11,7 +11,7 @@ from typing import cast
 
 from spanledger.errors import ProviderError
 from spanledger.wires.anthropic.answer import MessageStream, read_message
-from spanledger.wires.anthropic.request import DROPPED, encode_messages_request
+from spanledger.wires.anthropic.request import NOT_SENT, encode_messages_request
 from spanledger.wires.anthropic.tools import Names
 from spanledger.wires.base import Answer, Frame, Habits, Outgoing, Seen, Server, Written
 from spanledger.wires.failures import failed_after, malformed
@@ -37,7 +37,7 @@ class MessagesOut:
     key_header = "x-api-key"
     id_header = "request-id"
     spelled = False
-    drops = DROPPED
+    drops = NOT_SENT
 
     def __init__(self, join: Join, split: Split) -> None:
         self._join = join

@@ -45,7 +45,7 @@ _OF_NO_EFFECT = frozenset(
 """Values that ask for the default, so that leaving the field out changes nothing."""
 _SILENT = frozenset({"stream", "stream_options", "store", "moderation", "prediction"})
 """Fields that are left out without changing an answer."""
-DROPPED = frozenset(
+NOT_SENT = frozenset(
     {
         "frequency_penalty",
         "presence_penalty",
@@ -123,7 +123,7 @@ def _convert(out: Outgoing, names: Names, *, stream: bool) -> dict[str, object]:
     _check_choices(values)
     able = abilities_of(out.deployment.known_as)
     body: dict[str, object] = {
-        name: raw for name, raw in given.items() if name not in _CONVERTED and name not in DROPPED
+        name: raw for name, raw in given.items() if name not in _CONVERTED and name not in NOT_SENT
     }
     changed += _left_out(given)
     _put_tools(body, values, names, changed)
@@ -158,7 +158,7 @@ def _left_out(given: dict[str, msgspec.Raw]) -> list[str]:
     return [
         name
         for name, raw in given.items()
-        if name in DROPPED and name not in _SILENT and bytes(raw) not in _OF_NO_EFFECT
+        if name in NOT_SENT and name not in _SILENT and bytes(raw) not in _OF_NO_EFFECT
     ]
 
 

@@ -25,7 +25,7 @@ from spanledger.wires.sse import ErrorPayload, encode_event
 
 UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
 """Garbage in `usage` must not cost the answer: it counts as no usage."""
-Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
+ServiceTier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
 """`service_tier`; anything but a string is ignored."""
 
 DONE = b"[DONE]"
@@ -88,7 +88,7 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: UsageField = None
-    service_tier: Tier = None
+    service_tier: ServiceTier = None
     error: msgspec.Raw = NULL
 
 
@@ -101,7 +101,7 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
     usage: UsageField = None
-    service_tier: Tier = None
+    service_tier: ServiceTier = None
     error: msgspec.Raw = NULL
     x_groq: _Groq | str | int | float | bool | list[msgspec.Raw] | None = None
 

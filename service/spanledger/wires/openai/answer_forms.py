@@ -1,7 +1,7 @@
-"""Answers in OpenAI's wire that came in another form than requested, converted to that form.
+"""Answers of OpenAI's wire in another form than was asked for, put into the form that was.
 
-Some servers stream although a complete answer was requested, some do the reverse, and some send tool
-arguments as JSON where the wire has a string. Only such answers come here.
+Some servers stream though a whole answer was asked for, some answer whole though a stream was, and
+some send tool arguments as JSON where the wire has a text. No I/O; only such answers come here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MAX_TOOL_CALLS = 1024
 _DECODE = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning", "arguments"})
-"""Strings that come in pieces. Of other fields the last value counts, and lists are joined."""
+"""Texts that come in pieces; of other fields the last one counts, and lists are joined."""
 
 
 def as_chunk(payload: bytes) -> bytes:
-    """A chunk whose choices have a delta with arguments as strings; the payload may be a complete
+    """A chunk whose choices have a delta with arguments as text; the payload may be a whole
     answer."""
     data = _DECODE.decode(payload)
     for choice in data["choices"]:
@@ -34,19 +34,19 @@ def as_chunk(payload: bytes) -> bytes:
 
 
 def with_text_arguments(body: bytes) -> bytes:
-    """A complete answer with its tool arguments as strings; anything else unchanged."""
+    """A whole answer with its tool arguments as text; anything else as it is."""
     try:
         data = _DECODE.decode(body)
         changed = [_write_arguments(choice.get("message")) for choice in data["choices"]]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
     except (AttributeError, KeyError, TypeError):
-        return body  # not in this wire; its reader reports that
+        return body  # not of this wire; its reader says so
     return _ENCODER.encode(data) if any(changed) else body
 
 
 def _write_arguments(message: Any) -> bool:
-    """Turn arguments that are JSON into strings; returns whether there were any."""
+    """Write arguments that are JSON as text; whether there were any."""
     changed = False
     if not isinstance(message, dict):
         return changed
@@ -61,10 +61,10 @@ def _write_arguments(message: Any) -> bool:
 
 
 def completion_of(chunks: Iterable[bytes]) -> bytes | None:
-    """The complete answer that a stream's chunks add up to; None if the stream has no end.
+    """The whole answer that a stream's chunks add up to; None when the stream has no end.
 
     Raises:
-        msgspec.DecodeError, KeyError, TypeError: these are not chunks in this wire.
+        msgspec.DecodeError, KeyError, TypeError: these are no chunks of this wire.
     """
     whole: dict[str, Any] = {"object": "chat.completion"}
     choices: dict[int, dict[str, Any]] = {}

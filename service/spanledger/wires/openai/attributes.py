@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from spanledger.wires.base import MAX_TEXT
+from spanledger.wires.base import MAX_ITEMS, MAX_TEXT
 from spanledger.wires.fields import DECODE_ERRORS
 
-MAX_ITEMS = 16
-"""Most entries of a list attribute."""
 INT64 = range(-(2**63), 2**63)
 """What an OTLP integer can hold."""
 
@@ -72,8 +70,8 @@ def _session(raw: msgspec.Raw) -> str | None:
     return msgspec.json.decode(raw, type=_Named).session_id[:MAX_TEXT] or None
 
 
-Reader = Callable[[msgspec.Raw], object]
-CHAT_ATTRIBUTES: dict[str, tuple[str, Reader]] = {
+ReadAttribute = Callable[[msgspec.Raw], object]
+CHAT_ATTRIBUTES: dict[str, tuple[str, ReadAttribute]] = {
     "max_tokens": ("gen_ai.request.max_tokens", _integer),
     "max_completion_tokens": ("gen_ai.request.max_tokens", _integer),
     "temperature": ("gen_ai.request.temperature", _number),
@@ -95,7 +93,7 @@ CHAT_ATTRIBUTES: dict[str, tuple[str, Reader]] = {
 }
 """Fields of a body that become attributes: name, and how to read them. Where several become the
 same, the first in the body wins."""
-EMBEDDINGS_ATTRIBUTES: dict[str, tuple[str, Reader]] = {
+EMBEDDINGS_ATTRIBUTES: dict[str, tuple[str, ReadAttribute]] = {
     "encoding_format": ("gen_ai.request.encoding_formats", _texts),
     "dimensions": ("gen_ai.embeddings.dimension.count", _integer),
 }
@@ -103,7 +101,7 @@ EMBEDDINGS_ATTRIBUTES: dict[str, tuple[str, Reader]] = {
 
 
 def read_attributes(
-    fields: Mapping[str, msgspec.Raw], known: Mapping[str, tuple[str, Reader]]
+    fields: Mapping[str, msgspec.Raw], known: Mapping[str, tuple[str, ReadAttribute]]
 ) -> dict[str, object]:
     """The attributes of these fields; a field of an unexpected type is left out."""
     found: dict[str, object] = {}

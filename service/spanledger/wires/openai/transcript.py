@@ -12,12 +12,11 @@ import msgspec
 
 from spanledger.wires.base import Content
 from spanledger.wires.fields import JsonValue
-from spanledger.wires.openai.demand import MAX_CHOICES
 
 Json = dict[str, JsonValue]
 
-MAX_TOOL_CALLS = 128
-"""Tool calls of a streamed choice that are followed."""
+MAX_FOLLOWED = 128
+"""Choices of a stream, and tool calls of one, that are followed."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
 
@@ -96,7 +95,7 @@ def streamed_messages(events: Sequence[bytes]) -> list[JsonValue]:
         for data in _data_lines(event):
             for choice in _objects(_object(_decoded(data)).get("choices")):
                 index = choice.get("index", 0)
-                if not isinstance(index, int) or len(choices) >= MAX_CHOICES:
+                if not isinstance(index, int) or len(choices) >= MAX_FOLLOWED:
                     continue
                 choices.setdefault(index, _Streamed()).add(choice)
     return [
@@ -132,7 +131,7 @@ class _Streamed:
 
     def _add_call(self, call: Json) -> None:
         index = call.get("index", 0)
-        if not isinstance(index, int) or len(self._calls) >= MAX_TOOL_CALLS:
+        if not isinstance(index, int) or len(self._calls) >= MAX_FOLLOWED:
             return
         known, arguments = self._calls.setdefault(index, ({}, []))
         function = _object(call.get("function"))
