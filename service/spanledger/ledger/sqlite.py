@@ -52,6 +52,10 @@ from spanledger.ledger.store import (
     Settled,
 )
 
+MAX_CACHED_BALANCES = 20_000
+"""Beyond this many, balances are read again; each takes about half a kilobyte."""
+_UNKNOWN = -1
+
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
@@ -102,9 +106,11 @@ class SqliteStore:
         # Our open attempts, so that ending one needs no look-up. `StaleError` tells when another
         # process has ended one; then the rows are asked.
         self._open: dict[str, _Booked] = {}
-        # Of the transaction that is being written:
+        # As they are in the file, for as long as no other connection has written to it.
+        self._file_version = _UNKNOWN
         self._seq = 0
         self._balances: dict[AccountKey, Balance] = {}
+        # Of the transaction that is being written:
         self._dirty: set[AccountKey] = set()
         self._pending = Pending()
         self._reserved: dict[str, _Booked] = {}
@@ -169,6 +175,7 @@ class SqliteStore:
 
     def _rollback(self) -> None:
         self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
+        self._file_version = _UNKNOWN  # and so may balances have been moved
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -178,9 +185,9 @@ class SqliteStore:
         else:
             self._files.check_database()
         begin_immediate(self._connection)
-        for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
+        for state in (self._dirty, self._pending, self._reserved, self._ended):
             state.clear()
-        self._load_versions()
+        self._refresh()
         first_seq = self._seq
         results = [self._apply(operation) for operation in operations]
         self._pending.flush(self._connection)
@@ -193,7 +200,19 @@ class SqliteStore:
         self._connection.execute("COMMIT")
         return results
 
-    def _load_versions(self) -> None:
+    def _refresh(self) -> None:
+        """Forget what was read before, if another connection has written since.
+
+        SQLite counts the commits of others in `data_version`. Asked with the write lock held, it says
+        whether what this connection knows is still so, and saves a query for each balance.
+        """
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._file_version or len(self._balances) > MAX_CACHED_BALANCES:
+            self._balances.clear()
+            self._load_state()
+            self._file_version = version
+
+    def _load_state(self) -> None:
         state = dict(self._connection.execute("SELECT key, value FROM state"))
         self._seq = state["seq"]
         if state["budgets_version"] != self._budgets_version:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spanledger.pricing.reported import (
     AnthropicUsage,
@@ -332,3 +334,39 @@ def test_parts_that_add_up_to_the_impossible_are_no_usage() -> None:
     assert from_openai(base | cached) is None
     anthropic = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 999_999_999}
     assert from_anthropic(anthropic) is None
+
+
+counts = st.sampled_from([0, 0, 1, 2, 5, 10, -1, 2.5, True, None, "7", 10**9, 10**9 + 1])
+
+
+def details(*names: str) -> st.SearchStrategy[Any]:
+    """Some of these counts as an object, or what is not an object."""
+    some = st.dictionaries(st.sampled_from(names), counts, max_size=3)
+    return st.one_of(st.none(), some, st.sampled_from([[], 3, "x"]))
+
+
+@given(
+    payload=st.fixed_dictionaries(
+        {"prompt_tokens": counts, "completion_tokens": counts},
+        optional={
+            "total_tokens": counts,
+            "prompt_tokens_details": details("cached_tokens", "audio_tokens", "cache_write_tokens"),
+            "completion_tokens_details": details(
+                "reasoning_tokens", "audio_tokens", "rejected_prediction_tokens", "other"
+            ),
+            "cached_tokens": counts,
+            "cost": counts,
+        },
+    ),
+    adds_up=st.booleans(),
+)
+def test_the_usual_form_is_read_as_the_tables_read_it(
+    payload: dict[str, Any], adds_up: bool
+) -> None:
+    """Reading the usual form directly is a shorter way to the same usage, and changes none."""
+    both = payload["prompt_tokens"], payload["completion_tokens"]
+    if adds_up and all(type(count) is int for count in both):
+        payload["total_tokens"] = sum(both)
+    usage = msgspec.convert(payload, OpenAIUsage)
+
+    assert usage.to_usage() == usage.by_the_tables()
