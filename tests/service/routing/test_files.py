@@ -308,7 +308,7 @@ def test_a_key_for_any_provider_is_refused(secret: dict[str, Any]) -> None:
     """`*/*` leaves the provider to the caller, who must not choose who is told a key."""
     config = parse_config({"model_list": [entry("*/*", "*/*", **secret)]}, {}, "test")
 
-    with pytest.raises(ConfigError, match=r"leaves the provider to the caller.*as openai/\*"):
+    with pytest.raises(ConfigError, match=r"lets the caller choose the provider.*as in openai/\*"):
         Plan.from_config(config, {})
 
 

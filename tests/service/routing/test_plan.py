@@ -98,15 +98,18 @@ def test_an_entry_finds_its_adapter(
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"model": "llama-3"}, "write provider/model, as openai/llama-3"),
+        ({"model": "llama-3"}, "write provider/model, for example openai/llama-3"),
         ({"model": "openai/"}, "write provider/model"),
-        ({"model": "openai/*"}, "'openai/*' has a '*', and model_name 'r' has none"),
+        ({"model": "openai/*"}, "'openai/*' has a '*', but model_name 'r' has none"),
         ({"model": "hosted_vllm/m"}, "write api_base, or set HOSTED_VLLM_API_BASE"),
         ({"model": "gpt-4o", "mock_response": "hi"}, "mock_response: it is not supported"),
         ({"model": "gpt-4o", "max_budget": 1}, "max_budget: it is not supported"),
-        ({"model": "gpt-4o", "extra_body": {"model": "x"}}, "extra_body.model: it decides what"),
+        (
+            {"model": "gpt-4o", "extra_body": {"model": "x"}},
+            "extra_body.model: only the caller can set it",
+        ),
         ({"model": "gpt-4o", "extra_headers": {"Host": "x"}}, "'Host' is set by the gateway"),
-        ({"model": "gpt-4o", "extra_headers": {"a b": "x"}}, "'a b' is not a header"),
+        ({"model": "gpt-4o", "extra_headers": {"a b": "x"}}, "'a b' is not a valid HTTP header"),
         ({"model": "openai/m", "api_base": "host/v1"}, "'host/v1' is not an http(s) URL"),
         ({"model": "gpt-4o", "input_cost_per_token_above_1k_tokens": "much"}, "'much' is not"),
         ({"model": "openai/m", "api_base": "https://u:p@host/v1"}, "a key goes into api_key"),
