@@ -325,7 +325,7 @@ def test_check_says_which_way_requests_leave(file: Path) -> None:
     env = {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": ".corp"}
     shown = runner.invoke(app, ["check", str(file)], env=env)
     assert shown.exit_code == 0
-    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), but for .corp" in shown.stdout
+    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), except to .corp" in shown.stdout
     assert "hunter2" not in shown.output
 
     refused = runner.invoke(app, ["check", str(file)], env={"HTTPS_PROXY": "socks5://h:1"})

@@ -262,7 +262,7 @@ def test_clients_variables_are_named_and_not_obeyed() -> None:
 
     assert plan.deployments[0].api_base is None
     (warning,) = plan.warnings
-    assert warning.startswith("OPENAI_BASE_URL is set and not obeyed")
+    assert warning.startswith("OPENAI_BASE_URL is ignored")
 
 
 @pytest.mark.parametrize(

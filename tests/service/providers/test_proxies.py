@@ -93,8 +93,8 @@ def test_who_is_asked_directly(no_proxy: str, url: str, direct: bool) -> None:
     ("environ", "message"),
     [
         ({"ALL_PROXY": "socks5://u:secret@h:1"}, "ALL_PROXY: socks5 proxies are not supported"),
-        ({"https_proxy": "http://"}, "https_proxy: it is no URL of a proxy"),
-        ({"HTTPS_PROXY": "http://u:secret@h:x"}, "HTTPS_PROXY: it is no URL of a proxy"),
+        ({"https_proxy": "http://"}, "https_proxy: not the URL of a proxy"),
+        ({"HTTPS_PROXY": "http://u:secret@h:x"}, "HTTPS_PROXY: not the URL of a proxy"),
         ({"REQUESTS_CA_BUNDLE": "/no/such/file"}, "REQUESTS_CA_BUNDLE: there is no"),
     ],
 )
@@ -114,8 +114,8 @@ def test_a_password_is_not_shown() -> None:
 
     [line] = way.describe()
     assert line == (
-        "https requests to providers leave through the proxy http://proxy.corp:3128"
-        " (HTTPS_PROXY), but for x"
+        "https requests to providers go through the proxy http://proxy.corp:3128"
+        " (HTTPS_PROXY), except to x"
     )
     assert "hunter2" not in repr(way)
     assert "YW5u" not in repr(way)

@@ -329,7 +329,7 @@ async def test_a_flood_of_interim_answers(
     beside.cancel()
 
     assert error.kind == "malformed_response"
-    assert "interim answers" in str(error)
+    assert "interim responses" in str(error)
     assert turns > 0
 
 
