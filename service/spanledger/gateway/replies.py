@@ -94,7 +94,7 @@ def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
         return error_object(str(error), error.openai_type, code, error.param)
     code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.error_type
     if isinstance(error, LedgerUnavailableError):
-        message = "the ledger is unavailable, so nothing was sent to a provider; retry shortly"
+        message = "the ledger is unavailable, so no provider can be called; retry shortly"
         return error_object(message, error.openai_type, code)
     if error.error_type == SpanledgerError.error_type:
         return internal_error()
