@@ -29,8 +29,9 @@ An error may arrive with status 200, in a JSON body or inside a stream. In any o
 a failed attempt: the next deployment or fallback is tried, unless text was already sent to the
 caller. Only usage that the provider reported, or text that it sent before the error, is charged.
 
-A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream without text, finish
-reason and usage. An answer without choices and usage costs nothing, and neither does a web page.
+A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream that has neither
+text nor a finish reason nor usage. An answer without choices and usage costs nothing, and neither does
+a web page.
 """
 
 CONTEXT_HEAD = """\

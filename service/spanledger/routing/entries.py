@@ -48,7 +48,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Off:
-    """A deployment that is off, and why: a variable is missing, which can be set without an edit."""
+    """A deployment that is off, and why: a variable is not set. The file itself is fine."""
 
     id: str
     route: str

@@ -46,7 +46,7 @@ class RouteGroups:
         self._served: OrderedDict[tuple[str, str], Groups] = OrderedDict()
 
     def for_request(self, route: str, asked: str) -> Groups:
-        """All routes' targets, with the wildcard's for the model that was asked for."""
+        """All routes' targets, with the wildcard's for the requested model."""
         if not asked or route not in self._plan.wildcards:
             return self.named
         key = (route, asked)

@@ -73,7 +73,7 @@ async def test_a_retry_after_is_kept_and_relayed() -> None:
 
 
 async def test_a_fallback_is_asked_though_it_cools() -> None:
-    """If every deployment is in cooldown, the one whose cooldown began first is called, in route
+    """If every deployment is in cooldown, the one whose cooldown ends first is called, in route
     order."""
     bad = [fails("rate_limited", status=429)]
     site = Site({"a": ["a1", "a2"], "b": ["b1"]}, {"a1": bad, "a2": bad, "b1": bad}, **A_TO_B)
