@@ -1,6 +1,6 @@
-"""Write docs/provider-errors.md from the tables the adapters work by.
+"""Write docs/provider-errors.md from the tables that the adapters use.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
 
 HEAD = """\
 <!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/providers. -->
-# What providers say, and what we make of it
+# Provider errors and how we handle them
 
-Providers agree on OpenAI's wire until something goes wrong. These tables list what was seen, with
-where it was seen; the adapters work by them, and every row is tested. Did you meet something else?
-Open an issue with the bytes.
+Providers agree on OpenAI's wire format until something goes wrong. These tables list the errors that
+have been seen, each with its source. The adapters use these tables, and every row has a test. If you
+see something else, please open an issue with the raw response.
 
-## Errors in good answers
+## Errors with status 200
 
-An error may come under status 200, in a body or within a stream. In any of these shapes it is a
-failed attempt: the next deployment or fallback is tried, unless text was already sent to the caller.
-Nothing is charged, unless the provider reported usage or sent text with it; then that is charged.
+An error may arrive with status 200, in a JSON body or inside a stream. In any of these shapes it is
+a failed attempt: the next deployment or fallback is tried, unless text was already sent to the
+caller. Only usage that the provider reported, or text that it sent before the error, is charged.
 
-A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream without text, finish
-reason or usage. An answer without choices and without usage costs nothing, nor does a web page.
+A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream that has neither
+text nor a finish reason nor usage. An answer without choices and usage costs nothing, and neither does
+a web page.
 """
 
 CONTEXT_HEAD = """\
 ## Prompts that are too long
 
-These turn a request to the route's `context_window_fallbacks`. The caller sees the code
-`context_length_exceeded` where there are none.
+After these errors, a request continues with the route's `context_window_fallbacks`. Without such
+fallbacks the caller gets the code `context_length_exceeded`.
 """
 
-NOT_CONTEXT_HEAD = "These sound like it, and are ordinary refusals or limits of a rate:\n"
+NOT_CONTEXT_HEAD = "These look similar, but are ordinary refusals or rate limits:\n"
 
 CONTENT_HEAD = """\
 ## Refused content
@@ -49,11 +50,11 @@ The caller gets the provider's message with the code `content_filter`.
 """
 
 ODDITIES_HEAD = """\
-## OpenAI's requests on a route of Anthropic's
+## OpenAI requests to Anthropic
 
-Anthropic refuses these. The nearest request that it takes is sent in their place, and the answer's
-`x-spanledger-changed` header names the fields that were changed. Fields without a counterpart there,
-such as `seed`, are left out and named as well, unless their value says what is done without them.
+Anthropic refuses these requests. We send the closest request that it accepts, and the response's
+`x-spanledger-changed` header lists the changed fields. Fields that Anthropic does not have, such as
+`seed`, are omitted and listed as well, unless their value asks for what Anthropic does anyway.
 """
 
 
@@ -62,15 +63,15 @@ def main() -> None:
     page = "\n".join(
         [
             HEAD,
-            table(("from", "as it comes", "seen"), forms()),
+            table(("provider", "error", "source"), forms()),
             CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTEXT)),
             NOT_CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(NOT_CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(NOT_CONTEXT)),
             CONTENT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTENT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTENT)),
             ODDITIES_HEAD,
-            table(("request", "Anthropic says", "sent", "header", "seen"), oddities()),
+            table(("request", "Anthropic's error", "sent instead", "header", "source"), oddities()),
         ]
     )
     if "--check" not in sys.argv[1:]:
@@ -80,31 +81,31 @@ def main() -> None:
 
 
 def forms() -> Iterable[tuple[str, ...]]:
-    """The shapes of errors."""
+    """Rows for the shapes of errors."""
     for form in FORMS:
         yield form.provider, code(form.example.strip().replace("\n", "⏎")), form.source
 
 
 def wordings(rows: tuple[Wording, ...]) -> Iterable[tuple[str, ...]]:
-    """One table of texts."""
+    """Rows for a table of messages."""
     for row in rows:
         yield row.provider, row.example, code(row.code) if row.code else "", row.source
 
 
 def oddities() -> Iterable[tuple[str, ...]]:
-    """What Anthropic refuses."""
+    """Rows for the requests that Anthropic refuses."""
     for row in ODDITIES:
         header = code(row.changed) if row.changed else ""
         yield row.request, row.says, row.sent, header, row.source
 
 
 def code(text: str) -> str:
-    """Text as it is, in a cell."""
+    """Text as code, in a cell."""
     return f"`{text}`"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table, with what would end a cell escaped."""
+    """A Markdown table, with `|` escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "".join(f"| {line} |\n" for line in cells)

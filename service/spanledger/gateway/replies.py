@@ -1,8 +1,8 @@
-"""Errors and figures as the caller sees them: OpenAI's error shape, statuses and headers.
+"""Errors as the caller sees them: OpenAI's error shape, statuses and headers.
 
-Turns an error of ours into bytes and nothing else: no ledger, no provider, no decision. Text that
-came from a provider is relayed only where the caller's own request was at fault, so that neither
-a provider's key nor its address can leave in an error.
+It only turns our errors into bytes: no ledger, no provider, no decision. A provider's text is
+relayed only if the caller's own request was at fault, so that neither a provider's key nor its
+address can leak through an error.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
 Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_S = 1
-"""What a caller is told to wait when a limit or the ledger of this gateway is in the way."""
+"""How long a caller should wait when a limit or the ledger of this gateway refused its request."""
 MAX_RETRY_AFTER_S = 3600
 
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
-"""Kinds a client may ask again for, after our own attempts are used up."""
+"""Kinds after which a client may retry, once our own attempts are used up."""
 
 _OPENAI_TYPES = {
     "rate_limited": "rate_limit_error",
@@ -53,7 +53,7 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole error answer, without the headers every answer has."""
+    """A complete error response, without the headers that every response has."""
 
     status: int
     body: bytes
@@ -63,7 +63,7 @@ class Reply:
 def error_object(
     message: str, kind: str, code: str | None, param: str | None = None, **figures: object
 ) -> dict[str, object]:
-    """OpenAI's error object, ours beside its four fields."""
+    """OpenAI's error object: its four fields, followed by ours."""
     return {"message": message, "type": kind, "param": param, "code": code, **figures}
 
 
@@ -73,7 +73,7 @@ def error_body(error: dict[str, object]) -> bytes:
 
 
 def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
-    """The answer that tells a caller about `error`, after so many attempts."""
+    """The response for `error`, after this many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
         headers.append((b"retry-after", str(wait).encode()))
@@ -84,7 +84,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
 
 
 def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
-    """The error object for `error`: also what a broken stream ends with."""
+    """The error object for `error`, which is also sent at the end of a broken stream."""
     if isinstance(error, BudgetExceededError):
         return _budget(error.refusal)
     if isinstance(error, ProviderError):
@@ -94,7 +94,7 @@ def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
         return error_object(str(error), error.openai_type, code, error.param)
     code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.error_type
     if isinstance(error, LedgerUnavailableError):
-        message = "the ledger cannot commit, so nothing is sent to a provider; ask again shortly"
+        message = "the ledger is unavailable, so no provider can be called; retry shortly"
         return error_object(message, error.openai_type, code)
     if error.error_type == SpanledgerError.error_type:
         return internal_error()
@@ -102,28 +102,28 @@ def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
 
 
 def internal_error() -> dict[str, object]:
-    """A fault of ours; what it was stands in the gateway's log, under the request id."""
-    message = "the gateway failed on this request; its log has the reason under the request id"
+    """A bug of ours; the gateway's log has the details under the request id."""
+    message = "internal error in the gateway; search its log for this request id"
     return error_object(message, "api_error", "internal_error")
 
 
 def no_such_path(path: str) -> Reply:
     """404 for a path that is not served."""
-    message = f"no such path: {path[:200]!r}; this gateway serves {SERVED}"
+    message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     error = error_object(message, "invalid_request_error", "unknown_url")
     return Reply(404, error_body(error), ((b"x-should-retry", b"false"),))
 
 
 def not_allowed(method: str, path: str, allowed: bytes) -> Reply:
-    """405 for a path that is served to another method."""
-    message = f"not allowed to {method} on {path}; use {allowed.decode()}"
+    """405 for a path that is served for another method only."""
+    message = f"{method} is not allowed for {path}; use {allowed.decode()}"
     error = error_object(message, "invalid_request_error", "method_not_allowed")
     return Reply(405, error_body(error), ((b"allow", allowed), (b"x-should-retry", b"false")))
 
 
 def draining() -> Reply:
-    """503 while the gateway ends: another one, or the next, will serve the request."""
-    message = "the gateway is shutting down; ask again"
+    """503 during shutdown: another gateway, or the next start of this one, serves a retry."""
+    message = "the gateway is shutting down; retry"
     body = error_body(error_object(message, "api_error", "shutting_down"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
@@ -185,29 +185,32 @@ def _budget(refusal: Refusal) -> dict[str, object]:
 
 
 _PROVIDER_MESSAGES = {
-    "rate_limited": "the provider limits the rate of requests",
+    "rate_limited": "the provider's rate limit was reached",
     "overloaded": "the provider is overloaded",
     "server_error": "the provider failed",
     "timeout": "the provider did not answer in time",
     "connection_error": "the provider could not be reached",
-    "stream_interrupted": "the provider's stream broke off",
-    "malformed_response": "the provider's answer could not be read",
+    "stream_interrupted": "the provider's stream ended early",
+    "malformed_response": "the provider's response could not be read",
     "context_window_exceeded": "the prompt is longer than the model's context window",
     "content_filtered": "the provider refused the content",
-    "invalid_request": "the provider refused the request",
-    "authentication_failed": "the provider did not accept the gateway's key for it",
+    "invalid_request": "the provider rejected the request",
+    "authentication_failed": "the provider did not accept the gateway's key",
     "not_found": "the provider does not know this deployment's model, or its api_base is wrong",
     "cooldown": "every deployment of this route is cooling down after failures",
-    "rate_limit_reached": "this route's own limit of requests or tokens a minute is used up",
+    "rate_limit_reached": "this route's own limit of requests or tokens per minute is used up",
 }
 
 
 def _provider(error: ProviderError, attempts: int) -> dict[str, object]:
     message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
     if error.kind == "authentication_failed" and not attempts:
-        message = "no deployment of this route has its key; `spanledger config check` names it"
+        message = (
+            "no deployment of this route has its API key; `spanledger config check` shows what is "
+            "missing"
+        )
     if error.request_alone:
-        message = "this request alone is over a limit of the provider's; make it smaller"
+        message = "this request by itself exceeds a limit of the provider; make it smaller"
     if attempts:
         message += f" (after {attempts} {'attempt' if attempts == 1 else 'attempts'})"
     kind = _OPENAI_TYPES.get(error.kind, ProviderError.openai_type)

@@ -1,6 +1,6 @@
-"""Streams put together and answers taken apart, where a server sends the form nobody asked for.
+"""Joins streams and splits answers if a server sends the other form than the one requested.
 
-What a stream told of its usage before it broke is kept: it is billed. No I/O.
+Usage that a stream reported before it broke is kept, because it is billed. No I/O.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from spanledger.providers.sse import ErrorPayload, events_of
 
 
 def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
-    """The whole answer that a stream adds up to, for a server that streams unasked.
+    """The complete answer from a stream, for a server that streams unrequested.
 
     Raises:
-        ProviderError: the stream has no end, or an error in it.
+        ProviderError: the stream is incomplete, or contains an error.
     """
     frames: list[Frame] = []
     try:
@@ -37,7 +37,7 @@ def joined(call: Call, body: bytes, provider_request_id: str) -> Answer:
 
 
 def failed_after(error: ProviderError, frames: Iterable[Frame]) -> ProviderError:
-    """An error with the usage that events before it reported: that much is billed."""
+    """The error, with the usage that earlier events reported, which is billed."""
     usage = _told(frames)
     if usage is None:
         return error
@@ -53,18 +53,18 @@ def _told(frames: Iterable[Frame]) -> Usage | None:
 
 
 def join_chunks(call: Call, chunks: list[bytes]) -> bytes:
-    """The whole answer of these chunks. Raises ProviderError."""
+    """The complete answer from these chunks. Raises ProviderError."""
     try:
         whole = completion_of(chunks)
     except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
         whole = None
     if whole is None:
-        raise malformed(call, "it streamed its answer unasked, and not to the end")
+        raise malformed(call, "it sent an unrequested stream, which is incomplete")
     return whole
 
 
 def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
-    """The whole answer that an adapter's frames add up to. Raises ProviderError."""
+    """The complete answer from an adapter's frames. Raises ProviderError."""
     frames = list(frames)
     body = join_chunks(call, [frame.data.removeprefix(b"data: ") for frame in frames])
     found = read_answer(call, body)
@@ -77,7 +77,7 @@ def answer_of(call: Call, frames: Iterable[Frame]) -> Answer:
 
 
 def frame_of(call: Call, answer: Answer) -> Frame:
-    """A whole answer as the one event of a stream."""
+    """A non-streamed answer as the only event of a stream."""
     frame = read_chunk(call, answer.body, answer.provider_request_id, began=False)
     frame.usage = answer.usage or frame.usage
     frame.service = answer.service

@@ -1,4 +1,4 @@
-"""One caller's request on its way through the gateway."""
+"""One caller's request while it passes through the gateway."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from spanledger.providers.base import Operation
 
 @dataclass(slots=True)
 class Exchange:
-    """A parsed request and what became of it; owned by one task.
+    """A parsed request and its results so far; owned by one task.
 
-    The gateway fills the first part, routing the second as attempts go by; the response headers are
-    read off it.
+    The gateway fills the first part, routing the second as attempts are made; the response headers
+    come from it.
 
     Attributes:
         start: identity, as the ledger stores it.
         operation: `chat` or `embeddings`.
-        fields: the body's top level, values undecoded. Unknown fields pass through untouched.
-        body_bytes: size of the whole body, the base of the input bound.
-        include_usage: the caller itself asked for the usage chunk of a stream.
-        deadline: monotonic seconds at which the whole request must be over.
-        asked: the model the caller named, where its route is a wildcard.
-        changed: fields that the adapter of the last attempt changed or left out.
-        provider_s: how long providers took for the attempts of a whole answer, seconds.
+        fields: the body's top level, values undecoded. Unknown fields pass through unchanged.
+        body_bytes: size of the complete body, the base of the bound on the input.
+        include_usage: the caller itself requested the usage chunk of a stream.
+        deadline: monotonic seconds by which the request must end.
+        asked: the model that the caller named, if its route is a wildcard.
+        changed: fields that the adapter of the last attempt changed or omitted.
+        provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
 
     start: RequestStart

@@ -449,7 +449,7 @@ def test_a_slip_in_a_key_that_addresses_is_an_error(slip: str, meant: str) -> No
     config = config_of(model_list=[entry(api_key="k", **{slip: "x"})])
 
     with pytest.raises(
-        ConfigError, match=f"litellm_params.{slip}: no such key; did you mean '{meant}'"
+        ConfigError, match=f"litellm_params.{slip}: unknown key; did you mean '{meant}'"
     ):
         Plan.from_config(config, {})
 

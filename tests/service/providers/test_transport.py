@@ -1,4 +1,4 @@
-"""Every way a connection to a provider can fail, and what is done with it afterwards."""
+"""Every way a connection to a provider can fail, and what happens to it afterwards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.service.providers.scripted import (
 async def test_connection_lost_in_a_stream(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
-    """The frames before the break come through, then the break is told."""
+    """The frames before the break are relayed, then the break is reported."""
     server.events(b"", *STREAM[:2], hang_up=True)
     frames: list[Frame] = []
 
@@ -51,7 +51,7 @@ async def test_connection_lost_in_a_stream(
 
 
 async def test_answer_over_the_limit(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """An answer larger than the limit is not read to its end."""
+    """An answer larger than the limit is not read completely."""
     server.answer(head(b"application/json", chunked=True), *[chunk(b"x" * 1000)] * 20)
 
     error = await failure(
@@ -69,7 +69,7 @@ async def test_answer_over_the_limit(server: Scripted, openai_provider: OpenAIPr
 async def test_compressed_without_end(
     server: Scripted, openai_provider: OpenAIProvider, coding: str, stream: bool
 ) -> None:
-    """An answer that is small on the wire and endless when inflated is given up, not unfolded."""
+    """A compressed answer that is small on the wire and expands without limit is aborted."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
     bomb = b"".join(packer.compress(b": ping\n\n" * 2**17) for _ in range(100)) + packer.flush()
     kind = b"text/event-stream" if stream else b"application/json"
@@ -90,7 +90,7 @@ async def test_compressed_without_end(
 
 
 async def test_half_an_answer(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """A connection that breaks within an answer: malformed, and perhaps billed."""
+    """A connection that breaks during an answer: malformed, and perhaps billed."""
     server.answer(head(b"application/json", extra=b"content-length: 99\r\n") + b"{", hang_up=True)
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
@@ -99,7 +99,8 @@ async def test_half_an_answer(server: Scripted, openai_provider: OpenAIProvider)
 
 
 async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """Hung up on, refused, unresolvable, not HTTP, not a URL: no answer byte, nothing billed."""
+    """Hung up, refused, unresolvable, not HTTP, not a URL: not one byte of an answer, nothing
+    billed."""
     server.answer(hang_up=True)
     for stream in (False, True):
         error = await failure(openai_provider, call(deployment(server.url), ask()), stream=stream)
@@ -116,8 +117,8 @@ async def test_no_answer(server: Scripted, openai_provider: OpenAIProvider) -> N
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
-    """A proxy that cuts what takes it too long cuts an answer that is being written, and billed;
-    a kept connection that was gone already shows it at once."""
+    """A proxy that times out aborts an answer that is being written, and billed; a kept connection
+    that had closed already fails at once."""
     impatient = OpenAIProvider(Limits(at_once_s=0.02))
 
     async def late(writer: asyncio.StreamWriter) -> None:
@@ -137,7 +138,7 @@ async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
 async def test_connecting_takes_too_long(
     server: Scripted, openai_provider: OpenAIProvider, stream: bool
 ) -> None:
-    """A handshake that comes to no end is a timeout that surely cost nothing."""
+    """A TLS handshake that never completes is a timeout, and is never billed."""
     silent = deployment(server.url.replace("http", "https"))
 
     error = await failure(openai_provider, call(silent, ask(), timeout_s=0.1), stream=stream)
@@ -149,7 +150,7 @@ async def test_connecting_takes_too_long(
 async def test_stale_connection_is_told_not_retried(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
-    """A kept connection that the server drops on the next request is a connection error."""
+    """A kept connection that the server closes on the next request is a connection error."""
     request = call(deployment(server.url), ask())
     server.json(200, ANSWER)
     await openai_provider.complete(request)
@@ -163,7 +164,7 @@ async def test_stale_connection_is_told_not_retried(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_timeout(server: Scripted, openai_provider: OpenAIProvider, stream: bool) -> None:
-    """No answer in time: the connection is cut, and it may have cost money."""
+    """No answer in time: the connection is closed, and it may have cost money."""
     server.answer(b"HTTP/1.1 200 OK\r\n")
 
     error = await failure(
@@ -176,8 +177,8 @@ async def test_timeout(server: Scripted, openai_provider: OpenAIProvider, stream
 
 
 async def test_silence_within_a_stream(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """A stream that falls silent for too long is cut; until the first chunk the attempt's own
-    timeout counts."""
+    """A stream that is silent for too long is aborted; until the first chunk the attempt's own
+    timeout applies."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
     request = call(deployment(server.url), ask(), stream_idle_timeout_s=0.05)
     error = await failure(openai_provider, request, stream=True)
@@ -197,7 +198,7 @@ async def test_silence_within_a_stream(server: Scripted, openai_provider: OpenAI
 async def test_aclose_cuts_the_provider_off(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
-    """Closing a stream early, or cancelling its reader, hangs up at once."""
+    """Closing a stream early, or cancelling its reader, closes the connection at once."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
     request = call(deployment(server.url), ask())
     frames = openai_provider.stream(request)
@@ -234,7 +235,7 @@ async def test_connection_is_kept_after_a_stream(
 
 
 async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> None:
-    """A server that goes on after its end mark holds neither the caller nor a connection."""
+    """A server that keeps sending after its end mark blocks neither the caller nor a connection."""
     provider = OpenAIProvider(Limits(drain_timeout_s=0.05))
     server.answer(head(b"text/event-stream", chunked=True) + chunk(b"".join(STREAM) + DONE))
 
@@ -248,7 +249,7 @@ async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> Non
 async def test_redirects_are_not_followed(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
-    """A key is never carried to where a provider points."""
+    """A key is never sent where a provider redirects to."""
     server.json(307, {}, f"location: {server.url}/elsewhere")
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
@@ -259,7 +260,7 @@ async def test_redirects_are_not_followed(
 
 
 async def test_large_bodies(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """A prompt of several megabytes arrives whole."""
+    """A prompt of several megabytes arrives complete."""
     server.json(200, ANSWER)
     text = "é" * 1_500_000
 
@@ -305,8 +306,8 @@ async def test_signs_of_life_do_not_make_a_stream_endless(
 async def test_a_flood_of_interim_answers(
     server: Scripted, openai_provider: OpenAIProvider, pieces: int
 ) -> None:
-    """A provider that never gets past `103 Early Hints` is given up after a few of them, while
-    everybody else is served."""
+    """A provider that sends `103 Early Hints` forever is aborted after a few, while everybody else
+    is served."""
     hint = b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n"
     turns = 0
 
@@ -329,12 +330,12 @@ async def test_a_flood_of_interim_answers(
     beside.cancel()
 
     assert error.kind == "malformed_response"
-    assert "interim answers" in str(error)
+    assert "interim responses" in str(error)
     assert turns > 0
 
 
 async def test_a_few_interim_answers(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """Interim answers before the real one are passed over, on each request of a connection."""
+    """Interim responses before the real one are ignored, on each request of a connection."""
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 8
     body = json.dumps(ANSWER).encode()
     for _ in range(3):
@@ -345,7 +346,7 @@ async def test_a_few_interim_answers(server: Scripted, openai_provider: OpenAIPr
 
 
 async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIProvider) -> None:
-    """A stream is cut where an answer would be, however small its events."""
+    """A stream has the same size limit as an answer, however small its events are."""
     server.events(b"", *[STREAM[0]] * 2000)
 
     error = await failure(
@@ -359,8 +360,8 @@ async def test_a_stream_without_end(server: Scripted, openai_provider: OpenAIPro
 async def test_a_model_may_think_after_the_first_event(
     server: Scripted, openai_provider: OpenAIProvider
 ) -> None:
-    """Silence before the first content may take the attempt's timeout, however short a stream may
-    be idle; after it only that."""
+    """Silence before the first content may last as long as the attempt's timeout, however short the
+    idle timeout is; after it, only as long as that."""
     thought = asyncio.Event()
 
     async def script(writer: asyncio.StreamWriter) -> None:
