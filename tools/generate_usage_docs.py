@@ -76,8 +76,8 @@ def places() -> str:
     ]
     return (
         "## Where counts are looked for\n\n"
-        "This applies to OpenAI's API. For each count, the first field with a number above zero is\n"
-        "used. `null`, text and negative numbers are ignored.\n\n"
+        "In responses of OpenAI's API, the first field with a number above zero is used for each\n"
+        "count. `null`, text and negative numbers are ignored.\n\n"
         "| count | in `usage` | source |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
