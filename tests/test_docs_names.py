@@ -12,6 +12,8 @@ from pathlib import Path
 
 from spanledger import config
 from spanledger.errors import SpanledgerError
+from spanledger.providers.hosts import HOSTS
+from spanledger.stack.ports import DEFAULTS
 from spanledger.telemetry.signals import (
     ATTRIBUTES,
     METRICS,
@@ -110,6 +112,33 @@ def test_every_error_code_is_documented() -> None:
 
     assert given - listed == set()
     assert {code for code in listed - kinds if f'"{code}"' not in texts} == set()
+
+
+def test_every_port_named_is_used() -> None:
+    """A port of this machine in a page is one of the stack's, or of another program by default."""
+    address = re.compile(r"(?:127\.0\.0\.1|localhost):(\d+)")
+    others = {"8000": "a server of the reader's", "6006": "Phoenix", "9093": "Alertmanager"}
+    known = {str(port) for port in DEFAULTS.values()} | set(others)
+    known |= {port for host in HOSTS.values() for port in address.findall(host.base or "")}
+    named = {
+        (page.name, port)
+        for page in PAGES
+        for port in address.findall(page.read_text(encoding="utf-8"))
+    }
+
+    assert len(named) >= 10
+    assert {(page, port) for page, port in named if port not in known} == set()
+
+
+def test_every_alert_has_its_runbook() -> None:
+    """The rules, the runbooks and the index of docs/ have the same alerts."""
+    rules = (ROOT / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    fired = set(re.findall(r"^ *- alert: (\w+)", rules, flags=re.MULTILINE))
+    runbooks = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+
+    assert fired == runbooks
+    assert set(re.findall(r"\]\(runbooks/(\w+)\.md\)", index)) == fired
 
 
 def with_subclasses(kind: type[SpanledgerError]) -> Iterator[type[SpanledgerError]]:
