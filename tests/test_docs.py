@@ -31,9 +31,12 @@ from spanledger.pricing.book import PriceBook
 from spanledger.pricing.media import IMAGE_TOKENS, LOW_DETAIL_TOKENS, bound_input
 from spanledger.routing.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED, Demand
 from spanledger.routing.hold import output_bought, sizes_of
+from spanledger.routing.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""The pages that describe what is; the changelog also names what was."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FENCE = re.compile(r"^```(?P<lang>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = ("sh", "bash", "console", "shell")
@@ -76,6 +79,10 @@ def shown_commands() -> Iterator[Shown]:
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if code.startswith("spanledger "):
                 yield Shown(page.name, code, False)
+    for file in sorted((ROOT / "examples").iterdir()):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"(?:#   |ExecStart=\S*/)(spanledger .+)", line):
+                yield Shown(file.name, found[1], True)
 
 
 def words_of(text: str) -> list[str]:
@@ -179,6 +186,31 @@ def test_tools_are_run_by_a_python_that_can() -> None:
             check=False,
         )
         assert (tool, done.returncode, done.stderr) == (tool, 0, "")
+
+
+def test_tools_accept_the_arguments_shown() -> None:
+    """A page that calls a tool gives it the arguments that it requires, and none it does not have."""
+    shown = {
+        command
+        for page in CURRENT
+        for command in re.findall(r"python3? (tools/\w+\.py[^`\n]*)", page.read_text("utf-8"))
+        if "ArgumentParser" in (ROOT / command.split()[0]).read_text(encoding="utf-8")
+    }
+    load = (
+        "import argparse, runpy, sys\n"
+        "real = argparse.ArgumentParser.parse_args\n"
+        "argparse.ArgumentParser.parse_args = lambda *given: (real(*given), sys.exit(0))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+
+    assert shown
+    for command in sorted(shown):
+        words = [str(ROOT / command.split()[0]), *words_of(command)]
+        done = subprocess.run(
+            [sys.executable, "-c", load, *words], capture_output=True, text=True, check=False
+        )
+        assert (command, done.returncode, done.stderr) == (command, 0, "")
 
 
 def test_a_vendors_lines_work_as_typed() -> None:
@@ -286,7 +318,7 @@ def test_versions_agree() -> None:
 
 
 def test_examples_in_pages_load() -> None:
-    """Every YAML block that is ours passes the reader of the configuration; JSON parses."""
+    """Every YAML block that is ours passes `config check`; JSON parses."""
     for page in PAGES:
         for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
             if fence["lang"] == "json":
@@ -294,7 +326,8 @@ def test_examples_in_pages_load() -> None:
             if fence["lang"] == "yaml":
                 data = yaml.safe_load(fence["body"])
                 if set(data) & set(config.Config.model_fields):
-                    config.parse_config(data, Everything(), page.name)
+                    loaded = config.parse_config(data, Everything(), page.name)
+                    Plan.from_config(loaded)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -17,44 +17,48 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
 
 HEAD = """\
 <!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/providers. -->
-# Provider errors and how we handle them
+# Provider errors
 
-Providers agree on OpenAI's wire format until something goes wrong. These tables list the errors that
-have been seen, each with its source. The adapters use these tables, and every row has a test. If you
-see something else, please open an issue with the raw response.
+Providers that speak OpenAI's API differ in how they report errors. This page lists which responses
+count as errors, which errors lead to a fallback of their own, and which requests are changed because
+Anthropic would refuse them.
+
+Each row names its source. The gateway works from these tables, and every row is tested. If your
+provider sends something else, please open an issue with the exact bytes.
 
 ## Errors with status 200
 
-An error may arrive with status 200, in a JSON body or inside a stream. In any of these shapes it is
-a failed attempt: the next deployment or fallback is tried, unless text was already sent to the
-caller. Only usage that the provider reported, or text that it sent before the error, is charged.
+A provider can report an error with status 200, in the body or within a stream. Each of these forms
+is a failed attempt: the next deployment or fallback is called, unless text has already been sent to
+the caller. The attempt costs nothing, unless the provider reported usage or sent text with it.
 
-A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream that has neither
-text nor a finish reason nor usage. An answer without choices and usage costs nothing, and neither does
-a web page.
+Two more responses are failed attempts: a choice with `finish_reason: "error"`, and a stream without
+text, finish reason or usage. A response with neither choices nor usage costs nothing, and neither
+does a web page.
 """
 
 CONTEXT_HEAD = """\
 ## Prompts that are too long
 
-After these errors, a request continues with the route's `context_window_fallbacks`. Without such
-fallbacks the caller gets the code `context_length_exceeded`.
+These messages or codes send a request to the route's `context_window_fallbacks`. If there are none,
+the caller gets the code `context_length_exceeded`.
 """
 
-NOT_CONTEXT_HEAD = "These look similar, but are ordinary refusals or rate limits:\n"
+NOT_CONTEXT_HEAD = "These are similar, but are ordinary refusals or rate limits:\n"
 
 CONTENT_HEAD = """\
 ## Refused content
 
-The caller gets the provider's message with the code `content_filter`.
+These messages or codes send a request to the route's `content_policy_fallbacks`. If there are none,
+the caller gets the provider's message with the code `content_filter`.
 """
 
 ODDITIES_HEAD = """\
 ## OpenAI requests to Anthropic
 
-Anthropic refuses these requests. We send the closest request that it accepts, and the response's
-`x-spanledger-changed` header lists the changed fields. Fields that Anthropic does not have, such as
-`seed`, are omitted and listed as well, unless their value asks for what Anthropic does anyway.
+Anthropic would refuse these requests. The closest request that it accepts is sent instead, and the
+`x-spanledger-changed` header names the fields that were changed. Fields that Anthropic does not have,
+such as `seed`, are left out and also named, unless their value is what happens without them anyway.
 """
 
 
@@ -63,7 +67,7 @@ def main() -> None:
     page = "\n".join(
         [
             HEAD,
-            table(("provider", "error", "source"), forms()),
+            table(("provider", "response", "source"), forms()),
             CONTEXT_HEAD,
             table(("provider", "message", "or code", "source"), wordings(CONTEXT)),
             NOT_CONTEXT_HEAD,
@@ -81,31 +85,31 @@ def main() -> None:
 
 
 def forms() -> Iterable[tuple[str, ...]]:
-    """Rows for the shapes of errors."""
+    """The forms of errors."""
     for form in FORMS:
         yield form.provider, code(form.example.strip().replace("\n", "⏎")), form.source
 
 
 def wordings(rows: tuple[Wording, ...]) -> Iterable[tuple[str, ...]]:
-    """Rows for a table of messages."""
+    """One table of messages."""
     for row in rows:
         yield row.provider, row.example, code(row.code) if row.code else "", row.source
 
 
 def oddities() -> Iterable[tuple[str, ...]]:
-    """Rows for the requests that Anthropic refuses."""
+    """Requests that Anthropic refuses."""
     for row in ODDITIES:
         header = code(row.changed) if row.changed else ""
         yield row.request, row.says, row.sent, header, row.source
 
 
 def code(text: str) -> str:
-    """Text as code, in a cell."""
+    """Literal text in a cell."""
     return f"`{text}`"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table, with `|` escaped."""
+    """A table; a `|` within a cell is escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "".join(f"| {line} |\n" for line in cells)
