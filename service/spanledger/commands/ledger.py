@@ -120,7 +120,7 @@ def backup(
 
 @app.command()
 def prune(
-    before: Annotated[str, typer.Option(help="2026-08-01, 90d …; at least 33d.")],
+    before: Annotated[str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")],
     archive: Annotated[
         Path | None,
         typer.Option(help="Write what leaves into this new file, a JSON line for each request."),

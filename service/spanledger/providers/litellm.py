@@ -39,7 +39,7 @@ from spanledger.providers.openai_wire import (
     read_chunk,
 )
 
-INSTALL = "pip install 'spanledger[litellm]'"
+INSTALL = "install spanledger with its extra, in a clone of it: uv tool install '.[litellm]'"
 
 _PARAMETERS = {
     "chat": frozenset(

@@ -289,6 +289,6 @@ async def test_import_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ProviderError, match="mcp") as caught:
         await provider.complete(call(deployment(None, "litellm", "x/m"), ask()))
 
-    assert "pip install" in str(caught.value)
+    assert "uv tool install" in str(caught.value)
     assert caught.value.billed == "no"
     await provider.close()

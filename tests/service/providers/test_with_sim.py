@@ -215,5 +215,5 @@ def test_missing_litellm_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> No
     """Without the extra, a deployment that needs it stops startup with what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'spanledger\[litellm\]'"):
+    with pytest.raises(ConfigError, match=r"uv tool install '\.\[litellm\]'"):
         create_providers(["litellm"])
