@@ -42,8 +42,8 @@ PLAYED_S = 17 * 60
 PACE = 3.0
 """Requests a second, whatever the hour."""
 
-LIMITS_USD = {"acme": "1.40", "globex": "0.62", "initech": "0.50"}
-RAISED_USD = "0.85"
+LIMITS_USD = {"acme": "1.15", "globex": "0.62", "initech": "0.50"}
+RAISED_USD = "0.75"
 EVERYBODY_USD = "15"
 
 
