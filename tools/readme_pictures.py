@@ -2,9 +2,10 @@
 
     make pictures [STACK=FOLDER]
 
-Starts a stack of its own (it needs Grafana, `make toolchain` and Chromium), plays 17 minutes of traffic
-with an outage and a customer that uses up its budget, takes the pictures into docs/images/, and stops
-the stack. With STACK it takes them from a stack that runs and has played, and leaves that alone.
+Starts a stack of its own, plays 17 minutes of traffic with an outage and a customer that uses up its
+budget, takes the pictures into docs/images/, and stops the stack. With STACK it takes them from a stack
+that runs and has played, and leaves that alone. It needs Grafana, what `make toolchain` builds, and
+Chromium; pngquant keeps the pictures small.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def overview(stack: Stack, browser: str, output: Path) -> Iterator[Path]:
 
 
 def squeeze(picture: Path) -> None:
-    """Make a picture a third as large, where pngquant is installed."""
+    """Make a picture a third as large, where pngquant is installed; tests allow 300 kB."""
     if program := shutil.which("pngquant"):
         subprocess.run(
             [
