@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # Where test-e2e finds the stack: it starts one natively, or takes the compose stack that runs.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine check fmt generate check-generated bench bench-dashboards screenshots build clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine check fmt generate check-generated bench bench-dashboards screenshots pictures build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-dashboards: $(UV) ## How long Prometheus takes for every dashboard and rul
 
 screenshots: ## Take pictures of the dashboards of a running Grafana: GRAFANA_URL=http://127.0.0.1:3000
 	@python3 tools/screenshots.py $(if $(SINCE),--since $(SINCE)) $(GRAFANA_URL)
+
+pictures: $(UV) ## Take README's pictures: starts a stack with Grafana and plays 17 minutes of traffic
+	@$(RUN) python -m tools.readme_pictures $(if $(STACK),--stack $(STACK))
 
 build: $(UV) ## Build the wheel, install it alone and try it
 	@$(RUN) python tools/check_wheel.py

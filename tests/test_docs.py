@@ -44,6 +44,7 @@ SHELL_ENDS = ("|", "||", ">", ">>", "<", "&&", ";", "&", "2>&1")
 COMMAND = re.compile(
     r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uvx --from \. |uv run |\.venv/bin/)?(spanledger\s.+)$"
 )
+PICTURE_BYTES_MAX = 300_000
 GENERATORS = sorted((ROOT / "tools").glob("generate_*.py"))
 
 
@@ -165,6 +166,21 @@ def test_every_make_target_shown_exists() -> None:
 
     assert {(page, target) for page, target in shown if target not in targets()} == set()
     assert set(targets()) - contributing == set()
+
+
+def test_every_picture_of_a_page_is_there_and_light() -> None:
+    """A page names pictures of the repository, each with a text for who does not see it."""
+    named: set[Path] = set()
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        shown = re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+        shown += [(alt, src) for src, alt in re.findall(r'<img src="([^"]+)" alt="([^"]*)"', text)]
+        assert [src for alt, src in shown if not alt] == []
+        sources = [src for _, src in shown] + re.findall(r'srcset="([^"]+)"', text)
+        named |= {page.parent / source for source in sources}
+
+    assert {path for path in named if path.stat().st_size > PICTURE_BYTES_MAX} == set()
+    assert set((ROOT / "docs" / "images").iterdir()) == named
 
 
 def test_tools_are_run_by_a_python_that_can() -> None:

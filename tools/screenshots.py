@@ -92,7 +92,9 @@ def height(path: Path) -> int:
     return HEAD + CELL * bottom
 
 
-def take(browser: str, url: str, pixels: int, picture: Path) -> None:
+def take(
+    browser: str, url: str, pixels: int, picture: Path, *, width: int = WIDTH, scale: float = 1.0
+) -> None:
     """One picture, by a browser that calls nobody else and forgets everything."""
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
@@ -108,7 +110,8 @@ def take(browser: str, url: str, pixels: int, picture: Path) -> None:
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
                 "--hide-scrollbars",
                 f"--user-data-dir={profile}",
-                f"--window-size={WIDTH},{pixels}",
+                f"--window-size={width},{pixels}",
+                f"--force-device-scale-factor={scale}",
                 f"--virtual-time-budget={DRAWN_MS}",
                 f"--screenshot={picture}",
                 url,
