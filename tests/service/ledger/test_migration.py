@@ -210,7 +210,7 @@ def test_two_processes_that_migrate_at_once_do_it_once(old: Path) -> None:
 def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
     """Its holds could not be ended by it any more; who starts the new one is told to stop it."""
     for now_ns in (NOON, LEASE_ENDS - 1):
-        with pytest.raises(LedgerUnavailableError, match=r"earlier version uses this ledger"):
+        with pytest.raises(LedgerUnavailableError, match=r"earlier version is using this ledger"):
             SqliteStore(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
         assert version(old) == 1
 
@@ -241,12 +241,14 @@ def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> Non
 
 def test_reading_an_old_file_changes_nothing(old: Path) -> None:
     """`spend` beside a gateway of the old version must not take its file away from it."""
-    with pytest.raises(LedgerUnavailableError, match=r"version 1, this program reads 2 and later"):
+    with pytest.raises(
+        LedgerUnavailableError, match=r"version 1, but this program reads 2 and later"
+    ):
         Reports(old)
     result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{old}"])
 
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "brings it up to date" in result.stderr
+    assert "which upgrades it" in result.stderr
     assert version(old) == 1
 
 

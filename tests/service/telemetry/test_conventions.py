@@ -222,4 +222,4 @@ def test_a_misspelt_switch_is_told_of(
     with caplog.at_level(logging.WARNING):
         assert ship()
 
-    assert f"{OPT_IN}=gen_ai has no effect; the value for new names is {LATEST}" in caplog.text
+    assert f"{OPT_IN}=gen_ai has no effect; to export the new names, use {LATEST}" in caplog.text

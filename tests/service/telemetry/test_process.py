@@ -86,7 +86,7 @@ def test_sigterm_is_heeded_while_the_collector_is_away(book: Book, start: Start)
     """Nobody waits for a collector that does not come back: the end is bounded."""
     book.call()
     child = start(endpoint="http://127.0.0.1:9")
-    child.wait_for("the collector is away")
+    child.wait_for("cannot reach the collector")
 
     assert child.stop() == 0
 

@@ -194,7 +194,7 @@ def test_long_text_is_shortened_before_messages_go() -> None:
     texts = [message["parts"][0]["content"] for message in found]
     assert texts[0] == "be kind"
     assert texts[1].startswith("xxxx")
-    assert texts[1].endswith("…[cut, 5000 characters]")
+    assert texts[1].endswith("…[truncated, 5000 characters]")
     assert texts[2] == "and now?"
 
 

@@ -85,7 +85,7 @@ def test_a_collector_that_was_away_gets_everything(
     try:
         for _ in range(20):
             book.call()
-        until(lambda: "is away" in caplog.text)
+        until(lambda: "cannot reach the collector" in caplog.text)
         with OtlpSink(port) as sink:
             until(lambda: book.cursor == book.last_seq)
             book.call()
@@ -96,7 +96,7 @@ def test_a_collector_that_was_away_gets_everything(
             running.stop()
     finally:
         running.stop()
-    spoken = [m for m in caplog.messages if m.startswith("the collector is")]
+    spoken = [m for m in caplog.messages if "the collector" in m]
     assert len(spoken) == 2
     assert spoken[-1] == "the collector is back"
 

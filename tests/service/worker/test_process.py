@@ -115,7 +115,9 @@ def _run(start: Start, gateway: Gateway, tmp_path: Path, sink: OtlpSink) -> list
     return [line for line in err.splitlines() if line]
 
 
-NOT_SENT = "telemetry could not be sent; the jobs are not affected (--no-telemetry stops trying)"
+NOT_SENT = (
+    "telemetry could not be sent; the jobs are not affected (use --no-telemetry to turn it off)"
+)
 
 
 def test_telemetry_that_arrives_is_not_mentioned(
@@ -260,7 +262,7 @@ def test_ctrl_c_lets_running_jobs_end(start: Start, gateway: Gateway, tmp_path: 
     child.process.send_signal(signal.SIGINT)
     # Its word on stderr comes when the signal has been taken.
     assert child.process.stderr is not None
-    assert "to finish; Ctrl-C again" in child.process.stderr.readline()
+    assert "to finish; press Ctrl-C again" in child.process.stderr.readline()
     go.set()
 
     code, out, _ = child.finish()

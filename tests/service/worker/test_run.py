@@ -113,7 +113,7 @@ MALFORMED: list[tuple[Any, str | None, str]] = [
     ({**chat_job("m"), "body": {"messages": []}}, "m", "body.model is missing"),
     ({**chat_job("n"), "body": {"model": "m"}}, "n", "body.messages is missing"),
     (chat_job("s", stream=True), "s", "a batch job cannot stream"),
-    (chat_job("good"), "good", "custom_id 'good' was used on line 1 already"),
+    (chat_job("good"), "good", "custom_id 'good' is already used on line 1"),
 ]
 
 
@@ -240,7 +240,7 @@ def test_unusable_paths_are_usage_errors(terminal: Terminal) -> None:
         terminal.run()
     write_jobs(terminal.jobs, [chat_job("a")])
     before = terminal.jobs.read_bytes()
-    with pytest.raises(UsageError, match="is a folder"):
+    with pytest.raises(UsageError, match="is a directory"):
         terminal.run(results=terminal.jobs.parent)
     with pytest.raises(UsageError, match="both input and output"):
         terminal.run(results=terminal.jobs)
