@@ -26,7 +26,7 @@ CALLERS = 8
 
 @pytest.mark.timeout(600)
 def test_killed_under_load(site: Site) -> None:
-    """After restart and lease expiry all rows are terminal, add up, and every span has arrived."""
+    """After restart and lease expiry all rows are final and add up, and every span has arrived."""
     sink = Sink()
     site.configure(
         ledger={"lease_s": 1},
@@ -60,7 +60,7 @@ def test_killed_under_load(site: Site) -> None:
 
 
 async def _load(url: str, key: str, seconds: float, kill: Any) -> None:
-    """Callers ask without pause until the gateway is killed under them."""
+    """Callers send requests without pause until the gateway is killed."""
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10)
 
     async def caller(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What the applications beside this file share: providers that send OTLP, and marked text."""
+"""What the applications in this directory share: providers that send OTLP, and marked text."""
 
 from __future__ import annotations
 
