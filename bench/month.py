@@ -69,9 +69,9 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series. Counters (`count` in whole numbers, `sum` not) are `scale` times the requests so far of a pattern;
-    a `gauge` is `scale`, `noise` anything up to it. `spacing` is seconds between two samples, before the
-    last day and in it."""
+    """One series. Counters (`count` in whole numbers, `sum` in fractions) are `scale` times a pattern's
+    requests so far; a `gauge` is `scale`; `noise` is anything up to it. `spacing` is the seconds between
+    two samples, before the last day and in it."""
 
     name: str
     spacing: tuple[int, int]

@@ -272,7 +272,7 @@ BUDGET_DECISIONS = Metric(
     "counter",
     "{decision}",
     "Budget decisions on attempts. Scope and name are those of the budget that refused; `allow` and"
-    " `warn` have neither, because they sum up all budgets of the attempt.",
+    " `warn` have neither, because they are the joint decision of all the attempt's budgets.",
     ("spanledger.budget.decision", "spanledger.budget.scope", "spanledger.budget.refused_by"),
 )
 UNPRICED = Metric(
@@ -425,7 +425,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_deployment_cooldown_seconds",
         "gauge",
-        "Seconds until a deployment's cooldown ends; 0 = in use.",
+        "Seconds until a deployment's cooldown ends; 0 = not in cooldown.",
         ("deployment", "route"),
     ),
     Scraped(
