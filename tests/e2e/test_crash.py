@@ -26,7 +26,7 @@ CALLERS = 8
 
 @pytest.mark.timeout(600)
 def test_killed_under_load(site: Site) -> None:
-    """After restart and lease expiry all rows are terminal, add up, and every span has arrived."""
+    """After restart and lease expiry all rows are final and add up, and every span has arrived."""
     sink = Sink()
     site.configure(
         ledger={"lease_s": 1},
@@ -60,8 +60,11 @@ def test_killed_under_load(site: Site) -> None:
 
 
 async def _load(url: str, key: str, rng: random.Random, kill: Any) -> None:
-    """Callers ask without pause until the gateway is killed under them: after some answers, as a
-    time alone would kill a slow machine's gateway before its first, and at any moment of the next."""
+    """Callers send requests without pause until the gateway is killed.
+
+    It is killed at a random moment after some answers: a time alone would kill a slow machine's
+    gateway before its first.
+    """
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10)
     wanted, delay_s = rng.choice((0, 1, 3, 9, 27)), rng.uniform(0, 0.1)
     answers = asyncio.Semaphore(0)

@@ -285,8 +285,8 @@ def test_reading_and_changing_make_no_ledger(tmp_path: Path, command: str) -> No
 
     assert (code, out) == (1, "")
     assert problem == (
-        f"error: there is no ledger at '{folder}/ledger.db'; start the gateway, or name another"
-        " with --ledger\n"
+        f"error: there is no ledger at '{folder}/ledger.db'; start the gateway to create it, or name"
+        " another with --ledger\n"
     )
     assert not folder.exists()
 

@@ -120,7 +120,9 @@ def backup(
 
 @app.command()
 def prune(
-    before: Annotated[str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")],
+    before: Annotated[
+        str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")
+    ],
     archive: Annotated[
         Path | None,
         typer.Option(help="Write what leaves into this new file, a JSON line for each request."),

@@ -1,7 +1,7 @@
-"""What routing puts into an attempt's row for its span: request and response attributes, content.
+"""What routing stores in an attempt's row for its span: request and response attributes, content.
 
-Called once an attempt on the request path, so it must be cheap, and must not fail on any request or
-answer, however odd: a field of an unexpected type is left out. No SDK import here.
+Called once per attempt on the request path, so it must be cheap and must not fail on any request
+or answer, however odd: a field of an unexpected type is left out. No SDK import here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spanledger.telemetry.redact import JsonValue, clean, fit
 ContentMode = Literal["off", "redacted", "full"]
 
 MAX_TEXT = 256
-"""Longest value of an attribute that a caller or provider chooses."""
+"""Longest attribute value that a caller or provider controls, in characters."""
 MAX_ITEMS = 16
 """Most entries of a list attribute."""
 INT64 = range(-(2**63), 2**63)
@@ -29,7 +29,7 @@ INT64 = range(-(2**63), 2**63)
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""`DecodeError` covers wrong types; a text may hide invalid UTF-8, nesting may be too deep."""
+"""`DecodeError` covers wrong types; text may contain invalid UTF-8, nesting may be too deep."""
 
 
 def _number(raw: msgspec.Raw) -> float:
@@ -51,7 +51,7 @@ def _texts(raw: msgspec.Raw) -> list[str]:
 
 
 def _choices(raw: msgspec.Raw) -> int | None:
-    """The convention sets the count of choices only where it is not 1."""
+    """The conventions set the choice count only when it is not 1."""
     count = _integer(raw)
     return None if count == 1 else count
 
@@ -70,7 +70,7 @@ class _Reasoning(msgspec.Struct):
 
 
 def _effort(raw: msgspec.Raw) -> str | None:
-    """OpenRouter's `reasoning`, an object beside OpenAI's `reasoning_effort`."""
+    """OpenRouter's `reasoning`, an object, next to OpenAI's `reasoning_effort`."""
     return msgspec.json.decode(raw, type=_Reasoning).effort[:MAX_TEXT] or None
 
 
@@ -80,7 +80,7 @@ class _Named(msgspec.Struct):
 
 
 def _conversation(raw: msgspec.Raw) -> str | None:
-    """OpenAI's `conversation`, an id or an object with one."""
+    """OpenAI's `conversation`, an id or an object that has one."""
     value = msgspec.json.decode(raw, type=str | _Named)
     return (value if isinstance(value, str) else value.id)[:MAX_TEXT] or None
 
@@ -116,8 +116,8 @@ _REQUEST: dict[Operation, dict[str, tuple[str, _Reader]]] = {
         "dimensions": ("gen_ai.embeddings.dimension.count", _integer),
     },
 }
-"""Fields of the caller's body that become attributes: name, and how to read them. Where several
-become the same, the first in the body wins."""
+"""Fields of the caller's body that become attributes: name, and how to read them. When several map
+to the same attribute, the first in the body wins."""
 
 
 def attempt_detail(
@@ -163,7 +163,7 @@ def attempt_detail(
 
 @functools.lru_cache(maxsize=1024)
 def _server(api_base: str | None, provider: str) -> dict[str, object]:
-    """`server.address` and `.port` of a deployment; never the path or credentials of its URL."""
+    """`server.address` and `.port` of a deployment; never its URL's path or credentials."""
     if api_base is None and provider in HOSTS:
         api_base = HOSTS[provider].base
     if api_base is None:
@@ -190,7 +190,7 @@ def captured_content(
     Each value is the JSON of the conventions' message schema, at most `max_bytes` long.
 
     Args:
-        output: a whole answer in OpenAI's shape; empty when the answer was streamed.
+        output: a non-streamed answer in OpenAI's shape; empty when the answer was streamed.
         stream_events: the relayed SSE events of a stream.
     """
     if mode == "off":
