@@ -83,5 +83,5 @@ def test_prices(text: str, pico: int) -> None:
 def test_a_price_of_a_million_tokens_is_noticed(text: str) -> None:
     """`2.50` is a million tokens' price by mistake; no token costs more than a dollar, and costs
     stay within what 64 bits hold."""
-    with pytest.raises(ValueError, match="of one token"):
+    with pytest.raises(ValueError, match="for one token"):
         parse_price(text)

@@ -62,7 +62,7 @@ def test_a_running_shipper_has_no_keys(tmp_path: Path) -> None:
         # It has read its configuration without the key, and is at work.
         assert poll(lambda: b"ship" in Path(f"/proc/{found[0]}/cmdline").read_bytes())
         assert poll(lambda: _locked(tmp_path)), gateway.output
-        assert "the shipper ended" not in gateway.output
+        assert "the shipper exited" not in gateway.output
     finally:
         assert gateway.stop() == 0
 

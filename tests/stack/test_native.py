@@ -183,7 +183,7 @@ def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> No
     done = native.command("up", "--port-base", "0", "--config", str(broken), "--traffic")
 
     assert done.returncode == 1
-    assert "gateway ended at its start" in done.stderr
+    assert "gateway exited while starting" in done.stderr
     assert "routr_settings" in done.stderr
     assert "Traceback" not in done.stderr
     assert working_in(native.folder) == []

@@ -55,5 +55,5 @@ def test_a_price_of_a_million_tokens_is_refused() -> None:
         "litellm_params": {"model": "openai/a", "output_cost_per_token": 10},
     }
 
-    with pytest.raises(ConfigError, match=r"output_cost_per_token.*price of one token"):
+    with pytest.raises(ConfigError, match=r"output_cost_per_token.*too high for one token"):
         parse_config({"model_list": [entry]}, {}, "c.yaml")

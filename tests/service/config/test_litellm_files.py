@@ -170,7 +170,7 @@ def test_targets_of_fallbacks(fallbacks: object, found: object) -> None:
     config = config_of(model_list=entries, litellm_settings={"fallbacks": fallbacks})
 
     assert config.router_settings.fallbacks == found
-    assert [w for w in config.warnings if "temperature of the target 'b'" in w] == (
+    assert [w for w in config.warnings if "temperature of the fallback 'b'" in w] == (
         list(config.warnings) if "temperature" in str(fallbacks) else []
     )
 
@@ -182,7 +182,7 @@ def test_a_target_with_an_address_is_refused() -> None:
 
     (problem,) = problems_of(model_list=entries, router_settings={"fallbacks": [{"a": [target]}]})
 
-    assert problem.startswith("router_settings.fallbacks: the target 'b' has api_base")
+    assert problem.startswith("router_settings.fallbacks: the fallback 'b' sets api_base")
 
 
 def test_fallbacks_of_everything() -> None:
@@ -230,7 +230,7 @@ def test_a_key_that_changes_nothing_needs_no_variable() -> None:
     assert "router_settings.redis_host has no effect" in config.warnings
 
     assert problems_of(router_settings={"timeout": "os.environ/UNSET"}) == [
-        "router_settings.timeout: the variable UNSET is not set; export it first"
+        "router_settings.timeout: the environment variable UNSET is not set; export it first"
     ]
 
 
@@ -255,7 +255,7 @@ def test_credentials_by_name() -> None:
         model_list=[entry(litellm_credential_name="azure-us")], credential_list=[credential]
     ) == [
         (
-            "model_list.0.litellm_params.litellm_credential_name: credential_list has no"
+            "model_list.0.litellm_params.litellm_credential_name: credential_list has no entry"
             " 'azure-us'; did you mean 'azure-eu'?"
         )
     ]
@@ -354,7 +354,7 @@ def test_all_mistakes_at_once() -> None:
 
     for part in (
         "unknown key 'budgest'; did you mean 'budgets'?",
-        "model_list.0.litellm_params: it is missing; is 'litelm_params' meant to be it?",
+        "model_list.0.litellm_params: required, but missing; is 'litelm_params' a typo of it?",
         "model_list.1.litellm_params.rpm: ",
         "model_list.1.litellm_params.weight: ",
         "model_list.2.litellm_params: expected a mapping, got int",

@@ -30,7 +30,7 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
         ("litellm_settings: 1", "litellm_settings: expected a mapping of settings, got int"),
         ("gateway: 1", "gateway: expected a mapping, got int"),
         ("model_list:\n\t- a", "indent with spaces"),
-        ("a: 1\na: 2", "line 2, column 1: 'a' is already given in line 1; keep one of them"),
+        ("a: 1\na: 2", "line 2, column 1: 'a' is already set in line 1; keep one of the two"),
         ("model_list: [", "is not valid YAML: line 1"),
         ("litellm_settings: &x {callbacks: *x}", "a value contains itself"),
         ("1: 2", "unknown key '1'"),
@@ -43,9 +43,9 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
         (f"a: {'[' * 3000}", "nested too deep"),
         (
             BOMB + "model_list: [{model_name: a, litellm_params: {model: m, x: *a9}}]",
-            "aliases stand",
+            "aliases expand",
         ),
-        (MERGED, "aliases stand for more than"),
+        (MERGED, "aliases expand to more than"),
         ('include: ["\\0"]', "include: '\\x00'"),
         (f"include: {'x' * 5000}", "include: 'xxx"),
         (

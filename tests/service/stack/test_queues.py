@@ -35,4 +35,4 @@ def test_as_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     """As a program it names what it set aside, and does not fail for it."""
     (tmp_path / "q").write_bytes(b"x")
     assert main([str(tmp_path)]) == 0
-    assert f"set aside {tmp_path / 'q'}{BROKEN}" in capsys.readouterr().err
+    assert f"corrupt; moved it to {tmp_path / 'q'}{BROKEN}" in capsys.readouterr().err
