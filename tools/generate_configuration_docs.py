@@ -1,7 +1,7 @@
-"""Write docs/configuration.md from the settings models, so that it cannot go out of date.
+"""Write docs/configuration.md from the settings models, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written. Names, types,
-defaults, bounds and meanings come from `spanledger.config`; only the prose around them is here.
+`--check` writes nothing and fails if the file is out of date. Names, types, defaults, bounds and
+meanings come from `spanledger.config`; only the prose around them is here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
 
 class Section(NamedTuple):
-    """One table of the page: where it stands in the file, and the model behind it."""
+    """One table of the page: its place in the configuration, and the model behind it."""
 
     title: str
     model: type[BaseModel]
@@ -35,43 +35,42 @@ SECTIONS = (
     Section(
         "model_list",
         config.ModelEntry,
-        "A list; each entry is a deployment of a route. Entries with the same `model_name` form "
-        "a group, and traffic is shared among them by weight.",
+        "A list; each entry is a deployment. Entries with the same `model_name` form a route and "
+        "share its traffic by weight.",
     ),
     Section(
         "model_list[].litellm_params",
         config.LiteLLMParams,
-        "LiteLLM's names and meaning. Any string here may be `os.environ/NAME`, which is "
+        "The names and meanings are LiteLLM's. Any string can be `os.environ/NAME`, which is "
         "replaced by the variable's value. A deployment whose variable or key is not set is off: "
-        "the gateway starts without it and says so at start, in `config check`, on `/readyz` and "
-        "in `spanledger_deployment_up`. Other fields of a request (`temperature`, `max_tokens`, "
-        "`service_tier`, …) are sent for callers that leave them out; [below](#litellms-keys) is "
-        "what becomes of every key.",
+        "the gateway starts without it and reports it at startup, in `config check`, on `/readyz` "
+        "and in `spanledger_deployment_up`. Other request fields (`temperature`, `max_tokens`, "
+        "`service_tier`, …) are sent if the caller leaves them out. [LiteLLM's "
+        "keys](#litellms-keys) lists what happens to every key.",
     ),
     Section(
         "model_list[].model_info",
         config.ModelInfo,
-        "Without an `id` a deployment is named by a digest of its entry.",
+        "A deployment without an `id` gets a digest of its entry as its name.",
     ),
     Section(
         "router_settings",
         config.RouterSettings,
-        "LiteLLM's names. The same keys are read from `litellm_settings` too, where "
-        "`request_timeout` means `timeout`; `router_settings` wins.",
+        "The names are LiteLLM's. The same keys can be in `litellm_settings`, where "
+        "`request_timeout` means `timeout`; `router_settings` takes precedence.",
     ),
     Section("gateway", config.GatewaySettings, "The gateway's address and its limits."),
     Section("ledger", config.LedgerSettings, "Where money is booked."),
     Section(
         "telemetry",
         config.TelemetrySettings,
-        "What leaves as OpenTelemetry. The signals themselves are listed in "
-        "[telemetry.md](telemetry.md).",
+        "What is exported with OpenTelemetry. [telemetry.md](telemetry.md) lists the signals.",
     ),
     Section(
         "budgets",
         config.BudgetEntry,
         "A list. Name one subject (`customer`, `key`, `team`, `model` or `provider`), or none "
-        "for a budget over everything. [budgets.md](budgets.md) tells how they work.",
+        "for a budget for everything together. [budgets.md](budgets.md) explains how they work.",
     ),
 )
 
@@ -79,11 +78,11 @@ HEAD = """\
 <!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config/. -->
 # Configuration
 
-One YAML file, given as `spanledger gateway --config spanledger.yaml`. An existing LiteLLM proxy
-file works as it is: its keys keep their names and meaning, and those that change nothing here are
-listed at startup. No key that decides where a request, a key or money goes is ever ignored: where
-we do not obey one, the file is refused. `gateway`, `ledger`, `telemetry` and `budgets` are ours,
-and an unknown key in them is an error that names the nearest valid one.
+The gateway reads one YAML file: `spanledger gateway --config spanledger.yaml`. An existing LiteLLM
+proxy file works as it is: its keys keep their names and meaning, and keys that have no effect here
+are listed at startup. A key that decides where a request, a key or money goes is never ignored: if
+we do not support it, the file is refused. The sections `gateway`, `ledger`, `telemetry` and
+`budgets` are spanledger's own; an unknown key in them is an error that names the nearest valid one.
 `spanledger config check spanledger.yaml` lists all mistakes at once, without starting anything.
 
 ```yaml
@@ -127,44 +126,44 @@ SHOWN_STATUS = {
 WILDCARDS = """\
 ## Wildcards
 
-A `model_name` may have a `*`: `openai/*`, `claude-*`, or `*` for whatever has no entry of its own.
-The most specific one serves a request, and `*` in `litellm_params.model` is what stood there. Rows
-and metrics name a model that the price book knows; any other is `other`, so that callers cannot
-make series without end, and its span has the full name. Where the model is `*` too, the caller
-names the provider: then a key of the file goes to OpenAI alone, and servers of your own are not
-for callers to choose.
+A `model_name` can contain `*`: `openai/*`, `claude-*`, or `*` for every name without its own entry.
+The most specific match serves a request, and `*` in `litellm_params.model` is replaced by the text
+it matched. Rows and metrics name models that the price book knows; any other model is `other`, so
+callers cannot create an unbounded number of series, and its span has the full name. If the model is
+just `*`, the caller names the provider: then an `api_key` in the file is sent to OpenAI only, and
+callers cannot choose your own servers.
 """
 
 PROVIDERS = """\
 ## Providers without LiteLLM
 
-These prefixes are served natively. A key from the environment goes to its provider's own hosts and
-nowhere else; one for a server of your own is `api_key`. All other prefixes need
+These prefixes are served natively. A key from the environment is sent to its provider's own hosts
+only; for your own server, set `api_key`. All other prefixes need
 `pip install 'spanledger[litellm]'`.
 
 | model | server | key | another server |
 |---|---|---|---|
 {rows}
 
-Azure's `api_base` may be the resource, a deployment's whole address, or its v1 API. OpenRouter is
-told your application's address and name only where `OR_SITE_URL` and `OR_APP_NAME` or
-`extra_headers` say them. {others} are not obeyed, since clients of this gateway are told its
-address by them: write `api_base`.
+Azure's `api_base` can be the resource, a deployment's full address, or its v1 API. OpenRouter gets
+your application's address and name only if you set `OR_SITE_URL` and `OR_APP_NAME`, or
+`extra_headers`. {others} are ignored, because clients of this gateway use them for its address: set
+`api_base` instead.
 """
 
 LITELLM = """\
 ## LiteLLM's keys
 
-What becomes of each key of a LiteLLM proxy file. The loader reads the same table.
+This is what happens to each key of a LiteLLM proxy file. The loader reads the same table.
 
-| in | keys | here | why, or how |
+| section | keys | here | why, or how |
 |---|---|---|---|
 {rows}
 
-Prices a token (`input_cost_per_token`, `output_cost_per_token_above_200k_tokens`, …) are obeyed in
-`litellm_params` and `model_info`; prices by the second, image, character or query are listed at
-startup. A key LiteLLM does not have either is listed too, with the nearest that exists, and under
-`litellm_params` it is sent to the provider as LiteLLM does.
+Prices per token (`input_cost_per_token`, `output_cost_per_token_above_200k_tokens`, …) are obeyed
+in `litellm_params` and `model_info`; prices per second, image, character or query are listed at
+startup as having no effect. A key that LiteLLM does not have either is listed too, with the nearest
+valid one. Under `litellm_params`, it is sent to the provider, as LiteLLM does.
 """
 
 ENVIRONMENT = """\
@@ -173,11 +172,11 @@ ENVIRONMENT = """\
 | variable | meaning |
 |---|---|
 | `SPANLEDGER_LEDGER_URL` | The ledger, for every command; overrides `ledger.url`. |
-| `os.environ/NAME` in the file | Any variable you name there, for keys above all. |
-| `OTEL_…` | OpenTelemetry's own win over `telemetry`: see [telemetry.md](telemetry.md#where-it-goes). |
+| `os.environ/NAME` in the file | Any variable that the file names, usually for keys. |
+| `OTEL_…` | OpenTelemetry's variables override `telemetry`: see [telemetry.md](telemetry.md#where-it-goes). |
 | `OPENAI_BASE_URL`, `OPENAI_API_KEY` | Where the worker sends its jobs, and with which virtual key. |
 
-The flags of [commands.md](commands.md) win over both.
+The options in [commands.md](commands.md) override both.
 """
 
 
@@ -198,7 +197,7 @@ def render() -> str:
 
 
 def providers() -> str:
-    """Which prefix means which server, and whose key goes there."""
+    """The native prefixes, with their servers and keys."""
     rows = [
         f"| `{host.prefix}/…` | {f'`{host.base}`' if host.base else 'your own: `api_base`'} |"
         f" {', '.join(f'`{name}`' for name in host.keys)} |"
@@ -210,7 +209,7 @@ def providers() -> str:
 
 
 def litellm_table() -> str:
-    """What becomes of every key of a LiteLLM file."""
+    """What happens to every key of a LiteLLM file."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for row in litellm_keys.TABLE.values():
         groups.setdefault((row.section, row.status, row.note), []).append(row.key)
@@ -223,7 +222,7 @@ def litellm_table() -> str:
 
 
 def table(section: Section) -> str:
-    """One section: its prose, and a row for each setting that is a plain value."""
+    """One section: its prose, and a row for each setting that is not a section itself."""
     rows = [
         f"| `{name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
@@ -242,20 +241,20 @@ def table(section: Section) -> str:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The settings model an annotation stands for; it has a table of its own."""
+    """The settings model of an annotation, which has its own table; or None."""
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_model else None
 
 
 def sentence(field: FieldInfo) -> str:
-    """What the setting means; a setting without a description fails the generation."""
+    """A setting's description; generation fails if there is none."""
     if not field.description:
         raise SystemExit(f"a setting has no description: {field!r}")
     return field.description.replace("|", "\\|")
 
 
 def shown_type(field: FieldInfo) -> str:
-    """A type as a reader of YAML knows it, with its bounds."""
+    """A type in YAML's terms, with its bounds."""
     if is_money(field):
         return "USD"
     text = plain(field.annotation)
@@ -269,7 +268,7 @@ def shown_type(field: FieldInfo) -> str:
 
 
 def nested_metadata(annotation: Any) -> list[Any]:
-    """Bounds written on the value of an optional setting or on a list's items."""
+    """The bounds of an optional setting's value or of a list's items."""
     found: list[Any] = []
     for part in get_args(annotation):
         if get_origin(part) is Annotated:
@@ -279,7 +278,7 @@ def nested_metadata(annotation: Any) -> list[Any]:
 
 
 def is_money(field: FieldInfo) -> bool:
-    """Whether the setting is read by one of the two parsers of money."""
+    """Whether the setting is parsed as money."""
     parsers = (parse_usd, parse_price)
     metadata = [*field.metadata, *nested_metadata(field.annotation)]
     return any(getattr(item, "func", None) in parsers for item in metadata)
@@ -305,7 +304,7 @@ def plain(annotation: Any) -> str:
 
 
 def shown_default(field: FieldInfo) -> str:
-    """The default as it would be written in the file."""
+    """The default as written in YAML."""
     value = field.default
     if value is PydanticUndefined:
         return "required"

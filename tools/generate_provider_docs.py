@@ -1,6 +1,6 @@
-"""Write docs/provider-errors.md from the tables the adapters work by.
+"""Write docs/provider-errors.md from the tables that the adapters use.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
 
 HEAD = """\
 <!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/providers. -->
-# What providers say, and what we make of it
+# What providers answer, and how we treat it
 
-Providers agree on OpenAI's wire until something goes wrong. These tables list what was seen, with
-where it was seen; the adapters work by them, and every row is tested. Did you meet something else?
-Open an issue with the bytes.
+Providers agree on OpenAI's API until something goes wrong. These tables list errors seen in practice,
+with their sources; the adapters use these tables, and every row is tested. If you see something else,
+please open an issue with the raw bytes.
 
-## Errors in good answers
+## Errors in successful answers
 
-An error may come under status 200, in a body or within a stream. In any of these shapes it is a
-failed attempt: the next deployment or fallback is tried, unless text was already sent to the caller.
-Nothing is charged, unless the provider reported usage or sent text with it; then that is charged.
+An error can come with status 200, in a body or within a stream. In each of these forms it is a failed
+attempt: the next deployment or fallback is tried, unless text was already sent to the caller. Nothing
+is charged unless the provider reported usage or sent text with it; then that is charged.
 
 A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream without text, finish
-reason or usage. An answer without choices and without usage costs nothing, nor does a web page.
+reason or usage. An answer without choices and usage costs nothing, and neither does a web page.
 """
 
 CONTEXT_HEAD = """\
 ## Prompts that are too long
 
-These turn a request to the route's `context_window_fallbacks`. The caller sees the code
-`context_length_exceeded` where there are none.
+These send a request to the route's `context_window_fallbacks`. If there are none, the caller gets the
+code `context_length_exceeded`.
 """
 
-NOT_CONTEXT_HEAD = "These sound like it, and are ordinary refusals or limits of a rate:\n"
+NOT_CONTEXT_HEAD = "These look similar but are ordinary refusals or rate limits:\n"
 
 CONTENT_HEAD = """\
 ## Refused content
@@ -49,11 +49,11 @@ The caller gets the provider's message with the code `content_filter`.
 """
 
 ODDITIES_HEAD = """\
-## OpenAI's requests on a route of Anthropic's
+## OpenAI requests on an Anthropic route
 
-Anthropic refuses these. The nearest request that it takes is sent in their place, and the answer's
-`x-spanledger-changed` header names the fields that were changed. Fields without a counterpart there,
-such as `seed`, are left out and named as well, unless their value says what is done without them.
+Anthropic refuses these requests. The nearest request that it accepts is sent instead, and the answer's
+`x-spanledger-changed` header names the fields that were changed. Fields without an equivalent, such as
+`seed`, are left out and named too, unless their value is what happens without them anyway.
 """
 
 
@@ -62,15 +62,15 @@ def main() -> None:
     page = "\n".join(
         [
             HEAD,
-            table(("from", "as it comes", "seen"), forms()),
+            table(("provider", "example", "source"), forms()),
             CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTEXT)),
             NOT_CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(NOT_CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(NOT_CONTEXT)),
             CONTENT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTENT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTENT)),
             ODDITIES_HEAD,
-            table(("request", "Anthropic says", "sent", "header", "seen"), oddities()),
+            table(("request", "Anthropic's error", "sent instead", "header", "source"), oddities()),
         ]
     )
     if "--check" not in sys.argv[1:]:
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def forms() -> Iterable[tuple[str, ...]]:
-    """The shapes of errors."""
+    """The forms of errors."""
     for form in FORMS:
         yield form.provider, code(form.example.strip().replace("\n", "⏎")), form.source
 
@@ -99,12 +99,12 @@ def oddities() -> Iterable[tuple[str, ...]]:
 
 
 def code(text: str) -> str:
-    """Text as it is, in a cell."""
+    """Text as inline code."""
     return f"`{text}`"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table, with what would end a cell escaped."""
+    """A table, with `|` in cells escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "".join(f"| {line} |\n" for line in cells)

@@ -1,6 +1,6 @@
 """Write docs/usage.md from the tables that decide how usage is read and priced.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ HEAD = """\
 <!-- Written by tools/generate_usage_docs.py; change service/spanledger/pricing/forms.py and names.py. -->
 # How usage is read and priced
 
-Providers report what an attempt used in many ways. Some count cached tokens within the prompt,
-others beside it; some put reasoning into the answer, others only into the total. A wrong reading is
-money read wrong, so the tables on this page decide, and each row names its source: a provider's
-documentation, or a public report (`repository#number`).
+Providers report an attempt's usage in many ways. Some include cached tokens in the prompt, others
+count them separately; some include reasoning in the answer, others only in the total. Reading usage
+wrong means charging wrong, so the code follows the tables on this page, and each row names its source:
+a provider's documentation, or a public report (`repository#number`).
 
-Every row is a test with its cost to the nano-dollar (`tests/service/pricing/test_forms.py`). If a
-provider of yours reports usage in a form that is missing here, please open an issue with the `usage`
-object as it was sent.
+Every row is tested with its cost to the nano-dollar (`tests/service/pricing/test_forms.py`). If your
+provider reports usage in a form that is missing here, please open an issue with the `usage` object as
+it was sent.
 
 """
 
@@ -35,11 +35,11 @@ NAMES = {
     "total": "total",
     "read": "read from the cache",
     "write": "written to the cache",
-    "write_1h": "written for an hour",
+    "write_1h": "written to the cache for an hour",
     "reasoning": "reasoning",
     "citations": "citations read",
-    "audio_input": "sound in the prompt",
-    "audio_output": "sound in the answer",
+    "audio_input": "audio in the prompt",
+    "audio_output": "audio in the answer",
     "searches": "web searches",
 }
 TERMS = {"completion": "answer"}
@@ -69,8 +69,8 @@ def places() -> str:
     ]
     return (
         "## Where counts are looked for\n\n"
-        "On OpenAI's wire. The first place that says more than zero stands; `null`, text and negative\n"
-        "numbers say nothing.\n\n"
+        "In answers of OpenAI's API. The first place with a count above zero is used; `null`, strings\n"
+        "and negative numbers are ignored.\n\n"
         "| count | in `usage` | source |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
@@ -84,12 +84,12 @@ def forms() -> str:
     ]
     return (
         "## How counts add up\n\n"
-        "The total tells what the counts include. The first row that fits decides: the total is the\n"
-        "given sum, cached tokens fit into the input and reasoning into the output. *Read* and\n"
-        "*write* are what the cache served and took.\n\n"
+        "The total shows what the counts include. The first row that matches is used: the total\n"
+        "equals the sum shown, cached tokens fit into the input, and reasoning fits into the output.\n"
+        "*Read* and *write* are the tokens read from the cache and written to it.\n\n"
         "| form | the total is | input | output | sources |\n|---|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\nFresh input is the input less what was read and written. Each part has its own price.\n"
+        + "\n\nFresh input is the input minus cache reads and writes. Each part has its own price.\n"
     )
 
 
@@ -104,25 +104,25 @@ def _total(terms: str) -> str:
 
 
 def streams() -> str:
-    """In which events usage comes."""
+    """Which events of a stream report usage."""
     rows = [f"| {row.told} | {row.read} | {'; '.join(row.sources)} |" for row in STREAMS]
     return (
         "## In streams\n\n"
-        "| usage comes | what stands | sources |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "A stream that breaks before its usage is counted here, from what came of it, and marked as\n"
-        "`estimated`. An estimate never exceeds the output cap that was sent to the provider, nor what\n"
-        "was held for the attempt. What a provider reports can exceed both, and is charged in full.\n"
+        "| usage is reported | what is used | sources |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "If a stream breaks before it reports usage, the gateway counts what it received and marks the\n"
+        "attempt as `estimated`. An estimate never exceeds the output cap that was sent to the provider,\n"
+        "nor the attempt's hold. Usage that a provider reports can exceed both, and is charged in full.\n"
     )
 
 
 def ambiguities() -> str:
-    """What is charged where no row fits."""
+    """What is charged when no row matches."""
     rows = [f"| `{why}` | {meaning} |" for why, meaning in AMBIGUITIES.items()]
     return (
         "## Ambiguous usage\n\n"
-        "Usage that fits none of these forms is charged the dearer way. The attempt is marked as\n"
-        "`estimated`, its span says why in `spanledger.usage.ambiguity`, and the metric\n"
-        "`spanledger.usage.ambiguous` counts it by provider and model.\n\n"
+        "Usage that matches none of these forms is charged by the more expensive reading. The attempt\n"
+        "is marked as `estimated`, its span has the reason in `spanledger.usage.ambiguity`, and the\n"
+        "metric `spanledger.usage.ambiguous` counts it by provider and model.\n\n"
         "| `spanledger.usage.ambiguity` | what it means and what is charged |\n|---|---|\n"
         + "\n".join(rows)
         + "\n"
@@ -130,37 +130,37 @@ def ambiguities() -> str:
 
 
 def anthropic() -> str:
-    """Anthropic's own wire has one form."""
+    """Anthropic's API has a single form."""
     return (
-        "## On Anthropic's wire\n\n"
-        "`input_tokens` is the fresh input alone; `cache_read_input_tokens` and\n"
-        "`cache_creation_input_tokens` come beside it, and `cache_creation` splits the writes by age.\n"
+        "## In Anthropic's API\n\n"
+        "`input_tokens` is the fresh input only; `cache_read_input_tokens` and\n"
+        "`cache_creation_input_tokens` are separate, and `cache_creation` splits the writes by lifetime.\n"
         "`output_tokens` includes thinking. The passes of a compacted context, which no total\n"
         "includes, are added from `iterations`.\n"
     )
 
 
 def prices() -> str:
-    """Which line of the book is charged."""
+    """Which entry of the price book is charged."""
     rows = [f"| `{row.owner}` | {row.what} | `{row.example}` | {row.source} |" for row in ROUTES]
     resold = ", ".join(f"`openrouter/{beginning}…`" for beginning in RESOLD)
     return (
         "## Which price is charged\n\n"
-        "1. The prices in the configuration (`input_cost_per_token` and its relatives).\n"
-        "2. The price of `model_info.base_model`, where the book has it. An Azure deployment, a\n"
-        "   provisioned model or an ARN has a name of your own, so the base model decides even if the\n"
-        "   book has that name too. `spanledger config check` warns of a base model it does not have.\n"
-        "3. The price of the model as it is written, then of `provider/model`, then of the model.\n"
-        "4. The same without the way to the model, as below. A model is never matched loosely: what\n"
-        "   remains must be a name of the book.\n\n"
-        "Without any of these a deployment has no price: it is refused under a budget, and booked as\n"
-        "unpriced otherwise.\n\n"
-        "| provider | what is taken off | for example | source |\n|---|---|---|---|\n"
+        "1. The prices in the configuration (`input_cost_per_token` and the like).\n"
+        "2. The price of `model_info.base_model`, if the price book has it. You choose the name of an\n"
+        "   Azure deployment, a provisioned model or an ARN, so the base model decides even if the book\n"
+        "   has that name too. `spanledger config check` warns if the book does not have a base model.\n"
+        "3. The price of the model exactly as written, then of `provider/model`, then of the model.\n"
+        "4. The same without routing prefixes or suffixes, as listed below. A model is never matched\n"
+        "   loosely: the remainder must be a name in the book.\n\n"
+        "Without any of these, a deployment has no price: its requests are refused under a blocking\n"
+        "budget, and booked as unpriced otherwise.\n\n"
+        "| provider | what is removed | example | source |\n|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\nSurcharges of a region or geography are charged as the book has them. If it lists a model\n"
-        "in other places than the one asked for, the dearest of them is charged.\n\n"
+        + "\n\nSurcharges for a region or geography are charged as the book lists them. If it lists a model\n"
+        "only for other regions than the one requested, the most expensive of them is charged.\n\n"
         f"OpenRouter passes on the maker's price: {resold} have the price of their maker. Models that\n"
-        "many hosts sell, and variants such as `:free`, need prices in the configuration.\n"
+        "several hosts sell, and variants such as `:free`, need prices in the configuration.\n"
     )
 
 

@@ -31,7 +31,7 @@ def test_a_clone_for_its_owner_alone_is_refused(install: Install) -> None:
 
     done = stack.run("make", "up")
     assert done.status != 0
-    assert "the containers' users may not read these files" in done.said
+    assert "the containers' users cannot read these files" in done.said
     command = next(line for line in done.said.splitlines() if "chmod -R" in line).partition(": ")[2]
     assert containers(stack) in ([], ["sim"])
     assert stack.compose("up", "--detach", "--wait").status != 0
@@ -83,7 +83,7 @@ def test_a_port_in_use_names_its_variable(install: Install) -> None:
     with socket.create_server(("127.0.0.1", 3000)):
         done = stack.run("make", "up")
         assert done.status != 0
-        assert "port 3000 is in use; set GRAFANA_PORT to another in .env" in done.said
+        assert "port 3000 is in use; set GRAFANA_PORT to another port in .env" in done.said
         assert containers(stack) == []
         by_hand = stack.compose("up", "--detach")
         assert by_hand.status != 0

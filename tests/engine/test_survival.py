@@ -113,7 +113,7 @@ def test_down_and_up_keep_everything(stack: Installation) -> None:
 
     assert "http://localhost:3000" in said
     assert stack.compose(*read).well() == secret
-    assert "every customer has a working key" in stack.logs("init-keys")
+    assert "every customer has a valid key" in stack.logs("init-keys")
     assert stack.ask(key).status_code == 200
     assert poll(lambda: stack.query(series) > samples, VISIBLE_S)
     nothing_is_lost(stack, "kept", 2)

@@ -117,14 +117,14 @@ HEADER = "time,series,value\n"
         (HEADER + "1794355200000,up,1\n", r"own\.csv:2: .*Unix seconds"),
         (HEADER + "nan,up,1\n", r"own\.csv:2: .*Unix seconds"),
         (HEADER + "1794355200,up,1\n1794355200,up,2\n", r"own\.csv:3: up has two values"),
-        (HEADER + "1794355200,up{a=b},1\n", r"own\.csv:2: 'up\{a=b\}' is no series"),
-        (HEADER + '1794355200,"up\n# EOF",1\n', "is no series"),
+        (HEADER + "1794355200,up{a=b},1\n", r"own\.csv:2: 'up\{a=b\}' is not a series"),
+        (HEADER + '1794355200,"up\n# EOF",1\n', "is not a series"),
         (HEADER + "1000000000,up,1\n1794355200,up,1\n", "more than 400 days"),
         ("\x00\udcff", "cannot be read"),
     ],
 )
 def test_a_broken_csv_is_named(text: str, said: str, tmp_path: Path) -> None:
-    """What is no history ends with its file, its line and what is wrong."""
+    """An invalid history is an error that names the file, the line and the mistake."""
     path = tmp_path / "own.csv"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
 
@@ -133,7 +133,7 @@ def test_a_broken_csv_is_named(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_a_csv_in_any_order(tmp_path: Path) -> None:
-    """Rows need not be in order, nor the file begin without a mark; a repeated row is one sample."""
+    """Rows can be in any order, the file can begin with a BOM, and a repeated row is one sample."""
     path = tmp_path / "own.csv"
     rows = "1794355260,up,2\r\n1794355200,up,1\r\n1794355260,up,2\r\n"
     path.write_text(f"time,series,value\r\n{rows}", encoding="utf-8-sig")

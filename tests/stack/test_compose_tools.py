@@ -55,10 +55,10 @@ def test_secrets_are_made_up_once(tmp_path: Path) -> None:
         said = ensure_secrets(folder)
         made = {file.name: file.read_text("utf-8") for file in folder.iterdir()}
 
-        assert said == "admin-password made up\nsecret-key made up\n"
+        assert said == "admin-password generated\nsecret-key generated\n"
         assert [secret for secret in made.values() if len(secret) < 20 or secret in said] == []
         assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o400}
-        assert ensure_secrets(folder) == "every secret is there\n"
+        assert ensure_secrets(folder) == "every secret exists\n"
         assert {file.name: file.read_text("utf-8") for file in folder.iterdir()} == made
         seen |= set(made.values())
     assert len(seen) == 4
@@ -72,7 +72,7 @@ def test_secrets_of_env_are_taken(tmp_path: Path) -> None:
     said = ensure_secrets(tmp_path, **given)
 
     assert "chosen" not in said
-    assert ensure_secrets(tmp_path, GRAFANA_ADMIN_PASSWORD="") == "every secret is there\n"
+    assert ensure_secrets(tmp_path, GRAFANA_ADMIN_PASSWORD="") == "every secret exists\n"
     assert (tmp_path / "admin-password").read_text("utf-8") == "chosen"
     assert (tmp_path / "secret-key").read_text("utf-8") == "old key"
 
@@ -105,9 +105,9 @@ def test_versions_of_an_earlier_release_hold_back_no_upgrade(
     kept = OLD_ENV[OLD_ENV.index("# Of Grafana's user") :]
     assert (tmp_path / ".env").read_text("utf-8") == f"# mine\n{kept}"
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
-    assert "versions taken out of .env" in once
+    assert "removed versions from .env" in once
     assert capsys.readouterr().out == (
-        "note: .env sets TEMPO_VERSION=9.9.9, in the place of what docker-compose.yml has\n"
+        "note: .env sets TEMPO_VERSION=9.9.9, which overrides docker-compose.yml\n"
     )
 
 
@@ -172,7 +172,7 @@ def test_a_folder_in_the_place_of_the_configuration_is_said(open_folder: Path) -
 
     assert check_files(open_folder) == (
         1,
-        "error: SPANLEDGER_CONFIG names a folder; let it name a configuration file, in .env\n",
+        "error: SPANLEDGER_CONFIG names a folder; set it to a configuration file in .env\n",
     )
 
 
@@ -215,7 +215,7 @@ def test_a_port_in_use_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_p
             "collector": {"ports": [{"target": 4318, "published": "4318"}]},
         }
         problem = tool.port_problem({"name": "x", "services": services})
-    assert problem == f"port {port} is in use; set GRAFANA_PORT to another in .env"
+    assert problem == f"port {port} is in use; set GRAFANA_PORT to another port in .env"
 
 
 def test_a_configuration_that_is_not_there_is_said(
@@ -227,7 +227,7 @@ def test_a_configuration_that_is_not_there_is_said(
     monkeypatch.setattr(tool, "files", lambda _layers: [tool.REAL_LAYER])
     (tmp_path / ".env").write_text("SPANLEDGER_CONFIG='./mine.yaml'\n", "utf-8")
 
-    with pytest.raises(SystemExit, match=r"SPANLEDGER_CONFIG=./mine.yaml names no file"):
+    with pytest.raises(SystemExit, match=r"SPANLEDGER_CONFIG=./mine.yaml is not a file"):
         tool.configuration([])
     (tmp_path / "mine.yaml").touch()
     assert tool.configuration([]) == "./mine.yaml"
@@ -262,7 +262,7 @@ def test_layers_are_added_to_those_of_env(
 
     assert tool.files(names) == expected.split()
     with pytest.raises(
-        SystemExit, match=r"no compose/vendor-x.yml; the layers are tail-sampling, "
+        SystemExit, match=r"compose/vendor-x.yml does not exist; the layers are tail-sampling, "
     ):
         tool.files(["vendor-x"])
 
@@ -283,16 +283,16 @@ def test_keys_are_made_once_and_again_when_they_stop_working(tmp_path: Path) -> 
     """A start keeps working keys, replaces a revoked one, and survives a new ledger."""
     file = tmp_path / "customers"
 
-    assert ensure_keys(tmp_path, "acme,globex") == "keys made for: acme, globex\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "created keys for: acme, globex\n"
     first = dict(entry.split("=") for entry in file.read_text("utf-8").strip().split(","))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert ensure_keys(tmp_path, "acme,globex") == "every customer has a working key\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "every customer has a valid key\n"
 
     records = Records.open(tmp_path / "ledger.db")
     assert {records.find_key(key_digest(key)) is not None for key in first.values()} == {True}
     records.revoke_key(first["acme"], NOW_NS)
     records.close()
-    assert ensure_keys(tmp_path, "acme,globex") == "keys made for: acme\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "created keys for: acme\n"
     second = dict(entry.split("=") for entry in file.read_text("utf-8").strip().split(","))
     assert second["globex"] == first["globex"]
     assert second["acme"] != first["acme"]
@@ -300,7 +300,7 @@ def test_keys_are_made_once_and_again_when_they_stop_working(tmp_path: Path) -> 
     for path in tmp_path.glob("ledger.db*"):
         path.unlink()
     said = ensure_keys(tmp_path, "acme,globex")
-    assert said == "keys made for: acme, globex\n"
+    assert said == "created keys for: acme, globex\n"
     assert "slk_" not in said
 
 

@@ -212,7 +212,7 @@ def test_interrupting_a_start_cleans_up(native: Native, parts: int, number: sign
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert "stopped again" in errors
+    assert "have been stopped" in errors
     assert working_in(native.folder) == []
     assert not (native.folder / "state.json").exists()
 
@@ -236,7 +236,7 @@ def test_a_taken_port_is_named_with_its_owner(native: Native) -> None:
         done = native.command("up", "--port-base", "0", "--port", f"gateway={port}")
 
     assert done.returncode == 1
-    assert f"port {port} of gateway is taken" in done.stderr
+    assert f"port {port} for gateway is taken" in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
     assert "--port gateway=NUMBER" in done.stderr
     assert not (native.folder / "logs").exists()
