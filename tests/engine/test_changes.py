@@ -72,7 +72,7 @@ def test_changed_code_is_built_and_runs(stack: Installation) -> None:
 
     stack.compose("up", "--detach", "--wait").well()
 
-    # Compose creates anew whatever waits for a new one, and all wait for check-files, which is ours.
+    # Compose also recreates dependents of a recreated service; all depend on check-files, which is ours.
     assert changed(before, stack.ids()) >= OURS
     words = ("exec", "-T", "gateway", "python", "-c", "import spanledger; print(spanledger.PULLED)")
     assert stack.compose(*words).well().strip() == "True"

@@ -1,4 +1,4 @@
-"""LiteLLM files that people have published: each loads, or is refused for a reason one accepts.
+"""LiteLLM files that people have published: each loads, or is refused for a good reason.
 
 The files are shortened to what is particular in them, with their source in the first line. Every
 variable they name is set, to a value that says which it is, so that it is seen where a key goes.
@@ -102,21 +102,21 @@ NAMES = sorted(path.stem for path in CORPUS.glob("*.yaml"))
 
 
 def environment_of(name: str) -> dict[str, str]:
-    """Every variable a file names, set; a key has the variable's name in it."""
+    """An environment with every variable that a file names; keys contain the variable's name."""
     text = (CORPUS / f"{name}.yaml").read_text(encoding="utf-8")
     named = re.findall(r"os\.environ/(\w+)", text)
     return {variable: BASES.get(variable, f"value-of-{variable}") for variable in named}
 
 
 def test_every_file_is_expected() -> None:
-    """A file without an expectation would prove nothing."""
+    """Every file has an expectation."""
     assert set(NAMES) == {*REFUSED, *EMPTY, *HOSTS_OF}
     assert len(NAMES) >= 30
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_of_people(name: str) -> None:
-    """It is served where it says, with the key it says; or the reason why not is the file's."""
+    """Entries are served at their address with their key, or the file explains why not."""
     environ = environment_of(name)
     draft = draft_config(CORPUS / f"{name}.yaml", environ)
 
@@ -141,7 +141,7 @@ def test_a_file_of_people(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in REFUSED and n not in EMPTY])
 def test_without_its_variables_a_file_still_starts(name: str) -> None:
-    """What lacks a key or an address is off, by name; nothing goes anywhere else instead."""
+    """Deployments without a key or an address are off, by name; no request goes elsewhere instead."""
     draft = draft_config(CORPUS / f"{name}.yaml", {})
     assert draft.problems == ()
     plan = Plan.from_config(draft.config, {})
@@ -154,7 +154,7 @@ def test_without_its_variables_a_file_still_starts(name: str) -> None:
 
 
 def test_money_of_a_file_becomes_a_budget() -> None:
-    """LiteLLM's `max_budget` limits everything, each day."""
+    """LiteLLM's `max_budget` limits everything together, per day."""
     for name in ("BHQUAN97--Orchestrator-AI", "Cyber-Q01--eday-ai"):
         (budget,) = draft_config(CORPUS / f"{name}.yaml", environment_of(name)).config.budgets
         assert (budget.name, budget.limit, budget.period) == (

@@ -1,4 +1,4 @@
-"""Files that are no configuration: each is one sentence, whatever is in it."""
+"""Files that are not a configuration: each gives a one-sentence error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NINE = ["*a{0}"] * 9
 BOMB = "a0: &a0 [x]\n" + "".join(
     f"a{n}: &a{n} [{','.join(_NINE).format(n - 1)}]\n" for n in range(1, 10)
 )
-"""Nine lines that stand for half a billion values."""
+"""Nine lines that expand to half a billion values."""
 MERGED = "a0: &a0 {k: v}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{','.join(_NINE).format(n - 1)}]}}\n" for n in range(1, 10)
 )
@@ -57,7 +57,7 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
     ],
 )
 def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
-    """Each is one sentence with the file's name, and never a traceback."""
+    """Each error is one sentence with the file's name, never a traceback."""
     path = tmp_path / "f.yaml"
     path.write_text(text)
 
