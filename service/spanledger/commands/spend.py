@@ -46,7 +46,7 @@ def spend(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Show spend by customer, model, provider, day, …, to the nano-dollar."""
+    """Show spend by customer, model, day, …, to the nano-dollar."""
     from zoneinfo import ZoneInfo
 
     from spanledger.ledger.reports import SPEND_BY, Reports, SpendBy

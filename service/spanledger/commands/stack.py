@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run the gateway, collector, Prometheus, Tempo and Grafana without Docker.",
+    help="Run the whole stack without Docker.",
 )
 
 Folder = Annotated[
@@ -54,7 +54,7 @@ def up(
         float, typer.Option(min=0.01, help="Demo requests per second at the peak.")
     ] = 2.0,
     sim_speed: Annotated[
-        float, typer.Option(min=0.0, help="Speed of the simulated providers; 1 is realistic.")
+        float, typer.Option(min=0.0, help="Simulated providers: times faster than real.")
     ] = 1.0,
     vendor: Annotated[
         list[str] | None,
