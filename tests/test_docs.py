@@ -1,4 +1,4 @@
-"""What the pages say is so: commands, flags, targets, settings, versions and examples exist.
+"""The pages are correct: commands, options, targets, settings, versions and examples exist.
 
 The command line is walked as it is built, and every command a page shows is parsed by it.
 """
@@ -64,7 +64,7 @@ class Shown(NamedTuple):
     page: str
     text: str
     whole: bool
-    """In a shell block: it can be typed as it stands. Inline text may be a part."""
+    """Whether it is in a shell block and can be run as written. Inline text may be a fragment."""
 
 
 def shown_commands() -> Iterator[Shown]:
@@ -87,14 +87,14 @@ def shown_commands() -> Iterator[Shown]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of one command, without what the shell does with it."""
+    """The words of one command, without shell syntax."""
     words = shlex.split(text.replace("[", " ").replace("]", " "), comments=True)
     ends = [index for index, word in enumerate(words) if word in SHELL_ENDS]
     return words[1 : ends[0] if ends else None]
 
 
 def problem_with(shown: Shown) -> str | None:
-    """What the command line would say against a command, or None."""
+    """The command line's error for a command, or None."""
     command: Any = typer.main.get_command(app)
     words = words_of(shown.text)
     path = ["spanledger"]
@@ -117,7 +117,7 @@ def problem_with(shown: Shown) -> str | None:
 
 
 def lacks(command: Any, words: list[str], name: str) -> str | None:
-    """A required argument or a value that a whole command leaves out."""
+    """A required argument or value that a complete command leaves out."""
     context = command.context_class(command)
     try:
         given, rest, _ = command.make_parser(context).parse_args(list(words))
@@ -141,7 +141,7 @@ def test_every_command_shown_exists() -> None:
 
 
 def test_a_wrong_command_is_seen() -> None:
-    """The check above tells good commands from bad ones."""
+    """The check above distinguishes valid commands from invalid ones."""
     bad = ("spanledger fly", "spanledger demo --fast", "spanledger gateway extra words")
 
     assert [problem_with(Shown("", text, True)) is None for text in bad] == [False] * len(bad)
@@ -149,7 +149,7 @@ def test_a_wrong_command_is_seen() -> None:
 
 
 def targets() -> dict[str, str]:
-    """The make targets with what `make help` says of them."""
+    """The make targets and their descriptions in `make help`."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     return dict(re.findall(r"^([a-z0-9-]+):.*?## (.+)$", text, flags=re.MULTILINE))
 
@@ -184,7 +184,7 @@ def test_every_picture_of_a_page_is_there_and_light() -> None:
 
 
 def test_tools_are_run_by_a_python_that_can() -> None:
-    """A page that calls a tool with the machine's Python names one that needs no package."""
+    """A page that runs a tool with the machine's Python names one that needs no packages."""
     shown = {
         tool
         for page in PAGES
@@ -295,7 +295,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str]]]:
-    """Each section of the configuration file with its keys that are plain values."""
+    """Each section of the configuration file with its keys that are not sections."""
     plain = []
     for name, field in model.model_fields.items():
         if field.exclude:
@@ -348,7 +348,7 @@ def test_examples_in_pages_load() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_files_load(path: Path) -> None:
-    """Every file in examples/ is accepted as it stands."""
+    """Every file in examples/ is valid."""
     if path.name.startswith("budgets"):
         assert config.load_budgets(path)
         return
@@ -359,7 +359,7 @@ def test_example_files_load(path: Path) -> None:
 
 
 def test_the_page_of_budgets_names_all_that_nothing_bounds() -> None:
-    """Whoever is refused for a field finds it on the page that the message's code leads to."""
+    """A field that causes a refusal is on the page that the message's code leads to."""
     page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
 
     assert [name for name in UNBOUNDED if f"`{name}`" not in page] == []
@@ -379,7 +379,7 @@ def test_the_page_of_budgets_names_all_that_nothing_bounds() -> None:
 def test_the_worked_example_of_budgets(
     spent: str, held: str, strict: bool, expected: tuple[str, int | None] | None
 ) -> None:
-    """The table in docs/budgets.md is what the ledger and the routing decide."""
+    """The table in docs/budgets.md matches the ledger and the routing."""
     price = PriceBook.load().price("gpt-4o-mini")
     assert price is not None
     sizes = sizes_of(Demand(bound_input(8_000).tokens, None, 2 * 400, 1, 0), price)

@@ -1,7 +1,7 @@
-"""Write docs/configuration.md from the settings models, so that it cannot go out of date.
+"""Write docs/configuration.md from the settings models, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written. Names, types,
-defaults, bounds and meanings come from `spanledger.config`; only the prose around them is here.
+`--check` writes nothing and fails if the file is out of date. Names, types, defaults, bounds and
+meanings come from `spanledger.config`; only the prose around them is here.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def litellm_table() -> str:
 
 
 def table(section: Section) -> str:
-    """One section: its prose, and a row for each setting that is a plain value."""
+    """One section: its prose, and a row for each setting that is not a section itself."""
     rows = [
         f"| `{name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
@@ -270,7 +270,7 @@ def table(section: Section) -> str:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The settings model an annotation stands for; it has a table of its own."""
+    """The settings model of an annotation, which has its own table; or None."""
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_model else None
 
@@ -297,7 +297,7 @@ def shown_type(field: FieldInfo) -> str:
 
 
 def nested_metadata(annotation: Any) -> list[Any]:
-    """Bounds written on the value of an optional setting or on a list's items."""
+    """The bounds of an optional setting's value or of a list's items."""
     found: list[Any] = []
     for part in get_args(annotation):
         if get_origin(part) is Annotated:

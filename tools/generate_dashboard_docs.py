@@ -1,6 +1,6 @@
-"""Write docs/dashboards.md from the dashboards themselves, so that it cannot go out of date.
+"""Write docs/dashboards.md from the dashboards themselves, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -23,72 +23,72 @@ HEAD = """\
 <!-- Written by tools/generate_dashboard_docs.py; change grafana/src, or the prose in the tool. -->
 # Dashboards
 
-{count} dashboards for Grafana, each for one person's questions. With the stack they are at
-<http://localhost:3000>, in the folder `spanledger`, and nobody has to log in; a Grafana of your own
-takes the files of `grafana/dashboards/`, with Prometheus and Tempo as data sources.
+There are {count} Grafana dashboards, each for one role's questions. In the stack they are at
+<http://localhost:3000>, in the folder `spanledger`, without a login. To use them in your own Grafana,
+import the files in `grafana/dashboards/` and add Prometheus and Tempo as data sources.
 
-| dashboard | whose questions it answers |
+| dashboard | for |
 |---|---|
 """
 
 PROSE = """
 ## From a spike to its trace
 
-1. The *Overview* says that something is odd: a line that rises, a red number, a mark (below). Links in a
-   panel's corner lead down to the dashboard that takes it apart, with the time kept, and to the runbook.
-2. Drag over the spike in a panel: all panels show that stretch. The tooltip, greatest first, names the
-   customer, model, deployment or error; a click on a customer or a budget opens exactly that one.
-3. The points on lines and heat maps are exemplars, single requests: a click leads to the trace. The tables
-   at the bottom of the dashboards find the newest traces of the kind. Click a row's time or name to open one.
-4. *Trace* shows the request, each attempt with its cost and the reason for it, and every span, with what
-   called it if the application is instrumented. `spanledger trace ID` shows the same in a terminal.
+1. The *Overview* shows that something is wrong: a rising line, a red number, a mark (see below). The links in
+   a panel's corner open the dashboard with the details, for the same time range, and the runbook.
+2. Drag over the spike in a panel to zoom all panels to it. The tooltip, sorted by value, names the customer,
+   model, deployment or error. Click a customer or a budget to open its own view.
+3. The points on lines and heat maps are exemplars: single requests. Click one to open its trace. The tables
+   at the bottom of the dashboards list the newest matching traces; click a row's time or name to open one.
+4. *Trace* shows the request, each attempt with its cost and the reason for it, and every span, including the
+   caller's spans if the application is instrumented. `spanledger trace ID` shows the same in a terminal.
 
-Alerts link the same way: to the dashboard of the very budget, route or provider, and to *Find traces* with a
-search for its traces ([alerts](alerts.md)).
+Alerts link the same way: to the dashboard of the affected budget, route or provider, and to *Find traces*
+with a search for its traces ([alerts](alerts.md)).
 
-No link leads to Grafana's Explore, which viewers may not open. In a Grafana of your own, give the Prometheus
-data source the same address for exemplars, as in `grafana/provisioning/datasources/datasources.yaml`.
+No link opens Grafana's Explore, which viewers have no access to. In your own Grafana, set the same exemplar
+address in the Prometheus data source as in `grafana/provisioning/datasources/datasources.yaml`.
 
 ## How to read them
 
-**Time.** Panels show the time chosen at the top; each dashboard opens with the stretch that fits its questions.
-Rates are means over two minutes at least, so an edge is that soft. "In the time shown" adds up all of
-it. Budgets know their own period, whatever is shown: days and weeks begin in the budget's time zone. Prometheus keeps
-30 days and Tempo a week, unless you change it; the ledger keeps everything.
+**Time.** Panels show the time range chosen at the top; each dashboard opens with a range that fits its questions.
+Rates are averages over at least two minutes, so sharp edges look smoother. "In the time shown" is the sum over
+the whole range. Budgets use their own period, whatever the range: days and weeks begin in the budget's time zone.
+Prometheus keeps 30 days and Tempo a week, unless you change it; the ledger keeps everything.
 
-**Newest values** are seconds old. If they are not, *Stack health* says how far telemetry is behind.
+**Newest values** are seconds old. If they are older, *Stack health* shows how far telemetry is behind.
 
-**`other`** is all customers beyond the first {customers} (`telemetry.max_customers`) together: they have no series
-of their own, so that Prometheus does not grow with them. Budgets near their limit, traces and `spanledger spend` have
-them by name. A route that no deployment serves is `unknown`.
+**`other`** is the sum of all customers beyond the first {customers} (`telemetry.max_customers`): they have no
+series of their own, so Prometheus does not grow with them. Budgets near their limit, traces and
+`spanledger spend` name them. A route that no deployment serves is `unknown`.
 
-**What is counted twice** counts once: instrumented applications measure the same calls as the gateway.
-Where both could be taken, a panel says whose it shows.
+**Nothing is counted twice**, although instrumented applications measure the same calls as the gateway. Where a
+panel could use either, it says whose measurements it shows.
 
 **Marks** across all panels:
 
 {marks}
 
-**Empty panels.** "No data" in a table of failures is good news, as "none" is. Tables of traces are empty
-without Tempo.
+**Empty panels.** "No data" or "none" in a table of failures is good news. Tables of traces are empty without
+Tempo.
 """
 
 TAIL = """
 ## Adding a panel
 
-Dashboards are Python, and the files are written from it; in Grafana they cannot be saved.
+The dashboards are generated from Python; they cannot be saved in Grafana.
 
-1. Put the query into `grafana/src/queries.py`. Names come from the signal registry; a variable's
-   value goes into backticks by `chosen` or `being`, and metrics that applications send as well say whose they take.
-2. Put the panel into a row of the dashboard's own file (`grafana/src/overview.py` and so on), by a
-   function of `panels.py`. It wants a title, a description, a unit, a dashboard to go on to and a runbook; at most
-   20 panels a dashboard. A row's title is a question.
-3. `make generate check`, and `.venv/bin/pytest tests/stack/test_dashboards.py`, which says what is missing.
-4. `make stack`, and look at it; `make test-e2e` asks every query of a running stack, and an empty panel fails
-   unless it stands in the list of those that are empty while all is well.
+1. Add the query to `grafana/src/queries.py`. Names come from the signal registry. `chosen` or `being` quote a
+   variable's value with backticks. Queries of metrics that applications send as well must select a source.
+2. Add the panel to a row of the dashboard's own file (`grafana/src/overview.py` and so on), with a function
+   of `panels.py`. It needs a title, a description, a unit, a dashboard to link to and a runbook. A dashboard
+   has at most 20 panels. A row's title is a question.
+3. Run `make generate check` and `.venv/bin/pytest tests/stack/test_dashboards.py`, which reports what is missing.
+4. Run `make stack` and look at it. `make test-e2e` runs every query against a running stack; an empty panel
+   fails unless it is in the list of those that are empty while all is well.
 
-A new dashboard is a file with a `BOARD`, its slug and title in `panels.TITLES`, and its place in `boards.py`.
-`make screenshots GRAFANA_URL=http://localhost:3000` takes pictures of all.
+A new dashboard needs a file with a `BOARD`, its slug and title in `links.TITLES`, and its place in `boards.py`.
+`make screenshots GRAFANA_URL=http://localhost:3000` takes a screenshot of each.
 """
 
 
@@ -119,8 +119,8 @@ def page() -> str:
 
 
 def number(count: int) -> str:
-    """A small number as a sentence begins with it."""
-    return ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[count]
+    """A small number as a word."""
+    return ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[count]
 
 
 def anchor(title: str) -> str:
@@ -129,15 +129,15 @@ def anchor(title: str) -> str:
 
 
 def section(board: Board) -> str:
-    """One dashboard: what is chosen, and which panels answer which question."""
+    """One dashboard: its variables, and which panels answer which question."""
     title = TITLES[board.slug]
     since = board.since.removeprefix("now-")
     lines = [
         f"\n## {title}\n",
-        f"{board.description} It opens with the last {since}, at `/d/{board.slug}`.",
+        f"{board.description} It is at `/d/{board.slug}` and opens with the last {since}.",
     ]
     if picked := [text for choice in board.choices if (text := described(choice))]:
-        lines.append(f"\nAt the top: {'; '.join(picked)}.")
+        lines.append(f"\nVariables: {'; '.join(picked)}.")
     lines += ["\n| question | answered by |", "|---|---|"]
     lines += [
         f"| {escaped(question)} | {' · '.join(map(escaped, panels))} |"
@@ -147,18 +147,18 @@ def section(board: Board) -> str:
 
 
 def described(choice: Choice) -> str:
-    """A variable for a reader; nothing for one that is not shown."""
+    """A variable as described on the page; empty if it is hidden."""
     if choice.hidden:
         return ""
     if choice.typed:
-        return f"*{choice.label}*, typed in"
+        return f"*{choice.label}* (free text)"
     if choice.values:
-        return f"*{choice.label}*, {choice.chosen} unless chosen"
-    return f"*{choice.label}*, {'any of them' if choice.several else 'one of them'}"
+        return f"*{choice.label}* (default: {choice.chosen})"
+    return f"*{choice.label}* ({'several values' if choice.several else 'one value'})"
 
 
 def rows(board: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Each row's title with the titles of its panels."""
+    """Each row's title and the titles of its panels."""
     found: list[tuple[str, list[str]]] = []
     for panel in board["panels"]:
         if panel["type"] == "row":
@@ -169,7 +169,7 @@ def rows(board: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def escaped(text: str) -> str:
-    """Text that does not break a table; variables as code."""
+    """Text escaped for a table, with variables as code."""
     return re.sub(r"\$\w+", lambda match: f"`{match[0]}`", text.replace("|", "\\|"))
 
 

@@ -1,8 +1,7 @@
-"""Write docs/telemetry.md from the registry of signals, so that it cannot go out of date.
+"""Write docs/telemetry.md from the registry of signals, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written. Names, units,
-attributes, buckets and meanings come from `spanledger.telemetry.signals`; only the prose around
-them is here.
+`--check` writes nothing and fails if the file is out of date. Names, units, attributes, buckets and
+meanings come from `spanledger.telemetry.signals`; only the prose around them is here.
 """
 
 from __future__ import annotations
@@ -44,136 +43,136 @@ HEAD = """\
 <!-- Written by tools/generate_telemetry_docs.py; change service/spanledger/telemetry/signals.py. -->
 # Telemetry
 
-Every name on this page is an interface: a change is in the CHANGELOG. Names of our own begin with
-`spanledger.`; all others are those of the OpenTelemetry GenAI conventions, in the form of v1.41. The
-newer names of v0.1.0 can be had: see [two forms](#two-forms-of-the-conventions).
+Every name on this page is an interface: changes are listed in the CHANGELOG. Our own names begin with
+`spanledger.`; all others are from the OpenTelemetry GenAI conventions, in the form of v1.41. The newer
+names of v0.1.0 are available too: see [two forms](#two-forms-of-the-conventions).
 
-## How it leaves
+## How it is sent
 
-Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a process of
-its own that the gateway starts, reads rows that have ended, in order, and sends them as spans and
-metric points over OTLP/HTTP. Its cursor moves only after the collector has taken them, in the same
+Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a separate
+process that the gateway starts, reads rows that have ended, in order, and sends them as spans and
+metric points over OTLP/HTTP. Its cursor moves only after the collector has accepted them, in the same
 transaction as the aggregates behind the metrics. Therefore:
 
-- a collector that is away, a killed shipper or a killed gateway costs no span of an ended request;
+- no span of an ended request is lost if the collector is unreachable or the shipper or gateway is killed;
 - a span may arrive twice, with the same ids, and a trace store keeps one;
-- counters do not start again at zero after a restart, and the money in them is the ledger's;
-- nothing a caller waits for waits for telemetry.
+- counters do not reset to zero after a restart, and the money in them equals the ledger's;
+- no request ever waits for telemetry.
 
-One shipper works on a ledger at a time, whoever started it; others wait. `spanledger ship` runs one
-without a gateway, and `spanledger ship --once` sends what is there and ends with 1 if the collector
-did not take all of it.
+Only one shipper at a time works on a ledger; others wait. `spanledger ship` runs one without a gateway.
+`spanledger ship --once` sends everything pending and exits with 1 if the collector did not accept all
+of it.
 
-What the collector refuses for good (a 4xx other than 408 and 429, three times, while it takes other
-requests) is looked for by halving the batch: first the span goes without its content, then it is
-dropped, which is logged and counted in `spanledger.telemetry.dropped`. While a collector refuses
-everything, or is away, nothing is dropped, however long that lasts.
+If the collector refuses a batch for good (a 4xx other than 408 and 429, three times, while it accepts
+other requests), the shipper finds the span by halving the batch. It sends the span without its content;
+if that is refused too, it drops the span, logs it and counts it in `spanledger.telemetry.dropped`. While
+a collector refuses everything, or is unreachable, nothing is dropped, however long that lasts.
 
 ## Sampling and status
 
-Every request is exported: money that no span shows cannot be explained. That includes requests
-of a caller who does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags hold the
+Every request is exported, because spending without a span could not be explained. This includes requests
+whose caller does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags carry the
 caller's decision, so a collector can drop them; without a `traceparent` they are flagged `sampled`.
 
-Status follows the conventions for HTTP. A SERVER span is an error if the gateway failed: a status from
-500, a stream that broke, or a request that nobody finished. It is `UNSET` for what the caller can
-change, such as an unknown model (404) or a used-up budget (429); `error.type` says which. A CLIENT span
-is an error whenever the attempt failed, also with a status below 500.
+Status follows the conventions for HTTP. A SERVER span is an error if the gateway failed: a status of 500
+or above, a broken stream, or an abandoned request. It is `UNSET` for what the caller can change, such as
+an unknown model (404) or an exhausted budget (429); `error.type` has the reason. A CLIENT span is an
+error whenever the attempt failed, even with a status below 500.
 
 ## Where it goes
 
 `telemetry.endpoint` in the [configuration](configuration.md#telemetry) is the collector's base URL.
-The standard variables win over it:
+The standard variables override it:
 
 | variable | meaning |
 |---|---|
-| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | Where to send. |
-| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | How to be let in. |
+| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | Where to send telemetry. |
+| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | How to authenticate. |
 | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` unless set. |
-| `OTEL_EXPORTER_OTLP_TIMEOUT` | Seconds for one request, its retries included (10). |
-| `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between two exports of metrics. |
-| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | Who sends. |
+| `OTEL_EXPORTER_OTLP_TIMEOUT` | Timeout of one request including its retries, in seconds; default: 10. |
+| `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between metric exports. |
+| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | The resource that identifies the sender. |
 | `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` | Use the names of v0.1.0: see [two forms](#two-forms-of-the-conventions). |
-| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Send none of it: rows are passed over, and counters go on counting. |
+| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Do not send it: rows are skipped, and counters keep counting. |
 
-`service.instance.id` is the ledger's own and stays over restarts, as its counters do.
+`service.instance.id` belongs to the ledger and survives restarts, as its counters do.
 
 ## Content
 
-`telemetry.content` says whether prompts and answers go on spans: `off` (the default), `redacted`,
-or `full`. They are JSON in the conventions' message schema, at most
-`telemetry.max_attribute_bytes` long each: long texts are shortened first, then messages are left
-out of the middle, and what is missing is said in its place. Binary data is always replaced by its
-kind and size. `redacted` replaces e-mail addresses, keys and tokens of known shapes, private keys,
-payment cards, bank accounts and phone numbers that begin with `+` or an area code in brackets, by
-`[REDACTED:kind]`, wherever they stand. It knows shapes, not meanings: a name or an address in a
-prompt stays. Content is kept in the ledger until it has been shipped, and no longer.
+`telemetry.content` sets whether spans contain prompts and answers: `off` (the default), `redacted`
+or `full`. They are JSON in the conventions' message schema, each at most
+`telemetry.max_attribute_bytes` long: long texts are shortened first, then messages are left out of
+the middle, and a note marks each omission. Binary data is always replaced by its kind and size.
+`redacted` replaces e-mail addresses, keys and tokens of known formats, private keys, payment cards,
+bank accounts, and phone numbers that begin with `+` or an area code in brackets with
+`[REDACTED:kind]`, wherever they occur. It recognizes formats, not meanings: a name or an address in
+a prompt is kept. The ledger keeps content only until it has been shipped.
 """
 
 FORMS_PROSE = f"""\
 ## Two forms of the conventions
 
-The GenAI conventions moved to a [repository of their own](https://github.com/open-telemetry/semantic-conventions-genai),
-whose first release, v0.1.0, renamed some signals. As the conventions ask, the names stay as they were
-until you choose the new ones: set `{OPT_IN}={LATEST}` (a list with commas; other
-entries are for other instrumentation) where the gateway, or `spanledger ship`, runs. The schema URL of
-the spans and points says which form they have.
+The GenAI conventions moved to their [own repository](https://github.com/open-telemetry/semantic-conventions-genai),
+whose first release, v0.1.0, renamed some signals. As the conventions require, the old names stay until
+you opt in to the new ones: set `{OPT_IN}={LATEST}` (a comma-separated list; other
+entries are for other instrumentation) for the gateway or `spanledger ship`. The schema URL of the spans
+and points shows which form they use.
 
-The table is all that changes. What it does not list has one name in both forms.
+This table lists every change. Everything else has the same name in both forms.
 
 """
 
-FORMS_AFTER = """A counter of tokens is the sum of the histogram beside it. `gen_ai.token.modality` is `unknown`, because
-providers do not say it for all tokens. The point `otel.metric.overflow` has no attributes to tell by and
-keeps the name of v1.41, as does every metric whose name begins with `spanledger.`.
+FORMS_AFTER = """A token counter is the sum of the histogram in the same row. `gen_ai.token.modality` is `unknown`, because
+providers do not report it for all tokens. The point `otel.metric.overflow` has no attributes that could
+distinguish the new metrics and keeps the name of v1.41, as does every metric that begins with `spanledger.`.
 
-Choose freely: with the stack's collector, dashboards and alerts work with either form. On its way to
-Prometheus, and there only, the collector turns the new names of metrics into those of v1.41, the
-gateway's and those of instrumented applications alike. Vendors get the names as they were sent. With
-another collector, or when the form changes while you look at a vendor's dashboards, expect new series
-under new names. The ledger knows one form only, so changing back and forth loses nothing.
+You can use either form: with the stack's collector, dashboards and alerts work with both. The collector
+renames metrics to v1.41 for Prometheus only, both the gateway's and those of instrumented applications;
+vendors get the names as they were sent. With another collector, or in a vendor's dashboards after the form
+changes, expect new series under the new names. The ledger stores only one form, so switching back and
+forth loses nothing.
 """
 
 CARDINALITY = f"""\
 ## How many series
 
-Customers are the one label that grows by itself. The first `telemetry.max_customers` customers seen
-have series of their own, for good: a label that changed its meaning with each
-day's ranking could not be added up over time. All others are `other`. Spans and the ledger
-always have the real name, as has `/metrics` for each budget near its limit. A budget's name is a
-label of its refusals: one series for each that ever refused. Beyond that, a metric has at most {MAX_POINTS:,} points, or what the table says; whatever would be one more is counted in the
-point `otel.metric.overflow`, so that totals stay exact. `gen_ai.response.model` is on spans only: what
-a provider may make up is no label.
+The customer is the only label that grows by itself. The first `telemetry.max_customers` customers seen
+get their own series permanently: a label whose meaning changed with each day's ranking could not be
+summed over time. All others are `other`. Spans and the ledger always have the real name, and so does
+`/metrics` for each budget near its limit. A budget's name is a label of its refusals: one series for
+each budget that ever refused. Otherwise, a metric has at most {MAX_POINTS:,} points, or the number in the
+table; anything beyond is counted in the point `otel.metric.overflow`, so totals stay exact.
+`gen_ai.response.model` is on spans only, because a provider can send any value.
 
-A histogram's point is several series in Prometheus. The most that there can be of each metric, and of
-all, whatever callers and configuration do:
+A histogram's point is several series in Prometheus. The table shows the maximum for each metric and in
+total, whatever callers and the configuration do:
 """
 
 METRIC_PROSE = """\
-## Metrics by OTLP
+## Metrics over OTLP
 
-Cumulative points, every `telemetry.export_interval_s`; a series that does not change is repeated
-each minute. A new series begins with a zero one interval before its first value, so that
-`increase()` sees all of it. Counters and histogram buckets carry an exemplar of the latest trace.
-The names on the right are those in Prometheus 3 with its OTLP receiver (`le` is added to buckets).
+Points are cumulative and sent every `telemetry.export_interval_s`; an unchanged series is repeated
+each minute. A new series begins with a zero one interval before its first value, so `increase()`
+includes the first value. Counters and histogram buckets carry an exemplar of the latest trace. The
+Prometheus names are those of Prometheus 3 with its OTLP receiver (`le` is added to buckets).
 
-Instrumented applications send `gen_ai.*` under the same names, of the same calls, in buckets of their
-own. The stack's collector says on each point who counted it, in `spanledger.source`: `gateway`,
+Instrumented applications send `gen_ai.*` metrics with the same names for the same calls, with their own
+buckets. The stack's collector records on each point who counted it, in `spanledger.source`: `gateway`,
 `application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md#nothing-is-counted-twice)).
-Sums take `gateway` and `application`, percentiles and shares of failures `gateway` alone; rules and
-dashboards do, and take points without a source, from another collector, for the gateway's. Labels of
-applications' points [are a list](../otel-collector/README.md#labels-of-applications-points), and what
-Prometheus would refuse [is dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
+The rules and dashboards use `gateway` and `application` for sums, and only `gateway` for percentiles and
+failure ratios; points without a source, from another collector, count as the gateway's. Only
+[listed labels](../otel-collector/README.md#labels-of-applications-points) of applications' points are kept,
+and points that Prometheus would refuse [are dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
 """
 
 SCRAPE_PROSE = f"""\
 ## Metrics by scrape
 
-`/metrics` of each gateway. The budgets and the ledger's state are read from the ledger, so every
-gateway on it says the same; commits, overhead, deployments and requests in flight are the process's own, and
-`process_*` metrics are there too. The budgets shown are the accounts of which a third is used, or as much as
-their first threshold where that is less, {MAX_BUDGETS:,} at most, and others up to {FEW_BUDGETS}; those nearest their limit
-before the rest. So an account that alerts tell of does not come and go with what others spend.
+Each gateway serves `/metrics`. Budgets and the ledger's state are read from the ledger, so every gateway
+that uses it reports the same; commits, overhead, deployments and requests in flight are per process.
+`process_*` metrics are included. Accounts past a third of their limit, or past their first threshold if
+that is lower, are always shown, up to {MAX_BUDGETS:,}, nearest to their limit first; others fill up to
+{FEW_BUDGETS}. So an account that has an alert does not come and go with what others spend.
 """
 
 
@@ -197,7 +196,7 @@ def render() -> str:
 
 
 def forms_table() -> str:
-    """What has another name in the new form, with its source."""
+    """The names that differ in the new form, with their sources."""
     rows = [
         f"| span | `{c.old}` | `{c.new}`{', an int, not a double' if c.integer else ''} | {link(c.source)} |"
         for c in ATTRIBUTE_CHANGES
@@ -211,24 +210,24 @@ def forms_table() -> str:
 
 
 def condition(change: MetricChange) -> str:
-    """Which points of the old metric these are."""
+    """Which points of the old metric are renamed."""
     return "".join(f", `{name}` = `{value}`" for name, value in change.when)
 
 
 def added(change: MetricChange) -> str:
-    """What attributes the new one has more or less."""
+    """The attributes that the new metric adds or lacks."""
     more = [f", with `{name}`" for name, _ in change.adds]
     return "".join(more + [f", without `{name}`" for name in change.without])
 
 
 def link(url: str) -> str:
-    """A source, by the end of its address."""
+    """A link to a source, named by the end of its URL."""
     end = url.rsplit("/", 1)[1]
     return f"[{'#' if end.isdecimal() else ''}{end}]({url})"
 
 
 def both_names(name: str) -> str:
-    """An attribute's name, and the one it has in the new form."""
+    """An attribute's name, and its name in the new form."""
     new = next((c.new for c in ATTRIBUTE_CHANGES if c.old == name and c.new != name), None)
     return f"`{name}`" if new is None else f"`{name}` ({Form.NEW.value}: `{new}`)"
 
@@ -243,7 +242,7 @@ def span_section(span: Span) -> str:
 
 
 def metric_section(metric: Metric) -> str:
-    """One metric sent by OTLP."""
+    """One metric sent over OTLP."""
     attributes = ", ".join(f"`{name}`" for name in metric.attributes)
     series = ", ".join(f"`{name}`" for name in prometheus_series(metric))
     lines = [
@@ -262,14 +261,14 @@ def metric_section(metric: Metric) -> str:
 
 
 def stability(metric: Metric) -> str:
-    """Whether a name of the conventions may still change."""
+    """Whether the name may still change."""
     if metric.name.startswith("gen_ai."):
         return "a convention in development"
     return metric.stability
 
 
 def cap_table() -> str:
-    """How many series there can be at most."""
+    """The maximum number of series."""
     rows = [f"| `{m.name}` | {m.most:,} | {most_series(m):,} |" for m in METRICS]
     total = sum(most_series(metric) for metric in METRICS)
     copies = sum(
@@ -281,19 +280,19 @@ def cap_table() -> str:
     others = sum(series_a_point(s) for s in SCRAPED if not s.labels or s.labels[0] not in _OF_MANY)
     head = "| metric | points | series |\n|---|---:|---:|\n"
     after = (
-        f"\nEvery {EVERY_S // 60} minutes Prometheus' rules copy those that dashboards show over days and\n"
-        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} series more. A scrape of a gateway has up\n"
-        f"to {MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
-        f"deployment (and limit), and {others} others of ours.\n\n"
-        "That nothing exceeds it, with ten thousand customers at fifty models of three providers, is\n"
-        "tested against a real Prometheus (`tests/stack/test_scale.py`). What that many take of memory is in\n"
+        f"\nEvery {EVERY_S // 60} minutes, Prometheus' rules copy the series that dashboards show over days and\n"
+        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} more series. A scrape of a gateway has up to\n"
+        f"{MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
+        f"deployment (and limit), and {others} other series.\n\n"
+        "A test against a real Prometheus, with ten thousand customers using fifty models of three\n"
+        "providers, checks these maximums (`tests/stack/test_scale.py`). For the memory that they need, see\n"
         "[performance](performance.md#series-and-memory-of-prometheus).\n"
     )
     return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])
 
 
 _OF_MANY = ("budget", "deployment")
-"""First labels of what `/metrics` has many of."""
+"""First labels of the metrics that have many series in `/metrics`."""
 
 
 def scrape_table(scraped: tuple[Scraped, ...]) -> str:

@@ -191,7 +191,7 @@ def test_example_is_a_good_configuration(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["check", str(path)], env=dict.fromkeys(names, "x"))
     assert "careful" in shown.stdout
     assert "each-customer" in shown.stdout
-    assert shown.stdout.rstrip().endswith("is good")
+    assert shown.stdout.rstrip().endswith("is valid")
 
 
 @pytest.fixture

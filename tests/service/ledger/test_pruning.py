@@ -207,8 +207,8 @@ async def test_the_command_archives_what_leaves(book: Book, tmp_path: Path) -> N
     assert (code, "cannot write a new file" in problem) == (2, True)
     nothing = ("ledger", "prune", "--before", "2026-09-20", "--archive", f"{tmp_path}/none.jsonl")
     assert [command(book, *nothing)[0] for _ in range(2)] == [0, 0]
-    assert "was pruned" in command(book, "spend")[2]
-    assert "was pruned" not in command(book, "spend", "--since", "2026-09-21")[2]
+    assert "were pruned" in command(book, "spend")[2]
+    assert "were pruned" not in command(book, "spend", "--since", "2026-09-21")[2]
     assert command(book, "ledger", "verify")[0] == 0
 
 

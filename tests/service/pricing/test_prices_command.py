@@ -37,7 +37,7 @@ def test_a_price_is_shown_with_its_tiers() -> None:
     assert "above 200,000" in result.output
     assert f"{PriceBook.load().date}/gemini/gemini-2.5-pro" in result.output
     assert "service tier priority: input 2.25, output 18.00" in result.output
-    assert "a search of the web: 0.035" in result.output
+    assert "per web search: 0.035" in result.output
     tiers = json.loads(run("show", "gemini/gemini-2.5-pro", "--json").output)["tiers"]
     assert [tier["above_input_tokens"] for tier in tiers] == [200_000]
     assert tiers[0]["usd_per_million_tokens"]["output"] == "15.00"

@@ -103,7 +103,7 @@ def test_shipping_once_tells_whether_all_was_taken(
     refused = start("--once")
     assert refused.process.wait(30) == 1
     refused.stop()
-    assert "did not take everything" in refused.output
+    assert "did not accept everything" in refused.output
 
     sink.answer = lambda _: 200
     assert start("--once").process.wait(30) == 0
