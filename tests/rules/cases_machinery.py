@@ -17,7 +17,7 @@ TARGET = 'up{instance="gateway:4000",job="gateway"}'
 def behind(text: str) -> Fires:
     """A backlog as it reads."""
     return Fires(
-        f"The oldest row not yet taken by the collector has waited {text}.", {"job": "gateway"}
+        f"The oldest row not yet accepted by the collector has waited {text}.", {"job": "gateway"}
     )
 
 
@@ -27,7 +27,7 @@ def lost(count: int, series: str, **where: str) -> Fires:
     reason = where.get("spanledger_drop_reason")
     place = f" of {part}" if part else f" ({reason})"
     return Fires(
-        f"{count} items refused or lost in the last 5m: {series}{place}.",
+        f"{count} items were refused or lost in the last 5m: {series}{place}.",
         {"loss": series, **where},
         "lost",
         period="in the last 5m",
@@ -67,7 +67,7 @@ def stuck(text: str) -> Fires:
 def absent(signal: str) -> Fires:
     """A signal that no gateway shows."""
     return Fires(
-        f"There is no {signal}: no gateway is scraped, or it was renamed.",
+        f"{signal} is missing: no gateway is scraped, or the metric was renamed.",
         {"signal": signal},
         "never",
     )
@@ -76,7 +76,7 @@ def absent(signal: str) -> Fires:
 def unsent(signal: str) -> Fires:
     """A signal that traffic should have brought."""
     return Fires(
-        f"{signal} does not come by OTLP: shipper or collector is away, or a rename.",
+        f"{signal} does not arrive over OTLP: the shipper or the collector is down, or the metric was renamed.",
         {"signal": signal},
         "unsent",
     )
@@ -84,7 +84,7 @@ def unsent(signal: str) -> Fires:
 
 def gone(signal: str) -> Fires:
     """A signal that was there."""
-    return Fires(f"{signal} was there within a day and is gone.", {"signal": signal}, "gone")
+    return Fires(f"{signal} was there within the last day and is gone.", {"signal": signal}, "gone")
 
 
 HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS} | {
