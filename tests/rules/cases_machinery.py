@@ -243,7 +243,7 @@ CASES = [
             36: [
                 absent(ALWAYS[0]),
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 ),
@@ -354,7 +354,7 @@ CASES = [
             19: [],
             20: [
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 )
