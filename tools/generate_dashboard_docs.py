@@ -23,9 +23,9 @@ HEAD = """\
 <!-- Written by tools/generate_dashboard_docs.py; change grafana/src, or the prose in the tool. -->
 # Dashboards
 
-There are {count} Grafana dashboards, each for one role's questions. In the stack they are at
-<http://localhost:3000>, in the folder `spanledger`, without a login. To use them in your own Grafana,
-import the files in `grafana/dashboards/` and add Prometheus and Tempo as data sources.
+{count} Grafana dashboards, each for one reader's questions. In the stack they are at
+<http://localhost:3000>, in the folder `spanledger`, without a login. To use them in a Grafana of your own,
+load the files in `grafana/dashboards/` and add Prometheus and Tempo as data sources.
 
 | dashboard | for |
 |---|---|
@@ -34,61 +34,61 @@ import the files in `grafana/dashboards/` and add Prometheus and Tempo as data s
 PROSE = """
 ## From a spike to its trace
 
-1. The *Overview* shows that something is wrong: a rising line, a red number, a mark (see below). The links in
-   a panel's corner open the dashboard with the details, for the same time range, and the runbook.
-2. Drag over the spike in a panel to zoom all panels to it. The tooltip, sorted by value, names the customer,
-   model, deployment or error. Click a customer or a budget to open its own view.
-3. The points on lines and heat maps are exemplars: single requests. Click one to open its trace. The tables
+1. *Overview* shows that something is unusual: a line that rises, a red number, a mark (see below). Links in a
+   panel's corner lead to the more detailed dashboard, for the same time range, and to the runbook.
+2. Drag over the spike in a panel: all panels zoom to that range. The tooltip, sorted by value, names the
+   customer, model, deployment or error. Click a customer or a budget to open its own page.
+3. The points on lines and heat maps are exemplars, single requests: click one to open its trace. The tables
    at the bottom of the dashboards list the newest matching traces; click a row's time or name to open one.
-4. *Trace* shows the request, each attempt with its cost and the reason for it, and every span, including the
-   caller's spans if the application is instrumented. `spanledger trace ID` shows the same in a terminal.
+4. *Trace* shows the request, each attempt with its cost and reason, and every span, including the calling
+   application's if it is instrumented. `spanledger trace ID` shows the same in a terminal.
 
-Alerts link the same way: to the dashboard of the affected budget, route or provider, and to *Find traces*
-with a search for its traces ([alerts](alerts.md)).
+Alerts link the same way: to the dashboard of the budget, route or provider concerned, and to *Find traces* with
+the matching search filled in ([alerts](alerts.md)).
 
-No link opens Grafana's Explore, which viewers have no access to. In your own Grafana, set the same exemplar
-address in the Prometheus data source as in `grafana/provisioning/datasources/datasources.yaml`.
+No link leads to Grafana's Explore, which viewers may not open. In a Grafana of your own, set the Prometheus
+data source's exemplar link to the same address as in `grafana/provisioning/datasources/datasources.yaml`.
 
 ## How to read them
 
-**Time.** Panels show the time range chosen at the top; each dashboard opens with a range that fits its questions.
-Rates are averages over at least two minutes, so sharp edges look smoother. "In the time shown" is the sum over
-the whole range. Budgets use their own period, whatever the range: days and weeks begin in the budget's time zone.
-Prometheus keeps 30 days and Tempo a week, unless you change it; the ledger keeps everything.
+**Time.** Panels show the range selected at the top; each dashboard opens with a range that fits its questions.
+Rates are averaged over at least two minutes, so sharp edges look smoothed. "In the selected range" adds up the
+whole range. Budgets always show their own period: days and weeks begin in the budget's time zone. Prometheus
+keeps 30 days and Tempo a week, unless you change it; the ledger keeps everything.
 
-**Newest values** are seconds old. If they are older, *Stack health* shows how far telemetry is behind.
+**Current values** are a few seconds old. If they are not, *Stack health* shows how far telemetry is behind.
 
-**`other`** is the sum of all customers beyond the first {customers} (`telemetry.max_customers`): they have no
-series of their own, so Prometheus does not grow with them. Budgets near their limit, traces and
-`spanledger spend` name them. A route that no deployment serves is `unknown`.
+**`other`** adds up all customers beyond the first {customers} (`telemetry.max_customers`). They have no series of
+their own, which keeps Prometheus small. Budgets near their limit, traces and `spanledger spend` list them by
+name. A route that no deployment serves is shown as `unknown`.
 
-**Nothing is counted twice**, although instrumented applications measure the same calls as the gateway. Where a
-panel could use either, it says whose measurements it shows.
+**Calls measured twice**, by the gateway and by an instrumented application, count once. Where a panel could use
+either measurement, its description says which one it shows.
 
 **Marks** across all panels:
 
 {marks}
 
-**Empty panels.** "No data" or "none" in a table of failures is good news. Tables of traces are empty without
-Tempo.
+**Empty panels.** "No data" in a table of failures is good news, and so is "none". Tables of traces stay empty
+without Tempo.
 """
 
 TAIL = """
 ## Adding a panel
 
-The dashboards are generated from Python; they cannot be saved in Grafana.
+Dashboards are written in Python, and their JSON files are generated. They cannot be saved in Grafana.
 
-1. Add the query to `grafana/src/queries.py`. Names come from the signal registry. `chosen` or `being` quote a
-   variable's value with backticks. Queries of metrics that applications send as well must select a source.
-2. Add the panel to a row of the dashboard's own file (`grafana/src/overview.py` and so on), with a function
-   of `panels.py`. It needs a title, a description, a unit, a dashboard to link to and a runbook. A dashboard
-   has at most 20 panels. A row's title is a question.
+1. Put the query into `grafana/src/queries.py`. Names come from the signal registry. `chosen` or `being` puts a
+   variable's value into backticks. If applications send the metric too, the query must say whose points it uses.
+2. Put the panel into a row of the dashboard's own file (`grafana/src/overview.py` and so on), using a
+   function of `panels.py`. It needs a title, a description, a unit, a dashboard to link to and a runbook; a
+   dashboard has at most 20 panels. A row's title is a question.
 3. Run `make generate check` and `.venv/bin/pytest tests/stack/test_dashboards.py`, which reports what is missing.
-4. Run `make stack` and look at it. `make test-e2e` runs every query against a running stack; an empty panel
-   fails unless it is in the list of those that are empty while all is well.
+4. Look at it with `make stack`. `make test-e2e` runs every query against a running stack and fails on an empty
+   panel, unless that panel is listed as empty while all is well.
 
-A new dashboard needs a file with a `BOARD`, its slug and title in `links.TITLES`, and its place in `boards.py`.
-`make screenshots GRAFANA_URL=http://localhost:3000` takes a screenshot of each.
+A new dashboard is a file with a `BOARD`, a slug and a title in `panels.TITLES`, and an entry in `boards.py`.
+`make screenshots GRAFANA_URL=http://localhost:3000` takes a screenshot of each dashboard.
 """
 
 
@@ -119,8 +119,8 @@ def page() -> str:
 
 
 def number(count: int) -> str:
-    """A small number as a word."""
-    return ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[count]
+    """A small number in words, to begin a sentence."""
+    return ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[count]
 
 
 def anchor(title: str) -> str:
@@ -129,15 +129,16 @@ def anchor(title: str) -> str:
 
 
 def section(board: Board) -> str:
-    """One dashboard: its variables, and which panels answer which question."""
+    """One dashboard: its variables, and the panels that answer each question."""
     title = TITLES[board.slug]
-    since = board.since.removeprefix("now-")
+    hours = board.since.removeprefix("now-").removesuffix("h")
+    since = "hour" if hours == "1" else f"{hours} hours"
     lines = [
         f"\n## {title}\n",
         f"{board.description} It is at `/d/{board.slug}` and opens with the last {since}.",
     ]
     if picked := [text for choice in board.choices if (text := described(choice))]:
-        lines.append(f"\nVariables: {'; '.join(picked)}.")
+        lines.append(f"\nVariables: {', '.join(picked)}.")
     lines += ["\n| question | answered by |", "|---|---|"]
     lines += [
         f"| {escaped(question)} | {' · '.join(map(escaped, panels))} |"
@@ -147,14 +148,14 @@ def section(board: Board) -> str:
 
 
 def described(choice: Choice) -> str:
-    """A variable as described on the page; empty if it is hidden."""
+    """A variable as readers see it; empty for a hidden one."""
     if choice.hidden:
         return ""
     if choice.typed:
         return f"*{choice.label}* (free text)"
     if choice.values:
-        return f"*{choice.label}* (default: {choice.chosen})"
-    return f"*{choice.label}* ({'several values' if choice.several else 'one value'})"
+        return f"*{choice.label}* (default {choice.chosen or 'auto'})"
+    return f"*{choice.label}* ({'one or more' if choice.several else 'one'})"
 
 
 def rows(board: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -44,135 +44,136 @@ HEAD = """\
 # Telemetry
 
 Every name on this page is an interface: changes are listed in the CHANGELOG. Our own names begin with
-`spanledger.`; all others are from the OpenTelemetry GenAI conventions, in the form of v1.41. The newer
-names of v0.1.0 are available too: see [two forms](#two-forms-of-the-conventions).
+`spanledger.`; all others come from the OpenTelemetry GenAI conventions, in the form of v1.41. You can
+switch to the newer names of v0.1.0: see [two forms](#two-forms-of-the-conventions).
 
-## How it is sent
+## How telemetry is sent
 
 Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a separate
-process that the gateway starts, reads rows that have ended, in order, and sends them as spans and
+process that the gateway starts, reads finished rows in order and sends them as spans and
 metric points over OTLP/HTTP. Its cursor moves only after the collector has accepted them, in the same
 transaction as the aggregates behind the metrics. Therefore:
 
-- no span of an ended request is lost if the collector is unreachable or the shipper or gateway is killed;
-- a span may arrive twice, with the same ids, and a trace store keeps one;
-- counters do not reset to zero after a restart, and the money in them equals the ledger's;
-- no request ever waits for telemetry.
+- an unreachable collector, a killed shipper or a killed gateway loses no span of a finished request;
+- a span may arrive twice, with the same ids, and trace stores keep one;
+- counters do not restart at zero after a restart, and their amounts match the ledger's;
+- callers never wait for telemetry.
 
-Only one shipper at a time works on a ledger; others wait. `spanledger ship` runs one without a gateway.
-`spanledger ship --once` sends everything pending and exits with 1 if the collector did not accept all
-of it.
+Only one shipper per ledger is active at a time, whoever started it; others wait. `spanledger ship` runs one
+without a gateway, and `spanledger ship --once` sends what is waiting and exits with 1 if the collector
+did not accept all of it.
 
-If the collector refuses a batch for good (a 4xx other than 408 and 429, three times, while it accepts
-other requests), the shipper finds the span by halving the batch. It sends the span without its content;
-if that is refused too, it drops the span, logs it and counts it in `spanledger.telemetry.dropped`. While
-a collector refuses everything, or is unreachable, nothing is dropped, however long that lasts.
+If the collector rejects a request for good (with a 4xx other than 408 and 429, three times, while it accepts
+others), the shipper finds the rejected span by halving the batch. It sends that span without its content and, if it is
+rejected again, drops it, logs this and counts it in `spanledger.telemetry.dropped`. While a collector rejects
+everything, or is unreachable, nothing is dropped, however long it takes.
 
 ## Sampling and status
 
-Every request is exported, because spending without a span could not be explained. This includes requests
-whose caller does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags carry the
-caller's decision, so a collector can drop them; without a `traceparent` they are flagged `sampled`.
+Every request is exported, because spending without a span could not be explained. That includes requests
+whose caller does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags hold the
+caller's decision, so a collector can drop them; without a `traceparent`, they are flagged `sampled`.
 
-Status follows the conventions for HTTP. A SERVER span is an error if the gateway failed: a status of 500
-or above, a broken stream, or an abandoned request. It is `UNSET` for what the caller can change, such as
-an unknown model (404) or an exhausted budget (429); `error.type` has the reason. A CLIENT span is an
-error whenever the attempt failed, even with a status below 500.
+Status follows the HTTP conventions. A SERVER span is an error if the gateway failed: a status of
+500 or above, a broken stream, or a request that nobody finished. It is `UNSET` for errors the caller can
+fix, such as an unknown model (404) or an exhausted budget (429); `error.type` says which. A CLIENT span
+is an error whenever the attempt failed, even with a status below 500.
 
 ## Where it goes
 
 `telemetry.endpoint` in the [configuration](configuration.md#telemetry) is the collector's base URL.
-The standard variables override it:
+The standard variables take precedence:
 
 | variable | meaning |
 |---|---|
-| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | Where to send telemetry. |
-| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | How to authenticate. |
+| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | The address to send to. |
+| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | Credentials and certificates. |
 | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` unless set. |
-| `OTEL_EXPORTER_OTLP_TIMEOUT` | Timeout of one request including its retries, in seconds; default: 10. |
-| `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between metric exports. |
-| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | The resource that identifies the sender. |
+| `OTEL_EXPORTER_OTLP_TIMEOUT` | Seconds for one request, including its retries (10). |
+| `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between two exports of metrics. |
+| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | The sender. |
 | `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` | Use the names of v0.1.0: see [two forms](#two-forms-of-the-conventions). |
-| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Do not send it: rows are skipped, and counters keep counting. |
+| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Send no traces, no metrics, or neither: rows are skipped, and counters keep counting. |
 
 `service.instance.id` belongs to the ledger and survives restarts, as its counters do.
 
 ## Content
 
-`telemetry.content` sets whether spans contain prompts and answers: `off` (the default), `redacted`
+`telemetry.content` decides whether spans contain prompts and answers: `off` (the default), `redacted`,
 or `full`. They are JSON in the conventions' message schema, each at most
-`telemetry.max_attribute_bytes` long: long texts are shortened first, then messages are left out of
-the middle, and a note marks each omission. Binary data is always replaced by its kind and size.
-`redacted` replaces e-mail addresses, keys and tokens of known formats, private keys, payment cards,
-bank accounts, and phone numbers that begin with `+` or an area code in brackets with
-`[REDACTED:kind]`, wherever they occur. It recognizes formats, not meanings: a name or an address in
-a prompt is kept. The ledger keeps content only until it has been shipped.
+`telemetry.max_attribute_bytes` long: long texts are shortened first, then messages are removed
+from the middle, and a note says what is missing. Binary data is always replaced by its
+kind and size. `redacted` replaces e-mail addresses, keys and tokens of known formats, private keys,
+payment cards, bank accounts, and phone numbers that begin with `+` or an area code in parentheses, by
+`[REDACTED:kind]`, wherever they occur. It recognises formats, not meanings: a person's name or an address in a
+prompt stays. Content is kept in the ledger only until it has been shipped.
 """
 
 FORMS_PROSE = f"""\
 ## Two forms of the conventions
 
-The GenAI conventions moved to their [own repository](https://github.com/open-telemetry/semantic-conventions-genai),
-whose first release, v0.1.0, renamed some signals. As the conventions require, the old names stay until
-you opt in to the new ones: set `{OPT_IN}={LATEST}` (a comma-separated list; other
-entries are for other instrumentation) for the gateway or `spanledger ship`. The schema URL of the spans
-and points shows which form they use.
+The GenAI conventions moved to a [repository of their own](https://github.com/open-telemetry/semantic-conventions-genai),
+whose first release, v0.1.0, renamed some signals. As the conventions require, the names stay as they were
+until you opt in: set `{OPT_IN}={LATEST}` (a comma-separated list; other
+entries are for other instrumentation) where the gateway or `spanledger ship` runs. The schema URL of
+spans and points says which form they use.
 
-This table lists every change. Everything else has the same name in both forms.
+Only the names in this table differ. All others are the same in both forms.
 
 """
 
-FORMS_AFTER = """A token counter is the sum of the histogram in the same row. `gen_ai.token.modality` is `unknown`, because
-providers do not report it for all tokens. The point `otel.metric.overflow` has no attributes that could
-distinguish the new metrics and keeps the name of v1.41, as does every metric that begins with `spanledger.`.
+FORMS_AFTER = """A token counter equals the sum of the histogram in the same row. `gen_ai.token.modality` is `unknown`, because
+providers do not report it for all tokens. The point `otel.metric.overflow` has no attributes to decide by, so it
+keeps the name of v1.41, as does every metric whose name begins with `spanledger.`.
 
-You can use either form: with the stack's collector, dashboards and alerts work with both. The collector
-renames metrics to v1.41 for Prometheus only, both the gateway's and those of instrumented applications;
-vendors get the names as they were sent. With another collector, or in a vendor's dashboards after the form
-changes, expect new series under the new names. The ledger stores only one form, so switching back and
-forth loses nothing.
+With the stack's collector, dashboards and alerts work with either form. On the way to
+Prometheus only, the collector translates the new metric names to those of v1.41, for the
+gateway and for instrumented applications. Vendors get the names as sent. With
+another collector, or in a vendor's dashboards, a change of form starts new series
+under new names. The ledger uses only one form, so switching back and forth loses nothing.
 """
 
 CARDINALITY = f"""\
 ## How many series
 
-The customer is the only label that grows by itself. The first `telemetry.max_customers` customers seen
-get their own series permanently: a label whose meaning changed with each day's ranking could not be
-summed over time. All others are `other`. Spans and the ledger always have the real name, and so does
-`/metrics` for each budget near its limit. A budget's name is a label of its refusals: one series for
-each budget that ever refused. Otherwise, a metric has at most {MAX_POINTS:,} points, or the number in the
-table; anything beyond is counted in the point `otel.metric.overflow`, so totals stay exact.
-`gen_ai.response.model` is on spans only, because a provider can send any value.
+Customers are the only label that grows by itself. The first `telemetry.max_customers` customers seen
+keep their own series for good, because a label whose meaning changed with each
+day's ranking could not be added up over time. All others are `other`. Spans and the ledger
+always have the real name, as does `/metrics` for each budget near its limit. A budget's name is a
+label of its refusals: one series for each budget that ever refused. Apart from that, a metric has at most
+{MAX_POINTS:,} points, or the number in the table; anything beyond is counted in the
+point `otel.metric.overflow`, so totals stay exact. `gen_ai.response.model` is only on spans, because
+providers could invent any number of values.
 
-A histogram's point is several series in Prometheus. The table shows the maximum for each metric and in
-total, whatever callers and the configuration do:
+A histogram point is several series in Prometheus. The table shows the maximum for each metric and for
+all, whatever callers send and the configuration says:
 """
 
 METRIC_PROSE = """\
 ## Metrics over OTLP
 
-Points are cumulative and sent every `telemetry.export_interval_s`; an unchanged series is repeated
-each minute. A new series begins with a zero one interval before its first value, so `increase()`
-includes the first value. Counters and histogram buckets carry an exemplar of the latest trace. The
-Prometheus names are those of Prometheus 3 with its OTLP receiver (`le` is added to buckets).
+Points are cumulative and sent every `telemetry.export_interval_s`; a series that does not change is repeated
+every minute. A new series starts with a zero one interval before its first value, so that
+`increase()` sees all of it. Counters and histogram buckets carry an exemplar of the latest trace.
+The names under "in Prometheus" are those of Prometheus 3 with its OTLP receiver (buckets also have `le`).
 
-Instrumented applications send `gen_ai.*` metrics with the same names for the same calls, with their own
-buckets. The stack's collector records on each point who counted it, in `spanledger.source`: `gateway`,
+Instrumented applications send `gen_ai.*` metrics with the same names, for the same calls, in their own buckets.
+The stack's collector sets `spanledger.source` on each point to say who measured it: `gateway`,
 `application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md#nothing-is-counted-twice)).
-The rules and dashboards use `gateway` and `application` for sums, and only `gateway` for percentiles and
-failure ratios; points without a source, from another collector, count as the gateway's. Only
-[listed labels](../otel-collector/README.md#labels-of-applications-points) of applications' points are kept,
-and points that Prometheus would refuse [are dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
+Use `gateway` and `application` for sums, and `gateway` alone for percentiles and failure rates, as our rules and
+dashboards do; they treat points without a source, from another collector, as the gateway's. Labels of
+applications' points are [limited to a list](../otel-collector/README.md#labels-of-applications-points), and points that
+Prometheus would reject are [dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
 """
 
 SCRAPE_PROSE = f"""\
-## Metrics by scrape
+## Scraped metrics
 
-Each gateway serves `/metrics`. Budgets and the ledger's state are read from the ledger, so every gateway
-that uses it reports the same; commits, overhead, deployments and requests in flight are per process.
-`process_*` metrics are included. Accounts past a third of their limit, or past their first threshold if
-that is lower, are always shown, up to {MAX_BUDGETS:,}, nearest to their limit first; others fill up to
-{FEW_BUDGETS}. So an account that has an alert does not come and go with what others spend.
+Each gateway serves `/metrics`. Budgets and the ledger's state are read from the ledger, so every
+gateway on it reports the same values; commits, overhead, deployments and requests in flight are the process's own, and
+`process_*` metrics are included. `/metrics` shows accounts that are used to a third, or to their first threshold if that
+is lower, {MAX_BUDGETS:,} at most, and otherwise the fullest up to {FEW_BUDGETS}. The fullest come first,
+so an account with an alert does not disappear because of what others spend.
 """
 
 
@@ -280,12 +281,12 @@ def cap_table() -> str:
     others = sum(series_a_point(s) for s in SCRAPED if not s.labels or s.labels[0] not in _OF_MANY)
     head = "| metric | points | series |\n|---|---:|---:|\n"
     after = (
-        f"\nEvery {EVERY_S // 60} minutes, Prometheus' rules copy the series that dashboards show over days and\n"
-        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} more series. A scrape of a gateway has up to\n"
-        f"{MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
-        f"deployment (and limit), and {others} other series.\n\n"
-        "A test against a real Prometheus, with ten thousand customers using fifty models of three\n"
-        "providers, checks these maximums (`tests/stack/test_scale.py`). For the memory that they need, see\n"
+        f"\nEvery {EVERY_S // 60} minutes, Prometheus' rules copy the metrics that dashboards show over days and\n"
+        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} more series. A scrape of a gateway has up\n"
+        f"to {MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
+        f"deployment (and limit), and {others} others of ours.\n\n"
+        "A test with a real Prometheus verifies these maxima with ten thousand customers using fifty models of\n"
+        "three providers (`tests/stack/test_scale.py`). For Prometheus' memory with that many, see\n"
         "[performance](performance.md#series-and-memory-of-prometheus).\n"
     )
     return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])

@@ -17,7 +17,7 @@ TARGET = 'up{instance="gateway:4000",job="gateway"}'
 def behind(text: str) -> Fires:
     """A backlog alert."""
     return Fires(
-        f"The oldest row not yet taken by the collector has waited {text}.", {"job": "gateway"}
+        f"The oldest row not yet accepted by the collector has waited {text}.", {"job": "gateway"}
     )
 
 
@@ -27,7 +27,7 @@ def lost(count: int, series: str, **where: str) -> Fires:
     reason = where.get("spanledger_drop_reason")
     place = f" of {part}" if part else f" ({reason})"
     return Fires(
-        f"{count} items refused or lost in the last 5m: {series}{place}.",
+        f"{count} items were refused or lost in the last 5m: {series}{place}.",
         {"loss": series, **where},
         "lost",
         period="in the last 5m",
@@ -67,7 +67,7 @@ def stuck(text: str) -> Fires:
 def absent(signal: str) -> Fires:
     """The alert for a signal that no gateway exports."""
     return Fires(
-        f"There is no {signal}: no gateway is scraped, or it was renamed.",
+        f"{signal} is missing: no gateway is scraped, or the metric was renamed.",
         {"signal": signal},
         "never",
     )
@@ -76,15 +76,15 @@ def absent(signal: str) -> Fires:
 def unsent(signal: str) -> Fires:
     """The alert for a signal that traffic should have produced."""
     return Fires(
-        f"{signal} does not come by OTLP: shipper or collector is away, or a rename.",
+        f"{signal} does not arrive over OTLP: the shipper or the collector is down, or the metric was renamed.",
         {"signal": signal},
         "unsent",
     )
 
 
 def gone(signal: str) -> Fires:
-    """The alert for a signal that has disappeared."""
-    return Fires(f"{signal} was there within a day and is gone.", {"signal": signal}, "gone")
+    """A signal that was there."""
+    return Fires(f"{signal} was there within the last day and is gone.", {"signal": signal}, "gone")
 
 
 HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS} | {
@@ -243,7 +243,7 @@ CASES = [
             36: [
                 absent(ALWAYS[0]),
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 ),
@@ -354,7 +354,7 @@ CASES = [
             19: [],
             20: [
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 )

@@ -55,7 +55,7 @@ def burn(share: str, severity: str, provider: str = "openai") -> Fires:
     """An error budget burn alert."""
     windows = {"page": "1h or 6h", "ticket": "1d or 3d"}[severity]
     return Fires(
-        f"{share} of the attempts at {provider} failed in the last {windows}, and still do.",
+        f"{share} of the attempts at {provider} failed in the last {windows}, and it is still failing.",
         {"gen_ai_provider_name": provider},
         severity,
         period=f"in the last {windows}",
@@ -69,10 +69,8 @@ def up(deployment: str, values: str, instance: str = "g1", route: str = "chat") 
 
 
 def down(route: str = "chat") -> Fires:
-    """The alert for a route without a working deployment."""
-    return Fires(
-        f"Every deployment of {route} is cooling down, at every gateway.", {"route": route}
-    )
+    """A route without a deployment as it reads."""
+    return Fires(f"Every deployment of {route} is cooling down at every gateway.", {"route": route})
 
 
 def streams(

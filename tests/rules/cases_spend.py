@@ -36,7 +36,7 @@ def unpriced(requests: int, model: str = "new-model") -> Fires:
     who = {"gen_ai_provider_name": "openai", "gen_ai_request_model": model} if model else {}
     what = f"Model {model}, behind route r" if model else "A model behind route r"
     return Fires(
-        f"{what}, has no price: {requests} requests in 10m were booked at nothing or refused.",
+        f"{what}, has no price: {requests} requests in 10m were charged nothing or refused.",
         {**who, "spanledger_route": "r"},
         period="in the last 10m",
     )

@@ -94,7 +94,7 @@ def test_a_message_is_whole(tmp_path: Path) -> None:
         "It is.",
         "Who: customer acme",
         "Budget: acme",
-        "Step: 100 %",
+        "Threshold: 100 %",
         "Amount: 9.90 USD",
         "Period: since Monday",
         "Began: 2026-11-25 01:07 UTC",
@@ -149,7 +149,10 @@ def test_the_title_is_of_what_pages(tmp_path: Path) -> None:
 
     assert rendered(tmp_path, TITLE, *group) == "[FIRING 2] BudgetExhausted · acme · budget acme"
     lines = rendered(tmp_path, MESSAGE, *group).splitlines()
-    assert [line for line in lines if line.startswith("Step")] == ["Step: 100 %", "Step: 50 %"]
+    assert [line for line in lines if line.startswith("Threshold")] == [
+        "Threshold: 100 %",
+        "Threshold: 50 %",
+    ]
 
 
 def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
         "RESOLVED: A budget is used up",
         "Who: customer acme",
         "Budget: acme",
-        "Step: 100 %",
+        "Threshold: 100 %",
         "Began: 2026-11-25 01:07 UTC",
         "Ended: 2026-11-25 01:30 UTC",
         "Runbook: http://r/BudgetExhausted",
