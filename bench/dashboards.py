@@ -1,8 +1,8 @@
-"""How long Prometheus takes for every query of every dashboard, and for every rule, on a big month.
+"""How long Prometheus takes for every query of every dashboard, and for every rule, on a large month.
 
-Thirty days of a thousand customers (`bench/month.py`) are made a database once. Each dashboard is then
-opened as Grafana does, over its own time, a day and thirty days, with everything chosen; what is
-counted is the time of an answer, at the best of some rounds and at the worst.
+Thirty days of a thousand customers (`bench/month.py`) are turned into a database once. Each dashboard
+is then opened as Grafana does, over its default range, a day and thirty days, with everything selected.
+The result is the time of an answer, in the best and the worst of some rounds.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from prometheus.src.thresholds import DEFAULT
 
 BOUND_S = 1.0
 GROWING = {"__range", "bucket"}
-"""Variables that are longer the more time is shown."""
+"""Variables that grow with the time range shown."""
 BARS = 30
-"""Of a bar chart whose bars fit the time shown, and the least length of one, seconds."""
+"""Number of bars in a chart that fits them to the time range, and the shortest bar in seconds."""
 LEAST_BAR_S = 300
 
 
 @dataclass(slots=True)
 class Timed:
-    """A question to Prometheus, and how long its answers took."""
+    """A Prometheus query and how long its answers took."""
 
     name: str
     shown: str
-    """Which time is shown, or how often a rule is evaluated."""
+    """The time range shown, or how often a rule is evaluated."""
     path: str
     params: dict[str, Any]
     took_s: list[float] = field(default_factory=list)
@@ -72,19 +72,19 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A Prometheus with a month in it."""
+    """A Prometheus that has the month."""
 
     url: str
     end_s: int
 
     def ask(self, path: str, /, **params: Any) -> Any:
-        """What it answers, as of the end of the month."""
+        """The answer, as of the end of the month."""
         since = {"start": self.end_s - DAY_S, "end": self.end_s}
         moment = since if "match[]" in params else {"time": self.end_s}
         return ask(self.url, path, **{**moment, **params})
 
     def time(self, one: Timed) -> None:
-        """Ask once more."""
+        """Run the query once more."""
         began = time.perf_counter()
         data = ask(self.url, one.path, **one.params)
         one.took_s.append(time.perf_counter() - began)
@@ -93,7 +93,7 @@ class Store:
 
 
 def opened(store: Store, days: int) -> Iterator[Timed]:
-    """Every query of every dashboard: over its own time, over a day, over all."""
+    """Every query of every dashboard: over its default range, a day and the month."""
     for uid, board in dashboards().items():
         own_s = seconds(board["time"]["from"].removeprefix("now-"))
         spans_s = {"as opened": own_s, "a day": DAY_S, f"{days} days": days * DAY_S}
@@ -105,7 +105,7 @@ def opened(store: Store, days: int) -> Iterator[Timed]:
 
 
 def known(span_s: int) -> dict[str, str]:
-    """The variables that Grafana fills from the time shown."""
+    """The variables that Grafana derives from the time range."""
     bar = f"{max(LEAST_BAR_S, span_s // BARS)}s"
     return {"__range": f"{span_s}s", "__range_s": str(span_s), "bucket": bar}
 
@@ -124,7 +124,7 @@ def request(
 
 
 def evaluated(end_s: int) -> Iterator[Timed]:
-    """Every rule, as it is evaluated."""
+    """Every rule as Prometheus evaluates it."""
     for group in (*recording.groups(DEFAULT), *long.groups(), *alerts.groups(DEFAULT)):
         for number, rule in enumerate(group.rules, start=1):
             asked = {"query": rule.expr, "stats": "true", "time": end_s}
@@ -133,7 +133,7 @@ def evaluated(end_s: int) -> Iterator[Timed]:
 
 
 def measure(store: Store, days: int, rounds: int) -> tuple[list[Timed], list[Timed]]:
-    """All queries, and all rules, one after the other, as often as there are rounds."""
+    """Run all queries and all rules in turn, once per round."""
     asked, rules = list(opened(store, days)), list(evaluated(store.end_s))
     for number in range(1, rounds + 1):
         sys.stderr.write(f"round {number} of {rounds}: {len(asked)} queries, {len(rules)} rules\n")
@@ -143,7 +143,7 @@ def measure(store: Store, days: int, rounds: int) -> tuple[list[Timed], list[Tim
 
 
 def read_beyond_a_day() -> frozenset[str]:
-    """Names that a query reads for as long as the time shown, if that is more than a day."""
+    """Names that a query reads over the time range shown, if that is more than a day."""
     return frozenset(
         name
         for query in (*queries(), *marks())
@@ -155,7 +155,7 @@ def read_beyond_a_day() -> frozenset[str]:
 
 
 def by_time(asked: Sequence[Timed], rules: Sequence[Timed]) -> list[tuple[str, ...]]:
-    """The table, head first."""
+    """The table, header first."""
     everything = (*asked, *rules)
     shown = dict.fromkeys(one.shown for one in everything)
     head = ("", "number", "median s", "slowest s", "its worst s", "samples of all", "slowest")
@@ -176,7 +176,7 @@ def _line(some: Sequence[Timed]) -> tuple[str, ...]:
 
 
 def cycle_s(rules: Sequence[Timed]) -> float:
-    """All rules, were they all due at once."""
+    """The time of all rules if they were due at once."""
     return sum(one.median_s for one in rules)
 
 
@@ -188,13 +188,13 @@ def conclusion(asked: Sequence[Timed], rules: Sequence[Timed]) -> str:
 
 
 def main() -> int:
-    """Build if need be, measure, print; 1 if a query or the rules take longer than they may."""
+    """Build if needed, measure, print; returns 1 if a query or the rules exceed the limit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--store", type=Path, help="folder of the month: built once, then kept")
+    parser.add_argument("--store", type=Path, help="directory of the month; built once, then kept")
     parser.add_argument("--customers", type=int, default=1_000, help="(1000)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all queries and rules (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all queries and rules (3)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md as well")
+    parser.add_argument("--write", action="store_true", help="also update docs/performance.md")
     options = parser.parse_args()
     size = Size(customers=options.customers, whole=read_beyond_a_day())
     kept = nullcontext(options.store) if options.store else tempfile.TemporaryDirectory()
@@ -218,7 +218,7 @@ def tell(
     rules: Sequence[Timed],
     options: argparse.Namespace,
 ) -> None:
-    """Print, and write the page if asked to."""
+    """Print, and update the page if requested."""
     lines = by_time(asked, rules)
     about = f"{size.days} days of {size.customers:,} customers, {month.samples:,} samples"
     if options.write:

@@ -1,6 +1,6 @@
 """The two ends of a measurement: a provider with one fixed answer, a telemetry sink, and the load.
 
-nginx and wrk where the machine has them, since they take the least CPU; else a few lines of
+nginx and wrk if installed, because they use the least CPU; otherwise a few lines of
 asyncio each. None of their CPU is counted.
 """
 
@@ -58,12 +58,12 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The provider that always says the same."""
+    """The provider with one fixed answer."""
 
     name: str
     port: int
     hits: Callable[[], int]
-    """Requests it has answered; the count a subject's CPU is divided by."""
+    """Number of requests answered; a subject's CPU is divided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class Load:
 
 
 def nginx() -> str | None:
-    """nginx, also where a user's PATH lacks the system's programs."""
+    """Find nginx, even if the user's PATH lacks the system directories."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
 def upstream() -> Iterator[Upstream]:
-    """The provider: nginx, else asyncio."""
+    """Run the provider: nginx or asyncio."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/hits"
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def upstream() -> Iterator[Upstream]:
                 found = re.search(pattern, fetch(url) or b"")
                 if found is None:
                     raise SystemExit("the upstream does not count its requests")
-                asked += own  # nginx counts the questions as well
+                asked += own  # nginx counts these queries as well
                 return int(found[1]) - asked
 
             yield Upstream("nginx" if program else "asyncio", port, hits)
@@ -113,7 +113,7 @@ def upstream() -> Iterator[Upstream]:
 
 @contextmanager
 def sink() -> Iterator[tuple[int, Callable[[], int]]]:
-    """An OTLP endpoint: its port, and the spans that have come."""
+    """An OTLP endpoint: its port and the number of spans received."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/spans"
     command = [sys.executable, str(SINK), str(port)]
@@ -135,7 +135,7 @@ def load(port: int, key: str, seconds: int, concurrency: int) -> Load:
 
 
 def client_name() -> str:
-    """What sends the load."""
+    """The load generator in use."""
     return "wrk" if shutil.which("wrk") else "asyncio"
 
 
@@ -151,7 +151,7 @@ def _wrk(program: str, port: int, key: str, seconds: int, concurrency: int) -> L
 
 
 def drive_alone(port: str, key: str, seconds: str, concurrency: str) -> None:
-    """The load as a process of its own, so that it can stay on its core; prints what it saw."""
+    """Generate load in a separate process that can be pinned to a core; prints the results."""
     result = asyncio.run(drive(int(port), key, int(seconds), int(concurrency)))
     result.latencies_s.sort()
     middle, tail = (result.latencies_s[len(result.latencies_s) * q // 100] for q in (50, 99))

@@ -1,7 +1,7 @@
-"""A month of a gateway that never was, with a thousand customers, as text for promtool to import.
+"""A month of a fictional gateway with a thousand customers, as text for promtool to import.
 
-The series are those that shipper, `/metrics` and the parts of the stack have at that size, and the copies
-of the rules (`prometheus/src/long.py`). How it becomes a database is `bench/month_store.py`'s to say.
+The series are those that the shipper, `/metrics` and the parts of the stack have at that size, and the
+copies made by the rules (`prometheus/src/long.py`). `bench/month_store.py` turns it into a database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spanledger.telemetry.signals import Metric, prometheus_name
 
 DAY_S = 86_400
 RECENT_S = 26 * 3600
-"""The last day and a bit, in which samples are as close as they are in truth."""
+"""A little over a day, the last part of the month, with samples at their real intervals."""
 PROVIDERS = ("openai", "anthropic", "gcp.gemini")
 GATEWAYS = ("gateway-1:4000", "gateway-2:4000")
 LEDGER = "0b1f7b2e-9a3c-5a60-8d5f-1c5b8f2a9d11"
@@ -29,7 +29,7 @@ SENT = (
     f'instance="{LEDGER}",job="spanledger-gateway",service_instance_id="{LEDGER}",'
     'service_name="spanledger-gateway",service_version="0.1.0"'
 )
-"""Labels of all that comes by OTLP, as Prometheus promotes them."""
+"""Labels of everything sent over OTLP, as Prometheus promotes them."""
 GATEWAY = 'spanledger_source="gateway"'
 REASONS = ("rate_limited", "overloaded", "timeout", "server_error")
 ENDS = (
@@ -43,15 +43,15 @@ ENDS = (
     ("abandoned", "", 0.001),
 )
 PATTERNS = 8
-"""Rhythms with a noise of their own; each customer, model and route has one of them."""
+"""Patterns, each with its own noise; each customer, model and route has one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many there are of what, and how much they ask."""
+    """How many there are of everything, and how many requests they send."""
 
     customers: int = 1_000
-    """Each with a budget, of which `MAX_BUDGETS` are shown."""
+    """Each has a budget, of which `MAX_BUDGETS` are exported."""
     named: int = 100
     models: int = 12
     deployments: int = 18
@@ -59,19 +59,19 @@ class Size:
     requests_per_s: float = 10.0
     scraped_s: int = 10
     thinned_s: int = 240
-    """Seconds between two samples until the last day, of what nobody reads for longer than that."""
+    """Seconds between samples before the last day, for series read over at most a day."""
     whole: frozenset[str] = frozenset()
-    """Names that are read for longer than a day, and are as close then as they are in truth."""
+    """Names that are read over more than a day and keep their real intervals."""
     apart_s: int = 1
-    """The least time between two samples, for a small store."""
+    """The shortest time between two samples; raise it for a small store."""
     days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series. Counters (`count` in whole numbers, `sum` not) are `scale` times the requests so far of a pattern;
-    a `gauge` is `scale`, `noise` anything up to it. `spacing` is seconds between two samples, before the
-    last day and in it."""
+    """One series. Counters (`count` in whole numbers, `sum` in fractions) are `scale` times a pattern's
+    requests so far; a `gauge` is `scale`; `noise` is anything up to it. `spacing` is the seconds between
+    two samples, before the last day and in it."""
 
     name: str
     spacing: tuple[int, int]
@@ -84,25 +84,25 @@ Shares = list[tuple[str, float]]
 
 
 def shares(names: Sequence[str]) -> Shares:
-    """The first has the most, the second half of it, the third a third."""
+    """Weights: the second has half of the first, the third a third."""
     total = sum(1 / k for k in range(1, len(names) + 1))
     return [(name, 1 / (k + 1) / total) for k, name in enumerate(names)]
 
 
 def below(bound: float, middle: float) -> float:
-    """The share of measurements up to a bound, spread as durations are around their middle."""
+    """The share of measurements up to a bound, distributed as durations are around their median."""
     if bound == math.inf:
         return 1.0
     return 0.5 * (1 + math.erf(math.log(bound / middle) / 1.1 / math.sqrt(2)))
 
 
 def customer_name(number: int) -> str:
-    """The customer that asks for the most is the first."""
+    """Customers, the busiest first."""
     return f"customer-{number:04d}"
 
 
 class Month:
-    """All series since `start_s`; the requests go on for as long as one asks."""
+    """All series since `start_s`; requests continue for as long as needed."""
 
     def __init__(self, start_s: int, size: Size) -> None:
         self.start_s = start_s
@@ -116,7 +116,7 @@ class Month:
         self._requests = [list(self._sums(random.Random(n))) for n in range(PATTERNS)]
 
     def _sums(self, noise: random.Random) -> Iterator[float]:
-        """A pattern's requests until each minute, two days more than asked for."""
+        """A pattern's requests up to each minute, for two days more than needed."""
         usual = [rhythm(minute) for minute in range((self.size.days + 2) * 1440)]
         scale = 60 * self.size.requests_per_s * len(usual) / sum(usual)
         return itertools.accumulate(
@@ -124,7 +124,7 @@ class Month:
         )
 
     def _sent(self, share: float) -> tuple[int, int]:
-        """Spacing of what comes by OTLP: each 5 s while it changes, and each minute at least."""
+        """Spacing of OTLP series: every 5 s while they change, and at least every minute."""
         rate = share * self.size.requests_per_s
         usual = 5 if rate > 0.3 else 15 if rate > 0.05 else 60
         return (max(self.size.scraped_s, usual), usual)
@@ -132,7 +132,7 @@ class Month:
     # Series ---------------------------------------------------------------------------------
 
     def series(self) -> Iterator[Series]:
-        """Every series, and the copies of those that have any."""
+        """Every series, and its copies if it has any."""
         made = (*self._money(), *self._calls(), *self._requested(), *self._rare())
         for gateway in GATEWAYS:
             yield from map(self._thin, self._gateway(f'instance="{gateway}",job="gateway"'))
@@ -191,7 +191,7 @@ class Month:
             yield from self._histogram(signals.REQUEST_COST, who, share, 0.003, pattern)
 
     def _deployments(self) -> Iterator[tuple[str, str, float]]:
-        """Labels of the model, name, share; the most used models have two."""
+        """Labels of the model, name, share; the most used models have two deployments."""
         twice = self.size.deployments - self.size.models
         for m in range(self.size.models):
             labels, name, share = self._model(m)
@@ -260,7 +260,7 @@ class Month:
         return Series(name, (self.size.scraped_s, 10), scale, kind)
 
     def _gateway(self, at: str) -> Iterator[Series]:
-        """What a gateway's `/metrics` has."""
+        """The series of a gateway's `/metrics`."""
         scraped = self._scraped
         for n, (_, deployment, _) in enumerate(self._deployments()):
             place = f'{at},deployment="{deployment}",route="{self.routes[n % len(self.routes)][0]}"'
@@ -288,8 +288,8 @@ class Month:
         yield from self._budgets(at)
 
     def _budgets(self, at: str) -> Iterator[Series]:
-        """As if all customers had used a third of their limit, so that all are shown. Nobody looks back
-        at another account than the one chosen; the rest have as many samples as the next look needs."""
+        """As if all customers had used a third of their limit, so all are exported. No query looks back
+        at accounts other than the selected one; the rest only have the samples an instant query needs."""
         thin, full = (3600, 240), (self.size.scraped_s, 10)
         months = (self.start_s + 5 * DAY_S, self.start_s + 35 * DAY_S)
         for n in range(self.size.customers):
@@ -316,7 +316,7 @@ class Month:
         yield self._scraped(f"scrape_duration_seconds{{{at}}}", 0.01, "noise")
 
     def _parts(self) -> Iterator[Series]:
-        """What the collector, Prometheus and Tempo have that dashboards and rules use."""
+        """Series of the collector, Prometheus and Tempo that dashboards and rules use."""
         scraped = self._scraped
         at = {
             part: f'instance="{part}:1",job="{part}"'
@@ -362,7 +362,7 @@ class Month:
         return [*early, *range(-(-late_s // recently) * recently, until_s, recently)]
 
     def requests(self, pattern: int, times: Sequence[int]) -> list[float]:
-        """A pattern's requests until each of these times."""
+        """A pattern's requests up to each of these times."""
         sums = self._requests[pattern]
         found = []
         for at in times:
@@ -371,7 +371,7 @@ class Month:
         return found
 
     def write(self, out: TextIO, since_s: int, until_s: int) -> int:
-        """A part of the month as OpenMetrics; how many samples that is."""
+        """Write a part of the month as OpenMetrics; returns the number of samples."""
         samples = 0
         known: dict[tuple[tuple[int, int], int], tuple[list[float], list[str]]] = {}
         noise = random.Random(since_s)

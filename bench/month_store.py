@@ -1,4 +1,4 @@
-"""Makes a month of `bench/month.py` a Prometheus database, by promtool, and the rules' own series in it."""
+"""Turns a month of `bench/month.py` into a Prometheus database with promtool, including the rules' own series."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from prometheus.src.thresholds import DEFAULT
 
 BLOCK_S = 18 * 3600
 RECENT_BLOCK_S = 2 * 3600
-"""Lengths that Prometheus has for its blocks, and a text of a gigabyte or so."""
+"""Lengths of Prometheus blocks, chosen so that a text is about a gigabyte."""
 REMEMBERED_S = 8 * DAY_S
-"""The longest way back of a rule into what rules recorded: a week, of a day ago."""
+"""How far back a rule reads series recorded by rules, at most: a week, offset by a day."""
 RECENT_S = 600
 FLAGS = (
     "--storage.tsdb.min-block-duration=2h",
     f"--storage.tsdb.max-block-duration={BLOCK_S // 3600}h",
 )
-"""So that Prometheus leaves the blocks as they are."""
+"""Keeps Prometheus from changing the blocks."""
 NOTE = "month.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A database, and what is in it."""
+    """A database and its contents."""
 
     folder: Path
     end_s: int
@@ -44,16 +44,16 @@ class Stored:
 
 
 def stored(folder: Path, size: Size) -> Stored:
-    """The month in this folder; built if it is not there."""
+    """The month in this directory; built if missing."""
     note = folder / NOTE
     wanted = {**asdict(size), "whole": sorted(size.whole)}
     if note.exists():
         found = json.loads(note.read_text("utf-8"))
         if found["size"] == wanted:
             return Stored(folder, found["end_s"], found["samples"])
-        raise SystemExit(f"{folder} has another month: name another folder, or remove it")
+        raise SystemExit(f"{folder} contains another month: use another directory, or remove it")
     if folder.exists() and any(folder.iterdir()):
-        raise SystemExit(f"{folder} is not empty and has no month")
+        raise SystemExit(f"{folder} is not empty and does not contain a month")
     folder.mkdir(parents=True, exist_ok=True)
     end_s = int(time.time()) // 60 * 60
     samples = _import(Month(end_s - size.days * DAY_S, size), folder, end_s)
@@ -64,7 +64,7 @@ def stored(folder: Path, size: Size) -> Stored:
 
 
 def _import(month: Month, folder: Path, end_s: int) -> int:
-    """All samples but those of rules; how many there are."""
+    """Import all samples except those of rules; returns their number."""
     parts = list(pairwise(_edges(month.start_s, month.recent_s, end_s)))
     samples = 0
     with ProcessPoolExecutor(2) as pool:
@@ -76,7 +76,7 @@ def _import(month: Month, folder: Path, end_s: int) -> int:
 
 
 def _edges(start_s: int, recent_s: int, end_s: int) -> list[int]:
-    """Where the texts begin and end: at edges of blocks, closer where there are more samples."""
+    """Where the texts begin and end: at block boundaries, closer together where samples are denser."""
     early = range(start_s // BLOCK_S * BLOCK_S + BLOCK_S, recent_s, BLOCK_S)
     late = range(
         recent_s // RECENT_BLOCK_S * RECENT_BLOCK_S + RECENT_BLOCK_S, end_s, RECENT_BLOCK_S
@@ -96,7 +96,7 @@ def _part(month: Month, folder: Path, span: tuple[int, int]) -> int:
 
 
 def _play(folder: Path, end_s: int) -> None:
-    """What the rules would have recorded: for as long as another rule looks back, and else a while."""
+    """Import what the rules would have recorded: as far back as other rules look, else a short time."""
     rules = [r for g in recording.groups(DEFAULT) for r in g.rules if isinstance(r, Recording)]
     looked_back = looked_back_at(rules)
     for number, layer in enumerate(layers(rules), start=1):

@@ -1,4 +1,4 @@
-"""Starts the servers of a measurement, ends them, and reads their CPU time from /proc."""
+"""Starts and stops the servers of a measurement, and reads their CPU time from /proc."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_TIMEOUT_S = 30.0
 
 @dataclass(slots=True)
 class Server:
-    """A process that was started here."""
+    """A process started by this module."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -33,7 +33,7 @@ class Server:
         return self.process.pid
 
     def wait_for(self, is_true: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
-        """Poll; a server that ended or took too long ends the run with its last words."""
+        """Poll; if the server exits or takes too long, stop the run and show its last output."""
         deadline = time.monotonic() + timeout_s
         while not is_true():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -43,18 +43,18 @@ class Server:
 
 
 def can_pin() -> bool:
-    """Whether there is a core for the subject and another for all else."""
+    """Whether there is one core for the subject and another for everything else."""
     return shutil.which("taskset") is not None and len(os.sched_getaffinity(0)) > 1
 
 
 def pinned(core: str) -> list[str]:
-    """What to put before a command to keep it on a core; nothing where that cannot be done."""
+    """The command prefix that pins a process to a core; empty if that is not possible."""
     return ["taskset", "-c", core] if can_pin() else []
 
 
 @contextmanager
 def server(command: list[str], core: str, environment: Mapping[str, str]) -> Iterator[Server]:
-    """Run a server on a core for as long as the block lasts."""
+    """Run a server on a core for the duration of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
@@ -78,21 +78,21 @@ def server(command: list[str], core: str, environment: Mapping[str, str]) -> Ite
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process tree has used and holds, each by role (`server`, `shipper`)."""
+    """CPU and memory of a process tree, by role (`server`, `shipper`)."""
 
     cpu_us: Mapping[str, float] = field(default_factory=dict)
     resident_mb: float = 0.0
 
     @classmethod
     def of(cls, pid: int) -> Footprint:
-        """Read it now."""
+        """Read the current values."""
         cpu: dict[str, float] = {}
         resident_kb = 0
         for member in tree(pid):
             stat = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             name = role(member)
             cpu[name] = cpu.get(name, 0.0) + (int(stat[11]) + int(stat[12])) * TICK_US
-            # A page that processes share counts once in all of them together.
+            # A page shared by several processes counts once in total.
             for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     resident_kb += int(line.split()[1])
@@ -100,7 +100,7 @@ class Footprint:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -109,20 +109,20 @@ def tree(pid: int) -> list[int]:
 
 
 def role(pid: int) -> str:
-    """What a process of the tree does, by its command line."""
+    """The role of a process in the tree, from its command line."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     return "shipper" if "ship" in words else "server"
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def fetch(url: str) -> bytes | None:
-    """The body behind a loopback URL, None unless the answer is 200."""
+    """The body behind a loopback URL, or None unless the status is 200."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - loopback, ours
             return bytes(answer.read()) if answer.status == 200 else None

@@ -1,4 +1,4 @@
-"""Turns rounds into figures: medians over the rounds, a table, JSON, a section of a page."""
+"""Turns rounds into figures: medians over the rounds, a table, JSON, a section of the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One server under load once."""
+    """One round of load on one server."""
 
     requests: int
     cpu_us: dict[str, float]
@@ -29,13 +29,13 @@ class Round:
 
     @property
     def cpu_us_per_request(self) -> float:
-        """All roles together."""
+        """The sum of all roles."""
         return sum(self.cpu_us.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All rounds of one server."""
+    """All rounds for one server."""
 
     name: str
     ready_s: float
@@ -56,12 +56,12 @@ class Result:
 
 
 def ratio(ours: Result, theirs: Result) -> float:
-    """How many times the CPU of one the other needs."""
+    """How many times more CPU the other server needs."""
     return theirs.median("cpu_us_per_request") / ours.median("cpu_us_per_request")
 
 
 def as_dict(results: Iterable[Result], conditions: dict[str, Any]) -> dict[str, Any]:
-    """Everything, for `--json`."""
+    """All results, for `--json`."""
     results = list(results)
     found: dict[str, Any] = {"conditions": conditions}
     found["subjects"] = [
@@ -84,7 +84,7 @@ def as_dict(results: Iterable[Result], conditions: dict[str, Any]) -> dict[str, 
 
 
 def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
-    """The table, head first."""
+    """The table, header first."""
     results = list(results)
     head = ("", *(result.name for result in results))
     lines = [
@@ -100,7 +100,7 @@ def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:
-    """For the terminal, head first."""
+    """The table for the terminal, header first."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -112,7 +112,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def conclusion(results: list[Result]) -> str:
-    """One sentence."""
+    """The result in one sentence."""
     if len(results) < 2:
         return ""
     times = ratio(results[0], results[1])
@@ -120,27 +120,27 @@ def conclusion(results: list[Result]) -> str:
 
 
 def write_page(results: list[Result], conditions: dict[str, Any]) -> None:
-    """Put the figures into the page."""
+    """Write the figures to the page."""
     said = "; ".join(f"{name} {value}" for name, value in conditions.items())
     text = f"{markdown(rows(results))}\n\n{conclusion(results)}\n\nMeasured with {said}."
     write_section("bench", text)
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table, head first."""
+    """A Markdown table from rows, header first."""
     head, *others = ["| " + " | ".join(line) + " |" for line in lines]
     rule = "|---" + "|---:" * (len(lines[0]) - 1) + "|"
     return "\n".join([head, rule, *others])
 
 
 def write_section(name: str, text: str) -> None:
-    """Put a text into the page, between its markers."""
+    """Insert a text into the page, between its markers."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{PAGE.name} lacks the markers {begin} and {end}")
+        raise SystemExit(f"{PAGE.name} does not contain the markers {begin} and {end}")
     PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
-"""CPU per non-streaming request: spanledger's gateway and LiteLLM's proxy, turn by turn in one run.
+"""CPU per non-streaming request: spanledger's gateway and LiteLLM's proxy, alternating in one run.
 
-spanledger runs as in earnest: a virtual key, a durable ledger, two budgets on every request, every
-span and metric shipped; the shipper's CPU is counted until the last span is out. LiteLLM's proxy
-runs one worker without a database, its plainest form. What is counted is the CPU time of the
-process trees, divided by the requests the provider answered. Linux only.
+spanledger runs as in production: a virtual key, a durable ledger, two budgets on every request, every
+span and metric shipped; the shipper's CPU is counted until the last span has been sent. LiteLLM's
+proxy runs one worker without a database, its simplest setup. The result is the CPU time of the process
+trees divided by the requests the provider answered. Linux only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARM_UP_S = 3
 
 @dataclass(slots=True)
 class Track:
-    """A subject, and what has been seen of it."""
+    """A subject and its measurements."""
 
     subject: Subject
     requests: int = 0
@@ -35,14 +35,16 @@ class Track:
 
 
 def main() -> None:
-    """Measure, print a table or `--json`, and write the page if asked to."""
+    """Measure, print a table or `--json`, and update the page if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="for each server (3)")
-    parser.add_argument("--seconds", type=int, default=10, help="of load in each round (10)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each server (3)")
+    parser.add_argument(
+        "--seconds", type=int, default=10, help="seconds of load in each round (10)"
+    )
     parser.add_argument("--concurrency", type=int, default=16, help="open connections (16)")
-    parser.add_argument("--no-litellm", action="store_true", help="measure spanledger alone")
+    parser.add_argument("--no-litellm", action="store_true", help="measure only spanledger")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md as well")
+    parser.add_argument("--write", action="store_true", help="also update docs/performance.md")
     options = parser.parse_args()
     conditions = {**machine(), "load": "", "provider": ""}
     with ExitStack() as stack:
@@ -76,7 +78,7 @@ def main() -> None:
 
 
 def measure(track: Track, provider: Upstream, seconds: int, concurrency: int) -> None:
-    """One round: load, wait until all is done that it caused, count."""
+    """One round: apply load, wait until all resulting work is done, count."""
     subject = track.subject
     hits, before = provider.hits(), Footprint.of(subject.server.pid)
     seen = load(subject.port, subject.key, seconds, concurrency)
@@ -100,7 +102,7 @@ def measure(track: Track, provider: Upstream, seconds: int, concurrency: int) ->
 
 
 def settled_hits(provider: Upstream) -> int:
-    """The provider's count once the requests that were under way at the end are answered."""
+    """The provider's count once the requests still in flight at the end are answered."""
     hits, deadline = -1, time.monotonic() + 30
     while (now := provider.hits()) != hits and time.monotonic() < deadline:
         hits = now

@@ -1,5 +1,5 @@
-"""How many series Prometheus has, and how much memory, of ten thousand customers at fifty models of three
-providers: a real ledger shipped by its shipper, and the rules that copy counters."""
+"""How many series, and how much memory, Prometheus needs for ten thousand customers at fifty models of
+three providers: a real ledger shipped by the real shipper, and the rules that copy counters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prometheus.src import long
 from spanledger.stack.parts import PROMETHEUS_FLAGS
 
 SPEED = 60
-"""How much faster the rules are, so that the copies of each 15 minutes are there in 15 seconds."""
+"""How much faster the rules run, so the copies made every 15 minutes exist within 15 seconds."""
 TIMEOUT_S = 120.0
 SENT = '{__name__!~"up|scrape_.*|ALERTS.*|.*:.*",__name__!=""}'
 
@@ -38,13 +38,13 @@ def settings(folder: Path) -> str:
 
 
 def number(url: str, expr: str) -> int:
-    """The value of an expression, nought if it has none."""
+    """The value of an expression, 0 if it has none."""
     result = ask(url, "/api/v1/query", query=expr)["result"]
     return int(result[0]["value"][1]) if result else 0
 
 
 def resident_mb(url: str) -> int:
-    """What Prometheus says of itself."""
+    """Prometheus's own metrics."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:  # noqa: S310 - our own loopback
         lines = answer.read().decode().splitlines()
     (value,) = (line.split()[1] for line in lines if line.startswith("process_resident_memory"))
@@ -52,20 +52,20 @@ def resident_mb(url: str) -> int:
 
 
 def weighed() -> dict[str, Any]:
-    """All of it once. Raises ReplayError where there is no Prometheus or it does not take the metrics."""
+    """Run the measurement. Raises ReplayError if Prometheus is missing or rejects the metrics."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         crowd = Crowd(folder / "ledger.db")
         with prometheus(folder, *PROMETHEUS_FLAGS, settings=settings(folder)) as url:
             empty_mb = resident_mb(url)
             if not crowd.ship(url):
-                raise ReplayError("Prometheus did not take the metrics")
+                raise ReplayError("Prometheus did not accept the metrics")
             copies = f'count({{__name__=~"{long.PREFIX}.+"}})'
             originals = f'count({{__name__=~"{"|".join(long.COPIED)}"}})'
             deadline = time.monotonic() + TIMEOUT_S
             while number(url, copies) < number(url, originals):
                 if time.monotonic() > deadline:
-                    raise ReplayError(f"no copies of all within {TIMEOUT_S:.0f} s")
+                    raise ReplayError(f"not all copies appeared within {TIMEOUT_S:.0f} s")
                 time.sleep(0.5)
             return {
                 "series": number(url, f"count({SENT})"),
@@ -76,10 +76,10 @@ def weighed() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Weigh and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="print as JSON")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md as well")
+    parser.add_argument("--write", action="store_true", help="also update docs/performance.md")
     options = parser.parse_args()
     try:
         found = weighed()

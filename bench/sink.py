@@ -1,4 +1,4 @@
-"""An OTLP/HTTP endpoint that counts spans and keeps nothing: `python sink.py PORT`."""
+"""An OTLP/HTTP endpoint that counts spans and stores nothing: `python sink.py PORT`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sink:
         return web.Response(content_type="application/x-protobuf")
 
     async def other(self, request: web.Request) -> web.Response:
-        """Take metrics, and say how many spans there were."""
+        """Accept metrics, and report the number of spans."""
         if request.path == "/spans":
             return web.Response(text=str(self.spans))
         await request.read()
@@ -36,7 +36,7 @@ class Sink:
 
 
 def main(port: int) -> None:
-    """Serve on loopback until ended."""
+    """Serve on loopback until stopped."""
     sink = Sink()
     app = web.Application(client_max_size=MAX_EXPORT_BYTES)
     app.router.add_post("/v1/traces", sink.traces)

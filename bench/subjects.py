@@ -1,4 +1,4 @@
-"""The two servers that are compared, each as its users would run it, on one core."""
+"""The two servers compared, each as its users would run it, on one core."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.processes import SUBJECT_CORE, Server, fetch, free_port, server
 
 ROOT = Path(__file__).resolve().parent.parent
 SPANS_PER_REQUEST = 2
-"""One for the request and one for its only attempt."""
+"""One span for the request and one for its only attempt."""
 CONFIG = """\
 model_list:
   - model_name: bench
@@ -34,8 +34,8 @@ class Subject:
     """A server under measurement.
 
     Attributes:
-        settled: whether all is done that so many requests cause.
-        verify: called at the end; raises SystemExit when the work was not done right.
+        settled: whether all work caused by a number of requests is done.
+        verify: called at the end; raises SystemExit if the work was not done correctly.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Subject:
 def spanledger(
     work: Path, upstream: Upstream, sink_port: int, spans: Callable[[], int]
 ) -> Iterator[Subject]:
-    """The gateway with key, two budgets, durable ledger, and its shipper sending to the sink."""
+    """The gateway with a key, two budgets, a durable ledger, and its shipper sending to the sink."""
     ledger = f"sqlite:///{work / 'ledger.db'}"
     config = work / "bench.yaml"
     config.write_text(CONFIG.format(port=upstream.port), encoding="utf-8")
@@ -89,7 +89,7 @@ def _spanledger(ledger: str, *words: str) -> str:
 
 @contextmanager
 def litellm(work: Path, upstream: Upstream) -> Iterator[Subject]:
-    """LiteLLM's proxy of the locked version: one worker, a master key, no database, no callback."""
+    """LiteLLM's proxy in the locked version: one worker, a master key, no database, no callback."""
     program, version = litellm_program()
     config = work / "litellm.yaml"
     config.write_text(CONFIG.format(port=upstream.port), encoding="utf-8")
@@ -108,11 +108,11 @@ def litellm(work: Path, upstream: Upstream) -> Iterator[Subject]:
 
 
 def litellm_program() -> tuple[Path, str]:
-    """LiteLLM's proxy of the locked version in an environment of its own, kept for the next run.
+    """LiteLLM's proxy in the locked version, in its own environment that is kept for the next run.
 
     Its modules are compiled at installation, as `pip` does by default. It imports some of them while
-    it serves: where `PYTHONDONTWRITEBYTECODE` is set, it would compile those again in each request
-    and look half as slow again as it is.
+    serving: with `PYTHONDONTWRITEBYTECODE` set, it would compile those again for each request and
+    appear half as slow again as it is.
     """
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     version = next(item["version"] for item in lock["package"] if item["name"] == "litellm")
@@ -134,7 +134,7 @@ def litellm_program() -> tuple[Path, str]:
 
 
 def _ready(started: Server, url: str) -> float:
-    """Wait until a server takes requests; the seconds it took."""
+    """Wait until a server accepts requests; returns the seconds it took."""
     began = time.monotonic()
     started.wait_for(lambda: fetch(url) is not None, url)
     return time.monotonic() - began

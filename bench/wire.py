@@ -1,4 +1,4 @@
-"""The provider and the client where nginx and wrk are not installed: asyncio on raw sockets."""
+"""The provider and the client if nginx and wrk are not installed: asyncio on raw sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUEST = json.dumps(
 
 
 class FixedServer(asyncio.Protocol):
-    """Answers completions with `ANSWER`, and `/hits` with how many it has answered."""
+    """Answers completions with `ANSWER`, and `/hits` with the number answered."""
 
     hits = 0
 
@@ -39,12 +39,12 @@ class FixedServer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Remember the transport for answers."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole request in what has come."""
+        """Answer every complete request received so far."""
         assert self._transport is not None
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
@@ -61,7 +61,7 @@ class FixedServer(asyncio.Protocol):
 
 
 def response(body: bytes) -> bytes:
-    """A whole HTTP answer."""
+    """A complete HTTP answer."""
     kind = "content-type: application/json"
     return f"HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
@@ -70,7 +70,7 @@ COMPLETION = response(ANSWER.encode())
 
 
 def content_length(head: bytes) -> int:
-    """The length a lower-case head announces, else nothing."""
+    """The content length in lower-case headers, else 0."""
     _, _, rest = head.partition(b"\r\ncontent-length:")
     return int(rest.partition(b"\r\n")[0] or 0)
 
@@ -114,7 +114,7 @@ async def _connection(port: int, request: bytes, ends: float, result: Drive) -> 
 
 
 async def serve(port: int) -> None:
-    """Answer on loopback until ended."""
+    """Answer on loopback until stopped."""
     server = await asyncio.get_running_loop().create_server(FixedServer, "127.0.0.1", port)
     async with server:
         await server.serve_forever()

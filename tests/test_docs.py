@@ -1,4 +1,4 @@
-"""What the pages say is so: commands, flags, targets, settings, versions and examples exist.
+"""The pages are correct: commands, options, targets, settings, versions and examples exist.
 
 The command line is walked as it is built, and every command a page shows is parsed by it.
 """
@@ -31,10 +31,13 @@ from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import IMAGE_TOKENS, LOW_DETAIL_TOKENS, bound_input
 from spanledger.routing.hold import output_bought, sizes_of
+from spanledger.routing.plan import Plan
 from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""The pages that describe what is; the changelog also names what was."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 FENCE = re.compile(r"^```(?P<lang>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = ("sh", "bash", "console", "shell")
@@ -42,6 +45,7 @@ SHELL_ENDS = ("|", "||", ">", ">>", "<", "&&", ";", "&", "2>&1")
 COMMAND = re.compile(
     r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uvx --from \. |uv run |\.venv/bin/)?(spanledger\s.+)$"
 )
+PICTURE_BYTES_MAX = 300_000
 GENERATORS = sorted((ROOT / "tools").glob("generate_*.py"))
 
 
@@ -61,7 +65,7 @@ class Shown(NamedTuple):
     page: str
     text: str
     whole: bool
-    """In a shell block: it can be typed as it stands. Inline text may be a part."""
+    """Whether it is in a shell block and can be run as written. Inline text may be a fragment."""
 
 
 def shown_commands() -> Iterator[Shown]:
@@ -77,17 +81,21 @@ def shown_commands() -> Iterator[Shown]:
         for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
             if code.startswith("spanledger "):
                 yield Shown(page.name, code, False)
+    for file in sorted((ROOT / "examples").iterdir()):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"(?:#   |ExecStart=\S*/)(spanledger .+)", line):
+                yield Shown(file.name, found[1], True)
 
 
 def words_of(text: str) -> list[str]:
-    """The words of one command, without what the shell does with it."""
+    """The words of one command, without shell syntax."""
     words = shlex.split(text.replace("[", " ").replace("]", " "), comments=True)
     ends = [index for index, word in enumerate(words) if word in SHELL_ENDS]
     return words[1 : ends[0] if ends else None]
 
 
 def problem_with(shown: Shown) -> str | None:
-    """What the command line would say against a command, or None."""
+    """The command line's error for a command, or None."""
     command: Any = typer.main.get_command(app)
     words = words_of(shown.text)
     path = ["spanledger"]
@@ -110,7 +118,7 @@ def problem_with(shown: Shown) -> str | None:
 
 
 def lacks(command: Any, words: list[str], name: str) -> str | None:
-    """A required argument or a value that a whole command leaves out."""
+    """A required argument or value that a complete command leaves out."""
     context = command.context_class(command)
     try:
         given, rest, _ = command.make_parser(context).parse_args(list(words))
@@ -134,7 +142,7 @@ def test_every_command_shown_exists() -> None:
 
 
 def test_a_wrong_command_is_seen() -> None:
-    """The check above tells good commands from bad ones."""
+    """The check above distinguishes valid commands from invalid ones."""
     bad = ("spanledger fly", "spanledger demo --fast", "spanledger gateway extra words")
 
     assert [problem_with(Shown("", text, True)) is None for text in bad] == [False] * len(bad)
@@ -142,7 +150,7 @@ def test_a_wrong_command_is_seen() -> None:
 
 
 def targets() -> dict[str, str]:
-    """The make targets with what `make help` says of them."""
+    """The make targets and their descriptions in `make help`."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     return dict(re.findall(r"^([a-z0-9-]+):.*?## (.+)$", text, flags=re.MULTILINE))
 
@@ -161,8 +169,23 @@ def test_every_make_target_shown_exists() -> None:
     assert set(targets()) - contributing == set()
 
 
+def test_every_picture_of_a_page_is_there_and_light() -> None:
+    """A page names pictures of the repository, each with a text for who does not see it."""
+    named: set[Path] = set()
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        shown = re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+        shown += [(alt, src) for src, alt in re.findall(r'<img src="([^"]+)" alt="([^"]*)"', text)]
+        assert [src for alt, src in shown if not alt] == []
+        sources = [src for _, src in shown] + re.findall(r'srcset="([^"]+)"', text)
+        named |= {page.parent / source for source in sources}
+
+    assert {path for path in named if path.stat().st_size > PICTURE_BYTES_MAX} == set()
+    assert set((ROOT / "docs" / "images").iterdir()) == named
+
+
 def test_tools_are_run_by_a_python_that_can() -> None:
-    """A page that calls a tool with the machine's Python names one that needs no package."""
+    """A page that runs a tool with the machine's Python names one that needs no packages."""
     shown = {
         tool
         for page in PAGES
@@ -180,6 +203,31 @@ def test_tools_are_run_by_a_python_that_can() -> None:
             check=False,
         )
         assert (tool, done.returncode, done.stderr) == (tool, 0, "")
+
+
+def test_tools_accept_the_arguments_shown() -> None:
+    """A page that calls a tool gives it the arguments that it requires, and none it does not have."""
+    shown = {
+        command
+        for page in CURRENT
+        for command in re.findall(r"python3? (tools/\w+\.py[^`\n]*)", page.read_text("utf-8"))
+        if "ArgumentParser" in (ROOT / command.split()[0]).read_text(encoding="utf-8")
+    }
+    load = (
+        "import argparse, runpy, sys\n"
+        "real = argparse.ArgumentParser.parse_args\n"
+        "argparse.ArgumentParser.parse_args = lambda *given: (real(*given), sys.exit(0))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+
+    assert shown
+    for command in sorted(shown):
+        words = [str(ROOT / command.split()[0]), *words_of(command)]
+        done = subprocess.run(
+            [sys.executable, "-c", load, *words], capture_output=True, text=True, check=False
+        )
+        assert (command, done.returncode, done.stderr) == (command, 0, "")
 
 
 def test_a_vendors_lines_work_as_typed() -> None:
@@ -248,7 +296,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str]]]:
-    """Each section of the configuration file with its keys that are plain values."""
+    """Each section of the configuration file with its keys that are not sections."""
     plain = []
     for name, field in model.model_fields.items():
         if field.exclude:
@@ -287,7 +335,7 @@ def test_versions_agree() -> None:
 
 
 def test_examples_in_pages_load() -> None:
-    """Every YAML block that is ours passes the reader of the configuration; JSON parses."""
+    """Every YAML block that is ours passes `config check`; JSON parses."""
     for page in PAGES:
         for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
             if fence["lang"] == "json":
@@ -295,12 +343,13 @@ def test_examples_in_pages_load() -> None:
             if fence["lang"] == "yaml":
                 data = yaml.safe_load(fence["body"])
                 if set(data) & set(config.Config.model_fields):
-                    config.parse_config(data, Everything(), page.name)
+                    loaded = config.parse_config(data, Everything(), page.name)
+                    Plan.from_config(loaded)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_files_load(path: Path) -> None:
-    """Every file in examples/ is accepted as it stands."""
+    """Every file in examples/ is valid."""
     if path.name.startswith("budgets"):
         assert config.load_budgets(path)
         return
@@ -311,7 +360,7 @@ def test_example_files_load(path: Path) -> None:
 
 
 def test_the_page_of_budgets_names_all_that_nothing_bounds() -> None:
-    """Whoever is refused for a field finds it on the page that the message's code leads to."""
+    """A field that causes a refusal is on the page that the message's code leads to."""
     page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
 
     assert [name for name in UNBOUNDED if f"`{name}`" not in page] == []
@@ -331,7 +380,7 @@ def test_the_page_of_budgets_names_all_that_nothing_bounds() -> None:
 def test_the_worked_example_of_budgets(
     spent: str, held: str, strict: bool, expected: tuple[str, int | None] | None
 ) -> None:
-    """The table in docs/budgets.md is what the ledger and the routing decide."""
+    """The table in docs/budgets.md matches the ledger and the routing."""
     price = PriceBook.load().price("gpt-4o-mini")
     assert price is not None
     sizes = sizes_of(Demand(bound_input(8_000).tokens, None, 2 * 400, 1, 0), price)

@@ -1,7 +1,7 @@
-"""Check that a folder's files can be read by this user, and say what to do where they cannot.
+"""Check that this user can read a folder's files, and explain what to do if not.
 
-In the image, where it runs as the services' user before those start, so it imports the standard
-library only.
+Part of the image, where it runs as the services' user before they start, so it only imports the
+standard library.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 SHOWN = 5
 CONFIG = "SPANLEDGER_CONFIG"
-"""Mounted under the name of its variable, as it is the one file that can be anywhere."""
+"""Mounted under its variable's name, because it is the only file that can be anywhere."""
 
 
 def unreadable(root: Path) -> list[str]:
-    """The files and folders below that cannot be read, by their names from there."""
+    """The unreadable files and folders below `root`, relative to it."""
     found = []
 
     def note(error: OSError) -> None:
@@ -29,22 +29,22 @@ def unreadable(root: Path) -> list[str]:
 
 
 def problem(root: Path) -> str | None:
-    """What is wrong, and what to do about it; or None."""
+    """What is wrong and how to fix it, or None."""
     if (root / CONFIG).is_dir():
-        return f"{CONFIG} names a folder; let it name a configuration file, in .env"
+        return f"{CONFIG} names a folder; set it to a configuration file in .env"
     if not (names := unreadable(root)):
         return None
     shown = "\n".join(f"  {name}" for name in names[:SHOWN])
     more = f"\n  and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     folders = sorted({name.partition("/")[0] for name in names})
     return (
-        f"the containers' users may not read these files:\n{shown}{more}\n"
-        f"In the folder of docker-compose.yml: chmod -R a+rX {' '.join(folders)}"
+        f"the containers' users cannot read these files:\n{shown}{more}\n"
+        f"In the folder of docker-compose.yml, run: chmod -R a+rX {' '.join(folders)}"
     )
 
 
 def main(arguments: list[str]) -> None:
-    """Check the one folder named."""
+    """Check the given folder."""
     if len(arguments) != 1:
         raise SystemExit("usage: check_files.py FOLDER")
     if found := problem(Path(arguments[0])):

@@ -1,7 +1,7 @@
-"""Ask a URL of this network whether it is ready: exit code 0 when it answers 200.
+"""Check whether a URL is ready: exits with 0 if it answers 200.
 
-In the image for health checks, so it imports the standard library only and no more than it needs.
-Proxies of the environment are not used.
+Part of the image, for health checks, so it only imports what it needs of the standard library.
+It ignores proxies set in the environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ USAGE = "usage: check_ready.py [--within SECONDS] http://HOST:PORT/PATH"
 
 
 def problem_at(url: str) -> str | None:
-    """What is wrong there, or None."""
+    """Why the URL is not ready, or None."""
     scheme, _, rest = url.partition("://")
     address, slash, path = rest.partition("/")
     if scheme != "http" or not slash:
@@ -33,7 +33,7 @@ def problem_at(url: str) -> str | None:
 
 
 def main(arguments: list[str]) -> None:
-    """Ask once, or again until the time is over."""
+    """Check once, or repeatedly until the time is up."""
     within_s = 0.0
     if len(arguments) == 3 and arguments[0] == "--within":
         within_s = float(arguments[1])

@@ -1,9 +1,9 @@
-"""Build the wheel, install it alone with the locked dependencies, and try it as a user would.
+"""Build the wheel, install it with only the locked dependencies, and use it as a user would.
 
-Proves that the package needs nothing of the checkout, nothing of the development tools and not
-LiteLLM, and that no dependency brought a `.pth` file, which would run at every start of Python.
-Then once more without the lock, as `uvx` and `pip install` do: the newest versions that
-`pyproject.toml` allows must at least import.
+Proves that the package works without the checkout, the development tools and LiteLLM, and that no
+dependency installs a `.pth` file, which would run at every start of Python. Then repeats the
+installation without the lock, as `uvx` and `pip install` do: with the newest versions that
+`pyproject.toml` allows, every module must at least import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = os.environ.get("UV", "uv")
-"""`uv run` names itself here."""
+"""Set by `uv run` to its own path."""
 KNOWN_PTH = {"_virtualenv.pth", "distutils-precedence.pth"}
 TRIALS = (
     ("spanledger", "--version"),
@@ -26,7 +26,7 @@ TRIALS = (
 
 
 def main() -> None:
-    """Run every step; the first that fails ends the check with its own output."""
+    """Run every step; the first failure ends the check and shows that step's output."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         run(UV, "build", "--wheel", "--quiet", "--out-dir", folder, cwd=ROOT)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def install(wheel: Path, work: Path) -> Path:
-    """Make an environment of the locked dependencies, hashes checked, and this wheel."""
+    """Create an environment with the locked dependencies, hashes verified, and this wheel."""
     python = work / "venv" / "bin" / "python"
     locked = work / "requirements.txt"
     options = ("--frozen", "--no-dev", "--no-emit-project", "--quiet", "--output-file", str(locked))
@@ -53,20 +53,20 @@ def install(wheel: Path, work: Path) -> Path:
 
 
 def check_pth(venv: Path) -> None:
-    """Refuse a `.pth` file that is not known: the March 2026 attack on LiteLLM came as one."""
+    """Refuse unknown `.pth` files: the March 2026 attack on LiteLLM used one."""
     unknown = {path.name for path in venv.rglob("*.pth")} - KNOWN_PTH
     if unknown:
-        raise SystemExit(f"unknown .pth files, read them before they run: {sorted(unknown)}")
+        raise SystemExit(f"unknown .pth files; review them before they run: {sorted(unknown)}")
 
 
 def check_no_litellm(python: Path, work: Path) -> None:
-    """The core must work where LiteLLM is not installed, and the trials above just did."""
+    """Confirm that LiteLLM is not installed: the commands above worked without it."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('litellm') is not None)"
     run(str(python), "-c", code, cwd=work)
 
 
 def check_newest(wheel: Path, work: Path) -> None:
-    """Import every module beside the newest dependencies the wheel asks for."""
+    """Import every module with the newest dependencies that the wheel allows."""
     python = work / "newest" / "bin" / "python"
     run(UV, "venv", "--quiet", "--python", sys.executable, str(work / "newest"), cwd=work)
     run(UV, "pip", "install", "--quiet", "--python", str(python), str(wheel), cwd=work)
@@ -79,7 +79,7 @@ def check_newest(wheel: Path, work: Path) -> None:
 
 
 def run(*command: str, cwd: Path) -> None:
-    """Run a command; show what it printed only if it failed."""
+    """Run a command; show its output only if it fails."""
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False

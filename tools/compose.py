@@ -2,8 +2,8 @@
 
     compose.py up|down|logs|check [--layer NAME]…
 
-`docker compose` alone does the same. What this adds: it says what is wrong before anything starts, it
-notices files that were edited, and it waits by asking the published ports, as the stack's users do.
+`docker compose` alone also works. This adds three things: it reports problems before anything starts, it
+notices edited files, and it waits until the published ports answer, as users will use them.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ PORTS = {
     ("collector", 4317): "OTLP_GRPC_PORT",
     ("collector", 4318): "OTLP_HTTP_PORT",
 }
-"""Service and port inside to the variable of the port outside."""
+"""The variable of each published port, by service and container port."""
 PROBES = {
     "grafana": ("Grafana", "/api/health", ""),
     "gateway": ("gateway", "/readyz", "/v1"),
     "prometheus": ("Prometheus", "/-/ready", ""),
     "tempo": ("Tempo", "/ready", ""),
 }
-"""Service to its name, the path that answers 200 when it is ready, and the path to show."""
+"""By service: its display name, the path that answers 200 once ready, and the path to show."""
 ONCE = ("init-volumes", "check-files", "init-keys", "init-secrets", "collector-ready")
-"""Services that end. When the start fails, what they said is shown."""
+"""Services that run once and exit. If the start fails, their logs are shown."""
 
 LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
 OLD_VERSIONS = re.compile(
     r"^# Versions: this block is the one place where they stand\..*\n(?:(?:#.*|\w+_VERSION=.*)\n)+\n?",
     flags=re.MULTILINE,
 )
-"""What releases up to 0.1 wrote into .env, and where it would stay behind for ever."""
+"""The block that releases up to 0.1 wrote into .env, where it would hold back every upgrade."""
 
 
 def engine_problem() -> str | None:
-    """Why there is no compose to run, or None."""
+    """Why Docker Compose cannot be run, or None."""
     if shutil.which("docker") is None:
-        return "there is no `docker` here; `make stack` runs the stack without containers"
+        return "`docker` is not installed; `make stack` runs the stack without containers"
     for words, advice in (
-        (["compose", "version"], "install Docker's compose plugin"),
-        (["info"], "start the Docker engine, or let this user use it"),
+        (["compose", "version"], "install Docker's Compose plugin"),
+        (["info"], "start the Docker engine, or give this user access to it"),
     ):
         done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
         if done.returncode:
@@ -77,7 +77,7 @@ def engine_problem() -> str | None:
 
 
 def settings() -> dict[str, str]:
-    """What `.env` says, and what the shell says in its place."""
+    """The variables of `.env`, overridden by the shell's."""
     file = ROOT / ".env"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     found = (LINE.match(line) for line in lines)
@@ -86,26 +86,26 @@ def settings() -> dict[str, str]:
 
 
 def forget_old_versions() -> None:
-    """Take the versions of an earlier release out of .env, where they would hold back an upgrade."""
+    """Remove an earlier release's versions from .env, where they would hold back an upgrade."""
     file = ROOT / ".env"
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     after = OLD_VERSIONS.sub("", before)
     if after != before:
         file.write_text(after, encoding="utf-8")
-        print(f"versions taken out of .env: they are those of {BASE} now")
+        print(f"removed versions from .env: {BASE} has them now")
     for line in after.splitlines():
         if (match := LINE.match(line)) and match[1].endswith("_VERSION"):
-            print(f"note: .env sets {match[1]}={match[2]}, in the place of what {BASE} has")
+            print(f"note: .env sets {match[1]}={match[2]}, which overrides {BASE}")
 
 
 def files(layers: list[str]) -> list[str]:
-    """The stack's files: those of `COMPOSE_FILE`, as Docker Compose itself reads it, and layers."""
+    """The stack's files: those in `COMPOSE_FILE`, which Docker Compose reads too, plus the layers."""
     given = settings().get("COMPOSE_FILE") or BASE
     found = [*given.split(":"), *(f"compose/{name}.yml" for name in layers)]
     missing = [name for name in found if not (ROOT / name).is_file()]
     if missing:
         known = sorted(file.stem for file in (ROOT / "compose").glob("*.yml"))
-        raise SystemExit(f"error: no {missing[0]}; the layers are {', '.join(known)}")
+        raise SystemExit(f"error: {missing[0]} does not exist; the layers are {', '.join(known)}")
     return list(dict.fromkeys(found))
 
 
@@ -115,12 +115,12 @@ def configuration(layers: list[str]) -> str:
         return DEMO
     given = settings().get("SPANLEDGER_CONFIG") or REAL
     if not (ROOT / given).is_file():
-        raise SystemExit(f"error: SPANLEDGER_CONFIG={given} names no file; correct it in .env")
+        raise SystemExit(f"error: SPANLEDGER_CONFIG={given} is not a file; fix it in .env")
     return given
 
 
 def environ(layers: list[str]) -> dict[str, str]:
-    """What `docker compose` is run with."""
+    """The environment for `docker compose`."""
     return {
         **os.environ,
         **digests(ROOT, configuration(layers)),
@@ -137,7 +137,7 @@ def compose(layers: list[str], *words: str) -> int:
 
 
 def described(layers: list[str]) -> dict[str, Any]:
-    """The stack as Docker Compose understands it; it says itself what is wrong with it."""
+    """The configuration as Docker Compose resolves it; Docker Compose reports its own errors."""
     done = subprocess.run(
         ["docker", "compose", "config", "--format", "json"],
         cwd=ROOT,
@@ -153,7 +153,7 @@ def described(layers: list[str]) -> dict[str, Any]:
 
 
 def published(stack: dict[str, Any]) -> dict[tuple[str, int], int]:
-    """Service and port inside to port outside."""
+    """Published ports by service and container port."""
     return {
         (name, int(port["target"])): int(port["published"])
         for name, service in stack["services"].items()
@@ -162,7 +162,7 @@ def published(stack: dict[str, Any]) -> dict[tuple[str, int], int]:
 
 
 def port_problem(stack: dict[str, Any]) -> str | None:
-    """Which ports others have, and what to do; or None."""
+    """Which ports other programs use and how to fix it, or None."""
     label = f"label=com.docker.compose.project={stack['name']}"
     words = ["docker", "ps", "--filter", label, "--format", "{{.Ports}}"]
     told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
@@ -171,7 +171,7 @@ def port_problem(stack: dict[str, Any]) -> str | None:
     for first, last in re.findall(r":(\d+)-(\d+)->", told):
         ours.update(range(int(first), int(last) + 1))
     taken = [
-        f"port {port} is in use; set {PORTS[place]} to another in .env"
+        f"port {port} is in use; set {PORTS[place]} to another port in .env"
         for place, port in published(stack).items()
         if port not in ours and place in PORTS and is_taken(port)
     ]
@@ -179,7 +179,7 @@ def port_problem(stack: dict[str, Any]) -> str | None:
 
 
 def is_taken(port: int) -> bool:
-    """Whether something listens there."""
+    """Whether something is listening on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -200,7 +200,7 @@ def is_ready(port: int, path: str) -> bool:
 
 
 def wait(ports: dict[str, int], started: float) -> list[str]:
-    """Wait until all answer, saying which does and when; the names of those that never did."""
+    """Wait until all services answer, reporting each; returns the names of those that never did."""
     waiting = dict(ports)
     deadline = time.monotonic() + READY_S
     while waiting and time.monotonic() < deadline:
@@ -216,7 +216,7 @@ def wait(ports: dict[str, int], started: float) -> list[str]:
 
 
 def up(layers: list[str]) -> int:
-    """Start everything, wait, and say where it is."""
+    """Start everything, wait, and print the addresses."""
     forget_old_versions()
     stack = described(layers)
     if problem := port_problem(stack):
@@ -234,15 +234,15 @@ def up(layers: list[str]) -> int:
     for service, port in ports.items():
         name, _, shown = PROBES[service]
         print(f"{name:<11} http://localhost:{port}{shown}")
-    print("stop it with `make down`; data stays in its volumes")
+    print("stop it with `make down`; the volumes keep the data")
     return 0
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("action", choices=("up", "down", "logs", "check"))
-    parser.add_argument("--layer", action="append", default=[], help="a file of compose/")
+    parser.add_argument("--layer", action="append", default=[], help="a file name in compose/")
     options = parser.parse_args()
     if problem := engine_problem():
         print(f"error: {problem}", file=sys.stderr)

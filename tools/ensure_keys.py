@@ -1,7 +1,7 @@
-"""Make sure a file holds a working key of each customer: NAME=KEY,NAME=KEY for the demo worker.
+"""Make sure a file has a valid key for each customer: NAME=KEY,NAME=KEY for the demo worker.
 
 Runs in the compose stack before the gateway, which serves other machines only once keys exist.
-Keys that the ledger still knows are kept; the file is readable by its owner alone.
+Keys that are still valid in the ledger are kept; the file is readable by its owner only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spanledger.ledger.records import Records, key_digest
 
 
 def written_keys(file: Path) -> dict[str, str]:
-    """What the file holds: customer to key."""
+    """The keys in the file, by customer."""
     if not file.exists():
         return {}
     entries = (entry.partition("=") for entry in file.read_text("utf-8").strip().split(","))
@@ -25,7 +25,7 @@ def written_keys(file: Path) -> dict[str, str]:
 
 
 def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
-    """Keep what works, make the rest; the customers that got a new key."""
+    """Keep valid keys and create the others; returns the customers that got a new key."""
     before = written_keys(file)
     records = Records.open(sqlite_path(ledger_url))
     keys, made = {}, []
@@ -45,7 +45,7 @@ def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
 
 
 def write(file: Path, text: str) -> None:
-    """Put the file in place whole, for its owner alone."""
+    """Write the file atomically, readable by its owner only."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
@@ -54,7 +54,7 @@ def write(file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Read the options, do it, and say it without the keys."""
+    """Run the command line; never prints a key."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--customers", required=True, help="names, separated by commas")
     parser.add_argument("--file", required=True, type=Path)
@@ -64,7 +64,7 @@ def main() -> None:
         made = ensure(customers, options.file, os.environ["SPANLEDGER_LEDGER_URL"])
     except (SpanledgerError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"keys made for: {', '.join(made)}" if made else "every customer has a working key")
+    print(f"created keys for: {', '.join(made)}" if made else "every customer has a valid key")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Make sure a folder holds Grafana's own secrets, each in a file: those given, else what is there, else new.
+"""Make sure a folder has Grafana's secrets, one per file: given, existing or newly generated.
 
-Runs in the compose stack before Grafana. A secret that is given comes from the environment, where
-.env has it; what is made up is never printed. In the image, so it imports the standard library only.
+Runs in the compose stack before Grafana. A given secret comes from the environment, set in .env;
+generated ones are never printed. Part of the image, so it only imports the standard library.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FILES = {"GRAFANA_ADMIN_PASSWORD": "admin-password", "GRAFANA_SECRET_KEY": "secret-key"}
-"""Variable to the file that Grafana reads."""
+"""The file that Grafana reads, by variable."""
 
 
 def ensure(folder: Path, given: Mapping[str, str]) -> list[str]:
-    """Write what is missing or given anew; what was done, in lines without the secrets."""
+    """Write secrets that are missing or have changed; returns log lines without the secrets."""
     said = []
     for variable, name in FILES.items():
         file = folder / name
@@ -25,12 +25,12 @@ def ensure(folder: Path, given: Mapping[str, str]) -> list[str]:
         secret = given.get(variable) or before or secrets.token_urlsafe(24)
         if secret != before:
             write(file, secret)
-            said.append(f"{name} {'taken from ' + variable if given.get(variable) else 'made up'}")
+            said.append(f"{name} {'set from ' + variable if given.get(variable) else 'generated'}")
     return said
 
 
 def write(file: Path, text: str) -> None:
-    """Put the file in place whole, for its owner alone."""
+    """Write the file atomically, readable by its owner only."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as output:
@@ -39,14 +39,14 @@ def write(file: Path, text: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Ensure the one folder named."""
+    """Ensure the secrets in the given folder."""
     if len(arguments) != 1:
         raise SystemExit("usage: ensure_secrets.py FOLDER")
     try:
         said = ensure(Path(arguments[0]), os.environ)
     except OSError as error:
         raise SystemExit(f"error: {error}") from error
-    print("\n".join(said) or "every secret is there")
+    print("\n".join(said) or "every secret exists")
 
 
 if __name__ == "__main__":

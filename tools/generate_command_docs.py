@@ -1,6 +1,6 @@
-"""Write docs/commands.md from the command line itself, so that it cannot go out of date.
+"""Write docs/commands.md from the command line itself, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ HEAD = """\
 <!-- Written by tools/generate_command_docs.py; change the commands' own help texts. -->
 # Commands
 
-Every command that prints data has `--json`, in which money is a decimal string. Every command that
-touches the ledger has `--ledger URL`, or takes `SPANLEDGER_LEDGER_URL`; the default is the ledger in
-`.spanledger/` of the working folder.
+Every command that prints data has `--json`, in which amounts of money are decimal strings. Every
+command that uses the ledger accepts `--ledger URL` or `SPANLEDGER_LEDGER_URL`; the default is the
+ledger in `.spanledger/` in the working directory.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
 | 1 | failed; the reason is on stderr |
-| 2 | used wrongly; the reason is on stderr |
+| 2 | usage error; the reason is on stderr |
 | 3 | stopped by a budget |
-| 4 | `apply --exit-code`: something changes |
+| 4 | `apply --exit-code`: the file changes something |
 """
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All commands that are not groups and not hidden, as they are ordered in the help."""
+    """All visible commands that are not groups, in the order of the help."""
     if not hasattr(command, "commands"):
         yield path, command
         return
@@ -56,7 +56,7 @@ def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
 
 
 def section(path: tuple[str, ...], command: Any) -> str:
-    """One command: how it is called, what it does, and what it takes."""
+    """One command: its usage, description and options."""
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join(["spanledger", *path, *(placeholder(p) for p in arguments)])
     rows = [row(p) for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
@@ -68,7 +68,7 @@ def section(path: tuple[str, ...], command: Any) -> str:
 
 
 def placeholder(argument: Any) -> str:
-    """An argument as it stands in a usage line."""
+    """An argument as shown in a usage line."""
     name = str(argument.metavar or argument.name).upper()
     return name if argument.required else f"[{name}]"
 
@@ -80,13 +80,13 @@ def row(param: Any) -> str:
     text = " ".join((param.help or "").split())
     if param.envvar:
         variables = [param.envvar] if isinstance(param.envvar, str) else param.envvar
-        text += " Also by " + ", ".join(f"`{name}`" for name in variables) + "."
+        text += " Environment: " + ", ".join(f"`{name}`" for name in variables) + "."
     default = shown_default(param)
     return f"| {', '.join(f'`{name}`' for name in names)} | {default} | {escaped(text)} |"
 
 
 def shown_default(param: Any) -> str:
-    """A default as a reader would type it."""
+    """A default as a user would type it."""
     if param.required:
         return "required"
     value = param.default() if callable(param.default) else param.default

@@ -1,7 +1,7 @@
-"""Write docs/configuration.md from the settings models, so that it cannot go out of date.
+"""Write docs/configuration.md from the settings models, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written. Names, types,
-defaults, bounds and meanings come from `spanledger.config`; only the prose around them is here.
+`--check` writes nothing and fails if the file is out of date. Names, types, defaults, bounds and
+meanings come from `spanledger.config`; only the prose around them is here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
 
 class Section(NamedTuple):
-    """One table of the page: where it stands in the file, and the model behind it."""
+    """One table of the page: its place in the file, and the model behind it."""
 
     title: str
     model: type[BaseModel]
@@ -35,43 +35,44 @@ SECTIONS = (
     Section(
         "model_list",
         config.ModelEntry,
-        "A list; each entry is a deployment of a route. Entries with the same `model_name` form "
-        "a group, and traffic is shared among them by weight.",
+        "A list. Each entry is a deployment of a route. Entries with the same `model_name` form "
+        "a group and share its traffic; [routing](routing.md) explains how.",
     ),
     Section(
         "model_list[].litellm_params",
         config.LiteLLMParams,
-        "LiteLLM's names and meaning. Any string here may be `os.environ/NAME`, which is "
-        "replaced by the variable's value. A deployment whose variable or key is not set is off: "
-        "the gateway starts without it and says so at start, in `config check`, on `/readyz` and "
-        "in `spanledger_deployment_up`. Other fields of a request (`temperature`, `max_tokens`, "
-        "`service_tier`, …) are sent for callers that leave them out; [below](#litellms-keys) is "
-        "what becomes of every key.",
+        "The keys have LiteLLM's names and meaning. Any text can be `os.environ/NAME`, which is "
+        "replaced by the value of that environment variable. A deployment whose variable or key is "
+        "not set is off: the gateway starts without it, and reports it at startup, in "
+        "`config check`, on `/readyz` and in `spanledger_deployment_up`. You can also set fields of "
+        "a request here (`temperature`, `max_tokens`, `service_tier`, …); they are sent when the "
+        "caller leaves them out. [LiteLLM's keys](#litellms-keys) lists every key.",
     ),
     Section(
         "model_list[].model_info",
         config.ModelInfo,
-        "Without an `id` a deployment is named by a digest of its entry.",
+        "Without an `id`, a deployment is named by a digest of its entry.",
     ),
     Section(
         "router_settings",
         config.RouterSettings,
-        "LiteLLM's names. The same keys are read from `litellm_settings` too, where "
-        "`request_timeout` means `timeout`; `router_settings` wins.",
+        "The keys have LiteLLM's names. They are also read from `litellm_settings`, where "
+        "`request_timeout` means `timeout`. `router_settings` takes precedence. "
+        "[Routing](routing.md) explains what they do.",
     ),
     Section("gateway", config.GatewaySettings, "The gateway's address and its limits."),
-    Section("ledger", config.LedgerSettings, "Where money is booked."),
+    Section("ledger", config.LedgerSettings, "The database of requests and budgets."),
     Section(
         "telemetry",
         config.TelemetrySettings,
-        "What leaves as OpenTelemetry. The signals themselves are listed in "
-        "[telemetry.md](telemetry.md).",
+        "What is exported as OpenTelemetry, and where to. [Telemetry](telemetry.md) lists the "
+        "spans and metrics.",
     ),
     Section(
         "budgets",
         config.BudgetEntry,
-        "A list. Name one subject (`customer`, `key`, `team`, `model` or `provider`), or none "
-        "for a budget over everything. [budgets.md](budgets.md) tells how they work.",
+        "A list. Each budget names one subject (`customer`, `key`, `team`, `model` or `provider`), "
+        "or none to limit everything together. [Budgets](budgets.md) explains how they work.",
     ),
 )
 
@@ -79,12 +80,22 @@ HEAD = """\
 <!-- Written by tools/generate_configuration_docs.py; change service/spanledger/config/. -->
 # Configuration
 
-One YAML file, given as `spanledger gateway --config spanledger.yaml`. An existing LiteLLM proxy
-file works as it is: its keys keep their names and meaning, and those that change nothing here are
-listed at startup. No key that decides where a request, a key or money goes is ever ignored: where
-we do not obey one, the file is refused. `gateway`, `ledger`, `telemetry` and `budgets` are ours,
-and an unknown key in them is an error that names the nearest valid one.
-`spanledger config check spanledger.yaml` lists all mistakes at once, without starting anything.
+The gateway reads one YAML file. Print an example, check it and run it:
+
+```sh
+spanledger config example > spanledger.yaml
+spanledger config check spanledger.yaml
+spanledger gateway --config spanledger.yaml
+```
+
+`config check` lists all mistakes at once, without starting anything.
+
+A LiteLLM proxy file works as it is. Its keys keep their names and meaning, and keys that have no
+effect here are listed at startup. A key that decides where a request, an API key or money goes is
+never ignored: if it is not supported, the file is refused.
+
+The sections `gateway`, `ledger`, `telemetry` and `budgets` are spanledger's own. An unknown key in
+them is an error that suggests the closest valid one. A small file:
 
 ```yaml
 model_list:
@@ -114,7 +125,7 @@ budgets:
     period: day
 ```
 
-Money is in USD and exact: write `12.50`, `"12.50"` or `1200`. Times are in seconds.
+Amounts are in USD and exact: write `12.50`, `"12.50"` or `1200`. Times are in seconds.
 """
 
 SHOWN_STATUS = {
@@ -127,44 +138,61 @@ SHOWN_STATUS = {
 WILDCARDS = """\
 ## Wildcards
 
-A `model_name` may have a `*`: `openai/*`, `claude-*`, or `*` for whatever has no entry of its own.
-The most specific one serves a request, and `*` in `litellm_params.model` is what stood there. Rows
-and metrics name a model that the price book knows; any other is `other`, so that callers cannot
-make series without end, and its span has the full name. Where the model is `*` too, the caller
-names the provider: then a key of the file goes to OpenAI alone, and servers of your own are not
-for callers to choose.
+A `model_name` can contain a `*`, so that one entry serves many models:
+
+```yaml
+model_list:
+  - model_name: "openai/*"
+    litellm_params: {model: "openai/*", api_key: os.environ/OPENAI_API_KEY}
+  - model_name: "claude-*"
+    litellm_params: {model: "anthropic/claude-*", api_key: os.environ/ANTHROPIC_API_KEY}
+```
+
+- The most specific name serves a request. `*` alone serves every model that no other entry matches.
+- A `*` in `litellm_params.model` is replaced by the text that the `*` in `model_name` matched.
+- The ledger and metrics use the model's name if it is in the price book, and `other` if it is not,
+  so callers cannot create an unbounded number of series. The span always has the full name.
+- With `model: "*"`, the caller chooses the provider. An `api_key` of the entry is then sent to OpenAI
+  only, and callers cannot choose servers of your own.
 """
 
 PROVIDERS = """\
 ## Providers without LiteLLM
 
-These prefixes are served natively. A key from the environment goes to its provider's own hosts and
-nowhere else; one for a server of your own is `api_key`. All other prefixes need
-`pip install 'spanledger[litellm]'`.
+These prefixes of `litellm_params.model` are built in. For all others, install the `litellm` extra, in
+a clone of the repository:
 
-| model | server | key | another server |
+```sh
+uv tool install '.[litellm]'
+```
+
+A key from the environment is sent to its provider's own hosts and nowhere else. For a server of your
+own, set `api_key`.
+
+| model | server | variable with the key | variable with another server |
 |---|---|---|---|
 {rows}
 
-Azure's `api_base` may be the resource, a deployment's whole address, or its v1 API. OpenRouter is
-told your application's address and name only where `OR_SITE_URL` and `OR_APP_NAME` or
-`extra_headers` say them. {others} are not obeyed, since clients of this gateway are told its
-address by them: write `api_base`.
+- **Azure.** `api_base` can be the resource, the full address of a deployment, or the v1 API.
+- **OpenRouter** receives your application's address and name only if you set `OR_SITE_URL` and
+  `OR_APP_NAME`, or `extra_headers`.
+- {others} are ignored, because your applications use them to find this gateway. Set `api_base`
+  instead.
 """
 
 LITELLM = """\
 ## LiteLLM's keys
 
-What becomes of each key of a LiteLLM proxy file. The loader reads the same table.
+How each key of a LiteLLM proxy file is handled. The gateway reads the same table.
 
-| in | keys | here | why, or how |
+| in | keys | status | note |
 |---|---|---|---|
 {rows}
 
-Prices a token (`input_cost_per_token`, `output_cost_per_token_above_200k_tokens`, …) are obeyed in
-`litellm_params` and `model_info`; prices by the second, image, character or query are listed at
-startup. A key LiteLLM does not have either is listed too, with the nearest that exists, and under
-`litellm_params` it is sent to the provider as LiteLLM does.
+Prices per token (`input_cost_per_token`, `output_cost_per_token_above_200k_tokens`, …) are obeyed in
+`litellm_params` and `model_info`. Prices per second, image, character or query are listed at startup.
+A key that LiteLLM does not have either is listed with the closest one that exists. In
+`litellm_params`, it is also sent to the provider, as LiteLLM does.
 """
 
 ENVIRONMENT = """\
@@ -173,11 +201,11 @@ ENVIRONMENT = """\
 | variable | meaning |
 |---|---|
 | `SPANLEDGER_LEDGER_URL` | The ledger, for every command; overrides `ledger.url`. |
-| `os.environ/NAME` in the file | Any variable you name there, for keys above all. |
-| `OTEL_…` | OpenTelemetry's own win over `telemetry`: see [telemetry.md](telemetry.md#where-it-goes). |
-| `OPENAI_BASE_URL`, `OPENAI_API_KEY` | Where the worker sends its jobs, and with which virtual key. |
+| `os.environ/NAME` in the file | Any variable that you name there, mainly for keys. |
+| `OTEL_…` | OpenTelemetry's variables override `telemetry`: see [where it goes](telemetry.md#where-it-goes). |
+| `OPENAI_BASE_URL`, `OPENAI_API_KEY` | Where the worker sends its jobs, and the virtual key that it uses. |
 
-The flags of [commands.md](commands.md) win over both.
+Options of [commands](commands.md) override both the file and these variables.
 """
 
 
@@ -192,13 +220,13 @@ def main() -> None:
 
 
 def render() -> str:
-    """The whole page."""
+    """All parts of the page."""
     parts = [HEAD, *(table(section) for section in SECTIONS), WILDCARDS, providers()]
     return "\n".join([*parts, litellm_table(), ENVIRONMENT])
 
 
 def providers() -> str:
-    """Which prefix means which server, and whose key goes there."""
+    """Each prefix with its server and the variables it reads."""
     rows = [
         f"| `{host.prefix}/…` | {f'`{host.base}`' if host.base else 'your own: `api_base`'} |"
         f" {', '.join(f'`{name}`' for name in host.keys)} |"
@@ -210,7 +238,7 @@ def providers() -> str:
 
 
 def litellm_table() -> str:
-    """What becomes of every key of a LiteLLM file."""
+    """How each key of a LiteLLM file is handled."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for row in litellm_keys.TABLE.values():
         groups.setdefault((row.section, row.status, row.note), []).append(row.key)
@@ -223,7 +251,7 @@ def litellm_table() -> str:
 
 
 def table(section: Section) -> str:
-    """One section: its prose, and a row for each setting that is a plain value."""
+    """One section: its prose, and a row for each setting that is not a section itself."""
     rows = [
         f"| `{name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
@@ -242,20 +270,20 @@ def table(section: Section) -> str:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The settings model an annotation stands for; it has a table of its own."""
+    """The settings model of an annotation, which has its own table; or None."""
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_model else None
 
 
 def sentence(field: FieldInfo) -> str:
-    """What the setting means; a setting without a description fails the generation."""
+    """The description of the setting; a missing one fails the generation."""
     if not field.description:
         raise SystemExit(f"a setting has no description: {field!r}")
     return field.description.replace("|", "\\|")
 
 
 def shown_type(field: FieldInfo) -> str:
-    """A type as a reader of YAML knows it, with its bounds."""
+    """A type in the terms of YAML, with its bounds."""
     if is_money(field):
         return "USD"
     text = plain(field.annotation)
@@ -269,7 +297,7 @@ def shown_type(field: FieldInfo) -> str:
 
 
 def nested_metadata(annotation: Any) -> list[Any]:
-    """Bounds written on the value of an optional setting or on a list's items."""
+    """The bounds of an optional setting's value or of a list's items."""
     found: list[Any] = []
     for part in get_args(annotation):
         if get_origin(part) is Annotated:
@@ -279,7 +307,7 @@ def nested_metadata(annotation: Any) -> list[Any]:
 
 
 def is_money(field: FieldInfo) -> bool:
-    """Whether the setting is read by one of the two parsers of money."""
+    """Whether one of the two parsers of money reads the setting."""
     parsers = (parse_usd, parse_price)
     metadata = [*field.metadata, *nested_metadata(field.annotation)]
     return any(getattr(item, "func", None) in parsers for item in metadata)
@@ -305,7 +333,7 @@ def plain(annotation: Any) -> str:
 
 
 def shown_default(field: FieldInfo) -> str:
-    """The default as it would be written in the file."""
+    """The default as written in a file."""
     value = field.default
     if value is PydanticUndefined:
         return "required"

@@ -1,6 +1,6 @@
-"""Write docs/dashboards.md from the dashboards themselves, so that it cannot go out of date.
+"""Write docs/dashboards.md from the dashboards themselves, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -23,72 +23,72 @@ HEAD = """\
 <!-- Written by tools/generate_dashboard_docs.py; change grafana/src, or the prose in the tool. -->
 # Dashboards
 
-{count} dashboards for Grafana, each for one person's questions. With the stack they are at
-<http://localhost:3000>, in the folder `spanledger`, and nobody has to log in; a Grafana of your own
-takes the files of `grafana/dashboards/`, with Prometheus and Tempo as data sources.
+{count} Grafana dashboards, each for one reader's questions. In the stack they are at
+<http://localhost:3000>, in the folder `spanledger`, without a login. To use them in a Grafana of your own,
+load the files in `grafana/dashboards/` and add Prometheus and Tempo as data sources.
 
-| dashboard | whose questions it answers |
+| dashboard | for |
 |---|---|
 """
 
 PROSE = """
 ## From a spike to its trace
 
-1. The *Overview* says that something is odd: a line that rises, a red number, a mark (below). Links in a
-   panel's corner lead down to the dashboard that takes it apart, with the time kept, and to the runbook.
-2. Drag over the spike in a panel: all panels show that stretch. The tooltip, greatest first, names the
-   customer, model, deployment or error; a click on a customer or a budget opens exactly that one.
-3. The points on lines and heat maps are exemplars, single requests: a click leads to the trace. The tables
-   at the bottom of the dashboards find the newest traces of the kind. Click a row's time or name to open one.
-4. *Trace* shows the request, each attempt with its cost and the reason for it, and every span, with what
-   called it if the application is instrumented. `spanledger trace ID` shows the same in a terminal.
+1. *Overview* shows that something is unusual: a line that rises, a red number, a mark (see below). Links in a
+   panel's corner lead to the more detailed dashboard, for the same time range, and to the runbook.
+2. Drag over the spike in a panel: all panels zoom to that range. The tooltip, sorted by value, names the
+   customer, model, deployment or error. Click a customer or a budget to open its own page.
+3. The points on lines and heat maps are exemplars, single requests: click one to open its trace. The tables
+   at the bottom of the dashboards list the newest matching traces; click a row's time or name to open one.
+4. *Trace* shows the request, each attempt with its cost and reason, and every span, including the calling
+   application's if it is instrumented. `spanledger trace ID` shows the same in a terminal.
 
-Alerts link the same way: to the dashboard of the very budget, route or provider, and to *Find traces* with a
-search for its traces ([alerts](alerts.md)).
+Alerts link the same way: to the dashboard of the budget, route or provider concerned, and to *Find traces* with
+the matching search filled in ([alerts](alerts.md)).
 
-No link leads to Grafana's Explore, which viewers may not open. In a Grafana of your own, give the Prometheus
-data source the same address for exemplars, as in `grafana/provisioning/datasources/datasources.yaml`.
+No link leads to Grafana's Explore, which viewers may not open. In a Grafana of your own, set the Prometheus
+data source's exemplar link to the same address as in `grafana/provisioning/datasources/datasources.yaml`.
 
 ## How to read them
 
-**Time.** Panels show the time chosen at the top; each dashboard opens with the stretch that fits its questions.
-Rates are means over two minutes at least, so an edge is that soft. "In the time shown" adds up all of
-it. Budgets know their own period, whatever is shown: days and weeks begin in the budget's time zone. Prometheus keeps
-30 days and Tempo a week, unless you change it; the ledger keeps everything.
+**Time.** Panels show the range selected at the top; each dashboard opens with a range that fits its questions.
+Rates are averaged over at least two minutes, so sharp edges look smoothed. "In the selected range" adds up the
+whole range. Budgets always show their own period: days and weeks begin in the budget's time zone. Prometheus
+keeps 30 days and Tempo a week, unless you change it; the ledger keeps everything.
 
-**Newest values** are seconds old. If they are not, *Stack health* says how far telemetry is behind.
+**Current values** are a few seconds old. If they are not, *Stack health* shows how far telemetry is behind.
 
-**`other`** is all customers beyond the first {customers} (`telemetry.max_customers`) together: they have no series
-of their own, so that Prometheus does not grow with them. Budgets near their limit, traces and `spanledger spend` have
-them by name. A route that no deployment serves is `unknown`.
+**`other`** adds up all customers beyond the first {customers} (`telemetry.max_customers`). They have no series of
+their own, which keeps Prometheus small. Budgets near their limit, traces and `spanledger spend` list them by
+name. A route that no deployment serves is shown as `unknown`.
 
-**What is counted twice** counts once: instrumented applications measure the same calls as the gateway.
-Where both could be taken, a panel says whose it shows.
+**Calls measured twice**, by the gateway and by an instrumented application, count once. Where a panel could use
+either measurement, its description says which one it shows.
 
 **Marks** across all panels:
 
 {marks}
 
-**Empty panels.** "No data" in a table of failures is good news, as "none" is. Tables of traces are empty
+**Empty panels.** "No data" in a table of failures is good news, and so is "none". Tables of traces stay empty
 without Tempo.
 """
 
 TAIL = """
 ## Adding a panel
 
-Dashboards are Python, and the files are written from it; in Grafana they cannot be saved.
+Dashboards are written in Python, and their JSON files are generated. They cannot be saved in Grafana.
 
-1. Put the query into `grafana/src/queries.py`. Names come from the signal registry; a variable's
-   value goes into backticks by `chosen` or `being`, and metrics that applications send as well say whose they take.
-2. Put the panel into a row of the dashboard's own file (`grafana/src/overview.py` and so on), by a
-   function of `panels.py`. It wants a title, a description, a unit, a dashboard to go on to and a runbook; at most
-   20 panels a dashboard. A row's title is a question.
-3. `make generate check`, and `.venv/bin/pytest tests/stack/test_dashboards.py`, which says what is missing.
-4. `make stack`, and look at it; `make test-e2e` asks every query of a running stack, and an empty panel fails
-   unless it stands in the list of those that are empty while all is well.
+1. Put the query into `grafana/src/queries.py`. Names come from the signal registry. `chosen` or `being` puts a
+   variable's value into backticks. If applications send the metric too, the query must say whose points it uses.
+2. Put the panel into a row of the dashboard's own file (`grafana/src/overview.py` and so on), using a
+   function of `panels.py`. It needs a title, a description, a unit, a dashboard to link to and a runbook; a
+   dashboard has at most 20 panels. A row's title is a question.
+3. Run `make generate check` and `.venv/bin/pytest tests/stack/test_dashboards.py`, which reports what is missing.
+4. Look at it with `make stack`. `make test-e2e` runs every query against a running stack and fails on an empty
+   panel, unless that panel is listed as empty while all is well.
 
-A new dashboard is a file with a `BOARD`, its slug and title in `panels.TITLES`, and its place in `boards.py`.
-`make screenshots GRAFANA_URL=http://localhost:3000` takes pictures of all.
+A new dashboard is a file with a `BOARD`, a slug and a title in `panels.TITLES`, and an entry in `boards.py`.
+`make screenshots GRAFANA_URL=http://localhost:3000` takes a screenshot of each dashboard.
 """
 
 
@@ -119,7 +119,7 @@ def page() -> str:
 
 
 def number(count: int) -> str:
-    """A small number as a sentence begins with it."""
+    """A small number in words, to begin a sentence."""
     return ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[count]
 
 
@@ -129,15 +129,16 @@ def anchor(title: str) -> str:
 
 
 def section(board: Board) -> str:
-    """One dashboard: what is chosen, and which panels answer which question."""
+    """One dashboard: its variables, and the panels that answer each question."""
     title = TITLES[board.slug]
-    since = board.since.removeprefix("now-")
+    hours = board.since.removeprefix("now-").removesuffix("h")
+    since = "hour" if hours == "1" else f"{hours} hours"
     lines = [
         f"\n## {title}\n",
-        f"{board.description} It opens with the last {since}, at `/d/{board.slug}`.",
+        f"{board.description} It is at `/d/{board.slug}` and opens with the last {since}.",
     ]
     if picked := [text for choice in board.choices if (text := described(choice))]:
-        lines.append(f"\nAt the top: {'; '.join(picked)}.")
+        lines.append(f"\nVariables: {', '.join(picked)}.")
     lines += ["\n| question | answered by |", "|---|---|"]
     lines += [
         f"| {escaped(question)} | {' · '.join(map(escaped, panels))} |"
@@ -147,18 +148,18 @@ def section(board: Board) -> str:
 
 
 def described(choice: Choice) -> str:
-    """A variable for a reader; nothing for one that is not shown."""
+    """A variable as readers see it; empty for a hidden one."""
     if choice.hidden:
         return ""
     if choice.typed:
-        return f"*{choice.label}*, typed in"
+        return f"*{choice.label}* (free text)"
     if choice.values:
-        return f"*{choice.label}*, {choice.chosen} unless chosen"
-    return f"*{choice.label}*, {'any of them' if choice.several else 'one of them'}"
+        return f"*{choice.label}* (default {choice.chosen or 'auto'})"
+    return f"*{choice.label}* ({'one or more' if choice.several else 'one'})"
 
 
 def rows(board: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Each row's title with the titles of its panels."""
+    """Each row's title and the titles of its panels."""
     found: list[tuple[str, list[str]]] = []
     for panel in board["panels"]:
         if panel["type"] == "row":
@@ -169,7 +170,7 @@ def rows(board: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def escaped(text: str) -> str:
-    """Text that does not break a table; variables as code."""
+    """Text escaped for a table, with variables as code."""
     return re.sub(r"\$\w+", lambda match: f"`{match[0]}`", text.replace("|", "\\|"))
 
 

@@ -1,6 +1,6 @@
-"""Write grafana/dashboards/*.json from grafana/src, so that they cannot differ.
+"""Write grafana/dashboards/*.json from grafana/src.
 
-`--check` writes nothing and fails when a file is not what would be written, or is of no dashboard.
+`--check` writes nothing and fails if a file is out of date or belongs to no dashboard.
 """
 
 from __future__ import annotations

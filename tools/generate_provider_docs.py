@@ -1,6 +1,6 @@
-"""Write docs/provider-errors.md from the tables the adapters work by.
+"""Write docs/provider-errors.md from the tables that the adapters use.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -17,43 +17,48 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
 
 HEAD = """\
 <!-- Written by tools/generate_provider_docs.py; change the tables in spanledger/wires. -->
-# What providers say, and what we make of it
+# Provider errors
 
-Providers agree on OpenAI's wire until something goes wrong. These tables list what was seen, with
-where it was seen; the adapters work by them, and every row is tested. Did you meet something else?
-Open an issue with the bytes.
+Providers that speak OpenAI's API differ in how they report errors. This page lists which responses
+count as errors, which errors lead to a fallback of their own, and which requests are changed because
+Anthropic would refuse them.
 
-## Errors in good answers
+Each row names its source. The gateway works from these tables, and every row is tested. If your
+provider sends something else, please open an issue with the exact bytes.
 
-An error may come under status 200, in a body or within a stream. In any of these shapes it is a
-failed attempt: the next deployment or fallback is tried, unless text was already sent to the caller.
-Nothing is charged, unless the provider reported usage or sent text with it; then that is charged.
+## Errors with status 200
 
-A choice with `finish_reason: "error"` is a failed attempt too, and so is a stream without text, finish
-reason or usage. An answer without choices and without usage costs nothing, nor does a web page.
+A provider can report an error with status 200, in the body or within a stream. Each of these forms
+is a failed attempt: the next deployment or fallback is called, unless text has already been sent to
+the caller. The attempt costs nothing, unless the provider reported usage or sent text with it.
+
+Two more responses are failed attempts: a choice with `finish_reason: "error"`, and a stream without
+text, finish reason or usage. A response with neither choices nor usage costs nothing, and neither
+does a web page.
 """
 
 CONTEXT_HEAD = """\
 ## Prompts that are too long
 
-These turn a request to the route's `context_window_fallbacks`. The caller sees the code
-`context_length_exceeded` where there are none.
+These messages or codes send a request to the route's `context_window_fallbacks`. If there are none,
+the caller gets the code `context_length_exceeded`.
 """
 
-NOT_CONTEXT_HEAD = "These sound like it, and are ordinary refusals or limits of a rate:\n"
+NOT_CONTEXT_HEAD = "These are similar, but are ordinary refusals or rate limits:\n"
 
 CONTENT_HEAD = """\
 ## Refused content
 
-The caller gets the provider's message with the code `content_filter`.
+These messages or codes send a request to the route's `content_policy_fallbacks`. If there are none,
+the caller gets the provider's message with the code `content_filter`.
 """
 
 ODDITIES_HEAD = """\
-## OpenAI's requests on a route of Anthropic's
+## OpenAI requests to Anthropic
 
-Anthropic refuses these. The nearest request that it takes is sent in their place, and the answer's
-`x-spanledger-changed` header names the fields that were changed. Fields without a counterpart there,
-such as `seed`, are left out and named as well, unless their value says what is done without them.
+Anthropic would refuse these requests. The closest request that it accepts is sent instead, and the
+`x-spanledger-changed` header names the fields that were changed. Fields that Anthropic does not have,
+such as `seed`, are left out and also named, unless their value is what happens without them anyway.
 """
 
 
@@ -62,15 +67,15 @@ def main() -> None:
     page = "\n".join(
         [
             HEAD,
-            table(("from", "as it comes", "seen"), forms()),
+            table(("provider", "response", "source"), forms()),
             CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTEXT)),
             NOT_CONTEXT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(NOT_CONTEXT)),
+            table(("provider", "message", "or code", "source"), wordings(NOT_CONTEXT)),
             CONTENT_HEAD,
-            table(("from", "it says", "or the code", "seen"), wordings(CONTENT)),
+            table(("provider", "message", "or code", "source"), wordings(CONTENT)),
             ODDITIES_HEAD,
-            table(("request", "Anthropic says", "sent", "header", "seen"), oddities()),
+            table(("request", "Anthropic's error", "sent instead", "header", "source"), oddities()),
         ]
     )
     if "--check" not in sys.argv[1:]:
@@ -80,31 +85,31 @@ def main() -> None:
 
 
 def forms() -> Iterable[tuple[str, ...]]:
-    """The shapes of errors."""
+    """The forms of errors."""
     for form in FORMS:
         yield form.provider, code(form.example.strip().replace("\n", "⏎")), form.source
 
 
 def wordings(rows: tuple[Wording, ...]) -> Iterable[tuple[str, ...]]:
-    """One table of texts."""
+    """One table of messages."""
     for row in rows:
         yield row.provider, row.example, code(row.code) if row.code else "", row.source
 
 
 def oddities() -> Iterable[tuple[str, ...]]:
-    """What Anthropic refuses."""
+    """Requests that Anthropic refuses."""
     for row in ODDITIES:
         header = code(row.changed) if row.changed else ""
         yield row.request, row.says, row.sent, header, row.source
 
 
 def code(text: str) -> str:
-    """Text as it is, in a cell."""
+    """Literal text in a cell."""
     return f"`{text}`"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table, with what would end a cell escaped."""
+    """A table; a `|` within a cell is escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "".join(f"| {line} |\n" for line in cells)

@@ -1,8 +1,8 @@
-"""Write the rules of Prometheus and Grafana's alerting from prometheus/src.
+"""Write the rules for Prometheus and for Grafana's alerting from prometheus/src.
 
-`--check` writes nothing and fails when a file is not what would be written. `--set name=value`
-and `--out FOLDER` make a set of your own, to be tried with tools/replay_alerts.py. `--speed N` makes one
-in which every duration is N times shorter, for `spanledger stack up --rules FOLDER`.
+`--check` writes nothing and fails if a file is out of date. `--set name=value` and `--out FOLDER`
+write your own set, to be tested with tools/replay_alerts.py. `--speed N` writes one in which every
+duration is N times shorter, for `spanledger stack up --rules FOLDER`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CONFIGURATION = "prometheus/prometheus.yml"
 
 
 def changed(settings: list[str]) -> Thresholds:
-    """The thresholds with some set from the command line. Raises ValueError."""
+    """The thresholds with those from the command line. Raises ValueError."""
     values: dict[str, float | int] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
         if not isinstance(old := getattr(DEFAULT, name, None), int | float):
-            raise ValueError(f"no number {name!r} in prometheus/src/thresholds.py")
+            raise ValueError(f"prometheus/src/thresholds.py has no number {name!r}")
         try:
             values[name] = type(old)(text)
         except ValueError:
-            raise ValueError(f"--set {setting}: {name} is a number, such as {old}") from None
+            raise ValueError(f"--set {setting}: {name} must be a number, such as {old}") from None
     return dataclasses.replace(DEFAULT, **values)  # type: ignore[arg-type]  # checked above
 
 
@@ -45,14 +45,16 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another threshold; again for more",
+        help="set a threshold; can be repeated",
     )
-    parser.add_argument("--speed", type=float, default=1, help="times faster than what ships")
+    parser.add_argument(
+        "--speed", type=float, default=1, help="divide every duration by this number"
+    )
     options = parser.parse_args()
     if options.speed < 1:
-        raise SystemExit("error: --speed is 1 or more")
+        raise SystemExit("error: --speed must be 1 or more")
     if options.speed > 1 and options.out == ROOT:
-        raise SystemExit("error: --speed goes with --out FOLDER: such rules are for an attempt")
+        raise SystemExit("error: --speed needs --out FOLDER: such rules are only for experiments")
     try:
         made = render.files(changed(options.set), options.speed)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Write digests of the services' files into the compose files, as the defaults of their variables.
 
-It comes after the generators of those files. `--check` writes nothing and fails when one is out of date.
+Runs after the generators of those files. `--check` writes nothing and fails if a digest is out of date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 from tools.stack_files import DEMO, REAL, digests  # noqa: E402 - found by the line above
 
 GATEWAYS = {"docker-compose.yml": DEMO, "compose/real-providers.yml": REAL}
-"""File of compose to the configuration that its gateway reads."""
+"""The configuration that the gateway reads, by compose file."""
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:

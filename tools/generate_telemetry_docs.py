@@ -1,8 +1,7 @@
-"""Write docs/telemetry.md from the registry of signals, so that it cannot go out of date.
+"""Write docs/telemetry.md from the registry of signals, so it cannot go out of date.
 
-`--check` writes nothing and fails when the file is not what would be written. Names, units,
-attributes, buckets and meanings come from `spanledger.telemetry.signals`; only the prose around
-them is here.
+`--check` writes nothing and fails if the file is out of date. Names, units, attributes, buckets and
+meanings come from `spanledger.telemetry.signals`; only the prose around them is here.
 """
 
 from __future__ import annotations
@@ -44,136 +43,137 @@ HEAD = """\
 <!-- Written by tools/generate_telemetry_docs.py; change service/spanledger/telemetry/signals.py. -->
 # Telemetry
 
-Every name on this page is an interface: a change is in the CHANGELOG. Names of our own begin with
-`spanledger.`; all others are those of the OpenTelemetry GenAI conventions, in the form of v1.41. The
-newer names of v0.1.0 can be had: see [two forms](#two-forms-of-the-conventions).
+Every name on this page is an interface: changes are listed in the CHANGELOG. Our own names begin with
+`spanledger.`; all others come from the OpenTelemetry GenAI conventions, in the form of v1.41. You can
+switch to the newer names of v0.1.0: see [two forms](#two-forms-of-the-conventions).
 
-## How it leaves
+## How telemetry is sent
 
-Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a process of
-its own that the gateway starts, reads rows that have ended, in order, and sends them as spans and
-metric points over OTLP/HTTP. Its cursor moves only after the collector has taken them, in the same
+Each attempt at a provider is a row in the ledger, and so is each request. The *shipper*, a separate
+process that the gateway starts, reads finished rows in order and sends them as spans and
+metric points over OTLP/HTTP. Its cursor moves only after the collector has accepted them, in the same
 transaction as the aggregates behind the metrics. Therefore:
 
-- a collector that is away, a killed shipper or a killed gateway costs no span of an ended request;
-- a span may arrive twice, with the same ids, and a trace store keeps one;
-- counters do not start again at zero after a restart, and the money in them is the ledger's;
-- nothing a caller waits for waits for telemetry.
+- an unreachable collector, a killed shipper or a killed gateway loses no span of a finished request;
+- a span may arrive twice, with the same ids, and trace stores keep one;
+- counters do not restart at zero after a restart, and their amounts match the ledger's;
+- callers never wait for telemetry.
 
-One shipper works on a ledger at a time, whoever started it; others wait. `spanledger ship` runs one
-without a gateway, and `spanledger ship --once` sends what is there and ends with 1 if the collector
-did not take all of it.
+Only one shipper per ledger is active at a time, whoever started it; others wait. `spanledger ship` runs one
+without a gateway, and `spanledger ship --once` sends what is waiting and exits with 1 if the collector
+did not accept all of it.
 
-What the collector refuses for good (a 4xx other than 408 and 429, three times, while it takes other
-requests) is looked for by halving the batch: first the span goes without its content, then it is
-dropped, which is logged and counted in `spanledger.telemetry.dropped`. While a collector refuses
-everything, or is away, nothing is dropped, however long that lasts.
+If the collector rejects a request for good (with a 4xx other than 408 and 429, three times, while it accepts
+others), the shipper finds the rejected span by halving the batch. It sends that span without its content and, if it is
+rejected again, drops it, logs this and counts it in `spanledger.telemetry.dropped`. While a collector rejects
+everything, or is unreachable, nothing is dropped, however long it takes.
 
 ## Sampling and status
 
-Every request is exported: money that no span shows cannot be explained. That includes requests
-of a caller who does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags hold the
-caller's decision, so a collector can drop them; without a `traceparent` they are flagged `sampled`.
+Every request is exported, because spending without a span could not be explained. That includes requests
+whose caller does not sample the trace (a `traceparent` that ends in `-00`). The spans' flags hold the
+caller's decision, so a collector can drop them; without a `traceparent`, they are flagged `sampled`.
 
-Status follows the conventions for HTTP. A SERVER span is an error if the gateway failed: a status from
-500, a stream that broke, or a request that nobody finished. It is `UNSET` for what the caller can
-change, such as an unknown model (404) or a used-up budget (429); `error.type` says which. A CLIENT span
-is an error whenever the attempt failed, also with a status below 500.
+Status follows the HTTP conventions. A SERVER span is an error if the gateway failed: a status of
+500 or above, a broken stream, or a request that nobody finished. It is `UNSET` for errors the caller can
+fix, such as an unknown model (404) or an exhausted budget (429); `error.type` says which. A CLIENT span
+is an error whenever the attempt failed, even with a status below 500.
 
 ## Where it goes
 
 `telemetry.endpoint` in the [configuration](configuration.md#telemetry) is the collector's base URL.
-The standard variables win over it:
+The standard variables take precedence:
 
 | variable | meaning |
 |---|---|
-| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | Where to send. |
-| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | How to be let in. |
+| `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT` | The address to send to. |
+| `OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_CLIENT_KEY`, `…_CLIENT_CERTIFICATE` | Credentials and certificates. |
 | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` unless set. |
-| `OTEL_EXPORTER_OTLP_TIMEOUT` | Seconds for one request, its retries included (10). |
+| `OTEL_EXPORTER_OTLP_TIMEOUT` | Seconds for one request, including its retries (10). |
 | `OTEL_METRIC_EXPORT_INTERVAL` | Milliseconds between two exports of metrics. |
-| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | Who sends. |
+| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | The sender. |
 | `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` | Use the names of v0.1.0: see [two forms](#two-forms-of-the-conventions). |
-| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Send none of it: rows are passed over, and counters go on counting. |
+| `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | Send no traces, no metrics, or neither: rows are skipped, and counters keep counting. |
 
-`service.instance.id` is the ledger's own and stays over restarts, as its counters do.
+`service.instance.id` belongs to the ledger and survives restarts, as its counters do.
 
 ## Content
 
-`telemetry.content` says whether prompts and answers go on spans: `off` (the default), `redacted`,
-or `full`. They are JSON in the conventions' message schema, at most
-`telemetry.max_attribute_bytes` long each: long texts are shortened first, then messages are left
-out of the middle, and what is missing is said in its place. Binary data is always replaced by its
-kind and size. `redacted` replaces e-mail addresses, keys and tokens of known shapes, private keys,
-payment cards, bank accounts and phone numbers that begin with `+` or an area code in brackets, by
-`[REDACTED:kind]`, wherever they stand. It knows shapes, not meanings: a name or an address in a
-prompt stays. Content is kept in the ledger until it has been shipped, and no longer.
+`telemetry.content` decides whether spans contain prompts and answers: `off` (the default), `redacted`,
+or `full`. They are JSON in the conventions' message schema, each at most
+`telemetry.max_attribute_bytes` long: long texts are shortened first, then messages are removed
+from the middle, and a note says what is missing. Binary data is always replaced by its
+kind and size. `redacted` replaces e-mail addresses, keys and tokens of known formats, private keys,
+payment cards, bank accounts, and phone numbers that begin with `+` or an area code in parentheses, by
+`[REDACTED:kind]`, wherever they occur. It recognises formats, not meanings: a person's name or an address in a
+prompt stays. Content is kept in the ledger only until it has been shipped.
 """
 
 FORMS_PROSE = f"""\
 ## Two forms of the conventions
 
 The GenAI conventions moved to a [repository of their own](https://github.com/open-telemetry/semantic-conventions-genai),
-whose first release, v0.1.0, renamed some signals. As the conventions ask, the names stay as they were
-until you choose the new ones: set `{OPT_IN}={LATEST}` (a list with commas; other
-entries are for other instrumentation) where the gateway, or `spanledger ship`, runs. The schema URL of
-the spans and points says which form they have.
+whose first release, v0.1.0, renamed some signals. As the conventions require, the names stay as they were
+until you opt in: set `{OPT_IN}={LATEST}` (a comma-separated list; other
+entries are for other instrumentation) where the gateway or `spanledger ship` runs. The schema URL of
+spans and points says which form they use.
 
-The table is all that changes. What it does not list has one name in both forms.
+Only the names in this table differ. All others are the same in both forms.
 
 """
 
-FORMS_AFTER = """A counter of tokens is the sum of the histogram beside it. `gen_ai.token.modality` is `unknown`, because
-providers do not say it for all tokens. The point `otel.metric.overflow` has no attributes to tell by and
+FORMS_AFTER = """A token counter equals the sum of the histogram in the same row. `gen_ai.token.modality` is `unknown`, because
+providers do not report it for all tokens. The point `otel.metric.overflow` has no attributes to decide by, so it
 keeps the name of v1.41, as does every metric whose name begins with `spanledger.`.
 
-Choose freely: with the stack's collector, dashboards and alerts work with either form. On its way to
-Prometheus, and there only, the collector turns the new names of metrics into those of v1.41, the
-gateway's and those of instrumented applications alike. Vendors get the names as they were sent. With
-another collector, or when the form changes while you look at a vendor's dashboards, expect new series
-under new names. The ledger knows one form only, so changing back and forth loses nothing.
+With the stack's collector, dashboards and alerts work with either form. On the way to
+Prometheus only, the collector translates the new metric names to those of v1.41, for the
+gateway and for instrumented applications. Vendors get the names as sent. With
+another collector, or in a vendor's dashboards, a change of form starts new series
+under new names. The ledger uses only one form, so switching back and forth loses nothing.
 """
 
 CARDINALITY = f"""\
 ## How many series
 
-Customers are the one label that grows by itself. The first `telemetry.max_customers` customers seen
-have series of their own, for good: a label that changed its meaning with each
+Customers are the only label that grows by itself. The first `telemetry.max_customers` customers seen
+keep their own series for good, because a label whose meaning changed with each
 day's ranking could not be added up over time. All others are `other`. Spans and the ledger
-always have the real name, as has `/metrics` for each budget near its limit. A budget's name is a
-label of its refusals: one series for each that ever refused. Beyond that, a metric has at most {MAX_POINTS:,} points, or what the table says; whatever would be one more is counted in the
-point `otel.metric.overflow`, so that totals stay exact. `gen_ai.response.model` is on spans only: what
-a provider may make up is no label.
+always have the real name, as does `/metrics` for each budget near its limit. A budget's name is a
+label of its refusals: one series for each budget that ever refused. Apart from that, a metric has at most
+{MAX_POINTS:,} points, or the number in the table; anything beyond is counted in the
+point `otel.metric.overflow`, so totals stay exact. `gen_ai.response.model` is only on spans, because
+providers could invent any number of values.
 
-A histogram's point is several series in Prometheus. The most that there can be of each metric, and of
-all, whatever callers and configuration do:
+A histogram point is several series in Prometheus. The table shows the maximum for each metric and for
+all, whatever callers send and the configuration says:
 """
 
 METRIC_PROSE = """\
-## Metrics by OTLP
+## Metrics over OTLP
 
-Cumulative points, every `telemetry.export_interval_s`; a series that does not change is repeated
-each minute. A new series begins with a zero one interval before its first value, so that
+Points are cumulative and sent every `telemetry.export_interval_s`; a series that does not change is repeated
+every minute. A new series starts with a zero one interval before its first value, so that
 `increase()` sees all of it. Counters and histogram buckets carry an exemplar of the latest trace.
-The names on the right are those in Prometheus 3 with its OTLP receiver (`le` is added to buckets).
+The names under "in Prometheus" are those of Prometheus 3 with its OTLP receiver (buckets also have `le`).
 
-Instrumented applications send `gen_ai.*` under the same names, of the same calls, in buckets of their
-own. The stack's collector says on each point who counted it, in `spanledger.source`: `gateway`,
+Instrumented applications send `gen_ai.*` metrics with the same names, for the same calls, in their own buckets.
+The stack's collector sets `spanledger.source` on each point to say who measured it: `gateway`,
 `application`, `application_via_gateway` or `unknown` ([why](../otel-collector/README.md#nothing-is-counted-twice)).
-Sums take `gateway` and `application`, percentiles and shares of failures `gateway` alone; rules and
-dashboards do, and take points without a source, from another collector, for the gateway's. Labels of
-applications' points [are a list](../otel-collector/README.md#labels-of-applications-points), and what
-Prometheus would refuse [is dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
+Use `gateway` and `application` for sums, and `gateway` alone for percentiles and failure rates, as our rules and
+dashboards do; they treat points without a source, from another collector, as the gateway's. Labels of
+applications' points are [limited to a list](../otel-collector/README.md#labels-of-applications-points), and points that
+Prometheus would reject are [dropped and counted](../otel-collector/README.md#a-bad-point-costs-nobody-else).
 """
 
 SCRAPE_PROSE = f"""\
-## Metrics by scrape
+## Scraped metrics
 
-`/metrics` of each gateway. The budgets and the ledger's state are read from the ledger, so every
-gateway on it says the same; commits, overhead, deployments and requests in flight are the process's own, and
-`process_*` metrics are there too. The budgets shown are the accounts of which a third is used, or as much as
-their first threshold where that is less, {MAX_BUDGETS:,} at most, and others up to {FEW_BUDGETS}; those nearest their limit
-before the rest. So an account that alerts tell of does not come and go with what others spend.
+Each gateway serves `/metrics`. Budgets and the ledger's state are read from the ledger, so every
+gateway on it reports the same values; commits, overhead, deployments and requests in flight are the process's own, and
+`process_*` metrics are included. `/metrics` shows accounts that are used to a third, or to their first threshold if that
+is lower, {MAX_BUDGETS:,} at most, and otherwise the fullest up to {FEW_BUDGETS}. The fullest come first,
+so an account with an alert does not disappear because of what others spend.
 """
 
 
@@ -197,7 +197,7 @@ def render() -> str:
 
 
 def forms_table() -> str:
-    """What has another name in the new form, with its source."""
+    """The names that differ in the new form, with their sources."""
     rows = [
         f"| span | `{c.old}` | `{c.new}`{', an int, not a double' if c.integer else ''} | {link(c.source)} |"
         for c in ATTRIBUTE_CHANGES
@@ -211,24 +211,24 @@ def forms_table() -> str:
 
 
 def condition(change: MetricChange) -> str:
-    """Which points of the old metric these are."""
+    """Which points of the old metric are renamed."""
     return "".join(f", `{name}` = `{value}`" for name, value in change.when)
 
 
 def added(change: MetricChange) -> str:
-    """What attributes the new one has more or less."""
+    """The attributes that the new metric adds or lacks."""
     more = [f", with `{name}`" for name, _ in change.adds]
     return "".join(more + [f", without `{name}`" for name in change.without])
 
 
 def link(url: str) -> str:
-    """A source, by the end of its address."""
+    """A link to a source, named by the end of its URL."""
     end = url.rsplit("/", 1)[1]
     return f"[{'#' if end.isdecimal() else ''}{end}]({url})"
 
 
 def both_names(name: str) -> str:
-    """An attribute's name, and the one it has in the new form."""
+    """An attribute's name, and its name in the new form."""
     new = next((c.new for c in ATTRIBUTE_CHANGES if c.old == name and c.new != name), None)
     return f"`{name}`" if new is None else f"`{name}` ({Form.NEW.value}: `{new}`)"
 
@@ -243,7 +243,7 @@ def span_section(span: Span) -> str:
 
 
 def metric_section(metric: Metric) -> str:
-    """One metric sent by OTLP."""
+    """One metric sent over OTLP."""
     attributes = ", ".join(f"`{name}`" for name in metric.attributes)
     series = ", ".join(f"`{name}`" for name in prometheus_series(metric))
     lines = [
@@ -262,14 +262,14 @@ def metric_section(metric: Metric) -> str:
 
 
 def stability(metric: Metric) -> str:
-    """Whether a name of the conventions may still change."""
+    """Whether the name may still change."""
     if metric.name.startswith("gen_ai."):
         return "a convention in development"
     return metric.stability
 
 
 def cap_table() -> str:
-    """How many series there can be at most."""
+    """The maximum number of series."""
     rows = [f"| `{m.name}` | {m.most:,} | {most_series(m):,} |" for m in METRICS]
     total = sum(most_series(metric) for metric in METRICS)
     copies = sum(
@@ -281,19 +281,19 @@ def cap_table() -> str:
     others = sum(series_a_point(s) for s in SCRAPED if not s.labels or s.labels[0] not in _OF_MANY)
     head = "| metric | points | series |\n|---|---:|---:|\n"
     after = (
-        f"\nEvery {EVERY_S // 60} minutes Prometheus' rules copy those that dashboards show over days and\n"
-        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} series more. A scrape of a gateway has up\n"
+        f"\nEvery {EVERY_S // 60} minutes, Prometheus' rules copy the metrics that dashboards show over days and\n"
+        f"weeks (`prometheus/rules/long.yml`): at most {copies:,} more series. A scrape of a gateway has up\n"
         f"to {MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
         f"deployment (and limit), and {others} others of ours.\n\n"
-        "That nothing exceeds it, with ten thousand customers at fifty models of three providers, is\n"
-        "tested against a real Prometheus (`tests/stack/test_scale.py`). What that many take of memory is in\n"
+        "A test with a real Prometheus verifies these maxima with ten thousand customers using fifty models of\n"
+        "three providers (`tests/stack/test_scale.py`). For Prometheus' memory with that many, see\n"
         "[performance](performance.md#series-and-memory-of-prometheus).\n"
     )
     return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])
 
 
 _OF_MANY = ("budget", "deployment")
-"""First labels of what `/metrics` has many of."""
+"""First labels of the metrics that have many series in `/metrics`."""
 
 
 def scrape_table(scraped: tuple[Scraped, ...]) -> str:

@@ -1,6 +1,6 @@
 """Write docs/usage.md from the tables that decide how usage is read and priced.
 
-`--check` writes nothing and fails when the file is not what would be written.
+`--check` writes nothing and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -18,14 +18,21 @@ HEAD = """\
 <!-- Written by tools/generate_usage_docs.py; change service/spanledger/pricing/forms.py and names.py. -->
 # How usage is read and priced
 
-Providers report what an attempt used in many ways. Some count cached tokens within the prompt,
-others beside it; some put reasoning into the answer, others only into the total. A wrong reading is
-money read wrong, so the tables on this page decide, and each row names its source: a provider's
-documentation, or a public report (`repository#number`).
+What an attempt costs depends on the usage that its provider reports, and on the price of its model.
+To see the price of a model:
 
-Every row is a test with its cost to the nano-dollar (`tests/service/pricing/test_forms.py`). If a
-provider of yours reports usage in a form that is missing here, please open an issue with the `usage`
-object as it was sent.
+```sh
+spanledger prices show gpt-4o-mini
+```
+
+Providers report usage in different forms. Some include cached tokens in the prompt, others add them
+to it. Some include reasoning in the answer, others only in the total. Reading a form wrongly means
+charging the wrong amount, so the tables on this page list every known form with its source: a
+provider's documentation or a public report (`repository#number`).
+
+The gateway works from these tables, and a test checks the cost of every row to the nano-dollar
+(`tests/service/pricing/test_forms.py`). If your provider reports usage in another form, please open
+an issue with the `usage` object as it was sent.
 
 """
 
@@ -35,11 +42,11 @@ NAMES = {
     "total": "total",
     "read": "read from the cache",
     "write": "written to the cache",
-    "write_1h": "written for an hour",
+    "write_1h": "written to the cache for an hour",
     "reasoning": "reasoning",
-    "citations": "citations read",
-    "audio_input": "sound in the prompt",
-    "audio_output": "sound in the answer",
+    "citations": "citations",
+    "audio_input": "audio in the prompt",
+    "audio_output": "audio in the answer",
     "searches": "web searches",
 }
 TERMS = {"completion": "answer"}
@@ -56,7 +63,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """The whole page."""
+    """All sections of the page."""
     return HEAD + "\n".join((places(), forms(), streams(), ambiguities(), anthropic(), prices()))
 
 
@@ -69,8 +76,8 @@ def places() -> str:
     ]
     return (
         "## Where counts are looked for\n\n"
-        "On OpenAI's wire. The first place that says more than zero stands; `null`, text and negative\n"
-        "numbers say nothing.\n\n"
+        "In responses of OpenAI's API, the first field with a number above zero is used for each\n"
+        "count. `null`, text and negative numbers are ignored.\n\n"
         "| count | in `usage` | source |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
@@ -84,12 +91,12 @@ def forms() -> str:
     ]
     return (
         "## How counts add up\n\n"
-        "The total tells what the counts include. The first row that fits decides: the total is the\n"
-        "given sum, cached tokens fit into the input and reasoning into the output. *Read* and\n"
-        "*write* are what the cache served and took.\n\n"
+        "The total shows what the counts include. The first row that fits is used: the total must be\n"
+        "the given sum, cached tokens must fit into the input, and reasoning into the output. *Read*\n"
+        "and *write* are tokens read from and written to the cache.\n\n"
         "| form | the total is | input | output | sources |\n|---|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\nFresh input is the input less what was read and written. Each part has its own price.\n"
+        + "\n\nFresh input is the input minus *read* and *write*. Each part has its own price.\n"
     )
 
 
@@ -100,28 +107,28 @@ def _sum(terms: str) -> str:
 def _total(terms: str) -> str:
     if terms:
         return _sum(terms)
-    return "more than prompt + answer, no reasoning is named, and no part of the cache is as small"
+    return "more than prompt + answer; no reasoning is reported, and no cached count explains it"
 
 
 def streams() -> str:
-    """In which events usage comes."""
+    """In which events usage arrives."""
     rows = [f"| {row.told} | {row.read} | {'; '.join(row.sources)} |" for row in STREAMS]
     return (
         "## In streams\n\n"
-        "| usage comes | what stands | sources |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "A stream that breaks before its usage is counted here, from what came of it, and marked as\n"
-        "`estimated`. An estimate never exceeds the output cap that was sent to the provider, nor what\n"
-        "was held for the attempt. What a provider reports can exceed both, and is charged in full.\n"
+        "| usage comes | used | sources |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "If a stream breaks before its usage arrives, the gateway counts what it has received and\n"
+        "marks the attempt as `estimated`. An estimate never exceeds the output limit that was sent to\n"
+        "the provider, nor the hold. What a provider reports can exceed both, and is charged in full.\n"
     )
 
 
 def ambiguities() -> str:
-    """What is charged where no row fits."""
+    """What is charged if no row fits."""
     rows = [f"| `{why}` | {meaning} |" for why, meaning in AMBIGUITIES.items()]
     return (
         "## Ambiguous usage\n\n"
-        "Usage that fits none of these forms is charged the dearer way. The attempt is marked as\n"
-        "`estimated`, its span says why in `spanledger.usage.ambiguity`, and the metric\n"
+        "Usage that fits none of these forms is charged at the higher price. The attempt is marked\n"
+        "as `estimated`, its span has the reason in `spanledger.usage.ambiguity`, and the metric\n"
         "`spanledger.usage.ambiguous` counts it by provider and model.\n\n"
         "| `spanledger.usage.ambiguity` | what it means and what is charged |\n|---|---|\n"
         + "\n".join(rows)
@@ -130,37 +137,40 @@ def ambiguities() -> str:
 
 
 def anthropic() -> str:
-    """Anthropic's own wire has one form."""
+    """Anthropic's own API has one form."""
     return (
-        "## On Anthropic's wire\n\n"
-        "`input_tokens` is the fresh input alone; `cache_read_input_tokens` and\n"
-        "`cache_creation_input_tokens` come beside it, and `cache_creation` splits the writes by age.\n"
-        "`output_tokens` includes thinking. The passes of a compacted context, which no total\n"
-        "includes, are added from `iterations`.\n"
+        "## Anthropic's API\n\n"
+        "`input_tokens` is the fresh input only. `cache_read_input_tokens` and\n"
+        "`cache_creation_input_tokens` are added to it; `cache_creation` splits the writes by how long\n"
+        "they are kept. `output_tokens` includes thinking. When a context is compacted, no total\n"
+        "includes the passes, so they are added from `iterations`.\n"
     )
 
 
 def prices() -> str:
-    """Which line of the book is charged."""
+    """Which price of the book is charged."""
     rows = [f"| `{row.owner}` | {row.what} | `{row.example}` | {row.source} |" for row in ROUTES]
     resold = ", ".join(f"`openrouter/{beginning}…`" for beginning in RESOLD)
     return (
         "## Which price is charged\n\n"
-        "1. The prices in the configuration (`input_cost_per_token` and its relatives).\n"
-        "2. The price of `model_info.base_model`, where the book has it. An Azure deployment, a\n"
-        "   provisioned model or an ARN has a name of your own, so the base model decides even if the\n"
-        "   book has that name too. `spanledger config check` warns of a base model it does not have.\n"
-        "3. The price of the model as it is written, then of `provider/model`, then of the model.\n"
-        "4. The same without the way to the model, as below. A model is never matched loosely: what\n"
-        "   remains must be a name of the book.\n\n"
-        "Without any of these a deployment has no price: it is refused under a budget, and booked as\n"
-        "unpriced otherwise.\n\n"
-        "| provider | what is taken off | for example | source |\n|---|---|---|---|\n"
+        "The first of these that exists:\n\n"
+        "1. The prices in the configuration (`input_cost_per_token` and related keys).\n"
+        "2. The price of `model_info.base_model` in the price book. You choose the name of an Azure\n"
+        "   deployment, a provisioned model or an ARN yourself, so the base model is used even if the\n"
+        "   book has a model of that name. `spanledger config check` warns if the book does not have\n"
+        "   the base model.\n"
+        "3. The price of the model as written, then of `provider/model`, then of the model alone.\n"
+        "4. The same after removing the prefixes and suffixes below. A model is never matched loosely:\n"
+        "   the rest must be a name in the book.\n\n"
+        "A deployment without any of these has no price. Requests to it are refused under a blocking\n"
+        "budget, and marked `unpriced` otherwise.\n\n"
+        "| provider | removed | for example | source |\n|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\nSurcharges of a region or geography are charged as the book has them. If it lists a model\n"
-        "in other places than the one asked for, the dearest of them is charged.\n\n"
-        f"OpenRouter passes on the maker's price: {resold} have the price of their maker. Models that\n"
-        "many hosts sell, and variants such as `:free`, need prices in the configuration.\n"
+        + "\n\nSurcharges for a region or geography are charged as the book lists them. If the book lists\n"
+        "a model only in other regions, the highest of their prices is charged.\n\n"
+        "OpenRouter charges the original provider's price for these models, so they have that price:\n"
+        f"{resold}. Models that many hosts sell, and variants such as `:free`, need prices in the\n"
+        "configuration.\n"
     )
 
 

@@ -1,7 +1,7 @@
-"""Put uv at the path given: the one on PATH if it is new enough, else the locked one from PyPI.
+"""Put uv at the given path: the one on PATH if it is new enough, otherwise the locked one from PyPI.
 
-Runs on the machine's bare Python, so it imports the standard library only and owns no more than
-this one file in the project's tool folder. The version and the hashes are those of `uv.lock`.
+Runs on the machine's bare Python, so it only imports the standard library, and writes only this one
+file in the project's tool folder. The version and the hashes are those in `uv.lock`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.15")
 
 
 def main(target: Path) -> None:
-    """Link or install uv at `target`; a run that is not needed changes nothing."""
+    """Link or install uv at `target`."""
     demand_python()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def main(target: Path) -> None:
         binary = by_pip(version, wheels, Path(folder)) or by_hand(wheels, Path(folder))
         if binary is None:
             raise SystemExit(
-                "cannot fetch uv: PyPI did not answer, or has no wheel for this machine.\n"
+                "cannot fetch uv: PyPI is unreachable or has no wheel for this machine.\n"
                 "Install uv yourself (https://docs.astral.sh/uv/), put it on PATH and try again."
             )
         binary.chmod(0o755)
@@ -41,7 +41,7 @@ def main(target: Path) -> None:
 
 
 def demand_python() -> None:
-    """Go on under a Python 3.11 or newer, or say what is missing."""
+    """Continue under Python 3.11 or newer, or explain what is missing."""
     if sys.version_info >= (3, 11):  # noqa: UP036 - may start under an older Python
         return
     for name in PYTHONS:
@@ -66,7 +66,7 @@ def usable(uv: str) -> bool:
 
 
 def locked() -> tuple[str, dict[str, str]]:
-    """The locked version of uv, and its wheels: URL to SHA-256."""
+    """The locked version of uv, and the SHA-256 of its wheels by URL."""
     import tomllib
 
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
@@ -76,9 +76,9 @@ def locked() -> tuple[str, dict[str, str]]:
 
 
 def by_pip(version: str, wheels: dict[str, str], folder: Path) -> Path | None:
-    """Install with pip, which honours the machine's index, proxy and certificate settings.
+    """Install with pip, which uses the machine's index, proxy and certificate settings.
 
-    Debian's Python may lack pip, or the part of venv that brings it; then None.
+    Returns None if there is no pip: Debian's Python may lack it, and the part of venv that brings it.
     """
     hashes = "".join(f" --hash=sha256:{digest}" for digest in wheels.values())
     requirements = folder / "requirements.txt"
@@ -101,7 +101,7 @@ def by_pip(version: str, wheels: dict[str, str], folder: Path) -> Path | None:
 
 
 def by_hand(wheels: dict[str, str], folder: Path) -> Path | None:
-    """Fetch the locked wheel itself, for a Linux Python that has neither pip nor venv."""
+    """Fetch the locked wheel directly, for a Linux Python that has neither pip nor venv."""
     import hashlib
     import platform
     import urllib.request
@@ -119,7 +119,7 @@ def by_hand(wheels: dict[str, str], folder: Path) -> Path | None:
             print(f"{url}: {error}", file=sys.stderr)
             return None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise SystemExit(f"{tag} from PyPI is not the file that uv.lock names; nothing is used")
+            raise SystemExit(f"{tag} from PyPI does not match its hash in uv.lock; not installed")
         archive = folder / "uv.zip"
         archive.write_bytes(data)
         with zipfile.ZipFile(archive) as wheel:

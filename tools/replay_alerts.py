@@ -1,10 +1,10 @@
-"""Play the alert rules in a real Prometheus over a history, and say what would have fired when.
+"""Replay a history against the alert rules in a real Prometheus, and report what would have fired when.
 
-The history is a CSV (`time,series,value`, one sample a row, Unix seconds) or days that are made up
+The history is a CSV (`time,series,value`, one sample per row, Unix seconds) or synthetic
 (tools/replay_history.py). Recording rules are computed by query over the whole time and stored, alert
-expressions queried, and `for` and `keep_firing_for` applied minute by minute as Prometheus does.
+expressions are queried, and `for` and `keep_firing_for` are applied each minute as Prometheus does.
 
-Ends with 0, with 1 if an incident of the made-up days was missed, and with 2 if nothing could be played.
+Exits with 0, with 1 if an incident of the synthetic history was missed, and with 2 if the replay failed.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ from prometheus.src.thresholds import Thresholds  # noqa: E402 - as above
 
 STEP_S = 60
 MAX_POINTS = 10_000
-"""Of a range query; Prometheus takes 11,000."""
+"""Of a range query; Prometheus' limit is 11,000."""
 READY_S = 60.0
 ASK_S = 300.0
 LEAST_DAYS = 6
-"""Made-up days in which there is room for the incidents."""
+"""The fewest synthetic days that have room for the incidents."""
 MOST_DAYS = 400
-"""A history's time: a rule is evaluated at each of its minutes."""
+"""The longest history, because each rule is evaluated at every minute of it."""
 COLUMNS = ("time", "series", "value")
 TIMES_S = (1e9, 4e9)
-"""Unix seconds of the years 2001 to 2096; milliseconds and minutes are none of them."""
+"""Unix seconds of the years 2001 to 2096; times in milliseconds or minutes are outside."""
 _LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*"'
 SERIES = re.compile(rf"[a-zA-Z_:][\w:]*(?:\{{(?:{_LABEL}(?:,{_LABEL})*)?\}})?", re.ASCII)
-"""A series as Prometheus writes it."""
+"""A series in Prometheus' notation."""
 Item = TypeVar("Item")
 Sample = tuple[float, float]
 Row = tuple[str, Sequence[Sample]]
 
 
 class ReplayError(Exception):
-    """A replay that cannot be done; the message says why."""
+    """The replay failed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One alert from its first minute of firing to its last, Unix seconds."""
+    """One firing of an alert, from its first minute to its last, in Unix seconds."""
 
     alert: str
     labels: Mapping[str, str]
@@ -79,11 +79,11 @@ class Firing:
 
 
 def program(name: str) -> str:
-    """A program of the toolchain, or of PATH. Raises ReplayError."""
+    """A program from the toolchain or from PATH. Raises ReplayError."""
     built = cache_folder() / "bin" / name
     found = str(built) if built.exists() else shutil.which(name)
     if not found:
-        raise ReplayError(f"there is no {name}: `make toolchain` builds it")
+        raise ReplayError(f"{name} was not found; `make toolchain` builds it")
     return found
 
 
@@ -99,14 +99,14 @@ def store(rows: Iterable[Row], folder: Path) -> None:
     done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
     text.unlink()
     if done.returncode:
-        raise ReplayError(f"promtool took no import: {done.stderr.strip()[-500:]}")
+        raise ReplayError(f"promtool refused the import: {done.stderr.strip()[-500:]}")
 
 
 @contextmanager
 def prometheus(folder: Path, *more: str, settings: str = "{}") -> Iterator[str]:
-    """A Prometheus on the database, by its address; ended at the end.
+    """Run a Prometheus on the database; yields its URL.
 
-    `more` are flags of its command line, `settings` its configuration.
+    `more` are further command-line flags, `settings` its configuration.
     """
     config = folder / "prometheus.yml"
     config.write_text(f"{settings}\n", encoding="utf-8")
@@ -146,7 +146,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(url: str, path: str, **form: Any) -> Any:
-    """What Prometheus answers to a form, under `data`. Raises ReplayError where it refuses."""
+    """The `data` of Prometheus' answer to a query. Raises ReplayError if it is refused."""
     address = f"{url}{path}?{urllib.parse.urlencode(form)}"
     try:
         with urllib.request.urlopen(address, timeout=ASK_S) as answer:  # noqa: S310 - our own loopback
@@ -158,7 +158,7 @@ def ask(url: str, path: str, **form: Any) -> Any:
 def query(
     url: str, expr: str, span: tuple[int, int]
 ) -> dict[tuple[tuple[str, str], ...], list[Sample]]:
-    """An expression at every step of a time, by labels."""
+    """The values of an expression at every step of a time span, by labels."""
     found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
     for start in range(span[0], span[1] + 1, STEP_S * MAX_POINTS):
         end = min(span[1], start + STEP_S * (MAX_POINTS - 1))
@@ -168,18 +168,18 @@ def query(
             samples = found.setdefault(tuple(sorted(labels.items())), [])
             samples.extend((float(at), float(value)) for at, value in series["values"])
     for samples in found.values():
-        samples.sort()  # of `a or b` each part is a series, by its name
+        samples.sort()  # `a or b` gives a separate series for each metric name
     return found
 
 
 def layers(rules: Sequence[Recording]) -> list[list[Recording]]:
-    """Recording rules by what they rest on: each layer on those before it."""
+    """Recording rules in layers; each layer depends only on earlier ones."""
     left, done, found = list(rules), set[str](), []
     while left:
         names = {rule.record for rule in left}
         layer = [r for r in left if not any(name in r.expr for name in names)]
         if not layer:
-            raise ReplayError(f"recording rules rest on each other: {sorted(names)}")
+            raise ReplayError(f"recording rules depend on each other: {sorted(names)}")
         found.append(layer)
         done |= {rule.record for rule in layer}
         left = [rule for rule in left if rule not in layer]
@@ -187,7 +187,7 @@ def layers(rules: Sequence[Recording]) -> list[list[Recording]]:
 
 
 def record(url: str, rules: Sequence[Recording], span: tuple[int, int]) -> Iterator[Row]:
-    """The series that recording rules make."""
+    """The series that the recording rules produce."""
     for rule in rules:
         for labels, samples in query(url, rule.expr, span).items():
             pairs = {**dict(labels), **rule.labels}
@@ -196,7 +196,7 @@ def record(url: str, rules: Sequence[Recording], span: tuple[int, int]) -> Itera
 
 
 def firings(alert: Alert, active: Sequence[float], labels: Mapping[str, str]) -> Iterator[Firing]:
-    """When one series of an alert fires, from the times its expression has it."""
+    """When one series of an alert fires, given the times at which its expression returns it."""
     pending = firing = last = None
     for at in active:
         keep = alert.keep_firing_s if firing is not None else 0
@@ -213,7 +213,7 @@ def firings(alert: Alert, active: Sequence[float], labels: Mapping[str, str]) ->
 
 
 def replay(rows: Iterable[Row], span: tuple[int, int], folder: Path, t: Thresholds) -> list[Firing]:
-    """All that fires over a history, in order of time."""
+    """All alerts that fire over a history, in order of time."""
     store(rows, folder)
     rules = [r for g in recording.groups(t) for r in g.rules if isinstance(r, Recording)]
     for layer in shown(layers(rules), "recording"):
@@ -231,15 +231,15 @@ def replay(rows: Iterable[Row], span: tuple[int, int], folder: Path, t: Threshol
 
 
 def shown(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """The items, with a bar on a terminal while they are gone through."""
+    """The items, with a progress bar on a terminal."""
     console = Console(stderr=True)
     return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def judge(found: Sequence[Firing], incidents: Sequence[Incident]) -> tuple[list[str], list[Firing]]:
-    """What was found too late or not at all, and what fired without an incident.
+    """Incidents that were detected late or never, and alerts that fired without an incident.
 
-    Budgets of the made-up history are spent as they are: their alerts are no incident's.
+    Budgets of the synthetic history are spent in any case: their alerts belong to no incident.
     """
     late = []
     explained: set[int] = set()
@@ -250,8 +250,8 @@ def judge(found: Sequence[Firing], incidents: Sequence[Incident]) -> tuple[list[
         for name, within in incident.alerts.items():
             times = [f.start_s for f in found if f.alert == name and start <= f.start_s]
             if not times or min(times) > start + STEP_S * within:
-                took = f"{(min(times) - start) / STEP_S:.0f} minutes" if times else "never"
-                late.append(f"{incident.name}: {name} within {within} minutes, was {took}")
+                took = f"took {(min(times) - start) / STEP_S:.0f}" if times else "never fired"
+                late.append(f"{incident.name}: {name} due within {within} minutes, {took}")
         during = [f for f in found if start <= f.start_s <= end and f.alert in names]
         explained |= {id(firing) for firing in during}
     false = [f for f in found if id(f) not in explained and not f.alert.startswith("Budget")]
@@ -260,7 +260,7 @@ def judge(found: Sequence[Firing], incidents: Sequence[Incident]) -> tuple[list[
 
 
 def of_csv(path: Path) -> tuple[list[Row], tuple[int, int]]:
-    """The series of a CSV, and its time. Raises ReplayError."""
+    """The series of a CSV, and its time span. Raises ReplayError."""
     found: dict[str, dict[float, float]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -280,19 +280,19 @@ def of_csv(path: Path) -> tuple[list[Row], tuple[int, int]]:
     times = [at for samples in found.values() for at in (min(samples), max(samples))]
     span = (int(min(times)), int(max(times)))
     if span[1] - span[0] > MOST_DAYS * 86_400:
-        raise ReplayError(f"{path} is of more than {MOST_DAYS} days: from {span[0]} to {span[1]}")
+        raise ReplayError(f"{path} covers more than {MOST_DAYS} days: from {span[0]} to {span[1]}")
     return [(name, sorted(samples.items())) for name, samples in found.items()], span
 
 
 def add(found: dict[str, dict[float, float]], row: Mapping[str, str]) -> None:
-    """Take a row. Raises ValueError."""
+    """Add a row. Raises ValueError."""
     if None in (*row, *row.values()):
-        raise ValueError(f"a row has as many values as the header: {','.join(COLUMNS)}")
+        raise ValueError(f"a row must have as many values as the header: {','.join(COLUMNS)}")
     series, at, value = row["series"], float(row["time"]), float(row["value"])
     if series not in found and not SERIES.fullmatch(series):
-        raise ValueError(f'{series!r} is no series, such as up{{job="gateway"}}')
+        raise ValueError(f'{series!r} is not a series; write it like up{{job="gateway"}}')
     if not TIMES_S[0] <= at <= TIMES_S[1]:
-        raise ValueError(f"{row['time']} is no time in Unix seconds")
+        raise ValueError(f"{row['time']} is not a time in Unix seconds")
     samples = found.setdefault(series, {})
     before = samples.setdefault(round(at), value)
     if before != value and not (math.isnan(before) and math.isnan(value)):
@@ -300,7 +300,7 @@ def add(found: dict[str, dict[float, float]], row: Mapping[str, str]) -> None:
 
 
 def of_history(history: History) -> Iterator[Row]:
-    """The series of made-up days."""
+    """The series of the synthetic history."""
     for name, values in history.series():
         yield (
             name,
@@ -309,7 +309,7 @@ def of_history(history: History) -> Iterator[Row]:
 
 
 def line(firing: Firing) -> str:
-    """One alert for a reader."""
+    """One firing as a line of text."""
     when = datetime.fromtimestamp(firing.start_s, UTC).strftime("%Y-%m-%d %H:%M")
     minutes = (firing.end_s - firing.start_s) / STEP_S
     labels = ", ".join(f"{k}={v}" for k, v in sorted(firing.labels.items()) if k != "period_start")
@@ -317,7 +317,7 @@ def line(firing: Firing) -> str:
 
 
 def report(found: Sequence[Firing], history: History | None, *, as_json: bool) -> int:
-    """Say what fires, and what the made-up days think of it; the exit code."""
+    """Print what fires and how it matches the incidents; returns the exit code."""
     late, false = judge(found, history.incidents) if history else ([], [])
     if as_json:
         data: dict[str, object] = {"alerts": [asdict(firing) for firing in found]}
@@ -340,24 +340,24 @@ def report(found: Sequence[Firing], history: History | None, *, as_json: bool) -
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says; ends with 2 where it makes no sense."""
+    """Parse the command line; exits with 2 if it is invalid."""
     description, _, codes = (__doc__ or "").strip().rpartition("\n\n")
     parser = argparse.ArgumentParser(description=description.splitlines()[0], epilog=codes)
-    parser.add_argument("--csv", type=Path, help="a history of your own: time,series,value")
-    parser.add_argument("--days", type=int, help="made-up days, without --csv (30)")
-    parser.add_argument("--seed", type=int, default=1, help="other made-up days (1)")
-    help_of_set = "another threshold than in prometheus/src/thresholds.py"
+    parser.add_argument("--csv", type=Path, help="your own history: time,series,value")
+    parser.add_argument("--days", type=int, help="length of the synthetic history (30)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the synthetic history (1)")
+    help_of_set = "override a threshold of prometheus/src/thresholds.py"
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help=help_of_set
     )
-    parser.add_argument("--json", action="store_true", help="say it as JSON; times in Unix seconds")
+    parser.add_argument("--json", action="store_true", help="print JSON; times in Unix seconds")
     options = parser.parse_args()
     if options.csv and options.days is not None:
-        parser.error("--days are made up; --csv has its own")
+        parser.error("--days cannot be combined with --csv")
     if options.days is None:
         options.days = 30
     if not LEAST_DAYS <= options.days <= MOST_DAYS:
-        parser.error(f"--days is {LEAST_DAYS} to {MOST_DAYS}")
+        parser.error(f"--days must be {LEAST_DAYS} to {MOST_DAYS}")
     try:
         options.thresholds = changed(options.set)
     except ValueError as error:
@@ -366,7 +366,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Replay, print, and fail if an incident of the made-up history was missed."""
+    """Replay, report, and fail if an incident of the synthetic history was missed."""
     options = arguments()
     history = None if options.csv else History(options.days, options.seed)
     rows: Iterable[Row]

@@ -1,6 +1,7 @@
-"""Days of an LLM gateway that never were: rhythm, growth, noise, gaps, restarts, and ten incidents.
+"""A synthetic history of an LLM gateway: rhythm, growth, noise, gaps, restarts, and ten incidents.
 
-Gives series by the minute, as `tools/replay_alerts.py` plays them, and what should be found when.
+Yields one value per minute for each series, for `tools/replay_alerts.py`, and what should be
+detected when.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 DAY = 1440
 START_S = 1_792_972_800
-"""2026-10-26, a Monday; the budgets renew on 1 November."""
+"""2026-10-26, a Monday. The budgets renew on 1 November."""
 RENEWAL = 6 * DAY
 MONTHS_S = (1_790_812_800, 1_793_491_200, 1_796_083_200)
 """1 October, November and December 2026, UTC."""
@@ -22,7 +23,7 @@ COLLECTOR = 'instance="c1",job="collector",exporter="otlp_grpc/tempo",data_type=
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that goes wrong, for how long, and which alerts must tell of it how soon (minutes)."""
+    """An incident, its length, and the alerts that must fire, each within a number of minutes."""
 
     name: str
     at: int
@@ -30,12 +31,12 @@ class Incident:
     alerts: dict[str, int]
 
     def active(self, minute: int) -> bool:
-        """Whether it is going on."""
+        """Whether it is active in this minute."""
         return self.at <= minute < self.at + self.minutes
 
 
 def moment(day: int, hour: int) -> int:
-    """A minute of the history."""
+    """The minute of the history at this day and hour."""
     return day * DAY + hour * 60
 
 
@@ -54,7 +55,7 @@ INCIDENTS = (
 
 
 def incidents_in(days: int) -> tuple[Incident, ...]:
-    """The ten incidents; in fewer days than 28 closer together, from the third day on."""
+    """The ten incidents; closer together, from the third day on, in fewer than 28 days."""
     if days >= 28:
         return INCIDENTS
     first = INCIDENTS[0].at // DAY
@@ -66,7 +67,7 @@ def incidents_in(days: int) -> tuple[Incident, ...]:
 
 
 CUSTOMERS = {"acme": 0.06, "globex": 0.04, "initech": 0.02, "umbrella": 0.05}
-"""Dollars in a usual minute. The last one is new on the eighth day."""
+"""Dollars in an ordinary minute. The last customer is new on the eighth day."""
 NEW_FROM = {"umbrella": 8 * DAY}
 MODELS = {"gpt-4o": ("openai", 0.7), "claude-sonnet-4-5": ("anthropic", 0.3)}
 STEPS = (50, 80, 95)
@@ -75,7 +76,7 @@ LIMITS = {"acme": 5000.0, "globex": 1500.0, "initech": 900.0}
 
 
 def rhythm(minute: int) -> float:
-    """Traffic against the usual: days and nights, weekends, two per cent of growth a day."""
+    """Relative traffic: days and nights, weekends, and two per cent growth per day."""
     hour = minute / 60 % 24
     day = 0.25 + 0.95 * math.exp(-(((hour - 13.5) / 4.5) ** 2)) * 1.4
     weekend = 0.35 if minute // DAY % 7 >= 5 else 1.0
@@ -83,7 +84,7 @@ def rhythm(minute: int) -> float:
 
 
 class History:
-    """All series of some days. `series()` gives name and one value a minute, None where none is."""
+    """A synthetic history. `series()` yields names with one value per minute, or None in gaps."""
 
     def __init__(self, days: int, seed: int = 1) -> None:
         self.minutes = days * DAY
@@ -157,7 +158,7 @@ class History:
         )
 
     def _budgets(self) -> Iterator[tuple[str, list[float | None]]]:
-        """Each as the ledger shows it: October's balance was 40 % of its limit at the start."""
+        """Budgets as the ledger shows them; at the start, 40 % of October's limits are spent."""
         for customer, limit in LIMITS.items():
             spent, values, left = limit * 0.4, [], []
             for m in range(self.minutes):
@@ -184,7 +185,7 @@ class History:
                 )
 
     def _providers(self) -> Iterator[tuple[str, list[float | None]]]:
-        """Thirty attempts in a usual minute, three in a thousand failing, and bad minutes now and then."""
+        """Thirty attempts in an ordinary minute, 0.3 % failing, and a few bad minutes."""
         bad = {m + k for m in range(700, self.minutes, 2 * DAY + 311) for k in range(3)}
         name = "gen_ai_client_operation_duration_seconds_count"
         for provider, share in MODELS.values():
@@ -227,7 +228,7 @@ class History:
                 yield f"spanledger_deployment_up{{{labels}}}", self._scraped([*up])
 
     def _streams(self) -> Iterator[tuple[str, list[float | None]]]:
-        """Of twelve streams in a usual minute, one in fifty waits over five seconds."""
+        """Twelve streams in an ordinary minute, of which one in fifty waits over five seconds."""
         name = "gen_ai_client_operation_time_to_first_chunk_seconds"
         shares = {"1.28": (0.8, 0.4), "5.12": (0.98, 0.7), "10.24": (1.0, 1.0), "+Inf": (1.0, 1.0)}
         for le, (usual, slow) in shares.items():
@@ -241,7 +242,7 @@ class History:
                 yield f'{name}_count{{gen_ai_request_model="gpt-4o"}}', values
 
     def _ledger(self) -> Iterator[tuple[str, list[float | None]]]:
-        """Counters of a process that is restarted once a week."""
+        """Counters of a process that restarts once a week."""
         fast: list[float | None] = []
         count: list[float | None] = []
         quick = total = 0.0

@@ -1,9 +1,9 @@
-"""Take a picture of every dashboard of a running Grafana into docs/images/, with headless Chromium.
+"""Save a screenshot of every dashboard of a running Grafana to docs/images/, with headless Chromium.
 
     make screenshots GRAFANA_URL=http://127.0.0.1:3000 [SINCE=now-1h]
 
-Pictures are of what is there: start the stack and let it play for a while first. Without Grafana or
-Chromium it says which is missing, and takes none.
+Start the stack and let it run for a while first, so there is data to show. Without Grafana or
+Chromium, the command reports which one is missing.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WIDTH = 1600
 CELL = 38
-"""Pixels of a step of Grafana's grid: 30 and a gap of 8."""
+"""Height of a step of Grafana's grid in pixels: 30 and a gap of 8."""
 HEAD = 140
-"""Pixels of what stands above the panels."""
+"""Height of the page above the panels, in pixels."""
 DRAWN_MS = 30_000
-"""How long a page may take until all its panels are drawn."""
+"""How long a page may take to draw all its panels."""
 LIMIT_S = 120
 
 
 def main() -> None:
-    """Take the pictures, or say what is missing."""
+    """Take the screenshots, or report what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("url", nargs="?", default="", help="where Grafana is")
-    parser.add_argument("--since", default="now-1h", help="begin of the time shown")
+    parser.add_argument("url", nargs="?", default="", help="Grafana's URL")
+    parser.add_argument("--since", default="now-1h", help="start of the time range")
     parser.add_argument("--theme", default="light", choices=["light", "dark"])
     parser.add_argument("--output", type=Path, default=IMAGES)
     chosen = parser.parse_args()
@@ -51,22 +51,20 @@ def main() -> None:
             take(browser, f"{url}/d/{path.stem}?{query}", height(path), picture)
             print(picture)
     except MissingError as missing:
-        print(f"no pictures: {missing}", file=sys.stderr)
+        print(f"no screenshots: {missing}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
 class MissingError(Exception):
-    """What a picture needs is not there."""
+    """Something that screenshots need is missing."""
 
 
 def checked(url: str) -> str:
-    """The address without a slash at its end, if a Grafana answers there."""
+    """The URL without a trailing slash, if a Grafana answers there."""
     if not url:
-        raise MissingError(
-            "say where Grafana is: make screenshots GRAFANA_URL=http://127.0.0.1:3000"
-        )
+        raise MissingError("set Grafana's URL: make screenshots GRAFANA_URL=http://127.0.0.1:3000")
     if not url.startswith(("http://", "https://")):
-        raise MissingError(f"{url} is no http address")
+        raise MissingError(f"{url} is not an HTTP URL")
     url = url.rstrip("/")
     try:
         with urllib.request.urlopen(f"{url}/api/health", timeout=10) as answer:  # noqa: S310 - its scheme is checked above
@@ -77,23 +75,25 @@ def checked(url: str) -> str:
 
 
 def find_browser() -> str:
-    """Chromium's program: CHROMIUM, or the first of the usual names."""
+    """Chromium: the variable CHROMIUM, or the first of the usual names on PATH."""
     wanted = (os.environ["CHROMIUM"],) if os.environ.get("CHROMIUM") else BROWSERS
     for name in wanted:
         if found := shutil.which(name):
             return found
-    raise MissingError(f"no Chromium here ({', '.join(wanted)}); set CHROMIUM to its path")
+    raise MissingError(f"Chromium not found ({', '.join(wanted)}); set CHROMIUM to its path")
 
 
 def height(path: Path) -> int:
-    """Pixels that show the whole dashboard, as what is not in view is not drawn."""
+    """The height of the whole dashboard; panels outside the view are not drawn."""
     panels = json.loads(path.read_text("utf-8"))["panels"]
     bottom: int = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     return HEAD + CELL * bottom
 
 
-def take(browser: str, url: str, pixels: int, picture: Path) -> None:
-    """One picture, by a browser that calls nobody else and forgets everything."""
+def take(
+    browser: str, url: str, pixels: int, picture: Path, *, width: int = WIDTH, scale: float = 1.0
+) -> None:
+    """Take one screenshot, with a fresh profile and without background requests."""
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [
@@ -104,11 +104,12 @@ def take(browser: str, url: str, pixels: int, picture: Path) -> None:
                 "--disable-component-update",
                 "--disable-sync",
                 "--no-first-run",
-                # A browser in a container is root, which its sandbox does not take.
+                # In a container the browser runs as root, which its sandbox refuses.
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
                 "--hide-scrollbars",
                 f"--user-data-dir={profile}",
-                f"--window-size={WIDTH},{pixels}",
+                f"--window-size={width},{pixels}",
+                f"--force-device-scale-factor={scale}",
                 f"--virtual-time-budget={DRAWN_MS}",
                 f"--screenshot={picture}",
                 url,
@@ -119,7 +120,7 @@ def take(browser: str, url: str, pixels: int, picture: Path) -> None:
             timeout=LIMIT_S,
         )
     if done.returncode or not picture.is_file():
-        raise MissingError(f"{browser} took none of {url}: {done.stderr.strip()[-500:]}")
+        raise MissingError(f"{browser} failed on {url}: {done.stderr.strip()[-500:]}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Digests of the files that each service reads at its start, so that a changed file is noticed.
+"""Digests of the files that each service reads at startup, so a changed file is noticed.
 
-Docker Compose creates a service anew when its description changes, not when a mounted file does.
-The description therefore has a digest of the files, as a label.
+Docker Compose recreates a service when its definition changes, but not when a mounted file does. So
+the definition includes a digest of the files, as a label.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ READS = {
     "prometheus": ("prometheus/prometheus.yml", "prometheus/rules"),
     "tempo": ("tempo/tempo.yaml",),
 }
-"""Service to what it reads once, beside the gateway. Dashboards and scrape targets are looked at again."""
+"""Files read only at startup, by service, without the gateway's. Dashboards and targets are reloaded."""
 
 
 def digest(root: Path, *names: str) -> str:
-    """A digest of files, or of all that is below folders."""
+    """A digest of files and of all files below folders."""
     total = hashlib.sha256()
     for name in names:
         path = root / name
@@ -33,7 +33,7 @@ def digest(root: Path, *names: str) -> str:
 
 
 def digests(root: Path, gateway: str = DEMO) -> dict[str, str]:
-    """Variable of the compose files to digest, of the files as they are.
+    """The current digests, by variable of the compose files.
 
     Args:
         gateway: the configuration that the gateway reads.

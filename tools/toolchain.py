@@ -1,9 +1,9 @@
-"""Builds the stack's Go programs natively, at pinned versions: collector, Prometheus, and for tests an
-Alertmanager with its tool.
+"""Builds the stack's Go programs natively at pinned versions: the collector, Prometheus and, for tests,
+Alertmanager and amtool.
 
-The pins stand in `docker-compose.yml`, the collector's parts in `otel-collector/builder.yaml`. Programs
-go into the user's cache, each beside a stamp of what it was built from; only what changed is
-built again, and a build that was broken off goes on where Go's own cache has got to.
+The versions are in `docker-compose.yml`, the collector's components in `otel-collector/builder.yaml`.
+Programs are built into the user's cache, each with a stamp of what it was built from. Only programs whose
+stamp changed are rebuilt, and an interrupted build reuses Go's own cache.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERSION = "github.com/prometheus/common/version.Version"
 
 
 class BuildError(Exception):
-    """A build that cannot be done or went wrong; the message says what to do."""
+    """A build failed; the message has its output."""
 
 
 def cache_folder() -> Path:
@@ -53,7 +53,7 @@ def prometheus_module(version: str) -> str:
 
 
 class Toolchain:
-    """The programs and how each is built."""
+    """The programs and how to build each."""
 
     def __init__(self, folder: Path, versions: Mapping[str, str], root: Path = ROOT) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Toolchain:
         }
 
     def stamp(self, program: str) -> str:
-        """What the program is built from, in one line."""
+        """One line that identifies what the program is built from."""
         if program == "otelcol":
             digest = hashlib.sha256(self._manifest.encode()).hexdigest()[:12]
             return f"otelcol {self._versions['COLLECTOR_VERSION']} {digest}"
@@ -78,7 +78,7 @@ class Toolchain:
         return f"{program} {self._versions[f'{of}_VERSION']}"
 
     def is_current(self, program: str) -> bool:
-        """Whether the program is there, built from the present pins."""
+        """Whether the program exists and was built from the current pins."""
         stamp = self.bin / f"{program}.stamp"
         return (
             (self.bin / program).exists()
@@ -87,7 +87,7 @@ class Toolchain:
         )
 
     def build(self, program: str) -> None:
-        """Build one program and put it in place whole. Raises BuildError."""
+        """Build one program and install it atomically. Raises BuildError."""
         self.bin.mkdir(parents=True, exist_ok=True)
         made = self._work / program
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class Toolchain:
         _go_build(made, f"{PROMETHEUS}/cmd/{made.name}", version, source)
 
     def _alertmanager(self, made: Path) -> None:
-        """From a copy of its module: what goes there for its web pages is made by other tools."""
+        """From a copy of its module with a placeholder for its web UI, which needs other build tools."""
         version = self._versions["ALERTMANAGER_VERSION"]
         source = self._module(ALERTMANAGER, f"v{version}", ("alertmanager", "amtool"))
         copy = self._work / f"alertmanager-{version}"
@@ -134,7 +134,7 @@ class Toolchain:
         _go_build(made, f"{ALERTMANAGER}/cmd/{made.name}", version, source)
 
     def _module(self, path: str, version: str, programs: Sequence[str]) -> Path:
-        """A module of our own, as `go install` refuses modules with replace directives."""
+        """Our own module, because `go install` refuses modules with replace directives."""
         source = self._work / f"{path.rpartition('/')[2]}-source"
         source.mkdir(parents=True, exist_ok=True)
         mod = source / "go.mod"
@@ -147,7 +147,7 @@ class Toolchain:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder so that it can be written to; Go keeps modules read-only."""
+    """Make a writable copy of a folder; Go keeps modules read-only."""
     shutil.copytree(source, target, copy_function=shutil.copyfile)
     for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
@@ -174,9 +174,9 @@ def _run(command: list[str], cwd: Path, **env: str) -> str:
 
 
 def main() -> int:
-    """Build what is missing or out of date; say each step and how long it took."""
+    """Build what is missing or out of date, and report each step and its duration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--check", action="store_true", help="only say what would be built")
+    parser.add_argument("--check", action="store_true", help="only list what would be built")
     parser.add_argument("--path", action="store_true", help="print the folder of the programs")
     options = parser.parse_args()
     toolchain = Toolchain(cache_folder(), pins())
@@ -189,7 +189,7 @@ def main() -> int:
         return 1 if stale else 0
     if stale and shutil.which("go") is None:
         print(
-            f"error: {', '.join(stale)} must be built and there is no `go` on PATH: install Go"
+            f"error: {', '.join(stale)} must be built, but `go` is not on PATH: install Go"
             " 1.25 or newer (Debian: golang-go from backports), then run this again",
             file=sys.stderr,
         )

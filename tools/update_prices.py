@@ -1,11 +1,10 @@
-"""Writes the dated price book from the list LiteLLM ships; reads the file, never imports LiteLLM.
+"""Writes the dated price book from LiteLLM's price list; reads the file, never imports LiteLLM.
 
     python tools/update_prices.py --date 2026-11-23    # write books/2026-11-23.json
-    python tools/update_prices.py --check              # is the newest book what this would write?
+    python tools/update_prices.py --check              # is the newest book up to date?
 
-Prices become pico-USD per token through `decimal`: no float is involved. What is priced by
-something other than tokens is kept without a price and with the reason, so that nobody is billed
-a fraction of what a request costs.
+Prices are converted to pico-USD per token with `decimal`, without floats. Models that are not priced
+by tokens alone are kept without a price, with the reason, so no request is charged less than it costs.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ SOURCE_FILE = "model_prices_and_context_window_backup.json"
 MODES = ("chat", "completion", "responses", "embedding")
 PICO_PER_USD = 10**12
 DEAREST_PICO = 10**10
-"""One cent a token; anything above it is a mistake in the list."""
+"""One cent per token; anything higher is a mistake in the list."""
 DEAREST_SEARCH_PICO = 10**12
-"""A dollar a search."""
+"""One dollar per search."""
 NOISE = Context(prec=12)
-"""The list has prices such as 1.5000020000000002e-05, which a float once computed."""
+"""Rounds away float noise in the list, such as 1.5000020000000002e-05."""
 
 RATES = {
     "input": "input_cost_per_token",
@@ -44,13 +43,13 @@ RATES = {
     "audio_output": "output_cost_per_audio_token",
 }
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
-"""Service tiers with prices of their own, which are the usual keys with this at their end."""
+"""Service tiers with their own prices: the usual keys with this suffix."""
 ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
 INCLUSIVE_PROVIDERS = ("xai",)
-"""They bill the long-context price from the threshold on, not above it."""
+"""Providers that bill the long-context price from the threshold on, not only above it."""
 
 HALF_PRICE_CACHE = ("fireworks_ai",)
-"""They bill a cached read at half the input, unless listed; LiteLLM has that in its code."""
+"""Providers that bill cache reads at half the input price unless listed, as LiteLLM's code does."""
 
 OTHER_OUTPUT = tuple(f"output_cost_per_{kind}_token" for kind in ("image", "video"))
 FEES = tuple(f"input_cost_per_{unit}" for unit in ("request", "query", "second"))
@@ -59,10 +58,10 @@ ALWAYS_SEARCHES = re.compile(r"(^|/)(sonar|.*-search-(preview|api))")
 
 
 def main() -> int:
-    """Write the book, or check it; 1 when the check fails."""
+    """Write the book, or check it; returns 1 if the check fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--date", help="the book's date, as 2026-11-23; its name and its id")
+    action.add_argument("--date", help="the book's date and name, such as 2026-11-23")
     action.add_argument("--check", action="store_true", help="compare the newest book instead")
     options = parser.parse_args()
     if options.check:
@@ -77,15 +76,17 @@ def main() -> int:
 
 
 def check() -> int:
-    """Compare the newest book with what the installed list gives."""
+    """Compare the newest book with one made from the installed list."""
     path = max(BOOKS.glob("*.json"))
     text = path.read_text(encoding="utf-8")
     made_from = json.loads(text)["source"]
     if made_from != source_version():
-        print(f"{path.name} was made from {made_from}, here is {source_version()}: not compared")
+        print(
+            f"not compared: {path.name} was made from {made_from}, but {source_version()} is installed"
+        )
         return 0
     if text != book_text(path.stem, source_list(), source_version()):
-        print(f"{path.name} is not current: run tools/update_prices.py --date {path.stem}")
+        print(f"{path.name} is out of date: run tools/update_prices.py --date {path.stem}")
         return 1
     print(f"{path.name} is current ({made_from})")
     return 0
@@ -97,7 +98,7 @@ def source_version() -> str:
 
 
 def source_list() -> dict[str, dict[str, Any]]:
-    """The list as it is shipped, decimals unharmed."""
+    """The shipped list, with exact decimals."""
     spec = importlib.util.find_spec("litellm")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("litellm is not installed here: uv sync")
@@ -107,7 +108,7 @@ def source_list() -> dict[str, dict[str, Any]]:
 
 
 def book_text(date: str, models: Mapping[str, Mapping[str, Any]], source: str) -> str:
-    """A book as text: one model a line, sorted."""
+    """A book as text: one model per line, sorted."""
     entries = {
         name: book_entry(name, model)
         for name, model in sorted(models.items())
@@ -139,9 +140,10 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_hour(name: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model with a price of what is cached for an hour, where a model of Anthropic's is listed without one.
+    """The model with a price for the 1-hour cache, if it is an Anthropic model listed without one.
 
-    It is twice the input wherever it is listed, and without it an hour would cost five minutes.
+    Wherever that price is listed, it is twice the input price. Without it, writes to the 1-hour cache
+    would be charged as writes to the 5-minute cache.
     """
     hour = RATES["cache_write_1h"]
     if "claude" not in name or not model.get(RATES["cache_write"]) or model.get(hour):
@@ -164,10 +166,10 @@ def line(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def variants(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The model with the prices of each service it can be asked for, where they are its own.
+    """The model's variants by service, if their prices differ.
 
-    Service tiers name the prices that differ. Anthropic's fast mode and its processing in one
-    country multiply every price, and each other; LiteLLM lists the factors among other things.
+    Service tiers list the prices that differ. Anthropic's fast mode and its US-only processing
+    multiply every price, and combine; LiteLLM lists the factors in `provider_specific_entry`.
     """
     found = {name: at_service(model, name) for name in SERVICES}
     factors = model.get("provider_specific_entry") or {}
@@ -181,14 +183,14 @@ def variants(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def at_service(model: Mapping[str, Any], service: str) -> dict[str, Any]:
-    """The model at a service tier; what has no price of its own there costs as ever."""
+    """The model at a service tier; prices that the tier does not list stay the same."""
     suffix = f"_{service}"
     changed = dict(model)
     if isinstance(model.get("tiered_pricing"), list) or any(
         model.get(f"{key}{suffix}") is None for key in (RATES["input"], RATES["output"])
     ):
-        return changed  # half a price is none
-    changed.pop(RATES["reasoning"], None)  # reasoning is output there
+        return changed  # a tier without both prices is ignored
+    changed.pop(RATES["reasoning"], None)  # there, reasoning costs as much as output
     for key, price in model.items():
         if key.endswith(suffix) and price is not None:
             changed[key.removesuffix(suffix)] = price
@@ -196,7 +198,7 @@ def at_service(model: Mapping[str, Any], service: str) -> dict[str, Any]:
 
 
 def times(model: Mapping[str, Any], factor: Decimal) -> dict[str, Any]:
-    """The model with every price of a token multiplied."""
+    """The model with every token price multiplied."""
     changed = dict(model)
     for key, price in model.items():
         match = ABOVE.fullmatch(key)
@@ -206,7 +208,7 @@ def times(model: Mapping[str, Any], factor: Decimal) -> dict[str, Any]:
 
 
 def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
-    """Why tokens alone do not say what a request costs; empty when they do."""
+    """Why token prices alone do not determine a request's cost; empty if they do."""
     output = model.get("output_cost_per_token") or 0
     if any((model.get(key) or 0) > output for key in OTHER_OUTPUT):
         return "answers other than text have another price"
@@ -222,14 +224,14 @@ def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
 
 
 class Step(NamedTuple):
-    """The rates for prompts of more than `above` tokens; each step stands alone."""
+    """The complete rates for prompts of more than `above` tokens."""
 
     above: int
     rates: dict[str, int]
 
 
 def steps(model: Mapping[str, Any]) -> list[Step]:
-    """The rates of a model by ascending size of prompt, the first for any size."""
+    """A model's rates by ascending prompt size, the first for any size."""
     own = {key: model[key] for key in RATES.values() if model.get(key) is not None}
     if model["mode"] == "embedding":
         own.setdefault("output_cost_per_token", 0)  # there is no output to pay for
@@ -238,7 +240,7 @@ def steps(model: Mapping[str, Any]) -> list[Step]:
     if model["litellm_provider"] in HALF_PRICE_CACHE and "input_cost_per_token" in own:
         own.setdefault("cache_read_input_token_cost", Decimal(own["input_cost_per_token"]) / 2)
     if isinstance(ranges := model.get("tiered_pricing"), list):
-        # A range names all its rates; only one that names no output takes the model's.
+        # A range lists all its rates; if it has no output price, the model's apply.
         output = {key: price for key, price in own.items() if key.startswith("output_")}
         given = {
             int(part["range"][0]): part if "output_cost_per_token" in part else {**output, **part}
@@ -262,7 +264,7 @@ def rates_of(prices: Mapping[str, Any]) -> dict[str, int]:
     """LiteLLM's prices by our names, in pico-USD."""
     rates = {key: pico(prices[full]) for key, full in RATES.items() if prices.get(full) is not None}
     if rates.get("cache_write") == 0 and rates.get("input"):
-        del rates["cache_write"]  # it means that a write is billed as plain input
+        del rates["cache_write"]  # zero means that a write is billed as plain input
     for sound, text in (("audio_input", "input"), ("audio_output", "output")):
         if rates.get(sound) == rates.get(text):
             rates.pop(sound, None)
@@ -273,7 +275,7 @@ def pico(price: Decimal | int | str, dearest: int = DEAREST_PICO) -> int:
     """USD for one as pico-USD, rounded up."""
     value = NOISE.create_decimal(str(price)) * PICO_PER_USD
     if not 0 <= value <= dearest:
-        raise SystemExit(f"{price!r} cannot be a price in USD for one token, or for one search")
+        raise SystemExit(f"{price!r} is out of range for a price in USD per token or per search")
     return int(value.to_integral_value(rounding=ROUND_CEILING))
 
 

@@ -1,4 +1,4 @@
-"""A dashboard: rows of panels, what can be chosen, what is marked, where it leads, and its file."""
+"""A dashboard: rows of panels, variables, annotations, links, and its JSON file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class Row:
 class Choice:
     """A variable. One of `query` (PromQL's label_values or query_result), `values` and `typed`.
 
-    `typed`: whatever is written into a box, which begins with `chosen`. `fitting`: the values are lengths of time, and the first choice is a thirtieth of the time shown, but
-    no less than this. `follows`: nobody's choice, but made from the time shown.
+    `typed`: free text in a box, which starts as `chosen`. `fitting`: the values are lengths of time; the
+    default is a thirtieth of the selected range, but no less than this. `follows`: not a choice, but computed
+    from the selected range.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An annotation: a mark in all panels whenever the expression has a value."""
+    """An annotation: a mark in all panels when the expression has a value."""
 
     name: str
     expr: str
@@ -65,17 +66,17 @@ class Board:
     slug: str
     description: str
     reader: str
-    """Whose questions it answers, for docs/dashboards.md."""
+    """The people it is for, for docs/dashboards.md."""
     rows: Sequence[Row]
     choices: Sequence[Choice] = ()
     events: Sequence[Event] = ()
     links: Mapping[str, str] = field(default_factory=dict)
-    """Further links of its own, title to URL."""
+    """Further links, from title to URL."""
     since: str = "now-3h"
     refresh: str = "30s"
-    """How often it asks again; empty where that would disturb a reader."""
+    """How often it refreshes; empty if that would disturb a reader."""
     long: bool = True
-    """Whether its queries read copies when it shows more than a day."""
+    """Whether its queries read copies for ranges longer than a day."""
 
 
 def _source(name: str, label: str, kind: str) -> builders.DatasourceVariable:
@@ -92,11 +93,11 @@ FOLLOWING = (
     Choice("long", "", q.LONG, regex='/long="([^"]+)"/', hidden=True, follows=True),
     Choice("step", "", q.STEP, regex='/step="([^"]+)"/', hidden=True, follows=True),
 )
-"""Whether queries read copies, and in what steps."""
+"""Whether queries read copies, and with which step."""
 
 
 def _lengths(choice: Choice) -> builders.IntervalVariable:
-    """Lengths of time, of which Grafana takes one that fits."""
+    """Lengths of time, of which Grafana picks one that fits."""
     fits = models.VariableOption(
         text="auto", value=f"$__auto_interval_{choice.name}", selected=True
     )
@@ -117,7 +118,7 @@ def _variable(choice: Choice) -> Any:
     if choice.fitting:
         return _lengths(choice)
     if choice.typed:
-        # The query is what a reset goes back to. Older releases show `current` in the box, and search for it.
+        # A reset restores the query. Older releases show `current` in the box, and search for it.
         written = models.VariableOption(text=choice.chosen, value=choice.chosen)
         return (
             builders.TextBoxVariable(choice.name)
@@ -153,7 +154,7 @@ def _variable(choice: Choice) -> Any:
     if choice.several:
         built.include_all(True).multi(True).all_value(".*").current(everything)
     if choice.follows:
-        # An address with another time would bring the old value back. The builder lacks the setter.
+        # A URL with another time range would bring back the old value. The builder lacks the setter.
         built._internal.skip_url_sync = True
     return built
 
@@ -173,7 +174,7 @@ def _annotation(event: Event) -> builders.AnnotationQuery:
 
 
 def render(board: Board) -> str:
-    """A dashboard's file."""
+    """A dashboard's JSON."""
     built = (
         builders.Dashboard(TITLES[board.slug])
         .uid(board.slug)

@@ -1,4 +1,4 @@
-"""All dashboards, in the order in which a reader goes down."""
+"""All dashboards, from the general to the detailed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost and budgets: who spent what, which budget lasts, which requests were dear, what is unsure."""
+"""Cost and budgets: who spent what, will budgets last, which requests were expensive, what is uncertain."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ ANY_IS_ODD = ((None, "green"), (1e-9, "orange"))
 DATE = {"unit": "dateTimeAsIso", "custom.width": 165}
 THIS_PERIOD = (
     row_opens(COST, budget="Budget", subject="Whose")
-    + '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["It renews"].numeric}'
+    + '&from=${__data.fields["Period began"].numeric}&to=${__data.fields["Renews"].numeric}'
 )
 
 SPENDING = Row(
     "Who spent how much, on what?",
     [
         stat(
-            "Spent in the time shown",
-            "Of the customers, models and providers chosen. For a budget's own period, take the link"
+            "Spent in the selected range",
+            "By the selected customers, models and providers. For a budget's own period, use the link"
             " “This period” at the top.",
             "currencyUSD",
             [Prom(q.SPENT_IN_RANGE)],
@@ -44,8 +44,8 @@ SPENDING = Row(
         ),
         bars(
             "By customer",
-            "In the time shown, the twelve that spent most. `other` are customers beyond the"
-            " telemetry's cap; the ledger has them by name.",
+            "The twelve highest in the selected range. `other` stands for all customers beyond"
+            " `telemetry.max_customers`; the ledger lists them by name.",
             "currencyUSD",
             [
                 Prom(
@@ -59,7 +59,7 @@ SPENDING = Row(
         ),
         bars(
             "By model",
-            "In the time shown, by the name the provider is asked for.",
+            "In the selected range, by the model name sent to the provider.",
             "currencyUSD",
             [
                 Prom(
@@ -73,7 +73,7 @@ SPENDING = Row(
         ),
         bars(
             "By provider",
-            "In the time shown.",
+            "In the selected range.",
             "currencyUSD",
             [
                 Prom(
@@ -87,8 +87,8 @@ SPENDING = Row(
         ),
         timeseries(
             "By period and customer",
-            "Each bar is what was spent in the $bucket that ends there. Of more than a day, bars are an"
-            " hour and longer.",
+            "Each bar shows what was spent in the $bucket before it. For ranges longer than a day, bars"
+            " cover at least an hour.",
             "currencyUSD",
             [
                 Prom(
@@ -102,8 +102,8 @@ SPENDING = Row(
         ),
         timeseries(
             "Tokens by period",
-            "Of all customers. Input has the cached tokens in it, output those of reasoning; what"
-            " both a gateway and an application saw counts once.",
+            "All customers. Input includes cached tokens, output includes reasoning tokens. Calls that both"
+            " the gateway and an application measured count once.",
             "short",
             [Prom(q.TOKENS_BY_TYPE, "{{gen_ai_token_type}}", step="$bucket")],
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
@@ -124,16 +124,16 @@ BUDGET_COLUMNS = {
     "Value #F": "Forecast",
     "Value #G": "Used up",
     "Value #H": "Period began",
-    "Value #I": "It renews",
+    "Value #I": "Renews",
 }
 
 BUDGETS = Row(
-    "How far is each budget?",
+    "How much of each budget is used?",
     [
         barchart(
             "Spent, held, left",
-            "As a share of the limit, each budget in its own period; the fifteen nearest their limit."
-            " Held is money of attempts under way.",
+            "As a share of the limit, in each budget's current period; the fifteen closest to their limit."
+            " Held money is reserved for attempts in flight.",
             "percentunit",
             [
                 Prom(q.share_of_limit(name), instant=True, table=True, step="")
@@ -168,9 +168,9 @@ BUDGETS = Row(
         ),
         table(
             "Every budget, in its own period",
-            "A click on a budget shows its period: days begin at midnight of the budget's time zone,"
-            " weeks on Monday. Used up: when, at the mean rate of the period so far; empty for those"
-            " that last.",
+            "Click a budget to show its period: days begin at midnight in the budget's time zone,"
+            " weeks on Monday. “Used up” is when the limit will be reached at this period's average rate;"
+            " empty if the budget will last.",
             "currencyUSD",
             [
                 Prom(expr, instant=True, table=True, step="")
@@ -196,7 +196,7 @@ BUDGETS = Row(
                     ("Budget", {"links": [{"title": "Show this period", "url": THIS_PERIOD}]}),
                     ("Whose", EVERYBODY),
                     ("Used", {"unit": "percentunit", "decimals": 1}),
-                    *((name, DATE) for name in ("Used up", "Period began", "It renews")),
+                    *((name, DATE) for name in ("Used up", "Period began", "Renews")),
                 ),
             ),
         ),
@@ -208,8 +208,8 @@ LASTS = Row(
     [
         timeseries(
             "Burn-down",
-            "What is left, beside what would be left were the limit spent evenly, and what will be"
-            " left at the period's end if spending goes on as so far. Below zero it will not last.",
+            "What is left, compared with spending the limit evenly, and what will be left at the period's"
+            " end if spending continues at this rate. Below zero, the budget will not last.",
             "currencyUSD",
             [
                 Prom(q.account(q.LEFT, q.ONE_ACCOUNT), "left", step=""),
@@ -226,15 +226,15 @@ LASTS = Row(
         ),
         stat(
             "Used up",
-            "At the mean rate of the period so far, if that is before it renews.",
+            "When the limit will be reached at this period's average rate, if that is before it renews.",
             "dateTimeFromNow",
             [Prom(q.ENDS_ON, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly",)),
-            Look(width=4, height=9, no_value="it lasts"),
+            Look(width=4, height=9, no_value="will last"),
         ),
         stat(
             "Renews in",
-            "How long this period still lasts.",
+            "Time left in this period.",
             "s",
             [Prom(q.PERIOD_LEFT, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetExhausted",)),
@@ -244,19 +244,19 @@ LASTS = Row(
 )
 
 DEAR = Row(
-    "Which requests were dear?",
+    "Which requests were expensive?",
     [
         heatmap(
-            "What a request cost",
-            "All its attempts together. The points are single requests: a click leads to the trace.",
+            "Cost per request",
+            "All attempts of a request together. Each point is one request; click it to open the trace.",
             "currencyUSD",
             [Prom(q.REQUEST_COST_BUCKETS, buckets=True, exemplar=True)],
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
             Look(width=12, height=9),
         ),
         spans(
-            "The dearest requests",
-            "Over $dear USD, of the customers chosen; a click opens the trace.",
+            "Most expensive requests",
+            "Above $dear USD, from the selected customers. Click a row to open the trace.",
             Traces(q.DEAR_REQUESTS, limit=50),
             Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
             Look(width=12, height=9, sort_by="Cost"),
@@ -265,12 +265,12 @@ DEAR = Row(
 )
 
 UNSURE = Row(
-    "Which money is not certain?",
+    "Which amounts are uncertain?",
     [
         bars(
             "Requests without a price",
-            "In the time shown: charged nothing, as the price book does not know the model, or"
-            " refused for that (with an error type).",
+            "In the selected range. They were charged nothing because the model has no price, or refused"
+            " for that reason (with an error type).",
             "locale",
             [
                 Prom(
@@ -284,7 +284,7 @@ UNSURE = Row(
         ),
         bars(
             "Charged beyond the hold",
-            "In the time shown: answers that cost more than was held for them.",
+            "In the selected range: answers that cost more than was held for them.",
             "currencyUSD",
             [Prom(q.OVERRUN_BY_MODEL, "{{gen_ai_request_model}}", instant=True)],
             Links(down=(CUSTOMER,), runbooks=("BudgetOverrun",)),
@@ -292,8 +292,8 @@ UNSURE = Row(
         ),
         spans(
             "Estimated",
-            "Attempts whose usage the provider did not tell, streams cut off among them: counted by us,"
-            " from above.",
+            "Attempts whose provider reported no usage, such as interrupted streams. We counted the usage"
+            " ourselves, on the high side.",
             Traces(q.ESTIMATED),
             Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),
             Look(width=12, height=8, sort_by="Cost"),
@@ -304,18 +304,18 @@ UNSURE = Row(
 PERIOD = r"/\} ([0-9.]+) /"
 BOARD = Board(
     COST,
-    "Who spent what, which budget lasts until it renews, which requests were dear, and which money"
-    " is not certain.",
-    "Whoever pays, and whoever sets budgets.",
+    "Who spent what, which budgets last until they renew, which requests were expensive, and which"
+    " amounts are uncertain.",
+    "Anyone who pays the bill or sets budgets.",
     [SPENDING, BUDGETS, LASTS, DEAR, UNSURE],
     choices=(
         Choice("customer", "Customer", q.label_values(q.COST, q.CUSTOMER), several=True),
         Choice("provider", "Provider", q.label_values(q.COST, q.PROVIDER), several=True),
         Choice("model", "Model", q.label_values(q.COST, q.MODEL), several=True),
-        Choice("bucket", "Bars of", values=("1m", "5m", "1h", "6h", "1d", "7d"), fitting="5m"),
+        Choice("bucket", "Bar length", values=("1m", "5m", "1h", "6h", "1d", "7d"), fitting="5m"),
         Choice(
             "dear",
-            "Dear over, USD",
+            "Expensive above, USD",
             values=("0.0001", "0.001", "0.01", "0.1", "1.0"),
             chosen="0.001",
         ),

@@ -16,8 +16,8 @@ STANDS = Row(
     [
         bars(
             "Budget used",
-            "Spent, as a share of the limit, in each budget's own period. Budgets for everybody, for"
-            " teams or for models may stop this customer as well: see Cost and budgets.",
+            "Spent, as a share of the limit, in each budget's current period. Global, team and model"
+            " budgets can also stop this customer: see Cost and budgets.",
             "percentunit",
             [
                 Prom(
@@ -39,7 +39,7 @@ STANDS = Row(
         ),
         stat(
             "Left",
-            "Of its budget: the limit less what is spent and held.",
+            "The limit minus what is spent and held.",
             "currencyUSD",
             [Prom(q.account(q.LEFT, q.ITS_BUDGET), "{{budget}}", step="")],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
@@ -47,14 +47,14 @@ STANDS = Row(
         ),
         stat(
             "Used up",
-            "At the mean rate of the period so far, if that is before the budget renews.",
+            "When the limit will be reached at this period's average rate, if that is before it renews.",
             "dateTimeFromNow",
             [Prom(q.ITS_END, "{{budget}}", step="")],
             Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
             Look(width=6, height=6, no_value="not before it renews"),
         ),
         stat(
-            "Spent in the time shown",
+            "Spent in the selected range",
             "All models together.",
             "currencyUSD",
             [Prom(q.increase(q.COST, where=q.THIS_CUSTOMER))],
@@ -65,11 +65,11 @@ STANDS = Row(
 )
 
 BUYS = Row(
-    "What does it buy?",
+    "What does it spend money on?",
     [
         timeseries(
-            "Spend an hour, by model",
-            "What an hour at this rate costs.",
+            "Spend per hour, by model",
+            "What an hour costs at the current rate.",
             "currencyUSD",
             [
                 Prom(
@@ -83,15 +83,15 @@ BUYS = Row(
         ),
         timeseries(
             "Requests",
-            "Requests a second that got as far as a provider, however they ended.",
+            "Requests per second that reached a provider, whatever their outcome.",
             "reqps",
             [Prom(q.ITS_REQUESTS, "requests")],
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
             Look(width=8),
         ),
         timeseries(
-            "What a request costs",
-            "All its attempts together. A click on a point leads to the trace.",
+            "Cost per request",
+            "All attempts of a request together. Click a point to open its trace.",
             "currencyUSD",
             [Prom(expr, f"{share:.0%}", exemplar=True) for share, expr in q.ITS_COST_QUANTILES],
             Links(down=(COST,), runbooks=("CostSpike",)),
@@ -101,18 +101,18 @@ BUYS = Row(
 )
 
 WRONG = Row(
-    "What goes wrong?",
+    "What is failing?",
     [
         spans(
             "Failed and refused requests",
-            "The newest; a click opens the trace.",
+            "The newest; click a row to open the trace.",
             Traces(q.ITS_FAILURES),
             Links(down=(PROVIDERS,), runbooks=("BudgetExhausted", "ProviderErrorBudgetBurn")),
             Look(width=12, height=9),
         ),
         spans(
-            "Requests of more than $dear USD",
-            "The newest of them, dearest first.",
+            "Requests above $dear USD",
+            "The newest of them, most expensive first.",
             Traces(q.ITS_DEAREST, limit=50),
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=12, height=9, sort_by="Cost"),
@@ -121,11 +121,11 @@ WRONG = Row(
 )
 
 LATEST = Row(
-    "What was it just doing?",
+    "What were its latest requests?",
     [
         spans(
             "Latest requests",
-            "Every request, with its cost and attempts; a click opens the trace.",
+            "Every request, with its cost and attempts; click a row to open the trace.",
             Traces(q.ITS_TRACES, limit=50),
             Links(down=(LATENCY,), runbooks=("CostSpike",)),
             Look(width=24, height=10),
@@ -135,16 +135,16 @@ LATEST = Row(
 
 BOARD = Board(
     CUSTOMER,
-    "One customer: where its budget stands, what it buys, what goes wrong for it, and its latest"
-    " requests. Customers beyond the telemetry's cap have no metrics of their own, but their budget"
-    " and traces: put the name into the address, `var-customer=…`.",
-    "Whoever talks to one customer, with the customer on the line.",
+    "One customer: where its budget stands, what it spends money on, what fails, and its latest"
+    " requests. Customers beyond `telemetry.max_customers` have no metrics of their own, but their budget"
+    " and traces are here: put the name into the address, `var-customer=…`.",
+    "Anyone who is talking to a customer.",
     [STANDS, BUYS, WRONG, LATEST],
     choices=(
         Choice("customer", "Customer", q.CUSTOMERS, regex=f'/{q.CUSTOMER}="(.+)"}} /'),
         Choice(
             "dear",
-            "Dear over, USD",
+            "Expensive above, USD",
             values=("0.0001", "0.001", "0.01", "0.1", "1.0"),
             chosen="0.001",
         ),

@@ -1,4 +1,4 @@
-"""What is marked in the panels of every dashboard."""
+"""The annotations that every dashboard shows in its panels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ EVENTS = (
         "Fallback storm",
         q.WHEN_FALLBACK_STORM,
         "orange",
-        "Requests for {{spanledger_route}} began to leave for its fallback.",
+        "Requests for {{spanledger_route}} began to go to its fallback.",
     ),
     Event(
         "Price book changed",
         q.WHEN_PRICES_CHANGED,
         "purple",
-        "From now on, prices are those of {{book}}.",
+        "Prices of {{book}} apply from here on.",
     ),
 )

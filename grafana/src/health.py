@@ -1,4 +1,4 @@
-"""Stack health: does the telemetry arrive, does the ledger keep up, do the back ends."""
+"""Stack health: does telemetry arrive, and do the ledger, Prometheus and Tempo keep up."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ ABSENT = ("SignalAbsent",)
 NONE_IS_GOOD = ((None, "green"), (1, "red"))
 
 THERE = Row(
-    "Is everything there?",
+    "Is everything up?",
     [
         states(
-            "Scraped",
-            "Whether Prometheus reaches each part; with several of a kind, all of them.",
+            "Targets up",
+            "Whether Prometheus can scrape each part; with several instances, whether it can scrape all.",
             "bool_on_off",
             [Prom(q.UP, "{{job}}", step="")],
             Links(down=(OVERVIEW,), runbooks=ABSENT),
             Look(width=10, height=7, texts={"1": ("up", "green"), "0": ("down", "red")}),
         ),
         timeseries(
-            "Time a scrape takes",
-            "The slowest of each kind; Prometheus gives up after 5 s.",
+            "Scrape duration",
+            "The slowest instance of each part. Prometheus gives up after 5 s.",
             "s",
             [Prom(q.SCRAPE_SECONDS, "{{job}}", step="")],
             Links(down=(OVERVIEW,), runbooks=ABSENT),
@@ -35,7 +35,7 @@ THERE = Row(
         ),
         stat(
             "Versions and price book",
-            "How many gateways run which version, with the prices of which date.",
+            "How many gateways run each version, and the date of the prices they use.",
             "short",
             [
                 Prom(q.VERSIONS, "{{version}}", step=""),
@@ -52,15 +52,15 @@ ARRIVES = Row(
     [
         timeseries(
             "Waiting in the ledger",
-            "Ended requests and attempts that the collector has not taken yet. They wait as long as it"
-            " takes.",
+            "Finished requests and attempts that the collector has not accepted yet. They are kept until"
+            " it does.",
             "short",
             [Prom(f"max({q.OUTBOX})", "rows", step="")],
             Links(down=(OVERVIEW,), runbooks=BACKLOG),
             Look(width=6, height=7),
         ),
         timeseries(
-            "Age of the oldest",
+            "Age of the oldest row",
             "How far dashboards and traces are behind.",
             "s",
             [Prom(f"max({q.OUTBOX_AGE})", "age", step="")],
@@ -68,9 +68,9 @@ ARRIVES = Row(
             Look(width=6, height=7),
         ),
         timeseries(
-            "Collector's queues",
-            "How full the queues to Tempo and Prometheus are. They are on disk; full ones make"
-            " senders wait.",
+            "Collector queues",
+            "How full the queues to Tempo and Prometheus are. They are on disk; when they are full,"
+            " senders have to wait.",
             "percentunit",
             [Prom(q.QUEUE_USED, "{{exporter}}", step="")],
             Links(down=(OVERVIEW,), runbooks=DROPS),
@@ -78,8 +78,7 @@ ARRIVES = Row(
         ),
         timeseries(
             "Through the collector",
-            "Spans and metric points taken and delivered; for spans the lines should lie on each"
-            " other.",
+            "Spans and metric points received and delivered. The two lines for spans should coincide.",
             "cps",
             [
                 Prom(q.TAKEN_SPANS, "spans in", step=""),
@@ -92,7 +91,7 @@ ARRIVES = Row(
         ),
         timeseries(
             "Refused and undeliverable",
-            "What the collector told senders to keep, and what its back ends refused for good.",
+            "What the collector refused to accept for now, and what its destinations rejected for good.",
             "cps",
             [
                 Prom(q.REFUSED_SPANS, "spans refused", step=""),
@@ -105,16 +104,16 @@ ARRIVES = Row(
         ),
         stat(
             "Spans dropped by the gateway",
-            "In the time shown: the collector refused them for good. Their rows stay in the ledger.",
+            "In the selected range: spans the collector rejected for good. Their rows stay in the ledger.",
             "locale",
             [Prom(f"sum({q.DROPPED_SPANS}){q.ZERO}")],
             Links(down=(OVERVIEW,), runbooks=DROPS),
             Look(width=8, height=7, decimals=0, steps=NONE_IS_GOOD),
         ),
         stat(
-            "Attributes cut, spans discarded by Tempo",
-            "In the time shown: attributes longer than `max_attribute_bytes`, and spans over a limit"
-            " of Tempo's.",
+            "Attributes truncated, spans discarded by Tempo",
+            "In the selected range: attributes longer than `max_attribute_bytes`, and spans beyond one of"
+            " Tempo's limits.",
             "locale",
             [
                 Prom(q.TRUNCATED + q.ZERO, "attributes cut", step=""),
@@ -130,8 +129,8 @@ KEEPS_UP = Row(
     "Does the ledger keep up?",
     [
         timeseries(
-            "Time of a commit",
-            "No request leaves before its hold is committed, so each waits for one of these.",
+            "Commit duration",
+            "A request is sent only after its hold is committed, so every request waits for one commit.",
             "s",
             [Prom(expr, f"{share:.0%}", step="") for share, expr in q.COMMIT_QUANTILES],
             Links(down=(LATENCY,), runbooks=LEDGER),
@@ -139,8 +138,8 @@ KEEPS_UP = Row(
         ),
         timeseries(
             "Commits and operations",
-            "Operations that wait at the same time share a commit: the more load, the further the"
-            " lines part.",
+            "Operations that wait at the same time share a commit: the higher the load, the wider the gap"
+            " between the lines.",
             "ops",
             [
                 Prom(q.COMMIT_RATE, "commits", step=""),
@@ -151,8 +150,8 @@ KEEPS_UP = Row(
         ),
         timeseries(
             "Money held",
-            "Attempts under way, and the age of the oldest; one older than the lease belongs to a"
-            " gateway that is gone.",
+            "Attempts in flight, and the age of the oldest. One that is older than the lease belongs to a"
+            " gateway that died.",
             "short",
             [
                 Prom(f"max({q.HOLDS})", "holds", step=""),
@@ -170,8 +169,8 @@ BEHIND = Row(
     [
         timeseries(
             "Series in Prometheus",
-            "Those of the last hours. Customers are capped, so this grows with models and routes,"
-            " not with customers.",
+            "Series of the last hours. The number of customers is capped, so this grows only with models"
+            " and routes.",
             "short",
             [Prom(q.HEAD_SERIES, "series", step="")],
             Links(down=(OVERVIEW,), runbooks=ABSENT),
@@ -179,7 +178,7 @@ BEHIND = Row(
         ),
         timeseries(
             "Into Prometheus",
-            "Samples and exemplars taken, and samples that came too late to be.",
+            "Samples and exemplars accepted, and samples that arrived too late.",
             "cps",
             [
                 Prom(q.SAMPLES, "samples", step=""),
@@ -191,7 +190,7 @@ BEHIND = Row(
         ),
         timeseries(
             "Into Tempo",
-            "Spans a second.",
+            "Spans per second.",
             "cps",
             [Prom(q.TEMPO_SPANS, "spans", step="")],
             Links(down=(OVERVIEW,), runbooks=DROPS),
@@ -199,7 +198,7 @@ BEHIND = Row(
         ),
         timeseries(
             "Memory",
-            "Resident bytes of each part.",
+            "Resident memory of each part.",
             "bytes",
             [
                 Prom(q.MEMORY, "{{job}}", step=""),
@@ -213,8 +212,8 @@ BEHIND = Row(
 
 BOARD = Board(
     HEALTH,
-    "Whether every part is there, all telemetry arrives, and ledger, Prometheus and Tempo keep up.",
-    "Whoever runs the stack.",
+    "Whether every part is up, all telemetry arrives, and the ledger, Prometheus and Tempo keep up.",
+    "Anyone who runs the stack.",
     [THERE, ARRIVES, KEEPS_UP, BEHIND],
     events=EVENTS,
     long=False,

@@ -29,8 +29,8 @@ LONG = Row(
     [
         timeseries(
             "Duration",
-            "Of single attempts as the gateway sees them, streams to their last chunk, failures"
-            " included. A click on a point leads to the trace.",
+            "Of single attempts as the gateway measures them, streams up to their last chunk, including"
+            " failures. Click a point to open its trace.",
             "s",
             _percentiles(q.ATTEMPTS),
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -46,7 +46,7 @@ LONG = Row(
         ),
         heatmap(
             "All durations",
-            "The darker, the more attempts; the points are single ones.",
+            "Darker means more attempts; the points are single attempts.",
             "s",
             [Prom(q.buckets(q.ATTEMPTS, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -60,7 +60,7 @@ FIRST = Row(
     [
         timeseries(
             "Time to first token",
-            "From the start of a streamed attempt to its first content: what a reader waits for.",
+            "From the start of a streamed attempt to its first content: what a user waits for.",
             "s",
             _percentiles(q.FIRST_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -76,7 +76,7 @@ FIRST = Row(
         ),
         heatmap(
             "All times to first token",
-            "The darker, the more streams; the points are single ones.",
+            "Darker means more streams; the points are single streams.",
             "s",
             [Prom(q.buckets(q.FIRST_CHUNK, q.OF_MODEL), buckets=True, exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -86,11 +86,11 @@ FIRST = Row(
 )
 
 SMOOTH = Row(
-    "Do they keep coming?",
+    "Do streams flow steadily?",
     [
         timeseries(
             "Time between chunks",
-            "Each stream's mean after its first chunk.",
+            "Each stream's mean, after its first chunk.",
             "s",
             _percentiles(q.PER_CHUNK),
             Links(down=(PROVIDERS,), runbooks=SLOW),
@@ -105,8 +105,8 @@ SMOOTH = Row(
             Look(width=8),
         ),
         timeseries(
-            "Output tokens a second",
-            "All streams and answers together; what both a gateway and an application saw counts"
+            "Output tokens per second",
+            "All answers, streamed or not. Calls that both the gateway and an application measured count"
             " once.",
             "short",
             [Prom(q.OUTPUT_RATE, "{{gen_ai_request_model}}")],
@@ -120,19 +120,19 @@ OURS = Row(
     "Is it the gateway?",
     [
         timeseries(
-            "What the gateway adds",
-            "The time of a request answered whole, less that of its attempts at providers: the gateway's"
-            " own work, the ledger's commits, and the pauses before retries.",
+            "Gateway overhead",
+            "The time of a non-streamed request minus the time of its attempts at providers: the gateway's"
+            " own work, ledger commits, and the waits before retries.",
             "s",
             [Prom(expr, f"{share:.0%}", step="") for share, expr in q.OVERHEAD_QUANTILES],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
             Look(width=8),
         ),
         timeseries(
-            "Mean duration by who measured it",
-            "`application_via_gateway` is what applications wait for, retries and the gateway"
-            " included; `gateway` is single attempts; `application` went to the provider itself;"
-            " `unknown` are applications' calls that got no answer.",
+            "Mean duration by source",
+            "`application_via_gateway`: what applications wait for, including retries and the gateway;"
+            " `gateway`: single attempts; `application`: calls straight to a provider;"
+            " `unknown`: applications' calls that got no answer.",
             "s",
             [Prom(q.MEAN_BY_SOURCE, "{{spanledger_source}}")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
@@ -140,7 +140,7 @@ OURS = Row(
         ),
         timeseries(
             "In flight",
-            "Requests each gateway is serving.",
+            "Requests that each gateway is serving now.",
             "short",
             [Prom(q.IN_FLIGHT_NOW, "{{instance}}", step="")],
             Links(down=(HEALTH,), runbooks=("LedgerSlowOrStuckHolds",)),
@@ -153,8 +153,8 @@ WHICH = Row(
     "Which were slow?",
     [
         spans(
-            "Attempts of more than $slow",
-            "The newest; a click opens the trace.",
+            "Attempts slower than $slow",
+            "The newest; click a row to open the trace.",
             Traces(q.SLOW_TRIES, limit=50),
             Links(down=(PROVIDERS,), runbooks=SLOW),
             Look(width=24),
@@ -164,14 +164,14 @@ WHICH = Row(
 
 BOARD = Board(
     LATENCY,
-    "How long answers take, when streams begin and how smoothly they go on, and what of it is the"
-    " gateway's.",
+    "How long answers take, when streams begin, how steadily they flow, and how much of that is due to"
+    " the gateway.",
     "The team of an application whose users wait.",
     [LONG, FIRST, SMOOTH, OURS, WHICH],
     choices=(
         Choice("model", "Model", q.label_values(f"{q.ATTEMPTS}_count", q.MODEL), several=True),
         Choice(
-            "slow", "Slow is over", values=("500ms", "1s", "2s", "5s", "10s", "30s"), chosen="2s"
+            "slow", "Slower than", values=("500ms", "1s", "2s", "5s", "10s", "30s"), chosen="2s"
         ),
     ),
     events=EVENTS,

@@ -1,4 +1,4 @@
-"""Where things lead: dashboards by slug, runbooks by alert, and the addresses of both."""
+"""Links to dashboards (by slug) and runbooks (by alert), and their addresses."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TITLES: Mapping[str, str] = {
     TRACE: "Trace",
     HEALTH: "Stack health",
 }
-"""Every dashboard: its uid, which is also its file's name, and its title."""
+"""Every dashboard's uid, which is also its file name, and its title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where a panel leads: dashboards by slug, runbooks by alert."""
+    """A panel's links: dashboards by slug, runbooks by alert."""
 
     down: Sequence[str] = ()
     runbooks: Sequence[str] = ()
@@ -45,23 +45,23 @@ def link(title: str, url: str, *, new_tab: bool = False) -> builders.DashboardLi
 
 
 def opens(slug: str, **variables: str) -> str:
-    """The address of a dashboard about what was clicked: variables to the series' labels."""
+    """The address of a dashboard about the clicked series, whose labels set its variables."""
     return _address(slug, {name: f"__field.labels.{label}" for name, label in variables.items()})
 
 
 def row_opens(slug: str, **variables: str) -> str:
-    """The same for a row of a table: variables to its columns."""
+    """The same for a table row, whose columns set the variables."""
     return _address(slug, {name: f"__data.fields.{column}" for name, column in variables.items()})
 
 
 def trace_opens(trace_id: str) -> str:
-    """The address of a trace, by where Grafana has its id. Explore would show it too, but a viewer
-    may not open that, and is sent to the start page."""
+    """The address of a trace; `trace_id` is the Grafana expression for its id. Explore would show it too,
+    but viewers may not open Explore and are sent to the start page."""
     return f"{_address(TRACE, {'trace_id': trace_id})}&${{__url_time_range}}"
 
 
 def _address(slug: str, variables: Mapping[str, str]) -> str:
-    """Names may have any character: they are percent-encoded."""
+    """Values are percent-encoded, because names may contain any character."""
     pairs = "&".join(f"var-{name}=${{{value}:percentencode}}" for name, value in variables.items())
     return f"/d/{slug}?{pairs}"
 

@@ -42,7 +42,7 @@ WORKING = Row(
     [
         stat(
             "Requests",
-            "Requests a second that callers made, however they ended.",
+            "Requests per second from callers, whatever their outcome.",
             "reqps",
             [Prom(q.REQUEST_RATE)],
             Links(down=(LATENCY,), runbooks=("SignalAbsent",)),
@@ -50,16 +50,16 @@ WORKING = Row(
         ),
         stat(
             "Answered",
-            "Share of the requests that were answered, in the last minutes. Those that a budget refused,"
-            " and those whose caller went away, are not in it.",
+            "Share of recent requests that were answered. Requests that a budget refused, or whose caller"
+            " disconnected, do not count.",
             "percentunit",
             [Prom(q.ANSWERED)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
-            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1, no_value="none to answer"),
+            Look(width=4, decimals=1, steps=GOOD, minimum=0, maximum=1, no_value="no requests"),
         ),
         stat(
             "Deployments cooling down",
-            "Deployments that no request is sent to now, because they failed.",
+            "Deployments that get no requests at the moment because they failed.",
             "short",
             [Prom(q.DOWN)],
             Links(
@@ -69,26 +69,26 @@ WORKING = Row(
             Look(width=4, steps=NONE_IS_GOOD),
         ),
         timeseries(
-            "Requests by how they ended",
-            "`ok` was answered; `error` was not, after all attempts; `refused` was stopped by a budget"
-            " or a limit; `cancelled` and `abandoned` are callers that went away.",
+            "Requests by outcome",
+            "`ok`: answered; `error`: not answered, after all attempts; `refused`: stopped by a budget"
+            " or a limit; `cancelled` and `abandoned`: the caller disconnected.",
             "reqps",
             [Prom(q.REQUESTS_BY_OUTCOME, "{{spanledger_outcome}}", exemplar=True)],
             Links(down=(PROVIDERS,), runbooks=("AllDeploymentsDown",)),
             Look(width=12, stacked=True, overrides=ENDS),
         ),
         timeseries(
-            "How long answers take",
-            "Of requests that were answered, all attempts and waits between them included. Points are"
-            " single requests: a click leads to the trace.",
+            "Response time",
+            "Of answered requests, including all attempts and the waits between them. Each point is"
+            " one request; click it to open the trace.",
             "s",
             [Prom(expr, f"{q_:.0%}", exemplar=True) for q_, expr in q.REQUEST_QUANTILES],
             Links(down=(LATENCY,), runbooks=("TimeToFirstTokenSlow",)),
             Look(width=12),
         ),
         timeseries(
-            "Errors that callers saw",
-            "Requests that failed or were refused, by kind.",
+            "Errors returned to callers",
+            "Requests that failed or were refused, by type.",
             "reqps",
             [Prom(q.ERRORS_BY_KIND, "{{error_type}}", exemplar=True)],
             Links(
@@ -104,8 +104,8 @@ MONEY = Row(
     "What does it cost now?",
     [
         stat(
-            "Spend an hour",
-            "At the rate of the last minutes. Failed attempts that were billed are in it.",
+            "Spend per hour",
+            "At the rate of the last minutes, including failed attempts that were billed.",
             "currencyUSD",
             [Prom(q.SPEND_AN_HOUR)],
             Links(down=(COST,), runbooks=("CostSpike",)),
@@ -113,25 +113,25 @@ MONEY = Row(
         ),
         stat(
             "Spent in 24 hours",
-            "Of all customers. The ledger has it to the nano-dollar: `spanledger spend`.",
+            "All customers. For the exact amount, to the nano-dollar, use `spanledger spend`.",
             "currencyUSD",
             [Prom(q.SPEND_TODAY)],
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=4),
         ),
         timeseries(
-            "Spend an hour, by model",
-            "What an hour at this rate costs. A step without more requests is a dearer model or"
-            " longer prompts.",
+            "Spend per hour, by model",
+            "What an hour costs at the current rate. A step without more requests means a more expensive"
+            " model or longer prompts.",
             "currencyUSD",
             [Prom(q.top(10, q.spend_an_hour(q.MODEL)), "{{gen_ai_request_model}}")],
             Links(down=(COST,), runbooks=("CostSpike",)),
             Look(width=8, height=8, stacked=True),
         ),
         timeseries(
-            "Spend an hour, by customer",
-            "The ten that spend most at each moment; customers beyond the telemetry's cap are"
-            " `other`.",
+            "Spend per hour, by customer",
+            "The ten highest at each moment. `other` stands for all customers beyond"
+            " `telemetry.max_customers`.",
             "currencyUSD",
             [Prom(q.top(10, q.spend_an_hour(q.CUSTOMER)), "{{spanledger_customer}}")],
             Links(down=(CUSTOMER, COST), runbooks=("CostSpike",)),
@@ -149,8 +149,8 @@ STOPPED = Row(
     "Who is about to be stopped?",
     [
         bars(
-            "Budgets nearest their limit",
-            "Spent and held, as a share of the limit, in each budget's own period.",
+            "Budgets closest to their limit",
+            "Spent and held, as a share of the limit, in each budget's current period.",
             "percentunit",
             [
                 Prom(q.NEAREST, "{{whose}} · {{budget}}", instant=True, step=""),
@@ -165,9 +165,9 @@ STOPPED = Row(
             ),
         ),
         table(
-            "Budgets that will not last",
-            "Used up before their period ends if spending goes on as in the period so far; empty"
-            " while all last.",
+            "Budgets that will run out early",
+            "Budgets that will be used up before their period ends, if spending continues at this period's"
+            " average rate.",
             "short",
             [Prom(q.ends_early(), instant=True, table=True, step="")],
             Links(down=(COST,), runbooks=("BudgetWillExhaustEarly",)),
@@ -175,7 +175,7 @@ STOPPED = Row(
                 width=10,
                 height=9,
                 sort_by="+Used up",
-                no_value="all last",
+                no_value="none",
                 transformations=renamed(
                     {"budget": "Budget", "scope": "Scope", "subject": "Whose", "Value": "Used up"}
                 ),
@@ -188,7 +188,7 @@ STOPPED = Row(
         ),
         stat(
             "Refused requests",
-            "In the time shown, by budgets and by limits of keys.",
+            "In the selected range, refused by budgets or by a key's limits.",
             "locale",
             [Prom(q.REFUSED_REQUESTS + q.ZERO)],
             Links(down=(COST,), runbooks=("BudgetExhausted",)),
@@ -202,8 +202,8 @@ CHANGED = Row(
     [
         timeseries(
             "Fallbacks",
-            "Requests that left their route for another, from → to, and the failure before: the ten"
-            " ways taken most at each moment.",
+            "Requests that moved from one route to another (from → to), with the failure that caused it."
+            " The ten most frequent at each moment.",
             "cps",
             [
                 Prom(
@@ -218,7 +218,7 @@ CHANGED = Row(
         ),
         timeseries(
             "Refusals by budgets",
-            "Attempts that a budget refused, by the name and scope of that budget.",
+            "Attempts that a budget refused, by that budget's name and scope.",
             "cps",
             [
                 Prom(
@@ -236,7 +236,7 @@ CHANGED = Row(
 BOARD = Board(
     OVERVIEW,
     "Is it working, what does it cost now, who is about to be stopped, and what changed.",
-    "Whoever is on call, and everybody who looks in for a minute.",
+    "Anyone on call, and anyone who wants a quick look.",
     [WORKING, MONEY, STOPPED, CHANGED],
     events=EVENTS,
     since="now-1h",

@@ -1,9 +1,9 @@
-"""The kinds of panel that dashboards are made of.
+"""The kinds of panels in the dashboards.
 
-One function a kind; each takes what a panel must have (title, description, unit, queries, links), so
-that none is without. What only newer Grafanas have is left alone: the files also draw in Grafana 9.4, but
-for rates over more than a day, as its `$__rate_interval` takes no notice of a query's least step.
-Every query string is in queries.py, every layout in the dashboard's own file.
+One function per kind. Each requires what every panel must have: title, description, unit, queries, links.
+Features of newer Grafana versions are avoided, so the files also work in Grafana 9.4, except for rates
+over more than a day, because its `$__rate_interval` ignores a query's smallest step.
+Query strings are in queries.py, layouts in each dashboard's own file.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from grafana.src.links import Links, panel_links
 METRICS = common.DataSourceRef("prometheus", "${datasource}")
 TRACES = common.DataSourceRef("tempo", "${traces}")
 OTLP_STEP = "30s"
-"""What comes by OTLP is repeated each minute while it does not change; `$__rate_interval` is four of
-these, so that a rate always has two samples."""
+"""OTLP points are repeated every minute while they do not change; `$__rate_interval` is four of these
+steps, so that a rate always has two samples."""
 COPIES = "${long}"
-"""Before a name that has a copy for long times; the variable `step` then has the least step."""
+"""Prefix of a name that has a copy for long ranges; the variable `step` then holds the smallest step."""
 
 Override = tuple[str, Mapping[str, object]]
-"""A field's name, or a regular expression in slashes, and the properties it has of its own."""
+"""A field's name, or a regular expression in slashes, and its own properties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Prom:
 
     Attributes:
         legend: the series' name; may use `{{label}}`.
-        instant: the newest value only.
+        instant: only the newest value.
         table: as rows, for tables, bars and graphs.
         buckets: of a histogram, for a heat map.
-        exemplar: also fetch the exemplars, which lead to traces.
-        step: the least interval between two points.
+        exemplar: also fetch exemplars, which link to traces.
+        step: the smallest interval between two points.
     """
 
     expr: str
@@ -73,7 +73,7 @@ class Traces:
     query: str
     limit: int = 20
     of_each: int = 0
-    """The most spans of one trace; Tempo gives three."""
+    """The most spans per trace; Tempo's default is three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ Query = Prom | Traces | Trace
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a panel reads."""
+    """A panel's appearance."""
 
     width: int = 12
     height: int = 8
@@ -96,28 +96,28 @@ class Look:
     minimum: float | None = None
     maximum: float | None = None
     soft_minimum: float | None = None
-    """Where the axis begins while no value is below."""
+    """Where the axis starts unless a value is below it."""
     stacked: bool = False
     bars: bool = False
     steps: Sequence[tuple[float | None, str]] = ()
-    """Thresholds: from which value on which colour; the first has no value."""
+    """Thresholds: the colour from each value on; the first has no value."""
     overrides: Sequence[Override] = ()
     transformations: Sequence[tuple[str, Mapping[str, object]]] = ()
     texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Values to the text and colour they are shown as."""
+    """Values, mapped to the text and colour that represent them."""
     sort_by: str = ""
-    """Column, descending; `+` before it: ascending."""
+    """A column, in descending order; with `+` in front, ascending."""
     fixed: str = ""
     """One colour for everything."""
     dashed: Sequence[str] = ()
-    """Series that are not measured: drawn dashed."""
+    """Series that are not measured, drawn dashed."""
     no_value: str = ""
     named: bool = False
-    """Show each number's name beside it."""
+    """Show each number's name next to it."""
     since: str = ""
-    """At least this far back, also where the dashboard shows less."""
+    """Look back at least this far, even if the dashboard shows less."""
     opens: tuple[str, str] | None = None
-    """What a click on a series offers: its text, and a dashboard about that series."""
+    """The link behind a series: its text, and a dashboard about that series."""
 
 
 PLAIN = Look()
@@ -125,7 +125,7 @@ PLAIN = Look()
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel and the room it takes."""
+    """A panel and its size."""
 
     builder: Any
     width: int
@@ -153,7 +153,7 @@ def _target(query: Query, ref_id: str) -> Any:
 
 
 def _tempo_target(query: Trace | Traces) -> tempo.Dataquery:
-    """A query that is nothing but an id gets that trace."""
+    """A query that is only an id returns that trace."""
     if isinstance(query, Trace):
         return tempo.Dataquery().query(query.trace_id)
     built = tempo.Dataquery().query(query.query).limit(query.limit)
@@ -171,7 +171,7 @@ def _common(
     links: Links,
     look: Look,
 ) -> Panel:
-    """What all kinds have."""
+    """The properties that all kinds share."""
     source = METRICS if isinstance(queries[0], Prom) else TRACES
     builder.title(title).description(description).unit(unit).datasource(source)
     builder.targets([_target(query, chr(ord("A") + n)) for n, query in enumerate(queries)])
@@ -226,7 +226,7 @@ def _value_map(texts: Mapping[str, str]) -> list[Mapping[str, object]]:
 
 
 EVERYBODY: Mapping[str, object] = {"mappings": _value_map({"*": "everybody"})}
-"""Properties of a column of subjects: a global budget's is an asterisk."""
+"""Properties of a column of subjects: shows a global budget's `*` as everybody."""
 
 
 def _legend() -> common_builders.VizLegendOptions:
@@ -249,7 +249,7 @@ def _tooltip() -> common_builders.VizTooltipOptions:
 def renamed(
     columns: Mapping[str, str], dropped: Sequence[str] = ("Time",)
 ) -> Sequence[tuple[str, Mapping[str, object]]]:
-    """The transformation that names a table's columns, in this order, and drops others."""
+    """The transformation that renames and orders a table's columns and drops others."""
     order = {name: n for n, name in enumerate(columns)}
     options = {
         "excludeByName": dict.fromkeys(dropped, True),
@@ -267,7 +267,7 @@ def timeseries(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """Lines over time, or bars; stacked where the sum means something."""
+    """Lines over time, or bars; stacked if their sum is meaningful."""
     builder = (
         timeseries_builders.Panel()
         .line_width(1)
@@ -302,7 +302,7 @@ def stat(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """Numbers of now. The newest of a time shown may be old: it would stand there while nothing comes."""
+    """Current values. The last value of a range could be old, and would stay when data stops arriving."""
     names = common.BigValueTextMode
     queries = [replace(query, instant=True) for query in queries if isinstance(query, Prom)]
     builder = (
@@ -324,7 +324,7 @@ def bars(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """A horizontal bar for each series: the newest values side by side."""
+    """A horizontal bar per series, showing the newest values."""
     builder = (
         bargauge_builders.Panel()
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -336,7 +336,7 @@ def bars(
     look = replace(look, minimum=look.minimum or 0.0)
     if not look.steps and not look.fixed:
         look = replace(look, fixed="blue")
-    # A bar that stands alone has else no name.
+    # Without this, a single bar has no name.
     legend = next(query.legend for query in queries if isinstance(query, Prom))
     builder.display_name(re.sub(r"\{\{(\w+)\}\}", r"${__field.labels.\1}", legend))
     return _common(builder, title, description, unit, queries, links, look)
@@ -350,7 +350,7 @@ def table(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """Rows; TraceQL finds spans, each with a link to its trace."""
+    """A table; rows from TraceQL are spans, each with a link to its trace."""
     builder = table_builders.Panel().show_header(True).min_width(70)
     if look.sort_by:
         name = look.sort_by.removeprefix("+")
@@ -367,7 +367,7 @@ def trace(
     links: Links,
     look: Look = PLAIN,
 ) -> Panel:
-    """The spans of one trace below each other, each as long as it took. The SDK has no builder for it."""
+    """The waterfall view of one trace. The SDK has no builder for it."""
     builder = builders.Panel().type("traces")
     return _common(builder, title, description, unit, queries, links, look)
 
@@ -380,7 +380,7 @@ def barchart(
     links: Links,
     look: Look = PLAIN,
 ) -> Panel:
-    """A bar for each row of a table, made of its numbers."""
+    """A bar for each row of a table, from its numbers."""
     stacking = common.StackingMode.NORMAL if look.stacked else common.StackingMode.NONE
     builder = (
         barchart_builders.Panel()
@@ -403,7 +403,7 @@ def heatmap(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """How many fell into which bucket when; exemplars are the points on it."""
+    """Counts per bucket over time; exemplars are the points on it."""
     colours = (
         heatmap_builders.HeatmapColorOptions()
         .mode(heatmap_models.HeatmapColorMode.SCHEME)
@@ -435,7 +435,7 @@ def states(
     links: Links,
     look: Look = Look(),
 ) -> Panel:
-    """What state each series was in when."""
+    """The state of each series over time."""
     builder = (
         statetimeline_builders.Panel()
         .merge_values(True)
@@ -443,7 +443,7 @@ def states(
         .row_height(0.8)
         .fill_opacity(80)
         .line_width(0)
-        # Of the colours of its own Grafana shows no legend.
+        # With value colours, Grafana shows no legend.
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
         .legend(_legend())
     )

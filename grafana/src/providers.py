@@ -16,17 +16,16 @@ ANSWER = Row(
     [
         timeseries(
             "Success by provider",
-            "Share of the attempts that were answered. What the caller did wrong, and attempts that were"
-            " never made, do not count against a provider.",
+            "Share of attempts that were answered. The caller's own mistakes, and attempts that were never"
+            " sent, do not count against a provider.",
             "percentunit",
             [Prom(q.THEIR_SUCCESS, "{{gen_ai_provider_name}}")],
             Links(down=(LATENCY,), runbooks=("ProviderErrorBudgetBurn",)),
             Look(width=8, maximum=1, soft_minimum=0.9),
         ),
         timeseries(
-            "Errors of attempts, by kind",
-            "All attempts that failed, whatever became of the request. A click on a point leads to the"
-            " trace.",
+            "Failed attempts, by error type",
+            "All failed attempts, whatever the outcome of the request. Click a point to open its trace.",
             "cps",
             [Prom(q.ERRORS_OF_ATTEMPTS, "{{error_type}}", exemplar=True)],
             Links(down=(LATENCY,), runbooks=("ProviderErrorBudgetBurn", "AllDeploymentsDown")),
@@ -34,7 +33,7 @@ ANSWER = Row(
         ),
         timeseries(
             "Attempts by deployment",
-            "How the load is shared; a deployment that cools down falls to nought.",
+            "How the load is distributed. A deployment that is cooling down drops to zero.",
             "cps",
             [Prom(q.ATTEMPTS_BY_DEPLOYMENT, "{{spanledger_deployment}}")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
@@ -44,11 +43,11 @@ ANSWER = Row(
 )
 
 NOT = Row(
-    "What happens when one does not?",
+    "What happens when a provider fails?",
     [
         timeseries(
             "Retries, by deployment and reason",
-            "Further attempts within the same route, by the deployment tried and the failure before; the"
+            "Further attempts within the same route, by deployment and the failure before; the"
             " twelve most frequent at each moment.",
             "cps",
             [
@@ -63,7 +62,7 @@ NOT = Row(
         ),
         timeseries(
             "Fallbacks, from → to, by reason",
-            "Requests that left the route they asked for, the twelve ways taken most at each moment.",
+            "Requests that left the route they asked for; the twelve most frequent at each moment.",
             "cps",
             [
                 Prom(
@@ -78,7 +77,7 @@ NOT = Row(
         ),
         timeseries(
             "Share that falls back, by route",
-            "Of the requests for a route, those that another served in the end or tried to.",
+            "Of the requests for a route, the share that was sent to another route.",
             "percentunit",
             [Prom(q.FALLBACK_SHARE, "{{spanledger_fallback_from}}")],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
@@ -86,7 +85,7 @@ NOT = Row(
         ),
         graph(
             "Where requests went instead",
-            "Routes and the deployments that took over; numbers are fallbacks in the time shown.",
+            "Routes and the deployments that took over; the numbers are fallbacks in the selected range.",
             "short",
             [
                 Prom(q.GRAPH_NODES, instant=True, table=True),
@@ -101,8 +100,8 @@ NOT = Row(
             ),
         ),
         table(
-            "Fallbacks in the time shown",
-            "From the route asked for, to the deployment gone to, and why.",
+            "Fallbacks in the selected range",
+            "The requested route, the deployment used instead, and the reason.",
             "locale",
             [Prom(q.FALLBACKS_COUNTED, instant=True, table=True)],
             Links(down=(COST,), runbooks=("FallbackStorm",)),
@@ -117,8 +116,8 @@ NOT = Row(
             ),
         ),
         spans(
-            "The latest of them",
-            "A click opens the trace with every attempt.",
+            "Latest fallbacks",
+            "Click a row to open the trace with every attempt.",
             Traces(q.FELL_BACK),
             Links(down=(COST,), runbooks=("FallbackStorm",)),
             Look(width=24),
@@ -127,12 +126,12 @@ NOT = Row(
 )
 
 REST = Row(
-    "Which deployments rest, and which are near a limit?",
+    "Which deployments are cooling down, and which are near a limit?",
     [
         states(
             "In use or cooling down",
             "A deployment that failed too often, or was told to wait, gets no requests for a while."
-            " With several gateways: cooling at one of them at least.",
+            " With several gateways, it counts as cooling down if it is at one of them.",
             "bool_yes_no",
             [Prom(q.IN_USE, "{{route}} · {{deployment}}", step="")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
@@ -143,8 +142,8 @@ REST = Row(
             ),
         ),
         timeseries(
-            "Cooling down for",
-            "Until a deployment gets requests again.",
+            "Cooldown left",
+            "Time until a deployment gets requests again.",
             "s",
             [Prom(q.RESTS_FOR, "{{route}} · {{deployment}}", step="")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
@@ -152,8 +151,8 @@ REST = Row(
         ),
         timeseries(
             "Use of our own limits",
-            "Share of each deployment's `rpm` and `tpm` used in the last minute, at the gateway"
-            " that used most; at 100 % requests wait or go elsewhere. The twelve nearest to that.",
+            "Share of each deployment's `rpm` and `tpm` used in the last minute, at the gateway that used"
+            " most. At 100 %, requests wait or go elsewhere. The twelve highest.",
             "percentunit",
             [Prom(q.top(12, q.LIMIT_USED), "{{deployment}} {{limit}}", step="")],
             Links(down=(LATENCY,), runbooks=("AllDeploymentsDown",)),
@@ -161,8 +160,8 @@ REST = Row(
         ),
         timeseries(
             "Throttled",
-            "Attempts the provider answered with “too many” or “overloaded”, and those that our own"
-            " limit kept back (`rate_limit_reached`); the twelve most frequent at each moment.",
+            "Attempts that the provider rejected with “too many requests” or “overloaded”, or that our own"
+            " limit stopped (`rate_limit_reached`); the twelve most frequent at each moment.",
             "cps",
             [
                 Prom(
@@ -182,7 +181,7 @@ FAILED = Row(
     [
         bars(
             "Failed attempts",
-            "In the time shown, by deployment and kind.",
+            "In the selected range, by deployment and error type.",
             "locale",
             [
                 Prom(
@@ -196,8 +195,8 @@ FAILED = Row(
         ),
         spans(
             "Failed attempts that were billed",
-            "Broken streams and callers that went away are paid for; retries after them are paid"
-            " for again.",
+            "Providers bill for interrupted streams and for callers that disconnect, and again for the retries"
+            " after them.",
             Traces(q.FAILED_AND_BILLED),
             Links(down=(COST,), runbooks=("BudgetOverrun",)),
             Look(width=14, sort_by="Cost"),
@@ -207,9 +206,9 @@ FAILED = Row(
 
 BOARD = Board(
     PROVIDERS,
-    "Which provider answers, what happens to requests when one does not, which deployments rest or"
-    " are near a limit, and what failures cost.",
-    "Whoever is on call when a provider has a bad day, and whoever chooses providers.",
+    "Which providers answer, what happens to requests when one fails, which deployments are cooling down"
+    " or near a limit, and what failures cost.",
+    "Anyone on call when a provider has a bad day, and anyone who chooses providers.",
     [ANSWER, NOT, REST, FAILED],
     choices=(
         Choice(

@@ -1,8 +1,8 @@
 """Every PromQL and TraceQL string of the dashboards. Names come from the signal registry.
 
-Gateways show the same ledger, so its gauges are taken by `max`, never summed. What both a gateway
-and an application measured counts once: sums take the gateway's points and those of applications that
-went past it, percentiles the gateway's alone, as bucket bounds differ.
+Gateways expose the same ledger, so its gauges are aggregated with `max`, never summed. Calls measured by
+both a gateway and an application count once: sums use the gateway's points and those of applications that
+bypassed it; percentiles use only the gateway's, because bucket bounds differ.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from spanledger.telemetry.signals import Metric, Scraped, prometheus_name, prome
 
 _SCRAPED = {scraped.name: scraped for scraped in signals.SCRAPED}
 ZERO = " or vector(0)"
-"""For figures that are nought while nothing happened."""
+"""For figures that are zero while nothing has happened."""
 
 NEWEST = " with (most_recent=true)"
-"""Else Tempo gives the first that it finds."""
+"""Without this, Tempo returns the first spans it finds."""
 WINDOW = "[$__rate_interval]"
 RANGE = "[$__range]"
 
@@ -84,56 +84,56 @@ ACCOUNT = "budget, scope, subject"
 
 ONCE = 'spanledger_source=~"gateway|application|"'
 GATEWAY = 'spanledger_source=~"gateway|"'
-"""The empty one is for collectors that are not ours: they say no source."""
+"""The empty value is for collectors that are not ours, which set no source."""
 
 OUR_KINDS = ("cooldown", "rate_limit_reached")
-"""Errors of attempts that were never made."""
+"""Errors of attempts that were never sent."""
 CALLERS_KINDS = ("invalid_request", "content_filtered", "context_window_exceeded", "cancelled")
-"""Errors that no other provider would have answered better."""
+"""Errors that would have been the same at any provider."""
 if unknown := {*OUR_KINDS, *CALLERS_KINDS} - {*PROVIDER_ERROR_KINDS, "cancelled"}:
     raise KeyError(unknown)
 NOT_THEIR_FAULT = f'error_type!~"{"|".join((*OUR_KINDS, *CALLERS_KINDS))}"'
 
 
 def chosen(label: str, variable: str) -> str:
-    """A matcher of the values of a variable, of which there may be several.
+    """A matcher for a variable with one or more values.
 
-    In backticks, as a name may have quotes and backslashes, which a string between quotes would have
-    to escape and not every Grafana does. A backtick itself is refused where names are given.
+    In backticks, because names may contain quotes and backslashes, and not every Grafana version escapes
+    them in quoted strings. Names with backticks are refused when they are created.
     """
     return f"{label}=~`${{{variable}:regex}}`"
 
 
 def being(label: str, variable: str) -> str:
-    """A matcher of a variable's one value."""
+    """A matcher for a variable with one value."""
     return f"{label}=`${{{variable}:raw}}`"
 
 
 def original(name: str) -> str:
-    """A counter by its own name or, beyond a day, by that of its copy, where it has one."""
+    """A counter's own name or, for ranges beyond a day, that of its copy if there is one."""
     return f"${{long}}{name}" if name in long.COPIED else name
 
 
 def rate(name: str, by: str = "", where: str = "") -> str:
-    """How much a counter grows in a second."""
+    """A counter's growth per second."""
     return _summed("rate", name, by, where, WINDOW)
 
 
 def increase(name: str, by: str = "", where: str = "", window: str = RANGE) -> str:
-    """How much a counter grew."""
+    """A counter's growth."""
     return _summed("increase", name, by, where, window)
 
 
 def _summed(function: str, name: str, by: str, where: str, window: str) -> str:
     grouped = f" by ({by})" if by else ""
     matchers = f"{{{where}}}" if where else ""
-    if "$" in window:  # it grows with the time shown
+    if "$" in window:  # it grows with the selected range
         name = original(name)
     return f"sum{grouped} ({function}({name}{matchers}{window}))"
 
 
 def quantile(q: float, name: str, by: str = "", where: str = "") -> str:
-    """A percentile of a histogram over the window of a point."""
+    """A percentile of a histogram over a point's window."""
     grouped = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, {rate(f'{name}_bucket', grouped, where)})"
 
@@ -149,30 +149,30 @@ def mean(name: str, by: str = "", where: str = "") -> str:
 
 
 def top(n: int, expr: str) -> str:
-    """The greatest few."""
+    """The n greatest series."""
     return f"topk({n}, {expr})"
 
 
 def named(expr: str) -> str:
-    """An expression of accounts with one label more: whose each is, as people call it."""
+    """An expression of accounts with an extra label `whose`, for display."""
     each = f'label_replace({expr}, "whose", "$1", "subject", "(.+)")'
     return f'label_replace({each}, "whose", "everybody", "scope", "global")'
 
 
 def account(name: str, where: str = "") -> str:
-    """A gauge of budgets, once for each account."""
+    """A budget gauge, once per account."""
     matchers = f"{{{where}}}" if where else ""
     return f"max by ({ACCOUNT}) ({name}{matchers})"
 
 
 def label_values(name: str, label: str, where: str = "") -> str:
-    """What a variable offers."""
+    """The values a variable offers."""
     matchers = f"{{{where}}}" if where else ""
     return f"label_values({name}{matchers}, {label})"
 
 
-# Beyond a day the copies are read, whose samples are a quarter of an hour apart. Both variables are
-# filled anew with the time shown; where the first finds nothing its value is empty.
+# For ranges beyond a day, queries read the copies, which have a sample every 15 minutes. Both variables are
+# refreshed with the selected range; if the first finds nothing, its value is empty.
 LONG_S = 86_400
 _IS_LONG = f"vector($__range_s) > {LONG_S}"
 LONG = f'query_result(label_replace({_IS_LONG}, "long", "{long.PREFIX}", "", ""))'
@@ -187,7 +187,7 @@ REQUESTS_BY_OUTCOME = rate(f"{REQUESTS}_count", OUTCOME)
 _TO_SERVE = rate(f"{REQUESTS}_count", where=f'{OUTCOME}=~"ok|error"')
 _SERVED = rate(f"{REQUESTS}_count", where=f'{OUTCOME}="ok"')
 ANSWERED = f"({_SERVED} or 0 * {_TO_SERVE}) / ({_TO_SERVE} > 0)"
-"""Of the requests that were to be served; those refused, cancelled or abandoned are no failures."""
+"""Of the requests to be served; refused, cancelled and abandoned requests are not failures."""
 ERRORS_BY_KIND = rate(
     f"{REQUESTS}_count", "error_type", f'error_type!="",{OUTCOME}=~"error|refused"'
 )
@@ -199,11 +199,11 @@ SPEND_TODAY = increase(COST, window="[24h]")
 
 
 def spend_an_hour(by: str, where: str = "") -> str:
-    """Money at the rate of now, for an hour of it."""
+    """Spend per hour at the current rate."""
     return f"3600 * {rate(COST, by, where)}"
 
 
-# Budgets. A gauge says what the ledger has, in each budget's own period.
+# Budgets. The gauges report the ledger's figures, in each budget's own period.
 USED = f"{account(SPENT)} / ({account(LIMIT)} > 0)"
 """Share of the limit that is spent."""
 COMMITTED = f"({account(SPENT)} + {account(HELD)}) / ({account(LIMIT)} > 0)"
@@ -211,7 +211,7 @@ NEAREST = named(f"topk(10, {COMMITTED})")
 
 
 def ends_early(where: str = "") -> str:
-    """When budgets are used up, milliseconds of Unix time; absent where they last until their period ends."""
+    """When budgets will be used up, in Unix milliseconds; absent for budgets that last their period."""
     return f"1000 * ((time() + {account(EXHAUSTION, where)}) < {account(ENDS, where)})"
 
 
@@ -224,8 +224,8 @@ FALLBACK_RATE = rate(FALLBACKS, f"{FROM}, {TO}, {REASON}")
 RETRY_RATE = rate(RETRIES, REASON)
 DOWN = f"sum(max by (deployment, route) ({DEPLOYMENT_UP}) == bool 0)"
 
-# Annotations mark beginnings: whoever is refused for a day would else be a mark a day long. A point of a
-# long time stands for the whole stretch since the point before, and "before" begins where that ends.
+# Annotations mark beginnings: otherwise a budget that refuses for a day would be a mark a day long. In a long
+# range, a point covers the whole time since the previous point, and "before" starts where that ends.
 BEFORE = "[15m] offset $__rate_interval"
 _REFUSED, _REFUSED_BEFORE = (
     increase(DECISIONS, REFUSED_BY, f'{DECISION}="deny"', window) for window in (WINDOW, BEFORE)
@@ -236,7 +236,7 @@ _STORM, _STORM_BEFORE = (
     for window in (WINDOW, BEFORE)
 )
 WHEN_FALLBACK_STORM = f"{_STORM} unless on (spanledger_route) {_STORM_BEFORE}"
-"""What Prometheus says of its alert is a series only while it fires: a month of it is read at once."""
+"""Prometheus' own series for an alert exists only while it fires, so a month of it is cheap to read."""
 
 # Cost and budgets.
 _CUSTOMERS = chosen(CUSTOMER, "customer")
@@ -260,31 +260,31 @@ UNPRICED_BY_MODEL = f'label_join({_UNPRICED}, "what", " ", "{MODEL}", "error_typ
 
 
 def spent_in_bucket(by: str) -> str:
-    """Money in each stretch of time of the chosen length."""
+    """Spend in each bar of the chosen length."""
     return f"{increase(COST, by, CHOSEN, '[$bucket]')} > 0"
 
 
 def spent_in_range(by: str) -> str:
-    """Money in the time shown."""
+    """Spend in the selected range."""
     return f"{increase(COST, by, CHOSEN)} > 0"
 
 
 LONGEST_NAME = 44
-"""Characters of an account's name for which a chart has room."""
+"""Characters of an account's name that fit into a chart."""
 _FULLEST = f"topk(15, {COMMITTED})"
 
 
 def share_of_limit(name: str) -> str:
-    """A gauge of the budgets nearest their limit, as a share of it, with the account's name."""
+    """A gauge of the budgets closest to their limit, as a share of it, with the account's name."""
     share = f"{account(name)} / ({account(LIMIT)} > 0) and on ({ACCOUNT}) {_FULLEST}"
-    # Below zero is what is left of an overspent budget, and Grafana would stack such bars apart.
+    # The rest of an overspent budget is below zero, and Grafana would stack such bars separately.
     share = f"clamp_min({share}, 0)"
     joined = f'label_join({named(share)}, "account", " · ", "whose", "budget")'
     return f'label_replace({joined}, "account", "$1…", "account", "(.{{{LONGEST_NAME}}}).+")'
 
 
 def forecast(where: str = "") -> str:
-    """What will be spent by the end of the period at its mean rate so far."""
+    """Spend at the end of the period, at its average rate so far."""
     length = f"({account(ENDS, where)} - {account(STARTS, where)})"
     return f"{account(SPENT, where)} * {length} / clamp_min(time() - {account(STARTS, where)}, 60)"
 
@@ -293,7 +293,7 @@ EVEN_PACE = (
     f"{account(LIMIT, ONE_ACCOUNT)} * ({account(ENDS, ONE_ACCOUNT)} - time())"
     f" / ({account(ENDS, ONE_ACCOUNT)} - {account(STARTS, ONE_ACCOUNT)})"
 )
-"""What would be left now, were the limit spent evenly over the period."""
+"""What would be left now if the limit were spent evenly over the period."""
 LEFT_AT_END = f"{account(LIMIT, ONE_ACCOUNT)} - {forecast(ONE_ACCOUNT)}"
 ENDS_ON = ends_early(ONE_ACCOUNT)
 PERIOD_LEFT = f"{account(ENDS, ONE_ACCOUNT)} - time()"
@@ -310,7 +310,7 @@ DEAR_REQUESTS = (
     " | select(name, span.spanledger.request.cost.usd, span.spanledger.customer,"
     " span.spanledger.attempts)" + NEWEST
 )
-"""Literals have a decimal point: TraceQL finds no floating-point attribute by a whole number."""
+"""Literals need a decimal point: TraceQL does not match a floating-point attribute with an integer."""
 ESTIMATED = (
     "{ span.spanledger.estimated = true && span.spanledger.customer =~ `${customer:regex}` }"
     " | select(name, span.spanledger.cost.usd, span.spanledger.customer, span.error.type)" + NEWEST
@@ -350,7 +350,7 @@ _MOVED = f"increase({FALLBACKS}{{{FROM_ROUTE}}}{RANGE})"
 
 
 def _counted(expr: str, by: str) -> str:
-    """Counts as a label `mainstat`, where a graph of nodes looks for them, and looks by no other name."""
+    """Counts as a label `mainstat`, the only place where a node graph looks for them."""
     return f'count_values by ({by}) ("mainstat", round(sum by ({by}) ({expr})) > 0)'
 
 
@@ -416,7 +416,7 @@ ITS_FAILURES = (
 )
 ITS_DEAREST = f"{{ {_OF_CUSTOMER} && span.spanledger.request.cost.usd > $dear }}{_REQUEST_COLUMNS}"
 
-# Find traces, and one of them.
+# Find traces, and Trace.
 ANY_REQUEST = "{ span.spanledger.outcome != nil }"
 FOUND = (
     "$query | select(name, span.spanledger.customer, span.spanledger.outcome,"

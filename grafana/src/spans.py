@@ -1,8 +1,8 @@
-"""Tables of spans that TraceQL finds, a row each, and how their attributes read.
+"""Tables of spans found by TraceQL, and the display of their attributes.
 
-Grafana gives a span's attributes as columns of text under their own names, beside the trace's service and
-root. Here they get a title, a unit, and, where they are fractions, become numbers: text would be sorted
-as text. Releases that show traces with their spans folded in have no such columns, and lose nothing.
+Grafana returns a span's attributes as text columns under their own names, next to the trace's service and
+root. Here they get a title and a unit, and fractions become numbers, because text would sort
+as text. Releases that show traces with nested spans have no such columns, and lose nothing.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ COLUMNS: Mapping[str, Column] = {
 }
 _OF_SPAN = "__data.fields.traceIdHidden"
 OPENS: Mapping[str, str] = {"time": _OF_SPAN, "name": _OF_SPAN, "traceID": "__value.raw"}
-"""Columns that open the trace, to where its id is; the last only where traces are shown, with their
-spans folded in."""
+"""Columns that open the trace, mapped to the place of its id; the last is for releases that show traces
+with nested spans."""
 HIDDEN = ("spanID", "traceService", "traceName")
-"""A span's id leads to Explore. A trace's service and name are those of its root, which Tempo often
-does not have: the caller may not send its span, or sends it later."""
+"""A span's id links to Explore. A trace's service and name are those of its root, which Tempo often
+does not have, because the caller does not send its span or sends it later."""
 TEXT = "string"
-"""The unit of what is shown as it is."""
+"""The unit for values shown unchanged."""
 _ATTRIBUTE = re.compile(r"\bspan\.([a-z0-9_.]+)")
 
 
@@ -62,7 +62,7 @@ def spans(
     """A table of the newest spans of a query; `look.sort_by` is a title.
 
     Args:
-        titles: of attributes that are called otherwise here.
+        titles: of attributes with a different title in this table.
     """
     columns = {name: COLUMNS[name] for name in sorted(set(_ATTRIBUTE.findall(query.query)))}
     fractions = [name for name, column in columns.items() if column.unit]

@@ -1,4 +1,4 @@
-"""Find traces, and Trace: what a search finds, and one trace from its money to its last span."""
+"""Find traces and Trace: the results of a search, and one trace from its cost to its last span."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grafana.src.panels import Look, Trace, Traces, trace
 from grafana.src.spans import spans
 
 KEPT = "7d"
-"""How long Tempo keeps traces. A link may be opened long after the hour it was made in."""
+"""How long Tempo keeps traces. A link may be opened long after it was made."""
 
 MATCHES = Row(
     "What matches?",
@@ -27,9 +27,8 @@ MATCHES = Row(
 
 FOUND = Board(
     FIND,
-    "Traces by a search of your own, in TraceQL. Alerts lead here, with the search that finds their"
-    " traces already written.",
-    "Whoever looks for the requests behind an alert or a complaint.",
+    "Search traces with TraceQL. Links in alerts open this dashboard with the matching search filled in.",
+    "Anyone looking for the requests behind an alert or a complaint.",
     [MATCHES],
     choices=(Choice("query", "TraceQL", typed=True, chosen=q.ANY_REQUEST),),
     since="now-1h",
@@ -38,7 +37,7 @@ FOUND = Board(
 )
 
 DID = Row(
-    "What was asked, and what did it cost?",
+    "What was requested, and what did it cost?",
     [
         spans(
             "Requests",
@@ -62,7 +61,7 @@ TOOK = Row(
     [
         trace(
             "All spans",
-            "The request, its attempts and, if the application is instrumented, what called them."
+            "The request, its attempts and, if the application is instrumented, the calls that led to them."
             " Click a span to see its attributes.",
             "string",
             [Trace(q.TRACE_ID)],
@@ -76,7 +75,7 @@ ONE = Board(
     TRACE,
     "One trace: its requests, their attempts and what each cost, and every span. Paste an id from"
     " an answer's `x-spanledger-trace-id` header or from `spanledger requests`.",
-    "Whoever wants to know what happened to one request.",
+    "Anyone who wants to know what happened to one request.",
     [DID, TOOK],
     choices=(Choice("trace_id", "Trace id", typed=True),),
     since="now-24h",

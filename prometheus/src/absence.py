@@ -1,4 +1,4 @@
-"""The alert on signals that are not there, on which all others rest."""
+"""The alert on missing signals, on which all other alerts depend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prometheus.src.thresholds import Thresholds
 
 
 def _missing(series: Iterable[str], witness: str) -> str:
-    """Those of some signals that are not there while something shows that they should be."""
+    """The signals that are missing although the witness shows that they should be there."""
     return " or ".join(
         f"({marked(f'absent({names.own(name)})', 'signal', name)} and on () {witness})"
         for name in series
@@ -26,14 +26,14 @@ def _missing(series: Iterable[str], witness: str) -> str:
 
 
 def _gone(series: Sequence[str], witness: str, t: Thresholds) -> str:
-    """Those of some signals that were there, and are not while their sender is."""
+    """The signals that have disappeared while their sender is still there."""
     chosen = f'{PRESENT}{{signal=~"{"|".join(series)}"}}'
     seen = f"max_over_time({chosen}[{duration(t.absent_memory_s)}])"
     return f"(({seen} unless {PRESENT}) and on () {witness})"
 
 
 def rules(t: Thresholds) -> list[Alert]:
-    """One cause is one alert: what is missing because its sender is, is not told for each signal."""
+    """One cause fires one alert: if a sender is down, its signals do not fire one by one."""
     first, *others = ALWAYS
     readable = f"({first} == 1)"
     shown, spent = f"({names.BUDGETS_SHOWN} > 0)", f"({names.SPENT} > 0)"
@@ -60,16 +60,22 @@ def rules(t: Thresholds) -> list[Alert]:
     described = {
         "never": (
             " or ".join(never),
-            "There is no {{ $labels.signal }}: no gateway is scraped, or it was renamed.",
+            "{{ $labels.signal }} is missing: no gateway is scraped, or the metric was renamed.",
         ),
         "unsent": (
             " or ".join(unsent),
-            "{{ $labels.signal }} does not come by OTLP: shipper or collector is away, or a rename.",
+            (
+                "{{ $labels.signal }} does not arrive over OTLP: the shipper or the collector is down, or the"
+                " metric was renamed."
+            ),
         ),
-        "gone": (" or ".join(gone), "{{ $labels.signal }} was there within a day and is gone."),
+        "gone": (
+            " or ".join(gone),
+            "{{ $labels.signal }} was there within the last day and is gone.",
+        ),
         "target": (
             'label_replace(up == 0, "signal", "up", "", "")',
-            "{{ $labels.instance }} ({{ $labels.job }}) does not answer its scrapes.",
+            "{{ $labels.instance }} ({{ $labels.job }}) does not answer scrapes.",
         ),
     }
     return [
@@ -77,13 +83,13 @@ def rules(t: Thresholds) -> list[Alert]:
             "SignalAbsent",
             expr,
             "ticket",
-            "A signal that alerts rest on is missing",
+            "A signal that alerts depend on is missing",
             text,
             "stack-health",
             for_s=t.absent_for_s,
             variant=variant,
             labels={"symptom": variant},
-            no_data_reason="it is itself the alert on missing data, and empty while all are there",
+            no_data_reason="this is the alert on missing data; it is empty while all signals are there",
         )
         for variant, (expr, text) in described.items()
     ]

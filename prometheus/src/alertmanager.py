@@ -1,6 +1,6 @@
-"""Alertmanager's configuration, for those who have one: the policy and the words of Grafana's files.
+"""An example configuration for Alertmanager, with the same policy and texts as Grafana's files.
 
-An example to be edited: where messages go is not known here, and Alertmanager reads no variables.
+It has to be edited: we do not know where messages go, and Alertmanager reads no environment variables.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from prometheus.src.notices import (
 )
 
 TEMPLATES = "alertmanager.tmpl"
-"""The file of templates, beside the configuration."""
+"""The template file, next to the configuration."""
 URL = "http://127.0.0.1:9/"
-"""Where nobody listens, until an incoming webhook of Slack's form is put there."""
+"""A placeholder where nothing listens, for a Slack-style incoming webhook."""
 
 
 def document(speed: float = 1) -> dict[str, Any]:

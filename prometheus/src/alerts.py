@@ -1,4 +1,4 @@
-"""The alert rules, each with what it tells whoever it wakes."""
+"""The alert rules, each with its message."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEALTH = "stack-health"
 """Uids of the dashboards that alerts lead to."""
 
 THRESHOLD = "threshold"
-"""The label of a step of a budget's ladder, of which the last is its end: each is said once a period."""
+"""The label of a budget's thresholds, of which 100 is the limit. Each fires once per period."""
 
 _WHO = {"{{ $labels.scope }}": "subject"}
 """The dashboards' variables are named as scopes are: customer, model, provider, …"""
@@ -52,7 +52,7 @@ _USD = (
     '{{ if lt $value 1.0 }}{{ printf "%.3g" $value }}'
     '{{ else }}{{ printf "%.2f" $value }}{{ end }} USD'
 )
-"""Of less than a dollar its first three digits: 0.004 is not nothing."""
+"""Amounts below a dollar show three significant digits, so that 0.004 does not read as zero."""
 _SINCE = "since {{ $labels.period_start | humanizeTimestamp }}"
 _DATED = "budget, scope, subject, period_start"
 _OF = (
@@ -67,7 +67,7 @@ _OF_SUBJECT = {
     "provider": "{ span.gen_ai.provider.name = $labels.subject }",
     "": "{ span.spanledger.outcome != nil }",
 }
-"""Searches for what counts against a budget, by its scope; against a global one all does."""
+"""Finds the spans that count against a budget, by its scope; a global budget counts all of them."""
 _DEAR = {
     "customer": "{ span.spanledger.customer = $labels.subject && span.spanledger.cost.usd > 0.01 }",
     "": "{ span.gen_ai.request.model = $labels.subject && span.spanledger.cost.usd > 0.01 }",
@@ -97,13 +97,13 @@ def _about(topic: str, rules: Sequence[Alert]) -> Group:
 
 
 def _ladder(t: Thresholds) -> Alert:
-    """A step once crossed stays crossed until the period ends: the next period is another alert."""
+    """A threshold stays crossed until the period ends; in the next period it is a new alert."""
     crossed = f"({STEPS} <= on ({_DATED}) group_left () {USED})"
     return Alert(
         "BudgetThresholdCrossed",
         f"0 * {crossed} + on ({_DATED}) group_left () {SPENT_NOW}",
         "ticket",
-        "A budget has passed a step of its ladder",
+        "A budget has passed one of its thresholds",
         f"{_BUDGET} is over {{{{ $labels.{THRESHOLD} }}}} %: {_USD} spent {_SINCE}.",
         COST,
         keep_firing_s=t.budget_gap_s,
@@ -125,7 +125,7 @@ def _exhausted(t: Thresholds) -> Alert:
         f"{SPENT_NOW} and on ({_DATED}) ({USED} >= {number(t.exhausted_ratio)} or {refusing})"
         f" unless on ({BY_BUDGET}) {_ONLY_WARNS}",
         "page",
-        "A budget is used up; its requests are refused",
+        "A budget is used up; requests are refused",
         f"{_BUDGET} is used up: {_USD} spent {_SINCE}. Requests are refused until it renews.",
         COST,
         for_s=t.exhausted_for_s,
@@ -139,14 +139,14 @@ def _exhausted(t: Thresholds) -> Alert:
 
 
 def _overspent(t: Thresholds) -> Alert:
-    """A budget that only warns stops nobody: no reason to wake anybody."""
+    """A budget that only warns refuses no requests, so this does not page."""
     return Alert(
         "BudgetExhausted",
         f"{SPENT_NOW} and on ({_DATED}) {USED} >= {number(t.exhausted_ratio)}"
         f" and on ({BY_BUDGET}) {_ONLY_WARNS}",
         "ticket",
-        "A budget that only warns is used up; its requests go on",
-        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. It only warns: requests go on.",
+        "A budget that only warns is used up; requests continue",
+        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. It only warns: requests continue.",
         COST,
         for_s=t.exhausted_for_s,
         keep_firing_s=t.budget_gap_s,
@@ -176,7 +176,7 @@ def _forecast(t: Thresholds) -> Alert:
         "BudgetWillExhaustEarly",
         " and ".join((ahead, *conditions)),
         "ticket",
-        "At its pace a budget ends well before its period",
+        "A budget is on course to run out well before its period ends",
         f"{_BUDGET} will be used up early: {_USD} spent {_SINCE}.",
         COST,
         for_s=t.forecast_for_s,
@@ -197,7 +197,7 @@ def _spike(t: Thresholds) -> Alert:
         "CostSpike",
         f"({spends}) > on (scope, subject) ({usual}) and on (scope, subject) {known} {on_time(t)}",
         "page",
-        "Spend is far above the usual of this customer or model",
+        "Spending is far above the usual level",
         f"{{{{ $labels.scope }}}} {{{{ $labels.subject }}}} spent {_USD} in 15 minutes, over"
         f" {number(t.spike_factor)} times the rate of its busy hours.",
         COST,
@@ -217,11 +217,11 @@ def _unpriced(t: Thresholds) -> Alert:
         "UnpricedUsage",
         increase(names.UNPRICED, t.unpriced_window_s, by),
         "ticket",
-        "A model without a price is asked for",
-        # What was refused was sent to no model: then the route alone is known.
+        "Requests use a model without a price",
+        # A refused request was not sent to a model, so only its route is known.
         f"{{{{ with $labels.{names.MODEL} }}}}Model {{{{ . }}}}, behind route{{{{ else }}}}A model behind"
         f" route{{{{ end }}}} {{{{ $labels.{names.ROUTE} }}}}, has no price:"
-        f' {{{{ printf "%.0f" $value }}}} requests in {window} were booked at nothing or refused.',
+        f' {{{{ printf "%.0f" $value }}}} requests in {window} were charged nothing or refused.',
         COST,
         keep_firing_s=t.unpriced_quiet_s,
         period=f"in the last {window}",
@@ -260,7 +260,7 @@ def _storm(t: Thresholds) -> Alert:
         f" {renamed(moved, names.FALLBACK_FROM, names.ROUTE)} >= {t.fallback_min}"
         f" {on_time(t)}",
         "page",
-        "A route's requests leave for their fallback",
+        "A route's requests are going to its fallback",
         f"{{{{ $value | humanizePercentage }}}} of the requests for {{{{ $labels.{names.ROUTE} }}}}"
         " fell back in the last five minutes.",
         PROVIDERS,
@@ -273,8 +273,8 @@ def _storm(t: Thresholds) -> Alert:
 
 
 def _burn(t: Thresholds) -> list[Alert]:
-    """One alert a severity. It pages if callers notice: where a fallback serves them, the page is
-    FallbackStorm's."""
+    """One alert per severity. It pages only if callers get errors; while a fallback serves them,
+    FallbackStorm pages instead."""
     paged, ticket = (
         [window for window in t.burn_windows if window.severity == severity]
         for severity in ("page", "ticket")
@@ -282,8 +282,8 @@ def _burn(t: Thresholds) -> list[Alert]:
     noticed = f"({_burning(t, paged)}) and on () {ERROR_RATIO} > {number(t.burn_errors)}"
     noticed += f" {on_time(t)}"
     texts = {
-        "page": "A provider fails, and callers get errors",
-        "ticket": "A provider fails faster than its objective allows",
+        "page": "A provider is failing, and callers get errors",
+        "ticket": "A provider is failing more often than its objective allows",
     }
     made = {"page": (noticed, paged), "ticket": (_burning(t, ticket), ticket)}
     return [
@@ -293,7 +293,7 @@ def _burn(t: Thresholds) -> list[Alert]:
             "page" if severity == "page" else "ticket",
             texts[severity],
             f"{{{{ $value | humanizePercentage }}}} of the attempts at {{{{ $labels.{names.PROVIDER} }}}}"
-            f" failed in the last {_lengths(windows)}, and still do.",
+            f" failed in the last {_lengths(windows)}, and it is still failing.",
             PROVIDERS,
             variant=severity,
             for_s=2 * MINUTE,
@@ -307,12 +307,12 @@ def _burn(t: Thresholds) -> list[Alert]:
 
 
 def _burning(t: Thresholds, windows: Sequence[Window]) -> str:
-    """The share of failures over the first of some windows in which it is too high."""
+    """The share of failures in the first window in which it is too high."""
     pairs = []
     for window in windows:
         limit = number(window.factor * t.slo_error_ratio)
         long, short = failure_ratio(window.long_s), failure_ratio(window.short_s)
-        # A rate a second, recorded each minute: a number that is a time is written as one (`1m`).
+        # A per-second rate recorded each minute; 60 is written as `1m` so that it scales like a duration.
         failures = f"sum_over_time({FAILURES_RATE}[{duration(window.long_s)}]) * {duration(MINUTE)}"
         pairs.append(
             f"{long} > {limit} and {short} > {limit} and {failures} >= {t.burn_min_failures}"
@@ -325,7 +325,7 @@ def _lengths(windows: Sequence[Window]) -> str:
 
 
 def _all_down(t: Thresholds) -> Alert:
-    """Where a route's requests leave for a fallback, that is FallbackStorm's to tell."""
+    """If the route's requests go to a fallback, FallbackStorm fires instead."""
     window = duration(t.down_window_s)
     used = f"max by (route) (avg_over_time({names.DEPLOYMENT_UP}[{window}]))"
     moved = f"sum by ({names.FALLBACK_FROM}) (increase({FAILED_OVER}[5m])) > 0"
@@ -334,8 +334,8 @@ def _all_down(t: Thresholds) -> Alert:
         f"{used} < {number(t.down_ratio)}"
         f" unless on (route) {renamed(moved, names.FALLBACK_FROM, 'route')}",
         "page",
-        "No deployment of a route is in use, and nothing else serves it",
-        "Every deployment of {{ $labels.route }} is cooling down, at every gateway.",
+        "All deployments of a route are down, and nothing else serves it",
+        "Every deployment of {{ $labels.route }} is cooling down at every gateway.",
         PROVIDERS,
         for_s=t.down_for_s,
         keep_firing_s=t.down_quiet_s,
@@ -354,7 +354,7 @@ def _first_token(t: Thresholds) -> Alert:
         "TimeToFirstTokenSlow",
         f"{slow} > {number(t.first_token_s)} and {streams} >= {t.first_token_min}",
         "ticket",
-        "A model is slow to begin its answers",
+        "A model is slow to start answering",
         f"One in twenty streams of {{{{ $labels.{names.MODEL} }}}} waited over"
         " {{ $value | humanizeDuration }} for its first token.",
         LATENCY,
@@ -371,8 +371,8 @@ def _backlog(t: Thresholds) -> Alert:
         "TelemetryBacklogGrowing",
         f"max by (job) ({latest(names.OUTBOX_AGE)}) > {number(t.backlog_age_s)}",
         "ticket",
-        "Spans and metrics wait in the ledger; dashboards are behind",
-        "The oldest row not yet taken by the collector has waited {{ $value | humanizeDuration }}.",
+        "Spans and metrics are waiting in the ledger; dashboards are behind",
+        "The oldest row not yet accepted by the collector has waited {{ $value | humanizeDuration }}.",
         HEALTH,
         for_s=t.backlog_for_s,
     )
@@ -393,8 +393,8 @@ def _dropping(t: Thresholds) -> list[Alert]:
             "CollectorDroppingData",
             lost,
             "ticket",
-            "Spans or metric points are refused or lost",
-            '{{ $value | printf "%.0f" }} items refused or lost in the last'
+            "Spans or metric points are being refused or lost",
+            '{{ $value | printf "%.0f" }} items were refused or lost in the last'
             f" {duration(window)}: {{{{ $labels.loss }}}}"
             "{{ with $labels.exporter }} of {{ . }}{{ end }}"
             "{{ with $labels.receiver }} of {{ . }}{{ end }}"
@@ -409,7 +409,7 @@ def _dropping(t: Thresholds) -> list[Alert]:
             "CollectorDroppingData",
             queue,
             "ticket",
-            "The collector's queue fills; what does not fit will be lost",
+            "A collector queue is filling up; data that does not fit will be lost",
             "The queue of {{ $labels.exporter }} ({{ $labels.data_type }}) is"
             " {{ $value | humanizePercentage }} full.",
             HEALTH,
@@ -444,7 +444,7 @@ def _ledger(t: Thresholds) -> list[Alert]:
             name,
             f"max by (job) ({latest(names.OLDEST_HOLD)}) > {number(t.hold_stuck_s)}",
             "ticket",
-            "Money is held for a request that cannot be under way any more",
+            "Money is held for a request that can no longer be running",
             "The oldest hold is {{ $value | humanizeDuration }} old.",
             HEALTH,
             for_s=t.hold_for_s,
@@ -466,5 +466,5 @@ def _ledger(t: Thresholds) -> list[Alert]:
 
 
 def duration_ms(seconds: float) -> str:
-    """Under a second, for a reader."""
+    """A duration below a second, for a message."""
     return f"{seconds * 1000:.0f} ms"

@@ -1,7 +1,7 @@
-"""Grafana's own alerting, for stacks without an Alertmanager: the same rules, who hears of them, how.
+"""Grafana's own alerting, for stacks without an Alertmanager: the same rules, contact points and policies.
 
-Addresses come from the environment: files of provisioning expand `${NAME}`, but not in annotations, where
-Grafana leaves dollars to the template.
+Addresses come from the environment: provisioning files expand `${NAME}`, except in annotations, where
+Grafana leaves dollar signs to the template.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from prometheus.src.notices import (
 )
 
 ITSELF = '{{ reReplaceAll "/$" "" externalURL }}'
-"""Grafana's own address, its `root_url`, to which it adds a slash."""
+"""Grafana's own address, its `root_url`, which ends in a slash."""
 FOLDER = "spanledger"
 LOOK_BACK_S = 600
 RETIRED = (
     *(f"BudgetThresholdCrossed/{percent}" for percent in (50, 80, 95)),
     *(f"ProviderErrorBudgetBurn/{window}" for window in ("1h", "6h", "1d", "3d")),
 )
-"""Rules that are no more: Grafana keeps what a file does not name, until it is told to delete it."""
+"""Rules that were removed: Grafana keeps them until a file lists them for deletion."""
 EVALUATION_S = 10
-"""Grafana takes intervals that are a multiple of this."""
+"""Grafana accepts only multiples of this interval."""
 
 
 def documents(groups: Sequence[Group], speed: float = 1) -> dict[str, dict[str, Any]]:
-    """Each file of provisioning/alerting, by its name; waits are `speed` times shorter."""
+    """Each file of provisioning/alerting, by name; waits are `speed` times shorter."""
     return {
         "rules": _rules(groups),
         "contact-points": _contact_points(),
@@ -57,7 +57,7 @@ def documents(groups: Sequence[Group], speed: float = 1) -> dict[str, dict[str, 
 
 
 def uid(alert: Alert) -> str:
-    """Fixed by the rule's name and variant, so that an upgrade changes a rule and makes none."""
+    """Derived from the rule's name and variant, so that an upgrade changes a rule instead of adding one."""
     return _uid(f"{alert.name}/{alert.variant}")
 
 
@@ -83,7 +83,7 @@ def _rules(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _rule(alert: Alert) -> dict[str, Any]:
-    """A: the expression. B: 1 for every series of it, whatever its value, as zero would not fire."""
+    """A: the expression. B: 1 for each of its series, whatever the value, because zero would not fire."""
     title = f"{alert.name} {alert.variant}".strip()
     texts = {name: _text(text) for name, text in annotations_of(alert, ITSELF).items()}
     made: dict[str, Any] = {
@@ -94,9 +94,9 @@ def _rule(alert: Alert) -> dict[str, Any]:
             _query("A", "prometheus", {"expr": alert.expr, "instant": True, "range": False}),
             _query("B", "__expr__", {"type": "math", "expression": "is_number($A)"}),
         ],
-        # An empty answer is the rule's good state; see `Alert.no_data_reason`.
+        # An empty result means that all is well; see `Alert.no_data_reason`.
         "noDataState": alert.no_data,
-        # A Prometheus that does not answer is told as such, not as an incident of a customer.
+        # An unreachable Prometheus is reported as such, not as a customer's incident.
         "execErrState": "Error",
         "for": duration(alert.for_s),
     }
@@ -106,8 +106,8 @@ def _rule(alert: Alert) -> dict[str, Any]:
 
 
 def _text(template: str) -> str:
-    """A template as Grafana takes it. Of a rule without an answer Grafana fills it in too, without labels
-    and values, and would log an error each time."""
+    """A template for Grafana. Grafana also fills it in when the rule has no result, without labels and
+    values, and would log an error each time."""
     if "{{" not in template:
         return template
     return f"{{{{ if $values.A }}}}{template.replace('$value', '$values.A.Value')}{{{{ end }}}}"
@@ -153,7 +153,7 @@ def _contact_points() -> dict[str, Any]:
 
 
 def _policies(speed: float) -> dict[str, Any]:
-    """Each way is asked for by the severities it wants; what nobody asked for stays in Grafana."""
+    """Each contact point gets the severities chosen for it; all other alerts stay in Grafana."""
     once = {"object_matchers": [list(LADDER)], "repeat_interval": duration(ONCE_S / speed)}
     wanted = [
         {

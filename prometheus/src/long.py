@@ -1,8 +1,8 @@
-"""Copies of counters for long times: what dashboards read instead, over more than a day.
+"""Copies of counters with fewer samples, which dashboards read for ranges longer than a day.
 
-A month of a busy series is half a million samples, of its copy three thousand. A copy has the labels and
-the values of its original, so that `increase()` and all else give the same of both. No alert rests on
-one.
+A month of a busy series has half a million samples, its copy three thousand. A copy has the labels and
+values of its original, so `increase()` and everything else give the same result for both. No alert uses
+a copy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from spanledger.telemetry import signals
 
 EVERY_S = 15 * MINUTE
 KNOWN_S = DAY
-"""How long a copy is remembered while its original is away and its sender is not."""
+"""How long a copy counts as known while its original is missing but its sender is not."""
 STEP = "8m"
-"""The least step of what reads copies. Grafana's rates reach over four of these, two copies at least."""
+"""The smallest step for queries on copies. Grafana's rate window is four steps, so it has at least two samples."""
 PREFIX = "long:"
 
 COPIED = (
@@ -29,8 +29,8 @@ COPIED = (
     names.otlp(signals.TIME_PER_OUTPUT_CHUNK, "_bucket"),
     names.otlp(signals.TOKEN_USAGE, "_sum"),
 )
-"""Counters with a series for each customer, and histograms. The others have so few series that a month
-of them is read in no time."""
+"""Counters with a series per customer, and histograms. The others have so few series that reading a month
+of them is fast."""
 
 
 def copy_of(name: str) -> str:
@@ -41,16 +41,16 @@ def copy_of(name: str) -> str:
 
 
 def groups() -> list[Group]:
-    """All of the copies."""
+    """The recording rules for all copies."""
     rules = [Recording(copy_of(name), _copy(name)) for name in COPIED]
     return [Group("spanledger.long", EVERY_S, rules)]
 
 
 def _copy(name: str) -> str:
-    """The original's value; of one that is new a zero, as it began at zero since the last evaluation.
+    """The original's value; zero for a new series, because it began at zero since the last evaluation.
 
-    New is what has no copy and was not there at the last evaluation. Of a gateway that was not there
-    then itself nothing is new: it is back, or begins, and its values are taken as they are.
+    A series is new if it has no copy and was not there at the last evaluation. If its gateway was not
+    there either, the gateway has just started or returned, and its values are copied as they are.
     """
     earlier = f"offset {duration(EVERY_S)}"
     known = f"last_over_time({copy_of(name)}[{duration(KNOWN_S)}])"
@@ -60,5 +60,5 @@ def _copy(name: str) -> str:
 
 
 def _seen(name: str, window_s: int) -> str:
-    """What there is of an original. What applications send as well may have been there for minutes only."""
+    """An original's last value. Series that applications send too may have existed for minutes only."""
     return f"last_over_time({name}[{duration(window_s)}])" if name.startswith("gen_ai_") else name

@@ -1,4 +1,4 @@
-"""What a rule is, and the few phrases of PromQL that many rules share. Knows no signal."""
+"""The types of rules, and PromQL expressions that many rules share. Knows no signals."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Literal
 REPOSITORY = "https://github.com/spanledger/spanledger"
 GRAFANA = "http://localhost:3000"
 GRAFANA_URL = "grafana_url"
-"""Prometheus' external label that says where Grafana is."""
+"""The external label of Prometheus that holds Grafana's address."""
 ADDRESS = (
     f"{{{{ with $externalLabels.{GRAFANA_URL} }}}}{{{{ . }}}}{{{{ else }}}}{GRAFANA}{{{{ end }}}}"
 )
-"""Where links lead; rules in Grafana ask Grafana itself."""
+"""Grafana's address in links; rules in Grafana use Grafana's own."""
 SEARCH = "find-traces"
-"""The dashboard that searches for traces. Explore does too, but viewers may not open it."""
+"""The dashboard that searches traces. Explore does too, but viewers must not open it."""
 
 Severity = Literal["page", "ticket"]
 NoData = Literal["OK", "Alerting", "NoData", "KeepLast"]
 
 _LABEL = re.compile(r"\$labels\.\w+")
 ABOUT = "about"
-"""A label of every alert: the topic of its group, so that what has no customer goes together by it."""
+"""A label of every alert: its topic. Alerts without a customer are grouped by it."""
 
 _UNITS_MS = (
     (604_800_000, "w"),
@@ -49,14 +49,14 @@ class Alert:
     """One alert rule. Alerts with the same name differ in their labels and share a runbook.
 
     Attributes:
-        variant: what tells rules of one name apart; part of the fixed uid in Grafana.
-        summary: what happened, without values, so that it groups.
-        description: the same with values. Only `$labels` and `$value` are used: both engines have them.
-        amount, period: what a message shows as such; empty where there is none.
-        dashboard: slug of the dashboard and the variables that are set from labels.
-        traceql: finds traces of the incident. `$labels.name` in it is that label's value as a string
-            of TraceQL. A mapping has a search for a value of the label `scope`, and `""` for all others.
-        no_data: what Grafana makes of an empty answer, and why it is right for this rule.
+        variant: distinguishes rules of the same name; part of the fixed uid in Grafana.
+        summary: what happened, without values, so that alerts can be grouped.
+        description: the same with values. It uses only `$labels` and `$value`, which both engines have.
+        amount, period: shown in a message under these names; may be empty.
+        dashboard: slug of the dashboard to open; `variables` are set from labels.
+        traceql: finds traces of the incident. `$labels.name` in it becomes that label's value as a
+            TraceQL string. A mapping has a search for each value of the label `scope`, and `""` for others.
+        no_data: Grafana's state for an empty result, and why it is right for this rule.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Group:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as PromQL writes them, to the millisecond: `90s`, `5m`, `1d`."""
+    """Seconds in PromQL's notation, to the millisecond: `90s`, `5m`, `1d`."""
     whole = round(seconds * 1_000)
     if whole <= 0:
         return "0s"
@@ -97,17 +97,17 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """A number without needless digits."""
+    """A number without unnecessary digits."""
     return f"{value:.10g}"
 
 
 def increase(series: str, window_s: int, by: str) -> str:
-    """How much counters grew, added up by labels, the first sample of a new series included.
+    """How much counters grew, summed by labels, including the first sample of a new series.
 
-    `increase()` sees nothing of a series that begins above zero. One that was not there in the hour
-    before the window counts whole (an hour, so that a gap of scrapes makes nothing new), unless
-    Prometheus itself was not there: to one that has just begun, nothing is new. For counters with few
-    series: it reads an hour of them.
+    `increase()` ignores the first sample of a series that begins above zero. Here, a series that did not
+    exist in the hour before the window counts in full (an hour, so that missed scrapes do not make it
+    new), unless Prometheus itself had not been running. Only for counters with few series, because it
+    reads an hour of them.
     """
     window = duration(window_s)
     new = f"({series} unless last_over_time({series}[1h] offset {window})) > 0"
@@ -116,10 +116,10 @@ def increase(series: str, window_s: int, by: str) -> str:
 
 
 def latest(gauge: str) -> str:
-    """What was last scraped of a gauge, for as long as Prometheus remembers a sample.
+    """A gauge's last scraped value, up to five minutes old.
 
-    A scrape that fails makes it forget the target's gauges at once; that ends no alert and lets none
-    wait anew.
+    After a failed scrape, Prometheus drops the target's gauges at once; without this, that would resolve
+    alerts or restart their waits.
     """
     return f"last_over_time({gauge}[5m])"
 
@@ -135,12 +135,12 @@ def marked(expr: str, name: str, value: str) -> str:
 
 
 def runbook_url(alert: str) -> str:
-    """Where the page of an alert is."""
+    """The address of an alert's runbook."""
     return f"{REPOSITORY}/blob/main/docs/runbooks/{alert}.md"
 
 
 def dashboard_url(alert: Alert, grafana: str = ADDRESS) -> str:
-    """The dashboard that shows the incident, its variables set."""
+    """The dashboard that shows the incident, with its variables set."""
     pairs = "&".join(
         f"var-{name}={{{{ $labels.{label} | urlquery }}}}"
         for name, label in alert.variables.items()
@@ -149,17 +149,17 @@ def dashboard_url(alert: Alert, grafana: str = ADDRESS) -> str:
 
 
 def trace_url(alert: Alert, grafana: str = ADDRESS) -> str:
-    """The dashboard that finds the traces of the incident; empty where no trace tells more."""
+    """The dashboard that finds traces of the incident; empty if traces would not help."""
     if not alert.traceql:
         return ""
     return f"{grafana}/d/{SEARCH}?from=now-1h&to=now&var-query={_search(alert.traceql)}"
 
 
 def _search(traceql: str | Mapping[str, str]) -> str:
-    """A template of TraceQL, percent-encoded.
+    """A template for a TraceQL search, percent-encoded.
 
-    Names may have quotes and backslashes: `%q` makes a label's value a string of TraceQL, whose rules
-    are Go's.
+    Names may contain quotes and backslashes: `%q` turns a label's value into a TraceQL string, which
+    follows Go's rules.
     """
     if isinstance(traceql, str):
         labels = "".join(f" {label}" for label in _LABEL.findall(traceql))
@@ -174,7 +174,7 @@ def _search(traceql: str | Mapping[str, str]) -> str:
 
 
 def annotations_of(alert: Alert, grafana: str = ADDRESS) -> dict[str, str]:
-    """All that an alert says, in the order a reader wants it."""
+    """An alert's annotations, in reading order."""
     texts = {
         "summary": alert.summary,
         "description": alert.description,
@@ -188,5 +188,5 @@ def annotations_of(alert: Alert, grafana: str = ADDRESS) -> dict[str, str]:
 
 
 def labels_of(alert: Alert) -> dict[str, str]:
-    """The labels a rule adds."""
+    """The labels that a rule adds."""
     return {"severity": alert.severity, **alert.labels}

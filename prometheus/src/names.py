@@ -1,6 +1,6 @@
 """The Prometheus names that rules may use: those of the signal registry, and a few foreign ones.
 
-A name that the registry does not have is an error at import: a renamed signal stops the build.
+A name missing from the registry is an error at import, so a renamed signal stops the build.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SCRAPED = {scraped.name: scraped for scraped in SCRAPED}
 
 
 def scraped(name: str, suffix: str = "") -> str:
-    """A series of `/metrics`, by its registered name and a histogram's suffix."""
+    """A series on `/metrics`, by its registered name and a histogram's suffix."""
     series = f"{name}_{suffix}" if suffix else name
     if series not in prometheus_series(_SCRAPED[name]):
         raise KeyError(series)
@@ -26,7 +26,7 @@ def scraped(name: str, suffix: str = "") -> str:
 
 
 def otlp(metric: Metric, suffix: str = "") -> str:
-    """A series of a metric sent by OTLP."""
+    """A series of a metric sent over OTLP."""
     names = prometheus_series(metric)
     return next(name for name in names if name.endswith(suffix or names[0]))
 
@@ -66,7 +66,7 @@ DECISIONS = otlp(signals.BUDGET_DECISIONS)
 DROPPED = otlp(signals.DROPPED)
 REQUESTS = otlp(signals.REQUEST_DURATION, "_count")
 ATTEMPTED = otlp(signals.REQUEST_COST, "_count")
-"""Requests of which at least one attempt was made."""
+"""Requests with at least one attempt."""
 ATTEMPTS = otlp(signals.OPERATION_DURATION, "_count")
 FIRST_TOKEN_BUCKET = otlp(signals.TIME_TO_FIRST_CHUNK, "_bucket")
 FIRST_TOKEN_COUNT = otlp(signals.TIME_TO_FIRST_CHUNK, "_count")
@@ -86,8 +86,8 @@ DROP_REASON = label("spanledger.drop.reason", signals.DROPPED)
 
 SOURCE = label_name("spanledger.source")
 GATEWAYS_OWN = f'{SOURCE}=~"gateway|"'
-"""Who counted it, where applications count the same calls under the same name, in buckets of their
-own. A collector that is not ours sets no such label, and then there is nothing to choose."""
+"""Selects the gateway's points: applications count the same calls under the same name, in their own
+buckets. A collector that is not ours sets no such label, which matches too."""
 
 BUDGET = ("budget", "scope", "subject")
 
@@ -102,12 +102,12 @@ PROVIDER_FAULTS = (
     "authentication_failed",
     "not_found",
 )
-"""What counts against a provider; a caller's own mistake and an attempt that was never sent do not."""
+"""Errors that count against a provider; callers' mistakes and attempts that were never sent do not."""
 if unknown := set(PROVIDER_FAULTS) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 
 NOT_SENT = ("cooldown", "rate_limit_reached")
-"""How requests end that no attempt was made for, as no deployment of any route of theirs had room."""
+"""Errors of requests without an attempt, because no deployment of their routes had room."""
 if unknown := set(NOT_SENT) - set(PROVIDER_ERROR_KINDS):
     raise KeyError(unknown)
 
@@ -115,8 +115,8 @@ _MONEY = tuple(
     error.error_type for error in (BudgetExceededError, UnpricedModelError, UnboundedCostError)
 )
 BY_DESIGN = ("context_window_exceeded", *_MONEY)
-"""Reasons for a fallback that are no failure: long prompts that go to their own route, and money,
-which has alerts of its own."""
+"""Reasons for a fallback that are not failures: long prompts with a route of their own, and budgets,
+which have their own alerts."""
 if unknown := set(BY_DESIGN) - {*PROVIDER_ERROR_KINDS, *_MONEY}:
     raise KeyError(unknown)
 
@@ -130,15 +130,15 @@ COLLECTOR_LOSSES = tuple(
 
 FOREIGN: dict[str, str] = {
     "up": "Prometheus's own: whether a target answered",
-    QUEUE_SIZE: "the collector's own; its reader adds no `_total` and no unit",
+    QUEUE_SIZE: "the collector's own, without `_total` and unit",
     QUEUE_CAPACITY: "the collector's own",
-    **dict.fromkeys(COLLECTOR_LOSSES, "the collector's own; it exists from its first loss on"),
+    **dict.fromkeys(COLLECTOR_LOSSES, "the collector's own; exists from its first loss on"),
 }
-"""Names that are not ours to the reason why a rule may rest on them."""
+"""Names that are not ours, with the reason why rules may use them."""
 
 
 def own(series: str, more: str = "") -> str:
-    """A selector of what gateways counted; `more` are further matchers."""
+    """A selector of the gateways' points; `more` are further matchers."""
     matchers = [GATEWAYS_OWN] if series.startswith("gen_ai_") else []
     matchers += [more] if more else []
     return f"{series}{{{','.join(matchers)}}}" if matchers else series

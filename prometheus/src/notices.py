@@ -1,6 +1,6 @@
-"""How alerts are told, by Grafana and by an Alertmanager alike: what goes together, how soon, in which words.
+"""How Grafana and an Alertmanager send alerts: their grouping, timing and texts.
 
-The template uses only what both have.
+The template uses only functions that both have.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from prometheus.src.thresholds import DAY, HOUR, MINUTE
 
 GROUP_BY = (ABOUT, "scope", "subject", "budget")
 WAIT_S = MINUTE // 2
-"""What begins within half a minute is one message."""
+"""Alerts that start within half a minute share a message."""
 AGAIN_S = 5 * MINUTE
-"""Between two messages of a group to which something was added."""
+"""The least time between two messages of a group that has new alerts."""
 REPEAT_S = 12 * HOUR
-"""What still fires is said again twice a day."""
+"""Firing alerts are repeated twice a day."""
 ONCE_S = 53 * 7 * DAY
-"""A step of the ladder is said once: its repeat is longer than any period."""
+"""A budget's threshold is sent once: the repeat interval is longer than any period."""
 LADDER = ("threshold", "=~", ".+")
-"""Only steps of the ladder have this label."""
+"""Only alerts on a budget's thresholds have this label."""
 
 
 def pace(speed: float) -> dict[str, object]:
-    """What goes together and how soon, in the keys that both have."""
+    """Grouping and timing, in the keys that both have."""
     return {
         "group_by": list(GROUP_BY),
         "group_wait": duration(WAIT_S / speed),
@@ -93,9 +93,9 @@ Runbook: {{ .Annotations.runbook_url }}
 {{ end -}}
 {{ with .Labels.budget }}Budget: {{ . }}
 {{ end -}}
-{{ with .Labels.threshold }}Step: {{ . }} %
+{{ with .Labels.threshold }}Threshold: {{ . }} %
 {{ end -}}
 {{ end }}
 """
-"""What pages comes first, and gives the message its title. What has ended is told by its labels alone: its
-texts say what was, and after a restart Grafana has only their templates."""
+"""Pages come first and give the message its title. Resolved alerts show only their labels: their texts
+describe the past, and after a restart Grafana has only the unfilled templates."""

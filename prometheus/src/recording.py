@@ -1,4 +1,4 @@
-"""The recording rules: what alerts and dashboards share, and windows too long for raw samples."""
+"""The recording rules: series that alerts and dashboards share, and windows too long for raw samples."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ ALWAYS = (
     names.OPERATIONS,
     names.DEPLOYMENT_UP,
 )
-"""What every gateway shows from its start; the first is there even where the ledger is not."""
+"""Every gateway exposes these from its start; the first even without a readable ledger."""
 WITH_BUDGETS = (names.SPENT, names.LIMIT, names.PERIOD_START, names.PERIOD_END, names.BLOCKS)
-"""What is shown of every account."""
+"""Exposed for every account."""
 WITH_SPEND = (names.EXHAUSTION,)
-"""What is shown of every account that something was spent on."""
+"""Exposed for every account with spend."""
 WITH_TRAFFIC = (names.REQUESTS, names.ATTEMPTS)
-"""What is sent once there was a request, or an attempt."""
+"""Sent after the first request, or the first attempt."""
 ONCE_SENT = (
     names.COST,
     names.OVERRUN,
@@ -65,16 +65,16 @@ ONCE_SENT = (
     names.FIRST_TOKEN_BUCKET,
     names.FIRST_TOKEN_COUNT,
 )
-"""What is sent only after the event it tells of, and then for good."""
+"""Sent only after the event they count has occurred, and from then on."""
 ONCE_SEEN = (names.THRESHOLD, names.QUEUE_SIZE, names.QUEUE_CAPACITY)
-"""What there is only where a budget announces something, or where a collector of ours is scraped."""
+"""There only if a budget has thresholds, or if our collector is scraped."""
 NEVER_MISSED: dict[str, str] = {
-    "up": "it is there for every configured target; that it is 1 is SignalAbsent's own rule",
+    "up": "it exists for every configured target; SignalAbsent has a rule of its own for 0",
     **dict.fromkeys(
-        names.COLLECTOR_LOSSES, "begins with a collector's first loss and ends with its restart"
+        names.COLLECTOR_LOSSES, "it begins with a collector's first loss and ends with its restart"
     ),
 }
-"""Names that rules use and whose absence says nothing, to the reason."""
+"""Names that rules use although their absence means nothing, with the reason."""
 
 
 def groups(t: Thresholds) -> list[Group]:
@@ -89,10 +89,10 @@ def groups(t: Thresholds) -> list[Group]:
 
 
 def _budgets(t: Thresholds) -> list[Recording]:
-    """Budgets as one truth of many gateways, each period a series of its own.
+    """One series per budget account and period, from the samples of many gateways.
 
-    Gateways on one ledger say the same, except that around a renewal one may not have been scraped
-    yet: only samples that belong to the newest period count.
+    Gateways on one ledger report the same, except that around a renewal one may not have been scraped
+    yet, so only samples of the newest period count.
     """
     start = latest(names.PERIOD_START)
     newest = f"max by ({BY_BUDGET}) ({start})"
@@ -121,10 +121,10 @@ def _budgets(t: Thresholds) -> list[Recording]:
 
 
 def _spend() -> list[Recording]:
-    """Spend by customer and by model, labelled as budgets are; zero for who is known and silent.
+    """Spend by customer and by model, labelled like budgets; zero for known customers without traffic.
 
-    Plain `increase()`: the shipper begins each cost series at zero. An hour is four recorded
-    quarters: raw samples of every customer are read for a quarter of an hour only.
+    Plain `increase()` is enough, because the shipper begins each cost series at zero. An hour is the sum
+    of four recorded quarters, so that each customer's raw samples are read for 15 minutes only.
     """
     rules = []
     for scope, label in (("customer", names.CUSTOMER), ("model", names.MODEL)):
@@ -135,10 +135,10 @@ def _spend() -> list[Recording]:
 
 
 def _baselines(t: Thresholds) -> list[Recording]:
-    """What a busy hour of a customer or model costs: of the last week, or at this time of day or week.
+    """The cost of a customer's or model's busy hour: in the last week, or at this time of day or week.
 
-    Hours, not minutes, of the recorded spend: a week is 168 samples a series. At this time is the hour
-    that began then as well as the one that ended: what comes daily is no spike in its first minutes.
+    It samples recorded spend by the hour: a week is 168 samples per series. "At this time" includes the hour
+    that began then as well as the one that ended, so daily traffic is not a spike in its first minutes.
     """
     week = f"quantile_over_time({t.spike_busy_quantile:g}, {SPEND_1H}[7d:1h] offset 1h)"
     parts = (
@@ -151,8 +151,8 @@ def _baselines(t: Thresholds) -> list[Recording]:
 
 
 def _providers(t: Thresholds) -> list[Recording]:
-    """Attempts and failures by provider, burn rates over their recorded minutes; of each route, what no
-    provider served and what fell back."""
+    """Attempts and failures by provider, with burn rates over their recorded minutes; by route, the share
+    of requests that no provider served and that fell back."""
     by = names.PROVIDER
     faults = names.own(names.ATTEMPTS, f'{names.ERROR}=~"{"|".join(names.PROVIDER_FAULTS)}"')
     attempts = f"sum by ({by}) (rate({names.own(names.ATTEMPTS)}[5m]))"
@@ -170,7 +170,7 @@ def _providers(t: Thresholds) -> list[Recording]:
     )
     rules += [
         Recording(ERROR_RATIO, f"sum by ({names.ROUTE}) (rate({unserved}[5m])) / {requests}"),
-        # A route that others fall back to sends on more than it was asked for.
+        # A route that others fall back to can send on more requests than it received.
         Recording(FALLBACK_RATIO, f"clamp_max(sum by ({names.ROUTE}) ({moved}) / {requests}, 1)"),
     ]
     return rules
@@ -189,15 +189,15 @@ def _ratio_over(window_s: int) -> str:
 
 
 def on_time(t: Thresholds) -> str:
-    """What an alert on what happens now ends with.
+    """The end of every alert on current events: silent after a backlog.
 
-    A shipper that was away brings what happened meanwhile as of the moment of its return.
+    A shipper that was down delivers everything that happened meanwhile at the moment of its return.
     """
     return f"unless on () {LATE} > {number(t.late_age_s)}"
 
 
 def _presence(t: Thresholds) -> list[Recording]:
-    """How late signals were of late, and which there are; a day of this costs less than a day of them."""
+    """How far signals were behind, and which are present; cheaper to look back on than the signals."""
     watched = (*ALWAYS, *WITH_BUDGETS, *WITH_SPEND, *WITH_TRAFFIC, *ONCE_SENT, *ONCE_SEEN)
     late = f"max(max_over_time({names.OUTBOX_AGE}[{duration(t.late_window_s)}]))"
     return [

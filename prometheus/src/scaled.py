@@ -1,9 +1,8 @@
-"""The same rules in less time: every duration a given number of times shorter, nothing else changed.
+"""The same rules, sped up: every duration is a given number of times shorter.
 
-For a stack on which a rule is to be seen firing within minutes. What a rule looks back on, waits for
-and keeps is shortened; names, labels, texts and thresholds stay. So do times that are measured, such
-as a budget's period or a commit: they last as long as they do. Money and counts stay as well, though
-less of both falls into a shorter window: `--set` gives others.
+This lets you see a rule fire within minutes. Windows, waits and hold times are shortened; names, labels,
+texts and thresholds stay, and so do measured times such as a budget's period or a commit. Thresholds on
+money and counts stay too, although less of both falls into a shorter window: change them with `--set`.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import yaml
 from prometheus.src.model import Alert, Group, Recording, duration
 
 LEAST_SCRAPE_S = 1.0
-"""Scraping more often than this would measure the scraping."""
+"""Scraping more often would mostly measure the scrapes themselves."""
 _SCRAPES = ("scrape_interval", "evaluation_interval")
 
 _STEP = re.compile(r"(\d+)(ms|[smhdwy])")
 _WORD = re.compile(rf"""(?P<string>"(?:[^"\\]|\\.)*")|(?<!\w)(?P<time>(?:{_STEP.pattern})+)\b""")
-"""A string, which is passed over, or a duration; a name such as `rate5m` is neither."""
+"""A string, which is left alone, or a duration; a name such as `rate5m` is neither."""
 _SECONDS = {
     "ms": 0.001,
     "s": 1,
@@ -41,17 +40,17 @@ def seconds(text: str) -> float:
 
 
 def shorter(text: str, speed: float) -> str:
-    """A duration, so many times shorter."""
+    """A duration, `speed` times shorter."""
     return duration(seconds(text) / speed)
 
 
 def expression(expr: str, speed: float) -> str:
-    """An expression of PromQL with all its durations shorter: ranges, steps, offsets, numbers."""
+    """A PromQL expression with all its durations shortened: ranges, steps, offsets, numbers."""
     return _WORD.sub(lambda m: m["string"] or shorter(m["time"], speed), expr)
 
 
 def rules(groups: Sequence[Group], speed: float) -> list[Group]:
-    """Groups of rules that live so many times faster; at 1 they stay as they are written."""
+    """Groups of rules that run `speed` times faster; 1 changes nothing."""
     if speed == 1:
         return list(groups)
     return [
@@ -69,7 +68,7 @@ def _rule(rule: Recording | Alert, speed: float) -> Recording | Alert:
 
 
 def configuration(text: str, speed: float) -> dict[str, Any]:
-    """Prometheus' configuration with scrapes as often as such rules want them."""
+    """Prometheus' configuration with scrapes as frequent as such rules need."""
     data: dict[str, Any] = yaml.safe_load(text)
     given = data["global"]
     for name in _SCRAPES:

@@ -1,7 +1,7 @@
-"""Every number an alert rests on, with the reason for it. Nothing else decides when somebody is woken.
+"""Every number that alerts use, with its reason. Nothing else decides when somebody is woken.
 
-Durations are seconds. Another value is tried with `tools/generate_rules.py --set name=value`, and
-against a history with `tools/replay_alerts.py`, before it is written here.
+Durations are seconds. Before changing a value here, try it with `tools/generate_rules.py --set name=value`
+and replay it over a history with `tools/replay_alerts.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A pair of windows of an error budget's burn rate: the long one proves, the short one ends."""
+    """A pair of burn-rate windows: the long one proves the problem, the short one ends the alert."""
 
     long_s: int
     short_s: int
@@ -25,147 +25,146 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What the rules are generated from. Reasons stand below each value."""
+    """The values that rules are generated from. The reason is below each value."""
 
-    # Budgets. The steps of the ladder are each budget's own `thresholds`: 50, 80 and 95 % unless set.
+    # Budgets. Each budget has its own `thresholds`: 50, 80 and 95 % unless set.
     exhausted_ratio: float = 0.99
-    """Not 1: the ledger stops a budget before it is overdrawn, so spent ends just under the limit."""
+    """Not 1: the ledger stops a budget before it is overdrawn, so spending ends just under the limit."""
     refused_ratio: float = 0.75
-    """Where a budget is refusing, an account of it this full is taken to be the one. A small budget is
-    exhausted for a dear request long before 99 %; one that refuses a dear request and is emptier, is
-    not."""
+    """If a budget refuses requests, an account this full is assumed to be the cause. A small budget has no
+    room for an expensive request long before 99 %, but one that is emptier than this is not exhausted."""
     refused_window_s: int = 5 * MINUTE
-    """How recent a refusal must be; five minutes is the longest a caller that retries is silent."""
+    """How recent a refusal must be; a caller that retries is silent for five minutes at most."""
     exhausted_for_s: int = MINUTE
-    """A second evaluation must agree, so that one odd scrape wakes nobody. The ledger has stopped the
-    spending by then; a minute loses no money."""
+    """A second evaluation must agree, so that one odd scrape wakes nobody. The ledger has already stopped
+    the spending, so a minute costs nothing."""
     budget_gap_s: int = 15 * MINUTE
-    """A gateway's restart or a lost scrape may hide a budget this long without a second notice."""
+    """A gateway's restart or a lost scrape may hide a budget this long without a second message."""
 
     # Forecast
     forecast_min_period_s: int = 6 * DAY
-    """A day's pace is no forecast: traffic at noon says nothing of the night. Weeks and months are."""
+    """The pace within a day predicts nothing: traffic at noon says nothing about the night. Weeks and months do."""
     forecast_min_elapsed: float = 0.10
-    """Before a tenth of the period one busy day decides the pace."""
+    """In the first tenth of a period, one busy day decides the pace."""
     forecast_min_used: float = 1 / 3
-    """With less spent there is nothing to rescue yet, and a month that begins on a Monday looks 25 %
-    too dear in its first week."""
+    """With less spent, there is nothing to rescue yet, and a month that begins on a Monday looks 25 %
+    too expensive in its first week."""
     forecast_most_used: float = 0.95
-    """From there on the ladder's last step has spoken, and the end is near enough to be seen."""
+    """From there on, the last threshold has fired, and the end is near enough to be seen."""
     forecast_latest: float = 5 / 6
-    """Only if the limit is reached with a sixth of the period to go: workdays and weekends move the
-    pace by up to 20 %, and later than that the ladder speaks."""
+    """Only if the limit is reached with a sixth of the period left: workdays and weekends move the
+    pace by up to 20 %, and after that the thresholds fire."""
     forecast_for_s: int = 30 * MINUTE
-    """A forecast of weeks does not hurry, and half an hour outlasts a burst at its edge."""
+    """A forecast over weeks is not urgent, and half an hour outlasts a burst at the edge."""
     forecast_gap_s: int = 2 * HOUR
-    """A pace that goes to and fro over the edge is one notice."""
+    """A pace that fluctuates around the edge sends one message."""
 
     # Spend
     spike_factor: float = 4.0
-    """Traffic triples between a usual and a busy hour; fourfold is not rhythm. Runaway loops and
+    """Traffic triples between a normal and a busy hour, so fourfold is unusual. Runaway loops and
     leaked keys are tenfold and more."""
     spike_floor_usd: float = 5.0
-    """In a quarter of an hour: 20 USD an hour. Below it a spike costs less than being woken."""
+    """In 15 minutes, that is 20 USD an hour. Below this, a spike costs less than being woken."""
     spike_busy_quantile: float = 0.9
-    """The baseline is the busy hour (a tenth of a week's hours are above it), so that a morning is no
-    spike and a spike of a few hours does not become the usual."""
+    """The baseline is the busy hour (a tenth of a week's hours are above it), so that mornings are not
+    spikes and a spike of a few hours does not become the baseline."""
     spike_known_s: int = DAY
-    """A customer or model is new until it has a day behind it: nothing to compare with."""
+    """A customer or model seen for less than a day has nothing to compare with."""
     spike_memory_s: int = 6 * DAY
-    """How long before that: with the day, the week of the baseline. A stack that was off over a weekend
-    knows on Monday whom it knew on Friday."""
+    """How long before that it may have been seen: with the day above, this is the baseline's week. After a
+    weekend off, a stack still knows on Monday whom it knew on Friday."""
     spike_for_s: int = 5 * MINUTE
-    """Outlasts what a late delivery of metrics piles up in one minute."""
+    """Outlasts a late delivery of metrics, which piles up in one minute."""
     spike_quiet_s: int = 15 * MINUTE
-    """A spike that pauses for less is the same one."""
+    """A spike that pauses for less is the same spike."""
     unpriced_window_s: int = 10 * MINUTE
     """One request is enough: a model without a price has no upper bound on what it costs."""
     unpriced_quiet_s: int = HOUR
-    """A model asked for once in a while is one ticket, not one each time."""
+    """A model requested once in a while is one ticket, not one each time."""
     overrun_floor_usd: float = 0.01
-    """In an hour. Cents are a provider's rounding of tokens; more is a bound that does not hold."""
+    """In an hour. Cents are a provider's rounding of tokens; more means that a cost bound is wrong."""
     overrun_window_s: int = HOUR
-    """Long answers are booked when they end; an hour holds the longest."""
+    """Long answers are charged when they end; an hour covers the longest."""
 
     # Providers
     fallback_ratio: float = 0.2
     """Of a route's requests. A provider's usual bad minute moves under 5 %."""
     fallback_min: int = 10
-    """In five minutes, so that two of three requests at night are no storm."""
+    """In five minutes, so that two of three requests at night are not a storm."""
     fallback_for_s: int = 2 * MINUTE
-    """A cooldown cures a hiccup within a minute."""
+    """A cooldown resolves a hiccup within a minute."""
     fallback_quiet_s: int = 5 * MINUTE
-    """A storm that pauses for less, or is not seen for a few scrapes, is the same one."""
+    """A storm that pauses for less, or is not seen for a few scrapes, is the same storm."""
     slo_error_ratio: float = 0.01
-    """Objective: 99 % of the attempts of a month at a provider do not fail by its fault."""
+    """Objective: 99 % of a month's attempts at a provider do not fail through its fault."""
     burn_windows: tuple[Window, ...] = (
         Window(HOUR, 5 * MINUTE, 14.4, "page"),
         Window(6 * HOUR, 30 * MINUTE, 6.0, "page"),
         Window(DAY, 2 * HOUR, 3.0, "ticket"),
         Window(3 * DAY, 6 * HOUR, 1.0, "ticket"),
     )
-    """The Google SRE workbook's: 2 % of the month's budget in an hour, 5 % in six hours page; 10 % in
-    a day or in three are a ticket. Those of one severity are one alert."""
+    """From the Google SRE workbook: 2 % of the month's budget in an hour or 5 % in six hours page; 10 % in
+    a day or in three days are a ticket. The windows of one severity are one alert."""
     burn_errors: float = 0.01
-    """Of a route's requests. Under it retries and fallbacks serve the callers; who fell back is told by
-    FallbackStorm, and a provider that fails while callers are served is a ticket."""
+    """Of a route's requests. Below this, retries and fallbacks serve the callers; FallbackStorm reports
+    fallbacks, and a provider that fails while callers are served is a ticket."""
     burn_quiet_s: int = 15 * MINUTE
-    """An outage that spares the callers for less is the same one."""
+    """An outage that spares callers for less is the same outage."""
     burn_min_failures: int = 10
-    """In the long window: one failure of three, or of sixty on the first day of a stack, is no evidence
-    against 99 %."""
+    """In the long window: one failure of three, or of sixty on a stack's first day, does not disprove
+    99 %."""
     down_ratio: float = 0.25
-    """Of the last two minutes. A deployment that cools down again and again is up for a moment
-    between two attempts, so an exact zero would be missed."""
+    """Of the last two minutes. A deployment that keeps cooling down is up for a moment
+    between two attempts, so it is never exactly zero."""
     down_window_s: int = 2 * MINUTE
-    """Twenty-four default cooldowns (5 s): long enough to be no pause."""
+    """Twenty-four default cooldowns (5 s): more than a pause."""
     down_for_s: int = MINUTE
-    """Callers get errors; no longer wait than one scrape lost."""
+    """Callers get errors, so wait no longer than one lost scrape."""
     down_quiet_s: int = 5 * MINUTE
-    """A route that is back for less is not back, and a gap of scrapes is no end."""
+    """A route that is back for less is not back, and missed scrapes do not resolve the alert."""
     first_token_s: float = 5.12
-    """At the 95th percentile. A bound of the histogram's buckets, so that crossing it is measured and
-    not interpolated; people leave a chat that is silent for five seconds."""
+    """At the 95th percentile. A bucket bound of the histogram, so that crossing it is measured instead of
+    interpolated; people leave a chat that is silent for five seconds."""
     first_token_min: int = 20
-    """Streams in ten minutes: under twenty, the 95th percentile is one stream."""
+    """Streams in ten minutes: below twenty, the 95th percentile is a single stream."""
     first_token_for_s: int = 10 * MINUTE
-    """A provider's slow minutes pass, and nobody can act in less."""
+    """A provider's slow minutes pass, and nobody can act faster."""
 
     # The machinery
     backlog_age_s: float = 120.0
-    """Rows are taken within seconds; two minutes is a collector that is away or too slow."""
+    """Rows are accepted within seconds; two minutes means that the collector is down or too slow."""
     late_age_s: float = 600.0
-    """Of the oldest row. What was older came in one burst, which is no spike and no storm; three quarters of
-    a busy hour in one minute would be a CostSpike."""
+    """Of the oldest row. An older backlog arrives in one burst, which must not look like a spike or a storm;
+    three quarters of a busy hour in one minute would be a CostSpike."""
     late_window_s: int = 20 * MINUTE
-    """The burst is that long ago. A quarter of an hour is the longest that such alerts look back."""
+    """How long after the burst alerts stay silent; they look back 15 minutes at most."""
     backlog_for_s: int = 5 * MINUTE
-    """A collector's restart takes one."""
+    """A collector's restart takes one minute."""
     queue_ratio: float = 0.5
-    """Of the collector's queue: half of an outage it can bear is gone."""
+    """Of the collector's queue: half of the outage it can survive is used up."""
     dropped_window_s: int = 5 * MINUTE
-    """Any span or point that is lost is lost for good, so one is enough."""
+    """A lost span or point is lost for good, so one is enough."""
     dropped_quiet_s: int = 30 * MINUTE
-    """Drops come in bursts; they are one notice."""
+    """Drops come in bursts, which should send one message."""
     commit_slow_s: float = 0.1
-    """A bound of the histogram's buckets. A commit on a disk takes 1 to 10 ms, and all callers of that
+    """A bucket bound of the histogram. A commit on a disk takes 1 to 10 ms, and all callers of that
     moment wait for it."""
     commit_slow_ratio: float = 0.05
-    """Of the commits: at one in twenty, callers see it at their 95th percentile."""
+    """Of the commits: at one in twenty, it shows in callers' 95th percentile."""
     commit_for_s: int = 10 * MINUTE
-    """A backup or a neighbour on the disk passes."""
+    """A backup or another program on the disk passes."""
     commit_quiet_s: int = 5 * MINUTE
-    """A disk that is quick for less is slow, and a gap of scrapes is no end."""
+    """A disk that is fast for less is still slow, and missed scrapes do not resolve the alert."""
     hold_stuck_s: float = 1200.0
-    """Twice the default `gateway.total_timeout_s`: no request is under way that long."""
+    """Twice the default `gateway.total_timeout_s`: no request runs that long."""
     hold_for_s: int = 5 * MINUTE
-    """The sweep runs each lease (30 s), and had ten of them."""
+    """The sweep runs once per lease (30 s), so it has run ten times."""
     ledger_for_s: int = MINUTE
-    """An unreadable ledger refuses every request; one lost scrape is forgiven."""
+    """With an unreadable ledger every request is refused; this forgives one lost scrape."""
     absent_memory_s: int = DAY
-    """A signal seen within a day is expected to go on."""
+    """A signal seen within a day is expected to continue."""
     absent_for_s: int = 10 * MINUTE
-    """Longer than a restart of anything, and than the five minutes Prometheus remembers a sample."""
+    """Longer than any restart, and than the five minutes for which Prometheus remembers a sample."""
 
 
 DEFAULT = Thresholds()

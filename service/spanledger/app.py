@@ -1,7 +1,7 @@
 """The composition root: builds ledger, prices, providers, routes and gateway, and runs them.
 
-The shipper is a process of its own beside the gateway: encoding telemetry never delays a request,
-and the gateway's end, however sudden, loses none.
+The shipper is a separate process: encoding telemetry never delays a request, and a crash of the
+gateway loses no telemetry.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from spanledger.telemetry.exposition import CommitTimes, Exposition
 log = logging.getLogger(__name__)
 
 SHIPPER_RESTART_S = (0.5, 30.0)
-"""Least and greatest pause before a shipper that died is started again."""
+"""Minimum and maximum pause before a shipper that died is restarted."""
 SHIPPER_STOP_S = 10.0
 SHIPPER_PREFIXES = ("OTEL_", "SSL_CERT_", "LC_", "PYTHON")
 SHIPPER_VARIABLES = frozenset(
@@ -64,13 +64,13 @@ SHIPPER_VARIABLES = frozenset(
         "SPANLEDGER_LEDGER_URL",
     }
 )
-"""All that the shipper gets of the gateway's environment: by name, and by the beginning of a name."""
+"""The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
 FILES_PER_REQUEST = 2
-"""Open files of a request in flight: its caller's connection and its provider's."""
+"""Open files per request in flight: the caller's connection and the provider's."""
 FILES_BESIDE = 256
-"""For the ledger, idle connections and whoever is about to be refused."""
+"""For the ledger, idle connections and callers that are about to be refused."""
 
 
 @dataclass(slots=True)
@@ -90,10 +90,10 @@ async def open_gateway(
     """Build a gateway from a configuration, and close all of it in order.
 
     Args:
-        config_file: where `config` was read from; the ledger remembers its budgets by that.
+        config_file: where `config` was read from; the ledger records this as its budgets' source.
 
     Raises:
-        ConfigError: a deployment cannot be resolved, or the ledger's URL is of no known kind.
+        ConfigError: a deployment cannot be resolved, or the ledger's URL is of an unknown kind.
         LedgerUnavailableError: the ledger cannot be opened.
     """
     clock = clock or Clock()
@@ -110,7 +110,7 @@ async def open_gateway(
     try:
         _set_up(path, config, clock, config_file)
         providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
-        # Without a shipper nothing would ever take captured content out of the ledger.
+        # Without a shipper, nothing would ever remove captured content from the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         book = PriceBook.load()
         router = Router(config, plan, ledger, book, providers, clock, content)
@@ -142,8 +142,8 @@ async def open_gateway(
 
 
 def _set_up(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
-    """Budgets that are new or have changed in the file are set at start; what was changed by
-    command since stays, and the log says where the two differ."""
+    """Set the budgets that are new or have changed in the file. Changes made by command since then
+    stay, and the log lists where the two differ."""
     source = "" if config_file is None else str(config_file.resolve())
     records = Records.open(path)
     try:
@@ -164,9 +164,9 @@ def run_gateway(
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        config_file: where `config` was read from; the shipper reads it, too.
-        ship: run the shipper as a child.
-        on_ready: gets the URL once requests are taken.
+        config_file: where `config` was read from; the shipper reads it too.
+        ship: run the shipper as a child process.
+        on_ready: called with the URL once requests are accepted.
 
     Raises:
         SpanledgerError: it cannot start; the message says what to change.
@@ -184,21 +184,21 @@ def run_gateway(
 
 
 def _tune_interpreter() -> None:
-    """Settings of the whole process, each measured; see docs/performance.md."""
+    """Process-wide settings, each measured; see docs/performance.md."""
     # The writer thread must not wait the default 5 ms for the interpreter after each commit.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    # What was imported lives as long as the process: never look at it again.
+    # Imported modules live as long as the process: exclude them from collection.
     gc.collect()
     gc.freeze()
-    # Requests free what they use by reference counts; cycles are rare.
+    # Requests free their memory by reference counting; cycles are rare.
     gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def raise_file_limit(requests: int) -> None:
-    """Have files for as many requests as may be in flight.
+    """Raise the limit on open files to what this many requests in flight need.
 
-    Shells and services often begin with 1,024. Without one a provider cannot be reached, which
-    would look as if the provider were down.
+    Shells and services often start with 1,024. Without a free file descriptor no provider can be
+    reached, which would look as if the provider were down.
     """
     wanted = FILES_PER_REQUEST * requests + FILES_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -234,7 +234,8 @@ async def _serve(
 
 
 async def _keep_shipping(command: list[str]) -> None:
-    """Run the shipper as a child, again when it dies; it ends by itself should we be killed."""
+    """Run the shipper as a child process and restart it when it dies. It exits by itself if we are
+    killed."""
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
@@ -246,14 +247,14 @@ async def _keep_shipping(command: list[str]) -> None:
             raise
         if time.monotonic() - started > SHIPPER_RESTART_S[1]:
             pause = SHIPPER_RESTART_S[0]
-        log.warning("the shipper ended with status %d; starting it again in %.1f s", status, pause)
+        log.warning("the shipper exited with status %d; restarting it in %.1f s", status, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, SHIPPER_RESTART_S[1])
 
 
 def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the shipper is told of our environment. It speaks to a collector, so it gets none of the
-    providers' keys: what is not known to be needed stays out."""
+    """The part of our environment that the shipper gets. It only talks to a collector, so it must
+    not see the providers' keys: variables not known to be needed are left out."""
     return {
         name: value
         for name, value in environ.items()

@@ -32,7 +32,7 @@ app = typer.Typer(
     name="spanledger",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain text, wrapped to the terminal, and without waiting for rich
+    rich_markup_mode=None,  # plain text, wrapped to the terminal, without importing rich
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Observability and budgets for LLM applications, on your own machines.",
 )
@@ -47,7 +47,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Observability and budgets for LLM applications, on your own machines."""
@@ -74,10 +77,10 @@ app.add_typer(ledger.app, name="ledger")
 def main() -> None:
     """Run the command line.
 
-    A terminal that cannot show a character gets a stand-in for it, and one that was closed or a
-    disk that is full ends the command with a line instead of a traceback.
+    A character that the terminal cannot show is replaced. A closed terminal or a full disk ends
+    the command with a one-line error instead of a traceback.
     """
-    # None where the caller closed it.
+    # None if the caller closed it.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
@@ -93,4 +96,4 @@ def main() -> None:
             raise
         with contextlib.suppress(OSError):
             sys.stderr.write(f"error: cannot write the output: {error.strerror or error}\n")
-        os._exit(1)  # what is left in the buffers would raise once more
+        os._exit(1)  # flushing the buffers at exit would raise again

@@ -1,4 +1,4 @@
-"""Time and chance, handed in: nothing below the composition root reads a clock by itself."""
+"""Time and randomness, injected: nothing below the composition root reads a clock directly."""
 
 from __future__ import annotations
 

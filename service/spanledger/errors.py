@@ -1,7 +1,7 @@
-"""The errors people can meet, each with a low-cardinality `error_type` and an HTTP status.
+"""The errors that users can see, each with a low-cardinality `error_type` and an HTTP status.
 
-`error_type` is the value of `error.type` on spans and metrics and never carries a name, a
-number or a message from outside. The message says what to change.
+`error_type` is the value of `error.type` on spans and metrics. It never contains a name, a number
+or an external message. The message says what to change.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ Category = Literal[
 
 
 class SpanledgerError(Exception):
-    """Base of all: what went wrong, in a sentence the reader can act on."""
+    """Base class: what went wrong, in a sentence the reader can act on."""
 
     error_type: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
     category: ClassVar[Category] = "server"
     """What sort of error a caller meets; each wire has its own word for it."""
     retryable: ClassVar[bool] = False
-    """Whether a client gains by asking again; false sends `x-should-retry: false`."""
+    """Whether it helps a client to retry; false sends `x-should-retry: false`."""
 
 
 class ConfigError(SpanledgerError):
-    """A file, flag or variable that cannot be used; says where and the nearest valid value."""
+    """An invalid file, flag or variable; names the place and the nearest valid value."""
 
     error_type = "config_error"
 
 
 class UsageError(SpanledgerError):
-    """A command was called with values that make no sense together; exit code 2."""
+    """A command was called with invalid or contradictory values; exit code 2."""
 
     error_type = "usage_error"
 
 
 class InvalidRequestError(SpanledgerError):
-    """The caller's request cannot be served as it stands; nothing was sent upstream."""
+    """The caller's request is invalid; nothing was sent to a provider."""
 
     error_type = "invalid_request"
     http_status = 400
@@ -61,7 +61,7 @@ class InvalidRequestError(SpanledgerError):
 
 
 class AuthenticationError(SpanledgerError):
-    """No key, an unknown key or a revoked one."""
+    """A missing, unknown or revoked key."""
 
     error_type = "authentication_failed"
     http_status = 401
@@ -69,7 +69,7 @@ class AuthenticationError(SpanledgerError):
 
 
 class PermissionDeniedError(SpanledgerError):
-    """The key is good but may not use this route."""
+    """The key is valid but is not allowed to use this route."""
 
     error_type = "permission_denied"
     http_status = 403
@@ -77,7 +77,7 @@ class PermissionDeniedError(SpanledgerError):
 
 
 class OverloadedError(SpanledgerError):
-    """A limit of this gateway (concurrent requests) is reached; ask again."""
+    """A limit of this gateway (concurrent requests) is reached; retry later."""
 
     error_type = "gateway_overloaded"
     http_status = 429
@@ -87,7 +87,7 @@ class OverloadedError(SpanledgerError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a budget said no: the figures at the moment of the decision, in nano-USD."""
+    """Why a budget refused: the figures at the time of the decision, in nano-USD."""
 
     budget: str
     scope: str
@@ -105,7 +105,7 @@ class BudgetExceededError(SpanledgerError):
 
     Attributes:
         refusal: the figures.
-        status: of the answer; `gateway.budget_exceeded_status` says which.
+        status: HTTP status of the answer, set by `gateway.budget_exceeded_status`.
     """
 
     error_type = "budget_exceeded"
@@ -119,7 +119,7 @@ class BudgetExceededError(SpanledgerError):
 
 
 class UnpricedModelError(SpanledgerError):
-    """A budget blocks, and the model has no price: it cannot be held against the budget."""
+    """A blocking budget applies and the model has no price, so no hold can be computed."""
 
     error_type = "unpriced_model"
     http_status = 400
@@ -127,13 +127,13 @@ class UnpricedModelError(SpanledgerError):
 
 
 class UnboundedCostError(UnpricedModelError):
-    """A budget blocks, and the model's price does not say what this request can cost at most."""
+    """A blocking budget applies and the maximum cost of this request cannot be computed."""
 
     error_type = "unbounded_cost"
 
 
 class LedgerUnavailableError(SpanledgerError):
-    """The ledger could not commit; nothing leaves without a durable hold."""
+    """The ledger could not commit; no request is sent without a durable hold."""
 
     error_type = "ledger_unavailable"
     http_status = 503
@@ -146,13 +146,13 @@ class ProviderError(SpanledgerError):
     Attributes:
         kind: the low-cardinality reason, one of `PROVIDER_ERROR_KINDS`; it is `error.type` of
             the attempt's span and the reason of a fallback.
-        status: the provider's HTTP status, None when no answer came.
-        retry_after_s: what the provider asked for, seconds.
-        told: what the provider says of it (`message`, `type`, `param`, `code` and what else it has),
-            for the caller; None where that is not the caller's to read.
-        billed: `no` when the provider surely bills nothing, `unknown` when it may (the request
-            was sent whole and no answer came, or a stream broke).
-        request_alone: that it refuses this one request for its size, and would serve others.
+        status: the provider's HTTP status; None if there was no answer.
+        retry_after_s: the wait that the provider requested, in seconds.
+        told: what the provider says about it (`message`, `type`, `param`, `code` and any more), for
+            the caller; None if the caller must not see it.
+        billed: `no` when the provider certainly bills nothing, `unknown` when it may (the request
+            was fully sent and no answer came, or a stream broke).
+        request_alone: it rejects only this request, for its size, and would serve others.
     """
 
     error_type = "provider_error"
@@ -183,13 +183,13 @@ PROVIDER_ERROR_KINDS = (
     "overloaded",  # 529, 503
     "server_error",  # other 5xx
     "timeout",  # no answer, or no next chunk, in time
-    "connection_error",  # refused, reset, TLS, DNS: no answer byte
+    "connection_error",  # refused, reset, TLS, DNS: no byte of an answer
     "stream_interrupted",  # the stream broke after it began
-    "malformed_response",  # an answer that is not the wire it should be
+    "malformed_response",  # an answer that does not follow the provider's API
     "context_window_exceeded",
     "content_filtered",
     "invalid_request",  # any other 4xx: the request itself is at fault
-    "authentication_failed",  # 401, 403 of the provider: our key there is bad
+    "authentication_failed",  # 401 or 403 from the provider: our key is not valid there
     "not_found",  # 404: the deployment's model or path does not exist
     "cooldown",  # no attempt was made: every deployment of the group is cooling down
     "rate_limit_reached",  # no attempt was made: our own rpm or tpm for the deployment is used up
@@ -197,10 +197,10 @@ PROVIDER_ERROR_KINDS = (
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of the frames an error passed through, once it is told.
+    """Release the frames an error passed through, once it has been reported.
 
-    They hold the request's body, and a frame that names its own error is a cycle: it would stay
-    until the garbage collector comes by, which may be hundreds of requests later.
+    They keep the request's body alive, and a frame that refers to its own error is a cycle: it
+    would stay until the next garbage collection, which may be hundreds of requests later.
     """
     passed: BaseException | None = error
     while passed is not None:

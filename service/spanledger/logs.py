@@ -1,7 +1,7 @@
-"""How a process of ours logs: to stderr, as lines for people or as one JSON object a line.
+"""Logging of every spanledger process: to stderr, as text or as one JSON object per line.
 
-Libraries are heard from warnings up; ours from the level that was chosen. Whatever stands in
-`extra={"fields": {…}}` of a record becomes fields of its JSON object and words of its line.
+Libraries log warnings and errors only; our own code logs from the chosen level. The entries of
+`extra={"fields": {…}}` become fields of the JSON object, or `name=value` on the text line.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import msgspec
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
 FIELDS = "fields"
-"""Key of `extra` under which a record's fields stand."""
+"""Key of `extra` that holds a record's fields."""
 
 
 def set_up(level: Level, form: Format, name: str) -> None:
-    """Log from now on as told. `name` says which process of ours it is."""
+    """Configure logging. `name` is the kind of process, such as `gateway`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(name) if form == "json" else TextLines(name))
     root = logging.getLogger()
@@ -78,7 +78,7 @@ class JsonLines(logging.Formatter):
 
 
 def _word(value: object) -> str:
-    """A value as one word of a line: quoted where it would be several, or none."""
+    """A value as one word of a line; quoted if it is empty or would read as several."""
     text = str(value)
     plain = text and text.isprintable() and not any(c in text for c in ' "=')
     return text if plain else msgspec.json.encode(text).decode()

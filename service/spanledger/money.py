@@ -1,8 +1,8 @@
-"""Money as integers, and nothing else.
+"""Money as integers.
 
 Amounts are nano-USD (1e-9 USD) and prices are pico-USD (1e-12 USD) per token, both `int`; an
-amount is rounded up once per attempt. No float touches money: text becomes an integer through
-`decimal`, and leaves as a decimal string.
+amount is rounded up once per attempt. Money is never a float: text is parsed to an integer with
+`decimal`, and printed as a decimal string.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ NANO_PER_USD = 1_000_000_000
 PICO_PER_NANO = 1_000
 PICO_PER_USD = NANO_PER_USD * PICO_PER_NANO
 MAX_NANO = 2**62
-"""The largest amount we book (4.6 billion USD): it leaves SQLite's 64-bit integers headroom."""
+"""The largest amount we book (4.6 billion USD); leaves headroom in SQLite's 64-bit integers."""
 MAX_PRICE_PICO = PICO_PER_USD
-"""A dollar for one token, over a thousand times the dearest; more is the price of a million."""
+"""One dollar per token is over a thousand times the most expensive model; anything higher is a
+per-million price entered by mistake."""
 
 _MAX_DIGITS = 60
-"""Decimal places before and after the point within which amounts are told apart."""
+"""Digits before and after the decimal point within which amounts are exact."""
 _MAX_SHOWN = 60
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 
@@ -29,7 +30,7 @@ _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 def parse_usd(text: str | int | float | Decimal) -> int:
     """Read an amount such as `12.50`, `$1,200` or `1e-6` as nano-USD.
 
-    A float is read by its shortest decimal form, so that `0.1` from YAML means a tenth.
+    A float is read by its shortest decimal form, so `0.1` from YAML is exactly a tenth.
 
     Raises:
         ValueError: not a number, negative, finer than a nano-dollar, or beyond `MAX_NANO`.
@@ -52,7 +53,9 @@ def parse_price(text: str | int | float | Decimal) -> int:
     """
     pico = _scaled(text, PICO_PER_USD)
     if pico > MAX_PRICE_PICO:
-        raise ValueError(f"{_short(text)} is no price of one token: write USD a token, like 2.5e-6")
+        raise ValueError(
+            f"{_short(text)} is too high for one token; write USD per token, like 2.5e-6"
+        )
     return ceil(pico)
 
 
@@ -65,14 +68,14 @@ def format_usd(nano: int) -> str:
 
 
 def nano_from_pico(pico: int) -> int:
-    """Round an amount in pico-USD up to nano-USD: the one rounding an attempt's cost gets."""
+    """Round an amount in pico-USD up to nano-USD: the only rounding of an attempt's cost."""
     return -(-pico // PICO_PER_NANO)
 
 
 def _scaled(text: str | int | float | Decimal, units: int) -> Fraction:
-    """An amount in units of a dollar, exactly; what is far out of range as the nearest that is."""
+    """An amount in fractions of a dollar, exactly; clamped if it is far out of range."""
     cleaned = str(text).strip().removeprefix("$").replace("_", "")
-    if _THOUSANDS.fullmatch(cleaned):  # any other comma may be a decimal one: `1,5` is not 15
+    if _THOUSANDS.fullmatch(cleaned):  # any other comma may be a decimal comma: `1,5` is not 15
         cleaned = cleaned.replace(",", "")
     try:
         value = Decimal(cleaned if cleaned.isascii() else "")
@@ -83,12 +86,12 @@ def _scaled(text: str | int | float | Decimal, units: int) -> Fraction:
     if value < 0:
         raise ValueError(f"{_short(text)} is negative")
     if value and not -_MAX_DIGITS < value.adjusted() < _MAX_DIGITS:
-        # Digits without end are not worked out to learn what is known by their number.
+        # Far outside the range only the magnitude matters: do not compute thousands of digits.
         value = Decimal((0, (1,), _MAX_DIGITS if value.adjusted() > 0 else -_MAX_DIGITS))
     return Fraction(value) * units
 
 
 def _short(text: object) -> str:
-    """What was written, for a message of one line."""
+    """The input as written, shortened to fit a one-line message."""
     shown = repr(text)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -1,6 +1,6 @@
-"""An application with traceloop-sdk and openai, and nothing of ours.
+"""An application with traceloop-sdk and openai, without any of our code.
 
-`application.py NAME OTLP_URL BASE_URL KEY MODEL`: one plain call and one stream in one workflow; prints
+`application.py NAME OTLP_URL BASE_URL KEY MODEL`: one non-streamed call and one stream in one workflow; prints
 the trace's id.
 """
 
@@ -17,7 +17,7 @@ from traceloop.sdk.instruments import Instruments
 
 @workflow(name="answer")
 def answer(client: openai.OpenAI, model: str) -> str:
-    """Ask twice; the trace's id."""
+    """Send two requests; returns the trace's id."""
     client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "What is a span?"}], max_tokens=20
     )
@@ -34,7 +34,7 @@ def answer(client: openai.OpenAI, model: str) -> str:
 
 
 def main() -> None:
-    """Set up as the documentation of OpenLLMetry says, and ask."""
+    """Set up as OpenLLMetry's documentation says, and send the requests."""
     name, otlp, base_url, key, model = sys.argv[1:6]
     Traceloop.init(app_name=name, api_endpoint=otlp, instruments={Instruments.OPENAI})
     client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)

@@ -1,7 +1,7 @@
-"""One call by the openai package, as a program: `client.py URL whole|streamed [instrumented]`.
+"""One call with the openai package, as a program: `client.py URL whole|streamed [instrumented]`.
 
-With `instrumented` it is under OpenLLMetry's instrumentation, and prints its span's attributes.
-A process of its own, because instrumenting patches the package for good.
+With `instrumented` it uses OpenLLMetry's instrumentation, and prints its span's attributes.
+A separate process, because instrumenting patches the package permanently.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CALL: dict[str, Any] = {
 
 
 def ask(base_url: str, *, stream: bool) -> None:
-    """The same call, wherever it goes."""
+    """The same call, whatever the base URL."""
     more: dict[str, Any] = (
         {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     )
@@ -48,7 +48,7 @@ def ask(base_url: str, *, stream: bool) -> None:
 
 
 def ask_instrumented(base_url: str, *, stream: bool) -> dict[str, Any]:
-    """The attributes of the span that the client's own instrumentation makes."""
+    """The attributes of the span created by the client's own instrumentation."""
     from opentelemetry.instrumentation.openai import OpenAIInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor

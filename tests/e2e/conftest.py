@@ -1,4 +1,4 @@
-"""The product as its users run it: simulator and gateways as processes, one ledger file."""
+"""The product as users run it: simulator and gateways as processes, one ledger file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUTES = ("gpt-4o-mini", "gpt-4o")
 
 
 class Site:
-    """A folder with a configuration, a simulator, and commands run in it."""
+    """A directory with a configuration, a simulator, and commands run in it."""
 
     def __init__(self, folder: Path, sim_url: str) -> None:
         self.folder = folder
@@ -26,7 +26,7 @@ class Site:
         self.ledger = folder / ".spanledger" / "ledger.db"
 
     def configure(self, **sections: Any) -> None:
-        """Write spanledger.yaml: two models of the simulator on the OpenAI wire, Claude behind."""
+        """Write spanledger.yaml: two models of the simulator on the OpenAI wire, with Claude as the fallback."""
         model_list = [
             {
                 "model_name": model,
@@ -57,13 +57,13 @@ class Site:
         (self.folder / "spanledger.yaml").write_text(yaml.safe_dump(config | sections))
 
     def command(self, *arguments: str) -> Any:
-        """Run a command with --json and read what it prints."""
+        """Run a command with --json and parse its output."""
         done = run(*arguments, "--json", folder=self.folder)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def key(self, customer: str) -> str:
-        """Make a key for a customer."""
+        """Create a key for a customer."""
         return str(self.command("keys", "create", "--customer", customer)["key"])
 
     def gateway(self, *arguments: str, env: dict[str, str] | None = None) -> Child:
@@ -77,7 +77,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def sim_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A simulator that does not wait; shared, so tests look at their own part of its bill."""
+    """A simulator without delays; shared, so tests look only at their own part of its bill."""
     folder = tmp_path_factory.mktemp("sim")
     with running("sim", "--port", "0", "--speed", "0", folder=folder) as sim:
         yield sim.url()
@@ -85,7 +85,7 @@ def sim_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def site(tmp_path: Path, sim_url: str) -> Site:
-    """A fresh folder with the standard configuration."""
+    """A fresh directory with the standard configuration."""
     site = Site(tmp_path, sim_url)
     site.configure()
     return site
@@ -93,7 +93,7 @@ def site(tmp_path: Path, sim_url: str) -> Site:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack, started once, or a skip that says what it lacks."""
+    """The entire stack, started once, or a skip that says what is missing."""
     with open_target(tmp_path_factory.mktemp("stack")) as target:
         stack = Stack(target)
         with stack.http:
@@ -102,5 +102,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def played(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """Everything that makes a signal, played once."""
+    """Everything that emits a signal, run once."""
     return play(stack, tmp_path_factory.mktemp("played"))

@@ -1,4 +1,4 @@
-"""The demo's incident on a stack of its own, under the rules that ship in a twentieth of their time.
+"""The demo's incident on its own stack, with the shipped rules at twenty times their speed.
 
 Customers, storm, spike, budgets and the raised limit are the demo's. Each phase lasts until Prometheus has
 seen it, so nothing here depends on how fast a machine is. The week that CostSpike compares with is written
@@ -50,49 +50,49 @@ from tests.support.webhook_sink import WebhookSink
 
 SPEED = 20
 SETTINGS = ("spike_floor_usd=0.01", "fallback_min=3")
-"""A window that is a twentieth holds fewer fallbacks, and the demo's customers spend cents."""
+"""A window a twentieth as long has fewer fallbacks, and the demo's customers spend cents."""
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "claude-haiku-4-5")
 USUAL_USD = {
     **{("customer", name): float(limit) / 5 for name, limit in LIMITS_USD.items()},
     **{("model", name): 0.2 for name in MODELS},
 }
-"""What a busy hour of the past cost. For the customer that spikes it is little; for the models it is more
-than the whole incident costs."""
+"""The cost of a busy hour in the past: low for the customer that spikes; for the models, more
+than the entire incident costs."""
 PAST_S = 8 * DAY // SPEED
 PAST_STEP_S = 60
 PHASE_S = 240.0
-"""A phase that Prometheus has not seen by then never was one."""
+"""If Prometheus has not seen a phase by then, the test fails."""
 SPIKE_S = 50.0
-"""A spike that is over is out of its rule's window by then: three quarters of a minute at this speed."""
+"""A past spike has left its rule's window by then: three quarters of a minute at this speed."""
 SPIKES = 4
-"""Attempts at one that is seen in time; more would be over the raised limit."""
+"""Spikes to try until one is seen in time; more would exceed the raised limit."""
 END_S = 300.0
 """From the recovery to the end of the last alert; a minute and a half by the rules."""
 PAUSE_S = 0.2
 SELDOM_S = 3.0
-"""Between two ordinary requests of the customer that will spike: its usual spend is a third of what its
-past says, however fast a machine is."""
+"""Between two ordinary requests of the customer that will spike: its usual spend is a third of its
+past spend, however fast the machine is."""
 ALERTS = ("FallbackStorm", "CostSpike", "BudgetExhausted")
 
 
 @dataclass(slots=True)
 class Incident:
-    """What was played and what was seen of it."""
+    """The incident and what was observed."""
 
     seen: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    """Name and state of an alert to how it was shown, each time."""
+    """Name and state of an alert, mapped to how it was shown each time."""
     samples: list[tuple[Labels, list[float]]] = field(default_factory=list)
     """Prometheus' own record of alerts: the times at which each was in a state."""
     left: list[str] = field(default_factory=list)
-    """Names of what was still pending or firing at the end."""
+    """Names of alerts still pending or firing at the end."""
     tallies: dict[str, dict[str, Tally]] = field(default_factory=dict)
-    """Phase and customer to what became of the requests."""
+    """Phase and customer, mapped to the requests' outcomes."""
     limit_usd: Decimal = Decimal(LIMITS_USD[SPIKING])
-    """Of the customer that was stopped, at that moment."""
+    """Spend of the blocked customer at that time."""
     spent_usd: str = ""
-    """Of the customer that was stopped, at that moment, as the ledger has it."""
+    """Spend of the blocked customer at that time, according to the ledger."""
     notices: dict[str, list[Any]] = field(default_factory=dict)
-    """What arrived where `alertmanager` and `grafana` send; of those that are there."""
+    """Notifications received from `alertmanager` and `grafana`, if installed."""
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def open_stack(
     if alertmanager:
         (targets / "alertmanagers.yml").write_text(f"- targets: [{alertmanager!r}]\n", "utf-8")
     config = folder / "spanledger.yaml"
-    # The stack says in the environment where its ledger and its collector are.
+    # The stack sets the ledger and collector addresses in the environment.
     text = configuration(sim_url, "sqlite:///unused.db", "http://unused", timezone())
     config.write_text(text, "utf-8")
     store(past(time.time()), home / "prometheus")
@@ -122,12 +122,12 @@ def open_stack(
 
 
 def timezone() -> str:
-    """The budgets' zone, whose month does not end meanwhile."""
+    """A time zone for the budgets whose month does not end during the test."""
     return quiet_timezone(datetime.now(UTC))
 
 
 def write_rules(folder: Path) -> Path:
-    """The rules, written as people do."""
+    """Write the rules with the same tool users have."""
     rules = folder / "rules"
     tool = [sys.executable, str(ROOT / "tools" / "generate_rules.py")]
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -137,7 +137,7 @@ def write_rules(folder: Path) -> Path:
 
 
 def past(now: float) -> Iterator[Row]:
-    """A week and a day of what each customer and model spends in a busy hour."""
+    """A week and a day of each customer's and model's busy-hour spend."""
     times = range(int(now) - PAST_S, int(now), PAST_STEP_S)
     for (scope, subject), usd in USUAL_USD.items():
         name = f'{SPEND_1H}{{scope="{scope}",subject="{subject}"}}'
@@ -146,7 +146,7 @@ def past(now: float) -> Iterator[Row]:
 
 @contextmanager
 def open_alertmanager(folder: Path, sink: WebhookSink) -> Iterator[str]:
-    """An Alertmanager with the example's configuration, the address put in; empty without a program."""
+    """An Alertmanager with the example's configuration, with the address filled in; empty if it is not installed."""
     found = program("alertmanager")
     if found is None:
         yield ""
@@ -177,7 +177,7 @@ def open_alertmanager(folder: Path, sink: WebhookSink) -> Iterator[str]:
 
 
 def with_grafana(webhook: str) -> dict[str, str]:
-    """Variables by which the stack has a Grafana that tells a webhook; none without the program."""
+    """Variables that give the stack a Grafana with a webhook; empty if it is not installed."""
     found = find_programs().found.get("grafana")
     if found is None:
         return {}
@@ -189,7 +189,7 @@ def with_grafana(webhook: str) -> dict[str, str]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether it answers."""
+    """Whether a URL answers."""
     try:
         return httpx.get(url, trust_env=False).status_code == 200
     except httpx.TransportError:
@@ -197,7 +197,7 @@ def is_ready(url: str) -> bool:
 
 
 def play(folder: Path) -> Incident:
-    """Start everything, play the incident, end everything."""
+    """Start everything, run the incident, stop everything."""
     incident = Incident()
     with ExitStack() as parts:
         sinks = {name: parts.enter_context(WebhookSink()) for name in ("alertmanager", "grafana")}
@@ -225,21 +225,21 @@ def amount(usd: str) -> str:
 
 
 def told(notices: Sequence[Any], name: str, status: str) -> list[str]:
-    """The parts of messages that tell of an alert's begin (`FIRING`) or end (`RESOLVED`)."""
+    """The parts of messages about an alert's start (`FIRING`) or end (`RESOLVED`)."""
     texts = [text for notice in notices for _, text in parts_of(notice)]
     parts = [part.strip() for text in texts for part in re.split(r"\n(?=FIRING:|RESOLVED:)", text)]
     return [part for part in parts if part.startswith(f"{status}:") and f"/{name}.md" in part]
 
 
 def parts_of(notice: Any) -> list[tuple[str, str]]:
-    """Titles and messages of what arrived, in the form of Grafana's webhook or of Slack's."""
+    """Titles and messages of notifications, in the format of Grafana's webhook or Slack's."""
     if "attachments" in notice:
         return [(one["title"], one["text"]) for one in notice["attachments"]]
     return [(notice["title"], notice["message"])]
 
 
 class Director:
-    """Plays the phases with the demo's crowd, each until Prometheus has seen what it is to see."""
+    """Runs the phases with the demo's callers, each until Prometheus has seen its effect."""
 
     def __init__(
         self, stack: Stack, sim_url: str, sinks: Sequence[WebhookSink], incident: Incident
@@ -253,7 +253,7 @@ class Director:
         self._asked_at = 0.0
 
     async def play(self) -> None:
-        """All phases."""
+        """Run all phases."""
         try:
             await self._until("ordinary", self._ordinary, self._knows_everybody)
             await self._storm()
@@ -272,12 +272,12 @@ class Director:
         for route, deployment in PRIMARY_DEPLOYMENTS.items():
             deadline = time.monotonic() + PHASE_S
             while await self._crowd.deployment_of("acme", route) != deployment:
-                assert time.monotonic() < deadline, f"{deployment} does not come back"
+                assert time.monotonic() < deadline, f"{deployment} did not recover"
                 await asyncio.sleep(PAUSE_S)
 
     async def _spike(self) -> None:
-        """The customer spends until it is told of, which its budget is soon too small for: where a machine
-        is too busy to see the spike before it is forgotten, the limit is raised as much again."""
+        """Spend until the alert appears, which soon exceeds the budget: if the machine
+        is too busy to see the spike within its window, raise the limit by as much again."""
         for tried in range(SPIKES):
             if tried:
                 await self._raise_by(Decimal(LIMITS_USD[SPIKING]))
@@ -302,7 +302,7 @@ class Director:
         seen: Callable[[], bool],
         within_s: float = PHASE_S,
     ) -> None:
-        """Ask round after round until something is seen, which it must be."""
+        """Send rounds of requests until something is seen; fails if it never is."""
         if not await self._is_seen(phase, asks, seen, within_s):
             raise AssertionError((phase, self._stack.alerts()))
 
@@ -313,7 +313,7 @@ class Director:
         seen: Callable[[], bool],
         within_s: float,
     ) -> bool:
-        """Ask round after round until something is seen, or for some time; whether it was."""
+        """Send rounds of requests until something is seen or time is up; returns whether it was."""
         tallies = self._incident.tallies.setdefault(phase, {name: Tally() for name in CUSTOMERS})
         deadline = time.monotonic() + within_s
         while not await asyncio.to_thread(seen):
@@ -326,7 +326,7 @@ class Director:
             await asyncio.sleep(PAUSE_S)
         return True
 
-    # what is asked --------------------------------------------------------------------------
+    # requests ------------------------------------------------------------------------------
 
     def _ordinary(self) -> Mapping[str, Sequence[Ask]]:
         counts = {"acme": 2, "globex": 1}
@@ -336,7 +336,7 @@ class Director:
         return {name: self._crowd.ordinary(name, count) for name, count in counts.items()}
 
     def _chats(self) -> Mapping[str, Sequence[Ask]]:
-        """Without embeddings, which have no second provider."""
+        """Excludes embeddings, which have no second provider."""
         counts = {"acme": 2, "globex": 2}
         return {n: self._crowd.ordinary(n, count, embeddings=False) for n, count in counts.items()}
 
@@ -344,10 +344,10 @@ class Director:
         others = {name: self._crowd.ordinary(name, 1) for name in CUSTOMERS if name != SPIKING}
         return {**others, SPIKING: self._crowd.long(3)}
 
-    # what is seen ---------------------------------------------------------------------------
+    # observations --------------------------------------------------------------------------
 
     def _look(self) -> set[tuple[str, str]]:
-        """Names and states of alerts now; kept, with what they say."""
+        """Names and states of current alerts; recorded with their texts."""
         found = set()
         for alert in self._stack.alerts():
             key = (alert["labels"]["alertname"], alert["state"])
@@ -356,7 +356,7 @@ class Director:
         return found
 
     def _fires(self, *names: str) -> bool:
-        """Whether alerts have fired, and whoever hears of alerts has heard of them."""
+        """Whether alerts have fired and all receivers have been notified."""
         self._look()
         seen = all((name, "firing") in self._incident.seen for name in names)
         return seen and all(told(s.bodies(), n, "FIRING") for s in self._sinks for n in names)
@@ -366,7 +366,7 @@ class Director:
         return self._fires("BudgetExhausted", "CostSpike") and refused > 0
 
     def _shows_the_ledgers_amount(self) -> bool:
-        """Whether the alert has caught up with what the ledger says was spent."""
+        """Whether the alert has caught up with the ledger's spend."""
         states = {s["name"]: s for s in self._stack.target.command("budget", "list")}
         self._incident.spent_usd = states[SPIKING]["spent_usd"]
         self._look()
@@ -374,7 +374,7 @@ class Director:
         return bool(amount(self._incident.spent_usd) == newest["annotations"]["amount"])
 
     def _knows_everybody(self) -> bool:
-        """Whether Prometheus has figures of every customer, of the past and of now."""
+        """Whether Prometheus has every customer's figures, past and current."""
         self._look()
         subjects = [
             {labels["subject"] for labels, _ in self._stack.query(f'{name}{{scope="customer"}}')}
@@ -390,8 +390,8 @@ class Director:
 
 
 def needs_a_stack_of_its_own(which: str) -> None:
-    """Skip where a stack runs already, with its own rules."""
+    """Skip if a stack is already running, with its own rules."""
     if which == "compose":
-        pytest.skip("the incident wants faster rules than a running stack has")
+        pytest.skip("the incident needs faster rules than a running stack has")
     if program("promtool") is None:
         pytest.skip("no promtool: `make toolchain` builds it")

@@ -1,4 +1,4 @@
-"""One play of everything that makes a signal, for the tests that look for them afterwards."""
+"""One run of everything that emits a signal, for the tests that look for signals afterwards."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CUSTOMER = "e2e"
 PAUPER = "e2e-pauper"
 SETTLE_S = 60.0
 LOADED_BYTES = 90 * 2**20
-"""What a worker takes at least once OpenLLMetry is loaded."""
+"""The minimum memory of a worker once OpenLLMetry is loaded."""
 MARK = "lighthouse"
-"""A word of no interest, which must be found where the canaries are looked for."""
+"""A harmless word that must be found in the places searched for canaries."""
 CANARIES = (
     "sk-proj-canary0123456789ABCDEFGHIJ",
     "canary.person@mail.example.com",
@@ -34,24 +34,24 @@ CANARIES = (
 
 @dataclass(slots=True)
 class Played:
-    """What was played, and where to find it."""
+    """What was run, and where to find it."""
 
     idle: dict[str, int] | None
-    """Resident bytes by part before anything was asked, where they can be told."""
+    """Resident bytes by part before any request, if they can be measured."""
     first_seen: bool
-    """Whether the first request of all was visible in time."""
+    """Whether the very first request was visible in time."""
     traces: dict[str, str] = field(default_factory=dict)
-    """What was asked to its trace id."""
+    """Each request's trace id, by name."""
 
     def spans(self, stack: Stack) -> list[SinkSpan]:
-        """All spans of it that are there."""
+        """All spans of a request that have arrived."""
         return [span for trace_id in self.traces.values() for span in stack.trace(trace_id)]
 
 
 def play(stack: Stack, folder: Path) -> Played:
-    """Play it."""
+    """Run everything."""
     idle = poll(lambda: _settled(stack), SETTLE_S) if stack.target.memory() else None
-    assert idle != {}, "the parts do not come to rest"
+    assert idle != {}, "the parts never became idle"
     played = Played(idle, _first(stack))
     _fallback(stack, played)
     _asks(stack, played)
@@ -70,7 +70,7 @@ def play(stack: Stack, folder: Path) -> Played:
 
 
 def _settled(stack: Stack) -> dict[str, int]:
-    """Memory once the worker has imported what it needs; nothing before."""
+    """Memory once the worker has imported what it needs; empty before."""
     first = stack.target.memory() or {}
     time.sleep(0.2)
     again = stack.target.memory() or {}
@@ -96,7 +96,7 @@ def trace_of(answer: httpx.Response) -> str:
 
 
 def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
-    """The worker asks in every way; its run is one trace."""
+    """The worker sends every kind of request; its run is one trace."""
     jobs = folder / "jobs.jsonl"
     message = [{"role": "user", "content": "Say hello."}]
     bodies: list[tuple[str, dict[str, Any]]] = [
@@ -119,7 +119,7 @@ def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": stack.urls["otlp-http"],
         },
     )
-    # A stack that was tested before has more of them.
+    # A stack that was tested before has more traces.
     newest = max(
         (r for r in stack.requests(CUSTOMER) if r["route"] == "embed"),
         key=lambda r: r["started_at"],
@@ -128,7 +128,7 @@ def _worker_run(stack: Stack, folder: Path, played: Played) -> None:
 
 
 def _fallback(stack: Stack, played: Played) -> None:
-    """Both attempts of the first deployment fail, and the backup serves."""
+    """Both attempts of the first deployment fail, and the fallback serves."""
     stack.fault("gpt-4o-mini", "500", 2)
     answer = stack.ask("fall back")
     assert (answer.status_code, answer.headers["x-spanledger-attempts"]) == (200, "3")
@@ -136,11 +136,11 @@ def _fallback(stack: Stack, played: Played) -> None:
 
 
 def _asks(stack: Stack, played: Played) -> None:
-    """A stream, an answer dearer than was held for, and secrets."""
+    """A stream, an answer that costs more than its hold, and secrets."""
     answer = stack.ask("stream", model="smart", stream=True)
     assert answer.text.rstrip().endswith("data: [DONE]")
     played.traces["stream"] = trace_of(answer)
-    # The provider reports twice what was asked for at most.
+    # The provider reports twice the requested maximum.
     script = {"sim": "tokens:2000!wrong_usage"}
     answer = stack.ask("talk on", model="smart", max_tokens=2000, metadata=script)
     played.traces["overrun"] = trace_of(answer)
@@ -161,7 +161,7 @@ def _refusal(stack: Stack, played: Played) -> None:
 def _application(
     stack: Stack, played: Played, name: str, key: str, base_url: str = "", model: str = "fast"
 ) -> None:
-    """An application of its own asks the gateway, or somebody else."""
+    """A separate application calls the gateway, or another endpoint."""
     program = str(Path(__file__).with_name("application.py"))
     where = base_url or f"{stack.urls['gateway']}/v1"
     printed = run_program(program, name, stack.urls["otlp-http"], where, key, model, env={})

@@ -1,6 +1,6 @@
-"""What must be seen in the stack, as tables: signals, and which span is whose parent.
+"""What must arrive in the stack, as tables: signals and spans' parents.
 
-Names come from the registry where they are ours; what OpenLLMetry emits is written out, in the
+Our own names come from the registry; OpenLLMetry's are written out, in the
 form it has behind the collector.
 """
 
@@ -23,13 +23,13 @@ from spanledger.telemetry.signals import (
 
 GATEWAY, WORKER = "spanledger-gateway", "spanledger-worker"
 APPLICATION, BESIDE = "e2e-application", "e2e-beside"
-"""Applications of their own: through the gateway, and past it."""
+"""Separate applications: one through the gateway, one past it."""
 
 WHEN_FAILED = {"error.type", "spanledger.budget.scope"}
-"""Attributes that are on some points only."""
+"""Attributes that only some points have."""
 
 WHEN_SERVED = {UNPRICED.name: {"gen_ai.provider.name", "gen_ai.request.model"}}
-"""Attributes of attempts; a request that is refused before any has none of them."""
+"""Attributes of attempts; a request refused before its first attempt has none of them."""
 
 NOT_MADE = {
     AMBIGUOUS_USAGE.name: (
@@ -38,7 +38,7 @@ NOT_MADE = {
     PROVIDER_COST.name: "needs OpenRouter; tests/service/routing/test_files.py has its answers",
     DROPPED.name: "needs a collector that refuses spans for good; tests/service/telemetry does that",
 }
-"""Signals that an intact stack does not emit."""
+"""Signals that a healthy stack does not emit."""
 
 ONLY_SOMETIMES = {
     "spanledger_budget_exhaustion_seconds": "none until something is spent",
@@ -47,7 +47,7 @@ ONLY_SOMETIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Something a service emits, and what it must carry."""
+    """A signal a service emits, and what it must carry."""
 
     service: str
     signal: Literal["span", "metric", "scraped"]
@@ -59,7 +59,7 @@ class Signal:
     """Label matchers, or a span's kind."""
     exemplars: bool = False
     not_for_vendors: frozenset[str] = frozenset()
-    """What overlays take off a span, so that nothing is counted twice there."""
+    """What overlays remove from a span so that vendors do not count twice."""
 
     def __str__(self) -> str:
         return f"{self.service}-{self.signal}-{self.name}"
@@ -78,7 +78,7 @@ def _metrics() -> list[Signal]:
             series,
             _labels(metric),
             f'service_name="{GATEWAY}"',
-            # Of a histogram, the buckets have them.
+            # In a histogram, the buckets have them.
             exemplars=series.endswith(("_bucket", "_total")),
         )
         for metric in METRICS

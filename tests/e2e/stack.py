@@ -1,7 +1,7 @@
-"""The running stack as tests see it: addresses, commands in it, its parts ended and started again.
+"""The running stack as tests use it: addresses, commands, stopping and restarting parts.
 
-`SPANLEDGER_E2E` says which: `native` (one is started on free ports, in a temporary folder) or
-`compose` (the one that runs). `SPANLEDGER_E2E_<ADDRESS>` names a single address elsewhere.
+`SPANLEDGER_E2E` selects it: `native` (started on free ports, in a temporary directory) or
+`compose` (the running one). `SPANLEDGER_E2E_<ADDRESS>` overrides a single address.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.processes import clean_environment, poll
 
 ROOT = Path(__file__).resolve().parents[2]
 VISIBLE_S = 10.0
-"""How long a finished request may take to be seen everywhere."""
+"""How long a finished request may take to be visible everywhere."""
 FIRST_VISIBLE_S = 20.0
 HEED_S = 8.0
 ADDRESSES = ("gateway", "simulator", "otlp-http", "prometheus", "tempo", "grafana")
@@ -35,36 +35,36 @@ Labels = dict[str, str]
 
 
 class Target(Protocol):
-    """Where the stack runs."""
+    """A running stack."""
 
     urls: Mapping[str, str]
-    """By the names of `ADDRESSES`; without Tempo or Grafana, it has none of theirs."""
+    """URLs by the names of `ADDRESSES`; without Tempo or Grafana, theirs are missing."""
     sink: OtlpSink | None
-    """What a vendor gets, where that can be seen."""
+    """What a vendor receives, if that can be observed."""
     why_no_tempo: str
     ledger_url: str
-    """Where its file can be reached."""
+    """The ledger file, if it is accessible."""
 
     def command(self, *words: str) -> Any:
-        """Run `spanledger …` on the stack's ledger, with --json; what it prints."""
+        """Run `spanledger …` on the stack's ledger with --json; returns its output."""
 
     def signal(self, part: str, number: signal.Signals) -> None:
-        """Signal a part, and wait for its end; SIGKILL when it does not heed that."""
+        """Signal a part and wait until it ends; SIGKILL if it does not."""
 
     def start(self) -> None:
-        """Start again what was ended."""
+        """Restart a stopped part."""
 
     def memory(self) -> dict[str, int] | None:
-        """Resident bytes by part, where they can be told."""
+        """Resident bytes by part, if they can be measured."""
 
 
 class NativeTarget:
-    """A stack of this machine's processes, on free ports.
+    """A stack of local processes, on free ports.
 
     Args:
-        words: of `spanledger stack up`.
-        env: for it, beside the variables that name programs.
-        sink: what a vendor's overlay sends to.
+        words: arguments of `spanledger stack up`.
+        env: its environment, in addition to the variables that name programs.
+        sink: the endpoint a vendor's overlay sends to.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class NativeTarget:
         return json.loads(done.stdout)
 
     def command(self, *words: str) -> Any:
-        """As the protocol says."""
+        """See `Target`."""
         return self._run(*words, "--ledger", self.ledger_url)
 
     def _parts(self) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ class NativeTarget:
         return list(json.loads(done.stdout)["parts"])
 
     def signal(self, part: str, number: signal.Signals) -> None:
-        """As the protocol says."""
+        """See `Target`."""
         (pid,) = [p["pid"] for p in self._parts() if p["name"] == part]
         os.kill(pid, number)
         if not poll(lambda: self._state(part) == "ended", HEED_S):
@@ -133,15 +133,15 @@ class NativeTarget:
         return next(str(p["state"]) for p in self._parts() if p["name"] == part)
 
     def start(self) -> None:
-        """As the protocol says."""
+        """See `Target`."""
         self._up()
 
     def memory(self) -> dict[str, int] | None:
-        """As the protocol says."""
+        """See `Target`."""
         return {p["name"]: p["memory_bytes"] for p in self._parts() if p["memory_bytes"]}
 
     def close(self) -> None:
-        """End the stack."""
+        """Stop the stack."""
         self._run("stack", "down", "--folder", str(self._folder))
 
 
@@ -153,12 +153,12 @@ _PASSED = (
 
 
 class ComposeTarget:
-    """The compose stack that runs; its ports are those of .env.
+    """The running Compose stack; its ports are those of .env.
 
-    Its worker is stopped meanwhile, so that tests know who sent what.
+    Its worker is stopped during tests, so they know who sent what.
 
     Args:
-        sink: what its collector sends to beside Tempo, if the stack was started so.
+        sink: where its collector sends in addition to Tempo, if the stack was started that way.
     """
 
     why_no_tempo = ""
@@ -196,32 +196,32 @@ class ComposeTarget:
         ).stdout
 
     def command(self, *words: str) -> Any:
-        """As the protocol says."""
+        """See `Target`."""
         inside = ("exec", "-T", "gateway", "spanledger", *words, "--json")
         return json.loads(self._compose(*inside))
 
     def signal(self, part: str, number: signal.Signals) -> None:
-        """As the protocol says; Docker restarts nothing that was stopped by hand."""
+        """See `Target`; Docker does not restart what was stopped by hand."""
         service = self._SERVICES.get(part, part)
         self._compose("kill", "--signal", number.name, service)
         self._compose("stop", service)
 
     def start(self) -> None:
-        """As the protocol says."""
+        """See `Target`."""
         self._compose("up", "--detach", "--no-build", "--wait", "--scale", "worker=0")
 
     def close(self) -> None:
-        """Start the worker again."""
+        """Restart the worker."""
         self._compose("up", "--detach", "--no-build")
 
     def memory(self) -> dict[str, int] | None:
-        """Not told: the images' own limits bound it."""
+        """Not measured: the containers' own limits apply."""
         return None
 
 
 @contextmanager
 def open_target(folder: Path) -> Iterator[Target]:
-    """The stack to test, or a skip that says what is lacking."""
+    """The stack to test, or a skip that says what is missing."""
     which = os.environ.get("SPANLEDGER_E2E", "native")
     if which == "compose":
         done = subprocess.run(
@@ -241,7 +241,7 @@ def open_target(folder: Path) -> Iterator[Target]:
         return
     needs_programs()
     with OtlpSink() as sink:
-        # A worker that hardly ever asks: it is idle, and tests know who sent what.
+        # A worker that hardly ever sends: it is idle, and tests know who sent what.
         words = ("--rate", "0.01", "--sim-speed", "20", "--vendor", "otlp")
         env = {"OTLP_ENDPOINT": sink.endpoint, "OTLP_INCLUDE_CONTENT": "true"}
         target = NativeTarget(folder, words, env, sink)
@@ -253,7 +253,7 @@ def open_target(folder: Path) -> Iterator[Target]:
 
 @contextmanager
 def open_sink() -> Iterator[OtlpSink | None]:
-    """What the compose stack was told to send to, at SPANLEDGER_E2E_SINK_PORT; none without."""
+    """The sink that the Compose stack sends to, at SPANLEDGER_E2E_SINK_PORT; None if unset."""
     port = os.environ.get("SPANLEDGER_E2E_SINK_PORT")
     if port is None:
         yield None
@@ -263,7 +263,7 @@ def open_sink() -> Iterator[OtlpSink | None]:
 
 
 def _is_tempo(url: str) -> bool:
-    """Whether it is Tempo that answers there."""
+    """Whether Tempo answers at this address."""
     try:
         return httpx.get(f"{url}/api/echo", trust_env=False).text == "echo"
     except httpx.TransportError:
@@ -271,14 +271,14 @@ def _is_tempo(url: str) -> bool:
 
 
 def needs_programs() -> None:
-    """Skip where a native stack would lack what tests ask."""
+    """Skip if a native stack would lack what tests query."""
     missing = find_programs().missing
     if lacking := [name for name in ("collector", "prometheus") if name in missing]:
         pytest.skip(f"no native stack: {lacking[0]} {missing[lacking[0]]}")
 
 
 class Stack:
-    """What tests ask the stack."""
+    """Queries and requests that tests send to the stack."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -302,7 +302,7 @@ class Stack:
         traceparent: str = "",
         **fields: Any,
     ) -> httpx.Response:
-        """One chat request, answered whole, whatever its status."""
+        """One non-streamed chat request, whatever its status."""
         context = {"traceparent": traceparent} if traceparent else {}
         return self.http.post(
             f"{self.urls['gateway']}/v1/chat/completions",
@@ -316,13 +316,13 @@ class Stack:
         )
 
     def fault(self, model: str, fault: str, for_requests: int) -> None:
-        """Let the simulated provider fail."""
+        """Make the simulated provider fail."""
         body = {"model": model, "fault": fault, "for_requests": for_requests}
         answer = self.http.post(f"{self.urls['simulator']}/sim/faults", json=body)
         answer.raise_for_status()
 
     def query(self, expression: str) -> list[tuple[Labels, float]]:
-        """An instant query of Prometheus; nothing while it does not answer."""
+        """An instant query of Prometheus; empty while it does not answer."""
         try:
             answer = self.http.post(
                 f"{self.urls['prometheus']}/api/v1/query", data={"query": expression}
@@ -349,7 +349,7 @@ class Stack:
         return [(one["metric"], [at for at, _ in one["values"]]) for one in result]
 
     def value(self, expression: str) -> float:
-        """The value of an expression with one result; 0 without any."""
+        """The value of an expression with one result; 0 if there is none."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return found[0][1] if found else 0.0
@@ -372,7 +372,7 @@ class Stack:
         return "tempo" in self.urls
 
     def needs_tempo(self) -> None:
-        """Skip where there is none."""
+        """Skip if there is none."""
         if not self.has_tempo:
             pytest.skip(f"Tempo: {self.target.why_no_tempo}")
 
@@ -384,7 +384,7 @@ class Stack:
         return tempo_spans(self.tempo_trace(trace_id))
 
     def tempo_trace(self, trace_id: str) -> bytes:
-        """A trace of Tempo's as it sends it; nothing when it has none."""
+        """A trace as Tempo sends it; empty if it has none."""
         try:
             answer = self.http.get(
                 f"{self.urls['tempo']}/api/traces/{trace_id}",
@@ -404,22 +404,22 @@ class Stack:
         )
         if answer.status_code != 200:
             return []
-        # Tempo leaves out leading zeros.
+        # Tempo omits leading zeros.
         return [trace["traceID"].rjust(32, "0") for trace in answer.json().get("traces") or ()]
 
     def requests(self, customer: str) -> list[dict[str, Any]]:
-        """A customer's requests as the ledger has them."""
+        """A customer's requests according to the ledger."""
         found = self.target.command("requests", "--customer", customer, "--limit", "1000")
         return list(found)
 
 
 def tempo_spans(message: bytes) -> list[SinkSpan]:
-    """Tempo's answer has the fields of an export."""
+    """Tempo's answer has the same fields as an export."""
     return list(spans_in(ExportTraceServiceRequest.FromString(message)))
 
 
 def named(spans: Iterable[SinkSpan], service: str, name: str, kind: str) -> list[SinkSpan]:
-    """Spans by who made them and what they are."""
+    """Spans by service, name and kind."""
     return [
         span
         for span in spans
@@ -428,7 +428,7 @@ def named(spans: Iterable[SinkSpan], service: str, name: str, kind: str) -> list
 
 
 def run_program(*arguments: str, env: Mapping[str, str]) -> str:
-    """Run a Python program as its users do; what it prints."""
+    """Run a Python program as users do; returns its output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**clean_environment(), **env},

@@ -1,4 +1,4 @@
-"""No secret and no prompt leaves: every sink is searched for what must not be in it."""
+"""No secret and no prompt is exported: every sink is searched for forbidden text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAULTS = (
 
 
 class RawSink(Sink):
-    """A sink that keeps every byte it was sent."""
+    """A sink that keeps every byte it received."""
 
     def __init__(self) -> None:
         self.raw = b""
@@ -55,7 +55,7 @@ class RawSink(Sink):
 
 
 def _ask(base_url: str, key: str, model: str, stream: bool) -> str:
-    """Ask once; the answer's text, or the error's body."""
+    """Send one request; returns the answer's text or the error's body."""
     client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=20)
     body: dict[str, Any] = {"extra_headers": {"x-secret": PROMPT}} if stream else {}
     try:
@@ -78,7 +78,7 @@ def _ask(base_url: str, key: str, model: str, stream: bool) -> str:
 
 @pytest.mark.parametrize("content", ["off", "full"])
 def test_canaries(site: Site, content: str) -> None:
-    """Spans, metrics, logs, error bodies, the ledger file and /metrics hold no canary."""
+    """Spans, metrics, logs, error bodies, the ledger file and /metrics contain no canary."""
     sink = RawSink()
     models: list[dict[str, Any]] = [
         {
@@ -99,7 +99,7 @@ def test_canaries(site: Site, content: str) -> None:
         )
         for fault in FAULTS
     ]
-    for model in models:  # the book has no price for a model that is named after its fault
+    for model in models:  # the price book has no price for a model named after its fault
         model["litellm_params"] |= {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
     site.configure(
         model_list=models,
@@ -140,7 +140,7 @@ def test_canaries(site: Site, content: str) -> None:
             assert secret not in text, f"{place} holds a key"
         if content == "off":
             found = re.search(f".{{0,80}}{PROMPT}.{{0,40}}", text)
-            assert found is None, f"{place} holds the prompt: {found and found.group()!r}"
+            assert found is None, f"{place} contains the prompt: {found and found.group()!r}"
     if content == "full":
         assert PROMPT in places["spans and metrics"], "the canary test would not see a prompt"
 
@@ -153,7 +153,7 @@ ECHOED_KEYS = (
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Puts the key and the prompt wherever an answer has room, with the status in the model's name."""
+    """Puts the key and the prompt everywhere in an answer; the model's name sets the status."""
 
     protocol_version = "HTTP/1.1"
 
@@ -182,12 +182,12 @@ class _Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def echo_url() -> Iterator[str]:
-    """A provider that repeats what it was sent."""
+    """A provider that echoes what it received."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -198,7 +198,7 @@ def echo_url() -> Iterator[str]:
 
 
 def test_echoed_keys(site: Site, echo_url: str) -> None:
-    """A provider that repeats our key, however spelled, finds no way to a sink or to the caller."""
+    """A provider that echoes our key, in any spelling, cannot leak it to a sink or to the caller."""
     sink = RawSink()
     names = [f"{status}-{how}" for status in (200, 400, 401, 404, 422, 429, 500, 302) for how in
              ("plain", "events")]  # fmt: skip
@@ -219,7 +219,7 @@ def test_echoed_keys(site: Site, echo_url: str) -> None:
     gateway = site.gateway()
     try:
         url = gateway.url()
-        # What the provider says in a good answer is the caller's.
+        # The text of a successful answer belongs to the caller.
         errors = [
             _ask(f"{url}/v1", key, str(model["model_name"]), stream)
             for model in models
@@ -250,4 +250,4 @@ def test_echoed_keys(site: Site, echo_url: str) -> None:
             for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""), secret[:16]):
                 assert form not in text, f"{place} holds a key"
         if place != "answers":  # a caller may read its own prompt
-            assert PROMPT not in text, f"{place} holds the prompt"
+            assert PROMPT not in text, f"{place} contains the prompt"

@@ -26,7 +26,7 @@ CALLERS = 8
 
 @pytest.mark.timeout(600)
 def test_killed_under_load(site: Site) -> None:
-    """After restart and lease expiry all rows are terminal, add up, and every span has arrived."""
+    """After restart and lease expiry all rows are final and add up, and every span has arrived."""
     sink = Sink()
     site.configure(
         ledger={"lease_s": 1},
@@ -40,7 +40,7 @@ def test_killed_under_load(site: Site) -> None:
         for _ in range(KILLS):
             gateway = site.gateway()
             try:
-                asyncio.run(_load(gateway.url(), key, rng.uniform(0.02, 0.4), gateway.kill))
+                asyncio.run(_load(gateway.url(), key, rng, gateway.kill))
             finally:
                 gateway.kill()
         survivor = site.gateway()
@@ -59,9 +59,15 @@ def test_killed_under_load(site: Site) -> None:
     assert Decimal(verified["spent_usd"]) >= billed, "money the provider billed is missing"
 
 
-async def _load(url: str, key: str, seconds: float, kill: Any) -> None:
-    """Callers ask without pause until the gateway is killed under them."""
+async def _load(url: str, key: str, rng: random.Random, kill: Any) -> None:
+    """Callers send requests without pause until the gateway is killed.
+
+    It is killed at a random moment after some answers: a time alone would kill a slow machine's
+    gateway before its first.
+    """
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=10)
+    wanted, delay_s = rng.choice((0, 1, 3, 9, 27)), rng.uniform(0, 0.1)
+    answers = asyncio.Semaphore(0)
 
     async def caller(number: int) -> None:
         turn = 0
@@ -77,9 +83,13 @@ async def _load(url: str, key: str, seconds: float, kill: Any) -> None:
             if stream:
                 async for _ in answer:  # type: ignore[union-attr]  # a stream was asked for
                     pass
+            answers.release()
 
     callers = [asyncio.create_task(caller(number)) for number in range(CALLERS)]
-    await asyncio.sleep(seconds)
+    async with asyncio.timeout(60):
+        for _ in range(wanted):
+            await answers.acquire()
+    await asyncio.sleep(delay_s)
     await asyncio.to_thread(kill)
     results = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(r, openai.APIError | httpx.HTTPError) for r in results), results

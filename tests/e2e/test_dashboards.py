@@ -1,4 +1,4 @@
-"""Every query of every dashboard, asked of the running stack after an incident: no panel is empty."""
+"""Every query of every dashboard, run on the stack after an incident: no panel is empty."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.stack.boards import (
 from tests.support.processes import poll
 
 WHO = 'e2e "board" x\\y é'
-"""The customer whose page is opened; a name may have any character."""
+"""The customer whose page is opened; a name may contain any character."""
 SHOWN_S = 3600
 SEEN_S = 60.0
-"""An incident is over when its points are all there: two exports, and two scrapes."""
+"""The incident is over when all its points have arrived: two exports and two scrapes."""
 
 EMPTY_BY_DESIGN = {
     ("stack-health", "Refused and undeliverable", "C"): "no back end refuses spans for good",
@@ -41,10 +41,10 @@ EMPTY_BY_DESIGN = {
     ("stack-health", "Spans dropped by the gateway", "A"): "the collector refuses no span",
     ("stack-health", "Attributes cut, spans discarded by Tempo", "A"): "none is as long",
     ("stack-health", "Attributes cut, spans discarded by Tempo", "B"): "no limit is reached",
-    ("overview", "Fallback storm", "annotation"): "a few fallbacks are no storm",
+    ("overview", "Fallback storm", "annotation"): "a few fallbacks are not a storm",
     ("overview", "Price book changed", "annotation"): "the gateway keeps its prices",
 }
-"""Queries that find nothing while all is well, and why. Marks are the same in every dashboard."""
+"""Queries without results on a healthy stack, and why. Annotations are the same in every dashboard."""
 NO_VALUE_YET = {
     "before_from": "a new stack has no period before the present one",
     "long": "it has one when more than a day is shown",
@@ -54,13 +54,13 @@ ZERO = " or vector(0)"
 
 
 class Reader:
-    """What Grafana asks when somebody opens the dashboards."""
+    """Sends the queries that Grafana sends when the dashboards are opened."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
     def get(self, part: str, path: str, **params: Any) -> Any:
-        """An answer; a query that is not understood fails the test."""
+        """An answer; a query that is rejected fails the test."""
         answer = self.stack.http.get(f"{self.stack.urls[part]}{path}", params=params)
         assert answer.status_code == 200, f"{params}: {answer.text}"
         return answer.json()
@@ -99,7 +99,7 @@ class Reader:
                 end=int(now) + 1,
             )
             return bool(found.get("traces"))
-        # A nought for want of anything else is no data.
+        # A zero that only replaces missing data does not count.
         text = filled(query.text.removesuffix(ZERO), values, query.step)
         if query.instant:
             result = self.get("prometheus", "/api/v1/query", query=text)["data"]["result"]
@@ -120,8 +120,8 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(stack: Stack, played: Played) -> Iterator[Reader]:
-    """After what `played` makes, an incident: failures, throttling, a caller that hangs up, and a
-    budget that ends."""
+    """After `played`, an incident: failures, throttling, a caller that disconnects, and a
+    budget that is used up."""
     faults = f"{stack.urls['simulator']}/sim/faults"
     stack.target.command("budget", "set", WHO, "--customer", WHO, "--limit", "1")
     for _ in range(3):
@@ -133,7 +133,7 @@ def reader(stack: Stack, played: Played) -> Iterator[Reader]:
         stack.ask("wait", model="smart", customer=WHO)
     stack.ask("talk on", model="smart-backup", customer=WHO, metadata={"sim": "tokens:3000"})
     hang_up(stack)
-    # What was spent is over this limit: the next is refused, and the budget is used up early.
+    # The spend exceeds this limit: the next request is refused, and the budget is used up early.
     stack.target.command("budget", "set", WHO, "--customer", WHO, "--limit", "0.00001")
     refused = stack.ask("too dear", customer=WHO)
     assert refused.json()["error"]["code"] == "budget_exceeded", refused.text
@@ -143,8 +143,8 @@ def reader(stack: Stack, played: Played) -> Iterator[Reader]:
 
 
 def hang_up(stack: Stack) -> None:
-    """Leave in the midst of a stream: it is billed, and its usage is an estimate. It is long, so that a
-    busy gateway notices before its end."""
+    """Disconnect mid-stream: it is billed, and its usage is estimated. The stream is long enough for a
+    busy gateway to notice before its end."""
     with stack.http.stream(
         "POST",
         f"{stack.urls['gateway']}/v1/chat/completions",
@@ -162,8 +162,8 @@ def hang_up(stack: Stack) -> None:
 
 @pytest.mark.timeout(300)  # it may be the test that starts the stack
 def test_no_panel_is_empty(reader: Reader) -> None:
-    """Each query is understood and finds something, or stands in the list of those that find nothing
-    while all is well."""
+    """Each query is accepted and finds something, or is listed as one that finds nothing
+    on a healthy stack."""
     if not reader.stack.has_tempo:
         pytest.skip("no `tempo` on PATH: panels of traces and of Tempo's health have no data")
     waiting = {
@@ -185,7 +185,7 @@ def test_no_panel_is_empty(reader: Reader) -> None:
 
 
 def test_what_is_empty_is_understood(reader: Reader) -> None:
-    """Queries that find nothing are right all the same, and are still those of a panel."""
+    """Queries listed as finding nothing are valid, and still belong to a panel."""
     values = {uid: reader.choose(board) for uid, board in dashboards().items()}
     places = {(query.board, query.place, query.ref): query for query in (*queries(), *marks())}
     for place in EMPTY_BY_DESIGN:
@@ -193,7 +193,7 @@ def test_what_is_empty_is_understood(reader: Reader) -> None:
 
 
 def test_the_traces_of_an_alert_are_found(reader: Reader) -> None:
-    """The search behind an alert's link is understood by Tempo and finds that customer's traces."""
+    """Tempo accepts the search behind an alert's link and finds that customer's traces."""
     if not reader.stack.has_tempo:
         pytest.skip("no `tempo` on PATH")
     step = next(alert for alert in ALERTS if alert.name == "BudgetThresholdCrossed")
@@ -208,7 +208,7 @@ def test_the_traces_of_an_alert_are_found(reader: Reader) -> None:
 
 
 def test_queries_of_runbooks_are_understood(reader: Reader) -> None:
-    """What a runbook has for copying is taken by the real Prometheus and the real Tempo."""
+    """The real Prometheus and the real Tempo accept the queries in the runbooks."""
     for _, query in lines("promql"):
         reader.get("prometheus", "/api/v1/query", query=query)
     for _, query in lines("traceql") if reader.stack.has_tempo else ():
@@ -216,8 +216,8 @@ def test_queries_of_runbooks_are_understood(reader: Reader) -> None:
 
 
 def test_copies_find_their_originals(reader: Reader) -> None:
-    """Beyond a day the same queries read copies. The first ones are a quarter of an hour away: each
-    rule already finds what it will copy."""
+    """Beyond a day the same queries read copies, the first of which appear after 15 minutes: each
+    rule must already find what it will copy."""
     rules = [r for group in long.groups() for r in group.rules if isinstance(r, Recording)]
 
     def left() -> list[str]:

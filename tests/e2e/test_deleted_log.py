@@ -1,4 +1,4 @@
-"""Somebody deletes the ledger's log or its index under a gateway that serves."""
+"""The ledger's log or its index is deleted while a gateway is serving."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY: dict[str, Any] = {
 
 
 class Load:
-    """Callers that ask one after the other until told to stop."""
+    """Callers that send one request after another until stopped."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -41,7 +41,7 @@ class Load:
 
     @contextmanager
     def running(self, callers: int = 4) -> Iterator[None]:
-        """Keep asking while the block runs."""
+        """Keep sending while the block runs."""
         with ThreadPoolExecutor(callers) as pool:
             calls = [pool.submit(self._call) for _ in range(callers)]
             try:
@@ -53,8 +53,8 @@ class Load:
 
 
 def booked(site: Site) -> set[str]:
-    """The requests that are charged. One that was answered while the ledger was away had its end in
-    the memory of the gateway that was killed: its hold has expired, and is charged in full."""
+    """The charged requests. One answered while the ledger was unavailable had its end only in
+    the memory of the killed gateway: its hold has expired and is charged in full."""
     connection = sqlite3.connect(f"file:{site.ledger}?mode=ro", uri=True)
     rows = connection.execute(
         "SELECT request_id FROM attempts WHERE state IN ('settled', 'expired') AND cost_nano > 0"

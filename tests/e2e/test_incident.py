@@ -1,4 +1,4 @@
-"""The demo's incident in real Prometheus: three alerts wait, fire and end, and what is told of them."""
+"""The demo's incident in real Prometheus: three alerts go pending, fire and end, with their notifications."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ OF_THE_INCIDENT: dict[str, dict[str, set[str]]] = {
     "ProviderErrorBudgetBurn": {"gen_ai_provider_name": {"openai"}},
     "AllDeploymentsDown": {"route": set(PRIMARY_DEPLOYMENTS)},
 }
-"""Alerts that belong to it, and of whom or what they may speak."""
+"""Alerts that belong to the incident, and what they may be about."""
 OF_THIS_MACHINE = {
-    "LedgerSlowOrStuckHolds": "its disk is as slow as it is, whatever is played",
-    "TimeToFirstTokenSlow": "so are its processors",
+    "LedgerSlowOrStuckHolds": "depends on the machine's disk, not on the incident",
+    "TimeToFirstTokenSlow": "depends on the machine's CPU, not on the incident",
 }
 
 
 @pytest.fixture(scope="module")
 def incident(tmp_path_factory: pytest.TempPathFactory) -> Incident:
-    """The incident, played once."""
+    """The incident, run once."""
     needs_a_stack_of_its_own(os.environ.get("SPANLEDGER_E2E", "native"))
     needs_programs()
     return play(tmp_path_factory.mktemp("incident"))
@@ -73,7 +73,7 @@ def test_an_alert_waits_fires_and_ends(incident: Incident, name: str) -> None:
 
 
 def test_only_what_happened_is_told(incident: Incident) -> None:
-    """Nothing fires but of the storm's provider and routes and of the customer that spiked."""
+    """Alerts fire only for the storm's provider and routes and the customer that spiked."""
     fired = [labels for labels, _ in incident.samples if labels["alertstate"] == "firing"]
     strange = [
         labels
@@ -87,12 +87,12 @@ def test_only_what_happened_is_told(incident: Incident) -> None:
 
 
 def belongs(labels: Labels, who: dict[str, set[str]] | None) -> bool:
-    """Whether an alert speaks of whom it may."""
+    """Whether an alert is about something it may be about."""
     return who is not None and all(labels.get(name, "") in allowed for name, allowed in who.items())
 
 
 def test_the_budget_stops_exactly_that_customer(incident: Incident) -> None:
-    """The others are served in every phase, the spiking one is refused once and served again."""
+    """Other customers are served in every phase; the spiking one is refused once, then served again."""
     counts = {
         phase: {name: (tally.sent, tally.done, tally.refused) for name, tally in tallies.items()}
         for phase, tallies in incident.tallies.items()
@@ -112,7 +112,7 @@ def firing(incident: Incident, name: str) -> list[dict[str, Any]]:
 
 
 def test_amounts_are_the_ledgers(incident: Incident) -> None:
-    """BudgetExhausted names what the ledger says was spent, which is under the limit; CostSpike
+    """BudgetExhausted names the ledger's spend, which is under the limit; CostSpike
     the spend of its window, which is about that."""
     limit = incident.limit_usd
     shown = {a["annotations"]["amount"] for a in firing(incident, "BudgetExhausted")}
@@ -120,7 +120,7 @@ def test_amounts_are_the_ledgers(incident: Incident) -> None:
 
     assert amount(incident.spent_usd) in shown
     assert limit * Decimal("0.75") < Decimal(incident.spent_usd) <= limit
-    # `increase` extends what it has seen to the whole window.
+    # `increase` extrapolates to the entire window.
     assert all(Decimal(text.removesuffix(" USD")) <= limit * 2 for text in spikes), spikes
 
 
@@ -135,7 +135,7 @@ def test_amounts_are_the_ledgers(incident: Incident) -> None:
 def test_links_lead_to_what_it_is_about(
     incident: Incident, name: str, dashboard: str, shows: dict[str, str]
 ) -> None:
-    """The dashboard is one that ships, with its variables set; the runbook is a page of ours."""
+    """The dashboard link is a shipped one with its variables set; the runbook is one of our pages."""
     texts = [alert["annotations"] for alert in firing(incident, name)]
     links = [urlsplit(text["dashboard_url"]) for text in texts]
     shipped = {
@@ -151,7 +151,7 @@ def test_links_lead_to_what_it_is_about(
 
 
 def notices(incident: Incident, way: str) -> list[Any]:
-    """What arrived, or a skip that says what is lacking."""
+    """The notifications, or a skip that says what is missing."""
     if way not in incident.notices:
         lacking = {"alertmanager": "not found; run `make toolchain`", **find_programs().missing}
         pytest.skip(f"no {way}: {lacking[way]}")
@@ -161,7 +161,7 @@ def notices(incident: Incident, way: str) -> list[Any]:
 @pytest.mark.parametrize("name", ALERTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_webhook_is_told_of_begin_and_end(incident: Incident, way: str, name: str) -> None:
-    """The message of the template arrives, by an Alertmanager with the example's configuration and by
+    """The template's message arrives through Alertmanager with the example's configuration and through
     Grafana's contact point: who, how much, since when, and where to look."""
     arrived = notices(incident, way)
     shown = firing(incident, name)[0]["annotations"]
@@ -178,7 +178,7 @@ def test_a_webhook_is_told_of_begin_and_end(incident: Incident, way: str, name: 
     if name != "FallbackStorm":
         assert f"Who: customer {SPIKING}" in lines
         assert re.search(r"^Amount: 0\.\d+ USD$", begins[0], re.MULTILINE)
-        # Grafana's own links lead to itself, wherever it is.
+        # Grafana's own links lead to its own address.
         page = shown["dashboard_url"].partition("/d/")[2]
         assert re.search(
             rf"^Dashboard: http://\S+:\d+/d/{re.escape(page)}$", begins[0], re.MULTILINE
@@ -187,7 +187,7 @@ def test_a_webhook_is_told_of_begin_and_end(incident: Incident, way: str, name: 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_message_is_of_one_customer(incident: Incident, way: str) -> None:
-    """What is grouped together has one title, which names customer and budget."""
+    """A group of alerts has one title, which names customer and budget."""
     titles = {title for one in notices(incident, way) for title, _ in parts_of(one)}
     of_budgets = {title for title in titles if re.match(r"\[[^\]]+\] Budget", title)}
 

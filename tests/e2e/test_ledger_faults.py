@@ -1,4 +1,4 @@
-"""A gateway whose ledger cannot be written: it refuses, says so everywhere, and loses nothing."""
+"""A gateway whose ledger cannot be written refuses requests, reports why, and loses nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.processes import Child, poll
 
 
 def _full_disk(gateway: Child, ledger: Path) -> Callable[[], object]:
-    """No file may grow any more; what is returned gives the room back."""
+    """Stop files from growing; returns a function that lifts the limit."""
     pid, kind = gateway.process.pid, resource.RLIMIT_FSIZE
     before = resource.prlimit(pid, kind)
     size = max(path.stat().st_size for path in ledger.parent.iterdir())
@@ -25,7 +25,7 @@ def _full_disk(gateway: Child, ledger: Path) -> Callable[[], object]:
 
 
 def _moved_away(_gateway: Child, ledger: Path) -> Callable[[], object]:
-    """The file is gone from its name; what is returned puts it back."""
+    """Rename the file; returns a function that puts it back."""
     aside = ledger.with_name("aside.db")
     ledger.rename(aside)
     return lambda: aside.rename(ledger)
@@ -57,7 +57,7 @@ def test_a_ledger_that_cannot_be_written(
         url = gateway.url()
         assert _ask(url) == 200
         mend = fault(gateway, site.ledger)
-        # The first ones may still find room in the file.
+        # The first requests may still find room in the file.
         assert poll(lambda: _ask(url) == 503)
         assert [_ask(url) for _ in range(20)] == [503] * 20
         assert httpx.get(f"{url}/readyz").status_code == 503

@@ -1,4 +1,4 @@
-"""An application that swaps its own instrumentation for the gateway loses no attribute."""
+"""An application that replaces its own instrumentation with the gateway loses no attribute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER_NAMES = {
     "gen_ai.usage.reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.openai.api_base": "server.address",
 }
-"""Names of theirs that the conventions spell otherwise."""
+"""OpenLLMetry's names that the conventions spell differently."""
 NOT_OURS = {
     # The sum of two others: an attribute that invites counting twice.
     "gen_ai.usage.total_tokens",
@@ -28,7 +28,7 @@ NOT_OURS = {
     "gen_ai.openai.response.system_fingerprint",
 }
 BY_CALL = {"gen_ai.response.id", "gen_ai.output.messages"}
-"""Each call has its own: the simulator does not say the same thing twice."""
+"""Each call has its own value: the simulator does not answer the same twice."""
 OURS = {
     "spanledger.cost.usd",
     "spanledger.cost.nano_usd",
@@ -39,7 +39,7 @@ OURS = {
 
 
 def ask(*arguments: str) -> str:
-    """Run the client; what it prints."""
+    """Run the client; returns its output."""
     done = subprocess.run(
         [sys.executable, CLIENT, *arguments],
         env=clean_environment(),
@@ -65,7 +65,7 @@ def through_the_gateway(site: Site, how: str) -> SinkSpan:
 
 
 def plain(value: Any) -> Any:
-    """JSON as what it says."""
+    """A JSON string as its parsed value."""
     if isinstance(value, str) and value.startswith(("[", "{")):
         return json.loads(value)
     return value

@@ -1,4 +1,4 @@
-"""The whole stack on real parts: every signal arrives under its name, with what it must carry."""
+"""The entire stack with real parts: every signal arrives under its name, with what it must carry."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests.e2e.signals import (
 from tests.e2e.stack import VISIBLE_S, Stack, named
 from tests.support.processes import poll
 
-pytestmark = pytest.mark.timeout(300)  # whichever test comes first starts the stack and plays
+pytestmark = pytest.mark.timeout(300)  # the first test starts the stack and runs the scenario
 
 ARRIVE_S = 30.0
-"""For what was sent a while ago."""
+"""A shorter wait, for data sent a while ago."""
 MAX_IDLE_BYTES = 600 * 2**20
 NOT_TWICE = 'spanledger_source=~"gateway|application"'
 
@@ -35,9 +35,9 @@ UNPRICED = "spanledger_unpriced_requests_total"
 
 
 def test_idle_parts_are_small(played: Played) -> None:
-    """All parts together, gateway and worker included, keep within 600 MB while nobody asks."""
+    """All parts together, including gateway and worker, stay within 600 MB when idle."""
     if played.idle is None:
-        pytest.skip("containers are bounded by their limits")
+        pytest.skip("containers have their own memory limits")
 
     assert {"gateway", "worker", "collector", "prometheus"} <= played.idle.keys()
     assert sum(played.idle.values()) < MAX_IDLE_BYTES, played.idle
@@ -56,7 +56,9 @@ def test_signal(stack: Stack, played: Played, signal: Signal) -> None:
         assert poll(lambda: _span_is_there(stack, played, signal), ARRIVE_S), _spans(stack, played)
         return
     if signal.name == UNPRICED and "unpriced" not in played.traces:
-        pytest.skip("a second gateway makes it, and a container's ledger is not reached from here")
+        pytest.skip(
+            "a second gateway emits it, and a container's ledger is not accessible from here"
+        )
     series = f"{signal.name}{{{signal.where}}}"
     found = poll(lambda: stack.query(series), ARRIVE_S)
     if not found and signal.name in ONLY_SOMETIMES:
@@ -73,7 +75,7 @@ def test_signal(stack: Stack, played: Played, signal: Signal) -> None:
 
 def _span_is_there(stack: Stack, played: Played, signal: Signal) -> bool:
     found = named(played.spans(stack), signal.service, signal.name, signal.where)
-    # Without Tempo, what a vendor gets is looked at.
+    # Without Tempo, check what a vendor receives.
     required = signal.required | (signal.not_for_vendors if stack.has_tempo else frozenset())
     return any(required <= span.attributes.keys() for span in found)
 
@@ -98,7 +100,7 @@ def test_edge(stack: Stack, played: Played, edge: Edge) -> None:
 
 
 def test_every_metric_has_its_row() -> None:
-    """The table has all metrics of the registry, or the reason why one is not there."""
+    """The table has every metric of the registry, or the reason why one is missing."""
     rows = {signal.name for signal in SIGNALS}
 
     assert set(NOT_MADE) <= {metric.name for metric in METRICS}
@@ -107,7 +109,7 @@ def test_every_metric_has_its_row() -> None:
 
 
 def test_spend_is_the_ledgers(stack: Stack, played: Played) -> None:
-    """What Prometheus adds up is what the ledger charged, by model and in all, to the nano-dollar."""
+    """Prometheus's sums equal the ledger's charges, by model and in total, to the nano-dollar."""
 
     def agreed() -> bool:
         return ledger_spend(stack) == prometheus_spend(stack)
@@ -124,7 +126,7 @@ def ledger_spend(stack: Stack) -> dict[str, Decimal]:
 
 
 def prometheus_spend(stack: Stack) -> dict[str, Decimal]:
-    """The same, of the counter."""
+    """The same from the counter."""
     found = stack.query("sum by (gen_ai_request_model) (spanledger_cost_usd_total) > 0")
     nano = Decimal("0.000000001")
     return {
@@ -134,7 +136,7 @@ def prometheus_spend(stack: Stack) -> dict[str, Decimal]:
 
 
 def test_nothing_is_counted_twice(stack: Stack, played: Played) -> None:
-    """Tokens of calls that went through the gateway count once, those that went past it as well."""
+    """Tokens of calls that went through the gateway count once, and so do those that went past it."""
 
     def tokens(where: str) -> dict[str, float]:
         found = stack.query(
@@ -162,7 +164,7 @@ def test_nothing_is_counted_twice(stack: Stack, played: Played) -> None:
 
 
 def test_secrets_reach_no_back_end(stack: Stack, played: Played) -> None:
-    """Keys and addresses in a prompt are in no trace, no label and at no vendor; the words around
+    """Keys and addresses in a prompt reach no trace, no label and no vendor; the words around
     them are in the trace, so the search sees content."""
     trace_id = played.traces["canaries"]
 
@@ -186,7 +188,7 @@ def test_secrets_reach_no_back_end(stack: Stack, played: Played) -> None:
 
 
 def test_a_finished_request_is_seen_everywhere_soon(stack: Stack, played: Played) -> None:
-    """Within ten seconds of its answer, a request is in the spend and findable as a trace."""
+    """Within ten seconds of its answer, a request is counted as spend and its trace can be found."""
     before = stack.value("sum(spanledger_cost_usd_total)")
     answer = stack.ask("see me")
     trace_id = trace_of(answer)
@@ -203,7 +205,7 @@ def test_a_finished_request_is_seen_everywhere_soon(stack: Stack, played: Played
 
 
 def test_tempo_finds_the_dear_and_draws_the_map(stack: Stack, played: Played) -> None:
-    """Cost can be searched for, and who calls whom is a metric."""
+    """Traces can be searched by cost, and service calls are a metric."""
     stack.needs_tempo()
     edge = f'traces_service_graph_request_total{{client="{WORKER}", server="{GATEWAY}"}}'
 

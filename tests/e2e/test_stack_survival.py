@@ -1,4 +1,4 @@
-"""Parts of the stack are killed, stopped and started again under load, and nothing is lost."""
+"""Parts of the stack are killed, stopped and restarted under load, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.timeout(300)
 
 CUSTOMER = "e2e-survivor"
 OUTAGE_S = float(os.environ.get("SPANLEDGER_E2E_OUTAGE_S", "60"))
-"""How long back ends are away; a minute or an hour makes no difference but time."""
+"""How long back ends are down; a longer outage would only take longer to test."""
 RECOVERY_S = 60.0
 PACE_S = 0.1
 BACK_ENDS = ("tempo", "prometheus")
 
 
 class Load:
-    """Requests one after the other, from a thread, until it is told to stop."""
+    """Sends requests one after another, from a thread, until stopped."""
 
     def __init__(self, stack: Stack) -> None:
         self.answers: list[httpx.Response] = []
@@ -50,7 +50,7 @@ class Load:
                 self.problems.append(answer.text)
 
     def seconds(self, duration: float) -> None:
-        """Let it go on for a while."""
+        """Let it continue for a while."""
         more = len(self.answers) + 3
         deadline = time.monotonic() + duration
         assert poll(lambda: len(self.answers) >= more, 30), "no answers"
@@ -58,7 +58,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Ask while the block lasts."""
+        """Send requests while the block runs."""
         self._thread.start()
         try:
             yield
@@ -68,8 +68,8 @@ class Load:
 
 
 def test_no_span_and_no_cent_is_lost(stack: Stack) -> None:
-    """Back ends away, then the collector killed with what it holds for them, all under load: every
-    request is answered, and in the end every span and every nano-dollar is there."""
+    """Back ends down, then the collector killed with what it has queued for them, all under load: every
+    request is answered, and in the end no span and no nano-dollar is missing."""
     load = Load(stack)
     away = [name for name in BACK_ENDS if name != "tempo" or stack.has_tempo]
     with load.running():
@@ -78,7 +78,7 @@ def test_no_span_and_no_cent_is_lost(stack: Stack) -> None:
             stack.target.signal(name, signal.SIGTERM)
         load.seconds(OUTAGE_S)
         stack.target.signal("collector", signal.SIGKILL)
-        # Away altogether: spans stay in the ledger, and callers notice nothing.
+        # Collector down: spans stay in the ledger, and callers notice nothing.
         load.seconds(OUTAGE_S / 3)
         stack.target.start()
         load.seconds(1)
@@ -98,13 +98,13 @@ def test_no_span_and_no_cent_is_lost(stack: Stack) -> None:
 
 
 def whole(stack: Stack, trace_id: str) -> bool:
-    """Whether both the request's span and its attempt's are there."""
+    """Whether both the request's span and its attempt's have arrived."""
     kinds = {span.kind for span in stack.trace(trace_id)}
     return {"SERVER", "CLIENT"} <= kinds
 
 
 def test_spend_survives_restarts(stack: Stack) -> None:
-    """After the gateway and Prometheus were ended and started again, the spend shown is still the
+    """After a restart of the gateway and Prometheus, the spend shown still equals the
     ledger's, and no counter has fallen."""
     assert poll(lambda: ledger_spend(stack) == prometheus_spend(stack), RECOVERY_S, every_s=0.5)
     before = stack.value("sum(spanledger_cost_usd_total)")
@@ -121,7 +121,7 @@ def test_spend_survives_restarts(stack: Stack) -> None:
 
 
 def test_a_killed_gateway_loses_nothing_it_answered(stack: Stack) -> None:
-    """What a gateway answered before it was killed is in the traces after its restart."""
+    """Requests answered before a gateway was killed are in the traces after its restart."""
     answers = [stack.ask("just before", customer=CUSTOMER) for _ in range(5)]
     stack.target.signal("gateway", signal.SIGKILL)
     stack.target.start()

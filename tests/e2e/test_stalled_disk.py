@@ -1,4 +1,4 @@
-"""A gateway whose ledger is on a disk that stops answering, as a frozen or a lost volume does."""
+"""A gateway whose ledger is on a disk that stops responding, such as a frozen or lost volume."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ BODY: dict[str, Any] = {
 
 
 class Disk:
-    """A file system of its own that can be frozen."""
+    """A separate file system that can be frozen."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._frozen = False
 
     def freeze(self) -> None:
-        """From now on every write to it waits, and so does every fsync."""
+        """Block every write and fsync from now on."""
         subprocess.run(["fsfreeze", "--freeze", self.folder], check=True)
         self._frozen = True
 
     def thaw(self) -> None:
-        """What waited goes on."""
+        """Let blocked writes continue."""
         if self._frozen:
             subprocess.run(["fsfreeze", "--unfreeze", self.folder], check=True)
             self._frozen = False
@@ -48,9 +48,9 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """An ext4 in a file, mounted; a skip that says what is missing where that cannot be."""
+    """A mounted ext4 image; a skip that says why if that is not possible."""
     if os.geteuid() != 0 or not all(map(shutil.which, TOOLS)):
-        pytest.skip(f"needs root and {', '.join(TOOLS)}, to freeze a file system of its own")
+        pytest.skip(f"needs root and {', '.join(TOOLS)}, to freeze a separate file system")
     image, folder = tmp_path / "disk.img", tmp_path / "disk"
     with image.open("wb") as file:
         file.truncate(IMAGE_BYTES)
@@ -70,7 +70,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 class _Slow(BaseHTTPRequestHandler):
-    """Streams a chunk each tenth of a second until the server is told to finish."""
+    """Streams a chunk every tenth of a second until the server is told to finish."""
 
     protocol_version = "HTTP/1.1"
 
@@ -94,12 +94,12 @@ class _Slow(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def slow_provider() -> Iterator[tuple[str, threading.Event]]:
-    """A provider whose stream goes on until the event is set."""
+    """A provider whose stream continues until the event is set."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
     server.daemon_threads = True
     finish = server.finish = threading.Event()  # type: ignore[attr-defined]  # for the handler
@@ -136,14 +136,14 @@ class Stream:
 
 
 def ask(url: str, key: str) -> tuple[int, str]:
-    """Status and code of one request."""
+    """Status and error code of one request."""
     headers = {"authorization": f"Bearer {key}"}
     answer = httpx.post(f"{url}/v1/chat/completions", json=BODY, headers=headers, timeout=60)
     return answer.status_code, answer.text
 
 
 def ledger_up(url: str) -> bool:
-    """What `/metrics` says of the ledger."""
+    """The ledger's state on `/metrics`."""
     lines = httpx.get(f"{url}/metrics", timeout=20).text.splitlines()
     return "spanledger_ledger_up 1.0" in lines
 
@@ -184,7 +184,7 @@ def configured(site: Site, disk: Disk, provider: str) -> tuple[str, str]:
 
 
 def test_a_stalled_disk_stops_nobody_who_needs_no_write(site: Site, disk: Disk) -> None:
-    """Streams and probes go on; new requests, also with a key never seen, get 503 in time and not
+    """Streams and probes continue; new requests, even with an unknown key, get 503 in time, not only
     when the disk is back; afterwards everything adds up and nothing is held."""
     with slow_provider() as (provider, finish):
         key, unseen = configured(site, disk, provider)
@@ -211,7 +211,7 @@ def test_a_stalled_disk_stops_nobody_who_needs_no_write(site: Site, disk: Disk) 
             assert all("ledger_unavailable" in text for _, text in answers.values())
             assert httpx.get(f"{url}/readyz", timeout=20).status_code == 503
             assert not ledger_up(url)
-            # Now that it is known, nobody waits for it any more, and a stream ends without it.
+            # Now that the stall is known, nothing waits for the disk anymore, and a stream ends without it.
             assert [ask(url, key)[0] for _ in range(20)] == [503] * 20
             finish.set()
             stream.thread.join(30)

@@ -1,4 +1,4 @@
-"""Budgets that hold: many callers, several gateways, one nearly empty budget."""
+"""Budgets under contention: many callers, several gateways, one nearly used-up budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLERS = 200
     "capped", [pytest.param(True, id="own cap"), pytest.param(False, id="no cap")]
 )
 def test_nearly_empty_budget_over_four_gateways(site: Site, capped: bool) -> None:
-    """200 requests at once never pass the limit, and none is refused while its hold fits."""
+    """200 concurrent requests never exceed the limit, and none is refused while its hold fits."""
     site.configure(telemetry={"enabled": False})
     key = site.key("acme")
     site.command("budget", "set", "b", "--customer", "acme", "--limit", "0.01")

@@ -1,4 +1,4 @@
-"""Somebody without a login opens traces in a real Grafana, with a real browser."""
+"""A viewer without a login opens traces in a real Grafana, with a real browser."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def viewed(
 
 
 def fell_back(stack: Stack) -> Stack:
-    """Let a request of `WHO` fail at its first deployment, and wait until its trace is found."""
+    """Make a request of `WHO` fail at its first deployment, and wait until its trace is found."""
     stack.fault("gpt-4o-mini", "500", 2)
-    # A caller that sends a context, and no span: its trace has no root.
+    # A caller that sends a trace context but no span: its trace has no root.
     parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
     stack.ask("hello", customer=WHO, traceparent=parent).raise_for_status()
     assert poll(lambda: stack.search(search()), SEEN_S)
@@ -62,12 +62,12 @@ def fell_back(stack: Stack) -> Stack:
 
 
 def search() -> str:
-    """The request of the viewer's customer, in TraceQL."""
+    """The TraceQL query for the customer's request."""
     return f"{{ span.spanledger.customer = `{WHO}` && span.spanledger.outcome != nil }}"
 
 
 def shown(url: str, *texts: str) -> Page:
-    """The page, when it says all that it should."""
+    """The page, once it has all expected text."""
     pages: list[Page] = []
 
     def there() -> bool:
@@ -79,7 +79,7 @@ def shown(url: str, *texts: str) -> Page:
 
 
 def traces_of(page: Page) -> list[str]:
-    """The ids of the traces that a page leads to. Nothing in it leads to Explore."""
+    """The ids of the traces that a page links to. Nothing in it links to Explore."""
     assert [link for link in page.links if "/explore" in link] == []
     links = [urlsplit(link) for link in page.links]
     found = [parse_qs(link.query) for link in links if link.path.endswith("/d/trace")]
@@ -99,7 +99,7 @@ def shows_the_trace(stack: Stack, trace_id: str) -> None:
 
 
 def test_a_row_of_a_table_opens_its_trace(viewed: Stack) -> None:
-    """The tables of a customer's page lead to the trace, which is shown."""
+    """The tables of a customer's page link to the trace, which is shown."""
     page = shown(
         f"{viewed.urls['grafana']}/d/customer?var-customer={quote(WHO)}&from=now-1h&to=now",
         "Latest requests",
@@ -112,7 +112,7 @@ def test_a_row_of_a_table_opens_its_trace(viewed: Stack) -> None:
 
 
 def test_an_exemplar_opens_its_trace(viewed: Stack) -> None:
-    """Where Grafana is told to lead for an exemplar, its trace is shown."""
+    """Grafana's exemplar link shows the trace."""
     settings = viewed.http.get(f"{viewed.urls['grafana']}/api/frontend/settings").json()
     source = settings["datasources"]["Prometheus"]["jsonData"]
     (exemplar,) = source["exemplarTraceIdDestinations"]
@@ -129,7 +129,7 @@ def test_an_exemplar_opens_its_trace(viewed: Stack) -> None:
 
 
 def test_an_alert_finds_traces_that_open(viewed: Stack) -> None:
-    """An alert's search is in the box, odd names included, and what it finds leads to the trace."""
+    """An alert's search, even with odd names, fills the query box, and its results link to the trace."""
     step = next(alert for alert in ALERTS if alert.name == "BudgetThresholdCrossed")
     link = trace_link(step, {"scope": "customer", "subject": WHO}, viewed.urls["grafana"])
     page = shown(link, "What matches?", "chat fast")
@@ -139,7 +139,7 @@ def test_an_alert_finds_traces_that_open(viewed: Stack) -> None:
 
 
 def test_no_row_waits_for_a_root(viewed: Stack) -> None:
-    """A trace whose caller sends no span has a name in the tables all the same."""
+    """A trace whose caller sends no span still has a name in the tables."""
     page = shown(f"{viewed.urls['grafana']}/d/find-traces?from=now-1h&to=now", "chat fast")
 
     assert not re.search("root span not yet received", page.text)

@@ -16,7 +16,7 @@ Install = Callable[..., Installation]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip all of them without an engine, and give all of them time."""
+    """Skip these tests without an engine, and give them enough time."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def installer(factory: pytest.TempPathFactory) -> Iterator[Install]:
-    """Makes installations, and removes what they started."""
+    """Creates installations, and removes everything they started."""
     made: list[Installation] = []
 
     def make(env: Mapping[str, str] | None = None, umask: int = 0o022) -> Installation:
@@ -43,14 +43,14 @@ def installer(factory: pytest.TempPathFactory) -> Iterator[Install]:
 
 @pytest.fixture
 def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
-    """Installations of one test."""
+    """The installations of one test."""
     with installer(tmp_path_factory) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A stack that was started as people type it in a fresh clone."""
+    """A stack started from a fresh clone, with the documented command."""
     with installer(tmp_path_factory) as make:
         installation = make()
         installation.compose("up", "--detach", "--wait").well()

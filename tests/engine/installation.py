@@ -1,4 +1,4 @@
-"""An installation of the stack as its users have it: a clone, `docker compose` and `make` in it.
+"""An installation of the stack as users have it: a clone, with `docker compose` and `make` run in it.
 
 Every service publishes on 127.0.0.1 of the engine's own network, where these tests run.
 """
@@ -21,13 +21,13 @@ from tests.support.processes import clean_environment, poll
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60.0
 VISIBLE_S = 20.0
-"""How long the first request may take to be seen in a stack that has just started."""
+"""How long the first request may take to become visible in a stack that has just started."""
 KEEPER = os.environ.get("SPANLEDGER_ENGINE", "")
 LONG_RUNNING = ("gateway", "sim", "worker", "collector", "tempo", "prometheus", "grafana")
 
 
 def clone(folder: Path, umask: int = 0o022) -> Path:
-    """What a clone of this checkout has, with the modes that a umask leaves."""
+    """The files of a clone of this checkout, with the modes that a umask gives them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -48,20 +48,20 @@ def clone(folder: Path, umask: int = 0o022) -> Path:
 
 @dataclass(slots=True)
 class Done:
-    """A command that ended."""
+    """A finished command."""
 
     status: int
     said: str
-    """Both its streams."""
+    """Its stdout and stderr."""
 
     def well(self) -> str:
-        """What it said, if all went well."""
+        """Its output; fails the test if the command failed."""
         assert self.status == 0, self.said
         return self.said
 
 
 class Installation:
-    """One clone, and the stack that runs from it."""
+    """A clone and the stack that runs from it."""
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -69,7 +69,7 @@ class Installation:
         self._env = {**clean_environment(), **(env or {})}
 
     def run(self, *words: str, timeout_s: float = 600) -> Done:
-        """A command in the clone's folder."""
+        """Run a command in the clone's folder."""
         done = subprocess.run(
             words,
             cwd=self.folder,
@@ -83,32 +83,32 @@ class Installation:
         return Done(done.returncode, done.stdout)
 
     def compose(self, *words: str) -> Done:
-        """`docker compose …`."""
+        """Run `docker compose …`."""
         return self.run("docker", "compose", *words)
 
     def spanledger(self, *words: str) -> Any:
-        """A command in the gateway's container, and what it prints as JSON."""
+        """Run a command in the gateway's container; returns its JSON output."""
         inside = ("exec", "-T", "gateway", "spanledger", *words, "--json")
         return json.loads(self.compose(*inside).well())
 
     def ids(self) -> dict[str, str]:
-        """Service to the id of its container, of those that keep running."""
+        """Container ids of the long-running services, by service."""
         words = ("ps", "--format", "{{.Service}} {{.ID}}")
         pairs = (line.split() for line in self.compose(*words).well().splitlines())
         return {service: found for service, found in pairs if service in LONG_RUNNING}
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
+        """The engine's description of a service's container."""
         name = self.compose("ps", "--all", "--quiet", service).well().strip()
         (found,) = json.loads(self.run("docker", "inspect", name).well())
         return dict(found)
 
     def logs(self, *services: str) -> str:
-        """What services have said."""
+        """The logs of services."""
         return self.compose("logs", "--no-color", "--no-log-prefix", *services).well()
 
     def ask(self, key: str, text: str = "hello") -> httpx.Response:
-        """A chat request."""
+        """Send a chat request."""
         return self.http.post(
             "http://127.0.0.1:4000/v1/chat/completions",
             headers={"authorization": f"Bearer {key}"},
@@ -120,11 +120,11 @@ class Installation:
         )
 
     def key(self, customer: str) -> str:
-        """A new key of a customer."""
+        """Create a key for a customer."""
         return str(self.spanledger("keys", "create", "--customer", customer)["key"])
 
     def query(self, expression: str) -> float:
-        """The sum of an expression's results in Prometheus; 0 while it does not answer."""
+        """The sum of an expression's results in Prometheus; 0 while it is unreachable."""
         try:
             answer = self.http.get(
                 "http://127.0.0.1:9090/api/v1/query", params={"query": f"sum({expression})"}
@@ -136,31 +136,31 @@ class Installation:
         return sum(float(one["value"][1]) for one in answer.json()["data"]["result"])
 
     def spend(self, customer: str) -> float:
-        """What Prometheus has of a customer's spend."""
+        """A customer's spend according to Prometheus."""
         return self.query(f'spanledger_cost_usd_total{{spanledger_customer="{customer}"}}')
 
     def is_ready(self, url: str = "http://127.0.0.1:4000/readyz") -> bool:
-        """Whether the gateway, or what else is named, answers 200."""
+        """Whether the gateway, or another URL, answers 200."""
         try:
             return self.http.get(url).status_code == 200
         except httpx.TransportError:
             return False
 
     def is_running(self, services: Sequence[str] = LONG_RUNNING) -> bool:
-        """Whether services run, and are well where they can be asked."""
+        """Whether services are running, and healthy if they have a health check."""
         words = ("ps", "--format", "{{.Service}} {{.State}} {{.Health}}")
         lines = [line.split() for line in self.compose(*words).said.splitlines()]
         well = {words[0] for words in lines if words[1:] in (["running"], ["running", "healthy"])}
         return set(services) <= well
 
     def comes_up(self, services: Sequence[str] = LONG_RUNNING) -> None:
-        """Wait until services run."""
+        """Wait until services are running."""
         assert poll(lambda: self.is_running(services), READY_S, every_s=0.5), self.compose(
             "ps", "--all"
         ).said
 
     def kill(self, service: str) -> None:
-        """SIGKILL for a container's first process, as the kernel does it; the engine is not told."""
+        """Kill a container's first process as the kernel would, without the engine's knowledge."""
         pid = self.inspect(service)["State"]["Pid"]
         inside("kill", "-KILL", str(pid))
 
@@ -171,6 +171,6 @@ class Installation:
 
 
 def inside(*words: str) -> str:
-    """A command among the engine's own processes."""
+    """Run a command among the engine's own processes."""
     enter = ["nsenter", f"--target={KEEPER}", "--mount", "--pid"]
     return subprocess.run([*enter, *words], capture_output=True, text=True, check=True).stdout

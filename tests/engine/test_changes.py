@@ -1,4 +1,4 @@
-"""After an update or an edit, exactly the services concerned are created anew, and run what is new."""
+"""After an update or an edit, exactly the affected services are recreated and run the new files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.engine.installation import Installation
 
 OURS = {"gateway", "sim", "worker"}
 NEEDS = {"collector": ("worker",), "gateway": ("worker",)}
-"""Compose creates anew what waits for the health of a new one."""
+"""Compose also recreates services that wait for the health of a recreated one."""
 RULE = """groups:
   - name: added
     rules:
@@ -17,13 +17,13 @@ RULE = """groups:
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    """The services that have another container than before."""
+    """The services whose container has changed."""
     assert before.keys() == after.keys()
     return {name for name in after if after[name] != before[name]}
 
 
 def pull(stack: Installation, name: str, text: str) -> None:
-    """A file changes, and with it what `make generate` made of it, as a pull brings both."""
+    """Change a file together with its generated counterpart, as a pull does."""
     path = stack.folder / name
     # Git puts a new file in the place of the old one.
     path.unlink(missing_ok=True)
@@ -32,7 +32,7 @@ def pull(stack: Installation, name: str, text: str) -> None:
 
 
 def test_a_pulled_rule_is_applied_by_compose_alone(stack: Installation) -> None:
-    """`docker compose up --detach` after a pull creates Prometheus anew, and nothing else."""
+    """`docker compose up --detach` after a pull recreates Prometheus and nothing else."""
     before = stack.ids()
     pull(stack, "prometheus/rules/added.yml", RULE)
 
@@ -53,7 +53,7 @@ def test_a_pulled_rule_is_applied_by_compose_alone(stack: Installation) -> None:
     ],
 )
 def test_an_edited_file_is_applied_by_make(stack: Installation, service: str, name: str) -> None:
-    """`make up` notices what was edited by hand: that service is new, and at most one that needs it."""
+    """`make up` notices manual edits: it recreates that service and at most one that depends on it."""
     before, path = stack.ids(), stack.folder / name
     path.write_text(f"{path.read_text('utf-8')}\n# edited\n", encoding="utf-8")
 
@@ -65,14 +65,14 @@ def test_an_edited_file_is_applied_by_make(stack: Installation, service: str, na
 
 
 def test_changed_code_is_built_and_runs(stack: Installation) -> None:
-    """`docker compose up --detach` after a pull builds our image again and runs our services of it."""
+    """`docker compose up --detach` after a pull rebuilds our image and runs our services from it."""
     name = "service/spanledger/__init__.py"
     pull(stack, name, (stack.folder / name).read_text("utf-8") + "\nPULLED = True\n")
     before = stack.ids()
 
     stack.compose("up", "--detach", "--wait").well()
 
-    # Compose creates anew whatever waits for a new one, and all wait for check-files, which is ours.
+    # Compose also recreates dependents of a recreated service; all depend on check-files, which is ours.
     assert changed(before, stack.ids()) >= OURS
     words = ("exec", "-T", "gateway", "python", "-c", "import spanledger; print(spanledger.PULLED)")
     assert stack.compose(*words).well().strip() == "True"

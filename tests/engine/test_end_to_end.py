@@ -11,7 +11,7 @@ from tests.engine.test_overlays import HOST
 
 SINK_PORT = 4399
 TESTS = ("test_stack.py", "test_stack_survival.py", "test_dashboards.py")
-"""Those of `tests/e2e` that take the stack that runs; the others start what they need themselves."""
+"""The tests in `tests/e2e` that use a running stack; the others start what they need."""
 
 
 def test_the_end_to_end_tests_pass() -> None:

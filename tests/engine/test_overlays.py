@@ -1,4 +1,4 @@
-"""Every vendor's layer, all of them together, each to a sink on this machine."""
+"""All vendor layers together, each sending to a sink on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.otlp_sink import OtlpSink
 from tests.support.processes import poll
 
 HOST = "172.17.0.1"
-"""The machine, as containers of any network reach it."""
+"""This machine's address, reachable from containers on any network."""
 ADDRESSES = {
     "datadog": "DATADOG_OTLP_URL",
     "grafana-cloud": "GRAFANA_CLOUD_OTLP_ENDPOINT",
@@ -21,7 +21,7 @@ ADDRESSES = {
     "phoenix": "PHOENIX_COLLECTOR_ENDPOINT",
     "traceloop": "TRACELOOP_ENDPOINT",
 }
-"""Vendor to the variable of its address."""
+"""The variable of each vendor's address."""
 SECRETS = {
     "DD_API_KEY": "made-up",
     "GRAFANA_CLOUD_OTLP_AUTH": "made-up",
@@ -33,7 +33,7 @@ SECRETS = {
 
 
 def test_every_vendor_gets_the_request(install: Install) -> None:
-    """With all layers switched on in .env, each vendor gets the spans of a request."""
+    """With all layers enabled in .env, each vendor gets the spans of a request."""
     vendors = sorted(
         p.stem.removeprefix("vendor-") for p in (ROOT / "compose").glob("vendor-*.yml")
     )

@@ -1,4 +1,4 @@
-"""What is wrong before the start is said in words that tell what to change, and nothing is left behind."""
+"""Problems before the start are reported with what to change, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def containers(installation: Installation) -> list[str]:
-    """The services that have a container that ran."""
+    """The services that have a container that has run."""
     words = ("ps", "--all", "--format", "{{.Service}} {{.State}}")
     pairs = (line.split() for line in installation.compose(*words).well().splitlines())
     return sorted(service for service, state in pairs if state == "running")
 
 
 def test_a_clone_for_its_owner_alone_is_refused(install: Install) -> None:
-    """A clone made under umask 077 is told which files to open up, and then starts."""
+    """In a clone made under umask 077, the error names the files to make readable; then it starts."""
     stack = install(umask=0o077)
 
     done = stack.run("make", "up")
     assert done.status != 0
-    assert "the containers' users may not read these files" in done.said
+    assert "the containers' users cannot read these files" in done.said
     command = next(line for line in done.said.splitlines() if "chmod -R" in line).partition(": ")[2]
     assert containers(stack) in ([], ["sim"])
     assert stack.compose("up", "--detach", "--wait").status != 0
@@ -43,7 +43,7 @@ def test_a_clone_for_its_owner_alone_is_refused(install: Install) -> None:
 
 
 def test_a_configuration_that_is_not_there_is_refused(install: Install) -> None:
-    """SPANLEDGER_CONFIG without a file: its name is said, and no folder appears in its place."""
+    """SPANLEDGER_CONFIG without a file: the error names it, and no folder is created in its place."""
     stack = install({**REAL, "SPANLEDGER_CONFIG": "./mine.yaml"})
 
     for words in (("docker", "compose", "up", "--detach", "--wait"), ("make", "up")):
@@ -56,7 +56,7 @@ def test_a_configuration_that_is_not_there_is_refused(install: Install) -> None:
 
 
 def test_a_folder_in_the_place_of_a_configuration_is_refused(install: Install) -> None:
-    """Such as an earlier version of the stack made where there was no file."""
+    """A folder, such as an earlier version created where the file was missing, is an error."""
     stack = install({**REAL, "SPANLEDGER_CONFIG": "./mine.yaml"})
     (stack.folder / "mine.yaml").mkdir()
 
@@ -66,7 +66,7 @@ def test_a_folder_in_the_place_of_a_configuration_is_refused(install: Install) -
 
 
 def test_a_wrong_configuration_is_said_by_the_gateway(install: Install) -> None:
-    """The gateway's log has the reason in a line, and `--wait` ends without success."""
+    """The gateway's log has the reason on one line, and `--wait` fails."""
     stack = install({**REAL, "SPANLEDGER_CONFIG": "./mine.yaml"})
     (stack.folder / "mine.yaml").write_text("model_list:\n  - {model_name: fast}\n", "utf-8")
 
@@ -78,12 +78,12 @@ def test_a_wrong_configuration_is_said_by_the_gateway(install: Install) -> None:
 
 
 def test_a_port_in_use_names_its_variable(install: Install) -> None:
-    """make says which variable to set; what it says works."""
+    """make names the variable to set, and setting it works."""
     stack = install()
     with socket.create_server(("127.0.0.1", 3000)):
         done = stack.run("make", "up")
         assert done.status != 0
-        assert "port 3000 is in use; set GRAFANA_PORT to another in .env" in done.said
+        assert "port 3000 is in use; set GRAFANA_PORT to another port in .env" in done.said
         assert containers(stack) == []
         by_hand = stack.compose("up", "--detach")
         assert by_hand.status != 0
@@ -95,7 +95,7 @@ def test_a_port_in_use_names_its_variable(install: Install) -> None:
 
 
 def test_a_companys_authority_is_handed_to_the_build(install: Install) -> None:
-    """With compose/company-ca.yml the build and the services trust the authorities of a file."""
+    """With compose/company-ca.yml, the build and the services trust the authorities in a file."""
     # A base image that knows public authorities only.
     env = {"PYTHON_VERSION": "bare", "COMPOSE_FILE": "docker-compose.yml:compose/company-ca.yml"}
     broken = install({**env, "SPANLEDGER_CA": "./none.pem"})
@@ -121,7 +121,7 @@ def test_the_image_does_not_depend_on_modes(install: Install) -> None:
 
 @pytest.mark.parametrize("layers", ["docker-compose.yml", REAL["COMPOSE_FILE"]])
 def test_compose_says_nothing_of_the_files(install: Install, layers: str) -> None:
-    """The files are read without a warning, such as of a variable that is not set."""
+    """The files are read without a warning, such as about an unset variable."""
     stack = install({**REAL, "COMPOSE_FILE": layers})
 
     assert stack.compose("config", "--quiet").well() == ""

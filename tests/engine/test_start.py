@@ -1,4 +1,4 @@
-"""A fresh clone: what people type first starts everything, and their first request is seen soon."""
+"""A fresh clone: the documented command starts everything, and the first request soon shows up."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.engine.installation import LONG_RUNNING, VISIBLE_S, Installation
 from tests.support.processes import poll
 
 ERROR = re.compile(r"\b(?:level|lvl)=error\b|\terror\t|\bERROR\b|Traceback")
-"""A line at that level in the logs of Go programs and of ours."""
+"""A line at this level in the logs of Go programs and our own."""
 MOST_LINES = 12
-"""The gateway says in ten what it was started with."""
+"""The gateway logs ten lines at startup."""
 QUIET = ("collector", "tempo", "prometheus", "grafana", "gateway", "sim")
 
 
 def test_it_starts_as_typed(stack: Installation) -> None:
-    """`docker compose up --detach --wait` in a fresh clone starts all services, and makes no file."""
+    """`docker compose up --detach --wait` in a fresh clone starts all services and creates no file."""
     assert set(stack.ids()) == set(LONG_RUNNING)
     assert not (stack.folder / ".env").exists()
     assert stack.is_running()
 
 
 def test_the_first_request_is_seen_soon(stack: Installation) -> None:
-    """Its cost is in Prometheus, and its trace in Tempo where that is there, in under 20 s."""
+    """Its cost is in Prometheus, and its trace in Tempo if available, within 20 s."""
     answer = stack.ask(stack.key("first"))
     assert answer.status_code == 200, answer.text
 
@@ -38,12 +38,12 @@ def test_the_first_request_is_seen_soon(stack: Installation) -> None:
 
 
 def is_real(stack: Installation, service: str) -> bool:
-    """Whether a service is the program itself; a stand-in's image says that it is one."""
+    """Whether a service runs the real program; a stand-in's image has a label."""
     return "spanledger.stand-in" not in stack.inspect(service)["Config"]["Labels"]
 
 
 def test_a_second_up_changes_nothing(stack: Installation) -> None:
-    """Nothing is created anew while nothing has changed, neither by hand nor by make."""
+    """Nothing is recreated while nothing has changed, with docker compose or with make."""
     before = stack.ids()
 
     stack.compose("up", "--detach", "--wait").well()
@@ -53,7 +53,7 @@ def test_a_second_up_changes_nothing(stack: Installation) -> None:
 
 
 def test_services_at_rest_are_quiet(stack: Installation) -> None:
-    """A start leaves a few lines in the logs, none of them an error, and no secret."""
+    """A start logs a few lines, without errors and without secrets."""
     for service in QUIET:
         said = stack.logs(service)
         assert len(said.splitlines()) <= MOST_LINES, (service, said)
@@ -63,7 +63,7 @@ def test_services_at_rest_are_quiet(stack: Installation) -> None:
 
 
 def test_secrets_are_made_inside(stack: Installation) -> None:
-    """Grafana's secrets are random, in a volume that it alone mounts, and not in its environment."""
+    """Grafana's secrets are random, in a volume that only Grafana mounts, and not in its environment."""
     words = ("exec", "-T", "grafana", "cat", "/run/spanledger/admin-password")
     password = stack.compose(*words).well().strip()
     told = json.dumps(stack.inspect("grafana"))
@@ -78,7 +78,7 @@ def test_secrets_are_made_inside(stack: Installation) -> None:
 
 
 def test_the_password_opens_grafana(stack: Installation) -> None:
-    """The admin logs in with what the documentation says where to find."""
+    """The admin can log in with the password found as documented."""
     if not is_real(stack, "grafana"):
         pytest.skip("there is no Grafana on this machine")
     words = ("exec", "-T", "grafana", "cat", "/run/spanledger/admin-password")
@@ -91,7 +91,7 @@ def test_the_password_opens_grafana(stack: Installation) -> None:
 
 
 def test_the_backup_of_the_documentation_works(stack: Installation) -> None:
-    """The ledger is copied out of a running stack and put back, and its balances are right."""
+    """The ledger is copied out of a running stack and restored, and its balances are correct."""
     page = (stack.folder / "docs" / "stack.md").read_text(encoding="utf-8")
     section = page.partition("## Backup")[2].partition("\n## ")[0]
     blocks = [block.partition("```")[0].strip() for block in section.split("```sh\n")[1:]]

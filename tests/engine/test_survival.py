@@ -16,7 +16,7 @@ PACE_S = 0.1
 
 
 class Load:
-    """One customer's requests, one after the other, whatever happens to them."""
+    """One customer's requests, one after another, whether or not they succeed."""
 
     def __init__(self, stack: Installation, customer: str) -> None:
         self.answered = 0
@@ -35,13 +35,13 @@ class Load:
             self.answered += answer.status_code == 200
 
     def goes_on(self) -> None:
-        """Wait for further answers."""
+        """Wait for more answers."""
         wanted = self.answered + 3
         assert poll(lambda: self.answered >= wanted, READY_S), "no answers"
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Ask while the block lasts."""
+        """Send requests during the block."""
         self._thread.start()
         try:
             yield
@@ -51,7 +51,7 @@ class Load:
 
 
 def nothing_is_lost(stack: Installation, customer: str, answered: int) -> None:
-    """The ledger's balances are right, it has every request that was answered, and so has Prometheus."""
+    """The ledger's balances are correct, and it and Prometheus have every answered request."""
     assert stack.spanledger("ledger", "verify")["ok"] is True
     kept = stack.spanledger("requests", "--customer", customer, "--limit", "10000")
     assert len([one for one in kept if one["outcome"] == "ok"]) >= answered
@@ -69,7 +69,7 @@ def nothing_is_lost(stack: Installation, customer: str, answered: int) -> None:
 
 @pytest.mark.parametrize("service", LONG_RUNNING)
 def test_a_killed_container_comes_back(stack: Installation, service: str) -> None:
-    """Killed under load, it is started again, and no answered request is missing anywhere."""
+    """A service killed under load is restarted, and no answered request is missing anywhere."""
     load = Load(stack, f"kill-{service}")
     before = stack.inspect(service)["RestartCount"]
     with load.running():
@@ -83,7 +83,7 @@ def test_a_killed_container_comes_back(stack: Installation, service: str) -> Non
 
 
 def test_a_restart_of_the_engine_brings_all_back(stack: Installation) -> None:
-    """As after a reboot of the machine: the same containers, and nothing is missing."""
+    """As after a reboot: the same containers, and nothing is missing."""
     load, ids = Load(stack, "reboot"), stack.ids()
     with load.running():
         load.goes_on()
@@ -113,7 +113,7 @@ def test_down_and_up_keep_everything(stack: Installation) -> None:
 
     assert "http://localhost:3000" in said
     assert stack.compose(*read).well() == secret
-    assert "every customer has a working key" in stack.logs("init-keys")
+    assert "every customer has a valid key" in stack.logs("init-keys")
     assert stack.ask(key).status_code == 200
     assert poll(lambda: stack.query(series) > samples, VISIBLE_S)
     nothing_is_lost(stack, "kept", 2)

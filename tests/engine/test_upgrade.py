@@ -19,7 +19,7 @@ MENDED = f"{NEVER_STARTED[:-1]}/ledger, /volumes/keys, /volumes/collector-queue]
 
 
 def released() -> str:
-    """The last tag, or the first release; skips where the history is not there."""
+    """The last tag, or the first release; skips without the git history."""
     git = ["git", "-C", str(ROOT)]
     tag = subprocess.run(
         [*git, "describe", "--tags", "--abbrev=0", "--match=v*"],
@@ -34,7 +34,7 @@ def released() -> str:
 
 
 def put_release(stack: Installation, name: str) -> None:
-    """The files of a release in the place of the present ones."""
+    """Replace the current files with those of a release."""
     shutil.rmtree(stack.folder)
     stack.folder.mkdir()
     archive = subprocess.run(

@@ -1,4 +1,4 @@
-"""What real applications send, under instrumentations that are not ours: recorded, and read by tests."""
+"""What real applications send under third-party instrumentation, recorded as fixtures for tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Recorded:
     requests: tuple[tuple[str, Any], ...]
     """Signal and message."""
     planted: frozenset[str]
-    """The texts in it that must not leave."""
+    """The texts in it that must not be exported."""
 
     def of(self, signal: str) -> list[Any]:
         """The messages of a signal."""
@@ -41,7 +41,7 @@ class Recorded:
 
 
 def recorded() -> dict[str, Recorded]:
-    """All recordings, by name; ids and times as they were."""
+    """All recordings, by name, with their original ids and times."""
     found = {}
     for file in sorted(PAYLOADS.glob("*.json")):
         text = file.read_text("utf-8")

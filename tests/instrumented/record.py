@@ -1,8 +1,8 @@
-"""Runs real applications, each under another instrumentation, and keeps what they send as fixtures.
+"""Runs real applications under various instrumentations and stores what they send as fixtures.
 
-`python -m tests.instrumented.record [name …]` fetches the packages named here (uv, npm), runs each
-file of apps/ against a provider on loopback, and writes payloads/NAME.json. The fixtures are read
-by tests that need none of the packages. Text that must not leave begins with `planted-`.
+`python -m tests.instrumented.record [name …]` installs the packages named here (uv, npm), runs each
+file of apps/ against a provider on loopback, and writes payloads/NAME.json. The tests that read the
+fixtures need none of the packages. Text that must not be exported begins with `planted-`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 UV = ROOT / ".tools" / "bin" / "uv"
 GATEWAY_PORT = "4000"
-"""Stands in the fixtures for the provider's port: what the collector takes for the gateway's."""
+"""Replaces the provider's port in the fixtures: the port the collector believes is the gateway's."""
 INPUT_TOKENS, OUTPUT_TOKENS = 93, 7
-"""What the provider says each chat took."""
+"""The usage the provider reports for each chat."""
 EMBEDDING_TOKENS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An application and what it takes."""
+    """An application and its requirements."""
 
     packages: tuple[str, ...]
-    """From PyPI, or from npm for a file of JavaScript."""
+    """Packages from PyPI, or from npm for a JavaScript file."""
     env: Mapping[str, str]
 
 
@@ -82,7 +82,7 @@ APPS = {
 
 
 class Provider(BaseHTTPRequestHandler):
-    """Answers as OpenAI does: first with a tool call where there is a tool, then with text."""
+    """Answers as OpenAI does: first with a tool call if there is a tool, then with text."""
 
     def do_POST(self) -> None:
         body = json.loads(_body(self))
@@ -111,7 +111,7 @@ class Provider(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # inherited name
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Keeps OTLP requests as JSON."""
+    """Stores OTLP requests as JSON."""
 
     kept: list[dict[str, Any]]
 
@@ -153,7 +153,7 @@ class Sink(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # inherited name
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _body(request: BaseHTTPRequestHandler) -> bytes:
@@ -188,7 +188,7 @@ def _command(name: str, app: App, work: Path) -> list[str]:
 
 
 def record(name: str) -> list[dict[str, Any]]:
-    """Run one application; all it sent, the provider's port replaced by the gateway's."""
+    """Run one application; returns all it sent, with the provider's port replaced by the gateway's."""
     app = APPS[name]
     provider = _serve(Provider)
     kept: list[dict[str, Any]] = []
@@ -219,13 +219,13 @@ def record(name: str) -> list[dict[str, Any]]:
 
 
 def _anonymous(text: str) -> str:
-    """Nothing of the machine it was recorded on."""
+    """Remove everything about the machine it was recorded on."""
     text = re.sub(r"(?:/[\w.+-]+)*/(?=apps/|site-packages/|python3)", "/", text)
     return re.sub(r"/tmp\w{8}/", "/app/", text)
 
 
 def main() -> None:
-    """Record those that are named, or all."""
+    """Record the named applications, or all."""
     for name in sys.argv[1:] or APPS:
         kept = record(name)
         marks = set(PLANTED.findall(json.dumps(kept)))

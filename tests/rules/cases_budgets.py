@@ -1,4 +1,4 @@
-"""Budgets: the ladder, the end, the forecast; renewals, several gateways, gaps."""
+"""Budgets: thresholds, exhaustion, forecast; renewals, several gateways, gaps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.rules.harness import START_S, Case, Fires, as_string
 
 DAY_S = 86_400
 MONTH = (START_S - 10 * DAY_S, START_S + 20 * DAY_S)
-"""1 November to 1 December: a third of it is over."""
+"""1 November to 1 December: a third of it has passed."""
 SINCE = "since 2026-11-01 00:00:00 +0000 UTC"
 
 
@@ -24,7 +24,7 @@ def budget(
     thresholds: tuple[int, ...] = (50, 80, 95),
     blocks: str = "1x3000",
 ) -> dict[str, str]:
-    """The gauges of a budget's account as one gateway shows them."""
+    """The gauges of a budget's account as one gateway exports them."""
     who = (
         f"budget={as_string(name or subject)}"
         f',instance="{instance}",job="gateway",scope="{scope}",subject={as_string(subject)}'
@@ -60,7 +60,7 @@ def of(
 def step(
     percent: int, usd: str, subject: str = "acme", start: int = MONTH[0], since: str = SINCE
 ) -> Fires:
-    """A step of the ladder."""
+    """A threshold alert."""
     return Fires(
         f"Budget {subject} of customer {subject} is over {percent} %: {usd} USD spent {since}.",
         {**of(subject, start), "threshold": str(percent)},
@@ -79,10 +79,10 @@ def used_up(
     whose: str = "",
     warns: bool = False,
 ) -> Fires:
-    """A budget at its end."""
+    """An exhausted budget."""
     return Fires(
         f"Budget {name or subject} of {whose or f'{scope} {subject}'} is used up: {usd} USD spent"
-        f" {SINCE}. {'It only warns: requests go on.' if warns else 'Requests are refused until it renews.'}",
+        f" {SINCE}. {'It only warns: requests continue.' if warns else 'Requests are refused until it renews.'}",
         of(subject, name=name, scope=scope),
         "warns" if warns else "",
         f"{usd} USD",
@@ -91,7 +91,7 @@ def used_up(
 
 
 def early(usd: str, subject: str = "acme", start: int = MONTH[0], since: str = SINCE) -> Fires:
-    """A forecast."""
+    """A forecast alert."""
     return Fires(
         f"Budget {subject} of customer {subject} will be used up early: {usd} USD spent {since}.",
         of(subject, start),
@@ -111,7 +111,7 @@ def denied(values: str, budget: str = "acme", scope: str = "customer") -> dict[s
 
 
 ODD_NAMES = ('a"b', "x\\y", "Café Ünlü & 東京 50%", "{{ $value }} `+' #?=/")
-"""A name may have any character that can be printed, inside."""
+"""A name may contain any printable character."""
 DEC = (START_S + 1800, START_S + 1800 + 31 * DAY_S)
 """A period that begins at minute 30."""
 DEC_SINCE = "since 2026-11-11 00:30:00 +0000 UTC"
@@ -124,7 +124,7 @@ CASES = [
     Case(LADDER, "under half", budget("acme", "4.99x60"), {0: [], 30: [], 60: []}),
     Case(
         LADDER,
-        "each step at its minute, and those before stay",
+        "each threshold at its minute, and earlier ones stay",
         budget("acme", "4.9x9 5x9 8.5x9 9.5x30"),
         {
             9: [],
@@ -150,7 +150,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a gateway not scraped since the renewal does not bring the old spend into the new period",
+        "a gateway not scraped since the renewal does not carry the old spend into the new period",
         {
             **budget("acme", "6x29 0.1x100", start=RENEWS),
             **budget("acme", "6x33 0.1x100", start=f"{MONTH[0]}x33 {DEC[0]}x100", instance="g2"),
@@ -159,7 +159,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a gap of scrapes is neither an end nor a second alert",
+        "a gap in scrapes neither resolves nor repeats the alert",
         budget("acme", "6x20 _x14 6x60", start=f"{MONTH[0]}x20 _x14 {MONTH[0]}x60"),
         {
             20: [step(50, "6.00")],
@@ -184,19 +184,19 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a limit raised takes the step back once the gap has passed",
+        "raising the limit resolves the threshold once the gap has passed",
         budget("acme", "6x100", limit="10x9 20x100"),
         {9: [step(50, "6.00")], 24: [step(50, "6.00")], 25: []},
     ),
     Case(
         LADDER,
-        "a limit raised: the step is said again when it is crossed again",
+        "limit raised: the threshold alerts again when it is crossed again",
         budget("acme", "6x40 11x60", limit="10x9 20x100"),
         {9: [step(50, "6.00")], 25: [], 40: [], 41: [step(50, "11.00")]},
     ),
     Case(
         LADDER,
-        "steps are each budget's own",
+        "each budget has its own thresholds",
         {
             **budget("acme", "6x9 7x60", thresholds=(70,)),
             **budget("globex", "6x9 7x60", thresholds=()),
@@ -209,7 +209,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a budget removed in the midst of its period",
+        "a budget removed in the middle of its period",
         budget("acme", "6x9 _x60", start=f"{MONTH[0]}x9 _x60"),
         {9: [step(50, "6.00")], 30: []},
     ),
@@ -223,13 +223,13 @@ CASES = [
     ),
     Case(
         END,
-        "one odd scrape is no end",
+        "one odd scrape does not resolve it",
         budget("acme", "9.8x9 9.9 9.8x60"),
         {10: [], 11: [], 12: []},
     ),
     Case(
         END,
-        "refused well before, and a fuller one that refuses nobody",
+        "refused well before the limit, and a fuller one that refuses nobody",
         {**budget("acme", "7.6x60"), **budget("globex", "8.7x60"), **denied("0x19 1x60")},
         {20: [], 21: [used_up("7.60")], 38: [used_up("7.60")], 39: []},
     ),
@@ -241,7 +241,7 @@ CASES = [
     ),
     Case(
         END,
-        "of a budget with an account for each, the fullest explains the refusals",
+        "for a budget with an account per subject, the fullest explains the refusals",
         {
             **budget("acme", "9.9x60", name="each"),
             **budget("globex", "8x60", name="each"),
@@ -252,7 +252,7 @@ CASES = [
     ),
     Case(
         END,
-        "a dear request that does not fit, a limit of nothing, another's refusals: nobody is at the end",
+        "an expensive request that does not fit, a zero limit, another's refusals: none is exhausted",
         {
             **budget("acme", "2x60"),
             **denied("0x9 3x60"),
@@ -267,7 +267,7 @@ CASES = [
     ),
     Case(
         END,
-        "one that only warns is a ticket, and is not said to refuse",
+        "one that only warns is a ticket, and its text does not say it refuses",
         {
             **budget("acme", "9.8x9 12x90", limit="10x29 20x90", blocks="0x90"),
             **budget("globex", "9.9x90"),
@@ -281,13 +281,13 @@ CASES = [
     ),
     Case(
         END,
-        "a budget is told to block while it is over its limit",
+        "a budget is switched to block while it is over its limit",
         budget("acme", "12x60", blocks="0x9 1x60"),
         {10: [used_up("12.00", warns=True)], 11: [used_up("12.00"), used_up("12.00", warns=True)]},
     ),
     Case(
         END,
-        "a limit raised ends it, and a budget removed",
+        "raising the limit resolves it, and so does removing the budget",
         {
             **budget("acme", "9.9x60", limit="10x9 20x60"),
             **budget("globex", "9.9x9 _x60", start=f"{MONTH[0]}x9 _x60"),
@@ -314,7 +314,7 @@ CASES = [
     ),
     Case(
         END,
-        "each scope has its own traces, and nobody's budget is everybody's",
+        "each scope links to its own traces, and a global budget names everybody",
         {
             **budget("key_12ab", "9.9x60", scope="key"),
             **budget("search", "9.9x60", scope="team"),
@@ -373,7 +373,7 @@ CASES = [
     ),
     Case(
         EARLY,
-        "a tenth of the period is enough, and a third of the money",
+        "a tenth of the period and a third of the money are enough",
         budget(
             "acme",
             "3.5x100",
@@ -388,7 +388,7 @@ CASES = [
     ),
     Case(
         EARLY,
-        "little spent is quiet",
+        "low spend is quiet",
         budget(
             "acme",
             "3x100",
@@ -399,7 +399,7 @@ CASES = [
     ),
     Case(
         EARLY,
-        "a day's budget has no forecast",
+        "a daily budget has no forecast",
         budget(
             "acme",
             "6x100",
@@ -410,13 +410,13 @@ CASES = [
     ),
     Case(
         EARLY,
-        "the ladder's last step ends the forecast",
+        "the last threshold ends the forecast",
         budget("acme", "9x59 9.6x300", exhaustion="100000x400"),
         {59: [early("9.00")], 179: [early("9.00")], 180: []},
     ),
     Case(
         EARLY,
-        "a renewal ends it",
+        "a renewal resolves it",
         budget(
             "acme", "5x59 0.1x300", start=f"{MONTH[0]}x59 {DEC[0]}x300", exhaustion="864000x400"
         ),
@@ -424,7 +424,7 @@ CASES = [
     ),
     Case(
         EARLY,
-        "a gap of scrapes does not end it",
+        "a gap in scrapes does not resolve it",
         budget(
             "acme",
             "5x59 _x20 5x300",

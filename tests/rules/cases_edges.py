@@ -35,7 +35,7 @@ from tests.rules.harness import Case, Fires
 
 
 def failing(share: float, minutes: int, well: int = 0) -> dict[str, str]:
-    """A provider that fails a share of a thousand attempts a minute, after some minutes without a failure;
+    """A provider that fails a share of a thousand attempts a minute, after some minutes without failures;
     callers get the errors."""
     bad = round(1000 * share, 3)
     good = f"0+1000x{well} {1000 * well + 1000 - bad:g}+{1000 - bad:g}x{minutes}"
@@ -58,7 +58,7 @@ def rising(*parts: tuple[float, int]) -> str:
 
 
 def turning(*parts: tuple[float, int]) -> dict[str, str]:
-    """A provider that fails one share of its attempts for some minutes, then another; callers get the errors."""
+    """A provider that fails one share of its attempts for some minutes, then another; callers see the errors."""
     good = rising(*((1000 * (1 - share), minutes) for share, minutes in parts))
     bad = rising(*((1000 * share, minutes) for share, minutes in parts))
     return {
@@ -70,7 +70,7 @@ def turning(*parts: tuple[float, int]) -> dict[str, str]:
 
 
 def seldom(an_hour: float, minutes: int) -> dict[str, str]:
-    """A provider with few attempts, of which two in five fail, so many an hour; callers get the errors."""
+    """A provider with few attempts, two in five of which fail, at a rate per hour; callers see the errors."""
     bad, good = an_hour / 60, an_hour / 40
     return {
         **attempts(f"0+{good:g}x{minutes}"),
@@ -81,12 +81,12 @@ def seldom(an_hour: float, minutes: int) -> dict[str, str]:
 
 
 def both(share: str) -> list[Fires]:
-    """The page and the ticket of a provider that never did otherwise."""
+    """The page and the ticket for a provider that has always failed this way."""
     return [burn(share, severity) for severity in ("page", "ticket")]
 
 
 def quietly(share: float, provider: str = "openai") -> dict[str, str]:
-    """Two busy days that were well, then a quiet one on which a share fails."""
+    """Two busy healthy days, then a quiet one on which a share fails."""
     bad = 100 * share
     before = 2_880_000
     return {
@@ -96,13 +96,13 @@ def quietly(share: float, provider: str = "openai") -> dict[str, str]:
 
 
 def losses(series: str) -> Case:
-    """One, as a counter's first sample, and some more; not those of old, nor after a gap of scrapes."""
+    """One loss, as a counter's first sample, and some more; no old ones, and none after a gap in scrapes."""
     ours = series == DROPPED
     job, of = ("", "spanledger_drop_reason") if ours else ('job="collector",', "exporter")
     values = {"first": "_x20 1x90", "more": "5x19 9x90", "old": "5x110", "gap": "5x19 _x38 5x60"}
     return Case(
         DROPS,
-        f"{series}: each loss, and once",
+        f"{series}: each loss, once",
         {f'{series}{{instance="c1",{job}{of}="{who}"}}': text for who, text in values.items()},
         {
             19: [],
@@ -116,13 +116,13 @@ def losses(series: str) -> Case:
 
 
 def told(series: str, count: int, label: str, who: str) -> Fires:
-    """A loss, where it was."""
+    """The alert for a loss, with its place."""
     job = {} if series == DROPPED else {"job": "collector"}
     return lost(count, series, **job, **{label: who})
 
 
 def often(up: int, of: int = 24) -> str:
-    """A deployment's gauge that is up so many of each twenty-four samples."""
+    """A deployment's gauge that is up in some of each twenty-four samples."""
     return " ".join([f"1x{up - 1} 0x{of - up - 1}"] * 20)
 
 
@@ -132,41 +132,39 @@ LATE = {**requests("0+100x60"), **fallbacks("0+50x60")}
 CASES = [
     Case(
         BURN,
-        "an hour at thirteen of a hundred, after five that were well",
+        "an hour at 13 %, after five healthy ones",
         failing(0.13, 70, 300),
         {360: [burn("2.107%", "ticket")]},
     ),
     Case(
         BURN,
-        "an hour at sixteen of a hundred, after five that were well",
+        "an hour at 16 %, after five healthy ones",
         failing(0.16, 70, 300),
         {360: [burn("15.49%", "page"), burn("2.593%", "ticket")]},
     ),
     Case(
         BURN,
-        "an hour of some failures, of which the last are many",
+        "an hour of some failures, many of them at the end",
         turning((0, 300), (0.12, 50), (0.2, 10), (0, 60)),
         {358: [burn("2.087%", "ticket")]},
     ),
     Case(
         BURN,
-        "an hour of failures, of which the last are few enough",
+        "an hour of failures, few of them at the end",
         turning((0, 300), (0.25, 50), (0.13, 60)),
         {350: [burn("20.41%", "page"), burn("3.508%", "ticket")], 375: [burn("4.167%", "ticket")]},
     ),
     Case(
         BURN,
-        "six hours at five and a half of a hundred",
+        "six hours at 5.5 %",
         failing(0.055, 400),
         {400: [burn("5.5%", "ticket")]},
     ),
-    Case(
-        BURN, "six hours at six and a half of a hundred", failing(0.065, 400), {400: both("6.5%")}
-    ),
-    Case(BURN, "three days at less than one of a hundred", failing(0.009, 400), {400: []}),
+    Case(BURN, "six hours at 6.5 %", failing(0.065, 400), {400: both("6.5%")}),
+    Case(BURN, "three days at less than 1 %", failing(0.009, 400), {400: []}),
     Case(
         BURN,
-        "three days at more than one of a hundred",
+        "three days at more than 1 %",
         failing(0.011, 400),
         {400: [burn("1.1%", "ticket")]},
     ),
@@ -199,10 +197,10 @@ CASES = [
         {**requests("0+100x60"), **fallbacks("0+22x60")},
         {20: [storm("22%")]},
     ),
-    Case(STORM, "rows that are nine minutes old", {**LATE, AGE: "540x60"}, {20: [storm("50%")]}),
+    Case(STORM, "rows nine minutes old", {**LATE, AGE: "540x60"}, {20: [storm("50%")]}),
     Case(
         STORM,
-        "rows that are eleven minutes old",
+        "rows eleven minutes old",
         {**LATE, AGE: "660x20 3x60"},
         {20: [], 39: [], 43: [storm("50%")]},
     ),
@@ -213,10 +211,10 @@ CASES = [
         beyond("0x69 0.0105x200"),
         {69: [], 80: [overrun("0.0105")], 128: [overrun("0.0105")], 129: []},
     ),
-    Case(OVERRUN, "a long gap of scrapes", beyond("3x69 _x85 3x60"), {155: [], 160: []}),
+    Case(OVERRUN, "a long gap in scrapes", beyond("3x69 _x85 3x60"), {155: [], 160: []}),
     Case(
         OVERRUN,
-        "Prometheus that has just begun knows of nothing new",
+        "a Prometheus that has just started sees nothing new",
         {'up{instance="gateway:4000",job="gateway"}': "_x5 1x200", **beyond("_x5 7x200")},
         {5: [], 40: [], 64: [], 70: []},
     ),
@@ -237,13 +235,13 @@ CASES = [
     ),
     Case(
         BURN,
-        "a quiet day at less than three of a hundred, and at more",
+        "a quiet day at less than 3 %, and at more",
         {**quietly(0.025), **quietly(0.035, "anthropic")},
         {4370: [burn("3.5%", "ticket", "anthropic")]},
     ),
     Case(
         SPIKE,
-        "what comes at the same hour each day, and what is no more than a busy hour, are none",
+        "daily peaks, and spend no higher than a busy hour, are not spikes",
         {
             **cost("daily", rising((0.1, 600), (2, 60), (0.1, 1380), (2, 120)), "e1"),
             **cost("often", rising((0.1, 400), (1, 300), (0.1, 1340), (1, 120)), "e2"),
@@ -257,7 +255,7 @@ CASES = [
     *map(losses, (*COLLECTOR_LOSSES, DROPPED)),
     Case(
         DROPS,
-        "a queue at less than half",
+        "a queue less than half full",
         {
             **collector("otelcol_exporter_queue_size", "45x60", exporter="e"),
             **collector("otelcol_exporter_queue_capacity", "100x60", exporter="e"),
@@ -286,13 +284,13 @@ CASES = [
     ),
     Case(
         LEDGER,
-        "a disk that is quick again for five minutes",
+        "a disk that is fast again for five minutes",
         commits("0+90x30 2800+100x60", "0+100x120"),
         {30: [slow_disk("10%")], 37: [slow_disk("5%")], 38: []},
     ),
     Case(
         SLOW,
-        "hardly more than one in twenty",
+        "barely more than one in twenty",
         streams({"5.12": "0+18.95x90", "10.24": "0+20x90", "+Inf": "0+20x90"}),
         {30: [slow("5.364s")]},
     ),

@@ -1,4 +1,4 @@
-"""The machinery: backlog, losses, the ledger, and signals that are not there."""
+"""The stack's own health: backlog, losses, the ledger, and missing signals."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TARGET = 'up{instance="gateway:4000",job="gateway"}'
 
 
 def behind(text: str) -> Fires:
-    """A backlog as it reads."""
+    """A backlog alert."""
     return Fires(
-        f"The oldest row not yet taken by the collector has waited {text}.", {"job": "gateway"}
+        f"The oldest row not yet accepted by the collector has waited {text}.", {"job": "gateway"}
     )
 
 
 def lost(count: int, series: str, **where: str) -> Fires:
-    """A loss as it reads."""
+    """A loss alert."""
     part = where.get("exporter") or where.get("receiver")
     reason = where.get("spanledger_drop_reason")
     place = f" of {part}" if part else f" ({reason})"
     return Fires(
-        f"{count} items refused or lost in the last 5m: {series}{place}.",
+        f"{count} items were refused or lost in the last 5m: {series}{place}.",
         {"loss": series, **where},
         "lost",
         period="in the last 5m",
@@ -41,7 +41,7 @@ def collector(series: str, values: str, **labels: str) -> dict[str, str]:
 
 
 def commits(slow: str, total: str) -> dict[str, str]:
-    """The histogram of commits: those up to 0.1 s, and all."""
+    """The histogram of commits: those up to 0.1 s, and all of them."""
     name = "spanledger_ledger_commit_seconds"
     return {
         f'{name}_bucket{{instance="g1",job="gateway",le="0.1"}}': slow,
@@ -50,7 +50,7 @@ def commits(slow: str, total: str) -> dict[str, str]:
 
 
 def slow(share: str) -> Fires:
-    """A slow disk as it reads."""
+    """A slow disk alert."""
     return Fires(
         f"{share} of the commits of g1 took over 100 ms.",
         {"instance": "g1", "job": "gateway"},
@@ -60,23 +60,23 @@ def slow(share: str) -> Fires:
 
 
 def stuck(text: str) -> Fires:
-    """A stuck hold as it reads."""
+    """A stuck hold alert."""
     return Fires(f"The oldest hold is {text} old.", {"job": "gateway"}, "holds")
 
 
 def absent(signal: str) -> Fires:
-    """A signal that no gateway shows."""
+    """The alert for a signal that no gateway exports."""
     return Fires(
-        f"There is no {signal}: no gateway is scraped, or it was renamed.",
+        f"{signal} is missing: no gateway is scraped, or the metric was renamed.",
         {"signal": signal},
         "never",
     )
 
 
 def unsent(signal: str) -> Fires:
-    """A signal that traffic should have brought."""
+    """The alert for a signal that traffic should have produced."""
     return Fires(
-        f"{signal} does not come by OTLP: shipper or collector is away, or a rename.",
+        f"{signal} does not arrive over OTLP: the shipper or the collector is down, or the metric was renamed.",
         {"signal": signal},
         "unsent",
     )
@@ -84,7 +84,7 @@ def unsent(signal: str) -> Fires:
 
 def gone(signal: str) -> Fires:
     """A signal that was there."""
-    return Fires(f"{signal} was there within a day and is gone.", {"signal": signal}, "gone")
+    return Fires(f"{signal} was there within the last day and is gone.", {"signal": signal}, "gone")
 
 
 HEALTHY = {f"{name}{GATEWAY}": "1x2000" for name in ALWAYS} | {
@@ -106,7 +106,7 @@ OF_THE_PROCESS = (
     "spanledger_ledger_commit_seconds_count",
     OPERATIONS,
 )
-"""What a gateway shows without its ledger."""
+"""What a gateway exports without its ledger."""
 AGE = f"spanledger_outbox_age_seconds{GATEWAY}"
 HOLD = f"spanledger_oldest_hold_seconds{GATEWAY}"
 ROWS = "spanledger_outbox_rows"
@@ -117,14 +117,14 @@ CASES = [
     Case(BACKLOG, "seconds", {AGE: "5x30 100x60"}, {30: [], 60: []}),
     Case(
         BACKLOG,
-        "a collector away for longer than its restart",
+        "a collector down for longer than its restart",
         {AGE: "1x9 130+60x60"},
         {14: [], 15: [behind("7m 10s")]},
     ),
     Case(BACKLOG, "back in time", {AGE: "1x9 130+60x4 1x60"}, {14: [], 15: [], 30: []}),
     Case(
         BACKLOG,
-        "gateways that say the same, and one gap of a scrape",
+        "gateways that agree, and one missed scrape",
         {
             AGE: "1x9 130+60x3 _ 430+60x60",
             f"spanledger_outbox_age_seconds{G2}": "1x9 130+60x60",
@@ -140,7 +140,7 @@ CASES = [
     ),
     Case(
         DROPS,
-        "the first loss, whose counter begins with it",
+        "the first loss, with which its counter begins",
         collector(FAILED, "_x20 5x60", **TEMPO),
         {
             19: [],
@@ -205,7 +205,7 @@ CASES = [
     ),
     Case(
         LEDGER,
-        "a hold that outlives its request",
+        "a hold that outlasts its request",
         {HOLD: "1190+60x30", f"spanledger_oldest_hold_seconds{G2}": "1190+60x30"},
         {5: [], 6: [stuck("25m 50s")]},
     ),
@@ -225,16 +225,16 @@ CASES = [
         },
     ),
     Case(LEDGER, "no data at all", {}, {0: [], 30: []}),
-    Case(ABSENT, "all there, no traffic yet", HEALTHY, {10: [], 60: []}),
+    Case(ABSENT, "everything present, no traffic yet", HEALTHY, {10: [], 60: []}),
     Case(
         ABSENT,
-        "no data at all is one alert, on what every gateway shows",
+        "no data at all is one alert, on what every gateway exports",
         {TARGET: "_x60"},
         {9: [], 10: [absent(ALWAYS[0])]},
     ),
     Case(
         ABSENT,
-        "a gateway that goes away is told once, not for each of its signals",
+        "a gateway that goes down alerts once, not for each of its signals",
         {name: values.replace("x2000", "x20") for name, values in WITH_A_BUDGET.items()}
         | dict.fromkeys((*BUDGETS, f"{REQUESTS}", f"{COST}"), "1x20")
         | {TARGET: "1x20 0x60"},
@@ -243,7 +243,7 @@ CASES = [
             36: [
                 absent(ALWAYS[0]),
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 ),
@@ -280,7 +280,7 @@ CASES = [
     ),
     Case(
         ABSENT,
-        "a period that begins with nothing spent has no forecast, and misses none",
+        "a period that begins with nothing spent has no forecast, and none is missing",
         WITH_A_BUDGET
         | {name: "1x90" for name in BUDGETS if "exhaustion" not in name and "spent" not in name}
         | {f"spanledger_budget_spent_usd{GATEWAY}": "1x20 0x40 1x90"}
@@ -313,7 +313,7 @@ CASES = [
     ),
     Case(
         ABSENT,
-        "what applications count is no sign of the gateway's",
+        "what applications count does not prove the gateway's signals",
         HEALTHY
         | {f"{OPERATIONS}{GATEWAY}": "0+5x60", REQUESTS: "1x60", ATTEMPTED: "1x60"}
         | {f'{ATTEMPTS}{{spanledger_source="application_via_gateway"}}': "1x60"},
@@ -327,13 +327,13 @@ CASES = [
     ),
     Case(
         ABSENT,
-        "a collector's queue that is gone though the collector answers, and one that is away",
+        "a collector's queue gone while the collector answers, and a collector that is down",
         HEALTHY | {f'{QUEUE}{{exporter="tempo"}}': "1x20", COLLECTOR: "1x90"},
         {34: [], 35: [gone(QUEUE)]},
     ),
     Case(
         ABSENT,
-        "a night off: what was there in the evening is missed only while it should be there",
+        "a night off: a signal of the evening is missed only while it should be there",
         {name: values.replace("x2000", "x20 _x600 1x90") for name, values in WITH_A_BUDGET.items()}
         | dict.fromkeys((REQUESTS, COST, ATTEMPTS, ATTEMPTED, *BUDGETS), "1x20 _x601 1x90")
         | {TARGET: "1x20 _x600 1x90", COLLECTOR: "1x20 _x600 1x90"}
@@ -354,7 +354,7 @@ CASES = [
             19: [],
             20: [
                 Fires(
-                    "gateway:4000 (gateway) does not answer its scrapes.",
+                    "gateway:4000 (gateway) does not answer scrapes.",
                     {"instance": "gateway:4000", "job": "gateway", "signal": "up"},
                     "target",
                 )

@@ -1,4 +1,4 @@
-"""Odd ways in which figures come: late, torn, unreadable, under names that nobody expected."""
+"""Figures that arrive oddly: late, torn, unreadable, under unexpected names."""
 
 from __future__ import annotations
 
@@ -47,33 +47,33 @@ from tests.rules.cases_spend import BOTH, DAY, SPIKE, USUAL, cost, spike
 from tests.rules.harness import START_S, Case
 
 HELD = f"0+0.1x{DAY} {DAY / 10:g}x90"
-"""A customer of whom nothing new arrives for an hour and a half, though the shipper sends."""
+"""A customer for whom nothing new arrives for an hour and a half, though the shipper sends."""
 BACK = DAY + 92
-"""The minute at which all of it does."""
+"""The minute at which everything arrives."""
 OLD = f"3x{DAY} 60+60x90 3x400"
 """The age of the oldest row meanwhile."""
 NIGHT_G1 = f"{MONTH[0]}x29 {DEC[0]}x300"
 AHEAD_G2 = f"{MONTH[0]}x26 {DEC[0]}x300"
 """Two gateways, one of them three minutes ahead."""
 WEEK = (START_S - 3 * DAY_S, START_S - 3 * DAY_S + 167 * 3600)
-"""A week in which clocks are put forward."""
+"""A week in which clocks go forward."""
 
 CASES = [
     Case(
         SPIKE,
-        "spans that nobody took for an hour and a half, in one minute",
+        "spans not accepted for an hour and a half, arriving in one minute",
         {**cost("acme", f"{HELD} 170+0.1x120"), AGE: OLD},
         {BACK: [], BACK + 6: [], BACK + 10: [], BACK + 15: [], BACK + 60: []},
     ),
     Case(
         SPIKE,
-        "one that goes on after late data is told of",
+        "one that continues after late data alerts",
         {**cost("acme", f"{HELD} 170+1x120"), AGE: OLD},
         {BACK + 18: [], BACK + 30: [spike(*who, "15.00") for who in BOTH]},
     ),
     Case(
         SPIKE,
-        "rows that wait for some minutes hide none",
+        "rows that wait for some minutes hide no spike",
         {**cost("acme", f"{USUAL} 157+1x120"), AGE: "500x3000"},
         {DAY + 10: [spike(*who, "11.14") for who in BOTH]},
     ),
@@ -89,7 +89,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "one that goes on is told of",
+        "one that continues alerts",
         {
             **requests("0+10x30 310x60 1000+10x90"),
             **fallbacks("0x91 400+10x90"),
@@ -117,7 +117,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a gateway whose clock is ahead renews early, and takes nothing into the new period",
+        "a gateway whose clock is ahead renews early, and carries nothing into the new period",
         {
             **budget("acme", "6x29 0.1x60", start=NIGHT_G1),
             **budget("acme", "6x26 0.1x60", start=AHEAD_G2, instance="g2"),
@@ -144,7 +144,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "a clock that is put back for some minutes",
+        "a clock set back for some minutes",
         budget(
             "acme",
             "6x29 0.1x4 6x4 0.1x60",
@@ -154,7 +154,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "one that is crossed in the minute of the renewal is of the new period",
+        "one crossed in the minute of the renewal belongs to the new period",
         budget("acme", "4x29 8.5x60", start=NIGHT_G1),
         {
             29: [],
@@ -163,7 +163,7 @@ CASES = [
     ),
     Case(
         LADDER,
-        "an account that is not shown for half an hour is told of anew: it must not go",
+        "an account missing for half an hour alerts again: it must always be exported",
         budget("acme", "6x20 stale _x29 6x60", start=f"{MONTH[0]}x20 stale _x29 {MONTH[0]}x60"),
         {20: [step(50, "6.00")], 39: [step(50, "6.00")], 41: [], 51: [step(50, "6.00")]},
     ),
@@ -175,7 +175,7 @@ CASES = [
     ),
     Case(
         END,
-        "of two gateways one is away, and its last word is older",
+        "one of two gateways is down, and its last figures are older",
         {
             **budget("acme", "9.9x60"),
             **budget("acme", "9.8x9 stale", instance="g2"),
@@ -185,7 +185,7 @@ CASES = [
     ),
     Case(
         EARLY,
-        "scrapes that fail now and then do not keep it waiting",
+        "scrapes that fail occasionally do not delay it",
         budget(
             "acme",
             "5x9 stale 5x9 stale 5x100",
@@ -210,7 +210,7 @@ CASES = [
     ),
     Case(
         DOWN,
-        "a gateway that goes away, and its restart",
+        "a gateway that goes down, and its restart",
         {**up("a", "1x9 0x3 stale _x3 1x60")},
         {12: [down()], 19: [down()], 20: []},
     ),
@@ -228,7 +228,7 @@ CASES = [
     ),
     Case(
         DROPS,
-        "a collector that begins again with a loss",
+        "a collector that restarts with a loss",
         collector("otelcol_exporter_enqueue_failed_spans", "50x19 stale _ 4x60", exporter="e"),
         {
             19: [],
@@ -238,7 +238,7 @@ CASES = [
     ),
     Case(
         LEDGER,
-        "a scrape that fails, a gateway that goes",
+        "a scrape that fails, a gateway that goes down",
         {f"spanledger_ledger_up{GATEWAY}": "1x9 stale 1x9 stale"},
         {10: [], 11: [], 12: [], 30: []},
     ),

@@ -29,7 +29,7 @@ def fallbacks(values: str, route: str = "chat", reason: str = "rate_limited") ->
 
 
 def storm(share: str, route: str = "chat") -> Fires:
-    """A storm as it reads."""
+    """A storm alert."""
     return Fires(
         f"{share} of the requests for {route} fell back in the last five minutes.",
         {"spanledger_route": route},
@@ -52,10 +52,10 @@ def attempts(
 
 
 def burn(share: str, severity: str, provider: str = "openai") -> Fires:
-    """A burn as it reads."""
+    """An error budget burn alert."""
     windows = {"page": "1h or 6h", "ticket": "1d or 3d"}[severity]
     return Fires(
-        f"{share} of the attempts at {provider} failed in the last {windows}, and still do.",
+        f"{share} of the attempts at {provider} failed in the last {windows}, and it is still failing.",
         {"gen_ai_provider_name": provider},
         severity,
         period=f"in the last {windows}",
@@ -70,15 +70,13 @@ def up(deployment: str, values: str, instance: str = "g1", route: str = "chat") 
 
 def down(route: str = "chat") -> Fires:
     """A route without a deployment as it reads."""
-    return Fires(
-        f"Every deployment of {route} is cooling down, at every gateway.", {"route": route}
-    )
+    return Fires(f"Every deployment of {route} is cooling down at every gateway.", {"route": route})
 
 
 def streams(
     under: dict[str, str], model: str = "gpt-4o", source: str = OF_GATEWAY
 ) -> dict[str, str]:
-    """The histogram of first tokens: the counters of its buckets."""
+    """The histogram of times to first token: the counters of its buckets."""
     name = "gen_ai_client_operation_time_to_first_chunk_seconds"
     labels = f'gen_ai_request_model="{model}",spanledger_source="{source}"'
     buckets = {f'{name}_bucket{{{labels},le="{le}"}}': v for le, v in under.items()}
@@ -86,7 +84,7 @@ def streams(
 
 
 def slow(seconds: str, model: str = "gpt-4o") -> Fires:
-    """A slow model as it reads."""
+    """A slow model alert."""
     return Fires(
         f"One in twenty streams of {model} waited over {seconds} for its first token.",
         {"gen_ai_request_model": model},
@@ -108,7 +106,7 @@ SERVED = {
     **attempts("0x9 12+12x60", "overloaded"),
     **attempts("0x9 100+100x60", provider="anthropic"),
 }
-"""A route loses all that it has, and its fallback at another provider serves everybody."""
+"""A route loses all its deployments, and its fallback at another provider serves everybody."""
 BOTH_AWAY = {
     **up("a", "1x9 0x60"),
     **up("b", "1x19 0x60", route="backup"),
@@ -116,12 +114,12 @@ BOTH_AWAY = {
     **requests("0x19 100+100x60", error="cooldown"),
     **fallbacks("0x9 100+100x9 1000x60"),
 }
-"""Ten minutes later the fallback is away as well."""
+"""Ten minutes later the fallback is down too."""
 
 CASES = [
     Case(
         STORM,
-        "a tenth is a provider's bad minutes",
+        "a tenth is normal for a provider's bad minutes",
         {**requests("0+100x60"), **fallbacks("0+10x60")},
         {10: [], 60: []},
     ),
@@ -134,7 +132,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "it ends when they stay",
+        "it resolves when requests stay on their route",
         {**requests("0+10x60"), **fallbacks("0x9 5+5x9 50x60")},
         {19: [storm("50%")], 26: [storm("25%")], 27: []},
     ),
@@ -146,7 +144,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "counters that restart are no storm",
+        "counters that restart are not a storm",
         {**requests("0+10x19 0+10x60"), **fallbacks("300x19 0x60")},
         {19: [], 22: [], 30: []},
     ),
@@ -164,7 +162,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "a long outage: few fail, and all go elsewhere while the route cools down",
+        "a long outage: few fail, and all go elsewhere while the route is in cooldown",
         {
             **requests("0+100x60"),
             **fallbacks("0x9 1+1x60", reason="server_error"),
@@ -174,7 +172,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "long prompts that go to their own route, and models whose money is used up, are no storm",
+        "long prompts with their own route, and models with exhausted budgets, are not a storm",
         {
             **requests("0+100x60"),
             **fallbacks("0+40x60", reason="context_window_exceeded"),
@@ -184,7 +182,7 @@ CASES = [
     ),
     Case(
         STORM,
-        "a route that passes on what came from another is no more than wholly away",
+        "a route that passes on fallbacks from another counts as 100 % at most",
         {
             **requests("0+100x60"),
             **requests("0+10x60", "code"),
@@ -225,7 +223,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "a slow leak is a ticket and no page",
+        "a slow leak is a ticket, not a page",
         {
             **attempts("0+96x90"),
             **attempts("0+4x90", "server_error"),
@@ -236,7 +234,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "retries that serve all callers but one in a hundred are no page",
+        "retries that serve all but one in a hundred callers do not page",
         {
             **attempts("0+50x90"),
             **attempts("0+50x90", "rate_limited"),
@@ -247,7 +245,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "callers' own mistakes do not make it one that they notice",
+        "callers' own mistakes do not count as noticed failures",
         {
             **attempts("0+50x90"),
             **attempts("0+50x90", "rate_limited"),
@@ -258,7 +256,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "a small route that fails is seen beside a large one that is well",
+        "a small failing route is detected next to a large healthy one",
         {
             **attempts("0+1000x90"),
             **attempts("0+5x90", "timeout", "anthropic"),
@@ -270,7 +268,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "callers that get errors now and then are one page",
+        "callers that get occasional errors are one page",
         {
             **attempts("0+50x200"),
             **attempts("0+50x200", "timeout"),
@@ -287,7 +285,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "what callers do wrong is not the provider's",
+        "callers' mistakes are not the provider's",
         {
             **attempts("0+10x90"),
             **attempts("0+9x90", "invalid_request"),
@@ -297,13 +295,13 @@ CASES = [
     ),
     Case(
         BURN,
-        "three failures at night are no evidence",
+        "three failures at night are not evidence",
         {**attempts("0x10 3x90"), **attempts("0x10 3x90", "timeout")},
         {15: [], 60: []},
     ),
     Case(
         BURN,
-        "a stack's first hour: one failure of sixty is no evidence either",
+        "a stack's first hour: one failure in sixty is not evidence either",
         {**attempts("0+1x90"), **attempts("0x20 1x90", "timeout")},
         {30: [], 60: [], 90: []},
     ),
@@ -315,7 +313,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "two providers, one of them well",
+        "two providers, one of them healthy",
         {
             **attempts("0+50x90"),
             **attempts("0+50x90", "rate_limited"),
@@ -338,7 +336,7 @@ CASES = [
     ),
     Case(
         BURN,
-        "a collector that says no source hides nothing, and what applications meet is not a provider's",
+        "a collector without a source label hides nothing, and applications' errors are not a provider's",
         {
             **attempts("0+80x90", source=""),
             **attempts("0+20x90", "timeout", source=""),
@@ -363,7 +361,7 @@ CASES = [
     ),
     Case(
         DOWN,
-        "up for a moment between two cooldowns is down",
+        "a deployment up for a moment between two cooldowns is down",
         {**up("a", "1x9 0x3 0x60")},
         {11: [], 12: [down()], 30: [down()]},
     ),
@@ -375,7 +373,7 @@ CASES = [
     ),
     Case(
         DOWN,
-        "every gateway, and a gap of scrapes",
+        "every gateway, and a gap in scrapes",
         {**up("a", "1x9 0x10 _x2 0x60"), **up("a", "1x9 0x60", "g2")},
         {12: [down()], 21: [down()], 30: [down()]},
     ),
@@ -387,20 +385,20 @@ CASES = [
     ),
     Case(
         DOWN,
-        "it ends when one is used again for a while, and not between two cooldowns",
+        "it resolves when one is used again for a while, not between two cooldowns",
         up("a", "1x9 0x20 1x2 0x10 1x60"),
         {12: [down()], 32: [down()], 34: [down()], 49: [down()], 50: [], 60: []},
     ),
     Case(DOWN, "a route whose fallback serves everybody", SERVED, {11: [], 12: [], 13: [], 60: []}),
     Case(
         DOWN,
-        "a route whose fallback goes away as well",
+        "a route whose fallback goes down too",
         BOTH_AWAY,
         {21: [], 22: [down("backup")], 23: [down("backup")], 24: [down("backup"), down()]},
     ),
     Case(
         DOWN,
-        "what falls back by design serves nobody else",
+        "a route that falls back by design does not serve the others",
         {**up("a", "1x9 0x60"), **fallbacks("0+1x60", reason="context_window_exceeded")},
         {12: [down()]},
     ),
@@ -412,7 +410,7 @@ CASES = [
     ),
     Case(
         SLOW,
-        "two models at once, one of them well",
+        "two models at once, one of them healthy",
         {**streams(LATE), **streams(LATE, "sonnet"), **streams(FINE, "haiku")},
         {10: [], 11: [slow("7.68s"), slow("7.68s", "sonnet")]},
     ),
@@ -424,13 +422,13 @@ CASES = [
     ),
     Case(
         SLOW,
-        "applications' own buckets, far apart, make no model slow",
+        "applications' own wide buckets do not make a model look slow",
         {**streams(FINE), **streams(COARSE, source=VIA_GATEWAY)},
         {11: [], 60: []},
     ),
     Case(
         SLOW,
-        "quick answers that applications got elsewhere hide no slow one",
+        "fast answers that applications got elsewhere do not hide a slow model",
         {**streams(LATE), **streams({"5": "0+900x90", "+Inf": "0+900x90"}, source="application")},
         {10: [], 11: [slow("7.68s")]},
     ),

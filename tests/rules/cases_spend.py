@@ -8,7 +8,7 @@ SPIKE = "CostSpike"
 UNPRICED = "UnpricedUsage"
 OVERRUN = "BudgetOverrun"
 DAY = 1560
-"""26 hours of minutes: a day to be known, and an hour for the baseline."""
+"""26 hours in minutes: a day to count as known, and more for the baseline."""
 
 
 def cost(customer: str, values: str, model: str = "gpt-4o") -> dict[str, str]:
@@ -21,7 +21,7 @@ def cost(customer: str, values: str, model: str = "gpt-4o") -> dict[str, str]:
 
 
 def spike(scope: str, subject: str, usd: str) -> Fires:
-    """A spike as it reads."""
+    """A spike alert."""
     return Fires(
         f"{scope} {subject} spent {usd} USD in 15 minutes, over 4 times the rate of its busy hours.",
         {"scope": scope, "subject": subject},
@@ -32,18 +32,18 @@ def spike(scope: str, subject: str, usd: str) -> Fires:
 
 
 def unpriced(requests: int, model: str = "new-model") -> Fires:
-    """Unpriced usage as it reads; without a model, that of requests refused before any attempt."""
+    """An unpriced usage alert; without a model, for requests refused before any attempt."""
     who = {"gen_ai_provider_name": "openai", "gen_ai_request_model": model} if model else {}
     what = f"Model {model}, behind route r" if model else "A model behind route r"
     return Fires(
-        f"{what}, has no price: {requests} requests in 10m were booked at nothing or refused.",
+        f"{what}, has no price: {requests} requests in 10m were charged nothing or refused.",
         {**who, "spanledger_route": "r"},
         period="in the last 10m",
     )
 
 
 def overrun(usd: str, customer: str = "acme") -> Fires:
-    """An overrun as it reads."""
+    """An overrun alert."""
     return Fires(
         f"Customer {customer} was charged {usd} USD beyond what was held, for gpt-4o in 1h.",
         {"subject": customer, "gen_ai_request_model": "gpt-4o"},
@@ -69,7 +69,7 @@ def beyond(values: str, customer: str = "acme") -> dict[str, str]:
 
 
 USUAL = f"0+0.1x{DAY}"
-"""1.50 USD a quarter of an hour."""
+"""1.50 USD every quarter of an hour."""
 WEEKEND_OFF = 3 * 1440
 WEEKEND = f"0+0.1x{DAY} _x{WEEKEND_OFF} 156+0.1x119"
 TENFOLD = f"{USUAL} 157+1x120"
@@ -89,7 +89,7 @@ QUIET = {
 CASES = [
     Case(
         SPIKE,
-        "tenfold, of customer and model; it ends a quarter of an hour after the spend is usual",
+        "tenfold, by customer and model; it resolves 15 minutes after the spend is normal again",
         cost("acme", f"{USUAL} 157+1x29 186.1+0.1x180"),
         {
             DAY + 9: [],
@@ -101,7 +101,7 @@ CASES = [
     ),
     Case(
         SPIKE,
-        "rhythm, new customers, cents, restarts and gaps are no spikes",
+        "daily rhythm, new customers, cents, restarts and gaps are not spikes",
         QUIET,
         {
             DAY: [],
@@ -115,7 +115,7 @@ CASES = [
     ),
     Case(
         SPIKE,
-        "two customers at once, and one silent for a day: a leaked key",
+        "two customers at once, one of them silent for a day: a leaked key",
         {
             **cost("acme", TENFOLD, "m1"),
             **cost("globex", f"50x{DAY} 51+1x60", "m2"),
@@ -137,7 +137,7 @@ CASES = [
     ),
     Case(
         SPIKE,
-        "a stack that was off over a weekend knows on Monday whom it knew on Friday, and nobody else",
+        "a stack that was off over a weekend knows on Monday only the customers of Friday",
         {
             **cost("acme", f"{WEEKEND} 169+1x120", "m1"),
             **cost("globex", f"_x{DAY + WEEKEND_OFF} 0+0.1x120 19+1x120", "m2"),
@@ -154,7 +154,7 @@ CASES = [
     Case(UNPRICED, "none new", count("new-model", "7x100"), {0: [], 10: [], 60: [], 100: []}),
     Case(
         UNPRICED,
-        "one request is enough, and one ticket an hour",
+        "one request is enough, with one ticket per hour",
         count("new-model", "0x19 1x200"),
         {19: [], 20: [unpriced(1)], 88: [unpriced(1)], 89: []},
     ),
@@ -166,7 +166,7 @@ CASES = [
     ),
     Case(
         UNPRICED,
-        "refused ones count, too, and have no model",
+        "refused requests count too, and have no model",
         count("", "0x19 2x100"),
         {19: [], 20: [unpriced(2, "")]},
     ),
@@ -178,13 +178,13 @@ CASES = [
     ),
     Case(
         UNPRICED,
-        "a gap of scrapes makes nothing new",
+        "a gap in scrapes makes nothing new",
         count("new-model", "7x29 _x40 7x60"),
         {29: [], 70: [], 80: []},
     ),
     Case(
         UNPRICED,
-        "Prometheus that has just begun knows of nothing new",
+        "a Prometheus that has just started sees nothing new",
         {'up{instance="gateway:4000",job="gateway"}': "_x5 1x60", **count("new-model", "_x5 7x60")},
         {5: [], 10: [], 14: [], 20: []},
     ),

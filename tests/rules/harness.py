@@ -1,7 +1,7 @@
-"""What tests of rules are written with: a case in Python, played by promtool on the real rules.
+"""The harness for rule tests: a case in Python, run by promtool on the real rules.
 
-A case states series, minutes, and the alerts that fire then, with every label and every text. Links
-are filled from the rule, everything else is written out in the case.
+A case gives series, minutes, and the alerts firing then, with every label and every text. Links
+come from the rule; everything else is written out in the case.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from prometheus.src.thresholds import DEFAULT
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = "2026-11-11T00:00:00Z"
 START_S = 1_794_355_200
-"""The minute 0 of every case, a Wednesday."""
+"""Minute 0 of every case, a Wednesday."""
 
 ALERTS = [r for g in alerts.groups(DEFAULT) for r in g.rules if isinstance(r, Alert)]
 RECORDINGS = [r for g in recording.groups(DEFAULT) for r in g.rules if isinstance(r, Recording)]
 NAMES = sorted({alert.name for alert in ALERTS})
 WATCHED = 'up{instance="gateway:4000",job="gateway"}'
-"""Prometheus is there in every case, unless the case says otherwise."""
+"""Prometheus is up in every case, unless the case says otherwise."""
 LINKS = ("dashboard_url", "trace_url", "runbook_url")
 METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Fires:
-    """One alert that fires: its labels (name and severity are the rule's) and what it says."""
+    """One alert that fires: its labels (name and severity are the rule's) and its text."""
 
     says: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Fires:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Series over minutes, and what fires at which minute; an empty list: nothing."""
+    """Series over minutes, and the alerts firing at given minutes; an empty list means none."""
 
     alert: str
     title: str
@@ -65,7 +65,7 @@ class Case:
 
 
 def needed(names: set[str]) -> list[Group]:
-    """The groups of rules that these alerts rest on, cut to what is used."""
+    """The rule groups that these alerts depend on, reduced to what is used."""
     wanted = [alert for alert in ALERTS if alert.name in names]
     text = " ".join(alert.expr for alert in wanted)
     used: set[str] = set()
@@ -85,7 +85,7 @@ def is_used(rule: Recording | Alert, records: set[str], names: set[str]) -> bool
 
 
 def expected(case: Case, fires: Fires, grafana: str) -> dict[str, object]:
-    """What promtool compares with."""
+    """The expectation in promtool's format."""
     rule = next(a for a in ALERTS if (a.name, a.variant) == (case.alert, fires.variant))
     labels = {"severity": rule.severity, **rule.labels, **fires.labels}
     links = {k: fill(v, labels) for k, v in annotations_of(rule, grafana).items() if k in LINKS}
@@ -99,7 +99,7 @@ def expected(case: Case, fires: Fires, grafana: str) -> dict[str, object]:
 
 
 def fill(template: str, labels: Mapping[str, str]) -> str:
-    """A link with its labels, as Go's templates fill it."""
+    """A link with its labels filled in, as Go's templates do."""
 
     def value(match: re.Match[str]) -> str:
         text = labels.get(match[1], "")
@@ -117,21 +117,21 @@ def searched(alert: Alert, labels: Mapping[str, str]) -> str:
 
 
 def as_string(text: str) -> str:
-    """A string of TraceQL, whose rules for names are those of JSON."""
+    """A TraceQL string, which is quoted like a JSON string."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def trace_link(alert: Alert, labels: Mapping[str, str], grafana: str = GRAFANA) -> str:
-    """The link to an alert's traces: what is written in the rule, and what is filled in."""
+    """The link to an alert's traces: the rule's template, and the filled-in link."""
     query = quote_plus(searched(alert, labels))
     return f"{grafana}/d/find-traces?from=now-1h&to=now&var-query={query}"
 
 
 def play(cases: Sequence[Case], folder: Path, speed: float = 1, grafana: str = "") -> str:
-    """Run cases through promtool, in as much shorter a time; what it has against them, empty if nothing.
+    """Run cases through promtool, optionally sped up; returns its complaints, empty if it passes.
 
     Args:
-        grafana: where Prometheus is told that Grafana is.
+        grafana: the Grafana address that Prometheus is given.
     """
     rules = folder / "rules.yml"
     groups = scaled.rules(needed({case.alert for case in cases}), speed)
@@ -170,7 +170,7 @@ def play(cases: Sequence[Case], folder: Path, speed: float = 1, grafana: str = "
 
 
 def promtool(*arguments: str) -> str:
-    """Output of promtool if it fails, empty if not; skips with its reason where there is none."""
+    """promtool's output if it fails, else empty; skips if promtool is missing."""
     found = program("promtool")
     if found is None:
         pytest.skip("no promtool: `make toolchain` builds it")
@@ -179,7 +179,7 @@ def promtool(*arguments: str) -> str:
 
 
 def program(name: str) -> Path | None:
-    """A program of the toolchain, or of PATH."""
+    """A program from the toolchain or from PATH."""
     built = cache_folder() / "bin" / name
     found = str(built) if built.exists() else shutil.which(name)
     return Path(found) if found else None

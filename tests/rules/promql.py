@@ -1,4 +1,4 @@
-"""The metrics of a PromQL expression and how they are chosen, by its tokens; promtool parses it."""
+"""The metrics and matchers in a PromQL expression, found in its tokens; promtool parses it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def metrics_of(expr: str) -> set[str]:
 
 
 def selectors_of(expr: str) -> list[tuple[str, set[str]]]:
-    """Every place where a metric is asked for, with the labels it is chosen by."""
+    """Every use of a metric, with its label matchers."""
     wanted = metrics_of(expr)
     tokens = list(TOKEN.finditer(expr))
     found = []
@@ -50,7 +50,7 @@ def selectors_of(expr: str) -> list[tuple[str, set[str]]]:
 
 
 def of_everybody(expr: str) -> list[str]:
-    """The metrics that applications send as well, where an expression does not say whose it takes."""
+    """Metrics that applications also send, used without saying whose are meant."""
     if re.search(r"\bby \([^)]*\bspanledger_source\b", expr):
         return []
     return [

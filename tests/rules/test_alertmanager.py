@@ -1,4 +1,4 @@
-"""Alertmanager's example: its own tool reads it, and it says and groups what Grafana's files do."""
+"""The Alertmanager example: amtool accepts it, and it words and groups alerts as Grafana's files do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ STORM = {
 
 
 def amtool(*arguments: str) -> str:
-    """What the tool prints; skips with its reason where there is none."""
+    """The tool's output; skips if it is missing."""
     found = program("amtool")
     if found is None:
         pytest.skip("no amtool: `make toolchain` builds it")
@@ -63,7 +63,7 @@ def amtool(*arguments: str) -> str:
 
 
 def rendered(folder: Path, text: str, *alerts: dict[str, Any]) -> str:
-    """A message of some alerts, by Alertmanager's own engine and functions."""
+    """A message for some alerts, rendered by Alertmanager's own template engine."""
     data = folder / "alert.json"
     shared = set.intersection(*(set(alert["labels"].items()) for alert in alerts))
     status = "firing" if any(a["status"] == "firing" for a in alerts) else "resolved"
@@ -79,7 +79,7 @@ def example() -> Any:
 
 
 def test_amtool_finds_no_fault() -> None:
-    """Alertmanager reads the example with its templates."""
+    """Alertmanager accepts the example with its templates."""
     said = amtool("check-config", str(EXAMPLE))
 
     assert "1 receivers" in said
@@ -94,7 +94,7 @@ def test_a_message_is_whole(tmp_path: Path) -> None:
         "It is.",
         "Who: customer acme",
         "Budget: acme",
-        "Step: 100 %",
+        "Threshold: 100 %",
         "Amount: 9.90 USD",
         "Period: since Monday",
         "Began: 2026-11-25 01:07 UTC",
@@ -105,7 +105,7 @@ def test_a_message_is_whole(tmp_path: Path) -> None:
 
 
 def test_what_there_is_not_leaves_no_line(tmp_path: Path) -> None:
-    """An alert of no customer, without amount or traces, has no empty line for them, but what it is
+    """An alert without customer, amount or traces has no empty lines for them, but says what it is
     about."""
     assert rendered(tmp_path, TITLE, STORM) == "[FIRING 1] FallbackStorm · chat"
     assert rendered(tmp_path, MESSAGE, STORM).splitlines() == [
@@ -135,7 +135,7 @@ def test_what_there_is_not_leaves_no_line(tmp_path: Path) -> None:
 def test_a_message_says_whom_it_is_about(
     tmp_path: Path, labels: dict[str, str], title: str, line: str
 ) -> None:
-    """By the label that the rule has for it, also at its end; a global budget's is everybody."""
+    """The subject comes from the rule's label, also when resolved; a global budget's is everybody."""
     alert = {**STORM, "labels": {"alertname": "A", **labels}}
 
     assert rendered(tmp_path, TITLE, alert) == f"[FIRING 1] A{title}"
@@ -144,17 +144,20 @@ def test_a_message_says_whom_it_is_about(
 
 
 def test_the_title_is_of_what_pages(tmp_path: Path) -> None:
-    """Whoever is woken reads first why, not that half of the budget was gone earlier."""
+    """The reason for a page comes first, not that half of the budget was used earlier."""
     group = (HALF, USED_UP)
 
     assert rendered(tmp_path, TITLE, *group) == "[FIRING 2] BudgetExhausted · acme · budget acme"
     lines = rendered(tmp_path, MESSAGE, *group).splitlines()
-    assert [line for line in lines if line.startswith("Step")] == ["Step: 100 %", "Step: 50 %"]
+    assert [line for line in lines if line.startswith("Threshold")] == [
+        "Threshold: 100 %",
+        "Threshold: 50 %",
+    ]
 
 
 def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
-    """What has ended does not say that it goes on; after a restart Grafana would even send the templates
-    of its texts."""
+    """A resolved alert does not read as ongoing; after a restart Grafana would even send the templates
+    of the texts."""
     ended = {**USED_UP, "status": "resolved"}
 
     assert rendered(tmp_path, TITLE, ended) == "[RESOLVED] BudgetExhausted · acme · budget acme"
@@ -162,7 +165,7 @@ def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
         "RESOLVED: A budget is used up",
         "Who: customer acme",
         "Budget: acme",
-        "Step: 100 %",
+        "Threshold: 100 %",
         "Began: 2026-11-25 01:07 UTC",
         "Ended: 2026-11-25 01:30 UTC",
         "Runbook: http://r/BudgetExhausted",
@@ -175,7 +178,7 @@ def test_the_end_is_told_in_the_past(tmp_path: Path) -> None:
 
 
 def test_it_is_grafanas_policy() -> None:
-    """Groups, waits, what is said once and the words are those of Grafana's files."""
+    """Groups, waits, one-time alerts and wording match Grafana's files."""
     (theirs,) = yaml.safe_load((ALERTING / "policies.yaml").read_text("utf-8"))["policies"]
     points = yaml.safe_load((ALERTING / "contact-points.yaml").read_text("utf-8"))["contactPoints"]
     slack = next(p["receivers"][0]["settings"] for p in points if p["name"] == "spanledger slack")
@@ -194,7 +197,7 @@ def test_it_is_grafanas_policy() -> None:
 
 
 def test_every_alert_has_what_it_is_grouped_by() -> None:
-    """Each alert says what it is about; the steps of the ladder, and nothing else, are said once."""
+    """Each alert says what it is about; only the threshold alerts are sent once."""
     (once,) = example()["route"]["routes"]
     stepped = {
         alert.name

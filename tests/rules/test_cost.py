@@ -1,7 +1,7 @@
-"""What an evaluation of all rules costs, at the size that the signals are capped to.
+"""The cost of evaluating all rules, with all signals at their caps.
 
-Counted in samples read, which is the same on every machine; a second of Prometheus reads tens of
-millions.
+Counted in samples read, which is the same on every machine; Prometheus reads tens of
+millions per second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.rules.harness import ALERTS, RECORDINGS, START_S, program
 
 CUSTOMERS = 101
 MODELS = 150
-"""Customers with a series of their own and `other`, at as many models: all that a metric's cap holds."""
+"""Customers with their own series plus `other`, at enough models to reach a metric's cap."""
 BUDGETS = 100
 GATEWAYS = 2
 MAX_SAMPLES = 3_000_000
@@ -30,7 +30,7 @@ DAY_S = 86_400
 
 
 def rows() -> Iterator[Row]:
-    """Seventy minutes of everything at the cap, and a week of what rules recorded."""
+    """Seventy minutes of everything at the cap, and a week of recorded series."""
     recent = [(float(START_S - 15 * k), 1000.0 - k) for k in reversed(range(280))]
     week = [(float(START_S - 60 * k), 1.0) for k in reversed(range(8 * 1440))]
     day = week[-1500:]

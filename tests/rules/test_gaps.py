@@ -1,6 +1,6 @@
-"""What goes wrong with the measuring is no incident: scrapes that fail, processes that begin again, late data.
+"""Measurement problems are not incidents: failed scrapes, restarted processes, late data.
 
-All rules at once, over a day and some hours of a stack that is well, or of one where everything is wrong.
+All rules at once, over a day and some hours of a healthy stack, or of one where everything is wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tests.rules.world import LOST, NONE, Series, anew, away, collectors, scrape
 GAPS = {60: 1, 80: 4, 100: 6, 130: 30}
 """The minute at which each begins, and how long it is."""
 LONG = 130
-"""Until then nothing is away for long enough to be told of."""
+"""Until then nothing is down for long enough to alert."""
 END = 200
 FIRING = 'ALERTS{alertstate="firing"'
 
 
 @dataclass
 class World:
-    """The series of each process that is scraped, and those that are sent."""
+    """The series of each scraped process, and those that are sent."""
 
     gateways: dict[str, Series] = field(default_factory=lambda: {"g1": scraped(END)})
     collector: Series = field(default_factory=lambda: collectors(END))
@@ -44,7 +44,7 @@ class World:
 
 
 def play(folder: Path, world: World, nothing: Mapping[int, str]) -> str:
-    """All rules over a world, and expressions that have no result at their minute: what promtool says."""
+    """All rules over a world, with expressions that must have no result at their minute; returns promtool's output."""
     rules = []
     for name in ("recording", "alerts"):
         path = folder / f"{name}.yml"
@@ -74,7 +74,7 @@ def play(folder: Path, world: World, nothing: Mapping[int, str]) -> str:
 
 
 def quiet(folder: Path, world: World, *, told: bool) -> None:
-    """Nothing fires while all is well but the measuring; of a long gap it may be told that it is one."""
+    """Nothing fires if only the measurement fails; a long gap may alert as such."""
     absent = ',alertname!="SignalAbsent"' if told else ""
     nothing = {
         LONG: f"max_over_time({FIRING}}}[1d])",
@@ -92,7 +92,7 @@ def gapped(series: Series, mark: str) -> Series:
 
 
 def restarted(series: Series) -> Series:
-    """The series of a process that begins again after each gap."""
+    """The series of a process that restarts after each gap."""
     for start, minutes in GAPS.items():
         series = anew(series, start + minutes)
     return gapped(series, LOST)
@@ -104,24 +104,24 @@ def test_a_stack_that_is_well_is_quiet(tmp_path: Path) -> None:
 
 
 def test_scrapes_that_fail(tmp_path: Path) -> None:
-    """A gateway's gap is told of as such once it is long."""
+    """A gateway's gap alerts as such once it is long."""
     quiet(tmp_path, World({"g1": gapped(scraped(END), LOST)}), told=True)
 
 
 def test_a_gateway_that_begins_again(tmp_path: Path) -> None:
-    """So is that of one that comes back with counters at zero."""
+    """So does that of one that comes back with counters at zero."""
     quiet(tmp_path, World({"g1": restarted(scraped(END))}), told=True)
 
 
 def test_one_of_two_gateways_that_begins_again(tmp_path: Path) -> None:
-    """Beside another on the same ledger it is a target that does not answer, and no more."""
+    """With another gateway on the same ledger, only the target that does not answer alerts."""
     both = {"g1": scraped(END), "g2": restarted(scraped(END, "g2"))}
 
     quiet(tmp_path, World(both), told=True)
 
 
 def test_a_gateway_that_is_renamed(tmp_path: Path) -> None:
-    """Another instance that goes on with the same ledger is nothing new."""
+    """Another instance that continues with the same ledger is nothing new."""
     first, second = scraped(LONG), scraped(END - LONG, "g2")
     both = {
         "g1": {name: [*v, LOST] for name, v in first.items()},
@@ -132,17 +132,17 @@ def test_a_gateway_that_is_renamed(tmp_path: Path) -> None:
 
 
 def test_metrics_that_arrive_late(tmp_path: Path) -> None:
-    """What was not sent for a while comes at once, and is no storm."""
+    """Data not sent for a while arrives at once, and is not a storm."""
     quiet(tmp_path, World(sent=gapped(sent(END), NONE)), told=True)
 
 
 def test_a_collector_that_begins_again(tmp_path: Path) -> None:
-    """Its old losses are no new ones."""
+    """Its old losses are not new ones."""
     quiet(tmp_path, World(collector=restarted(collectors(END))), told=True)
 
 
 def test_a_prometheus_that_was_away(tmp_path: Path) -> None:
-    """It goes on where it was; of what it has not seen it may say that it was not there."""
+    """It continues where it was; for what it has not seen, it may alert that it was missing."""
     world = World(
         {"g1": gapped(scraped(END), NONE)}, gapped(collectors(END), NONE), gapped(sent(END), NONE)
     )
@@ -151,7 +151,7 @@ def test_a_prometheus_that_was_away(tmp_path: Path) -> None:
 
 
 def ill() -> World:
-    """Everything that can be wrong without a past is: all but CostSpike fires."""
+    """Everything that can be wrong without history is: all alerts but CostSpike fire."""
     world = World()
     at = '{instance="g1",job="gateway"}'
     short = {
@@ -176,7 +176,7 @@ def ill() -> World:
 
 
 def test_gaps_end_nothing(tmp_path: Path) -> None:
-    """While everything is wrong, no alert ends or waits anew over gaps of a few minutes of anything."""
+    """While everything is wrong, no alert resolves or goes pending again over gaps of a few minutes."""
     world = ill()
     world.gateways["g1"] = gapped(world.gateways["g1"], LOST)
     world.collector = gapped(world.collector, LOST)

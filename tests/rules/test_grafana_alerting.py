@@ -1,4 +1,4 @@
-"""Grafana's alerting files: the same rules, fixed uids, who hears of what."""
+"""Grafana's alerting files: the same rules, fixed uids, routing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RULES: list[dict[str, Any]] = [rule for group in read("rules")["groups"] for rul
 
 
 def test_grafana_has_the_same_rules() -> None:
-    """Expression, patience and labels of each rule are those of Prometheus."""
+    """Expression, `for` and labels of each rule are those of Prometheus."""
     theirs = [(r["data"][0]["model"]["expr"], r["labels"]["severity"]) for r in RULES]
 
     assert theirs == [(alert.expr, alert.severity) for alert in ALERTS]
 
 
 def test_uids_and_titles_are_unique_and_fixed() -> None:
-    """A rule keeps its uid over upgrades; Grafana takes no longer one than 40 characters."""
+    """A rule keeps its uid across upgrades; Grafana accepts at most 40 characters."""
     uids = [rule["uid"] for rule in RULES]
 
     assert len(set(uids)) == len({rule["title"] for rule in RULES}) == len(RULES)
@@ -63,7 +63,7 @@ def test_a_label_that_may_be_missing_is_asked_for_first(name: str) -> None:
 
 
 def test_each_rule_asks_prometheus_and_fires_on_any_value() -> None:
-    """A is an instant query, B is 1 for every series of it; errors are not taken for incidents."""
+    """A is an instant query, B is 1 for every series of it; errors do not count as incidents."""
     for rule in RULES:
         query, condition = rule["data"]
         assert (query["datasourceUid"], query["model"]["instant"]) == ("prometheus", True)
@@ -74,8 +74,8 @@ def test_each_rule_asks_prometheus_and_fires_on_any_value() -> None:
 
 
 def test_texts_use_what_grafana_has() -> None:
-    """`$value` is a sentence in Grafana: texts take the number. Its files expand no variables in
-    annotations: links take Grafana's own address, without the slash at its end."""
+    """`$value` is a sentence in Grafana: texts use the number. Its files expand no variables in
+    annotations: links use Grafana's own address, without the trailing slash."""
     for rule in RULES:
         texts = rule["annotations"]
         text = " ".join(texts.values())
@@ -88,7 +88,7 @@ def test_texts_use_what_grafana_has() -> None:
 
 
 def test_a_rule_without_an_answer_has_empty_texts() -> None:
-    """Grafana fills in the texts of an empty answer too, without labels or values, and would log an
+    """Grafana also renders the texts of an empty answer, without labels or values, and would log an
     error for each."""
     for rule in RULES:
         for text in rule["annotations"].values():
@@ -98,13 +98,13 @@ def test_a_rule_without_an_answer_has_empty_texts() -> None:
 
 
 def test_links_lead_to_dashboards_that_exist() -> None:
-    """The dashboard of an alert is one that is built."""
+    """The dashboard of an alert exists."""
     assert {alert.dashboard for alert in ALERTS} <= set(TITLES)
 
 
 @pytest.mark.parametrize("kind", ["webhook", "slack", "email"])
 def test_each_way_is_chosen_by_the_environment(kind: str) -> None:
-    """A contact point takes its address from a variable, its policy the severities it is for."""
+    """A contact point reads its address from a variable; its policy selects its severities."""
     points = {
         point["name"]: point["receivers"][0] for point in read("contact-points")["contactPoints"]
     }
@@ -122,7 +122,7 @@ def test_each_way_is_chosen_by_the_environment(kind: str) -> None:
 
 
 def test_what_nobody_asked_for_stays_in_grafana() -> None:
-    """The last route takes all of ours and is always muted, by a name that exists."""
+    """The last route matches all our alerts and is always muted, by an existing mute timing."""
     last = read("policies")["policies"][0]["routes"][-1]
     muted = {mute["name"] for mute in read("mute-times")["muteTimes"]}
 

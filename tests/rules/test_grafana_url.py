@@ -1,4 +1,4 @@
-"""Links in Prometheus' own alerts lead where its environment says that Grafana is."""
+"""Links in Prometheus's own alerts use the Grafana address from its environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def settings(folder: Path, alertmanager: str) -> str:
-    """What the stack's Prometheus is told, with one rule, that fires, and an Alertmanager."""
+    """The stack's Prometheus configuration, with one firing rule and an Alertmanager."""
     config = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text("utf-8"))
     rule = {"alert": "A", "expr": "vector(1)", "annotations": {"dashboard_url": f"{ADDRESS}/d/x"}}
     group = {"name": "g", "interval": "1s", "rules": [rule]}
@@ -34,7 +34,7 @@ def settings(folder: Path, alertmanager: str) -> str:
 def test_an_alert_goes_out_with_links_to_it(
     public: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable is where links lead, and no label of what an Alertmanager gets."""
+    """Links use the variable, and it is not a label of the alerts sent to Alertmanager."""
     if public is None:
         monkeypatch.delenv("GRAFANA_PUBLIC_URL", raising=False)
     else:

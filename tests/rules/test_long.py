@@ -1,4 +1,4 @@
-"""The copies for long times, played by promtool: what they have of each original, and when."""
+"""The copies for long time ranges, run by promtool: what they have of each original, and when."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ COST = f'{names.COST}{{spanledger_customer="acme"}}'
 OTHER = f'{names.COST}{{spanledger_customer="other"}}'
 REQUESTS = names.REQUESTS
 BRIEF = names.otlp(signals.TOKEN_USAGE, "_sum")
-"""What applications send as well, and perhaps for minutes only."""
+"""A metric that applications also send, perhaps only for minutes."""
 AWAY = f'{names.COST}{{spanledger_customer="acme",instance="away"}}'
-"""That a gateway's telemetry was there."""
+"""A series that shows a gateway's telemetry was present."""
 MINUTES = long.EVERY_S // 60
 DAY = 1440
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Series a minute, and what the copy of the first customer's cost is at some minutes; None: none."""
+    """Series by the minute, and the copy of the first customer's cost at some minutes; None means absent."""
 
     title: str
     series: Mapping[str, str]
@@ -54,12 +54,12 @@ CASES = [
         {15: None, 30: 0, 45: 7},
     ),
     Case(
-        "what is there from the start of Prometheus is taken as it is",
+        "series present from the start of Prometheus are copied as they are",
         {REQUESTS: "1x100", COST: "5x20 6x80"},
         {0: 5, 15: 5, 30: 6},
     ),
     Case(
-        "what an application sent for minutes only is copied",
+        "series an application sent only for minutes are copied",
         {REQUESTS: "1x100", BRIEF: "_x31 0 9 9 _x60"},
         {30: None, 45: 0, 60: 9, 75: None},
         BRIEF,
@@ -70,12 +70,12 @@ CASES = [
         {30: 30, 45: 4, 60: 19},
     ),
     Case(
-        "a gap of the series alone makes nothing new",
+        "a gap in only this series makes nothing new",
         {REQUESTS: "1x2000", OTHER: "1x2000", COST: "50x40 _x1000 60x900"},
         {30: 50, 75: None, 1035: None, 1050: 60, 1065: 60},
     ),
     Case(
-        "a gap of all telemetry makes nothing new, long as it may be",
+        "a gap in all telemetry makes nothing new, however long",
         {
             REQUESTS: f"1x40 _x{8 * DAY} 1x100",
             OTHER: f"1x40 _x{8 * DAY} 1x100",
@@ -84,7 +84,7 @@ CASES = [
         {30: 50, 8 * DAY: None, 8 * DAY + 45: 60, 8 * DAY + 60: 60},
     ),
     Case(
-        "what has begun in a gap of all telemetry is taken as it is",
+        "series that began in a gap in all telemetry are copied as they are",
         {
             REQUESTS: f"1x40 _x{DAY} 1x100",
             OTHER: f"1x40 _x{DAY} 1x100",
@@ -93,7 +93,7 @@ CASES = [
         {DAY + 45: 7, DAY + 60: 7},
     ),
     Case(
-        "one of two ledgers comes back after eight days, and nothing of it is new",
+        "one of two ledgers comes back after eight days, and none of it is new",
         {
             f'{REQUESTS}{{instance="there"}}': f"1x{8 * DAY + 200}",
             f'{REQUESTS}{{instance="away"}}': f"1x40 _x{8 * DAY} 1x100",
@@ -111,7 +111,7 @@ CASES = [
 
 
 def play(case: Case, folder: Path) -> str:
-    """What promtool has against a case."""
+    """promtool's complaints about a case."""
     rules = folder / "rules.yml"
     rules.write_text(render.rule_file(case.rules), encoding="utf-8")
     asked = f"last_over_time({long.PREFIX}{case.of}[{MINUTES - 1}m])"
@@ -146,19 +146,19 @@ def samples(case: Case, value: float | None) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_what_is_copied_when(case: Case, tmp_path: Path) -> None:
-    """A copy has the original's growth, all of it, and none that was not."""
+    """A copy has exactly the original's growth."""
     assert play(case, tmp_path) == ""
 
 
 def test_a_wrong_expectation_is_seen(tmp_path: Path) -> None:
-    """A case that expects another value, or one where there is none, does not pass."""
+    """A case that expects another value, or a value that is absent, does not pass."""
     good = CASES[0]
     for wrong in ({30: 7.0}, {15: 0.0}, {45: None}):
         assert "FAILED" in play(Case("wrong", good.series, wrong), tmp_path)
 
 
 def test_rules_that_come_later_make_nothing_new(tmp_path: Path) -> None:
-    """Installed where there are counters already, the first copies have their values."""
+    """If counters exist at installation, the first copies have their values."""
     late = Case("late", {REQUESTS: "1x100", COST: "5x100"}, {})
     (rule,) = [rule for rule in RULES if rule.record == copy_of(names.COST)]
     document = {
@@ -201,7 +201,7 @@ def test_copies_are_of_counters_that_are_sent() -> None:
 
 
 def test_no_alert_rests_on_a_copy() -> None:
-    """Copies are late and coarse: they are for eyes."""
+    """Copies are late and coarse: alert rules must not use them."""
     expressions = [alert.expr for alert in ALERTS] + [rule.expr for rule in RECORDINGS]
 
     assert [expr for expr in expressions if long.PREFIX in expr] == []
@@ -209,7 +209,7 @@ def test_no_alert_rests_on_a_copy() -> None:
 
 @pytest.mark.skipif(program("prometheus") is None, reason="no prometheus: `make toolchain`")
 def test_an_evaluation_of_the_copies_is_cheap(tmp_path: Path) -> None:
-    """Of each series an evaluation reads its newest samples, and the last day of its copy."""
+    """An evaluation reads only each series' newest samples and the last day of its copy."""
     series = [f'{names.COST}{{spanledger_customer="c{number}"}}' for number in range(20)]
     half_hour = [(float(START_S - 5 * k), 1000.0 - k) for k in reversed(range(720))]
     week = [(float(START_S - long.EVERY_S * k), 1.0) for k in reversed(range(7 * 96 + 1))]

@@ -1,7 +1,7 @@
-"""Days of simulated traffic through the real rules in a real Prometheus: all found, nothing else said.
+"""Days of simulated traffic through the real rules in a real Prometheus: all found, nothing else.
 
 Eight days with all ten incidents in every run, as thirty take minutes on a busy machine;
-`SPANLEDGER_REPLAY_DAYS=30` plays the whole month.
+`SPANLEDGER_REPLAY_DAYS=30` runs the entire month.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def crossings(history: History) -> Counter[tuple[str, str, str, float]]:
 @needs_prometheus
 @pytest.mark.timeout(600)
 def test_every_incident_is_found_and_little_else(tmp_path: Path) -> None:
-    """Ten incidents are found in time, each step of a budget is said once, and false alerts are few."""
+    """Ten incidents are found in time, each threshold alerts once, and false alerts are few."""
     history = History(DAYS)
     span = (START_S, START_S + 60 * (DAYS * DAY - 1))
 
@@ -73,7 +73,7 @@ def test_every_incident_is_found_and_little_else(tmp_path: Path) -> None:
 
 @needs_prometheus
 def test_a_history_of_ones_own(tmp_path: Path) -> None:
-    """A CSV is played as it is: a budget at its limit from a minute on, and nothing before."""
+    """A CSV is replayed unchanged: a budget at its limit from a given minute, and nothing before."""
     name = 'spanledger_budget_{}{{budget="b",scope="customer",subject="acme"{}}}'
     rows = ["time,series,value"]
     for minute in range(60):
@@ -117,14 +117,14 @@ HEADER = "time,series,value\n"
         (HEADER + "1794355200000,up,1\n", r"own\.csv:2: .*Unix seconds"),
         (HEADER + "nan,up,1\n", r"own\.csv:2: .*Unix seconds"),
         (HEADER + "1794355200,up,1\n1794355200,up,2\n", r"own\.csv:3: up has two values"),
-        (HEADER + "1794355200,up{a=b},1\n", r"own\.csv:2: 'up\{a=b\}' is no series"),
-        (HEADER + '1794355200,"up\n# EOF",1\n', "is no series"),
+        (HEADER + "1794355200,up{a=b},1\n", r"own\.csv:2: 'up\{a=b\}' is not a series"),
+        (HEADER + '1794355200,"up\n# EOF",1\n', "is not a series"),
         (HEADER + "1000000000,up,1\n1794355200,up,1\n", "more than 400 days"),
         ("\x00\udcff", "cannot be read"),
     ],
 )
 def test_a_broken_csv_is_named(text: str, said: str, tmp_path: Path) -> None:
-    """What is no history ends with its file, its line and what is wrong."""
+    """An invalid history fails with its file, its line and what is wrong."""
     path = tmp_path / "own.csv"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
 
@@ -133,7 +133,7 @@ def test_a_broken_csv_is_named(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_a_csv_in_any_order(tmp_path: Path) -> None:
-    """Rows need not be in order, nor the file begin without a mark; a repeated row is one sample."""
+    """Rows may be in any order, the file may begin with a BOM, and a repeated row is one sample."""
     path = tmp_path / "own.csv"
     rows = "1794355260,up,2\r\n1794355200,up,1\r\n1794355260,up,2\r\n"
     path.write_text(f"time,series,value\r\n{rows}", encoding="utf-8-sig")
@@ -145,7 +145,7 @@ def test_a_csv_in_any_order(tmp_path: Path) -> None:
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    """The tool, as people call it."""
+    """The tool, as users run it."""
     tool = [sys.executable, str(ROOT / "tools" / "replay_alerts.py"), *words]
     return subprocess.run(tool, capture_output=True, text=True, check=False)
 
@@ -182,7 +182,7 @@ def test_scripts_get_json(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_played_ends_with_2(words: tuple[str, ...]) -> None:
-    """And with the reason, in a line."""
+    """The tool fails with the reason, in one line."""
     done = command(*words)
 
     assert done.returncode == 2
@@ -192,7 +192,7 @@ def test_what_cannot_be_played_ends_with_2(words: tuple[str, ...]) -> None:
 
 @needs_prometheus
 def test_figures_that_nobody_can_read_fire_nothing(tmp_path: Path) -> None:
-    """A stack whose every figure is no number has no incident."""
+    """A stack whose every figure is NaN has no incident."""
     minutes = 60
     series = {**scraped(minutes), **sent(minutes), **collectors(minutes)}
     nan = [(START_S + 60.0 * minute, float("nan")) for minute in range(minutes)]
@@ -216,7 +216,7 @@ def test_figures_that_nobody_can_read_fire_nothing(tmp_path: Path) -> None:
 def test_patience_is_that_of_prometheus(
     for_minutes: int, keep_minutes: int, active: list[int], expected: list[tuple[int, int]]
 ) -> None:
-    """`for` starts anew after a gap; `keep_firing_for` bridges one that is shorter."""
+    """`for` restarts after a gap; `keep_firing_for` bridges a shorter one."""
     alert = Alert(
         "A", "x", "page", "", "", "", for_s=60 * for_minutes, keep_firing_s=60 * keep_minutes
     )

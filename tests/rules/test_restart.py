@@ -1,4 +1,4 @@
-"""A Prometheus that begins again takes alerts up where it left them."""
+"""A restarted Prometheus continues alerts where it left off."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WAITS = sorted({a.for_s for a in ALERTS if isinstance(a, Alert) and a.for_s >= M
 
 
 def states(url: str) -> dict[str, str]:
-    """Each alert by its name, and whether it waits or fires."""
+    """Each alert by name, and whether it is pending or firing."""
     told = ask(url, "/api/v1/alerts")["alerts"]
     return {alert["labels"]["alertname"]: alert["state"] for alert in told}
 
 
 def test_what_fired_fires_and_what_is_new_waits(tmp_path: Path) -> None:
-    """With the stack's flags an alert of any wait that was firing fires again at its first evaluation."""
+    """With the stack's flags, a firing alert fires again at the first evaluation, whatever its `for`."""
     now = time.time()
     names = {f"W{duration(wait)}": wait for wait in WAITS}
     rules = [

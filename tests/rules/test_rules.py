@@ -1,4 +1,4 @@
-"""The alert rules, played by promtool: what fires, at which minute, and what it says."""
+"""The alert rules, run by promtool: what fires, at which minute, with which text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_fires_and_when(case: Case, tmp_path: Path) -> None:
 
 
 def test_a_wrong_expectation_is_seen(tmp_path: Path) -> None:
-    """A case that says too little, too much or the wrong words does not pass."""
+    """A case with missing, extra or wrong alerts or texts does not pass."""
     good = cases_budgets.CASES[1]
     wrong: tuple[dict[int, list[Fires]], ...] = (
         {minute: [] for minute in good.at},
@@ -83,12 +83,12 @@ OF_OTHERS = {
     "UnpricedUsage": "new-model",
     "BudgetOverrun": "acme",
 }
-"""Alerts beside those of budgets whose labels have names that people give, and such a name."""
+"""Alerts other than budgets' whose labels contain names that people choose, and such a name."""
 
 
 @pytest.mark.parametrize("alert", OF_OTHERS)
 def test_any_name_is_told_as_it_is(alert: str, tmp_path: Path) -> None:
-    """Quotes, backslashes, braces of templates, other alphabets and two hundred letters change nothing."""
+    """Quotes, backslashes, template braces, other alphabets and two hundred letters change nothing."""
     name = OF_OTHERS[alert]
     case = next(c for c in CASES if c.alert == alert and c.fires and name in str(c.series))
     for odd in (*cases_budgets.ODD_NAMES, "ab " * 66 + "ab"):
@@ -96,7 +96,7 @@ def test_any_name_is_told_as_it_is(alert: str, tmp_path: Path) -> None:
 
 
 def called(case: Case, name: str, other: str) -> Case:
-    """The case with another name in all its places."""
+    """The case with another name throughout."""
     series = {k.replace(f'"{name}"', as_string(other)): v for k, v in case.series.items()}
     at = {
         minute: [
@@ -135,7 +135,7 @@ def test_every_alert_is_played_both_ways() -> None:
     "words", ["no data at all", "gap|restart|renewal", "two |at once"], ids=lambda words: words
 )
 def test_edges_are_played(words: str) -> None:
-    """Every alert is tried without data; most with gaps or restarts, and on two subjects at once."""
+    """Every alert is tested without data; most with gaps or restarts, and on two subjects at once."""
     tried = {case.alert for case in CASES if any(word in case.title for word in words.split("|"))}
     of_the_ledger = {"TelemetryBacklogGrowing", "LedgerSlowOrStuckHolds", "SignalAbsent"}
     exempt = of_the_ledger if "at once" in words else set()
@@ -162,7 +162,7 @@ def test_rules_use_only_registered_names() -> None:
 
 
 def test_every_signal_that_rules_rest_on_is_watched() -> None:
-    """A metric of a rule is watched by SignalAbsent, or its absence says nothing, with a reason."""
+    """A rule's metric is watched by SignalAbsent, or is listed with a reason why its absence is normal."""
     records = {rule.record for rule in RECORDINGS}
     rules: list[Alert | Recording] = [*ALERTS, *RECORDINGS]
     others = [rule.expr for rule in rules if rule not in watchers()]
@@ -182,7 +182,7 @@ def test_every_signal_that_rules_rest_on_is_watched() -> None:
 
 
 def watchers() -> list[Alert | Recording]:
-    """The rules that only look whether others have what they need."""
+    """The rules that only check whether others have what they need."""
     return [
         *(rule for rule in RECORDINGS if rule.record == recording.PRESENT),
         *(alert for alert in ALERTS if alert.name == "SignalAbsent" and alert.variant != "target"),
@@ -190,7 +190,7 @@ def watchers() -> list[Alert | Recording]:
 
 
 def test_severities_and_texts() -> None:
-    """An alert pages or makes a ticket; its summary has no values, so that equal ones group."""
+    """An alert pages or opens a ticket; its summary has no values, so equal ones group."""
     assert {alert.severity for alert in ALERTS} == {"page", "ticket"}
     assert [alert.name for alert in ALERTS if "{{" in alert.summary] == []
     assert [alert.name for alert in ALERTS if "{{" not in alert.description] == []
@@ -206,7 +206,7 @@ def test_committed_rules_are_those_tested() -> None:
 
 @pytest.mark.parametrize("who", cases_budgets.ODD_NAMES)
 def test_links_survive_odd_names(who: str) -> None:
-    """Behind a link's address stands the same name, as Grafana and Tempo read it."""
+    """A link has the same name in its address, as Grafana and Tempo read it."""
     exhausted = next(alert for alert in ALERTS if alert.name == "BudgetThresholdCrossed")
     link = urlsplit(trace_link(exhausted, {"scope": "customer", "subject": who}))
     whose = {"scope": "customer", "subject": who, "budget": who}

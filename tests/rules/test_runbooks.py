@@ -1,4 +1,4 @@
-"""Runbooks: one an alert, with commands and queries that run."""
+"""Runbooks: one per alert, with commands and queries that run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ INTRINSIC = {"status", "name", "duration", "kind"}
 
 
 def lines(lang: str, books: list[Path] = BOOKS) -> Iterator[tuple[str, str]]:
-    """Every line of every block of a language, with its page."""
+    """Every line of every code block in a language, with its page."""
     for book in books:
         for found, body in FENCE.findall(book.read_text(encoding="utf-8")):
             if found == lang:
@@ -44,7 +44,7 @@ def lines(lang: str, books: list[Path] = BOOKS) -> Iterator[tuple[str, str]]:
 
 
 def test_alerts_and_runbooks_are_one_to_one() -> None:
-    """Every alert has its page, and no page is of an alert that does not exist."""
+    """Every alert has a page, and every page has an alert."""
     assert [book.stem for book in BOOKS] == NAMES
 
 
@@ -61,7 +61,7 @@ def test_a_runbook_has_its_sections(book: Path) -> None:
 
 
 def test_queries_parse(tmp_path: Path) -> None:
-    """Every PromQL line is one that Prometheus takes."""
+    """Prometheus accepts every PromQL line."""
     rules = [{"record": f"r:{n}", "expr": query} for n, (_, query) in enumerate(lines("promql"))]
     path = tmp_path / "queries.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}), "utf-8")
@@ -71,7 +71,7 @@ def test_queries_parse(tmp_path: Path) -> None:
 
 
 def test_queries_use_names_that_exist() -> None:
-    """A query rests on registered signals and recorded series."""
+    """A query uses only registered signals and recorded series."""
     known = known_series() | {rule.record for rule in RECORDINGS}
 
     assert [(p, m) for p, query in lines("promql") for m in metrics_of(query) - known] == []
@@ -99,13 +99,13 @@ def test_traces_are_searched_by_attributes_that_exist() -> None:
 
 KEY = "key_0123456789ab"
 TRACE = "073d3d50e254"
-"""What pages write for somebody's key and for somebody's trace."""
+"""The pages' placeholders for a key and for a trace."""
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A real ledger with a budget, a key and a request that fell back, beside a configuration;
-    words of pages to what they are here."""
+    """A real ledger with a budget, a key and a request that fell back, and a configuration;
+    maps the pages' placeholders to real values."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPANLEDGER_LEDGER_URL", f"sqlite:///{tmp_path / 'ledger.db'}")
     shutil.copy(ROOT / "examples" / "spanledger.yaml", tmp_path)
@@ -122,13 +122,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def run(command: str) -> Result:
-    """A command of ours, its output whole."""
+    """Run a spanledger command; returns its full output."""
     return CliRunner().invoke(app, shlex.split(command), catch_exceptions=False)
 
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.stem)
 def test_commands_run(book: Path, site: dict[str, str]) -> None:
-    """The commands of a page work as they are copied, one after the other, on a real ledger."""
+    """The commands of a page work as copied, one after another, on a real ledger."""
     for _, command in lines("sh", [book]):
         for written, here in site.items():
             command = command.replace(written, here)
@@ -139,14 +139,14 @@ def test_commands_run(book: Path, site: dict[str, str]) -> None:
 
 
 def test_a_trace_says_why_a_request_fell_back(site: dict[str, str]) -> None:
-    """What pages send people to look at is there: the route left, and the failure."""
+    """The output has what the pages refer to: the route that failed, and why."""
     del site
 
     assert "fallback from chat (rate_limited)" in " ".join(run(f"trace {TRACE}").stdout.split())
 
 
 def test_pages_say_where_to_type_things() -> None:
-    """Whoever opens a page at night finds where commands and queries go."""
+    """Every page links to the explanation of where to run commands and queries."""
     anchor = "[when one fires](../alerts.md#when-one-fires)"
 
     assert [book.stem for book in BOOKS if anchor not in book.read_text(encoding="utf-8")] == []
@@ -154,7 +154,7 @@ def test_pages_say_where_to_type_things() -> None:
 
 
 def fields(model: type[BaseModel]) -> Iterator[str]:
-    """Every key that a configuration may have, at any depth."""
+    """Every configuration key, at any depth."""
     for name, field in model.model_fields.items():
         yield name
         for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
@@ -163,7 +163,7 @@ def fields(model: type[BaseModel]) -> Iterator[str]:
 
 
 def test_settings_and_words_exist() -> None:
-    """A setting, a signal, an error or a label that a page names in passing is one of ours."""
+    """Every setting, signal, error or label that a page mentions exists."""
     compose = (ROOT / "otel-collector" / "README.md").read_text(encoding="utf-8")
     words = {
         *fields(Config),

@@ -1,4 +1,4 @@
-"""The rules in less time: every duration shorter by one number, nothing else another."""
+"""The sped-up rules: every duration is divided by one number, nothing else changes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ WAITS = {
 }
 """Keys of rules and policies whose value is a duration."""
 OF_PROMETHEUS = {
-    "a gateway that goes away is told once, not for each of its signals",
+    "a gateway that goes down alerts once, not for each of its signals",
     "OTLP that stops is one alert, with or without requests",
     "seen, then gone, while the rest arrives",
-    "a collector's queue that is gone though the collector answers, and one that is away",
+    "a collector's queue gone while the collector answers, and a collector that is down",
 }
-"""Cases of series that end: Prometheus itself remembers a sample for five minutes, at any speed."""
+"""Cases with series that end: Prometheus keeps a sample for five minutes, at any speed."""
 
 
 @cache
@@ -41,7 +41,7 @@ def files(speed: float = 1) -> dict[str, str]:
 
 
 def leaves(node: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
-    """Every value of a document by its place."""
+    """Every value of a document by its path."""
     if isinstance(node, dict):
         pairs = list(node.items())
     elif isinstance(node, list):
@@ -61,7 +61,7 @@ def ms(text: str) -> list[int]:
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("name", sorted(files()))
 def test_only_durations_are_others(name: str, speed: int) -> None:
-    """In expressions and waits each duration is so many times shorter, and the rest stands as it was."""
+    """In expressions and waits each duration is that many times shorter; the rest is unchanged."""
     read = yaml.safe_load if name.endswith(("yml", "yaml")) else lambda text: text.splitlines()[1:]
     usual = leaves(read(files()[name]))
     faster = leaves(read(files(speed)[name]))
@@ -92,7 +92,7 @@ def test_only_durations_are_others(name: str, speed: int) -> None:
     ],
 )
 def test_what_is_a_duration(expr: str, faster: str | None) -> None:
-    """Ranges, steps, offsets and numbers of time are; names, strings and plain numbers are not."""
+    """Ranges, steps, offsets and times are scaled; names, strings and plain numbers are not."""
     expected = faster or "quantile_over_time(0.9, x[504m:270s] offset 3m)"
 
     assert scaled.expression(expr, 20) == expected
@@ -100,7 +100,7 @@ def test_what_is_a_duration(expr: str, faster: str | None) -> None:
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_promtool_finds_no_fault(speed: int, tmp_path: Path) -> None:
-    """Such rules are rules."""
+    """Sped-up rules are valid rules."""
     for name in ("recording", "alerts"):
         path = tmp_path / f"{name}.yml"
         text = files(speed)[f"prometheus/rules/{name}.yml"]
@@ -110,7 +110,7 @@ def test_promtool_finds_no_fault(speed: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alert", NAMES)
 def test_it_fires_at_the_second_of_its_minute(alert: str, tmp_path: Path) -> None:
-    """Played sixty times as fast, an alert fires, says and ends the same, at that second."""
+    """At sixty times the speed, an alert fires and resolves with the same text, at the matching second."""
     cases = [c for c in CASES if c.alert == alert and c.title not in OF_PROMETHEUS]
 
     assert len(cases) > 1
@@ -118,7 +118,7 @@ def test_it_fires_at_the_second_of_its_minute(alert: str, tmp_path: Path) -> Non
 
 
 def test_exempt_cases_are_needed(tmp_path: Path) -> None:
-    """What is said to rest on another time does."""
+    """Cases listed as depending on an unscaled time really do."""
     exempt = [case for case in CASES if case.title in OF_PROMETHEUS]
 
     assert {case.title for case in exempt} == OF_PROMETHEUS
@@ -133,7 +133,7 @@ def generate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_folder_of_rules_for_a_try(tmp_path: Path) -> None:
-    """The tool writes the rules, with thresholds as told, and scrapes that are often enough for them."""
+    """The tool writes the rules with the given thresholds, and scrapes often enough for them."""
     done = generate("--speed", "20", "--set", "spike_floor_usd=0.25", "--out", str(tmp_path))
     shipped = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text("utf-8"))
     written = yaml.safe_load((tmp_path / "prometheus" / "prometheus.yml").read_text("utf-8"))
@@ -150,7 +150,7 @@ def test_a_folder_of_rules_for_a_try(tmp_path: Path) -> None:
 
 
 def test_what_ships_is_never_made_faster() -> None:
-    """Without a folder, or slower than the rules are, the tool writes nothing."""
+    """Without a directory, or at a speed below 1, the tool writes nothing."""
     for arguments in (("--speed", "20"), ("--speed", "0.5", "--out", "/nowhere")):
         done = generate(*arguments)
         assert done.returncode == 1
@@ -158,7 +158,7 @@ def test_what_ships_is_never_made_faster() -> None:
 
 
 def test_a_duration_is_written_to_the_millisecond() -> None:
-    """A wait that is no whole number of seconds is not rounded to one."""
+    """A wait that is not a whole number of seconds is not rounded."""
     assert [duration(s) for s in (1.5, 60 / 7, 0.0004, 90, 604_800)] == [
         *("1500ms", "8571ms", "0s", "90s", "1w")
     ]

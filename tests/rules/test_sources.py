@@ -1,4 +1,4 @@
-"""What gateways and applications both count: rules and runbooks say whose they take.
+"""Metrics that gateways and applications both send: rules and runbooks say whose they use.
 
 Applications have other buckets, other error types, and count a call through the gateway again.
 """
@@ -12,11 +12,11 @@ from tests.rules.promql import of_everybody
 from tests.rules.test_runbooks import lines
 
 EVERYBODYS: dict[str, str] = {}
-"""Places that take what anybody counted, to the reason."""
+"""Places that use both on purpose, with the reason."""
 
 
 def test_rules_and_runbooks_choose_a_source() -> None:
-    """No rule and no runbook's query mixes what a gateway counted with what applications did."""
+    """No rule and no runbook query mixes a gateway's counts with applications'."""
     places = [
         *((f"{alert.name} {alert.variant}".strip(), alert.expr) for alert in ALERTS),
         *((rule.record, rule.expr) for rule in RECORDINGS),
@@ -39,5 +39,5 @@ def test_rules_and_runbooks_choose_a_source() -> None:
     ],
 )
 def test_a_mixed_expression_is_seen(expr: str, mixes: bool) -> None:
-    """The check above tells an expression that chooses from one that does not."""
+    """The check above distinguishes expressions that select a source from those that do not."""
     assert bool(of_everybody(expr)) is mixes

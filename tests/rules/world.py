@@ -1,6 +1,6 @@
-"""A stack that is well, as all its series by the minute, and what may go wrong with the measuring of it.
+"""A healthy stack as all its series by the minute, and what can go wrong when measuring it.
 
-A gateway's counters and gauges are scraped, what the shipper sends arrives by itself: they fail apart.
+A gateway's counters and gauges are scraped, while the shipper sends its own: they fail separately.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tests.rules.cases_providers import attempts, fallbacks, requests, streams, 
 from tests.rules.cases_spend import beyond, cost, count
 
 LOST = "stale"
-"""What a failed scrape leaves of each series of its target."""
+"""What a failed scrape leaves in each series of its target."""
 NONE = "_"
-"""No sample, and no word of it."""
+"""No sample and no staleness marker."""
 Series = dict[str, list[str]]
 _TOKEN = re.compile(r"(?P<first>[^\sx+-]*)(?P<step>[+-][\d.]+)?(?:x(?P<times>\d+))?")
 
@@ -38,7 +38,7 @@ def values(text: str) -> list[str]:
 
 
 def scraped(minutes: int, instance: str = "g1") -> Series:
-    """What a gateway shows: a budget at four tenths, deployments in use, a ledger that keeps up."""
+    """A gateway's series: a budget at 40 %, deployments in use, a ledger that keeps up."""
     at = f'{{instance="{instance}",job="gateway"}}'
     steady = {f"{name}{at}": "1" for name in ALWAYS}
     steady |= {
@@ -61,7 +61,7 @@ def scraped(minutes: int, instance: str = "g1") -> Series:
 
 
 def sent(minutes: int) -> Series:
-    """What the shipper sends: traffic, a provider's usual failures, a dollar a minute."""
+    """The shipper's series: traffic, a provider's usual failures, a dollar a minute."""
     grows = f"0+{{}}x{minutes - 1}"
     series = {
         **cost("acme", grows.format(1)),
@@ -83,7 +83,7 @@ def sent(minutes: int) -> Series:
 
 
 def collectors(minutes: int) -> Series:
-    """What a collector shows: a queue that is nearly empty, and an old loss."""
+    """A collector's series: a nearly empty queue, and an old loss."""
     tempo = {"exporter": "otlp_grpc/tempo"}
     traces = {"data_type": "traces", **tempo}
     series = {
@@ -96,7 +96,7 @@ def collectors(minutes: int) -> Series:
 
 
 def away(series: Series, start: int, minutes: int, mark: str) -> Series:
-    """The series without their samples of some minutes; the first of them leaves a mark."""
+    """The series without their samples in some minutes; the first gap leaves a staleness marker."""
     gap = [mark, *[NONE] * (minutes - 1)]
     cut = {name: [*v[:start], *gap, *v[start + minutes :]] for name, v in series.items()}
     for name, samples in cut.items():
@@ -106,7 +106,7 @@ def away(series: Series, start: int, minutes: int, mark: str) -> Series:
 
 
 def anew(series: Series, start: int) -> Series:
-    """Those of a process that begins again: its counters at zero, its gauges as they were."""
+    """The series of a restarted process: counters at zero, gauges unchanged."""
     return {
         name: [*v[:start], *(v[start:] if v[0] == v[-1] else v[: len(v) - start])]
         for name, v in series.items()

@@ -24,7 +24,7 @@ telemetry: {enabled: false}
 
 
 def budget(tmp_path: Path, name: str = "acme") -> dict[str, Any]:
-    """What `budget list` says of a budget."""
+    """A budget's entry in `budget list`."""
     code, out, _ = run(tmp_path, "budget", "list", "--json")
     assert code == 0
     found: dict[str, Any] = next(state for state in json.loads(out) if state["name"] == name)
@@ -32,7 +32,7 @@ def budget(tmp_path: Path, name: str = "acme") -> dict[str, Any]:
 
 
 def set_acme(tmp_path: Path) -> None:
-    """A customer's budget with nothing at its default."""
+    """A customer's budget without any default value."""
     run(
         tmp_path, "budget", "set", "acme", "--customer", "acme", "--limit", "12.50",
         "--period", "day", "--timezone", "Europe/Berlin", "--action", "warn",
@@ -57,7 +57,7 @@ CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
 def test_set_changes_only_what_is_given(
     tmp_path: Path, options: list[str], changed: dict[str, Any]
 ) -> None:
-    """Of a budget that exists, all else stays as it was, its customer and time zone included."""
+    """Everything else of an existing budget stays, including its customer and time zone."""
     set_acme(tmp_path)
     before = budget(tmp_path)
 
@@ -74,7 +74,7 @@ def test_set_changes_only_what_is_given(
     "subject", [["--customer", "other"], ["--team", "red"], ["--customer", "*"]], ids=" ".join
 )
 def test_another_subject_needs_replace(tmp_path: Path, subject: list[str]) -> None:
-    """A budget does not become somebody else's by a slip; with --replace it is made anew."""
+    """A budget does not change its subject by accident; --replace recreates it."""
     set_acme(tmp_path)
     before = budget(tmp_path)
 
@@ -89,7 +89,7 @@ def test_another_subject_needs_replace(tmp_path: Path, subject: list[str]) -> No
 
 
 def test_a_new_budget_needs_a_limit(tmp_path: Path) -> None:
-    """It is a usage error, and so is making one anew without."""
+    """It is a usage error, also with --replace."""
     set_acme(tmp_path)
     for options in (["beta"], ["beta", "--customer", "b"], ["acme", "--replace"]):
         code, _, problem = run(tmp_path, "budget", "set", *options)
@@ -97,7 +97,7 @@ def test_a_new_budget_needs_a_limit(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_is_a_diff_by_field(tmp_path: Path) -> None:
-    """What would change is said with old and new value, as text and as JSON, and nothing does."""
+    """It shows changes with old and new values, as text and JSON, and changes nothing."""
     set_acme(tmp_path)
     file = tmp_path / "budgets.yaml"
     file.write_text(
@@ -123,7 +123,7 @@ def test_a_dry_run_is_a_diff_by_field(tmp_path: Path) -> None:
 
 
 def test_the_exit_code_can_tell_of_changes(tmp_path: Path) -> None:
-    """With --exit-code 4 means that something changes and 0 that nothing does; without it 0."""
+    """With --exit-code, 4 means that something changes and 0 that nothing does; without it, always 0."""
     set_acme(tmp_path)
     file = tmp_path / "budgets.yaml"
     file.write_text("- {name: acme, customer: acme, limit: 5}\n")
@@ -136,7 +136,7 @@ def test_the_exit_code_can_tell_of_changes(tmp_path: Path) -> None:
 
 
 async def start(file: Path, ledger: Path) -> None:
-    """A gateway's start and end."""
+    """Start and stop a gateway."""
     config = load_config(file, {"SPANLEDGER_LEDGER_URL": f"sqlite:///{ledger}"})
     async with open_gateway(config, config_file=file):
         pass

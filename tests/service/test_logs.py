@@ -1,4 +1,4 @@
-"""Log lines: whole, parseable, and one line each whatever is in them."""
+"""Log lines: complete, parseable, and always on one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_line_for_people() -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "x\u2028y", "\x1b[31m", "naïve 日本"])
 def test_a_value_stays_on_its_line(name: str) -> None:
-    """A name from outside cannot begin a line of its own in either form."""
+    """A caller's name cannot start a new line in either format."""
     as_json = JsonLines("gateway").format(record("m", customer=name))
     as_text = TextLines("gateway").format(record("m", customer=name))
     assert json.loads(as_json)["customer"] == name

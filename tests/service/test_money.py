@@ -28,7 +28,7 @@ DOLLAR = 10**9
     ],
 )
 def test_amounts(text: str | float, nano: int) -> None:
-    """Commas stand between thousands, and nowhere else."""
+    """Commas are only accepted between thousands."""
     assert parse_usd(text) == nano
 
 
@@ -43,7 +43,7 @@ def test_a_decimal_comma_is_refused(text: str) -> None:
     "text", ["\uff11\uff12", "\u0663", "\u221250", "0x10", "5 USD", "", "$", "_"]
 )
 def test_digits_of_other_scripts_are_refused(text: str) -> None:
-    """An amount is written in ASCII: nobody should have to wonder how another digit was read."""
+    """An amount must be ASCII, so its digits are unambiguous."""
     with pytest.raises(ValueError, match="not an amount"):
         parse_usd(text)
 
@@ -65,7 +65,7 @@ def test_digits_of_other_scripts_are_refused(text: str) -> None:
     ids=lambda value: value[:16],
 )
 def test_amounts_that_cannot_be_booked_say_why(text: str, why: str) -> None:
-    """Each end of what is possible is refused exactly, and never rounded into it."""
+    """Values just outside the limits are refused, never rounded into them."""
     with pytest.raises(ValueError, match=why):
         parse_usd(text)
 
@@ -75,7 +75,7 @@ def test_amounts_that_cannot_be_booked_say_why(text: str, why: str) -> None:
     [("0.0000025", 2_500_000), ("2.5e-6", 2_500_000), ("1e-999999999", 1), ("1", 10**12)],
 )
 def test_prices(text: str, pico: int) -> None:
-    """A price is that of one token; the finest is rounded up, not to nothing."""
+    """A price is per token; the smallest is rounded up, not to zero."""
     assert parse_price(text) == pico
 
 
@@ -83,5 +83,5 @@ def test_prices(text: str, pico: int) -> None:
 def test_a_price_of_a_million_tokens_is_noticed(text: str) -> None:
     """`2.50` is a million tokens' price by mistake; no token costs more than a dollar, and costs
     stay within what 64 bits hold."""
-    with pytest.raises(ValueError, match="of one token"):
+    with pytest.raises(ValueError, match="for one token"):
         parse_price(text)

@@ -1,4 +1,4 @@
-"""Commands that write keys and budgets: what is given as nothing must not mean everything."""
+"""Commands that write keys and budgets: an empty value must not mean everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spanledger.ledger.records import Records
 
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr; an exception that nobody turned into text is raised."""
+    """Exit code, stdout and stderr; raises an exception that was not turned into a message."""
     result = CliRunner().invoke(
         app, [*arguments, "--ledger", f"sqlite:///{tmp_path}/ledger.db"], catch_exceptions=False
     )
@@ -29,7 +29,7 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("option", ["--customer", "--key", "--team", "--model", "--provider"])
 @pytest.mark.parametrize("value", ["", " ", "a\nb", "a\x1b[2J", "\udcff", "a`b"])
 def test_a_budgets_subject_is_a_name(tmp_path: Path, option: str, value: str) -> None:
-    """A script's unset variable does not limit everybody, and no name paints on a terminal."""
+    """A script's unset variable does not limit everybody, and no name controls the terminal."""
     code, out, problem = run(tmp_path, "budget", "set", "b", "--limit", "5", option, value)
 
     assert (code, out) == (2, "")
@@ -41,7 +41,7 @@ def test_a_budgets_subject_is_a_name(tmp_path: Path, option: str, value: str) ->
     ("limit", "usd"), [("1e3", "1000.00"), ("-0", "0.00"), ("$1,200", "1200.00")]
 )
 def test_limits_as_people_write_them(tmp_path: Path, limit: str, usd: str) -> None:
-    """What is an amount is taken as that, and shown as a plain one."""
+    """An amount is accepted in any valid form and shown as a plain one."""
     code, out, _ = run(tmp_path, "budget", "set", "b", "--limit", limit, "--json")
 
     assert (code, json.loads(out)["limit_usd"]) == (0, usd)
@@ -101,7 +101,7 @@ def test_no_name_has_a_backtick(tmp_path: Path, arguments: tuple[str, ...]) -> N
 
 
 def test_a_name_is_the_same_however_it_is_written(tmp_path: Path) -> None:
-    """A letter and its accent may be one character or two; the budget must meet the key."""
+    """A letter and its accent can be one character or two; budget and key must still match."""
     one, two = "caf\u00e9", "cafe\u0301"
     code, out, _ = run(tmp_path, "keys", "create", "--customer", two, "--team", two, "--json")
     key = json.loads(out)
@@ -122,7 +122,7 @@ def test_an_empty_restriction_of_a_key_is_refused(tmp_path: Path, option: str, v
 
 
 def test_a_keys_routes_are_kept(tmp_path: Path) -> None:
-    """Spaces around commas are no part of a name."""
+    """Spaces around commas are not part of a name."""
     code, out, _ = run(
         tmp_path, "keys", "create", "--customer", "acme", "--routes", "chat, embed", "--json"
     )
@@ -133,7 +133,7 @@ def test_a_keys_routes_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("since", ["9999-12-31", "0001-01-01"])
 def test_any_date_may_be_asked_for(tmp_path: Path, since: str) -> None:
-    """Also those that the ledger's nanoseconds do not reach."""
+    """Including times outside the range of the ledger's nanoseconds."""
     Records.open(tmp_path / "ledger.db").close()
 
     assert run(tmp_path, "spend", "--since", since)[0] == 0
@@ -159,7 +159,7 @@ def test_a_time_out_of_this_world_is_one_line(tmp_path: Path, since: str) -> Non
     ],
 )
 def test_a_budget_file_with_a_hole_is_refused(tmp_path: Path, text: str) -> None:
-    """A key without its value is a mistake, not a budget of everybody."""
+    """A key without a value is a mistake, not a budget for everybody."""
     file = tmp_path / "budgets.yaml"
     file.write_text(text, encoding="utf-8")
 
@@ -168,7 +168,7 @@ def test_a_budget_file_with_a_hole_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_a_broken_ledger_is_one_line(tmp_path: Path) -> None:
-    """What SQLite says of a file goes to the terminal without a traceback."""
+    """SQLite's error about a file is printed without a traceback."""
     run(tmp_path, "budget", "set", "b", "--limit", "5")
     other = sqlite3.connect(tmp_path / "ledger.db")
     other.execute("DROP TABLE budget_history")
@@ -180,7 +180,7 @@ def test_a_broken_ledger_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_raised_without_touching_the_rest(tmp_path: Path) -> None:
-    """Whoever raises a limit at night need not know subject, period, zone and action to keep them."""
+    """Raising a limit keeps subject, period, zone and action without naming them."""
     run(
         *(tmp_path, "budget", "set", "each", "--customer", "*", "--limit", "5", "--period", "day"),
         *("--timezone", "Europe/Berlin", "--action", "warn", "--thresholds", "70", "--strict"),
@@ -206,7 +206,7 @@ def test_a_limit_is_raised_without_touching_the_rest(tmp_path: Path) -> None:
 def test_a_limit_that_cannot_be_is_refused(
     tmp_path: Path, name: str, usd: str, problem: str
 ) -> None:
-    """A mistyped name makes no new budget for everybody, and no limit is below nothing."""
+    """A mistyped name does not create a budget for everybody, and no limit is negative."""
     run(tmp_path, "budget", "set", "each", "--customer", "*", "--limit", "5")
 
     code, out, said = run(tmp_path, "budget", "limit", name, usd)
@@ -218,7 +218,7 @@ def test_a_limit_that_cannot_be_is_refused(
 
 
 def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
-    """A dry run says which budgets would change, and a real one which did."""
+    """A dry run lists the budgets that would change, and a real run those that did."""
     file = tmp_path / "budgets.yaml"
     file.write_text("- {name: acme, customer: acme, limit: 5}\n- {name: all, limit: 9}\n")
     run(tmp_path, "budget", "set", "old", "--limit", "1")
@@ -240,7 +240,7 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
 
 
 MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply"}
-"""Commands that write something new, and so begin a ledger where there is none."""
+"""Commands that write something new, and so create a ledger if there is none."""
 NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
     "budget history": "budget history",
@@ -261,7 +261,7 @@ NEED_ONE = {
 
 
 def with_ledgers(command: Any, path: str = "") -> Iterator[str]:
-    """The commands that take a ledger."""
+    """The commands that use a ledger."""
     for name, inner in getattr(command, "commands", {}).items():
         yield from with_ledgers(inner, f"{path} {name}".strip())
     if any("--ledger" in parameter.opts for parameter in command.params):
@@ -269,14 +269,14 @@ def with_ledgers(command: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_command_with_a_ledger_is_looked_at() -> None:
-    """Whoever adds one decides whether it may begin a ledger."""
+    """Each new command must be listed, either as creating a ledger or not."""
     known = {name.partition(" --")[0] for name in NEED_ONE} | MAKE_A_LEDGER
     assert set(with_ledgers(get_command(app))) == known
 
 
 @pytest.mark.parametrize("command", NEED_ONE.values(), ids=NEED_ONE)
 def test_reading_and_changing_make_no_ledger(tmp_path: Path, command: str) -> None:
-    """A mistyped path is one line and exit code 1 everywhere, and nothing appears there."""
+    """A mistyped path gives one line and exit code 1 everywhere, and no file is created."""
     file = tmp_path / "budgets.yaml"
     file.write_text("- {name: all, limit: 9}\n")
     folder = tmp_path / "absent"
@@ -285,15 +285,15 @@ def test_reading_and_changing_make_no_ledger(tmp_path: Path, command: str) -> No
 
     assert (code, out) == (1, "")
     assert problem == (
-        f"error: there is no ledger at '{folder}/ledger.db'; start the gateway, or name another"
-        " with --ledger\n"
+        f"error: there is no ledger at '{folder}/ledger.db'; start the gateway to create it, or name"
+        " another with --ledger\n"
     )
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_help_fits_the_terminal(columns: int) -> None:
-    """No line is wider than the terminal, and no name of a variable is cut."""
+    """No line is wider than the terminal, and no variable's name is truncated."""
     shown = CliRunner().invoke(
         app, ["worker", "serve", "-h"], env={"COLUMNS": str(columns)}, prog_name="spanledger"
     )
@@ -312,7 +312,7 @@ def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("command", ["keys list", "budget list", "budget history"])
 def test_an_empty_list_names_its_ledger(tmp_path: Path, command: str) -> None:
-    """Whoever looks into the wrong ledger sees which one it was."""
+    """The output names the ledger, in case it is the wrong one."""
     Records.open(tmp_path / "ledger.db").close()
     code, out, _ = run(tmp_path, *command.split())
 
@@ -329,13 +329,13 @@ def test_a_budget_over_everything_is_everybodys_in_each_table(tmp_path: Path) ->
 
 
 def test_the_first_key_says_what_it_changes(tmp_path: Path) -> None:
-    """Whoever locks out callers without a key is told, once."""
+    """Creating the first key warns that callers without one are locked out; later ones do not."""
     assert "refuse callers without" in run(tmp_path, "keys", "create", "--customer", "acme")[2]
     assert "refuse callers without" not in run(tmp_path, "keys", "create", "--customer", "acme")[2]
 
 
 def test_a_span_of_time_that_is_none(tmp_path: Path) -> None:
-    """Ages count back from now; a span that ends before it begins is said, not shown as $0."""
+    """Ages count back from now; a time span that ends before it begins is an error, not $0."""
     run(tmp_path, "keys", "create", "--customer", "acme")
     code, out, problem = run(tmp_path, "spend", "--since", "7d", "--until", "9d")
     assert (code, out) == (2, "")

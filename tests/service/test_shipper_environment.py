@@ -1,4 +1,4 @@
-"""What the shipper, a process that speaks to a collector, is told of the gateway's environment."""
+"""Which variables of the gateway's environment the shipper gets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ telemetry: {endpoint: "http://127.0.0.1:9"}
 
 
 def test_only_what_is_needed_is_handed_on() -> None:
-    """An allow-list: keys of providers and whatever else is secret stay with the gateway."""
+    """An allow-list: providers' keys and other secrets stay with the gateway."""
     assert shipper_environment(SECRETS | NEEDED) == NEEDED
 
 
@@ -62,11 +62,11 @@ def test_a_running_shipper_has_no_keys(tmp_path: Path) -> None:
         # It has read its configuration without the key, and is at work.
         assert poll(lambda: b"ship" in Path(f"/proc/{found[0]}/cmdline").read_bytes())
         assert poll(lambda: _locked(tmp_path)), gateway.output
-        assert "the shipper ended" not in gateway.output
+        assert "the shipper exited" not in gateway.output
     finally:
         assert gateway.stop() == 0
 
 
 def _locked(folder: Path) -> bool:
-    """Whether a shipper has taken its lock beside the ledger."""
+    """Whether a shipper holds its lock next to the ledger."""
     return any("ship" in path.name for path in (folder / ".spanledger").iterdir())

@@ -1,4 +1,4 @@
-"""Commands on terminals and pipes that are not as they should be."""
+"""Commands on unusual or broken terminals and pipes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> str:
 
 
 def test_no_figure_is_cut_on_a_narrow_terminal() -> None:
-    """Names fold, amounts and ids stay whole, and brackets in a name are no markup."""
+    """Names wrap, amounts and ids are complete, and brackets in a name are not markup."""
     screen = io.StringIO()
     table = new_table({"budget": "fold", "spent": "figure", "trace": "keep"})
     table.add_row(escape("[red]" + "x" * 60), "$0.000000001", "073d3d50e254")
@@ -62,7 +62,7 @@ def test_a_full_disk_is_one_line(ledger: str, as_json: list[str]) -> None:
 
 
 def test_a_closed_output_is_silence(ledger: str) -> None:
-    """A daemon may have no output at all."""
+    """A daemon may have no stdout or stderr."""
     result = subprocess.run(
         [*COMMAND, "budget", "list", "--json", "--ledger", ledger],
         preexec_fn=lambda: os.close(1),

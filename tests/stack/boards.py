@@ -1,4 +1,4 @@
-"""The dashboards' files as tests read them: panels, queries, and what Grafana would put into them."""
+"""The dashboards' files as tests read them: panels, queries, and variables filled in as by Grafana."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tables_of_spans() -> list[Json]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query of a dashboard and where it stands."""
+    """A query of a dashboard and its place."""
 
     board: str
     place: str
@@ -75,7 +75,7 @@ class Query:
 
 
 def queries() -> list[Query]:
-    """Those of every panel."""
+    """The queries of every panel."""
     return [
         Query(
             uid,
@@ -94,7 +94,7 @@ def queries() -> list[Query]:
 
 
 def marks() -> list[Query]:
-    """Those that make marks in panels."""
+    """The queries behind annotations."""
     return [
         Query(uid, event["name"], "annotation", event["expr"], "promql", False, event["step"], 0)
         for uid, board in dashboards().items()
@@ -103,7 +103,7 @@ def marks() -> list[Query]:
 
 
 def choices() -> list[Query]:
-    """Those that variables are filled with, without the function around them."""
+    """The queries that fill variables, without the surrounding function."""
     asked = re.compile(r"^(?:label_values|query_result)\((.+?)(?:, \w+)?\)$")
     return [
         Query(uid, name, "variable", found.group(1), "promql", True, "", 0)
@@ -146,13 +146,13 @@ def grafana_regex(name: str) -> str:
 
 
 class Ask(Protocol):
-    """Asks Prometheus; what it answers under `data`."""
+    """Query Prometheus; returns the answer's `data`."""
 
     def __call__(self, path: str, /, **params: Any) -> Any: ...
 
 
 def offered(variable: Json, chosen: dict[str, str], ask: Ask) -> list[str]:
-    """What a variable offers."""
+    """The values of a variable."""
     written = filled(variable["query"]["query"], chosen)
     if match := re.fullmatch(r"label_values\((.+), (\w+)\)", written):
         matcher, label = match.groups()

@@ -1,4 +1,4 @@
-"""Reads compose files as Docker Compose does, as far as this project's files go.
+"""Reads compose files as Docker Compose does, as far as this project's files need it.
 
 Owns variables and the merging of layers; what it makes of them is compared with `docker compose
 config` where that is installed. It knows no `extends`, `include` or custom tags, and refuses them.
@@ -27,9 +27,9 @@ REFERENCE = re.compile(
 )
 FILES = ("SPANLEDGER_CA",)
 A_FILE = "./LICENSE"
-"""What the variables above are in a sample: they name files."""
+"""Sample values for the variables above, which name files."""
 OVERRIDDEN = ("command", "entrypoint", "test")
-"""Lists that a later file replaces; all others are added to."""
+"""Lists that a later file replaces; all others are extended."""
 
 
 STACKS = [
@@ -42,7 +42,7 @@ STACKS = [
 
 
 class CompositionError(Exception):
-    """What Docker Compose would refuse."""
+    """A file that Docker Compose would refuse."""
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ def target_of(mount: Mount) -> str:
 
 
 def source_of(mount: Mount) -> str:
-    """What is mounted: a volume's name, or a path beginning with `./`."""
+    """The source of a mount: a volume's name, or a path beginning with `./`."""
     return str(mount["source"]) if isinstance(mount, dict) else mount.split(":")[0]
 
 
@@ -194,7 +194,7 @@ def sample() -> dict[str, str]:
 
 @cache
 def pins_and_secrets() -> dict[str, str]:
-    """What a first start is given."""
+    """The values given to a first start."""
     return sample()
 
 

@@ -26,7 +26,7 @@ CUMULATIVE, DELTA = 2, 1
 
 
 class Message:
-    """A metrics export in the making, its points of now unless said otherwise."""
+    """A builder for a metrics export; points have the current time by default."""
 
     def __init__(self, scope: str = APPLICATION_SCOPE, **resource: Any) -> None:
         self.export = ExportMetricsServiceRequest()
@@ -100,7 +100,7 @@ class Stack:
     url: str
 
     def values(self, expr: str) -> list[tuple[dict[str, str], float]]:
-        """What a query gives."""
+        """The result of a query."""
         result = ask(self.url, "/api/v1/query", query=expr)["result"]
         return [(one["metric"], float(one["value"][1])) for one in result]
 

@@ -89,7 +89,7 @@ def test_old_names(collector: Collector, backends: Backends) -> None:
 
 
 def test_old_messages(collector: Collector, backends: Backends) -> None:
-    """Messages in many attributes are folded into one, and what does not fit is gone."""
+    """Messages spread over many attributes are merged into one, and the rest is removed."""
     old: dict[str, Any] = {"gen_ai.system": "OpenAI"}
     for number in range(6):
         old[f"gen_ai.prompt.{number}.role"] = "user"
@@ -126,7 +126,7 @@ def test_models_and_providers(collector: Collector, backends: Backends) -> None:
 
 
 def test_gateway_untouched(collector: Collector, backends: Backends) -> None:
-    """What the gateway says is right already: only its source is added."""
+    """The gateway's data is already correct: only its source is added."""
     said = {"gen_ai.provider.name": "Groq", "gen_ai.request.model": "openai/gpt-oss-120b"}
     traces = Traces(scope="spanledger")
     traces.add(said)
@@ -234,7 +234,7 @@ def test_every_form_of_an_address(tmp_path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a real application and a real gateway left behind."""
+    """The telemetry of a real application and a real gateway."""
 
     spans: list[SinkSpan]
     points: list[SinkPoint]

@@ -1,4 +1,4 @@
-"""What the collector took is delivered, whatever is killed or away; and it can be watched."""
+"""Everything the collector accepted is delivered, whatever is killed or unreachable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPANS_A_REQUEST = 20
 
 
 class Load:
-    """A sender that tries again until a request was taken, as the shipper does."""
+    """A sender that retries until a request is accepted, as the shipper does."""
 
     def __init__(self, collector: Collector) -> None:
         self.sent: list[bytes] = []
@@ -46,12 +46,12 @@ class Load:
         return 0
 
     def more(self, requests: int) -> None:
-        """Wait until this many further requests were taken."""
+        """Wait until this many more requests are accepted."""
         goal = self.requests + requests
         assert poll(lambda: self.requests >= goal), self._collector.log
 
     def end(self) -> list[bytes]:
-        """Stop; the ids of all spans that were taken."""
+        """Stop; returns the ids of all accepted spans."""
         taken = self.sent.copy()
         self._over.set()
         self._thread.join(30)
@@ -59,7 +59,7 @@ class Load:
 
 
 def test_no_span_is_lost(tmp_path: Path) -> None:
-    """Tempo away, the collector killed twice under load: every span it took arrives in the end."""
+    """Tempo down and the collector killed twice under load: every accepted span arrives in the end."""
     with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
         load = Load(collector)
         load.more(10)
@@ -79,7 +79,7 @@ def test_no_span_is_lost(tmp_path: Path) -> None:
 
 
 def test_metrics_wait_for_prometheus(tmp_path: Path) -> None:
-    """Points sent while Prometheus refuses arrive whole and once, also over a kill.
+    """Points sent while Prometheus refuses arrive complete and once, even if the collector is killed.
 
     What was under way when the collector was killed queues up again behind the rest, which
     Prometheus' `out_of_order_time_window` is for.
@@ -100,7 +100,7 @@ def test_metrics_wait_for_prometheus(tmp_path: Path) -> None:
 
 
 def test_no_message_is_too_large_for_tempo(tmp_path: Path) -> None:
-    """Spans with much content arrive in messages that a gRPC server takes by default."""
+    """Spans with much content arrive in messages within a gRPC server's default limit."""
     with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
         traces = Traces(scope="spanledger")
         for _ in range(100):
@@ -111,7 +111,7 @@ def test_no_message_is_too_large_for_tempo(tmp_path: Path) -> None:
 
 
 def test_limits(tmp_path: Path) -> None:
-    """A request over the size limit is refused for good; others are taken after it."""
+    """A request over the size limit is refused for good; later ones are accepted."""
     with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
         large = Traces()
         large.add({"text": "x" * (33 * 2**20)})
@@ -124,7 +124,7 @@ def test_limits(tmp_path: Path) -> None:
 
 
 def test_watched(tmp_path: Path) -> None:
-    """Health answers, and its own metrics say what was taken, sent, and waits."""
+    """The health check answers, and metrics show what was accepted, sent and queued."""
     with Backends() as backends, Collector(tmp_path, env=backends.env) as collector:
         traces = Traces()
         traces.add({"text": "x"})
@@ -138,7 +138,7 @@ def test_watched(tmp_path: Path) -> None:
 
 
 def test_nothing_but_loopback() -> None:
-    """By default all endpoints, also those to send to, are on loopback; no log pipeline listens."""
+    """By default all endpoints, including targets, are on loopback; there is no log pipeline."""
     text = BASE.read_text(encoding="utf-8")
     base = yaml.safe_load(text)
     protocols = base["receivers"]["otlp"]["protocols"]
@@ -157,7 +157,7 @@ def test_nothing_but_loopback() -> None:
 
 
 def _fill(folder: Path, backends: Backends) -> Path:
-    """A collector with a queue for a Tempo that is away, killed; the queue's file."""
+    """A killed collector with a queue for an unreachable Tempo; returns the queue's file."""
     backends.tempo.go_away()
     with Collector(folder, env=backends.env) as collector:
         for _ in range(60):
@@ -184,7 +184,7 @@ def _no_headers(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("spoil", [_half, _zeros_inside, _no_headers])
 def test_a_spoiled_queue_is_set_aside(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
-    """A queue file that would stop the collector at each start is set aside; it starts and delivers."""
+    """A queue file that would crash the collector at each start is set aside; it starts and delivers."""
     with Backends() as backends:
         file = _fill(tmp_path, backends)
         assert set_aside_broken(tmp_path / "queue") == [], "a sound file is left alone"

@@ -1,4 +1,4 @@
-"""Secrets and e-mail addresses are gone behind the collector, and nothing else is."""
+"""The collector removes secrets and e-mail addresses, and nothing else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def visible(secret: str) -> str:
 
 
 def message_with(secret: str) -> Traces:
-    """A span with a secret in every place text can stand in."""
+    """A span with a secret in every place that can contain text."""
     text = f"before {secret} after"
     traces = Traces(resource={"process.command": text})
     put(traces.scope.scope.attributes, {"scope": text})
@@ -72,7 +72,7 @@ def message_with(secret: str) -> Traces:
 
 
 def test_everywhere(collector: Collector, backends: Backends) -> None:
-    """A secret is taken out of every place text can stand in, and the gateway knows it as well."""
+    """A secret is removed from every place that can contain text, as it is by the gateway."""
     sent = {secret: message_with(secret) for secret in SECRETS}
     for secret, traces in sent.items():
         text = f"before {secret} after"
@@ -157,7 +157,7 @@ def test_json_stays_json(collector: Collector, backends: Backends) -> None:
 
 
 def test_private_keys(collector: Collector, backends: Backends) -> None:
-    """A private key goes with its headers, and also when its end was cut off."""
+    """A private key is removed with its header lines, even if its end was truncated."""
     begin, end = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
     body = "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A\n\nMIIEcanary0/+==\n"
     traces = Traces()
@@ -184,7 +184,7 @@ def test_exemplars(collector: Collector, backends: Backends) -> None:
 
 
 def test_long_text(collector: Collector, backends: Backends) -> None:
-    """A secret deep in a text of a megabyte is found, and the rest arrives whole."""
+    """A secret deep in a megabyte of text is found, and the rest arrives complete."""
     words = "the quick brown fox " * 25_000
     traces = Traces()
     traces.add({"gen_ai.input.messages": json.dumps([words, SECRETS[0], words])})

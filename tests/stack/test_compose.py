@@ -38,7 +38,7 @@ from tests.test_docs import Everything, Shown, problem_with
 OVERLAYS = ROOT / "otel-collector" / "overlays"
 OVERLAY_FOLDER = "./otel-collector/overlays"
 NO_OVERLAY = ("real-providers", "company-ca")
-"""Layers that are about something else than what the collector sends where."""
+"""Layers that do not change where the collector sends."""
 TOOLS = "/opt/spanledger/tools/"
 IMAGES = {
     "collector": "otel/opentelemetry-collector-contrib:{COLLECTOR_VERSION}",
@@ -55,9 +55,9 @@ LISTENS = {
     "prometheus": {9090: "prometheus"},
     "grafana": {3000: "grafana"},
 }
-"""What is published: the port of each and its name in the native stack, where it is the same."""
+"""Published ports, with their names in the native stack, which uses the same ports."""
 INSIDE = {"collector": {8888, 13133}, "tempo": {4317}}
-"""What else is reached from the stack's own network."""
+"""Further ports that are reached within the stack's network."""
 
 ONCE = "ends after its work"
 EXEMPT = {
@@ -80,7 +80,7 @@ EXEMPT = {
     ("init-secrets", "restart"): ONCE,
     ("collector-ready", "restart"): ONCE,
 }
-"""Rules that a service does not keep, with the reason."""
+"""Rules that a service breaks, with the reason."""
 
 
 @pytest.fixture(params=STACKS, ids=named)
@@ -90,7 +90,7 @@ def merged(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_everything_named_exists(merged: dict[str, Any]) -> None:
-    """Mounted files, volumes, services, conditions and hosts in addresses are there."""
+    """Mounted files, volumes, services, conditions and hosts in addresses exist."""
     services = merged["services"]
     problems = []
     for name, service in services.items():
@@ -120,7 +120,7 @@ def test_everything_named_exists(merged: dict[str, Any]) -> None:
 
 
 def listens(services: dict[str, Any], host: str, port: int) -> bool:
-    """Whether a service takes connections at a port, or the address is outside the stack."""
+    """Whether a service accepts connections on a port, or the address is outside the stack."""
     if host in ("localhost", "host.docker.internal"):
         return True
     if host == "sim" and "sim" not in services:
@@ -129,7 +129,7 @@ def listens(services: dict[str, Any], host: str, port: int) -> bool:
 
 
 def test_each_volume_is_used_and_mounted_files_are_read_only(merged: dict[str, Any]) -> None:
-    """No volume is left over, and no service can change the repository."""
+    """No volume is unused, and no service can change the repository."""
     mounts = [m for service in merged["services"].values() for m in service.get("volumes", ())]
     files = [mount for mount in mounts if "/" in source_of(mount)]
 
@@ -168,7 +168,7 @@ def test_our_services_are_started_as_the_command_line_takes_it() -> None:
 
 
 def test_every_variable_is_in_the_example_and_used() -> None:
-    """.env.example names what the compose files read, but for versions and digests, and no more."""
+    """.env.example names exactly what the compose files read, except for versions and digests."""
     variables = composition.Variables(pins_and_secrets())
     for path in (BASE, *LAYERS):
         composition.read(path, variables)
@@ -180,7 +180,7 @@ def test_every_variable_is_in_the_example_and_used() -> None:
 
 
 def test_the_first_start_needs_no_settings() -> None:
-    """Without .env the base is whole, and the example has no secret."""
+    """The base works without .env, and the example has no secret."""
     assert set(composition.load([BASE], {})["services"]) == set(stack()["services"])
 
     text = EXAMPLE.read_text(encoding="utf-8")
@@ -198,7 +198,7 @@ def test_nothing_that_cannot_be_written_to_is_told_to_change_its_owner() -> None
 
 
 def test_services_with_files_have_their_digest() -> None:
-    """What is mounted for a service is in its digest, or is looked at again while it runs."""
+    """Files mounted into a service are in its digest, or are reloaded while it runs."""
     again = {"./grafana/dashboards", "./prometheus/targets/compose", "./compose/overlay-off.yaml"}
     reads = {**READS, "gateway": (DEMO,)}
     services = stack()["services"]
@@ -260,7 +260,7 @@ def test_a_layer_only_adds(layer: Path) -> None:
 
 
 def test_every_overlay_has_its_layer_and_gets_its_variables() -> None:
-    """What an overlay reads from the environment its layer hands on, and nothing else."""
+    """A layer passes exactly the variables that its overlay reads."""
     layers = {p.stem.removeprefix("vendor-"): p for p in LAYERS if p.stem not in NO_OVERLAY}
     overlays = {path.stem: path for path in OVERLAYS.glob("*.yaml")}
     base = stack()["services"]["collector"]["environment"]
@@ -319,7 +319,7 @@ def test_the_collector_takes_its_files(layers: tuple[Path, ...], tmp_path: Path)
 
 
 def test_ports_are_published_on_loopback_only(merged: dict[str, Any]) -> None:
-    """Nothing of the stack is reached from another machine; ports are those of a native run."""
+    """Nothing in the stack is reachable from another machine; ports are those of a native run."""
     published = {
         name: [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in service.get("ports", ())]
         for name, service in merged["services"].items()
@@ -344,7 +344,7 @@ def test_ports_can_be_changed_in_one_place() -> None:
 
 
 def broken_rules(service: dict[str, Any]) -> set[str]:
-    """The rules of containment that a service does not keep."""
+    """The containment rules that a service breaks."""
     user = str(service.get("user", "")).partition(":")[0]
     options = service.get("logging", {}).get("options", {})
     kept = {
@@ -380,7 +380,7 @@ def test_every_service_is_contained() -> None:
 
 
 def test_the_rules_of_containment_see_a_bad_service() -> None:
-    """The check above tells an ordinary service from a contained one."""
+    """The check above distinguishes an ordinary service from a contained one."""
     assert broken_rules({"image": "x", "user": "root", "network_mode": "host"}) == {
         *("non_root", "read_only", "capabilities", "privileges", "memory", "processes"),
         *("logs", "restart", "health", "network"),
@@ -420,7 +420,7 @@ def test_programs_run_as_natively() -> None:
 
 
 def test_scrape_targets_are_services() -> None:
-    """Prometheus is told of services that listen where it asks."""
+    """Prometheus' targets are services that listen there."""
     text = (ROOT / "prometheus" / "targets" / "compose" / "stack.json").read_text("utf-8")
     services = stack()["services"]
     targets = [target for group in json.loads(text) for target in group["targets"]]

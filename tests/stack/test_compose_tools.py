@@ -26,7 +26,7 @@ NOW_NS = 1_700_000_000_000_000_000
 
 
 def module(name: str) -> ModuleType:
-    """A program of tools/ as a module."""
+    """A program in tools/ as a module."""
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -36,7 +36,7 @@ def module(name: str) -> ModuleType:
 
 
 def ensure_secrets(folder: Path, **given: str) -> str:
-    """Run tools/ensure_secrets.py; what it says."""
+    """Run tools/ensure_secrets.py; returns its output."""
     return subprocess.run(
         [sys.executable, "-IS", str(TOOLS / "ensure_secrets.py"), str(folder)],
         env={"PATH": os.environ["PATH"], **given},
@@ -47,7 +47,7 @@ def ensure_secrets(folder: Path, **given: str) -> str:
 
 
 def test_secrets_are_made_up_once(tmp_path: Path) -> None:
-    """Each start of a new stack has secrets of its own, for their owner alone, and keeps them."""
+    """Each new stack generates its own secrets, readable by their owner only, and keeps them."""
     seen = set()
     for name in ("a", "b"):
         folder = tmp_path / name
@@ -55,24 +55,24 @@ def test_secrets_are_made_up_once(tmp_path: Path) -> None:
         said = ensure_secrets(folder)
         made = {file.name: file.read_text("utf-8") for file in folder.iterdir()}
 
-        assert said == "admin-password made up\nsecret-key made up\n"
+        assert said == "admin-password generated\nsecret-key generated\n"
         assert [secret for secret in made.values() if len(secret) < 20 or secret in said] == []
         assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o400}
-        assert ensure_secrets(folder) == "every secret is there\n"
+        assert ensure_secrets(folder) == "every secret exists\n"
         assert {file.name: file.read_text("utf-8") for file in folder.iterdir()} == made
         seen |= set(made.values())
     assert len(seen) == 4
 
 
 def test_secrets_of_env_are_taken(tmp_path: Path) -> None:
-    """An installation that has them in .env keeps them, also once they are gone from there."""
+    """Secrets set in .env are kept, even after they are removed from it."""
     given = {"GRAFANA_ADMIN_PASSWORD": "chosen", "GRAFANA_SECRET_KEY": "old key"}
     ensure_secrets(tmp_path)
 
     said = ensure_secrets(tmp_path, **given)
 
     assert "chosen" not in said
-    assert ensure_secrets(tmp_path, GRAFANA_ADMIN_PASSWORD="") == "every secret is there\n"
+    assert ensure_secrets(tmp_path, GRAFANA_ADMIN_PASSWORD="") == "every secret exists\n"
     assert (tmp_path / "admin-password").read_text("utf-8") == "chosen"
     assert (tmp_path / "secret-key").read_text("utf-8") == "old key"
 
@@ -92,7 +92,7 @@ TEMPO_VERSION=9.9.9
 def test_versions_of_an_earlier_release_hold_back_no_upgrade(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The block that 0.1 wrote into .env is taken out once; what a user set stays, and is named."""
+    """The block that 0.1 wrote into .env is removed once; a user's own setting stays, with a note."""
     tool = module("compose")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     (tmp_path / ".env").write_text(f"# mine\n{OLD_ENV}", "utf-8")
@@ -105,14 +105,14 @@ def test_versions_of_an_earlier_release_hold_back_no_upgrade(
     kept = OLD_ENV[OLD_ENV.index("# Of Grafana's user") :]
     assert (tmp_path / ".env").read_text("utf-8") == f"# mine\n{kept}"
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
-    assert "versions taken out of .env" in once
+    assert "removed versions from .env" in once
     assert capsys.readouterr().out == (
-        "note: .env sets TEMPO_VERSION=9.9.9, in the place of what docker-compose.yml has\n"
+        "note: .env sets TEMPO_VERSION=9.9.9, which overrides docker-compose.yml\n"
     )
 
 
 def check_files(folder: Path) -> tuple[int, str]:
-    """Ask tools/check_files.py about a folder, as a user who is not its owner."""
+    """Run tools/check_files.py on a folder, as a user who is not its owner."""
     done = subprocess.run(
         [python(), "-IS", "-", str(folder)],
         input=(TOOLS / "check_files.py").read_text(encoding="utf-8"),
@@ -126,7 +126,7 @@ def check_files(folder: Path) -> tuple[int, str]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches."""
+    """A folder that every user can access."""
     if not python():
         pytest.skip("other users of this machine may run no Python")
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def open_folder() -> Iterator[Path]:
 
 @cache
 def python() -> str:
-    """A Python that any user may run; none where there is none."""
+    """A Python that any user can run, or None."""
     return next(filter(runs_for_all, (sys.executable, "/usr/bin/python3")), "")
 
 
@@ -150,7 +150,7 @@ def runs_for_all(program: str) -> bool:
 
 
 def test_files_for_their_owner_alone_are_named(open_folder: Path) -> None:
-    """A folder and a file that other users may not read are said, with the command that mends it."""
+    """A folder and a file that other users cannot read are named, with the command that fixes it."""
     for name in ("tempo/tempo.yaml", "grafana/provisioning/a.yaml", "prometheus/rules.yml"):
         (open_folder / name).parent.mkdir(parents=True, exist_ok=True)
         (open_folder / name).touch(0o644)
@@ -167,17 +167,17 @@ def test_files_for_their_owner_alone_are_named(open_folder: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_the_configuration_is_said(open_folder: Path) -> None:
-    """SPANLEDGER_CONFIG may name a folder that Docker once made, where there was no file."""
+    """SPANLEDGER_CONFIG can name a folder that Docker created because the file was missing."""
     (open_folder / "SPANLEDGER_CONFIG").mkdir(0o755)
 
     assert check_files(open_folder) == (
         1,
-        "error: SPANLEDGER_CONFIG names a folder; let it name a configuration file, in .env\n",
+        "error: SPANLEDGER_CONFIG names a folder; set it to a configuration file in .env\n",
     )
 
 
 def test_a_changed_file_changes_its_services_digest_alone(tmp_path: Path) -> None:
-    """A service is created anew when a file of its own changed, was added, renamed or removed."""
+    """A service is recreated if one of its files is changed, added, renamed or removed."""
     tool = module("stack_files")
     for name in ("otel-collector", "prometheus", "tempo", "grafana", "examples", "compose"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -203,7 +203,7 @@ def test_a_changed_file_changes_its_services_digest_alone(tmp_path: Path) -> Non
 
 
 def test_a_port_in_use_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Before anything starts, each port that another program has is told with what to set."""
+    """Before anything starts, each port used by another program is reported with the variable to set."""
     tool = module("compose")
     (tmp_path / "docker").write_text("#!/bin/sh\necho '127.0.0.1:4317-4318->4317-4318/tcp'\n")
     (tmp_path / "docker").chmod(0o755)
@@ -215,19 +215,19 @@ def test_a_port_in_use_names_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_p
             "collector": {"ports": [{"target": 4318, "published": "4318"}]},
         }
         problem = tool.port_problem({"name": "x", "services": services})
-    assert problem == f"port {port} is in use; set GRAFANA_PORT to another in .env"
+    assert problem == f"port {port} is in use; set GRAFANA_PORT to another port in .env"
 
 
 def test_a_configuration_that_is_not_there_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """SPANLEDGER_CONFIG names a file, or nothing starts."""
+    """Nothing starts unless SPANLEDGER_CONFIG names a file."""
     tool = module("compose")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "files", lambda _layers: [tool.REAL_LAYER])
     (tmp_path / ".env").write_text("SPANLEDGER_CONFIG='./mine.yaml'\n", "utf-8")
 
-    with pytest.raises(SystemExit, match=r"SPANLEDGER_CONFIG=./mine.yaml names no file"):
+    with pytest.raises(SystemExit, match=r"SPANLEDGER_CONFIG=./mine.yaml is not a file"):
         tool.configuration([])
     (tmp_path / "mine.yaml").touch()
     assert tool.configuration([]) == "./mine.yaml"
@@ -262,13 +262,13 @@ def test_layers_are_added_to_those_of_env(
 
     assert tool.files(names) == expected.split()
     with pytest.raises(
-        SystemExit, match=r"no compose/vendor-x.yml; the layers are tail-sampling, "
+        SystemExit, match=r"compose/vendor-x.yml does not exist; the layers are tail-sampling, "
     ):
         tool.files(["vendor-x"])
 
 
 def ensure_keys(folder: Path, customers: str) -> str:
-    """Run tools/ensure_keys.py; what it says."""
+    """Run tools/ensure_keys.py; returns its output."""
     options = ("--customers", customers, "--file", str(folder / "customers"))
     return subprocess.run(
         [sys.executable, str(TOOLS / "ensure_keys.py"), *options],
@@ -280,19 +280,19 @@ def ensure_keys(folder: Path, customers: str) -> str:
 
 
 def test_keys_are_made_once_and_again_when_they_stop_working(tmp_path: Path) -> None:
-    """A start keeps working keys, replaces a revoked one, and survives a new ledger."""
+    """A start keeps valid keys, replaces revoked ones, and handles a new ledger."""
     file = tmp_path / "customers"
 
-    assert ensure_keys(tmp_path, "acme,globex") == "keys made for: acme, globex\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "created keys for: acme, globex\n"
     first = dict(entry.split("=") for entry in file.read_text("utf-8").strip().split(","))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert ensure_keys(tmp_path, "acme,globex") == "every customer has a working key\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "every customer has a valid key\n"
 
     records = Records.open(tmp_path / "ledger.db")
     assert {records.find_key(key_digest(key)) is not None for key in first.values()} == {True}
     records.revoke_key(first["acme"], NOW_NS)
     records.close()
-    assert ensure_keys(tmp_path, "acme,globex") == "keys made for: acme\n"
+    assert ensure_keys(tmp_path, "acme,globex") == "created keys for: acme\n"
     second = dict(entry.split("=") for entry in file.read_text("utf-8").strip().split(","))
     assert second["globex"] == first["globex"]
     assert second["acme"] != first["acme"]
@@ -300,12 +300,12 @@ def test_keys_are_made_once_and_again_when_they_stop_working(tmp_path: Path) -> 
     for path in tmp_path.glob("ledger.db*"):
         path.unlink()
     said = ensure_keys(tmp_path, "acme,globex")
-    assert said == "keys made for: acme, globex\n"
+    assert said == "created keys for: acme, globex\n"
     assert "slk_" not in said
 
 
 def test_health_is_asked_without_proxies(tmp_path: Path) -> None:
-    """The question gets its answer from the service itself, and a wrong one is a failure."""
+    """The service itself is asked, and any answer but 200 is a failure."""
     check = [sys.executable, "-IS", str(TOOLS / "check_ready.py")]
     environ = {**os.environ, "http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
 
@@ -330,7 +330,7 @@ def test_health_is_asked_without_proxies(tmp_path: Path) -> None:
 def test_without_an_engine_the_native_stack_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
 ) -> None:
-    """Neither no `docker` nor one that cannot compose is the end of the way."""
+    """Without `docker`, or without Compose, the error names the alternative."""
     if program is not None:
         (tmp_path / "docker").write_text(program)
         (tmp_path / "docker").chmod(0o755)

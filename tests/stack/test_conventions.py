@@ -1,4 +1,4 @@
-"""Whichever form of the GenAI conventions is sent, Prometheus has one."""
+"""Prometheus has one form of the GenAI conventions, whichever is sent."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_new_names_of_applications_are_read(stack: Stack) -> None:
 
 @needs_prometheus
 def test_a_delta_counter_of_tokens_is_dropped(stack: Stack) -> None:
-    """What a counter must not be does not get in by becoming a gauge."""
+    """A point that is invalid as a counter does not get in as a gauge."""
     made = Message(**{"service.name": "delta"})
     made.counter("gen_ai.client.inference.usage.input_tokens", 5.0, temporality=1)
     made.counter("gen_ai.client.inference.usage.output_tokens", 6.0)
@@ -137,7 +137,7 @@ def test_a_delta_counter_of_tokens_is_dropped(stack: Stack) -> None:
 
 
 def test_vendors_get_names_as_they_were_sent() -> None:
-    """Names are turned on the two ways to Prometheus and on no other."""
+    """Names are changed only on the two paths to Prometheus."""
     files = [BASE, *sorted((ROOT / "otel-collector" / "overlays").glob("*.yaml"))]
     used = {
         name

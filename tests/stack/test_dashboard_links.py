@@ -1,4 +1,4 @@
-"""Where the dashboards' links lead: somewhere that exists, and that a viewer may open."""
+"""The dashboards' links lead to places that exist and that a viewer may open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_links_lead_somewhere(uid: str) -> None:
 
 
 def test_alerts_lead_to_dashboards_that_take_their_variables() -> None:
-    """The link of an alert opens a dashboard that is, with variables that it has."""
+    """An alert's link opens an existing dashboard, with variables that it has."""
     for alert in ALERTS:
         names = variables(dashboards()[alert.dashboard])
         fixed = {name for name in alert.variables if "{{" not in name}

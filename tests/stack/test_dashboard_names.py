@@ -1,4 +1,4 @@
-"""Names with slashes, quotes and signs of regular expressions, as dashboards put them into queries."""
+"""Names with slashes, quotes and regular-expression characters, as dashboards put them into queries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MATCHER = re.compile(r"(\w+)(=~|=)`\$\{(\w+):(regex|raw)\}`")
 
 
 def matchers() -> set[tuple[str, str, str]]:
-    """Label, operator and form of each matcher that has a variable."""
+    """Label, operator and form of each matcher with a variable."""
     asked = (*queries(), *marks(), *choices())
     texts = [query.text for query in asked if query.language == "promql"]
     return {
@@ -34,7 +34,7 @@ def matchers() -> set[tuple[str, str, str]]:
 
 
 def test_a_name_that_is_chosen_finds_itself_and_nothing_else(tmp_path: Path) -> None:
-    """Prometheus takes a name in Grafana's form and finds that one; of several, each."""
+    """Prometheus accepts a name in Grafana's form and finds exactly it; of several names, each."""
     labels = sorted({label for label, _, _ in matchers()})
     tests = []
     for label, operator, form in sorted(matchers()):
@@ -72,7 +72,7 @@ def quoted(name: str) -> str:
 
 
 def test_a_name_is_read_whole_from_what_a_variable_asked() -> None:
-    """Grafana makes a line of each series and takes the name by the variable's expression."""
+    """Grafana turns each series into a line and extracts the name with the variable's expression."""
     found = {
         variable["regex"].strip("/")
         for board in dashboards().values()

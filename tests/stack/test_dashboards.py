@@ -1,4 +1,4 @@
-"""The dashboards' files: current, complete, readable, and of names that something emits."""
+"""The dashboards' files: current, complete, readable, and using only names that are emitted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ FOREIGN = {
     "tempo_discarded_spans_total": "spans over a limit of Tempo's",
     "tempo_distributor_attributes_truncated_total": "attributes cut by Tempo",
 }
-"""Names of others that dashboards use, and what for."""
+"""Third-party names that dashboards use, and what for."""
 FOREIGN_LABELS = {
     "job",
     "instance",
@@ -132,14 +132,14 @@ def test_the_files_are_what_the_source_says() -> None:
     ],
 )
 def test_a_renamed_metric_stops_the_build(change: str) -> None:
-    """The names in the files come from the registry, so that a change there is seen here."""
+    """The names in the files come from the registry, so a change there shows up here."""
     preface = "from dataclasses import replace\nimport spanledger.telemetry.signals as s\n"
     assert run_generator(preface + change).returncode != 0
 
 
 @EACH
 def test_a_dashboard_is_whole(uid: str) -> None:
-    """Fixed uid, a title, a description, no id of a database, nothing a viewer could change."""
+    """A fixed uid, a title, a description, no database id, and nothing a viewer could change."""
     board = dashboards()[uid]
     assert (board["uid"], board["title"], board["editable"]) == (uid, TITLES[uid], False)
     assert board["description"].endswith(".")
@@ -151,7 +151,7 @@ def test_a_dashboard_is_whole(uid: str) -> None:
 
 @EACH
 def test_rows_are_questions_and_panels_fit(uid: str) -> None:
-    """Each panel stands below a question, and none lies on another."""
+    """Each panel is below a question, and none overlaps another."""
     board = dashboards()[uid]["panels"]
     assert board[0]["type"] == "row"
     assert all(row["title"].endswith("?") for row in board if row["type"] == "row")
@@ -173,7 +173,7 @@ def test_rows_are_questions_and_panels_fit(uid: str) -> None:
 
 @EACH
 def test_every_panel_says_what_it_shows(uid: str) -> None:
-    """Title, description, unit, and a way down; nothing that only one Grafana can draw."""
+    """Each has a title, description, unit and link; nothing requires one version of Grafana."""
     found = panels(dashboards()[uid])
     assert len({panel["title"] for panel in found}) == len(found)
     for panel in found:
@@ -196,7 +196,7 @@ def test_a_date_is_no_unit_of_a_whole_table(uid: str) -> None:
 
 @EACH
 def test_data_sources_are_variables(uid: str) -> None:
-    """Somebody with another Prometheus picks it at the top."""
+    """A user with another Prometheus can choose it at the top."""
     board = dashboards()[uid]
     uids = {"prometheus": "${datasource}", "tempo": "${traces}"}
     users: list[Json] = [
@@ -219,7 +219,7 @@ def all_promql() -> list[str]:
 
 
 def test_metrics_are_ours_or_known() -> None:
-    """Every name is in the registry, or among the few foreign ones; and all of those are used."""
+    """Every name is in the registry or one of the third-party names, all of which are used."""
     values = dict.fromkeys(
         ("began", "bucket", "customer", "budget", "subject"), "1"
     ) | dict.fromkeys(("model", "provider", "route"), ".*")
@@ -229,7 +229,7 @@ def test_metrics_are_ours_or_known() -> None:
 
 
 def test_labels_are_ours_or_known() -> None:
-    """Matchers name labels their metric has; groups, labels that are there or have been made."""
+    """Matchers use labels of their metric; groupings use labels that exist or were created."""
     for text in map(plain, all_promql()):
         known = set(FOREIGN_LABELS)
         for name in metrics_of(text) & SERIES.keys():
@@ -252,7 +252,7 @@ def test_labels_are_ours_or_known() -> None:
 
 
 def test_counters_stand_under_a_rate() -> None:
-    """A counter's own value says nothing: it begins again, and it never falls."""
+    """A counter's raw value is never shown: it resets, and otherwise only grows."""
     for text in (plain(form) for query in (*queries(), *marks()) for form in query.forms):
         for name in COUNTERS:
             bare = re.sub(rf"\b(rate|increase)\({name}(\{{[^}}]*\}})?\[", "", text)
@@ -260,7 +260,7 @@ def test_counters_stand_under_a_rate() -> None:
 
 
 def test_windows_follow_the_scrape() -> None:
-    """Ranges are `$__rate_interval`, else a rate of too few samples is a gap; the rest has reasons."""
+    """Ranges are `$__rate_interval`, so no rate has too few samples; exceptions have reasons."""
     used = {window for text in all_promql() for window in re.findall(r"\[([^\]]+)\]", text)}
     used -= {window for window in used if window.startswith("^")}
     assert used == WINDOWS.keys()
@@ -298,7 +298,7 @@ def test_copies_are_read_in_steps_that_they_have(uid: str) -> None:
 
 
 def test_histograms_lead_to_traces() -> None:
-    """Where a bucket is asked for, so are its exemplars; scraped ones have none."""
+    """Queries of buckets also request exemplars; scraped metrics have none."""
     sent = {name for m in METRICS for name in prometheus_series(m) if name.endswith("_bucket")}
     for board in dashboards().values():
         for panel in panels(board):
@@ -313,7 +313,7 @@ EVERYBODYS: dict[tuple[str, str], str] = {
         "model",
     ): "the choice of a row that compares what gateways and applications measured",
 }
-"""Expressions that take what anybody counted, by dashboard and place, to the reason."""
+"""Expressions that use points from any source, by dashboard and place, with the reason."""
 
 
 def test_what_is_measured_twice_counts_once() -> None:
@@ -388,7 +388,7 @@ def test_attributes_of_spans_read_as_people_say_them() -> None:
 
 
 def test_a_number_is_of_now() -> None:
-    """The newest value of a stretch of time stands there, however old, while nothing comes any more."""
+    """It would show the newest value of the time range, however old, after data stopped arriving."""
     for board in dashboards().values():
         for panel in panels(board):
             if panel["type"] in ("stat", "bargauge", "table", "barchart", "nodeGraph"):
@@ -397,7 +397,7 @@ def test_a_number_is_of_now() -> None:
 
 
 def test_a_bar_that_stands_alone_has_a_name() -> None:
-    """Grafana leaves the name of a single series out, unless it is asked for one."""
+    """Grafana omits the name of a single series unless a name is set."""
     for board in dashboards().values():
         for panel in panels(board):
             if panel["type"] == "bargauge":
@@ -407,7 +407,7 @@ def test_a_bar_that_stands_alone_has_a_name() -> None:
 
 
 def test_bars_on_each_other_are_not_negative() -> None:
-    """Grafana stacks a series with one negative value apart from the rest, over it."""
+    """Grafana stacks a series with one negative value separately, on top of the others."""
     (chart,) = (p for b in dashboards().values() for p in panels(b) if p["type"] == "barchart")
 
     assert chart["options"]["stacking"] == "normal"

@@ -1,4 +1,4 @@
-"""What applications send under instrumentations of others: no prompt leaves, no token counts twice."""
+"""Applications with third-party instrumentation: no prompt leaves, and no token counts twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKENS = "gen_ai.client.token.usage"
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What left for a vendor, and what came to Tempo and Prometheus."""
+    """What a vendor received, and what Tempo and Prometheus received."""
 
     vendor: RawSink
     backends: Backends
@@ -81,7 +81,7 @@ def through_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
 
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
-    """All applications called a provider, and the vendor was given content."""
+    """All applications called a provider, and content is enabled for the vendor."""
     folder = tmp_path_factory.mktemp("direct")
     yield from _run(folder, gateway="gateway.example:4000", content="true")
 
@@ -111,7 +111,7 @@ def test_what_matters_leaves(through_gateway: Left, name: str) -> None:
 
 
 def test_content_leaves_where_it_may(direct: Left) -> None:
-    """A vendor that was given content gets it."""
+    """A vendor with content enabled gets it."""
     for name, one in RECORDED.items():
         if name != "openai_v2_events":  # its content is in logs
             text = "".join(map(str, direct.spans[name]))
@@ -121,7 +121,7 @@ def test_content_leaves_where_it_may(direct: Left) -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_through_the_gateway_nothing_counts(through_gateway: Left, name: str) -> None:
-    """A vendor that adds up tokens gets none of calls that the gateway has counted."""
+    """A vendor that sums tokens gets none for calls that the gateway has counted."""
     for span in map(attributes_of, through_gateway.spans[name]):
         assert not [key for key in span if USAGE.search(key) and "uncounted" not in key]
     for point in through_gateway.backends.prometheus.points:
@@ -131,7 +131,7 @@ def test_through_the_gateway_nothing_counts(through_gateway: Left, name: str) ->
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_direct_calls_count_once(direct: Left, name: str) -> None:
-    """Of direct calls a vendor gets each token once, under one name or where no server is said another."""
+    """For direct calls a vendor gets each token once, under one name, or another if no server is named."""
     counted: Counter[str] = Counter()
     for span in map(attributes_of, direct.spans[name]):
         for side in ("input", "output"):

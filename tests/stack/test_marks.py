@@ -1,4 +1,4 @@
-"""Marks in dashboards, asked of a real Prometheus as Grafana asks: each beginning once, at every zoom."""
+"""Marks in dashboards, queried from a real Prometheus as by Grafana: each start once, at any zoom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.rules.harness import START_S, program
 MINUTES = 2 * 24 * 60
 SCRAPE_S = 60
 STEPS_S = (60, 300, 1800, 7200)
-"""What Grafana makes of an hour, of six, of two days and of a week."""
+"""Grafana's steps for an hour, six hours, two days and a week."""
 
 Shape = Callable[[int], float | None]
 
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def grows(*spans: tuple[int, int]) -> Shape:
-    """A counter that grows by five each minute of some spans."""
+    """A counter that grows by five per minute in some time spans."""
     return lambda minute: 5.0 * sum(min(max(minute - a, 0), b - a) for a, b in spans)
 
 
 def within(*spans: tuple[int, int]) -> Shape:
-    """A gauge that is there in some spans."""
+    """A gauge that exists in some time spans."""
     return lambda minute: 1.0 if any(a <= minute < b for a, b in spans) else None
 
 
@@ -56,14 +56,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def rows() -> Iterator[Row]:
-    """All series, a sample a minute."""
+    """All series, one sample per minute."""
     for name, shape in SERIES.items():
         values = ((minute, shape(minute)) for minute in range(MINUTES))
         yield name, [(START_S + m * 60.0, v) for m, v in values if v is not None]
 
 
 def marked(url: str, expr: str, step_s: int) -> list[int]:
-    """The minutes at which a mark begins, with the steps and windows that Grafana takes."""
+    """The minutes at which a mark begins, with the steps and windows that Grafana uses."""
     window_s = max(step_s + SCRAPE_S, 4 * SCRAPE_S)
     asked = {
         "query": expr.replace("$__rate_interval", f"{window_s}s"),

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A store, and the answers to all that is asked of it."""
+    """A store, and the answers to every query of it."""
 
     month: Stored
     queries: list[Timed]
@@ -48,7 +48,7 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Built as the benchmark builds it, and asked once."""
+    """Built as by the benchmark, and queried once."""
     if program("prometheus") is None or program("promtool") is None:
         pytest.skip("no prometheus: `make toolchain` builds it")
     month = stored(tmp_path_factory.mktemp("month") / "store", SMALL)
@@ -67,12 +67,12 @@ def test_every_query_finds_something(measured: Measured) -> None:
 
 
 def test_every_rule_reads_something(measured: Measured) -> None:
-    """So would a rule; only what is never sent while all is well reads nothing."""
+    """The same goes for a rule; only signals that are never sent while all is well are empty."""
     assert [one.params["query"] for one in measured.rules if not one.samples] == []
 
 
 def test_a_store_is_kept(measured: Measured) -> None:
-    """What is there is taken as it is, and a month of another size is not taken for it."""
+    """An existing store is reused, but not one of a different size."""
     folder = measured.month.folder
     assert stored(folder, SMALL) == measured.month
     with pytest.raises(SystemExit, match="another month"):
@@ -80,7 +80,7 @@ def test_a_store_is_kept(measured: Measured) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    """Nothing is written into a folder that has other things."""
+    """Nothing is written into a folder with other content."""
     (tmp_path / "data").mkdir()
     with pytest.raises(SystemExit, match="is not empty"):
         stored(tmp_path, SMALL)
@@ -88,7 +88,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_every_signal_is_in_the_month() -> None:
-    """A signal that is new is in the benchmark from its first day."""
+    """A new signal is in the benchmark from the start."""
     month = Month(int(time.time()) - DAYS * DAY_S, SMALL)
     made = {one.name.partition("{")[0] for one in month.series()}
     registered = {name for metric in METRICS for name in prometheus_series(metric)}
@@ -104,7 +104,7 @@ def test_beyond_a_day_copies_are_read() -> None:
 
 
 def test_rules_look_back_at_what_rules_recorded() -> None:
-    """Only what is recorded, and few of these, is kept in the store for as long as a week."""
+    """Only recorded series, and few of them, are kept in the store for a week."""
     looked_back = looked_back_at(RULES)
     assert recording.SPEND_1H in looked_back
     assert recording.USED not in looked_back

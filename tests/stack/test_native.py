@@ -1,4 +1,4 @@
-"""`spanledger stack` as a command: with our own parts only, so that it needs no other program."""
+"""`spanledger stack` as a command, with only our own parts, so no other program is needed."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ WITHOUT = {
     "SPANLEDGER_TEMPO": "",
     "SPANLEDGER_GRAFANA": "",
 }
-"""Every program that is not ours is left out."""
+"""Disables every program that is not ours."""
 
 
 class Native:
-    """A stack in a folder of its own."""
+    """A stack in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,13 +51,13 @@ class Native:
         return run("stack", *words, "--folder", str(self.folder), folder=ROOT, env=WITHOUT)
 
     def up(self, *words: str) -> dict[str, Any]:
-        """Start it; what it says of itself."""
+        """Start it; returns its JSON status."""
         done = self.command("up", "--json", *words)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
     def pids(self) -> dict[str, int]:
-        """The processes of its state file."""
+        """The processes in its state file."""
         state = json.loads((self.folder / "state.json").read_text())
         return {name: process["pid"] for name, process in state["running"].items()}
 
@@ -71,7 +71,7 @@ def native(tmp_path: Path) -> Iterator[Native]:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -80,7 +80,7 @@ def runs(pid: int) -> bool:
 
 
 def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
-    """`up` leaves ready parts behind, a second `up` starts only what is missing, `status` tells
+    """`up` leaves ready parts running, a second `up` starts only what is missing, `status` reports
     memory, `down` leaves no process."""
     first = native.up("--port-base", "0")
     pids = native.pids()
@@ -121,7 +121,7 @@ def test_a_stack_outlives_its_command_and_ends_whole(native: Native) -> None:
 
 
 def test_a_spoiled_queue_does_not_stop_the_collector(native: Native) -> None:
-    """`up` sets aside a queue file that the collector cannot open, says so, and the collector starts."""
+    """`up` sets aside a corrupt queue file and reports it, and the collector starts."""
     queue = native.folder / "collector" / "queue"
     queue.mkdir(parents=True)
     (queue / "exporter_otlp_http_prometheus_metrics").write_bytes(b"no queue" * 4096)
@@ -140,7 +140,7 @@ def test_a_spoiled_queue_does_not_stop_the_collector(native: Native) -> None:
 
 def test_keys_are_private_and_kept(native: Native) -> None:
     """The demo's customers have keys that only the owner can read and that a restart keeps; the
-    gateway lets nobody in without one."""
+    gateway refuses callers without one."""
     told = native.up("--port-base", "0", "--no-traffic")
     file = native.folder / "keys.json"
     keys = json.loads(file.read_text())
@@ -173,7 +173,7 @@ def chat(port: int, key: str) -> int:
 
 
 def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> None:
-    """When one part cannot start, the error says why and the others are ended again."""
+    """If one part cannot start, the error says why and the others are stopped."""
     config = yaml.safe_load((ROOT / "examples" / "stack.yaml").read_text())
     config["router_settings"]["retries"] = 1
     config["routr_settings"] = {}
@@ -183,7 +183,7 @@ def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> No
     done = native.command("up", "--port-base", "0", "--config", str(broken), "--traffic")
 
     assert done.returncode == 1
-    assert "gateway ended at its start" in done.stderr
+    assert "gateway exited while starting" in done.stderr
     assert "routr_settings" in done.stderr
     assert "Traceback" not in done.stderr
     assert working_in(native.folder) == []
@@ -193,7 +193,7 @@ def test_a_start_that_fails_leaves_nothing(native: Native, tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 @pytest.mark.parametrize("parts", [0, 1, 2])
 def test_interrupting_a_start_cleans_up(native: Native, parts: int, number: signal.Signals) -> None:
-    """Ctrl-C or SIGTERM while parts start, whenever it comes, ends those that run already."""
+    """Ctrl-C or SIGTERM at any time during a start stops the parts that are running already."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "spanledger", "stack", "up", "--port-base", "0"),
@@ -212,13 +212,13 @@ def test_interrupting_a_start_cleans_up(native: Native, parts: int, number: sign
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert "stopped again" in errors
+    assert "have been stopped" in errors
     assert working_in(native.folder) == []
     assert not (native.folder / "state.json").exists()
 
 
 def working_in(folder: Path) -> list[str]:
-    """Processes whose working folder is this one: all parts of a stack's."""
+    """Processes whose working directory is this folder: all parts of a stack."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -228,7 +228,7 @@ def working_in(folder: Path) -> list[str]:
 
 
 def test_a_taken_port_is_named_with_its_owner(native: Native) -> None:
-    """A port that somebody else has stops the start before anything runs, with a way out."""
+    """A port in use aborts the start before anything runs, and the error says what to do."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -236,14 +236,14 @@ def test_a_taken_port_is_named_with_its_owner(native: Native) -> None:
         done = native.command("up", "--port-base", "0", "--port", f"gateway={port}")
 
     assert done.returncode == 1
-    assert f"port {port} of gateway is taken" in done.stderr
+    assert f"port {port} for gateway is taken" in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
     assert "--port gateway=NUMBER" in done.stderr
     assert not (native.folder / "logs").exists()
 
 
 def test_a_stranger_with_the_pid_is_left_alone(tmp_path: Path) -> None:
-    """A process that began at another time than the one remembered is never signalled."""
+    """A process whose start time differs from the recorded one is never signalled."""
     ours = start([sys.executable, "-c", "input()"], os.environ, tmp_path, tmp_path / "one.log")
     stranger = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
@@ -260,7 +260,7 @@ def test_a_stranger_with_the_pid_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_part_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
-    """After its grace a part and what it started are killed, and that is said."""
+    """After its grace period a part and its children are killed, and this is reported."""
     script = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -279,7 +279,7 @@ def test_a_part_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path)
 
 
 def test_ports_are_chosen_or_refused() -> None:
-    """Ports are the usual, consecutive, free, or given; what cannot be is said."""
+    """Ports are the defaults, consecutive, free, or given; invalid ones are an error."""
     assert choose(None, []) == dict(DEFAULTS)
     assert choose(None, ["grafana=3001"])["grafana"] == 3001
     assert list(choose(14000, []).values()) == list(range(14000, 14000 + len(DEFAULTS)))
@@ -292,7 +292,7 @@ def test_ports_are_chosen_or_refused() -> None:
 
 
 def test_programs_are_found_where_the_pages_say(tmp_path: Path) -> None:
-    """The variable wins over the toolchain, that over PATH; what is too old is missing, and why."""
+    """The variable wins over the toolchain, and that over PATH; an old release counts as missing."""
 
     def program(path: Path, version: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +322,7 @@ def test_programs_are_found_where_the_pages_say(tmp_path: Path) -> None:
 def test_other_rules_take_the_place_of_the_repositorys(
     tmp_path: Path, own: tuple[str, ...]
 ) -> None:
-    """What a folder of rules has is used, and the repository's files for the rest, at each start."""
+    """Each start uses the files in a folder of rules, and the repository's for the rest."""
     given = tmp_path / "given"
     for name in own:
         (given / "prometheus" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -342,7 +342,7 @@ def test_other_rules_take_the_place_of_the_repositorys(
 
 
 def test_a_folder_without_rules_is_refused(native: Native, tmp_path: Path) -> None:
-    """Nothing is started, and the error says who writes such a folder."""
+    """Nothing is started, and the error says how to write such a folder."""
     done = native.command("up", "--port-base", "0", "--rules", str(tmp_path))
 
     assert done.returncode == 2
@@ -351,7 +351,7 @@ def test_a_folder_without_rules_is_refused(native: Native, tmp_path: Path) -> No
 
 
 def test_the_repository_is_found_from_below_or_named(tmp_path: Path) -> None:
-    """The working folder's parents are searched; elsewhere the error says what to set."""
+    """The working directory's parents are searched; elsewhere the error says what to set."""
     assert find_site(None, {}, ROOT / "docs").home == ROOT
     assert find_site(None, {"SPANLEDGER_HOME": str(ROOT)}, tmp_path).home == ROOT
     with pytest.raises(UsageError, match="SPANLEDGER_HOME"):
@@ -359,14 +359,14 @@ def test_the_repository_is_found_from_below_or_named(tmp_path: Path) -> None:
 
 
 def test_a_second_command_waits_its_turn(tmp_path: Path) -> None:
-    """Two commands at a time on one folder cannot both start things."""
+    """Two commands cannot use one folder at the same time."""
     site = find_site(tmp_path, {"SPANLEDGER_HOME": str(ROOT)})
     with site.locked(), pytest.raises(ConfigError, match="another"), site.locked():
         pass
 
 
 def test_compose_gives_the_same_flags() -> None:
-    """What the configuration files have no key for is the same natively and in compose."""
+    """Settings without a key in the configuration files are the same natively and in compose."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
     assert set(PROMETHEUS_FLAGS) <= set(services["prometheus"]["command"])

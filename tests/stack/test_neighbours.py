@@ -1,4 +1,4 @@
-"""The gateway's samples are stored in a real Prometheus, whatever applications beside it send."""
+"""The gateway's samples are stored in a real Prometheus, whatever other applications send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILTERED = "otelcol_processor_filter_datapoints_filtered"
 
 
 def exponential() -> Message:
-    """Exponential histograms, one with a scale that cannot be."""
+    """Exponential histograms, one with an invalid scale."""
     made = Message()
     for scale in (3, -40):
         metric = made.scoped.metrics.add(name="gen_ai.client.operation.duration", unit="s")
@@ -44,7 +44,7 @@ def exponential() -> Message:
 
 
 def many_series() -> Message:
-    """Ten thousand series, each with a model of its own."""
+    """Ten thousand series, each with its own model."""
     made = Message()
     metric = made.scoped.metrics.add(name="gen_ai.client.generation.choices", unit="choice")
     metric.sum.aggregation_temporality = CUMULATIVE
@@ -67,7 +67,7 @@ def summary() -> Message:
 
 
 def twice() -> Message:
-    """A series twice at the same moment, with other values."""
+    """A series twice at the same time, with different values."""
     made = Message()
     for value in (5.0, 7.0, 6.0):
         made.counter("repeated", value, labels={"model": "m"})
@@ -137,7 +137,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_every_sample_of_the_gateway_is_stored(stack: Stack) -> None:
-    """Between exports of neighbours that are ill in every way, all of the gateway's are stored."""
+    """Between exports of neighbours that are broken in every way, all of the gateway's are stored."""
     for number, ill in enumerate(ILL.values(), start=1):
         stack.send(ill())
         stack.gateway(number)
@@ -165,7 +165,7 @@ def test_what_was_dropped_is_counted_by_its_reason(stack: Stack) -> None:
 
 @pytest.mark.parametrize("kind", sorted(ILL))
 def test_other_applications_are_stored_too(stack: Stack, kind: str) -> None:
-    """Beside an ill application, a sound one is stored as well."""
+    """Next to a broken application, a valid one is stored too."""
     name = "sound_" + "".join(letter if letter.isalnum() else "_" for letter in kind)
     stack.send(ILL[kind]())
     stack.send(Message(**{"service.instance.id": "s"}).counter(name, 1))
@@ -173,7 +173,7 @@ def test_other_applications_are_stored_too(stack: Stack, kind: str) -> None:
 
 
 def test_copies_without_an_id_are_told_apart(stack: Stack) -> None:
-    """Two copies of an application that name no instance are two series: increases are right."""
+    """Two copies of an application without instance names are two series: increases are correct."""
     first, second = time.time_ns() - 300 * S, time.time_ns() - 200 * S
     for round_ in range(14):
         at = time.time_ns() - (14 - round_) * 10 * S

@@ -1,4 +1,4 @@
-"""No component calls out, and none is reached from other machines: every known switch, every address.
+"""No component calls out or is reachable from other machines: every known switch and address.
 
 Static on purpose: a switch that is lost in an edit is found without a network to watch. The table says
 for each component which switches there are, where ours stand and what they must say.
@@ -31,7 +31,7 @@ PROMETHEUS = ROOT / "prometheus" / "prometheus.yml"
 
 
 class Switch(NamedTuple):
-    """A way of calling out, or in, that is to be closed."""
+    """A setting that lets a component call out, or be called, and must be off."""
 
     component: str
     key: str
@@ -60,7 +60,7 @@ GRAFANA_LEFT_UNSET = re.compile(
     r"GF_(?:INSTALL_PLUGINS|PLUGINS_PREINSTALL(?:_SYNC)?$|ANALYTICS_(?:GOOGLE|RUDDERSTACK|APPLICATION)"
     r"|SERVER_CDN_URL|RENDERING_|SMTP_|AUTH_(?!ANONYMOUS))"
 )
-"""Settings that would open a way out, whatever they say."""
+"""Settings that would allow calls out with any value."""
 
 TEMPO_SWITCHES = [
     Switch("tempo", "usage_report.reporting_enabled", "False", "usage report every four hours"),
@@ -70,7 +70,7 @@ PROMETHEUS_FLAGS_NOT_GIVEN = (
     "--web.enable-admin-api",
     "--enable-feature=expand-external-labels",
 )
-"""Prometheus itself reports to nobody; these would let others stop it or delete data."""
+"""Prometheus itself does not report anywhere; these would let others stop it or delete data."""
 
 PYTHON_SWITCHES = [
     Switch(
@@ -85,7 +85,7 @@ PYTHON_SWITCHES = [
 
 
 def at(data: Any, key: str) -> Any:
-    """The value at a dotted place."""
+    """The value at a dotted path."""
     for part in key.split("."):
         data = data[part]
     return data
@@ -148,7 +148,7 @@ def test_prometheus_asks_only_who_it_is_told_to() -> None:
 
 @pytest.mark.parametrize("switch", PYTHON_SWITCHES, ids=lambda switch: switch.key)
 def test_libraries_of_ours_are_kept_quiet(switch: Switch) -> None:
-    """What a library would do by itself is switched off where it is loaded."""
+    """A library's own reporting is switched off where the library is loaded."""
     text = (ROOT / "service" / "spanledger" / switch.component).read_text("utf-8")
 
     assert switch.key in text
@@ -182,7 +182,7 @@ def filled(text: str) -> str:
 
 
 def addresses(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every value that says where to listen or to go, with its place."""
+    """Every address to listen on or connect to, with its place."""
     if isinstance(data, dict):
         for key, value in data.items():
             here = f"{place}.{key}" if place else str(key)
@@ -196,7 +196,7 @@ def addresses(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def is_local(address: str) -> bool:
-    """Whether `host`, `host:port` or a URL names this machine alone."""
+    """Whether `host`, `host:port` or a URL names only this machine."""
     host = address.partition("://")[2] or address
     return is_loopback(re.sub(r":\d+$", "", host.partition("/")[0]))
 
@@ -213,7 +213,7 @@ def test_configurations_listen_on_loopback_unless_told_otherwise(path: Path) -> 
 
 
 def test_what_has_no_file_is_told_by_its_default() -> None:
-    """The gateway listens on loopback, the simulator too, and telemetry stays on this machine."""
+    """The gateway and the simulator listen on loopback, and telemetry stays on this machine."""
     config = Config()
     sim = (ROOT / "service" / "spanledger" / "commands" / "sim.py").read_text("utf-8")
 
@@ -275,7 +275,7 @@ def test_the_native_stack_scrapes_loopback(tmp_path: Path) -> None:
 
 
 def test_only_vendors_are_told_of_the_world() -> None:
-    """An address outside is in the vendors' overlays and in no other file that configures the stack."""
+    """External addresses are only in the vendors' overlays, in no other file that configures the stack."""
     files = [composition.BASE, COLLECTOR, TEMPO, PROMETHEUS, ROOT / "examples" / "stack.yaml"]
     files += [ROOT / "grafana" / "grafana.env", *composition.LAYERS]
     outside = {
@@ -299,7 +299,7 @@ def test_the_build_of_the_image_names_no_frontend() -> None:
 
 
 def test_the_rules_see_an_open_address() -> None:
-    """The checks above tell this machine from others."""
+    """The checks above distinguish this machine from others."""
     good = ("127.0.0.1:4317", "http://127.0.0.1:9090/api", "localhost", "[::1]:1")
     bad = ("0.0.0.0:4317", "tempo:4317", "https://api.honeycomb.io", ":4317", "10.0.0.1")
 

@@ -1,4 +1,4 @@
-"""Overlays only add, work together, and send what they say, how they say, to whom they say."""
+"""Overlays only add, work together, and send what they document, in the documented way."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_additive(name: str, base: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_secrets_from_the_environment(name: str) -> None:
-    """Headers hold variables without a default; a literal is no secret."""
+    """Headers use variables without a default; a literal value is not a secret."""
     for exporter in parsed(name)["exporters"].values():
         headers = exporter["headers"]
         for header, value in headers.items() if isinstance(headers, dict) else ():
@@ -92,7 +92,7 @@ def test_secrets_from_the_environment(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*VENDORS, SAMPLING])
 def test_header_comment(name: str) -> None:
-    """Five lines say what it adds, which variables it reads, where the documents are."""
+    """Five lines state what it adds, which variables it reads and where its documentation is."""
     text = overlay(name).read_text(encoding="utf-8")
     comment, _, rest = text.partition("\n\n")
     assert 4 <= len(comment.splitlines()) <= 6
@@ -107,7 +107,7 @@ def test_header_comment(name: str) -> None:
 
 
 def test_documented() -> None:
-    """The base's variables stand in its README and no others; each vendor has its lines."""
+    """The README lists exactly the base's variables; each vendor has its lines."""
     readme = (BASE.parent / "README.md").read_text(encoding="utf-8")
     table = readme.split("## Variables")[1].split("\n## ")[0]
     documented = set(re.findall(r"`([A-Z][A-Z_]+)`", table))
@@ -142,7 +142,7 @@ def test_valid(names: tuple[str, ...]) -> None:
     ],
 )
 def test_refused(name: str, env: Mapping[str, str]) -> None:
-    """A switch that is neither on nor off, or no endpoint, stops the collector at its start."""
+    """A switch that is neither on nor off, or a missing endpoint, stops the collector at startup."""
     assert validate([BASE, overlay(name)], {**NEEDED, **env}).returncode != 0
 
 
@@ -291,7 +291,7 @@ def test_delivery(vendors: Vendors, name: str) -> None:
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_content(vendors: Vendors, name: str) -> None:
-    """No word of a prompt leaves for a vendor that was not given content; all else does."""
+    """A vendor without content enabled gets no word of a prompt, but everything else."""
     sink = vendors.sinks[name]
     assert (PROMPT in sink.text()) == (name == "langfuse")
     via_gateway, direct = map(attributes_of, arrived(sink, vendors.sent.ids))
@@ -333,7 +333,7 @@ def test_datadog_gets_deltas(vendors: Vendors) -> None:
 
 
 def test_vendor_away(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A vendor that is away with its queue full costs the others nothing: no refusal, no double."""
+    """An unreachable vendor with a full queue does not affect the others: no refusals, no duplicates."""
     folder = tmp_path_factory.mktemp("away")
     small = folder / "config.yaml"
     text = BASE.read_text(encoding="utf-8")
@@ -357,7 +357,7 @@ def test_vendor_away(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_sampling(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Errors, refusals, fallbacks, dear and slow traces are kept whole; vendors get everything."""
+    """Errors, refusals, fallbacks, expensive and slow traces are kept completely; vendors get all."""
     kept: list[tuple[dict[str, Any], float]] = [
         ({"spanledger.outcome": "refused"}, 0.1),
         ({"spanledger.fallback.from": "gpt-4o"}, 0.1),
@@ -391,7 +391,7 @@ def test_sampling(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_late_error(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An error that comes after its trace was decided against is kept, once; what is fine is not."""
+    """An error that arrives after its trace was dropped is kept, once; successful spans are not."""
     trace_id = b"late-error-trace"
     fine, late, later = Traces(), Traces(), Traces()
     fine.add({}, trace_id=trace_id)
@@ -413,7 +413,7 @@ def test_late_error(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_sampling_touches_nothing_else(base: dict[str, Any]) -> None:
-    """Of the base, the sampling overlay replaces where Tempo takes from, and nothing more."""
+    """The sampling overlay replaces only the receiver of Tempo's pipeline in the base."""
     added = parsed(SAMPLING)
     pipelines = added["service"]["pipelines"]
     repeated = pipelines.keys() & base["service"]["pipelines"].keys()

@@ -1,4 +1,4 @@
-"""Each pinned version of the stack stands in one place: the version block of `docker-compose.yml`.
+"""Each pinned version of the stack is in one place: the version block of `docker-compose.yml`.
 
 What is built natively, what compose runs and what is installed here all take it from there.
 """
@@ -24,7 +24,7 @@ HOLDS_OTHER_VERSIONS = {
     "CHANGELOG.md": "says what a release had",
     "tests/": "examples of versions, which stay as they are when a pin moves",
 }
-"""Files and folders in which a number that is also a pin's is another thing's."""
+"""Files and folders in which the same number can mean something else."""
 
 BUILT = {
     "otelcol": "COLLECTOR_VERSION",
@@ -55,7 +55,7 @@ def pins() -> dict[str, str]:
 
 
 def tracked_texts() -> dict[str, str]:
-    """Every text of the repository by its path; all files there are where git does not tell."""
+    """Every text file of the repository by path; without git, all files."""
     done = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -116,7 +116,7 @@ def test_prometheus_is_built_from_the_module_of_its_release() -> None:
 
 @pytest.mark.parametrize("program", BUILT)
 def test_what_is_built_natively_is_what_compose_pulls(program: str) -> None:
-    """A program of the toolchain says it is the pinned release."""
+    """A program of the toolchain reports the pinned version."""
     tools = toolchain()
     built = tools.Toolchain(tools.cache_folder(), pins())
     if not built.is_current(program):

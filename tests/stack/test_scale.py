@@ -35,7 +35,7 @@ from tests.support.processes import poll, running
 
 HISTOGRAM = series_a_point(signals.OPERATION_DURATION)
 SPENT_NANO = 12_000
-"""A limit of which most customers have used over a third."""
+"""A limit that most customers have used by over a third."""
 RECORDED = [
     rule
     for group in (*recording.groups(DEFAULT), *long.groups())
@@ -52,7 +52,7 @@ pytestmark = [
 
 
 def gateway_config() -> str:
-    """A gateway with all deployments, each with limits of its own."""
+    """A gateway with all deployments, each with its own limits."""
     return yaml.safe_dump(
         {
             "model_list": [
@@ -74,7 +74,7 @@ def gateway_config() -> str:
 
 
 def prometheus_config(target: str) -> str:
-    """That of the stack, without rules, scraping one gateway often."""
+    """The stack's Prometheus, without rules, scraping one gateway often."""
     config = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text("utf-8"))
     config["global"] = {"scrape_interval": "5s", "scrape_timeout": "5s"}
     del config["rule_files"]
@@ -86,7 +86,7 @@ def prometheus_config(target: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What Prometheus has of it."""
+    """The series in Prometheus."""
 
     url: str
     crowd: Crowd
@@ -97,7 +97,7 @@ class Counted:
         return {"".join(one["metric"].values()): float(one["value"][1]) for one in result}
 
     def one(self, expr: str) -> float:
-        """The value of an expression that has one; nought if it has none."""
+        """The value of an expression with a single result; 0 without one."""
         return next(iter(self.ask(expr).values()), 0.0)
 
     @property
@@ -125,7 +125,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
 
 
 def test_no_metric_has_more_series_than_its_cap(counted: Counted) -> None:
-    """Each metric that is sent stays under what docs/telemetry.md states for it, and so do all."""
+    """Each metric stays below the maximum in docs/telemetry.md, and so does their sum."""
     series = counted.series
     found = {m.name: sum(series.get(name, 0) for name in prometheus_series(m)) for m in METRICS}
 
@@ -137,7 +137,7 @@ def test_no_metric_has_more_series_than_its_cap(counted: Counted) -> None:
 
 
 def test_a_gateway_shows_few_of_many_budgets(counted: Counted) -> None:
-    """Of ten thousand accounts a scrape has the thousand nearest their limit, and says how many not."""
+    """Of ten thousand accounts a scrape has the thousand nearest their limit, and the number left out."""
     series = counted.series
     of_budgets = [s.name for s in SCRAPED if s.labels == ("budget", "scope", "subject")]
     of_deployments = [s.name for s in SCRAPED if s.labels == ("deployment", "route")]
@@ -148,7 +148,7 @@ def test_a_gateway_shows_few_of_many_budgets(counted: Counted) -> None:
 
 
 def test_totals_are_exact_whatever_the_labels_are(counted: Counted) -> None:
-    """All series of the money add up to the ledger to the nano-dollar, and no request is missing."""
+    """All cost series add up to the ledger to the nano-dollar, and no request is missing."""
     cost = prometheus_name(signals.COST)
     by_customer = counted.ask(f"sum by ({label_name('spanledger.customer')}) ({cost})")
     everything = len(counted.crowd.calls)
@@ -164,7 +164,7 @@ def test_totals_are_exact_whatever_the_labels_are(counted: Counted) -> None:
 
 
 def test_rules_record_few_series_of_their_own(counted: Counted) -> None:
-    """What rules record is bounded as well: a copy for each copied series, and little else."""
+    """Recorded series are bounded too: a copy of each copied series, and little else."""
     series = counted.series
     recorded = {rule.record: 0 for rule in RECORDED}
     for rule in RECORDED:

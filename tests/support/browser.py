@@ -1,4 +1,4 @@
-"""A page as a browser shows it: headless Chromium, which forgets everything."""
+"""A page as a browser shows it: headless Chromium with a fresh profile."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ LIMIT_S = 180.0
 
 
 class Page:
-    """What stands in a page when its scripts have run."""
+    """The content of a page after its scripts have run."""
 
     def __init__(self, markup: str) -> None:
         self.markup = markup
 
     @property
     def links(self) -> list[str]:
-        """Where it leads."""
+        """Its target."""
         return [
             html.unescape(found) for found in re.findall(r'<a [^>]*href="([^"]*)"', self.markup)
         ]
 
     @property
     def text(self) -> str:
-        """What a reader sees, and a little more."""
+        """Its visible text, and a little more."""
         bare = re.sub(r"<(script|style)\b.*?</\1>", " ", self.markup, flags=re.DOTALL)
         return html.unescape(re.sub(r"<[^>]+>", " ", bare))
 
 
 def needs_browser() -> None:
-    """Skip where there is none."""
+    """Skip without Chromium."""
     try:
         find_browser()
     except MissingError as missing:
@@ -44,7 +44,7 @@ def needs_browser() -> None:
 
 
 def opened(url: str) -> Page:
-    """A page, opened by somebody who was never here."""
+    """A page, opened in a fresh profile."""
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [

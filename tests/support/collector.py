@@ -39,11 +39,11 @@ FOLDER = ROOT / "otel-collector"
 BASE = FOLDER / "config.yaml"
 OVERLAYS = FOLDER / "overlays"
 MAX_MESSAGE_BYTES = 4 * 2**20
-"""What a gRPC server takes unless told otherwise; Tempo's too."""
+"""The default message limit of a gRPC server, including Tempo's."""
 
 
 def otelcol() -> str:
-    """The program; skips the test where there is none."""
+    """The program; skips the test if there is none."""
     built = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "toolchain.py"), "--path"],
         capture_output=True,
@@ -62,14 +62,14 @@ def overlay(name: str) -> Path:
 
 
 def free_port() -> int:
-    """A port nobody listens on just now."""
+    """A currently free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def validate(files: Sequence[Path], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """What `otelcol validate` says of some files together."""
+    """The output of `otelcol validate` for some files together."""
     return subprocess.run(
         [otelcol(), "validate", *_flags(files)],
         env={**_environment(), **env},
@@ -89,7 +89,7 @@ def _environment() -> dict[str, str]:
 
 
 class Collector:
-    """A collector on free ports of loopback. What it says is kept in `log`."""
+    """A collector on free loopback ports. Its output is kept in `log`."""
 
     def __init__(
         self, folder: Path, *overlays: str, env: Mapping[str, str], base: Path = BASE
@@ -133,19 +133,19 @@ class Collector:
 
     @property
     def log(self) -> str:
-        """All it has said."""
+        """Its whole log."""
         return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
 
     def own_metrics(self) -> str:
-        """What Prometheus would scrape from it."""
+        """Its metrics, as Prometheus would scrape them."""
         return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
 
     def send(self, signal: str, message: Message) -> int:
-        """Send an OTLP message; the status of the answer."""
+        """Send an OTLP message; returns the answer's status."""
         return self.send_raw(signal, message.SerializeToString())
 
     def send_raw(self, signal: str, body: bytes) -> int:
-        """Send bytes as an OTLP message; the status of the answer."""
+        """Send bytes as an OTLP message; returns the answer's status."""
         return httpx.post(
             f"{self.http}/v1/{signal}",
             content=body,
@@ -154,13 +154,13 @@ class Collector:
         ).status_code
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill it."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> None:
-        """End it, if it runs."""
+        """Stop it if it is running."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -176,14 +176,14 @@ class Collector:
 
 
 class RawSink(OtlpSink):
-    """An OTLP/HTTP receiver that also keeps the messages whole."""
+    """An OTLP/HTTP receiver that also keeps the complete messages."""
 
     def __init__(self, port: int = 0) -> None:
         self.messages: list[bytes] = []
         super().__init__(port)
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Receive one request; the collector may send to any path that ends as OTLP's do."""
+        """Receive one request; the collector may use any path that ends like OTLP's."""
         import gzip
 
         packed = headers.get("content-encoding") == "gzip"
@@ -191,7 +191,7 @@ class RawSink(OtlpSink):
         return super().take(path, headers, body)
 
     def whole_spans(self) -> list[Span]:
-        """Every span as it arrived, events and status included."""
+        """Every span as it arrived, including events and status."""
         with self._lock:
             bodies = [
                 body
@@ -203,7 +203,7 @@ class RawSink(OtlpSink):
         ]
 
     def text(self) -> str:
-        """All bytes received, to be searched for what must not be there."""
+        """All received bytes, to search for what must not be in them."""
         return b"".join(self.messages).decode("latin-1")
 
 
@@ -217,7 +217,7 @@ def _spans(message: ExportTraceServiceRequest) -> list[Span]:
 
 
 class TempoSink(RawSink):
-    """Takes spans over gRPC, as Tempo does; goes away and comes back on the same port."""
+    """Receives spans over gRPC, as Tempo does; can stop and return on the same port."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class TempoSink(RawSink):
 
     @property
     def grpc_endpoint(self) -> str:
-        """What belongs into TEMPO_OTLP_ENDPOINT."""
+        """The value for TEMPO_OTLP_ENDPOINT."""
         return f"127.0.0.1:{self._grpc_port}"
 
     def come_back(self) -> None:
@@ -245,7 +245,7 @@ class TempoSink(RawSink):
             self._grpc = None
 
     def close(self) -> None:
-        """End both listeners."""
+        """Stop both listeners."""
         self.go_away()
         super().close()
 
@@ -271,7 +271,7 @@ class Backends:
 
     @property
     def env(self) -> dict[str, str]:
-        """What tells a collector of them."""
+        """The variables that point a collector to them."""
         return {
             "TEMPO_OTLP_ENDPOINT": self.tempo.grpc_endpoint,
             "PROMETHEUS_URL": self.prometheus.endpoint,
@@ -285,7 +285,7 @@ class Backends:
 
 
 def in_thread(target: Any, *arguments: Any) -> threading.Thread:
-    """Run something beside the test."""
+    """Run something in parallel with the test."""
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     thread.start()
     return thread

@@ -1,4 +1,4 @@
-"""Ten thousand customers, fifty models, three providers, in a real ledger, and what they make of it.
+"""Ten thousand customers, fifty models and three providers in a real ledger, and their metrics.
 
 For tests that count series and for the benchmark that weighs them.
 """
@@ -31,7 +31,7 @@ PROVIDERS = ("openai", "anthropic", "gcp.gemini")
 DEPLOYMENTS = [(f"m{n:02d}", provider) for n in range(MODELS) for provider in PROVIDERS]
 NAMED = TelemetrySettings().max_customers
 THOROUGH = NAMED + 10
-"""Customers that ask for every model of every provider. The rest are `other`, and ask for one."""
+"""Customers that use every model of every provider. The rest are `other` and use one."""
 SECOND = 1_000_000_000
 BATCH = 1_000
 SMALLEST_NANO = 1_000
@@ -43,7 +43,7 @@ Call = tuple[str, str, str, str]
 
 
 def calls() -> Iterator[Call]:
-    """Who asks for what. Every deployment also fails in every way there is: more than a cap."""
+    """Which customer uses what. Every deployment also fails in every possible way, to exceed the caps."""
     for number in range(CUSTOMERS):
         one = DEPLOYMENTS[number % len(DEPLOYMENTS)]
         for model, provider in DEPLOYMENTS if number < THOROUGH else [one]:
@@ -53,7 +53,7 @@ def calls() -> Iterator[Call]:
 
 
 class Crowd:
-    """A ledger's file with all of them in it, each with a budget."""
+    """A ledger file with all of them, each with a budget."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class Crowd:
 
     @property
     def cost_nano(self) -> int:
-        """What the ledger says was spent in all."""
+        """The ledger's total spend."""
         connection = sqlite3.connect(self.path)
         try:
             return int(connection.execute("SELECT sum(cost_nano) FROM attempts").fetchone()[0])
@@ -85,7 +85,7 @@ class Crowd:
             connection.close()
 
     def ship(self, prometheus: str) -> bool:
-        """Send its metrics to a Prometheus, as the shipper does; whether it took them."""
+        """Send its metrics to a Prometheus, as the shipper does; returns whether they were accepted."""
         settings = TelemetrySettings(endpoint=f"{prometheus}/api/v1/otlp")
         environ = {"OTEL_TRACES_EXPORTER": "none"}
         return run_shipper(self.url, settings, threading.Event(), once=True, environ=environ)
@@ -123,7 +123,7 @@ def _held(number: int, call: Call) -> Reservation:
 
 
 def _ended(held: Reservation, number: int, kind: str) -> AttemptEnd:
-    """Its end, of another cost each time."""
+    """The attempt's end, with a different cost each time."""
     ended_ns = held.now_ns + SECOND
     if kind:
         end = RequestEnd("error", kind, 502, ended_ns)

@@ -1,4 +1,4 @@
-"""Every provider there is: one server, over TLS, that all names resolve to.
+"""Every provider: one TLS server that all names resolve to.
 
 It notes for each request the host it was for and the key it brought, and answers in the wire of
 the path, or what the test says.
@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def key(self) -> str:
-        """The key it brought, in whichever header."""
+        """The key it carried, in any header."""
         bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
         return bearer or self.headers.get("api-key", "") or self.headers.get("x-api-key", "")
 
@@ -70,7 +70,7 @@ class Everybody:
     """Content types and bodies to answer with instead, one after the other."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer in the wire of the path."""
+        """Answer in the API that the path belongs to."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.split("\r\n")
@@ -114,7 +114,7 @@ class _ToUs(AbstractResolver):
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """A server's side of TLS, with a certificate that nobody checks."""
+    """The server's side of TLS, with a certificate that is not verified."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)
@@ -143,7 +143,7 @@ def _tls() -> ssl.SSLContext:
 
 @contextlib.asynccontextmanager
 async def every_provider(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Everybody]:
-    """Have every name resolve to a server of ours while this lasts."""
+    """Let every name resolve to our server during the block."""
     state = Everybody()
     secure = await asyncio.start_server(state.serve, "127.0.0.1", 0, ssl=_tls())
     state.port = secure.sockets[0].getsockname()[1]

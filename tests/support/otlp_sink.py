@@ -59,13 +59,13 @@ class SinkPoint:
 
     @property
     def series(self) -> tuple[object, ...]:
-        """What makes it one series."""
+        """The identity of its series."""
         return (self.metric, *sorted(self.attributes.items()))
 
 
 @dataclass(frozen=True, slots=True)
 class SinkRequest:
-    """One export request; `spans` or `points` has what was in it, taken or not."""
+    """One export request; `spans` or `points` has its content, accepted or not."""
 
     path: str
     headers: dict[str, str]
@@ -75,7 +75,7 @@ class SinkRequest:
 
 
 Answer = Callable[[SinkRequest], int]
-"""The HTTP status for a request; what is in it is kept only if that is 2xx."""
+"""The HTTP status for a request; its content is kept only if that is 2xx."""
 
 
 class OtlpSink:
@@ -88,7 +88,7 @@ class OtlpSink:
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.requests: list[SinkRequest] = []
         self.spans: list[SinkSpan] = []
-        """In order of arrival, repetitions included."""
+        """In order of arrival, including duplicates."""
         self.points: list[SinkPoint] = []
         self.answer: Answer = lambda _request: 200
         self.keep_then: Callable[[SinkRequest], None] = lambda _request: None
@@ -124,12 +124,12 @@ class OtlpSink:
         self.close()
 
     def by_id(self) -> dict[str, SinkSpan]:
-        """The spans by id: what a trace store shows; the last arrival wins."""
+        """The spans by id, as in a trace store; the last arrival wins."""
         with self._lock:
             return {span.span_id: span for span in self.spans}
 
     def latest(self) -> dict[tuple[object, ...], SinkPoint]:
-        """The newest point of each series: what a metric store shows."""
+        """The newest point of each series, as in a metric store."""
         with self._lock:
             return {point.series: point for point in self.points}
 
@@ -138,7 +138,7 @@ class OtlpSink:
         return sum(point.value for point in self._matching(metric, attributes))
 
     def count(self, metric: str, **attributes: object) -> int:
-        """As `total`, of a histogram's counts."""
+        """Like `total`, for a histogram's counts."""
         return sum(point.count for point in self._matching(metric, attributes))
 
     def _matching(self, metric: str, wanted: dict[str, object]) -> list[SinkPoint]:
@@ -150,7 +150,7 @@ class OtlpSink:
         ]
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Receive one request; the status to answer with."""
+        """Receive one request; returns the status to answer with."""
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         spans: tuple[SinkSpan, ...] = ()
@@ -190,7 +190,7 @@ def _handler(sink: OtlpSink) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # inherited name
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 

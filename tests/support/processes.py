@@ -1,4 +1,4 @@
-"""Real processes of ours for tests: started with a command line, waited for, and ended by id."""
+"""Our real processes for tests: started with a command line, awaited, and ended by pid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Child:
         return "\n".join(self.lines)
 
     def wait_for(self, text: str, timeout_s: float = START_S) -> str:
-        """The first line with `text` that was not waited for yet."""
+        """The first line with `text` after those already returned."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -59,7 +59,7 @@ class Child:
         return self.wait_for("listening on ").split("listening on ")[1].split()[0]
 
     def stop(self, timeout_s: float = 20.0) -> int:
-        """SIGTERM, and SIGKILL when that is not heeded; the exit status."""
+        """Send SIGTERM, then SIGKILL if needed; returns the exit status."""
         self.process.terminate()
         try:
             return self.process.wait(timeout_s)
@@ -71,7 +71,7 @@ class Child:
             self._reader.join(5)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill it."""
         self.process.kill()
         self.process.wait()
         self._reader.join(5)
@@ -87,7 +87,7 @@ class Child:
 
 @contextmanager
 def running(*arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """A child that is ended when the block is left."""
+    """A child process that is ended with the block."""
     child = Child(list(arguments), folder, env or {})
     try:
         yield child
@@ -114,13 +114,13 @@ def run(
 
 
 def clean_environment() -> dict[str, str]:
-    """Our environment without what would change the product's behaviour."""
+    """Our environment without variables that would change the product's behaviour."""
     prefixes = ("OTEL_", "SPANLEDGER_", "TRACELOOP_", "OPENAI_", "ANTHROPIC_", "LITELLM_")
     return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
 
 
 def poll(probe: Callable[[], T], timeout_s: float = 30.0, every_s: float = 0.05) -> T:
-    """Ask until the answer is truthy; the last answer when the deadline has passed."""
+    """Call it until the result is truthy; returns the last result at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not (answer := probe()) and time.monotonic() < deadline:
         time.sleep(every_s)

@@ -1,4 +1,4 @@
-"""Where webhooks go in tests: JSON over loopback, kept in the order of its arrival.
+"""A receiver of webhooks for tests: JSON over loopback, kept in order of arrival.
 
 It answers `ok`, as Slack does: what gets another answer is sent again.
 """
@@ -20,7 +20,7 @@ class WebhookSink:
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Takes every POST."""
+            """Accepts every POST."""
 
             def do_POST(self) -> None:
                 """Keep the body."""
@@ -33,7 +33,7 @@ class WebhookSink:
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -41,11 +41,11 @@ class WebhookSink:
 
     @property
     def url(self) -> str:
-        """Where to post."""
+        """Its URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/"
 
     def bodies(self) -> list[Any]:
-        """What has arrived."""
+        """The received messages."""
         with self._lock:
             return list(self._bodies)
 

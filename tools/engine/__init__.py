@@ -1,1 +1,1 @@
-"""A Docker engine of its own for the tests of the compose stack: fetched, started, and gone afterwards."""
+"""A private Docker engine for the tests of the compose stack: fetched, started, and removed afterwards."""

@@ -1,10 +1,10 @@
-"""Runs a command beside a Docker engine of its own, which is gone when the command has ended.
+"""Runs a command with a private Docker engine, which is removed when the command has ended.
 
-    python3 -m tools.engine run COMMAND…     the engine is `docker` on PATH for the command
-    python3 -m tools.engine install          installs what this machine lacks, where apt-get can
+    python3 -m tools.engine run COMMAND…     the command finds the engine as `docker` on PATH
+    python3 -m tools.engine install          installs missing programs, if apt-get can
 
-The command runs where the stack's ports are published, so 127.0.0.1 is the engine's. Where no engine
-can run, the command runs all the same and finds the reason in SPANLEDGER_NO_ENGINE.
+The command runs in the engine's network namespace, so the stack's ports are on its 127.0.0.1. If no
+engine can run, the command still runs and finds the reason in SPANLEDGER_NO_ENGINE.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_ENGINE = "SPANLEDGER_NO_ENGINE"
 
 
 def cache_folder() -> Path:
-    """Where packages and images are kept: `SPANLEDGER_ENGINE_CACHE`, or the user's cache."""
+    """The folder for packages and images: `SPANLEDGER_ENGINE_CACHE`, or the user's cache."""
     if given := os.environ.get("SPANLEDGER_ENGINE_CACHE"):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -35,7 +35,7 @@ def cache_folder() -> Path:
 
 
 def parts(packages: Packages) -> images.Parts:
-    """What images are made of, on this machine. Raises EngineError."""
+    """What images are built from on this machine. Raises EngineError."""
     built = toolchain.Toolchain(toolchain.cache_folder(), toolchain.pins())
     needed = {"otelcol": "collector", "prometheus": "prometheus", "promtool": "promtool"}
     if stale := [program for program in needed if not built.is_current(program)]:
@@ -50,12 +50,12 @@ def parts(packages: Packages) -> images.Parts:
 
 
 def run(command: list[str]) -> int:
-    """Run the command beside an engine, or without one; its exit code."""
+    """Run the command with an engine, or without one; returns its exit code."""
     if reason := needs.problem():
         return _without(command, reason)
     packages = Packages(cache_folder())
     try:
-        _timed("the engine's packages are there", packages.fetch)
+        _timed("fetched the engine's packages", packages.fetch)
         made_of = parts(packages)
     except (FetchError, EngineError) as error:
         return _without(command, str(error))
@@ -71,7 +71,7 @@ def _timed(said: str, work: Callable[[], None]) -> None:
     started = time.monotonic()
     work()
     if (took := time.monotonic() - started) > 1:
-        print(f"{said} after {took:.0f} s", flush=True)
+        print(f"{said} in {took:.0f} s", flush=True)
 
 
 def _without(command: list[str], reason: str) -> int:
@@ -80,13 +80,13 @@ def _without(command: list[str], reason: str) -> int:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tools.engine", description=(__doc__ or "").splitlines()[0]
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("install", help="install what this machine lacks, where apt-get can")
-    runs = actions.add_parser("run", help="run a command beside an engine")
+    actions.add_parser("install", help="install missing programs, if apt-get can")
+    runs = actions.add_parser("run", help="run a command with an engine")
     runs.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if options.action == "install":

@@ -1,8 +1,8 @@
-"""Runs the engine in namespaces of its own: started, restarted, stopped, and nothing left behind.
+"""Runs the engine in its own namespaces: starts, restarts and stops it, and leaves nothing behind.
 
 Network, mounts and processes each have a namespace that lives as long as one process, the keeper.
-It ends when the tool that started it ends, however that happens, and the kernel then ends
-everything in there: engine, containers, network and mounts.
+The keeper ends when the tool that started it ends, in whatever way; the kernel then removes
+everything in the namespaces: engine, containers, network and mounts.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ START_S = 60.0
 STOP_S = 60.0
 MTU = 65520
 KEEPER = "SPANLEDGER_ENGINE"
-"""The variable that tells a command which process keeps the engine's namespaces."""
+"""The variable with the pid of the process that keeps the engine's namespaces."""
 PID_FILE = "dockerd.pid"
 
 
 class EngineError(Exception):
-    """The engine does not do what it should; the message says what was seen."""
+    """The engine failed; the message has the details."""
 
 
 class Engine:
     """One engine.
 
     Args:
-        programs: the folder that the engine's packages were unpacked to.
-        data: where images and volumes are kept; nobody else may use it meanwhile.
-        keeper: the host's id of the process that keeps the namespaces.
-        runtime: a folder for sockets and logs, gone afterwards.
+        programs: the folder with the engine's unpacked packages.
+        data: the folder for images and volumes; nothing else may use it meanwhile.
+        keeper: the host's pid of the process that keeps the namespaces.
+        runtime: a folder for sockets and logs, deleted afterwards.
     """
 
     def __init__(self, programs: Path, data: Path, keeper: int, runtime: Path) -> None:
@@ -58,7 +58,7 @@ class Engine:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a client needs: its program on PATH, its plugins, the engine's address."""
+        """The environment for clients: `docker` on PATH, its plugins, the engine's address."""
         folders = (self._programs / "usr" / "bin", self._programs / "usr" / "sbin")
         return {
             **os.environ,
@@ -69,11 +69,11 @@ class Engine:
         }
 
     def inside(self, command: Sequence[str]) -> list[str]:
-        """A command line that runs the command where the stack's ports are published."""
+        """A command line that runs the command in the engine's network namespace."""
         return ["nsenter", f"--net=/proc/{self._keeper}/ns/net", *command]
 
     def docker(self, *words: str) -> str:
-        """What a command of `docker` prints. Raises EngineError."""
+        """The output of a `docker` command. Raises EngineError."""
         done = subprocess.run(
             self.inside(["docker", *words]),
             env=self.environ,
@@ -98,10 +98,10 @@ class Engine:
                 self._watcher.start()
                 return
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
-        raise EngineError(f"the engine does not start:\n{tail}")
+        raise EngineError(f"the engine did not start:\n{tail}")
 
     def _watch(self) -> None:
-        """Start the engine again when it ends, as the service manager of a machine does."""
+        """Restart the engine when it ends, as a service manager does."""
         while not self._stopping.wait(0.2):
             if self._process is not None and self._process.poll() is not None:
                 self._launch()
@@ -121,7 +121,7 @@ class Engine:
             )
 
     def stop(self) -> None:
-        """Stop the engine, and with it every container."""
+        """Stop the engine and every container."""
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -129,7 +129,7 @@ class Engine:
         if process is None or process.poll() is not None:
             return
         pid = (self._runtime / PID_FILE).read_text(encoding="utf-8")
-        # The number is that of its own namespace.
+        # The pid is the one in its own namespace.
         enter = ["nsenter", f"--target={self._keeper}", "--mount", "--pid"]
         subprocess.run([*enter, "kill", "-TERM", pid], check=False)
         try:
@@ -149,9 +149,9 @@ class Engine:
 
 @contextmanager
 def engine(programs: Path, data: Path) -> Iterator[Engine]:
-    """A running engine that is gone when the block is left. Raises EngineError."""
+    """A running engine that is removed at the end of the block. Raises EngineError."""
     data.mkdir(parents=True, exist_ok=True)
-    # Sockets have short names at most.
+    # The path of a socket must be short.
     runtime = Path(tempfile.mkdtemp(prefix="spanledger-engine-", dir="/tmp"))
     try:
         with (
@@ -180,7 +180,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 @contextmanager
 def _keeper(programs: Path) -> Iterator[int]:
-    """The process that keeps the namespaces; its id."""
+    """Start the process that keeps the namespaces; yields its pid."""
     init = str(programs / "usr" / "bin" / "tini-static")
     flags = [*NAMESPACES, "--kill-child", "--mount-proc", "--propagation=private"]
     process = subprocess.Popen(
@@ -192,7 +192,7 @@ def _keeper(programs: Path) -> Iterator[int]:
     assert process.stdout is not None
     try:
         if not process.stdout.readline():
-            raise EngineError("no namespaces can be made here")
+            raise EngineError("cannot create namespaces on this machine")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         yield int(children.read_text(encoding="utf-8").split()[0])
     finally:
@@ -203,7 +203,7 @@ def _keeper(programs: Path) -> Iterator[int]:
 
 @contextmanager
 def _network(keeper: int, log: Path) -> Iterator[None]:
-    """A way out of the namespace, which leads to no service of this machine."""
+    """Outgoing network access for the namespace, without access to services of this machine."""
     read_ready, write_ready = os.pipe()
     read_exit, write_exit = os.pipe()
     flags = ["--configure", "--disable-host-loopback", f"--mtu={MTU}"]
@@ -228,7 +228,7 @@ def _network(keeper: int, log: Path) -> Iterator[None]:
         try:
             if not os.read(read_ready, 1):
                 said = log.read_text(errors="replace").strip()
-                raise EngineError(f"slirp4netns does not start: {said}")
+                raise EngineError(f"slirp4netns did not start: {said}")
             yield
         finally:
             os.close(write_exit)

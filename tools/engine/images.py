@@ -1,7 +1,7 @@
-"""Base images under the names that the stack's files pin, made on this machine, as nothing is pulled.
+"""Builds base images locally under the names that the stack's files pin, so nothing is pulled.
 
-Collector and Prometheus are those of `make toolchain`, Tempo and Grafana those that are found. For a
-program that is not there, a stand-in answers the health check, and the image's label says so.
+The collector and Prometheus come from `make toolchain`, Tempo and Grafana from this machine. If a
+program is missing, a stand-in answers the health check, and the image has a label for that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STAND_IN = "spanledger.stand-in"
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 BARE = "bare"
-"""A Python image of this version knows no certificate authority but the public ones."""
+"""The version of a Python image that trusts only the public certificate authorities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to be made.
+    """An image to build.
 
     Args:
-        name: as the stack's files pin it.
-        entries: what is put into it.
-        changes: instructions of a Dockerfile for its configuration.
-        base: an archive it begins with.
+        name: as pinned in the stack's files.
+        entries: its content.
+        changes: Dockerfile instructions for its configuration.
+        base: an archive to start from.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Image:
     base: Path | None = None
 
     def stamp(self) -> str:
-        """What it is made of, in one word."""
+        """A digest of what it is built from."""
         digest = hashlib.sha256(repr((self.name, self.changes)).encode())
         for entry in (*self.entries, Entry("", self.base)):
             digest.update(repr((entry.path, str(entry.source), entry.to, entry.owner)).encode())
@@ -60,7 +60,7 @@ class Image:
         return digest.hexdigest()[:16]
 
     def make(self, engine: Engine) -> None:
-        """Hand it to the engine. Raises EngineError."""
+        """Import it into the engine. Raises EngineError."""
         with tempfile.TemporaryDirectory(prefix="spanledger-image-") as folder:
             archive = Path(folder) / "image.tar"
             with tarfile.open(archive, "w") as tar:
@@ -75,13 +75,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What images are made of.
+    """What images are built from.
 
     Args:
         base: the archive of a small Debian with Python.
-        programs: `collector`, `prometheus`, `promtool`, and where they are, `tempo` and `grafana`.
+        programs: paths of `collector`, `prometheus`, `promtool` and, if found, `tempo` and `grafana`.
         grafana_home: Grafana's folder of pages and defaults.
-        certificates: the authorities that this machine trusts, its network's own among them.
+        certificates: the authorities that this machine trusts, including its network's own.
     """
 
     base: Path
@@ -91,7 +91,7 @@ class Parts:
 
 
 def ensure(engine: Engine, parts: Parts, versions: Mapping[str, str]) -> list[str]:
-    """Make the images that are missing or out of date; their names. Raises EngineError."""
+    """Build images that are missing or out of date; returns their names. Raises EngineError."""
     made = []
     for image in images(parts, versions):
         try:
@@ -108,7 +108,7 @@ def ensure(engine: Engine, parts: Parts, versions: Mapping[str, str]) -> list[st
 
 
 def images(parts: Parts, versions: Mapping[str, str]) -> list[Image]:
-    """The images that the stack's files name."""
+    """The images that the stack's files use."""
     return [
         _python(parts, versions["PYTHON_VERSION"], Entry(CERTIFICATES, parts.certificates)),
         _python(parts, BARE),
@@ -120,7 +120,7 @@ def images(parts: Parts, versions: Mapping[str, str]) -> list[Image]:
 
 
 def _python(parts: Parts, version: str, *more: Entry) -> Image:
-    """Debian with its own Python in the place of the official image's."""
+    """Debian with its own Python instead of the official image's."""
     links = [
         Entry(f"usr/local/bin/{name}", to="/usr/bin/python3") for name in ("python", "python3")
     ]
@@ -160,7 +160,7 @@ def _tempo(parts: Parts, version: str) -> Image:
 
 
 def _grafana(parts: Parts, version: str) -> Image:
-    """busybox has the `wget` of the official image, whose health check the stack uses."""
+    """Includes busybox's `wget`, as in the official image: the stack's health check uses it."""
     name = f"grafana/grafana:{version}"
     entries = [Entry("usr/bin/wget", to="busybox"), Entry("var/lib/grafana", owner=472)]
     changes = ["USER 472:0", "ENV GF_PATHS_DATA=/var/lib/grafana"]
@@ -178,7 +178,7 @@ def _grafana(parts: Parts, version: str) -> Image:
 
 
 def _copy(tar: tarfile.TarFile, base: Path, without: Set[str]) -> None:
-    """What is in an archive, but for what comes in its place."""
+    """Copy an archive's content, except for the replaced entries."""
     with tarfile.open(base) as source:
         for info in source:
             if info.name.removeprefix("./") not in without:
@@ -186,7 +186,7 @@ def _copy(tar: tarfile.TarFile, base: Path, without: Set[str]) -> None:
 
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:
-    """Put an entry into an archive, readable by everybody, as files of an image are."""
+    """Add an entry to an archive, readable by everybody, as in official images."""
 
     def readable(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.uid = info.gid = entry.owner

@@ -1,7 +1,7 @@
-"""What a machine must have to run an engine of its own, and the words for what it lacks.
+"""The requirements for running a private engine, and messages for those that are not met.
 
-The engine comes from Debian trixie; its runtime and its firewall rules are the machine's, as those
-are built for the machine's C library.
+The engine comes from Debian trixie; its runtime and firewall tools are the machine's own, because
+they are built for the machine's C library.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PACKAGES = {
     "slirp4netns": "slirp4netns",
     "unshare": "util-linux",
 }
-"""Program to the Debian package that has it."""
+"""The Debian package of each program."""
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 NAMESPACES = ("--net", "--mount", "--pid", "--fork")
 
 
 def search_path() -> str:
-    """`PATH`, with the folders that an ordinary user's lacks."""
+    """`PATH` plus the sbin folders that an ordinary user's lacks."""
     return f"{os.environ.get('PATH', os.defpath)}:{SBIN}"
 
 
@@ -39,21 +39,21 @@ def missing_programs() -> list[str]:
 def problem() -> str | None:
     """Why no engine can run on this machine, or None."""
     if sys.platform != "linux":
-        return f"it needs Linux, and this is {sys.platform}"
+        return f"it needs Linux, but this is {sys.platform}"
     if os.geteuid() != 0:
         return "it needs root, for namespaces and mounts"
     if not is_debian():
-        return "its packages are Debian's, and this machine is not Debian"
+        return "it needs Debian packages, but this machine is not Debian"
     if lacking := missing_programs():
         packages = sorted({PACKAGES[name] for name in lacking})
         return f"{', '.join(lacking)} not found; run `apt-get install {' '.join(packages)}`"
     if not Path("/dev/net/tun").exists():
-        return "there is no /dev/net/tun, which the engine's network needs"
+        return "the engine's network needs /dev/net/tun, which does not exist"
     done = subprocess.run(
         ["unshare", *NAMESPACES, "true"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return f"no namespaces can be made here: {done.stderr.strip()}"
+        return f"cannot create namespaces on this machine: {done.stderr.strip()}"
     return None
 
 
@@ -66,11 +66,11 @@ def is_debian() -> bool:
 
 
 def install() -> str | None:
-    """Install what is missing with apt-get; why that cannot be done, or None."""
+    """Install missing programs with apt-get; returns why that failed, or None."""
     if not missing_programs():
         return None
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"cannot install {', '.join(missing_programs())}: that takes root and apt-get"
+        return f"cannot install {', '.join(missing_programs())}: this needs root and apt-get"
     packages = sorted({PACKAGES[name] for name in missing_programs()})
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):

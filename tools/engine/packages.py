@@ -1,7 +1,7 @@
 """Fetches the engine's packages and a small Debian for base images, once, into the user's cache.
 
-Both come from the mirror that this machine's own apt is set up for, by an apt whose state is private:
-nothing is installed, and the machine's own lists stay as they are.
+Both come from the mirror that this machine's apt is configured for, through an apt with private state:
+nothing is installed, and the machine's own package lists are not changed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 SUITE = "trixie"
 ENGINE = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io", "tini")
 BASE = ("busybox", "ca-certificates", "python3")
-"""What the base images have beside a minimal Debian."""
+"""Packages that the base images have in addition to a minimal Debian."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SOURCES = Path("/etc/apt")
 
 
 class FetchError(Exception):
-    """Packages cannot be had; the message says why."""
+    """Packages cannot be fetched; the message says why."""
 
 
 def mirror(folder: Path = SOURCES) -> str:
-    """The address of Debian's archive in the machine's own sources. Raises FetchError."""
+    """The URL of Debian's archive in the machine's own sources. Raises FetchError."""
     for file in sorted((folder / "sources.list.d").glob("*.sources")):
         for stanza in file.read_text(encoding="utf-8").split("\n\n"):
             found = re.search(r"^URIs:\s*(\S+/debian)/?(?:\s|$)", stanza, flags=re.MULTILINE)
@@ -53,7 +53,7 @@ class Packages:
         """The base system's files."""
 
     def fetch(self) -> None:
-        """Make sure that both are there. Raises FetchError."""
+        """Fetch what is missing. Raises FetchError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self.root.exists():
             self._fetch_engine()
@@ -73,7 +73,7 @@ class Packages:
         shutil.rmtree(draft)
 
     def _apt(self, draft: Path) -> list[str]:
-        """An apt that knows one suite and keeps to a folder of its own."""
+        """An apt command that knows only one suite and uses its own folder."""
         for name in ("parts", "lists/partial", "cache/archives/partial"):
             (draft / name).mkdir(parents=True)
         (draft / "status").touch()

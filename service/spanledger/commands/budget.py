@@ -59,10 +59,10 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 def set_(
     name: Annotated[str, typer.Argument(help="Unique name of the budget.")],
     limit: Annotated[
-        str | None, typer.Option(help="USD a period, like 12.50; required for a new budget.")
+        str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
     ] = None,
     customer: Annotated[
-        str | None, typer.Option(help="Customer; '*' = each customer its own.")
+        str | None, typer.Option(help="Customer; '*' limits each customer separately.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Id of a key (key_…), or '*'.")] = None,
     team: Annotated[str | None, typer.Option(help="Team, or '*'.")] = None,
@@ -78,26 +78,28 @@ def set_(
         str | None, typer.Option(help="block or warn; block if the budget is new.")
     ] = None,
     thresholds: Annotated[
-        str | None, typer.Option(help="Percentages announced; 50,80,95 if the budget is new.")
+        str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
     ] = None,
     strict: Annotated[
         bool | None,
-        typer.Option("--strict/--no-strict", help="Lower max_tokens to what the money buys."),
+        typer.Option(
+            "--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."
+        ),
     ] = None,
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Make an existing budget anew: options not given get their defaults."
+            "--replace", help="Recreate an existing budget: options not given get their defaults."
         ),
     ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Create a budget, or change what is given of one that exists.
+    """Create a budget, or change the given options of an existing one.
 
-    A new budget without a subject is for everybody together. To give an existing budget another
-    subject, add --replace. A budget counts all that its subject spent since the period began, also
-    before it was set.
+    A new budget without a subject limits everybody together. To give an existing budget another
+    subject, add --replace. A budget counts everything its subject has spent since the period began,
+    including what was spent before the budget was set.
     """
     options = {
         "name": name,
@@ -122,16 +124,16 @@ def set_(
 def _set(
     name: str, given: Mapping[str, Any], path: Path, *, replace: bool
 ) -> tuple[Budget | None, Budget]:
-    """The budget as it was and as it is now."""
+    """The budget before and after."""
     from spanledger.ledger.records import Records, budget_of
 
-    validate_budget({"limit": "0", **given})  # a mistake must not make a ledger
+    validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
         if "limit" not in given:
-            raise UsageError(f"--limit is missing, and needed for a new budget {name!r}")
+            raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
         return budget_of(validate_budget(given))
 
     records = (Records.open if "limit" in given else Records.change)(path)
@@ -162,7 +164,7 @@ def _percentages(text: str) -> list[str]:
 
 
 def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
-    """A budget with what is given changed. Raises UsageError where it would be another's."""
+    """A budget with the given options changed. Raises UsageError if its subject would change."""
     from spanledger.ledger.records import SUBJECT_SCOPES, budget_of
 
     entry: dict[str, Any] = {
@@ -179,7 +181,7 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     if (after.scope, after.subject) != (before.scope, before.subject):
         raise UsageError(
             f"budget {before.name!r} is for {whose(before)}, not {whose(after)}: choose another"
-            " name, or add --replace to make it anew"
+            " name, or add --replace to recreate it"
         )
     return after
 
@@ -187,11 +189,11 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
 @app.command()
 def limit(
     name: Annotated[str, typer.Argument(help="Name of the budget.")],
-    usd: Annotated[str, typer.Argument(help="USD a period, like 12.50.")],
+    usd: Annotated[str, typer.Argument(help="USD per period, like 12.50.")],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Change a budget's limit, and nothing else of it; what was spent stays."""
+    """Change only a budget's limit; what has been spent still counts."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():
@@ -217,9 +219,9 @@ def limit(
 
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """List budgets with what is spent and held in the current period.
+    """List budgets with the money spent and held in the current period.
 
-    Below the table stands where a budget is not what the gateway's file said at its last start.
+    Below the table are the budgets that differ from the gateway's file as of its last start.
     """
     from spanledger.ledger.records import Records
     from spanledger.ledger.reports import Reports
@@ -286,7 +288,7 @@ def remove(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Remove a budget; what was booked and its history stay."""
+    """Remove a budget; its history and what was booked stay in the ledger."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():
@@ -304,11 +306,11 @@ def remove(
 
 @app.command()
 def history(
-    name: Annotated[str, typer.Argument(help="Name of a budget; all when not given.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a budget; default: all.")] = "",
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Show who was allowed what, and when it changed; oldest first."""
+    """Show every change of the budgets, oldest first."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():
@@ -316,7 +318,7 @@ def history(
         changes = records.history(name or None)
         records.close()
     if name and not changes:
-        raise fail(f"there never was a budget {name!r}")
+        raise fail(f"there has never been a budget {name!r}")
     if json:
         print_json(
             [{"at": format_time(c.at_ns), "change": c.change, **as_dict(c.budget)} for c in changes]
@@ -336,23 +338,21 @@ def apply(
         Path, typer.Option("--file", "-f", help="YAML with a list of budgets.", exists=False)
     ],
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove budgets the file does not name.")
+        bool, typer.Option("--prune", help="Remove budgets that the file does not contain.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, without changing it.")
     ] = False,
     exit_code: Annotated[
         bool,
-        typer.Option(
-            "--exit-code", help="Exit with 4 if anything changes, with or without --dry-run."
-        ),
+        typer.Option("--exit-code", help="Exit with 4 if anything changes; also with --dry-run."),
     ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Set the budgets of a file: all, or none on any mistake.
+    """Set all budgets in a file, or none if the file has any mistake.
 
-    Prints what changes, field by field. Exit code 0 whether or not anything changes, unless
+    Prints the changes field by field. The exit code is 0 whether or not anything changes, unless
     --exit-code is given.
     """
     from spanledger.ledger.records import Records, budget_of
@@ -380,7 +380,7 @@ def apply(
 
 
 def _is_configuration(file: Path) -> bool:
-    """Whether a gateway could start with this file, and then apply its budgets itself."""
+    """Whether this is a gateway's file, whose budgets a gateway applies when it starts."""
     data = read_yaml(file)
     return isinstance(data, dict) and "model_list" in data
 

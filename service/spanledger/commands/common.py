@@ -1,4 +1,4 @@
-"""What all commands share: options, output, exit codes, and the one place errors become text."""
+"""Shared by all commands: options, output, exit codes, and the one place errors become text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ LedgerUrl = Annotated[
     ),
 ]
 DEFAULT_LEDGER = DEFAULT_LEDGER_URL
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; money is decimal strings.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON; amounts of money are decimal strings.")
+]
 
 
 def print_json(data: Any) -> None:
@@ -52,7 +54,7 @@ def print_json(data: Any) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A terminal of its own width; a pipe gets whole lines, nothing cut."""
+    """A console as wide as the terminal; a pipe gets wide lines, so nothing is truncated."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -61,11 +63,11 @@ def console(*, stderr: bool = False) -> Console:
 
 
 Kind = Literal["fold", "keep", "figure"]
-"""Of a column: names fold onto further lines; ids, times and figures are never cut."""
+"""Kinds of columns: names wrap onto further lines; ids, times and figures are never truncated."""
 
 
 def new_table(columns: Mapping[str, Kind]) -> Table:
-    """A table that gives up room where it does no harm when the terminal is narrow."""
+    """A table that wraps only its names when the terminal is narrow."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -80,7 +82,7 @@ def new_table(columns: Mapping[str, Kind]) -> Table:
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> typer.Exit:
-    """Print an error on stderr; raise what this returns."""
+    """Print an error to stderr and return the exception to raise."""
     for line in message.splitlines():
         typer.secho(f"error: {line}", fg="red", err=True)
     return typer.Exit(code)
@@ -88,7 +90,7 @@ def fail(message: str, code: Exit = Exit.FAILED) -> typer.Exit:
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Turn our errors into one clear line and the right exit code."""
+    """Turn our errors into clear messages and the right exit code."""
     try:
         yield
     except UsageError as error:
@@ -97,11 +99,11 @@ def reporting_errors() -> Iterator[None]:
         raise fail(str(error), Exit.BUDGET) from error
     except SpanledgerError as error:
         raise fail(str(error)) from error
-    except BrokenPipeError as error:  # `| head` has seen enough
+    except BrokenPipeError as error:  # such as `| head`
         sys.stderr.close()
         raise typer.Exit(Exit.DONE) from error
     except Exception as error:
-        import sqlite3  # here, so that commands without a ledger do not load it
+        import sqlite3  # here, so commands without a ledger do not load it
 
         if not isinstance(error, sqlite3.Error):
             raise
@@ -109,7 +111,7 @@ def reporting_errors() -> Iterator[None]:
 
 
 def ledger_file(url: str) -> Path:
-    """The file of a ledger URL; a URL that cannot be one is a usage error."""
+    """The file of a ledger URL; an invalid URL is a usage error."""
     from spanledger.ledger.database import sqlite_path
 
     try:
@@ -133,7 +135,7 @@ def parse_moment(text: str, now: datetime | None = None) -> int:
             moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        # Within what the ledger's integers can be compared with.
+        # Clamped to what fits SQLite's integers.
         return min(max(int(moment.timestamp()) * 1_000_000_000, 0), 2**63 - 1)
     except (ValueError, OverflowError):
         raise UsageError(
@@ -150,7 +152,7 @@ def format_time(ns: int | None) -> str | None:
 
 
 def local_time(ns: int | None) -> str:
-    """Unix nanoseconds as people of this machine's time zone read them, with that zone."""
+    """Unix nanoseconds in this machine's time zone, with the zone's name."""
     if not ns:
         return "-"
     moment = datetime.fromtimestamp(ns / 1e9).astimezone()

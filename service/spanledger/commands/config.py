@@ -1,4 +1,4 @@
-"""`spanledger config`: check a configuration without starting, and print an example."""
+"""`spanledger config`: check a configuration without starting a gateway, and print an example."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print an
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(help="The configuration, spanledger's or LiteLLM's.")
+        Path, typer.Argument(help="The configuration file, spanledger's or LiteLLM's.")
     ] = DEFAULT_CONFIG,
     json: AsJson = False,
 ) -> None:
-    """Say what a configuration means and what is wrong with it, without starting anything.
+    """Show what a configuration does and what is wrong with it, without starting anything.
 
-    All mistakes are listed at once, each with its place. Exit codes: 0 requests can be served,
-    1 they cannot.
+    All mistakes are listed at once, each with its place in the file. Exit codes: 0 requests can be
+    served, 1 they cannot.
     """
     report = examine(file, os.environ)
     if json:
@@ -47,7 +47,7 @@ def check(
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     if not report["ok"]:
         raise fail("\n".join(report["problems"]))
-    typer.secho(f"{file} is good", fg="green")
+    typer.secho(f"{file} is valid", fg="green")
 
 
 @app.command()
@@ -88,7 +88,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["way_out"] = WayOut.from_environ(environ).describe()
         if plan is None:
             return report
-        # The one adapter that may be missing; the others come with the package.
+        # The only adapter that may not be installed; the others come with the package.
         create_providers(plan.kinds & {"litellm"})
     except ConfigError as error:
         report["problems"] += str(error).splitlines()
@@ -99,7 +99,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["problems"].append(f"{file}: {nothing}")
     if not is_loopback(config.gateway.host):
         report["warnings"].append(
-            f"gateway.host {config.gateway.host!r} is served only once a key exists"
+            f"gateway.host is {config.gateway.host!r}, so the gateway only starts once a key exists"
         )
     report["warnings"] += unpriced(plan, book)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
@@ -132,7 +132,7 @@ def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
 
 
 def _without_secrets(url: str | None) -> str | None:
-    """A base URL as it may be printed: without a password, a token or a query."""
+    """A base URL that is safe to print: without user, password, query or fragment."""
     if url is None:
         return None
     scheme, separator, rest = url.partition("://")
@@ -204,7 +204,7 @@ def _print_summary(report: dict[str, Any]) -> None:
                 (", ".join(then) or "-") if first else "",
             )
     for off in report["off"]:
-        # The reason is among the warnings: here it would leave no room for the other columns.
+        # The reason is printed with the warnings: here it would squeeze the other columns.
         routes.add_row(off["route"], off["id"], "off", "-", "-", "-", "-")
     console.print(routes)
     if report["budgets"]:

@@ -12,22 +12,24 @@ from spanledger.commands.common import AsJson, Exit, console, fail, print_json, 
 
 def demo(
     json: AsJson = False,
-    seed: Annotated[int, typer.Option(help="The same seed asks and answers the same.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same requests and answers.")
+    ] = 1,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep config, ledger and results in a new folder."),
+        typer.Option(metavar="DIR", help="Keep the config, ledger and results in this new folder."),
     ] = None,
     view: Annotated[
         bool, typer.Option("--view/--no-view", help="Show the live view on a terminal.")
     ] = True,
 ) -> None:
-    """Play an incident with simulated providers: no key, under 90 s.
+    """Run an incident with simulated providers: no key, under 90 s.
 
     A 429 storm, a fallback, a cost spike, a budget stop, recovery.
 
-    Real processes (providers are simulated) and a real ledger in a temporary folder; at the end,
-    bill, ledger and exported spans are compared to the nano-dollar. Exit code 1 if any promise
-    of the scenario was not kept.
+    Apart from the providers, everything is real: the processes, and a ledger in a temporary folder.
+    At the end, the bill, the ledger and the exported spans are compared to the nano-dollar. Exits
+    with 1 if any promise of the scenario was broken.
     """
     from spanledger.demo.app import run_demo
     from spanledger.demo.view import board_for
@@ -37,7 +39,7 @@ def demo(
         with reporting_errors():
             report = run_demo(board, seed=seed, keep=keep)
     except KeyboardInterrupt:
-        typer.echo("interrupted; everything is stopped", err=True)
+        typer.echo("interrupted; everything has been stopped", err=True)
         raise typer.Exit(130) from None
     if json:
         print_json(report.as_json())

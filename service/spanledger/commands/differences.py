@@ -1,4 +1,4 @@
-"""Where a configuration file's budgets and the ledger differ, and what the next start changes."""
+"""How a configuration file's budgets differ from the ledger's, and what the next start changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def against_ledger(config: Config, file: Path) -> dict[str, Any]:
-    """Changes that the next start makes and differences that stay, as JSON and as `warnings`.
+    """Changes the next start will make and differences that will stay, as JSON and as `warnings`.
 
-    Empty while there is no ledger; one that cannot be read is a warning.
+    Empty if there is no ledger; a ledger that cannot be read is a warning.
     """
     from spanledger.ledger.database import sqlite_path
     from spanledger.ledger.records import Records

@@ -1,4 +1,4 @@
-"""`spanledger gateway`: serve the OpenAI wire until told to stop."""
+"""`spanledger gateway`: serve the OpenAI API until stopped."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ log = logging.getLogger("spanledger.gateway")
 
 def gateway(
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="Configuration; LiteLLM's file works, too.")
+        Path, typer.Option("--config", "-c", help="Configuration file; LiteLLM's works too.")
     ] = DEFAULT_CONFIG,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; other than loopback needs a key.")
+        str | None, typer.Option(help="Address to listen on; anything but loopback requires a key.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")
     ] = None,
     ledger: Annotated[
         str | None,
         typer.Option(
             "--ledger",
             metavar="URL",
-            help="Ledger URL, sqlite:///PATH; else SPANLEDGER_LEDGER_URL, else the file's.",
+            help="Ledger URL, sqlite:///PATH; default: SPANLEDGER_LEDGER_URL, then the file's.",
         ),
     ] = None,
     ship: Annotated[
-        bool, typer.Option("--ship/--no-ship", help="Run the telemetry shipper alongside it.")
+        bool, typer.Option("--ship/--no-ship", help="Run the telemetry shipper as well.")
     ] = True,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(help="Least severe messages to log; else the file's."),
+        typer.Option(help="Lowest level to log; default: the file's."),
     ] = None,
     log_format: Annotated[
         Literal["text", "json"] | None,
-        typer.Option(help="Log lines for people, or one JSON object a line; else the file's."),
+        typer.Option(help="Log as text or as one JSON object per line; default: the file's."),
     ] = None,
     access_log: Annotated[
         bool | None,
-        typer.Option("--access-log/--no-access-log", help="Log each request; else the file's."),
+        typer.Option("--access-log/--no-access-log", help="Log each request; default: the file's."),
     ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
@@ -93,7 +93,7 @@ def gateway(
 
 
 def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
-    """Say where the gateway listens, and log what it was started with."""
+    """Print where the gateway listens, and log what it was started with."""
     from spanledger.commands.summary import start_summary
     from spanledger.logs import FIELDS
 
@@ -103,7 +103,7 @@ def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
 
 
 def with_overrides(config: Config, given: Mapping[str, object], ledger: str | None) -> Config:
-    """The configuration with what the command line says instead; None is what it does not say."""
+    """The configuration with the options of the command line; None means not given."""
     gateway = config.gateway.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
@@ -114,7 +114,7 @@ def with_overrides(config: Config, given: Mapping[str, object], ledger: str | No
 
 
 class Reading(NamedTuple):
-    """A configuration, its plan, and all that is wrong with either."""
+    """A configuration, its plan, and the problems of both."""
 
     config: Config
     plan: Plan | None
@@ -138,31 +138,31 @@ def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
 
 
 def nothing_served(plan: Plan) -> str | None:
-    """Why no request can be served; None if some can."""
+    """Why no request can be served; None if any can."""
     if plan.deployments:
         return None
     if plan.off:
         return "no request can be served: every deployment is off"
     return (
         "no request can be served: model_list is empty; `spanledger config example` prints a file"
-        " to begin with"
+        " to start from"
     )
 
 
 def unpriced(plan: Plan, book: PriceBook) -> list[str]:
-    """A line for each deployment without a price, or whose base model has none."""
+    """A warning for each deployment that has no price or whose base model has none."""
     lines = []
     for deployment in plan.deployments:
         price, base = book.price_of(deployment), deployment.base_model
         if base and book.base(deployment.provider, base)[1] is None:
             lines.append(
                 f"deployment {deployment.id!r}: base_model {base!r} is not in the price book of"
-                f" {book.date}; write it as `spanledger prices list` does"
+                f" {book.date}; use a name from `spanledger prices list`"
             )
         if price is None and "*" not in deployment.model:
             lines.append(
-                f"deployment {deployment.id!r} has no price: it is refused where a budget blocks, "
-                "else booked as unpriced; set model_info.base_model, or input_cost_per_token and"
-                " output_cost_per_token"
+                f"deployment {deployment.id!r} has no price: its requests are refused under a"
+                " blocking budget and booked as unpriced otherwise; set model_info.base_model, or"
+                " input_cost_per_token and output_cost_per_token"
             )
     return lines

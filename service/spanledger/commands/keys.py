@@ -29,15 +29,15 @@ MAX_NAME = 128
 
 
 def check_name(what: str, value: str) -> str:
-    """A name that fits into headers, labels and terminals. Raises UsageError."""
+    """Check that a name is safe in headers, labels and terminals. Raises UsageError."""
     if not value or len(value) > MAX_NAME or not value.isprintable() or value != value.strip():
         raise UsageError(f"{what} {value!r} must be 1 to {MAX_NAME} printable characters")
     if "`" in value:
         raise UsageError(
-            f"{what} {value!r} must have no backtick: dashboards put names between two"
+            f"{what} {value!r} must not contain a backtick: dashboards quote names with backticks"
         )
     if value == "*":
-        raise UsageError(f"{what} '*' is reserved: it means each")
+        raise UsageError(f"{what} '*' is reserved: it stands for every name")
     return value
 
 
@@ -57,18 +57,18 @@ def create(
     customer: Annotated[str, typer.Option(help="Customer the key's requests are booked on.")],
     team: Annotated[str | None, typer.Option(help="Team within the customer.")] = None,
     routes: Annotated[
-        str | None, typer.Option(help="Routes it may use, separated by commas; all when not given.")
+        str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
     ] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Make a key and print it, this once: only its digest is stored."""
+    """Create a key and print it. It is shown only once: only its digest is stored."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        # As in budgets: the same name, however its accents are written.
+        # As in budgets: names that differ only in how accents are encoded are the same.
         customer = unicodedata.normalize("NFC", check_name("--customer", customer))
-        # An option given as nothing is a script's unset variable, and must not mean "all".
+        # An empty option is a script's unset variable, and must not mean "all".
         team = "" if team is None else unicodedata.normalize("NFC", check_name("--team", team))
         given = [] if routes is None else [name.strip() for name in routes.split(",")]
         names = [check_name("--routes", name) for name in given]
@@ -81,14 +81,14 @@ def create(
     else:
         typer.echo(secret)
         typer.secho(
-            f"{key.id} for customer {customer!r}; it is not shown again",
+            f"{key.id} for customer {customer!r}; the key is not shown again",
             fg="bright_black",
             err=True,
         )
         if first:
             typer.secho(
-                "this is the first key: within two seconds gateways refuse callers without one, and"
-                " they may now listen on other addresses (--host)",
+                "this is the first key: within two seconds, gateways refuse callers without one;"
+                " they can now also listen on other addresses (--host)",
                 fg="yellow",
                 err=True,
             )
@@ -96,7 +96,7 @@ def create(
 
 @app.command("list")
 def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """List keys by id, oldest first, revoked ones too."""
+    """List all keys by id, oldest first, including revoked ones."""
     from rich.markup import escape
 
     from spanledger.ledger.records import Records
@@ -110,7 +110,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         return
     if not keys:
         typer.echo(
-            f"no keys yet in {ledger}: the gateway serves its own machine only; see `keys create`"
+            f"no keys yet in {ledger}: the gateway serves only this machine; see `keys create`"
         )
         return
     table = new_table(
@@ -141,7 +141,7 @@ def revoke(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Revoke a key; gateways refuse it within two seconds."""
+    """Revoke a key; gateways stop accepting it within two seconds."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():

@@ -1,4 +1,4 @@
-"""`spanledger ledger`: whether it adds up, backups, and taking old requests out of it."""
+"""`spanledger ledger`: verify it, back it up, and prune old requests."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from spanledger.money import format_usd
 if TYPE_CHECKING:
     from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
-app = typer.Typer(no_args_is_help=True, help="Check the ledger, back it up, and keep it small.")
+app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
 
 
 @app.command()
 def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """Recompute every balance from the attempt rows; fails if one nano-dollar differs."""
+    """Recompute every balance from the attempt rows; fail if one nano-dollar differs."""
     from spanledger.ledger.reports import Reports
 
     with reporting_errors():
@@ -67,8 +67,8 @@ def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         )
         if found.pruned_balances:
             typer.echo(
-                f"of {found.pruned_balances:,} balances rows were pruned: they are at least what the"
-                " rows say"
+                f"{found.pruned_balances:,} balances include requests that were pruned, so they may"
+                " be higher than the remaining rows add up to"
             )
     if found.problems:
         raise typer.Exit(Exit.FAILED)
@@ -76,14 +76,14 @@ def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
 @app.command()
 def backup(
-    destination: Annotated[Path, typer.Argument(help="A new file; one that exists is refused.")],
+    destination: Annotated[Path, typer.Argument(help="The new file; it must not exist.")],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Copy the ledger into a new file while gateways serve, and verify the copy.
+    """Copy the ledger to a new file while gateways are running, and verify the copy.
 
-    The copy is of one moment, and one file. To restore it, stop what uses the ledger, put the copy
-    in its place, and delete the `-wal` and `-shm` files of the old one.
+    The copy is a consistent snapshot in one file. To restore it, stop every process that uses the
+    ledger, put the copy in its place, and delete the `-wal` and `-shm` files of the old one.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -120,19 +120,24 @@ def backup(
 
 @app.command()
 def prune(
-    before: Annotated[str, typer.Option(help="2026-08-01, 90d …; at least 33d.")],
+    before: Annotated[
+        str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")
+    ],
     archive: Annotated[
         Path | None,
-        typer.Option(help="Write what leaves into this new file, a JSON line for each request."),
+        typer.Option(help="Write removed requests to this new file, one JSON line per request."),
     ] = None,
     unshipped: Annotated[
-        bool, typer.Option("--unshipped", help="Also remove what no shipper has sent as telemetry.")
+        bool,
+        typer.Option("--unshipped", help="Also remove requests whose telemetry was not shipped."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would leave, change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show what would be removed, without removing it.")
+    ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Take requests that ended before a time out of the ledger; balances stay as they are."""
+    """Remove requests that ended before a given time; balances stay as they are."""
     from spanledger.ledger.pruning import Pruning
 
     with reporting_errors():
@@ -149,7 +154,7 @@ def prune(
 
 
 def _run(pruning: Pruning, keep: Keep | None, found: Pruned) -> None:
-    """Remove all of it, with a bar on a terminal; `found` then has what really left."""
+    """Remove the requests, with a progress bar on a terminal; `found` gets the actual counts."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -165,14 +170,14 @@ def _run(pruning: Pruning, keep: Keep | None, found: Pruned) -> None:
 
 @contextmanager
 def _archive(path: Path | None) -> Iterator[Keep | None]:
-    """A new file that has what it is given on the disk before it returns. Raises UsageError."""
+    """A new archive file whose writer syncs to disk before it returns. Raises UsageError."""
     if path is None:
         yield None
         return
     import json
 
     try:
-        # Those who may read it are those who may read the ledger.
+        # Readable by its owner only, like the ledger.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise UsageError(f"cannot write a new file {str(path)!r}: {error.strerror}") from error
@@ -188,12 +193,12 @@ def _archive(path: Path | None) -> Iterator[Keep | None]:
                 os.fsync(file)
             except OSError as error:
                 raise SpanledgerError(
-                    f"cannot write {str(path)!r}: {error.strerror}; what it has not in whole is"
-                    " still in the ledger"
+                    f"cannot write {str(path)!r}: {error.strerror}; requests that were not fully"
+                    " written are still in the ledger"
                 ) from error
 
         yield keep
-    if not path.stat().st_size:  # nothing left, and the name is free for the next time
+    if not path.stat().st_size:  # nothing was removed; the name is free for the next time
         path.unlink()
 
 

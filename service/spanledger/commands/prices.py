@@ -1,4 +1,4 @@
-"""`spanledger prices`: what a model costs, as the gateway reckons it."""
+"""`spanledger prices`: the prices that the gateway charges by."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ LABELS = {
     "input": "input",
     "cache_read": "input, cached",
     "cache_write": "input, written to cache",
-    "cache_write_1h": "input, written for an hour",
+    "cache_write_1h": "input, written to 1-hour cache",
     "output": "output",
     "reasoning": "output, reasoning",
-    "audio_input": "input, sound",
-    "audio_cache_read": "input, cached sound",
-    "audio_output": "output, speech",
+    "audio_input": "input, audio",
+    "audio_cache_read": "input, cached audio",
+    "audio_output": "output, audio",
 }
 PRICE_ID = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<name>.+)")
 
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="A model, as in the config, or a price id.")],
+    model: Annotated[str, typer.Argument(help="A model as in the config, or a price id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print the prices of one model, per million tokens."""
+    """Print a model's prices per million tokens."""
     from spanledger.pricing.book import PriceBook
 
     with reporting_errors():
@@ -63,7 +63,7 @@ def list_models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print all models with their price of input and output, per million tokens."""
+    """Print all models with their input and output prices per million tokens."""
     from spanledger.pricing.book import PriceBook
 
     with reporting_errors():
@@ -72,7 +72,7 @@ def list_models(
         if not found:
             providers = sorted({entry.provider for entry in book.entries.values()})
             hint = nearest(provider or "", providers) or f"; providers are {', '.join(providers)}"
-            raise fail(f"no model of {provider!r} in the book of {book.date}{hint}")
+            raise fail(f"no models of provider {provider!r} in the price book of {book.date}{hint}")
         prices = {name: book.price(name) for name in found}
         if as_json:
             print_json([_as_dict(book, name, price) for name, price in prices.items() if price])
@@ -85,7 +85,7 @@ def list_models(
 
 
 def _qualified(book: PriceBook, name: str) -> Price | None:
-    """`openai/gpt-4o`, as the config writes it: its entry is the bare model's."""
+    """The price of `openai/gpt-4o`, as configs write it; the book lists the bare model."""
     provider, _, model = name.partition("/")
     return book.find(provider, model, name, {}, "") if model else None
 
@@ -93,12 +93,12 @@ def _qualified(book: PriceBook, name: str) -> Price | None:
 def _why_not(book: PriceBook, name: str) -> str:
     entry = book.entry(name)
     if entry is not None:
-        return f"{name!r} has no price in the book of {book.date}: {entry.unpriced}"
+        return f"{name!r} has no price in the price book of {book.date}: {entry.unpriced}"
     bare = name.rpartition("/")[2]
     near = [known for known in book.entries if known.endswith(f"/{bare}")]
     near += difflib.get_close_matches(name, book.entries, n=5, cutoff=0.6)
-    hint = f"; near are {', '.join(dict.fromkeys(near[:6]))}" if near else ""
-    return f"no model {name!r} in the book of {book.date}{hint}"
+    hint = f"; similar names are {', '.join(dict.fromkeys(near[:6]))}" if near else ""
+    return f"no model {name!r} in the price book of {book.date}{hint}"
 
 
 def _per_million(pico: int) -> str:
@@ -165,7 +165,7 @@ def _print_table(book: PriceBook, name: str, entry: Entry, price: Price) -> None
         given, taken = _two(schedule.rates)
         console.print(f"service tier {service}: input {given}, output {taken}")
     if price.search:
-        console.print(f"a search of the web: {format_usd(nano_from_pico(price.search))}")
+        console.print(f"per web search: {format_usd(nano_from_pico(price.search))}")
     limits = [
         f"{kind} up to {most:,} tokens"
         for kind, most in (("input", price.max_input_tokens), ("output", price.max_output_tokens))

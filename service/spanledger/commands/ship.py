@@ -22,27 +22,29 @@ from spanledger.commands.common import (
 
 def ship(
     config: Annotated[
-        Path | None, typer.Option("--config", help="Configuration; its `telemetry` is used.")
+        Path | None,
+        typer.Option("--config", help="Configuration file; its `telemetry` section is used."),
     ] = None,
     ledger: LedgerUrl = "",
     once: Annotated[
-        bool, typer.Option("--once", help="Ship what is there, and end; 1 if not all was taken.")
+        bool,
+        typer.Option("--once", help="Ship everything pending and exit; 1 if any was not accepted."),
     ] = False,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        typer.Option(help="Least severe messages to log."),
+        typer.Option(help="Lowest level to log."),
     ] = "info",
     log_format: Annotated[
         Literal["text", "json"],
-        typer.Option(help="Log lines for people, or one JSON object a line."),
+        typer.Option(help="Log as text or as one JSON object per line."),
     ] = "text",
     parent_pid: Annotated[
-        int | None, typer.Option("--parent-pid", hidden=True, help="End with this process.")
+        int | None, typer.Option("--parent-pid", hidden=True, help="Exit when this process does.")
     ] = None,
 ) -> None:
     """Send the ledger's rows to the collector as spans and metrics.
 
-    The gateway starts this by itself. `OTEL_*` variables override the configuration.
+    The gateway runs this for you. `OTEL_*` variables override the configuration.
     """
     from spanledger.config import Config, parse_config, read_yaml
     from spanledger.ledger.database import require_ledger
@@ -64,12 +66,12 @@ def ship(
         done = run_shipper(url, settings.telemetry, stop, once=once, parent_pid=parent_pid)
     if not done:
         raise fail(
-            "the collector did not take everything; the rest stays in the ledger", Exit.FAILED
+            "the collector did not accept everything; the rest stays in the ledger", Exit.FAILED
         )
 
 
 def _own(data: Any) -> Any:
-    """What a shipper uses of a configuration: deployments name keys, which it does not have."""
+    """The sections a shipper needs. Deployments refer to provider keys, which it does not have."""
     if not isinstance(data, dict):
         return data
     return {name: value for name, value in data.items() if name in ("telemetry", "ledger")}

@@ -1,4 +1,4 @@
-"""`spanledger sim`: providers to try things on, without a key or a bill anyone pays."""
+"""`spanledger sim`: simulated providers, to try things without a key or a real bill."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from spanledger.errors import ConfigError
 
 def sim(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 4010,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 4010,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
     speed: Annotated[
-        float, typer.Option(help="Times faster than real; 0 waits for nothing.", min=0.0)
+        float, typer.Option(help="Times faster than real; 0 removes all waiting.", min=0.0)
     ] = 1.0,
     prices: Annotated[
         Path | None,
         typer.Option(help='JSON of pico-USD per token: {"my-model": {"input": 150000, …}}.'),
     ] = None,
     json_logs: Annotated[
-        bool, typer.Option("--json-logs", help="Print one JSON line for each call.")
+        bool, typer.Option("--json-logs", help="Print one JSON line per call.")
     ] = False,
 ) -> None:
-    """Serve simulated providers on the OpenAI and Anthropic wires.
+    """Serve simulated providers with the OpenAI and Anthropic APIs.
 
     Point an OpenAI client at URL/v1 and an Anthropic client at URL, with any API key. The bill
-    is at URL/sim/bill. Faults: a model such as `gpt-4o-mini!429`, `gpt-4o-mini!cut:5`,
-    `gpt-4o-mini!timeout`; a header such as `x-sim-fault: 429;retry_after=2`; or
-    `POST URL/sim/faults` with `{"model": "gpt-4o-mini", "fault": "429", "for_requests": 20}`.
+    is at URL/sim/bill. To inject faults, use a model such as `gpt-4o-mini!429`,
+    `gpt-4o-mini!cut:5` or `gpt-4o-mini!timeout`, a header such as
+    `x-sim-fault: 429;retry_after=2`, or `POST URL/sim/faults` with
+    `{"model": "gpt-4o-mini", "fault": "429", "for_requests": 20}`.
     """
     from spanledger.sim.bill import Entry, Price, read_prices
     from spanledger.sim.host import run_alone

@@ -1,4 +1,4 @@
-"""`spanledger spend`, `requests` and `trace`: reading the ledger."""
+"""`spanledger spend`, `requests` and `trace`: reports from the ledger."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
 
 WATERFALL_COLUMNS = (10, 40)
-"""Least and greatest width of the bars; the text beside them takes about `BESIDE_BARS`."""
+"""Minimum and maximum width of the bars; the text next to them takes about `BESIDE_BARS`."""
 BESIDE_BARS = 70
 OUTCOMES = ("ok", "error", "refused", "cancelled", "abandoned", "running")
 SHORT_ID = 12
-"""Characters of a trace id that tables show; `trace` takes any unambiguous beginning."""
+"""Characters of a trace id that tables show; `trace` accepts any unambiguous prefix."""
 
 
 def spend(
     by: Annotated[
         str,
         typer.Option(
-            help="Group by, with commas: customer team key model provider deployment route day."
+            help="Group by these, separated by commas: customer, team, key, model, provider,"
+            " deployment, route, day."
         ),
     ] = "customer,model",
-    since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …; all when not given.")] = "",
-    until: Annotated[str, typer.Option(help="As --since; now when not given.")] = "",
-    timezone: Annotated[str, typer.Option(help="Zone of the days.")] = "UTC",
+    since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …; default: everything.")] = "",
+    until: Annotated[str, typer.Option(help="Like --since; default: now.")] = "",
+    timezone: Annotated[str, typer.Option(help="Time zone of the days.")] = "UTC",
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Spend by customer, model, provider, day, …, to the nano-dollar."""
+    """Show spend by customer, model, day, …, to the nano-dollar."""
     from zoneinfo import ZoneInfo
 
     from spanledger.ledger.reports import SPEND_BY, Reports, SpendBy
@@ -74,7 +75,9 @@ def spend(
         pruned_ns = reports.pruned_ns()
         reports.close()
     if since_ns < pruned_ns:
-        typer.echo(f"note: what ended before {format_time(pruned_ns)} was pruned", err=True)
+        typer.echo(
+            f"note: requests that ended before {format_time(pruned_ns)} were pruned", err=True
+        )
     total = sum(row.cost_nano for row in rows)
     if json:
         print_json(
@@ -128,11 +131,13 @@ def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
             f"${format_usd(estimated)} of this is estimated, because the provider reported no usage"
         )
     if unpriced:
-        screen.print(f"[red]{unpriced} attempts have no price: their money is missing here[/]")
+        screen.print(f"[red]{unpriced} attempts have no price: their cost is not included[/]")
 
 
 def requests(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many to show.")
+    ] = 20,
     customer: Annotated[str, typer.Option(help="Only this customer.")] = "",
     outcome: Annotated[
         str,
@@ -145,7 +150,7 @@ def requests(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """The newest requests, each with its trace id."""
+    """Show the newest requests with their trace ids."""
     from spanledger.ledger.reports import Reports
 
     with reporting_errors():
@@ -177,7 +182,7 @@ def requests(
     for row in rows:
         result = row["outcome"] or "running"
         colour = {"ok": "green", "running": "cyan"}.get(result, "red")
-        said = ("", result, "budget_exceeded")  # which is what `refused` means
+        said = ("", result, "budget_exceeded")  # the last is what `refused` means
         detail = f" {escape(row['error_type'])}" if row["error_type"] not in said else ""
         seconds = f"{(row['ended_ns'] - row['started_ns']) / 1e9:.2f}" if row["ended_ns"] else "-"
         table.add_row(
@@ -195,13 +200,12 @@ def requests(
 
 def trace(
     some_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Trace, request or span id, or its beginning.")
+        str, typer.Argument(metavar="ID", help="Trace, request or span id, or a prefix of one.")
     ],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """A request and its attempts as a waterfall in the terminal."""
-
+    """Show a request and its attempts as a waterfall."""
     from spanledger.ledger.reports import Reports
 
     with reporting_errors():
@@ -285,7 +289,7 @@ def _waterfall_row(attempt: dict[str, Any], started: int, ended: int, columns: i
 
 
 def trace_as_dict(request: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
-    """A request with its attempts, as JSON shows it."""
+    """A request with its attempts, as printed in JSON."""
     return {**_request_as_dict(request), "attempts": [_attempt_as_dict(a) for a in attempts]}
 
 

@@ -1,4 +1,4 @@
-"""`spanledger stack`: the whole stack as processes of this machine, without containers."""
+"""`spanledger stack`: the whole stack as local processes, without containers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 NEXT = """
 Next:
-  open Grafana, or without it: spanledger top --ledger {ledger}
+  open Grafana, or if you do not have it: spanledger top --ledger {ledger}
   spanledger stack status      health and memory of each part
-  spanledger stack down        stop it; data stays"""
+  spanledger stack down        stop everything; data is kept"""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run gateway, collector and Grafana without Docker.",
+    help="Run the whole stack without Docker.",
 )
 
 Folder = Annotated[
@@ -34,7 +34,7 @@ Folder = Annotated[
         "--folder",
         envvar="SPANLEDGER_STACK",
         metavar="DIR",
-        help="Its data, logs and state; else .spanledger/stack of the repository.",
+        help="Folder for data, logs and state; default: .spanledger/stack in the repository.",
     ),
 ]
 
@@ -44,45 +44,45 @@ def up(
     folder: Folder = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Your gateway's; else one with simulated providers."),
+        typer.Option("--config", "-c", help="Gateway file; default: with simulated providers."),
     ] = None,
     traffic: Annotated[
         bool | None,
         typer.Option("--traffic/--no-traffic", help="Demo traffic; on unless --config is given."),
     ] = None,
     rate: Annotated[
-        float, typer.Option(min=0.01, help="Demo requests a second at the peak.")
+        float, typer.Option(min=0.01, help="Demo requests per second at the peak.")
     ] = 2.0,
     sim_speed: Annotated[
         float, typer.Option(min=0.0, help="Simulated providers: times faster than real.")
     ] = 1.0,
     vendor: Annotated[
         list[str] | None,
-        typer.Option(help="Also send to this vendor: a file of otel-collector/overlays/."),
+        typer.Option(help="Also send to this vendor: a file name in otel-collector/overlays/."),
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(help="Other alert rules: a folder of tools/generate_rules.py --out."),
+        typer.Option(help="Other alert rules: a folder written by tools/generate_rules.py --out."),
     ] = None,
     port_base: Annotated[
         int | None,
         typer.Option(
             envvar="SPANLEDGER_STACK_PORT_BASE",
             min=0,
-            help="Use consecutive ports from here, 0 free ones, instead of the usual.",
+            help="Use consecutive ports from here instead of the defaults; 0 picks free ones.",
         ),
     ] = None,
     port: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Another port for one part.")
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="A different port for one part.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Start what is available, wait until it is ready, print where it is.
+    """Start every available part, wait until they are ready, and print their addresses.
 
     The configuration files are those of the compose stack. Everything listens on loopback only and
-    keeps running when this command ends. Run again, it starts what is missing. The collector and
-    Prometheus come from `make toolchain`; `tempo` and `grafana` from PATH, or from SPANLEDGER_TEMPO
-    and SPANLEDGER_GRAFANA.
+    keeps running after this command exits. Run it again to start the parts that are not running.
+    The collector and Prometheus come from `make toolchain`; `tempo` and `grafana` from PATH, or
+    from SPANLEDGER_TEMPO and SPANLEDGER_GRAFANA.
     """
     with reporting_errors():
         from spanledger.stack.ports import choose
@@ -102,7 +102,7 @@ def up(
             with _interrupted_by_signals(stack):
                 status = stack.up(settings)
         except KeyboardInterrupt:
-            typer.echo("interrupted; what was started is stopped again", err=True)
+            typer.echo("interrupted; the parts that were started have been stopped", err=True)
             raise typer.Exit(130) from None
     _show(status, json=json)
     if not json:
@@ -111,7 +111,7 @@ def up(
 
 @app.command()
 def status(folder: Folder = None, json: AsJson = False) -> None:
-    """Show health and memory of each part; exit code 1 unless all that can run is ready."""
+    """Show each part's health and memory; exit code 1 unless every available part is ready."""
     with reporting_errors():
         found = _stack(folder).status()
     _show(found, json=json)
@@ -121,7 +121,7 @@ def status(folder: Folder = None, json: AsJson = False) -> None:
 
 @app.command()
 def down(folder: Folder = None, json: AsJson = False) -> None:
-    """Stop what `up` started, and nothing else; data stays."""
+    """Stop what `up` started and nothing else; data is kept."""
     with reporting_errors():
         ran = _stack(folder).down()
     if json:
@@ -139,7 +139,7 @@ def _stack(folder: Path | None) -> Stack:
 
 @contextmanager
 def _interrupted_by_signals(stack: Stack) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a start with everything cleaned up."""
+    """Let Ctrl-C and SIGTERM abort a start and clean up."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         stack.interrupt()
@@ -171,10 +171,10 @@ def _show(status: StackStatus, *, json: bool) -> None:
         )
     out = console()
     if not status.parts or status.settings is None:
-        out.print("not running; `spanledger stack up` starts it")
+        out.print("not running; start it with `spanledger stack up`")
         return
     out.print(table)
-    out.print(f"\nmemory of all {status.memory_bytes / 2**20:.0f} MB; data in {status.data}")
+    out.print(f"\ntotal memory {status.memory_bytes / 2**20:.0f} MB; data in {status.data}")
     for name, url in status.shown.items():
         out.print(f"{name:<11} {url}")
     out.print(f"keys        {status.data / 'keys.json'} (yours is `you`)")

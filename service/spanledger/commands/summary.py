@@ -1,4 +1,4 @@
-"""What a gateway logs when it starts: enough to see in one look that it runs as meant."""
+"""What a gateway logs at startup: enough to see at a glance that it runs as intended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spanledger.routing.plan import Plan
 
 MAX_NAMED = 12
-"""Routes and budgets that are named; the rest are counted."""
+"""How many routes and budgets are named; the rest are counted."""
 
 
 def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dict[str, object]]]:
@@ -22,7 +22,7 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
     from spanledger.pricing.book import PriceBook
 
     records = Records.read(ledger_file(config.ledger.url))
-    keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # no dict
+    keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
     keyed = records.has_keys()
     budgets = records.budgets()
     records.close()
@@ -56,8 +56,8 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
         (
             f"callers need one of {keys} keys"
             if keyed
-            else "no keys yet: every program on this machine may call, nobody else"
-            " (`spanledger keys create --customer NAME` changes that)",
+            else "no keys yet: only programs on this machine may call, without a key"
+            " (`spanledger keys create --customer NAME` creates one)",
             {},
         ),
     ]

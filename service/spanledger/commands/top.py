@@ -30,17 +30,21 @@ def top(
         int, typer.Option("--window", "-w", min=1, max=86_400, help="Seconds to look back.")
     ] = 60,
     every: Annotated[
-        float, typer.Option("--every", "-n", min=0.2, help="Seconds between two pictures.")
+        float, typer.Option("--every", "-n", min=0.2, help="Seconds between updates.")
     ] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one picture and end; so does any pipe.")
+        bool,
+        typer.Option(
+            "--once", help="Print once and exit; the default if output is not a terminal."
+        ),
     ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
     """Watch requests, spend, deployments and budgets as they happen.
 
-    It reads the ledger, so it needs no Prometheus and slows no request. Ctrl-C ends it.
+    It reads the ledger directly: it does not need Prometheus and does not slow down requests. Press
+    Ctrl-C to quit.
     """
     from spanledger.top.figures import Window
     from spanledger.top.view import draw
@@ -66,7 +70,7 @@ def _watch(figures: Window, ledger: str, window: int, every: float) -> None:
     screen = console()
     with Live(console=screen, screen=True, auto_refresh=False) as live:
         while True:
-            # The ledger may be busy for a moment; the next picture comes soon.
+            # The ledger may be busy for a moment; the next update comes soon.
             with contextlib.suppress(LedgerUnavailableError):
                 rows = max(2, (screen.height - 18) // 3)
                 picture = figures.look(time.time_ns(), window)
@@ -75,7 +79,7 @@ def _watch(figures: Window, ledger: str, window: int, every: float) -> None:
 
 
 def as_dict(picture: Picture) -> dict[str, Any]:
-    """A picture as JSON shows it: money as decimal strings, times as ISO 8601."""
+    """A picture as printed in JSON: money as decimal strings, times as ISO 8601."""
     return {
         "at": format_time(picture.at_ns),
         "window_seconds": picture.window_s,

@@ -1,6 +1,6 @@
-"""`spanledger worker`: run a file of jobs, or keep producing traffic for demonstrations.
+"""`spanledger worker`: run a file of jobs, or generate traffic for demonstrations.
 
-Thin: options in, exit code out. Everything heavy is imported when a command runs.
+Options in, exit code out; heavy modules are imported when a command runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ BaseUrl = Annotated[
 ApiKey = Annotated[
     str | None,
     typer.Option(
-        envvar="OPENAI_API_KEY", show_envvar=True, help="A virtual key; none in open mode."
+        envvar="OPENAI_API_KEY",
+        show_envvar=True,
+        help="A virtual key; not needed while the gateway has no keys.",
     ),
 ]
 Telemetry = Annotated[
@@ -39,30 +41,35 @@ Telemetry = Annotated[
 def run(
     jobs: Annotated[str, typer.Argument(help="Jobs in OpenAI's Batch format; - for stdin.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Results; finished jobs in it are skipped.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Results file; jobs already finished in it are skipped."
+        ),
     ],
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_key: ApiKey = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Jobs at a time.")] = 8,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 600.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Jobs in parallel.")] = 8,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Timeout of one call, in seconds.")
+    ] = 600.0,
     retries: Annotated[
-        int, typer.Option(min=0, max=20, help="Further calls after a 429, 5xx or lost connection.")
+        int, typer.Option(min=0, max=20, help="Retries after a 429, 5xx or lost connection.")
     ] = 2,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run jobs again that failed in an earlier run.")
+        bool, typer.Option("--retry-failed", help="Rerun jobs that failed in an earlier run.")
     ] = False,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
     telemetry: Telemetry = True,
     trace_content: Annotated[
-        bool, typer.Option("--trace-content", help="Put prompts and answers on the spans.")
+        bool, typer.Option("--trace-content", help="Include prompts and answers in the spans.")
     ] = False,
 ) -> None:
-    """Run the jobs of a file and append one result line each.
+    """Run the jobs in a file and append one result line for each.
 
-    Run the same command again to go on after an interruption or a budget stop. Exit codes: 0 all
-    jobs have a good result, 1 some failed or the gateway takes none, 2 usage, 3 stopped by a
-    budget, 130 interrupted.
+    Run the same command again to continue after an interruption or a budget stop. Exit codes: 0 all
+    jobs succeeded, 1 some failed or the gateway accepts none, 2 usage, 3 stopped by a budget,
+    130 interrupted.
     """
     from rich.console import Console
 
@@ -103,18 +110,20 @@ def serve(
         str,
         typer.Option(
             envvar="SPANLEDGER_WORKER_CUSTOMERS",
-            help="Customers with their keys, NAME=KEY,NAME=KEY; the first sends most.",
+            help="Customers with their keys, NAME=KEY,NAME=KEY; the first sends the most.",
         ),
     ] = "",
-    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second at the peak.")] = 2.0,
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests per second at the peak.")] = 2.0,
     models: Annotated[
-        str, typer.Option(help="Routes to use, separated by commas; all when not given.")
+        str, typer.Option(help="Routes to use, separated by commas; default: all.")
     ] = "",
-    day: Annotated[float, typer.Option(min=1, help="Seconds that a day's rhythm takes.")] = 86400.0,
+    day: Annotated[
+        float, typer.Option(min=1, help="Length of the daily traffic cycle, in seconds.")
+    ] = 86400.0,
     for_seconds: Annotated[
-        float | None, typer.Option("--for", min=0, help="Stop after so many seconds.")
+        float | None, typer.Option("--for", min=0, help="Stop after this many seconds.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Draw the same traffic again.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat the same random traffic.")] = None,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
     telemetry: Telemetry = True,

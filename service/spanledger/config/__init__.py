@@ -1,4 +1,4 @@
-"""The configuration: one frozen `Config`, read and checked before anything runs."""
+"""The configuration: one frozen `Config`, read and validated before anything runs."""
 
 from spanledger.config.budgets import SUBJECTS, BudgetEntry
 from spanledger.config.fields import nearest

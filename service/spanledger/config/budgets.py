@@ -1,4 +1,4 @@
-"""A budget as it stands in a file."""
+"""A budget as written in a file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ class BudgetEntry(Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
     name: Name = Field(description="Unique name.", max_length=128)
-    customer: Owner | None = Field(None, description="Subject; `*` = each customer its own.")
+    customer: Owner | None = Field(
+        None, description="Subject; `*` limits each customer separately."
+    )
     key: Name | None = Field(None, description="Subject: a key's id (`key_…`).")
     team: Owner | None = Field(None, description="Subject: a team.")
     model: Name | None = Field(None, description="Subject: a provider's model.")
     provider: Name | None = Field(None, description="Subject: a provider.")
-    limit: Usd = Field(description="USD a period, like `12.50`.")
+    limit: Usd = Field(description="USD per period, like `12.50`.")
     period: Literal["day", "week", "month"] = Field("month", description="When it renews.")
-    timezone: str = Field("UTC", description="IANA zone the period is reckoned in.")
+    timezone: str = Field("UTC", description="IANA time zone of the period.")
     action: Literal["block", "warn"] = Field("block", description="What happens at the limit.")
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
-        (50, 80, 95), description="Percentages that are announced."
+        (50, 80, 95), description="Percentages of the limit to announce."
     )
-    strict: bool = Field(False, description="Lower `max_tokens` to what the money buys.")
+    strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
 
     @field_validator("timezone")
     @classmethod
@@ -41,4 +43,4 @@ class BudgetEntry(Ours):
 
 
 SUBJECTS = ("customer", "key", "team", "model", "provider")
-"""Keys of a budget that say whom it limits; at most one is given."""
+"""Keys of a budget that name its subject; at most one may be given."""

@@ -1,4 +1,4 @@
-"""Kinds of values a setting may have, and the two kinds of section; no section of its own."""
+"""The types of settings, and the two kinds of section; the sections themselves are elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from spanledger.money import parse_price, parse_usd
 
 def _nameable(value: str) -> str:
     if not value or not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable characters without spaces around them, at least one")
+        raise ValueError("must be one or more printable characters, without spaces around them")
     if "`" in value:
-        raise ValueError("must have no backtick: dashboards put names between two of them")
+        raise ValueError("must not contain a backtick: dashboards quote names with backticks")
     return value
 
 
@@ -34,18 +34,18 @@ def _origin(value: str) -> str:
 
 
 def not_each(value: str) -> str:
-    """For names: `*` stands for all of them."""
+    """Refuse `*` as a name: in budgets it stands for every name."""
     if value == "*":
-        raise ValueError("'*' is reserved: it means each")
+        raise ValueError("'*' is reserved: it stands for every name")
     return value
 
 
 Name = Annotated[str, AfterValidator(_nameable), Field(max_length=256)]
-"""Goes into terminals, labels and answers."""
+"""Safe to print in terminals, labels and answers."""
 Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
-"""A customer or team: the same one, however its accents are written."""
+"""A customer or team; names that differ only in how accents are encoded are the same."""
 Origin = Annotated[str, AfterValidator(_origin)]
-"""As a browser sends it."""
+"""In the form that browsers send."""
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -53,13 +53,13 @@ PositiveInt = Annotated[int, Field(gt=0)]
 
 
 class Ours(BaseModel):
-    """A section of ours: unknown keys are errors."""
+    """One of spanledger's own sections: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LiteLLM(BaseModel):
-    """A section of LiteLLM's: unknown keys are kept and reported."""
+    """One of LiteLLM's sections: unknown keys are kept and reported."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 

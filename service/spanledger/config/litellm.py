@@ -1,7 +1,7 @@
-"""LiteLLM's sections of a file, said in ours: aliases, credentials, variables, shapes, budgets.
+"""Translates LiteLLM's sections into ours: aliases, credentials, variables, shapes, budgets.
 
-What a section means is decided here and in the table of `litellm_keys`; the settings' types and
-bounds are `sections`'. Every mistake is collected, none is raised.
+This module and the table in `litellm_keys` decide what a section means; types and bounds are in
+`sections`. Mistakes are collected, never raised.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _DURATIONS = {
     **dict.fromkeys(("7d", "1w", "168h", "weekly"), "week"),
     **dict.fromkeys(("30d", "1mo", "1m", "monthly"), "month"),
 }
-"""LiteLLM's durations that are a period here; it starts each at the beginning of a day, week or
-month, too."""
+"""LiteLLM's durations that match a period here; LiteLLM also aligns them to the calendar day, week
+or month."""
 _ADDRESSES = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
 _SERVED_MODES = ("chat", "completion", "embedding", "embeddings", "responses")
 _SHELL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?")
 GLOBAL_BUDGET = "litellm-max-budget"
-"""Name of the budget that a LiteLLM file's `max_budget` becomes."""
+"""Name of the budget made from a LiteLLM file's `max_budget`."""
 
 
 class Problems(list[str]):
-    """Mistakes and warnings of a file, each with its place."""
+    """The mistakes and warnings of a file, each with its place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Problems(list[str]):
 
 
 def without_nulls(value: Any) -> Any:
-    """A mapping without its nulls, at every depth: `timeout:` with nothing behind it says nothing."""
+    """A value without nulls, at every depth: `timeout:` without a value counts as not given."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -49,7 +49,7 @@ def without_nulls(value: Any) -> Any:
 
 
 class Environment:
-    """Variables of the process and of the file's `environment_variables`, which win."""
+    """The process's variables and the file's `environment_variables`, which take precedence."""
 
     def __init__(self, environ: Mapping[str, str], section: Any, problems: Problems) -> None:
         self._environ = environ
@@ -70,7 +70,7 @@ class Environment:
         return self.own.get(name, self._environ.get(name))
 
     def resolve(self, value: Any, unset: list[str]) -> Any:
-        """A value with its `os.environ/NAME` replaced; names that are not set are collected."""
+        """A value with each `os.environ/NAME` replaced; names not set are added to `unset`."""
         if isinstance(value, dict):
             return {key: self.resolve(item, unset) for key, item in value.items()}
         if isinstance(value, list):
@@ -92,7 +92,7 @@ def entry_of(
     defaults: Mapping[str, Any],
     problems: Problems,
 ) -> Any:
-    """An entry of `model_list` in our shape; what is not a mapping is left for validation."""
+    """An entry of `model_list` in our format; one that is not a mapping is left to validation."""
     if not isinstance(entry, dict):
         return entry
     entry = {**without_nulls(entry)}
@@ -106,7 +106,7 @@ def entry_of(
             params = {**credentials[name], **params}
         else:
             problems.append(
-                f"{place}.litellm_params.litellm_credential_name: credential_list has no"
+                f"{place}.litellm_params.litellm_credential_name: credential_list has no entry"
                 f" {name!r}{nearest(str(name), list(credentials))}"
             )
     _join_aliases(params, place, problems)
@@ -115,8 +115,8 @@ def entry_of(
     if isinstance(key, str) and _SHELL.fullmatch(key):
         variable = key.strip("${}")
         problems.warnings.append(
-            f"{place}.litellm_params.api_key is {key!r} as it stands, since nothing expands it;"
-            f" write os.environ/{variable}"
+            f"{place}.litellm_params.api_key is literally {key!r}, because shell variables are not"
+            f" expanded; write os.environ/{variable}"
         )
         unset["api_key"] = variable
         del params["api_key"]
@@ -133,14 +133,14 @@ def entry_of(
 
 
 def _join_aliases(params: dict[Any, Any], place: str, problems: Problems) -> None:
-    """`base_url` is `api_base`, `headers` are `extra_headers`."""
+    """`base_url` is an alias of `api_base`, and `headers` of `extra_headers`."""
     url = params.pop("base_url", None)
     if url is not None and params.setdefault("api_base", url) != url:
         problems.append(
             f"{place}.litellm_params: api_base and base_url differ; they mean the same, keep one"
         )
     drops = params.get("drop_params")
-    if isinstance(drops, list):  # LiteLLM takes any list as true; what it names is meant
+    if isinstance(drops, list):  # LiteLLM treats any list as true; the author means its items
         params["drop_params"] = True
         own_drops = params.get("additional_drop_params")
         params["additional_drop_params"] = [*(own_drops or []), *drops]
@@ -153,7 +153,7 @@ def _join_aliases(params: dict[Any, Any], place: str, problems: Problems) -> Non
 def _resolved(
     params: dict[Any, Any], environment: Environment
 ) -> tuple[dict[Any, Any], dict[str, str]]:
-    """Parameters with their variables' values, and those whose variable is not set."""
+    """Parameters with variables replaced by their values, and those whose variable is not set."""
     found: dict[Any, Any] = {}
     unset: dict[str, str] = {}
     for key, value in params.items():
@@ -164,7 +164,7 @@ def _resolved(
         if resolved is not None:
             found[key] = resolved
         elif key == "model":
-            found[key] = value  # what the entry is for is still to be shown
+            found[key] = value  # still shown in reports
     return found, unset
 
 
@@ -189,8 +189,8 @@ def credentials_of(section: Any, problems: Problems) -> dict[str, dict[str, Any]
 def router_settings(
     data: Mapping[Any, Any], environment: Environment, problems: Problems
 ) -> dict[str, Any]:
-    """LiteLLM reads the same routing keys from `litellm_settings`; so do we, `router_settings`
-    wins."""
+    """The routing settings. Like LiteLLM, we also read routing keys from `litellm_settings`;
+    `router_settings` takes precedence."""
     shared = _section(data, "litellm_settings", problems)
     own = _section(data, "router_settings", problems)
     taken = {
@@ -207,11 +207,11 @@ def router_settings(
     settings: dict[str, Any] = {}
     for key, value in {**taken, **own}.items():
         if key not in RouterSettings.model_fields and key != "default_litellm_params":
-            continue  # changes nothing here, so its variable may be unset
+            continue  # it has no effect here, so its variable may be unset
         unset: list[str] = []
         settings[key] = environment.resolve(value, unset)
         problems.extend(
-            f"router_settings.{key}: the variable {name} is not set; export it first"
+            f"router_settings.{key}: the environment variable {name} is not set; export it first"
             for name in unset
         )
     _shape_fallbacks(settings, problems)
@@ -222,7 +222,8 @@ _FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks
 
 
 def _shape_fallbacks(settings: dict[str, Any], problems: Problems) -> None:
-    """Targets as names, and `"*"` as LiteLLM has it: for whatever has no fallbacks of its own."""
+    """Turn targets into names, and `"*"` into the default for routes without fallbacks, as in
+    LiteLLM."""
     for name in _FALLBACKS:
         chains = settings.get(name)
         if not isinstance(chains, list):
@@ -257,24 +258,24 @@ def _target_names(targets: Any, place: str, problems: Problems) -> Any:
             continue
         model = target.get("model")
         if not isinstance(model, str):
-            problems.append(f"{place}: a target that is a mapping needs `model`")
+            problems.append(f"{place}: a fallback given as a mapping needs `model`")
             continue
         names.append(model)
         for key in target.keys() - {"model"}:
             if key in _ADDRESSES:
                 problems.append(
-                    f"{place}: the target {model!r} has {key}; give {model!r} an entry of its own"
-                    " in model_list with it"
+                    f"{place}: the fallback {model!r} sets {key}; give {model!r} its own entry in"
+                    f" model_list and set {key} there"
                 )
             else:
-                problems.warnings.append(f"{place}: {key} of the target {model!r} has no effect")
+                problems.warnings.append(f"{place}: {key} of the fallback {model!r} has no effect")
     return names
 
 
 def global_budget(
     data: Mapping[Any, Any], environment: Environment, problems: Problems
 ) -> list[dict[str, Any]]:
-    """`max_budget` with its `budget_duration`, as a budget over everything."""
+    """`max_budget` and its `budget_duration`, as a budget for everything together."""
     found: list[dict[str, Any]] = []
     for section in SECTIONS:
         settings = _section(data, section, None)
@@ -285,9 +286,13 @@ def global_budget(
         given = environment.resolve(settings.get("budget_duration"), unset)
         duration = str(given or "").strip().lower()
         if unset:
-            problems.append(f"{section}.max_budget: the variable {unset[0]} is not set")
+            problems.append(f"{section}.max_budget: the environment variable {unset[0]} is not set")
         elif duration not in _DURATIONS:
-            said = f"{duration!r} is no period here" if duration else "it needs budget_duration"
+            said = (
+                f"budget_duration {duration!r} is not supported"
+                if duration
+                else "it needs a budget_duration"
+            )
             problems.append(
                 f"{section}.max_budget: {said}; write budget_duration: 1d, 7d or 30d (a day, a"
                 " week or a month)"
@@ -304,7 +309,7 @@ def drop_params(data: Mapping[Any, Any]) -> bool:
 
 
 def review(data: Mapping[Any, Any], problems: Problems) -> None:
-    """Name the keys that change nothing here, and refuse those that LiteLLM obeys where they
+    """Warn of the keys that have no effect here, and refuse those that LiteLLM obeys and that
     decide where a request, a key or money goes."""
     for section in (*SECTIONS, "router_settings"):
         settings = _section(data, section, None)
@@ -335,13 +340,13 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
                 problems.append(f"{place}.model_info.{key}: {row.note}")
             if key == "mode" and isinstance(value, str) and value not in _SERVED_MODES:
                 problems.warnings.append(
-                    f"{place}.model_info.mode is {value!r}: only chat completions and embeddings are"
-                    " served"
+                    f"{place}.model_info.mode is {value!r}, but only chat completions and embeddings"
+                    " are served"
                 )
             if row is None and re.search("cost|pric", str(key), re.IGNORECASE):
                 problems.warnings.append(
-                    f"{place}.model_info.{key} has no effect: a price is input_cost_per_token and"
-                    " output_cost_per_token"
+                    f"{place}.model_info.{key} has no effect: set prices with input_cost_per_token"
+                    " and output_cost_per_token"
                 )
 
 
@@ -363,7 +368,7 @@ def _warning(row: Row, place: str) -> str:
 
 
 def _section(data: Mapping[Any, Any], name: str, problems: Problems | None) -> dict[Any, Any]:
-    """A section without its nulls; one that is no mapping is a problem, said once."""
+    """A section without its nulls. One that is not a mapping is a problem, reported once."""
     value = data.get(name)
     if value is None or isinstance(value, dict):
         return {key: without_nulls(item) for key, item in (value or {}).items() if item is not None}

@@ -1,9 +1,9 @@
-"""Every key of a LiteLLM proxy file, and what becomes of it here: one table, `litellm_keys.toml`.
+"""Every key of a LiteLLM proxy file, and what happens to it here: one table, `litellm_keys.toml`.
 
-The loader reads it, and docs/configuration.md is written from it, so that page and behaviour
-cannot differ. A key is `obeyed`; or `warned` of by name at start, since it changes nothing about
-where a request, a key or money goes; or `refused`, since it does and we do not obey it. `litellm`
-is obeyed where LiteLLM serves the deployment, and warned of where it does not.
+The loader reads the table and docs/configuration.md is generated from it, so page and behaviour
+cannot differ. Keys are of four kinds: `obeyed`; `warned`, listed at startup as having no effect,
+because they do not decide where a request, a key or money goes; `refused`, because they do and we
+do not obey them; and `litellm`, obeyed for deployments that LiteLLM serves and warned of elsewhere.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Status = Literal["obeyed", "warned", "refused", "litellm"]
 
 TOP, GENERAL, SETTINGS, ROUTER = "", "general_settings", "litellm_settings", "router_settings"
 ENTRY, PARAMS, INFO = "model_list[]", "litellm_params", "model_info"
-FILLED_IN = "sent for callers that leave it out"
+FILLED_IN = "sent if the caller leaves it out"
 
 
 class Row(NamedTuple):
-    """What becomes of a key."""
+    """What happens to a key."""
 
     section: str
     key: str
@@ -56,17 +56,17 @@ PARAMETERS: dict[str, Status] = {
 BODY_KEYS = frozenset(
     key for (section, key), row in TABLE.items() if section == PARAMS and row.note == FILLED_IN
 )
-"""Parameters of a deployment that are fields of its requests."""
+"""Parameters of a deployment that are sent as fields of its requests."""
 
 
 def row_of(section: str, key: str) -> Row | None:
-    """What becomes of a key; None for one that LiteLLM does not have either."""
+    """What happens to a key; None for a key that LiteLLM does not have either."""
     row = TABLE.get((section, key))
     if row is None and section in (PARAMS, INFO):
         if _TOKEN_PRICE.fullmatch(key):
-            return Row(section, key, "obeyed", "a price, in place of the book's")
+            return Row(section, key, "obeyed", "a price; overrides the price book")
         if _OTHER_PRICE.search(key):
-            return Row(section, key, "warned", "not a price of tokens")
+            return Row(section, key, "warned", "not a price per token")
     return row
 
 
@@ -79,13 +79,13 @@ _ADDRESSING = {
     name.replace("_", ""): name
     for name in ("api_base", "api_key", "api_version", "base_url", "organization", "extra_headers")
 }
-"""Keys that decide where a request and its key go, without their underscores."""
+"""Keys that decide where a request and its key go, by their spelling without underscores."""
 
 
 def meant_by(parameter: str) -> str:
-    """Which of them a key that nobody knows was probably meant to be; empty for none.
+    """The addressing key that an unknown key is probably a misspelling of; empty for none.
 
-    Left alone, the request and the key would go where the file did not say.
+    If it were ignored, the request and its key would go to the wrong place.
     """
     if parameter in PARAMETERS or parameter in BODY_KEYS:
         return ""

@@ -1,7 +1,7 @@
-"""Reads a configuration: one frozen `Config`, checked whole before anything runs.
+"""Reads a configuration: one frozen `Config`, fully validated before anything runs.
 
-The only reader of files and environment. All mistakes of a file are collected and said at once,
-each with its place and, for a name that does not exist, the nearest that does.
+All mistakes of a file are collected and reported at once, each with its place and, for an unknown
+name, the nearest valid one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TOP = [*Config.model_fields, *litellm_keys.keys_of(litellm_keys.TOP)]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A file as far as it makes sense, and all that does not."""
+    """The valid part of a file, and all its problems."""
 
     config: Config
     problems: tuple[str, ...]
@@ -53,16 +53,16 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     `SPANLEDGER_LEDGER_URL` in the environment overrides `ledger.url`.
 
     Raises:
-        ConfigError: with every problem found, one a line, each with its place in the file.
+        ConfigError: with every problem found, one per line, each with its place in the file.
     """
     return _whole(draft_config(path, environ), str(path))
 
 
 def draft_config(path: Path, environ: Mapping[str, str] | None = None) -> Draft:
-    """Read a file and keep what makes sense of it, for commands that say all that does not.
+    """Read a file and keep its valid part, for commands that list all problems.
 
     Raises:
-        ConfigError: it cannot be read, or is no mapping.
+        ConfigError: it cannot be read, or is not a mapping.
     """
     data = read_yaml(path)
     if isinstance(data, dict) and "include" in data:
@@ -71,7 +71,7 @@ def draft_config(path: Path, environ: Mapping[str, str] | None = None) -> Draft:
 
 
 def parse_config(data: Any, environ: Mapping[str, str], source: str) -> Config:
-    """Check a parsed file. Raises ConfigError."""
+    """Validate a parsed file. Raises ConfigError."""
     return _whole(_draft(data, environ, source), source)
 
 
@@ -79,17 +79,17 @@ def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
     """Read `budgets.yaml`: a list of budgets, or a mapping with a `budgets` list.
 
     Raises:
-        ConfigError: as `load_config`.
+        ConfigError: as in `load_config`.
     """
     data = read_yaml(path)
     entries = data.get("budgets") if isinstance(data, dict) else data
     if not isinstance(entries, list):
-        raise ConfigError(f"{path}: expected a list of budgets, or `budgets:` with a list")
+        raise ConfigError(f"{path}: expected a list of budgets, or a `budgets:` key with a list")
     return parse_config({"budgets": entries}, {}, str(path)).budgets
 
 
 def validate_budget(data: Mapping[str, Any]) -> BudgetEntry:
-    """Check one budget given on the command line. Raises UsageError."""
+    """Validate a budget given on the command line. Raises UsageError."""
     given = {key: value for key, value in data.items() if value is not None}
     try:
         return parse_config({"budgets": [given]}, {}, "").budgets[0]
@@ -110,7 +110,7 @@ def _draft(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     try:
         return _read(data, environ, source)
     except RecursionError:
-        raise ConfigError(f"{source}: a value contains itself, or is nested too deep") from None
+        raise ConfigError(f"{source}: a value contains itself, or is nested too deeply") from None
 
 
 def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
@@ -146,7 +146,7 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
 
 
 def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:
-    """Unknown sections: a slip of the pen is an error, anything else is warned of by name."""
+    """Unknown sections: one close to a known name is an error, any other is a warning."""
     for key in data:
         if key in _TOP:
             continue
@@ -154,7 +154,7 @@ def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:
         if near or not isinstance(key, str):
             problems.append(f"unknown key {str(key)!r}{near}")
         else:
-            problems.warnings.append(f"{key} has no effect: no such section is known")
+            problems.warnings.append(f"{key} has no effect: the section is unknown")
     problems.extend(
         f"unknown key {name!r}" for name in ("drop_params", "variables", "warnings") if name in data
     )
@@ -200,7 +200,7 @@ def _budgets(
 
 
 def _named_routes(data: Mapping[Any, Any]) -> list[str]:
-    """Routes the file names, also in entries with mistakes: those are not missing."""
+    """Routes that the file names, including those of invalid entries: they are not missing."""
     entries = data.get("model_list")
     listed = entries if isinstance(entries, list) else []
     names = [entry.get("model_name") for entry in listed if isinstance(entry, dict)]
@@ -219,9 +219,9 @@ def _check_references(config: Config, served: list[str], problems: Problems) -> 
     )
     for budget in config.budgets:
         subjects = [s for s in SUBJECTS if getattr(budget, s)]
-        # `customer:` with nothing behind it must not become a limit on everybody together.
+        # `customer:` without a value must not become a limit on everybody together.
         problems.extend(
-            f"budget {budget.name!r}: {s} is empty; name one, write '*' for each, or leave it out"
+            f"budget {budget.name!r}: {s} is empty; name one, write '*' for every {s}, or remove it"
             for s in SUBJECTS
             if s in budget.model_fields_set and s not in subjects
         )
@@ -230,7 +230,7 @@ def _check_references(config: Config, served: list[str], problems: Problems) -> 
 
 
 def _check_routes(config: Config, served: list[str], problems: Problems) -> None:
-    """Fallbacks go from and to routes that exist, or that a wildcard serves."""
+    """Aliases and fallbacks must refer to routes that exist or that a wildcard serves."""
     settings = config.router_settings
     problems.extend(
         f"router_settings.model_group_alias.{alias}: no deployment has model_name {target!r}"
@@ -258,14 +258,14 @@ def _check_routes(config: Config, served: list[str], problems: Problems) -> None
 
 
 def served_by(route: str, patterns: Sequence[str]) -> str | None:
-    """The wildcard that serves a name: the most specific of those that match."""
+    """The wildcard that serves a name: the most specific match."""
     matching = [p for p in patterns if "*" in p and matches(p, route) is not None]
     return max(matching, key=lambda p: (len(p.replace("*", "")), -p.count("*")), default=None)
 
 
 def matches(pattern: str, name: str) -> tuple[str, ...] | None:
-    """What stands for each `*` of a pattern in a name, as few characters as will do for all but
-    the last; None when the name does not fit. Linear in the name, unlike a regular expression."""
+    """The text that each `*` of a pattern matches, as short as possible for all but the last; None
+    if the name does not match. Linear in the name's length, unlike a regular expression."""
     first, *parts = pattern.split("*")
     if not name.startswith(first):
         return None
@@ -283,8 +283,8 @@ def matches(pattern: str, name: str) -> tuple[str, ...] | None:
 
 
 def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M | None:
-    """A section and its problems: what is right of it, so that later checks see it; None where
-    nothing can be made of it."""
+    """The valid part of a section, so that later checks can see it; None if there is none. Its
+    problems are collected."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -297,7 +297,7 @@ def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M |
 
 
 def _without(places: Sequence[tuple[int | str, ...]], data: Any) -> Any:
-    """Some data without the keys that lead to these places."""
+    """A copy of the data without the values at these places."""
     if not isinstance(data, dict) or not places:
         return data
     kept = {}
@@ -321,12 +321,12 @@ def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:
         given = item["input"] if isinstance(item["input"], dict) else {}
         missing = str(item["loc"][-1])
         slips = difflib.get_close_matches(missing, [str(key) for key in given], n=1, cutoff=0.75)
-        hint = f"; is {slips[0]!r} meant to be it?" if slips else ""
-        return f"{place}: it is missing{hint}"
+        hint = f"; is {slips[0]!r} a typo of it?" if slips else ""
+        return f"{place}: required, but missing{hint}"
     if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
         shown = str(item["input"]).lower()
         quotes = "YAML reads yes, no, on and off as true and false; " if shown in _BOOLEANS else ""
-        return f"{place}: expected text, got {shown}; {quotes}put it in quotes"
+        return f"{place}: expected a string, got {shown}; {quotes}put it in quotes"
     return f"{place}: {message[:1].lower()}{message[1:]}"
 
 

@@ -1,7 +1,7 @@
-"""YAML files into plain values, with every way a file can be unreadable said in a sentence.
+"""Reads YAML files into plain values, with a clear error for every way a file can be unreadable.
 
-A key that stands twice in one mapping with two values is an error: YAML takes the last one without
-a word, and it may be the address or the key of a deployment.
+A key that appears twice in one mapping with different values is an error: PyYAML silently uses the
+last one, and it may be the address or the key of a deployment.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from spanledger.errors import ConfigError
 
 DEFAULT_CONFIG = Path("spanledger.yaml")
 MAX_BYTES = 4 * 2**20
-"""Largest file that is read."""
+"""Size limit of a file."""
 MAX_INCLUDES = 64
 MAX_VALUES = MAX_BYTES // 2
-"""Most values that a file may have, those that aliases repeat counted each time: no file of
-`MAX_BYTES` has more without aliases."""
+"""Maximum number of values in a file, counting aliased values each time they are used. Without
+aliases, no file of `MAX_BYTES` has more."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, strict about keys that stand twice and about what aliases add up to."""
+    """PyYAML's safe loader, strict about duplicate keys and about the size of expanded aliases."""
 
     def construct_document(self, node: yaml.Node) -> Any:
-        """The file's value, once it is known to be of a sensible size."""
+        """The file's value, after a check of its size."""
         _check_size(node)
         return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose own keys are there once; a merged one (`<<`) may be overridden."""
+        """A mapping without duplicate keys; merged keys (`<<`) may be overridden."""
         seen: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -40,11 +40,11 @@ class _Loader(yaml.SafeLoader):
             try:
                 again = key in seen
             except TypeError:
-                continue  # PyYAML's own error says it better
+                continue  # PyYAML's own error is clearer
             if again and not _same(seen[key][1], value_node):
                 first = seen[key][0].start_mark.line + 1
                 raise yaml.MarkedYAMLError(
-                    problem=f"{key!r} is already given in line {first}; keep one of them",
+                    problem=f"{key!r} is already set in line {first}; keep one of the two",
                     problem_mark=key_node.start_mark,
                 )
             seen[key] = (key_node, value_node)
@@ -52,8 +52,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Refuse a file whose aliases stand for more than it could hold without them: nine lines can
-    stand for a billion values, and each reader of the file walks through all of them."""
+    """Refuse a file whose aliases expand to more values than it could hold without them: nine lines
+    can expand to a billion values, and every reader of the file would visit them all."""
     sizes: dict[yaml.Node, int] = {}
 
     def size(node: yaml.Node) -> int:
@@ -74,13 +74,13 @@ def _check_size(root: yaml.Node) -> None:
 
     if size(root) > MAX_VALUES:
         raise yaml.MarkedYAMLError(
-            problem=f"its aliases stand for more than {MAX_VALUES} values; write fewer",
+            problem=f"its aliases expand to more than {MAX_VALUES} values; use fewer aliases",
             problem_mark=root.start_mark,
         )
 
 
 def _same(first: yaml.Node, second: yaml.Node) -> bool:
-    """Whether two nodes say the same, so that it does not matter which one counts."""
+    """Whether two nodes have the same content, so it does not matter which one is used."""
     return bool(yaml.serialize(first) == yaml.serialize(second))
 
 
@@ -90,7 +90,7 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        hint = "give one with --config, or print one to begin with: spanledger config example"
+        hint = "name one with --config, or start from the output of `spanledger config example`"
         missing = f"; {hint}" if path == DEFAULT_CONFIG else ""
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror}{missing}") from error
     except OSError as error:
@@ -110,20 +110,20 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} is not valid YAML: {where}{error.problem}{hint}") from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(
-            f"{path} is not valid YAML: character {error.position} is one no text file has"
+            f"{path} is not valid YAML: character {error.position} is not allowed in a text file"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     except RecursionError:
-        raise ConfigError(f"{path} is not valid YAML: it is nested too deep") from None
+        raise ConfigError(f"{path} is not valid YAML: it is nested too deeply") from None
 
 
 def with_includes(data: dict[Any, Any], path: Path) -> dict[Any, Any]:
-    """A file's mapping with those of the files it includes: lists are joined and, as in LiteLLM,
-    an included file wins where both say something.
+    """A file's mapping merged with those of the files it includes: lists are joined and, as in
+    LiteLLM, an included file wins where both set a value.
 
     Raises:
-        ConfigError: an included file cannot be read, or is no mapping.
+        ConfigError: an included file cannot be read, or is not a mapping.
     """
     merged = {key: value for key, value in data.items() if key != "include"}
     queue = [(name, path) for name in _names(data, path)]
@@ -135,7 +135,7 @@ def with_includes(data: dict[Any, Any], path: Path) -> dict[Any, Any]:
             if not file.exists() and (path.parent / name).exists():
                 file = path.parent / name  # as in LiteLLM: next to the first file
             resolved = file.resolve()
-        except (OSError, ValueError) as error:  # no file has such a name
+        except (OSError, ValueError) as error:  # not a valid file name
             raise ConfigError(f"{included_by}: include: {name[:64]!r}: {error}") from None
         if resolved in seen:
             continue

@@ -1,6 +1,6 @@
-"""Keys of LiteLLM's router: where a request goes, what follows which error.
+"""The keys of LiteLLM's router: where a request goes, and what happens after an error.
 
-Part of `router_settings`, and read by `config` alone.
+Part of `router_settings`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ALLOWED_FAILS_KEYS = tuple(
     for error in (*_ERRORS, "BadGatewayError")
     if error not in ("BadRequestError", "ContentPolicyViolationError")
 )
-"""Of the caller's own mistakes none is a failure of the deployment, here and in LiteLLM."""
+"""A caller's own mistake never counts as a failure of the deployment, here or in LiteLLM."""
 
 
 def _only(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A check that a mapping has no other keys; it leaves out those without a value."""
+    """A validator that allows only these keys and drops those without a value."""
 
     def check(given: dict[str, Any]) -> dict[str, Any]:
         for key in given:
             if key not in keys:
                 near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(keys)}"
+                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(keys)}"
                 raise ValueError(f"unknown key {key!r}; {hint}")
         return {key: value for key, value in given.items() if value is not None}
 
@@ -49,7 +49,7 @@ def _only(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def _written_out(given: Any) -> Any:
-    """`{alias: route}` as `{alias: {model: route}}`, LiteLLM's other way to say it."""
+    """`{alias: route}` as `{alias: {model: route}}`, LiteLLM's longer form."""
     if not isinstance(given, dict):
         return {} if given is None else given
     return {a: {"model": route} if isinstance(route, str) else route for a, route in given.items()}
@@ -70,7 +70,7 @@ Aliases = Annotated[dict[str, Alias], BeforeValidator(_written_out)]
 
 
 class RoutingKeys(BaseModel):
-    """What `router_settings` says of strategies, aliases, policies and kinds of fallbacks."""
+    """The part of `router_settings` about strategies, aliases, policies and kinds of fallbacks."""
 
     routing_strategy: Literal[
         "simple-shuffle",
@@ -79,7 +79,7 @@ class RoutingKeys(BaseModel):
         "cost-based-routing",
         "usage-based-routing",
         "usage-based-routing-v2",
-    ] = Field("simple-shuffle", description="Which deployment of a group gets a request.")
+    ] = Field("simple-shuffle", description="How the deployment for a request is chosen.")
     routing_strategy_args: StrategyArgs = Field(
         {}, description="`ttl` and `lowest_latency_buffer` of `latency-based-routing`."
     )
@@ -87,16 +87,16 @@ class RoutingKeys(BaseModel):
         {}, description="Other names of routes: `{alias: route}` or `{alias: {model, hidden}}`."
     )
     retry_policy: RetryPolicy = Field(
-        {}, description="Retries by kind of error, as `RateLimitErrorRetries`."
+        {}, description="Retries by kind of error, such as `RateLimitErrorRetries`."
     )
     model_group_retry_policy: dict[str, RetryPolicy] = Field(
-        {}, description="The same for single routes, in place of `retry_policy`."
+        {}, description="The same for single routes; replaces `retry_policy`."
     )
     allowed_fails_policy: AllowedFailsPolicy = Field(
-        {}, description="`allowed_fails` by kind of error, as `TimeoutErrorAllowedFails`."
+        {}, description="`allowed_fails` by kind of error, such as `TimeoutErrorAllowedFails`."
     )
     stream_timeout: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Seconds to the first content of a stream; else `timeout`."
+        None, description="Seconds until the first content of a stream; default: `timeout`."
     )
     content_policy_fallbacks: Fallbacks = Field(
         (), description="Routes to use when the provider refuses or filters the content."
@@ -104,12 +104,12 @@ class RoutingKeys(BaseModel):
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Alias to route."""
+        """Routes by alias."""
         return {
             alias: str(entry.get("model", "")) for alias, entry in self.model_group_alias.items()
         }
 
     @property
     def hidden_aliases(self) -> frozenset[str]:
-        """Aliases that are served and not listed."""
+        """Aliases that are served but not listed."""
         return frozenset(a for a, entry in self.model_group_alias.items() if entry.get("hidden"))

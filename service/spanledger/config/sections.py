@@ -1,7 +1,7 @@
 """The sections of a configuration: every setting with its type, bounds, default and meaning.
 
-LiteLLM's own keys keep their names and meaning; ours (`gateway`, `ledger`, `telemetry`, `budgets`)
-stand next to them. Nothing here reads a file or the environment.
+LiteLLM's keys keep their names and meaning; our sections (`gateway`, `ledger`, `telemetry`,
+`budgets`) are next to them. Nothing here reads a file or the environment.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spanledger.config.fields import (
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
-"""Relative to the working folder; four slashes make a path absolute."""
+"""Relative to the working directory; four slashes make the path absolute."""
 
 Rate = Annotated[int, Field(ge=1, le=10**12)]
-"""Per minute; with a bound, since shares of traffic are made of it."""
+"""Per minute; bounded, because shares of traffic are computed from it."""
 
 
 def _off(value: object) -> object:
@@ -39,52 +39,65 @@ def _off(value: object) -> object:
 class LiteLLMParams(LiteLLM):
     """`litellm_params` of a deployment."""
 
-    model: Name = Field(description="Provider and model, as `openai/gpt-4o-mini`.")
+    model: Name = Field(description="Provider and model, such as `openai/gpt-4o-mini`.")
     api_base: str | None = Field(
-        None, description="Base URL; a compatible server for `openai/…`. Also `base_url`."
+        None,
+        description="Base URL; with `openai/…`, any compatible server. `base_url` is an alias.",
     )
     api_key: SecretStr | None = Field(
-        None, description="The provider's key; write `os.environ/NAME` to take it from there."
+        None, description="The provider's key; `os.environ/NAME` reads it from a variable."
     )
     api_version: str | None = Field(
-        None, description="Azure's API version; `v1` for its v1 API. `api_base` may have it, too."
+        None,
+        description="Azure's API version; `v1` for its v1 API. `api_base` may include it instead.",
     )
-    custom_llm_provider: str | None = Field(None, description="Provider, when the model lacks it.")
+    custom_llm_provider: str | None = Field(
+        None, description="Provider, if `model` does not name it."
+    )
     organization: str | None = Field(None, description="Sent as `OpenAI-Organization`.")
-    extra_headers: dict[str, str] = Field({}, description="Headers of every request there.")
+    extra_headers: dict[str, str] = Field({}, description="Headers added to every request.")
     extra_body: dict[str, Any] = Field(
-        {}, description="Fields of every request there; they win over the caller's."
+        {}, description="Fields added to every request; they override the caller's."
     )
     drop_params: bool | None = Field(
         None,
-        description="Leave out fields this provider refuses; else as `litellm_settings` says.",
+        description="Leave out fields this provider refuses; default: the one in"
+        " `litellm_settings`.",
     )
-    additional_drop_params: tuple[str, ...] = Field((), description="Fields that are left out.")
+    additional_drop_params: tuple[str, ...] = Field((), description="More fields to leave out.")
     num_retries: Retries | None = Field(
-        None, description="Retries after a failure of this deployment; wins over the router's."
+        None, description="Retries after a failure of this deployment; overrides the router's."
     )
-    rpm: Rate | None = Field(None, description="Requests a minute this deployment takes.")
-    tpm: Rate | None = Field(None, description="Tokens a minute this deployment takes.")
+    rpm: Rate | None = Field(None, description="Requests per minute this deployment accepts.")
+    tpm: Rate | None = Field(None, description="Tokens per minute this deployment accepts.")
     timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
     stream_timeout: Seconds | None = Field(
-        None, description="Seconds to the first content of a stream; else `timeout`."
+        None, description="Seconds until the first content of a stream; default: `timeout`."
     )
     weight: Annotated[float, Field(ge=0, le=1e12)] | None = Field(
         None,
-        description="Share of its group's traffic, against the others' weights; 0 or none beside a"
-        " weight = only where no other can serve. Without weights `rpm`, else `tpm`, is the share.",
+        description="Share of the route's traffic, relative to the other weights. If any deployment"
+        " has a weight, those with 0 or none serve only when no other can. Without weights, `rpm`,"
+        " then `tpm`, sets the shares.",
     )
     order: int | None = Field(
-        None, description="Deployments with the lowest are asked first, those without one last."
+        None, description="Deployments with the lowest value come first, those without one last."
     )
     input_cost_per_token: PicoUsd | None = Field(
-        None, description="USD; overrides the book, as LiteLLM's other keys per token do."
+        None,
+        description="USD; overrides the price book, as do LiteLLM's other keys for token prices.",
     )
-    output_cost_per_token: PicoUsd | None = Field(None, description="USD; overrides the book.")
-    cache_read_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
-    cache_creation_input_token_cost: PicoUsd | None = Field(None, description="USD; overrides.")
+    output_cost_per_token: PicoUsd | None = Field(
+        None, description="USD; overrides the price book."
+    )
+    cache_read_input_token_cost: PicoUsd | None = Field(
+        None, description="USD; overrides the price book."
+    )
+    cache_creation_input_token_cost: PicoUsd | None = Field(
+        None, description="USD; overrides the price book."
+    )
     unset: dict[str, str] = Field({}, exclude=True)
-    """Keys whose `os.environ/NAME` is not set, and the variable's name: the deployment is off."""
+    """Keys whose `os.environ/NAME` is not set, with the variable's name. The deployment is off."""
 
 
 class ModelInfo(LiteLLM):
@@ -92,11 +105,11 @@ class ModelInfo(LiteLLM):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    id: Name | None = Field(None, description="Stable name of the deployment in all signals.")
+    id: Name | None = Field(None, description="Stable name of the deployment in all telemetry.")
     base_model: str | None = Field(
         None,
-        description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`:"
-        " its price is charged.",
+        description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`;"
+        " its price applies.",
     )
 
 
@@ -109,56 +122,68 @@ class ModelEntry(LiteLLM):
 
 
 class RouterSettings(LiteLLM, RoutingKeys):
-    """`router_settings`, LiteLLM's names; also read from `litellm_settings`, which loses."""
+    """`router_settings`, with LiteLLM's names; it overrides the same keys in `litellm_settings`."""
 
     num_retries: Retries | None = Field(
         None,
-        description="Further attempts within a group after the first. By default other deployments"
-        " are asked, but none twice.",
+        description="Retries within a route. By default each of the other deployments gets one"
+        " attempt, and none a second.",
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Least seconds between two attempts at one deployment."
+        0.0, description="Minimum seconds between two attempts at one deployment."
     )
     allowed_fails: Annotated[int, Field(ge=0)] = Field(
-        3, description="Failures within a minute a deployment may have before it cools down."
+        3, description="Failures per minute that a deployment may have before it cools down."
     )
     cooldown_time: Annotated[float, Field(ge=0)] = Field(
-        5.0, description="Seconds a deployment rests; a provider's Retry-After overrides it."
+        5.0, description="Length of a cooldown in seconds; a provider's Retry-After overrides it."
     )
     timeout: Seconds | None = Field(
         None,
-        description="Seconds for one attempt, unless the entry says. By default"
-        " `gateway.total_timeout_s`; half of it where another deployment can take over.",
+        description="Seconds for one attempt, unless the entry sets it. By default"
+        " `gateway.total_timeout_s`, or half of it where another deployment can take over.",
     )
     fallbacks: Fallbacks = Field((), description="`[{route: [route, …]}]`, tried in order.")
     default_fallbacks: tuple[str, ...] = Field((), description="For routes without fallbacks.")
     context_window_fallbacks: Fallbacks = Field(
-        (), description="Routes to use when the prompt is too long for the first."
+        (), description="Routes to use when the prompt is too long for the requested one."
     )
 
 
 class GatewaySettings(Ours):
-    """Limits of the gateway; each has a test that trips it."""
+    """Address, limits and logs of the gateway; each limit has a test that trips it."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(4000, description="Port to listen on.")
-    max_body_bytes: PositiveInt = Field(20 * 2**20, description="Largest request body.")
-    max_header_bytes: PositiveInt = Field(64 * 2**10, description="Largest request head.")
-    max_response_bytes: PositiveInt = Field(64 * 2**20, description="Largest provider answer.")
-    max_concurrent_requests: PositiveInt = Field(1000, description="Requests in flight.")
+    max_body_bytes: PositiveInt = Field(20 * 2**20, description="Maximum size of a request body.")
+    max_header_bytes: PositiveInt = Field(
+        64 * 2**10, description="Maximum size of a request's headers."
+    )
+    max_response_bytes: PositiveInt = Field(
+        64 * 2**20, description="Maximum size of a provider's answer."
+    )
+    max_concurrent_requests: PositiveInt = Field(
+        1000, description="Maximum number of requests in flight."
+    )
     max_concurrent_requests_per_key: PositiveInt | None = Field(
-        None, description="Requests of one key in flight; by default three quarters of all."
+        None, description="Maximum per key; default: three quarters of `max_concurrent_requests`."
     )
     max_body_bytes_in_flight: PositiveInt | None = Field(
         None,
-        description="Bytes of bodies over 64 KiB in memory, half of them for one key; "
-        "by default 256 MiB, or one largest body.",
+        description="Memory for bodies over 64 KiB, in bytes; one key may use half of it. Default:"
+        " 256 MiB, or `max_body_bytes` if that is more.",
     )
-    body_timeout_s: Seconds = Field(30.0, description="Seconds a client has to send its request.")
-    total_timeout_s: Seconds = Field(600.0, description="Deadline of a request, all attempts.")
-    stream_idle_timeout_s: Seconds = Field(60.0, description="Longest silence within a stream.")
+    body_timeout_s: Seconds = Field(
+        30.0, description="Seconds that a client has to send its request."
+    )
+    total_timeout_s: Seconds = Field(
+        600.0, description="Seconds for a request with all its attempts."
+    )
+    stream_idle_timeout_s: Seconds = Field(
+        60.0, description="Seconds of silence after which a stream fails."
+    )
     shutdown_grace_s: Annotated[float, Field(ge=0)] = Field(
-        30.0, description="Seconds requests in flight get to end after SIGTERM."
+        30.0, description="Seconds that requests in flight have to finish after SIGTERM."
     )
     default_customer: Annotated[Owner, AfterValidator(not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
@@ -167,24 +192,24 @@ class GatewaySettings(Ours):
         (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
     )
     budget_exceeded_status: Literal[402, 429] = Field(
-        429, description="HTTP status of a budget's refusal; some clients retry any 429."
+        429, description="HTTP status when a budget refuses; some clients retry any 429."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe messages that are logged, on stderr."
+        "info", description="Lowest level to log, to stderr."
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="Log lines for people, or one JSON object a line."
+        "text", description="Log as text or as one JSON object per line."
     )
-    access_log: bool = Field(False, description="Log a line for each request.")
+    access_log: bool = Field(False, description="Log one line per request.")
 
     @property
     def most_per_key(self) -> int:
-        """Requests that one key may have in flight."""
+        """Maximum number of requests of one key in flight."""
         return self.max_concurrent_requests_per_key or max(1, self.max_concurrent_requests * 3 // 4)
 
     @property
     def most_body_bytes(self) -> int:
-        """Bytes of large bodies in memory; a body of the largest size always fits."""
+        """Maximum bytes of large bodies in memory; a body of the maximum size always fits."""
         return max(self.max_body_bytes_in_flight or 256 * 2**20, self.max_body_bytes)
 
 
@@ -193,30 +218,30 @@ class LedgerSettings(Ours):
 
     url: str = Field(DEFAULT_LEDGER_URL, description="`sqlite:///PATH`.")
     lease_s: Annotated[float, Field(ge=1)] = Field(
-        30.0, description="Seconds after a gateway's last sign of life when its holds expire."
+        30.0, description="A gateway's holds expire this many seconds after its last sign of life."
     )
 
 
 class TelemetrySettings(Ours):
-    """What leaves as telemetry; the standard `OTEL_*` variables win over this section."""
+    """What is exported as telemetry; the standard `OTEL_*` variables override this section."""
 
-    enabled: bool = Field(True, description="Run the shipper beside the gateway.")
+    enabled: bool = Field(True, description="Run the shipper with the gateway.")
     endpoint: str = Field("http://localhost:4318", description="OTLP/HTTP base URL.")
     service_name: str = Field("spanledger-gateway", description="`service.name` of our signals.")
     content: Annotated[Literal["off", "redacted", "full"], BeforeValidator(_off)] = Field(
-        "off", description="Whether prompts and answers go on spans."
+        "off", description="Whether spans contain prompts and answers."
     )
     max_attribute_bytes: Annotated[int, Field(ge=256)] = Field(
-        60_000, description="Content longer than this is cut, still valid JSON."
+        60_000, description="Longer content is truncated; it stays valid JSON."
     )
     export_interval_s: Seconds = Field(5.0, description="Seconds between two metric exports.")
     max_customers: PositiveInt = Field(
-        100, description="Customers with a metric series of their own; the rest share `other`."
+        100, description="Customers with their own metric series; the rest share `other`."
     )
 
 
 class Config(Ours):
-    """The whole configuration. `warnings` names keys of LiteLLM's that have no effect here."""
+    """The whole configuration. `warnings` lists LiteLLM's keys that have no effect here."""
 
     model_list: tuple[ModelEntry, ...] = Field((), description="Deployments.")
     router_settings: RouterSettings = RouterSettings()
@@ -227,5 +252,5 @@ class Config(Ours):
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""
     variables: dict[str, str] = Field({}, exclude=True, repr=False)
-    """`environment_variables` of the file; they win over the process's, as in LiteLLM."""
+    """`environment_variables` of the file; they override the process's, as in LiteLLM."""
     warnings: tuple[str, ...] = Field((), exclude=True)

@@ -1,1 +1,1 @@
-"""The demo: a scripted incident against simulated providers, played live and reckoned up."""
+"""The demo: a scripted incident with simulated providers, shown live and then checked."""

@@ -1,4 +1,4 @@
-"""Plays the demo from start to report: the composition root of this package."""
+"""Runs the demo from start to report: the composition root of this package."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spanledger.demo.view import Board
 from spanledger.errors import SpanledgerError
 
 DEADLINE_S = 300.0
-"""On a machine so slow that the incident takes longer, the demo gives up and says so."""
+"""The demo fails with an error if a slow machine takes longer than this."""
 
 
 def run_demo(board: Board, *, seed: int, keep: Path | None) -> Report:
-    """Play the incident.
+    """Run the incident.
 
     Raises:
-        UsageError: the folder to keep is in use.
+        UsageError: the folder to keep is not empty.
         SpanledgerError: a process did not start, or died.
-        KeyboardInterrupt: the demo was interrupted; everything is stopped.
+        KeyboardInterrupt: the demo was interrupted; everything has been stopped.
     """
     if keep is not None:
         check_folder(keep)
@@ -36,7 +36,7 @@ def run_demo(board: Board, *, seed: int, keep: Path | None) -> Report:
 
 
 async def _interruptible(playing: Coroutine[Any, Any, Report]) -> Report:
-    """Ctrl-C and SIGTERM cancel the play, so that its children are stopped in order."""
+    """Cancel the run on Ctrl-C and SIGTERM, so its child processes are stopped in order."""
     task = asyncio.ensure_future(playing)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,7 +52,7 @@ async def _interruptible(playing: Coroutine[Any, Any, Report]) -> Report:
 
 async def _play(board: Board, seed: int, folder: Path, kept: Path | None) -> Report:
     async with open_stage(folder, seed) as stage:
-        # Heavy (the openai client); meanwhile the children are up.
+        # Imports the openai client, which is slow; the child processes are already running.
         from spanledger.demo.crowd import Crowd
         from spanledger.demo.scenario import Scenario
 

@@ -1,6 +1,6 @@
 """The customers' applications: requests through the real `openai` client, a few at a time.
 
-Owns clients and counts; what is asked comes from a seed, when is the scenario's to say.
+Owns the clients and counts. The seed determines the requests; the scenario decides when to send.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Crowd:
             name: openai.AsyncOpenAI(
                 base_url=f"{base_url}/v1",
                 api_key=keys[name],
-                # No retries here: what the gateway promises must hold at the first attempt.
+                # No retries: the gateway has to keep its promises on the client's first call.
                 max_retries=0,
                 timeout=60,
                 http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
@@ -71,11 +71,11 @@ class Crowd:
         ]
 
     def long(self, count: int) -> list[Ask]:
-        """Long answers of the expensive model: what a cost spike is made of."""
+        """Requests for long answers from the expensive model: the cost spike."""
         return [Ask("chat", long_body(number)) for number in range(count)]
 
     async def play(self, asks: Mapping[str, Sequence[Ask]], lanes: int = LANES) -> dict[str, Tally]:
-        """Send all asks, each customer on its own lanes; what became of them."""
+        """Send all requests, each customer on its own lanes; returns the counts by customer."""
         tallies = {name: Tally() for name in asks}
         async with asyncio.TaskGroup() as group:
             for name, todo in asks.items():
@@ -85,7 +85,7 @@ class Crowd:
         return tallies
 
     async def until_refused(self, customer: str, refusals: int, most: int) -> Tally:
-        """Send long asks one after another until so many were refused."""
+        """Send long requests one after another until this many were refused."""
         tally = Tally()
         for ask in self.long(most):
             if tally.refused >= refusals:
@@ -94,7 +94,7 @@ class Crowd:
         return tally
 
     async def deployment_of(self, customer: str, route: str) -> str:
-        """Ask once; the deployment that answered."""
+        """Send one request; returns the deployment that answered."""
         body = chat_body(route, "Are you back?", max_tokens=16)
         answer = await self._clients[customer].chat.completions.with_raw_response.create(**body)
         return str(answer.headers.get("x-spanledger-deployment", ""))
@@ -105,7 +105,7 @@ class Crowd:
 
 
 def long_body(number: int) -> dict[str, Any]:
-    """One request of the spike. `metadata.sim` tells the simulator how long the answer is."""
+    """One request of the spike. `metadata.sim` sets the length of the simulated answer."""
     question = f"{_QUESTIONS[number % len(_QUESTIONS)]} Part {number + 1}."
     body = chat_body("smart", question, max_tokens=_LONG_TOKENS)
     return {**body, "metadata": {"sim": f"tokens:{_LONG_TOKENS}"}}

@@ -1,6 +1,6 @@
-"""What the demo reads from its ledger, for the live view, the report and the promises.
+"""The demo's queries of its ledger, for the live view, the report and the promises.
 
-Read-only, integers only; it decides nothing.
+Read-only; judging the results is left to the callers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Totals(NamedTuple):
 
 
 class ProviderState(NamedTuple):
-    """How a provider did lately."""
+    """A provider's recent results."""
 
     provider: str
     served: int
@@ -78,7 +78,7 @@ QUANTILES = (50, 95, 99)
 
 
 class Figures:
-    """Reads of one ledger file."""
+    """Queries of one ledger file."""
 
     def __init__(self, path: Path) -> None:
         self._reports = Reports(path)
@@ -101,13 +101,13 @@ class Figures:
         return Totals(requests, attempts, fallbacks, refused, cost)
 
     def rate(self, seconds: int) -> float:
-        """Requests a second, begun lately."""
+        """Requests started per second, over the last `seconds`."""
         since = time.time_ns() - seconds * _NS_PER_S
         query = "SELECT count(*) FROM requests WHERE started_ns >= ?"
         return float(self._connection.execute(query, (since,)).fetchone()[0]) / seconds
 
     def budgets(self) -> list[BudgetState]:
-        """Budgets now."""
+        """The current state of each budget."""
         return self._reports.budget_states(int(time.time()))
 
     def spend(self) -> list[SpendRow]:
@@ -132,7 +132,7 @@ class Figures:
         return [Event(*row) for row in rows]
 
     def providers(self, seconds: int) -> list[ProviderState]:
-        """Attempts of the last seconds by provider."""
+        """Attempts that ended in the last `seconds`, by provider."""
         rows = self._connection.execute(
             "SELECT provider, sum(state = 'settled' AND error_type = '' AND ended_ns >= ?1),"
             " sum(error_type != '' AND ended_ns >= ?1),"
@@ -143,7 +143,7 @@ class Figures:
         return [ProviderState(name, int(a or 0), int(b or 0), c) for name, a, b, c in rows]
 
     def fallbacks(self) -> list[tuple[str, str, str, int]]:
-        """Fallbacks as (from, to, reason, count), most first."""
+        """Fallbacks as (from, to, reason, count), most frequent first."""
         rows = self._connection.execute(
             "SELECT fallback_from, deployment, reason, count(*) FROM attempts"
             " WHERE fallback_from != '' GROUP BY 1, 2, 3 ORDER BY 4 DESC"

@@ -1,6 +1,6 @@
-"""The demo's child processes: started, waited for, stopped, their output kept in log files.
+"""The demo's child processes: starts, awaits and stops them, with their output in log files.
 
-Owns processes and nothing else; a child that dies is reported with the end of its log.
+A child that dies is reported with the end of its log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LISTENING = "listening on "
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without what would change the children's behaviour."""
+    """Our environment without variables that would change the children's behaviour."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
     return {
         **kept,
@@ -58,10 +58,10 @@ class Process:
             )
 
     async def address(self) -> str:
-        """The URL it listens on, once it says so.
+        """The URL it listens on, once it prints it.
 
         Raises:
-            SpanledgerError: it ended, or said nothing in time.
+            SpanledgerError: it exited, or printed no URL in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -69,24 +69,24 @@ class Process:
                 if line.startswith(_LISTENING):
                     return line.removeprefix(_LISTENING).strip()
             if self._process.poll() is not None:
-                raise SpanledgerError(f"{self.name} ended at its start: {self.tail()}")
+                raise SpanledgerError(f"{self.name} exited while starting: {self.tail()}")
             await asyncio.sleep(_POLL_S)
-        raise SpanledgerError(f"{self.name} did not start in {START_TIMEOUT_S:.0f} s")
+        raise SpanledgerError(f"{self.name} did not start within {START_TIMEOUT_S:.0f} s")
 
     async def finish(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait until it exits; returns its exit code."""
         while (code := self._process.poll()) is None:  # noqa: ASYNC110 - a process, not an event
             await asyncio.sleep(_POLL_S)
         return code
 
     def check(self) -> None:
-        """Raise SpanledgerError if it has ended."""
+        """Raise SpanledgerError if it has exited."""
         code = self._process.poll()
         if code is not None:
-            raise SpanledgerError(f"{self.name} ended with code {code}: {self.tail()}")
+            raise SpanledgerError(f"{self.name} exited with code {code}: {self.tail()}")
 
     async def stop(self) -> None:
-        """Ask it to end; insist after a while."""
+        """Send SIGTERM, and SIGKILL if it does not exit in time."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -95,12 +95,12 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
+        """Kill it if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
     def tail(self) -> str:
-        """Its last words on stderr, in one line."""
+        """The last lines of its stderr, as one line."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return " ".join(line.strip() for line in lines[-_LOG_TAIL:]) or "no message"

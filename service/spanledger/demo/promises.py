@@ -1,6 +1,6 @@
 """Whether the incident went as promised: judged from the ledger, the bill and the spans.
 
-Each promise is a fact that could fail, with the figures that show it. Nothing here plays or draws.
+Each promise is a claim that could fail, with the figures behind it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COST_ATTRIBUTE = "spanledger.cost.nano_usd"
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One thing the demo claims; `shown` has the figures."""
+    """A claim of the demo; `shown` has the figures behind it."""
 
     name: str
     kept: bool
@@ -35,7 +35,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """The same total from three sides, nano-USD."""
+    """The same total from three sources, in nano-USD."""
 
     bill: int
     ledger: int
@@ -43,7 +43,7 @@ class Money:
 
 
 def reckon(story: Story, totals: Totals, spans: list[SinkSpan]) -> Money:
-    """Take the three totals, each from its own source."""
+    """Compute the three totals, each from its own source."""
     costs = [
         int(span.attributes.get(COST_ATTRIBUTE, 0))
         for span in spans
@@ -53,7 +53,7 @@ def reckon(story: Story, totals: Totals, spans: list[SinkSpan]) -> Money:
 
 
 def judge(story: Story, figures: Figures, spans: list[SinkSpan], money: Money) -> list[Promise]:
-    """All promises, in the order they are shown."""
+    """All promises, in the order in which they are shown."""
     requests, attempts = figures.requests(), figures.attempts()
     verified = figures.verify()
     bill, ledger, shipped = (format_usd(n) for n in (money.bill, money.ledger, money.spans))
@@ -95,12 +95,12 @@ def _no_span_lost(
         "no_span_lost",
         bool(rows) and not (missing or unknown or still_open),
         f"{len(rows)} rows, {len(arrived)} spans, {missing} missing, {unknown} unknown,"
-        f" {still_open} rows not ended",
+        f" {still_open} rows still open",
     )
 
 
 def _joined(spans: list[SinkSpan]) -> Promise:
-    """A trace begins in the application and goes on in the gateway."""
+    """Traces start in the application and continue in the gateway."""
     by_id = {span.span_id: span for span in spans}
     calls = [
         span
@@ -117,7 +117,7 @@ def _joined(spans: list[SinkSpan]) -> Promise:
     return Promise(
         "traces_join",
         len(joined) == len(calls) >= WORKER_JOBS + SPIKE_JOBS,
-        f"{len(joined)} of {len(calls)} requests of the worker go on from its span",
+        f"{len(joined)} of {len(calls)} requests of the worker continue its trace",
     )
 
 
@@ -138,7 +138,7 @@ def _storm_fell_over(
         bool(during and limited and moved)
         and len(served) == len(during) == len(moved)
         and not (leaked or seen),
-        f"{len(limited)} refusals of the first provider, {len(moved)} of {len(during)} requests"
+        f"{len(limited)} refusals by the first provider, {len(moved)} of {len(during)} requests"
         f" served by the second, {seen} errors seen by customers",
     )
 
@@ -153,7 +153,7 @@ def _stopped(story: Story, requests: list[RequestRow]) -> Promise:
     return Promise(
         "budget_stopped_exactly_the_spiking_customer",
         tally.refused >= REFUSALS and not strangers and not late,
-        f"{len(refused)} refusals, {len(strangers)} of them of another customer or budget,"
+        f"{len(refused)} refusals, {len(strangers)} of them for another customer or budget,"
         f" {len(late)} after the limit was raised",
     )
 
@@ -164,7 +164,7 @@ def _others_served(requests: list[RequestRow]) -> Promise:
     return Promise(
         "others_were_served",
         len(served) == len(asked) > 0,
-        f"{len(served)} of {len(asked)} requests of {' and '.join(OTHERS)}",
+        f"{len(served)} of {len(asked)} requests of {' and '.join(OTHERS)} served",
     )
 
 
@@ -188,7 +188,7 @@ def _customer_returned(story: Story, requests: list[RequestRow]) -> Promise:
     return Promise(
         "customer_recovered",
         len(served) == len(after) > 0,
-        f"{len(served)} of {len(after)} requests of {SPIKING} after the limit was raised",
+        f"{len(served)} of {len(after)} requests of {SPIKING} served after the limit was raised",
     )
 
 
@@ -206,5 +206,5 @@ def _batch_resumed(story: Story) -> Promise:
         and skipped == first.get("done")
         and done == SPIKE_JOBS,
         f"{first.get('done', 0)} jobs before the stop (exit code {code}), {done} of {SPIKE_JOBS}"
-        f" after going on (exit code {again})" + "".join(f"; {words}" for words in died[:1]),
+        f" after resuming (exit code {again})" + "".join(f"; {words}" for words in died[:1]),
     )

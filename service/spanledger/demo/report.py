@@ -1,4 +1,4 @@
-"""The closing report: the same figures as text for people and as data for scripts."""
+"""The final report: the same figures as text for people and as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spanledger.money import format_usd
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All closing figures."""
+    """All figures of the final report."""
 
     seconds: float
     totals: Totals
@@ -30,11 +30,11 @@ class Report:
 
     @property
     def broken(self) -> list[Promise]:
-        """Promises that were not kept."""
+        """Promises that were broken."""
         return [promise for promise in self.promises if not promise.kept]
 
     def as_json(self) -> dict[str, object]:
-        """The shape of `spanledger demo --json`."""
+        """The output of `spanledger demo --json`."""
         return {
             "seconds": round(self.seconds, 1),
             "requests": self.totals.requests,
@@ -95,7 +95,7 @@ class Report:
         if self.kept:
             url = f"sqlite:///{self.kept.resolve() / 'ledger.db'}"
             console.print(
-                f"\nkept in {self.kept}: spanledger.yaml, the ledger, jobs and results. Look at it:"
+                f"\nkept in {self.kept}: spanledger.yaml, the ledger, jobs and results. To explore:"
                 f"\n  spanledger spend --by customer,model --ledger {url}"
                 f"\n  spanledger requests --ledger {url}"
                 f"\n  spanledger budget list --ledger {url}"
@@ -107,11 +107,11 @@ class Report:
 
 
 NEXT = """
-Next, with a provider's key of your own:
-  spanledger config example > spanledger.yaml    a route, a fallback and two budgets to begin with
-  spanledger gateway                             then set your client's base URL to what it prints
+Next, with your own provider key:
+  spanledger config example > spanledger.yaml    routes, a fallback and two budgets to start from
+  spanledger gateway                             prints the base URL to set in your client
   spanledger top                                 watch requests, spend and budgets as they happen
-or see everything in Grafana: `make up` with Docker, `make toolchain && make stack` without."""
+Or see everything in Grafana: `make up` with Docker, `make toolchain && make stack` without."""
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -154,7 +154,7 @@ def _spend(rows: list[SpendRow], totals: Totals) -> Table:
 def _latencies(items: list[Latency]) -> Table:
     names = [f"p{q}>" for q in QUANTILES]
     table = _table(
-        "\nSeconds to the whole answer, and to the first token of a stream",
+        "\nSeconds to the complete answer, and to the first token of a stream",
         *("model", "served>", *names, f"first {names[0]}", *names[1:]),
     )
     for item in items:

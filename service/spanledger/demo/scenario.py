@@ -1,7 +1,7 @@
 """The incident, phase by phase: what is sent, what breaks, what is waited for.
 
-Owns the order of events and notes what happened when. Whether the promises were kept is for
-`promises` to say, from the ledger, the bill and the spans.
+Owns the order of events and records what happened when. `promises` then judges the outcome from
+the ledger, the bill and the spans.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class Stageboard(Protocol):
 
 @dataclass(slots=True)
 class Story:
-    """What happened, as far as the ledger does not know it."""
+    """The events that the ledger does not record."""
 
     started_ns: int = 0
     storm_ns: tuple[int, int] = (0, 0)
     raised_ns: int = 0
     tallies: dict[str, dict[str, Tally]] = field(default_factory=dict)
-    """Phase to customer to counts."""
+    """Counts by phase and customer."""
     worker: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
-    """Name of a worker run to its exit code and summary."""
+    """Exit code and summary by worker run."""
     returned: dict[str, bool] = field(default_factory=dict)
-    """Route to whether its primary served again after the storm."""
+    """By route: whether its primary deployment served again after the storm."""
     bill_usd: str = "0.00"
     bill_calls: int = 0
 
@@ -68,7 +68,7 @@ class Story:
 
 
 class Scenario:
-    """Plays the incident on a stage."""
+    """Runs the incident on a stage."""
 
     def __init__(self, stage: Stage, crowd: Crowd, board: Stageboard) -> None:
         self._stage = stage
@@ -89,7 +89,7 @@ class Scenario:
 
     async def _ordinary(self) -> None:
         self._board.phase(
-            "ordinary traffic", "three customers, plain, streamed, tools, embeddings, a batch"
+            "ordinary traffic", "three customers: chat, streams, tools, embeddings, a batch"
         )
         counts = {"acme": 30, "globex": 18, "initech": 12}
         jobs = [_job(f"globex-{n}", ask) for n, ask in enumerate(self._batch())]
@@ -99,7 +99,7 @@ class Scenario:
 
     async def _storm(self) -> None:
         self._board.phase(
-            "429 storm", "the first provider refuses every chat; traffic falls over to the second"
+            "429 storm", "the first provider refuses every chat; requests fall back to the second"
         )
         started = time.time_ns()
         for fault in STORM:
@@ -117,7 +117,7 @@ class Scenario:
     async def _spike(self) -> None:
         self._board.phase(
             "cost spike",
-            f"{SPIKING} runs long answers on an expensive model; its budget is"
+            f"{SPIKING} requests long answers from an expensive model; its budget is"
             f" ${LIMITS_USD[SPIKING]}",
         )
         jobs = [_job(f"report-{n}", Ask("chat", long_body(n))) for n in range(SPIKE_JOBS)]
@@ -132,7 +132,7 @@ class Scenario:
 
     async def _recovery(self) -> None:
         self._board.phase(
-            "recovery", f"limit raised to ${RAISED_LIMIT_USD}; the batch goes on where it stopped"
+            "recovery", f"limit raised to ${RAISED_LIMIT_USD}; the batch resumes where it stopped"
         )
         await self._stage.command("budget-set", *raising(self._stage.timezone))
         self.story.raised_ns = time.time_ns()
@@ -143,8 +143,8 @@ class Scenario:
             group.create_task(self._play("recovery", {"acme": 8, "globex": 6, "initech": 6}))
 
     async def _settle(self) -> None:
-        """Wait until everything is shipped, then take the bill."""
-        self._board.phase("reckoning", "all spans out, then bill, ledger and spans are compared")
+        """Wait until everything is shipped, then fetch the bill."""
+        self._board.phase("checks", "all spans are sent; then bill, ledger and spans are compared")
         deadline = time.monotonic() + SHIP_TIMEOUT_S
         reports = Reports(self._stage.ledger_path)
         try:
@@ -181,7 +181,7 @@ class Scenario:
     async def _run_worker(
         self, name: str, customer: str, jobs: list[dict[str, Any]] | None, concurrency: int
     ) -> None:
-        """Run the worker on its jobs; without jobs, once more on the customer's earlier ones."""
+        """Run the worker on these jobs; without jobs, resume the customer's earlier ones."""
         path = self._stage.folder / f"{customer}.jobs.jsonl"
         results = self._stage.folder / f"{customer}.results.jsonl"
         if jobs is not None:
@@ -191,7 +191,7 @@ class Scenario:
         )
 
     async def _returns(self, route: str, deployment: str) -> bool:
-        """Ask until the primary serves a route again."""
+        """Send requests until the primary deployment serves a route again."""
         deadline = time.monotonic() + RETURN_TIMEOUT_S
         while time.monotonic() < deadline:
             if await self._crowd.deployment_of("acme", route) == deployment:

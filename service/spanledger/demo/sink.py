@@ -1,7 +1,7 @@
-"""A small OTLP/HTTP receiver: what really left over the wire, kept by span id.
+"""A small OTLP/HTTP receiver that keeps what was really sent, by span id.
 
-Owns decoding and counting for the demo and for tests. A span that arrives twice is one span, as
-in any trace store; the last arrival wins.
+Used by the demo and by tests. A span that arrives twice is one span, as in any trace store; the
+last arrival wins.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Sink:
     def __init__(self) -> None:
         self.spans: dict[str, SinkSpan] = {}
         self.arrivals = 0
-        """Spans received, repetitions counted."""
+        """Spans received, including duplicates."""
         self.metrics: set[str] = set()
         """Names of metrics received."""
         sink = self
@@ -58,7 +58,7 @@ class Sink:
                 sink._receive(self)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -70,7 +70,7 @@ class Sink:
 
     @property
     def endpoint(self) -> str:
-        """What belongs into OTEL_EXPORTER_OTLP_ENDPOINT."""
+        """The value for OTEL_EXPORTER_OTLP_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def snapshot(self) -> list[SinkSpan]:

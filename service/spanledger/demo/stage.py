@@ -1,6 +1,6 @@
-"""Where the demo plays: a folder with a config and a ledger, a simulator, a gateway, a sink.
+"""The demo's setup: a folder with a config and a ledger, a simulator, a gateway and a sink.
 
-Owns starting and stopping all of it. The config it writes is an ordinary `spanledger.yaml`.
+Starts and stops all of it. The config it writes is an ordinary `spanledger.yaml`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ EMBEDDING_ROUTE = "embed"
 PRIMARY_MODELS = ("gpt-4o-mini", "gpt-4o")
 PRIMARY_DEPLOYMENTS = {"fast": "openai-fast", "smart": "openai-smart"}
 STORM = tuple({"model": model, "fault": "429", "retry_after": 2} for model in PRIMARY_MODELS)
-"""The faults of the storm, as the simulator takes them."""
+"""The faults of the storm, in the simulator's format."""
 SIM_SPEED = 3.0
-"""Times faster than real, so that the whole incident fits into a minute."""
+"""Times faster than real, so the whole incident fits into a minute."""
 
 _CONTROL_TIMEOUT_S = 10.0
 _NEAR_MONTH_END = timedelta(minutes=15)
@@ -78,7 +78,7 @@ telemetry:
 
 @dataclass(slots=True)
 class Stage:
-    """Everything that runs, and how to reach it."""
+    """The running processes, and how to reach them."""
 
     folder: Path
     timezone: str
@@ -96,17 +96,17 @@ class Stage:
 
     @property
     def ledger_url(self) -> str:
-        """The ledger as `--ledger` takes it."""
+        """The ledger's URL, for `--ledger`."""
         return ledger_url(self.folder)
 
     async def control(self, method: str, path: str, data: object = None) -> Any:
-        """Speak to the simulator's own endpoints."""
+        """Call one of the simulator's control endpoints."""
         return await asyncio.to_thread(control, method, f"{self.sim_url}{path}", data)
 
     async def worker(
         self, name: str, jobs: Path, results: Path, customer: str, concurrency: int
     ) -> tuple[int, dict[str, Any]]:
-        """A run of the real worker; its exit code and summary, or what it said in its place."""
+        """Run the real worker; returns its exit code and its summary, or its last log lines."""
         process = Process(
             name,
             *("worker", "run", str(jobs), "-o", str(results), "--json", "--quiet"),
@@ -127,7 +127,7 @@ class Stage:
         return code, summary
 
     async def command(self, name: str, *arguments: str) -> None:
-        """A `spanledger` command on the demo's ledger. Raises SpanledgerError if it fails."""
+        """Run a `spanledger` command on the demo's ledger. Raises SpanledgerError if it fails."""
         process = Process(name, *arguments, "--ledger", self.ledger_url, folder=self.folder)
         try:
             code = await process.finish()
@@ -138,12 +138,12 @@ class Stage:
 
 
 def ledger_url(folder: Path) -> str:
-    """The demo's ledger in a folder."""
+    """The URL of the demo's ledger in a folder."""
     return f"sqlite:///{folder / 'ledger.db'}"
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder to keep. Raises UsageError when it holds something already."""
+    """Create the folder to keep. Raises UsageError if it is not empty."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -154,7 +154,7 @@ def check_folder(folder: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def open_stage(folder: Path, seed: int) -> AsyncGenerator[Stage]:
-    """Start everything; stop all of it at the end, whatever happened."""
+    """Start everything, and stop all of it at the end in any case."""
     with contextlib.closing(Sink()) as sink:
         sim = Process(
             *("sim", "sim", "--port", "0", "--seed", str(seed), "--speed", str(SIM_SPEED)),
@@ -181,7 +181,7 @@ async def open_stage(folder: Path, seed: int) -> AsyncGenerator[Stage]:
 
 
 def quiet_timezone(now: datetime) -> str:
-    """A zone whose month does not end while the demo runs: a budget must not renew in it."""
+    """A time zone whose month does not end during the demo: no budget must renew meanwhile."""
     return "Asia/Tokyo" if (now + _NEAR_MONTH_END).month != now.month else "UTC"
 
 
@@ -196,7 +196,7 @@ def configuration(sim_url: str, ledger: str, otlp: str, timezone: str) -> str:
 
 
 def raising(timezone: str) -> tuple[str, ...]:
-    """The command that raises the limit of the customer that was stopped."""
+    """The command that raises the limit of the stopped customer."""
     return (
         *("budget", "set", SPIKE_BUDGET, "--customer", SPIKING, "--limit", RAISED_LIMIT_USD),
         *("--period", "month", "--timezone", timezone),
@@ -215,7 +215,7 @@ def _make_keys(path: Path) -> dict[str, str]:
 
 
 def control(method: str, url: str, data: object = None) -> Any:
-    """Speak to an endpoint of the simulator's own; what it answers."""
+    """Call a control endpoint of the simulator; returns its JSON answer."""
     body = None if data is None else json.dumps(data).encode()
     request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - loopback
     # Without the environment's proxies: the simulator is on this machine.

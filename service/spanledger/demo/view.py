@@ -1,6 +1,6 @@
-"""The live view: phase, pace, spend against budgets, providers, what just happened.
+"""The live view: phase, request rate, spend against budgets, providers, recent events.
 
-Draws what the ledger says, a few times a second; on anything but a terminal it prints the phases.
+Reads the ledger a few times a second and redraws; if not on a terminal, it prints the phases.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BAR_WIDTH = 28
 
 
 class Board:
-    """Where the scenario announces its phases; the base prints them as lines."""
+    """Shows the phases of the scenario; this base class prints them as lines."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -42,7 +42,7 @@ class Board:
 
     @property
     def seconds(self) -> float:
-        """Since the demo began."""
+        """Seconds since the demo began."""
         return time.monotonic() - self._started
 
     def phase(self, title: str, detail: str) -> None:
@@ -56,13 +56,13 @@ class Board:
 
     @contextlib.asynccontextmanager
     async def watching(self, ledger: Path) -> AsyncGenerator[None]:
-        """Show what the ledger says while the scenario plays."""
+        """Show the ledger's state while the scenario runs."""
         del ledger
         yield
 
 
 class LiveBoard(Board):
-    """Phases scroll by above a picture of the ledger."""
+    """Prints phases above a live picture of the ledger."""
 
     @contextlib.asynccontextmanager
     async def watching(self, ledger: Path) -> AsyncGenerator[None]:
@@ -78,7 +78,7 @@ class LiveBoard(Board):
 
     async def _draw(self, live: Live, figures: Figures) -> None:
         while True:
-            # The ledger may be busy for a moment; the next picture is soon.
+            # The ledger may be busy for a moment; the next picture comes soon.
             with contextlib.suppress(LedgerUnavailableError):
                 live.update(self.picture(figures), refresh=True)
             await asyncio.sleep(REFRESH_S)
@@ -109,7 +109,7 @@ class LiveBoard(Board):
 
 
 def board_for(console: Console, *, live: bool) -> Board:
-    """The live view on a terminal that wants it, else lines."""
+    """The live view if requested and on a terminal; otherwise lines."""
     return LiveBoard(console) if live and console.is_terminal else Board(console)
 
 

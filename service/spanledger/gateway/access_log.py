@@ -1,6 +1,6 @@
-"""One log line for each call, after its end (`gateway.access_log`).
+"""One log line for each finished call (`gateway.access_log`).
 
-It stands around the edge, so that a gateway without it pays nothing.
+It wraps the edge, so a gateway without it pays nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from spanledger.routing.outcome import CANCELLED_STATUS
 from spanledger.routing.request import Exchange
 
 EXCHANGE = "spanledger.exchange"
-"""The scope's key of a request that was read, where somebody asks for it. Whoever asks takes it out
-again: a connection and its scope hold each other, and would keep the body."""
+"""Scope key under which a middleware can receive the parsed request. It must remove the entry again:
+a connection and its scope reference each other, and would keep the body in memory."""
 
 log = logging.getLogger("spanledger.access")
 
 
 class AccessLog:
-    """The edge, with a line logged after each call."""
+    """The edge, with one line logged after each call."""
 
     def __init__(self, calls: ASGIApp, clock: Clock) -> None:
         self._calls = calls
@@ -54,7 +54,7 @@ class AccessLog:
             exchange = scope.pop(EXCHANGE)
             if isinstance(exchange, Exchange):
                 fields |= _of(exchange)
-            # Quoted again: a decoded path may have a line break, and write a line of its own.
+            # Quoted again: a line break in a decoded path would forge a log line.
             path = quote(scope["path"], safe="/:")
             log.info("%s %s", scope["method"], path, extra={FIELDS: fields})
 

@@ -1,8 +1,8 @@
-"""The gateway's HTTP application: the OpenAI wire under `/v1`, health and metrics beside it.
+"""The gateway's HTTP application: OpenAI's API under `/v1`, plus health and metrics.
 
 Order of a call: limits, key, body, parse, router, answer. It decides nothing about money or
-providers; it turns what the router says into HTTP. It is served by `gateway.server`, whose
-connections tell it when a client is gone.
+providers; it turns the router's results into HTTP. `gateway.server` serves it, and its connections
+report when a client disconnects.
 """
 
 from __future__ import annotations
@@ -51,22 +51,23 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""The scope's key of the connection, an object whose `on_lost` is called when the client goes."""
+"""Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
 UNKNOWN_ROUTE = "unknown"
-"""Booked for a model that is not configured: names from outside would be series without end."""
+"""Recorded instead of an unconfigured model's name: names that callers choose would create an
+unbounded number of series."""
 MAX_MODEL_CHARS = 256
-"""Longest name a wildcard serves, as for names in the configuration."""
+"""Longest model name that a wildcard serves; the same limit as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
 
 
-class _Gone(Exception):  # noqa: N818  # nobody is left to tell
-    """The client left before its request was whole."""
+class _Gone(Exception):  # noqa: N818  # not an error: nobody is left to receive it
+    """The client disconnected before its request was complete."""
 
 
 class _Call:
-    """One POST on its way: what error handling needs to know of it, and its lost connection."""
+    """One POST in progress: what error handling and a lost connection need to know about it."""
 
     __slots__ = ("exchange", "lost", "place", "request_id", "started", "task", "wire")
 
@@ -80,7 +81,7 @@ class _Call:
         self.task: asyncio.Task[object] | None = None
 
     def on_lost(self) -> None:
-        """The client is gone: stop, so that the provider is cancelled too."""
+        """The client disconnected: stop, which also cancels the call to the provider."""
         self.lost = True
         if self.task is not None:
             self.task.cancel()
@@ -115,7 +116,7 @@ class Edge:
         self._created_s = clock.now_ns() // 1_000_000_000
 
     def new_request_id(self) -> str:
-        """An id for an answer that belongs to no call, too."""
+        """An id for any answer, including those that belong to no call."""
         return ids.new_request_id(self.clock.rng, self.clock.now_ns())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,8 +147,8 @@ class Edge:
             return
         if self.in_flight >= self._limits.max_concurrent_requests:
             error = OverloadedError(
-                f"{self._limits.max_concurrent_requests} requests are in flight, the most this "
-                "gateway takes; ask again shortly"
+                f"{self._limits.max_concurrent_requests} requests are already in flight "
+                "(gateway.max_concurrent_requests); retry shortly"
             )
             await _send(send, replies.reply_to(error, wire=wire), call.request_id)
             return
@@ -169,7 +170,7 @@ class Edge:
             if not call.lost:
                 await _end_early(send, call)
             forget_frames(error)
-        except Exception as error:  # noqa: BLE001  # the funnel: every caller gets an answer
+        except Exception as error:  # noqa: BLE001  # every caller gets an answer
             _log_fault(error, call.request_id)
             await _fail(send, call)
             forget_frames(error)
@@ -225,7 +226,7 @@ class Edge:
         call: _Call,
         place: Place,
     ) -> Exchange:
-        """The parsed request of a known caller; what is wrong with it is booked on the caller."""
+        """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
         route, ask = "", Ask(wire)
@@ -259,22 +260,22 @@ class Edge:
             exchange.asked = route
         call.exchange = exchange
         if fault is not None:
-            # The caller learns of its own mistake even when it cannot be booked.
+            # The caller gets this error even if the ledger cannot record it.
             with contextlib.suppress(LedgerUnavailableError):
                 await self._router.reject(exchange, fault)
             raise fault
         return exchange
 
     def _route(self, name: str) -> str:
-        """The route of a model's name, which may be an alias."""
+        """The route for a model name, which may be an alias."""
         return self._aliases.get(name, name)
 
     def _check_route(self, route: str, serving: str, caller: Caller) -> None:
         if not (caller.may_use(route) or caller.may_use(serving)):
-            raise PermissionDeniedError(f"this key may not use the model {route!r}")
+            raise PermissionDeniedError(f"this key is not allowed to use the model {route!r}")
 
     def _serving(self, route: str) -> str:
-        """The route that serves a model: one of its name, or a wildcard."""
+        """The route that serves a model: the route of that name, or a wildcard."""
         if route in self._routes and "*" not in route:
             return route
         serving = served_by(route, self._wildcards) if _may_be_a_model(route) else None
@@ -301,7 +302,7 @@ class Edge:
 
 
 class _Application(Starlette):
-    """Starlette for the probes; calls skip its layers, a fifth of the edge's time."""
+    """Starlette for the probes. Calls bypass its layers, which would take a fifth of our time."""
 
     calls: ASGIApp
 
@@ -323,7 +324,7 @@ def create_app(
     metrics: Callable[[], Awaitable[bytes]],
     observe_overhead: Callable[[float], None] = lambda _seconds: None,
 ) -> Starlette:
-    """The application; `app.state.edge` is what the server drains."""
+    """The application; the server drains `app.state.edge`."""
     settings = config.gateway
     auth = Authenticator(
         ledger, clock, settings.host, settings.default_customer, settings.allow_origins
@@ -342,19 +343,19 @@ def create_app(
     app.state.edge = edge
     calls: ASGIApp = AccessLog(edge, clock) if settings.access_log else edge
     app.calls = with_cors(calls, origins) if origins else calls
-    # A redirect to the address without the slash would name whatever host the caller gave.
+    # A redirect to the path without the slash would contain whatever host the caller sent.
     app.router.redirect_slashes = False
     return app
 
 
 def _may_be_a_model(name: str) -> bool:
-    """Whether a wildcard may serve a name: it goes to a provider and into rows."""
+    """Whether a wildcard may serve this name, which is sent to a provider and stored in rows."""
     return 0 < len(name) <= MAX_MODEL_CHARS and name.isprintable() and not set("*`") & set(name)
 
 
 @lru_cache(maxsize=1024)
 def header_value(text: str) -> bytes:
-    """A configured name as a header's value: what HTTP cannot carry becomes `?`."""
+    """A configured name as a header value; characters that HTTP cannot carry become `?`."""
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
 
 
@@ -375,7 +376,7 @@ def _headers(
 
 
 async def _body(receive: Receive, place: Place) -> bytes:
-    """The whole body; the server bounds its size and its pace, the crowd what all have together."""
+    """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise _Gone
@@ -408,7 +409,7 @@ async def _send(
 
 
 async def _end_early(send: Send, call: _Call) -> None:
-    """The server cancelled the request at its own end; the router has booked it."""
+    """The server cancelled the request during shutdown; the router has already booked it."""
     if call.started == "stream":
         event = call.wire.error_event(replies.shutting_down())
         await send({"type": "http.response.body", "body": event})
@@ -417,7 +418,7 @@ async def _end_early(send: Send, call: _Call) -> None:
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
-    """Say where a fault of ours is; its own text stays out, it may quote a prompt or a key."""
+    """Log where a bug of ours is, without the exception's text: it may quote a prompt or a key."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("request %s failed in the gateway: %s\n%s", request_id, type(error).__name__, where)
 
@@ -433,7 +434,7 @@ async def _fail(send: Send, call: _Call) -> None:
 
 def _no_such_model(route: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"the model {route!r} does not exist here; GET /v1/models lists those that do",
+        f"the model {route!r} does not exist; GET /v1/models lists the models of this gateway",
         status=404,
         code="model_not_found",
         param="model",

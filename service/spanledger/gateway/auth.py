@@ -1,7 +1,7 @@
-"""Who is calling: a virtual key by its full digest, or loopback callers while no key exists.
+"""Who is calling: a virtual key, found by its full digest, or a local caller while no key exists.
 
-Reads the ledger's keys through a small cache and nothing else; never logs, stores or returns a
-key. Runs before the body of a request is read.
+Reads only the ledger's keys, through a small cache; never logs, stores or returns a key. Runs
+before the body of a request is read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from spanledger.ledger.store import Key, Ledger
 
 KEY_PREFIX = b"slk_"
 MAX_KEY_BYTES = 256
-"""A longer key is refused unread: none that we make is as long."""
+"""Longer keys are refused without a lookup: we never create one this long."""
 CACHE_TTL_S = 1.0
-"""A revoked key, or the first key of all, takes effect within this time in every process."""
+"""Revoking a key, or creating the very first one, takes effect within this time everywhere."""
 MAX_CACHED_KEYS = 10_000
-"""Of the known keys, and again of the unknown, so that a flood of wrong ones evicts no good one."""
+"""For known and for unknown keys separately, so that a flood of wrong keys evicts no valid one."""
 
 _CUSTOMER = re.compile(rb"[A-Za-z0-9._:@+-]{1,128}")
 _FORWARDED = re.compile(rb"(?i)for=\"?(\[[^\]]*\]|[^\s;,\":]+)")
@@ -38,7 +38,7 @@ HeaderMap = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a request is booked on. `routes` None = all."""
+    """Whom a request is booked on. `routes` None: all routes."""
 
     customer: str
     team: str
@@ -46,12 +46,12 @@ class Caller:
     routes: frozenset[str] | None
 
     def may_use(self, route: str) -> bool:
-        """Whether the key allows `route`."""
+        """Whether the key allows this route."""
         return self.routes is None or route in self.routes
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reachable from this machine alone."""
+    """Whether a listening address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -59,17 +59,17 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, has_keys: bool) -> None:
-    """Refuse to serve other machines without keys. Raises ConfigError."""
+    """Refuse to serve other machines while no keys exist. Raises ConfigError."""
     if not has_keys and not is_loopback(host):
         raise ConfigError(
-            f"no keys exist, so the gateway serves this machine only and will not listen on "
+            f"no keys exist, so the gateway serves only this machine and will not listen on "
             f"{host!r}; run `spanledger keys create --customer NAME` first, or use "
             "`--host 127.0.0.1`"
         )
 
 
 class Authenticator:
-    """Maps request headers to a `Caller`, with at most one ledger read a second and key."""
+    """Maps request headers to a `Caller`, with at most one ledger read per key and second."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Authenticator:
         self._now = clock.monotonic
         self._may_be_open = is_loopback(host)
         self._default_customer = default_customer
-        # Any page is not a page that somebody trusts to spend without a key.
+        # `*` allows any page to call, but does not trust any page to spend without a key.
         self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
         self._known: dict[bytes, tuple[Caller, float]] = {}
         self._unknown: dict[bytes, float] = {}
@@ -94,9 +94,9 @@ class Authenticator:
         """The caller of a request.
 
         Raises:
-            AuthenticationError: no key, an unknown key or a revoked one.
-            PermissionDeniedError: without keys, a call that may come from a web page.
-            InvalidRequestError: a customer header that is no name.
+            AuthenticationError: the key is missing, unknown or revoked.
+            PermissionDeniedError: no keys exist, and the call may come from a web page.
+            InvalidRequestError: the customer header is not a valid name.
             LedgerUnavailableError: the key could not be looked up.
         """
         key = _presented(headers)
@@ -105,18 +105,18 @@ class Authenticator:
         if await self.is_keyed():
             raise AuthenticationError(
                 "send a spanledger key as `Authorization: Bearer slk_…`; "
-                "`spanledger keys create --customer NAME` makes one"
+                "`spanledger keys create --customer NAME` creates one"
             )
         check_local(headers, self._origins)
         return self._open_caller(headers)
 
     async def is_keyed(self) -> bool:
-        """Whether callers need a key: some key exists, or other machines can reach us."""
+        """Whether callers need a key: at least one exists, or other machines can reach us."""
         if not self._may_be_open:
             return True
         now = self._now()
         if now >= self._keyed_until:
-            # Set before the read, so that callers meanwhile do not all read; undone if it fails.
+            # Set before the read, so that concurrent callers do not all read; undone if it fails.
             first, before = self._keyed_until == float("-inf"), self._keyed_until
             if not first:
                 self._keyed_until = now + CACHE_TTL_S
@@ -130,12 +130,12 @@ class Authenticator:
 
     @property
     def was_keyed(self) -> bool:
-        """The same by what was last read: for what is answered while the ledger cannot be read."""
+        """`is_keyed` as last read, for answers given while the ledger cannot be read."""
         return not self._may_be_open or (self._keyed and self._keyed_until != float("-inf"))
 
     async def _by_key(self, key: bytes) -> Caller:
         if len(key) > MAX_KEY_BYTES:
-            raise AuthenticationError("the key is not known here; check it for stray characters")
+            raise AuthenticationError("unknown key: it is too long; check it for stray characters")
         digest = hashlib.sha256(key)
         token = digest.digest()
         now = self._now()
@@ -143,13 +143,13 @@ class Authenticator:
         if cached is not None and now < cached[1]:
             return cached[0]
         if self._unknown.get(token, 0.0) > now:
-            raise AuthenticationError("the key is not known here, or was revoked")
+            raise AuthenticationError("the key is unknown or was revoked")
         found = await self._ledger.find_key(digest.hexdigest())
         if found is None or found.revoked_ns is not None:
             self._known.pop(token, None)
             _make_room(self._unknown)
             self._unknown[token] = now + CACHE_TTL_S
-            raise AuthenticationError("the key is not known here, or was revoked")
+            raise AuthenticationError("the key is unknown or was revoked")
         caller = _caller(found)
         if cached is None:
             _make_room(self._known)
@@ -162,18 +162,19 @@ class Authenticator:
             return Caller(self._default_customer, "", "", None)
         if not _CUSTOMER.fullmatch(name):
             raise InvalidRequestError(
-                "x-spanledger-customer must be 1 to 128 of letters, digits and ._:@+-",
+                "x-spanledger-customer must be 1 to 128 letters, digits or ._:@+-",
                 code="invalid_customer",
             )
         return Caller(name.decode("ascii"), "", "", None)
 
 
 def check_local(headers: HeaderMap, origins: frozenset[bytes] = frozenset()) -> None:
-    """Refuse what a web page could have sent (a name that only resolves to us, a foreign origin),
-    and what a proxy on this machine says it has from another. Pages of `origins` may call.
+    """Refuse calls that a web page could have sent (a foreign host name that resolves to us, a
+    foreign origin), and calls that a local proxy forwards from another machine. Pages of `origins`
+    may call.
 
     Raises:
-        PermissionDeniedError: while no keys exist, only programs of this machine are served.
+        PermissionDeniedError: while no keys exist, only programs on this machine are served.
     """
     origin = headers.get(b"origin")
     if (
@@ -182,8 +183,9 @@ def check_local(headers: HeaderMap, origins: frozenset[bytes] = frozenset()) -> 
         or not all(is_loopback(address) for address in _forwarded_for(headers))
     ):
         raise PermissionDeniedError(
-            "without keys only this machine is served: call 127.0.0.1 or localhost, not from a "
-            "web page, or create a key with `spanledger keys create --customer NAME`"
+            "no keys exist, so only programs on this machine are served: call 127.0.0.1 or "
+            "localhost, and not from a web page, or create a key with "
+            "`spanledger keys create --customer NAME`"
         )
 
 
@@ -192,7 +194,7 @@ def _is_local_page(origin: bytes) -> bool:
 
 
 def _forwarded_for(headers: HeaderMap) -> list[str]:
-    """The addresses a proxy says a request came from."""
+    """The addresses from which a proxy says it received the request."""
     found = [name for name in (b"x-forwarded-for", b"x-real-ip") if name in headers]
     addresses = [part.strip() for name in found for part in headers[name].split(b",")]
     if forwarded := headers.get(b"forwarded"):
@@ -201,7 +203,7 @@ def _forwarded_for(headers: HeaderMap) -> list[str]:
 
 
 def _presented(headers: HeaderMap) -> bytes:
-    """The key of a request, from any of the headers that clients use, else nothing."""
+    """The key of a request, from any of the headers that clients use; empty without one."""
     authorization = headers.get(b"authorization")
     if authorization is not None:
         scheme, _, key = authorization.partition(b" ")
@@ -211,7 +213,7 @@ def _presented(headers: HeaderMap) -> bytes:
 
 
 def _host_name(host: bytes) -> bytes:
-    """A Host header's name without its port, lower case; brackets of an IPv6 address stay."""
+    """The name in a Host header, lower case, without its port; IPv6 brackets stay."""
     if host.startswith(b"["):
         return host.partition(b"]")[0] + b"]"
     return host.partition(b":")[0].lower()
@@ -222,6 +224,6 @@ def _caller(key: Key) -> Caller:
 
 
 def _make_room(cache: dict[bytes, tuple[Caller, float]] | dict[bytes, float]) -> None:
-    """Drop the oldest entry of a full cache."""
+    """Drop the oldest entry if the cache is full."""
     if len(cache) >= MAX_CACHED_KEYS:
         cache.pop(next(iter(cache)))

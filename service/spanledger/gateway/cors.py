@@ -16,12 +16,12 @@ EXPOSED = (
     "x-spanledger-deployment",
     "x-spanledger-trace-id",
 )
-"""Headers of an answer that a page may read besides those that every page may."""
+"""Response headers that a page may read in addition to the CORS-safelisted ones."""
 MAX_AGE_S = 600
 
 
 def with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
-    """The application behind answers to preflights, for pages of these origins; `*` is any."""
+    """The application with CORS for pages of these origins; `*` allows any."""
     return CORSMiddleware(
         app,
         allow_origins=origins,

@@ -1,8 +1,8 @@
-"""What is in flight, by caller, and the shares that keep one caller from taking everything.
+"""Requests in flight per caller, and the limits that keep one caller from taking all capacity.
 
-The bounds of a single request are the server's. This owns the bounds of many at once: how many
-requests one key may have in flight, how many of them may still be sending their body, and how many
-bytes of bodies are kept in memory. It counts; it reads nothing and waits for nobody.
+The server limits single requests; this module limits many at once: how many requests one key may
+have in flight, how many of them may still be sending their body, and how many bytes of bodies are
+kept in memory. It only counts; it reads nothing and never waits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from spanledger.errors import OverloadedError
 
 SMALL_BODY_BYTES = 64 * 1024
-"""A body up to here is always taken, so that large ones of others do not keep a chat message out."""
+"""Bodies up to this size are always accepted, so that large ones never lock out chat messages."""
 
 
 class Share:
@@ -25,7 +25,7 @@ class Share:
 
 
 class Place:
-    """One request's place in the crowd; `leave` gives back all that it took."""
+    """One request's place in the crowd; `leave` gives back everything it took."""
 
     __slots__ = ("_body_bytes", "_counted", "_crowd", "_key_id", "_sending", "_share")
 
@@ -37,31 +37,31 @@ class Place:
         self._body_bytes = self._counted = 0
 
     def start_sending(self) -> None:
-        """The body did not come with the headers: its caller is still sending.
+        """The body did not arrive with the headers: the caller is still sending it.
 
         Raises:
-            OverloadedError: too many requests of this key are at that point.
+            OverloadedError: too many requests of this key are still sending.
         """
         most = self._crowd.most_sending
         if self._key_id and self._share.sending >= most:
             raise OverloadedError(
-                f"{most} requests of this key are still sending their bodies, the most one key "
-                "may; send each body at once, or wait for others to finish"
+                f"{most} requests of this key are still sending their bodies, the most allowed "
+                "per key; send each body at once, or wait for others to finish"
             )
         self._share.sending += 1
         self._sending = True
 
     def stop_sending(self) -> None:
-        """The body is whole."""
+        """The body is complete."""
         if self._sending:
             self._share.sending -= 1
             self._sending = False
 
     def take(self, size: int) -> None:
-        """Keep so many more bytes of the body in memory until the request ends.
+        """Count this many more bytes of the body as kept in memory until the request ends.
 
         Raises:
-            OverloadedError: the bodies in flight, or this key's, are as large as they may be.
+            OverloadedError: the bodies in flight, or this key's share of them, are too large.
         """
         self._body_bytes += size
         if self._body_bytes <= SMALL_BODY_BYTES:
@@ -70,13 +70,13 @@ class Place:
         more = self._body_bytes - self._counted
         if self._key_id and share.body_bytes + more > crowd.most_body_bytes_per_key:
             raise OverloadedError(
-                f"the large bodies of this key's requests in flight are over "
-                f"{crowd.most_body_bytes_per_key} bytes together; wait for some to finish"
+                f"the large bodies of this key's requests in flight exceed "
+                f"{crowd.most_body_bytes_per_key} bytes in total; wait for some to finish"
             )
         if crowd.body_bytes + more > crowd.most_body_bytes:
             raise OverloadedError(
-                f"the large bodies of the requests in flight are over {crowd.most_body_bytes} bytes "
-                "together (gateway.max_body_bytes_in_flight); ask again shortly"
+                f"the large bodies of all requests in flight exceed {crowd.most_body_bytes} bytes "
+                "in total (gateway.max_body_bytes_in_flight); retry shortly"
             )
         self._counted += more
         crowd.body_bytes += more
@@ -96,16 +96,16 @@ class Place:
 class Crowd:
     """All requests whose caller is known.
 
-    While no keys exist all callers are programs of this machine and share one place in the books,
-    so only the joint bound holds for them.
+    While no keys exist, all callers are programs on this machine and are counted as one, so only
+    the limit for all bodies together applies to them.
 
     Attributes:
         most_per_key: requests that one key may have in flight.
-        most_sending: those of them that may still be sending their body: a quarter, as a body
-            usually comes with its headers.
-        most_body_bytes: bytes of large bodies in memory, of all requests together.
-        most_body_bytes_per_key: half of that, or one body of the largest size where that is more.
-        body_bytes: those in memory now.
+        most_sending: how many of those may still be sending their body: a quarter, as a body
+            usually arrives with its headers.
+        most_body_bytes: limit on large bodies in memory, over all requests.
+        most_body_bytes_per_key: half of that, or one body of the largest size if that is more.
+        body_bytes: bytes of large bodies in memory now.
     """
 
     def __init__(self, most_per_key: int, most_body_bytes: int, largest_body: int) -> None:
@@ -117,24 +117,24 @@ class Crowd:
         self._shares: dict[str, Share] = {}
 
     def enter(self, key_id: str) -> Place:
-        """A place for one more request of a key; empty is the caller while no keys exist.
+        """A place for one more request of a key; `key_id` is empty while no keys exist.
 
         Raises:
-            OverloadedError: the key has as many requests in flight as it may.
+            OverloadedError: the key has the maximum number of requests in flight.
         """
         share = self._shares.get(key_id)
         if share is None:
             share = self._shares[key_id] = Share()
         elif key_id and share.requests >= self.most_per_key:
             raise OverloadedError(
-                f"{self.most_per_key} requests of this key are in flight, the most one key may "
-                "have (gateway.max_concurrent_requests_per_key); wait for some to finish"
+                f"{self.most_per_key} requests of this key are already in flight "
+                "(gateway.max_concurrent_requests_per_key); wait for some to finish"
             )
         share.requests += 1
         return Place(self, key_id, share)
 
     def forget(self, key_id: str) -> None:
-        """Nothing of this key is in flight any more."""
+        """This key has nothing in flight any more."""
         self._shares.pop(key_id, None)
 
     @property

@@ -1,7 +1,7 @@
-"""The paths the gateway serves, and the other ways in which people's clients write them.
+"""The paths the gateway serves, and the variants that clients send.
 
-A base URL with or without `/v1`, with or without a slash at its end, is the most common slip of all:
-each of them means the same path, so each is served.
+The most common mistake of all is a base URL with `/v1` missing or with a trailing slash. All
+variants mean the same path, so all are served.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from spanledger.wires import INBOUND
 
 MODELS = "/v1/models"
 LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
-"""The process answers. The longer ones are LiteLLM's, which people's probes ask for."""
+"""The process answers. The longer paths are LiteLLM's, which existing probes request."""
 READY = ("/readyz", "/health/readiness")
 """Requests can be served."""
 METRICS = "/metrics"
@@ -20,16 +20,16 @@ METRICS = "/metrics"
 SERVED = ", ".join(
     (*(f"POST {path}" for path in INBOUND), f"GET {MODELS}", f"GET {READY[0]}", f"GET {METRICS}")
 )
-"""What a 404 says is there."""
+"""The paths that a 404 lists."""
 
 _SLASHES = re.compile("/{2,}")
 _WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, MODELS)}
 
 
 def call_path(path: str) -> str | None:
-    """The path of a call that `path` means, or None where it means none of them.
+    """The canonical path of the call that `path` means, or None if it is not a call.
 
-    Paths under `/v1` that are not served are returned as they are: they are answered as calls are.
+    Unserved paths under `/v1` are returned unchanged, so that they get an error of the same shape.
     """
     if path in INBOUND:
         return path
@@ -44,8 +44,8 @@ def call_path(path: str) -> str | None:
 
 
 def is_model(path: str) -> bool:
-    """Whether a path is the list of models or one of them.
+    """Whether a path is the list of models or a single model.
 
-    Google's paths also begin so (`/v1/models/gemini-2.5-pro:generateContent`); they are another API.
+    Paths of Google's API start the same way (`/v1/models/gemini-2.5-pro:generateContent`).
     """
     return path == MODELS or (path.startswith(MODELS + "/") and ":" not in path.rsplit("/", 1)[1])

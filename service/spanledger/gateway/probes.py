@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, and answers for every path that is not served."""
+"""`/healthz`, `/readyz`, `/metrics`, and the answers for paths that are not served."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Serving(Protocol):
-    """What probes ask of the edge."""
+    """The part of the edge that probes use."""
 
     draining: bool
 
     def new_request_id(self) -> str:
-        """An id for an answer."""
+        """An id for a response."""
         ...
 
 
@@ -55,7 +55,7 @@ class Probes:
         return self._respond(200, {"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        """Requests can be served: the ledger takes commits and we are not about to end."""
+        """Requests can be served: the ledger accepts commits and we are not shutting down."""
         if self._edge.draining:
             return self._respond(503, {"status": "draining"})
         try:
@@ -68,11 +68,11 @@ class Probes:
         return self._respond(200, {"status": "ready", "deployments": counts})
 
     async def metrics(self, request: Request) -> Response:
-        """Budgets and health for Prometheus."""
+        """Metrics for Prometheus."""
         try:
             try:
                 keyed = await self._auth.is_keyed()
-            except LedgerUnavailableError:  # which is when these figures are needed most
+            except LedgerUnavailableError:  # which is when the metrics are needed most
                 keyed = self._auth.was_keyed
             if not keyed:
                 check_local(dict(request.scope["headers"]))
@@ -83,12 +83,12 @@ class Probes:
         return Response(text, headers=headers, media_type=METRICS_TYPE)
 
     async def lost(self, request: Request, _: Exception) -> Response:
-        """Any other path."""
+        """404 for any other path."""
         reply = replies.no_such_path(request.url.path)
         return response(reply, self._edge.new_request_id())
 
     async def wrong_method(self, request: Request, _: Exception) -> Response:
-        """These paths are for reading."""
+        """405 for these paths: they are read-only."""
         reply = replies.not_allowed(request.method, request.url.path, b"GET")
         return response(reply, self._edge.new_request_id())
 
@@ -97,7 +97,7 @@ class Probes:
 
 
 def response(reply: Reply, request_id: str) -> Response:
-    """A reply outside `/v1`."""
+    """A response to a path outside `/v1`."""
     headers = {name.decode(): value.decode() for name, value in reply.headers}
     headers["x-request-id"] = request_id
     return Response(reply.body, reply.status, headers, media_type="application/json")

@@ -1,8 +1,8 @@
-"""Errors as the caller sees them: statuses, headers, and what the caller's wire makes of each.
+"""Errors as the caller sees them: statuses, headers, and the body in the shape of the caller's wire.
 
-Turns an error of ours into a reply and nothing else: no ledger, no provider, no decision. Text that
-came from a provider is relayed only where the caller's own request was at fault, so that neither
-a provider's key nor its address can leave in an error.
+It only turns our errors into replies: no ledger, no provider, no decision. A provider's text is
+relayed only if the caller's own request was at fault, so that neither a provider's key nor its
+address can leak through an error.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from spanledger.wires.base import Inbound, Problem
 Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_S = 1
-"""What a caller is told to wait when a limit or the ledger of this gateway is in the way."""
+"""How long a caller should wait when a limit or the ledger of this gateway refused its request."""
 MAX_RETRY_AFTER_S = 3600
 
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
-"""Kinds a client may ask again for, after our own attempts are used up."""
+"""Kinds after which a client may retry, once our own attempts are used up."""
 
 _CATEGORIES: dict[str, Category] = {
     "rate_limited": "rate_limit",
@@ -52,7 +52,7 @@ _CATEGORIES: dict[str, Category] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole error answer, without the headers every answer has."""
+    """A complete error response, without the headers that every response has."""
 
     status: int
     body: bytes
@@ -60,7 +60,7 @@ class Reply:
 
 
 def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> Reply:
-    """The answer that tells a caller about `error`, after so many attempts."""
+    """The response for `error`, after this many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
         headers.append((b"retry-after", str(wait).encode()))
@@ -74,7 +74,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT)
 
 
 def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
-    """What a caller is told about `error`: also what a broken stream ends with."""
+    """What a caller learns about `error`, which is also sent at the end of a broken stream."""
     if isinstance(error, BudgetExceededError):
         return _budget(error.refusal)
     if isinstance(error, ProviderError):
@@ -84,7 +84,7 @@ def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
         return Problem(str(error), error.category, code, error.param)
     code = "invalid_api_key" if isinstance(error, AuthenticationError) else error.error_type
     if isinstance(error, LedgerUnavailableError):
-        message = "the ledger cannot commit, so nothing is sent to a provider; ask again shortly"
+        message = "the ledger is unavailable, so no provider can be called; retry shortly"
         return Problem(message, error.category, code)
     if error.error_type == SpanledgerError.error_type:
         return internal_error()
@@ -92,28 +92,28 @@ def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
 
 
 def internal_error() -> Problem:
-    """A fault of ours; what it was stands in the gateway's log, under the request id."""
-    message = "the gateway failed on this request; its log has the reason under the request id"
+    """A bug of ours; the gateway's log has the details under the request id."""
+    message = "internal error in the gateway; search its log for this request id"
     return Problem(message, "server", "internal_error")
 
 
 def no_such_path(path: str) -> Reply:
     """404 for a path that is not served."""
-    message = f"no such path: {path[:200]!r}; this gateway serves {SERVED}"
+    message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     problem = Problem(message, "not_found", "unknown_url")
     return Reply(404, DEFAULT.error(problem), ((b"x-should-retry", b"false"),))
 
 
 def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> Reply:
-    """405 for a path that is served to another method."""
-    message = f"not allowed to {method} on {path}; use {allowed.decode()}"
+    """405 for a path that is served for another method only."""
+    message = f"{method} is not allowed for {path}; use {allowed.decode()}"
     problem = Problem(message, "invalid_request", "method_not_allowed")
     return Reply(405, wire.error(problem), ((b"allow", allowed), (b"x-should-retry", b"false")))
 
 
 def draining(wire: Inbound) -> Reply:
-    """503 while the gateway ends: another one, or the next, will serve the request."""
-    body = wire.error(shutting_down("the gateway is shutting down; ask again"))
+    """503 during shutdown: another gateway, or the next start of this one, serves a retry."""
+    body = wire.error(shutting_down("the gateway is shutting down; retry"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
     return Reply(503, body, headers)
@@ -172,29 +172,32 @@ def _budget(refusal: Refusal) -> Problem:
 
 
 _PROVIDER_MESSAGES = {
-    "rate_limited": "the provider limits the rate of requests",
+    "rate_limited": "the provider's rate limit was reached",
     "overloaded": "the provider is overloaded",
     "server_error": "the provider failed",
     "timeout": "the provider did not answer in time",
     "connection_error": "the provider could not be reached",
-    "stream_interrupted": "the provider's stream broke off",
-    "malformed_response": "the provider's answer could not be read",
+    "stream_interrupted": "the provider's stream ended early",
+    "malformed_response": "the provider's response could not be read",
     "context_window_exceeded": "the prompt is longer than the model's context window",
     "content_filtered": "the provider refused the content",
-    "invalid_request": "the provider refused the request",
-    "authentication_failed": "the provider did not accept the gateway's key for it",
+    "invalid_request": "the provider rejected the request",
+    "authentication_failed": "the provider did not accept the gateway's key",
     "not_found": "the provider does not know this deployment's model, or its api_base is wrong",
     "cooldown": "every deployment of this route is cooling down after failures",
-    "rate_limit_reached": "this route's own limit of requests or tokens a minute is used up",
+    "rate_limit_reached": "this route's own limit of requests or tokens per minute is used up",
 }
 
 
 def _provider(error: ProviderError, attempts: int) -> Problem:
     message = _PROVIDER_MESSAGES.get(error.kind, "the provider failed")
     if error.kind == "authentication_failed" and not attempts:
-        message = "no deployment of this route has its key; `spanledger config check` names it"
+        message = (
+            "no deployment of this route has its API key; `spanledger config check` shows what is "
+            "missing"
+        )
     if error.request_alone:
-        message = "this request alone is over a limit of the provider's; make it smaller"
+        message = "this request by itself exceeds a limit of the provider; make it smaller"
     if attempts:
         message += f" (after {attempts} {'attempt' if attempts == 1 else 'attempts'})"
     return Problem(message, _CATEGORIES.get(error.kind, "server"), error.kind)

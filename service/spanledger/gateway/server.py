@@ -1,8 +1,8 @@
-"""The HTTP server around the application: limits on heads, bodies and patience, and its end.
+"""The HTTP server around the application: limits on headers, bodies and time, and shutdown.
 
-uvicorn speaks HTTP; this adds what it does not bound: header bytes and number, body bytes, the
-time a client takes to send a request, the time it takes to read an answer. It also tells the
-application at once when its client is gone. It knows nothing of keys, money or providers.
+uvicorn speaks HTTP; this adds the limits it lacks: size and number of headers, size of the body,
+time to send a request, time to read an answer. It also notifies the application at once when its
+client disconnects. It knows nothing of keys, money or providers.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from spanledger.wires.base import Problem
 
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
-"""Longer than clients and load balancers keep a connection, so that they close it, not we."""
+"""Longer than clients and load balancers keep a connection, so that they close it rather than us."""
 ONCE = frozenset(
     {b"host", b"origin", b"authorization", b"api-key", b"x-api-key", b"x-spanledger-customer"}
 )
-"""Headers that say who is calling. A proxy before us may have checked another one of two."""
+"""Headers that identify the caller. Of two, a proxy before us may have checked the other one."""
 LINGER_S = 2.0
-"""How long a refused client may go on sending, unread, so that it gets to read the refusal."""
+"""How long a refused client may keep sending, ignored, so that it gets to read the refusal."""
 DRAIN_LOW_BYTES = 16 * 1024
-"""A reader must take this much in each `stream_idle_timeout_s` once its answer backs up."""
+"""Once its answer backs up, a client must read this much in each `stream_idle_timeout_s`."""
 CANCEL_GRACE_S = 5.0
-"""What cancelled requests get to book their end, after `shutdown_grace_s` is over."""
+"""Time for cancelled requests to book their end, after `shutdown_grace_s` is over."""
 DRAIN_TICK_S = 0.05
 BACKLOG = 2048
 
 
-class _Violation(Exception):  # noqa: N818  # not an error of ours: it unwinds the parser
-    """Raised inside the parser's callbacks; `EdgeProtocol.violation` says which."""
+class _Violation(Exception):  # noqa: N818  # not a real error: it unwinds the parser
+    """Raised inside the parser's callbacks; `EdgeProtocol.violation` has the details."""
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's settings with ours beside them, where the protocol finds them."""
+    """uvicorn's settings plus ours, where the protocol finds them."""
 
     def __init__(self, app: Starlette, config: Config) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class ServerConfig(uvicorn.Config):
 
 
 class EdgeProtocol(HttpToolsProtocol):
-    """One connection. `on_lost` is the application's to set while it serves a request."""
+    """One connection. The application sets `on_lost` while it serves a request."""
 
     def __init__(self, config: ServerConfig, **state: Any) -> None:
         super().__init__(config, **state)
@@ -111,10 +111,12 @@ class EdgeProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(*(self.violation or (400, "invalid_http", "the request is not HTTP")))
+            self._refuse(
+                *(self.violation or (400, "invalid_http", "the request is not valid HTTP"))
+            )
             return
         if self.in_head and head_went_on:
-            # The parser keeps an unfinished header to itself, so these bytes are counted here.
+            # The parser does not report an unfinished header, so its bytes are counted here.
             self.unparsed_head_bytes += len(data)
             if self.unparsed_head_bytes > self.limits.max_header_bytes:
                 self._refuse(*self._head_too_large())
@@ -149,11 +151,12 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.head_left < 0 or self.headers_left < 0:
             self._violate(self._head_too_large())
         if self.in_body:
-            return  # a trailer: what comes after the body must not pass for the head
+            return  # a trailer: headers after the body are ignored
         super().on_header(name, value)
         name = self.headers[-1][0]
         if name in ONCE and any(earlier == name for earlier, _ in self.headers[:-1]):
-            self._violate((400, "repeated_header", f"{name.decode()} is there twice"))
+            message = f"the header `{name.decode()}` appears twice; send it once"
+            self._violate((400, "repeated_header", message))
         if name == b"content-length" and int(value) > self.body_left:
             self._violate(self._body_too_large())
 
@@ -177,18 +180,18 @@ class EdgeProtocol(HttpToolsProtocol):
         self.in_body = False
         super().on_message_complete()
         if not self.pipeline:
-            # Nothing is left to hold back, and only a connection that is read shows its end.
+            # No pipelined request is waiting, and a disconnect is only seen while reading.
             self.flow.resume_reading()
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on as if no other protocol had been offered, as HTTP allows.
+        """Continue as if no other protocol had been offered, as HTTP allows.
 
-        The parser takes what follows for that protocol and would lose the body. Java's own
-        client offers h2c with each first request.
+        The parser assumes that the rest is in that protocol, and would lose the body. Java's own
+        client offers h2c with its first request on each connection.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self.violation = (400, "invalid_http", "CONNECT is not served")
+            self.violation = (400, "invalid_http", "CONNECT is not supported")
             raise httptools.HttpParserError
         hidden = (b"upgrade", b"http2-settings", b"connection")
         keep = b"keep-alive" if self.parser.should_keep_alive() else b"close"
@@ -213,7 +216,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        # Closing waits for the answer to be read; a client that never reads is cut off.
+        # Closing waits until the answer is read; a client that never reads is disconnected.
         self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
 
     def _watch_backlog(self, before: int | None = None) -> None:
@@ -229,11 +232,11 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _head_too_large(self) -> tuple[int, str, str]:
         most = self.limits.max_header_bytes
-        message = f"the request head is over {most} bytes or {MAX_HEADERS} headers"
+        message = f"the request has more than {most} bytes of headers, or {MAX_HEADERS} headers"
         return 431, "request_head_too_large", message
 
     def _body_too_large(self) -> tuple[int, str, str]:
-        message = f"the request body is over {self.limits.max_body_bytes} bytes"
+        message = f"the request body exceeds {self.limits.max_body_bytes} bytes"
         return 413, "request_too_large", message
 
     def _violate(self, violation: tuple[int, str, str]) -> None:
@@ -250,14 +253,14 @@ class EdgeProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer outside the application if nothing was answered yet, and close."""
+        """Respond without the application, unless a response has begun, and close."""
         self.refused = True
         self._stop_timers()
         cycle = self.cycle
         owns_cycle = self.in_body and cycle is not None
         if cycle is not None and not cycle.response_complete:
             if not owns_cycle or cycle.response_started or self.pipeline:
-                # An answer is under way, and its reader could not tell it from this one.
+                # A response is under way, and its reader would take this one as part of it.
                 self.transport.abort()
                 return
             cycle.disconnected = True
@@ -277,10 +280,10 @@ class EdgeProtocol(HttpToolsProtocol):
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn's server on a socket of ours, which ends in order.
+    """uvicorn's server on our own socket, with an orderly shutdown.
 
-    On SIGTERM or SIGINT `/readyz` and new requests answer 503 while those in flight get
-    `shutdown_grace_s`; what is left then is cancelled and gets to book its end.
+    After SIGTERM or SIGINT, `/readyz` and new requests get 503 while requests in flight have
+    `shutdown_grace_s` to finish. The rest is cancelled and has time to book its end.
     """
 
     def __init__(
@@ -297,7 +300,7 @@ class GatewayServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where it listens, with the port the system chose."""
+        """Where it listens, with the actual port."""
         host, port = self._sock.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -326,19 +329,19 @@ class GatewayServer(uvicorn.Server):
             try:
                 yield
             finally:
-                # uvicorn would raise the signal again and end the process before the ledger
-                # and the shipper were closed.
+                # uvicorn would raise the signal again, which would end the process before the
+                # ledger and the shipper are closed.
                 self._captured_signals.clear()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises ConfigError when it cannot."""
+    """A socket that listens there. Raises ConfigError if that fails."""
     try:
         found = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, _, _, _, address = found[0]
-        # Only for sockets that name their protocol does asyncio send small writes at once.
+        # asyncio sets TCP_NODELAY only on sockets that name their protocol.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -350,7 +353,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "choose another with --host and --port"
+            "choose another address with --host and --port"
         ) from error
     return sock
 
@@ -361,7 +364,7 @@ def make_server(
     sock: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> GatewayServer:
-    """The server for an application of `create_app`; `on_ready` gets its URL once it listens.
+    """The server for an application from `create_app`; `on_ready` gets its URL once it listens.
 
     Raises:
         ConfigError: the address cannot be listened on.

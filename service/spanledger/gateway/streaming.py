@@ -1,7 +1,7 @@
-"""Relays a stream to its caller, one event at a time, and says how it ended.
+"""Relays a stream to its caller, one event at a time, and reports how it ended.
 
-Nothing is buffered or re-encoded here. The head of the answer goes out with the first event, so
-that whatever fails before it is an ordinary error with its own status.
+Nothing is buffered or re-encoded here. The response headers are sent with the first event, so that
+any earlier failure is an ordinary error with its own status.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 async def relay(
     frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
 ) -> None:
-    """Send each event as it comes, then the figures and the end mark, or the error and the figures.
+    """Send each event as it arrives, then the figures and the end mark, or an error and the figures.
 
-    `head` is asked once, at the first event. Closing or cancelling this closes `frames`, and so
-    cancels the provider.
+    `head` is called once, at the first event. Closing or cancelling this closes `frames`, which
+    cancels the call to the provider.
 
     Raises:
-        SpanledgerError: nothing was sent, and nothing could be served.
+        SpanledgerError: the request failed before anything was sent.
     """
     started = False
     async with aclosing(frames):
@@ -46,7 +46,7 @@ async def relay(
         except SpanledgerError as error:
             if not started:
                 raise
-            # The error first: some clients read what stands before it as part of its JSON.
+            # The error comes first: some clients parse anything before it as part of its JSON.
             wire = exchange.ask.wire
             last = wire.error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
@@ -58,7 +58,7 @@ async def relay(
 
 
 def figures(exchange: Exchange) -> bytes:
-    """The comment at the end of a stream: what the headers of a whole answer say."""
+    """The comment at the end of a stream, with what the headers of a non-streamed answer have."""
     line = (
         f": spanledger cost_usd={format_usd(exchange.cost_nano)} attempts={exchange.attempts}"
         f" deployment={exchange.deployment.replace(chr(10), ' ').replace(chr(13), ' ')}"

@@ -1,4 +1,4 @@
-"""The ledger: budgets as balances over the rows of attempts. `open_ledger` is the way in."""
+"""The ledger: budgets as balances over the rows of attempts. `open_ledger` is the entry point."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def open_ledger(
     max_hold_s: float = DEFAULT_MAX_HOLD_S,
     observe_commit: Callable[[float, int], None] = lambda _seconds, _operations: None,
 ) -> GroupLedger:
-    """Open a ledger for the request path, creating it; close it with `await ledger.close()`.
+    """Open a ledger for the request path, creating it if needed; close it with `await ledger.close()`.
 
     Args:
         url: `sqlite:///PATH`.
-        lease_s: seconds after this process's last sign of life when others expire its holds.
-        max_hold_s: no hold outlives this.
-        observe_commit: told the seconds and the number of operations of each commit.
+        lease_s: seconds after this process's last lease renewal when others expire its holds.
+        max_hold_s: no hold lives longer than this.
+        observe_commit: receives the duration in seconds and the number of operations of each commit.
 
     Raises:
-        ConfigError: the URL is of no kind we know.
+        ConfigError: the URL is of an unknown kind.
         LedgerUnavailableError: the database cannot be opened.
     """
     clock = clock or Clock()

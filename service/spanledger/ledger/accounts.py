@@ -1,7 +1,7 @@
 """Which budgets an attempt touches, and whether they have room: pure functions over balances.
 
-No I/O, no clock. The store loads the balances inside its transaction, asks here, and writes the
-changed ones back before it commits.
+No I/O, no clock. The store loads the balances inside its transaction, asks these functions, and
+writes the changed balances back before it commits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spanledger.ledger.store import (
 from spanledger.money import format_usd
 
 ROOMY = 10
-"""An uncapped attempt holds its full bound only while that is at most 1/ROOMY of what is left."""
+"""An attempt without a cap holds its full bound only if that is at most 1/ROOMY of what is left."""
 
 MAX_CACHED_MATCHES = 10_000
 
@@ -33,8 +33,8 @@ MAX_CACHED_MATCHES = 10_000
 class AccountKey(NamedTuple):
     """A balance's identity, as stored in an attempt's `accounts`.
 
-    All of a budget that says what it counts is in it: one that is changed there, or whose name is
-    given to another, has other accounts.
+    It has every field of the budget that decides what counts: a budget whose scope or period is
+    changed, or whose name is reused for another, gets other accounts.
     """
 
     budget: str
@@ -53,7 +53,7 @@ class AccountKey(NamedTuple):
 
 
 def account_keys(accounts: str) -> tuple[AccountKey, ...]:
-    """The keys in an attempt's `accounts`; those of schema version 1 mean nothing any more."""
+    """The keys in an attempt's `accounts`; those of schema version 1 are ignored."""
     if accounts == "[]":
         return ()
     return tuple(AccountKey(*key) for key in json.loads(accounts) if len(key) == _KEY_PARTS)
@@ -72,11 +72,11 @@ class Balance:
     held_nano: int = 0
     overrun_nano: int = 0
     opened_seq: int = 0
-    """Attempts settled by then count by what they are, later ones by their `accounts`."""
+    """Attempts settled by then count by their dimensions, later ones by their `accounts`."""
 
     @property
     def row(self) -> tuple[object, ...]:
-        """Its columns."""
+        """The columns of its row."""
         return (
             *self.key,
             self.period_end_s,
@@ -88,7 +88,7 @@ class Balance:
 
 
 class Account(NamedTuple):
-    """A budget and the balance an attempt moves under it."""
+    """A budget and the balance that an attempt changes under it."""
 
     budget: Budget
     balance: Balance
@@ -112,11 +112,11 @@ Dimensions = tuple[str, str, str, str, str]
 
 
 class Matched(NamedTuple):
-    """The accounts of some dimensions, worked out once for as long as all their periods last.
+    """The accounts for some dimensions, valid while all their periods last.
 
     Attributes:
-        counted: each budget with its account and that one's end, Unix seconds.
-        text: the accounts as an attempt's row has them.
+        counted: each budget with its account and the end of that account's period, Unix seconds.
+        text: the accounts as stored in an attempt's row.
     """
 
     counted: tuple[tuple[Budget, AccountKey, int], ...]
@@ -138,7 +138,7 @@ class BudgetIndex:
         self._periods: dict[str, Period] = {}
 
     def limiting(self, key: AccountKey) -> Budget | None:
-        """The budget an account belongs to, if it still counts by it."""
+        """The budget an account belongs to, if the budget still uses that account."""
         budget = self.by_name.get(key.budget)
         if (
             budget is None
@@ -151,7 +151,7 @@ class BudgetIndex:
         return budget
 
     def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
-        """The accounts that count an attempt of a moment."""
+        """The accounts that count an attempt at a given time."""
         found = self._matched.get(dimensions)
         if found is None or not found.start_s <= at_s < found.end_s:
             if len(self._matched) >= MAX_CACHED_MATCHES:
@@ -171,7 +171,7 @@ class BudgetIndex:
         return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
 
     def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
-        """Budgets that apply, each with its account's subject. An empty dimension has none."""
+        """Budgets that apply, each with its account's subject. No budget applies to an empty dimension."""
         for scope, subject in zip(SCOPES, (*dimensions, "*"), strict=True):
             if not subject:
                 continue
@@ -180,7 +180,7 @@ class BudgetIndex:
                     yield budget, subject
 
     def period(self, budget: Budget, at_s: int) -> Period:
-        """The budget's period at a moment, remembered until it ends."""
+        """The budget's period at a given time, cached until it ends."""
         period = self._periods.get(budget.name)
         if period is None or not period.start_s <= at_s < period.end_s:
             period = period_at(budget.period, budget.timezone, at_s)
@@ -189,7 +189,7 @@ class BudgetIndex:
 
 
 def dimensions_of(reservation: Reservation) -> Dimensions:
-    """What an attempt is counted under."""
+    """The dimensions an attempt counts under."""
     request = reservation.request
     return (
         request.customer,
@@ -201,17 +201,17 @@ def dimensions_of(reservation: Reservation) -> Dimensions:
 
 
 def blocking(accounts: Sequence[Account]) -> list[Account]:
-    """The accounts that decide: a budget that only warns counts, and changes nothing else."""
+    """The accounts that can refuse; a budget that only warns just counts."""
     return [account for account in accounts if account.budget.action == "block"]
 
 
 def room(accounts: Sequence[Account]) -> int | None:
-    """The least room over all blocking accounts; None when nothing blocks."""
+    """The least room over all blocking accounts; None if nothing blocks."""
     return min((a.room_nano for a in accounts if a.budget.action == "block"), default=None)
 
 
 def remaining(accounts: Sequence[Account]) -> int | None:
-    """The least that is left over all blocking accounts, never less than nothing."""
+    """The least amount left over all blocking accounts, at least zero."""
     left = room(accounts)
     return None if left is None else max(0, left)
 
@@ -219,12 +219,12 @@ def remaining(accounts: Sequence[Account]) -> int | None:
 def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
     """Choose the hold, the same on every account, or refuse.
 
-    The ladder, so that a hold neither starves others nor lets the limit be passed:
+    The ladder keeps a hold from starving other requests and from passing the limit:
 
-    1. `full`, when it fits and is either the caller's own cap or a tenth of the room at most;
-    2. `usual`, when it fits;
-    3. all the room, when a strict budget blocks and the room is at least `least`;
-    4. no.
+    1. `full`, if it fits and is either the caller's own cap or at most a tenth of the room;
+    2. `usual`, if it fits;
+    3. all the room, if a strict budget blocks and the room is at least `least`;
+    4. refuse.
 
     Raises:
         BudgetExceededError: names the account with the least room.

@@ -1,8 +1,8 @@
-"""Budgets of configuration files: which entries are due to be applied, and where a file differs.
+"""Budgets in configuration files: which entries are due to be applied, and where a file differs.
 
-A file's entry is applied when it is new or has changed since it was last applied. What a person
-changed or removed by command stays, and is reported. Each file is known by its path; one that moved
-goes on where the newest other file of that entry left off.
+A file's entry is applied when it is new or has changed since it was last applied. Changes and
+removals by command stay, and are reported. Each file is identified by its path; a file that moved
+continues from the most recently applied other file with that entry.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from spanledger.ledger.diff import FieldChange, changes_text, field_changes
 from spanledger.ledger.store import Budget
 
 MAX_FILES = 32
-"""Files remembered; the one that was not read for longest is forgotten."""
+"""Files remembered; the least recently applied one is forgotten first."""
 APPLIED_VERSION = 3
-"""Schema version since which files are remembered."""
+"""First schema version that remembers files."""
 
 
 class Entry(NamedTuple):
-    """An entry of a file, as it was when the file was last applied."""
+    """A file's entry as of the last time the file was applied."""
 
     source: str
     budget: Budget
@@ -32,11 +32,11 @@ class Entry(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Where the ledger's budget is not what a file says.
+    """A budget in the ledger that differs from its file.
 
     Attributes:
         file: the file's entry.
-        ledger: what applies; None where the budget was removed by command.
+        ledger: the budget that applies; None if it was removed by command.
         listed: the file still has the entry.
     """
 
@@ -48,7 +48,7 @@ class Difference(NamedTuple):
 
     @property
     def fields(self) -> list[FieldChange]:
-        """Field by field, from the file's value to the one that applies."""
+        """Changed fields, from the file's value to the one that applies."""
         return [] if self.ledger is None else field_changes(self.file, self.ledger)
 
     @property
@@ -65,6 +65,7 @@ class Difference(NamedTuple):
             what = f"was changed since {self.source} was applied: {changes_text(self.fields)}"
         return (
             f"budget {self.name!r} {what}; `spanledger apply -f {self.source}` restores the file's"
+            " version"
         )
 
     @property
@@ -82,7 +83,7 @@ class Difference(NamedTuple):
 
 
 class AppliedBudgets:
-    """What a ledger remembers of files, on a connection that others own."""
+    """The files a ledger remembers, on a connection owned by the caller."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -90,7 +91,7 @@ class AppliedBudgets:
         self._known = version >= APPLIED_VERSION
 
     def entries(self) -> list[Entry]:
-        """All of them, the newest first."""
+        """All entries, newest first."""
         if not self._known:
             return []
         rows = self._connection.execute(
@@ -100,7 +101,7 @@ class AppliedBudgets:
         return [Entry(row[0], budget_from_json(row[1]), row[2], bool(row[3])) for row in rows]
 
     def due(self, source: str, wanted: Sequence[Budget]) -> list[Budget]:
-        """The entries of a file that are new, or other than when it was last applied."""
+        """The entries of a file that are new or have changed since it was last applied."""
         entries = self.entries()
         return [budget for budget in wanted if not self._is_applied(source, budget, entries)]
 
@@ -113,8 +114,8 @@ class AppliedBudgets:
         return last.listed and last.budget == budget
 
     def _may_have_been_applied(self, budget: Budget) -> bool:
-        """Whether the ledger had this very budget before files were remembered: what followed was
-        a person's change then, as each start applied the whole file."""
+        """Whether the ledger had this very budget before files were remembered. Each start applied
+        the whole file then, so any later change was made by a person."""
         query = (
             "SELECT budget FROM budget_history WHERE name = ? AND change = 'set' AND id <="
             " coalesce((SELECT value FROM state WHERE key = 'changes_of_unknown_source'), ?)"
@@ -123,7 +124,7 @@ class AppliedBudgets:
         return any(budget_from_json(text) == budget for (text,) in rows)
 
     def remember(self, source: str, listed: Iterable[Budget], now_ns: int) -> None:
-        """Note a file as applied, in the transaction that applies it."""
+        """Record a file as applied, in the transaction that applies it."""
         update = "UPDATE applied_budgets SET applied_ns = ?, listed = 0 WHERE source = ?"
         self._connection.execute(update, (now_ns, source))
         self._connection.executemany(
@@ -139,13 +140,13 @@ class AppliedBudgets:
     def differences(
         self, budgets: Mapping[str, Budget], still_listed: Container[str] | None = None
     ) -> list[Difference]:
-        """Where the budgets there are differ from what files said when they were last applied.
+        """Where the given budgets differ from their files' entries as last applied.
 
         Args:
-            still_listed: what the file has by now, where that is known.
+            still_listed: names that the file has now, if known.
         """
         found: dict[str, Difference] = {}
-        for source, entry, _, listed in self.entries():  # the newest word on a name counts
+        for source, entry, _, listed in self.entries():  # the newest entry for a name counts
             if still_listed is not None and entry.name not in still_listed:
                 listed = False
             if entry.name not in found:
@@ -157,24 +158,24 @@ class AppliedBudgets:
 def compare(
     source: str, wanted: Sequence[Budget], budgets: Mapping[str, Budget]
 ) -> list[Difference]:
-    """Where the budgets there are differ from a file's."""
+    """Where the given budgets differ from a file's."""
     found = (Difference(w.name, source, w, budgets.get(w.name)) for w in wanted)
     return sorted(filter(_differs, found))
 
 
 def _differs(difference: Difference) -> bool:
-    """One that has left its file is reported for as long as it is as the file had it."""
+    """A budget no longer in its file is reported as long as it equals the old entry."""
     same = difference.file == difference.ledger
     return not same if difference.listed else same
 
 
 def budget_to_json(budget: Budget) -> str:
-    """As the ledger's history has it."""
+    """Encode a budget for the ledger's history."""
     return json.dumps(asdict(budget))
 
 
 def budget_from_json(text: str) -> Budget:
-    """The same, read."""
+    """Decode a budget from the ledger's history."""
     data = json.loads(text)
     data["thresholds"] = tuple(data["thresholds"])
     return Budget(**data)

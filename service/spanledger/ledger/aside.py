@@ -1,7 +1,7 @@
-"""Calls that may block for as long as a disk does, made by a thread of their own.
+"""Calls that may block for as long as a disk does, made in a separate thread.
 
-An event loop must never wait for a file: while a disk stalls, nothing else would be answered, and
-asyncio's own pool of threads, which also resolves names, would fill with calls that never return.
+The event loop must never wait for a file: while a disk stalls, it would answer nothing else, and
+asyncio's own thread pool, which also resolves names, would fill up with calls that never return.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Aside:
-    """One daemon thread that makes one call after the other, each with a deadline."""
+    """One daemon thread that makes one call at a time, each with a deadline."""
 
     def __init__(self, name: str, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -27,10 +27,10 @@ class Aside:
         self._since: float | None = None
 
     async def call(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises.
+        """Return or raise what `work` returns or raises.
 
         Raises:
-            TimeoutError: it takes too long, or the call before it does.
+            TimeoutError: this call or the one before it takes too long.
         """
         since = self._since
         if since is not None and monotonic() - since >= self.timeout_s:
@@ -44,12 +44,12 @@ class Aside:
             return await future
 
     def close(self) -> None:
-        """End the thread after the calls it has; one that does not return ends with the process."""
+        """End the thread after its queued calls; one that never returns ends with the process."""
         self._calls.put(None)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            if call.future.cancelled():  # its caller has given up
+            if call.future.cancelled():  # its caller gave up
                 continue
             self._since = monotonic()
             call.run()
@@ -62,11 +62,11 @@ class _Call:
         self.future = future
 
     def run(self) -> None:
-        """Make the call, and hand its result to the loop that waits for it."""
+        """Make the call and pass its result to the waiting event loop."""
         loop = self.future.get_loop()
         try:
             result, error = self._work(), None
-        except Exception as caught:  # noqa: BLE001 - raised again where it is waited for
+        except Exception as caught:  # noqa: BLE001 - raised again in the caller
             result, error = None, caught
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._resolve, result, error)

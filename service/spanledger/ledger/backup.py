@@ -1,7 +1,7 @@
-"""A copy of a ledger that is whole: SQLite's own backup of one moment, checked before it has its name.
+"""A consistent copy of a ledger: SQLite's own backup of one snapshot, verified before it is named.
 
-A copy of the file alone lacks what is still in the write-ahead log, and one made while a gateway
-commits may fit together from two moments.
+A copy of the file alone lacks the contents of the write-ahead log, and a copy made while a gateway
+commits may mix two states.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ PAGES = 2_000
 """Pages copied between two reports of progress, 8 MB."""
 
 Progress = Callable[[int, int], None]
-"""Told the pages copied and the pages of all."""
+"""Called with the pages copied and the total."""
 
 
 def backup(path: Path, destination: Path, progress: Progress) -> Verification:
-    """Copy the ledger into a new file and verify the copy; gateways go on meanwhile.
+    """Copy the ledger into a new file and verify the copy; gateways can run meanwhile.
 
     Raises:
-        UsageError: the destination is there already, or cannot be written.
+        UsageError: the destination exists or cannot be written.
         LedgerUnavailableError: the ledger cannot be read.
-        SpanledgerError: the copy failed or does not add up; nothing is left of it.
+        SpanledgerError: the copy failed or does not add up; it is deleted.
     """
     draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     if os.path.lexists(destination):
@@ -56,33 +56,33 @@ def backup(path: Path, destination: Path, progress: Progress) -> Verification:
 
 
 def _name(draft: Path, destination: Path) -> None:
-    """Give the copy its name, which must be free."""
+    """Give the copy its final name, which must be free."""
     try:
-        destination.hardlink_to(draft)  # unlike a rename, it replaces nothing
+        destination.hardlink_to(draft)  # unlike a rename, it never overwrites
     except FileExistsError:
         raise _exists(destination) from None
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        draft.rename(destination)  # a file system without links
+        draft.rename(destination)  # a file system without hard links
 
 
 def _exists(destination: Path) -> UsageError:
     return UsageError(
-        f"{str(destination)!r} exists, and a backup replaces nothing: choose another name"
+        f"{str(destination)!r} already exists, and a backup never overwrites: choose another name"
     )
 
 
 def _create(draft: Path) -> None:
     try:
-        # Those who may read it are those who may read the ledger.
+        # Readable only by its owner, like the ledger.
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise UsageError(f"cannot write into {str(draft.parent)!r}: {error.strerror}") from error
 
 
 def _copy(source: sqlite3.Connection, draft: Path, progress: Progress) -> None:
-    # One transaction: else each commit of a gateway would begin the copy anew, and none would end.
+    # One transaction: otherwise each commit of a gateway would restart the copy, forever.
     source.execute("BEGIN")
     source.execute("SELECT count(*) FROM sqlite_master").fetchone()
     copy = sqlite3.connect(draft, isolation_level=None)
@@ -90,7 +90,7 @@ def _copy(source: sqlite3.Connection, draft: Path, progress: Progress) -> None:
         source.backup(
             copy, pages=PAGES, progress=lambda _, left, total: progress(total - left, total)
         )
-        # One file without a log beside it: what is copied on from here is all of it.
+        # A single file with no log next to it, so copying it further loses nothing.
         copy.execute("PRAGMA journal_mode = DELETE")
     finally:
         copy.close()
@@ -104,7 +104,7 @@ def _verified(draft: Path) -> Verification:
     finally:
         connection.close()
     if state != "ok":
-        raise SpanledgerError(f"the copy is damaged, and so may be the ledger: {state}")
+        raise SpanledgerError(f"the copy is damaged, and the ledger may be too: {state}")
     reports = Reports(draft)
     try:
         found = reports.verify()
@@ -112,8 +112,8 @@ def _verified(draft: Path) -> Verification:
         reports.close()
     if found.problems:
         raise SpanledgerError(
-            "the copy does not add up, and so does not the ledger; `spanledger ledger verify` says"
-            f" where: {found.problems[0]}"
+            "the copy does not add up, so the ledger does not either; run `spanledger ledger verify`"
+            f" for all problems: {found.problems[0]}"
         )
     _sync(draft)
     return found

@@ -1,4 +1,4 @@
-"""SQLite as the ledger uses it: opening, settings, the write lock, and what rows mean."""
+"""SQLite as the ledger uses it: opening, settings, the write lock, and decoding rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spanledger.errors import ConfigError, LedgerUnavailableError
 from spanledger.ledger.store import Budget
 
 BUSY_TIMEOUT_S = 5.0
-"""How long a batch waits for another process's transaction before it reports the ledger as down."""
+"""How long a batch waits for another process's transaction before the ledger counts as unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 NANOS = 1_000_000_000
@@ -31,10 +31,10 @@ def sqlite_path(url: str) -> Path:
 
 
 def require_ledger(path: Path) -> None:
-    """Raises LedgerUnavailableError when there is none: only what writes something new makes one."""
+    """Raises LedgerUnavailableError if there is none: only commands that write new rows create one."""
     if not path.exists():
         raise LedgerUnavailableError(
-            f"there is no ledger at {str(path)!r}; start the gateway, or name another with --ledger"
+            f"there is no ledger at {str(path)!r}; start the gateway to create it, or name another with --ledger"
         )
 
 
@@ -56,7 +56,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             )
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # It may hold prompts; SQLite gives its log and index the same mode.
+            # It may contain prompts; SQLite gives its log and index the same mode.
             path.touch(mode=0o600)
             connection = sqlite3.connect(
                 path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
@@ -72,7 +72,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
-    """Take the write lock, asking often: SQLite's own waiting sleeps up to 100 ms at a time.
+    """Take the write lock, polling often: SQLite's own waiting sleeps up to 100 ms at a time.
 
     Raises:
         LedgerUnavailableError: another process kept it longer than `timeout_s`.
@@ -99,7 +99,7 @@ def budget_from_row(row: Sequence[object]) -> Budget:
     name, scope, subject, limit, period, timezone, action, thresholds, strict = row
     return Budget(
         name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table holds only what Budget allowed in
+        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
         subject=str(subject),
         limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
         period=period,  # type: ignore[arg-type]  # as scope
@@ -111,8 +111,8 @@ def budget_from_row(row: Sequence[object]) -> Budget:
 
 
 def ships(connection: sqlite3.Connection) -> bool:
-    """Whether rows are waited for by a shipper: a gateway says so at its start, and a shipper at
-    each of its own writes. Until one has said anything, they are."""
+    """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
+    of its own writes; until then the answer is yes."""
     query = "SELECT value FROM state WHERE key = 'ships'"
     row = connection.execute(query).fetchone()
     return row is None or bool(row[0])
@@ -121,11 +121,11 @@ def ships(connection: sqlite3.Connection) -> bool:
 SET_SHIPS = """
 INSERT INTO state (key, value) VALUES ('ships', ?1)
 ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
-"""Notes whether anything ships; writes only what changes."""
+"""Records whether a shipper is in use; writes only on a change."""
 
 SELECT_BUDGETS = """
 SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
 FROM budgets"""
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-"""Takes `Balance.row`; an upsert of single columns takes half as long again."""
+"""Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

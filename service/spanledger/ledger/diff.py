@@ -1,4 +1,4 @@
-"""How two budgets differ, field by field: one form for commands, logs and JSON. Pure."""
+"""How two budgets differ, field by field: one format for commands, logs and JSON. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from spanledger.money import format_usd
 
 
 def whose(budget: Budget) -> str:
-    """Whom a budget limits, as people read it."""
+    """Whom a budget limits, as text."""
     return "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject}"
 
 
 def as_dict(budget: Budget) -> dict[str, Any]:
-    """A budget as JSON shows it."""
+    """A budget as JSON."""
     return {
         "name": budget.name,
         "scope": budget.scope,
@@ -39,7 +39,7 @@ def summary(budget: Budget) -> str:
 
 
 class FieldChange(NamedTuple):
-    """One field, by its name in JSON, with its two values."""
+    """One changed field, by its JSON name, with both values."""
 
     field: str
     before: Any
@@ -47,7 +47,7 @@ class FieldChange(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As people read it."""
+        """The change as text."""
         name = self.field.removesuffix("_usd")
         return f"{name} {_shown(self.field, self.before)} → {_shown(self.field, self.after)}"
 
@@ -59,18 +59,18 @@ def field_changes(before: Budget, after: Budget) -> list[FieldChange]:
 
 
 def changes_text(changes: Sequence[FieldChange]) -> str:
-    """All of them, on one line."""
+    """All changes on one line."""
     return ", ".join(change.text for change in changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happens to one budget."""
+    """A planned change to one budget."""
 
     name: str
     kind: Literal["create", "change", "remove"]
     budget: Budget
-    """As it will be; as it was, where it is removed."""
+    """The new budget, or the removed one."""
     fields: tuple[FieldChange, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class Change:
 
 
 def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool) -> list[Change]:
-    """What has to happen for the wanted budgets to be there, and with `prune` no others."""
+    """The changes needed to reach the wanted budgets; with `prune`, all others are removed."""
     changes = []
     for budget in wanted:
         before = current.get(budget.name)

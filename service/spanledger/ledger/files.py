@@ -1,10 +1,11 @@
-"""The files of an open ledger: whether they are still the ones that were opened.
+"""The files of an open ledger: checks that they are still the ones that were opened.
 
 SQLite keeps a ledger in three files: the database, its write-ahead log (`-wal`) and that log's index
-(`-shm`). A connection goes on with a file that was deleted or replaced, and what it commits there is
-found by nobody. So whoever commits looks whether the names still lead to the same files.
+(`-shm`). A connection keeps using a file that was deleted or replaced, and nobody finds what it
+commits there. So each commit checks that the names still lead to the same files.
 
-Only by name: a file that this process opens and closes beside SQLite loses SQLite's locks on it.
+Only by name: if this process opened and closed one of these files itself, SQLite would lose its
+locks on it.
 """
 
 from __future__ import annotations
@@ -18,53 +19,53 @@ from typing import Literal
 from spanledger.errors import LedgerUnavailableError
 
 SAVE_TIMEOUT_S = 2.0
-"""How long to wait for readers before a log that was deleted counts as lost."""
+"""How long to wait for readers before a deleted log counts as lost."""
 
 _NOWHERE = (0, 0, 0)
 State = Literal["same", "gone", "empty", "other"]
 
 
 class LedgerFiles:
-    """The files that one connection has opened."""
+    """The files opened by one connection."""
 
     def __init__(self, path: Path) -> None:
-        """To be made once the connection has read something: before, there is no log."""
-        # Absolute, as the process may change its folder; strings, as a `Path` costs as much again.
+        """Create it once the connection has read something: before that there is no log."""
+        # Absolute, since the process may change directory; strings, since a `Path` doubles the cost.
         self._database = str(path.absolute())
         self._log, self._index = f"{self._database}-wal", f"{self._database}-shm"
         self._names = (self._database, self._log, self._index)
         self._opened = {name: _look(name)[:2] for name in self._names}
-        self._outcome = "what it had not copied into the database may be lost"
+        self._outcome = "commits not yet copied into the database may be lost"
 
     def check_database(self) -> None:
-        """Raises LedgerUnavailableError when the database is another file, none, or empty."""
+        """Raises LedgerUnavailableError if the database file was replaced, deleted or emptied."""
         device, inode, size = _look(self._database)
         if (device, inode) != self._opened[self._database]:
             raise LedgerUnavailableError(
                 f"the ledger {self._database!r} was deleted or replaced while it was open:"
-                " put the file back, or restart what uses it"
+                " put the file back, or restart the processes that use it"
             )
         if not size:
             raise LedgerUnavailableError(
-                f"the ledger {self._database!r} was emptied while it was open: stop what uses it,"
-                " restore a backup, and start again"
+                f"the ledger {self._database!r} was emptied while it was open: stop the processes"
+                " that use it, restore a backup, and start again"
             )
 
     def check(self) -> None:
-        """The same, of the log and its index too."""
+        """Check the database, the log and its index."""
         self.check_database()
         for name in self._names[1:]:
             if _look(name)[:2] != self._opened[name]:
                 raise LedgerUnavailableError(
                     f"{name!r} was deleted or replaced while the ledger was open; {self._outcome}:"
-                    " restart what uses the ledger"
+                    " restart the processes that use the ledger"
                 )
 
     def save(self, connection: sqlite3.Connection) -> bool:
-        """Move all that was committed into the database, where a restart finds it.
+        """Move all commits into the database, where a restart finds them.
 
-        A log without a name is still open here. Copying it is safe as long as nobody else has begun
-        one of their own, and then nothing is lost. Returns whether all of it is in the database.
+        A log without a name is still open here. Copying it is safe, and loses nothing, as long as
+        no other process has started a log of its own. Returns whether everything is in the database.
         """
         try:
             self.check_database()
@@ -94,7 +95,7 @@ class LedgerFiles:
 
 def _look(name: str) -> tuple[int, int, int]:
     try:
-        status = os.stat(name)  # noqa: PTH116 - a Path costs as much again, at every commit
+        status = os.stat(name)  # noqa: PTH116 - a Path doubles the cost, at every commit
     except OSError:
         return _NOWHERE
     return status.st_dev, status.st_ino, status.st_size

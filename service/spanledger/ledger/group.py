@@ -1,12 +1,12 @@
 """Group commit: concurrent callers share one durable transaction.
 
-A thread of its own takes whatever operations have queued up while the last transaction was being
-written, commits them together, and hands each caller its result. A caller alone waits for one
-fsync; under load each pays a fraction of one. While there is company, a batch waits half a
-millisecond for more of it: that costs less than the fsyncs it saves.
+A thread takes the operations that queued up while the last transaction was being written, commits
+them together, and returns each caller its result. A lone caller waits for one fsync; under load
+each caller pays a fraction of one. While there are several callers, a batch waits half a
+millisecond for more: that costs less than the fsyncs it saves.
 
-The event loop never waits for the disk. When a commit takes too long, whoever waits for it is told that
-the ledger is unavailable, and so is whoever comes until it has ended.
+The event loop never waits for the disk. When a commit takes too long, the callers waiting for it
+get an error that the ledger is unavailable, and so do new callers until it has ended.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 512
 MAX_QUEUED = 20_000
-"""Operations waiting for the ledger; beyond it new reservations are refused at once."""
+"""Operations waiting for the ledger; above this, new reservations are refused at once."""
 MAX_UNWRITTEN = 2_000
-"""Ends kept while the ledger is away; those of attempts, as many as the gateway has requests in
-flight, are kept beyond it."""
+"""Ends kept while the ledger is unavailable. Ends of attempts, at most as many as the gateway has
+requests in flight, are kept beyond this."""
 GATHER_S = 0.0005
-"""How long a batch waits for company when the one before had some; a caller alone never waits."""
+"""How long a batch waits for more operations if the previous one had several; a lone caller never waits."""
 RETRY_AFTER_S = 0.5
-"""Pause after a failed commit before ends of attempts are written again."""
+"""Pause after a failed commit before the ends of attempts are retried."""
 STALL_S = 10.0
-"""A commit that takes longer has met a disk that does not answer; twice what a lock may take."""
+"""A commit slower than this means an unresponsive disk; twice the longest lock wait."""
 WATCH_S = 1.0
-"""Between two looks at whether a commit takes too long."""
+"""Interval of the checks for a commit that takes too long."""
 READ_TIMEOUT_S = 5.0
-"""For reading a key."""
+"""Timeout for reading a key."""
 CLOSE_TIMEOUT_S = 10.0
-"""For what is queued to be written when the gateway stops."""
+"""Timeout for writing what is queued when the gateway stops."""
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class KeyReader(Protocol):
 
 @dataclass(slots=True)
 class _Waiting:
-    """An operation, and who waits for it; nobody does for a retried end."""
+    """An operation and its waiting caller; a retried end has none."""
 
     operation: Operation
     future: asyncio.Future[Result] | None
@@ -86,7 +86,7 @@ class _Waiting:
 
 
 class GroupLedger:
-    """The asynchronous ledger over a synchronous store; `Ledger` of the request path."""
+    """The asynchronous ledger over a synchronous store; the `Ledger` of the request path."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class GroupLedger:
 
     @property
     def away(self) -> str:
-        """Why the last commit or read failed, or that a commit takes too long; empty when all is
+        """Why the last commit or read failed, or that a commit takes too long; empty if all is
         well."""
         return self._stalled() or self._away or self._unreadable
 
@@ -136,7 +136,7 @@ class GroupLedger:
         return cast("Hold", await self._submit(reservation))
 
     async def finish(self, end: AttemptEnd) -> Settled:
-        """See `Ledger.finish`. After a failed commit the end is written again until it is in."""
+        """See `Ledger.finish`. After a failed commit, the end is retried until it is written."""
         return cast("Settled", await self._submit(end))
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
@@ -144,7 +144,7 @@ class GroupLedger:
         await self._submit(EndRequest(start, end))
 
     async def sweep(self) -> int:
-        """Expire lapsed holds now; how many there were."""
+        """Expire lapsed holds now; return how many there were."""
         return cast("int", await self._submit(self._sweep_operation()))
 
     async def find_key(self, digest: str) -> Key | None:
@@ -166,13 +166,13 @@ class GroupLedger:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            log.error("the ledger could not be closed: its disk does not answer")
+            log.error("the ledger could not be closed: its disk is not responding")
         with suppress(TimeoutError):
             await self._reader.call(self._keys.close)
         self._reader.close()
 
     async def _read(self, read: Callable[[], T]) -> T:
-        """Read aside. What is wrong is logged once, and so is that it is over."""
+        """Read in the reader thread. A failure is logged once, and so is its end."""
         try:
             found = await self._reader.call(read)
         except sqlite3.Error as error:
@@ -193,7 +193,7 @@ class GroupLedger:
             except LedgerUnavailableError as error:
                 found = str(error)
         if found not in (self._unreadable, self._away):
-            log.error("%s; callers whose key is not known by now get 503 until it can", found)
+            log.error("%s; callers whose key is not cached get 503 until it can be read", found)
         self._unreadable = found
         return LedgerUnavailableError(found)
 
@@ -216,10 +216,10 @@ class GroupLedger:
             raise result
         return result
 
-    # a disk that does not answer ----------------------------------------------------------
+    # an unresponsive disk -----------------------------------------------------------------
 
     def _stalled(self) -> str:
-        """That the commit under way takes too long; empty when none does."""
+        """A message if the current commit takes too long, else empty."""
         since = self._writing_since
         if since is None or self._monotonic() - since < STALL_S:
             return ""
@@ -230,7 +230,7 @@ class GroupLedger:
         return problem
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """While anybody waits for a commit, see that none waits for ever."""
+        """While callers wait for a commit, make sure that none waits forever."""
         if problem := self._stalled():
             self._give_up(LedgerUnavailableError(problem))
         self._watched = self._waiting > 0
@@ -238,7 +238,7 @@ class GroupLedger:
             loop.call_later(WATCH_S, self._watch, loop)
 
     def _give_up(self, error: LedgerUnavailableError) -> None:
-        """Answer all that wait. What is queued and moves money is written once the disk answers."""
+        """Answer all waiting callers. Queued operations that move money are written once the disk responds."""
         queued: list[_Waiting | None] = []
         with suppress(queue.Empty):
             while True:
@@ -249,17 +249,17 @@ class GroupLedger:
                 continue
             if waiting.future is not None and not waiting.future.done():
                 waiting.future.set_result(error)
-            # What is being written needs no second time, but a hold that nobody knows of must go.
+            # An operation being written is not repeated, but a hold nobody knows of must be released.
             if waiting not in writing or isinstance(waiting.operation, Reservation):
                 self._leave(waiting.operation)
         if None in queued:
             self._queue.put(None)
 
     def _leave(self, operation: Operation) -> None:
-        """Queue what has to be written of an operation that nobody waits for any more.
+        """Queue what must still be written for an operation whose caller has given up.
 
-        A reservation may have been written or be about to be: its hold is released, and where there
-        is none, that changes nothing.
+        A reservation may have been written already or be about to be: release its hold. If there is
+        none, that changes nothing.
         """
         match operation:
             case Reservation():
@@ -293,12 +293,13 @@ class GroupLedger:
                 self._write(batch)
         if self._unwritten:
             log.error(
-                "%d ended attempts could not be written; their holds expire", len(self._unwritten)
+                "%d ended attempts could not be written; their holds will expire",
+                len(self._unwritten),
             )
         self._store.close()
 
     def _next_batch(self, wait_s: float) -> tuple[list[_Waiting], bool]:
-        """Everything queued, waiting at most `wait_s` for the first; and whether to close."""
+        """All queued operations, waiting at most `wait_s` for the first, and whether to close."""
         batch: list[_Waiting] = []
         try:
             item = self._queue.get(
@@ -325,7 +326,7 @@ class GroupLedger:
         except LedgerUnavailableError as error:
             self._failed(batch, error)
             return
-        except Exception:  # one operation's data is at fault: the others must not pay for it
+        except Exception:  # one operation's data is at fault: the others must not fail with it
             log.exception("a batch of %d operations failed; writing them one by one", len(batch))
             results = [self._commit_alone(waiting) for waiting in batch]
             self._unwritten = [
@@ -336,8 +337,8 @@ class GroupLedger:
             ]
         if self._away:
             self._away = ""
-            log.warning("the ledger commits again")
-        # The sweep is nobody's operation: an idle gateway counts none.
+            log.warning("the ledger is committing again")
+        # The sweep is not a request's operation: an idle gateway counts none.
         asked = sum(not isinstance(operation, Sweep) for operation in operations)
         self._observe_commit(self._monotonic() - started, asked)
         _deliver(batch, results)
@@ -346,7 +347,7 @@ class GroupLedger:
         self._writing, self._writing_since = batch, self._monotonic()
         try:
             return self._store.commit([waiting.operation for waiting in batch])
-        finally:  # before anybody is told of the result
+        finally:  # before any caller gets its result
             self._writing, self._writing_since = (), None
 
     def _commit_alone(self, waiting: _Waiting) -> Result:
@@ -355,24 +356,25 @@ class GroupLedger:
         except SpanledgerError as error:
             return error
         except Exception as error:
-            log.exception("the ledger cannot take this operation")
-            return SpanledgerError(f"the ledger cannot take this operation: {error}")
+            log.exception("the ledger rejected an operation")
+            return SpanledgerError(f"the ledger rejected this operation: {error}")
 
     def _failed(self, batch: list[_Waiting], error: LedgerUnavailableError) -> None:
-        """Tell the callers, and once the log; keep the ends of attempts, which must not be lost, for the next batch.
+        """Fail the callers, log it once, and keep the ends of attempts for the next batch.
 
-        Ends of requests that made no attempt move no money, and while the ledger is away there is no
-        end of them: they get what room the money leaves.
+        Ends of attempts must not be lost. A request that ended without an attempt moves no money,
+        and during an outage there can be any number of them: they are kept only while there is room
+        after the attempts.
         """
         if str(error) not in (self._away, self._unreadable):
-            log.error("%s; nothing is sent to providers until it can", error)
+            log.error("%s; nothing is sent to providers until it recovers", error)
         self._away = str(error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
         if len(ends) > MAX_UNWRITTEN:
             refused = [end for end in ends if isinstance(end, EndRequest)]
             dropped = {id(end) for end in refused[-(len(ends) - MAX_UNWRITTEN) :]}
             ends = [end for end in ends if id(end) not in dropped]
-            log.info("%d requests refused meanwhile are not booked", len(dropped))
+            log.info("%d requests refused during the outage are not recorded", len(dropped))
         self._unwritten = [_Waiting(end, None, None) for end in ends]
         _deliver(batch, [error] * len(batch))
 
@@ -381,7 +383,7 @@ class GroupLedger:
 
 
 def _deliver(batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
-    """Wake each event loop once, with all its results."""
+    """Wake each event loop once with all its results."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Result], Result]]] = {}
     for waiting, result in zip(batch, results, strict=True):
         if waiting.future is not None and waiting.loop is not None:

@@ -1,7 +1,7 @@
-"""The schema of a ledger file: brought up to date by whoever writes, checked by whoever reads.
+"""The schema of a ledger file: upgraded by processes that write, checked by those that read.
 
-Scripts in `migrations/` run once each, in order, all of them in one transaction: a process that
-dies within it leaves the file as it was.
+Scripts in `migrations/` run once each, in order, all in one transaction: a process that dies
+halfway leaves the file unchanged.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from spanledger.ledger.database import (
 from spanledger.ledger.opening import Opening
 
 MIGRATION_TIMEOUT_S = 60
-"""How long a process waits for another that migrates the file; a large one takes a while."""
+"""How long a process waits for another to migrate the file; a large file takes a while."""
 MAX_LEASE_NS = 3_600 * NANOS
-"""A lease that ends later was taken before the clock was set back."""
+"""A lease that ends later than this dates from before the clock was set back."""
 ACCOUNTS_VERSION = 2
-"""Schema version since which balances have the keys they have."""
+"""First schema version with today's balance keys."""
 READABLE_VERSION = 2
-"""Oldest schema version that can be read as it is: what came later is not needed for reading."""
+"""Oldest schema version that can be read without an upgrade."""
 
 
 def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.time_ns) -> None:
-    """Bring the schema up to date; open holds stay.
+    """Upgrade the schema; open holds stay.
 
     Raises:
-        LedgerUnavailableError: the file is newer than this program, another program's, in use by
-            a gateway of an earlier version, or cannot be written.
+        LedgerUnavailableError: the file is newer than this program, belongs to another program, is
+            in use by a gateway of an earlier version, or cannot be written.
     """
     try:
         _migrate(connection, now_ns)
@@ -46,10 +46,10 @@ def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.tim
 
 
 def check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a file that cannot be read as it is; reading must not change it.
+    """Refuse a file that cannot be read without an upgrade; reading must not change it.
 
     Raises:
-        LedgerUnavailableError: says which of the two is too old, and what to do.
+        LedgerUnavailableError: says whether the file or the program is too old, and what to do.
     """
     version, known = _version(connection), len(_scripts())
     if version == 0:
@@ -57,9 +57,9 @@ def check_version(connection: sqlite3.Connection, path: str) -> None:
     _refuse_newer(version, known)
     if version < READABLE_VERSION:
         raise LedgerUnavailableError(
-            f"{path!r} has schema version {version}, this program reads {READABLE_VERSION} and"
-            " later: stop what uses it, then start the gateway or set a budget, which brings it up"
-            " to date"
+            f"{path!r} has schema version {version}, but this program reads {READABLE_VERSION} and"
+            " later: stop the processes that use it, then start the gateway or set a budget, which"
+            " upgrades it"
         )
 
 
@@ -97,20 +97,21 @@ def _version(connection: sqlite3.Connection) -> int:
 def _refuse_newer(version: int, known: int) -> None:
     if version > known:
         raise LedgerUnavailableError(
-            f"the ledger has schema version {version}, this program knows {known}: upgrade it"
+            f"the ledger has schema version {version}, but this program only knows {known}:"
+            " upgrade spanledger"
         )
 
 
 def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
-    """A gateway of an earlier version could not end what it holds in a file of this one."""
+    """A gateway of an earlier version could not end its holds in an upgraded file."""
     until_ns = connection.execute(
         "SELECT max(lease_ns) FROM owners WHERE lease_ns BETWEEN ? AND ?",
         (now_ns, now_ns + MAX_LEASE_NS),
     ).fetchone()[0]
     if until_ns is not None:
         raise LedgerUnavailableError(
-            "a gateway of an earlier version uses this ledger: stop it and start again; if it was"
-            f" killed, start again in {(until_ns - now_ns) // NANOS + 1} s"
+            "a gateway of an earlier version is using this ledger: stop it, then start again; if it"
+            f" was killed, start again in {(until_ns - now_ns) // NANOS + 1} s"
         )
 
 

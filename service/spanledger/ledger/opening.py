@@ -1,10 +1,10 @@
-"""Opening accounts: a budget counts all that its subject spent in the period, whoever set it when.
+"""Opening accounts: a budget counts all that its subject spent in the period, whenever it was set.
 
-A budget that is new, or another in scope, subject, period or time zone, gets its accounts of the
-current period from the rows of the attempts. The long part, over everything settled, is read without
-a lock; `write` adds what came meanwhile and what is not final yet, within the transaction that
-sets the budget. Attempts that are held, or expired and may be corrected, are given the new accounts,
-so that their ends move them.
+A budget that is new, or whose scope, subject, period or time zone changed, gets its accounts for the
+current period from the rows of the attempts. The slow part, over everything settled, is read
+without a lock; within the transaction that sets the budget, `write` adds what arrived meanwhile and
+what is not final yet. Attempts that are held, or expired and may still be corrected, get the new
+accounts too, so ending them changes those balances.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FROM attempts INDEXED BY {index} WHERE state = '{state}' AND started_ns >= ?"""
 
 
 class Opening:
-    """The accounts of some budgets in the period of one moment."""
+    """The accounts of some budgets in the period at one time."""
 
     def __init__(self, budgets: Sequence[Budget], now_s: int) -> None:
         self._balances: dict[AccountKey, Balance] = {}
@@ -44,13 +44,13 @@ class Opening:
         self._indexes = [(period, BudgetIndex(some)) for period, some in by_period.items()]
 
     def read(self, connection: sqlite3.Connection) -> None:
-        """Sum what is settled by now; outside a transaction, as it may take seconds."""
+        """Sum what is settled so far; outside a transaction, because it may take seconds."""
         if self._indexes:
             last = _last_seq(connection)
             self._add_settled(connection, "attempts_started", last)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Add the rest and write the balances; within a transaction that may write."""
+        """Add the rest and write the balances; call it within a write transaction."""
         if not self._indexes:
             return
         last = _last_seq(connection)
@@ -77,7 +77,7 @@ class Opening:
         self._read_to = last
 
     def _add_open_end(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
-        """Count an attempt whose end may still move its accounts, and tell its row of them."""
+        """Count an attempt whose end may still change balances, and add the accounts to its row."""
         *dimensions, request_id, number, started_ns, accounts, held, cost, overrun = row
         keys = account_keys(accounts)
         moved = list(keys)

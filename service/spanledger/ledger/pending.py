@@ -1,4 +1,4 @@
-"""Rows of one transaction, kept until its end and then written with one statement a table."""
+"""Rows of one transaction, collected and written at its end with one statement per table."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ WHERE request_id = ?1 AND (seq IS NULL OR outcome = 'abandoned')"""
 
 
 class StaleError(Exception):
-    """An attempt this process took for held was ended by another: look at the rows and do it again."""
+    """Another process ended an attempt that this one believed held: reread the rows and retry."""
 
 
 class Pending:
-    """Rows that belong to the open transaction, in the order they came."""
+    """Rows that belong to the open transaction, in order of arrival."""
 
     def __init__(self) -> None:
         self._requests: list[tuple[object, ...]] = []
@@ -53,7 +53,7 @@ class Pending:
             rows.clear()
 
     def add_request(self, start: RequestStart, owner: str, decision: str) -> None:
-        """A request begins; one that is there already stays as it is."""
+        """A request begins; an existing row is left unchanged."""
         self._requests.append(
             (
                 start.request_id,
@@ -75,7 +75,7 @@ class Pending:
     def add_attempt(
         self, r: Reservation, owner: str, hold_nano: int, decision: str, accounts: str
     ) -> None:
-        """An attempt is held; `accounts` is the JSON of the balances it moves."""
+        """An attempt is held; `accounts` is the JSON of the balances it changes."""
         request = r.request
         self._attempts.append(
             (
@@ -132,7 +132,7 @@ class Pending:
         )
 
     def end_request(self, request_id: str, end: RequestEnd, seq: int) -> None:
-        """A request ends, unless it has."""
+        """A request ends, unless it has already."""
         self._request_ends.append(
             (
                 request_id,
@@ -150,7 +150,7 @@ class Pending:
         """Write the rows.
 
         Raises:
-            StaleError: an attempt to end was not in the state it was taken for.
+            StaleError: an attempt to be ended was not in its expected state.
         """
         if self._requests:
             connection.executemany(_INSERT_REQUEST, self._requests)

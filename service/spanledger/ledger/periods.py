@@ -1,8 +1,9 @@
-"""Budget periods, computed from the calendar of a time zone: nothing is ever reset by a job.
+"""Budget periods, computed from the calendar of a time zone: no job ever resets anything.
 
-A period is `(start, end)` in Unix seconds, start included, end not. A day that a clock change
-makes 23 or 25 hours long is simply that long; a local midnight that a clock change skips is the
-first moment after it, and a day that has begun goes on when a clock change shows the one before again.
+A period is `(start, end)` in Unix seconds, start inclusive, end exclusive. A day that a clock change
+makes 23 or 25 hours long is simply that long. A local midnight skipped by a clock change becomes
+the first moment after it; a day that has begun continues if a clock change shows the previous one
+again.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ class Period(NamedTuple):
 
 
 def period_at(kind: PeriodKind, timezone: str, at_s: int) -> Period:
-    """The period that contains the moment `at_s`.
+    """The period that contains `at_s`.
 
-    `week` is ISO 8601's: it begins on Monday. Raises ZoneInfoNotFoundError for an unknown zone.
+    `week` follows ISO 8601 and begins on Monday. Raises ZoneInfoNotFoundError for an unknown zone.
     """
     today = datetime.fromtimestamp(at_s, ZoneInfo(timezone)).date()
     period = _period_of(kind, timezone, today)
-    if at_s >= period.end_s:  # the clocks went back over midnight, and the next day had begun
+    if at_s >= period.end_s:  # clocks went back across midnight after the next day had begun
         return _period_of(kind, timezone, today + timedelta(days=1))
     return period
 

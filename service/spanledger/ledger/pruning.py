@@ -1,7 +1,7 @@
-"""Takes old requests out of the ledger while gateways serve: small transactions, each all or nothing.
+"""Removes old requests from the ledger while gateways serve: small transactions, each all or nothing.
 
-Only what is over for good leaves: a request that has ended with all its attempts, that the shipper has
-taken (where one ships), and whose attempts count for no budget's present period. Balances stay, so no budget changes.
+Only finished requests are removed: ended with all their attempts, accepted by the shipper (if one is
+used), and counted by no budget's current period. Balances stay, so no budget changes.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from spanledger.ledger.periods import period_at
 from spanledger.ledger.store import PeriodKind
 
 BATCH = 200
-"""Requests of one transaction: gateways wait for it as for one of their own."""
+"""Requests per transaction: gateways wait for it as for one of their own."""
 KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 LAST_ZONE = "Etc/GMT+12"
 LAST_SEQ = 2**62
 ZONES_S = 26 * 3600
-"""From a midnight in the first time zone of the earth to the same in the last one."""
+"""From midnight in the earth's first time zone to the same midnight in its last."""
 
 Row = dict[str, Any]
 Keep = Callable[[Sequence[tuple[Row, list[Row]]]], None]
-"""Takes requests, each with its attempts, and returns once they are safe."""
+"""Receives requests, each with its attempts, and returns once they are safely stored."""
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What left the ledger, nano-USD."""
+    """What was removed from the ledger; money in nano-USD."""
 
     requests: int = 0
     attempts: int = 0
     cost_nano: int = 0
     unshipped: int = 0
-    """Requests as old that stay, as the shipper has not taken them or their attempts."""
+    """Requests of the same age that stay because they or their attempts have not been shipped."""
 
 
 def prunable_until_ns(now_ns: int) -> int:
-    """Before this no budget's present period begins, of any kind in any time zone."""
+    """A time before every budget's current period, of any kind in any time zone."""
     now_s = now_ns // NANOS
     return (min(period_at(kind, LAST_ZONE, now_s).start_s for kind in KINDS) - ZONES_S) * NANOS
 
 
 class Pruning:
-    """One removal of what ended before a moment."""
+    """One removal of the requests that ended before a given time."""
 
     def __init__(self, path: Path, before_ns: int, now_ns: int, *, unshipped: bool = False) -> None:
-        """Raises LedgerUnavailableError, and UsageError for a moment that budgets still count from.
+        """Raises LedgerUnavailableError, or UsageError if budgets may still count from `before_ns`.
 
         Args:
-            unshipped: what no shipper has taken leaves, too; so it does where nothing ships.
+            unshipped: also remove unshipped requests; implied if no shipper is used.
         """
         until_ns = prunable_until_ns(now_ns)
         if before_ns > until_ns:
             day = datetime.fromtimestamp(until_ns // NANOS, UTC).date()
             raise UsageError(
-                f"budgets may still count what ended since {day}: give {day}, 33d or earlier"
+                f"budgets may still count requests that ended since {day}: use {day}, 33d or earlier"
             )
         require_ledger(path)
         self._before_ns = before_ns
@@ -77,7 +77,7 @@ class Pruning:
         self._connection.close()
 
     def count(self) -> Pruned:
-        """What would leave, and what is as old and stays."""
+        """What would be removed, and what is as old but stays."""
         moments = {"before": self._before_ns, "cursor": self._cursor()}
         found = Pruned(*self._connection.execute(_COUNT, moments).fetchone())
         if not self._unshipped:
@@ -85,9 +85,9 @@ class Pruning:
         return found
 
     def run(self, keep: Keep | None = None) -> Iterator[Pruned]:
-        """Remove it, a batch at a time; what has left so far is given after each.
+        """Remove them, a batch at a time; yields the running total after each.
 
-        What `keep` is given leaves only once it has returned.
+        What `keep` receives is removed only once it has returned.
         """
         done = Pruned()
         after = (-1, "")
@@ -95,13 +95,13 @@ class Pruning:
         while last := self._batch(done, after, keep):
             after = last
             yield done
-            time.sleep(time.monotonic() - began)  # the lock is free for as long as it was taken
+            time.sleep(time.monotonic() - began)  # leave the lock free for as long as it was held
             began = time.monotonic()
 
     def _batch(
         self, done: Pruned, after: tuple[int, str], keep: Keep | None
     ) -> tuple[int, str] | None:
-        """One transaction; where the next goes on, or None at the end."""
+        """One transaction; returns where the next continues, or None at the end."""
         begin_immediate(self._connection)
         try:
             requests = self._connection.execute(
@@ -138,13 +138,13 @@ class Pruning:
         return (last["started_ns"], last["request_id"]) if last else None
 
     def _cursor(self) -> int:
-        """Up to which row everything may leave."""
+        """The `seq` up to which everything may be removed."""
         if self._unshipped:
             return LAST_SEQ
         return int(self._connection.execute("SELECT seq FROM ship_cursor").fetchone()[0])
 
 
-# `started_ns` has the index; what began before a moment and is over may have ended after it.
+# `started_ns` has the index; a request that began before the limit may have ended after it.
 _WHERE_OLD = (
     "requests r WHERE r.started_ns < :before AND r.ended_ns < :before AND r.seq IS NOT NULL"
 )

@@ -1,6 +1,6 @@
 """Budgets and keys: the rows people write, with their history. Rare, so each is a transaction.
 
-Money rows are never written here.
+Nothing here writes rows of attempts or requests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provid
 
 
 def budget_of(entry: BudgetEntry) -> Budget:
-    """A configured budget as the ledger stores it; without a subject it is for everybody."""
+    """A configured budget as the ledger stores it; without a subject it applies to everybody."""
     everybody: tuple[Scope, str] = ("global", "*")
     scope, subject = next(
         ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
@@ -59,7 +59,7 @@ def budget_of(entry: BudgetEntry) -> Budget:
 
 
 class _ChangedMeanwhileError(Exception):
-    """Somebody else changed a budget between reading and writing it."""
+    """Another process changed a budget between our read and our write."""
 
 
 class Records:
@@ -70,20 +70,20 @@ class Records:
 
     @classmethod
     def open(cls, path: Path) -> Records:
-        """Open the ledger for writing, creating it. Raises LedgerUnavailableError."""
+        """Open the ledger for writing, creating it if needed. Raises LedgerUnavailableError."""
         connection = connect(path)
         migrate(connection)
         return cls(connection)
 
     @classmethod
     def change(cls, path: Path) -> Records:
-        """Open a ledger that is there, for changing what is in it. Raises LedgerUnavailableError."""
+        """Open an existing ledger for changes. Raises LedgerUnavailableError."""
         require_ledger(path)
         return cls.open(path)
 
     @classmethod
     def read(cls, path: Path) -> Records:
-        """Open a ledger that is there, for reading. Raises LedgerUnavailableError."""
+        """Open an existing ledger for reading. Raises LedgerUnavailableError."""
         connection = connect(path, read_only=True)
         check_version(connection, str(path))
         return cls(connection)
@@ -94,7 +94,7 @@ class Records:
 
     @contextmanager
     def _change(self, version: str) -> Iterator[None]:
-        """A transaction that tells every process: `version` rises when it commits."""
+        """A transaction that notifies every process: `version` increases when it commits."""
         with self._transaction():
             yield
             self._connection.execute("UPDATE state SET value = value + 1 WHERE key = ?", (version,))
@@ -106,7 +106,7 @@ class Records:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:  # SQLite may have ended it by itself
+            if self._connection.in_transaction:  # SQLite may have ended it itself
                 self._connection.execute("ROLLBACK")
             raise
 
@@ -125,12 +125,12 @@ class Records:
         *,
         also: Callable[[], None] = lambda: None,
     ) -> list[Budget]:
-        """Create or replace budgets and remove others, all or none; those that really changed.
+        """Create or replace budgets and remove others, all or none; returns those that changed.
 
-        A budget counts what its subject spent since its period began, also before it was set.
+        A budget counts everything its subject spent since its period began, even before it was set.
 
         Args:
-            also: called within the transaction, where there is one.
+            also: called within the transaction, if there is one.
         """
         changed, removed, uncounted = self._changes(budgets, remove)
         if changed or removed:
@@ -139,7 +139,7 @@ class Records:
             with self._change("budgets_version"):
                 also()
                 before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
-                if uncounted != before:  # somebody else has changed budgets since
+                if uncounted != before:  # another process changed budgets meanwhile
                     opening = Opening(uncounted, now_ns // NANOS)
                 opening.write(self._connection)
                 for budget in removed:
@@ -166,7 +166,7 @@ class Records:
     def _changes(
         self, budgets: Sequence[Budget], remove: Sequence[str]
     ) -> tuple[list[Budget], list[Budget], list[Budget]]:
-        """What differs from the budgets there are, what goes, and what has no accounts yet."""
+        """Budgets that differ from the current ones, those to remove, and those without accounts yet."""
         current = {budget.name: budget for budget in self.budgets()}
         changed = [budget for budget in budgets if current.get(budget.name) != budget]
         removed = [current[name] for name in remove if name in current]
@@ -180,7 +180,7 @@ class Records:
     def edit_budget(
         self, name: str, edit: Callable[[Budget | None], Budget], now_ns: int
     ) -> tuple[Budget | None, Budget]:
-        """Change a budget by what it is: before and after. Nothing that others change is lost."""
+        """Change a budget based on its current value; returns before and after. Concurrent changes are kept."""
         while True:
             before = self._budget(name)
             after = edit(before)
@@ -208,12 +208,12 @@ class Records:
         remove: Sequence[str] = (),
     ) -> list[Budget]:
         """Set the budgets of a file that are new or have changed in it since it was last applied;
-        those that really changed.
+        returns those that changed.
 
         Args:
-            source: what the file is remembered by.
-            whole: set all of them: somebody asked for the file as it is.
-            remove: names of budgets that go.
+            source: identifies the file.
+            whole: set all of them, because the user asked to apply the file as it is.
+            remove: names of budgets to remove.
         """
         files = AppliedBudgets(self._connection)
 
@@ -232,17 +232,17 @@ class Records:
         return any(e.source == source for e in AppliedBudgets(self._connection).entries())
 
     def due_budgets(self, source: str, budgets: Sequence[Budget]) -> list[Budget]:
-        """The budgets of a file that a start would set."""
+        """The budgets of a file that a gateway start would set."""
         return AppliedBudgets(self._connection).due(source, budgets)
 
     def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
-        """Where budgets are not what configuration files said when they were last applied; see
+        """Where budgets differ from their configuration files' entries as last applied; see
         `AppliedBudgets.differences`."""
         budgets = {budget.name: budget for budget in self.budgets()}
         return AppliedBudgets(self._connection).differences(budgets, still_listed)
 
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
-        """Remove a budget; its balances and history stay. None when there is none."""
+        """Remove a budget; its balances and history stay. None if there is none."""
         budget = self._budget(name)
         self.set_budgets((), now_ns, remove=(name,))
         return budget
@@ -265,7 +265,7 @@ class Records:
     # telemetry ----------------------------------------------------------------------------
 
     def set_ships(self, *, ships: bool) -> None:
-        """Note whether a shipper takes the rows: what it has not taken is not pruned."""
+        """Record whether a shipper is used: if so, unshipped rows are not pruned."""
         self._connection.execute(SET_SHIPS, (int(ships),))
 
     # keys ---------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Records:
     def create_key(
         self, customer: str, team: str, routes: Sequence[str], now_ns: int
     ) -> tuple[str, Key]:
-        """Make a virtual key: the key itself, shown this once, and what is stored of it."""
+        """Create a virtual key; returns the secret, shown only once, and the stored key."""
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
         key = Key(
             id="key_" + secrets.token_hex(6),
@@ -292,11 +292,11 @@ class Records:
         return secret, key
 
     def revoke_key(self, id_or_secret: str, now_ns: int) -> Key:
-        """Revoke a key by its id or by the key itself. Raises SpanledgerError when it is unknown."""
+        """Revoke a key by its id or by the key itself. Raises SpanledgerError if it is unknown."""
         digest = key_digest(id_or_secret)
         key = next((k for k in self.keys() if id_or_secret == k.id or digest == k.digest), None)
         if key is None:
-            raise SpanledgerError("no such key; `spanledger keys list` shows their ids")
+            raise SpanledgerError("no key has this id; `spanledger keys list` shows all ids")
         if key.revoked_ns is None:
             with self._change("keys_version"):
                 self._connection.execute(
@@ -305,7 +305,7 @@ class Records:
         return key
 
     def keys(self) -> list[Key]:
-        """All keys, oldest first, revoked ones too."""
+        """All keys, oldest first, including revoked ones."""
         rows = self._connection.execute(f"{_SELECT_KEYS} ORDER BY created_ns, id")
         return [_key_from_row(row) for row in rows]
 
@@ -315,18 +315,18 @@ class Records:
         return _key_from_row(row) if row else None
 
     def has_keys(self) -> bool:
-        """Whether any key was ever made: revoking the last one must not open the gateway."""
+        """Whether any key was ever created: revoking the last one must not open the gateway."""
         row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
         return bool(row[0])
 
 
 def _counts(budget: Budget) -> tuple[str, ...]:
-    """All of a budget that says which attempts it counts."""
+    """The fields of a budget that decide which attempts it counts."""
     return budget.scope, budget.subject, budget.period, budget.timezone
 
 
 def key_digest(secret: str) -> str:
-    """What is stored of a key: a random key of 256 bits needs no salt and no slow hash."""
+    """The stored form of a key: 256 random bits need neither a salt nor a slow hash."""
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""What people ask of the ledger: spend, requests, one trace, budgets now, and whether it adds up.
+"""Queries for people: spend, requests, one trace, current budgets, and whether the ledger adds up.
 
-Read-only, each answer from one snapshot. Money is nano-USD; the commands turn it into text.
+Read-only, each answer from one snapshot. Money is nano-USD; the commands format it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _SPEND_COLUMN: dict[SpendBy, str] = {
 
 MIN_ID_CHARS = 6
 COUNTED_ROWS = 1_000
-"""Rows of each kind that are counted when they wait to be shipped."""
+"""Most unshipped rows of each kind that are counted exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpendRow:
-    """Spend of one group; `group` follows the order asked for."""
+    """Spend of one group; `group` follows the requested order."""
 
     group: tuple[str, ...]
     cost_nano: int
@@ -62,13 +62,13 @@ class SpendRow:
     input_tokens: int
     output_tokens: int
     estimated_nano: int
-    """The part of `cost_nano` whose tokens were counted by us."""
+    """The part of `cost_nano` whose tokens we counted ourselves."""
     unpriced: int
-    """Attempts at models without a price: their money is missing here."""
+    """Attempts at models without a price: their cost is missing here."""
 
 
 class Reports:
-    """Reads of one ledger file."""
+    """Reads one ledger file."""
 
     def __init__(self, path: Path) -> None:
         self._connection = connect(path, read_only=True)
@@ -96,7 +96,7 @@ class Reports:
         until_ns: int | None = None,
         timezone: str = "UTC",
     ) -> list[SpendRow]:
-        """Booked money of attempts begun in `[since, until)`, the dearest group first."""
+        """Cost of attempts started in `[since, until)`, the most expensive group first."""
         zone = ZoneInfo(timezone)
         self._connection.create_function(
             "local_day",
@@ -145,12 +145,12 @@ class Reports:
         return [dict(row) for row in rows]
 
     def trace(self, some_id: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Requests of a trace, request or span id, each with its attempts in order.
+        """Requests found by a trace, request or span id, each with its attempts in order.
 
-        The beginning of an id will do when it is that of one trace only.
+        A prefix of an id is enough if it belongs to only one trace.
 
         Raises:
-            UsageError: too short a beginning, or that of several traces.
+            UsageError: the prefix is too short, or belongs to several traces.
         """
         if len(some_id) < MIN_ID_CHARS:
             raise UsageError(f"{some_id!r} is too short; give {MIN_ID_CHARS} characters or more")
@@ -163,7 +163,7 @@ class Reports:
                 (some_id, len(some_id)),
             ).fetchall()
             if len({request["trace_id"] for request in requests}) > 1:
-                raise UsageError(f"several traces begin with {some_id!r}; give more of it")
+                raise UsageError(f"several traces begin with {some_id!r}; give more characters")
             return [
                 (
                     dict(request),
@@ -183,7 +183,7 @@ class Reports:
     def budget_states(self, now_s: int) -> list[BudgetState]:
         """Every account of every budget in the period of `now_s`, by budget and subject.
 
-        A budget of a named subject that nothing was booked on yet shows zeros.
+        A budget of a named subject without spend yet shows zeros.
         """
         with self._snapshot() as connection:
             budgets = [budget_from_row(tuple(row)) for row in connection.execute(SELECT_BUDGETS)]
@@ -205,7 +205,7 @@ class Reports:
         return states
 
     def pruned_ns(self) -> int:
-        """Requests that ended before this were pruned, Unix nanoseconds; nought if none were."""
+        """Requests that ended before this were pruned, Unix nanoseconds; 0 if none were."""
         query = "SELECT value FROM state WHERE key = 'pruned_ns'"
         row = self._connection.execute(query).fetchone()
         return int(row[0]) if row else 0
@@ -213,9 +213,9 @@ class Reports:
     def health(self) -> dict[str, int]:
         """Figures for `/metrics`: open holds, the oldest one's start, rows not shipped yet.
 
-        A long backlog is not counted to its end, as a scrape must not cost more the worse things
-        are: beyond `COUNTED_ROWS` the numbers given to its rows say how many they are. Numbers
-        of ends that were repeated are among them, one in thousands.
+        A long backlog is not counted in full, because a scrape must not cost more when things are
+        worse: beyond `COUNTED_ROWS` the count is estimated from the rows' sequence numbers. That
+        includes numbers of repeated ends, about one in thousands.
         """
         with self._snapshot() as connection:
             holds, oldest = connection.execute(
@@ -251,7 +251,7 @@ class Reports:
         balances = connection.execute("SELECT * FROM balances").fetchall()
         opened = _Opened(balances)
         attempts = connection.execute(_ALL_ATTEMPTS)
-        attempts.row_factory = None  # a million rows by name take seconds more
+        attempts.row_factory = None  # accessing a million rows by name takes seconds more
         for state, hold, cost, overrun, accounts, seq, started_ns, *subjects in attempts:
             found.attempts += 1
             held = hold if state == "held" else 0
@@ -279,10 +279,10 @@ class Reports:
             if not fits:
                 found.problems.append(
                     f"balance {'/'.join(map(str, key))}: spent, held, overrun are {actual},"
-                    f" the rows say {wanted} (nano-USD)"
+                    f" but its rows add up to {wanted} (nano-USD)"
                 )
         found.problems += [
-            f"balance {'/'.join(map(str, key))} is missing, the rows say {sums} (nano-USD)"
+            f"balance {'/'.join(map(str, key))} is missing, its rows add up to {sums} (nano-USD)"
             for key, sums in expected.items()
             if any(sums)
         ]
@@ -299,14 +299,14 @@ class Reports:
                 ),
             ),
             (
-                "attempt {} ended without a place in the outbox, or the other way round",
+                "attempt {} has ended without a place in the outbox, or has a place without an end",
                 (
                     "SELECT request_id || '.' || number FROM attempts"
                     " WHERE (state = 'held') != (seq IS NULL)"
                 ),
             ),
             (
-                "attempt {} was released and costs money, or costs less than nothing",
+                "attempt {} was not charged but has a cost, or has a negative cost",
                 (
                     "SELECT request_id || '.' || number FROM attempts"
                     " WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0"
@@ -325,7 +325,7 @@ class Reports:
 
 
 class _Opened:
-    """Accounts that were opened from rows: what was settled by then counts by what it is."""
+    """Accounts opened from rows: attempts settled by then count by their dimensions."""
 
     def __init__(self, balances: Sequence[sqlite3.Row]) -> None:
         self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, int]]] = {}
@@ -344,7 +344,7 @@ class _Opened:
     def counting(
         self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
     ) -> tuple[AccountKey, ...]:
-        """Accounts beside `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
+        """Accounts other than `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
         if seq > self._last:
             return ()
         return tuple(

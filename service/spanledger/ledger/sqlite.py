@@ -1,9 +1,9 @@
-"""The ledger on SQLite: one connection that writes, every batch of operations one transaction.
+"""The ledger on SQLite: one writing connection, every batch of operations one transaction.
 
-Synchronous on purpose: `group.py` runs it in a thread of its own and groups concurrent callers.
-Several processes may share the file; each batch takes the write lock before it reads a balance,
-so a decision never rests on a stale figure. WAL with `synchronous=FULL`: when `commit` returns,
-the rows survive a power cut.
+Synchronous on purpose: `group.py` runs it in a thread and groups concurrent callers. Several
+processes may share the file; each batch takes the write lock before it reads a balance, so a
+decision never uses a stale figure. WAL with `synchronous=FULL`: once `commit` returns, the rows
+survive a power cut.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ from spanledger.ledger.store import (
     Settled,
 )
 
+MAX_CACHED_BALANCES = 20_000
+"""Beyond this many, balances are read again; each takes about half a kilobyte."""
+_UNKNOWN = -1
+
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
@@ -67,7 +71,7 @@ class Sweep:
 
     now_ns: int
     max_hold_ns: int
-    """No hold outlives this, whoever owns it."""
+    """No hold lives longer than this, whoever owns it."""
 
 
 Operation = Reservation | AttemptEnd | EndRequest | Sweep
@@ -75,7 +79,7 @@ Result = Hold | Settled | int | None | SpanledgerError
 
 
 class _Booked(NamedTuple):
-    """What is booked of a try: its state, money, and the balances it moves."""
+    """What is recorded for an attempt: its state, money, and the balances it changes."""
 
     state: str
     hold_nano: int
@@ -85,7 +89,7 @@ class _Booked(NamedTuple):
 
 
 class SqliteStore:
-    """The writing connection of one process, its identity as an owner of holds included."""
+    """The writing connection of one process, including its identity as an owner of holds."""
 
     def __init__(self, path: Path, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> None:
         self.path = path
@@ -99,20 +103,22 @@ class SqliteStore:
         migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
-        # Our open attempts, so that ending one needs no look-up. `StaleError` tells when another
-        # process has ended one; then the rows are asked.
+        # Our open attempts, so ending one needs no look-up. If another process has ended one, we
+        # get a `StaleError` and read the rows.
         self._open: dict[str, _Booked] = {}
-        # Of the transaction that is being written:
+        # As stored in the file, until another connection writes to it.
+        self._file_version = _UNKNOWN
         self._seq = 0
         self._balances: dict[AccountKey, Balance] = {}
+        # State of the transaction being written:
         self._dirty: set[AccountKey] = set()
         self._pending = Pending()
         self._reserved: dict[str, _Booked] = {}
         self._ended: dict[str, _Booked] = {}
 
     def close(self) -> None:
-        """Give up the lease when nothing is held any more, and close the file."""
-        with suppress(sqlite3.Error):  # else the sweep of another process does it a lease later
+        """Give up the lease if nothing is held, and close the file."""
+        with suppress(sqlite3.Error):  # otherwise another process's sweep does it one lease later
             self._connection.execute(
                 "DELETE FROM owners WHERE id = ?1 AND NOT EXISTS"
                 " (SELECT 1 FROM attempts WHERE owner = ?1 AND state = 'held')",
@@ -121,11 +127,11 @@ class SqliteStore:
         self._connection.close()
 
     def commit(self, operations: Sequence[Operation]) -> list[Result]:
-        """Do all operations in one durable transaction; a refused one is its own result.
+        """Run all operations in one durable transaction; a refused one returns its error.
 
         Raises:
             LedgerUnavailableError: nothing was done.
-            Exception: nothing was done, and one of the operations is to blame.
+            Exception: nothing was done, and one of the operations is at fault.
         """
         try:
             try:
@@ -137,7 +143,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._rollback()
             if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
-                raise  # the fault is in what was to be written, and waiting does not mend it
+                raise  # the data to be written is at fault, and waiting does not fix it
             raise LedgerUnavailableError(f"the ledger could not commit: {error}") from error
         except BaseException:
             self._rollback()
@@ -149,13 +155,13 @@ class SqliteStore:
         return results
 
     def _check_committed(self) -> None:
-        """Raises LedgerUnavailableError when what was committed just now is in a file that has lost
-        its name and cannot be saved from there."""
+        """Raises LedgerUnavailableError if the commit just made is in a file that was deleted or
+        replaced, and cannot be saved from there."""
         try:
             self._files.check()
             self._moved = False
         except LedgerUnavailableError:
-            self._moved = True  # whatever follows is refused before it is written
+            self._moved = True  # later operations are refused before they are written
             try:
                 saved = self._files.save(self._connection)
             except sqlite3.Error:
@@ -164,11 +170,12 @@ class SqliteStore:
                 raise
 
     def check(self) -> None:
-        """Raises LedgerUnavailableError when the file is not the one that was opened."""
+        """Raises LedgerUnavailableError if the file is not the one that was opened."""
         self._files.check_database()
 
     def _rollback(self) -> None:
-        self._lease_until_ns = 0  # the lease may have been renewed in what is rolled back
+        self._lease_until_ns = 0  # the rolled-back transaction may have renewed the lease
+        self._file_version = _UNKNOWN  # and moved balances
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -178,9 +185,9 @@ class SqliteStore:
         else:
             self._files.check_database()
         begin_immediate(self._connection)
-        for state in (self._balances, self._dirty, self._pending, self._reserved, self._ended):
+        for state in (self._dirty, self._pending, self._reserved, self._ended):
             state.clear()
-        self._load_versions()
+        self._refresh()
         first_seq = self._seq
         results = [self._apply(operation) for operation in operations]
         self._pending.flush(self._connection)
@@ -193,14 +200,26 @@ class SqliteStore:
         self._connection.execute("COMMIT")
         return results
 
-    def _load_versions(self) -> None:
+    def _refresh(self) -> None:
+        """Forget what was read before, if another connection has written since.
+
+        SQLite counts the commits of others in `data_version`. Asked with the write lock held, it says
+        whether what this connection knows is still so, and saves a query for each balance.
+        """
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._file_version or len(self._balances) > MAX_CACHED_BALANCES:
+            self._balances.clear()
+            self._load_state()
+            self._file_version = version
+
+    def _load_state(self) -> None:
         state = dict(self._connection.execute("SELECT key, value FROM state"))
         self._seq = state["seq"]
         if state["budgets_version"] != self._budgets_version:
             rows = self._connection.execute(SELECT_BUDGETS)
             self._budgets = BudgetIndex(budget_from_row(row) for row in rows)
             self._budgets_version = state["budgets_version"]
-            self._open.clear()  # a new budget's accounts were added to the attempts that are held
+            self._open.clear()  # a new budget's accounts were added to held attempts
 
     def _apply(self, operation: Operation) -> Result:
         try:
@@ -229,7 +248,7 @@ class SqliteStore:
         held = self._open.get(attempt_id) or self._reserved.get(attempt_id)
         if held is None and reservation.repeat:
             held = self._look_up(attempt_id)
-        if held is not None:  # a repeat: what the first one held
+        if held is not None:  # a repeat: return the first hold
             return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
         if not reservation.priced or reservation.unbounded:
             _require_bound(reservation, accounts)
@@ -258,7 +277,7 @@ class SqliteStore:
         )
 
     def _balance(self, key: AccountKey, period_end_s: int) -> Balance:
-        """The balance as of this transaction; a new account starts at nothing."""
+        """The balance in this transaction; a new account starts at zero."""
         balance = self._balances.get(key)
         if balance is None:
             row = self._connection.execute(_READ_BALANCE, key).fetchone()
@@ -273,7 +292,7 @@ class SqliteStore:
         request_id, _, number = end.attempt_id.rpartition(".")
         balances = [self._balance(key, 0) for key in booked.accounts]
         cost, overrun = booked.cost_nano, booked.overrun_nano
-        if booked.state in ("held", "expired"):  # else a repeat: the first word stands
+        if booked.state in ("held", "expired"):  # otherwise a repeat: the first end stands
             cost = end.cost_nano or 0
             overrun = max(0, cost - booked.hold_nano) if balances else 0
             self._seq += 1
@@ -295,7 +314,7 @@ class SqliteStore:
         return Settled(cost, overrun, self._remaining(balances))
 
     def _booked(self, attempt_id: str) -> _Booked:
-        """What is booked of a try: known to this process, or looked up."""
+        """What is recorded for an attempt, from memory or from its row."""
         booked = self._ended.get(attempt_id) or self._open.get(attempt_id)
         if booked is None:
             booked = self._look_up(attempt_id)
@@ -304,7 +323,7 @@ class SqliteStore:
         return booked
 
     def _look_up(self, attempt_id: str) -> _Booked | None:
-        """What the rows say of an attempt."""
+        """An attempt's row."""
         self._pending.flush(self._connection)
         request_id, _, number = attempt_id.rpartition(".")
         row = self._connection.execute(
@@ -328,7 +347,7 @@ class SqliteStore:
         self._pending.end_request(request_id, end, self._seq)
 
     def _correct_request(self, request_id: str) -> None:
-        """An attempt was corrected after its request had ended: the total follows, and ships again."""
+        """Update and reship the total of a request whose attempt was corrected after it ended."""
         self._pending.flush(self._connection)
         self._seq += 1
         self._connection.execute(
@@ -340,8 +359,8 @@ class SqliteStore:
     # leases -------------------------------------------------------------------------------
 
     def _renew_lease(self, now_ns: int) -> None:
-        """Hold a lease that lasts: a process that slept past it takes a new one with its hold,
-        and so does one whose clock was set back."""
+        """Keep a lease that lasts long enough: a process that slept past its lease takes a new one
+        with its next hold, and so does one whose clock was set back."""
         if not self._lease_ns // 2 <= self._lease_until_ns - now_ns <= self._lease_ns:
             self._lease_until_ns = now_ns + self._lease_ns
             self._connection.execute(
@@ -349,13 +368,13 @@ class SqliteStore:
             )
 
     def _sweep(self, sweep: Sweep) -> int:
-        """Expire holds nobody renews: charged in full, as the outcome is unknown.
+        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown.
 
-        A lease that ends later than any hold may live was taken before the clock was set back;
-        whoever took it and lives has a new one by now. One that has ended is kept for a while, as
+        A lease that ends later than any hold may live was taken before the clock was set back; its
+        owner, if still running, has a new one by now. An ended lease is kept for a while, because
         the clock may have been ahead.
         """
-        self._lease_until_ns = 0  # ours may be gone from the file, for the same reason
+        self._lease_until_ns = 0  # ours may have been removed from the file, for the same reason
         self._renew_lease(sweep.now_ns)
         self._pending.flush(self._connection)
         forgotten_ns = sweep.now_ns - sweep.max_hold_ns
@@ -393,7 +412,7 @@ class SqliteStore:
 
 
 def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:
-    """Where a budget blocks, refuse what no hold can bound."""
+    """If a budget blocks, refuse an attempt whose cost no hold can bound."""
     limit = next((account.budget.name for account in blocking(accounts)), None)
     if limit is None:
         return

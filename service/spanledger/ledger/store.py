@@ -1,7 +1,7 @@
-"""The ledger's contract: the records it takes and gives, whatever database is below.
+"""The ledger's contract: the records it accepts and returns, whatever database is underneath.
 
 Each attempt at a provider is one durable row. `reserve` holds money on every matching budget before
-the request leaves, `finish` ends the attempt (settle or release) and, with its last attempt, the
+the request is sent; `finish` ends the attempt (settle or release) and, with the last attempt, the
 request. All are idempotent by attempt id. Times are Unix nanoseconds, money is nano-USD.
 """
 
@@ -23,8 +23,8 @@ Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 class Budget:
     """A limit on what a subject may spend in each period.
 
-    `subject` is a name, or `*`: each subject of the scope has the limit for itself. For scope
-    `global` it is always `*` and means everybody together.
+    `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
+    is always `*` and means everybody together.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Budget:
     action: Action = "block"
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
-    """Lower `max_tokens` to what the money buys instead of refusing."""
+    """Lower `max_tokens` to what the remaining money buys instead of refusing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget's account in its current period: what people and `/metrics` look at."""
+    """A budget's account in its current period: what commands and `/metrics` show."""
 
     budget: Budget
     subject: str
@@ -55,7 +55,7 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class BudgetChange:
-    """One line of a budget's history: who changed what, when."""
+    """One change in a budget's history: what changed, when."""
 
     at_ns: int
     change: Literal["set", "remove"]
@@ -64,7 +64,7 @@ class BudgetChange:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A virtual key as stored: its digest identifies it, the key itself is not kept."""
+    """A virtual key as stored: its digest identifies it; the key itself is not stored."""
 
     id: str
     """Short public name of the key (`key_` and 12 hex digits), safe to log."""
@@ -79,18 +79,18 @@ class Key:
 
 
 UNSAMPLED = "-00"
-"""After a caller's span id: its `traceparent` says that it does not sample the trace."""
+"""Suffix of a caller's span id if its `traceparent` says the trace is not sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestStart:
-    """What is known of a request before its first attempt; ids are lower-case hex."""
+    """What is known about a request before its first attempt; ids are lower-case hex."""
 
     request_id: str
     trace_id: str
     span_id: str
     parent_span_id: str
-    """Empty when the caller sent no `traceparent`; ends in `UNSAMPLED` if it said `-00`."""
+    """Empty if the caller sent no `traceparent`; ends in `UNSAMPLED` if that was not sampled."""
     started_ns: int
     customer: str
     team: str
@@ -102,11 +102,11 @@ class RequestStart:
 
 
 class HoldSizes(NamedTuple):
-    """How much an attempt wants held, nano-USD, largest first.
+    """How much an attempt asks to hold, nano-USD, largest first.
 
-    `full` is the bound on its cost (own cap, or all the model can answer). `usual` is what the
-    route's history says; equal to `full` when the caller set a cap. `least` is the smallest
-    useful hold and is used on blocking `strict` budgets only. See docs/budgets.md for the ladder.
+    `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
+    `usual` is based on the route's history, or equals `full` if the caller set a cap. `least` is the
+    smallest useful hold, used only on blocking `strict` budgets. See docs/budgets.md for the ladder.
     """
 
     full: int
@@ -116,7 +116,7 @@ class HoldSizes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """An attempt that wants to leave."""
+    """A request to start an attempt."""
 
     request: RequestStart
     number: int
@@ -130,13 +130,13 @@ class Reservation:
     priced: bool
     price_id: str
     fallback_from: str = ""
-    """Route left behind; empty within a route."""
+    """The route it falls back from; empty within a route."""
     reason: str = ""
-    """`error.type` of the attempt before, or what kept the route from a first one."""
+    """`error.type` of the previous attempt, or why the first one could not use the route."""
     unbounded: str = ""
-    """Why nothing bounds its cost; it is then refused where a budget blocks."""
+    """Why its cost has no bound; it is then refused if a budget blocks."""
     repeat: bool = False
-    """Asked before, and the answer was lost: the row, where there is one, says what was held."""
+    """A repeat whose first answer was lost: an existing row says what was held."""
 
     @property
     def attempt_id(self) -> str:
@@ -149,11 +149,11 @@ class Hold:
     """A granted reservation.
 
     Attributes:
-        hold_nano: what is held; below `sizes.full` the caller must cap the output accordingly.
-        decision: `warn` when a budget with action warn is over its limit.
+        hold_nano: the amount held; if below `sizes.full`, the caller must cap the output accordingly.
+        decision: `warn` if a budget with action `warn` is over its limit.
         warned: names of those budgets.
         remaining_nano: the least `limit - spent - held` over all blocking budgets after this
-            hold, never less than zero; None when no blocking budget applies.
+            hold, at least zero; None if no blocking budget applies.
     """
 
     attempt_id: str
@@ -165,26 +165,26 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnd:
-    """How a request ended; rides on the finish of its last attempt, or alone when none was made."""
+    """How a request ended; sent with the end of its last attempt, or alone if none was made."""
 
     outcome: Outcome
     error_type: str
     http_status: int
     ended_ns: int
     refused_by: str = ""
-    """Name of the budget, when outcome is `refused`."""
+    """Name of the budget, if the outcome is `refused`."""
     refused_scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended. `cost_nano` None releases the hold (nothing billed), else settles."""
+    """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
     attempt_id: str
     ended_ns: int
     cost_nano: int | None
     estimated: bool = False
-    """Tokens were counted by us: the provider reported none."""
+    """We counted the tokens: the provider reported none, or reported them ambiguously."""
     unpriced: bool = False
     error_type: str = ""
     http_status: int = 0
@@ -194,7 +194,7 @@ class AttemptEnd:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     first_chunk_ns: int = 0
-    """When the first content of a stream came; 0 when there was none."""
+    """When the first content of a stream arrived; 0 if there was none."""
     chunks: int = 0
     """Events with content in the stream."""
     response_model: str = ""
@@ -203,12 +203,12 @@ class AttemptEnd:
     content: str | None = None
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
-    """Set on the last try: the request ends in the same transaction."""
+    """Set on the last attempt: the request ends in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a finish did."""
+    """The result of a finish."""
 
     cost_nano: int
     overrun_nano: int
@@ -217,13 +217,13 @@ class Settled:
 
 @dataclass(slots=True)
 class Verification:
-    """What `ledger verify` found; `problems` empty means every figure follows from the rows."""
+    """What `ledger verify` found; empty `problems` means every figure follows from the rows."""
 
     attempts: int = 0
     requests: int = 0
     balances: int = 0
     pruned_balances: int = 0
-    """Those of periods from which rows were pruned: no less than the rows say."""
+    """Balances of periods with pruned rows: at least what the remaining rows add up to."""
     spent_nano: int = 0
     held_nano: int = 0
     open_attempts: int = 0
@@ -239,7 +239,7 @@ class Ledger(Protocol):
         Raises:
             BudgetExceededError: a blocking budget has no room.
             UnpricedModelError: a budget blocks and the model has no price.
-            UnboundedCostError: a budget blocks and nothing bounds what the request costs.
+            UnboundedCostError: a budget blocks and the request's cost has no bound.
             LedgerUnavailableError: the commit failed; nothing is held.
         """
         ...
@@ -253,7 +253,7 @@ class Ledger(Protocol):
         ...
 
     async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside a try: refused, invalid, or given up between two attempts."""
+        """End a request outside an attempt: refused, invalid, or given up between attempts."""
         ...
 
     async def find_key(self, digest: str) -> Key | None:
@@ -261,9 +261,9 @@ class Ledger(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raises LedgerUnavailableError when it cannot be read, or its last commit failed."""
+        """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
         ...
 
     async def has_keys(self) -> bool:
-        """Whether any key was ever made; until then the gateway is open to its own machine."""
+        """Whether any key was ever created; until then the gateway accepts local callers without one."""
         ...

@@ -1,9 +1,10 @@
 """The price book: what a model's tokens cost, in pico-USD, by date; made by `tools/update_prices.py`.
 
-Reads one file of the package and nothing else. A model that the book does not have is not priced:
-what stands around its name is taken off (`names`), and no name is ever matched loosely. Tokens and searches of the web have a price here. Other fees
-(grounding in maps, containers), discounts by the hour, free allowances and surcharges for an
-endpoint's region are not in it; where they matter, set the prices in the config.
+Reads only one file of the package. A model that is not in the book has no price: prefixes such as
+a region are removed from its name (`names`), but names are never matched loosely. The book prices
+tokens and web searches. It has no other fees (grounding in maps, containers), discounts by the
+hour, free allowances or surcharges for an endpoint's region; if they matter, set the prices in the
+configuration.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ OVERRIDES = {
     "cache_read_input_audio_token_cost": "audio_cache_read",
     "output_cost_per_audio_token": "audio_output",
 }
-"""LiteLLM's key for a price in the config, to our name for it."""
+"""LiteLLM's keys for prices in the configuration, and our names for them."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
-"""Service tiers that a price in the config may be for, named at the end of its key."""
+"""Service tiers that the key of a configured price may end with."""
 _KEY = re.compile(
     r"(?P<key>.+?)(_above_(?P<number>\d+)(?P<kilo>k?)_tokens)?"
     rf"(_(?P<service>{'|'.join(SERVICES)}))?"
@@ -45,7 +46,7 @@ _KEY = re.compile(
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Rates as they stand in a book: what is missing follows from the rest."""
+    """Rates as listed in a book; missing ones are derived from the others."""
 
     input: int | None = None
     output: int | None = None
@@ -75,7 +76,7 @@ class Entry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         provider: LiteLLM's name of the provider.
         mode: `chat`, `completion`, `responses` or `embedding`.
-        unpriced: why the line has no price, empty when it has one.
+        unpriced: why the line has no price; empty if it has one.
     """
 
     provider: str
@@ -98,7 +99,7 @@ _ENTRY = msgspec.json.Decoder(Entry)
 
 
 class PriceBook:
-    """The prices of one date; lines are decoded when somebody asks for them."""
+    """The prices of one date; lines are decoded on first use."""
 
     def __init__(self, book: _Book) -> None:
         self.date = book.date
@@ -107,21 +108,21 @@ class PriceBook:
 
     @classmethod
     def load(cls, date: str | None = None) -> PriceBook:
-        """Read a book of the package, the newest unless a date is given.
+        """Read a book of the package: the newest, unless a date is given.
 
         Raises:
-            ConfigError: there is no book of that date.
+            ConfigError: there is no book with that date.
         """
         path = max(BOOKS.glob("*.json")) if date is None else BOOKS / f"{date}.json"
         try:
             return cls(msgspec.json.decode(path.read_bytes(), type=_Book))
         except FileNotFoundError:
             known = ", ".join(dates())
-            raise ConfigError(f"there is no price book of {date!r}; there is {known}") from None
+            raise ConfigError(f"there is no price book of {date!r}; available: {known}") from None
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """All models by name, sorted; for commands, since it decodes every line."""
+        """All models by name, sorted. Decodes every line, so it is for commands only."""
         return {name: _ENTRY.decode(line) for name, line in self._lines.items()}
 
     def entry(self, name: str) -> Entry | None:
@@ -130,12 +131,12 @@ class PriceBook:
         return None if line is None else _ENTRY.decode(line)
 
     def price(self, name: str) -> Price | None:
-        """A model's price by its exact name; None when the book has none."""
+        """A model's price by its exact name; None if the book has none."""
         entry = self.entry(name)
         return None if entry is None else _price(f"{self.date}/{name}", entry, {})
 
     def price_of(self, deployment: Named) -> Price | None:
-        """A deployment's price, as `find` says it."""
+        """A deployment's price; see `find`."""
         return self.find(
             deployment.provider,
             deployment.model,
@@ -154,18 +155,19 @@ class PriceBook:
         deployment_id: str,
         base_model: str = "",
     ) -> Price | None:
-        """A deployment's price, or None: then nothing says what it costs.
+        """A deployment's price; None if nothing says what it costs.
 
-        A base model decides where the book has it: a deployment's own name may be anybody's. Then
-        the book is asked for the model as the config writes it, for `provider/model`, and for the
-        bare model; a line found by a name without a provider must be that provider's. If it has
-        none of these, it is asked again with the way to the model taken off its name.
-        A price in the config wins, for long prompts too unless it gives their price as well
-        (`…_above_200k_tokens`); what the config does not say comes from the book, and without a
-        book's line a cached read, a cache write and reasoning cost as much as any other token.
-        Where the config's input costs less than the book's cached read, a cached read costs as
-        much as that input; where it is free, so is the cache. A service tier has the price that
-        the config gives it (`…_priority`), and else none, since the book's may be lower.
+        A base model in the book comes first, because a deployment's own name may be arbitrary.
+        Then the book is searched for the model as the configuration writes it, for
+        `provider/model`, and for the bare model; a line found by a name without a provider must be
+        that provider's. If none exists, the search is repeated with prefixes such as a region
+        removed.
+        A configured price wins, also for long prompts unless their price is configured as well
+        (`…_above_200k_tokens`). Prices that are not configured come from the book; without a line
+        in the book, cache reads, cache writes and reasoning cost as much as other tokens. If the
+        configured input costs less than the book's cache reads, cache reads cost as much as that
+        input; if it is free, so is the cache. As soon as any price is configured, a service tier
+        has a price only if it is configured too (`…_priority`), as the book's may be lower.
         """
         name, entry = self.base(provider, base_model)
         if entry is None:
@@ -183,8 +185,8 @@ class PriceBook:
         return replace(price, id=f"config/{deployment_id}/{digest}")
 
     def base(self, provider: str, base_model: str) -> tuple[str, Entry | None]:
-        """The line of a base model: the deployment's provider's, or that of the provider it names,
-        or else whoever's the bare name is."""
+        """The line of a base model: from the deployment's provider, or from the provider in the
+        name, or else the line with exactly that name."""
         if not base_model:
             return "", None
         owner, _, model = base_model.partition("/")
@@ -221,14 +223,14 @@ class PriceBook:
         return "", None
 
     def _dearest(self, found: tuple[str, Entry], others: Iterable[str]) -> tuple[str, Entry]:
-        """A line without the place its model was asked for in, or that of another place where it is
-        dearer: a place may have a surcharge."""
+        """The highest-priced of a line found without its region and the lines of other regions, as
+        a region may have a surcharge."""
         listed = [(name, entry) for name in others if (entry := self.entry(name)) is not None]
         return max((found, *listed), key=lambda line: _list_price(line[1]))
 
 
 class Named(Protocol):
-    """What of a deployment names its price."""
+    """The parts of a deployment that identify its price."""
 
     @property
     def id(self) -> str: ...
@@ -249,17 +251,18 @@ def _list_price(entry: Entry) -> tuple[int, int]:
 
 
 def dates() -> tuple[str, ...]:
-    """The books of this package, oldest first."""
+    """The dates of this package's books, oldest first."""
     return tuple(sorted(path.stem for path in BOOKS.glob("*.json")))
 
 
 def _is_of(provider: str, owners: tuple[str, ...]) -> bool:
-    """LiteLLM calls parts of a provider by its name and more: `vertex_ai-anthropic_models`."""
+    """Whether a line is of one of these providers; LiteLLM also has names with a suffix, such as
+    `vertex_ai-anthropic_models`."""
     return any(provider == owner or provider.startswith(f"{owner}-") for owner in owners)
 
 
 _Given = Mapping[str, Mapping[int, Mapping[str, int]]]
-"""Prices of the config by service tier, by the size of prompt above which they hold, by name."""
+"""Configured prices by service tier, by the prompt size above which they apply, by name."""
 
 
 def _given(overrides: Mapping[str, int]) -> _Given:
@@ -273,7 +276,7 @@ def _given(overrides: Mapping[str, int]) -> _Given:
 
 
 def _price(price_id: str, entry: Entry, given: _Given) -> Price | None:
-    """A line's price with what the config gives instead; None without input or output price."""
+    """A line's price, overridden by configured ones; None without an input or output price."""
     usual = _schedule(entry, given.get("", {}))
     if usual is None:
         return None
@@ -296,7 +299,7 @@ def _price(price_id: str, entry: Entry, given: _Given) -> Price | None:
 def _over(
     usual: Mapping[int, Mapping[str, int]], own: Mapping[int, Mapping[str, int]]
 ) -> dict[int, dict[str, int]]:
-    """Prices of a service tier, in the place of the usual ones where it has its own."""
+    """A service tier's prices: its own, and otherwise the usual ones."""
     return {
         above: {**usual.get(above, {}), **own.get(above, {})} for above in usual.keys() | own.keys()
     }
@@ -317,7 +320,7 @@ def _schedule(listed: _ListedService, given: Mapping[int, Mapping[str, int]]) ->
 
 
 def _resolved(listed: _Listed, given: Mapping[str, int]) -> Rates | None:
-    """All rates, those missing worked out from the rest; None without input or output."""
+    """All rates, with missing ones derived from the others; None without input or output."""
     own = dict(given)
     if "output" in own:
         own.setdefault("reasoning", own["output"])  # reasoning is output

@@ -1,8 +1,8 @@
-"""The ways in which providers tell usage on OpenAI's wire: the tables that decide how it is read.
+"""How providers report usage on OpenAI's wire: the tables that decide how it is read.
 
-`PLACES` says where a count may stand, `FORMS` how the counts add up, `STREAMS` in which events they
-come. Each row names its source: a provider's documentation, or the public report in which it was
-seen. `docs/usage.md` is generated from these tables. Nothing here reads anything.
+`PLACES` says where a count may be, `FORMS` how the counts add up, `STREAMS` in which events they
+arrive. Each row has its source: a provider's documentation, or the public report in which it was
+seen. `docs/usage.md` is generated from these tables. Data only.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ PARTS_MISMATCH = "parts_mismatch"
 
 AMBIGUITIES = {
     TOTAL_MISMATCH: (
-        "The total is not the sum of the counts in any known form. What it has beyond them is"
-        " charged as output, and cached tokens that do not fit into the prompt are charged beside"
-        " it."
+        "The total is not the sum of the counts in any known form. Any surplus of the total is"
+        " charged as output, and cached tokens that do not fit into the prompt are charged in"
+        " addition to it."
     ),
     CACHE_UNPLACED: (
-        "Cached tokens come under Anthropic's names and without a total, so nothing says whether the"
-        " prompt includes them. They are charged beside it."
+        "Cached tokens have Anthropic's names and there is no total, so it is unknown whether the"
+        " prompt includes them. They are charged in addition to it."
     ),
     PARTS_MISMATCH: (
-        "Sound, or reasoning and speech together, are more than the side they are part of. All of"
-        " that side is charged at the price of its dearest tokens."
+        "The audio tokens, or reasoning and speech together, exceed the input or output that they"
+        " are part of. All of that input or output is charged at its highest price per token."
     ),
     PROMPT_MISSING: (
-        "The answer's tokens were counted and the prompt's were not. The prompt is what the total"
-        " leaves for it, or else is counted here."
+        "The answer's tokens were reported and the prompt's were not. The prompt is the total less"
+        " the answer, or else an estimate of ours."
     ),
     TOTAL_ALONE: (
-        "Only a total was told. The prompt is counted here, and the rest is charged as output."
+        "Only a total was reported. We estimate the prompt; the rest is charged as output."
     ),
-    COUNT_DECREASED: "A cumulative count fell within a stream. The largest one is charged.",
+    COUNT_DECREASED: "A cumulative count decreased during a stream. The largest one is charged.",
 }
-"""Why usage could be read in more than one way, and what is charged then."""
+"""Why usage was ambiguous, and what is charged then."""
 
 
 class Place(NamedTuple):
-    """Where a count may stand in `usage`, and who puts it there."""
+    """Where a count may be in `usage`, and who puts it there."""
 
     path: str
     source: str
@@ -98,15 +98,14 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("num_search_queries", "bgeneto/open-webui-cost-tracker#6 (Perplexity)"),
     ),
 }
-"""For each count the places it is looked for, in this order; the first that says more than zero
-stands."""
+"""For each count the places where it is looked for, in this order; the first above zero is used."""
 
 
 class Told(NamedTuple):
-    """The counts that decide the form; a part that was not told is 0.
+    """The counts that decide the form; a part that was not reported is 0.
 
     Attributes:
-        total: 0 where it was not told.
+        total: 0 if it was not reported.
     """
 
     prompt: int
@@ -133,12 +132,12 @@ class Form:
     """A way in which the counts of one usage add up.
 
     Attributes:
-        total: what `total_tokens` is the sum of; a row holds where that is so. Empty where it may
-            be anything above prompt and completion.
-        input: what all input is the sum of.
-        output: what all output is the sum of.
-        needs: parts that must have been told for this row to say something of its own.
-        without_total: whether the row also holds where no total was told.
+        total: the sum that `total_tokens` must equal for this row to fit. Empty: it may be anything
+            above prompt and completion.
+        input: the sum that makes up all input.
+        output: the sum that makes up all output.
+        needs: parts that must have been reported for this row to differ from others.
+        without_total: whether the row also fits if no total was reported.
     """
 
     name: str
@@ -169,8 +168,8 @@ class Form:
 
 
 def _only_thoughts_are_left(told: Told) -> bool:
-    """Whether what the total has beyond the counts can be nothing but reasoning that was not named:
-    there is none that was, and no part of the cache is as small as it."""
+    """Whether the total's surplus over the counts can only be unreported reasoning: no reasoning
+    was reported, and every part of the cache is larger than the surplus."""
     surplus = told.total - told.prompt - told.completion
     cache = [part for part in (told.read, told.write) if part]
     return surplus > 0 and not told.reasoning and all(surplus < part for part in cache)
@@ -178,7 +177,7 @@ def _only_thoughts_are_left(told: Told) -> bool:
 
 FORMS: tuple[Form, ...] = (
     Form(
-        "all inside",
+        "everything included",
         total="prompt + completion",
         input="prompt",
         output="completion",
@@ -190,7 +189,7 @@ FORMS: tuple[Form, ...] = (
         without_total=True,
     ),
     Form(
-        "reasoning beside the answer",
+        "reasoning outside the answer",
         total="prompt + completion + reasoning",
         input="prompt",
         output="completion + reasoning",
@@ -203,14 +202,14 @@ FORMS: tuple[Form, ...] = (
         needs=("reasoning",),
     ),
     Form(
-        "cache beside the prompt",
+        "cache outside the prompt",
         total="prompt + read + write + completion",
         input="prompt + read + write",
         output="completion",
         sources=("Portkey-AI/gateway#1211", "Portkey-AI/gateway#1754"),
     ),
     Form(
-        "reads inside the prompt, writes beside it",
+        "reads inside the prompt, writes outside",
         total="prompt + write + completion",
         input="prompt + write",
         output="completion",
@@ -218,7 +217,7 @@ FORMS: tuple[Form, ...] = (
         needs=("write",),
     ),
     Form(
-        "cache beside the prompt and the total",
+        "cache outside the prompt and the total",
         total="prompt + completion",
         input="prompt + read + write",
         output="completion",
@@ -226,14 +225,14 @@ FORMS: tuple[Form, ...] = (
         without_total=True,
     ),
     Form(
-        "cache inside the prompt, left out of the total",
+        "cache inside the prompt, not in the total",
         total="prompt - read - write + completion",
         input="prompt",
         output="completion",
         sources=("browser-use/browser-use#4294", "crewAIInc/crewAI#6788"),
     ),
     Form(
-        "reasoning beside the answer and the total",
+        "reasoning outside the answer and the total",
         total="prompt + completion",
         input="prompt",
         output="completion + reasoning",
@@ -242,7 +241,7 @@ FORMS: tuple[Form, ...] = (
         without_total=True,
     ),
     Form(
-        "citations and reasoning beside everything",
+        "citations and reasoning outside everything",
         total="prompt + completion",
         input="prompt + citations",
         output="completion + reasoning",
@@ -251,7 +250,7 @@ FORMS: tuple[Form, ...] = (
         without_total=True,
     ),
     Form(
-        "reasoning in the total alone",
+        "reasoning only in the total",
         total="",
         input="prompt",
         output="total - prompt",
@@ -266,7 +265,7 @@ FORMS: tuple[Form, ...] = (
 
 
 class Stream(NamedTuple):
-    """How usage comes in a stream, and what is made of it."""
+    """How usage arrives in a stream, and which of it counts."""
 
     told: str
     read: str
@@ -276,22 +275,22 @@ class Stream(NamedTuple):
 STREAMS: tuple[Stream, ...] = (
     Stream(
         "once, in a last chunk without choices; `null` before",
-        "as it stands",
+        "as reported",
         ("OpenAI API reference",),
     ),
     Stream(
         "in each chunk, cumulative",
-        "the last one stands; text after it is counted here",
+        "the last one, plus our estimate of any text after it",
         ("vllm-project/vllm#5708", "sgl-project/sglang#12241", "InsForge/InsForge#2015"),
     ),
     Stream(
         "twice, in two chunks",
-        "once",
+        "one of them",
         ("camel-ai/camel#4217", "Portkey-AI/gateway#1338"),
     ),
     Stream(
         "in the chunk with the finish reason, then a chunk without",
-        "as it stands",
+        "as reported",
         ("openai/openai-agents-python#2126", "BerriAI/litellm#17136 (xAI)"),
     ),
     Stream(
@@ -301,7 +300,7 @@ STREAMS: tuple[Stream, ...] = (
     ),
     Stream(
         "real counts first, zeros later",
-        "the earlier ones: a zero does not undo what was told",
+        "the earlier ones: a zero does not replace a reported count",
         ("envoyproxy/ai-gateway#1631",),
     ),
     Stream(
@@ -315,13 +314,13 @@ STREAMS: tuple[Stream, ...] = (
         ("earendil-works/pi#2017 (Moonshot)", "QuantumNous/new-api#2550"),
     ),
     Stream(
-        "a prompt of zero, and the answer counted",
-        "the prompt is counted here (`prompt_missing`)",
+        "a prompt of zero, but a count for the answer",
+        "our estimate of the prompt (`prompt_missing`)",
         ("MiXaiLL76/auto_ai_router#142 (CometAPI)",),
     ),
     Stream(
         "Anthropic: input in `message_start`, output in `message_delta`, cumulative",
-        "each count as it was last told, zeros aside",
+        "the last value of each count, except zeros",
         ("Anthropic streaming guide", "tensorzero/tensorzero#5481", "envoyproxy/ai-gateway#2239"),
     ),
 )

@@ -1,7 +1,7 @@
-"""Tokens of a prompt's parts that are no text: the most they can be, and what they are likely to be.
+"""Tokens of the non-text parts of a prompt: their maximum, and their likely number.
 
-Images, sound, films and files come as base64 or as a link, and how many tokens they are is the
-provider's to say. Their kind and the size of their data bound them before a request leaves.
+Images, audio, video and files arrive as base64 or as a link, and only the provider knows how many
+tokens they are. Before a request is sent, their kind and the size of their data give a bound.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ import msgspec
 from spanledger.pricing.usage import estimate_tokens
 
 HIDDEN_TOKENS = 1_024
-"""What a provider may put before a prompt: Anthropic's instructions for tools are the longest
-known, under 600 tokens."""
+"""What a provider may add to a prompt: Anthropic's instructions for tools are the longest known,
+under 600 tokens."""
 IMAGE_TOKENS = 48_169
-"""The dearest known image: gpt-4o-mini in high detail, 8 tiles (2048 by 768) of 5,667 tokens and
-2,833 for the base. gpt-4o takes 1,445 for it, Anthropic under 4,800, Gemini about 4,100."""
+"""The most expensive known image: gpt-4o-mini in high detail, 8 tiles (2048 by 768) of 5,667 tokens
+and 2,833 for the base. gpt-4o counts 1,445 for it, Anthropic under 4,800, Gemini about 4,100."""
 LOW_DETAIL_TOKENS = 2_833
-"""The same model's image in low detail; 85 at gpt-4o."""
+"""The same model's image in low detail; 85 for gpt-4o."""
 FILE_TOKENS = 2_760_000
-"""A PDF: 600 pages, each up to 3,000 tokens of text and 1,600 of its picture (Anthropic's figures
+"""A PDF: 600 pages, each up to 3,000 tokens of text and 1,600 for its image (Anthropic's figures
 and limit, the largest of those published): more than any context window. Its base64 is counted as
-text besides."""
+text in addition."""
 WINDOW_TOKENS = 1_048_576
-"""A film, or sound behind a link: as long as a context window allows."""
+"""A video, or audio behind a link: as long as a context window allows."""
 AUDIO_BYTES_PER_TOKEN = 8
-"""Base64 bytes of sound for one token. Gemini takes 32 tokens a second, OpenAI 10; even speech at
+"""Base64 bytes of audio per token. Gemini counts 32 tokens per second, OpenAI 10; even speech at
 6 kbit/s has 31 base64 bytes for each of those 32."""
 SPOKEN_TOKENS = 16_384
-"""An earlier spoken answer, named by its id: the longest that OpenAI's models give."""
+"""An earlier spoken answer, referenced by its id: the longest that OpenAI's models produce."""
 
 LIKELY_IMAGE_TOKENS = 1_445
-"""gpt-4o's largest image; Anthropic takes up to 1,600 for most."""
+"""gpt-4o's largest image; Anthropic counts up to 1,600 for most."""
 LIKELY_LOW_DETAIL_TOKENS = 85
 LIKELY_FILE_TOKENS = 16_384
-"""Of a file that is only named: some ten pages. Of one that is sent, its bytes are counted."""
+"""For a file that is only referenced: about ten pages. If the file is sent, its bytes count."""
 LIKELY_AUDIO_BYTES_PER_TOKEN = 512
-"""Compressed speech, at between 10 and 32 tokens a second."""
+"""Compressed speech, at 10 to 32 tokens per second."""
 
 _IMAGE, _SOUND, _SPOKEN, _FILE, _FILM = "image", "sound", "spoken", "file", "film"
 MEDIA = {
@@ -59,21 +59,21 @@ MEDIA = {
     "video": _FILM,
     "input_video": _FILM,
 }
-"""Type of a content part, or its key, and what it is."""
+"""The type or the key of a content part, and its kind."""
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _FIELDS = ("messages", "input")
 UNREADABLE = (ValueError, RecursionError)
-"""`ValueError` is the base of all decoding errors, of `json` and msgspec."""
+"""`ValueError` is the base class of all decoding errors of `json` and msgspec."""
 
 
 class InputBound(NamedTuple):
-    """The most input a request can be.
+    """The most input that a request can have.
 
     Attributes:
-        tokens: of all its input.
-        sound: whether some of it may be sound, which has a price of its own.
-        repeated: a key that one of its objects has twice: which value a provider takes is anybody's
-            guess, so nothing bounds it. Looked for where not all of it is text.
+        tokens: bound on all its input tokens.
+        sound: whether some of it may be audio, which is priced separately.
+        repeated: a key that appears twice in one of its objects. Nobody knows which value a
+            provider uses, so there is no bound. Checked only if it may have non-text parts.
     """
 
     tokens: int
@@ -82,7 +82,7 @@ class InputBound(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A part that is no text: what it is, and its data as base64, None = it is elsewhere."""
+    """A non-text part: its kind, and the size of its base64; None if the data is elsewhere."""
 
     kind: str
     data_bytes: int | None
@@ -92,13 +92,13 @@ class _Part(NamedTuple):
 def bound_input(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None) -> InputBound:
     """A number of input tokens that a request cannot exceed, for its hold.
 
-    Byte-level BPE never makes more tokens than the text has UTF-8 bytes, and JSON never spends
-    fewer bytes on a text than UTF-8; the words a chat template puts around a message are shorter
-    than the JSON around it. So the body's size bounds the text, and `HIDDEN_TOKENS` what a
-    provider adds on its own. Images, sound and files are not text: each counts by its kind
-    (`MEDIA`) instead of by its base64. Without them this costs a few searches for a substring.
+    Byte-level BPE never makes more tokens than the text has UTF-8 bytes, JSON never encodes a text
+    in fewer bytes than UTF-8, and a chat template adds less around a message than JSON does. So
+    the size of the body bounds the text, and `HIDDEN_TOKENS` what a provider adds by itself.
+    Images, audio and files count by their kind (`MEDIA`) instead of by their base64. Without them
+    this costs a few substring searches.
 
-    The bound knows no model: a caller lowers it to the model's context window.
+    The bound does not depend on the model; a caller lowers it to the model's context window.
     """
     bound, sound, repeated = body_bytes + HIDDEN_TOKENS, False, ""
     for name in _FIELDS:
@@ -116,10 +116,10 @@ def bound_input(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None
 
 
 def decode_noting_repeats(raw: bytes) -> tuple[Any, str]:
-    """Decoded JSON, and a key that one of its objects has twice, else nothing.
+    """Decoded JSON, and a key that appears twice in one of its objects; empty if there is none.
 
-    Of two equal keys one reader takes the first and another the last: what is priced may not be
-    what is billed. Raises one of `UNREADABLE`.
+    Of two equal keys, one parser uses the first and another the last, so we could price something
+    else than the provider bills. Raises one of `UNREADABLE`.
     """
     repeated = ""
 
@@ -135,10 +135,10 @@ def decode_noting_repeats(raw: bytes) -> tuple[Any, str]:
 
 
 def _may_hold_media(raw: bytes) -> bool:
-    """Whether a name of `MEDIA` may begin somewhere; text that does is told apart afterwards.
+    """Whether a name from `MEDIA` may start somewhere; false positives are sorted out afterwards.
 
-    Spelled out, since every request is asked. An escaped letter could hide a name; what is escaped
-    in ordinary text is beyond ASCII.
+    Spelled out, because it runs for every request. An escaped letter could hide a name; ordinary
+    text escapes only non-ASCII characters.
     """
     return (
         b'"image' in raw
@@ -152,15 +152,15 @@ def _may_hold_media(raw: bytes) -> bool:
 
 
 def likely_media(content: Any) -> tuple[int, int]:
-    """Tokens that the parts in some decoded messages probably are, where nobody counted them, and
-    how many of them are sound."""
+    """The likely tokens of the non-text parts in decoded messages, if nobody reported them, and how
+    many of those are audio."""
     counts = [(part.kind, _likely(part)) for part in _parts(content)]
     sound = sum(tokens for kind, tokens in counts if kind in (_SOUND, _SPOKEN))
     return sum(tokens for _, tokens in counts), sound
 
 
 def _parts(content: Any) -> Iterator[_Part]:
-    """All that is no text, at any depth."""
+    """All non-text parts, at any depth."""
     if isinstance(content, list):
         for item in content:
             yield from _parts(item)
@@ -177,13 +177,13 @@ def _parts(content: Any) -> Iterator[_Part]:
 def _part(name: str, content: Mapping[str, Any]) -> _Part | None:
     value = content.get(name) or content.get("source")
     if value is None and content.get("type") != name:
-        return None  # a key without a value, such as `audio` of an answer that was text
+        return None  # a key without a value, such as `audio` in an answer that was text
     given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
     kind, link = MEDIA[name], given.get("url", value)
     if kind == _SOUND and isinstance(given.get("id"), str):
         return _Part(_SPOKEN, None, low_detail=False)
     if kind == _IMAGE and not _is_picture(link, given.get("format")):
-        kind = _FILM  # some providers take films and files in the place of an image
+        kind = _FILM  # some providers accept videos and files in place of an image
     data = given.get("data", given.get("file_data", link))
     inline = isinstance(data, str) and (link is not data or data.startswith("data:"))
     size = len(data) if isinstance(data, str) and inline else None
@@ -207,7 +207,7 @@ _OTHER_MEDIA = re.compile(
 
 
 def _most(part: _Part) -> int:
-    """The most tokens of a part, less its base64, which the body's size has in it."""
+    """The most tokens of a part, less its base64, which the size of the body includes."""
     size = part.data_bytes or 0
     match part.kind:
         case "image":

@@ -1,8 +1,8 @@
-"""Under which names the price book may list a deployment's model.
+"""The names under which the price book may list a deployment's model.
 
-A configuration names a model with the way to it: LiteLLM's route, a region, a geography, a
-deployment type. The book lists some models with that and others without. `ROUTES` says what may be
-taken off a name, so that what remains is looked up exactly; no name is ever matched loosely.
+A configured model name may include how to reach the model: LiteLLM's route, a region, a geography,
+a deployment type. The book lists some models with these parts and others without. `ROUTES` has the
+parts that may be removed; the rest is looked up exactly, never matched loosely.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LITELLM_PROVIDERS = {
     "openai": ("openai", "text-completion-openai"),
     "x_ai": ("xai",),
 }
-"""`gen_ai.provider.name` to LiteLLM's names of the same provider, where they differ."""
+"""`gen_ai.provider.name` to LiteLLM's names of the same provider, if they differ."""
 
 
 class Route(NamedTuple):
-    """Something that may stand in a name and not in the book.
+    """A part that a configured name may have and the book may not.
 
     Attributes:
         owner: LiteLLM's first name of the provider.
-        pattern: what is taken off; its first group, if it has one, stays.
+        pattern: the part to remove; its first group, if it has one, stays.
     """
 
     owner: str
@@ -70,14 +70,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "azure",
-        "the API or series that LiteLLM is told",
+        "the API or series, a hint for LiteLLM",
         re.compile(r"^(?:responses|o_series|gpt5_series)/"),
         "azure/responses/gpt-5",
         "LiteLLM's Azure pages",
     ),
     Route(
         "azure",
-        "a zone",
+        "a data zone or deployment type",
         re.compile(r"^(?:eu|us|apac|global|global-standard|us-gov)/"),
         "azure/global/gpt-4.1",
         "LiteLLM's price list",
@@ -91,7 +91,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "openai",
-        "whose fine-tuned model it is",
+        "the owner of a fine-tuned model",
         re.compile(r"^(ft:[^:]+):.*"),
         "openai/ft:gpt-4o-2024-08-06:acme::abc123",
         "OpenAI fine-tuning guide",
@@ -118,7 +118,7 @@ ROUTES: tuple[Route, ...] = (
         "Gemini API reference",
     ),
 )
-"""In the order in which they are taken off, each as often as it stands there."""
+"""In the order in which they are removed."""
 
 RESOLD = {
     "openai/gpt-": ("openai", "gpt-"),
@@ -129,9 +129,9 @@ RESOLD = {
     "google/gemini-": ("gemini", "gemini-"),
     "x-ai/grok-": ("xai", "grok-"),
 }
-"""Beginnings of OpenRouter's names for models that only their makers sell, which it passes on at
-the maker's price (OpenRouter's FAQ); maker and name there. Open models have many hosts and prices,
-and variants (`:free`, `:nitro`) their own."""
+"""Prefixes of OpenRouter's names for models that only their makers sell, and the maker and the name
+there. OpenRouter charges the maker's price for them (its FAQ). Open models have many hosts and
+prices, and variants (`:free`, `:nitro`) have prices of their own."""
 
 
 def owners_of(provider: str) -> tuple[str, ...]:
@@ -140,11 +140,11 @@ def owners_of(provider: str) -> tuple[str, ...]:
 
 
 def spellings(owners: tuple[str, ...], model: str) -> Iterator[str]:
-    """A model's name as it was given, then with one thing after the other taken off."""
+    """A model's name as it was given, then with one part after another removed."""
     yield model
     routes = [route for route in ROUTES if route.owner in owners]
     for number, route in enumerate(routes):
-        # What comes off may uncover what an earlier row takes off.
+        # Removing one part may expose another that belongs to an earlier row.
         for other in (route, *routes[:number]):
             shorter = other.pattern.sub(r"\1" if other.pattern.groups else "", model)
             if shorter and shorter != model:
@@ -153,7 +153,7 @@ def spellings(owners: tuple[str, ...], model: str) -> Iterator[str]:
 
 
 def maker_of(owners: tuple[str, ...], model: str) -> tuple[str, str] | None:
-    """Whose model a reseller's name means, and the maker's name of it."""
+    """The maker of a model that a reseller offers, and the maker's name for it."""
     if "openrouter" not in owners or ":" in model:
         return None
     for beginning, (maker, name) in RESOLD.items():
@@ -165,8 +165,8 @@ def maker_of(owners: tuple[str, ...], model: str) -> tuple[str, str] | None:
 
 
 def elsewhere(owners: tuple[str, ...], model: str) -> tuple[str, ...]:
-    """The book's names of a model in other places than the one it was asked for in; none where it
-    was asked for in no place, or in all of them."""
+    """The book's names of a model in regions other than the requested one; empty if the request
+    names no region, or all of them."""
     if "bedrock" in owners:
         place, dot, rest = model.rpartition("/")[2].partition(".")
         if dot and place in _PLACES:

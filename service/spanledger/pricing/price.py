@@ -1,7 +1,7 @@
-"""What tokens cost: rates by size of prompt and by service tier, and the two sums made of them.
+"""What tokens cost: rates by prompt size and service tier, and the two amounts made from them.
 
-One sum is what usage costs, the other the most that a request can. Integers of pico-USD, rounded up
-to a nano-dollar once. Where the prices come from is `book`'s to know.
+One amount is what usage costs, the other the most that a request can cost. Integers of pico-USD,
+rounded up to nano-USD once. `book` knows where the prices come from.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from spanledger.pricing.usage import Usage
 USUAL_SERVICES = frozenset(
     {"", "auto", "default", "standard", "standard_only", "on_demand", "scale", "batch", "flex"}
 )
-"""Service tiers that cost no more than the usual one, also where nobody says what they cost."""
+"""Service tiers that cost no more than the usual one, even if their price is not listed."""
 _SAME_SERVICE = {"fast": "priority"}
-"""OpenAI's newer name for it; Anthropic's `fast` has prices under its own name."""
+"""OpenAI's newer name for `priority`; Anthropic's `fast` has prices under its own name."""
 
 
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Prices of one token, pico-USD; sound without a price of its own costs as text."""
+    """Prices of one token, pico-USD; audio without a price of its own costs as much as text."""
 
     input: int
     output: int
@@ -37,19 +37,19 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     audio_output: int | None = None
 
     def dearest_input(self, *, sound: bool = True) -> int:
-        """What an input token costs at most, text or sound."""
+        """The highest price of an input token, text or audio."""
         text = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
         return max(text, self.audio_input or 0, self.audio_cache_read or 0) if sound else text
 
     def dearest_output(self, *, speech: bool = True) -> int:
-        """What an output token costs at most, text or speech."""
+        """The highest price of an output token, text or speech."""
         text = max(self.output, self.reasoning)
         return max(text, self.audio_output or 0) if speech else text
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Rates of a whole request with more than `above` input tokens."""
+    """Rates for all tokens of a request with more than `above` input tokens."""
 
     above: int
     rates: Rates
@@ -57,13 +57,13 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Rates by the size of the prompt, tiers ascending."""
+    """Rates by prompt size, tiers ascending."""
 
     rates: Rates
     tiers: tuple[Tier, ...] = ()
 
     def at(self, input_tokens: int) -> Rates:
-        """The rates of a request of this size; a long-context tier holds for all its tokens."""
+        """The rates of a request of this size; a long-context tier applies to all its tokens."""
         rates = self.rates
         for tier in self.tiers:
             if input_tokens > tier.above:
@@ -77,11 +77,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What of a request can make its tokens dearer than text at the usual rates.
+    """The properties of a request that can make its tokens cost more than text at the usual rates.
 
     Attributes:
-        service: the service tier it asks for.
-        sound: its input may have sound in it.
+        service: the service tier it requests.
+        sound: its input may contain audio.
         speech: its answer may be spoken.
     """
 
@@ -98,14 +98,14 @@ class Price:
     """What one deployment's tokens cost.
 
     Attributes:
-        id: `<book>/<model>`, or `config/<deployment>/<digest of all prices>`; it stands on every
-            attempt, and whoever has the book (or the config) can compute the amount again.
+        id: `<book>/<model>`, or `config/<deployment>/<digest of all prices>`. Every attempt records
+            it, so the amount can be recomputed from the book (or the configuration).
         rates: for ordinary requests.
         tiers: for long ones, ascending.
-        services: the same for each service tier with prices of its own.
-        search: a search of the web, pico-USD.
-        max_input_tokens: the model's context window, None = not known.
-        max_output_tokens: the longest answer, None = not known.
+        services: rates and tiers of each service tier that has its own.
+        search: price of a web search, pico-USD.
+        max_input_tokens: the model's context window; None: unknown.
+        max_output_tokens: the longest answer; None: unknown.
     """
 
     id: str
@@ -118,28 +118,28 @@ class Price:
 
     @cached_property
     def usual(self) -> Schedule:
-        """The rates where no service tier has its own."""
+        """The rates of requests without a service tier that has its own."""
         return Schedule(self.rates, self.tiers)
 
     @cached_property
     def _dearest_text(self) -> tuple[int, int]:
-        """The most that a token of text costs in short requests, input and output."""
+        """The highest price of a text token in short requests, input and output."""
         return self.rates.dearest_input(sound=False), self.rates.dearest_output(speech=False)
 
     def knows(self, service: str) -> bool:
-        """Whether it is known what a service tier costs at most."""
+        """Whether the highest price of a service tier is known."""
         return all(word in USUAL_SERVICES or self._served_as(word) for word in service.split())
 
     def _served_as(self, service: str) -> list[Schedule]:
-        """The rates a request for this service tier may have beside the usual ones.
+        """The rates that a request for this service tier may get instead of the usual ones.
 
-        Anthropic's ways to serve go together: who asks for one may get both.
+        Anthropic combines its modes: a request for one may be served with both.
         """
         asked = {word for name in service.split() for word in (name, _SAME_SERVICE.get(name, name))}
         return [s for name, s in self.services.items() if not asked.isdisjoint(name.split())]
 
     def _charged(self, service: str) -> Schedule:
-        """The rates of an answer of this service tier; of one we do not know the dearest."""
+        """The rates of an answer with this service tier; for an unknown tier, the highest ones."""
         found = self.services.get(service) or self.services.get(_SAME_SERVICE.get(service, ""))
         if found is not None or service in USUAL_SERVICES:
             return found or self.usual
@@ -147,11 +147,11 @@ class Price:
         return max(known, key=lambda s: (s.rates.output, s.rates.input))
 
     def cost_nano(self, usage: Usage, service: str = "") -> int:
-        """What the usage costs in an answer of this service tier, rounded up once.
+        """The cost of this usage in an answer with this service tier, rounded up once.
 
-        Usage that cannot be is charged at what it may cost at most: a negative total counts as
-        zero; where parts are negative or exceed what they are parts of, the whole side is charged
-        at the dearest rate of its tokens.
+        Impossible usage is charged at its highest possible price: a negative total counts as zero;
+        if parts are negative or exceed their total, the complete input or output is charged at its
+        highest rate.
         """
         tokens = max(usage.input_tokens, 0)
         schedule = self._charged(service) if service else self.usual
@@ -160,8 +160,8 @@ class Price:
         return nano_from_pico(pico + max(usage.searches, 0) * self.search)
 
     def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
-        """The most that up to so many tokens can cost: all written to the cache, every tier met,
-        and the service tier granted or not."""
+        """The most that up to this many tokens can cost: written to the cache or not, in any tier
+        up to this size, and with the service tier granted or not."""
         if terms is USUAL and not self.tiers:
             given, taken = self._dearest_text
             return nano_from_pico(max(input_tokens, 0) * given + max(output_tokens, 0) * taken)
@@ -183,7 +183,7 @@ def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
     pico = fresh * rates.input + read * rates.cache_read
     pico += (write - hour) * rates.cache_write + hour * rates.cache_write_1h
     if sound and rates.audio_input is not None:
-        # Nobody says which of the sound was cached: as little of it as can be.
+        # Nobody reports how much of the audio was cached: assume as little as possible.
         heard = min(sound, fresh)
         cached = min(sound - heard, read) if rates.audio_cache_read is not None else 0
         pico += heard * (rates.audio_input - rates.input)

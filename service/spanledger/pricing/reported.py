@@ -79,6 +79,28 @@ class OpenAIUsage(msgspec.Struct):
 
         Details that make no sense are left out, which costs more and never less.
         """
+        return self._plain() or self.by_the_tables()
+
+    def _plain(self) -> Usage | None:
+        """The usage if it comes as OpenAI itself reports it, as nearly all does; else None.
+
+        `by_the_tables` reads it the same way, at several times the cost.
+        """
+        prompt, completion, total, given, made, *others = msgspec.structs.astuple(self)
+        if others != _NO_OTHERS:
+            return None
+        read = _only(given, "cached_tokens", _OTHER_INPUT)
+        reasoning = _only(made, "reasoning_tokens", _OTHER_OUTPUT)
+        counts = (prompt, completion, total, read, reasoning)
+        if not all(type(count) is int for count in counts):
+            return None
+        fits = 0 <= read <= prompt and 0 <= reasoning <= completion
+        if prompt and fits and total == prompt + completion and total <= MAX_TOKENS:
+            return Usage(prompt, completion, read, 0, reasoning)
+        return None
+
+    def by_the_tables(self) -> Usage | None:
+        """The usage in whatever form of `forms` it comes."""
         prompt, completion = _told(self, _PROMPT), _told(self, _COMPLETION)
         total = _told(self, _TOTAL) or 0
         if not prompt:
@@ -126,6 +148,13 @@ class OpenAIUsage(msgspec.Struct):
         if not (self.cache_read_input_tokens or self.cache_creation_input_tokens):
             return True
         return any(isinstance(getattr(self, name), dict) for name in _OPENAI_DETAILS)
+
+
+_NO_OTHERS = [None] * (len(OpenAIUsage.__struct_fields__) - 5)
+_OTHER_INPUT = frozenset({"audio_tokens"})
+_OTHER_OUTPUT = frozenset(
+    {"audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"}
+)
 
 
 class _Reading(NamedTuple):
@@ -296,6 +325,15 @@ def _told(usage: OpenAIUsage, paths: tuple[_Path, ...]) -> int | None:
             return count
         zero = zero if count is None else 0
     return zero
+
+
+def _only(details: Any, name: str, others: frozenset[str]) -> Any:
+    """The count `name` of details with nothing else to count; None where there may be more."""
+    if details is None:
+        return 0
+    if type(details) is not dict or details.get("audio_tokens"):
+        return None
+    return details.get(name, 0) if details.keys() - others <= {name} else None
 
 
 def _part(usage: OpenAIUsage, paths: tuple[_Path, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Adapters: one for each wire that providers speak, made here as a configuration needs them.
+"""Adapters, one for each wire format of providers, created here as a configuration needs them.
 
 Importing this package imports no adapter, so that the contract in `base.py` stays cheap to use.
 """
@@ -22,10 +22,10 @@ def create_providers(
     clock: Clock | None = None,
     way_out: WayOut | None = None,
 ) -> dict[ProviderKind, Provider]:
-    """One adapter for each kind; nothing connects before a call, LiteLLM is imported in a thread.
+    """One adapter per kind. None connects before a call; LiteLLM is imported in a thread.
 
     Raises:
-        ConfigError: a deployment needs LiteLLM, and it is not installed.
+        ConfigError: a deployment needs LiteLLM, which is not installed.
     """
     clock = clock or Clock()
     made: dict[ProviderKind, Provider] = {}

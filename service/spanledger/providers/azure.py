@@ -1,7 +1,7 @@
-"""Addresses of Azure OpenAI and Azure AI Foundry, in the forms that files give them.
+"""Addresses of Azure OpenAI and Azure AI Foundry, in the forms that configurations have them.
 
 A resource's bare address needs the deployment's name and an API version; its v1 API needs neither.
-Files hold all forms, with the version as `api_version`, in the address or in a variable.
+Configurations have all forms, with the version in `api_version`, in the address or in a variable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 DEFAULT_VERSION = "2025-02-01-preview"
-"""LiteLLM's default, for files that name none."""
+"""LiteLLM's default, used if the configuration names no version."""
 DEFAULT_AI_VERSION = "2024-05-01-preview"
 V1_VERSIONS = frozenset({"v1", "latest", "preview"})
 """Values of `api_version` that mean Azure's v1 API."""
@@ -19,7 +19,7 @@ _OPERATIONS = ("/chat/completions", "/embeddings")
 
 
 class Address(NamedTuple):
-    """A deployment's address: what stands before the operation's path, and behind it."""
+    """A deployment's address: the parts before and after the operation's path."""
 
     base: str
     query: str
@@ -34,7 +34,7 @@ def openai_address(base: str, model: str, version: str | None) -> Address:
             return Address(root, _query(rest, version or DEFAULT_VERSION))
         if version not in V1_VERSIONS:
             root = root.removesuffix("/openai")
-            # A caller of a wildcard names it, and must not choose another path with it.
+            # With a wildcard the caller chooses this name, and it must not change the path.
             path = f"/openai/deployments/{quote(model, safe='')}"
             return Address(root + path, _query(rest, version or DEFAULT_VERSION))
         root = root.removesuffix("/openai") + "/openai/v1"
@@ -57,13 +57,13 @@ def inference_address(base: str, version: str | None) -> Address:
 
 
 def wants_key_header(base: str) -> bool:
-    """Whether a key goes into `api-key`, as at Azure's own hosts, or into `Authorization`."""
+    """Whether the key goes into `api-key`, as on Azure's own hosts, or into `Authorization`."""
     host = urlsplit(base).hostname or ""
     return host.endswith(_OPENAI_HOSTS)
 
 
 def _split(base: str) -> tuple[str, str | None, dict[str, str]]:
-    """An address without its operation; the version and the other parameters in it."""
+    """An address without its operation, the version in its query, and the other parameters."""
     root, _, query = base.partition("?")
     root = root.rstrip("/")
     for path in _OPERATIONS:

@@ -1,7 +1,7 @@
-"""`max_tokens` or `max_completion_tokens`: by which name a deployment knows an output cap.
+"""`max_tokens` or `max_completion_tokens`: the name that a deployment uses for an output cap.
 
-A first guess is made from host and model. A provider that refuses a name is asked once more with
-the other one, and what was seen to work is remembered for the deployment, in memory.
+The first guess comes from host and model. If a provider refuses a name, the request is sent once
+more with the other one, and the name that worked is remembered for the deployment, in memory.
 
 Sources: OpenAI's reference on chat completions ("max_tokens is deprecated, and not compatible with
 o-series models"); OpenHands/OpenHands#11662, BerriAI/litellm#13432 and anomalyco/opencode#37964 for
@@ -22,42 +22,42 @@ CapName = str
 OLD: CapName = "max_tokens"
 NEW: CapName = "max_completion_tokens"
 MAX_REMEMBERED = 4096
-"""Deployments whose name for a cap is remembered."""
+"""Most deployments whose name for a cap is remembered."""
 
 _HOSTS = re.compile(
     r"https://(?:api\.openai\.com|[^/]+\.(?:openai\.azure\.com|services\.ai\.azure\.com"
     r"|cognitiveservices\.azure\.com))(?:[:/]|$)"
 )
-"""They know the newer name for all their models."""
+"""Hosts that accept the newer name for all their models."""
 _REASONING = re.compile(r"(?:^|[/:])(?:ft:)?(?:o[1-9](?:-|$)|gpt-[5-9])")
-"""OpenAI's models that know the newer name alone, wherever they are served."""
+"""OpenAI's models that accept only the newer name, wherever they are served."""
 _REFUSED_STATUSES = frozenset({400, 422})
 _UNKNOWN = re.compile(
     rb"unsupported|not supported|unrecogni[sz]ed|unknown|not permitted|unexpected|not allowed"
     rb"|instead|does not exist|extra_forbidden|extra fields",
     re.IGNORECASE,
 )
-"""That it is the name that is refused. A value that is too large is the caller's to know."""
+"""The name itself is refused. A value that is too large is the caller's mistake."""
 
 
 class Caps:
-    """What the deployments of an adapter are known to take."""
+    """The cap names that an adapter's deployments are known to accept."""
 
     def __init__(self) -> None:
         self._learnt: dict[str, CapName] = {}
 
     def name(self, deployment: Deployment) -> CapName:
-        """The name for a cap of ours."""
+        """The name to use for a cap that we add."""
         return self._learnt.get(deployment.id) or guessed(deployment)
 
     def applied(self, call: Call) -> Call:
-        """The call with the caller's own cap under the name that the deployment was seen to take,
-        where it refused the other."""
+        """The call with the caller's own cap under the name that the deployment accepts, if it
+        refused the other one before."""
         known = self._learnt.get(call.deployment.id)
         return call if known is None else renamed(call, known)
 
     def other(self, call: Call, status: int, body: bytes) -> CapName | None:
-        """The name to ask with once more, where an answer refuses the one that was sent."""
+        """The name to repeat the request with, if the answer refuses the one that was sent."""
         if status not in _REFUSED_STATUSES or not _UNKNOWN.search(body):
             return None
         sent = {name for name in (OLD, NEW) if name in call.fields}
@@ -68,13 +68,13 @@ class Caps:
         return OLD if NEW in sent and _names(body, NEW) else None
 
     def remember(self, deployment: Deployment, name: CapName) -> None:
-        """What was seen to work."""
+        """Remember the name that worked."""
         if len(self._learnt) < MAX_REMEMBERED:
             self._learnt[deployment.id] = name
 
 
 def guessed(deployment: Deployment) -> CapName:
-    """The name that host and model suggest; servers of one's own often know only the older."""
+    """The name that host and model suggest; self-hosted servers often know only the older one."""
     base = deployment.api_base
     if deployment.cap:
         return deployment.cap
@@ -89,13 +89,13 @@ def renamed(call: Call, name: CapName) -> Call:
     if refused not in call.fields:
         return call
     fields: dict[str, msgspec.Raw] = {k: v for k, v in call.fields.items() if k != refused}
-    if bytes(fields.get(name, b"null")) == b"null":  # clients send null for what they leave out
+    if bytes(fields.get(name, b"null")) == b"null":  # clients send null for fields they do not set
         fields[name] = call.fields[refused]
     return replace(call, fields=fields)
 
 
 def _names(body: bytes, name: CapName) -> bool:
-    """Whether a refusal is about a field, by its `param`, its path or its name in quotes."""
+    """Whether a refusal names the field: as its `param`, in a path or in quotes."""
     return _NAMED[name].search(body) is not None
 
 

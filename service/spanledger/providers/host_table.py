@@ -1,11 +1,11 @@
-"""The table of hosts: one row for each of LiteLLM's prefixes whose provider speaks our wires.
+"""The table of hosts: one row for each of LiteLLM's prefixes that our own adapters serve.
 
-A row says which host a prefix means, which variables hold that host's key, and in what its wire
-differs. `hosts` looks things up in it; prefixes without a row are LiteLLM's to serve.
+A row says which host a prefix means, which variables have that host's key, and how its API differs
+from OpenAI's. `hosts` has the look-ups; LiteLLM serves prefixes without a row.
 
 Sources: LiteLLM 1.106.2 for prefixes, addresses and variables (`get_llm_provider_logic.py`, each
-provider's `transformation.py`, `openai_like/providers.json`), the provider's own reference for the
-rest; a row's `source` is the page to check it against.
+provider's `transformation.py`, `openai_like/providers.json`); the provider's own reference for the
+rest. A row's `source` is the page to check it against.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ MAX_COMPLETION: Cap = "max_completion_tokens"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A provider as files name it.
+    """A provider, under the name that configurations use.
 
     Attributes:
-        prefix: LiteLLM's, as in `groq/llama-3.3-70b-versatile`.
-        base: its address; None for servers of one's own, which need an `api_base`.
-        keys: variables that hold its key, the first one set wins. A key from here goes to this
-            row's own hosts and nowhere else.
-        source: where to look a row up.
-        provider: `gen_ai.provider.name`; empty where the prefix is it already.
-        base_variables: variables that give another `base`.
-        names: further host names of the same company; with a dot in front, all below it.
+        prefix: LiteLLM's prefix, as in `groq/llama-3.3-70b-versatile`.
+        base: its address; None for self-hosted servers, which need an `api_base`.
+        keys: variables that may have its key; the first one that is set wins. Such a key is sent
+            only to this row's own hosts.
+        source: the page to check the row against.
+        provider: `gen_ai.provider.name`; empty if it equals the prefix.
+        base_variables: variables that override `base`.
+        names: further host names of the same company; a leading dot includes all subdomains.
         cap: the field that caps an answer, for callers that set none.
-        keyless: it answers without a key, as servers of one's own do.
-        asks_usage: a stream reports usage when asked by `stream_options`; False where it reports
-            usage unasked and refuses the field.
+        keyless: it answers without a key, as self-hosted servers do.
+        asks_usage: a stream reports usage if `stream_options` requests it; False if it always
+            reports usage and refuses the field.
         suffix: what LiteLLM appends to an `api_base` that lacks it.
-        model_prefix: what its model names begin with, where files may leave it out.
-        renames: fields it knows by another name.
-        drops: fields of OpenAI's wire it refuses; left out under `drop_params`.
+        model_prefix: the start of its model names, which configurations may omit.
+        renames: fields that it calls by another name.
+        drops: fields of OpenAI's wire that it refuses; omitted with `drop_params`.
         wire: the adapter that serves it.
     """
 
@@ -67,8 +67,8 @@ class Host:
         return (own, *self.names) if own else self.names
 
     def owns(self, base: str) -> bool:
-        """Whether an address is this provider's own, so that its key from the environment may go
-        there: over TLS, or on this machine."""
+        """Whether an address is this provider's own, so that its key from the environment may be
+        sent there: over TLS, or on this machine."""
         try:
             url = urlsplit(base)
             name = url.hostname or ""
@@ -129,7 +129,7 @@ def _own(
     suffix: str = "",
     names: tuple[str, ...] = (),
 ) -> Host:
-    """A server of one's own."""
+    """A self-hosted server."""
     return Host(
         prefix,
         base,
@@ -439,8 +439,8 @@ HOSTS: dict[str, Host] = {
             names=("models.github.ai",),
         ),
         *_listed(),
-        # Servers of one's own. A key is optional there, and one from the environment goes only
-        # where the environment says the server is.
+        # Self-hosted servers. Their key is optional, and one from the environment is sent only to
+        # the address that the environment gives.
         _own("ollama", "http://localhost:11434/v1", "OLLAMA", _OLLAMA, "/v1", ("ollama.com",)),
         _own("ollama_chat", "http://localhost:11434/v1", "OLLAMA", _OLLAMA, "/v1", ("ollama.com",)),
         _own("lm_studio", None, "LM_STUDIO", "https://lmstudio.ai/docs/app/api/endpoints/openai"),
@@ -472,7 +472,7 @@ HOSTS: dict[str, Host] = {
             names=(".cloud.databricks.com", ".azuredatabricks.net", ".gcp.databricks.com"),
             suffix="/serving-endpoints",
         ),
-        # Their addresses are made by `providers/azure.py`.
+        # `providers/azure.py` builds their addresses.
         Host(
             "azure",
             None,

@@ -1,7 +1,7 @@
-"""Whose server is it: look-ups by prefix, by address and by a model's bare name.
+"""Identifies a provider by LiteLLM's prefix, by address, or by a model's bare name.
 
-Routing resolves an entry of `model_list` by these, telemetry names the server by them. The rows
-are in `host_table`.
+Routing resolves entries of `model_list` with these functions, and telemetry names the server. The
+rows are in `host_table`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ OTHER_PROVIDERS = {
     "vertex_ai_beta": "gcp.vertex_ai",
     "watsonx": "ibm.watsonx.ai",
 }
-"""`gen_ai.provider.name` of prefixes that LiteLLM serves; what is not here keeps its name."""
+"""`gen_ai.provider.name` of prefixes that LiteLLM serves; all others keep their own name."""
 
 CLIENT_VARIABLES = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
-"""Variables that LiteLLM takes for a provider's address. Clients of this gateway are told where it
-is by the same ones, so obeying them would have it call itself: they are named in a warning."""
+"""Variables that LiteLLM uses as a provider's address. The gateway's own clients find it through the
+same variables, so if it obeyed them it would call itself. It only warns about them."""
 
 _BARE = (
     (
@@ -53,10 +53,10 @@ _BARE = (
     (re.compile(r"gemini-|gemma-|learnlm-"), "gemini"),
     (re.compile(r"command-|embed-(?:english|multilingual|v\d)|c4ai-"), "cohere"),
 )
-"""What model names begin with whose provider is plain, as in LiteLLM's lists."""
+"""Prefixes of model names that identify the provider, as in LiteLLM's lists."""
 
 REASONING_MODEL = re.compile(r"(?:.*/)?(?:o[1-9](?:-|$)|gpt-5(?!-chat)|o_series|gpt5_series)")
-"""OpenAI's models that take `max_completion_tokens` alone and no sampling parameters."""
+"""OpenAI's models that accept `max_completion_tokens` only, and no sampling parameters."""
 REASONING_DROPS = PENALTIES | LOGPROBS | {"temperature", "top_p"}
 
 
@@ -69,12 +69,12 @@ def provider_name(prefix: str) -> str:
 
 
 def prefix_of_bare(model: str) -> str | None:
-    """The provider of a model whose name alone says it."""
+    """The provider of a model whose bare name identifies it; else None."""
     return next((prefix for pattern, prefix in _BARE if pattern.match(model)), None)
 
 
 def host_of(base: str | None) -> Host | None:
-    """The row that an address belongs to, by its host name; None for anybody else's server."""
+    """The row that an address belongs to, by its host name; None for any other server."""
     if not base:
         return None
     try:
@@ -86,7 +86,7 @@ def host_of(base: str | None) -> Host | None:
 
 
 def cap_field(base: str | None, prefix: str, model: str) -> Cap:
-    """The field that caps an answer at a server: by its address, by its prefix, by the model."""
+    """The field that caps an answer, by the server's address, its prefix and the model."""
     if REASONING_MODEL.match(model) and prefix in ("openai", "azure", "azure_ai"):
         return MAX_COMPLETION
     host = host_of(base) if base else HOSTS.get(prefix)
@@ -94,6 +94,6 @@ def cap_field(base: str | None, prefix: str, model: str) -> Cap:
 
 
 def tells_cost(base: str | None) -> bool:
-    """Whether `usage.cost` of a server is what it charges, in USD; elsewhere it may be anything."""
+    """Whether a server's `usage.cost` is what it charges, in USD; elsewhere it may mean anything."""
     host = host_of(base)
     return host is not None and host.prefix == "openrouter"

@@ -1,7 +1,7 @@
-"""Connections to providers that take a few interim answers (`1xx`), not a flood of them.
+"""Connections to providers that accept a few interim responses (`1xx`), but not a flood of them.
 
-HTTP allows any number of `103 Early Hints` before an answer. aiohttp reads them all without letting
-anybody else have the event loop, so a provider that sends them for ever stalls every caller.
+HTTP allows any number of `103 Early Hints` before a response. aiohttp reads them all without
+yielding to the event loop, so a provider that sends them forever would stall every caller.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 MAX_INTERIM = 8
-"""Interim answers of one request; real servers send one or two."""
+"""Most interim responses to one request; real servers send one or two."""
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 _NEXT = re.compile(rb"\r?\n\r?\nHTTP/1\.[01] 1\d\d")
 
 
 class FloodError(aiohttp.ClientError):
-    """The server sent too many interim answers."""
+    """The server sent too many interim responses."""
 
 
 class _Connection(ResponseHandler):
-    """aiohttp's connection, which ends when interim answers flood it."""
+    """aiohttp's connection, which aborts on a flood of interim responses."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -38,7 +38,7 @@ class _Connection(ResponseHandler):
         super().set_response_params(**given)
 
     def data_received(self, data: bytes) -> None:
-        # Counted before the parser makes thousands of messages of one read.
+        # Counted before the parser turns one read into thousands of messages.
         if data.startswith(_INTERIM) and sum(1 for _ in _NEXT.finditer(data)) > MAX_INTERIM:
             self._refuse()
         else:
@@ -59,7 +59,7 @@ class _Connection(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's pool, of such connections."""
+    """aiohttp's connection pool, with such connections."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)

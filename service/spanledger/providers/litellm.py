@@ -1,14 +1,14 @@
-"""Adapter for every provider that LiteLLM knows and we do not; the one module that imports it.
+"""Adapter for the providers that LiteLLM knows and we do not; the only module that imports it.
 
-LiteLLM is used as a translator of wires: no retries, no callbacks, no logging, no network for its
-price list. Importing it takes seconds, so a thread does that while the gateway already serves.
+LiteLLM only translates between APIs: no retries, no callbacks, no logging, no network access for
+its price list. Importing it takes seconds, so a thread does that while the gateway already serves.
 
-What a caller sends never steers LiteLLM: fields of OpenAI's wire and a few harmless others go in
-as its parameters, `metadata` is dropped, and everything else goes to the provider in `extra_body`.
-So no caller can name an `api_base` for our key to be sent to.
+A caller's fields never control LiteLLM: fields of OpenAI's wire and a few harmless others become its
+parameters, `metadata` is dropped, and everything else goes to the provider in `extra_body`. So no
+caller can name an `api_base` to have our key sent to.
 
-Known limits: LiteLLM ends a stream that was cut between two chunks as if it were whole, and counts
-tokens itself, without saying so, where a provider reported none.
+Known limits: LiteLLM reports a stream that broke between two chunks as complete, and if a provider
+reports no usage, it counts tokens itself without marking them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
 from spanledger.wires.failures import invalid, malformed
 from spanledger.wires.fields import DECODE_ERRORS
 
-INSTALL = "pip install 'spanledger[litellm]'"
+INSTALL = "install spanledger with its extra, in a clone of it: uv tool install '.[litellm]'"
 
 _PARAMETERS = {
     "chat": frozenset(
@@ -80,7 +80,7 @@ _PARAMETERS = {
     ),
     "embeddings": frozenset({"input", "dimensions", "encoding_format", "user"}),
 }
-"""Fields of a caller that become parameters of `litellm.acompletion` or `aembedding`."""
+"""A caller's fields that become parameters of `litellm.acompletion` or `aembedding`."""
 
 _DROPPED = frozenset({"model", "metadata"})
 """`metadata` is LiteLLM's own channel for logging and routing."""
@@ -95,14 +95,14 @@ class LiteLLMProvider:
     """One adapter for all deployments that only LiteLLM can serve."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        """Raises ConfigError when LiteLLM is not installed."""
+        """Raises ConfigError if LiteLLM is not installed."""
         if not litellm_available():
             raise ConfigError(f"a deployment needs LiteLLM, which is not installed: {INSTALL}")
         self._clock = clock or Clock()
         self._module: concurrent.futures.Future[Any] | None = None
 
     def warm(self) -> None:
-        """Begin to import LiteLLM in a thread, unless that was begun before."""
+        """Start importing LiteLLM in a thread, unless that has started already."""
         if self._module is None:
             self._module = concurrent.futures.Future()
             threading.Thread(
@@ -110,7 +110,7 @@ class LiteLLMProvider:
             ).start()
 
     async def complete(self, call: Call) -> Answer:
-        """Ask for a whole answer."""
+        """Request a non-streamed answer."""
         wire = _wire(call)
         written, parameters = _parameters(call, wire, stream=False)
         try:
@@ -125,12 +125,14 @@ class LiteLLMProvider:
             raise translate(call, error, self._now_s()) from None
         if len(body) > call.max_response_bytes:
             raise malformed(
-                call.deployment, f"its answer is larger than {call.max_response_bytes} bytes"
+                call.deployment,
+                f"its response is larger than {call.max_response_bytes} bytes "
+                "(gateway.max_response_bytes)",
             )
         return wire.answer(written, body, self._seen(answer))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
-        """Ask for a stream of chunks."""
+        """Request a stream of chunks."""
         wire = _wire(call)
         written, parameters = _parameters(call, wire, stream=True)
         try:
@@ -158,9 +160,9 @@ class LiteLLMProvider:
                 held.clear()
                 yield frame
             if held:
-                # LiteLLM makes up a last chunk for a stream that held nothing; one that really
-                # had no content is known by its usage.
-                raise malformed(call.deployment, "its stream held nothing")
+                # LiteLLM invents a last chunk for an empty stream; an answer that really had no
+                # content has usage.
+                raise malformed(call.deployment, "its stream was empty")
         finally:
             with contextlib.suppress(Exception):
                 await chunks.aclose()
@@ -195,7 +197,7 @@ class LiteLLMProvider:
             async with asyncio.timeout(call.timeout_s):
                 return await asyncio.shield(asyncio.wrap_future(self._module))
         except TimeoutError:
-            _raise_timeout(call, "LiteLLM is not imported", call.timeout_s, billed="no")
+            _raise_timeout(call, "LiteLLM was not imported", call.timeout_s, billed="no")
         except ImportError as error:
             raise ProviderError(
                 "server_error",
@@ -208,8 +210,8 @@ class LiteLLMProvider:
 
 
 def _import(result: concurrent.futures.Future[Any]) -> None:
-    """Import LiteLLM and make it quiet. Its settings are read from the environment at import."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network
+    """Import LiteLLM and silence it. It reads its settings from the environment on import."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it downloads its price list
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else it reads a .env file
     try:
         # Not an import statement: type checkers would follow it into all of LiteLLM.
@@ -225,14 +227,14 @@ def _import(result: concurrent.futures.Future[Any]) -> None:
         litellm.telemetry = False
         litellm.turn_off_message_logging = True
         litellm.cache = None
-    except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the import
+    except BaseException as error:  # noqa: BLE001 - raised where the import is awaited
         result.set_exception(error)
     else:
         result.set_result(litellm)
 
 
 def _wire(call: Call) -> Outbound:
-    """The wire that LiteLLM is called with. Raises ProviderError when there is none."""
+    """The wire that LiteLLM is called with. Raises ProviderError if there is none."""
     wire = outbound(call.wire, call.deployment.speaks)
     if wire is None:
         raise invalid(f"LiteLLM has no {call.wire.name}; choose another model", param="model")
@@ -240,10 +242,10 @@ def _wire(call: Call) -> Outbound:
 
 
 def _parameters(call: Call, wire: Outbound, *, stream: bool) -> tuple[Written, dict[str, Any]]:
-    """The request, and what `litellm.acompletion` or `aembedding` is called with for it.
+    """The request, and the arguments for `litellm.acompletion` or `aembedding`.
 
     Raises:
-        ProviderError: a field is not what it should be.
+        ProviderError: a field is invalid.
     """
     deployment = call.deployment
     if stream and call.wire.operation != "chat":
@@ -278,11 +280,11 @@ def _parameters(call: Call, wire: Outbound, *, stream: bool) -> tuple[Written, d
 
 
 def _chunk_json(chunk: Any) -> bytes:
-    """LiteLLM's chunk as OpenAI's: the one with the usage has no choices there."""
+    """LiteLLM's chunk in OpenAI's form, where the chunk with the usage has no choices."""
     if getattr(chunk, "usage", None) is None:
         return bytes(chunk.model_dump_json(exclude_none=True), "utf-8")
     data: dict[str, Any] = chunk.model_dump(mode="json", exclude_none=True)
-    data["usage"].pop("cost", None)  # its own reckoning, not the ledger's
+    data["usage"].pop("cost", None)  # LiteLLM's own calculation, not the ledger's
     choices = data.get("choices", [])
     if not any(choice.get("finish_reason") or choice.get("delta") for choice in choices):
         data["choices"] = []

@@ -1,9 +1,9 @@
-"""LiteLLM's exceptions as kinds of ours.
+"""Maps LiteLLM's exceptions to our kinds of error.
 
-LiteLLM wraps what happened, sometimes twice, and changes the status on the way (a 529 of Anthropic
-arrives as 500, a broken connection too), so the chain of causes is read, by names and attributes
-alone: this module imports nothing of LiteLLM. Its texts hold prompts and answers: they go into
-`body` only, where the caller's own request was at fault.
+LiteLLM wraps the original error, sometimes twice, and changes its status (Anthropic's 529 becomes
+500, and so does a broken connection). So we read the chain of causes, by names and attributes only:
+this module imports nothing from LiteLLM. Its messages contain prompts and answers, so they go only
+into `body`, and only if the caller's own request was at fault.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _MISCONFIGURED = ("LLM Provider NOT provided", "LLM Provider not provided")
 def translate(
     call: Call, error: BaseException, now_s: float, *, began: bool = False, streaming: bool = False
 ) -> ProviderError:
-    """The `ProviderError` for whatever LiteLLM raised.
+    """The `ProviderError` for any exception from LiteLLM.
 
     Args:
-        began: content was streamed before.
-        streaming: the answer had begun, with content or without.
+        began: content was streamed before it.
+        streaming: the answer had begun, with or without content.
     """
     if isinstance(error, ProviderError):
         return error
@@ -40,7 +40,7 @@ def translate(
     deployment = call.deployment
     failure = _failure(chain)
     status = _status(chain)
-    # A 500 that no provider spoke of is LiteLLM's own, perhaps about a good answer.
+    # A 500 without a provider's error is LiteLLM's own, perhaps after a successful answer.
     unsaid = status in (None, 500) and not (failure.type or failure.code)
     billed = "unknown" if began or unsaid else "no"
     if names & {"ContextWindowExceededError"}:
@@ -61,7 +61,7 @@ def translate(
 
 
 def _without_answer(names: set[str], *, streaming: bool) -> str | None:
-    """The kind of a failure that was no answer of the provider's."""
+    """The kind of a failure without an answer from the provider."""
     if names & _TIMEOUTS and not names & _NEVER_SENT:
         return "timeout"
     if names & _UNREADABLE:
@@ -76,7 +76,7 @@ def _without_answer(names: set[str], *, streaming: bool) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and what it came from, nearest first."""
+    """The exception and its causes, nearest first."""
     seen: set[int] = set()
     waiting = [error]
     while waiting and len(seen) < _MAX_CHAIN:
@@ -89,7 +89,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(chain: list[BaseException]) -> int | None:
-    """The first status that is more than LiteLLM's stand-in, 500."""
+    """The first status other than 500, which LiteLLM uses as a default."""
     found: int | None = None
     for link in chain:
         status = getattr(link, "status_code", None)
@@ -108,7 +108,7 @@ def _failure(chain: list[BaseException]) -> Failure:
     text = str(getattr(chain[0], "message", "") or chain[0])
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end:
-        # A body in bytes stands there as Python writes it.
+        # A body of type bytes appears as its Python repr.
         failure = read_failure(text[start : end + 1].replace("\\'", "'").encode())
         if failure.message:
             return failure

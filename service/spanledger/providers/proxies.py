@@ -1,8 +1,8 @@
-"""The way out of this machine: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, CA bundles.
+"""Proxies and CA bundles: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`.
 
-The customary variables, read as curl, requests and httpx read them; lower case wins over upper.
-Programs of this machine are never asked through a proxy: it would look for them on its own. It
-opens no connection.
+The usual variables, read as curl, requests and httpx read them; lower case wins over upper case.
+Servers on this machine are never called through a proxy, which would look for them on its own
+machine. This module opens no connections.
 
 Sources: curl's manual on `NO_PROXY` and CURLOPT_NOPROXY; `should_bypass_proxies` of requests for
 networks; BerriAI/litellm#2127, #10014 and #11616.
@@ -29,8 +29,8 @@ class Proxy:
 
     Attributes:
         url: without user and password.
-        authorization: the value of `Proxy-Authorization`, if it wants one.
-        variable: where it was set.
+        authorization: the value of `Proxy-Authorization`, if it requires one.
+        variable: the variable that set it.
     """
 
     url: str
@@ -40,12 +40,12 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """How requests to providers leave.
+    """How requests leave this machine.
 
     Attributes:
-        proxies: by the scheme of the URL that is asked.
+        proxies: by the scheme of the requested URL.
         direct: the entries of `NO_PROXY`.
-        ca_path: certificates to trust, in place of the system's.
+        ca_path: certificates to trust instead of the system's.
     """
 
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
@@ -54,10 +54,10 @@ class WayOut:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> WayOut:
-        """Read the customary variables.
+        """Read the usual variables.
 
         Raises:
-            ConfigError: one of them cannot be used, rather than that requests leave another way.
+            ConfigError: one of them cannot be used; ignoring it would send requests another way.
         """
         proxies = {}
         for scheme in _SCHEMES:
@@ -69,7 +69,7 @@ class WayOut:
         return cls(proxies, direct, _ca_path(environ))
 
     def proxy_for(self, url: str) -> Proxy | None:
-        """The proxy a URL is asked through; None = directly."""
+        """The proxy for requests to a URL; None: direct."""
         if not self.proxies:
             return None
         parts = urlsplit(url)
@@ -80,15 +80,15 @@ class WayOut:
         return proxy
 
     def describe(self) -> list[str]:
-        """One line for each thing that is not as it would be by itself; no password in it."""
-        direct = f", but for {', '.join(self.direct)}" if self.direct else ""
+        """One line for each setting that differs from the default, without passwords."""
+        direct = f", except to {', '.join(self.direct)}" if self.direct else ""
         lines = [
-            f"{scheme} requests to providers leave through the proxy {proxy.url}"
+            f"{scheme} requests to providers go through the proxy {proxy.url}"
             f" ({proxy.variable}){direct}"
             for scheme, proxy in self.proxies.items()
         ]
         if self.ca_path is not None:
-            lines.append(f"certificates of providers are checked against {self.ca_path}")
+            lines.append(f"provider certificates are verified against {self.ca_path}")
         return lines
 
     def _is_direct(self, host: str, port: int | None, scheme: str) -> bool:
@@ -144,7 +144,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """A variable's own name and value; both empty where it is not set."""
+    """A variable's name as it is set, and its value; both empty if it is not set."""
     for spelling in (name, name.upper()):
         if value := environ.get(spelling, "").strip():
             return spelling, value
@@ -163,9 +163,9 @@ def _proxy(environ: Mapping[str, str], scheme: str) -> Proxy | None:
     except ValueError:
         host, port, parts = None, None, urlsplit("")
     if parts.scheme not in _SCHEMES or not host:
-        what = f"{parts.scheme} proxies are not supported" if host else "it is no URL of a proxy"
+        what = f"{parts.scheme} proxies are not supported" if host else "not the URL of a proxy"
         raise ConfigError(
-            f"{variable}: {what}; give one as http://HOST:PORT, or unset it to connect directly"
+            f"{variable}: {what}; set it to http://HOST:PORT, or unset it to connect directly"
         )
     shown = f"[{host}]" if ":" in host else host
     if port is None:
@@ -181,6 +181,6 @@ def _ca_path(environ: Mapping[str, str]) -> str | None:
     for variable in CA_VARIABLES:
         if path := environ.get(variable):
             if not Path(path).exists():
-                raise ConfigError(f"{variable}: there is no {path!r}; correct it, or unset it")
+                raise ConfigError(f"{variable}: {path!r} does not exist; correct it, or unset it")
             return path
     return None

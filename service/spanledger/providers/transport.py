@@ -1,8 +1,8 @@
 """HTTP to providers: one pool of connections, limits, and every way a connection can fail.
 
-Sends bytes and hands back bytes. It maps failures of the network to `ProviderError` and leaves
-answers, good or bad, to the adapters. It retries nothing and follows no redirect, since either
-would send a request (and a key) where routing did not ask for it.
+Sends bytes and returns bytes. Network failures become a `ProviderError`; responses, good or bad, are
+left to the adapters. There are no retries and no redirects, since either would send a request (and a
+key) where routing did not want it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spanledger.providers.proxies import WayOut
 from spanledger.wires.sse import EventParser, EventTooLargeError
 
 _LARGE_BODY_BYTES = 2**20
-"""aiohttp writes larger bodies in pieces, from a file-like object, so as not to hold the loop."""
+"""Larger bodies are passed as a file, which aiohttp writes in pieces, so the loop is not blocked."""
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECTING = (aiohttp.ClientConnectionError, OSError)
 _MAX_ID_CHARS = 256
@@ -36,17 +36,17 @@ _PROXY_AUTHENTICATION = 407
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the connection pool.
+    """Limits of the connection pool.
 
     Attributes:
-        max_connections: connections open to all providers together; a call over it waits within
-            its own timeout.
+        max_connections: open connections to all providers together; calls beyond it wait, within
+            their own timeout.
         connect_timeout_s: for one TCP and TLS handshake.
         keepalive_s: how long an unused connection is kept.
-        at_once_s: who hangs up within this time has not begun an answer, and bills none.
-        max_error_bytes: an error answer is read up to here.
-        drain_timeout_s, drain_bytes: after a stream's end mark, how long and how far the rest is
-            read so that the connection can be used again.
+        at_once_s: a provider that hangs up within this time has not begun an answer, and bills none.
+        max_error_bytes: how much of an error response is read.
+        drain_timeout_s, drain_bytes: after a stream's end mark, how long and how much of the rest
+            is read so that the connection can be reused.
     """
 
     max_connections: int = 4096
@@ -60,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a deployment's requests go, made once."""
+    """Where a deployment's requests go, built once."""
 
     url: URL
     headers: CIMultiDict[str]
@@ -71,8 +71,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How requests to a target leave: the proxy, what it is told in a tunnel, what it is told
-    beside the request."""
+    """How requests reach a target: the proxy, the headers that it gets for a tunnel, and those that
+    it gets with the request itself."""
 
     proxy: URL | None = None
     proxy_headers: Mapping[str, str] | None = None
@@ -81,7 +81,7 @@ class _Way:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -89,7 +89,7 @@ class Reply:
 
 
 def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Target:
-    """Raises ProviderError when the deployment's `api_base` or key cannot be used."""
+    """Raises ProviderError if the deployment's `api_base` or key cannot be used."""
     common = {
         "accept-encoding": "identity",
         "content-type": "application/json",
@@ -98,7 +98,8 @@ def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) ->
     if any(not value.isprintable() for value in headers.values()):
         raise ProviderError(
             "authentication_failed",
-            f"deployment {deployment.id!r}: its api_key has characters no HTTP header may carry",
+            f"deployment {deployment.id!r}: its api_key has characters that are not allowed in"
+            " HTTP headers",
         )
     try:
         parsed = URL(url)
@@ -124,10 +125,10 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
 
     async def exchange(self, call: Call, target: Target, body: bytes) -> Reply:
-        """Send a request and read its whole answer.
+        """Send a request and read the complete response.
 
         Raises:
-            ProviderError: no answer in time, none at all, half of one, or one that is too large.
+            ProviderError: the response is late, missing, incomplete or too large.
         """
         try:
             async with asyncio.timeout(call.timeout_s):
@@ -141,10 +142,10 @@ class Transport:
             _raise_timeout(call, "no answer", call.timeout_s)
 
     async def events(self, call: Call, target: Target, body: bytes) -> EventStream | Reply:
-        """Send a request for a stream; a `Reply` when what came back is not a stream of events.
+        """Send a request for a stream; returns a `Reply` if the response is not a stream of events.
 
         Raises:
-            ProviderError: no answer in time, or none at all.
+            ProviderError: the response is late or missing.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -156,10 +157,11 @@ class Transport:
                     if response.status != 200 or _is_whole(response.headers):
                         return await self._read(call, response)
                     if response.headers.get("content-encoding", "identity") != "identity":
-                        # Without end from a few bytes, it would keep the loop from all others.
+                        # A few compressed bytes can expand without limit and block the event loop.
                         raise ProviderError(
                             "malformed_response",
-                            f"{_name(call)}: its stream is compressed, which was not asked for",
+                            f"{_name(call)}: its stream is compressed although we asked for"
+                            " `identity`",
                             status=response.status,
                             billed="unknown",
                         )
@@ -180,7 +182,7 @@ class Transport:
             self._session = None
 
     def recycle(self, response: aiohttp.ClientResponse) -> None:
-        """Read a finished stream's last bytes beside the caller's path, for the next request."""
+        """Read a finished stream's last bytes in the background, to reuse the connection."""
         if response.content.at_eof():
             return
         task = asyncio.get_running_loop().create_task(self._drain(response))
@@ -232,13 +234,13 @@ class Transport:
         except FloodError:
             raise ProviderError(
                 "malformed_response",
-                f"{_name(call)}: it sent more than {MAX_INTERIM} interim answers (1xx)",
+                f"{_name(call)}: it sent more than {MAX_INTERIM} interim responses (1xx)",
                 billed="unknown",
             ) from None
         except aiohttp.ClientError as error:
             raise ProviderError(
                 "malformed_response",
-                f"{_name(call)}: what answered does not speak HTTP ({type(error).__name__})",
+                f"{_name(call)}: its response is not valid HTTP ({type(error).__name__})",
                 billed="unknown",
             ) from None
         if way.proxy is not None and response.status == _PROXY_AUTHENTICATION:
@@ -260,7 +262,8 @@ class Transport:
                         break
                     raise ProviderError(
                         "malformed_response",
-                        f"{_name(call)}: its answer is larger than {limit} bytes",
+                        f"{_name(call)}: its response is larger than {limit} bytes "
+                        "(gateway.max_response_bytes)",
                         status=response.status,
                         billed="unknown",
                     )
@@ -270,7 +273,7 @@ class Transport:
             if good:
                 raise ProviderError(
                     "malformed_response",
-                    f"{_name(call)}: the connection broke within its answer",
+                    f"{_name(call)}: the connection broke during its response",
                     status=response.status,
                     billed="unknown",
                 ) from None
@@ -278,18 +281,18 @@ class Transport:
         return Reply(response.status, response.headers, body)
 
     def _way(self, target: Target) -> _Way:
-        """How requests to a target leave; looked up once."""
+        """How requests reach a target; looked up once."""
         way, proxy = _Way(), self._way_out.proxy_for(str(target.url))
         if proxy is not None:
             said = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
-            # In a tunnel the proxy sees its own headers alone, else the request's.
+            # With a tunnel the proxy sees only its own headers, else the request's.
             tunnel = target.url.scheme == "https"
             way = _Way(URL(proxy.url), said if tunnel else None, None if tunnel else said)
         self._ways[target.url] = way
         return way
 
     def _connect_timeout(self, timeout_s: float) -> aiohttp.ClientTimeout:
-        """Connecting ends well before the try: what timed out there was surely never sent."""
+        """Connecting times out well before the attempt, so that such a request was surely not sent."""
         if timeout_s >= 2 * self.limits.connect_timeout_s:
             return self._timeout
         return aiohttp.ClientTimeout(total=None, sock_connect=timeout_s / 2)
@@ -314,9 +317,9 @@ class EventStream:
     """An open stream of events; owned by one generator, which must `close` it.
 
     Attributes:
-        headers: of the answer.
-        producing: whether content came; the adapter says so, who reads the events.
-        tail: at the end, an event that no blank line ended: cut, unless it is an end mark.
+        headers: of the response.
+        producing: whether content arrived; the adapter, which reads the events, sets it.
+        tail: at the end, an event without its final blank line: truncated, unless it is an end mark.
     """
 
     __slots__ = (
@@ -354,15 +357,15 @@ class EventStream:
         self.tail = b""
 
     async def batch(self) -> list[bytes] | None:
-        """The payloads of the events that came next, perhaps none; None at the end.
+        """The payloads of the next events, perhaps none; None at the end.
 
-        The first content may take what is left of the attempt's timeout, since a model may think
-        for minutes after a stream's first event; any later silence `stream_idle_timeout_s`. A
-        provider's keep-alive comments count as signs of life, but nothing makes the whole stream
-        longer than `total_s`.
+        The first content may take the rest of the attempt's timeout, since a model may think for
+        minutes after a stream's first event; any later silence may last `stream_idle_timeout_s`. A
+        provider's keep-alive comments count as activity, but no stream may last longer than
+        `total_s`.
 
         Raises:
-            ProviderError: the silence or the stream was too long, the connection broke, an event
+            ProviderError: the silence or the stream was too long, the connection broke, or an event
                 or the stream is too large.
         """
         call = self._call
@@ -407,7 +410,7 @@ class EventStream:
         return None
 
     def interrupted(self, why: str) -> ProviderError:
-        """The error for a stream that did not come to its end."""
+        """The error for an incomplete stream."""
         if not self._began:
             return ProviderError(
                 "malformed_response",
@@ -419,7 +422,7 @@ class EventStream:
         )
 
     def close(self, *, clean: bool) -> None:
-        """Keep the connection when the stream came to its end, else cut it at once."""
+        """Keep the connection if the stream was complete, else close it at once."""
         if clean:
             self._transport.recycle(self._response)
         else:
@@ -427,9 +430,9 @@ class EventStream:
 
 
 def provider_request_id(headers: Mapping[str, str], name: str) -> str:
-    """The id a provider gives a request, as text that every sink takes; empty when there is none.
+    """A provider's id of a request, as text that every sink accepts; empty without one.
 
-    A header may hold any bytes, and what is not UTF-8 comes as halves of characters.
+    A header may have any bytes, and those that are not UTF-8 arrive as surrogates.
     """
     value = headers.get(name, "")[:_MAX_ID_CHARS]
     if value.isascii() and value.isprintable():
@@ -457,14 +460,14 @@ def _connection_message(call: Call, error: BaseException) -> str:
     elif isinstance(error, aiohttp.ClientConnectorError):
         why = f"cannot connect ({type(error.os_error).__name__})"
     elif _hung_up(error):
-        why = "it hung up without an answer"
+        why = "it closed the connection without a response"
     else:
-        why = f"no connection ({type(error).__name__})"
+        why = f"the connection failed ({type(error).__name__})"
     return f"{_name(call)}: {why}"
 
 
 def _refused_by_proxy(call: Call, status: int) -> ProviderError:
-    """The proxy did not let the request through: nothing reached the provider."""
+    """The proxy refused the request, so nothing reached the provider."""
     why = "its user or password" if status == _PROXY_AUTHENTICATION else "the provider's host"
     return ProviderError(
         "connection_error",
@@ -473,7 +476,7 @@ def _refused_by_proxy(call: Call, status: int) -> ProviderError:
 
 
 def _trust(ca_path: str | None) -> ssl.SSLContext | bool:
-    """The certificates to trust: a file or folder, else what Python takes by itself."""
+    """The certificates to trust: a file or directory, else Python's default."""
     if ca_path is None:
         return True
     if Path(ca_path).is_dir():
@@ -482,12 +485,12 @@ def _trust(ca_path: str | None) -> ssl.SSLContext | bool:
 
 
 def _hung_up(error: BaseException) -> bool:
-    """Whether a connection was there and broke."""
+    """Whether an established connection broke."""
     broke = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
     return broke and not isinstance(error, aiohttp.ClientConnectorError)
 
 
 def _is_whole(headers: Mapping[str, str]) -> bool:
-    """Whether the content type is that of a whole answer or of a web page, not of events."""
+    """Whether the content type is that of a JSON answer or a web page, not of a stream."""
     kind = headers.get("content-type", "").lower()
     return kind.startswith(("application/json", "text/html"))

@@ -1,11 +1,11 @@
-"""One request on its way, and each of its attempts from the hold to the booked end.
+"""One request in progress, and each of its attempts from the hold to the booked end.
 
-Before an attempt the budgets are asked and money is held; after it the hold is settled or
-released, with the request's end on the last one. `course` says what may be attempted next, and
-`settle` what an attempt cost. No adapter, no HTTP and no clock of its own here.
+Before an attempt, budgets are checked and money is held; after it, the hold is settled or released,
+and the last one also ends the request. `course` decides what may be attempted next, `settle` what
+an attempt cost. No adapter, no HTTP and no clock here.
 
-A budget that refuses an attempt ends the request with that refusal, even after a provider's
-error: the budget is what stops the request.
+A budget that refuses an attempt ends the request with that refusal, even after a provider's error,
+because it is the budget that stops the request.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from spanledger.wires import dropped
 from spanledger.wires.base import Answer, Frame
 
 MAX_ATTEMPTS = 10
-"""Attempts of one request, refused ones included, whatever the settings allow."""
+"""Most attempts of one request, including refused ones, whatever the settings allow."""
 MAX_PENDING_FRAMES = 16
-"""Events before the first content that are held back, so that another deployment can still serve."""
+"""Events buffered before the first content, while another deployment can still take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Shared:
     """What all requests of a router share.
 
     Attributes:
-        unasked: service tiers that deployments answered at without being asked, by deployment.
+        unasked: service tiers that deployments used although nobody requested one, by deployment.
     """
 
     ledger: Ledger
@@ -69,8 +69,8 @@ class Shared:
 
 
 class Run:
-    """One request on its way. Entered by whoever serves it; leaving it ends the request in the
-    ledger if no attempt has."""
+    """One request in progress, as a context manager. Leaving it ends the request in the ledger
+    unless an attempt has done so."""
 
     __slots__ = (
         "_asked",
@@ -98,12 +98,12 @@ class Run:
         self._exchange = exchange
         self._course = course
         self._callers = self._demand = (
-            demand  # what its own fields demand, and the attempt under way
+            demand  # by the caller's own fields; `_demand` is the current attempt's
         )
         self._history = history
         self._pick = pick
-        self._asked = 0  # attempts so far, those a budget refused included
-        self._ended = False  # whether the request's end was handed to the ledger
+        self._asked = 0  # attempts so far, including those that a budget refused
+        self._ended = False  # whether the request's end was passed to the ledger
         self._pending: list[Frame] | None = []  # None once something was relayed
 
     async def __aenter__(self) -> Self:
@@ -120,12 +120,12 @@ class Run:
         await booking.detached(booking.end_request(self._exchange.start, end))
 
     def attempt(self) -> _Attempting:
-        """The next attempt, to be entered. Entering holds its money or raises what ends the
-        request; leaving books it, and passes over a failure that another attempt can mend."""
+        """The next attempt, as a context manager. Entering holds its money or raises the error that
+        ends the request; leaving books it, and suppresses an error if another attempt follows."""
         return _Attempting(self)
 
     async def answer(self, attempt: Attempt) -> Answer:
-        """A whole answer; how long the provider took is told apart from the gateway's own time."""
+        """A non-streamed answer; the provider's time is measured apart from the gateway's own."""
         clock = self._shared.clock
         sent = clock.monotonic()
         try:
@@ -140,8 +140,8 @@ class Run:
         return answer
 
     def relayed(self, attempt: Attempt, frame: Frame) -> list[Frame] | tuple[Frame, ...]:
-        """Note an event of the attempt's stream. Gives the events that may go to the caller now:
-        none before the first content, since another deployment may have to serve instead."""
+        """Record an event of the attempt's stream. Returns the events to send to the caller now:
+        none before the first content, as another deployment may still take over."""
         self._note(attempt, frame)
         if frame.usage_only and not self._exchange.ask.include_usage:
             return ()
@@ -157,7 +157,7 @@ class Run:
         return self.rest()
 
     def rest(self) -> list[Frame] | tuple[Frame, ...]:
-        """The events still held back."""
+        """The events still buffered."""
         pending, self._pending = self._pending, None
         return pending or ()
 
@@ -168,13 +168,13 @@ class Run:
             attempt.produced.keep(frame.data)
         if shared.clock.monotonic() >= self._exchange.deadline:
             raise ProviderError(
-                "timeout", "the request's deadline passed within the stream", billed="unknown"
+                "timeout", "the request's deadline passed during the stream", billed="unknown"
             )
 
     # before an attempt --------------------------------------------------------------------
 
     async def reserve(self) -> Attempt:
-        """The next attempt, its money held. Raises what ends the request instead."""
+        """The next attempt, with its money held. Raises the error that ends the request instead."""
         exchange, shared, tokens = self._exchange, self._shared, self._demand.tokens
         while True:
             pick = self._pick
@@ -248,7 +248,7 @@ class Run:
             bought = output_bought(sizes, target.price, hold.hold_nano)
             guessed = demand.cap is None and target.price.max_output_tokens is None
             if bought is None and guessed and hold.remaining_nano is not None:
-                # The full hold is for a length we made up, so the provider has to be told it.
+                # The full hold assumes a default length, so that length is sent as a limit.
                 bought = sizes.full
         left = exchange.deadline - now
         timeout_s = target.deployment.timeout_s
@@ -269,8 +269,8 @@ class Run:
     def _after_refusal(
         self, target: Target, refusal: BudgetExceededError | UnpricedModelError
     ) -> Pick | None:
-        """Another deployment may have room, or a lower price. On the route's own first attempt
-        only a refusal that is about that very deployment is a reason to look for one."""
+        """The next attempt after a refusal: another deployment may have room or a lower price.
+        Before the first attempt, only a refusal specific to this deployment is a reason to look."""
         self._course.after_refusal(target)
         exchange = self._exchange
         only_there = isinstance(refusal, UnpricedModelError) or refusal.refusal.scope in (
@@ -284,7 +284,7 @@ class Run:
         return self._course.next(now, exchange.deadline, refusal.error_type)
 
     async def _give_up(self, error: SpanledgerError) -> NoReturn:
-        """End the request outside an attempt, and raise."""
+        """End the request outside an attempt, and raise `error`."""
         self._ended = True
         end = request_end(error, self._shared.clock.now_ns())
         await self._shared.booking.end_request(self._exchange.start, end)
@@ -293,7 +293,7 @@ class Run:
     # after an attempt ---------------------------------------------------------------------
 
     async def served(self, attempt: Attempt) -> None:
-        """Book an answer that came to its end."""
+        """Book a complete answer."""
         exchange, produced = self._exchange, attempt.produced
         usage, estimated = usage_of(exchange, attempt)
         if exchange.ask.wire.operation == "chat":
@@ -312,7 +312,7 @@ class Run:
         await self._shared.booking.finish(exchange, end)
 
     async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
-        """Book a failed attempt; whether there is another one to make."""
+        """Book a failed attempt. Returns whether another one follows."""
         target, now = attempt.target, self._shared.clock.monotonic()
         attempt.produced = produced_of(error, attempt.produced)
         if not error.request_alone:
@@ -331,7 +331,7 @@ class Run:
         return following is not None
 
     async def broke_off(self, attempt: Attempt, error: BaseException) -> None:
-        """Book an attempt that we broke off: its caller left, or there is a fault of ours."""
+        """Book an attempt that we aborted: its caller disconnected, or we have a bug."""
         request = _broken_end(error, self._shared.clock.now_ns())
         status = 200 if attempt.produced.chunks else 0
         charge = self._unfinished(attempt, billed=True)
@@ -348,8 +348,8 @@ class Run:
         return course.next(now, self._exchange.deadline, kind)
 
     def _unfinished(self, attempt: Attempt, *, billed: bool) -> tuple[Usage | None, bool]:
-        """What an unfinished attempt is charged with: whoever streamed content or reported usage
-        bills it, and whoever was sent a request and not heard to the end may."""
+        """The usage to charge for an unfinished attempt. A provider that streamed content or
+        reported usage bills it; one whose answer we never saw complete may."""
         produced, expected = attempt.produced, 0
         if billed:
             expected = expected_output(
@@ -378,7 +378,7 @@ class Run:
         http_status: int,
         request: RequestEnd | None,
     ) -> AttemptEnd:
-        """The record of an attempt's end, and of the request's unless that goes on."""
+        """The record that ends an attempt, and its request unless another attempt follows."""
         usage, estimated = charge
         end = self._shared.recorder.end(
             self._exchange,
@@ -395,7 +395,7 @@ class Run:
 
 
 class _Attempting:
-    """What `Run.attempt` gives."""
+    """The context manager that `Run.attempt` returns."""
 
     __slots__ = ("_attempt", "_run")
 
@@ -419,7 +419,7 @@ class _Attempting:
 
 
 def _broken_end(error: BaseException, now_ns: int) -> RequestEnd:
-    """How a request ends that was broken off: its caller left, or there is a fault of ours."""
+    """The end of an aborted request: its caller disconnected, or we have a bug."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return cancelled_end(now_ns)
     return internal_error_end(now_ns)

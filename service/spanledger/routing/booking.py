@@ -1,7 +1,7 @@
-"""Ledger calls that survive their caller: what was begun is ended, whoever cancels whom.
+"""Ledger calls that survive their caller: every attempt and request that began gets its end.
 
-A caller that leaves cancels its task at any await. The ends of attempts and requests are then
-written by tasks of our own; `drain` waits for them when the gateway stops.
+A caller that disconnects cancels its task at any await. Attempts and requests are then ended by
+tasks of our own; `drain` waits for them when the gateway stops.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Booking:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def finish(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """End an attempt. A ledger that is down fails no answer: it writes the end later, or the
-        sweep expires the hold."""
+        """End an attempt. An unavailable ledger does not fail the answer: it writes the end later,
+        or the sweep expires the hold."""
         try:
             settled = await self._ledger.finish(end)
         except SpanledgerError as error:
@@ -54,15 +54,15 @@ class Booking:
             raise
 
     async def undo(self, exchange: Exchange, reservation: Reservation) -> None:
-        """End an attempt and its request, whose caller left while the hold was being written."""
+        """End an attempt and its request after the caller left while the hold was being written."""
         await self.detached(self._undo(exchange, reservation))
 
     async def detached(self, work: Coroutine[None, None, None]) -> None:
-        """Do something to its end even if this call is cancelled."""
+        """Run `work` to completion even if this call is cancelled."""
         await asyncio.shield(self._spawn(work))
 
     async def drain(self) -> None:
-        """Wait for all that goes on without a caller."""
+        """Wait for all work whose caller has left."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -81,7 +81,7 @@ class Booking:
         now_ns = self._clock.now_ns()
         end = cancelled_end(now_ns)
         try:
-            # It gives the hold of the first call, which may be under way.
+            # Returns the hold of the first call, which may still be in progress.
             hold = await self._ledger.reserve(replace(reservation, repeat=True))
         except SpanledgerError:
             await self.end_request(exchange.start, end)
@@ -91,7 +91,7 @@ class Booking:
 
     async def _finish_again(self, end: AttemptEnd) -> None:
         try:
-            await self._ledger.finish(end)  # idempotent: the first call may be under way
+            await self._ledger.finish(end)  # idempotent: the first call may still be in progress
         except SpanledgerError as error:
             _unbooked("attempt", end.attempt_id, error)
 
@@ -103,6 +103,6 @@ class Booking:
 
 
 def _unbooked(what: str, unique: str, error: SpanledgerError) -> None:
-    """Say so; that the ledger is away, it has said itself, once and not for each request."""
+    """Log it; at INFO if the ledger is unavailable, which the ledger itself logs once."""
     level = logging.INFO if isinstance(error, LedgerUnavailableError) else logging.WARNING
-    log.log(level, "%s %s ended unbooked for now: %s", what, unique, error)
+    log.log(level, "the end of %s %s is not booked yet: %s", what, unique, error)

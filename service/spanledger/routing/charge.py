@@ -1,9 +1,8 @@
 """What an attempt used, and how much of that is an estimate.
 
-Reported usage stands as it is where it can be true. What a provider did not count, or told in a way
-that can be read twice, is an estimate, and the row says so (`estimated`). An estimate never exceeds
-the output cap that was sent to the provider, nor what was held for the attempt; only what a
-provider says can. No I/O.
+Reported usage is kept unless it is impossible. Usage that a provider did not report, or reported
+ambiguously, is an estimate, and the row is marked `estimated`. An estimate never exceeds the output
+cap that was sent to the provider, or the attempt's hold; only reported usage can. No I/O.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from spanledger.routing.settle import Attempt, Produced
 
 
 def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
-    """What an answer used, and whether any of it is an estimate."""
+    """The usage of a complete answer, and whether any of it is an estimate."""
     produced = attempt.produced
     usage = produced.usage
     if usage is None or not _is_possible(usage):
@@ -31,11 +30,11 @@ def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
 
 
 def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tuple[Usage, bool]:
-    """What an attempt used that did not come to its end, and whether that is an estimate.
+    """The usage of an attempt that did not complete, and whether it is an estimate.
 
-    Of a stream that showed content, what came is counted. Of anything else nobody knows what the
-    provider wrote, so what was to be `expected` is charged: nothing, where it surely ended there.
-    Usage that was reported early has its output still to come.
+    If a stream showed content, we count what arrived. Otherwise nobody knows what the provider
+    wrote, so `expected` output is charged; it is 0 if the provider surely stopped. Usage that was
+    reported early does not include the output that followed.
     """
     produced = attempt.produced
     usage = produced.usage
@@ -53,7 +52,7 @@ def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tup
 
 
 def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
-    """Usage with the output we counted, and the input as the provider did, if it came to that."""
+    """Usage with the output as we counted it, and the input as the provider did, if it reported it."""
     read = produced.input_usage
     if read is None or not _is_possible(read) or not read.input_tokens:
         read = exchange.ask.wire.estimate(exchange.ask.fields)
@@ -63,7 +62,7 @@ def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
 
 
 def _completed(exchange: Exchange, produced: Produced, told: Usage, output: int) -> Usage:
-    """Told usage with so much output, and with the prompt where that was not counted."""
+    """Reported usage with this much output, and with our estimate of the prompt if it lacks that."""
     if told.input_tokens:
         return replace(told, output_tokens=output)
     counted = _counted(exchange, produced, produced.output_tokens)
@@ -82,7 +81,7 @@ def _completed(exchange: Exchange, produced: Produced, told: Usage, output: int)
 
 
 def _certain(told: Usage) -> Usage:
-    """The part of told usage that can be read in one way only."""
+    """The part of reported usage that is unambiguous."""
     return replace(told, output_tokens=told.output_tokens - told.guessed_output_tokens)
 
 
@@ -92,12 +91,12 @@ def _told_input(produced: Produced) -> Usage:
 
 
 def _is_possible(usage: Usage) -> bool:
-    """Whether the totals can be true; `Price` copes with parts that do not fit them."""
+    """Whether the totals are possible; `Price` handles parts that do not match them."""
     return 0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS
 
 
 def bounded(usage: Usage, certain: Usage, attempt: Attempt) -> Usage:
-    """An estimate within the cap that was sent and the hold, though never below what is certain."""
+    """An estimate limited to the cap that was sent and to the hold, but at least what is certain."""
     least_input, least_output = certain.input_tokens, certain.output_tokens
     most = attempt.most_output
     if most is not None:
@@ -105,7 +104,7 @@ def bounded(usage: Usage, certain: Usage, attempt: Attempt) -> Usage:
     price = attempt.target.price
     if price is None:
         return usage
-    # A model reads no more than its window.
+    # A model cannot read more than its context window.
     prompt = max(least_input, min(usage.input_tokens, attempt.sizes.input_tokens))
     usage = _with_input(usage, prompt)
     service, hold_nano = attempt.produced.service_of(attempt), attempt.hold.hold_nano
@@ -124,7 +123,7 @@ def bounded(usage: Usage, certain: Usage, attempt: Attempt) -> Usage:
 
 
 def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number within both that fits; the least one where none does."""
+    """The largest number from `least` to `most` that fits; `least` if none does."""
     while least < most:
         middle = (least + most + 1) // 2
         if fits(middle):

@@ -1,19 +1,18 @@
-"""The order of a request's attempts: which deployment is next, after which wait, or none.
+"""The order of a request's attempts: which deployment is next, after how long a wait, or none.
 
-A route's deployments stand in levels, by `order`; after them come its fallback routes. Within a
-level those not attempted yet come first, as the routing strategy says.
+A route's deployments form levels, by `order`; its fallback routes follow. Within a level,
+deployments not attempted yet come first, in the order of the routing strategy.
 
-How often a failure is mended here, unless `num_retries` or a retry policy says otherwise:
+How failures are retried, unless `num_retries` or a retry policy says otherwise:
 
-- The same deployment is not asked twice, since callers retry by themselves and each of their
-  requests would become several. The exception is a connection that failed before the request was
-  sent: that costs nobody anything.
-- Up to three of a level's deployments are asked, then the next level and the fallback routes.
+- A deployment is not called twice: callers retry by themselves, which would multiply the calls.
+  The exception is a connection that failed before the request was sent, which costs nothing.
+- Up to three deployments of a level are called, then the next level and the fallback routes.
 - A request is sent at most twice to providers that may bill it without having answered.
 
-A deployment that cools down is passed over while another one can serve. It is asked before the
-request would be refused, unless the provider itself asked to be left alone (`Retry-After`). It
-makes no calls and keeps no time.
+A deployment in cooldown is skipped while another one can serve. Before a request would be refused
+it is called anyway, unless the provider itself demanded a pause (`Retry-After`). This module makes
+no calls and reads no clock.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ MAX_WAIT_S = 10.0
 BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
 DEFAULT_RETRIES = 2
-"""Further deployments of a level that are asked when nobody said how many."""
+"""Further deployments of a level that are called if no setting says how many."""
 MAX_BILLED_UNSEEN = 2
-"""Attempts of a request that may be billed and gave no answer, when nobody said how many."""
+"""Attempts of a request that may be billed without an answer, if no setting allows more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A deployment with everything an attempt there needs, looked up once."""
+    """A deployment with everything that an attempt needs, looked up once."""
 
     deployment: Deployment
     provider: Provider
@@ -51,10 +50,10 @@ class Target:
 
 
 Levels = Sequence[Sequence[Target]]
-"""A route's deployments, those with the lowest `order` first."""
+"""A route's deployments, lowest `order` first."""
 Groups = Mapping[str, Levels]
 Choose = Callable[[Sequence[Target], float, random.Random, bool], Target]
-"""Of some deployments one, at a moment; the last argument says whether it is for a stream."""
+"""Chooses one of several deployments at a given time; the last argument: is it for a stream."""
 
 
 @dataclass(slots=True)
@@ -63,8 +62,8 @@ class Pick:
 
     Attributes:
         wait_s: how long to wait first.
-        fallback_from: the route left behind, when the group changed; else empty.
-        reason: `error.type` of what went before; empty for a first attempt.
+        fallback_from: the previous route, if the route changed; else empty.
+        reason: `error.type` of the failure before it; empty for a first attempt.
     """
 
     target: Target
@@ -73,8 +72,8 @@ class Pick:
     reason: str = ""
 
     def instead_of(self, refused: Pick) -> Pick:
-        """This attempt in the place of one a budget refused. That one has no row to say which
-        route was left and why, so this one's does."""
+        """This attempt in place of one that a budget refused. The refused one has no row to record
+        which route was left and why, so this one's row does."""
         if not refused.fallback_from:
             return self
         return replace(self, fallback_from=refused.fallback_from, reason=refused.reason)
@@ -133,7 +132,7 @@ class Course:
         self._billed_unseen = 0
 
     def first(self, now: float) -> Pick | None:
-        """The first attempt; None when nothing may be attempted now."""
+        """The first attempt; None if no deployment may be called now."""
         target = self._fresh(self._here(), now)
         if target is not None:
             return Pick(target)
@@ -144,7 +143,7 @@ class Course:
         return found
 
     def after_failure(self, target: Target, error: ProviderError, now: float) -> None:
-        """Note a failed attempt."""
+        """Record a failed attempt."""
         unique = target.deployment.id
         attempts = self._attempts[unique] = self._attempts.get(unique, 0) + 1
         self._allowed = self._rules.after(error.kind, target.deployment.num_retries)
@@ -162,17 +161,17 @@ class Course:
         if wait is None:
             wait = min(BACKOFF_S * 2 ** (attempts - 1), MAX_BACKOFF_S)
             wait *= self._rng.uniform(0.5, 1.0)
-        else:  # all that were told the same must not come back at the same moment
+        else:  # requests that got the same Retry-After must not all return at the same moment
             wait *= self._rng.uniform(1.0, 1.1)
         self._ready_at[unique] = now + max(wait, self._rules.retry_after_s)
 
     def after_refusal(self, target: Target) -> None:
-        """Note that a budget has no room for an attempt there."""
+        """Record that a budget has no room for an attempt there."""
         self._banned.add(target.deployment.id)
 
     def turn_to(self, kind: str) -> bool:
-        """Go on with the routes for prompts too long (`context_window_exceeded`) or for refused
-        content (`content_filtered`); whether there are any."""
+        """Continue with the routes for prompts that are too long (`context_window_exceeded`) or for
+        refused content (`content_filtered`). Returns whether there are any."""
         routes = self.turns_to(kind)
         if not routes:
             return False
@@ -181,19 +180,19 @@ class Course:
         return True
 
     def turns_to(self, kind: str) -> Sequence[str]:
-        """Those routes: the group's own, else the first route's."""
+        """Those routes: the current route's own, else the requested route's."""
         here, first = self._onward[self.group], self._onward[self._route]
         if kind == "context_window_exceeded":
             return here.context or first.context
         return (here.content or first.content) if kind == "content_filtered" else ()
 
     def may_repeat(self, kind: str) -> bool:
-        """Whether a retry policy names this error, of which a repetition alone can mend nothing,
-        and has retries left."""
+        """Whether a retry policy names this error, which is not retried otherwise, and has retries
+        left."""
         return self._failures <= self._rules.by_kind.get(kind, -1)
 
     def next(self, now: float, deadline: float, reason: str) -> Pick | None:
-        """The next attempt after a failure or a refusal; None when the request has to end."""
+        """The next attempt after a failure or a refusal; None if the request has to end."""
         said = self._allowed is not None
         if not said and self._billed_unseen >= MAX_BILLED_UNSEEN:
             return None
@@ -212,12 +211,12 @@ class Course:
         return found or self._last_resort(now, reason, here=here) or again
 
     def may_ever_serve(self) -> bool:
-        """Whether any deployment on the way is not off."""
+        """Whether any deployment of the route and its fallbacks is not off."""
         routes = (self.group, *self._queue)
         return any(level for route in routes for level in self._groups[route])
 
     def blocked(self, now: float) -> tuple[float, BlockedBy]:
-        """When the first of all the deployments may be asked, and what keeps it till then."""
+        """When the first of all deployments may be called, and what blocks it until then."""
         routes = (self.group, *self._queue)
         return min(
             target.health.blocked_until(now, self._tokens)
@@ -230,7 +229,7 @@ class Course:
         return self._groups[self.group][self._level]
 
     def _fresh(self, targets: Sequence[Target], now: float) -> Target | None:
-        """One of these deployments that was not attempted and may be."""
+        """One of these deployments that was not attempted yet and is available."""
         if len(targets) == 1:
             only = targets[0]
             return only if self._is_fresh(only, now) else None
@@ -247,8 +246,7 @@ class Course:
         return unique not in self._attempts and unique not in self._banned
 
     def _again(self, now: float, deadline: float, reason: str) -> Pick | None:
-        """The attempted deployment of the level that is ready first, one that serves before one
-        that cools down."""
+        """The attempted deployment of the level that is ready first; those in cooldown come last."""
         best: Pick | None = None
         best_rank = (True, MAX_WAIT_S)
         for target in self._here():
@@ -270,7 +268,7 @@ class Course:
     def _elsewhere(
         self, find: Callable[[Sequence[Target], float], Target | None], now: float, reason: str
     ) -> Pick | None:
-        """An attempt in the first level or route ahead that has one; what is before it is left."""
+        """An attempt in the first later level or route that has one. The request moves there."""
         levels = self._groups[self.group]
         for level in range(self._level + 1, len(levels)):
             target = find(levels[level], now)
@@ -288,19 +286,19 @@ class Course:
         return None
 
     def _last_resort(self, now: float, reason: str, *, here: bool = True) -> Pick | None:
-        """An attempt where nothing but a cooldown of ours speaks against it."""
+        """An attempt at a deployment that only a cooldown of ours blocks."""
         target = self._rested(self._here(), now) if here else None
         if target is not None:
             return Pick(target, reason=reason)
         return self._elsewhere(self._rested, now, reason)
 
     def _rested(self, targets: Sequence[Target], now: float) -> Target | None:
-        """The one of these not attempted deployments whose cooldown ends first."""
+        """Of those deployments not attempted yet, the one whose cooldown ends first."""
         found = [t for t in targets if self._is_new(t) and t.health.may_be_asked(now, self._tokens)]
         return min(found, key=lambda t: t.health.cooling_until) if found else None
 
     def _blocked_by(self, now: float) -> str:
-        """Why a level cannot be asked; one whose deployments are all off lacks their keys."""
+        """Why a level cannot serve; an empty level means its deployments are off, for lack of keys."""
         targets = self._here()
         if not targets:
             return "authentication_failed"
@@ -309,8 +307,8 @@ class Course:
 
 
 def levels_of(targets: Sequence[Target]) -> Levels:
-    """A route's targets by their `order`; those without one come last. Where all are off, there is
-    one level without any."""
+    """A route's targets by `order`; those without one come last. If all are off, there is a single
+    empty level."""
     orders = sorted(
         {t.deployment.order for t in targets}, key=lambda o: math.inf if o is None else o
     )

@@ -1,8 +1,8 @@
-"""One entry of `model_list` on its way to a deployment: adapter, address, key, prices, defaults.
+"""Turns one entry of `model_list` into a deployment: adapter, address, key, prices, defaults.
 
-The address is decided before the key, and a key that the entry does not give itself goes only to
-the provider it belongs to: nothing here sends one company's key to another. It reads no file and
-no environment of its own.
+The address is decided before the key, and a key from the environment is sent only to the provider
+it belongs to, so one company's key never goes to another. Reads no file, and only the environment
+that it is given.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _UNSENDABLE = frozenset({"model", "messages", "input", "stream", "stream_options"})
-"""Fields that a file may not set for its callers: they decide what is asked, and of which model."""
+"""Fields that a configuration must not set for its callers: they are the request itself."""
 _HTTP_OWN = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 _AZURE_IDENTITY = frozenset(
     {"azure_ad_token_provider", "client_secret", "tenant_id", "azure_username", "azure_password"}
 )
-"""Ways to identify oneself at Azure that only LiteLLM knows."""
+"""Ways to authenticate with Azure that only LiteLLM supports."""
 _ANTHROPIC_DROPS = frozenset(
     {"audio", "functions", "function_call", "modalities", "n", "top_logprobs", "logprobs"}
 )
@@ -40,7 +40,7 @@ _ROUTES_OF_AZURE = ("o_series/", "gpt5_series/")
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds an attempt has where the entry says nothing; `stream_s` None = as `whole_s`."""
+    """Default timeouts of an attempt in seconds. `stream_s` None: the same as `whole_s`."""
 
     whole_s: float
     stream_s: float | None = None
@@ -48,7 +48,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Off:
-    """A deployment that serves nothing, and why: what is missing can be set without a change."""
+    """A deployment that is off, and why: a variable is not set. The file itself is fine."""
 
     id: str
     route: str
@@ -56,7 +56,7 @@ class Off:
 
 
 class Entry:
-    """One entry, resolved once; `model` of a wildcard's is put in later."""
+    """One entry, resolved once; a wildcard's `model` is filled in later."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Entry:
 
     @property
     def prefix(self) -> str:
-        """LiteLLM's name of the provider; empty where none can be told."""
+        """LiteLLM's name of the provider; empty if it cannot be determined."""
         try:
             return self.provider()[0]
         except ConfigError:
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def has_secrets(self) -> bool:
-        """Whether it has what only its own provider may be told: a key, or headers."""
+        """Whether it has secrets for its own provider only: a key, or headers."""
         given = (self.params.api_key, self.params.extra_headers, self.params.organization)
         return any(given) or "azure_ad_token" in self.extra
 
@@ -103,7 +103,7 @@ class Entry:
         """The deployment.
 
         Raises:
-            ConfigError: it cannot be served; the message says what to change.
+            ConfigError: the entry cannot be served; the message says what to change.
         """
         route, params = self.entry.model_name, self.params
         unique = self.entry.model_info.id or _unused(f"{route}-{self._digest()}", taken)
@@ -162,7 +162,7 @@ class Entry:
         )
 
     def _base_model(self) -> str:
-        """LiteLLM takes it in either section."""
+        """LiteLLM accepts it in either section."""
         own, other = self.entry.model_info.base_model, self.extra.get("base_model")
         return (own or (other if isinstance(other, str) else "") or "").strip()
 
@@ -179,7 +179,7 @@ class Entry:
             and prefix == "openai"
             and "/" in rest
         ):
-            return owner.prefix, rest  # `openai/` for the wire, the rest is OpenRouter's name
+            return owner.prefix, rest  # `openai/` is the wire format, the rest OpenRouter's name
         if params.custom_llm_provider:
             given = params.custom_llm_provider
             model = rest if slash and prefix == given else params.model
@@ -202,8 +202,8 @@ class Entry:
             return "openai", params.model
         raise self._wrong(
             "model",
-            f"cannot tell the provider of {params.model!r}; write provider/model, as"
-            f" openai/{params.model}",
+            f"cannot determine the provider of {params.model!r}; write provider/model, for"
+            f" example openai/{params.model}",
         )
 
     def _kind(self, prefix: str, model: str, host: Host | None) -> ProviderKind:
@@ -219,13 +219,13 @@ class Entry:
         ):
             return "litellm"
         if prefix == "gemini" and self.params.api_base and "/openai" not in self.params.api_base:
-            return "litellm"  # an address of Gemini's own wire
+            return "litellm"  # an address of Gemini's own API
         return "openai"
 
     def _address(
         self, kind: ProviderKind, prefix: str, model: str, host: Host | None
     ) -> tuple[str | None, str, bool]:
-        """Base URL, query, and whether it is the environment that names the server."""
+        """Base URL, query, and whether the address comes from the environment."""
         base = self.params.api_base
         said_by_environment = False
         if base is None and host is not None and kind != "litellm":
@@ -240,7 +240,7 @@ class Entry:
                 variable = host.base_variables[0]
                 raise self._wrong(
                     "api_base",
-                    f"{prefix} has no address of its own; write api_base, or set {variable}",
+                    f"{prefix} has no default address; write api_base, or set {variable}",
                 )
             own = None if prefix in ("openai", "anthropic") else host.base
             return own, "", False
@@ -250,7 +250,7 @@ class Entry:
             for marker in _ROUTES_OF_AZURE:
                 name = name.removeprefix(marker)
             if not name.strip("."):
-                raise self._wrong("model", f"{name!r} is no name of a deployment")
+                raise self._wrong("model", f"{name!r} is not the name of an Azure deployment")
             address = azure.openai_address(base, name, version)
             return self._checked(address.base), address.query, said_by_environment
         if kind == "openai" and prefix == "azure_ai":
@@ -264,8 +264,8 @@ class Entry:
         return base.rstrip("/"), "", said_by_environment
 
     def _plain(self, base: str) -> tuple[str, str]:
-        """An address without the operation's path, which some files have in it; `api-version` is
-        the one parameter that may stand behind it."""
+        """An address without the operation's path, which some files include. The only query
+        parameter it may have is `api-version`."""
         base, mark, query = base.partition("?")
         if mark and not re.fullmatch(r"api-version=[\w.-]+", query):
             base += mark + query
@@ -285,12 +285,12 @@ class Entry:
             )
         if "@" in rest.partition("/")[0] or set("?#") & set(base):
             raise self._wrong(
-                "api_base", "it has more than a host and a path; a key goes into api_key"
+                "api_base", "it must have only a host and a path; a key goes into api_key"
             )
         return base.rstrip("/")
 
     def _spelled(self, prefix: str, model: str, host: Host | None) -> tuple[str, str]:
-        """The provider's own spelling of a model that files shorten."""
+        """The provider's full name of a model that configurations abbreviate."""
         if prefix == "azure":
             for marker in _ROUTES_OF_AZURE:
                 model = model.removeprefix(marker)
@@ -301,7 +301,7 @@ class Entry:
         return prefix, model
 
     def _named(self, prefix: str, model: str) -> str:
-        """The model as a price book lists it: as the file writes it, or by whose server it is."""
+        """The model as a price book lists it: as the file has it, or with OpenRouter's prefix."""
         given = self.params.model
         return (
             f"{prefix}/{model}" if prefix == "openrouter" and "openrouter" not in given else given
@@ -317,7 +317,7 @@ class Entry:
         *,
         said_by_environment: bool,
     ) -> str | None:
-        """The entry's key, or the one of the environment that belongs to the address."""
+        """The entry's key, or the one in the environment that belongs to the address."""
         if self.params.api_key is not None:
             return self.params.api_key.get_secret_value()
         if kind == "litellm" or host is None:
@@ -351,7 +351,7 @@ class Entry:
             return found
         owner = hosts.host_of(base)
         if owner is not None and owner.prefix == "openrouter":
-            # LiteLLM's variables. Without them OpenRouter is not told whose application this is.
+            # LiteLLM's variables. Without them, OpenRouter attributes requests to no application.
             for name, variable in (("HTTP-Referer", "OR_SITE_URL"), ("X-Title", "OR_APP_NAME")):
                 if value := self.environ.get(variable):
                     found[name] = value
@@ -361,38 +361,38 @@ class Entry:
             if name.lower() in _HTTP_OWN:
                 raise self._wrong("extra_headers", f"{name!r} is set by the gateway; leave it out")
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isprintable():
-                raise self._wrong("extra_headers", f"{name!r} is not a header HTTP can carry")
+                raise self._wrong("extra_headers", f"{name!r} is not a valid HTTP header")
             found = {k: v for k, v in found.items() if k.lower() != name.lower()} | {name: value}
         return found
 
     # what is sent -------------------------------------------------------------------------
 
     def _defaults(self, kind: ProviderKind, prices: Mapping[str, int]) -> dict[str, msgspec.Raw]:
-        """Fields that LiteLLM sends for a caller that leaves them out.
+        """Request fields from the entry, sent for callers that omit them, as LiteLLM does.
 
         A parameter that neither LiteLLM nor we know is a field of the provider's, as in LiteLLM
-        (which gets it as it is where it serves); one that may be a secret is not sent.
+        (which gets it unchanged when it serves); one that may be a secret is not sent.
         """
         found: dict[str, msgspec.Raw] = {}
         for key, value in self.extra.items():
             unknown = key not in PARAMETERS and key not in prices and kind != "litellm"
             if key in BODY_KEYS or (unknown and not _SECRET_KEY.search(key)):
                 if key in _UNSENDABLE:
-                    raise self._wrong(key, "it is the caller's to set; leave it out")
+                    raise self._wrong(key, "only the caller can set it; leave it out")
                 found[key] = self._raw(key, value)
         return found
 
     def _overrides(self) -> dict[str, msgspec.Raw]:
         body = self.params.extra_body
         for key in body.keys() & _UNSENDABLE:
-            raise self._wrong(f"extra_body.{key}", "it decides what is asked; leave it out")
+            raise self._wrong(f"extra_body.{key}", "only the caller can set it; leave it out")
         return {key: self._raw(f"extra_body.{key}", value) for key, value in body.items()}
 
     def _raw(self, key: str, value: object) -> msgspec.Raw:
         try:
             return msgspec.Raw(msgspec.json.encode(value))
         except (TypeError, ValueError):
-            raise self._wrong(key, "it is not a value JSON can carry") from None
+            raise self._wrong(key, "its value cannot be written as JSON") from None
 
     def _drops(
         self, kind: ProviderKind, base: str | None, host: Host | None, *, reasoning: bool
@@ -437,13 +437,13 @@ class Entry:
     # checks -------------------------------------------------------------------------------
 
     def _check_known(self) -> None:
-        """Refuse what LiteLLM obeys and we do not, where it decides where a request goes; so is a
-        slip in a name that does: its request and key would go elsewhere."""
+        """Refuse parameters that decide where a request goes and that LiteLLM obeys but we do not,
+        and misspelled ones: the request and its key would go elsewhere."""
         for key in self.extra:
             if meant := litellm_keys.meant_by(key):
-                raise self._wrong(key, f"no such key; did you mean {meant!r}?")
+                raise self._wrong(key, f"unknown key; did you mean {meant!r}?")
             if PARAMETERS.get(key) == "refused" and self.extra[key] not in (False, [], {}):
-                raise self._wrong(key, "it is not supported; take it out, or take out the entry")
+                raise self._wrong(key, "it is not supported; remove it, or remove the entry")
 
     def _warn_unused(self, kind: ProviderKind, prices: Mapping[str, int], unique: str) -> None:
         for key in sorted(self.extra.keys() - prices.keys()):
@@ -454,8 +454,8 @@ class Entry:
                 unused = bool(_SECRET_KEY.search(key)) and kind != "litellm"
                 if near and not unused:
                     self.warnings.append(
-                        f"deployment {unique!r}: litellm_params.{key} is sent to the provider as"
-                        f" it is{near}"
+                        f"deployment {unique!r}: litellm_params.{key} is sent to the provider"
+                        f" unchanged{near}"
                     )
             if key == "azure_ad_token" and kind == "openai":
                 continue
@@ -466,7 +466,7 @@ class Entry:
         return ConfigError(f"{self.place}.litellm_params.{key}: {what}")
 
     def _digest(self) -> str:
-        """Stable over restarts and rotated keys."""
+        """A digest that does not change with restarts or rotated keys."""
         public = {
             key: value
             for key, value in self.params.model_dump(
@@ -474,13 +474,13 @@ class Entry:
             ).items()
             if PRICE_KEY.search(key) or not _SECRET_KEY.search(key)
         }
-        public.setdefault("weight", 1.0)  # as ids were made before defaults were left out
+        public.setdefault("weight", 1.0)  # keeps the ids from before defaults were excluded
         text = json.dumps([self.entry.model_name, public], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, numbered if an equal entry has it already."""
+    """The name, with a number if an identical entry has it already."""
     candidate, number = name, 2
     while candidate in taken:
         candidate, number = f"{name}-{number}", number + 1

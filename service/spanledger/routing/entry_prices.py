@@ -1,4 +1,4 @@
-"""The prices that an entry of `model_list` gives itself."""
+"""The prices that an entry of `model_list` sets itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
 def prices_of(entry: ModelEntry, extra: Mapping[str, object], place: str) -> dict[str, int]:
     """Overrides of the price book, pico-USD per token; `litellm_params` wins over `model_info`.
 
-    `extra` is what `litellm_params` has beyond its fields. Raises ConfigError.
+    `extra` has the keys of `litellm_params` that are not fields of ours. Raises ConfigError.
     """
     found: dict[str, int] = {}
     sources: tuple[tuple[str, Mapping[str, object]], ...] = (

@@ -1,8 +1,8 @@
-"""Who serves a route: the targets of each, and those of a wildcard for the model it is asked for.
+"""The targets of each route, and those of a wildcard for each model that callers request.
 
-Made once for what the configuration names. What a wildcard serves is made when it is first asked
-for and kept for a while; its deployments share the wildcard's health and id, and a model that the
-price book does not know has no name of its own in rows and metrics.
+Routes that the configuration names are built once. A wildcard's targets are built when a model is
+first requested, and cached; they share the wildcard's health and id, and a model that the price
+book does not know has no name of its own in rows and metrics.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 
 OTHER_MODEL = "other"
-"""What rows and metrics call a model that a caller named and no price book knows."""
+"""The name in rows and metrics of a model that a caller named and the price book does not know."""
 MAX_SERVED = 512
-"""Models of wildcards that are kept ready."""
+"""Cached models of wildcards."""
 
 
 class RouteGroups:
@@ -46,14 +46,14 @@ class RouteGroups:
         self._served: OrderedDict[tuple[str, str], Groups] = OrderedDict()
 
     def for_request(self, route: str, asked: str) -> Groups:
-        """All groups, as a request for a model sees them."""
+        """All routes' targets, with the wildcard's for the requested model."""
         if not asked or route not in self._plan.wildcards:
             return self.named
         key = (route, asked)
         found = self._served.get(key)
         if found is None:
             served = self._plan.serve(route, asked)
-            # The caller may have named a model that only an adapter serves which is not set up.
+            # The caller may have named a model whose adapter is not set up.
             served = tuple(d for d in served if d.kind in self._providers)
             targets = [self._target(self._labelled(d)) for d in served]
             found = ChainMap({route: levels_of(targets)}, self.named)
@@ -63,7 +63,7 @@ class RouteGroups:
         return found
 
     def _labelled(self, deployment: Deployment) -> Deployment:
-        """A deployment under the name that its model may have in rows and metrics."""
+        """The deployment with the name that its model gets in rows and metrics."""
         if deployment.model in self._named_models:
             return deployment
         price = self._book.price_of(replace(deployment, prices={}))

@@ -1,7 +1,7 @@
-"""Which deployments may be tried now: cooldowns after failures, and their own rpm and tpm.
+"""Which deployments may be called now: cooldowns after failures, and their own rpm and tpm.
 
-State of one process, in memory, of a fixed size. Time is handed in with each call (monotonic
-seconds); nothing here waits, and nothing here knows a request.
+The state of one process, in memory and of fixed size. The time is an argument of each call
+(monotonic seconds); nothing here waits or knows about requests.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
 from spanledger.routing.rules import CooldownRules
 
 MAX_RETRY_AFTER_S = 300.0
-"""A provider that asks for more gets this: it is asked again before a person has to notice."""
+"""Longest `Retry-After` that we respect, so that a deployment recovers without an operator."""
 MIN_FAILURE_SHARE = 10
-"""A deployment that still serves cools down only when at least one in so many of its attempts in the
-minute failed: else a busy one with a failure now and then would be shut again and again."""
+"""A deployment that still serves cools down only if at least one in this many of its attempts in the
+last minute failed. Otherwise occasional failures would keep a busy one in cooldown."""
 
 REMEMBERED_LATENCIES = 10
 TIMEOUT_LATENCY_S = 1000.0
-"""What an attempt that timed out counts as, so that a silent deployment is the slowest."""
+"""Latency counted for an attempt that timed out, so that a silent deployment ranks slowest."""
 
 _BUCKET_S = 5.0
 _BUCKETS = 13
-"""Twelve make a minute; the thirteenth is the one being filled, so that a count covers at least
-a whole minute at any moment."""
+"""Twelve make a minute; the thirteenth is being filled, so that a count always covers at least
+a full minute."""
 
 _AT_ONCE = MISCONFIGURED | {"rate_limited"}
-"""Kinds of which a single failure begins a cooldown."""
+"""Kinds of failure that start a cooldown at once."""
 
 BlockedBy = Literal["cooldown", "rate_limit_reached"]
 _COOLDOWN: BlockedBy = "cooldown"
@@ -41,7 +41,7 @@ _RATE_LIMIT: BlockedBy = "rate_limit_reached"
 
 
 class MinuteWindow:
-    """A count over the last minute (up to five seconds more), sliding, in thirteen integers."""
+    """A sliding count over the last minute (and up to five seconds more), in thirteen integers."""
 
     __slots__ = ("_buckets", "_epoch", "total")
 
@@ -52,7 +52,7 @@ class MinuteWindow:
         """As of the last call."""
 
     def count(self, now: float) -> int:
-        """What was added in the last minute."""
+        """The sum of what was added in the last minute."""
         epoch = int(now / _BUCKET_S)
         if epoch > self._epoch:
             for passed in range(max(self._epoch + 1, epoch - _BUCKETS + 1), epoch + 1):
@@ -62,13 +62,13 @@ class MinuteWindow:
         return self.total
 
     def add(self, now: float, amount: int) -> None:
-        """Count at this moment."""
+        """Add to the count."""
         self.count(now)
         self._buckets[self._epoch % _BUCKETS] += amount
         self.total += amount
 
     def correct(self, at: float, amount: int) -> None:
-        """Change what was counted at an earlier moment, if that still counts."""
+        """Adjust what was counted at an earlier time, if that is still in the window."""
         epoch = int(at / _BUCKET_S)
         if self._epoch - _BUCKETS < epoch <= self._epoch:
             self._buckets[epoch % _BUCKETS] += amount
@@ -80,7 +80,7 @@ class MinuteWindow:
         self.total = 0
 
     def falls_to(self, now: float, most: int) -> float:
-        """The moment from which the count is at most `most`, if nothing is added."""
+        """When the count drops to `most`, if nothing is added."""
         left = self.count(now)
         for epoch in range(self._epoch - _BUCKETS + 1, self._epoch + 1):
             if left <= most:
@@ -91,7 +91,7 @@ class MinuteWindow:
 
 
 class Latency:
-    """The mean of the last few measurements, while they are not old."""
+    """The mean of the last few measurements, while they are recent."""
 
     __slots__ = ("_measured_at", "_recent", "_sum")
 
@@ -101,7 +101,7 @@ class Latency:
         self._measured_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
-        """One more measurement."""
+        """Add a measurement."""
         if len(self._recent) == REMEMBERED_LATENCIES:
             self._sum -= self._recent[0]
         self._recent.append(seconds)
@@ -109,7 +109,7 @@ class Latency:
         self._measured_at = now
 
     def mean(self, now: float, ttl_s: float) -> float:
-        """Seconds; nothing where nothing was measured of late, so that it is measured."""
+        """Seconds; 0 without a recent measurement, so that the deployment is called and measured."""
         if not self._recent or now - self._measured_at > ttl_s:
             return 0.0
         return self._sum / len(self._recent)
@@ -124,11 +124,11 @@ class DeploymentState(NamedTuple):
     until_s: float
     """Unix seconds at which the cooldown ends; 0 when there is none."""
     limits: tuple[tuple[str, float], ...] = ()
-    """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
+    """`rpm` and `tpm`, if set, and the share of each that is used."""
 
 
 class DeploymentHealth:
-    """What is known of one deployment."""
+    """The health of one deployment."""
 
     __slots__ = (
         "_failures",
@@ -157,7 +157,7 @@ class DeploymentHealth:
         self.deployment = deployment
         self._rules = rules
         self.in_flight = 0
-        """Attempts under way."""
+        """Attempts in progress."""
         self._latencies = (Latency(), Latency()) if measures_latency else None
         self._tries = MinuteWindow()
         self._failures = MinuteWindow()
@@ -168,20 +168,20 @@ class DeploymentHealth:
         self._tokens = MinuteWindow() if counted else None
         self.cooling_until = -math.inf
         self.asked_until = -math.inf
-        """Until when the provider itself asked to be left alone."""
+        """When the pause ends that the provider itself demanded (`Retry-After`)."""
         self.cooled_at = -math.inf
-        """When the last cooldown began: what was under way by then does not begin another."""
+        """When the last cooldown began. Attempts that began earlier do not start another."""
 
     def available(self, now: float, tokens: int) -> bool:
-        """Whether an attempt of this many tokens may go there now."""
+        """Whether an attempt of this many tokens may be sent now."""
         return now >= self.cooling_until and self.has_room(now, tokens)
 
     def may_be_asked(self, now: float, tokens: int) -> bool:
-        """Whether nothing but a cooldown of ours speaks against an attempt."""
+        """Whether at most a cooldown of ours blocks an attempt."""
         return now >= self.asked_until and self.has_room(now, tokens)
 
     def has_room(self, now: float, tokens: int) -> bool:
-        """Whether rpm and tpm allow the attempt. An unused minute takes one of any size."""
+        """Whether rpm and tpm allow the attempt. After an unused minute any size is allowed."""
         deployment = self.deployment
         if self._requests is not None and self._requests.count(now) >= (deployment.rpm or 0):
             return False
@@ -191,15 +191,15 @@ class DeploymentHealth:
         return True
 
     def tokens_used(self, now: float) -> int:
-        """Tokens of the last minute, where they are counted."""
+        """Tokens of the last minute; 0 if they are not counted."""
         return 0 if self._tokens is None else self._tokens.count(now)
 
     def latency_s(self, now: float, ttl_s: float, *, stream: bool) -> float:
-        """Of late: a stream's time to its first content, a whole answer's time for a token."""
+        """Recent latency: time to first content of a stream, or time per token of other answers."""
         return 0.0 if self._latencies is None else self._latencies[stream].mean(now, ttl_s)
 
     def limits(self, now: float) -> tuple[tuple[str, float], ...]:
-        """The share of rpm and tpm used in the last minute, where there are such limits."""
+        """The share of rpm and tpm used in the last minute, if they are set."""
         windows = (
             ("rpm", self._requests, self.deployment.rpm),
             ("tpm", self._tokens, self.deployment.tpm),
@@ -209,7 +209,7 @@ class DeploymentHealth:
         )
 
     def blocked_until(self, now: float, tokens: int) -> tuple[float, BlockedBy]:
-        """When a deployment that may not be asked may be, and what keeps it from it."""
+        """When a blocked deployment may be called again, and what blocks it."""
         until, by = self.asked_until, _COOLDOWN
         rpm, tpm = self.deployment.rpm, self.deployment.tpm
         windows = (
@@ -224,7 +224,7 @@ class DeploymentHealth:
         return until, by
 
     def begin(self, now: float, tokens: int) -> None:
-        """Count an attempt that is about to leave."""
+        """Count an attempt that is about to be sent."""
         self.in_flight += 1
         self._tries.add(now, 1)
         if self._requests is not None:
@@ -233,7 +233,7 @@ class DeploymentHealth:
             self._tokens.add(now, tokens)
 
     def withdraw(self, began: float, tokens: int) -> None:
-        """Take back an attempt that did not leave."""
+        """Undo `begin` for an attempt that was not sent."""
         self.in_flight -= 1
         self._tries.correct(began, -1)
         if self._requests is not None:
@@ -242,13 +242,13 @@ class DeploymentHealth:
             self._tokens.correct(began, -tokens)
 
     def ended(self, began: float, assumed: int, tokens: int) -> None:
-        """Note that an attempt is over; the tokens it was counted with become those it used."""
+        """Record that an attempt ended, and replace its assumed tokens by those it used."""
         self.in_flight -= 1
         if self._tokens is not None:
             self._tokens.correct(began, tokens - assumed)
 
     def failed(self, kind: str, retry_after_s: float | None, began: float, now: float) -> None:
-        """Count a failed attempt; it may begin a cooldown."""
+        """Count a failed attempt, which may start a cooldown."""
         rules = self._rules
         if kind == "timeout" and self._latencies is not None:
             for latency in self._latencies:
@@ -262,8 +262,8 @@ class DeploymentHealth:
         elif kind in _AT_ONCE and kind not in rules.by_kind and not self._has_served(kind):
             self._cool(now, rules.cooldown_s)
         elif kind in TRANSIENT or kind in MISCONFIGURED:
-            # One that has served is set up well: a caller can ask for what is not there, such as
-            # embeddings of a chat model, and must not shut it for the others.
+            # A deployment that has served is configured correctly. A caller may request something
+            # it lacks, such as embeddings from a chat model, and must not block it for others.
             self._failures.add(now, 1)
             self._streak += 1
             allowed = rules.by_kind.get(kind, rules.allowed_fails)
@@ -276,15 +276,15 @@ class DeploymentHealth:
             self._cool(now, rules.cooldown_s)
 
     def succeeded(self, began: float) -> None:
-        """Note that it serves. An answer to an attempt made after the cooldown began ends that
-        cooldown, but for what the provider itself asked."""
+        """Record an answer. If its attempt was made after a cooldown began, the cooldown ends, but
+        not a pause that the provider demanded."""
         self._served = True
         self._streak = 0
         if began > self.cooled_at:
             self.cooling_until = min(self.cooling_until, self.asked_until)
 
     def measured(self, now: float, seconds: float, *, stream: bool) -> None:
-        """Note how fast an answer was, as `latency_s` has it."""
+        """Record how fast an answer was, in the terms of `latency_s`."""
         if self._latencies is not None:
             self._latencies[stream].add(now, seconds)
 
@@ -302,7 +302,7 @@ class DeploymentHealth:
 
 
 class Health:
-    """All deployments' health."""
+    """The health of all deployments."""
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ class Health:
         }
 
     def snapshot(self) -> list[DeploymentState]:
-        """Every deployment's state, in the order of the config; those that are off come last."""
+        """Every deployment's state, in the order of the configuration; those that are off last."""
         now = self._clock.monotonic()
         unix_s = self._clock.now_ns() / 1e9
         found = []
@@ -341,9 +341,9 @@ class Health:
 
 
 def sensible_retry_after(seconds: float | None) -> float | None:
-    """A provider's Retry-After within our bounds; None when it says nothing we can use.
+    """A provider's Retry-After, limited to our maximum; None if it is absent or not usable.
 
-    Zero is nothing: LiteLLM takes it as leave to hit the same deployment at once.
+    Zero is not usable: LiteLLM reads it as permission to call the same deployment at once.
     """
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         return None

@@ -1,6 +1,6 @@
-"""What a route's answers are usually long: the last few hundred counts of output tokens.
+"""How long a route's answers usually are: the output tokens of the last few hundred.
 
-Held in memory alone: after a restart the first answers of a route are held for generously.
+Kept in memory only: after a restart, the first requests of a route get generous holds.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 
 REMEMBERED = 256
-"""Answers a route's history has."""
+"""Answers that a route's history keeps."""
 REFRESH_EVERY = 16
-"""Answers after which the percentile is counted anew."""
+"""Answers after which the percentile is recalculated."""
 
 
 class OutputHistory:
-    """Output tokens of a route's last answers, for each choice."""
+    """Output tokens per choice of a route's last answers."""
 
     __slots__ = ("_counts", "_p99", "_stale", "_sum")
 
@@ -25,22 +25,22 @@ class OutputHistory:
         self._stale = 0
 
     def record(self, tokens: int) -> None:
-        """Remember an answer's length."""
+        """Add an answer's length."""
         if len(self._counts) == REMEMBERED:
             self._sum -= self._counts[0]
         self._counts.append(tokens)
         self._sum += tokens
         self._stale += 1
-        # A longer answer counts at once: the next one must not be cut short for want of a hold.
+        # A longer answer counts at once, so that a small hold does not truncate the next one.
         if tokens > self._p99:
             self._stale = REFRESH_EVERY
 
     def mean(self) -> int | None:
-        """The length to expect of an answer nobody saw, rounded up; None without history."""
+        """The length to assume for an answer nobody saw, rounded up; None without history."""
         return -(-self._sum // len(self._counts)) if self._counts else None
 
     def p99(self) -> int | None:
-        """The length that 99 of 100 answers do not pass; None without history."""
+        """The length that 99 of 100 answers do not exceed; None without history."""
         if not self._counts:
             return None
         if self._stale >= REFRESH_EVERY:

@@ -1,8 +1,8 @@
-"""How much an attempt wants held, how many output tokens a granted hold buys, and how many to expect.
+"""How much money to hold for an attempt, how much output a hold buys, and how much to expect.
 
-A hold bounds the cost of its try: the input by a bound on its tokens, the output by the caller's
-cap or else by what the model can answer. Where a budget leaves less, the output is capped
-upstream to what the hold buys, so that the bound stays one.
+A hold is an upper bound on the cost of its attempt: for the input, a bound on its tokens; for the
+output, the caller's cap or else the model's maximum. If a budget has less left, the provider is
+sent a cap on the output that the hold can pay for, so that it remains an upper bound.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from spanledger.pricing.price import USUAL, Price, Terms
 from spanledger.routing.history import OutputHistory
 
 DEFAULT_MAX_OUTPUT_TOKENS = 16_384
-"""What a model is taken to answer at most when the price book does not say."""
+"""A model's maximum output if the price book has none."""
 EXPECTED_TOKENS = 1_024
-"""Output of an answer nobody saw, on a route that has not answered yet: a long one, since who has
-nothing answered to the end must not have it for less than the others."""
+"""Output assumed for an answer nobody saw, on a route without history. It is long on purpose: a
+caller that always hangs up must not pay less than others."""
 LEAST_TOKENS = 16
-"""Output for which an attempt is still worth its input."""
+"""The least output for which an attempt is worth the price of its input."""
 MAX_HOLD_NANO = 10**15
-"""A million dollars: holds stay far from what 64 bits can add up."""
+"""A million dollars, so that sums of holds stay far below 64 bits."""
 
 
 class Sizes(NamedTuple):
-    """The ledger's sizes, the output tokens of all choices that each is for, and on what terms."""
+    """The ledger's hold sizes, the output tokens (over all choices) behind each, and the terms."""
 
     holds: HoldSizes
     input_tokens: int
@@ -37,12 +37,12 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes:
-    """What an attempt of this demand wants held at this price; nothing where there is no price."""
+    """The hold sizes for an attempt with this demand at this price; zero without a price."""
     if price is None:
         return _UNPRICED
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap
     if price.max_input_tokens is not None and price.max_input_tokens < input_tokens:
-        input_tokens = price.max_input_tokens  # a longer prompt is refused there
+        input_tokens = price.max_input_tokens  # the provider refuses a longer prompt
     if cap is not None:
         full = usual = cap * choices + demand.predicted
         full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
@@ -59,7 +59,7 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
 
 
 def output_bought(sizes: Sizes, price: Price, hold_nano: int) -> int | None:
-    """Output tokens of all choices that a hold pays for; None when it pays for all."""
+    """Output tokens over all choices that a hold pays for; None if it pays for the maximum."""
     if hold_nano >= sizes.holds.full:
         return None
     if hold_nano == sizes.holds.usual:
@@ -70,10 +70,10 @@ def output_bought(sizes: Sizes, price: Price, hold_nano: int) -> int | None:
 def expected_output(
     demand: Demand, sizes: Sizes, price: Price | None, hold_nano: int, history: OutputHistory
 ) -> int:
-    """Output tokens of all choices to charge for an answer that may have been written unseen.
+    """Output tokens over all choices to charge for an answer that may have been written unseen.
 
-    As many as the route's answers have on average, so that hanging up saves nobody anything; and
-    no more than the caller's cap and the hold allow, so that an estimate overruns no budget.
+    As many as the route's answers have on average, so that hanging up saves nothing, but no more
+    than the caller's cap and the hold allow, so that an estimate never overruns a budget.
     """
     mean = history.mean()
     each = EXPECTED_TOKENS if mean is None else mean
@@ -88,7 +88,7 @@ def expected_output(
 
 
 def _affordable(price: Price, sizes: Sizes, hold_nano: int, most: int) -> int:
-    """The most output tokens, up to `most`, that a hold pays for beside its input."""
+    """The most output tokens, up to `most`, that a hold pays for in addition to its input."""
     if price.bound_nano(sizes.input_tokens, most, sizes.terms) <= hold_nano:
         return most
     low, high = 0, most

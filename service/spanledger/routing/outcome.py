@@ -1,4 +1,4 @@
-"""What an error means: the caller's HTTP status, the request's outcome, and what may be tried next.
+"""What an error means: the caller's HTTP status, the request's outcome, and whether to retry.
 
 Pure tables and functions; no ledger, no clock.
 """
@@ -14,9 +14,9 @@ from spanledger.errors import (
 from spanledger.ledger.store import Outcome, RequestEnd
 
 CANCELLED = "cancelled"
-"""`error.type` of an attempt whose caller left."""
+"""`error.type` of an attempt whose caller disconnected."""
 CANCELLED_STATUS = 499
-"""Booked for a caller that left; nobody receives it."""
+"""Recorded if the caller disconnected; nobody receives it."""
 INTERNAL_ERROR = SpanledgerError.error_type
 
 _STATUS = {
@@ -34,11 +34,11 @@ _STATUS = {
 }
 
 _RELAYED = frozenset({429, 500, 502, 503, 504, 529})
-"""A provider's own statuses that mean the same from us; any other is told by its kind."""
+"""A provider's statuses that mean the same from us; others are mapped by kind."""
 _STATUS_TOLD = frozenset({"rate_limited", "overloaded", "server_error", "timeout"})
 
 CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
-"""The request itself is at fault: status and body are the provider's, no other attempt helps."""
+"""The request itself is at fault: status and body are the provider's, and a retry does not help."""
 
 TRANSIENT = frozenset(
     {
@@ -54,11 +54,11 @@ TRANSIENT = frozenset(
 """A further attempt may succeed, even at the same deployment."""
 
 MISCONFIGURED = frozenset({"authentication_failed", "not_found"})
-"""The deployment is at fault until somebody mends it: never tried again for the same request."""
+"""The deployment is at fault until somebody fixes it: not retried for the same request."""
 
 
 def http_status_of(error: SpanledgerError) -> int:
-    """The HTTP status the caller gets for an error."""
+    """The HTTP status that the caller gets for an error."""
     if isinstance(error, ProviderError):
         if error.kind in CALLER_CAUSED:
             status = error.status
@@ -72,12 +72,12 @@ def http_status_of(error: SpanledgerError) -> int:
 
 
 def error_type_of(error: SpanledgerError) -> str:
-    """`error.type` for an error: the kind, where a provider or routing gave one."""
+    """`error.type` of an error: its kind, if it comes from a provider or from routing."""
     return error.kind if isinstance(error, ProviderError) else error.error_type
 
 
 def request_end(error: SpanledgerError, ended_ns: int) -> RequestEnd:
-    """How a request that ends with this error is booked."""
+    """The end of a request that failed with this error."""
     refusal = error.refusal if isinstance(error, BudgetExceededError) else None
     outcome: Outcome = "error" if refusal is None else "refused"
     return RequestEnd(
@@ -91,10 +91,10 @@ def request_end(error: SpanledgerError, ended_ns: int) -> RequestEnd:
 
 
 def cancelled_end(ended_ns: int) -> RequestEnd:
-    """How a request is booked whose caller left."""
+    """The end of a request whose caller disconnected."""
     return RequestEnd("cancelled", CANCELLED, CANCELLED_STATUS, ended_ns)
 
 
 def internal_error_end(ended_ns: int) -> RequestEnd:
-    """How a request is booked that a fault of ours ended."""
+    """The end of a request that failed on a bug of ours."""
     return RequestEnd("error", INTERNAL_ERROR, SpanledgerError.http_status, ended_ns)

@@ -1,9 +1,9 @@
-"""Turns `model_list` into deployments, and `router_settings` into the order of groups.
+"""Turns `model_list` into deployments, and `router_settings` into the order of routes.
 
-Everything that can be decided once is decided here, at start: which deployments serve a route,
-which are off, which route follows which. What an entry means is `entries`' to say; what a wildcard
-serves is made when a caller asks for it, from its entries. It reads no file, no environment of its
-own and no price book.
+Everything that can be decided once is decided here, at startup: which deployments serve a route,
+which are off, which route follows which. `entries` decides what an entry means. A wildcard's
+deployments are made from its entries when a caller requests a model. Reads no file, no price book,
+and only the environment that it is given.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ NATIVE: frozenset[ProviderKind] = frozenset({"openai", "anthropic"})
 
 @dataclass(frozen=True, slots=True)
 class Wildcard:
-    """An entry whose `model_name` has a `*`: a deployment for each model it is asked for.
+    """An entry whose `model_name` has a `*`: one deployment for each model that callers request.
 
     Attributes:
-        deployment: what all of them share, their id above all.
+        deployment: what they all share, above all the id.
     """
 
     entry: Entry
     deployment: Deployment
 
     def serve(self, asked: str) -> Deployment | None:
-        """The deployment for a model's name; None when it cannot have such a one."""
+        """The deployment for a model name; None if this wildcard cannot serve it."""
         template = self.entry.params.model
         captured = matches(self.deployment.route, asked)
         if captured is None:
@@ -55,8 +55,8 @@ class Wildcard:
         return replace(found, weight=self.deployment.weight)
 
     def _may_be_asked_of(self, prefix: str) -> bool:
-        """With `model: "*"` or `"*/*"` it is the caller who names the provider. A key of the file
-        is for one company, and servers of one's own are not for callers to choose."""
+        """With `model: "*"` or `"*/*"` the caller names the provider. A configured key belongs to
+        one company, and callers must not choose among an operator's own servers."""
         host = HOSTS.get(prefix)
         if host is None or host.keyless:
             return self.deployment.api_base is not None and prefix == "openai"
@@ -65,15 +65,15 @@ class Wildcard:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What can serve which route, and where to turn next.
+    """What can serve which route, and where to go next.
 
     Attributes:
-        deployments: all that are on, in the order of the config; wildcards have one each.
-        routes: route to the deployments that serve it; none where all of them are off.
-        wildcards: route with a `*` to what serves it.
+        deployments: all that are on, in the order of the configuration; one for each wildcard.
+        routes: route to the deployments that serve it; empty if all of them are off.
+        wildcards: route with a `*` to the wildcards that serve it.
         off: the deployments that lack a key or a variable.
-        onward: route to the routes to turn to after it.
-        retries: route to how often it is attempted again.
+        onward: route to the routes that follow it.
+        retries: route to its retry rules.
         warnings: one line for each setting that has no effect or is missing.
     """
 
@@ -92,11 +92,11 @@ class Plan:
         """Resolve a configuration.
 
         Args:
-            environ: where a missing `api_key` or `api_base` is looked up by its customary name;
+            environ: where a missing `api_key` or `api_base` is looked up under its usual name;
                 the file's `environment_variables` win over it.
 
         Raises:
-            ConfigError: with every entry that cannot be served, one a line.
+            ConfigError: lists every entry that cannot be served, one per line.
         """
         maker = _Maker(config, {**(environ or {}), **config.variables})
         for index, entry in enumerate(config.model_list):
@@ -113,7 +113,7 @@ class Plan:
         return frozenset(named | NATIVE if anything else named)
 
     def serve(self, route: str, asked: str) -> tuple[Deployment, ...]:
-        """The deployments of a wildcard route for the model a caller asks for."""
+        """The deployments of a wildcard route for the model that a caller requests."""
         found = (wildcard.serve(asked) for wildcard in self.wildcards[route])
         return tuple(deployment for deployment in found if deployment is not None)
 
@@ -134,11 +134,11 @@ class _Maker:
         self._warnings: list[str] = []
         self._noted: set[str] = set()
         self._weighing: set[str] = set()
-        """Ids of the deployments with a weight of their own."""
+        """Ids of the deployments with an explicit weight."""
         self._onward = _onward(config)
 
     def add(self, given: ModelEntry, place: str) -> None:
-        """Resolve one entry; what is wrong with it is kept."""
+        """Resolve one entry; errors go to `problems`."""
         entry = Entry(given, place, self._environ, drop_params=self._config.drop_params)
         route = given.model_name
         try:
@@ -162,7 +162,7 @@ class _Maker:
             self._wildcards[route] = (*self._wildcards.get(route, ()), Wildcard(entry, found))
 
     def plan(self) -> Plan:
-        """All of it."""
+        """The finished plan."""
         settings = self._settings
         deployments = _weighted(self._deployments, self._weighing)
         by_id = {deployment.id: deployment for deployment in deployments}
@@ -173,7 +173,7 @@ class _Maker:
             for route, found in self._wildcards.items()
         }
         for name in self._onward.keys() - self._routes.keys():
-            # A fallback may name a model that only a wildcard serves: it becomes a route.
+            # A fallback may name a model that only a wildcard serves; it becomes a route.
             pattern = served_by(name, list(wildcards))
             served = (w.serve(name) for w in wildcards[pattern]) if pattern is not None else ()
             self._routes[name] = tuple(d for d in served if d is not None)
@@ -190,7 +190,7 @@ class _Maker:
         )
 
     def _note_clients_variable(self, entry: Entry) -> None:
-        """A variable that LiteLLM takes for a provider's address, and we do not."""
+        """Warn about a variable that LiteLLM uses as a provider's address and we do not."""
         prefix = entry.prefix
         variable = hosts.CLIENT_VARIABLES.get(prefix, "")
         if (
@@ -200,30 +200,28 @@ class _Maker:
         ):
             self._noted.add(variable)
             self._warnings.append(
-                f"{variable} is set and not obeyed, since it tells clients where a gateway is:"
-                f" requests go to {HOSTS[prefix].base}; write api_base on the deployment to have"
-                " them go elsewhere"
+                f"{variable} is ignored, because it tells clients where a gateway is: requests go"
+                f" to {HOSTS[prefix].base}; set api_base on the deployment to send them elsewhere"
             )
 
 
 def _check_star(entry: Entry, route: str) -> None:
-    """Refuse a `*` in a model that a caller cannot fill, or had better not."""
+    """Refuse a `*` in a model that a caller cannot fill, or must not."""
     model, place = entry.params.model, f"{entry.place}.litellm_params.model"
     if "*" in model and "*" not in route:
         raise ConfigError(
-            f"{place}: {model!r} has a '*', and model_name {route!r} has none that says what to"
-            " put there"
+            f"{place}: {model!r} has a '*', but model_name {route!r} has none to fill it from"
         )
     provider, slash, _ = model.partition("/")
     if slash and "*" in provider and entry.has_secrets:
         raise ConfigError(
-            f"{place}: {model!r} leaves the provider to the caller, so any of them could be sent"
-            " this entry's key or headers; write the provider, as openai/*, or leave them out"
+            f"{place}: {model!r} lets the caller choose the provider, so any provider could be sent"
+            " this entry's key or headers; name the provider, as in openai/*, or remove them"
         )
 
 
 def _filled(template: str, captured: Sequence[str]) -> str:
-    """A model with what the caller's name has for each `*`; a provider that both name stands once."""
+    """A model with each `*` replaced from the caller's name; a provider in both appears once."""
     if "*" not in template:
         return template
     if template == "*":
@@ -238,9 +236,9 @@ def _filled(template: str, captured: Sequence[str]) -> str:
 
 
 def _weighted(deployments: Sequence[Deployment], said: Set[str]) -> list[Deployment]:
-    """The deployments with their shares of their groups' traffic, as LiteLLM has it: their
-    weights, else their rpm, else their tpm; who says none beside one that does has none.
-    `said` are the ids with a weight of their own."""
+    """The deployments with their shares of their route's traffic, by LiteLLM's rules: by weight,
+    else by rpm, else by tpm. If others of the route set it, a deployment without it gets none.
+    `said` has the ids with an explicit weight."""
     found = []
     for deployment in deployments:
         group = [d for d in deployments if d.route == deployment.route]
@@ -256,8 +254,8 @@ def _weighted(deployments: Sequence[Deployment], said: Set[str]) -> list[Deploym
 
 
 def _timeouts(config: Config, route: str, onward: Mapping[str, Onward]) -> Timeouts:
-    """For an attempt of a route: all that a request has, or half of it where another deployment
-    can take over."""
+    """The timeouts of a route's attempts: all the time of a request, or half of it if another
+    deployment can take over."""
     settings, total = config.router_settings, config.gateway.total_timeout_s
     group = [entry for entry in config.model_list if entry.model_name == route]
     usual = total / 2 if len(group) > 1 or onward[route].fallbacks else total
@@ -280,7 +278,7 @@ def _cooldowns(settings: RouterSettings) -> CooldownRules:
 
 
 def _by_kind(policy: Mapping[str, int | None], suffix: str) -> dict[str, int]:
-    """A policy's counts by our kinds of errors."""
+    """A policy's counts by our kinds of error."""
     found: dict[str, int] = {}
     for error, kinds in POLICY_KINDS.items():
         count = policy.get(error + suffix)
@@ -312,7 +310,7 @@ def _onward(config: Config) -> dict[str, Onward]:
 
 
 def _targets(settings: RouterSettings, aliases: Mapping[str, str]) -> dict[str, None]:
-    """Every route that some kind of fallback names."""
+    """Every route that any kind of fallback names."""
     mappings = (
         *settings.fallbacks,
         *settings.context_window_fallbacks,
@@ -326,7 +324,7 @@ def _targets(settings: RouterSettings, aliases: Mapping[str, str]) -> dict[str, 
 def _chains(
     routes: Iterable[str], configured: Fallbacks, default: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """For each route all the routes after it: its own fallbacks, each followed by theirs."""
+    """For each route, all the routes after it: its own fallbacks, each followed by theirs."""
     direct: dict[str, tuple[str, ...]] = {}
     for mapping in configured:
         for route, targets in mapping.items():

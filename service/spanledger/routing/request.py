@@ -1,4 +1,4 @@
-"""One caller's request on its way through the gateway."""
+"""One caller's request while it passes through the gateway."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from spanledger.wires.base import Ask
 
 @dataclass(slots=True)
 class Exchange:
-    """A parsed request and what became of it; owned by one task.
+    """A parsed request and its results so far; owned by one task.
 
-    The gateway fills the first part, routing the second as attempts go by; the response headers are
-    read off it.
+    The gateway fills the first part, routing the second as attempts are made; the response headers
+    come from it.
 
     Attributes:
         start: identity, as the ledger stores it.
         ask: the request as its wire read it.
-        deadline: monotonic seconds at which the whole request must be over.
-        asked: the model the caller named, where its route is a wildcard.
-        changed: fields that the adapter of the last attempt changed or left out.
-        provider_s: how long providers took for the attempts of a whole answer, seconds.
+        deadline: monotonic seconds by which the request must end.
+        asked: the model that the caller named, if its route is a wildcard.
+        changed: fields that the adapter of the last attempt changed or omitted.
+        provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
 
     start: RequestStart

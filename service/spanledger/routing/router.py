@@ -1,7 +1,7 @@
-"""The attempt loop: a request goes to one deployment after the other until one has served it.
+"""The attempt loop: a request is sent to one deployment after another until one has served it.
 
-Sets up what requests share, finds each one its course, and relays what its attempts give. How an
-attempt is held, judged and booked stands in `attempt`.
+Sets up what requests share, plans the course of each, and relays the output of its attempts. How
+an attempt is held, judged and booked is in `attempt`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from spanledger.wires.base import Answer, Frame
 
 
 class Router:
-    """Serves requests from deployments; everything it does is in the ledger when it returns.
+    """Serves requests from deployments; everything it did is in the ledger when it returns.
 
-    Whatever `complete` and `stream` raise is booked already; `reject` is for requests that
+    Errors that `complete` and `stream` raise are already booked; `reject` is for requests that
     reach neither.
     """
 
@@ -65,7 +65,7 @@ class Router:
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:
-        """Wait for the bookings of callers that left; the ledger must outlive this."""
+        """Wait for the bookings of callers that disconnected, before the ledger is closed."""
         await self._booking.drain()
 
     async def reject(self, exchange: Exchange, error: SpanledgerError) -> None:
@@ -73,10 +73,10 @@ class Router:
         await self._booking.end_request(exchange.start, request_end(error, self._clock.now_ns()))
 
     async def complete(self, exchange: Exchange) -> Answer:
-        """Get a whole answer.
+        """Get a complete answer.
 
         Raises:
-            SpanledgerError: nothing could serve the request; it is booked.
+            SpanledgerError: no deployment could serve the request; it is booked.
         """
         async with await self._started(exchange) as run:
             while True:
@@ -84,10 +84,10 @@ class Router:
                     return await run.answer(attempt)
 
     async def stream(self, exchange: Exchange) -> AsyncGenerator[Frame]:
-        """Get an answer event by event; closing the generator cancels the provider.
+        """Get an answer event by event; closing the generator cancels the call to the provider.
 
         Raises:
-            SpanledgerError: nothing could serve the request, or what served it broke; booked.
+            SpanledgerError: no deployment could serve the request, or its stream broke; booked.
         """
         async with await self._started(exchange) as run:
             while True:
@@ -100,7 +100,7 @@ class Router:
                     return
 
     async def _started(self, exchange: Exchange) -> Run:
-        """The request with its first pick. Raises what ends it before an attempt."""
+        """The request with its first pick. Raises the error that ends it before any attempt."""
         route = exchange.start.route
         groups = self.groups.for_request(route, exchange.asked)
         if route not in groups or (exchange.asked and not any(groups[route])):
@@ -136,7 +136,7 @@ class Router:
             wait = max(0.0, until - now)
             blocked = ProviderError(
                 reason,
-                f"no deployment of {route!r} may be asked for {wait:.1f} s"
+                f"no deployment of {route!r} is available for another {wait:.1f} s"
                 f" ({reason.replace('_', ' ')})",
                 retry_after_s=wait,
             )
@@ -146,6 +146,6 @@ class Router:
 
 
 def _off(route: str, plan: Plan) -> str:
-    """What to tell the log and the operator; callers get no names of variables."""
+    """The message for the operator; callers do not see the names of variables."""
     reasons = dict.fromkeys(off.reason for off in plan.off if off.route == route)
     return f"every deployment of {route!r} is off: {'; '.join(reasons)}"

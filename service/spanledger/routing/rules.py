@@ -1,6 +1,6 @@
-"""What an operator may say about retries, cooldowns and fallbacks, as routing takes it.
+"""The operator's rules for retries, cooldowns and fallbacks, in the form that routing uses.
 
-Plain data, made from `router_settings` by the plan; no state and no decision.
+Plain data, which `plan` makes from `router_settings`; no state and no decisions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ POLICY_KINDS: Mapping[str, tuple[str, ...]] = {
     "ServiceUnavailableError": ("overloaded",),
     "TimeoutError": ("timeout",),
 }
-"""LiteLLM's names of errors in `retry_policy` (with `Retries`) and in `allowed_fails_policy` (with
-`AllowedFails`), and our kinds. Source: `RetryPolicy` and `AllowedFailsPolicy` in its
+"""LiteLLM's error names in `retry_policy` (followed by `Retries`) and in `allowed_fails_policy`
+(followed by `AllowedFails`), and our kinds. Source: `RetryPolicy` and `AllowedFailsPolicy` in its
 `types/router.py`, and its page on exception mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """How often a failed request is attempted again before the route is left.
+    """How often a failed request is retried before the route is left.
 
     Attributes:
-        num_retries: None = nobody said, see `course`.
-        by_kind: retries after an error of a kind; they win over `num_retries`.
-        retry_after_s: least seconds between two attempts at one deployment.
+        num_retries: None: not set, see `course`.
+        by_kind: retries by kind of error; they win over `num_retries`.
+        retry_after_s: minimum seconds between two attempts at one deployment.
     """
 
     num_retries: int | None = None
@@ -44,7 +44,7 @@ class RetryRules:
     retry_after_s: float = 0.0
 
     def after(self, kind: str, own: int | None) -> int | None:
-        """Retries after an error of this kind; `own` is what the deployment itself says."""
+        """Retries after an error of this kind; `own` is the deployment's setting."""
         named = self.by_kind.get(kind)
         if named is not None:
             return named
@@ -53,12 +53,12 @@ class RetryRules:
 
 @dataclass(frozen=True, slots=True)
 class CooldownRules:
-    """When a deployment rests, and for how long.
+    """When a deployment cools down, and for how long.
 
     Attributes:
-        allowed_fails: failures within a minute that are no reason yet.
-        by_kind: the same, where the latest failure is of a kind.
-        cooldown_s: how long it rests, unless the provider says.
+        allowed_fails: failures within a minute that do not start a cooldown yet.
+        by_kind: the same, by the kind of the latest failure.
+        cooldown_s: length of a cooldown, unless the provider sets it.
     """
 
     allowed_fails: int = 3
@@ -68,12 +68,12 @@ class CooldownRules:
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """Where a route's requests go once the route has failed.
+    """Where a route's requests go after the route has failed.
 
     Attributes:
-        fallbacks: routes to turn to, in order, after any error that another attempt can mend.
-        context: for prompts that are too long.
-        content: for content that the provider refused.
+        fallbacks: fallback routes, in order, after any error for which a retry can help.
+        context: fallback routes for prompts that are too long.
+        content: fallback routes for content that the provider refused.
     """
 
     fallbacks: Sequence[str] = ()

@@ -1,6 +1,6 @@
-"""What came out of an attempt, and the record that ends it: cost and the row's details.
+"""The output of an attempt, and the record that ends it: its cost and the row's details.
 
-What an attempt used is `charge`'s to say. No I/O.
+`charge` decides what an attempt used. No I/O.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from spanledger.wires.base import MAX_TEXT, Answer, FailedAnswerError, Frame
 from spanledger.wires.failures import hide_key
 
 MAX_CAPTURED_BYTES = 1024 * 1024
-"""Events of a stream kept for content capture; the rest of the answer is left out."""
+"""Bytes of a stream's events that content capture keeps; the rest of the answer is dropped."""
 MAX_FINISH_REASONS = 128
 NANO_PER_USD = 1_000_000_000
 SPEECH_BYTES_PER_TOKEN = 3_200
-"""Base64 of 50 ms of sound, one token of OpenAI's, in the one format that is streamed (pcm16)."""
+"""Base64 of 50 ms of audio, one token at OpenAI, in the only format that is streamed (pcm16)."""
 
 
 @dataclass(slots=True)
 class Produced:
-    """What an attempt gave so far."""
+    """The output of an attempt so far."""
 
     usage: Usage | None = None
     input_usage: Usage | None = None
@@ -52,7 +52,7 @@ class Produced:
 
     @classmethod
     def whole(cls, answer: Answer) -> Produced:
-        """A whole answer."""
+        """The output of a non-streamed answer."""
         return cls(
             usage=answer.usage,
             service=answer.service,
@@ -66,7 +66,7 @@ class Produced:
         )
 
     def note(self, frame: Frame, now_ns: Callable[[], int]) -> None:
-        """One more event of a stream."""
+        """Add an event of a stream."""
         if frame.content:
             if self.chunks == 0:
                 self.first_chunk_ns = now_ns()
@@ -92,7 +92,7 @@ class Produced:
             self.finish_reasons = (*self.finish_reasons, frame.finish_reason)
 
     def service_of(self, attempt: Attempt) -> str:
-        """The service tier it is charged as: what the answer says, or else what was asked."""
+        """The service tier to charge: the answer's, or else the one that was requested."""
         return self.service or attempt.sizes.terms.service
 
     def keep(self, event: bytes) -> None:
@@ -103,24 +103,24 @@ class Produced:
 
     @property
     def uncounted_tokens(self) -> int:
-        """Output that the provider's usage cannot have in it: it came later, or there is none."""
+        """Output that the provider's usage cannot include: it came later, or there is no usage."""
         if self.usage is None or self.usage.output_tokens == 0:
             return self.output_tokens
         return estimate_tokens(self._since_usage_bytes)
 
     @property
     def output_tokens(self) -> int:
-        """Output as we count it: a chunk has at least one token."""
+        """Output by our own count: at least one token per chunk."""
         return max(estimate_tokens(self.output_bytes) + self.speech_tokens, self.chunks)
 
     @property
     def speech_tokens(self) -> int:
-        """Speech as we count it."""
+        """Speech output by our own count."""
         return -(-self.speech_bytes // SPEECH_BYTES_PER_TOKEN)
 
 
 def produced_of(error: ProviderError, produced: Produced) -> Produced:
-    """What a failed attempt gave, with what its error says was used."""
+    """The output of a failed attempt, with the usage that its error reports."""
     if not isinstance(error, FailedAnswerError):
         return produced
     answer = error.answer
@@ -138,9 +138,9 @@ class Attempt:
     """An attempt that holds money.
 
     Attributes:
-        sizes: what it wanted held, and the tokens that was for.
+        sizes: the hold sizes it asked for, and the tokens behind them.
         began: monotonic seconds.
-        demand: what its request can use up.
+        demand: the most that its request can use.
     """
 
     target: Target
@@ -152,17 +152,17 @@ class Attempt:
     produced: Produced = field(default_factory=Produced)
 
     def frames(self) -> AsyncGenerator[Frame]:
-        """The provider's stream; not begun before it is read."""
+        """The provider's stream; nothing is sent before it is read."""
         return self.target.provider.stream(self.call)
 
     @property
     def tokens(self) -> int:
-        """What its deployment's tpm was charged with."""
+        """Tokens that were counted against the deployment's tpm."""
         return self.demand.tokens
 
     @property
     def most_output(self) -> int | None:
-        """Output tokens of all choices that the provider was told to keep to; None = no cap."""
+        """The cap on output tokens over all choices that the provider was sent; None: no cap."""
         each = self.call.max_output_tokens
         if each is None:
             each = self.demand.cap
@@ -171,7 +171,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Writes the ends of attempts, content captured as configured."""
+    """Makes the records that end attempts, with captured content as configured."""
 
     content: ContentMode
     max_content_bytes: int
@@ -188,7 +188,7 @@ class Recorder:
         ended_ns: int,
         request: RequestEnd | None,
     ) -> AttemptEnd:
-        """The record of an attempt's end; `usage` None = nothing was billed."""
+        """The record that ends an attempt; `usage` None: nothing was billed."""
         call, price, produced = attempt.call, attempt.target.price, attempt.produced
         service = produced.service_of(attempt)
         cost: int | None = None
@@ -202,7 +202,7 @@ class Recorder:
         if call.deployment.label:
             extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
         if call.max_output_tokens is not None:
-            # What was asked of the provider, where a budget lowered it.
+            # The cap that was sent to the provider, as a budget lowered it.
             extra["gen_ai.request.max_tokens"] = call.max_output_tokens
         return AttemptEnd(
             attempt_id=attempt.hold.attempt_id,
@@ -245,7 +245,7 @@ _AS_USUAL = ("auto", "default", "standard")
 
 
 def _priced_by(usage: Usage, service: str) -> dict[str, object]:
-    """What the cost depends on beside the row's columns, where there is any of it."""
+    """What the cost depends on in addition to the row's columns, where it is not zero."""
     found: dict[str, object] = {}
     if service and service not in _AS_USUAL:
         found["spanledger.service_tier"] = service[:MAX_TEXT]

@@ -1,8 +1,8 @@
-"""`routing_strategy`: which of a group's free deployments gets a request.
+"""`routing_strategy`: which of a route's available deployments gets a request.
 
-Each strategy is a function that looks once at each deployment. What it looks at (attempts in
-flight, latencies, tokens of the last minute) is kept by `health`; prices are the price book's.
-Ties are broken at random, so that equal deployments share the traffic.
+Each strategy is a function that looks at each deployment once. The figures (attempts in flight,
+latencies, tokens of the last minute) come from `health`, prices from the price book. Ties are
+broken at random, so that equal deployments share the traffic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LATENCY_BASED = "latency-based-routing"
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How a router chooses, and what it has to keep for that."""
+    """How a router chooses, and what it has to measure for that."""
 
     choose: Choose
     measures_latency: bool = False
@@ -28,7 +28,7 @@ class Strategy:
 
 
 def shuffled(found: Sequence[Target], _: float, rng: random.Random, __: bool) -> Target:
-    """At random, by weight; evenly where none has a weight."""
+    """Random, by weight; evenly if none has a weight."""
     total = sum(target.deployment.weight for target in found)
     if total <= 0:
         return found[int(rng.random() * len(found))]
@@ -50,20 +50,20 @@ def least_busy(found: Sequence[Target], _: float, rng: random.Random, __: bool) 
 
 
 def cheapest(found: Sequence[Target], _: float, rng: random.Random, __: bool) -> Target:
-    """The one whose tokens cost least, one of input and one of output together."""
+    """The one with the lowest price for one token of input plus one of output."""
     return _least(found, lambda target: token_price(target.price), rng)
 
 
 def least_used(found: Sequence[Target], now: float, rng: random.Random, _: bool) -> Target:
-    """The one that had the fewest tokens within the last minute."""
+    """The one that used the fewest tokens in the last minute."""
     return _least(found, lambda target: target.health.tokens_used(now), rng)
 
 
 def fastest(buffer: float, ttl_s: float) -> Choose:
-    """The one with the least latency of late, or any within `buffer` (a share) of it.
+    """The one with the lowest recent latency, or any within `buffer` (a share) of it.
 
-    A stream is judged by its time to the first content, a whole answer by its time for each
-    token of output. One that was not measured within `ttl_s` is asked first, to measure it.
+    Streams are judged by time to first content, other answers by time per token of output. A
+    deployment that was not measured within `ttl_s` is called first, to measure it.
     """
 
     def choose(found: Sequence[Target], now: float, rng: random.Random, stream: bool) -> Target:
@@ -79,7 +79,7 @@ def fastest(buffer: float, ttl_s: float) -> Choose:
 
 
 def strategy_of(name: str, args: Mapping[str, float]) -> Strategy:
-    """The strategy of a name that `STRATEGIES` has, with its `routing_strategy_args`."""
+    """The strategy with a name from `STRATEGIES`, with its `routing_strategy_args`."""
     if name == LATENCY_BASED:
         choose = fastest(args.get("lowest_latency_buffer", 0.0), args.get("ttl", 3600.0))
         return Strategy(choose, measures_latency=True)
@@ -87,7 +87,7 @@ def strategy_of(name: str, args: Mapping[str, float]) -> Strategy:
 
 
 def token_price(price: Price | None) -> float:
-    """Pico-USD for a token of input and one of output; what has no price comes last."""
+    """Pico-USD for one token of input and one of output; models without a price come last."""
     if price is None:
         return math.inf
     return price.rates.dearest_input(sound=False) + price.rates.dearest_output(speech=False)

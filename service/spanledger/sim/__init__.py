@@ -1,1 +1,1 @@
-"""A simulated provider on the OpenAI and Anthropic wires, seeded, with faults and its own bill."""
+"""A seeded, simulated provider for the OpenAI and Anthropic APIs, with faults and its own bill."""

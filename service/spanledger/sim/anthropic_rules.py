@@ -1,6 +1,6 @@
-"""What Anthropic's Messages API refuses, and in which words; the simulator refuses the same.
+"""What Anthropic's Messages API rejects, and with which messages; the simulator does the same.
 
-It knows nothing of how the gateway avoids these refusals.
+It knows nothing about how the gateway avoids these errors.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _THINKING_DOC = (
 
 
 def check(body: Body, model: str) -> None:
-    """Refuse what the API refuses.
+    """Reject what the API rejects.
 
     Raises:
-        RefusalError: 400, in Anthropic's words.
+        RefusalError: 400, with Anthropic's message.
     """
     version = _version(model)
     messages = [message for message in body.get("messages", []) if isinstance(message, dict)]
@@ -52,7 +52,7 @@ def _refuse(message: str) -> RefusalError:
 
 
 def _version(model: str) -> tuple[str, int, int]:
-    """Family and version; an unknown model is a new one without a name."""
+    """Family and version; an unknown model counts as a new one without a family."""
     parts = model.split("-")
     numbers = [int(part) for part in parts if part.isdigit() and len(part) < 3]
     family = next((p for p in parts[1:] if p.isalpha()), "")
@@ -65,7 +65,7 @@ def _blocks(message: Body) -> list[Body]:
 
 
 def _each(messages: list[Body]) -> Iterator[tuple[str, Body]]:
-    """Every block with its place."""
+    """Every block with its path."""
     for index, message in enumerate(messages):
         for number, block in enumerate(_blocks(message)):
             yield f"messages.{index}.content.{number}", block
@@ -153,7 +153,7 @@ def _check_results(messages: list[Body]) -> None:
                     f" `tool_result` blocks: {block.get('tool_use_id')}. Each `tool_result` block"
                     " must have a corresponding `tool_use` block in the previous message."
                 )
-        # Results have to be the first blocks of their message.
+        # Results must be the first blocks of their message.
         first = [b.get("tool_use_id") for b in blocks[: len(results)]]
         missing = [unique for unique in waiting if unique not in first]
         if missing:

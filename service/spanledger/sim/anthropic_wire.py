@@ -58,7 +58,7 @@ class AnthropicWire:
     id_prefix = "msg_01"
 
     def key(self, headers: Mapping[str, str]) -> str:
-        """The `x-api-key`, or a bearer token as newer clients send; a version is required too."""
+        """The `x-api-key`, or the bearer token that newer clients send; a version is required too."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         key = headers.get("x-api-key", "").strip() or bearer
@@ -73,7 +73,7 @@ class AnthropicWire:
         return self.read_prompt(body, cap_required=True)
 
     def read_prompt(self, body: dict[str, object], *, cap_required: bool) -> Prompt:
-        """Read a Messages request, or one that only counts tokens."""
+        """Read a Messages request, or a token counting request."""
         model, script = model_of(body)
         messages = body.get("messages")
         if not isinstance(messages, list) or not 1 <= len(messages) <= MESSAGES_MAX:
@@ -141,7 +141,7 @@ class AnthropicWire:
         return msgspec.json.encode(data), headers
 
     def headers(self, request_id: str, processing_s: float = 0.0) -> Headers:
-        """Headers of every answer; this provider does not say how long it took."""
+        """Headers of every answer; this provider does not report its processing time."""
         del processing_s
         return [
             (b"request-id", request_id.encode()),
@@ -167,7 +167,7 @@ class AnthropicWire:
         yield Chunk(_event("message_start", {"message": message}))
 
     def content(self, prompt: Prompt, answer: Answer) -> Iterator[Chunk]:
-        """The blocks in turn, one delta a token."""
+        """The blocks in order, one delta per token."""
         del prompt
         pinged = False
         for index, (block, deltas) in enumerate(_streamed(answer.choices[0])):
@@ -201,7 +201,7 @@ class AnthropicWire:
         yield Chunk(_event("message_stop", {}))
 
     def broken(self) -> bytes:
-        """An event whose JSON ends too early."""
+        """An event with truncated JSON."""
         return (
             b"event: content_block_delta\n"
             b'data: {"type":"content_block_delta","index":0,"delta":{"ty\n\n'
@@ -209,7 +209,7 @@ class AnthropicWire:
 
 
 def usage_json(usage: Usage, *, output_tokens: int | None = None) -> dict[str, object]:
-    """`usage` of a message: here, unlike OpenAI's, input excludes what the cache read or wrote."""
+    """`usage` of a message: unlike OpenAI's, input excludes tokens read from or written to the cache."""
     written, kept = usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens
     return {
         "input_tokens": usage.input_tokens - usage.cache_read_input_tokens - written,
@@ -298,7 +298,7 @@ def _thinking_deltas(choice: Choice) -> Iterator[_Delta]:
 
 
 def _add(prefixes: Prefixes, role: str, content: object) -> None:
-    """Add a message block by block, so that a cache breakpoint can stand at any of them."""
+    """Add a message block by block, so a cache breakpoint can follow any of them."""
     if not isinstance(content, list):
         text = string(content)
         prefixes.add([role, text], TOKENS_PER_MESSAGE + tokens(text))

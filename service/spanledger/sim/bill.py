@@ -1,11 +1,11 @@
 """What the simulated provider charges: its own price list and its own running bill.
 
-It shares no price, token count or total with the product, only the rounding: that is what makes
-"bill = ledger = spans" a check and not a tautology. It keeps no API key, only a digest of it.
+It shares no price, token count or total with the product, only the rounding: that makes
+"bill = ledger = spans" a real check and not a tautology. It stores no API key, only a digest.
 
 Rules: an answered call bills the usage it reported. A call whose usage never reached the client
-(cut, stalled, abandoned, timed out) bills its input and the tokens streamed so far. Errors,
-resets and answers that are no answer (`garbage`, `huge`) bill nothing.
+(broken off, stalled, aborted, timed out) bills its input and the tokens streamed so far. Errors,
+resets and unusable answers (`garbage`, `huge`) bill nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PRICES_MAX = 1_000
 OTHER = "other"
 
 DEFAULT_SERVICE = "default"
-"""The service tier of every answer that has no price of its own."""
+"""The service tier of every answer without a price for its requested tier."""
 
 Outcome = Literal[
-    "answered",  # the whole answer went out, usage included where the wire asks for it
-    "cut",  # we broke the connection in mid-answer
-    "malformed",  # we sent a broken chunk, then broke the connection
-    "aborted",  # the client went away first
+    "answered",  # the complete answer was sent, with usage if the wire includes it
+    "cut",  # we closed the connection in the middle of the answer
+    "malformed",  # we sent a malformed chunk, then closed the connection
+    "aborted",  # the client disconnected first
     "timeout",  # we never answered, the client gave up
     "reset",
     "error",
@@ -55,7 +55,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Pico-USD per token. A cache price left out is the dearer price it falls back on."""
+    """Pico-USD per token. A missing cache price falls back to the next higher one."""
 
     input: int
     output: int = 0
@@ -63,14 +63,14 @@ class Price:
     cache_write: int | None = None
     cache_write_1h: int | None = None
     services: Mapping[str, Price] = field(default_factory=dict)
-    """The same for each service tier it grants; asked for another, it answers at `default`."""
+    """Prices of the service tiers it grants; requests for others are answered at `default`."""
 
     def grants(self, service: str) -> str:
-        """The service tier of an answer to who asks for this one."""
+        """The tier granted to a request for this tier."""
         return service if service in self.services else DEFAULT_SERVICE
 
     def cost_nano(self, usage: Usage) -> int:
-        """What these tokens cost in nano-USD, rounded up once."""
+        """The cost of these tokens in nano-USD, rounded up once."""
         cache_read = self.input if self.cache_read is None else self.cache_read
         cache_write = self.input if self.cache_write is None else self.cache_write
         cache_write_1h = cache_write if self.cache_write_1h is None else self.cache_write_1h
@@ -121,10 +121,10 @@ def read_prices(data: object) -> dict[str, Price]:
     """Read `{"model": {"input": pico, "output": pico, "cache_read": …}}`.
 
     Raises:
-        ValueError: not of that shape; the message names the entry.
+        ValueError: the data has another shape; the message names the entry.
     """
     if not isinstance(data, dict) or len(data) > PRICES_MAX:
-        raise ValueError(f"prices are one JSON object of at most {PRICES_MAX} models")
+        raise ValueError(f"prices must be a JSON object of at most {PRICES_MAX} models")
     names = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
     prices = {}
     for model, entry in data.items():
@@ -146,7 +146,7 @@ def key_digest(api_key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One call on the bill; `id` is the id in the answer, empty when there was none."""
+    """One call on the bill; `id` is the id in the answer, empty if there was none."""
 
     id: str
     request_id: str
@@ -164,7 +164,7 @@ class Entry:
     service: str = DEFAULT_SERVICE
 
     def view(self) -> dict[str, object]:
-        """The entry as JSON shows it."""
+        """The entry as JSON."""
         return {**asdict(self), "usd": format_usd(self.nano_usd)}
 
 
@@ -196,7 +196,7 @@ class _Group:
 
 @dataclass(slots=True)
 class Bill:
-    """Running totals of everything served since the last reset, and the last entries."""
+    """Running totals of everything served since the last reset, and the latest entries."""
 
     prices: dict[str, Price] = field(default_factory=lambda: dict(LIST_PRICES))
     on_entry: Callable[[Entry], None] | None = None
@@ -209,14 +209,14 @@ class Bill:
     by_outcome: dict[str, int] = field(default_factory=dict)
 
     def price(self, model: str) -> Price | None:
-        """The price of a model; a dated snapshot costs what its model costs."""
+        """The price of a model; a dated snapshot has its model's price."""
         found = self.prices.get(model)
         return found or self.prices.get(_SNAPSHOT.sub("", model))
 
     def add(
         self,
         *,
-        id: str,  # noqa: A002 - the wire's own word
+        id: str,  # noqa: A002 - the wire's own name
         request_id: str,
         wire: str,
         operation: str,
@@ -227,7 +227,7 @@ class Bill:
         usage: Usage | None = None,
         service: str = DEFAULT_SERVICE,
     ) -> None:
-        """Book one call; `usage` None bills nothing."""
+        """Add one call; `usage` None bills nothing."""
         price = self.price(model)
         if price is not None:
             price = price.services.get(service, price)

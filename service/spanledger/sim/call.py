@@ -1,7 +1,7 @@
 """One call at the simulated provider, from the request line to its entry on the bill.
 
-It owns the order of things: who is asking, what was asked, what goes wrong, how fast the answer
-goes out, what is billed. It writes no provider's JSON itself.
+It owns the order of steps: authentication, reading the request, faults, pacing the answer, billing.
+It writes no provider's JSON itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MESSAGES = {
 
 @dataclass(slots=True)
 class Seen:
-    """How often a content was asked, and how often answered."""
+    """How often the same content was requested and answered."""
 
     attempts: int = 0
     answers: int = 0
@@ -71,7 +71,7 @@ class Sim:
 
 
 class Call:
-    """One request; `chat` or `embeddings` runs it, whatever happens it is on the bill once."""
+    """One request, run by `chat` or `embeddings`; it is always billed exactly once."""
 
     def __init__(self, sim: Sim, wire: Wire, channel: Channel) -> None:
         self.sim = sim
@@ -102,7 +102,7 @@ class Call:
         except RefusalError as refusal:
             await self._refuse(refusal)
         except ClientGoneError:
-            self.booked = True  # there never was a whole request
+            self.booked = True  # the request never arrived completely
         finally:
             if not self.booked:
                 self._book("aborted", usage=None, detail="interrupted")
@@ -124,7 +124,7 @@ class Call:
             id_prefix=self.wire.id_prefix,
             created_s=int(time.time()),
         )
-        # Anthropic has no word for reasoning tokens: its thinking is ordinary output.
+        # Anthropic does not report reasoning tokens: its thinking is ordinary output.
         reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
         if prompt.stream:
@@ -139,7 +139,7 @@ class Call:
         count = sum(map(embedding_tokens, inputs))
         digest = digest_of("openai", model, body, frozenset({"user", "metadata"}))
         self._begin(Prompt("openai", model, digest, (), count, script=script), body)
-        write_embeddings(body, model, inputs[:1], 0, None)  # refuse bad fields before any fault
+        write_embeddings(body, model, inputs[:1], 0, None)  # reject bad fields before any fault
         if await self._fail_early():
             return
         self.seen.answers += 1
@@ -148,7 +148,7 @@ class Call:
         await self._plain("", pace.first_s / 4, Usage(count), body_of)
 
     def _begin(self, prompt: Prompt, body: dict[str, object]) -> None:
-        """Count the attempt, and gather what its directives say."""
+        """Count the attempt and collect its directives."""
         self.prompt = prompt
         self.seen = self.sim.seen(prompt.digest)
         self.seen.attempts += 1
@@ -161,11 +161,11 @@ class Call:
         self.script = script
         text = self.channel.headers.get("x-sim-answer")
         if text is not None:
-            # Percent-encoded, so that a header can carry line ends and text beyond ASCII.
+            # Percent-encoded, so a header can carry line breaks and non-ASCII text.
             self.prompt = replace(prompt, answer_text=unquote(text))
 
     async def _fail_early(self) -> bool:
-        """Meet the faults that come instead of an answer; True when one did."""
+        """Apply faults that replace the answer; True if one did."""
         fault = self.script.fault
         if fault is None:
             return False
@@ -264,7 +264,7 @@ class Call:
         if fault is not None and chunks == strike:
             await self._strike(fault, _with_output(begun, produced), answer.id)
             return
-        # On the bill before the last events: who has read the end finds the call billed.
+        # Bill before the last events: a client that has read the end finds the call billed.
         self._book("answered", billed, answer.id)
         for chunk in self.wire.closing(prompt, answer, shown):
             await self.channel.write(chunk.data)
@@ -299,7 +299,7 @@ class Call:
         return await self.channel.wait_until(due_s)
 
     def _reported(self, usage: Usage) -> tuple[Usage | None, Usage]:
-        """What the answer says was used, and what is billed for it."""
+        """The usage that the answer reports, and the usage that is billed."""
         fault = self.script.fault
         if fault is not None and fault.name == "missing_usage":
             return None, usage
@@ -350,7 +350,7 @@ def _decode(body: bytes) -> dict[str, object]:
 
 
 def _scripted(headers: dict[str, str], body: dict[str, object]) -> Script:
-    """Directives of the headers, then of `metadata.sim`."""
+    """Directives from the headers, then from `metadata.sim`."""
     metadata = body.get("metadata")
     texts = [
         headers.get("x-sim-fault"),
@@ -391,6 +391,6 @@ def _refusal_of(fault: Fault) -> RefusalError:
 
 
 def _with_output(begun: Usage, produced: int) -> Usage:
-    """The input and the hidden thinking, with what was streamed on top."""
+    """The input and hidden thinking plus the streamed output."""
     hidden = begun.output_tokens
     return replace(begun, output_tokens=hidden + produced, reasoning_output_tokens=hidden)

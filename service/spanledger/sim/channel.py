@@ -1,6 +1,6 @@
 """One HTTP exchange below Starlette: bounded reading, paced sending, and breaking the connection.
 
-It owns the ASGI messages and the transport; it knows nothing of models, faults or money.
+It owns the ASGI messages and the transport; it knows nothing about models, faults or money.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from spanledger.sim.wire import Headers
 
 BODY_READ_MAX_S = 30.0
 HOLD_MAX_S = 3_600.0
-"""A client that never gives up is hung up on after this long."""
+"""A client that never gives up is disconnected after this long."""
 TRANSPORT = "sim_transport"
-"""Key under which the server puts a connection's transport into the ASGI state."""
+"""Key of a connection's transport in the ASGI state."""
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 class Channel:
-    """The way to one client, for one request."""
+    """The connection to one client, for one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -40,11 +40,11 @@ class Channel:
         }
 
     async def read(self, limit: int) -> bytes:
-        """The whole body.
+        """The complete body.
 
         Raises:
             RefusalError: it is larger than the limit, or too slow.
-            ClientGoneError: the client went away.
+            ClientGoneError: the client disconnected.
         """
         declared = self.headers.get("content-length", "0")
         parts: list[bytes] = []
@@ -66,7 +66,7 @@ class Channel:
         return b"".join(parts)
 
     async def wait_until(self, due_s: float) -> bool:
-        """Wait until so many seconds after the request came; True when the client is gone."""
+        """Wait until `due_s` seconds after the request arrived; True if the client is gone."""
         delay = self.started_s + due_s - time.monotonic()
         gone = self._watch()
         if delay <= 0:
@@ -76,28 +76,28 @@ class Channel:
         return gone.done()
 
     async def hold(self) -> None:
-        """Say nothing until the client goes."""
+        """Stay silent until the client disconnects."""
         await asyncio.wait({self._watch()}, timeout=HOLD_MAX_S)
         if not self._watch().done():
             self._transport().abort()
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
-        """A whole JSON answer."""
+        """Send a complete JSON answer."""
         await self.start(status, [*headers, (b"content-type", b"application/json")], len(body))
         await self.write(body, last=True)
 
     async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
-        """Status line and headers; without a length the body is chunked."""
+        """Send status line and headers; without a length the body is chunked."""
         if length is not None:
             headers = [*headers, (b"content-length", str(length).encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Some of the body; waits while the client is slower than we are."""
+        """Send part of the body; waits for a slow client."""
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def hang_up(self) -> None:
-        """Deliver what was written, then close the connection in mid-answer."""
+        """Deliver what was written, then close the connection in the middle of the answer."""
         self._transport().close()
         await self.hold()
 
@@ -105,13 +105,13 @@ class Channel:
         """Break the connection with a TCP reset."""
         transport = self._transport()
         sock = transport.get_extra_info("socket")
-        # Zero linger makes the kernel send RST where it would otherwise say goodbye with FIN.
+        # Zero linger makes the kernel send RST instead of FIN.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
         await self.hold()
 
     async def close(self) -> None:
-        """Stop watching for the client's end."""
+        """Stop watching for the client to disconnect."""
         if self._gone is not None and not self._gone.done():
             self._gone.cancel()
 
@@ -125,8 +125,10 @@ class Channel:
             pass
 
     def _transport(self) -> asyncio.Transport:
-        # No isinstance: uvloop's transports are no subclass of asyncio's.
+        # No isinstance: uvloop's transports do not subclass asyncio's.
         transport: asyncio.Transport | None = self.scope.get("state", {}).get(TRANSPORT)
         if transport is None:
-            raise RuntimeError("breaking a connection needs SimServer; this app runs elsewhere")
+            raise RuntimeError(
+                "breaking a connection requires SimServer; this app runs on another server"
+            )
         return transport

@@ -1,6 +1,7 @@
-"""Running the simulator: on uvicorn, alone, in this event loop or in a thread.
+"""Running the simulator on uvicorn: standalone, in this event loop or in a thread.
 
-It owns sockets and processes' manners (port 0, stopping at once); it knows nothing of providers.
+It owns sockets and the process lifecycle (port 0, stopping at once); it knows nothing about
+providers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CONNECTIONS_MAX = 4_096
 
 
 class SimProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, and the transport within reach of the app, so that it can break it."""
+    """uvicorn's HTTP/1.1, with the transport passed to the app so that it can break connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         super().connection_made(transport)
@@ -30,7 +31,7 @@ class SimProtocol(HttpToolsProtocol):
 
 
 class SimServer(uvicorn.Server):
-    """uvicorn that hangs up when it stops: held connections would keep it waiting."""
+    """A uvicorn server that closes connections when it stops: held ones would keep it waiting."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class SimServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Signals belong to whoever embeds the simulator, unless it runs alone."""
+        """Leave signals to the embedding program, unless the simulator runs standalone."""
         if not self._signals:
             yield
             return
@@ -66,7 +67,7 @@ class SimServer(uvicorn.Server):
             yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then call `on_ready`."""
         await super().startup(sockets)
         if self._on_ready is not None and self.started:
             self._on_ready()
@@ -81,14 +82,14 @@ class SimServer(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True)
 class RunningSim:
-    """A simulator that answers at `url`; `state` is its bill, faults and caches."""
+    """A running simulator at `url`; `state` has its bill, faults and caches."""
 
     url: str
     state: Sim
 
     @property
     def openai_url(self) -> str:
-        """`base_url` for an OpenAI client; Anthropic's takes `url`."""
+        """`base_url` for an OpenAI client; Anthropic's client uses `url`."""
         return f"{self.url}/v1"
 
 
@@ -104,7 +105,7 @@ def run_alone(app: Starlette, host: str, port: int, on_ready: Callable[[str], No
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, str]:
-    """Bind a socket, and the URL it will answer at."""
+    """Bind a socket; returns it and its URL."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it, answers in
     # two segments wait 40 ms for the client's delayed acknowledgement.

@@ -183,7 +183,7 @@ class OpenAIWire:
         return msgspec.json.encode(data)
 
     def opening(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
-        """The chunk that says who speaks, for each choice."""
+        """The chunk with the role, for each choice."""
         del usage
         for index, choice in enumerate(answer.choices):
             delta: dict[str, object] = {
@@ -194,7 +194,7 @@ class OpenAIWire:
             yield Chunk(_chunk(prompt, answer, [_delta(index, delta)]))
 
     def content(self, prompt: Prompt, answer: Answer) -> Iterator[Chunk]:
-        """One chunk a token, the choices taking turns."""
+        """One chunk per token, alternating between choices."""
         before, after = _template(prompt, answer)
         streams = [_tokens_of(i, choice) for i, choice in enumerate(answer.choices)]
         for token in (
@@ -205,7 +205,7 @@ class OpenAIWire:
                 yield Chunk(before + delta + after, added)
 
     def closing(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
-        """Why each choice ended, the usage if asked for, and the end mark."""
+        """Each choice's finish reason, the usage if requested, and the end marker."""
         for index, choice in enumerate(answer.choices):
             yield Chunk(_chunk(prompt, answer, [_delta(index, {}, _finish(choice))]))
         if prompt.include_usage and usage is not None:
@@ -213,7 +213,7 @@ class OpenAIWire:
         yield Chunk(b"data: [DONE]\n\n")
 
     def broken(self) -> bytes:
-        """An event whose JSON ends too early."""
+        """An event with truncated JSON."""
         return b'data: {"id":"chatcmpl-broken","object":"chat.completion.chunk","choi\n\n'
 
 
@@ -269,7 +269,7 @@ def write_embeddings(
     seed: int,
     usage: Usage | None,
 ) -> bytes:
-    """A list of vectors: the same text always has the same vector, of length one."""
+    """A list of vectors: the same text always has the same unit vector."""
     size = whole(body, "dimensions", 1, 4_096, 3_072 if "large" in model else 1_536) or 1
     encoding = body.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
@@ -400,7 +400,7 @@ def _chunk(
 
 
 def _template(prompt: Prompt, answer: Answer) -> tuple[bytes, bytes]:
-    """The bytes around a chunk's one choice: they are the same for a whole stream."""
+    """The bytes around a chunk's single choice, the same for the entire stream."""
     before, after = _chunk(prompt, answer, []).split(b'"choices":[]', 1)
     return before + b'"choices":[', b"]" + after
 

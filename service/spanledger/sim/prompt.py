@@ -1,7 +1,7 @@
-"""A call as the simulator sees it, whichever wire it came over.
+"""A call as the simulator sees it, on either wire.
 
-It owns the neutral `Prompt`, the refusal both wires raise, and typed reading of undecoded JSON.
-It knows no field names of a wire.
+It owns the neutral `Prompt`, the error both wires raise, and typed reading of decoded JSON. It
+knows no field names of a wire.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 MESSAGES_MAX = 2_048
 SEGMENTS_MAX = 256
-"""Prefixes of one prompt that are remembered for caching."""
+"""Most prefixes of one prompt that are remembered for caching."""
 CACHE_TOKENS_MIN = 256
 
 
 class RefusalError(Exception):
-    """The provider says no; each wire writes it in its own shape.
+    """The provider rejects the call; each wire writes this in its own format.
 
     Attributes:
         status: HTTP status.
-        code: a short reason, the wires' common word for it (`rate_limited`, `bad_request`, …) or
-            the wire's own code.
+        code: a short reason: a name shared by the wires (`rate_limited`, `bad_request`, …) or the
+            wire's own code.
         param: the field at fault.
-        retry_after_s: what to send as Retry-After.
+        retry_after_s: the Retry-After to send.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A prefix of the prompt: its digest, its tokens, and how long a cache shall keep it."""
+    """A prefix of the prompt: its digest, its tokens, and how long a cache keeps it."""
 
     digest: bytes
     tokens: int
     ttl: str = ""
-    """`5m` or `1h` where the caller marked a cache breakpoint (Anthropic), else empty."""
+    """`5m` or `1h` if the caller marked a cache breakpoint (Anthropic), else empty."""
 
 
 @dataclass(slots=True)
@@ -88,15 +88,15 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What was asked.
+    """A parsed request.
 
     Attributes:
-        digest: of everything that shapes the answer; streaming, metadata and user are not in it.
-        asked: the last user message's text, when it is the last message; steers tools.
-        force_tool: a name the caller insists on, `*` for any, empty for none.
-        schema: JSON schema of the answer; an empty dict asks for any JSON object.
-        service: the service tier asked for, then the one granted; empty where nobody says.
-        thinking_tokens_max: the caller wants visible thinking of at most so many tokens.
+        digest: of everything that shapes the answer; excludes streaming, metadata and user.
+        asked: the last user message's text, if it is the last message; steers tools.
+        force_tool: the name of the tool the caller requires, `*` for any, empty for none.
+        schema: JSON schema of the answer; an empty dict requests any JSON object.
+        service: the service tier requested, later the one granted; empty if not specified.
+        thinking_tokens_max: most tokens of visible thinking the caller requested; 0 for none.
     """
 
     wire: WireName
@@ -123,7 +123,7 @@ class Prompt:
 
 
 def model_of(body: dict[str, object]) -> tuple[str, Script]:
-    """The model asked for, without directives, and what the directives say."""
+    """The requested model without directives, and the script from its directives."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise RefusalError(400, "you must provide a model parameter", param="model")
@@ -152,17 +152,17 @@ def text_of(content: object) -> str:
 
 
 def objects(value: object) -> list[dict[str, object]]:
-    """The objects in a list; anything else is no object."""
+    """The objects in a list; other values are left out."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def whole(
     body: dict[str, object], name: str, low: int, high: int, default: int | None = None
 ) -> int | None:
-    """A whole number in a range, or the default when it is left out.
+    """A whole number in a range, or the default if it is missing.
 
     Raises:
-        RefusalError: something else is there.
+        RefusalError: the value is something else.
     """
     value = body.get(name)
     if value is None:
@@ -175,13 +175,13 @@ def whole(
 
 
 def string(value: object) -> str:
-    """A string, or the empty one."""
+    """The value if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
 @dataclass(slots=True)
 class Recent(Generic[T]):
-    """A dictionary that forgets what was not used for longest."""
+    """A dictionary that evicts the least recently used entry."""
 
     limit: int
     items: OrderedDict[bytes, T] = field(default_factory=OrderedDict)
@@ -194,7 +194,7 @@ class Recent(Generic[T]):
         return found
 
     def put(self, key: bytes, value: T) -> None:
-        """Remember, and forget the oldest beyond the limit."""
+        """Store a value, and evict the oldest above the limit."""
         self.items[key] = value
         self.items.move_to_end(key)
         if len(self.items) > self.limit:
@@ -203,15 +203,15 @@ class Recent(Generic[T]):
 
 @dataclass(slots=True)
 class PromptCache:
-    """The provider's prompt cache: what part of an input was seen before.
+    """The provider's prompt cache: which part of an input was seen before.
 
-    OpenAI caches by itself, in steps of 128 tokens; Anthropic where the caller set breakpoints.
+    OpenAI caches automatically, in steps of 128 tokens; Anthropic at breakpoints the caller sets.
     """
 
     seen: Recent[bool] = field(default_factory=lambda: Recent(50_000))
 
     def look(self, prompt: Prompt) -> tuple[int, int, int]:
-        """Tokens read, written, and of the written those kept an hour; remembers the prompt."""
+        """Tokens read, tokens written, and those written for an hour; remembers the prompt."""
         marked = prompt.wire == "anthropic"
         prefixes = [
             segment

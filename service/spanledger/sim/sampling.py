@@ -1,6 +1,6 @@
-"""Values that fit a JSON schema, drawn from a seeded generator.
+"""Random values that fit a JSON schema, from a seeded generator.
 
-It owns nothing but the drawing; a schema from outside is walked to a bounded depth and size.
+A schema from a request is walked to a limited depth and size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORDS = tuple(_WORDS.split())
 
 
 def sample(schema: object, rng: random.Random) -> object:
-    """A value that fits the schema as far as the common keywords say."""
+    """A value that fits the schema's common keywords."""
     return _Sampler(rng, schema).draw(schema, 0)
 
 

@@ -1,23 +1,23 @@
-"""What goes wrong, and when: the grammar of directives and the board of running faults.
+"""What goes wrong, and when: the grammar of directives and the board of active faults.
 
-It owns reading directives and deciding which one a call meets; it does not speak a wire.
+It parses directives and decides which one applies to a call; it knows nothing about wires.
 
 A directive is `NAME[:ARGUMENT][;KEY=VALUE]…`, several are joined by `!`:
 
     429  500  503  529  401  400 …   an error of that status; `retry_after=SECONDS` (429, 503, 529)
     context_window                   400, code context_length_exceeded
-    content_filter[:N]               refused with 400; with N, the answer ends filtered after N tokens
+    content_filter[:N]               rejected with 400; with N, the answer ends filtered after N tokens
     timeout                          never answers
     reset                            connection reset before answering
-    cut:N  stall:N  malformed:N      after N streamed tokens: hang up, fall silent, send a broken
-                                     chunk and hang up (a plain answer: half its body)
+    cut:N  stall:N  malformed:N      after N streamed tokens: hang up, fall silent, send a malformed
+                                     chunk and hang up (a non-streamed answer: after half its body)
     missing_usage  wrong_usage       no usage reported; twice the tokens reported
     garbage                          200 with a body that is not JSON
     huge[:MIB]                       200 with a body (or one event) of that size, 65 MiB by default
     tokens:N                         the answer is N tokens long
-    slow:FACTOR                      all waiting takes FACTOR times as long
+    slow:FACTOR                      the answer takes FACTOR times as long
 
-Where a directive may stand, first wins: header `x-sim-fault`, body `metadata.sim`, the model's
+Where a directive is read from, the first wins: header `x-sim-fault`, body `metadata.sim`, the model's
 name (`gpt-4o-mini!cut:5`, or `sim-429`), the board (`POST /sim/faults`).
 
 Two more headers script an answer: `x-sim-answer` is its text, percent-encoded, and
@@ -44,25 +44,25 @@ _COUNTED = ("cut", "stall", "malformed")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong: `name` as in the grammar (`status` for a plain error)."""
+    """One thing that goes wrong: `name` as in the grammar (`status` for an HTTP error)."""
 
     name: str
     status: int = 0
     after: int | None = None
-    """The argument: tokens after which it strikes, MiB for `huge`."""
+    """The argument: tokens after which it occurs, MiB for `huge`."""
     retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What directives ask of one call."""
+    """The directives for one call."""
 
     fault: Fault | None = None
     output_tokens: int | None = None
     slow: float | None = None
 
     def over(self, other: Script) -> Script:
-        """This script, and the other's where this one says nothing."""
+        """This script, with gaps filled from the other."""
         return Script(
             self.fault or other.fault,
             other.output_tokens if self.output_tokens is None else self.output_tokens,
@@ -77,10 +77,12 @@ def parse_script(text: str) -> Script:
     """Read directives joined by `!`.
 
     Raises:
-        ValueError: not in the grammar; the message quotes what was not understood.
+        ValueError: a directive is not in the grammar; the message quotes it.
     """
     if len(text) > DIRECTIVE_CHARACTERS_MAX:
-        raise ValueError(f"directives longer than {DIRECTIVE_CHARACTERS_MAX} characters")
+        raise ValueError(
+            f"directives must not be longer than {DIRECTIVE_CHARACTERS_MAX} characters"
+        )
     script = NO_SCRIPT
     for part in text.split("!"):
         script = script.over(_parse_directive(part.strip()))
@@ -115,14 +117,14 @@ def _parse_fault(text: str, name: str, argument: str | None, options: list[str])
     for option in options:
         key, _, value = option.partition("=")
         if key.strip() != "retry_after":
-            raise ValueError(f"{text!r}: the one option is retry_after, not {key.strip()!r}")
+            raise ValueError(f"{text!r}: the only option is retry_after, not {key.strip()!r}")
         retry_after = _number(text, value, 0.0, 86_400.0)
     if name.isdigit():
         if int(name) not in STATUSES or argument is not None:
             raise ValueError(f"{text!r}: the statuses are {', '.join(map(str, STATUSES))}")
         return Fault("status", status=int(name), retry_after_s=retry_after)
     if options:
-        raise ValueError(f"{text!r}: {name!r} takes no option")
+        raise ValueError(f"{text!r}: {name!r} has no options")
     if name in _BARE and argument is None:
         return Fault(name)
     if name in _COUNTED and argument is not None:
@@ -152,7 +154,7 @@ def _number(text: str, value: str, low: float, high: float) -> float:
 
 @dataclass(slots=True)
 class Rule:
-    """A fault switched on for some calls, until it is used up or its time is over."""
+    """A fault active for some calls, until it is used up or its time is over."""
 
     id: int
     directive: str
@@ -180,7 +182,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Board:
-    """The faults switched on through the control endpoint; the oldest matching rule strikes."""
+    """The faults switched on through the control endpoint; the oldest matching rule applies."""
 
     monotonic: Callable[[], float] = time.monotonic
     rules: list[Rule] = field(default_factory=list)
@@ -190,7 +192,7 @@ class Board:
         """Switch a fault on, from the JSON of `POST /sim/faults`.
 
         Raises:
-            ValueError: not of that shape, or the board is full.
+            ValueError: the data has another shape, or the board is full.
         """
         if not isinstance(data, dict):
             raise ValueError('write an object such as {"model": "gpt-4o-mini", "fault": "429"}')
@@ -199,22 +201,22 @@ class Board:
             raise ValueError(f"unknown keys {sorted(unknown)}; known: {sorted(known)}")
         directive = data.get("fault")
         if not isinstance(directive, str | int) or isinstance(directive, bool):
-            raise ValueError("`fault` is a directive such as 429 or cut:5")
+            raise ValueError("`fault` must be a directive such as 429 or cut:5")
         directive = str(directive)
         if data.get("retry_after") is not None:
             directive += f";retry_after={data['retry_after']}"
         wire = data.get("wire", "*")
         if wire not in ("*", *get_args(WireName)):
-            raise ValueError("`wire` is openai, anthropic or *")
+            raise ValueError("`wire` must be openai, anthropic or *")
         model = data.get("model", "*")
         if not isinstance(model, str):
-            raise ValueError("`model` is a model's name or *")
+            raise ValueError("`model` must be a model's name or *")
         share = _control_number(data, "share", 1.0)
         requests = _control_number(data, "for_requests", None)
         seconds = _control_number(data, "for_seconds", None)
         self._expire()
         if len(self.rules) >= RULES_MAX:
-            raise ValueError(f"{RULES_MAX} faults are on already; DELETE /sim/faults first")
+            raise ValueError(f"{RULES_MAX} faults are already active; DELETE /sim/faults first")
         rule = Rule(
             id=self.next_id,
             directive=directive,
@@ -230,7 +232,7 @@ class Board:
         return rule
 
     def deal(self, wire: str, model: str, chance: float) -> Script:
-        """What the board has in store for one call; `chance` is the call's own draw in [0, 1)."""
+        """The script for one call; `chance` is the call's own random number in [0, 1)."""
         if not self.rules:
             return NO_SCRIPT
         self._expire()
@@ -246,14 +248,14 @@ class Board:
         return NO_SCRIPT
 
     def clear(self, rule_id: int | None = None) -> int:
-        """Switch one fault off, or all; the number of rules that went."""
+        """Switch off one fault or all; returns the number of rules removed."""
         kept = [] if rule_id is None else [rule for rule in self.rules if rule.id != rule_id]
         gone = len(self.rules) - len(kept)
         self.rules = kept
         return gone
 
     def view(self) -> list[dict[str, object]]:
-        """The rules still on."""
+        """The active rules."""
         self._expire()
         now = self.monotonic()
         return [rule.view(now) for rule in self.rules]
@@ -273,5 +275,5 @@ def _control_number(data: dict[str, object], name: str, default: float | None) -
     if value is None:
         return default
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
-        raise ValueError(f"`{name}` is a number from 0")
+        raise ValueError(f"`{name}` must be a number of at least 0")
     return float(value)

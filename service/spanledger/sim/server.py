@@ -3,12 +3,12 @@
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
-    GET, DELETE        /sim/bill                   what was charged; `?entries=1` call by call
-    GET, POST, DELETE  /sim/faults                 faults switched on (grammar: scenarios.py)
+    GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
+    GET, POST, DELETE  /sim/faults                 active faults (grammar: scenarios.py)
     GET, PUT           /sim/prices                 pico-USD per token
     GET  /healthz
 
-It imports nothing of ours but `money`, and shares no code with what it is used to test.
+It imports nothing from spanledger but `money`, and shares no code with what it is used to test.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def create_sim(
     """Build the app; `app.state.sim` is its `Sim`.
 
     Args:
-        seed: answers and their timing depend on it and the request's content alone.
-        speed: how many times faster than real; 0 waits for nothing.
-        prices: on top of the built-in list prices.
+        seed: answers and their timing depend only on it and the request's content.
+        speed: how many times faster than real; 0 never waits.
+        prices: added to the built-in list prices.
     """
     if speed < 0:
-        raise ValueError("speed is 0 or more")
+        raise ValueError("speed must be 0 or more")
     sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **(prices or {})}))
     control = _Control(sim)
     app = Starlette(
@@ -109,7 +109,7 @@ def sim_in_thread(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> Generator[RunningSim]:
-    """Serve a simulator from a thread of its own, for callers without an event loop."""
+    """Serve a simulator from its own thread, for callers without an event loop."""
     ready: list[RunningSim] = []
     started, stop = threading.Event(), threading.Event()
 
@@ -151,13 +151,13 @@ class _Endpoint:
 
 
 class _Control:
-    """What no provider has: the simulator's own endpoints, and the lists of models."""
+    """Endpoints other than calls: the simulator's own, token counting, and the lists of models."""
 
     def __init__(self, sim: Sim) -> None:
         self.sim = sim
 
     async def health(self, _request: Request) -> Response:
-        """Alive."""
+        """Report liveness."""
         return _json({"status": "ok", "seed": self.sim.seed, "speed": self.sim.speed})
 
     async def bill(self, request: Request) -> Response:
@@ -169,11 +169,11 @@ class _Control:
         return _json(self.sim.bill.view(entries=entries))
 
     async def faults(self, request: Request) -> Response:
-        """Show the faults that are on, switch one on, or switch one or all off."""
+        """Show the active faults, switch one on, or switch one or all off."""
         if request.method == "DELETE":
             which = request.query_params.get("id")
             if which is not None and not which.isdecimal():
-                return _json({"error": "`id` is the number of a fault"}, 400)
+                return _json({"error": "`id` must be the number of a fault"}, 400)
             removed = self.sim.board.clear(None if which is None else int(which))
             return _json({"removed": removed})
         if request.method == "GET":
@@ -194,7 +194,7 @@ class _Control:
         return _json({name: asdict(price) for name, price in self.sim.bill.prices.items()})
 
     async def models(self, request: Request) -> Response:
-        """The models that have a price, as either provider lists them."""
+        """The models that have a price, in either provider's format."""
         names = sorted(self.sim.bill.prices)
         wanted = request.path_params.get("model")
         anthropic = "anthropic-version" in request.headers
@@ -243,11 +243,11 @@ async def _read(request: Request) -> object:
         channel = Channel(request.scope, request.receive, request._send)
         return msgspec.json.decode(await channel.read(CONTROL_BYTES_MAX))
     except (RefusalError, ClientGoneError, RecursionError) as error:
-        raise ValueError(str(error) or "the client went away") from None
+        raise ValueError(str(error) or "the client disconnected") from None
 
 
 async def _not_found(request: Request, _error: Exception | None) -> Response:
-    """An unknown path or method, as the provider it was meant for says it."""
+    """An unknown path or method, in the error format of the intended provider."""
     wire: Wire = ANTHROPIC if "anthropic-version" in request.headers else OPENAI
     message = f"Invalid URL ({request.method} {request.url.path})"
     return _refused(wire, RefusalError(404, message, code="unknown_url"))

@@ -1,7 +1,7 @@
 """The simulator's token model: four UTF-8 bytes of text are one token.
 
-It owns counting and cutting, and nothing about wires. A model this simple lets a test say what
-a call must cost without running the code under test.
+It owns counting and truncating, and knows nothing about wires. With so simple a model, a test can
+say what a call must cost without running the code under test.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def tokens(text: str) -> int:
 
 
 def pieces(text: str) -> Iterator[tuple[str, int]]:
-    """Cut a text as a stream carries it, each piece with the tokens it adds: one, up to 4 bytes.
+    """Split a text as it is streamed: pieces of up to 4 bytes, each with the tokens it adds.
 
-    A character is never split, so text beyond ASCII makes some pieces shorter; their tokens
+    A character is never split, so non-ASCII text makes some pieces shorter; their tokens
     still add up to `tokens(text)`.
     """
     if text.isascii():
@@ -41,7 +41,7 @@ def pieces(text: str) -> Iterator[tuple[str, int]]:
 
 
 def truncate(text: str, limit: int) -> str:
-    """The longest beginning of a text that is at most `limit` tokens."""
+    """The longest prefix of a text that is at most `limit` tokens."""
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= limit * BYTES_PER_TOKEN:
         return text

@@ -19,7 +19,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One event of a stream; `tokens` is what it adds to the output, 0 for framing."""
+    """One event of a stream; `tokens` is the number it adds to the output, 0 for framing."""
 
     data: bytes
     tokens: int = 0
@@ -32,7 +32,7 @@ class Wire(Protocol):
     id_prefix: str
 
     def key(self, headers: Mapping[str, str]) -> str:
-        """The caller's API key. Raises RefusalError when the call may not pass."""
+        """The caller's API key. Raises RefusalError if it is missing or incomplete."""
         ...
 
     def read(self, body: dict[str, object]) -> Prompt:
@@ -48,7 +48,7 @@ class Wire(Protocol):
         ...
 
     def plain(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> bytes:
-        """The whole answer; usage None leaves it out."""
+        """A non-streamed answer; usage None leaves it out."""
         ...
 
     def opening(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
@@ -56,7 +56,7 @@ class Wire(Protocol):
         ...
 
     def content(self, prompt: Prompt, answer: Answer) -> Iterator[Chunk]:
-        """Events with the tokens, and the framing between them."""
+        """Events with the tokens and the framing between them."""
         ...
 
     def closing(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
@@ -64,5 +64,5 @@ class Wire(Protocol):
         ...
 
     def broken(self) -> bytes:
-        """A chunk that is not what it should be."""
+        """A malformed chunk."""
         ...

@@ -1,6 +1,6 @@
-"""What the simulated model answers: drawn from a seed, the same for the same request.
+"""The simulated model's answers: random from a seed, the same for the same request.
 
-It owns the content of an answer, its length and its pace. It knows no wire and no money.
+It owns an answer's content, length and pace. It knows nothing about wires or money.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SMALL = re.compile(r"mini|nano|haiku|flash|small", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function the model calls; `arguments` is JSON, cut short at the token cap."""
+    """A function the model calls; `arguments` is JSON, truncated at the token cap."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One alternative of the answer. `thinking` is shown, `reasoning_tokens` are hidden."""
+    """One alternative of the answer. `thinking` is visible, `reasoning_tokens` are hidden."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -48,31 +48,31 @@ class Choice:
 
     @property
     def visible_tokens(self) -> int:
-        """Tokens that are streamed."""
+        """Number of tokens that are streamed."""
         calls = sum(tokens(call.arguments) for call in self.calls)
         return tokens(self.thinking) + tokens(self.text) + calls
 
     @property
     def tokens(self) -> int:
-        """All tokens of this choice."""
+        """Number of tokens of this choice."""
         return self.reasoning_tokens + self.visible_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the model is: seconds before anything, then tokens a second."""
+    """How fast the model is: seconds until it starts, then tokens per second."""
 
     first_s: float
     tokens_per_s: float
 
     def due_s(self, produced: int) -> float:
-        """When the n-th token is out, seconds after the request."""
+        """When the n-th token has been produced, in seconds after the request."""
         return self.first_s + produced / self.tokens_per_s
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; the wires write it down."""
+    """A complete answer; the wires encode it."""
 
     id: str
     model: str
@@ -87,13 +87,13 @@ class Answer:
 
     @property
     def reasoning_tokens(self) -> int:
-        """Hidden and shown thinking of all choices."""
+        """Hidden and visible thinking tokens of all choices."""
         return sum(choice.reasoning_tokens + tokens(choice.thinking) for choice in self.choices)
 
 
 @dataclass(slots=True)
 class Dice:
-    """A generator and ids that depend on a seed and a key alone."""
+    """A random generator and ids that depend only on a seed and a key."""
 
     key: bytes
     rng: random.Random = field(init=False)
@@ -103,12 +103,12 @@ class Dice:
 
     @classmethod
     def of(cls, seed: int, *parts: bytes) -> Dice:
-        """Dice for one purpose, one content, one occurrence."""
+        """Dice for one seed, purpose, content and occurrence."""
         key = hashlib.blake2b(b"\0".join((str(seed).encode(), *parts)), digest_size=32)
         return cls(key.digest())
 
     def name(self, prefix: str, length: int = 24) -> str:
-        """An id as providers make them."""
+        """An id in the providers' format."""
         alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
         return prefix + "".join(self.rng.choices(alphabet, k=length))
 
@@ -116,7 +116,7 @@ class Dice:
 def write(
     prompt: Prompt, dice: Dice, fault: Fault | None, *, id_prefix: str, created_s: int
 ) -> Answer:
-    """Draw the answer to a prompt."""
+    """Generate the answer to a prompt."""
     answer_id = dice.name(id_prefix)
     pace = draw_pace(prompt.model, dice.rng)
     choices = tuple(_choice(prompt, dice, fault) for _ in range(prompt.choices))
@@ -124,7 +124,7 @@ def write(
 
 
 def draw_pace(model: str, rng: random.Random) -> Pace:
-    """How fast this call is: small models are quicker, the first token's wait has a long tail."""
+    """How fast this call is: small models are faster; time to first token has a long tail."""
     small = bool(_SMALL.search(model))
     first_s = (0.22 if small else 0.45) * rng.lognormvariate(-0.08, 0.4)
     rate = (140.0 if small else 75.0) * rng.lognormvariate(-0.02, 0.2)

@@ -1,7 +1,7 @@
-"""Starts, watches and ends the native stack.
+"""Starts, watches and stops the native stack.
 
-Starting twice starts what is missing; what was started by a start that fails or is interrupted is
-ended again; only processes this stack started are ever signalled.
+A second start only starts what is not running. If a start fails or is interrupted, the processes
+it started are stopped again. Only processes that this stack started are ever signalled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from spanledger.stack.site import Settings, Site, State, write_private
 
 READY_S = 60.0
 CUSTOMERS = ("acme", "globex", "initech", "you")
-"""Customers with a key; the last is for whoever runs the stack."""
+"""Customers with a key; the last one is for the person who runs the stack."""
 
 _PROBE_S = 2.0
 _POLL_S = 0.1
@@ -48,7 +48,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
-    """One part as it is now."""
+    """The current state of one part."""
 
     name: str
     state: str
@@ -62,7 +62,7 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """The whole stack as it is now."""
+    """The current state of the whole stack."""
 
     data: Path
     parts: tuple[PartStatus, ...]
@@ -71,17 +71,17 @@ class StackStatus:
 
     @property
     def is_up(self) -> bool:
-        """Whether every part that can run is ready."""
+        """Whether every available part is ready."""
         wanted = [part for part in self.parts if part.state != "missing"]
         return bool(wanted) and all(part.state == "ready" for part in wanted)
 
     @property
     def memory_bytes(self) -> int:
-        """Of all parts."""
+        """Memory of all parts."""
         return sum(part.memory_bytes for part in self.parts)
 
     def as_json(self) -> dict[str, Any]:
-        """The shape of `--json`."""
+        """The output of `--json`."""
         return {
             "up": self.is_up,
             "folder": str(self.data),
@@ -114,25 +114,26 @@ class Stack:
     def interrupt(self) -> None:
         """Make `up` clean up and raise KeyboardInterrupt, at its next safe point.
 
-        For signal handlers: an exception out of one could strike between the start of a process
-        and its being remembered.
+        For signal handlers: if they raised, a process could be started but not yet recorded.
         """
         self._interrupted.set()
 
     def up(self, wanted: Settings, ready_s: float = READY_S) -> StackStatus:
-        """Start what does not run yet and wait until it is ready.
+        """Start the parts that are not running and wait until they are ready.
 
         Raises:
-            SpanledgerError: a port is taken, or a part did not become ready; what this call
-                started is ended again.
-            KeyboardInterrupt: as `interrupt` says; likewise.
+            SpanledgerError: a port is taken, or a part did not become ready. The parts that this
+                call started are stopped again.
+            KeyboardInterrupt: `interrupt` was called; they are stopped as well.
         """
         with self._site.locked():
             check_vendors(self._site, wanted.vendors)
             check_rules(wanted.rules)
             state = self._living()
             if state.settings is not None and state.settings != wanted:
-                self._say("already running; its settings stay until `spanledger stack down`")
+                self._say(
+                    "already running with other settings; run `spanledger stack down` to change them"
+                )
             settings = state.settings or wanted
             check_rules(settings.rules)
             parts = parts_of(self._site, settings, self._programs, self._keys())
@@ -141,7 +142,7 @@ class Stack:
             prepare(self._site, settings, self._programs)
             if any(part.name == "collector" for part in fresh):
                 for file in set_aside_broken(collector_queue(self._site)):
-                    self._say(f"the collector could not have opened a queue file: set aside {file}")
+                    self._say(f"a queue file of the collector is corrupt; moved it to {file}")
             state.settings = settings
             try:
                 self._start(fresh, state, time.monotonic() + ready_s)
@@ -151,7 +152,7 @@ class Stack:
             return self._status(state, parts)
 
     def down(self) -> list[str]:
-        """End everything this stack started; the names of what ran."""
+        """Stop everything this stack started; returns the names of the parts that were running."""
         with self._site.locked():
             state = self._site.read()
             ran = [name for name, process in state.running.items() if is_alive(process)]
@@ -160,7 +161,7 @@ class Stack:
             return ran
 
     def status(self) -> StackStatus:
-        """How it is."""
+        """The current state."""
         state = self._site.read()
         return self._status(state, self._parts(state))
 
@@ -207,7 +208,7 @@ class Stack:
             if failed.is_set():
                 return
             if not is_alive(process):
-                raise SpanledgerError(f"{part.name} ended at its start: {self._tail(part.name)}")
+                raise SpanledgerError(f"{part.name} exited while starting: {self._tail(part.name)}")
             if not part.ready:
                 break
             if time.monotonic() > deadline:
@@ -219,7 +220,7 @@ class Stack:
         self._say(f"{part.name} ready in {time.monotonic() - started:.1f} s")
 
     def _stop(self, names: list[str], state: State, parts: Mapping[str, Part]) -> None:
-        """End parts, those that send before those that receive."""
+        """Stop parts, senders before receivers."""
         stages = (("worker",), ("gateway",), ("collector",))
         later = tuple(n for n in names if all(n not in stage for stage in stages))
         for stage in (*stages, later):
@@ -231,7 +232,7 @@ class Stack:
                     ending, pool.map(lambda n: self._end(n, state, parts), ending), strict=True
                 ):
                     if not heeded and not (name in parts and parts[name].lingers):
-                        self._say(f"{name} did not end when asked and was killed")
+                        self._say(f"{name} did not stop on SIGTERM and was killed")
             for name in ending:
                 del state.running[name]
             self._site.write(state)
@@ -279,7 +280,7 @@ class Stack:
         return " ".join(line.strip() for line in lines) or "no message"
 
     def _keys(self) -> dict[str, str]:
-        """The keys of the worker's customers; those the ledger does not know are made anew."""
+        """The keys of the worker's customers; keys that the ledger does not know are recreated."""
         path = self._site.keys_file
         known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         keys: dict[str, str] = {}

@@ -1,7 +1,8 @@
-"""The parts of the native stack: each one's command, environment and sign of being ready.
+"""The parts of the native stack: each part's command, environment and readiness check.
 
-The configuration files are those of the compose stack; what differs stands in the environment
-and in the folder of scrape targets. Pure but for what Prometheus and Grafana want in one place.
+The configuration files are those of the compose stack; differences are set through the environment
+and the folder of scrape targets. Only `prepare` writes: it lays out the files that Prometheus and
+Grafana need in one folder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PROMETHEUS_FLAGS = (
     "--enable-feature=exemplar-storage",
     "--rules.alert.for-grace-period=1m",
 )
-"""What prometheus.yml has no key for; compose gives the same."""
+"""Settings that prometheus.yml has no key for; compose passes the same."""
 
 TEMPO_FLAGS = ("-config.expand-env=true",)
 
@@ -33,7 +34,7 @@ WITHOUT_TEMPO = (
     "yaml:exporters::debug/no_tempo::verbosity: basic",
     "yaml:service::pipelines::traces/tempo::exporters: [debug/no_tempo]",
 )
-"""Where there is no Tempo, its spans end here, rather than fill a queue that nobody empties."""
+"""Without Tempo, its spans are dropped here instead of filling a queue that nothing empties."""
 
 ALERT_ADDRESSES = {
     "SPANLEDGER_ALERT_WEBHOOK_URL": "http://127.0.0.1:9/",
@@ -43,10 +44,11 @@ ALERT_ADDRESSES = {
     "SPANLEDGER_ALERT_EMAIL_TO": "nobody@localhost",
     "SPANLEDGER_ALERT_EMAIL_FOR": "",
 }
-"""What Grafana's contact points are when unset: it wants an address, and no severity is sent there."""
+"""Placeholders for contact points that are not set: Grafana requires an address, and with an empty
+`…_FOR` no severity is sent there."""
 
 _FOREIGN = ("OTEL_", "OTELCOL_", "TEMPO_", "GF_", "TRACELOOP_", "SPANLEDGER_")
-"""Variables of the caller's that would change what the parts do."""
+"""Prefixes of variables in our environment that would change what the parts do."""
 
 _FOR_THE_GATEWAY = ("OTEL_SEMCONV_STABILITY_OPT_IN",)
 _FOR_THE_COLLECTOR = (
@@ -57,10 +59,11 @@ _FOR_THE_COLLECTOR = (
     "TRACELOOP_ENDPOINT",
     "TRACELOOP_INCLUDE_CONTENT",
 )
-"""Of these, what is for one part alone."""
+"""Variables with those prefixes that are passed on, each to one part only."""
 
 _LOOPBACK = ("localhost", "127[.]0[.]0[.]1", "[[]?::1[]]?")
-"""Patterns of the names of this machine, without a backslash: the collector takes it for its own."""
+"""Patterns for this machine's names. No backslashes: the collector's config treats them as its own
+escapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +74,22 @@ class Part:
     command: tuple[str, ...]
     environ: Mapping[str, str]
     ready: str = ""
-    """A URL that answers 200 when it is ready; without one, a part is ready when it runs."""
+    """A URL that answers 200 once the part is ready; empty: it is ready once it runs."""
     ports: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     """Parts that must be ready before it starts."""
     grace_s: float = 15.0
-    """From SIGTERM to SIGKILL."""
+    """Seconds from SIGTERM to SIGKILL."""
     lingers: bool = False
-    """Known not to end by itself, with nothing left to lose."""
+    """Known to ignore SIGTERM, with nothing to lose when it is killed."""
     shown: Mapping[str, str] = field(default_factory=dict)
-    """What people open: name to URL."""
+    """Addresses to show to the user, by name."""
 
 
 def parts_of(
     site: Site, settings: Settings, programs: Programs, keys: Mapping[str, str]
 ) -> dict[str, Part]:
-    """Every part that can run, in the order of starting.
+    """Every available part, in starting order.
 
     Args:
         keys: virtual keys of the worker's customers.
@@ -100,7 +103,7 @@ def parts_of(
     ):
         if name in programs.found:
             parts.append(build(site, settings, programs))
-    # Without a collector there is nobody to send to; what happens stays in the ledger.
+    # Without a collector nothing receives telemetry; the rows stay in the ledger.
     sends = "collector" in programs.found
     parts.append(_gateway(site, settings, sends=sends))
     if settings.traffic:
@@ -109,7 +112,7 @@ def parts_of(
 
 
 def prepare(site: Site, settings: Settings, programs: Programs) -> None:
-    """Make the folders, and what Prometheus and Grafana want in one place."""
+    """Create the folders, and collect the files that Prometheus and Grafana need in one place."""
     for name in ("logs", "collector", "prometheus", "tempo", "grafana"):
         (site.data / name).mkdir(parents=True, exist_ok=True)
     folder = site.data / "prometheus" / "config"
@@ -138,7 +141,7 @@ def prepare(site: Site, settings: Settings, programs: Programs) -> None:
 
 
 def _chosen(site: Site, settings: Settings, name: str) -> Path:
-    """A file or folder of the settings' rules, or what the repository has in its place."""
+    """A file or folder from the settings' rules, or else from the repository."""
     given = Path(settings.rules, name)
     return given if settings.rules and given.exists() else site.home / name
 
@@ -152,7 +155,8 @@ def check_rules(rules: str) -> None:
     """Raise UsageError for a folder without rules."""
     if rules and not any(Path(rules, "prometheus", "rules").glob("*.yml")):
         raise UsageError(
-            f"--rules {rules!r} has no prometheus/rules/*.yml; tools/generate_rules.py --out writes some"
+            f"--rules {rules!r} has no prometheus/rules/*.yml; write them with"
+            " tools/generate_rules.py --out"
         )
 
 
@@ -161,7 +165,7 @@ def check_vendors(site: Site, vendors: tuple[str, ...]) -> None:
     known = sorted(p.stem for p in (site.home / "otel-collector" / "overlays").glob("*.yaml"))
     for vendor in vendors:
         if vendor not in known:
-            raise UsageError(f"--vendor {vendor!r}: there are {', '.join(known) or 'none'}")
+            raise UsageError(f"--vendor {vendor!r}: choose from {', '.join(known) or 'none'}")
 
 
 def _environment(**extra: str) -> dict[str, str]:
@@ -171,7 +175,7 @@ def _environment(**extra: str) -> dict[str, str]:
 
 
 def _given(names: Iterable[str]) -> dict[str, str]:
-    """Variables of the caller's, where they are set."""
+    """The variables of these names that are set in our environment."""
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
@@ -208,7 +212,7 @@ def _gateway(site: Site, settings: Settings, *, sends: bool) -> Part:
         ),
         ready=f"{settings.url('gateway')}/readyz",
         ports=("gateway",),
-        # Requests in flight get to end, then the shipper sends what is left.
+        # Requests in flight may finish, then the shipper sends the remaining rows.
         grace_s=45.0,
         shown={"gateway": f"{settings.url('gateway')}/v1"},
     )
@@ -244,7 +248,7 @@ def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
             OTELCOL_HEALTH_ENDPOINT=settings.address("collector-health"),
             OTELCOL_METRICS_HOST=HOST,
             OTELCOL_METRICS_PORT=str(settings.ports["collector-metrics"]),
-            # Calls of applications to these are counted by the gateway.
+            # Applications' calls to these addresses are already counted by the gateway.
             OTELCOL_GATEWAY_ADDRESSES="|".join(
                 (
                     *(f"{host}:{settings.ports['gateway']}" for host in _LOOPBACK),
@@ -264,7 +268,7 @@ def _collector(site: Site, settings: Settings, programs: Programs) -> Part:
 
 
 def collector_queue(site: Site) -> Path:
-    """Where the collector keeps what it has not delivered yet."""
+    """Where the collector stores telemetry that it has not delivered yet."""
     return site.data / "collector" / "queue"
 
 
@@ -306,8 +310,8 @@ def _tempo(site: Site, settings: Settings, programs: Programs) -> Part:
         ),
         ready=f"{settings.url('tempo')}/ready",
         ports=("tempo", "tempo-otlp", "tempo-internal"),
-        # Spans are on disk within a second or two. Tempo 3.0 then waits without end for its queue of
-        # queries to empty, once it has answered one.
+        # Spans are on disk within a second or two. Tempo 3.0 then waits forever for its query queue
+        # to empty, if it has answered a query.
         grace_s=8.0,
         lingers=True,
         shown={"Tempo": settings.url("tempo")},
@@ -334,14 +338,14 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
             GF_PATHS_PLUGINS=str(data / "plugins"),
             GF_PATHS_PROVISIONING=str(_provisioning(site)),
             GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH=str(folder / "dashboards" / "overview.json"),
-            # It listens on loopback only. Without a password nobody can log in to change things.
+            # It listens on loopback only. Without a password, nobody can log in and change anything.
             GF_AUTH_ANONYMOUS_ENABLED="true",
             GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION="false" if password else "true",
             **({"GF_SECURITY_ADMIN_PASSWORD": password} if password else {}),
             **{name: os.environ.get(name, unset) for name, unset in ALERT_ADDRESSES.items()},
-            # Where links lead, those of alerts too.
+            # The base of all links, including those in alerts.
             GF_SERVER_ROOT_URL=_grafana_public_url(settings),
-            # Grafana has a default for this one, the same everywhere.
+            # Grafana's default secret is the same in every installation.
             GF_SECURITY_SECRET_KEY__FILE=str(_grafana_secret(site)),
             SPANLEDGER_DASHBOARDS=str(folder / "dashboards"),
             PROMETHEUS_URL=settings.url("prometheus"),
@@ -354,7 +358,7 @@ def _grafana(site: Site, settings: Settings, programs: Programs) -> Part:
 
 
 def _grafana_public_url(settings: Settings) -> str:
-    """Where links in alerts lead."""
+    """The base URL of links in alerts."""
     return os.environ.get("GRAFANA_PUBLIC_URL") or settings.url("grafana")
 
 

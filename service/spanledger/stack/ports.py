@@ -1,4 +1,4 @@
-"""The ports of the native stack: which, how they are chosen, and who has one that is taken."""
+"""The ports of the native stack: defaults, how they are chosen, and which process uses a port."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ DEFAULTS: Mapping[str, int] = {
     "tempo-internal": 9095,
     "grafana": 3000,
 }
-"""By name; the same as in docker-compose.yml."""
+"""By name; the same ports as in docker-compose.yml."""
 
 _FREE_RANGE = range(15_000, 31_000)
-"""Below the ports that outgoing connections get, so that none of those takes one meanwhile."""
+"""Below the ephemeral range, so no outgoing connection takes one in the meantime."""
 _DRAWS = 200
 
 
 def choose(base: int | None, given: Sequence[str]) -> dict[str, int]:
-    """The ports to use: the usual ones, or consecutive from `base`; 0 takes free ones.
+    """The ports to use: the defaults, or consecutive ones from `base`; 0 picks free ones.
 
     Args:
-        given: `NAME=NUMBER` for single ones, which win.
+        given: `NAME=NUMBER` for single ports; these take precedence.
 
     Raises:
-        UsageError: a name or number that is none.
+        UsageError: an unknown name or an invalid number.
     """
     ports = dict(DEFAULTS) if base is None else _consecutive(base or _free_base())
     for text in given:
         name, _, number = text.partition("=")
         if name not in DEFAULTS:
-            raise UsageError(f"--port {text!r}: the names are {', '.join(DEFAULTS)}")
+            raise UsageError(f"--port {text!r}: unknown name; choose from {', '.join(DEFAULTS)}")
         if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536:
-            raise UsageError(f"--port {text!r}: write {name}=NUMBER, with a number up to 65535")
+            raise UsageError(f"--port {text!r}: write {name}=NUMBER, with a number from 1 to 65535")
         ports[name] = int(number)
     if len(set(ports.values())) < len(ports):
         twice = sorted(n for n in ports if list(ports.values()).count(ports[n]) > 1)
@@ -56,19 +56,19 @@ def choose(base: int | None, given: Sequence[str]) -> dict[str, int]:
 
 
 def check_free(ports: Mapping[str, int]) -> None:
-    """Raise ConfigError when a port is taken, with who has it where that can be seen."""
+    """Raise ConfigError if a port is taken; names the process that uses it, if visible."""
     problems = []
     for name, port in ports.items():
         if not is_free(port):
             owner = owner_of(port)
             by = f" by {owner}" if owner else ""
-            problems.append(f"port {port} of {name} is taken{by}; use --port {name}=NUMBER")
+            problems.append(f"port {port} for {name} is taken{by}; use --port {name}=NUMBER")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
 def is_free(port: int) -> bool:
-    """Whether one can listen on a port of the loopback interface."""
+    """Whether a port of the loopback interface is free to listen on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -79,7 +79,7 @@ def is_free(port: int) -> bool:
 
 
 def owner_of(port: int) -> str:
-    """`NAME (pid N)` of whoever listens on a port; empty where the system does not tell."""
+    """`NAME (pid N)` of the process that listens on a port; empty if the system does not show it."""
     inodes = {
         fields[9]
         for table in ("tcp", "tcp6")

@@ -1,8 +1,8 @@
-"""Processes that outlive the command that started them, and are known again later.
+"""Processes that outlive the command that started them, and are recognized later.
 
-A process is its pid and the moment it started: a pid alone may belong to a stranger by now, and
-strangers are never signalled. Each is started in a session and process group of its own, so its
-own children are found with it.
+A process is identified by its pid and its start time: the pid alone may have been reused by an
+unrelated process, which must never be signalled. Each process is started in its own session and
+process group, so its children can be found with it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _DEAD = "ZX"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process as it is remembered."""
+    """A process as recorded in the state file."""
 
     pid: int
     started: str
-    """What tells it from a later process with its pid."""
+    """Distinguishes it from a later process with the same pid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Seen:
 
 
 def start(command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> Running:
-    """Start a program whose output goes to a log; the last log is kept beside it."""
+    """Start a program that writes to a log; the previous log is kept as `….1`."""
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     with log.open("ab") as output:
@@ -53,14 +53,14 @@ def start(command: Sequence[str], environ: Mapping[str, str], folder: Path, log:
             stderr=output,
             start_new_session=True,
         )
-    # It outlives us; the object must not complain about that.
+    # It outlives us; this stops Popen from warning about that.
     process.returncode = 0
     seen = _look(process.pid)
     return Running(process.pid, seen.started if seen else "")
 
 
 def is_alive(process: Running) -> bool:
-    """Whether the process we remember still runs."""
+    """Whether the recorded process is still running."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     seen = _look(process.pid)
@@ -68,7 +68,7 @@ def is_alive(process: Running) -> bool:
 
 
 def memory_bytes(processes: Sequence[Running]) -> dict[int, int]:
-    """Resident memory by pid, children of each included; what processes share counts once in all."""
+    """Resident memory by pid, including children; memory that processes share is split among them."""
     groups = {process.pid: 0 for process in processes if is_alive(process)}
     for seen in _all():
         if seen.group in groups:
@@ -77,7 +77,7 @@ def memory_bytes(processes: Sequence[Running]) -> dict[int, int]:
 
 
 def _proportional(pid: int) -> int:
-    """Linux's proportional set size; 0 where the system does not tell."""
+    """Linux's proportional set size; 0 where the system does not provide it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -86,13 +86,13 @@ def _proportional(pid: int) -> int:
 
 
 def stop(process: Running, grace_s: float) -> bool:
-    """End a process and what is left of its group; whether it heeded SIGTERM in time."""
+    """Stop a process and the rest of its group; returns whether SIGTERM was enough."""
     heeded = True
     if is_alive(process):
         _signal(process.pid, signal.SIGTERM)
         heeded = _ended(process, grace_s)
     elif _look(process.pid) is not None:
-        return True  # a stranger has the pid, so the group is gone as well
+        return True  # the pid has been reused, so the group is gone as well
     _signal_group(process.pid)
     _ended(process, grace_s)
     return heeded
@@ -113,7 +113,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _signal_group(leader: int) -> None:
-    """SIGKILL for whoever is left; the group's number is not given anew while one is."""
+    """Kill the remaining members; while there is one, the group's id cannot be reused."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -148,16 +148,16 @@ def _from_proc(pid: int) -> _Seen | None:
 
 
 def _boot() -> str:
-    """Start times count from the boot, so they are told apart by it."""
+    """The id of this boot. Start times count from boot, so they are only unique within one."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
 def _from_ps(*which: str) -> list[_Seen]:
-    """The same from `ps`, where there is no /proc."""
+    """The same from `ps`, on systems without /proc."""
     done = subprocess.run(  # noqa: S603 - fixed words and a number
-        ["ps", *which, "-o", "pid=,pgid=,rss=,state=,lstart="],  # noqa: S607 - a system's own
+        ["ps", *which, "-o", "pid=,pgid=,rss=,state=,lstart="],  # noqa: S607 - the system's own
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,6 @@
-"""Finds the programs of the native stack: a variable, the built toolchain, then PATH.
+"""Finds the programs of the native stack: in a variable, in the built toolchain, then on PATH.
 
-A program that is there in a release too old for our files counts as missing, with the reason.
+A release that is too old for our configuration files counts as missing, with the reason.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A program and how to come by it."""
+    """A program and how to get it."""
 
     variable: str
     names: tuple[str, ...]
     built: str = ""
-    """Its name in the toolchain; empty for what `make toolchain` does not build."""
+    """Its name in the toolchain; empty if `make toolchain` does not build it."""
     least: tuple[int, int] = (0, 0)
-    """The oldest release that reads our files."""
+    """The oldest release that can read our configuration files."""
     hint: str = "run `make toolchain`"
 
 
@@ -50,7 +50,7 @@ WANTED: Mapping[str, Wanted] = {
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """What was found, and for the rest why not."""
+    """The programs found, and the reason for each that is missing."""
 
     found: Mapping[str, Path]
     missing: Mapping[str, str]
@@ -81,10 +81,10 @@ def _find(wanted: Wanted, environ: Mapping[str, str]) -> tuple[Path | None, str]
     if wanted.variable in environ:
         given = environ[wanted.variable]
         if not given:
-            return None, f"switched off by an empty {wanted.variable}"
+            return None, f"disabled: {wanted.variable} is empty"
         path = shutil.which(given)
         if path is None:
-            return None, f"{wanted.variable}={given!r} is no program"
+            return None, f"{wanted.variable}={given!r} is not an executable"
         return _checked(Path(path), wanted)
     built = toolchain_folder(environ) / wanted.built
     if wanted.built and os.access(built, os.X_OK):
@@ -99,12 +99,12 @@ def _checked(path: Path, wanted: Wanted) -> tuple[Path | None, str]:
     version = version_of(path)
     if version is not None and version < wanted.least:
         have, need = (".".join(map(str, v)) for v in (version, wanted.least))
-        return None, f"{path} is {have}, and {need} is the least; {wanted.hint}"
+        return None, f"{path} is version {have}, but at least {need} is required; {wanted.hint}"
     return path.absolute(), ""
 
 
 def version_of(path: Path) -> tuple[int, int] | None:
-    """Major and minor release that a program prints; None when it does not say."""
+    """The major and minor version that a program prints; None if it prints none."""
     try:
         done = subprocess.run(  # noqa: S603 - the program the user named or has on PATH
             [str(path), "--version"],

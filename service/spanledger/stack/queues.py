@@ -1,10 +1,9 @@
-"""Sets aside files of the collector's queues that would stop it at each start.
+"""Sets aside corrupt queue files that would crash the collector at every start.
 
-The collector keeps each queue in a bbolt file, which it maps into memory: of a file that a broken
-disk or a full one has cut short it reads pages that are not there, and is ended by a signal before
-it can do anything about it. So the file is read here first, by its format, without changing it.
-`python -m spanledger.stack.queues FOLDER` is for the compose stack. Only for a collector that does
-not run.
+The collector keeps each queue in a bbolt file, which it maps into memory. If a faulty or full disk
+has truncated the file, reading a missing page kills the collector with a signal, which it cannot
+handle. So this module first checks the file's format, read-only. The compose stack runs
+`python -m spanledger.stack.queues FOLDER`. Run it only while the collector is stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 BROKEN = ".broken-"
-"""In the name of a file that was set aside, before the moment."""
+"""Part of the name of a file that was set aside; the time follows."""
 
 _PAGE = struct.Struct("<QHHI")
 """Id, flags, count, overflow: the header of a page."""
@@ -28,19 +27,19 @@ _ID = struct.Struct("<Q")
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _IS_BRANCH, _IS_LEAF, _IS_META, _IS_FREELIST = 0x01, 0x02, 0x04, 0x10
 _BUCKET = 0x01
-"""The flag of a leaf's element that is a bucket: a page id and a sequence instead of a value."""
+"""Flag of a leaf element that is a bucket: it has a page id and a sequence instead of a value."""
 _MANY = 0xFFFF
-"""A freelist's count that says: the first id is the count."""
+"""A freelist count that means: the first id is the actual count."""
 _NO_FREELIST = 2**64 - 1
 _PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 
 
 class _BrokenError(Exception):
-    """What is wrong with a file."""
+    """A fault found in a file."""
 
 
 def set_aside_broken(folder: Path) -> list[Path]:
-    """Rename the queue files that the collector could not open; their new names."""
+    """Rename the queue files that the collector cannot open; returns their new names."""
     found = []
     for file in sorted(folder.glob("*")) if folder.is_dir() else []:
         if file.is_file() and BROKEN not in file.name and fault_of(file):
@@ -50,9 +49,9 @@ def set_aside_broken(folder: Path) -> list[Path]:
 
 
 def fault_of(file: Path) -> str:
-    """What is wrong with a bbolt file; empty if nothing is. Raises OSError."""
+    """The fault in a bbolt file, or an empty string. Raises OSError."""
     if file.stat().st_size == 0:
-        return ""  # as good as new
+        return ""  # the collector initializes empty files
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             _Reader(data).check()
@@ -87,7 +86,7 @@ class _Reader:
     def check(self) -> None:
         """Raise _BrokenError for the first fault."""
         if self._end * self._size > len(self._data):
-            raise _BrokenError(f"cut short: {len(self._data)} of {self._end * self._size} bytes")
+            raise _BrokenError(f"truncated: {len(self._data)} of {self._end * self._size} bytes")
         waiting = [self._root]
         while waiting:
             waiting += self._tree_page(waiting.pop())
@@ -95,7 +94,7 @@ class _Reader:
             self._check_freelist()
 
     def _page(self, number: int) -> tuple[int, int, int, int]:
-        """Flags, count, where its content begins and ends."""
+        """A page's flags and count, and where it begins and ends."""
         if not 2 <= number < self._end:
             raise _BrokenError(f"page {number} is outside the file")
         at = number * self._size
@@ -110,7 +109,7 @@ class _Reader:
         return flags, count, at, end
 
     def _tree_page(self, number: int) -> list[int]:
-        """Check a page of the tree; the pages below it."""
+        """Check a page of the tree; returns its child pages."""
         flags, count, at, end = self._page(number)
         below = []
         for index in range(count):
@@ -130,18 +129,18 @@ class _Reader:
             if is_bucket and (child := _ID.unpack_from(self._data, place + offset + key)[0]):
                 below.append(child)
         if flags not in (_IS_BRANCH, _IS_LEAF):
-            raise _BrokenError(f"page {number} is not of the tree")
+            raise _BrokenError(f"page {number} is not a tree page")
         return below
 
     def _check_freelist(self) -> None:
         flags, count, at, end = self._page(self._freelist)
         if flags != _IS_FREELIST:
-            raise _BrokenError("the list of free pages is not where it should be")
+            raise _BrokenError("the freelist is not where it should be")
         first = at + _PAGE.size
         if count == _MANY:
             count, first = _ID.unpack_from(self._data, first)[0], first + _ID.size
         if first + count * _ID.size > end:
-            raise _BrokenError("the list of free pages is cut short")
+            raise _BrokenError("the freelist is truncated")
         free = struct.unpack_from(f"<{count}Q", self._data, first)
         if any(not 2 <= number < self._end for number in free) or not self._used.isdisjoint(free):
             raise _BrokenError("a page is both free and in use")
@@ -155,10 +154,10 @@ def _fnv64a(data: bytes) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Set aside what is broken in the folders named."""
+    """Set aside the corrupt files in the given folders."""
     for folder in arguments:
         for file in set_aside_broken(Path(folder)):
-            print(f"set aside {file}: the collector could not have opened it", file=sys.stderr)
+            print(f"a queue file of the collector is corrupt; moved it to {file}", file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What a native stack is made of: the repository's files, a folder for its data, its settings.
+"""The site of a native stack: the repository's files, a data folder and the settings.
 
-Owns the state file, which remembers the settings and the processes between commands. Nothing is
-started here.
+Owns the state file, which keeps the settings and the processes between commands. Nothing is started
+here.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ _STATE_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the stack is run; kept while any of it runs."""
+    """How the stack is run; fixed while any part is running."""
 
     ports: Mapping[str, int]
     config: str = ""
-    """The gateway's configuration; empty takes the example with simulated providers."""
+    """The gateway's configuration; empty: the example with simulated providers."""
     traffic: bool = True
     rate: float = 2.0
-    """Requests a second of the demo's worker at its peak."""
+    """Requests per second of the demo worker at its peak."""
     sim_speed: float = 1.0
     vendors: tuple[str, ...] = ()
     """Overlays of the collector."""
     rules: str = ""
-    """A folder of alert rules in the place of the repository's, as tools/generate_rules.py writes it."""
+    """A folder of alert rules written by tools/generate_rules.py, used instead of the
+    repository's."""
 
     def url(self, port: str) -> str:
-        """The base URL of what listens on a port."""
+        """The base URL of the server on a port."""
         return f"http://{HOST}:{self.ports[port]}"
 
     def address(self, port: str) -> str:
@@ -50,7 +51,7 @@ class Settings:
 
 @dataclass(slots=True)
 class State:
-    """What runs."""
+    """The running processes, and the settings they were started with."""
 
     settings: Settings | None = None
     running: dict[str, Running] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Site:
     """The folders."""
 
     home: Path
-    """Of the repository."""
+    """The repository."""
     data: Path
 
     @property
@@ -85,7 +86,7 @@ class Site:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other `stack` commands on this folder out. Raises ConfigError."""
+        """Keep other `stack` commands off this folder meanwhile. Raises ConfigError."""
         try:
             self.data.mkdir(parents=True, exist_ok=True)
             file = (self.data / "lock").open("ab")
@@ -96,12 +97,13 @@ class Site:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigError(
-                    f"another `spanledger stack` is at work on {str(self.data)!r}; wait for its end"
+                    f"another `spanledger stack` command is using {str(self.data)!r}; wait until it"
+                    " has finished"
                 ) from None
             yield
 
     def read(self) -> State:
-        """What was remembered; nothing when there is no state. Raises ConfigError."""
+        """The recorded state; empty if there is no state file. Raises ConfigError."""
         try:
             data = json.loads(self._state_file.read_text("utf-8"))
         except FileNotFoundError:
@@ -109,14 +111,16 @@ class Site:
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read {str(self._state_file)!r}: {error}") from error
         if data.get("version") != _STATE_VERSION:
-            raise ConfigError(f"{str(self._state_file)!r} is of another release; remove it")
+            raise ConfigError(
+                f"{str(self._state_file)!r} was written by another release; remove it"
+            )
         given: dict[str, Any] = data["settings"]
         settings = Settings(**{**given, "vendors": tuple(given["vendors"])})
         running = {name: Running(**process) for name, process in data["running"].items()}
         return State(settings, running)
 
     def write(self, state: State) -> None:
-        """Remember; with nothing running, forget."""
+        """Record the state; if nothing is running, remove the file."""
         if not state.running or state.settings is None:
             self._state_file.unlink(missing_ok=True)
             return
@@ -133,10 +137,10 @@ class Site:
 def find_site(
     data: Path | None, environ: Mapping[str, str] = os.environ, start: Path | None = None
 ) -> Site:
-    """The repository from the working folder upwards, or `SPANLEDGER_HOME`.
+    """Find the repository in `SPANLEDGER_HOME` or from the working directory upwards.
 
     Raises:
-        UsageError: neither has the stack's files.
+        UsageError: the stack's files were not found.
     """
     if given := environ.get("SPANLEDGER_HOME"):
         candidates = [Path(given)]
@@ -155,7 +159,7 @@ def find_site(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file for its owner alone, whole."""
+    """Write a file atomically, readable by its owner only."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,8 +1,8 @@
 """Durable metric aggregates over the ledger's rows: counters and histograms of integers.
 
 Pure state: rows go in, changed series come out to be stored with the cursor. Money is summed in
-nano-USD and time in nanoseconds, so totals are exact; `export.py` divides on the way out. Nothing
-here knows of OpenTelemetry, of the database, or of time other than what it is handed.
+nano-USD and time in nanoseconds, so totals are exact; `points.py` divides on export. Nothing here
+knows about OpenTelemetry or the database, and the clock is passed in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spanledger.telemetry.vocabulary import AMBIGUITY
 from spanledger.wires import operation_of
 
 TOLD = "spanledger.provider.cost.nano_usd"
-"""Where a row's detail has what the provider said it charged."""
+"""Where a row's detail records what the provider says it charged."""
 
 
 class _Told(msgspec.Struct):
@@ -36,7 +36,7 @@ _TOLD = msgspec.json.Decoder(_Told)
 
 
 class Exemplar(msgspec.Struct, array_like=True):
-    """One measurement that leads to its trace."""
+    """One measurement that links to its trace."""
 
     trace_id: str
     span_id: str
@@ -45,8 +45,8 @@ class Exemplar(msgspec.Struct, array_like=True):
 
 
 class Counter(msgspec.Struct, omit_defaults=True):
-    """A sum. `total` is the truth; `peak` is its highest value so far and what is exported, so
-    that a correction downwards never looks like a restart."""
+    """A sum. `total` is the exact value; `peak`, its maximum so far, is exported, so a downward
+    correction never looks like a restart."""
 
     total: int = 0
     peak: int = 0
@@ -65,7 +65,7 @@ class Histogram(msgspec.Struct, omit_defaults=True):
 
 
 class Series:
-    """One metric with one set of attribute values, and where its export stands."""
+    """One metric with one set of attribute values, and its export state."""
 
     __slots__ = (
         "attributes",
@@ -99,18 +99,18 @@ class Series:
         self.exemplars_sent: frozenset[str] = frozenset()
 
     def row(self) -> PointRow:
-        """As stored."""
+        """The row to store."""
         return PointRow(self.metric.name, self.key, self.since_ns, msgspec.json.encode(self.point))
 
 
 class _Ambiguous(msgspec.Struct):
-    """What a row's details say of its usage."""
+    """The part of a row's detail that concerns ambiguous usage."""
 
     ambiguity: str = msgspec.field(name=AMBIGUITY, default="")
 
 
 Labels = tuple[str, ...]
-"""Values in the order of `Metric.attributes`; an empty one leaves the attribute out."""
+"""Values in the order of `Metric.attributes`; the attribute of an empty one is left out."""
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
 _BOUNDS = {m.name: tuple(round(b * m.scale) for b in m.buckets) for m in METRICS}
@@ -123,10 +123,10 @@ class Aggregates:
     def __init__(
         self, stored: Iterable[PointRow], *, max_customers: int, series_lead_ns: int
     ) -> None:
-        """Take the stored series up again.
+        """Resume from the stored series.
 
         Args:
-            series_lead_ns: how long before its first value a new series begins, at zero.
+            series_lead_ns: how long before its first value a new series starts at zero.
         """
         self._max_customers = max_customers
         self._lead_ns = series_lead_ns
@@ -145,7 +145,7 @@ class Aggregates:
 
     def _restore(self, row: PointRow) -> None:
         metric = _BY_NAME.get(row.metric)
-        if metric is None:  # of another version; it stays stored
+        if metric is None:  # from another version; keep it stored
             return
         point: Counter | Histogram = (
             msgspec.json.decode(row.point, type=Counter)
@@ -154,7 +154,7 @@ class Aggregates:
         )
         series = Series(metric, row.attributes, point, row.since_ns, zero_sent=True)
         if isinstance(point, Histogram) and len(point.counts) != len(metric.buckets) + 1:
-            return  # the buckets were changed in an upgrade; it starts anew
+            return  # an upgrade changed the buckets; start from zero
         if series.attributes.keys() - {*metric.attributes, OVERFLOW}:
             return
         labels = tuple(str(series.attributes.get(name, "")) for name in metric.attributes)
@@ -176,7 +176,7 @@ class Aggregates:
         return rows
 
     def apply(self, rows: Sequence[Row], now_ns: int) -> None:
-        """Count rows the collector has taken."""
+        """Count rows the collector has accepted."""
         for row in rows:
             if isinstance(row, AttemptRow):
                 self._apply_attempt(row, now_ns)
@@ -184,7 +184,7 @@ class Aggregates:
                 self._apply_request(row, now_ns)
 
     def count_dropped(self, reason: str, spans: int, now_ns: int) -> None:
-        """Count spans the collector refused for good."""
+        """Count spans the collector rejected permanently."""
         self._add(signals.DROPPED, (reason,), spans, None, now_ns)
 
     def _apply_attempt(self, row: AttemptRow, now_ns: int) -> None:
@@ -249,7 +249,7 @@ class Aggregates:
             self._add(signals.AMBIGUOUS_USAGE, labels, 1, exemplar, now_ns)
 
     def _count_way(self, row: AttemptRow, exemplar: tuple[str, str, int], now_ns: int) -> None:
-        """How the attempt came to its deployment. A first one is a fallback where the route rests."""
+        """Count a fallback or retry. A first attempt is a fallback if its route was unavailable."""
         if row.fallback_from:
             labels: Labels = (row.fallback_from, row.deployment, row.reason)
             self._add(signals.FALLBACKS, labels, 1, exemplar, now_ns)
@@ -257,7 +257,7 @@ class Aggregates:
             self._add(signals.RETRIES, (row.deployment, row.reason), 1, exemplar, now_ns)
 
     def _apply_request(self, row: RequestRow, now_ns: int) -> None:
-        if row.shipped_nano is not None:  # it was counted as abandoned, and is history
+        if row.shipped_nano is not None:  # already counted as abandoned
             return
         exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
         duration = row.ended_ns - row.started_ns
@@ -274,9 +274,9 @@ class Aggregates:
             self._add(signals.UNPRICED, refused, 1, exemplar, now_ns)
 
     def _route(self, row: RequestRow) -> str:
-        """The route's label, once it is known to exist: what callers make up is `unknown`.
+        """The route's label if the route is known to exist; names that callers invent are `unknown`.
 
-        A request that got as far as an attempt, or a budget's refusal, has a route of the config.
+        A request that got as far as an attempt, or a budget's refusal, has a configured route.
         """
         unsent = row.error_type in ("unpriced_model", "unbounded_cost")
         if row.attempts or row.outcome == "refused" or unsent:
@@ -284,7 +284,7 @@ class Aggregates:
         return row.route if row.route in self._routes else UNKNOWN_ROUTE
 
     def _customer(self, customer: str) -> str:
-        """The customer's label: its own while slots are free, and for ever once it has one."""
+        """The customer's label: its own name while slots are free, kept forever once assigned."""
         if customer in self._customers:
             return customer
         if len(self._customers) < self._max_customers:
@@ -347,7 +347,7 @@ class Aggregates:
     ) -> None:
         point = self._find(metric, labels, now_ns).point
         assert isinstance(point, Histogram)
-        value = max(0, value)  # a clock that was set back must not turn a sum round
+        value = max(0, value)  # a clock set back must not decrease a sum
         bucket = bisect_left(_BOUNDS[metric.name], value)
         point.counts[bucket] += 1
         point.min = value if point.count == 0 else min(point.min, value)
@@ -359,7 +359,7 @@ class Aggregates:
 
 
 def _told_nano(detail: str) -> int:
-    """What the provider said an attempt cost; few rows say it, so few are decoded."""
+    """The cost the provider reported for an attempt; few rows have it, so few are decoded."""
     if TOLD not in detail:
         return 0
     try:

@@ -1,7 +1,7 @@
-"""What routing puts into an attempt's row for its span: request and response attributes, content.
+"""What routing stores in an attempt's row for its span: request and response attributes, content.
 
-Called once an attempt on the request path, so it must be cheap, and must not fail on any request or
-answer, however odd: a field of an unexpected type is left out. No SDK import here.
+Called once per attempt on the request path, so it must be cheap and must not fail on any request
+or answer, however odd: a field of an unexpected type is left out. No SDK import here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def attempt_detail(
 
 @functools.lru_cache(maxsize=1024)
 def _server(api_base: str | None, provider: str) -> dict[str, object]:
-    """`server.address` and `.port` of a deployment; never the path or credentials of its URL."""
+    """`server.address` and `.port` of a deployment; never its URL's path or credentials."""
     if api_base is None and provider in HOSTS:
         api_base = HOSTS[provider].base
     if api_base is None:

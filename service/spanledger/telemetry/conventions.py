@@ -1,9 +1,9 @@
-"""Two generations of the GenAI conventions, and how one becomes the other.
+"""Two generations of the GenAI conventions, and how to translate one into the other.
 
 The ledger's rows, the aggregates and everything else in this program use the names of v1.41. This
-table says what changed in v0.1.0 of the conventions' own repository; the translation happens when a
-span or point is exported, if `OTEL_SEMCONV_STABILITY_OPT_IN` asks for it. The collector's way to
-Prometheus turns the new names of metrics back. Nothing here imports a telemetry library.
+table lists what changed in v0.1.0 of the conventions' own repository; spans and points are
+translated on export if `OTEL_SEMCONV_STABILITY_OPT_IN` asks for it. The collector's pipeline to
+Prometheus renames the new metrics back. Nothing here imports a telemetry library.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ SCHEMA_URLS = {
 
 
 def form_of(environ: Mapping[str, str]) -> Form:
-    """The form to export, by the standard switch: a list with commas, of which one entry is ours."""
+    """The form to export, from the standard variable: a comma-separated list with our value in it."""
     wanted = {item.strip().lower() for item in environ.get(OPT_IN, "").split(",")}
     return Form.NEW if LATEST in wanted else Form.OLD
 
 
 def unknown_opt_ins(environ: Mapping[str, str]) -> list[str]:
-    """Entries of the switch that mean GenAI and are not known, such as `gen_ai`."""
+    """Entries of the variable that concern GenAI but are unknown, such as `gen_ai`."""
     items = [item.strip() for item in environ.get(OPT_IN, "").split(",")]
     return [item for item in items if item.lower().startswith("gen_ai") and item.lower() != LATEST]
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeChange:
-    """An attribute of spans with another name, or another type, in the new form."""
+    """A span attribute whose name or type differs in the new form."""
 
     old: str
     new: str
     source: str
     integer: bool = False
-    """It was a double. A value that is no whole number has no place in the new form."""
+    """It was a double. Values that are not whole numbers are left out of the new form."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
     """A metric with another name in the new form.
 
-    An old metric may be several new ones: each takes the points that have all attributes of `when`,
-    and leaves out those of `without`. A `counter` that comes from a histogram is its sum.
+    One old metric can become several new ones: each receives the points that have all attributes of
+    `when`, and drops those of `without`. A `counter` made from a histogram is its sum.
     """
 
     old: str
@@ -171,7 +171,7 @@ _CHANGED = {change.old: change for change in ATTRIBUTE_CHANGES}
 
 
 def new_attributes(attributes: Mapping[str, V]) -> dict[str, V | int]:
-    """Attributes of a span in the new form."""
+    """A span's attributes in the new form."""
     found: dict[str, V | int] = {}
     for name, value in attributes.items():
         change = _CHANGED.get(name)
@@ -185,9 +185,9 @@ def new_attributes(attributes: Mapping[str, V]) -> dict[str, V | int]:
 
 
 def changes_of(metric: str, attributes: Mapping[str, object]) -> list[MetricChange]:
-    """What a point becomes in the new form; nothing if it stays as it is.
+    """The changes that apply to a point in the new form; empty if it stays as it is.
 
-    The point that takes what is over a metric's cap has no attributes to tell by, and stays too.
+    The overflow point has no attributes to distinguish it by, so it stays too.
     """
     return [
         change

@@ -1,7 +1,7 @@
-"""Sending to the collector: the SDK's OTLP exporters, set up by `OTEL_*` and our settings.
+"""Sending to the collector: the SDK's OTLP exporters, configured by `OTEL_*` and our settings.
 
-Adds to the exporters what they do not tell: whether the collector was away, refused the content,
-or took it. Decides nothing about rows, cursor or retries beyond the exporters' own.
+Adds what the exporters do not report: whether the collector was unreachable, refused the content,
+or accepted it. Leaves rows, cursor, and retries beyond the exporters' own to the pipeline.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from spanledger.telemetry.encoding import SpanEncoder
 Signal = Literal["traces", "metrics"]
 
 MAX_POINTS = 1000
-"""Metric points in one request."""
+"""Metric points per request."""
 MAX_RESPONSE_BYTES = 64 * 1024
 MAX_RESPONSE_S = 10.0
-"""How long an answer's body may take; its status has said by then what it means."""
+"""How long to read an answer's body; the status, which matters, has arrived by then."""
 
 _MAY_TAKE_IT_LATER = frozenset({408, 429})
 
 
 class Delivery(NamedTuple):
-    """How the collector took a batch.
+    """The result of sending a batch to the collector.
 
     Attributes:
-        verdict: `accepted`; `away`: nothing is known against the batch, send it again;
-            `refused` and `too_large`: the collector answered, and does not want this batch.
+        verdict: `accepted`; `away`: nothing is wrong with the batch, send it again;
+            `refused` and `too_large`: the collector answered and rejected this batch.
         reason: for people.
-        rejected: spans of an accepted batch that the collector says it did not keep.
+        rejected: spans of an accepted batch that the collector reports it did not keep.
     """
 
     verdict: Literal["accepted", "away", "refused", "too_large"]
@@ -56,7 +56,7 @@ class Delivery(NamedTuple):
 
 
 class _Session(requests.Session):
-    """Remembers what came back last: the exporters return only yes or no."""
+    """Remembers the last response: the exporters return only success or failure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ class _Session(requests.Session):
         return response
 
     def merge_environment_settings(self, url: Any, *args: Any, **kwargs: Any) -> Any:
-        """A proxy would look for a collector of this machine on its own; requests asks it all the
-        same, unless `NO_PROXY` says so."""
+        """Bypass proxies for a loopback collector: a proxy would look for it on its own machine, and
+        requests uses one even for loopback unless `NO_PROXY` excludes it."""
         self.trust_env = not is_loopback(urlsplit(url).hostname or "")
         return super().merge_environment_settings(url, *args, **kwargs)
 
     def delivery(self) -> Delivery:
-        """What the last answer means. Redirects are not followed, so they are no success."""
+        """What the last response means. Redirects are not followed, so they are not a success."""
         match self.status:
             case None:
                 return Delivery("away", self.error or "no answer")
@@ -99,11 +99,11 @@ class _Session(requests.Session):
 
 
 def _beginning(response: requests.Response) -> requests.Response:
-    """The answer with its body as far as we want it: what is longer, or comes by drips, is left with
-    its connection."""
+    """The response with its body up to our limits; a longer or slower one is closed with its
+    connection."""
     body = bytearray()
     deadline = time.monotonic() + MAX_RESPONSE_S
-    for byte in response.iter_content(1):  # a larger piece would be waited for
+    for byte in response.iter_content(1):  # a larger read would block until it is full
         body += byte
         if len(body) >= MAX_RESPONSE_BYTES or time.monotonic() >= deadline:
             break
@@ -125,7 +125,7 @@ class SpanSender:
             endpoint=_endpoint("traces", endpoint, environ),
             compression=_compression("traces", environ),
             session=self._session,
-            max_request_size=0,  # an oversized request is for the collector to refuse, by its 413
+            max_request_size=0,  # the collector decides what is too large (413)
         )
         self._encoder = SpanEncoder(resource)
 
@@ -142,17 +142,17 @@ class SpanSender:
             return delivery
         if not taken:
             return Delivery("away", "the exporter gave up")
-        # A number that cannot be would stay in a counter for ever, and may not fit it.
+        # An impossible count would stay in the counter for good, and could overflow it.
         rejected = min(max(0, _rejected(self._session.body)), len(spans))
         return delivery._replace(rejected=rejected)
 
     def takes_anything(self) -> bool:
-        """Whether the collector takes an empty request, as the protocol demands of it."""
+        """Whether the collector accepts an empty request, as the protocol requires."""
         return self.send(()).verdict == "accepted"
 
     def _export(self, spans: Sequence[ReadableSpan], payload: bytes) -> bool:
-        # The exporter's own client takes encoded bytes. It is not part of the SDK's public face,
-        # so where a version lacks it the public way is taken, at ten times the cost.
+        # The exporter's own client accepts encoded bytes. It is not part of the SDK's public API,
+        # so a version without it falls back to the public call, at ten times the cost.
         client = getattr(self._exporter, "_client", None)
         if client is None:
             return self._exporter.export(spans) is SpanExportResult.SUCCESS
@@ -177,7 +177,7 @@ class MetricSender:
         )
 
     def send(self, data: MetricsData) -> Delivery:
-        """Send points; cumulative, so a failure costs nothing but time."""
+        """Send points; they are cumulative, so a failure only delays them."""
         self._session.forget()
         if self._exporter.export(data) is MetricExportResult.SUCCESS:
             return self._session.delivery()
@@ -190,7 +190,7 @@ class MetricSender:
 
 
 def resource_of(service_name: str, ledger_id: str) -> Resource:
-    """Who sends: stable over restarts, as the counters are; `OTEL_*` variables win."""
+    """The sender's identity, stable across restarts like the counters; `OTEL_*` variables win."""
     ours = {
         "service.name": service_name,
         "service.version": __version__,
@@ -200,21 +200,21 @@ def resource_of(service_name: str, ledger_id: str) -> Resource:
 
 
 def exports(signal: Signal, environ: Mapping[str, str]) -> bool:
-    """Whether a signal leaves at all, by the standard switches."""
+    """Whether a signal is exported at all, by the standard variables."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     return environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").strip().lower() != "none"
 
 
 def quiet_exporters() -> None:
-    """The exporters log every failed attempt; the shipper reports changes of state instead. A header
-    that cannot be read is logged with its value, which is often a key: that is said by name."""
+    """Silence the SDK. The exporters log every failed attempt; the shipper logs changes of state
+    instead. An unreadable header is logged with its value, often a key; we log only its name."""
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     logging.getLogger("opentelemetry.util.re").setLevel(logging.CRITICAL)
 
 
 def unreadable_headers(environ: Mapping[str, str]) -> list[str]:
-    """Variables with headers that will not be sent, since they are no `name=value`."""
+    """Header variables that will not be sent in full, because a part is not `name=value`."""
     names = [f"OTEL_EXPORTER_OTLP_{part}HEADERS" for part in ("", "TRACES_", "METRICS_")]
     return [
         name
@@ -225,7 +225,7 @@ def unreadable_headers(environ: Mapping[str, str]) -> list[str]:
 
 
 def _endpoint(signal: Signal, base: str, environ: Mapping[str, str]) -> str | None:
-    """The full URL from our settings, or None where the environment has its say."""
+    """The full URL from our settings, or None where the environment sets it."""
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     if any(environ.get(name) for name in names):
         return None
@@ -233,17 +233,17 @@ def _endpoint(signal: Signal, base: str, environ: Mapping[str, str]) -> str | No
 
 
 def _compression(signal: Signal, environ: Mapping[str, str]) -> Compression | None:
-    """gzip, or None where the environment has its say."""
+    """gzip, or None where the environment sets it."""
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION")
     return None if any(environ.get(name) for name in names) else Compression.Gzip
 
 
 def _rejected(body: bytes) -> int:
-    """Spans the collector took notice of, and did not keep (a partial success)."""
+    """Spans the collector received but did not keep (a partial success)."""
     if not body:
         return 0
     try:
         answer = ExportTraceServiceResponse.FromString(body)
         return int(answer.partial_success.rejected_spans)
-    except DecodeError:  # JSON or a greeting; the status said yes
+    except DecodeError:  # JSON or a banner; the status was a success
         return 0

@@ -1,9 +1,9 @@
 """Spans as OTLP's protobuf bytes, ten times cheaper than the SDK's encoder.
 
-It does what `encode_spans(spans).SerializeToString()` of the SDK does, for the spans this package
-builds: one resource, one scope, no events, no links. The tests hold the two against each other. One
-thing it does that the SDK leaves out: a span's flags hold the W3C trace flags.
-Encoding is most of what shipping costs, and each gateway's CPU pays for it.
+It matches the SDK's `encode_spans(spans).SerializeToString()` for the spans this package builds:
+one resource, one scope, no events, no links. The tests compare the two. It adds one thing that the
+SDK leaves out: the W3C trace flags in a span's flags.
+Encoding is most of the cost of shipping, and it runs on the gateway's CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 MAX_REMEMBERED = 4096
-"""Encoded attributes that are kept: most values come again and again."""
+"""Encoded attributes kept for reuse: most values recur."""
 MAX_REMEMBERED_CHARS = 64
 
 _KINDS = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3}
@@ -25,7 +25,7 @@ _IS_REMOTE = 0x200
 _UNIQUE = frozenset(
     {"spanledger.request.id", "gen_ai.response.id", "spanledger.provider.request.id"}
 )
-"""Attributes whose values do not come again."""
+"""Attributes whose values do not recur."""
 
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
@@ -48,13 +48,13 @@ _SMALL = tuple(bytes((value,)) for value in range(0x80))
 
 
 def _field(tag: bytes, data: bytes) -> bytes:
-    """A field with a length: text, bytes or a message."""
+    """A length-delimited field: text, bytes or a message."""
     size = len(data)
     return tag + (_SMALL[size] if size < 0x80 else _varint(size)) + data
 
 
 def _any_value(value: object) -> bytes:
-    """`AnyValue`: the order matters, a bool is an int."""
+    """`AnyValue`. Order matters: a bool is also an int."""
     if isinstance(value, str):
         return _field(b"\x0a", value.encode())
     if isinstance(value, bool):
@@ -70,7 +70,7 @@ def _any_value(value: object) -> bytes:
     if isinstance(value, list | tuple):
         items = b"".join([_field(b"\x0a", _any_value(item)) for item in value])
         return _field(b"\x2a", items)
-    raise TypeError(f"{type(value).__name__} is no attribute value")
+    raise TypeError(f"{type(value).__name__} is not an attribute value")
 
 
 def _key_value(key: str, value: object) -> bytes:
@@ -92,7 +92,7 @@ class SpanEncoder:
         self._keys: dict[str, bytes] = {}
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
-        """An `ExportTraceServiceRequest`. Raises ValueError or TypeError on a value OTLP lacks."""
+        """An `ExportTraceServiceRequest`. Raises ValueError or TypeError on a value OTLP cannot hold."""
         if not spans:
             return b""
         scope = spans[0].instrumentation_scope

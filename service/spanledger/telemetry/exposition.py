@@ -1,8 +1,9 @@
 """`/metrics`: budgets straight from the ledger, and this process's health, for Prometheus.
 
-Reads over a connection of its own in a thread of its own; a scrape never waits for, or delays,
-a request, and where the disk stalls it is answered without what the ledger would say. Counters of requests, tokens and money are not here: they are sent by OTLP, once for
-all gateways, and would count twice.
+Reads over its own connection in its own thread, so a scrape never waits for, or delays, a request;
+if the disk stalls, the scrape is answered without the ledger's figures. Counters of requests,
+tokens and money are not here: they are sent over OTLP, once for all gateways, and would count
+twice.
 """
 
 from __future__ import annotations
@@ -35,21 +36,22 @@ from spanledger.ledger.store import BudgetState
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
 READ_TIMEOUT_S = 4.0
-"""For reading the ledger: a scrape that takes ten seconds is given up by default."""
+"""For reading the ledger: Prometheus gives up on a scrape after ten seconds by default."""
 MAX_BUDGETS = 1_000
-"""Accounts shown, at most."""
+"""Most accounts exported."""
 FEW_BUDGETS = 100
-"""Accounts shown in any case: those nearest their limit."""
+"""Accounts always exported: those nearest their limit."""
 TOLD_OF = 1 / 3
-"""Used this far, or to its first threshold where that comes sooner, an account is shown however many
-others are nearer their limit: alerts may tell of it, and one that comes and goes is told of again."""
+"""Accounts past this share of their limit, or past their first threshold if lower, are exported (up
+to MAX_BUDGETS) however many others are nearer: an alert may be watching them, and a series that
+disappears and returns would alert again."""
 NANO_PER_USD = 1_000_000_000
 
 _BY_NAME = {scraped.name: scraped for scraped in SCRAPED}
 
 
 class DeploymentState(Protocol):
-    """What routing says of a deployment."""
+    """A deployment's state, as routing reports it."""
 
     @property
     def deployment(self) -> str:
@@ -63,22 +65,22 @@ class DeploymentState(Protocol):
 
     @property
     def state(self) -> str:
-        """`up`, `cooling`, or `off` where it lacks a key."""
+        """`up`, `cooling`, or `off` if it has no API key."""
         ...
 
     @property
     def until_s(self) -> float:
-        """Unix seconds at which its cooldown ends; 0 when there is none."""
+        """Unix seconds at which its cooldown ends; 0 if it is not in cooldown."""
         ...
 
     @property
     def limits(self) -> tuple[tuple[str, float], ...]:
-        """`rpm` and `tpm`, where there are such limits, and the share of each that is used."""
+        """The share used of each limit it has, `rpm` and `tpm`."""
         ...
 
 
 class Durations:
-    """A registered histogram of this process; written by one thread."""
+    """A registered histogram of this process; one thread writes it."""
 
     def __init__(self, name: str) -> None:
         self._scraped = _BY_NAME[name]
@@ -86,7 +88,7 @@ class Durations:
         self._seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self._counts[bisect_left(self._scraped.buckets, seconds)] += 1
         self._seconds += seconds
 
@@ -100,14 +102,14 @@ class Durations:
 
 
 class CommitTimes:
-    """Durations of the ledger's commits; written by the one thread that commits."""
+    """Durations of the ledger's commits; only the committing thread writes it."""
 
     def __init__(self) -> None:
         self._durations = Durations("spanledger_ledger_commit_seconds")
         self._operations = 0
 
     def observe(self, seconds: float, operations: int) -> None:
-        """Count one commit of some operations."""
+        """Count one commit and its operations."""
         self._durations.observe(seconds)
         self._operations += operations
 
@@ -121,8 +123,8 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight` and `ledger_away` may be set once the gateway exists; the latter says why the last
-    commit failed.
+    `in_flight` and `ledger_away` may be set once the gateway exists; `ledger_away` returns why the
+    last commit failed.
     """
 
     def __init__(
@@ -149,7 +151,7 @@ class Exposition:
         self._reader = Aside("metrics", READ_TIMEOUT_S)
 
     async def render(self) -> bytes:
-        """The text of a scrape; a ledger that cannot be read is a figure in it, not an error."""
+        """The text of a scrape; an unreadable ledger is reported in it, not raised."""
         process = [*self._deployment_families(), *self._process_families()]
         try:
             ledger = await self._reader.call(lambda: list(self._ledger_families()))
@@ -158,7 +160,7 @@ class Exposition:
         return await asyncio.to_thread(self._render, [*process, *ledger])
 
     def close(self) -> None:
-        """End the thread that reads."""
+        """End the reading thread."""
         self._reader.close()
 
     def _render(self, families: Sequence[Metric]) -> bytes:
@@ -216,20 +218,20 @@ class Exposition:
 
 
 class _Families(Collector):
-    """Families that are ready."""
+    """Families rendered beforehand."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """Give them."""
+        """Return them."""
         return self._families
 
 
 def budget_families(
     states: Sequence[BudgetState], now_s: float, most: int, few: int
 ) -> Iterator[Metric]:
-    """The gauges of the accounts nearest their limit."""
+    """The gauges for the accounts nearest their limit."""
     ranked = sorted(((_rank(state), state) for state in states), key=itemgetter(0), reverse=True)
     told_of = sum(is_told_of for (is_told_of, _), _ in ranked)
     shown = [state for _, state in ranked[: max(few, min(told_of, most))]]
@@ -259,17 +261,17 @@ def budget_families(
 
 
 def _rank(state: BudgetState) -> tuple[bool, float]:
-    """Whether alerts may tell of an account, and how near it is to its limit."""
+    """Whether alerts may be watching an account, and how near it is to its limit."""
     budget = state.budget
     if budget.limit_nano == 0:
-        return False, 0  # whoever is stopped on purpose is not about to be
+        return False, 0  # a subject blocked on purpose is not approaching a limit
     first = min((TOLD_OF, *(percent / 100 for percent in budget.thresholds)))
     used = (state.spent_nano + state.held_nano) / budget.limit_nano
     return state.spent_nano >= first * budget.limit_nano, used
 
 
 def _exhaustion_s(state: BudgetState, now_s: float) -> float:
-    """Seconds until the limit, should spending go on at the period's mean rate."""
+    """Seconds until the limit is reached at the period's mean rate."""
     elapsed_s = max(1.0, now_s - state.period_start_s)
     return max(0, state.budget.limit_nano - state.spent_nano) * elapsed_s / state.spent_nano
 

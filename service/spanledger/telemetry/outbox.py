@@ -1,7 +1,7 @@
 """The shipper's view of the ledger: ended rows in order, its cursor, and its own aggregates.
 
-All SQL of telemetry is here, behind `Outbox`; another database brings another class. It reads
-the ledger's rows and writes only what is the shipper's: cursor, points, `shipped_nano`, and the
+All SQL of telemetry is here, behind `Outbox`; another database needs another class. It reads the
+ledger's rows and writes only what belongs to the shipper: cursor, points, `shipped_nano`, and the
 content column once shipped.
 """
 
@@ -23,11 +23,11 @@ from spanledger.ledger.migrate import migrate
 from spanledger.ledger.store import UNSAMPLED
 
 MAX_BATCH_BYTES = 4 * 2**20
-"""Content in one batch; a collector takes 20 MiB by default, and memory is not free."""
+"""Content in one batch; a collector accepts 20 MiB by default, and memory is not free."""
 
 
 class AttemptRow(NamedTuple):
-    """An ended attempt, with what its span needs of the request."""
+    """An ended attempt, with the request's fields its span needs."""
 
     seq: int
     request_id: str
@@ -73,7 +73,7 @@ class AttemptRow(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        """Whether the caller samples the trace; without a caller's trace, we do."""
+        """Whether the trace is sampled: as the caller decided, else yes."""
         return not self.caller_span_id.endswith(UNSAMPLED)
 
 
@@ -104,7 +104,7 @@ class RequestRow(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        """As an attempt's."""
+        """As for an attempt."""
         return not self.parent_span_id.endswith(UNSAMPLED)
 
 
@@ -112,7 +112,7 @@ Row = AttemptRow | RequestRow
 
 
 class PointRow(NamedTuple):
-    """One series as stored."""
+    """One stored series."""
 
     metric: str
     attributes: str
@@ -139,14 +139,14 @@ class CursorMovedError(RuntimeError):
 
 
 class Outbox(Protocol):
-    """What the shipper needs of a ledger."""
+    """What the shipper needs from a ledger."""
 
     def cursor(self) -> int:
-        """`seq` of the last row the collector has taken."""
+        """`seq` of the last row the collector has accepted."""
         ...
 
     def ledger_id(self) -> str:
-        """A UUID of this ledger, the same for ever."""
+        """A UUID of this ledger, which never changes."""
         ...
 
     def points(self) -> list[PointRow]:
@@ -154,11 +154,11 @@ class Outbox(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether anybody else has committed since the last call; cheap."""
+        """Whether another connection has committed since the last call; cheap."""
         ...
 
     def read_after(self, seq: int, limit: int) -> list[Row]:
-        """Ended rows after a cursor, in order; fewer than `limit` when they carry much content."""
+        """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
         ...
 
     def advance(self, advance: Advance) -> None:
@@ -190,7 +190,7 @@ FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """SQLite's errors as ours: the shipper waits until the ledger is back."""
+    """Raise SQLite's errors as ours: the shipper waits until the ledger is back."""
     try:
         yield
     except sqlite3.Error as error:
@@ -198,16 +198,16 @@ def _reporting() -> Iterator[None]:
 
 
 class SqliteOutbox:
-    """The outbox in a SQLite ledger; used by one thread at a time. All may raise
+    """The outbox in a SQLite ledger; used by one thread at a time. Every method may raise
     LedgerUnavailableError.
 
-    The connection commits with `synchronous=NORMAL`, unlike the gateway's: a power cut may take
-    back the last advances, and their spans are then sent again with the same ids. A kill of the
-    process takes back nothing. In return the shipper never holds the write lock for a disk sync.
+    The connection commits with `synchronous=NORMAL`, unlike the gateway's: a power cut may undo
+    the last advances, and their spans are then sent again with the same ids. Killing the process
+    undoes nothing. In return the shipper never holds the write lock during a disk sync.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a ledger, creating it when there is none."""
+        """Open a ledger, creating it if there is none."""
         self._connection = connect(path)
         self._files = LedgerFiles(path)
         with _reporting():
@@ -221,12 +221,12 @@ class SqliteOutbox:
         self._connection.close()
 
     def cursor(self) -> int:
-        """`seq` of the last row the collector has taken."""
+        """`seq` of the last row the collector has accepted."""
         with _reporting():
             return int(self._one("SELECT seq FROM ship_cursor"))
 
     def ledger_id(self) -> str:
-        """A UUID of this ledger, drawn when first asked for."""
+        """A UUID of this ledger, generated on first use."""
         with _reporting():
             self._connection.execute(
                 "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
@@ -243,7 +243,7 @@ class SqliteOutbox:
         return [PointRow(name, key, ns, point.encode()) for name, key, ns, point in rows]
 
     def changed(self) -> bool:
-        """Whether anybody else has committed since the last call."""
+        """Whether another connection has committed since the last call."""
         self._files.check()
         with _reporting():
             version = self._one("PRAGMA data_version")
@@ -258,7 +258,7 @@ class SqliteOutbox:
     def read_after(self, seq: int, limit: int) -> list[Row]:
         """Ended rows after a cursor, both kinds merged in order.
 
-        One transaction: a row that ends between the two queries must not be passed over.
+        One transaction: a row that ends between the two queries must not be skipped.
         """
         with _reporting(), self._transaction("BEGIN"):
             requests = [
@@ -267,7 +267,7 @@ class SqliteOutbox:
             attempts, full = self._read_attempts(seq, limit)
         merged: list[Row] = [*requests, *attempts]
         merged.sort(key=attrgetter("seq"))
-        if full:  # rows after the last attempt read may have attempts among them
+        if full:  # attempts not read yet may come between the later requests
             merged = merged[: merged.index(attempts[-1]) + 1]
         return merged[:limit]
 
@@ -298,7 +298,7 @@ class SqliteOutbox:
         """Move the cursor and store the points, all or nothing.
 
         Raises:
-            CursorMovedError: the cursor was not where this shipper had left it.
+            CursorMovedError: the cursor was not where this shipper left it.
         """
         with _reporting():
             try:
@@ -308,13 +308,13 @@ class SqliteOutbox:
                     (advance.to_seq, advance.from_seq),
                 )
                 if moved.rowcount != 1:
-                    raise CursorMovedError("another shipper is at work on this ledger")
+                    raise CursorMovedError("another shipper is running on this ledger")
                 self._write(advance)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                # Taking the write lock has switched SQLite's own waiting off.
+                # Taking the write lock turned off SQLite's own waiting.
                 self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     def _write(self, advance: Advance) -> None:
@@ -332,7 +332,7 @@ class SqliteOutbox:
             "UPDATE requests SET shipped_nano = ? WHERE request_id = ?",
             [(r.cost_nano, r.request_id) for r in advance.remembered if isinstance(r, RequestRow)],
         )
-        # A row that was corrected meanwhile has content of its own, not shipped yet.
+        # A row corrected in the meantime has new content, which is not shipped yet.
         self._connection.executemany(
             "UPDATE attempts SET content = NULL WHERE request_id = ? AND number = ? AND seq = ?",
             [(r.request_id, r.number, r.seq) for r in advance.with_content],

@@ -1,8 +1,8 @@
 """The shipper's loop: rows become spans, the cursor follows, and points go out at intervals.
 
-The cursor moves only past rows the collector has taken, in the same transaction as the
-aggregates, so that totals equal the ledger whatever is killed when. A collector that is away is
-waited for, without end; a row that it refuses while it takes others is dropped, loudly.
+The cursor moves only past rows the collector has accepted, in the same transaction as the
+aggregates, so totals equal the ledger whenever a process is killed. An unavailable collector is
+retried forever; a row it rejects while it accepts others is dropped and logged as an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spanledger.telemetry.spans import span_of
 log = logging.getLogger("spanledger.shipper")
 
 MAX_SKIPPED = 8
-"""Metric intervals between two attempts at an endpoint that is away."""
+"""Most metric intervals between two attempts at an unavailable endpoint."""
 
 Step = Literal["more", "idle", "failed"]
 
@@ -37,25 +37,25 @@ class Pace:
 
     batch_rows: int = 512
     small_rows: int = 128
-    """A batch below this was all there is, or nearly."""
+    """A smaller batch means that nearly everything has been read."""
     idle_s: float = 0.2
-    """Between two looks for new rows."""
+    """Between two checks for new rows."""
     backoff_s: float = 0.5
-    """After a first failure; doubles to the cap."""
+    """After the first failure; doubles up to the maximum."""
     max_backoff_s: float = 15.0
     metric_interval_s: float = 5.0
-    """Between two exports of the series that changed."""
+    """Between two exports of changed series."""
     full_interval_s: float = 60.0
-    """Between two exports of all, so that no store takes a quiet series for a dead one."""
+    """Between two exports of all series, so no store treats a quiet one as stale."""
     refusals: int = 3
-    """Refusals of a batch before its bad rows are looked for."""
+    """Rejections of a batch before the search for its bad rows begins."""
 
 
 class Pipeline:
     """One shipper's work on one ledger; used by one thread.
 
-    `spans` or `metrics` is None where that signal is switched off: rows are then passed over as
-    if they had been sent, and the aggregates go on.
+    `spans` or `metrics` is None if that signal is switched off: rows are then skipped as if they had
+    been sent, and the aggregates continue.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pipeline:
         self._away: dict[str, str] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Ship until told to stop, then once more what is there."""
+        """Ship until stopped, then ship what remains."""
         while not stop.is_set():
             try:
                 step = self.step()
@@ -99,12 +99,12 @@ class Pipeline:
             except LedgerUnavailableError as error:
                 self._ledger_away(str(error))
                 step = "failed"
-            if step != "more" or self._small:  # a little later there is more to send at once
+            if step != "more" or self._small:  # waiting lets a larger batch build up
                 stop.wait(self._pace.idle_s)
         self.drain()
 
     def drain(self) -> bool:
-        """Ship all there is; whether the collector took everything, metrics included."""
+        """Ship everything; return whether the collector accepted it all, including metrics."""
         self._retry_at, self._pending = 0.0, True
         try:
             step: Step = "more"
@@ -141,9 +141,9 @@ class Pipeline:
             return self._failed(delivery.reason)
         elif delivery.verdict == "refused" and self._refusals + 1 < self._pace.refusals:
             self._refusals += 1
-            return self._failed(f"it refused a batch: {delivery.reason}")
+            return self._failed(delivery.reason, "the collector rejected a batch")
         elif self._spans is None or not self._spans.takes_anything():
-            return self._failed(f"it refuses everything: {delivery.reason}")
+            return self._failed(delivery.reason, "the collector rejects everything")
         elif not self._isolate(rows, delivery):
             return False
         self._failures = self._refusals = 0
@@ -160,7 +160,7 @@ class Pipeline:
         )
 
     def _isolate(self, rows: Sequence[Row], delivery: Delivery) -> bool:
-        """Send a refused batch in halves, down to the rows that are to blame."""
+        """Send a rejected batch in halves, down to the rows at fault."""
         if len(rows) == 1:
             return self._send_alone(rows[0], delivery)
         middle = len(rows) // 2
@@ -175,21 +175,21 @@ class Pipeline:
         return True
 
     def _send_alone(self, row: Row, delivery: Delivery) -> bool:
-        """A row refused by itself: try it without its content, then do without it."""
+        """Handle a row rejected on its own: resend it without its content, else drop it."""
         assert self._spans is not None
         if isinstance(row, AttemptRow) and row.content is not None:
             answer = self._send([row], with_content=False)
             if answer.verdict == "accepted":
-                log.warning("the content of request %s was refused and left out", row.request_id)
+                log.warning("the content of request %s was rejected and left out", row.request_id)
                 self._advance([row], answer)
                 return True
             if answer.verdict == "away":
                 return self._failed(answer.reason)
         if not self._spans.takes_anything():
-            return self._failed(f"it refuses everything: {delivery.reason}")
+            return self._failed(delivery.reason, "the collector rejects everything")
         log.error(
-            "dropped a span of request %s, which the collector refuses (%s); its row stays in the"
-            " ledger",
+            "dropped a span of request %s because the collector rejects it (%s); its row stays in"
+            " the ledger",
             row.request_id,
             delivery.reason,
         )
@@ -203,7 +203,7 @@ class Pipeline:
         if dropped:
             self._aggregates.count_dropped(dropped, 1, now_ns)
         if delivery.rejected:
-            log.error("the collector did not keep %d spans of a batch", delivery.rejected)
+            log.error("the collector discarded %d spans of a batch it accepted", delivery.rejected)
             self._aggregates.count_dropped("refused", delivery.rejected, now_ns)
         advance = Advance(
             from_seq=self._cursor,
@@ -215,7 +215,7 @@ class Pipeline:
         try:
             self._outbox.advance(advance)
         except BaseException:
-            self._aggregates = self._load_aggregates()  # what was counted did not become durable
+            self._aggregates = self._load_aggregates()  # the new counts were not committed
             raise
         self._cursor = advance.to_seq
 
@@ -233,7 +233,7 @@ class Pipeline:
         return int(self._pace.metric_interval_s * 1e9)
 
     def export_metrics_if_due(self) -> None:
-        """Export the changed series each interval, and all of them now and then."""
+        """Export changed series every interval, and all series every full interval."""
         now = self._monotonic()
         if now < self._metrics_at:
             return
@@ -243,7 +243,7 @@ class Pipeline:
             self._metrics_at = now + self._pace.metric_interval_s
             if full:
                 self._full_at = now + self._pace.full_interval_s
-        else:  # the exporter's own retries have taken seconds: leave the spans their turn
+        else:  # the exporter's own retries took seconds: give the spans a turn
             self._metric_failures = min(self._metric_failures + 1, MAX_SKIPPED)
             pause = self._pace.metric_interval_s * self._metric_failures
             self._metrics_at = self._monotonic() + pause
@@ -253,7 +253,7 @@ class Pipeline:
         if self._metrics is None:
             return True
         new = [series for series in self._aggregates.series if not series.zero_sent]
-        # One interval back: the value follows at once, and no stamp is in the future.
+        # One interval back: the value follows at once, and no timestamp is in the future.
         if new and not self._send_points(new, self._now_ns() - self._interval_ns, zero=True):
             return False
         for series in new:
@@ -272,34 +272,36 @@ class Pipeline:
         data = metrics_data(series, resource, at_ns, zero=zero, form=form)
         delivery = self._metrics.send(data)
         if delivery.verdict != "accepted":
-            self._gone("the metrics endpoint", delivery.reason)
+            who = "the metrics endpoint"
+            self._gone(who, f"cannot reach {who}", delivery.reason)
             return False
         self._back("the metrics endpoint")
         return True
 
     # state --------------------------------------------------------------------------------
 
-    def _failed(self, reason: str) -> bool:
-        """Note a failure, and when to try again."""
-        self._gone("the collector", reason)
+    def _failed(self, reason: str, problem: str = "cannot reach the collector") -> bool:
+        """Record a failure and schedule the retry."""
+        self._gone("the collector", problem, reason)
         pause = min(self._pace.max_backoff_s, self._pace.backoff_s * 2 ** min(self._failures, 16))
         self._failures += 1
         self._retry_at = self._monotonic() + pause * random.uniform(0.5, 1.0)
         return False
 
     def _ledger_away(self, reason: str) -> None:
-        self._gone("the ledger", reason)
+        self._gone("the ledger", "cannot use the ledger", reason)
         self._retry_at = self._monotonic() + self._pace.backoff_s
         self._pending = True
 
-    def _gone(self, who: str, reason: str) -> None:
-        """Say once that somebody is away, and again when the reason changes."""
-        if self._away.get(who) != reason:
-            self._away[who] = reason
-            log.warning("%s is away (%s); nothing is lost, it is tried again", who, reason)
+    def _gone(self, who: str, problem: str, reason: str) -> None:
+        """Log a problem once, and again when it or its reason changes."""
+        text = f"{problem} ({reason})"
+        if self._away.get(who) != text:
+            self._away[who] = text
+            log.warning("%s; nothing is lost, retrying", text)
 
     def _back(self, who: str) -> bool:
-        """Say so when somebody was away."""
+        """Log a recovery; return whether there was an outage."""
         was_away = self._away.pop(who, None) is not None
         if was_away:
             log.info("%s is back", who)
@@ -307,7 +309,7 @@ class Pipeline:
 
 
 def _may_be_corrected(row: Row) -> bool:
-    """Whether the ledger may bring this row again, with another cost."""
+    """Whether the ledger may deliver this row again with another cost."""
     if row.shipped_nano is not None:
         return True
     return row.outcome == "abandoned" if isinstance(row, RequestRow) else row.state == "expired"

@@ -1,6 +1,6 @@
 """Aggregates as the SDK's metric data: cumulative points with exemplars, and zeros before them.
 
-Pure translation of series; when and what to export is the pipeline's to say.
+Pure translation of series; the pipeline decides when and what to export.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ORDER = {metric.name: place for place, metric in enumerate(METRICS)}
 
 
 class _Shown(NamedTuple):
-    """A series under the name and attributes it is exported with."""
+    """A series with its exported name and attributes."""
 
     series: Series
     name: str
@@ -48,7 +48,7 @@ def metrics_data(
     zero: bool = False,
     form: Form = Form.OLD,
 ) -> MetricsData:
-    """The points of some series at a moment; `zero` gives what each was before its first value."""
+    """The points of some series at one time; `zero` gives the zero before each one's first value."""
     by_name: dict[str, list[_Shown]] = {}
     for one in sorted(series, key=lambda one: _ORDER[one.metric.name]):
         for shown in _shown(one, form):
@@ -59,7 +59,7 @@ def metrics_data(
 
 
 def _shown(series: Series, form: Form) -> list[_Shown]:
-    """One of the old form; of the new form, all that the series becomes."""
+    """The exported series: one in the old form, one or more in the new form."""
     metric, attributes = series.metric, series.attributes
     changes = [] if form is Form.OLD else changes_of(metric.name, attributes)
     return [
@@ -121,7 +121,7 @@ def _histogram(shown_as: _Shown, at_ns: int, *, zero: bool) -> HistogramDataPoin
 
 
 def _exemplars(series: Series) -> list[SdkExemplar]:
-    """Those that have not been exported yet: a store refuses the same one again."""
+    """Exemplars not exported yet: a store rejects the same one a second time."""
     return [
         SdkExemplar(
             {},

@@ -1,7 +1,7 @@
-"""What may not leave as text, taken out of captured content; and content cut to a size.
+"""Removes secrets from captured content, and shortens content to a size limit.
 
-Works on decoded JSON values, so what comes out is always valid JSON. Redaction comes before
-cutting: a cut must never hide a secret's shape from its pattern. No I/O, no state.
+Works on decoded JSON values, so the result is always valid JSON. Redaction comes before shortening:
+truncation must never hide a secret from its pattern. No I/O, no state.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import msgspec
 from spanledger.wires.fields import JsonValue
 
 TAIL = 8192
-"""Characters given up after an early cut: a secret cut in half by it lies within them."""
+"""Characters dropped after an early truncation: a secret split by it lies within them."""
 
 
 class Rule(NamedTuple):
     """One kind of secret.
 
     Attributes:
-        kind: what the marker says, `[REDACTED:kind]`.
-        hints: the pattern cannot match unless one of these is in the text; a cheap first look.
-        pattern: no nested quantifiers, so that it runs in linear time on hostile text.
+        kind: the word in the marker, `[REDACTED:kind]`.
+        hints: the pattern can only match if one of these is in the text; a cheap first check.
+        pattern: no nested quantifiers, so it runs in linear time on hostile text.
         check: a further test of the match, such as a check digit.
     """
 
@@ -58,7 +58,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "private_key",
         ("-----BEGIN",),
-        # A single hyphen belongs to it: encrypted keys begin with headers such as `Proc-Type:`.
+        # A single hyphen does not end it: encrypted keys begin with headers such as `Proc-Type:`.
         re.compile(
             r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:-?[^-])*(?:-----END [A-Z ]{0,40}-----)?"
         ),
@@ -100,7 +100,7 @@ RULES: tuple[Rule, ...] = (
         re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII),
         luhn_valid,
     ),
-    # Only numbers that say they are one (a plus, or a bracketed area code): a bare run of digits
+    # Only numbers marked as phone numbers (a plus, or a bracketed area code): a bare run of digits
     # is as often an order number, and a trace full of markers helps nobody.
     Rule(
         "phone",
@@ -120,7 +120,7 @@ _DATA_URL = re.compile(
 
 
 def redact_text(text: str) -> str:
-    """Replace every secret in a text by `[REDACTED:kind]`."""
+    """Replace every secret in a text with `[REDACTED:kind]`."""
     for rule in RULES:
         if not rule.hints or any(hint in text for hint in rule.hints):
             text = rule.pattern.sub(lambda match, rule=rule: _marked(match, rule), text)  # type: ignore[misc]  # the default binds the loop's rule
@@ -141,8 +141,8 @@ def _data_url_marker(match: re.Match[str]) -> str:
 def clean(value: JsonValue, *, redact: bool, max_chars: int) -> JsonValue:
     """A copy of a JSON value without data URLs, and without secrets when `redact` is set.
 
-    Text longer than `max_chars` is cut, so that the work is bounded. Numbers long enough to be a
-    card or an account number are looked at as text.
+    Text longer than `max_chars` is truncated to bound the work. Numbers long enough to be a card or
+    an account number are checked as text.
     """
     match value:
         case str():
@@ -174,13 +174,13 @@ def _clean_text(text: str, *, redact: bool, max_chars: int) -> str:
     if redact:
         text = redact_text(text)
     if early_cut:
-        text = f"{text[: max(0, len(text) - TAIL)]}…[cut, {size} characters]"
+        text = f"{text[: max(0, len(text) - TAIL)]}…[truncated, {size} characters]"
     return text
 
 
 def fit(items: list[JsonValue], max_bytes: int, note: Callable[[str], JsonValue]) -> bytes:
-    """Encode a list as JSON of at most `max_bytes`: long strings are shortened first, then items
-    are left out of the middle, where `note` makes the item that says so."""
+    """Encode a list as JSON of at most `max_bytes`: shorten long strings first, then leave items out
+    of the middle and put the item that `note` makes in their place."""
     encoded = msgspec.json.encode(items)
     if len(encoded) <= max_bytes:
         return encoded
@@ -197,7 +197,7 @@ def fit(items: list[JsonValue], max_bytes: int, note: Callable[[str], JsonValue]
 def _shorten(value: JsonValue, longest: int) -> JsonValue:
     match value:
         case str() if len(value) > longest:
-            return f"{value[:longest]}…[cut, {len(value)} characters]"
+            return f"{value[:longest]}…[truncated, {len(value)} characters]"
         case dict():
             return {_shorten(k, longest): _shorten(v, longest) for k, v in value.items()}
         case list():
@@ -209,7 +209,7 @@ def _shorten(value: JsonValue, longest: int) -> JsonValue:
 def _without_middle(
     items: list[JsonValue], max_bytes: int, size: int, note: Callable[[str], JsonValue]
 ) -> bytes:
-    """The first item, a note, and as many of the last as fit; or the note alone."""
+    """The first item, a note, and as many of the last items as fit; or only the note."""
     sizes = [len(msgspec.json.encode(item)) + 1 for item in items]
     room = max_bytes - len(msgspec.json.encode([note(f"{len(items)} left out, {size} bytes")])) - 8
     for head in (items[:1], []):
@@ -223,7 +223,7 @@ def _without_middle(
 
 
 def _fitting_tail(sizes: Iterable[int], room: int) -> int:
-    """How many of the last items fit into the room."""
+    """How many of the last items fit."""
     count = 0
     for size in reversed(list(sizes)):
         room -= size

@@ -1,7 +1,7 @@
 """The shipper as a process: one per ledger, started by the gateway or by `spanledger ship`.
 
-Owns the lock, the watch over the parent and the bounded end; the work is the pipeline's. The
-OpenTelemetry SDK is imported only once the lock is held: a second shipper waits at no cost.
+Owns the lock, watches the parent and limits how long shutdown takes; the pipeline does the work.
+The OpenTelemetry SDK is imported only once the lock is held, so a second shipper waits cheaply.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOCK_POLL_S = 1.0
 PARENT_POLL_S = 0.5
 STOP_GRACE_S = 5.0
-"""How long the last drain may take after the signal to stop."""
+"""How long the final drain may take after the stop signal."""
 
 log = logging.getLogger("spanledger.shipper")
 
@@ -46,14 +46,14 @@ def run_shipper(
     `OTEL_*` variables are also read by the SDK itself, from the process's environment.
 
     Args:
-        parent_pid: end when this process is no longer the parent.
-        pace: sizes and times other than the usual.
+        parent_pid: stop when this process is no longer the parent.
+        pace: replaces the default sizes and times.
 
     Returns:
-        Whether all went well; with `once`, that the collector took every row.
+        Whether everything went well; with `once`, whether the collector accepted every row.
 
     Raises:
-        ConfigError: the ledger's URL is of no kind we know, or the SDK refuses a variable.
+        ConfigError: the ledger's URL is of an unknown kind, or the SDK rejects a variable.
         LedgerUnavailableError: the ledger cannot be opened.
     """
     path = sqlite_path(ledger_url)
@@ -81,8 +81,8 @@ def _run_locked(
             resource_of,
             unreadable_headers,
         )
-    except ValueError as error:  # the SDK reads its limits when it is imported
-        raise ConfigError(f"OpenTelemetry's settings in the environment: {error}") from error
+    except ValueError as error:  # the SDK reads its limits at import
+        raise ConfigError(f"invalid OpenTelemetry setting in the environment: {error}") from error
     from spanledger.telemetry.outbox import SqliteOutbox
     from spanledger.telemetry.pipeline import Pipeline
 
@@ -90,12 +90,12 @@ def _run_locked(
     protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     if protocol != "http/protobuf":
         log.warning(
-            "OTEL_EXPORTER_OTLP_PROTOCOL=%s has no effect: this sends http/protobuf", protocol
+            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
         )
     for item in unknown_opt_ins(environ):
-        log.warning("%s=%s has no effect; the value for new names is %s", OPT_IN, item, LATEST)
+        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
     for name in unreadable_headers(environ):
-        log.warning("%s has a part that is no name=value; it is not sent", name)
+        log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = SqliteOutbox(path)
     resource = resource_of(settings.service_name, outbox.ledger_id())
     spans = metrics = None
@@ -115,24 +115,24 @@ def _run_locked(
     worker.start()
     while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
         if _orphaned(parent_pid):
-            log.info("the parent process has ended; shipping what is left")
+            log.info("the parent process has ended; shipping the remaining rows")
             stop.set()
     worker.join(STOP_GRACE_S)
     for sender in (spans, metrics):
         if sender is not None:
             sender.shutdown()
     worker.join(STOP_GRACE_S / 5)
-    if worker.is_alive():  # a daemon: it ends with the process, and an open transaction with it
-        log.warning("stopped before everything was shipped; the rest goes out after a restart")
+    if worker.is_alive():  # a daemon thread: it and an open transaction end with the process
+        log.warning("stopped before everything was shipped; the rest is sent after a restart")
         return not once
     outbox.close()
     return worker.done
 
 
 class _Worker(threading.Thread):
-    """The pipeline in a thread of its own, so that a signal is answered while it waits.
+    """Runs the pipeline in its own thread, so signals are handled while it waits.
 
-    An unforeseen exception ends the thread with a traceback on stderr and leaves `done` false.
+    An unexpected exception ends the thread with a traceback on stderr and leaves `done` false.
     """
 
     def __init__(self, pipeline: Pipeline, stop: threading.Event, *, once: bool) -> None:
@@ -143,7 +143,7 @@ class _Worker(threading.Thread):
         self.done = False
 
     def run(self) -> None:
-        """Work."""
+        """Run the pipeline."""
         if self._once:
             self.done = self._pipeline.drain()
         else:
@@ -152,7 +152,7 @@ class _Worker(threading.Thread):
 
 
 def _pace(settings: TelemetrySettings, environ: Mapping[str, str]) -> Pace:
-    """The interval of metrics is the environment's, in milliseconds, or our settings'."""
+    """The metric interval: from the environment (in milliseconds), or from our settings."""
     from spanledger.telemetry.pipeline import Pace
 
     interval_s = settings.export_interval_s
@@ -161,7 +161,10 @@ def _pace(settings: TelemetrySettings, environ: Mapping[str, str]) -> Pace:
         try:
             interval_s = max(0.1, int(text) / 1000)
         except ValueError:
-            log.warning("OTEL_METRIC_EXPORT_INTERVAL=%r is no number of milliseconds", text)
+            log.warning(
+                "OTEL_METRIC_EXPORT_INTERVAL=%r is ignored: it is not a whole number of milliseconds",
+                text,
+            )
     return Pace(metric_interval_s=interval_s)
 
 
@@ -171,9 +174,9 @@ def _orphaned(parent_pid: int | None) -> bool:
 
 @contextmanager
 def _lock(path: Path, stop: threading.Event, parent_pid: int | None) -> Iterator[bool]:
-    """Hold the ledger's shipper lock; False when told to stop before it was free.
+    """Hold the ledger's shipper lock; False if stopped before the lock was free.
 
-    A lock of the kernel's on a file beside the ledger: it ends with the process that holds it.
+    A kernel lock on a file next to the ledger, released when the process that holds it ends.
     """
     lock_path = path.with_name(f"{path.name}.ship-lock")
     try:
@@ -185,7 +188,7 @@ def _lock(path: Path, stop: threading.Event, parent_pid: int | None) -> Iterator
         waiting = False
         while not _try_lock(file.fileno()):
             if not waiting:
-                log.info("another shipper is at work on this ledger; waiting for its end")
+                log.info("another shipper is running on this ledger; waiting until it ends")
                 waiting = True
             if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
                 yield False

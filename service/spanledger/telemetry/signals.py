@@ -1,9 +1,9 @@
-"""The registry: every span, metric and attribute that leaves this program, and what it means.
+"""The registry: every span, metric and attribute this program exports, and what it means.
 
-Code that emits, `docs/telemetry.md`, and the names dashboards and rules may use are made from
-this table or checked against it. Names are an interface: a change belongs in the CHANGELOG.
-The forms are those of the OpenTelemetry GenAI conventions v1.41 (`conventions.py` has what v0.1.0 of
-their own repository changed); names of our own begin with `spanledger.`. Nothing here imports a
+The code that emits, `docs/telemetry.md`, and the names that dashboards and rules may use are
+generated from this table or checked against it. Names are an interface: record changes in the
+CHANGELOG. Names follow the OpenTelemetry GenAI conventions v1.41 (`conventions.py` lists what
+v0.1.0 of their own repository changed); our own begin with `spanledger.`. Nothing here imports a
 telemetry library.
 """
 
@@ -21,18 +21,18 @@ SCOPE_NAME = "spanledger"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
 OVERFLOW = "otel.metric.overflow"
-"""Attribute of the one point that takes what is over a metric's cap."""
+"""Attribute of the single point that absorbs everything above a metric's cap."""
 MAX_POINTS = 1_000
-"""Points (sets of attribute values) a metric may have, the overflow's included, unless its row says
-otherwise."""
+"""Most points (sets of attribute values) a metric may have, including the overflow point, unless its
+row says otherwise."""
 OTHER_CUSTOMER = "other"
 UNKNOWN_ROUTE = "unknown"
 """Label of requests for a route that is not in the config."""
 
 DURATION_BUCKETS = tuple(round(0.01 * 2**k, 2) for k in range(14))
-"""0.01 to 81.92 s, the conventions' advice."""
+"""0.01 to 81.92 s, as the conventions recommend."""
 TOKEN_BUCKETS = tuple(float(4**k) for k in range(14))
-"""1 to 67,108,864 tokens, the conventions' advice."""
+"""1 to 67,108,864 tokens, as the conventions recommend."""
 COST_BUCKETS = (
     *(1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
     *(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
@@ -42,7 +42,7 @@ COST_BUCKETS = (
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A kind of span. `attributes` are all it may carry; an absent value has no attribute."""
+    """A kind of span. `attributes` lists all it may carry; those without a value are left out."""
 
     name: str
     kind: Literal["SERVER", "CLIENT"]
@@ -53,10 +53,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric sent by OTLP, built from the ledger's rows.
+    """A metric sent over OTLP, built from the ledger's rows.
 
-    `scale`: aggregates are integers; the exported value is the integer divided by it.
-    `most`: points it may have, the overflow's included.
+    `scale`: aggregates are integers; the exported value is the integer divided by `scale`.
+    `most`: the most points it may have, including the overflow point.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """A metric of `/metrics`, by its Prometheus name."""
+    """A metric on `/metrics`, under its Prometheus name."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -111,8 +111,8 @@ SPANS: tuple[Span, ...] = (
     Span(
         "{operation} {route}",
         "SERVER",
-        "One request of a caller, all its attempts included. It has no `gen_ai.usage.*` and no"
-        " `spanledger.cost.*`, so that sums over spans never count anything twice.",
+        "One request from a caller, including all its attempts. It has no `gen_ai.usage.*` and no"
+        " `spanledger.cost.*`, so sums over spans never count anything twice.",
         (
             "http.request.method",
             "http.route",
@@ -133,7 +133,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         "{operation} {model}",
         "CLIENT",
-        "One attempt at a provider, successful or not. Child of the request's span.",
+        "One call to a provider, successful or not. Child of the request's span.",
         (
             "gen_ai.operation.name",
             "gen_ai.provider.name",
@@ -192,7 +192,7 @@ OPERATION_DURATION = Metric(
     "gen_ai.client.operation.duration",
     "histogram",
     "s",
-    "Attempts at providers, failures included.",
+    "Duration of attempts at providers, including failed ones.",
     (*_CALL, "spanledger.deployment", "error.type"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -201,7 +201,7 @@ TIME_TO_FIRST_CHUNK = Metric(
     "gen_ai.client.operation.time_to_first_chunk",
     "histogram",
     "s",
-    "From the start of a streamed attempt to its first content.",
+    "From the start of a streamed attempt to the first content.",
     (*_CALL, "spanledger.deployment"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -210,7 +210,7 @@ TIME_PER_OUTPUT_CHUNK = Metric(
     "gen_ai.client.operation.time_per_output_chunk",
     "histogram",
     "s",
-    "Mean time between two chunks of a streamed attempt, after its first; one measurement an attempt.",
+    "Mean time between chunks of a streamed attempt, after the first; one measurement per attempt.",
     (*_CALL, "spanledger.deployment"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -219,7 +219,7 @@ TOKEN_USAGE = Metric(
     "gen_ai.client.token.usage",
     "histogram",
     "{token}",
-    "Tokens of an attempt by `gen_ai.token.type`; input includes cached, output includes reasoning.",
+    "Tokens per attempt by `gen_ai.token.type`; input includes cached, output includes reasoning.",
     (*_CALL, "gen_ai.token.type"),
     TOKEN_BUCKETS,
 )
@@ -227,7 +227,7 @@ REQUEST_DURATION = Metric(
     "spanledger.request.duration",
     "histogram",
     "s",
-    "Requests of callers by how they ended, all attempts included.",
+    "Duration of requests by outcome, including all attempts.",
     ("spanledger.route", "spanledger.outcome", "error.type"),
     DURATION_BUCKETS,
     _SECONDS,
@@ -236,17 +236,17 @@ COST = Metric(
     "spanledger.cost.usd",
     "counter",
     "{USD}",
-    "Money charged. Equal to the ledger's total to the nano-dollar, except that a correction"
-    " downwards shows only once new cost has made up for it: a counter never falls.",
+    "Money charged. Matches the ledger's total to the nano-dollar, except that a downward"
+    " correction shows only after new cost has offset it: a counter never falls.",
     _MONEY,
     scale=_USD,
-    most=16_000,  # a hundred customers and `other`, at fifty models of three providers
+    most=16_000,  # a hundred customers plus `other`, each with fifty models of three providers
 )
 REQUEST_COST = Metric(
     "spanledger.request.cost.usd",
     "histogram",
     "{USD}",
-    "What a request cost, all attempts included; its exemplars lead to the dear ones.",
+    "Cost of a request, including all attempts; its exemplars lead to the expensive ones.",
     ("spanledger.customer",),
     COST_BUCKETS,
     _USD,
@@ -255,23 +255,24 @@ FALLBACKS = Metric(
     "spanledger.fallbacks",
     "counter",
     "{fallback}",
-    "Attempts at another route than the one before, or than was asked for; first attempts included, where"
-    " that one was resting. A request served elsewhere has at least one.",
+    "Attempts at another route than the previous attempt's, or than the requested one, including"
+    " first attempts made elsewhere because the requested route could not be used. A request served"
+    " by another route has at least one.",
     ("spanledger.fallback.from", "spanledger.fallback.to", "spanledger.fallback.reason"),
 )
 RETRIES = Metric(
     "spanledger.retries",
     "counter",
     "{retry}",
-    "Further attempts after a failure within a route, at the same or another deployment.",
+    "Further attempts after a failure within a route, on the same or another deployment.",
     ("spanledger.deployment", "spanledger.fallback.reason"),
 )
 BUDGET_DECISIONS = Metric(
     "spanledger.budget.decisions",
     "counter",
     "{decision}",
-    "Attempts a budget was asked for. Scope and name are those of the budget which refused; `allow` and"
-    " `warn` have none, as all budgets of the attempt agree on them.",
+    "Budget decisions on attempts. Scope and name are those of the budget that refused; `allow` and"
+    " `warn` have neither, because they are the joint decision of all the attempt's budgets.",
     ("spanledger.budget.decision", "spanledger.budget.scope", "spanledger.budget.refused_by"),
 )
 UNPRICED = Metric(
@@ -279,22 +280,22 @@ UNPRICED = Metric(
     "counter",
     "{request}",
     "Attempts charged nothing because their model has no price, and requests refused for that"
-    " (these have `error.type`).",
+    " reason (these have `error.type`).",
     ("spanledger.route", "gen_ai.provider.name", "gen_ai.request.model", "error.type"),
 )
 AMBIGUOUS_USAGE = Metric(
     "spanledger.usage.ambiguous",
     "counter",
     "{attempt}",
-    "Attempts whose reported usage can be read in more than one way. They are charged the dearer"
-    " way and marked as estimated.",
+    "Attempts whose reported usage can be read in more than one way. They are charged at the most"
+    " expensive reading and marked as estimated.",
     ("gen_ai.provider.name", "gen_ai.request.model", AMBIGUITY),
 )
 OVERRUN = Metric(
     "spanledger.overrun.usd",
     "counter",
     "{USD}",
-    "Money charged beyond what was held for the attempt.",
+    "Money charged beyond the attempt's hold.",
     _MONEY,
     scale=_USD,
     most=2_000,
@@ -303,8 +304,8 @@ PROVIDER_COST = Metric(
     "spanledger.provider.cost.usd",
     "counter",
     "{USD}",
-    "Money that providers who say so charged, by their own word (OpenRouter's `usage.cost`); beside"
-    " `spanledger.cost.usd` it shows where our prices differ from theirs.",
+    "Money charged according to the provider, for providers that report it (OpenRouter's"
+    " `usage.cost`); compare with `spanledger.cost.usd` to see where our prices differ.",
     _MONEY,
     scale=_USD,
     most=2_000,
@@ -313,7 +314,7 @@ DROPPED = Metric(
     "spanledger.telemetry.dropped",
     "counter",
     "{span}",
-    "Spans the collector refused for good while it took others; their rows stay in the ledger.",
+    "Spans the collector rejected while it accepted others; their rows stay in the ledger.",
     ("spanledger.drop.reason",),
 )
 
@@ -340,46 +341,56 @@ OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.
 COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 SCRAPED: tuple[Scraped, ...] = (
-    Scraped("spanledger_budget_limit_usd", "gauge", "Limit a period.", _BUDGET),
+    Scraped("spanledger_budget_limit_usd", "gauge", "Limit per period.", _BUDGET),
     Scraped("spanledger_budget_spent_usd", "gauge", "Spent in the current period.", _BUDGET),
-    Scraped("spanledger_budget_held_usd", "gauge", "Held by attempts under way.", _BUDGET),
-    Scraped("spanledger_budget_remaining_usd", "gauge", "Limit less spent less held.", _BUDGET),
+    Scraped("spanledger_budget_held_usd", "gauge", "Held by attempts in progress.", _BUDGET),
+    Scraped("spanledger_budget_remaining_usd", "gauge", "Limit minus spent minus held.", _BUDGET),
     Scraped(
-        "spanledger_budget_period_start_seconds", "gauge", "Unix time the period began.", _BUDGET
+        "spanledger_budget_period_start_seconds",
+        "gauge",
+        "Unix time at which the period began.",
+        _BUDGET,
     ),
-    Scraped("spanledger_budget_period_end_seconds", "gauge", "Unix time it renews.", _BUDGET),
+    Scraped(
+        "spanledger_budget_period_end_seconds",
+        "gauge",
+        "Unix time at which the budget renews.",
+        _BUDGET,
+    ),
     Scraped(
         "spanledger_budget_exhaustion_seconds",
         "gauge",
-        "Seconds until the limit at the mean rate of the period so far; 0 = reached, absent ="
+        "Seconds until the limit is reached at the period's mean rate so far; 0 = reached, absent ="
         " nothing spent yet.",
         _BUDGET,
     ),
     Scraped(
         "spanledger_budget_blocks",
         "gauge",
-        "1 where the budget refuses at its limit, 0 where it only warns.",
+        "1 if the budget refuses requests at its limit, 0 if it only warns.",
         _BUDGET,
     ),
     Scraped(
         "spanledger_budget_threshold_ratio",
         "gauge",
-        "Share of the limit at which the budget is announced, one series for each of its"
+        "Share of the limit at which the budget raises an alert; one series for each of its"
         " `thresholds`.",
         (*_BUDGET, "threshold"),
     ),
-    Scraped("spanledger_budgets_shown", "gauge", "Accounts shown."),
+    Scraped("spanledger_budgets_shown", "gauge", "Accounts exported."),
     Scraped(
-        "spanledger_budgets_left_out", "gauge", "Accounts further from their limit, not shown."
+        "spanledger_budgets_left_out",
+        "gauge",
+        "Accounts not exported because they are further from their limit.",
     ),
-    Scraped("spanledger_holds_open", "gauge", "Attempts under way, ledger-wide."),
-    Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest of them; 0 = none."),
+    Scraped("spanledger_holds_open", "gauge", "Open holds in the whole ledger."),
+    Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest open hold; 0 = none."),
     Scraped(
         "spanledger_outbox_rows",
         "gauge",
-        "Ended rows not yet taken by the collector; above a thousand nearly exact.",
+        "Ended rows the collector has not accepted yet; approximate above a thousand.",
     ),
-    Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest of them; 0 = none."),
+    Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest unshipped row; 0 = none."),
     Scraped(
         "spanledger_ledger_commit_seconds",
         "histogram",
@@ -390,44 +401,47 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_gateway_overhead_seconds",
         "histogram",
-        "Of requests this process answered whole: their time less that of their attempts at"
-        " providers. Commits and pauses before retries are in it.",
+        "For requests this process answered completely: their duration minus that of their attempts"
+        " at providers. Includes commits and pauses before retries.",
         (),
         OVERHEAD_BUCKETS,
     ),
     Scraped(
         "spanledger_ledger_operations_total",
         "counter",
-        "Operations of requests in this process's commits; an idle gateway has none.",
+        "Ledger operations for requests in this process's commits; an idle gateway has none.",
     ),
     Scraped(
         "spanledger_ledger_up",
         "gauge",
-        "1 when the figures above could be read, and this process's last commit succeeded.",
+        "1 when the ledger could be read for this scrape and this process's last commit succeeded.",
     ),
     Scraped(
         "spanledger_deployment_up",
         "gauge",
-        "1 while a deployment is used, 0 while it cools down or lacks its key.",
+        "1 while a deployment is in use, 0 while it is in cooldown or has no API key.",
         ("deployment", "route"),
     ),
     Scraped(
         "spanledger_deployment_cooldown_seconds",
         "gauge",
-        "Seconds until a deployment is used again; 0 = in use.",
+        "Seconds until a deployment's cooldown ends; 0 = not in cooldown.",
         ("deployment", "route"),
     ),
     Scraped(
         "spanledger_deployment_limit_used_ratio",
         "gauge",
-        "Share of a deployment's rpm or tpm that this process used in the last minute; absent"
-        " without such a limit.",
+        "Share of a deployment's rpm or tpm limit that this process used in the last minute; absent"
+        " if it has no such limit.",
         ("deployment", "route", "limit"),
     ),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
     Scraped(
-        "spanledger_price_book_info", "gauge", "Always 1; the date of the prices used.", ("book",)
+        "spanledger_price_book_info",
+        "gauge",
+        "Always 1; the date of the price book in use.",
+        ("book",),
     ),
 )
 
@@ -435,15 +449,16 @@ _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}
 
 
 def label_name(attribute: str) -> str:
-    """The Prometheus label of an attribute: `gen_ai_provider_name`."""
+    """The Prometheus label for an attribute: `gen_ai_provider_name`."""
     return re.sub(r"[^a-zA-Z0-9_]", "_", attribute)
 
 
 def prometheus_name(metric: Metric) -> str:
     """The family's name in Prometheus, by its OTLP rules `UnderscoreEscapingWithSuffixes`.
 
-    Annotations in braces are no unit there; a unit the name ends with is not repeated; counters
-    get `_total`. A histogram's series add `_bucket`, `_sum` and `_count` (`prometheus_series`).
+    Annotations in braces do not count as units; a unit the name already contains is not repeated;
+    counters get `_total`. A histogram's series add `_bucket`, `_sum` and `_count`
+    (`prometheus_series`).
     """
     words = [word for word in re.split(r"[^a-zA-Z0-9]+", metric.name) if word]
     unit = "" if metric.unit.startswith("{") else _UNIT_WORDS.get(metric.unit, metric.unit)
@@ -455,13 +470,13 @@ def prometheus_name(metric: Metric) -> str:
 
 
 def series_a_point(metric: Metric | Scraped) -> int:
-    """How many series in Prometheus one point is: a histogram has buckets, the last without a bound,
-    a sum and a count."""
+    """How many Prometheus series one point becomes: a histogram has its buckets, the unbounded one, a
+    sum and a count."""
     return 1 if metric.kind != "histogram" else len(metric.buckets) + 3
 
 
 def most_series(metric: Metric) -> int:
-    """How many series a metric may have in Prometheus, whatever happens."""
+    """The most series a metric can ever have in Prometheus."""
     return metric.most * series_a_point(metric)
 
 

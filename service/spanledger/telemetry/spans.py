@@ -1,7 +1,7 @@
-"""Rows of the ledger as finished spans: pure translation, no I/O, no state.
+"""Translates the ledger's rows into finished spans. No I/O, no state.
 
-A row shipped twice gives the same ids twice, so a trace store keeps one span. Attributes follow
-the registry; a value that is absent has no attribute.
+A row shipped twice has the same ids both times, so a trace store keeps one span. Attributes follow
+the registry; those without a value are left out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def span_of(
     else:
         name, kind = f"{operation_of(row.operation)} {row.route}", SpanKind.SERVER
         attributes = request_attributes(row)
-        # The conventions for HTTP: what the caller got wrong is no error of the server.
+        # By the HTTP conventions, a caller's mistake is not an error of the server.
         failed = row.outcome in ("error", "abandoned") and not 400 <= row.http_status < 500
         parent_id, remote = row.parent_span_id.removesuffix(UNSAMPLED), True
     trace_id = int(row.trace_id, 16)
@@ -66,7 +66,7 @@ def span_of(
 
 
 def request_attributes(row: RequestRow) -> Attributes:
-    """What the SERVER span says."""
+    """Attributes of the SERVER span."""
     found: Attributes = {
         "http.request.method": "POST",
         "http.route": PATHS.get(row.operation, ""),
@@ -94,7 +94,7 @@ def request_attributes(row: RequestRow) -> Attributes:
 
 
 def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attributes:
-    """What the CLIENT span says."""
+    """Attributes of the CLIENT span."""
     found: Attributes = {
         "gen_ai.operation.name": operation_of(row.operation),
         "gen_ai.provider.name": row.provider,
@@ -144,7 +144,7 @@ def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attribu
 
 
 def _detail(text: str) -> Attributes:
-    """The attributes routing stored; they are ours, but a row must never stop the shipper."""
+    """The attributes that routing stored; even a corrupt row must never stop the shipper."""
     try:
         return _details.decode(text)
     except msgspec.DecodeError:
@@ -152,7 +152,7 @@ def _detail(text: str) -> Attributes:
 
 
 def _content(text: str) -> Attributes:
-    """Captured content: each value is JSON, and goes out as a string of JSON."""
+    """Captured content: each value is exported as a JSON string."""
     try:
         return {name: bytes(raw).decode() for name, raw in _contents.decode(text).items()}
     except msgspec.DecodeError:

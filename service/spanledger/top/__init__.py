@@ -1,1 +1,1 @@
-"""`spanledger top`: what a ledger's gateways do right now, in a terminal."""
+"""`spanledger top`: the current activity of a ledger's gateways, in a terminal."""

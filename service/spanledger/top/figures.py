@@ -1,7 +1,7 @@
-"""What `spanledger top` reads: the requests and attempts of a window that ends now.
+"""The queries of `spanledger top`: the requests and attempts of a window that ends now.
 
-Read-only, integers only. Every query is bounded by the window and uses the index of start times, so
-that a look costs the same on a ledger of a day and of a year.
+Read-only. Queries read only the window or the open requests, through an index, so they cost the
+same on a ledger of a day as on one of a year.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spanledger.ledger.store import BudgetState
 
 _NS_PER_S = 1_000_000_000
 EVENTS_READ = 200
-"""Newest fallbacks and refusals that are looked at, of each kind."""
+"""How many of the newest fallbacks and of the newest refusals are read."""
 QUANTILES = (50, 95)
 
 
@@ -31,7 +31,7 @@ class Event(NamedTuple):
 
 
 class CustomerRow(NamedTuple):
-    """What a customer did in the window."""
+    """A customer's requests in the window."""
 
     customer: str
     requests: int
@@ -40,7 +40,7 @@ class CustomerRow(NamedTuple):
 
 
 class DeploymentRow(NamedTuple):
-    """How a deployment did in the window; seconds are percentiles of what it served."""
+    """A deployment's attempts in the window; `seconds` are percentiles of those it served."""
 
     deployment: str
     model: str
@@ -52,14 +52,14 @@ class DeploymentRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One look at a ledger.
+    """One snapshot of a ledger.
 
     Attributes:
-        at_ns: when.
-        window_s: how far it looks back, seconds.
-        running: requests in flight now, however old.
-        cost_nano: money charged for the window's attempts.
-        budgets: the accounts nearest to their limit first.
+        at_ns: when it was taken.
+        window_s: how far back it looks, in seconds.
+        running: requests in flight now, even if they began before the window.
+        cost_nano: the cost of the window's attempts.
+        budgets: accounts, nearest to their limit first.
     """
 
     at_ns: int
@@ -78,7 +78,7 @@ class Picture:
 
 
 class Window:
-    """Looks at one ledger file."""
+    """Takes snapshots of one ledger file."""
 
     def __init__(self, path: Path) -> None:
         self._reports = Reports(path)
@@ -90,7 +90,7 @@ class Window:
         self._reports.close()
 
     def look(self, now_ns: int, window_s: int) -> Picture:
-        """What happened in the last `window_s` seconds. Raises LedgerUnavailableError."""
+        """A snapshot of the last `window_s` seconds. Raises LedgerUnavailableError."""
         since = now_ns - window_s * _NS_PER_S
         ask = self._connection.execute
         requests, failed, refused = ask(
@@ -181,7 +181,7 @@ def quantiles(values: Sequence[float], which: Sequence[int] = QUANTILES) -> tupl
 
 
 def _left_share(state: BudgetState) -> tuple[float, str]:
-    """The share of a limit that is left: what is about to stop somebody comes first."""
+    """The remaining share of a limit, so budgets about to be exhausted sort first."""
     limit = state.budget.limit_nano
     used = state.spent_nano + state.held_nano
     return (1 - used / limit if limit else 0.0, state.subject)

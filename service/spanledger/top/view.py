@@ -15,7 +15,7 @@ from spanledger.money import format_usd
 from spanledger.top.figures import CustomerRow, DeploymentRow, Event, Picture
 
 ROWS = 10
-"""Rows of each table; what is left out is counted."""
+"""Rows of each table; the rest are counted."""
 EVENT_ROWS = 7
 _BAR_WIDTH = 24
 _NS_PER_S = 1_000_000_000
@@ -56,7 +56,7 @@ def draw(picture: Picture, source: str, *, rows: int = ROWS) -> RenderableType:
 
 
 def customers(found: Sequence[CustomerRow]) -> Table:
-    """Customers of the window, those that spend most first."""
+    """Customers of the window, highest spend first."""
     table = _table("customer", "requests>", "failed>", "spent>")
     for row in found:
         failed = Text(str(row.failed), "red" if row.failed else "dim")
@@ -67,7 +67,7 @@ def customers(found: Sequence[CustomerRow]) -> Table:
 
 
 def deployments(found: Sequence[DeploymentRow]) -> Table:
-    """Deployments of the window, the busiest first."""
+    """Deployments of the window, busiest first."""
     table = _table("deployment", "model", "served>", "failed>", "p50>", "p95>", "last error")
     for row in found:
         failed = Text(str(row.failed), "red" if row.failed else "dim")
@@ -84,7 +84,7 @@ def deployments(found: Sequence[DeploymentRow]) -> Table:
 
 
 def budgets(states: Sequence[BudgetState]) -> Table:
-    """Accounts with how much of their limit is used."""
+    """Accounts and how much of their limit is used."""
     table = _table("budget", "subject", "used>", "of>", "")
     for state in states:
         limit = state.budget.limit_nano
@@ -103,7 +103,7 @@ def budgets(states: Sequence[BudgetState]) -> Table:
 
 
 def events(found: Sequence[Event], now_ns: int, *, fill: bool = False) -> Table:
-    """The newest first, equal ones as one line with their number; `fill` keeps its height."""
+    """Events, newest first; equal ones share a line with a count. `fill` keeps the height."""
     table = Table.grid(padding=(0, 2))
     counts = Counter(event[1:] for event in found)
     newest: dict[tuple[str, ...], int] = {}

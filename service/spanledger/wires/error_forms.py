@@ -1,7 +1,7 @@
-"""The shapes in which providers report an error, under any status and inside a stream.
+"""The shapes in which providers report errors, with any status and inside streams.
 
-`FORMS` lists each shape with an example and where it was seen; the keys and places below read all
-of them, and a test reads every example back. What an error means is for `failures` to say.
+`FORMS` lists each shape with an example and its source. The keys and places below cover all of
+them, and a test parses every example. `failures` decides what an error means.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLACES: tuple[tuple[str | int, ...], ...] = (
     ("base_resp",),
     (),
 )
-"""Where the error may be, first match wins; the empty path is the body itself."""
+"""Where the error may be; the first match wins. The empty path is the body itself."""
 NO_ERROR = frozenset({"0", "200", "success", "ok"})
 """Codes that report success."""
 
@@ -40,10 +40,10 @@ class Form:
     """One shape.
 
     Attributes:
-        provider: who sends it, as people know the name.
-        example: an error in this shape, as it came.
+        provider: who sends it, under its usual name.
+        example: an error in this shape, exactly as received.
         source: where it was seen.
-        raw: whether the example is bytes of the stream rather than one JSON body or event.
+        raw: whether the example is raw bytes of a stream instead of one JSON body or event.
     """
 
     provider: str
@@ -67,7 +67,7 @@ FORMS = (
         "openrouter.ai/docs/api/reference/errors-and-debugging",
     ),
     Form(
-        "OpenRouter, inside the choice",
+        "OpenRouter, inside a choice",
         '{"id":"gen-1","choices":[{"index":0,"message":{"role":"assistant","content":""},'
         '"finish_reason":"error","error":{"code":502,"message":"Upstream error"}}],'
         '"usage":{"prompt_tokens":null,"completion_tokens":null,"total_tokens":0}}',
@@ -138,31 +138,31 @@ FORMS = (
         "Spring Boot's default error body",
     ),
     Form(
-        "TGI, an event of type error",
+        "TGI, as an `error` event",
         'event:error\ndata:{"error":"Request failed during generation","error_type":"generation"}\n\n',
         "huggingface/text-generation-inference#2668",
         raw=True,
     ),
     Form(
-        "DashScope, an event of type error",
+        "DashScope, as an `error` event",
         'id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"code":"Throttling","message":"slow down"}\n\n',
         "DashScope API reference, streaming",
         raw=True,
     ),
     Form(
-        "A proxy, an event of type error",
+        "Proxies, as an `error` event",
         "event: error\ndata: upstream connect error\n\n",
         "maximhq/bifrost#5395",
         raw=True,
     ),
     Form(
-        "llama.cpp until September 2025, a field of its own",
+        "llama.cpp until September 2025, as an `error` field",
         'error: {"code":500,"message":"context shift failed","type":"server_error"}\n\n',
         "ggml-org/llama.cpp#16109",
         raw=True,
     ),
     Form(
-        "Servers that answer in JSON under `text/event-stream`",
+        "Servers that send JSON as `text/event-stream`",
         '{"error":{"message":"no capacity","type":"server_error"}}\n\n',
         "Wei-Shaw/sub2api#1311",
         raw=True,
@@ -172,7 +172,7 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A provider's error, whatever its shape was."""
+    """A provider's error, independent of its shape."""
 
     message: str = ""
     type: str = ""
@@ -181,12 +181,12 @@ class Failure:
 
     @property
     def named(self) -> bool:
-        """Whether it says what is wrong, so that it is an error under a good status too."""
+        """Whether it says what is wrong, which makes it an error even if the status is 200."""
         return bool(self.error) and bool(self.message or self.code) and self.code not in NO_ERROR
 
 
 def read_failure(body: bytes) -> Failure:
-    """Read an error body; a body of no known shape gives an empty failure."""
+    """Read an error body; an unknown shape gives an empty failure."""
     try:
         data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -195,7 +195,7 @@ def read_failure(body: bytes) -> Failure:
 
 
 def read_error_event(payload: bytes) -> Failure:
-    """Read an event that says of itself that it is an error; it may be plain text."""
+    """Read an event of type `error`, which may be plain text."""
     failure = read_failure(payload)
     if failure.message or failure.code:
         return failure
@@ -212,7 +212,7 @@ def failure_of(data: object) -> Failure:
     for place in PLACES:
         found = _at(data, place)
         if isinstance(found, str) and found:
-            # The error is a text, and what belongs to it stands beside it.
+            # The error is a string, and its type and code are next to it.
             found = {**data, "message": found}
         if not isinstance(found, dict) or (place and not found):
             continue
@@ -248,7 +248,7 @@ def _failure(error: dict[str, Any], place: str | int) -> Failure:
         "",
     )
     if place == "base_resp" and code not in NO_ERROR:
-        code = f"base_resp.{code}"  # MiniMax's numbers mean other things elsewhere
+        code = f"base_resp.{code}"  # MiniMax's codes have other meanings elsewhere
     return Failure(message, kind, code, error)
 
 

@@ -1,8 +1,8 @@
 """How providers say that a prompt is too long, or that they refuse its content: one row each.
 
-Data only. `failures` matches it against the text of an error answer, `docs/provider-errors.md` is
-generated from it, and a test reads every example back. Add a row with the wording as it came and
-where it was seen.
+Data only. `failures` matches these patterns against error messages, `docs/provider-errors.md` is
+generated from them, and a test checks every example. A new row needs the exact wording and its
+source.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One way of saying it.
+    """One message of a provider.
 
     Attributes:
-        provider: who says it, as people know the name.
-        example: the text as it came.
-        pattern: what of the text is matched, as a regular expression; case is ignored. Empty where
-            the pattern of another row matches.
+        provider: who sends it, under its usual name.
+        example: the text exactly as received.
+        pattern: a regular expression that matches the text, ignoring case. Empty if the pattern of
+            another row matches.
         source: where it was seen.
-        code: the error's code or type, where that alone is enough.
+        code: the error's code or type, if it is sufficient by itself.
     """
 
     provider: str
@@ -306,7 +306,7 @@ NOT_CONTEXT = (
         "BerriAI/litellm: exception_mapping_utils.py",
     ),
 )
-"""What sounds like it and is not: limits of a rate, and of other fields."""
+"""Similar messages with another meaning: rate limits, and limits of other fields."""
 
 CONTENT = (
     Wording(
@@ -376,13 +376,13 @@ CONTENT = (
         "QuantumNous/new-api: violation_fee.go",
     ),
 )
-"""Content that the provider refuses to take or to write."""
+"""Content that the provider refuses to process or to generate."""
 
 CODES = {
     "context_window_exceeded": ("model_context_window_exceeded",),
     "content_filtered": ("content_filter", "moderation_blocked", "DataInspectionFailed"),
 }
-"""Codes that stand in no row's example."""
+"""Codes that belong to no row."""
 
 
 def pattern_of(rows: tuple[Wording, ...]) -> re.Pattern[str]:
@@ -391,5 +391,5 @@ def pattern_of(rows: tuple[Wording, ...]) -> re.Pattern[str]:
 
 
 def codes_of(kind: str, rows: tuple[Wording, ...]) -> dict[str, str]:
-    """The codes that say it alone, each with its kind."""
+    """The codes that are sufficient by themselves, each with its kind."""
     return dict.fromkeys((*(row.code for row in rows if row.code), *CODES[kind]), kind)

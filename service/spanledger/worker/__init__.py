@@ -1,1 +1,1 @@
-"""The worker: jobs from a file or of its own making, through the real `openai` client."""
+"""The worker: sends jobs from a file, or generated traffic, through the real `openai` client."""

@@ -23,7 +23,7 @@ from spanledger.worker.tracing import Tracing, start_tracing, wanted
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `spanledger worker run` was asked for; `jobs` None reads standard input."""
+    """The options of `spanledger worker run`; `jobs` None reads standard input."""
 
     jobs: Path | None
     results: Path
@@ -38,10 +38,10 @@ class RunOptions:
 
 
 def run_jobs(options: RunOptions, reporter: Reporter) -> Summary:
-    """Run all jobs; the summary says how it ended.
+    """Run all jobs; the summary says how the run ended.
 
     Raises:
-        UsageError: the files cannot be used as asked.
+        UsageError: the files cannot be used as requested.
     """
     check_paths(options.jobs, options.results)
     results = Results(options.results, retry_failed=options.retry_failed)
@@ -50,7 +50,7 @@ def run_jobs(options: RunOptions, reporter: Reporter) -> Summary:
             reporter.problem(note)
         earlier = results.done + results.failed
         if earlier:
-            reporter.note(f"{options.results} holds {earlier} results already; they are kept")
+            reporter.note(f"{options.results} already contains {earlier} results; they are kept")
         return asyncio.run(_run(options, results, reporter))
     finally:
         results.close()
@@ -58,14 +58,14 @@ def run_jobs(options: RunOptions, reporter: Reporter) -> Summary:
 
 
 def tracing_for(*, telemetry: bool, content: bool, reporter: Reporter) -> Tracing:
-    """Telemetry as asked for and as the environment allows."""
+    """Telemetry, if requested and allowed by the environment."""
     if not telemetry or not wanted(os.environ):
         return Tracing()
     return start_tracing(content=content, warn=reporter.note)
 
 
 def serve(options: ServeOptions, reporter: Reporter, *, telemetry: bool) -> Served:
-    """Keep producing traffic until a signal or the end of the given time."""
+    """Send traffic until a signal arrives or the given time is over."""
     return asyncio.run(_serve(options, reporter, telemetry=telemetry))
 
 
@@ -85,7 +85,7 @@ async def _run(options: RunOptions, results: Results, reporter: Reporter) -> Sum
     tracing = tracing_for(
         telemetry=options.telemetry, content=options.trace_content, reporter=reporter
     )
-    # After telemetry: it wraps the client's methods, and the caller keeps them.
+    # After telemetry starts: it wraps the client's methods, and the caller keeps references to them.
     caller = Caller(
         options.base_url,
         options.api_key,

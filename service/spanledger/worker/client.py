@@ -1,7 +1,7 @@
 """One job through the real `openai` client, and its result line.
 
-Owns the mapping from a job's body to a call and from an answer, or an error, to OpenAI's Batch
-result format. Retries are the client's own; budgets are recognised here and nowhere else.
+Owns the mapping from a job's body to a call, and from an answer or error to OpenAI's Batch result
+format. Retries are the client's own; budget refusals are recognised only here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spanledger.worker.jobs import InvalidJob, Job
 from spanledger.worker.output import INVALID_JOB
 
 PLACEHOLDER_KEY = "spanledger-open-mode"
-"""What the client sends when there is no key: gateways without keys ignore it."""
+"""Sent when there is no key: gateways without keys ignore it."""
 
 COST_HEADER = "x-spanledger-cost-usd"
 _NOT_BODY = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
@@ -30,7 +30,7 @@ _NOT_BODY = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A job that came to an end; `record` is its line of output."""
+    """A finished job; `record` is its output line."""
 
     record: dict[str, object]
     ok: bool
@@ -39,21 +39,21 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStop:
-    """A budget has no room: the job is not done and not failed."""
+    """A budget has no room: the job is neither done nor failed."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStop:
-    """The gateway is not there or does not know us, as every job would find: this one is not done
-    and not failed."""
+    """The gateway is unreachable or rejects our key, so every job would fail alike: this one is
+    neither done nor failed."""
 
     message: str
 
 
 class Caller:
-    """Sends jobs; `spend_nano` is what the gateway charged for them so far."""
+    """Sends jobs; `spend_nano` is what the gateway has charged for them so far."""
 
     def __init__(
         self, base_url: str, api_key: str | None, *, timeout_s: float, retries: int, pool: int
@@ -65,7 +65,7 @@ class Caller:
             timeout=timeout_s,
             max_retries=retries,
             http_client=openai.DefaultAsyncHttpxClient(
-                # Every answer counts, also one the client retries by itself.
+                # Every answer counts, including those the client retries itself.
                 event_hooks={"response": [self._count_cost]},
                 limits=httpx.Limits(max_connections=pool, max_keepalive_connections=pool),
             ),
@@ -80,11 +80,11 @@ class Caller:
     async def send(self, job: Job) -> LegacyAPIResponse[Any]:
         """Make the call. Raises the client's errors."""
         create, names = self._calls[job.url]
-        # What the client has no parameter for goes through untouched.
+        # Fields without a client parameter are passed through unchanged.
         arguments = {key: value for key, value in job.body.items() if key in names}
         extra = {key: value for key, value in job.body.items() if key not in names}
         if job.url == "/v1/embeddings":
-            # The client would ask for base64 by itself, and the result would hold that.
+            # By default the client requests base64, which would end up in the result.
             arguments.setdefault("encoding_format", "float")
         return await create(**arguments, extra_body=extra or None)
 
@@ -104,7 +104,7 @@ _Create = Callable[..., Awaitable[LegacyAPIResponse[Any]]]
 async def finish(
     job: Job, send: Callable[[Job], Awaitable[LegacyAPIResponse[Any]]]
 ) -> Result | BudgetStop | GatewayStop:
-    """Send a job and turn whatever comes of it into a result."""
+    """Send a job and turn the outcome into a result."""
     try:
         answer = await send(job)
     except openai.APIStatusError as error:
@@ -117,8 +117,8 @@ async def finish(
             return GatewayStop(f"cannot connect to {error.request.url.netloc.decode()}: {cause}")
         return failed_result(job, "connection_error", f"{error.message} {cause}".strip())
     except (openai.OpenAIError, TypeError, ValueError) as error:
-        # The client refuses some bodies by itself, before anything is sent.
-        return failed_result(job, "client_error", f"the openai client refused the job: {error}")
+        # The client rejects some bodies before sending anything.
+        return failed_result(job, "client_error", f"the openai client rejected the job: {error}")
     response = answer.http_response
     try:
         body = msgspec.json.decode(response.content)
@@ -134,9 +134,9 @@ def invalid_record(job: InvalidJob) -> dict[str, object]:
 
 
 def _refused(job: Job, error: openai.APIStatusError) -> Result | BudgetStop | GatewayStop:
-    """An answer with an error status; as OpenAI writes it, that is a response."""
+    """An answer with an error status; in OpenAI's format that is a response, not an error."""
     if error.status_code == 401:
-        return GatewayStop(f"{_message(error)} (HTTP 401); give another one with --api-key")
+        return GatewayStop(f"{_message(error)} (HTTP 401); pass another key with --api-key")
     if error.status_code == 429 and error.code == "budget_exceeded":
         return BudgetStop(_message(error))
     problem = f"{error.status_code} {_message(error)}"
@@ -148,7 +148,7 @@ def _refused(job: Job, error: openai.APIStatusError) -> Result | BudgetStop | Ga
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """The server's own sentence, without the client's decoration."""
+    """The server's own message, without the client's additions."""
     body = error.body
     if isinstance(body, dict) and isinstance(body.get("message"), str):
         return str(body["message"])

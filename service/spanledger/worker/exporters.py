@@ -1,6 +1,7 @@
-"""OTLP exporters that know whether what they were given has arrived.
+"""OTLP exporters that track whether their data arrived.
 
-Imported only where telemetry is on, as it loads the SDK. Decides nothing about what is said of it.
+Imported only if telemetry is on, because it loads the SDK. What to do about a loss is up to the
+caller.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from requests.utils import get_environ_proxies, select_proxy
 
 
 class SpanExporter(OTLPSpanExporter):
-    """Sends spans. A batch that is not taken, after the exporter's own retries, is lost."""
+    """Sends spans. A batch still not accepted after the exporter's own retries is lost."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
         super().__init__()
         self._lost = lost
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch, and tell of its loss."""
+        """Send a batch and report its loss."""
         result = SpanExportResult.FAILURE
         try:
             result = super().export(spans)
@@ -44,7 +45,7 @@ class MetricExporter(OTLPMetricExporter):
     def export(
         self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
     ) -> MetricExportResult:
-        """Send points, and remember whether they were taken."""
+        """Send points and remember whether they were accepted."""
         self.behind = True
         result = super().export(metrics_data, timeout_millis=timeout_millis, **kwargs)
         self.behind = result is not MetricExportResult.SUCCESS
@@ -52,5 +53,5 @@ class MetricExporter(OTLPMetricExporter):
 
 
 def by_proxy(endpoint: str) -> bool:
-    """Whether the exporters go through a proxy: the collector need not be reachable from here then."""
+    """Whether the exporters use a proxy: then the collector may be unreachable directly from here."""
     return select_proxy(endpoint, get_environ_proxies(endpoint)) is not None

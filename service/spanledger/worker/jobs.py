@@ -1,7 +1,7 @@
 """The input of a run: lines of the OpenAI Batch file format, read one at a time.
 
-Owns reading and checking; knows nothing of calls, results or the terminal. Memory does not grow
-with the file: a line is bounded, and ids seen are kept in a temporary database on disk.
+Owns reading and checking; knows nothing about calls, results or the terminal. Memory does not grow
+with the file: lines are limited in size, and seen ids are kept in a temporary database on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 MAX_LINE_BYTES = 64 * 2**20
-"""A job or result line beyond this is malformed; it is skipped without being kept in memory."""
+"""A longer job or result line is malformed; it is skipped without being kept in memory."""
 
 URLS = ("/v1/chat/completions", "/v1/embeddings")
 _NEEDED = {"/v1/chat/completions": "messages", "/v1/embeddings": "input"}
@@ -29,19 +29,19 @@ _QUEUED_LINES = 64
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file; `content` is None when it is longer than `MAX_LINE_BYTES`."""
+    """A line of a file; `content` is None if it is longer than `MAX_LINE_BYTES`."""
 
     number: int
     offset: int
     length: int
     content: bytes | None
     ended: bool
-    """Whether a newline ends it; the last line of a file that was cut has none."""
+    """Whether it ends in a newline; the last line of a truncated file does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A line that can be sent."""
+    """A valid job line."""
 
     line: int
     custom_id: str
@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class InvalidJob:
-    """A line that cannot be sent, and why."""
+    """An invalid job line, and why."""
 
     line: int
     custom_id: str | None
@@ -59,12 +59,12 @@ class InvalidJob:
 
     @property
     def message(self) -> str:
-        """The problem with its line number, as it is reported."""
+        """The problem with its line number, as reported."""
         return f"line {self.line}: {self.problem}"
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """Walk a file line by line in bounded memory."""
+    """Read a file line by line in bounded memory."""
     number = offset = 0
     while piece := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -80,7 +80,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 
 
 def count_jobs(path: Path) -> int:
-    """Count the lines of a file that are not blank, for the progress bar."""
+    """Count a file's non-blank lines, for the progress bar."""
     jobs, begun = 0, False
     with path.open("rb") as file:
         while piece := file.readline(_COUNT_PIECE):
@@ -114,7 +114,7 @@ def parse_job(line: Line) -> Job | InvalidJob | None:
 
 
 def _problem(data: dict[str, object]) -> str:
-    """What is wrong with a job that has an id; empty when nothing is."""
+    """What is wrong with a job that has an id; empty if it is valid."""
     if data.get("method", "POST") != "POST":
         return f"method {data['method']!r} is not supported; write POST"
     url, body = data.get("url"), data.get("body")
@@ -128,7 +128,7 @@ def _problem(data: dict[str, object]) -> str:
     if needed not in body:
         return f"body.{needed} is missing"
     if body.get("stream"):
-        return "body.stream is set; a batch job cannot stream, remove it"
+        return "body.stream is set, but a batch job cannot stream; remove it"
     return ""
 
 
@@ -138,7 +138,7 @@ def _kind(value: object) -> str:
 
 
 class SeenKeys:
-    """Keys with a number each, in a temporary database that spills to disk by itself."""
+    """Keys with a number each, in a temporary database that SQLite spills to disk."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
@@ -146,18 +146,18 @@ class SeenKeys:
         self._db.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID")
 
     def add(self, key: str, value: int) -> int | None:
-        """Add a key unless it is there; return what it had before."""
+        """Add a key unless it exists; return its previous number."""
         before = self.get(key)
         if before is None:
             self._db.execute("INSERT INTO seen VALUES (?, ?)", (key, value))
         return before
 
     def set(self, key: str, value: int) -> None:
-        """Add a key or change its number."""
+        """Add a key, or change its number."""
         self._db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (key, value))
 
     def get(self, key: str) -> int | None:
-        """The key's number, None when it was never added."""
+        """The key's number, or None if it was never added."""
         row = self._db.execute("SELECT value FROM seen WHERE key = ?", (key,)).fetchone()
         return None if row is None else int(row[0])
 
@@ -167,21 +167,21 @@ class SeenKeys:
 
 
 class Source:
-    """Lines for the run's loop. `stop` makes `next` return None, also while it waits."""
+    """Lines for the run's loop. `stop` makes `next` return None, even while it waits."""
 
     async def next(self) -> Line | None:
-        """The next line, None at the end."""
+        """The next line, or None at the end."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Give no further line to a waiting caller."""
+        """Make a waiting `next` return None."""
 
     def rest(self) -> Iterator[Line] | None:
-        """The lines not yet read; None when they cannot be looked at."""
+        """The lines not read yet, or None if they cannot be read."""
         return None
 
     def close(self) -> None:
-        """Release what the source holds."""
+        """Release the source's resources."""
 
 
 class FileSource(Source):
@@ -202,18 +202,18 @@ class FileSource(Source):
 
 
 class PipeSource(Source):
-    """A pipe or terminal: a thread waits for it, so that signals and running jobs do not."""
+    """A pipe or terminal: a thread waits for input, so signals and running jobs are not blocked."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Line | None] = asyncio.Queue(_QUEUED_LINES)
         self._stopped = asyncio.Event()
-        # A daemon: it may hang in read() for ever, and must not keep the process.
+        # A daemon thread: it may hang in read() forever, and must not keep the process alive.
         threading.Thread(target=self._read, name="worker-stdin", daemon=True).start()
 
     def _read(self) -> None:
-        # The loop may end while this thread waits for a line; then nobody wants it.
+        # The loop may end while this thread waits for a line; the line is then dropped.
         with contextlib.suppress(concurrent.futures.CancelledError):
             for line in read_lines(self._file):
                 if not self._put(line):

@@ -1,7 +1,7 @@
 """The output of a run: result lines in the OpenAI Batch format, appended one at a time.
 
-Owns the file: the lock against a second worker, reading what an earlier run finished, and moving
-aside whatever cannot be read. Nothing that stands in the file is ever lost or overwritten.
+Owns the file: it locks out a second worker, reads what an earlier run finished, and moves unreadable
+lines aside. Nothing in the file is ever lost or overwritten.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class _Error(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """What we need of a result line; the rest is skipped, not kept."""
+    """The fields we need from a result line; the rest is skipped."""
 
     custom_id: str | None
-    """None only for an invalid job without one."""
+    """None only for an invalid job without an id."""
     response: _Response | None = None
     error: _Error | None = None
 
 
 class Results:
-    """An open results file that this process alone writes.
+    """An open results file that only this process writes.
 
     Attributes:
         done: results of earlier runs that succeeded.
-        failed: results of earlier runs that did not, and are kept.
-        notes: what was repaired or moved aside, for the terminal.
+        failed: results of earlier runs that failed and are kept.
+        notes: what was repaired or moved aside, to be shown on the terminal.
     """
 
     def __init__(self, path: Path, *, retry_failed: bool = False) -> None:
@@ -70,18 +70,18 @@ class Results:
             raise
 
     def state(self, custom_id: str) -> int | None:
-        """`DONE` or `FAILED` when an earlier line has this id's result."""
+        """`DONE` or `FAILED` if an earlier line has this id's result."""
         return self._index.get(f"id:{custom_id}")
 
     def reported(self, message: str) -> bool:
-        """Whether an invalid job with exactly this message stands in the file."""
+        """Whether the file already has an invalid job with exactly this message."""
         return self._index.get(f"invalid:{message}") is not None
 
     def append(self, record: Mapping[str, object]) -> None:
-        """Write one whole line.
+        """Write one complete line.
 
         Raises:
-            SpanledgerError: the disk refused; the file ends with the last whole line.
+            SpanledgerError: the write failed; the file ends with its last complete line.
         """
         line = msgspec.json.encode(record) + b"\n"
         end = os.lseek(self._fd, 0, os.SEEK_END)
@@ -93,7 +93,7 @@ class Results:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, end)
             raise SpanledgerError(
-                f"cannot write {str(self.path)!r}: {error.strerror}; make room and run the same"
+                f"cannot write {str(self.path)!r}: {error.strerror}; free some space and run the same"
                 " command again"
             ) from error
 
@@ -103,7 +103,7 @@ class Results:
         self._index.close()
 
     def _lock(self, path: Path) -> int:
-        """Open for appending and lock; the file may be replaced by its owner meanwhile."""
+        """Open for appending and lock; retries if the lock's owner replaced the file meanwhile."""
         while True:
             fd = _open(path)
             self._locks.callback(_close, fd)
@@ -118,7 +118,7 @@ class Results:
                     return fd
 
     def _load(self) -> None:
-        """Read earlier results; repair the file where it is damaged."""
+        """Read earlier results; repair a damaged file."""
         damaged: Line | None = None
         damaged_count = retried = 0
         last: Line | None = None
@@ -139,7 +139,7 @@ class Results:
                 _copy(file, last, aside)
                 os.fsync(aside.fileno())
             os.ftruncate(self._fd, last.offset)
-            self.notes.append(f"the last line was cut off; moved to {Path(aside.name).name}")
+            self.notes.append(f"the last line was truncated; moved to {Path(aside.name).name}")
         elif not last.ended:
             os.write(self._fd, b"\n")
 
@@ -160,7 +160,7 @@ class Results:
         return kind
 
     def _rewrite(self, damaged: int, retried: int) -> None:
-        """Keep the good lines, move the others to files of their own, replace at once."""
+        """Keep the good lines, move the others to separate files, replace the file atomically."""
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         with contextlib.ExitStack() as stack:
             stack.callback(fresh.unlink, missing_ok=True)
@@ -191,7 +191,7 @@ class Results:
             self._fd = self._take_over(fresh)
 
     def _take_over(self, fresh: Path) -> int:
-        """Lock the new file before it gets the name, so that no other worker slips in."""
+        """Lock the new file before renaming it, so no other worker can take it."""
         fd = _open(fresh)
         self._locks.callback(_close, fd)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,20 +208,22 @@ class Results:
 
 
 def check_paths(jobs: Path | None, results: Path) -> None:
-    """Refuse what can only be a slip, before anything is opened for writing.
+    """Reject obvious mistakes before anything is opened for writing.
 
     Raises:
-        UsageError: saying which path, and what to give instead.
+        UsageError: names the path and what to use instead.
     """
     if jobs is not None and not jobs.is_file():
         what = "is not a regular file" if jobs.exists() else "does not exist"
         raise UsageError(f"jobs file {str(jobs)!r} {what}")
     if results.is_dir():
-        raise UsageError(f"output {str(results)!r} is a folder; name a file, like results.jsonl")
+        raise UsageError(
+            f"output {str(results)!r} is a directory; name a file, such as results.jsonl"
+        )
     if results.exists() and not results.is_file():
         raise UsageError(f"output {str(results)!r} is not a regular file")
     if not results.parent.is_dir():
-        raise UsageError(f"the folder of the output {str(results)!r} does not exist; create it")
+        raise UsageError(f"the directory of the output {str(results)!r} does not exist; create it")
     if jobs is not None and results.exists() and jobs.samefile(results):
         raise UsageError(f"{str(results)!r} is both input and output; choose another -o")
 
@@ -242,7 +244,7 @@ def _close(fd: int) -> None:
 
 
 def _decode(line: Line) -> _Record | None:
-    """A result line, None when it is none."""
+    """A result line, or None if it is not one."""
     if line.content is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Cuts a run into traces: which workflow span a job runs in, and when the next one begins.
+"""Splits a run into traces: which workflow span a job runs in, and when the next one begins.
 
-Trace stores refuse very large traces, so a trace is bounded in jobs and in bytes. Bytes are
-estimated from what the instrumentation writes where content is traced; knows nothing of calls.
+Trace stores reject very large traces, so a trace is limited in jobs and in bytes. Bytes are
+estimated from what the instrumentation writes when content is traced; this module makes no calls.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from spanledger.worker.tracing import Part, Tracing
 
 JOBS_PER_TRACE = 500
 BYTES_PER_TRACE = 1_500_000
-"""Of the worker's own spans. Tempo takes 5 MB a trace by default, and the gateway's spans stand in
-the same trace: one for each attempt, with the same content if the gateway traces that too."""
+"""For the worker's own spans. Tempo accepts 5 MB per trace by default, and the gateway's spans share
+the trace: one per attempt, with the same content if the gateway traces content too."""
 BYTES_PER_JOB = 3_000
-"""What the two spans of a job take without content."""
+"""Size of a job's two spans without content."""
 
 
 class OpenPart:
@@ -33,28 +33,28 @@ class OpenPart:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def has_room_for(self, job: Job) -> bool:
-        """Whether the trace stays within its bounds with one more job, and the answers it waits for."""
+        """Whether the trace stays within its limits with this job and all answers still expected."""
         if self._jobs == 0:
             return True
         expected = self._bytes + self._asked(job) + len(self._tasks) * self.largest_answer
         return self._jobs < JOBS_PER_TRACE and expected <= BYTES_PER_TRACE
 
     def add(self, job: Job, task: asyncio.Task[None]) -> None:
-        """Count a job that begins."""
+        """Count a starting job."""
         self._jobs += 1
         self._bytes += self._asked(job)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def add_answer(self, job: Job, body: object) -> None:
-        """Count what came back; answers to embeddings are vectors, and not traced."""
+        """Count an answer's bytes; embeddings are not traced."""
         if self._content and job.url != "/v1/embeddings":
             size = len(json.dumps(body))
             self._bytes += size
             self.largest_answer = max(self.largest_answer, size)
 
     def _asked(self, job: Job) -> int:
-        """The prompt is written on the task's span and on the call's, as JSON in ASCII."""
+        """A job's bytes: the prompt is on both the task's and the call's span, as ASCII JSON."""
         return BYTES_PER_JOB + (2 * len(json.dumps(job.body)) if self._content else 0)
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class OpenPart:
 
 
 class Parts:
-    """The open part, and those that wait for their last jobs."""
+    """The open part, and those still waiting for their last jobs."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
@@ -90,5 +90,5 @@ class Parts:
             closing.add_done_callback(self._closing.discard)
 
     async def wait(self) -> None:
-        """Wait for all that were ended."""
+        """Wait until all ended parts are closed."""
         await asyncio.gather(*self._closing)

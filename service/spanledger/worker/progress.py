@@ -1,6 +1,6 @@
 """What a run shows on the terminal: a bar with spend and time left, or plain lines.
 
-Owns the words and the drawing, on standard error; decides nothing about the run.
+Owns the wording and the drawing, on standard error; decides nothing about the run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_PROBLEMS_SHOWN = 20
 
 @dataclass(slots=True)
 class Counts:
-    """Where a run stands. `total` is None while the input's length is unknown."""
+    """The progress of a run. `total` is None while the input's length is unknown."""
 
     total: int | None = None
     done: int = 0
@@ -43,34 +43,34 @@ class Counts:
 
 
 class Reporter(Protocol):
-    """Where a run reports to."""
+    """The destination of a run's reports."""
 
     def update(self, counts: Counts) -> None:
-        """Show where the run stands."""
+        """Show the progress."""
         ...
 
     def note(self, message: str) -> None:
-        """Say something worth knowing."""
+        """Show a message."""
         ...
 
     def problem(self, message: str) -> None:
-        """Say that something is wrong; said also when the rest is quiet."""
+        """Report a problem, even in quiet mode."""
         ...
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         ...
 
 
 def reporter(console: Console, *, quiet: bool) -> Reporter:
-    """The right one for this terminal."""
+    """The right reporter for this terminal."""
     if quiet:
         return QuietReporter(console)
     return BarReporter(console) if console.is_terminal else LineReporter(console)
 
 
 class QuietReporter:
-    """Problems only, and of those a bounded number."""
+    """Shows only problems, up to a limit."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -80,24 +80,24 @@ class QuietReporter:
         """Show nothing."""
 
     def note(self, message: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def problem(self, message: str) -> None:
         self._problems += 1
         if self._problems <= MAX_PROBLEMS_SHOWN:
             self._print(f"[red]{escape(message)}[/]")
         elif self._problems == MAX_PROBLEMS_SHOWN + 1:
-            self._print("further problems stand in the output only")
+            self._print("further problems are only in the output file")
 
     def stop(self) -> None:
-        """Nothing was drawn."""
+        """There is nothing to restore."""
 
     def _print(self, markup: str) -> None:
         self._console.print(markup, highlight=False, soft_wrap=True)
 
 
 class LineReporter(QuietReporter):
-    """A line every few seconds, for logs."""
+    """Prints a line every few seconds, for logs."""
 
     def __init__(self, console: Console, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console)
@@ -151,7 +151,7 @@ class BarReporter(QuietReporter):
 
 
 def describe(counts: Counts) -> str:
-    """One plain line of where a run stands."""
+    """The progress of a run as one plain line."""
     whole = jobs(counts.over) if counts.total is None else f"{counts.over} of {jobs(counts.total)}"
     parts = [whole, f"{counts.done} done", f"{counts.failed} failed"]
     if counts.skipped:
@@ -165,6 +165,6 @@ def jobs(number: int) -> str:
 
 
 def short_usd(nano: int) -> str:
-    """An amount for people, to the hundredth of a cent."""
+    """An amount rounded to a hundredth of a cent."""
     whole, part = divmod(round(nano, -5) // 100_000, 10_000)
     return f"{whole}.{part:04d}"

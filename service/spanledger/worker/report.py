@@ -1,4 +1,4 @@
-"""The closing words of a run: what was done, what is left, and how to go on."""
+"""The closing summary of a run: what was done, what is left, and how to continue."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spanledger.worker.run import Summary
 
 
 def closing_lines(summary: Summary, results: Path) -> Iterator[str]:
-    """The summary for people, a line at a time."""
+    """The summary as text, a line at a time."""
     yield f"{describe(summary.counts)} in {summary.seconds:.1f} s; results in {results}"
     if summary.failed_before:
         yield (
-            f"{jobs(summary.failed_before)} failed in an earlier run and stayed as they were;"
-            " --retry-failed runs those again"
+            f"{jobs(summary.failed_before)} failed in an earlier run and were skipped;"
+            " use --retry-failed to run them again"
         )
     if failed := summary.counts.failed:
         yield (

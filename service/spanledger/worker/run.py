@@ -1,7 +1,7 @@
-"""A run: jobs from the source, a bounded number at a time, results to the output.
+"""A run: takes jobs from the source, runs a limited number at a time, writes results to the output.
 
-Owns the order of things: what is skipped, when to stop taking jobs (the end, a budget, a
-signal), and the closing figures. Calls, files, telemetry and the terminal are handed in.
+Owns the control flow: what to skip, when to stop taking jobs (end of input, a budget, a signal), and
+the closing figures. Calls, files, telemetry and the terminal are passed in.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from spanledger.worker.progress import Counts, Reporter, jobs
 from spanledger.worker.tracing import Tracing
 
 STOP_GRACE_S = 60.0
-"""Longest wait for running jobs after the first Ctrl-C; then they are cancelled."""
+"""How long running jobs may continue after the first Ctrl-C before they are cancelled."""
 
 LINES_PER_TURN = 64
-"""Lines to look at before others (signals, running jobs) get their turn."""
+"""Lines to process before signals and running jobs get a turn."""
 
 StoppedBy = Literal["budget", "gateway", "interrupt", "output"]
 
@@ -46,16 +46,16 @@ class Summary:
 
     counts: Counts
     failed_before: int = 0
-    """Of the skipped: jobs that failed in an earlier run and are kept."""
+    """The skipped jobs that failed in an earlier run and are kept."""
     remaining: int | None = 0
-    """Jobs left for the next run; None when the rest of a pipe was not read."""
+    """Jobs left for the next run; None if the rest of a pipe was not read."""
     stopped_by: StoppedBy | None = None
     stop_message: str = ""
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        """0 only if every job of the input has a good result."""
+        """0 only if every job of the input succeeded."""
         if self.stopped_by == "budget":
             return EXIT_BUDGET
         if self.stopped_by == "interrupt":
@@ -64,7 +64,7 @@ class Summary:
         return EXIT_FAILED if bad else EXIT_DONE
 
     def as_json(self) -> dict[str, object]:
-        """The shape of `--json`."""
+        """The output of `--json`."""
         counts = self.counts
         jobs = None if self.remaining is None else counts.over + self.remaining
         return {
@@ -105,13 +105,13 @@ class Run:
         self._seen = SeenKeys()
         self._running: dict[asyncio.Task[None], str] = {}
         self._postponed: list[Job] = []
-        """Refused by a budget while other jobs of ours held money on it, which may come back."""
+        """Jobs refused by a budget while others of ours had holds on it, which may be released."""
         self._parts = Parts(tracing)
         self._monotonic = monotonic
         self.summary = Summary(Counts(total=total))
 
     async def run(self) -> Summary:
-        """Work until the end or a stop; the output is whole whenever this returns."""
+        """Run until the end or a stop; the output is complete whenever this returns."""
         started = self._monotonic()
         try:
             left_over = await self._take_jobs()
@@ -129,17 +129,17 @@ class Run:
         return self.summary
 
     def interrupt(self) -> None:
-        """First time: take no further job. Second time: cancel what runs."""
+        """The first call stops taking jobs; the second cancels running ones."""
         if self._stop("interrupt", "interrupted"):
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self._cancel_running)
             self._reporter.note(
-                f"waiting for {jobs(len(self._running))} to finish; Ctrl-C again cancels them"
+                f"waiting for {jobs(len(self._running))} to finish; press Ctrl-C again to cancel them"
             )
-        else:  # stopping already, so this is impatience
+        else:  # already stopping: do not wait any longer
             self._cancel_running()
 
     async def _take_jobs(self) -> Line | None:
-        """Start jobs until there are no more or the run stops; the line read too many."""
+        """Start jobs until there are no more or the run stops; returns a line read but not run."""
         while self.summary.stopped_by is None:
             if self._postponed:
                 await self._take_postponed()
@@ -169,7 +169,7 @@ class Run:
         return None
 
     async def _take_postponed(self) -> None:
-        """Try the first alone, when nothing of ours is held any more: what it meets is final."""
+        """Run the first alone, once none of our jobs has a hold: its outcome is final."""
         await self._wait_for_running()
         if self.summary.stopped_by is not None:
             return
@@ -190,12 +190,12 @@ class Run:
             await asyncio.wait(self._running)
 
     def _check(self, line: Line) -> Job | None:
-        """A job to run, or None when the line is blank, done before, or malformed."""
+        """A job to run, or None if the line is blank, already done, or malformed."""
         job = parse_job(line)
         if isinstance(job, Job):
             first = self._seen.add(job.custom_id, job.line)
             if first is not None:
-                problem = f"custom_id {job.custom_id!r} was used on line {first} already"
+                problem = f"custom_id {job.custom_id!r} is already used on line {first}"
                 job = InvalidJob(job.line, job.custom_id, problem)
         if isinstance(job, InvalidJob):
             self._report_invalid(job)
@@ -235,7 +235,7 @@ class Run:
     async def _process(self, job: Job, part: OpenPart, *, alone: bool) -> None:
         try:
             result = await finish(job, self._send)
-        except Exception as error:  # noqa: BLE001 - one job must never end the others
+        except Exception as error:  # noqa: BLE001 - one job must never stop the others
             result = failed_result(job, "internal_error", f"{type(error).__name__}: {error}")
         if isinstance(result, BudgetStop):
             self._postponed.append(job)
@@ -268,7 +268,7 @@ class Run:
         return True
 
     def _stop(self, why: StoppedBy, message: str) -> bool:
-        """Take no further job; whether this was the first reason to."""
+        """Stop taking jobs; return whether this was the first reason to."""
         if self.summary.stopped_by is not None:
             return False
         self.summary.stopped_by = why
@@ -281,7 +281,7 @@ class Run:
             task.cancel()
 
     def _count_rest(self, left_over: Line | None) -> None:
-        """Look at the lines that were not taken, without running them."""
+        """Count the remaining lines without running them."""
         rest = self._source.rest()
         if rest is None:
             self.summary.remaining = None

@@ -1,7 +1,7 @@
-"""Traffic without end, for demonstrations: several customers, a day's rhythm, a given pace.
+"""Endless traffic for demonstrations: several customers, a daily rhythm, a given rate.
 
-Owns the pace and the stop; the requests come from `traffic`. A gateway that is away for a while
-is waited for, never given up on.
+Owns the rate and stopping; the requests come from `traffic`. It never gives up on a gateway that is
+temporarily unreachable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spanledger.worker.tracing import Tracing
 from spanledger.worker.traffic import Ask, Tally, Traffic, send
 
 MAX_RUNNING = 64
-"""Requests in flight; while a slow gateway holds that many, further ones are left out."""
+"""Most requests in flight; further ones are skipped while a slow gateway has this many."""
 
 DAY_S = 86_400.0
 REPORT_INTERVAL_S = 30.0
@@ -33,13 +33,13 @@ _NIGHT_SHARE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What `spanledger worker serve` was asked for."""
+    """The options of `spanledger worker serve`."""
 
     base_url: str
     customers: tuple[tuple[str, str | None], ...]
-    """Names with their keys."""
+    """Names and their keys."""
     rate: float = 2.0
-    """Requests a second at the busiest hour, all customers together."""
+    """Requests per second at the busiest hour, all customers together."""
     day_s: float = DAY_S
     for_s: float | None = None
     seed: int | None = None
@@ -55,7 +55,7 @@ class Served:
     by_customer: dict[str, Tally] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
-        """The shape of `--json`."""
+        """The output of `--json`."""
         tallies = self.by_customer.values()
         return {
             "seconds": round(self.seconds, 3),
@@ -69,10 +69,10 @@ class Served:
 
 
 def parse_customers(text: str, api_key: str | None) -> tuple[tuple[str, str | None], ...]:
-    """Read `acme=KEY,globex=KEY`; without any, one customer with the worker's own key.
+    """Read `acme=KEY,globex=KEY`; if empty, one customer with the worker's own key.
 
     Raises:
-        UsageError: an entry without a name.
+        UsageError: an entry has no name.
     """
     customers: list[tuple[str, str | None]] = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -84,13 +84,13 @@ def parse_customers(text: str, api_key: str | None) -> tuple[tuple[str, str | No
 
 
 def rhythm(seconds: float, day_s: float) -> float:
-    """Share of the full pace at a time of day: quiet at four at night, busy in the afternoon."""
+    """Share of the full rate at a time of day: lowest at 4 a.m., highest at 4 p.m."""
     phase = (seconds - _QUIETEST_S * day_s / DAY_S) / day_s
     return _NIGHT_SHARE + (1 - _NIGHT_SHARE) * (0.5 - 0.5 * math.cos(2 * math.pi * phase))
 
 
 class Server:
-    """Keeps sending until `stop` is called or the time is over."""
+    """Sends until `stop` is called or the time is over."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Server:
         self.served = Served(by_customer={name: Tally() for name, _ in options.customers})
 
     def stop(self) -> None:
-        """End soon: requests in flight are let finish by `run`."""
+        """Stop soon: `run` lets requests in flight finish."""
         self._stopping.set()
 
     async def run(self) -> Served:
@@ -130,7 +130,7 @@ class Server:
                 for name in clients
             }
             names = list(clients)
-            # The first customer is the largest; the others follow as one over their rank.
+            # The first customer is the largest; the others are weighted by one over their rank.
             weights = [1 / rank for rank in range(1, len(names) + 1)]
             while not self._over(started):
                 await self._pause()
@@ -152,7 +152,7 @@ class Server:
         return self.served
 
     async def _models(self, client: openai.AsyncOpenAI) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The routes to use: given, or all the gateway offers."""
+        """The routes to use: those given, or all that the gateway offers."""
         names = self._options.models or await self._offered(client)
         embeddings = tuple(name for name in names if "embed" in name)
         chat = tuple(name for name in names if name not in embeddings)
@@ -184,7 +184,7 @@ class Server:
         )
 
     async def _pause(self) -> None:
-        """Wait for the next request: random arrivals at the hour's pace."""
+        """Wait for the next request: random arrivals at the hour's rate."""
         pace = self._options.rate * rhythm(time.time(), self._options.day_s)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), self._rng.expovariate(pace))
@@ -199,7 +199,7 @@ class Server:
         task.add_done_callback(self._running.discard)
 
     async def _traced(self, client: openai.AsyncOpenAI, ask: Ask, tally: Tally) -> None:
-        """Each request is a workflow, and so a trace, of its own."""
+        """Give each request its own workflow, and so its own trace."""
         part = await self._tracing.open_part(f"demo_{ask.kind}")
         try:
             await asyncio.get_running_loop().create_task(

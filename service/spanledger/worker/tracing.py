@@ -1,8 +1,8 @@
-"""The worker's own telemetry: OpenLLMetry, sent by OTLP and silent on the terminal.
+"""The worker's own telemetry: OpenLLMetry, sent over OTLP and silent on the terminal.
 
-Owns the start and stop of `traceloop-sdk` and the workflow and task spans around jobs. Without
-it (`--no-telemetry`, `OTEL_SDK_DISABLED`) the same calls do nothing and import nothing. Telemetry
-that did not arrive costs one warning and no time; what the libraries log is not shown.
+Starts and stops `traceloop-sdk` and puts workflow and task spans around jobs. Without it
+(`--no-telemetry`, `OTEL_SDK_DISABLED`) the same calls do nothing and import nothing. If telemetry
+cannot be sent, that costs one warning and no time; the libraries' own logs are not shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORKFLOW = "worker_run"
 TASK = "job"
 DURATION_BUCKETS = tuple(0.01 * 2**n for n in range(14))
 TOKEN_BUCKETS = tuple(4.0**n for n in range(14))
-"""The conventions' advice; the SDK's default buckets are useless for seconds and tokens."""
+"""As the conventions recommend; the SDK's default buckets do not suit seconds and tokens."""
 
 _PROBE_TIMEOUT_S = 0.5
 _FLUSH_TIMEOUT_S = 5.0
@@ -48,13 +48,13 @@ class Part:
 
 
 class Tracing:
-    """Telemetry switched off: the base of the one that does something."""
+    """Telemetry switched off; the base class of the real one."""
 
     content = False
     """Whether prompts and answers are on the spans."""
 
     def traced(self, call: Call[T]) -> Call[T]:
-        """Give each call of a job its task span."""
+        """Wrap each call in a task span."""
         return call
 
     async def open_part(self, name: str = WORKFLOW) -> Part:  # noqa: ARG002 - used when on
@@ -62,11 +62,11 @@ class Tracing:
         return Part(contextvars.copy_context())
 
     def stop(self) -> None:
-        """Send what is left; never waits for a collector that is not there."""
+        """Send what is left; never waits for an unreachable collector."""
 
 
 def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the environment allows telemetry at all."""
+    """Whether the environment allows telemetry."""
 
     def is_set(name: str, value: str) -> bool:
         return environ.get(name, "").strip().lower() == value
@@ -75,16 +75,16 @@ def wanted(environ: Mapping[str, str]) -> bool:
 
 
 def start_tracing(*, content: bool, warn: Callable[[str], None]) -> Tracing:
-    """Start OpenLLMetry for the `openai` client, once a process.
+    """Start OpenLLMetry for the `openai` client, once per process.
 
-    Content of prompts and answers is traced only if `content` says so. The standard
-    `OTEL_EXPORTER_OTLP_*` variables say where to; the protocol is OTLP over HTTP.
+    Prompts and answers are traced only if `content` is set. The standard `OTEL_EXPORTER_OTLP_*`
+    variables set the destination; the protocol is OTLP over HTTP.
     """
     os.environ["TRACELOOP_TRACE_CONTENT"] = "true" if content else "false"
     lost = _Once(warn)
     _silence(lost)
     with warnings.catch_warnings():
-        # The libraries warn about themselves while they are imported.
+        # The libraries emit warnings while they are imported.
         warnings.simplefilter("ignore")
         return _OpenLLMetry(lost, content=content)
 
@@ -132,7 +132,7 @@ class _OpenLLMetry(Tracing):
         )
         self._address = _address(endpoint)
         self._by_proxy = by_proxy(endpoint)
-        # Ours, because Traceloop would leave durations with buckets meant for milliseconds.
+        # Our own, because Traceloop would give durations buckets meant for milliseconds.
         self._meters = MeterProvider(
             metric_readers=[PeriodicExportingMetricReader(self._metrics)],
             resource=Resource.create({"service.name": name}),
@@ -173,7 +173,7 @@ class _OpenLLMetry(Tracing):
         opened: asyncio.Future[contextvars.Context] = asyncio.get_running_loop().create_future()
         closing = asyncio.Event()
 
-        # Without arguments: they would be recorded as the workflow's input.
+        # No arguments: they would be recorded as the workflow's input.
         @self._workflow(name=name)
         async def hold_open() -> None:
             opened.set_result(contextvars.copy_context())
@@ -191,12 +191,12 @@ class _OpenLLMetry(Tracing):
             flushed = not ending.is_alive()
         if not flushed or self._metrics.behind:
             self._lost()
-        # Both interrupt an export that is still retrying. After them nothing is sent, and what the SDK
-        # does in its own shutdown fails and says nothing about what has arrived.
+        # Both interrupt an export that is still retrying. Nothing is sent after this, so errors from
+        # the SDK's own shutdown say nothing about what has arrived.
         cast("Any", self._spans).shutdown()
         self._metrics.shutdown()
         self._tracers.shutdown()
-        with contextlib.suppress(Exception):  # it raises when its exporter is shut down already
+        with contextlib.suppress(Exception):  # it raises if its exporter is already shut down
             self._meters.shutdown()
 
     def _flush(self) -> None:
@@ -205,14 +205,14 @@ class _OpenLLMetry(Tracing):
 
 
 class _NoUpload:
-    """Stands where Traceloop would send images of prompts to its own service."""
+    """Keeps Traceloop from uploading images in prompts to its own service."""
 
     async def aupload_base64_image(self, *_: str) -> str:
         return "omitted"
 
 
 class _Once:
-    """Says that telemetry was lost, once."""
+    """Warns once that telemetry was lost."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -223,12 +223,12 @@ class _Once:
             self._said = True
             self._warn(
                 "telemetry could not be sent; the jobs are not affected"
-                " (--no-telemetry stops trying)"
+                " (use --no-telemetry to turn it off)"
             )
 
 
 class _Overflow(logging.Handler):
-    """Hears that the queue of spans was full: what does not fit never reaches an exporter."""
+    """Detects a full span queue: spans that do not fit never reach an exporter."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
@@ -240,7 +240,7 @@ class _Overflow(logging.Handler):
 
 
 def _silence(lost: Callable[[], None]) -> None:
-    """The libraries log retries, and complain in their own shutdown: neither is a loss."""
+    """Hide the libraries' logs: they report retries and shutdown errors, which are not losses."""
     queue = logging.getLogger("opentelemetry.sdk._shared_internal")
     queue.handlers = [_Overflow(lost)]
     queue.propagate = False
@@ -256,8 +256,8 @@ def _address(endpoint: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         raise UsageError(
-            "the port of the OTLP endpoint is no number; correct OTEL_EXPORTER_OTLP_ENDPOINT, or use"
-            " --no-telemetry"
+            "the port of the OTLP endpoint is not a number; correct OTEL_EXPORTER_OTLP_ENDPOINT, or"
+            " use --no-telemetry"
         ) from None
     return parts.hostname or "localhost", port or (443 if parts.scheme == "https" else 80)
 

@@ -1,7 +1,7 @@
 """A realistic mix of requests, from a seed: what an application of each customer would send.
 
-Owns the bodies and how one is sent with the `openai` client; knows nothing of pace or of when to
-stop. All text is synthetic.
+Owns the request bodies and sending them with the `openai` client; knows nothing about the rate or
+when to stop. All text is synthetic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import openai
 Kind = Literal["chat", "stream", "tools", "embeddings", "abort"]
 KINDS: tuple[Kind, ...] = ("chat", "stream", "tools", "embeddings", "abort")
 WEIGHTS = (40, 30, 12, 15, 3)
-"""Out of a hundred requests of ordinary traffic."""
+"""Shares of ordinary traffic, in percent."""
 
 ABORT_AFTER_CHUNKS = 3
 
@@ -63,7 +63,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of requests, by kind."""
+    """The outcomes of requests, and their number by kind."""
 
     sent: int = 0
     done: int = 0
@@ -75,7 +75,7 @@ class Tally:
 
 
 class Traffic:
-    """Draws requests for one customer."""
+    """Generates requests for one customer."""
 
     def __init__(self, rng: random.Random, chat: tuple[str, ...], embeddings: tuple[str, ...]):
         self._rng = rng
@@ -83,7 +83,7 @@ class Traffic:
         self._embeddings = embeddings
 
     def ask(self, kind: Kind | None = None, model: str | None = None) -> Ask:
-        """The next request; kind and model drawn unless given."""
+        """The next request; kind and model are random unless given."""
         kind = kind or self._rng.choices(KINDS, WEIGHTS)[0]
         if kind == "embeddings" and not self._embeddings:
             kind = "chat"
@@ -121,7 +121,7 @@ def chat_body(model: str, prompt: str, *, max_tokens: int) -> dict[str, Any]:
 
 
 async def send(client: openai.AsyncOpenAI, ask: Ask, tally: Tally) -> None:
-    """Send one request and read its answer; errors of the server are counted, not raised."""
+    """Send one request and read its answer; server errors are counted, not raised."""
     tally.sent += 1
     tally.kinds[ask.kind] = tally.kinds.get(ask.kind, 0) + 1
     try:

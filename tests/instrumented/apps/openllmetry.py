@@ -30,13 +30,13 @@ TOOL = {
 
 @tool(name="look_up")
 def look_up(q: str) -> str:
-    """Answer with what is not to leave."""
+    """Answer with text that must not be exported."""
     return planted("tool_result") + q
 
 
 @task(name="ask")
 def ask(question: str) -> None:
-    """Chat, embed, and be refused."""
+    """Send a chat, an embedding, and a request that is refused."""
     client.chat.completions.create(
         model="gpt-4o-mini",
         messages=[
@@ -55,7 +55,7 @@ def ask(question: str) -> None:
 
 @workflow(name="answer")
 def answer(question: str) -> None:
-    """The whole of it."""
+    """The whole workflow."""
     Traceloop.set_association_properties({"note": planted("association")})
     look_up(planted("tool_arguments"))
     ask(question)

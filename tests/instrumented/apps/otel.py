@@ -1,4 +1,4 @@
-"""What the applications beside this file share: providers that send OTLP, and marked text."""
+"""What the applications in this directory share: providers that send OTLP, and marked text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from opentelemetry.trace import set_tracer_provider
 
 
 def planted(where: str) -> str:
-    """A text to look for; each place has its own."""
+    """A text to search for; each place has its own."""
     return f"planted-{where}-here"
 
 
 def traced() -> TracerProvider:
-    """Spans, each sent as it ends."""
+    """A tracer provider that sends each span as it ends."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
     set_tracer_provider(provider)
@@ -29,13 +29,13 @@ def traced() -> TracerProvider:
 
 
 def measured() -> MeterProvider:
-    """Metrics, sent when flushed."""
+    """A meter provider that sends metrics when flushed."""
     reader = PeriodicExportingMetricReader(OTLPMetricExporter(), 3_600_000)
     return MeterProvider([reader])
 
 
 def logged() -> LoggerProvider:
-    """Log records, each sent as it is made."""
+    """A logger provider that sends each record at once."""
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter()))
     set_logger_provider(provider)

@@ -9,7 +9,7 @@ from spanledger.errors import ConfigError
 
 
 def test_a_section_with_nothing_in_it_is_as_good_as_none() -> None:
-    """Whoever comments out the last entry of a section leaves its name behind."""
+    """A section whose last entry is commented out still has its name."""
     sections = ("model_list", "router_settings", "gateway", "ledger", "telemetry", "budgets")
 
     empty = dict.fromkeys((*sections, "litellm_settings", "general_settings"))
@@ -18,7 +18,7 @@ def test_a_section_with_nothing_in_it_is_as_good_as_none() -> None:
 
 
 def test_an_id_may_be_a_number() -> None:
-    """LiteLLM takes `id: 1`, and so do files that were written for it."""
+    """LiteLLM accepts `id: 1`, so files written for it use it."""
     entry = {"model_name": "a", "litellm_params": {"model": "openai/a"}, "model_info": {"id": 1}}
 
     config = parse_config({"model_list": [entry]}, {}, "c.yaml")
@@ -29,7 +29,7 @@ def test_an_id_may_be_a_number() -> None:
 @pytest.mark.parametrize("place", ["model_name", "model", "id"])
 @pytest.mark.parametrize("name", ["", "a`b", "a\nb", " a", "x" * 257])
 def test_what_becomes_a_label_is_a_name(place: str, name: str) -> None:
-    """Routes, models and deployments stand in series, answers and on terminals, as customers do."""
+    """Like customers, routes, models and deployments appear in series, answers and terminals."""
     names = {"model_name": "a", "model": "openai/a", "id": "a", place: name}
     entry = {
         "model_name": names["model_name"],
@@ -43,17 +43,17 @@ def test_what_becomes_a_label_is_a_name(place: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "*", " a", "a\nb", "x" * 129])
 def test_the_customer_of_an_open_gateway_has_a_name(name: str) -> None:
-    """It is booked like any other, and `*` means each of them."""
+    """It is booked like any other, and `*` stands for every customer."""
     with pytest.raises(ConfigError, match="default_customer"):
         parse_config({"gateway": {"default_customer": name}}, {}, "c.yaml")
 
 
 def test_a_price_of_a_million_tokens_is_refused() -> None:
-    """Whoever copies it from a price page learns what is meant here."""
+    """A price copied from a price page gets an error that explains the unit."""
     entry = {
         "model_name": "a",
         "litellm_params": {"model": "openai/a", "output_cost_per_token": 10},
     }
 
-    with pytest.raises(ConfigError, match=r"output_cost_per_token.*price of one token"):
+    with pytest.raises(ConfigError, match=r"output_cost_per_token.*too high for one token"):
         parse_config({"model_list": [entry]}, {}, "c.yaml")

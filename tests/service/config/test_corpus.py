@@ -1,4 +1,4 @@
-"""LiteLLM files that people have published: each loads, or is refused for a reason one accepts.
+"""LiteLLM files that people have published: each loads, or is refused for a good reason.
 
 The files are shortened to what is particular in them, with their source in the first line. Every
 variable they name is set, to a value that says which it is, so that it is seen where a key goes.
@@ -32,7 +32,7 @@ BASES = {
 }
 REFUSED = {
     "CySpiegel--llm-service": [
-        "model_list.0.litellm_params.model: it is missing",
+        "model_list.0.litellm_params.model: required, but missing",
         "model_list.0.api_base: it belongs under litellm_params",
     ],
     "Causal-Insights--ai-gateway": [
@@ -102,21 +102,21 @@ NAMES = sorted(path.stem for path in CORPUS.glob("*.yaml"))
 
 
 def environment_of(name: str) -> dict[str, str]:
-    """Every variable a file names, set; a key has the variable's name in it."""
+    """An environment with every variable that a file names; keys contain the variable's name."""
     text = (CORPUS / f"{name}.yaml").read_text(encoding="utf-8")
     named = re.findall(r"os\.environ/(\w+)", text)
     return {variable: BASES.get(variable, f"value-of-{variable}") for variable in named}
 
 
 def test_every_file_is_expected() -> None:
-    """A file without an expectation would prove nothing."""
+    """Every file has an expectation."""
     assert set(NAMES) == {*REFUSED, *EMPTY, *HOSTS_OF}
     assert len(NAMES) >= 30
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_of_people(name: str) -> None:
-    """It is served where it says, with the key it says; or the reason why not is the file's."""
+    """Entries are served at their address with their key, or the file explains why not."""
     environ = environment_of(name)
     draft = draft_config(CORPUS / f"{name}.yaml", environ)
 
@@ -141,7 +141,7 @@ def test_a_file_of_people(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in REFUSED and n not in EMPTY])
 def test_without_its_variables_a_file_still_starts(name: str) -> None:
-    """What lacks a key or an address is off, by name; nothing goes anywhere else instead."""
+    """Deployments without a key or an address are off, by name; no request goes elsewhere instead."""
     draft = draft_config(CORPUS / f"{name}.yaml", {})
     assert draft.problems == ()
     plan = Plan.from_config(draft.config, {})
@@ -154,7 +154,7 @@ def test_without_its_variables_a_file_still_starts(name: str) -> None:
 
 
 def test_money_of_a_file_becomes_a_budget() -> None:
-    """LiteLLM's `max_budget` limits everything, each day."""
+    """LiteLLM's `max_budget` limits everything together, per day."""
     for name in ("BHQUAN97--Orchestrator-AI", "Cyber-Q01--eday-ai"):
         (budget,) = draft_config(CORPUS / f"{name}.yaml", environment_of(name)).config.budgets
         assert (budget.name, budget.limit, budget.period) == (
@@ -165,19 +165,19 @@ def test_money_of_a_file_becomes_a_budget() -> None:
         assert budget.customer is None
 
 
-def test_what_has_no_effect_is_named() -> None:
-    """Down to keys that LiteLLM does not have either, and prices in the wrong place."""
+def test_settings_without_effect_are_listed() -> None:
+    """Including keys unknown to LiteLLM, and prices in the wrong place."""
     name = "ClickHouse--agentic-data-stack"
     warnings = draft_config(CORPUS / f"{name}.yaml", environment_of(name)).config.warnings
 
     assert any(w.startswith("model_list.0.model_info.pricing has no effect") for w in warnings)
-    assert "health_check has no effect: no such section is known" in warnings
+    assert "health_check has no effect: the section is unknown" in warnings
     assert "router_settings.enable_load_balancing has no effect" in warnings
     assert "general_settings.enable_cors has no effect" in warnings
 
 
 def test_a_mode_that_is_not_served_is_named() -> None:
-    """A file's speech and image models are taken, and said not to be of use yet."""
+    """Audio and image models are accepted, with a warning that they are not served."""
     name = "DmacMcgreg--coolify-litellm-docker-compose"
     warnings = draft_config(CORPUS / f"{name}.yaml", environment_of(name)).config.warnings
 
@@ -185,7 +185,7 @@ def test_a_mode_that_is_not_served_is_named() -> None:
 
 
 def test_openrouter_over_the_plain_wire_is_openrouter() -> None:
-    """`openai/` only says the wire: prices and signals name who serves it."""
+    """`openai/` only names the API: prices and telemetry name the actual provider."""
     name = "BHQUAN97--Orchestrator-AI"
     draft = draft_config(CORPUS / f"{name}.yaml", environment_of(name))
     first = Plan.from_config(draft.config, {}).deployments[0]
@@ -195,7 +195,7 @@ def test_openrouter_over_the_plain_wire_is_openrouter() -> None:
 
 
 def test_a_file_that_is_refused_is_refused_whole(tmp_path: Path) -> None:
-    """Nothing of a file is served while a part of it cannot be obeyed."""
+    """No part of a file is served if one part cannot be obeyed."""
     path = tmp_path / "f.yaml"
     path.write_text("litellm_settings: {api_base: https://elsewhere.example}\n")
     with pytest.raises(ConfigError, match="it decides where requests or keys go"):

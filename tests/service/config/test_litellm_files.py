@@ -37,7 +37,7 @@ def entry(model: str = "openai/gpt-4o", name: str = "a", **params: Any) -> dict[
 
 
 def problems_of(**data: Any) -> list[str]:
-    """What is wrong with a file, without its name."""
+    """The problems of a file, without its name."""
     with pytest.raises(ConfigError) as caught:
         config_of(**data)
     return [line.removeprefix("f.yaml: ") for line in str(caught.value).splitlines()]
@@ -47,7 +47,7 @@ def problems_of(**data: Any) -> list[str]:
 
 
 def _litellm(path: str) -> ast.Module:
-    """A module of LiteLLM's, parsed and not run: importing it takes seconds."""
+    """A LiteLLM module, parsed but not run: importing it takes seconds."""
     spec = importlib.util.find_spec("litellm")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -72,7 +72,7 @@ def _router_parameters() -> Iterator[str]:
 
 
 def _module_settings() -> Iterator[str]:
-    """Public variables of the module that hold plain settings, lists of models apart."""
+    """Public variables of the module with plain settings, except for lists of models."""
     for node in _litellm("__init__.py").body:
         target: ast.expr | None = node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -100,7 +100,7 @@ LITELLM_KEYS = [
 def test_every_key_of_litellms_models_has_a_row(
     section: str, path: str, classes: tuple[str, ...]
 ) -> None:
-    """A key that LiteLLM documents is obeyed, named or refused, and never just passed over."""
+    """A key that LiteLLM documents is obeyed, warned of or refused, never silently ignored."""
     keys = {key for key in _fields(path, *classes) if key != "model_config"}
 
     assert keys
@@ -124,7 +124,7 @@ def test_every_setting_of_litellms_module_has_a_row() -> None:
 
 
 def test_the_table_is_the_loaders() -> None:
-    """A refused row refuses, a warned one warns by name, an obeyed one does neither."""
+    """A `refused` key is refused, a `warned` one is named in a warning, an `obeyed` one does neither."""
     for section in (GENERAL, SETTINGS, ROUTER):
         for row in (row for row in TABLE.values() if row.section == section):
             data: dict[str, Any] = {section: {row.key: "x"}}
@@ -149,7 +149,7 @@ def test_null_says_nothing(key: str, section: str) -> None:
 
 
 def test_nulls_of_an_entry_say_nothing() -> None:
-    """Keys that are left empty are as good as absent, at every depth."""
+    """Empty keys count as absent, at every depth."""
     given = {**entry(timeout=None, rpm=None, api_base=None, extra_body=None), "model_info": None}
 
     assert config_of(model_list=[given, None]) == config_of(model_list=[entry()])
@@ -170,19 +170,19 @@ def test_targets_of_fallbacks(fallbacks: object, found: object) -> None:
     config = config_of(model_list=entries, litellm_settings={"fallbacks": fallbacks})
 
     assert config.router_settings.fallbacks == found
-    assert [w for w in config.warnings if "temperature of the target 'b'" in w] == (
+    assert [w for w in config.warnings if "temperature of the fallback 'b'" in w] == (
         list(config.warnings) if "temperature" in str(fallbacks) else []
     )
 
 
 def test_a_target_with_an_address_is_refused() -> None:
-    """It would go to the entry's address instead."""
+    """The request would go to the entry's own address instead."""
     target = {"model": "b", "api_base": "https://elsewhere.example"}
     entries = [entry(), entry(name="b")]
 
     (problem,) = problems_of(model_list=entries, router_settings={"fallbacks": [{"a": [target]}]})
 
-    assert problem.startswith("router_settings.fallbacks: the target 'b' has api_base")
+    assert problem.startswith("router_settings.fallbacks: the fallback 'b' sets api_base")
 
 
 def test_fallbacks_of_everything() -> None:
@@ -205,7 +205,7 @@ def test_fallbacks_of_everything() -> None:
 
 
 def test_variables_of_the_file() -> None:
-    """They stand in for `os.environ/NAME` and for providers' keys, and win over the process's."""
+    """They are used for `os.environ/NAME` and providers' keys, and override the process's."""
     config = config_of(
         {"KEY": "process", "REAL": "real"},
         model_list=[entry(api_key="os.environ/KEY"), entry("groq/m", "b"), entry("xai/m", "c")],
@@ -222,7 +222,7 @@ def test_variables_of_the_file() -> None:
 
 
 def test_a_key_that_changes_nothing_needs_no_variable() -> None:
-    """LiteLLM's files have a Redis; nobody has to export its address to be served here."""
+    """Many LiteLLM files name a Redis; its address does not have to be set here."""
     config = config_of(
         model_list=[entry(api_key="k")],
         router_settings={"redis_host": "os.environ/UNSET", "redis_password": "os.environ/UNSET"},
@@ -230,12 +230,12 @@ def test_a_key_that_changes_nothing_needs_no_variable() -> None:
     assert "router_settings.redis_host has no effect" in config.warnings
 
     assert problems_of(router_settings={"timeout": "os.environ/UNSET"}) == [
-        "router_settings.timeout: the variable UNSET is not set; export it first"
+        "router_settings.timeout: the environment variable UNSET is not set; export it first"
     ]
 
 
 def test_credentials_by_name() -> None:
-    """An entry's own keys win over those of the credential."""
+    """An entry's own keys override those of the credential."""
     credential = {
         "credential_name": "azure-eu",
         "credential_values": {"api_key": "os.environ/K", "api_base": "https://eu.openai.azure.com"},
@@ -255,7 +255,7 @@ def test_credentials_by_name() -> None:
         model_list=[entry(litellm_credential_name="azure-us")], credential_list=[credential]
     ) == [
         (
-            "model_list.0.litellm_params.litellm_credential_name: credential_list has no"
+            "model_list.0.litellm_params.litellm_credential_name: credential_list has no entry"
             " 'azure-us'; did you mean 'azure-eu'?"
         )
     ]
@@ -299,7 +299,7 @@ def test_files_that_are_included(tmp_path: Path) -> None:
 def test_a_limit_of_litellms_is_a_budget(
     settings: dict[str, Any], period: str, section: str
 ) -> None:
-    """Over everything, and it blocks."""
+    """It limits everything together, and blocks."""
     (budget,) = config_of({"MAX": "5"}, **{section: settings}).budgets
 
     assert (budget.limit, budget.period, budget.action) == (5_000_000_000, period, "block")
@@ -307,14 +307,14 @@ def test_a_limit_of_litellms_is_a_budget(
 
 @pytest.mark.parametrize("duration", [None, "1h", "365d", "10d"])
 def test_a_limit_without_a_period_of_ours_is_refused(duration: str | None) -> None:
-    """It would be another limit."""
+    """It would be a different limit."""
     (problem,) = problems_of(general_settings={"max_budget": 5, "budget_duration": duration})
 
     assert "write budget_duration: 1d, 7d or 30d" in problem
 
 
 def test_a_key_nobody_expands_is_not_a_key() -> None:
-    """`${NAME}` would be sent as it stands; the deployment is off and the file says why."""
+    """`${NAME}` would be sent literally; the deployment is off and a warning says why."""
     config = config_of({"K": "k"}, model_list=[entry(api_key="${K}"), entry(name="b", api_key="k")])
     plan = Plan.from_config(config)
 
@@ -329,7 +329,7 @@ def test_off_is_off(value: object) -> None:
 
 
 def test_an_entrys_weight_may_be_nothing() -> None:
-    """LiteLLM takes 0 for a deployment that is kept in reserve."""
+    """In LiteLLM, 0 keeps a deployment in reserve."""
     assert config_of(model_list=[entry(weight=0)]).model_list[0].litellm_params.weight == 0
 
 
@@ -354,7 +354,7 @@ def test_all_mistakes_at_once() -> None:
 
     for part in (
         "unknown key 'budgest'; did you mean 'budgets'?",
-        "model_list.0.litellm_params: it is missing; is 'litelm_params' meant to be it?",
+        "model_list.0.litellm_params: required, but missing; is 'litelm_params' a typo of it?",
         "model_list.1.litellm_params.rpm: ",
         "model_list.1.litellm_params.weight: ",
         "model_list.2.litellm_params: expected a mapping, got int",
@@ -368,7 +368,7 @@ def test_all_mistakes_at_once() -> None:
 
 
 def test_a_mistake_in_an_entry_is_said_once() -> None:
-    """Its route is there all the same, so fallbacks and aliases to it are right."""
+    """Its route still exists, so fallbacks and aliases to it are valid."""
     [problem] = problems_of(
         model_list=[entry(api_key="k"), entry(name="b", rpm="many")],
         router_settings={"fallbacks": [{"a": ["b"]}], "model_group_alias": {"c": "b"}},
@@ -378,7 +378,7 @@ def test_a_mistake_in_an_entry_is_said_once() -> None:
 
 @pytest.mark.parametrize("data", [b"\x00\x01\x02", b"\xff\xfe\xfa", b"a: \x07", b"PK\x03\x04" * 9])
 def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
-    """A binary file is called one."""
+    """A binary file is reported as one."""
     path = tmp_path / "f.yaml"
     path.write_bytes(data)
 
@@ -388,7 +388,7 @@ def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "model_list:\n"])
 def test_an_empty_file_is_a_file(tmp_path: Path, text: str) -> None:
-    """It serves nothing, which `config check` says."""
+    """It serves nothing, and `config check` reports that."""
     path = tmp_path / "f.yaml"
     path.write_text(text)
 
@@ -396,7 +396,7 @@ def test_an_empty_file_is_a_file(tmp_path: Path, text: str) -> None:
 
 
 def test_the_same_twice_is_once(tmp_path: Path) -> None:
-    """Only two values for one key are a question."""
+    """Only two different values for one key are an error."""
     path = tmp_path / "f.yaml"
     path.write_text("general_settings: {alerting: [a], alerting: [a]}\n")
 
@@ -418,12 +418,12 @@ def test_the_same_twice_is_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_wildcard_matches(pattern: str, name: str, found: object) -> None:
-    """Each `*` is as little as will do, the last one the rest."""
+    """Each `*` matches as little as possible, the last one the rest."""
     assert matches(pattern, name) == found
 
 
 def test_the_most_specific_wildcard_serves() -> None:
-    """As in LiteLLM: the longest, and of these the one with fewest stars."""
+    """As in LiteLLM: the longest, then the one with the fewest stars."""
     patterns = ["*", "openai/*", "openai/gpt-*", "*gpt*", "named"]
 
     assert served_by("openai/gpt-4o", patterns) == "openai/gpt-*"
@@ -445,18 +445,18 @@ def test_the_most_specific_wildcard_serves() -> None:
     ],
 )
 def test_a_slip_in_a_key_that_addresses_is_an_error(slip: str, meant: str) -> None:
-    """Taken for a field of the provider's, it would send request and key elsewhere."""
+    """Sent on as a provider's field, it would leave request and key with the wrong address."""
     config = config_of(model_list=[entry(api_key="k", **{slip: "x"})])
 
     with pytest.raises(
-        ConfigError, match=f"litellm_params.{slip}: no such key; did you mean '{meant}'"
+        ConfigError, match=f"litellm_params.{slip}: unknown key; did you mean '{meant}'"
     ):
         Plan.from_config(config, {})
 
 
 @pytest.mark.parametrize("prefix", ["opnai", "antropic", "open-router", "mistrl", "togetherai"])
 def test_a_slip_in_a_provider_is_an_error(prefix: str) -> None:
-    """No provider has the name, and one has nearly that."""
+    """No provider has this name, but one has a similar name."""
     config = config_of(model_list=[entry(f"{prefix}/m", api_key="k")])
 
     with pytest.raises(ConfigError, match=f"no provider is called '{prefix}'; did you mean"):
@@ -464,7 +464,7 @@ def test_a_slip_in_a_provider_is_an_error(prefix: str) -> None:
 
 
 def test_a_mistake_hides_no_other() -> None:
-    """A value of the wrong type in a section does not keep the rest of it from being checked."""
+    """A value of the wrong type in a section does not prevent checks of the rest."""
     found = problems_of(
         model_list=[entry(api_key="k", rpm="lots")],
         router_settings={"num_retries": -1, "fallbacks": [{"a": ["nope"]}]},

@@ -1,4 +1,4 @@
-"""Files that are no configuration: each is one sentence, whatever is in it."""
+"""Files that are not a configuration: each gives a one-sentence error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NINE = ["*a{0}"] * 9
 BOMB = "a0: &a0 [x]\n" + "".join(
     f"a{n}: &a{n} [{','.join(_NINE).format(n - 1)}]\n" for n in range(1, 10)
 )
-"""Nine lines that stand for half a billion values."""
+"""Nine lines that expand to half a billion values."""
 MERGED = "a0: &a0 {k: v}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{','.join(_NINE).format(n - 1)}]}}\n" for n in range(1, 10)
 )
@@ -30,7 +30,7 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
         ("litellm_settings: 1", "litellm_settings: expected a mapping of settings, got int"),
         ("gateway: 1", "gateway: expected a mapping, got int"),
         ("model_list:\n\t- a", "indent with spaces"),
-        ("a: 1\na: 2", "line 2, column 1: 'a' is already given in line 1; keep one of them"),
+        ("a: 1\na: 2", "line 2, column 1: 'a' is already set in line 1; keep one of the two"),
         ("model_list: [", "is not valid YAML: line 1"),
         ("litellm_settings: &x {callbacks: *x}", "a value contains itself"),
         ("1: 2", "unknown key '1'"),
@@ -43,9 +43,9 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
         (f"a: {'[' * 3000}", "nested too deep"),
         (
             BOMB + "model_list: [{model_name: a, litellm_params: {model: m, x: *a9}}]",
-            "aliases stand",
+            "aliases expand",
         ),
-        (MERGED, "aliases stand for more than"),
+        (MERGED, "aliases expand to more than"),
         ('include: ["\\0"]', "include: '\\x00'"),
         (f"include: {'x' * 5000}", "include: 'xxx"),
         (
@@ -57,7 +57,7 @@ MERGED = "a0: &a0 {k: v}\n" + "".join(
     ],
 )
 def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
-    """Each is one sentence with the file's name, and never a traceback."""
+    """Each error is one sentence with the file's name, never a traceback."""
     path = tmp_path / "f.yaml"
     path.write_text(text)
 

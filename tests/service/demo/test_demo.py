@@ -1,4 +1,4 @@
-"""The demo end to end, and that each of its promises can be broken."""
+"""The demo end to end, and a check that each of its promises can be broken."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PROMISES = {
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One run of the demo: its output, its folder, and what it was judged by."""
+    """One run of the demo: its output, its folder, and the data its promises are checked with."""
 
     code: int
     report: dict[str, Any]
@@ -55,7 +55,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """`spanledger demo --json`, once for all tests here."""
+    """`spanledger demo --json`, run once for all tests of this module."""
     folder = tmp_path_factory.mktemp("demo") / "kept"
     seen: list[tuple[Story, list[SinkSpan]]] = []
 
@@ -74,7 +74,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 @pytest.mark.timeout(300)
 def test_the_incident_keeps_its_promises(played: Played) -> None:
-    """Storm, fallback, spike, stop and recovery happen, and all money agrees to the nano-dollar."""
+    """Storm, fallback, spike, stop and recovery happen, and all totals agree to the nano-dollar."""
     report = played.report
     assert report["promises"] == dict.fromkeys(PROMISES, True), report["shown"]
     assert played.code == 0
@@ -95,7 +95,7 @@ def test_the_incident_keeps_its_promises(played: Played) -> None:
 
 @pytest.mark.timeout(300)
 def test_what_is_kept_can_be_looked_at(played: Played) -> None:
-    """The kept config is an ordinary one, the commands read the kept ledger, the batch is whole."""
+    """The kept config is valid, the commands can read the kept ledger, and the batch is complete."""
     config = load_config(played.folder / "spanledger.yaml", {})
     assert {budget.customer for budget in config.budgets} == set(CUSTOMERS)
     spend = CliRunner().invoke(
@@ -189,7 +189,7 @@ BROKEN: list[tuple[set[str], Tamper]] = [
 
 @pytest.mark.timeout(300)
 def test_each_promise_can_be_broken(played: Played, tmp_path: Path) -> None:
-    """Whatever is tampered with, exactly the promises that rest on it are broken."""
+    """Each manipulation breaks exactly the promises that depend on it."""
     unbroken = set(PROMISES)
     for number, (expected, tamper) in enumerate(BROKEN):
         path = tmp_path / f"{number}.db"
@@ -236,7 +236,7 @@ def test_percentiles_are_by_nearest_rank() -> None:
 
 
 def test_budgets_do_not_renew_during_the_demo() -> None:
-    """In the last minutes of a month, the budgets are reckoned in a zone that is past it."""
+    """In the last minutes of a month, the budgets use a time zone that is already past it."""
     assert quiet_timezone(datetime(2026, 11, 15, 12, tzinfo=UTC)) == "UTC"
     assert quiet_timezone(datetime(2026, 11, 30, 23, 50, tzinfo=UTC)) == "Asia/Tokyo"
     assert quiet_timezone(datetime(2026, 12, 1, 0, 0, tzinfo=UTC)) == "UTC"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 10.0
 SECRET = "sk-secret"
-"""Stands in the text of errors that no caller and no log may see."""
+"""Appears in the text of errors that no caller and no log may see."""
 REFUSAL = Refusal(
     "acme-monthly", "customer", "acme", 12_500_000_000, 12_400_000_000, 90_000_000, 20_000_000,
     1_796_083_200,
@@ -46,7 +46,7 @@ REFUSAL = Refusal(
 
 
 class ScriptedLedger:
-    """The two reads the edge makes, counted."""
+    """The two reads that the edge makes, counted."""
 
     def __init__(self) -> None:
         self.keys: dict[str, Key] = {}
@@ -55,24 +55,24 @@ class ScriptedLedger:
         self.down = False
 
     def add(self, secret: str, customer: str, routes: tuple[str, ...] = ()) -> None:
-        """Make a key exist."""
+        """Create a key."""
         digest = hashlib.sha256(secret.encode()).hexdigest()
         self.keys[digest] = Key(f"key_{digest[:12]}", digest, customer, "", routes, 1, None)
 
     async def find_key(self, digest: str) -> Key | None:
-        """As the ledger's."""
+        """As in the ledger."""
         self.lookups.append(digest)
         if self.down:
             raise LedgerUnavailableError("disk is gone")
         return self.keys.get(digest)
 
     async def check(self) -> None:
-        """As the ledger's."""
+        """As in the ledger."""
         if self.down:
             raise LedgerUnavailableError("disk is gone")
 
     async def has_keys(self) -> bool:
-        """As the ledger's."""
+        """As in the ledger."""
         self.has_keys_calls += 1
         if self.down:
             raise LedgerUnavailableError("disk is gone")
@@ -80,12 +80,12 @@ class ScriptedLedger:
 
 
 PROVIDER_S = -1_000.0
-"""How long providers are said to have taken: no such time is in what the gateway measures itself."""
+"""How long providers pretend to take: the gateway's own measurements must not include it."""
 
 
 @dataclass
 class ScriptedRouter:
-    """Does what the route's name says, and remembers what it was asked."""
+    """Does what the route's name says, and records the requests it got."""
 
     seen: list[Exchange] = field(default_factory=list)
     rejected: list[tuple[Exchange, SpanledgerError]] = field(default_factory=list)
@@ -110,7 +110,7 @@ class ScriptedRouter:
         return Answer(body=json.dumps(body).encode(), usage=None)
 
     async def stream(self, exchange: Exchange) -> AsyncGenerator[Frame]:
-        """Three chunks, or what the route's name says."""
+        """Three chunks, or whatever the route's name says."""
         self._begin(exchange)
         route = exchange.start.route
         self._raise(route)
@@ -131,7 +131,7 @@ class ScriptedRouter:
         exchange.cost_nano = 77
 
     async def reject(self, exchange: Exchange, error: SpanledgerError) -> None:
-        """Remember what was booked."""
+        """Record what was booked."""
         self.rejected.append((exchange, error))
 
     def _begin(self, exchange: Exchange) -> None:
@@ -149,7 +149,7 @@ class ScriptedRouter:
             raise ProviderError(kind, SECRET, retry_after_s=2.4, told=told)
 
     def release(self) -> None:
-        """Let what hangs end."""
+        """Release hanging requests."""
         self.released = True
 
     async def _hang(self, exchange: Exchange) -> None:
@@ -182,7 +182,7 @@ def config_with(**gateway: Any) -> Config:
 
 @dataclass
 class Edge:
-    """A running gateway in a thread of its own."""
+    """A running gateway in its own thread."""
 
     host: str
     port: int
@@ -201,7 +201,7 @@ class Edge:
         return socket.create_connection((self.host, self.port), timeout=PATIENCE_S)
 
     def send(self, data: bytes) -> Response:
-        """Send bytes as they are and read one answer."""
+        """Send raw bytes and read one response."""
         with self.connect() as sock:
             sock.sendall(data)
             return read_response(sock)
@@ -219,7 +219,7 @@ class Edge:
 
 @dataclass
 class Response:
-    """An answer as it came over the wire. `status` 0: the connection closed without one."""
+    """A response as received. `status` 0: the connection closed without one."""
 
     status: int
     headers: dict[str, str]
@@ -244,7 +244,7 @@ def chat(route: str = "echo", **more: Any) -> dict[str, Any]:
 
 
 def request(body: object, path: str = "/v1/chat/completions", **headers: str) -> bytes:
-    """The bytes of a POST."""
+    """The bytes of a POST request."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     base = {
         "host": "localhost",
@@ -257,7 +257,7 @@ def request(body: object, path: str = "/v1/chat/completions", **headers: str) ->
 
 
 def read_response(sock: socket.socket) -> Response:
-    """Read until the answer is whole or the connection closes."""
+    """Read until the response is complete or the connection closes."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (more := _recv(sock)):
@@ -276,7 +276,7 @@ def read_response(sock: socket.socket) -> Response:
 
 
 def dechunk(data: bytes) -> bytes:
-    """The payload of a chunked body, as far as it came."""
+    """The payload of a chunked body, as far as it arrived."""
     whole = b""
     while data:
         size, _, data = data.partition(b"\r\n")
@@ -293,7 +293,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    """Poll until something holds."""
+    """Poll until a condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
@@ -301,7 +301,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def import_litellm() -> Any:
-    """LiteLLM, which otherwise fetches a price list as it is imported."""
+    """LiteLLM, which otherwise fetches a price list on import."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     return importlib.import_module("litellm")
 

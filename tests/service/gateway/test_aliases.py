@@ -15,7 +15,7 @@ ALIASES = {"gpt-4": "echo", "secret": {"model": "echo", "hidden": True}, "slow":
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Edge]:
-    """A gateway with aliases; one has the name of a route, which wins."""
+    """A gateway with aliases. One of them has the name of a route, which wins."""
     models = [{"model_name": r, "litellm_params": {"model": f"openai/{r}"}} for r in ROUTES]
     data = {
         "model_list": models,
@@ -28,7 +28,7 @@ def edge() -> Iterator[Edge]:
 
 @pytest.mark.parametrize("name", ["gpt-4", "secret", "echo"])
 def test_a_request_by_an_alias_is_its_routes(edge: Edge, name: str) -> None:
-    """It is served, and booked on the route."""
+    """An alias is served, and booked on its route."""
     assert edge.post(chat(name)).status == 200
     assert edge.router.seen[-1].start.route == "echo"
 
@@ -41,7 +41,7 @@ def test_a_route_wins_over_an_alias_of_its_name(edge: Edge) -> None:
 
 
 def test_aliases_are_listed_unless_hidden(edge: Edge) -> None:
-    """A hidden one can be fetched by its name all the same."""
+    """A hidden alias can still be fetched by name."""
     listed = [model["id"] for model in edge.get("/v1/models").json()["data"]]
     assert "gpt-4" in listed
     assert "secret" not in listed

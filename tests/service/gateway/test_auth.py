@@ -1,4 +1,4 @@
-"""Keys at the edge: who is let in, what the ledger is asked, and what open mode refuses."""
+"""Keys at the edge: who is let in, which ledger reads happen, and what open mode refuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ManualTime:
         self.now = 0.0
 
     def clock(self) -> Clock:
-        """A `Clock` that reads it."""
+        """A `Clock` that reads that time."""
         return Clock(monotonic=lambda: self.now, rng=random.Random(1))
 
 
@@ -58,7 +58,7 @@ def bearer(key: str) -> dict[bytes, bytes]:
     ],
 )
 def test_key_decides_the_customer(edge: Edge, headers: dict[str, str]) -> None:
-    """A key is taken from each header clients use, and beats the customer header."""
+    """A key is accepted from each header that clients use, and wins over the customer header."""
     assert edge.post(chat(), **headers, x_spanledger_customer="mallory").status == 200
     start = edge.router.seen[-1].start
     assert start.customer == "acme"
@@ -91,7 +91,7 @@ def test_no_key_or_wrong_key(edge: Edge, headers: dict[str, str]) -> None:
 
 
 def test_wrong_key_is_refused_before_the_body(edge: Edge) -> None:
-    """The refusal comes while the body is still owed, with nothing read but the key's digest."""
+    """The refusal is sent before the body arrives, and only the key's digest is looked up."""
     wrong = "slk_" + "c3" * 20
     lookups, has_keys = len(edge.ledger.lookups), edge.ledger.has_keys_calls
     head = request(b"", authorization=f"Bearer {wrong}", content_length="1000000")
@@ -102,7 +102,7 @@ def test_wrong_key_is_refused_before_the_body(edge: Edge) -> None:
 
 
 def test_routes_of_a_key(edge: Edge) -> None:
-    """A key limited to routes sees and uses only them; what it attempts beyond is booked."""
+    """A key limited to routes sees and uses only those; other attempts are booked."""
     narrow = {"authorization": f"Bearer {NARROW}"}
     assert edge.post(chat("echo"), **narrow).status == 200
     answer = edge.post(chat("slow"), **narrow)
@@ -116,7 +116,7 @@ def test_routes_of_a_key(edge: Edge) -> None:
 
 
 async def test_lookups_are_cached_and_revocation_is_seen() -> None:
-    """A key costs one read a second; a revoked one stops within that second."""
+    """A key costs one read per second; a revoked key stops working within that second."""
     ledger, time = ScriptedLedger(), ManualTime()
     ledger.add(KEY, "acme")
     auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
@@ -133,7 +133,7 @@ async def test_lookups_are_cached_and_revocation_is_seen() -> None:
 
 
 async def test_flood_of_wrong_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wrong keys are remembered up to a limit and evict no good one."""
+    """Wrong keys are cached up to a limit and evict no valid key."""
     monkeypatch.setattr(auth_module, "MAX_CACHED_KEYS", 10)
     ledger, time = ScriptedLedger(), ManualTime()
     ledger.add(KEY, "acme")
@@ -148,7 +148,8 @@ async def test_flood_of_wrong_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_open_mode_ends_with_the_first_key() -> None:
-    """Keyless callers are served until a key exists, and never when others can reach us."""
+    """Callers without a key are served until a key exists, and never if other machines can reach
+    us."""
     ledger, time = ScriptedLedger(), ManualTime()
     auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
     exposed = Authenticator(cast("Ledger", ledger), time.clock(), "0.0.0.0", "default")
@@ -165,7 +166,7 @@ async def test_open_mode_ends_with_the_first_key() -> None:
 
 
 async def test_ledger_down_lets_nobody_in() -> None:
-    """When the ledger cannot say who calls, nobody is served, and it is asked again."""
+    """If the ledger cannot identify a caller, nobody is served, and the next request asks again."""
     ledger, time = ScriptedLedger(), ManualTime()
     auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
     ledger.down = True
@@ -193,8 +194,8 @@ async def test_ledger_down_lets_nobody_in() -> None:
     ],
 )
 def test_open_mode_refuses_web_pages(headers: dict[str, str]) -> None:
-    """A page whose name resolves to this machine, or of another origin, spends nothing here; nor
-    does whoever comes through a proxy that listens to other machines."""
+    """A page whose name resolves to this machine, or of another origin, cannot spend money here;
+    neither can requests through a proxy that other machines can reach."""
     with running_edge(config_with()) as edge:
         answer = edge.post(chat(), **headers)
         assert (answer.status, answer.error["code"]) == (403, "permission_denied")

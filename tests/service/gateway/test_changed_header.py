@@ -1,4 +1,4 @@
-"""A request of OpenAI's on a route of Anthropic's: it is served, and a header says how."""
+"""An OpenAI request to an Anthropic route: it is served, and a header lists the changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_openais_client_sees_what_was_changed(
     url: str, fields: dict[str, Any], changed: str | None, stream: bool
 ) -> None:
-    """200 where Anthropic would refuse, and the fields by name, whole or streamed."""
+    """200 where Anthropic would refuse, with the changed fields by name, streamed or not."""
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(
             model="claude", messages=HELLO, stream=stream, **fields
@@ -55,7 +55,7 @@ def test_openais_client_sees_what_was_changed(
 
 
 def test_another_route_has_no_such_header(url: str) -> None:
-    """What OpenAI's wire takes as it is was not changed."""
+    """A request that OpenAI's wire accepts unchanged is not reported as changed."""
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(
             model="chat", messages=HELLO, temperature=0.5, top_p=0.5, user="ada@example.com"
@@ -66,7 +66,7 @@ def test_another_route_has_no_such_header(url: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
 def test_litellms_client_gets_an_answer(url: str) -> None:
-    """A round of tools with white space beside the calls, as agents send it."""
+    """A tool round with white space next to the calls, as agents send it."""
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
     answer = import_litellm().completion(
         model="openai/claude",

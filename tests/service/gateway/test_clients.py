@@ -52,7 +52,7 @@ WEATHER: ChatCompletionToolParam = {
 
 @dataclass
 class Gateway:
-    """A whole gateway on a free port."""
+    """A complete gateway on a free port."""
 
     url: str
     sim_url: str
@@ -103,7 +103,7 @@ def configuration(sim_url: str, ledger: Path, **gateway: Any) -> Config:
 
 
 class Running:
-    """A gateway in a thread with a loop of its own."""
+    """A gateway in a thread with its own event loop."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -130,7 +130,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with keys; customer `poor` has next to no money."""
+    """A gateway with keys; customer `poor` has almost no money."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
     records = Records.open(ledger)
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("acme", "poor", "rich")}
@@ -155,7 +155,7 @@ def fault(name: str) -> dict[str, str]:
 
 
 def test_chat(gateway: Gateway) -> None:
-    """A plain chat answers as the provider did, with its cost in the headers and the ledger."""
+    """A plain chat returns the provider's answer, with its cost in the headers and the ledger."""
     with gateway.client("rich") as client:
         raw = client.chat.completions.with_raw_response.create(
             model="chat", messages=HELLO, max_tokens=30, response_format={"type": "json_object"}
@@ -183,7 +183,8 @@ def test_chat(gateway: Gateway) -> None:
 @pytest.mark.parametrize("route", ["chat", "claude"])
 @pytest.mark.parametrize("wanted", [True, False])
 def test_stream(gateway: Gateway, route: str, wanted: bool) -> None:
-    """A stream carries usage only to who asked, and is booked with it either way."""
+    """A stream shows usage only to callers that requested it, and is booked with usage either
+    way."""
     options: Any = {"stream_options": {"include_usage": True}} if wanted else {}
     with (
         gateway.client() as client,
@@ -220,7 +221,7 @@ async def test_async_chat_and_stream(gateway: Gateway) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("route", ["chat", "claude"])
 def test_tools(gateway: Gateway, route: str, *, stream: bool) -> None:
-    """Tools go there and calls of tools come back, plain and streamed."""
+    """Tools are sent and tool calls come back, streamed or not."""
     choice: Literal["required"] = "required"
     with gateway.client() as client:
         if stream:
@@ -261,18 +262,18 @@ def test_embeddings_and_models(gateway: Gateway) -> None:
 
 
 class Counting(httpx.HTTPTransport):
-    """Counts what the client sends."""
+    """Counts the client's requests."""
 
     sent = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """As the parent's."""
+        """As in the base class."""
         self.sent += 1
         return super().handle_request(request)
 
 
 def test_client_asks_again_after_a_failure_but_not_for_money(gateway: Gateway) -> None:
-    """The client's retries: a 5xx is asked again, a refusal for money is not."""
+    """The client's retries: a 5xx is retried, a budget refusal is not."""
     transport = Counting()
     with (
         httpx.Client(transport=transport) as http,
@@ -301,7 +302,7 @@ def test_client_asks_again_after_a_failure_but_not_for_money(gateway: Gateway) -
 
 
 def test_a_refusal_for_money_may_have_another_status(tmp_path: Path) -> None:
-    """`gateway.budget_exceeded_status` is what callers get and what the ledger has."""
+    """`gateway.budget_exceeded_status` is what callers get and what the ledger records."""
     ledger = tmp_path / "ledger.db"
     records = Records.open(ledger)
     records.set_budgets([Budget("none", "global", "*", 0, "day")], 1)
@@ -319,7 +320,7 @@ def test_a_refusal_for_money_may_have_another_status(tmp_path: Path) -> None:
 
 
 def test_errors_have_their_classes(gateway: Gateway) -> None:
-    """Each refusal raises the class of the client that its kind means."""
+    """Each refusal raises the client's exception class for its kind."""
     with gateway.client(max_retries=0) as client:
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model="gpt-9", messages=HELLO)
@@ -345,7 +346,8 @@ def test_errors_have_their_classes(gateway: Gateway) -> None:
 
 
 def test_broken_stream_raises(gateway: Gateway) -> None:
-    """A stream that the provider cuts raises in the client, after what came, and is charged."""
+    """A stream that the provider breaks raises in the client, after the received content, and is
+    charged."""
     with gateway.client(max_retries=0) as client:
         stream = client.chat.completions.create(
             model="chat", messages=HELLO, stream=True, metadata=fault("cut:5")
@@ -361,7 +363,7 @@ def test_broken_stream_raises(gateway: Gateway) -> None:
 
 
 def test_leaving_a_stream_is_charged_for_what_came(gateway: Gateway) -> None:
-    """A client that leaves mid-stream cancels upstream; what was produced is booked."""
+    """A client that disconnects mid-stream cancels the provider; the output so far is booked."""
     with gateway.client(max_retries=0) as client:
         stream = client.chat.completions.create(
             model="chat", messages=HELLO, stream=True, metadata=fault("stall:5")
@@ -391,7 +393,7 @@ def test_langchain(gateway: Gateway) -> None:
 
 
 def test_unknown_fields_reach_the_provider(gateway: Gateway) -> None:
-    """Images and fields nobody here knows pass through."""
+    """Images and unknown fields pass through."""
     pixel = "data:image/png;base64,iVBORw0KGgo="
     content: Any = [
         {"type": "text", "text": "what is this?"},
@@ -409,7 +411,7 @@ def test_unknown_fields_reach_the_provider(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_total_deadline(gateway: Gateway, tmp_path: Path, *, stream: bool) -> None:
-    """A request that outlives its deadline ends with 504, whatever its attempts are doing."""
+    """A request that exceeds its deadline ends with 504, whatever its attempts are doing."""
     config = configuration(gateway.sim_url, tmp_path / "ledger.db", total_timeout_s=0.4)
     with Running(config) as url, httpx.Client() as client:
         answer = client.post(
@@ -422,7 +424,7 @@ def test_total_deadline(gateway: Gateway, tmp_path: Path, *, stream: bool) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_service_tier_is_charged_as_the_answer_says(gateway: Gateway, *, stream: bool) -> None:
-    """Priority where it is granted and the usual price where it is not, under a budget, and to the
+    """Priority price if it was granted, the usual price if not, under a budget, and to the
     nano-dollar what the provider charges."""
     before = gateway.billed_nano()
     said, booked = [], len(gateway.rows("cost_nano"))
@@ -454,7 +456,7 @@ def test_a_service_tier_is_charged_as_the_answer_says(gateway: Gateway, *, strea
 def test_what_nothing_bounds_is_refused_under_a_budget(
     gateway: Gateway, fields: dict[str, Any], says: str
 ) -> None:
-    """The client gets the reason and what to change at once; without a budget it is served."""
+    """The client gets the reason and the fix at once; without a budget the request is served."""
     request = {"model": "chat", "messages": HELLO, "max_tokens": 30, **fields}
     with gateway.client("rich") as client, pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(**request)
@@ -466,7 +468,7 @@ def test_what_nothing_bounds_is_refused_under_a_budget(
 
 @pytest.mark.parametrize("name", ["MAX_TOKENS", "maxTokens", "N"])
 def test_a_field_in_another_spelling_is_refused(gateway: Gateway, name: str) -> None:
-    """A server that ignores case would write more than was held for."""
+    """A server that ignores case would generate more than was held for."""
     with gateway.client() as client, pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(
             model="chat", messages=HELLO, max_tokens=5, extra_body={name: 5_000}
@@ -475,7 +477,7 @@ def test_a_field_in_another_spelling_is_refused(gateway: Gateway, name: str) -> 
 
 
 def test_ledger_agrees_with_the_bill(gateway: Gateway) -> None:
-    """What a request costs here is what the provider charges, to the nano-dollar."""
+    """A request's cost here is what the provider charges, to the nano-dollar."""
     before = gateway.billed_nano()
     with gateway.client() as client:
         raws = [

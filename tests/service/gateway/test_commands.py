@@ -53,7 +53,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_check_says_what_is_there(file: Path) -> None:
-    """The report names routes, prices, keys, fallbacks, budgets and what has no effect."""
+    """The report lists routes, prices, keys, fallbacks, budgets and settings without effect."""
     code, report = checked(file, {"UNSET_KEY": "sk-secret"})
     assert (code, report["ok"], report["problems"]) == (0, True, [])
     chat, backup = report["routes"]
@@ -70,7 +70,7 @@ def test_check_says_what_is_there(file: Path) -> None:
 
 
 def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
-    """A base model the book lacks is named; one it has gives the deployment its price."""
+    """A base model that the book lacks is reported; one that it has sets the deployment's price."""
     info = "model_info: {id: own"
     assert info in file.read_text()
 
@@ -85,11 +85,11 @@ def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
 
 
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
-    """A base URL of LiteLLM's may hold a password or a token, which stay where they are."""
+    """A base URL for LiteLLM may contain a password or a token, which is not shown."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"
     litellm = '{model: openai/llama, api_base: "http://127.0.0.1:1/v1"}'
     file.write_text(FILE.replace(litellm, f'{{model: bedrock/llama, api_base: "{secret}"}}'))
-    # A process of its own: LiteLLM's logs keep the stderr they began with.
+    # Its own process, as LiteLLM's loggers keep the stderr that they started with.
     shown = subprocess.run(
         [sys.executable, "-m", "spanledger", "config", "check", str(file), "--json"],
         capture_output=True,
@@ -103,7 +103,7 @@ def test_check_prints_no_secret_of_a_url(file: Path) -> None:
 
 
 def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
-    """A deployment without its key is off, by name, and the others are served."""
+    """A deployment without its key is reported as off, and the others are served."""
     other = "  - {model_name: other, litellm_params: {model: gpt-4o, api_key: k}}\n"
     text = FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY")
     file.write_text(text.replace("model_list:\n", f"model_list:\n{other}"))
@@ -116,7 +116,7 @@ def test_check_goes_on_past_an_unset_variable(file: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "model_list:", "model_list: []", "litellm_settings: {}"])
 def test_check_says_how_to_begin(tmp_path: Path, text: str) -> None:
-    """A file without deployments is wrong for one reason, and the way on is named."""
+    """A file without deployments gets one error, which says how to continue."""
     path = tmp_path / "empty.yaml"
     path.write_text(text)
     code, report = checked(path)
@@ -125,7 +125,7 @@ def test_check_says_how_to_begin(tmp_path: Path, text: str) -> None:
 
 
 def test_check_calls_no_list_empty_that_has_mistakes(tmp_path: Path) -> None:
-    """Only the mistake is named: an entry that was not understood is there."""
+    """Only the actual mistake is reported: the entry exists but was not understood."""
     path = tmp_path / "wrong.yaml"
     path.write_text("model_list: [{model_name: a, litellm_params: openai/gpt-4o}]")
     [problem] = checked(path)[1]["problems"]
@@ -133,7 +133,7 @@ def test_check_calls_no_list_empty_that_has_mistakes(tmp_path: Path) -> None:
 
 
 def test_check_fits_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why a deployment is off takes no room from the columns; it is among the warnings."""
+    """The reason why a deployment is off is a warning, and takes no column width."""
     file.write_text(FILE.replace("UNSET_KEY", "SURELY_UNSET_KEY"))
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["check", str(file)])
@@ -143,7 +143,7 @@ def test_check_fits_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_check_names_every_mistake(tmp_path: Path) -> None:
-    """A wrong file fails with each place and the nearest valid word, and no traceback."""
+    """An invalid file fails with each location and the nearest valid word, and no traceback."""
     path = tmp_path / "wrong.yaml"
     path.write_text("gateway: {max_body_byte: 1, port: x}\nbudgets: [{name: b, limit: many}]\n")
     result = CliRunner().invoke(app, ["check", str(path)])
@@ -157,7 +157,7 @@ def test_check_names_every_mistake(tmp_path: Path) -> None:
 
 
 def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None:
-    """A mistake in the routes does not hide the keys without effect, nor a slip in one of them."""
+    """A mistake in the routes hides neither keys without effect nor a misspelled one."""
     path = tmp_path / "proxy.yaml"
     path.write_text(
         "model_list: [{model_name: a, litellm_params: {model: openai/*, api_key: k}}]\n"
@@ -173,7 +173,7 @@ def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None
 def test_check_keeps_names_of_deployments_whole(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a narrow terminal, the name that stands in all signals can still be copied."""
+    """On a narrow terminal, the name used in all signals can still be copied."""
     file.write_text(FILE.replace("id: main", "id: a-deployment-with-a-long-name"))
     monkeypatch.setenv("COLUMNS", "70")
     shown = CliRunner().invoke(app, ["check", str(file)], env={"UNSET_KEY": "k"})
@@ -181,7 +181,7 @@ def test_check_keeps_names_of_deployments_whole(
 
 
 def test_example_is_a_good_configuration(tmp_path: Path) -> None:
-    """What `config example` prints passes the check once its variables are set."""
+    """The output of `config example` passes the check once its variables are set."""
     printed = CliRunner().invoke(app, ["example"])
     path = tmp_path / "example.yaml"
     path.write_text(printed.stdout)
@@ -191,7 +191,7 @@ def test_example_is_a_good_configuration(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["check", str(path)], env=dict.fromkeys(names, "x"))
     assert "careful" in shown.stdout
     assert "each-customer" in shown.stdout
-    assert shown.stdout.rstrip().endswith("is good")
+    assert shown.stdout.rstrip().endswith("is valid")
 
 
 @pytest.fixture
@@ -214,7 +214,8 @@ def started(file: Path) -> Iterator[subprocess.Popen[str]]:
 def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started: subprocess.Popen[str],
 ) -> None:
-    """One line on stdout when ready; on stderr what has no effect, what has no price, a summary."""
+    """One line on stdout when ready; stderr has settings without effect, missing prices, a
+    summary."""
     assert started.stdout is not None
     assert started.stderr is not None
     line = started.stdout.readline()
@@ -237,7 +238,7 @@ def test_gateway_says_where_it_listens_and_ends_on_sigterm(
 
 
 def test_logs_as_json(file: Path) -> None:
-    """With `--log-format json` every line on stderr is an object, the access log's too."""
+    """With `--log-format json` every line on stderr is an object, including the access log's."""
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
@@ -269,7 +270,7 @@ def test_logs_as_json(file: Path) -> None:
 
 
 def test_a_missing_file_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`spanledger gateway` in an empty folder names the option and the command that helps."""
+    """`spanledger gateway` in an empty directory names the option and the command that help."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(spanledger, ["gateway"])
     assert result.exit_code == 1
@@ -278,7 +279,7 @@ def test_a_missing_file_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
-    """The line and column of the mistake, and no excerpt over five lines."""
+    """The line and column of the mistake, and an excerpt of at most five lines."""
     path = tmp_path / "broken.yaml"
     path.write_text("model_list:\n  - {model_name: chat\n")
     result = CliRunner().invoke(app, ["check", str(path)])
@@ -287,7 +288,7 @@ def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
 
 
 def test_gateway_refuses_to_be_exposed_without_keys(file: Path) -> None:
-    """Another address without keys is one clear line and exit code 1."""
+    """Listening on another address without keys is one clear line and exit code 1."""
     result = subprocess.run(
         [
             *(sys.executable, "-m", "spanledger", "gateway", "--config", str(file)),
@@ -304,7 +305,8 @@ def test_gateway_refuses_to_be_exposed_without_keys(file: Path) -> None:
 
 
 def test_files_for_every_request_in_flight() -> None:
-    """The limit of open files is raised to what the requests need, or it is said what is missing."""
+    """The limit of open files is raised to what the requests need, or the log says what is
+    missing."""
     code = (
         "import resource as r; from spanledger.app import raise_file_limit\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (100, 1000))\n"
@@ -319,13 +321,13 @@ def test_files_for_every_request_in_flight() -> None:
 
 
 def test_check_says_which_way_requests_leave(file: Path) -> None:
-    """A proxy of the environment is shown without its password; one that cannot be used fails."""
+    """A proxy from the environment is shown without its password; an unusable one is an error."""
     file.write_text(FILE.replace("UNSET_KEY", "HOME"))
     runner = CliRunner()
     env = {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": ".corp"}
     shown = runner.invoke(app, ["check", str(file)], env=env)
     assert shown.exit_code == 0
-    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), but for .corp" in shown.stdout
+    assert "through the proxy http://proxy.corp:3128 (HTTPS_PROXY), except to .corp" in shown.stdout
     assert "hunter2" not in shown.output
 
     refused = runner.invoke(app, ["check", str(file)], env={"HTTPS_PROXY": "socks5://h:1"})

@@ -1,4 +1,4 @@
-"""Many requests of one caller: they are bounded together, and leave room for everybody else."""
+"""Many requests of one caller: they are limited together, and leave room for everybody else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IN_FLIGHT = 520_000
 
 @pytest.fixture(scope="module")
 def edge() -> Iterator[Edge]:
-    """A gateway with keys: eight requests in flight, six for one key, one of them unsent."""
+    """A gateway with keys: eight requests in flight, six for one key, one of them still sending."""
     ledger = ScriptedLedger()
     for key in KEYS:
         ledger.add(key, key.removeprefix("slk_"))
@@ -42,7 +42,7 @@ def edge() -> Iterator[Edge]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(edge: Edge) -> Iterator[None]:
-    """Whatever happened, all places and bytes are given back."""
+    """Whatever happened, all places and bytes are returned."""
     yield
     wait_for(lambda: edge.server.edge.in_flight == 0)
     crowd = edge.server.edge.crowd
@@ -50,7 +50,7 @@ def _nothing_is_left(edge: Edge) -> Iterator[None]:
 
 
 def test_half_sent_bodies_leave_room(edge: Edge) -> None:
-    """A key whose bodies never come is refused more of them; another key is served at once."""
+    """A key whose bodies never arrive may not start more of them; another key is served at once."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(edge.connect()) for _ in range(8)]
         refused = 0
@@ -66,7 +66,7 @@ def test_half_sent_bodies_leave_room(edge: Edge) -> None:
 
 
 def test_one_key_does_not_take_every_place(edge: Edge) -> None:
-    """With its share in flight a key waits, while another one is served."""
+    """A key with its full share in flight waits, while another one is served."""
     with contextlib.ExitStack() as stack:
         for _ in range(6):
             sock = stack.enter_context(edge.connect())
@@ -80,7 +80,7 @@ def test_one_key_does_not_take_every_place(edge: Edge) -> None:
 
 
 def test_bodies_in_flight_are_bounded_together(edge: Edge) -> None:
-    """Large bodies past the joint bound are refused and not kept; small ones still pass."""
+    """Large bodies beyond the joint limit are refused and not kept; small ones still pass."""
     large = chat("slow", padding="x" * 150_000)
     with contextlib.ExitStack() as stack:
 
@@ -101,7 +101,7 @@ def test_bodies_in_flight_are_bounded_together(edge: Edge) -> None:
 
 
 def test_the_joint_bound_holds_without_keys() -> None:
-    """Callers of this machine share the bound of all, and no other."""
+    """Callers on this machine share the joint limit and have no other."""
     crowd = Crowd(most_per_key=1, most_body_bytes=300_000, largest_body=100_000)
     places = [crowd.enter("") for _ in range(5)]
     for place in places:
@@ -118,7 +118,7 @@ def test_the_joint_bound_holds_without_keys() -> None:
 
 
 def test_small_bodies_are_not_counted() -> None:
-    """Up to its size a body takes nothing of the bound; past it, all of it is counted."""
+    """Up to the small size a body does not count; beyond it, all of it does."""
     crowd = Crowd(most_per_key=9, most_body_bytes=10**6, largest_body=1)
     place = crowd.enter("key")
     place.take(SMALL_BODY_BYTES)

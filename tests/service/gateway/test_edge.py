@@ -1,4 +1,4 @@
-"""The edge over a real socket: what it serves, refuses and says, with a scripted router behind."""
+"""The edge over a real socket: what it serves, refuses and reports, with a scripted router."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def edge() -> Iterator[Edge]:
 
 
 def test_answer_carries_the_figures(edge: Edge) -> None:
-    """A served request says what it cost, where it ran and what is left."""
+    """A served request reports its cost, its deployment and the remaining budget."""
     answer = edge.post(chat(temperature=0.1, unknown={"kept": [1]}))
     assert answer.status == 200
     assert answer.json()["echo"]["unknown"] == {"kept": [1]}
@@ -53,7 +53,7 @@ def test_answer_carries_the_figures(edge: Edge) -> None:
 
 
 def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:
-    """Events pass unchanged; the comment with the cost comes before `[DONE]`."""
+    """Events pass through unchanged; the comment with the cost comes before `[DONE]`."""
     answer = edge.post(chat(stream=True, stream_options={"include_usage": True}))
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -71,7 +71,7 @@ def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:
 
 
 def test_stream_events_are_not_held_back(edge: Edge) -> None:
-    """What came so far is at the client while the provider is silent; leaving cancels it."""
+    """The client has what arrived so far while the provider is silent; disconnecting cancels it."""
     before = len(edge.router.cancelled)
     with edge.connect() as sock:
         sock.sendall(request(chat("hang-in-stream", stream=True)))
@@ -84,8 +84,8 @@ def test_stream_events_are_not_held_back(edge: Edge) -> None:
 
 
 def test_broken_stream_ends_with_an_error_event(edge: Edge) -> None:
-    """A stream that breaks ends with an error in OpenAI's shape and no end mark. The comment comes
-    after it: Go's client reads what stands before it as part of the error's JSON."""
+    """A broken stream ends with an error in OpenAI's shape and no end mark. The comment follows it:
+    Go's client reads anything before it as part of the error's JSON."""
     answer = edge.post(chat("break-in-stream", stream=True))
     assert answer.status == 200
     *_, last, figures, end = answer.body.split(b"\n\n")
@@ -130,7 +130,7 @@ def test_leaving_is_noticed_after_a_large_body(edge: Edge) -> None:
 def test_failures_have_status_code_and_advice(
     edge: Edge, route: str, status: int, code: str, retry: str, after: str | None, *, stream: bool
 ) -> None:
-    """A failure before the first byte is a JSON error that says whether to ask again."""
+    """A failure before the first byte is a JSON error that says whether to retry."""
     answer = edge.post(chat(route, stream=stream))
     assert answer.status == status
     assert answer.json()["error"]["code"] == code
@@ -142,7 +142,7 @@ def test_failures_have_status_code_and_advice(
 
 
 def test_a_bug_is_logged_without_its_text(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says where a fault of ours is, by request id, and quotes nothing of the request."""
+    """The log says where a bug of ours is, by request id, and quotes nothing from the request."""
     answer = edge.post(chat("bug"))
     assert answer.headers["x-request-id"] in caplog.text
     assert "RuntimeError" in caplog.text
@@ -151,7 +151,7 @@ def test_a_bug_is_logged_without_its_text(edge: Edge, caplog: pytest.LogCaptureF
 
 
 def test_budget_refusal_names_every_figure(edge: Edge) -> None:
-    """A refusal for money is 429, is not to be retried, and says who, how much and until when."""
+    """A budget refusal is 429, must not be retried, and says who, how much and until when."""
     answer = edge.post(chat("broke"))
     assert answer.status == 429
     assert answer.headers["x-should-retry"] == "false"
@@ -174,7 +174,7 @@ def test_budget_refusal_names_every_figure(edge: Edge) -> None:
 
 
 def test_other_paths_and_methods(edge: Edge) -> None:
-    """What is not served answers in OpenAI's shape too."""
+    """Paths and methods that are not served get errors in OpenAI's shape too."""
     assert edge.post({}, "/v1/responses").error["code"] == "unknown_url"
     assert "POST /v1/chat/completions" in edge.post({}, "/v1/responses").error["message"]
     assert edge.post({}, "/v1/models/gemini-2.5-pro:generateContent").status == 404
@@ -213,7 +213,8 @@ def test_health_and_metrics(edge: Edge) -> None:
 
 
 def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:
-    """Of whole answers: their time less the providers'. Streams and refusals have no such figure."""
+    """For non-streamed answers: their time less the providers'. Streams and refusals have no such
+    figure."""
     edge.overheads.clear()
     assert edge.post(chat()).status == 200
     assert edge.post(chat(stream=True)).status == 200
@@ -224,7 +225,7 @@ def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:
 
 
 def test_traceparent_is_taken_over(edge: Edge) -> None:
-    """A caller's trace goes on; its span is the parent."""
+    """A caller's trace continues; its span is the parent."""
     edge.post(chat(), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     start = edge.router.seen[-1].start
     assert start.trace_id == "0af7651916cd43dd8448eb211c80319c"
@@ -234,7 +235,7 @@ def test_traceparent_is_taken_over(edge: Edge) -> None:
 
 
 def test_two_requests_on_one_connection(edge: Edge) -> None:
-    """A connection is kept, also after an error, and also when both requests come at once."""
+    """A connection is kept, after an error too, and if both requests arrive at once."""
     pair = request(chat(), connection="keep-alive") + request(b"{", connection="keep-alive")
     with edge.connect() as sock:
         sock.sendall(request(b"{", connection="keep-alive"))
@@ -249,10 +250,10 @@ def test_two_requests_on_one_connection(edge: Edge) -> None:
 
 
 def test_keyless_gateway_is_for_this_machine() -> None:
-    """Without keys the gateway does not listen for others; with one it may."""
+    """Without keys the gateway does not listen for other machines; with one it may."""
     with pytest.raises(ConfigError, match=r"spanledger keys create"):
         check_exposure("0.0.0.0", has_keys=False)
-    with pytest.raises(ConfigError, match=r"this machine only"):
+    with pytest.raises(ConfigError, match=r"only this machine"):
         check_exposure("gateway.example", has_keys=False)
     check_exposure("0.0.0.0", has_keys=True)
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
@@ -268,7 +269,7 @@ def test_taken_port_is_named(edge: Edge) -> None:
 
 
 def test_shutdown_lets_requests_end() -> None:
-    """On the way out readiness and new requests answer 503; what runs may end."""
+    """During shutdown, readiness and new requests get 503; requests in flight may finish."""
     with running_edge(config_with()) as edge, edge.connect() as slow:
         slow.sendall(request(chat("slow")))
         wait_for(lambda: edge.router.running == 1)
@@ -284,7 +285,7 @@ def test_shutdown_lets_requests_end() -> None:
 
 @pytest.mark.parametrize("route", ["slow", "hang-in-stream"])
 def test_shutdown_cancels_what_outlives_its_grace(route: str) -> None:
-    """After the grace period what still runs is cancelled, and its caller told to ask again."""
+    """After the grace period, running requests are cancelled, and their callers told to retry."""
     with running_edge(config_with(shutdown_grace_s=0.2)) as edge, edge.connect() as sock:
         sock.sendall(request(chat(route, stream=route != "slow")))
         wait_for(lambda: edge.router.running == 1)
@@ -297,7 +298,7 @@ def test_shutdown_cancels_what_outlives_its_grace(route: str) -> None:
 
 
 def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
-    """Waiting does not make it smaller, whatever the provider says of waiting."""
+    """Waiting does not make a request smaller, whatever the provider says about waiting."""
     error = ProviderError("rate_limited", SECRET, status=429, retry_after_s=9, request_alone=True)
     reply = reply_to(error, 2)
     assert reply.status == 429
@@ -307,7 +308,8 @@ def test_a_request_that_is_too_large_is_not_to_be_sent_again() -> None:
 
 @pytest.mark.parametrize("path", ["/metrics/", "/healthz/", "/readyz/", "//evil.example/metrics/"])
 def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
-    """A path with a slash too many is not found; a redirect would lead to a host of the caller's."""
+    """A path with an extra slash is not found; a redirect would lead to a host of the caller's
+    choice."""
     answer = edge.get(path, host="evil.example")
     assert (answer.status, answer.error["code"]) == (404, "unknown_url")
     assert "location" not in answer.headers
@@ -324,13 +326,13 @@ def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
     ],
 )
 def test_other_spellings_of_a_path(edge: Edge, path: str) -> None:
-    """A base URL without `/v1`, or with a slash too many, leads where it was meant to."""
+    """A base URL without `/v1`, or with an extra slash, reaches the intended path."""
     assert edge.post(chat(), path).status == 200
     assert edge.router.seen[-1].ask.wire.operation == "chat"
 
 
 def test_other_spellings_of_the_models(edge: Edge) -> None:
-    """The same goes for the list of models and for one of them."""
+    """The same applies to the list of models and to a single model."""
     listed = edge.get("/v1/models").json()
     for path in ("/models", "/models/", "/v1/models/"):
         assert edge.get(path).json() == listed
@@ -338,7 +340,7 @@ def test_other_spellings_of_the_models(edge: Edge) -> None:
 
 
 def test_probes_of_litellm(edge: Edge) -> None:
-    """Health checks written for LiteLLM's proxy find what they ask for."""
+    """Health checks written for LiteLLM's proxy find their paths."""
     for path in ("/health/liveliness", "/health/liveness"):
         assert edge.get(path).json() == {"status": "ok"}
     assert edge.get("/health/readiness").json()["status"] == "ready"
@@ -348,7 +350,7 @@ PAGE = "https://app.example"
 
 
 def test_pages_that_may_call() -> None:
-    """A listed origin gets CORS headers and may call without a key; another one may not."""
+    """A listed origin gets CORS headers and may call without a key; another one must not."""
     with running_edge(config_with(allow_origins=[PAGE])) as edge:
         preflight = {"access_control_request_method": "POST"}
         asked = edge.send(request(b"", origin=PAGE, **preflight).replace(b"POST", b"OPTIONS", 1))
@@ -363,7 +365,7 @@ def test_pages_that_may_call() -> None:
 
 
 def test_any_page_is_no_trusted_page() -> None:
-    """`*` lets every page read answers, but none of them spend without a key."""
+    """`*` lets every page read answers, but no page spend money without a key."""
     with running_edge(config_with(allow_origins=["*"])) as edge:
         answer = edge.post(chat(), origin=PAGE)
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (403, "*")
@@ -371,13 +373,13 @@ def test_any_page_is_no_trusted_page() -> None:
 
 @pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "ftp://app.example"])
 def test_an_origin_is_written_as_browsers_do(origin: str) -> None:
-    """An origin that no browser would ever send is refused at the start."""
+    """An origin that no browser would ever send is refused at startup."""
     with pytest.raises(ConfigError, match=r"https://app\.example"):
         config_with(allow_origins=[origin])
 
 
 def test_a_path_stays_on_its_line_of_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
-    """A caller cannot write a log line of its own by a path with a line break in it."""
+    """A caller cannot forge a log line with a line break in a path."""
     with (
         caplog.at_level("INFO", "spanledger.access"),
         running_edge(config_with(access_log=True)) as edge,

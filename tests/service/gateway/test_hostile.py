@@ -1,4 +1,5 @@
-"""Hostile and broken clients on a raw socket: each limit trips, nothing crashes, others are served."""
+"""Hostile and broken clients on a raw socket: each limit trips, nothing crashes, others are
+served."""
 
 from __future__ import annotations
 
@@ -43,27 +44,27 @@ def edge() -> Iterator[Edge]:
 
 @pytest.fixture(autouse=True)
 def _still_serving(edge: Edge) -> Iterator[None]:
-    """Whatever a test did: nothing is left in flight, and the next caller is served."""
+    """Whatever a test did, nothing is left in flight, and the next caller is served."""
     yield
     wait_for(lambda: edge.server.edge.in_flight == 0)
     assert edge.post(chat()).status == 200
 
 
 def test_announced_body_too_large(edge: Edge) -> None:
-    """A Content-Length over the limit is refused before a byte of the body is taken."""
+    """A Content-Length over the limit is refused before any of the body is read."""
     answer = edge.send(request(b"", content_length=str(MAX_BODY + 1)))
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert answer.headers["connection"] == "close"
 
 
 def test_sent_body_too_large(edge: Edge) -> None:
-    """A client that sends a large body whole still gets to read the refusal."""
+    """A client that sends a large body completely still gets to read the refusal."""
     answer = edge.post(chat(padding="x" * (MAX_BODY * 30)))
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
 
 
 def test_chunked_body_too_large(edge: Edge) -> None:
-    """A body without a length is counted as it comes."""
+    """A body without a length is counted as it arrives."""
     seen = len(edge.router.seen)
     chunk = b"2710\r\n" + b" " * 10_000 + b"\r\n"
     answer = edge.send(_chunked() + chunk * 11)
@@ -83,7 +84,7 @@ def test_chunked_body_too_large(edge: Edge) -> None:
     ids=["long", "endless", "many", "flood", "target"],
 )
 def test_head_too_large(edge: Edge, head: bytes) -> None:
-    """Heads over the limit, by bytes or by number, are refused while they still come."""
+    """Headers over the limit, by size or number, are refused while they still arrive."""
     with edge.connect() as sock:
         for start in range(0, len(head), 3_000):
             try:
@@ -95,7 +96,7 @@ def test_head_too_large(edge: Edge, head: bytes) -> None:
 
 
 def test_head_within_the_limit(edge: Edge) -> None:
-    """The limits do not touch a head just under them, sent in pieces."""
+    """The limits do not affect headers just below them, sent in pieces."""
     head = request(chat(), x_padding="a" * (MAX_HEAD - 300))
     with edge.connect() as sock:
         for start in range(0, len(head), 500):
@@ -104,7 +105,7 @@ def test_head_within_the_limit(edge: Edge) -> None:
 
 
 def test_slow_head(edge: Edge) -> None:
-    """A head that drips in is given up."""
+    """Headers that trickle in time out."""
     with edge.connect() as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n")
         for _ in range(4):
@@ -116,7 +117,7 @@ def test_slow_head(edge: Edge) -> None:
 
 
 def test_slow_body(edge: Edge) -> None:
-    """A body that drips in is given up, and holds no place among the requests in flight."""
+    """A body that trickles in times out, and frees its place among the requests in flight."""
     with edge.connect() as sock:
         sock.sendall(request(b'{"model"', content_length="500"))
         wait_for(lambda: edge.server.edge.in_flight == 1)
@@ -126,13 +127,13 @@ def test_slow_body(edge: Edge) -> None:
 
 
 def test_silent_connection(edge: Edge) -> None:
-    """A connection that says nothing is closed."""
+    """A silent connection is closed."""
     with edge.connect() as sock:
         assert is_closed(sock)
 
 
 def test_body_owed_after_an_early_answer(edge: Edge) -> None:
-    """Who was refused on the head alone does not hold the connection by dripping a body."""
+    """A client that is refused on its headers cannot hold the connection with a slow body."""
     with edge.connect() as sock:
         sock.sendall(request(b"{", "/v1/none", content_length="500", connection="keep-alive"))
         assert read_response(sock).status == 404
@@ -140,7 +141,7 @@ def test_body_owed_after_an_early_answer(edge: Edge) -> None:
 
 
 def test_reader_that_stops_holds_no_stream(edge: Edge) -> None:
-    """A client that stops reading loses its stream, and the provider is released."""
+    """A client that stops reading loses its stream, and the call to the provider is cancelled."""
     closed = len(edge.router.closed)
     with edge.connect() as sock:
         sock.sendall(request(chat("flood", stream=True)))
@@ -149,7 +150,7 @@ def test_reader_that_stops_holds_no_stream(edge: Edge) -> None:
 
 
 def test_concurrent_requests(edge: Edge) -> None:
-    """Beyond the limit: 429 and ask again; health still answers, and a place freed is used."""
+    """Beyond the limit: 429, to be retried; health still answers, and a freed place is used."""
     with ThreadPoolExecutor() as pool:
         sockets = [edge.connect() for _ in range(3)]
         try:
@@ -187,8 +188,8 @@ def test_concurrent_requests(edge: Edge) -> None:
     ],
 )
 def test_what_is_not_http(edge: Edge, data: bytes) -> None:
-    """Broken and ambiguous requests are refused and their connection closed, so nothing of them
-    can be taken for a second request."""
+    """Broken and ambiguous requests are refused and their connection closed, so no part of them can
+    be taken for a second request."""
     booked = len(edge.router.seen) + len(edge.router.rejected)
     with edge.connect() as sock:
         sock.sendall(data + b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -201,7 +202,7 @@ def test_what_is_not_http(edge: Edge, data: bytes) -> None:
 
 @pytest.mark.parametrize("size", [b"zz", b"-1", b"5;" + b"a" * 5, b"fffffffffffffffff", b"5"])
 def test_bad_chunks(edge: Edge, size: bytes) -> None:
-    """Chunk sizes that are wrong, or do not fit what follows, never reach a route."""
+    """Chunk sizes that are invalid, or do not match what follows, never reach a route."""
     seen = len(edge.router.seen)
     with edge.connect() as sock:
         sock.sendall(_chunked() + size + b"\r\n{}\r\n0\r\n\r\n")
@@ -223,7 +224,7 @@ def test_bad_chunks(edge: Edge, size: bytes) -> None:
     ],
 )
 def test_bad_bodies_are_booked(edge: Edge, body: bytes, status: int) -> None:
-    """A known caller's unusable request is refused, booked, and reaches no provider."""
+    """An invalid request of a known caller is refused, booked, and reaches no provider."""
     seen, rejected = len(edge.router.seen), len(edge.router.rejected)
     answer = edge.post(body)
     assert answer.status == status
@@ -239,7 +240,7 @@ def test_bad_bodies_are_booked(edge: Edge, body: bytes, status: int) -> None:
     "name", ["host", "origin", "authorization", "api-key", "x-api-key", "x-spanledger-customer"]
 )
 def test_a_caller_is_named_once(edge: Edge, name: str) -> None:
-    """Of two names a proxy before us may have checked the one that we do not look at."""
+    """Of two identity headers, a proxy before us may have checked the one that we ignore."""
     seen = len(edge.router.seen)
     line = f"{name}: localhost\r\n".encode()
     head, _, body = request(chat()).partition(b"\r\n\r\n")
@@ -252,7 +253,7 @@ def test_a_caller_is_named_once(edge: Edge, name: str) -> None:
 
 
 def test_a_trailer_names_nobody(edge: Edge) -> None:
-    """What follows the body is not part of the head, where a proxy has looked."""
+    """Trailers are not treated as headers, which a proxy would have checked."""
     body = request(chat()).partition(b"\r\n\r\n")[2]
     whole = b"%x\r\n%s\r\n0\r\nx-spanledger-customer: victim\r\n\r\n" % (len(body), body)
 
@@ -262,14 +263,15 @@ def test_a_trailer_names_nobody(edge: Edge) -> None:
 
 
 def test_compressed_bodies_are_not_inflated(edge: Edge) -> None:
-    """A gzip body is refused by its header: no bomb is ever opened."""
+    """A gzip body is refused by its header, so a compression bomb is never expanded."""
     bomb = gzip.compress(b" " * 10_000_000)
     answer = edge.post(bomb, content_encoding="gzip")
     assert (answer.status, answer.error["code"]) == (415, "unsupported_encoding")
 
 
 def test_other_content_types(edge: Edge) -> None:
-    """JSON under its own name or none is taken; what a web form can send is not."""
+    """JSON is accepted with its content type or with none; content that a web form can send is
+    not."""
     body = b'{"model": "echo", "messages": [1]}'
     for kind in ("application/json; charset=utf-8", "application/vnd.api+json", "Application/JSON"):
         assert edge.post(body, content_type=kind).status == 200
@@ -280,13 +282,13 @@ def test_other_content_types(edge: Edge) -> None:
 
 
 def test_upgrade_is_not_taken(edge: Edge) -> None:
-    """A request that offers an upgrade is served as it stands."""
+    """A request that offers an upgrade is served without it."""
     headers = {"upgrade": "h2c", "connection": "upgrade, close", "http2_settings": "AAM"}
     assert edge.post(chat(), **headers).status == 200
 
 
 def test_expect_continue(edge: Edge) -> None:
-    """A client that waits for leave to send its body gets it once its key was looked at."""
+    """A client that waits for permission to send its body gets it once its key was checked."""
     data = request(chat(), expect="100-continue")
     head, _, body = data.partition(b"\r\n\r\n")
     with edge.connect() as sock:

@@ -1,4 +1,4 @@
-"""What a request leaves behind: nothing, however it ended, as bodies may have twenty megabytes."""
+"""What a request leaves in memory: nothing, however it ended, as bodies may have 20 megabytes."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Provider:
         client.close()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         for held in (self._socket, *self._open):
             held.close()
 
 
 @dataclass
 class Site:
-    """A whole gateway's address."""
+    """The address of a complete gateway."""
 
     port: int
 
@@ -115,7 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def no_collector() -> Iterator[int]:
-    """What is freed is freed by reference counts; how many requests of other tests there are."""
+    """Reference counts free these objects; requests of other tests are subtracted."""
     gc.collect()
     gc.disable()
     try:
@@ -132,7 +132,7 @@ def exchanges() -> int:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("route", [*ROUTES, "gone", "unknown"])
 def test_nothing_stays_of_a_request(site: Site, route: str, stream: bool) -> None:
-    """A request that was served, failed or refused is gone once its connection is."""
+    """A request that was served, failed or refused is freed once its connection is."""
     with no_collector() as others:
         for _ in range(2):
             with site.connect() as sock:
@@ -143,7 +143,7 @@ def test_nothing_stays_of_a_request(site: Site, route: str, stream: bool) -> Non
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_nothing_stays_of_a_caller_that_left(site: Site, stream: bool) -> None:
-    """A request whose caller hung up is gone, too."""
+    """A request whose caller disconnected is freed, too."""
     with no_collector() as others:
         for _ in range(2):
             with site.connect() as sock:

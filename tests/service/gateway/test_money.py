@@ -1,4 +1,4 @@
-"""What the ledger has after a whole gateway relayed what a provider sent, byte by byte."""
+"""What the ledger has after a complete gateway relayed a provider's answer, byte by byte."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ class Provider:
                 client.sendall(self.answer)
 
     def whole(self, usage: dict[str, Any], text: str = "Hi") -> None:
-        """A whole answer with this usage."""
+        """A non-streamed answer with this usage."""
         choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop"}
         body = json.dumps({"id": "x", "choices": [choice], "usage": usage}).encode()
         self.answer = head(b"application/json") + body
 
     def events(self, *pieces: bytes) -> None:
-        """A stream, whole or cut."""
+        """A stream, complete or broken."""
         self.answer = head(b"text/event-stream") + b"".join(pieces)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()
 
 
 class Site:
-    """A gateway over that provider, on both wires, with a budget for each test to set."""
+    """A gateway over that provider, on both wires, with a budget that each test sets."""
 
     def __init__(self, url: str, provider: Provider, ledger: Path) -> None:
         self.provider, self._ledger = provider, ledger
@@ -112,7 +112,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Afterwards the ledger adds up."""
+    """Afterwards the ledger is consistent."""
     ledger = tmp_path_factory.mktemp("money") / "ledger.db"
     records = Records.open(ledger)
     records.set_budgets([Budget("small", "model", "small", LIMIT_NANO, "day")], 1)
@@ -196,7 +196,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_cached_input_beside_the_prompt_is_no_output(
     site: Site, usage: dict[str, int], nano: int
 ) -> None:
-    """What a total has beyond prompt and answer is the cache where the cache says so."""
+    """A total's surplus over prompt and answer is cache, if the cache counts say so."""
     site.provider.whole(usage)
 
     booked = site.ask("openai")
@@ -205,7 +205,7 @@ def test_cached_input_beside_the_prompt_is_no_output(
 
 
 def test_a_later_zero_undoes_nothing(site: Site) -> None:
-    """Anthropic's wire: a `message_delta` with no input leaves what `message_start` said
+    """Anthropic's wire: a `message_delta` without input keeps the counts of `message_start`
     (envoyproxy/ai-gateway#1631)."""
     start = {"id": "m", "model": "claude", "usage": {"input_tokens": 1000, "output_tokens": 1}}
     site.provider.events(
@@ -249,7 +249,8 @@ def test_a_prompt_that_nobody_counted_is_estimated(site: Site, told: dict[str, i
 
 
 def test_a_whole_answer_is_no_shorter_than_its_text(site: Site) -> None:
-    """Where a server counts no prompt, its count of the answer is not trusted to be less."""
+    """If a server counts no prompt, its count of the answer is not trusted to be lower than
+    ours."""
     site.provider.whole({"prompt_tokens": 0, "completion_tokens": 0.5}, text="=" * 400)
 
     booked = site.ask("openai")
@@ -258,7 +259,7 @@ def test_a_whole_answer_is_no_shorter_than_its_text(site: Site) -> None:
 
 
 def test_usage_in_no_known_form_is_dear_and_says_so(site: Site) -> None:
-    """A surplus that nothing explains is charged as output, marked as an estimate with a reason."""
+    """An unexplained surplus is charged as output, and marked as an estimate with a reason."""
     details = {"completion_tokens_details": {"reasoning_tokens": 300}}
     site.provider.whole(
         {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1500, **details}
@@ -281,8 +282,8 @@ def test_a_broken_stream_is_charged_no_more_than_its_cap(site: Site) -> None:
 
 
 def test_no_guess_of_ours_overruns_a_budget(site: Site) -> None:
-    """A stream that breaks without usage is charged within what was held for it, also where the
-    caller set no cap."""
+    """A stream that breaks without usage is charged within its hold, also if the caller set no
+    cap."""
     site.provider.events(*[FLOOD] * 1000)
 
     booked = site.ask("small", stream=True)
@@ -292,7 +293,7 @@ def test_no_guess_of_ours_overruns_a_budget(site: Site) -> None:
 
 
 def test_a_whole_stream_without_usage_is_charged_no_more_than_its_cap(site: Site) -> None:
-    """One that ends in good order is an estimate as well."""
+    """A stream that ends properly without usage is an estimate as well."""
     site.provider.events(*[FLOOD] * 100, delta("stop"), DONE)
 
     booked = site.ask("openai", stream=True, max_tokens=50)
@@ -310,7 +311,7 @@ def test_a_whole_stream_without_usage_is_charged_no_more_than_its_cap(site: Site
 def test_usage_reported_before_an_error_is_charged(
     site: Site, *, streamed: bool, said: list[bytes], last: bytes
 ) -> None:
-    """What a provider has counted it bills, whatever comes after; nothing is added to it."""
+    """A provider bills what it has counted, whatever follows; nothing is added to it."""
     usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
     counted = event({"id": "x", "choices": [], "usage": usage})
     site.provider.events(*said, delta("stop"), counted, last)
@@ -321,7 +322,8 @@ def test_usage_reported_before_an_error_is_charged(
 
 
 def test_a_prompt_reported_before_an_error_is_charged_alone(site: Site) -> None:
-    """Servers with running counts tell the prompt first. An error says that no answer followed."""
+    """Servers with running counts report the prompt first. An error shows that no answer
+    followed."""
     usage = {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}
     site.provider.events(
         event({"id": "x", "choices": [], "usage": usage}), event({"error": {"message": "died"}})
@@ -333,7 +335,7 @@ def test_a_prompt_reported_before_an_error_is_charged_alone(site: Site) -> None:
 
 
 def test_anthropic_usage_reported_before_an_error_is_charged(site: Site) -> None:
-    """The same on Anthropic's wire, in a stream that nobody asked for."""
+    """The same on Anthropic's wire, in an unrequested stream."""
     usage = {"input_tokens": 1000, "output_tokens": 50}
     site.provider.events(
         event({"type": "message_start", "message": {"id": "m", "usage": usage}}),
@@ -347,7 +349,7 @@ def test_anthropic_usage_reported_before_an_error_is_charged(site: Site) -> None
 
 
 def test_a_base_model_is_what_is_charged(site: Site) -> None:
-    """A deployment with a name of its own has its base model's price, under a budget too
+    """A deployment with its own name has its base model's price, under a budget too
     (BerriAI/litellm#7004)."""
     site.provider.whole(
         {"prompt_tokens": 100_000, "completion_tokens": 1_000, "total_tokens": 101_000}

@@ -1,4 +1,4 @@
-"""Providers that answer oddly, seen by real clients through the whole gateway, and what it costs."""
+"""Providers with odd answers, seen by real clients through the gateway, and what they cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DONE = "data: [DONE]\n\n"
 
 
 def completion(**choice: Any) -> dict[str, Any]:
-    """A whole answer; `choice` on top of an ordinary one."""
+    """A non-streamed answer; `choice` overrides an ordinary one."""
     message = {"role": "assistant", "content": "Hello."}
     first = {"index": 0, "message": message, "finish_reason": "stop", **choice}
     return {
@@ -44,7 +44,7 @@ def completion(**choice: Any) -> dict[str, Any]:
 
 
 def chunk(finish: str | None = None, **delta: Any) -> str:
-    """An event of a stream."""
+    """A stream event."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     data = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     return event({**data, "choices": [choice]})
@@ -141,12 +141,12 @@ class Provider(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @dataclass
 class Gateway:
-    """A gateway in front of the strange provider."""
+    """A gateway in front of the odd provider."""
 
     url: str
     ledger: Path
@@ -156,7 +156,7 @@ class Gateway:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     def attempts(self, request_id: str) -> list[tuple[Any, ...]]:
-        """Error type, cost and whether it was estimated, of each attempt."""
+        """Error type, cost and whether it was estimated, for each attempt."""
         query = (
             "SELECT error_type, cost_nano, estimated FROM attempts"
             " WHERE request_id = ? ORDER BY number"
@@ -167,7 +167,7 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A route for each answer; the ones that fail fall back to `good`."""
+    """A route for each answer; those that fail fall back to `good`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -231,7 +231,7 @@ def test_an_error_under_200_falls_back_and_costs_nothing(
 
 
 def test_an_error_that_was_counted_is_paid_and_falls_back(gateway: Gateway) -> None:
-    """What the provider says it used is charged, to the token."""
+    """The usage that the provider reports is charged, to the token."""
     with gateway.client() as client:
         raw = client.chat.completions.with_raw_response.create(
             model="error-counted", messages=HELLO
@@ -244,7 +244,7 @@ def test_an_error_that_was_counted_is_paid_and_falls_back(gateway: Gateway) -> N
 
 @pytest.mark.parametrize("route", TOO_LONG)
 def test_a_prompt_that_is_too_long_goes_to_a_longer_window(gateway: Gateway, route: str) -> None:
-    """In the words of providers that have their own."""
+    """In each provider's own wording."""
     with gateway.client() as client:
         raw = client.chat.completions.with_raw_response.create(model=route, messages=HELLO)
 
@@ -255,7 +255,8 @@ def test_a_prompt_that_is_too_long_goes_to_a_longer_window(gateway: Gateway, rou
 
 @pytest.mark.parametrize(("route", "estimated"), [("b4", 1), ("b6", 1), ("a6-json", 0)])
 def test_a_stream_that_is_whole_is_an_answer(gateway: Gateway, route: str, estimated: int) -> None:
-    """Without end mark, without `stream_options`, or sent in one piece: one attempt, its price."""
+    """Without end mark, without `stream_options`, or sent in one piece: one attempt, charged
+    once."""
     request_id, chunks = streamed(gateway, route)
 
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Hello."
@@ -265,7 +266,7 @@ def test_a_stream_that_is_whole_is_an_answer(gateway: Gateway, route: str, estim
 
 
 def test_a_whole_answer_may_come_as_a_stream(gateway: Gateway) -> None:
-    """The caller that asked for no stream gets an object, priced by its usage."""
+    """A caller that requested no stream gets an object, priced by its usage."""
     with gateway.client() as client:
         raw = client.chat.completions.with_raw_response.create(model="a6-stream", messages=HELLO)
 
@@ -277,7 +278,7 @@ def test_a_whole_answer_may_come_as_a_stream(gateway: Gateway) -> None:
 
 
 def test_arguments_that_are_an_object_reach_the_client_as_text(gateway: Gateway) -> None:
-    """The client adds pieces of text up, and must not meet an object."""
+    """The client concatenates pieces of text, and must not get an object."""
     request_id, chunks = streamed(gateway, "b5")
 
     assert chunks[0].choices[0].delta.tool_calls[0].function.arguments == "{}"
@@ -285,7 +286,7 @@ def test_arguments_that_are_an_object_reach_the_client_as_text(gateway: Gateway)
 
 
 def read_all(chunks: Any, text: list[str]) -> None:
-    """Keep the text of a stream, as far as it comes."""
+    """Collect the text of a stream, as far as it arrives."""
     text.extend(part.choices[0].delta.content or "" for part in chunks)
 
 

@@ -1,4 +1,4 @@
-"""Wildcard routes at the edge: who may use them, what is booked, and which names are none."""
+"""Wildcard routes at the edge: who may use them, what is booked, and which names are invalid."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def edge() -> Iterator[Edge]:
     ],
 )
 def test_what_is_booked_is_configured(edge: Edge, model: str, route: str, asked: str) -> None:
-    """The route is the wildcard's, however many models callers name."""
+    """The booked route is the wildcard's, however many models callers name."""
     assert edge.post(chat(model), authorization=f"Bearer {WIDE}").status == 200
 
     exchange = edge.router.seen[-1]
@@ -55,7 +55,7 @@ def test_what_is_booked_is_configured(edge: Edge, model: str, route: str, asked:
 
 @pytest.mark.parametrize("model", ["openai/*", "*", "a\nb", "a`b"])
 def test_what_is_no_model_of_a_wildcard(edge: Edge, model: str) -> None:
-    """A star, a line break or a backtick goes to no provider and into no row."""
+    """A star, a line break or a backtick is sent to no provider and stored in no row."""
     answer = edge.post(chat(model), authorization=f"Bearer {WIDE}")
 
     assert (answer.status, answer.error["code"]) == (404, "model_not_found")
@@ -75,12 +75,12 @@ def test_what_is_no_model_of_a_wildcard(edge: Edge, model: str) -> None:
 def test_a_key_may_name_the_model_or_the_wildcard(
     edge: Edge, key: str, model: str, status: int
 ) -> None:
-    """Either allows a request, and neither more than itself."""
+    """Either grant allows a request, and neither allows more than itself."""
     assert edge.post(chat(model), authorization=f"Bearer {key}").status == status
 
 
 def test_models_of_a_wildcard_are_shown_when_asked_for(edge: Edge) -> None:
-    """The list has the wildcards; a model by name is there where one serves it."""
+    """The list has the wildcards; a model can be fetched by name if a wildcard serves it."""
     headers = {"authorization": f"Bearer {WIDE}"}
     listed = [model["id"] for model in edge.get("/v1/models", **headers).json()["data"]]
     shown = edge.get(f"/v1/models/{urllib.parse.quote('openai/gpt-4o', safe='/')}", **headers)

@@ -1,4 +1,4 @@
-"""A real ledger file, and short ways to speak to it."""
+"""A real ledger file and helpers to use it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOON = 1_795_435_200 * 1_000_000_000
 
 
 class Time:
-    """A wall clock that moves when told."""
+    """A wall clock that moves only when set."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -37,12 +37,12 @@ class Time:
         return self.now
 
     def clock(self) -> Clock:
-        """One whose seconds do not pass: a ledger sweeps when it is told, however slow the machine."""
+        """A monotonic clock that stands still: a ledger sweeps only on request, however slow the machine."""
         return Clock(now_ns=self.now_ns, monotonic=lambda: 0.0)
 
 
 class Book:
-    """A ledger file with an open ledger on it."""
+    """A ledger file and an open ledger on it."""
 
     def __init__(self, path: Path, time: Time, ledger: GroupLedger) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class Book:
         self._ids = itertools.count(1)
 
     def budget(self, name: str = "b", **changes: object) -> Budget:
-        """Set a budget: a dollar a month for customer acme, unless told otherwise."""
+        """Set a budget: a dollar a month for customer acme, unless overridden."""
         settings: dict[str, object] = {
             "scope": "customer",
             "subject": "acme",
@@ -77,7 +77,7 @@ class Book:
         priced: bool = True,
         unbounded: str = "",
     ) -> Reservation:
-        """An attempt of a new request, or a further one of `request`."""
+        """An attempt of a new request, or a further attempt of `request`."""
         unique = next(self._ids)
         start = request or RequestStart(
             request_id=f"req_{unique:024x}",
@@ -107,7 +107,7 @@ class Book:
         )
 
     def end(self, reservation: Reservation, cost: int | None, last: bool = True) -> AttemptEnd:
-        """The end of an attempt, and of its request unless told otherwise."""
+        """The end of an attempt, and of its request unless overridden."""
         return AttemptEnd(
             attempt_id=reservation.attempt_id,
             ended_ns=self.time.now,
@@ -120,7 +120,7 @@ class Book:
         return next(iter(self.accounts(name).values()))
 
     def accounts(self, name: str) -> dict[str, tuple[int, int, int]]:
-        """The same of all its accounts, by subject."""
+        """The same for all its accounts, by subject."""
         reports = Reports(self.path)
         states = reports.budget_states(self.time.now // 10**9)
         reports.close()

@@ -1,4 +1,4 @@
-"""A gateway's worth of reservations in a process of its own; run by test_processes."""
+"""A gateway's worth of reservations in a separate process; run by test_processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spanledger.ledger.store import (
 
 
 async def storm(url: str, callers: int, hold: int, cost: int) -> None:
-    """Reserve and settle `callers` times at once; print how many were let through."""
+    """Reserve and settle `callers` times at once; print how many were admitted."""
     ledger = open_ledger(url)
     clock = time.time_ns
     print("ready", flush=True)

@@ -35,7 +35,7 @@ def account(limit: int, spent: int = 0, held: int = 0, **changes: object) -> Acc
 def test_ladder(
     limit: int, spent: int, sizes: HoldSizes, strict: bool, granted: int | None
 ) -> None:
-    """Each rung, at the nano-dollar where it begins."""
+    """Each rung, at the exact nano-dollar where it begins."""
     accounts = [account(limit, spent, strict=strict)]
     if granted is None:
         with pytest.raises(BudgetExceededError):
@@ -45,7 +45,7 @@ def test_ladder(
 
 
 def test_the_tightest_account_decides_and_is_named() -> None:
-    """With several budgets the least room counts, warning ones aside."""
+    """With several budgets the least room counts, ignoring those that only warn."""
     accounts = [
         account(1000),
         account(100, spent=60, held=30),
@@ -63,7 +63,7 @@ def test_the_tightest_account_decides_and_is_named() -> None:
 
 
 def test_matching() -> None:
-    """A named subject and `*` both apply, `*` for each subject by itself; an empty one has none."""
+    """A named subject and `*` both apply, `*` for each subject separately; an empty subject has none."""
 
     def named(name: str, scope: str, subject: str) -> Budget:
         return Budget(name, scope, subject, 1, "day")  # type: ignore[arg-type]  # test shorthand

@@ -1,4 +1,4 @@
-"""Budgets of a configuration file beside those that people change by command."""
+"""Budgets from a configuration file next to those that people change by command."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def records(tmp_path: Path) -> Iterator[Records]:
 
 
 def limits(records: Records) -> dict[str, int]:
-    """What is allowed now, in dollars."""
+    """The current limits, in dollars."""
     return {budget.name: budget.limit_nano // USD for budget in records.budgets()}
 
 
 def start(records: Records, *budgets: Budget, file: str = FILE) -> list[str]:
-    """A gateway's start with a file; what it sets."""
+    """A gateway's start with a file; returns what it sets."""
     return [budget.name for budget in records.apply_file(file, budgets, NOON)]
 
 
@@ -54,7 +54,7 @@ def differing(records: Records) -> dict[str, list[tuple[str, object, object]]]:
 
 
 def test_a_persons_change_stays_over_starts(records: Records) -> None:
-    """Started again with the same file, the limit set by command applies, and is reported."""
+    """After a restart with the same file, the limit set by command applies and is reported."""
     assert start(records, ACME) == ["acme"]
     set_limit(records, "acme", 200)
 
@@ -64,8 +64,8 @@ def test_a_persons_change_stays_over_starts(records: Records) -> None:
 
 
 def test_an_entry_that_changed_is_applied(records: Records) -> None:
-    """The file's newest word on a budget is newer than the command that changed it before; also
-    when it goes back to what it said earlier."""
+    """A change in the file is newer than the command that changed the budget before; also
+    when it restores an earlier value."""
     start(records, ACME)
     set_limit(records, "acme", 200)
 
@@ -77,7 +77,7 @@ def test_an_entry_that_changed_is_applied(records: Records) -> None:
 
 
 def test_an_entry_that_is_new_is_applied(records: Records) -> None:
-    """Also where somebody has set a budget of that name by command before."""
+    """A new entry in the file applies even if a budget of that name was set by command before."""
     start(records, ACME)
     records.set_budgets([replace(BETA, limit_nano=9 * USD)], NOON)
 
@@ -86,7 +86,7 @@ def test_an_entry_that_is_new_is_applied(records: Records) -> None:
 
 
 def test_a_budget_that_was_removed_stays_removed(records: Records) -> None:
-    """What is in the file and was removed by command is reported at each start."""
+    """A budget in the file that was removed by command is reported at each start."""
     start(records, ACME, BETA)
     records.remove_budget("acme", NOON)
 
@@ -97,7 +97,7 @@ def test_a_budget_that_was_removed_stays_removed(records: Records) -> None:
 
 
 def test_an_entry_that_left_the_file_is_reported_while_it_applies(records: Records) -> None:
-    """Deleting an entry removes no budget; changed or removed by command, it is that person's; put
+    """Deleting an entry removes no budget; changed or removed by command, it stays that way; put
     back, it is new."""
     start(records, ACME, BETA)
     start(records, BETA)
@@ -111,7 +111,7 @@ def test_an_entry_that_left_the_file_is_reported_while_it_applies(records: Recor
 
 
 def test_a_file_that_moved_goes_on_where_it_was(records: Records) -> None:
-    """The same entry under another path is not new; two files that differ do not undo each other
+    """The same entry under another path is not new; two different files do not undo each other
     at every start."""
     start(records, ACME)
     set_limit(records, "acme", 200)
@@ -135,7 +135,7 @@ def test_only_so_many_files_are_remembered(records: Records, tmp_path: Path) -> 
 
 
 def test_changes_of_two_people_at_once_are_both_kept(tmp_path: Path) -> None:
-    """Of two edits, the second is made on what the first left."""
+    """The second of two concurrent edits starts from the result of the first."""
     path = tmp_path / "ledger.db"
     with (
         contextlib.closing(Records.open(path)) as first,
@@ -146,7 +146,7 @@ def test_changes_of_two_people_at_once_are_both_kept(tmp_path: Path) -> None:
 
         def limit(budget: Budget | None) -> Budget:
             assert budget is not None
-            if not edits:  # somebody else is faster
+            if not edits:  # another process is faster
                 second.set_budgets([replace(budget, strict=True)], NOON)
             edits.append(budget)
             return replace(budget, limit_nano=USD)

@@ -1,4 +1,4 @@
-"""`spanledger ledger backup`: a copy that is whole, of one moment, and replaces nothing."""
+"""`spanledger ledger backup`: a consistent copy that never overwrites anything."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CENT = 10**7
 
 
 def quiet(_done: int, _total: int) -> None:
-    """No bar."""
+    """No progress bar."""
 
 
 def copies(folder: Path) -> list[str]:
-    """What there is of a backup, parts and logs included."""
+    """The files of a backup, including partial files and logs."""
     return [path.name for path in folder.glob("*copy*")]
 
 
 def back_up_on_a_full_disk(book: Book, copy: Path) -> subprocess.CompletedProcess[str]:
-    """The command, by a process that may write little."""
+    """The command, in a process with a small file size limit."""
     limit = 16_384
     command = ["-m", "spanledger", "ledger", "backup", str(copy), "--ledger"]
     return subprocess.run(
@@ -54,8 +54,8 @@ async def fill(book: Book, requests: int) -> None:
 
 
 async def test_a_backup_has_all_that_was_committed(book: Book, tmp_path: Path) -> None:
-    """Also what is in the log alone, which a copy of the file lacks; it is one file, for its owner
-    alone, and adds up."""
+    """A backup includes commits only in the log, which a copy of the file lacks; it is one file, only
+    its owner can read it, and it adds up."""
     book.budget(limit_nano=10**12)
     await fill(book, 20)
     plain, copy = tmp_path / "plain.db", tmp_path / "copy.db"
@@ -69,14 +69,14 @@ async def test_a_backup_has_all_that_was_committed(book: Book, tmp_path: Path) -
     reports = Reports(copy)
     assert (reports.verify().requests, reports.verify().problems) == (20, [])
     reports.close()
-    with pytest.raises(LedgerUnavailableError):  # the fault that this is for
+    with pytest.raises(LedgerUnavailableError):  # the problem a backup avoids
         Reports(plain)
 
 
 async def test_a_backup_beside_gateways_is_of_one_moment(
     book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commits while it is copied begin it anew never, and are in it not by halves."""
+    """Commits during the copy never restart it, and are never copied partially."""
     monkeypatch.setattr(module, "PAGES", 1)
     book.budget(limit_nano=10**12)
     await fill(book, 20)
@@ -96,7 +96,7 @@ async def test_a_backup_beside_gateways_is_of_one_moment(
 
 
 async def test_a_backup_replaces_nothing(book: Book, tmp_path: Path) -> None:
-    """A file, a folder or a link of the name is left as it is."""
+    """An existing file, directory or link of that name is left alone."""
     for name in ("file", "folder", "link"):
         there = tmp_path / name
         match name:
@@ -115,7 +115,7 @@ async def test_a_backup_replaces_nothing(book: Book, tmp_path: Path) -> None:
 
 
 async def test_a_ledger_that_does_not_add_up_is_not_backed_up(book: Book, tmp_path: Path) -> None:
-    """The copy is verified before it has its name, and nothing is left of one that fails."""
+    """The copy is verified before it gets its name, and a failed one is deleted."""
     book.budget()
     await fill(book, 1)
     connection = sqlite3.connect(book.path)
@@ -132,7 +132,7 @@ async def test_a_ledger_that_does_not_add_up_is_not_backed_up(book: Book, tmp_pa
 
 
 async def test_a_full_disk_leaves_no_part_of_a_backup(book: Book, tmp_path: Path) -> None:
-    """The command fails with one line."""
+    """The command fails with a one-line error."""
     await fill(book, 20)
     copy = tmp_path / "copy.db"
 

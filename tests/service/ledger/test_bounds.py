@@ -1,4 +1,4 @@
-"""What a request and a scrape cost the database: as much with many rows as with few."""
+"""The database cost of a request and a scrape: the same with many rows as with few."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ READY = {"reserve", "finish", "repeat", "refuse", "sweep", "key", "budgets", "he
 
 
 class Steps:
-    """Counts the instructions that SQLite's machine runs on a connection: no clock is as steady."""
+    """Counts the instructions of SQLite's virtual machine on a connection: steadier than any clock."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def of(self, work: Callable[[], object]) -> int:
-        """The instructions of some work."""
+        """The number of instructions of some work."""
         steps = 0
 
         def count() -> int:
@@ -44,7 +44,7 @@ class Steps:
 
 
 def fill(path: Path, rows: int, *, shipped: bool) -> None:
-    """Requests that ended, of this month and before, and balances of periods that are over."""
+    """Ended requests of this month and before, and balances of past periods."""
     file = sqlite3.connect(path)
     ids = [
         (f"old_{number}", NOON - (rows + 1 - number) * 10**9, number)
@@ -76,7 +76,7 @@ def fill(path: Path, rows: int, *, shipped: bool) -> None:
 
 
 def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
-    """Instructions of each thing that requests, scrapes and the shipper do."""
+    """Instructions of each operation of requests, scrapes and the shipper."""
     records = Records.open(path)
     _, key = records.create_key("acme", "", (), NOON)
     records.close()
@@ -129,7 +129,7 @@ def test_nothing_that_happens_often_grows_with_the_rows(tmp_path: Path, shipped:
 
 
 def test_a_long_outbox_is_not_counted_to_its_end(tmp_path: Path) -> None:
-    """Up to a bound the rows that wait are counted; beyond it their numbers say how many."""
+    """Up to a limit, waiting rows are counted; above it, sequence numbers give the count."""
     for rows in (COUNTED_ROWS // 2, FEW):
         path = tmp_path / f"{rows}.db"
         Records.open(path).close()

@@ -1,4 +1,4 @@
-"""Budgets that are changed while money moves: each counts what its subject spent in its period."""
+"""Budgets changed while money moves: each counts what its subject spent in its period."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def spend(book: Book, cost: int, **changes: str) -> None:
 
 
 async def hold(book: Book, size: int, **changes: str) -> Reservation:
-    """An attempt that goes on."""
+    """An attempt still in flight."""
     reservation = book.reservation(size, **changes)  # type: ignore[arg-type]  # as above
     await book.ledger.reserve(reservation)
     return reservation
@@ -61,8 +61,8 @@ async def test_a_name_that_went_to_another_scope_brings_no_spend_along(book: Boo
 
 
 async def test_a_day_that_becomes_a_month_counts_the_month(book: Book) -> None:
-    """On the first of a month both begin at the same moment: the day's balance is not the
-    month's, and neither is nothing."""
+    """On the first of a month, both periods begin at the same time: the day's balance is not the
+    month's, and neither is zero."""
     at(book, "2026-12-01T10:00")
     book.budget(period="day")
     await spend(book, 3 * CENT)
@@ -79,7 +79,7 @@ async def test_a_day_that_becomes_a_month_counts_the_month(book: Book) -> None:
 
 
 async def test_a_month_counts_what_was_spent_before_its_budget_was_set(book: Book) -> None:
-    """The limit is on the period: the same figure that `spend --since` the period's start shows."""
+    """The limit covers the period: spend equals `spend --since` the period's start."""
     at(book, "2026-10-31T23:59")
     await spend(book, 50 * CENT)
     at(book, "2026-11-01T00:00")
@@ -96,7 +96,7 @@ async def test_a_month_counts_what_was_spent_before_its_budget_was_set(book: Boo
 
 
 async def test_open_holds_move_into_a_new_account(book: Book) -> None:
-    """What flies when a budget is set is held on it, and settles on it, in every process."""
+    """Attempts in flight when a budget is set are held on it and settle on it, in every process."""
     other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     mine, theirs = await hold(book, 10 * CENT), book.reservation(20 * CENT)
     await other.reserve(theirs)
@@ -114,7 +114,7 @@ async def test_open_holds_move_into_a_new_account(book: Book) -> None:
 
 
 async def test_a_hold_under_the_old_budget_ends_under_the_new(book: Book) -> None:
-    """A change of period moves no money out of sight: old and new account end at nothing held."""
+    """A change of period loses no money: the old and the new account end with nothing held."""
     book.budget(period="day")
     flying = await hold(book, 10 * CENT)
 
@@ -128,7 +128,7 @@ async def test_a_hold_under_the_old_budget_ends_under_the_new(book: Book) -> Non
 
 
 async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None:
-    """An attempt counts in the period it was admitted in, also for a budget that is set later."""
+    """An attempt counts in the period it was admitted in, even for a budget that is set later."""
     at(book, "2026-11-30T23:59")
     late = await hold(book, 10 * CENT)
     at(book, "2026-12-01T00:01")
@@ -141,7 +141,7 @@ async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None
 
 
 async def test_an_expired_try_is_corrected_in_a_new_account(book: Book) -> None:
-    """A real cost that comes late replaces the estimate wherever that was counted."""
+    """A late real cost replaces the estimate wherever that was counted."""
     dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
@@ -159,7 +159,7 @@ async def test_an_expired_try_is_corrected_in_a_new_account(book: Book) -> None:
 
 
 async def test_removing_a_budget_forgives_nothing(book: Book) -> None:
-    """Set again within the period, it counts all of the period, the time without it included."""
+    """A budget set again counts the entire period, including the time without it."""
     book.budget()
     await spend(book, 3 * CENT)
     flying = await hold(book, 10 * CENT)
@@ -175,7 +175,7 @@ async def test_removing_a_budget_forgives_nothing(book: Book) -> None:
 
 
 async def test_renaming_a_budget_keeps_its_spend(book: Book) -> None:
-    """One name goes and another comes, in one step as `apply --prune` does it."""
+    """One name is replaced by another in one step, as `apply --prune` does."""
     old = book.budget("old")
     await spend(book, 3 * CENT)
     flying = await hold(book, 10 * CENT)
@@ -207,7 +207,7 @@ async def test_two_budgets_of_one_subject_count_alike(book: Book) -> None:
 
 
 async def test_a_star_that_becomes_a_name_keeps_that_ones_spend(book: Book) -> None:
-    """And back: the others' spend is there again, with what they spent meanwhile."""
+    """Switched back, the others' spend is there again, including what they spent meanwhile."""
     book.budget(subject="*")
     await spend(book, 1 * CENT)
     await spend(book, 2 * CENT, customer="globex")
@@ -234,7 +234,7 @@ async def test_another_time_zone_counts_its_own_day(book: Book) -> None:
 
 
 async def test_time_zones_that_part_within_the_period(book: Book) -> None:
-    """Two zones whose month begins at the same moment and ends at different ones are two
+    """Two zones whose month begins at the same time but ends at different times are two
     accounts: March in London ends an hour before March in Abidjan."""
     book.budget(timezone="Africa/Abidjan")
     at(book, "2026-03-31T22:30")
@@ -252,7 +252,7 @@ async def test_time_zones_that_part_within_the_period(book: Book) -> None:
 
 
 async def test_a_lowered_limit_lets_nothing_in(book: Book) -> None:
-    """Below what is spent and held there is no room, and none is spoken of as less than none."""
+    """A limit below what is spent and held leaves no room, and the remainder is never negative."""
     book.budget()
     await spend(book, 30 * CENT)
     flying = await hold(book, 20 * CENT)
@@ -269,7 +269,7 @@ async def test_a_lowered_limit_lets_nothing_in(book: Book) -> None:
 
 
 async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
-    """Each attempt counts in the period its gateway took it for, whichever way the clock went."""
+    """Each attempt counts in the period its gateway's clock showed, whichever way the clock moved."""
     book.budget(period="day")
     at(book, "2026-11-24T00:01")
     await spend(book, 3 * CENT)
@@ -287,7 +287,7 @@ async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
 
 
 async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
-    """Revoking a key stops what comes after it; what flies settles on the key's budget."""
+    """Revoking a key stops later requests; those in flight settle on the key's budget."""
     records = Records.open(book.path)
     _, key = records.create_key("acme", "", (), book.time.now)
     book.budget(scope="key", subject=key.id)
@@ -305,14 +305,14 @@ async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
 
 
 async def test_opening_counts_what_ends_while_it_reads(book: Book) -> None:
-    """The rows are read without a lock; what a gateway books meanwhile is counted once."""
+    """The rows are read without a lock; what a gateway records meanwhile is counted once."""
     await spend(book, 3 * CENT)
     flying = await hold(book, 10 * CENT)
     records = Records.open(book.path)
     ends = [book.end(flying, 4 * CENT)]
 
     def meanwhile(statement: str) -> None:
-        """Just before the transaction: the read is done, the lock not taken."""
+        """Just before the transaction: the read is done, the lock is not held yet."""
         if statement.startswith("BEGIN IMMEDIATE") and ends:
             store = SqliteStore(book.path, "other", 30 * 10**9, book.time.now_ns)
             late = book.reservation(2 * CENT)
@@ -347,7 +347,7 @@ async def test_amounts_up_to_what_64_bits_hold(book: Book) -> None:
     ["a" * 128, "Ünïcode ✓", "'; DROP TABLE balances; --", '"], ["b", "customer', "a/b", "%", "_"],
 )
 async def test_odd_names_are_names(book: Book, name: str) -> None:
-    """Whatever a customer is called, its account is its own, and is counted again on a change."""
+    """Whatever its name, a customer has its own account, recounted on a change."""
     book.budget(subject="*")
     await spend(book, 3 * CENT, customer=name)
     flying = await hold(book, 2 * CENT, customer=name)
@@ -361,7 +361,7 @@ async def test_odd_names_are_names(book: Book, name: str) -> None:
 
 
 async def test_an_account_says_which_part_is_wrong(book: Book) -> None:
-    """`ledger verify` recomputes opened accounts, too, and finds a nano-dollar."""
+    """`ledger verify` also recomputes opened accounts and detects a nano-dollar."""
     await spend(book, 3 * CENT)
     book.budget()
     with sqlite3.connect(book.path) as file:

@@ -20,7 +20,7 @@ def beside(book: Book, suffix: str) -> Path:
 
 
 def rows_on_disk(book: Book, folder: Path) -> int:
-    """How many attempts a copy of the database alone has: what a restart would find."""
+    """Number of attempts in a copy of only the database: what a restart would find."""
     copy = folder / "copy.db"
     copy.write_bytes(book.path.read_bytes())
     connection = sqlite3.connect(copy)
@@ -33,7 +33,7 @@ def rows_on_disk(book: Book, folder: Path) -> int:
 async def test_a_deleted_log_is_noticed_by_the_commit_that_meets_it(
     book: Book, tmp_path: Path, suffix: str
 ) -> None:
-    """That commit and all before it are saved into the database; the next is refused, and says so."""
+    """That commit and all before it are saved into the database; the next is refused with an error."""
     book.budget()
     await book.ledger.reserve(book.reservation(CENT))
     beside(book, suffix).unlink()
@@ -59,13 +59,13 @@ async def test_a_log_that_somebody_else_has_begun_is_left_alone(book: Book) -> N
         await book.ledger.reserve(book.reservation(CENT))
 
     assert book.path.read_bytes() == before
-    aside.replace(log)  # put back, it goes on
+    aside.replace(log)  # after it is put back, commits continue
     await book.ledger.sweep()
     await book.ledger.check()
 
 
 async def test_an_emptied_database_takes_nothing(book: Book) -> None:
-    """`truncate -s 0` leaves the same file under its name; it is noticed all the same."""
+    """`truncate -s 0` leaves the same file under its name; it is detected anyway."""
     await book.ledger.reserve(book.reservation(CENT))
     whole = book.path.read_bytes()
     os.truncate(book.path, 0)

@@ -1,4 +1,4 @@
-"""A ledger that goes away while a batch is being written."""
+"""A ledger that becomes unavailable while a batch is being written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CENT = 10_000_000
 async def test_an_end_is_kept_when_the_ledger_goes_away_within_a_batch(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a batch that is written one by one, the ends that found no ledger are written later."""
+    """In a batch written one by one, ends that failed because of the ledger are written later."""
     book.budget()
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)

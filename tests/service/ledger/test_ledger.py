@@ -1,4 +1,4 @@
-"""What the ledger promises, on a real file."""
+"""The ledger's guarantees, on a real file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_reserve_holds_and_settle_spends(book: Book) -> None:
 
 
 async def test_release_costs_nothing(book: Book) -> None:
-    """An attempt nothing was billed for leaves no trace in the balance."""
+    """An attempt that was not billed leaves no trace in the balance."""
     book.budget()
     reservation = book.reservation()
     await book.ledger.reserve(reservation)
@@ -51,7 +51,7 @@ async def test_release_costs_nothing(book: Book) -> None:
 
 
 async def test_refusal_names_the_figures(book: Book) -> None:
-    """Who is refused learns the budget, limit, spent, held and when it renews."""
+    """A refusal names the budget, limit, spent, held and when it renews."""
     book.budget(limit_nano=50 * CENT)
     settled, held = book.reservation(20 * CENT), book.reservation(20 * CENT)
     for reservation in (settled, held):
@@ -74,7 +74,7 @@ async def test_refusal_names_the_figures(book: Book) -> None:
 
 
 async def test_the_file_is_its_owners_alone(book: Book) -> None:
-    """A ledger may hold prompts: neither it nor its log is for others to read."""
+    """A ledger may contain prompts: only its owner can read it and its log."""
     await book.ledger.reserve(book.reservation())
 
     modes = {path.name: path.stat().st_mode & 0o777 for path in book.path.parent.iterdir()}
@@ -83,7 +83,7 @@ async def test_the_file_is_its_owners_alone(book: Book) -> None:
 
 
 async def test_the_outbox_counts_rows(book: Book) -> None:
-    """A repeated end leaves no row, so it must not look like one that waits to be shipped."""
+    """A repeated end adds no row, so it must not look like one waiting to be shipped."""
     reservation = book.reservation()
     await book.ledger.reserve(reservation)
     for _ in range(3):
@@ -108,7 +108,7 @@ async def test_all_budgets_or_none(book: Book) -> None:
 
 
 async def test_repeats_change_nothing(book: Book) -> None:
-    """Reserve and finish are idempotent by attempt id; the first word stands."""
+    """Reserve and finish are idempotent by attempt id; the first end stands."""
     book.budget()
     reservation = book.reservation(10 * CENT)
     first = await book.ledger.reserve(reservation)
@@ -144,7 +144,7 @@ async def test_warn_lets_through(book: Book) -> None:
 
 
 async def test_unpriced_is_refused_under_a_budget_only(book: Book) -> None:
-    """A model without a price cannot be held against a budget; without one it is let through."""
+    """A model without a price cannot be held against a budget; without a budget it is allowed."""
     await book.ledger.reserve(book.reservation(0, priced=False))
     book.budget()
 
@@ -153,7 +153,7 @@ async def test_unpriced_is_refused_under_a_budget_only(book: Book) -> None:
 
 
 async def test_what_nothing_bounds_is_refused_under_a_budget_only(book: Book) -> None:
-    """The reason is what the request said, with the budget's name; without one it passes."""
+    """The error has the reservation's reason and the budget's name; without a budget it is allowed."""
     await book.ledger.reserve(book.reservation(unbounded="nothing bounds 'x'"))
     book.budget()
     before = book.balance()
@@ -164,7 +164,7 @@ async def test_what_nothing_bounds_is_refused_under_a_budget_only(book: Book) ->
 
 
 async def test_a_period_ends_by_the_calendar(book: Book) -> None:
-    """The next period starts at nothing, and a late settle lands in the period of its hold."""
+    """The next period starts at zero, and a late settle counts in the period of its hold."""
     book.budget(period="day", limit_nano=10 * CENT)
     late = book.reservation(10 * CENT)
     await book.ledger.reserve(late)
@@ -179,7 +179,7 @@ async def test_a_period_ends_by_the_calendar(book: Book) -> None:
 
 
 async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
-    """A limit lowered by another process holds for the very next attempt."""
+    """A limit lowered by another process applies to the very next attempt."""
     book.budget()
     await book.ledger.reserve(book.reservation(10 * CENT))
 
@@ -190,7 +190,7 @@ async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
 
 
 async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
-    """After its lease the unknown outcome is charged, estimated; a late real cost corrects it."""
+    """After its lease, an unknown outcome is charged as an estimate; a late real cost corrects it."""
     book.budget()
     dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     reservation = book.reservation(20 * CENT)
@@ -236,7 +236,7 @@ async def test_a_correction_after_the_request_ended(book: Book) -> None:
 
 
 async def test_a_request_refused_before_any_try_is_a_row(book: Book) -> None:
-    """A refusal is booked with the budget that spoke it."""
+    """A refusal is recorded with the budget that refused."""
     start = book.reservation().request
     end = RequestEnd("refused", "budget_exceeded", 429, book.time.now, "b", "customer")
 
@@ -254,7 +254,7 @@ async def test_a_request_refused_before_any_try_is_a_row(book: Book) -> None:
 
 
 async def test_concurrent_callers_share_commits(book: Book) -> None:
-    """Two hundred callers at once never pass the limit, and fill it to the last hold."""
+    """Two hundred concurrent callers never exceed the limit, and use it to the last hold."""
     book.budget(limit_nano=50 * CENT)
 
     results = await asyncio.gather(
@@ -267,7 +267,7 @@ async def test_concurrent_callers_share_commits(book: Book) -> None:
 
 
 async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
-    """A value the database cannot store fails its own caller only."""
+    """A value the database cannot store fails only its own caller."""
     book.budget()
     bad = replace(book.reservation(), deployment="\ud800")
 
@@ -283,7 +283,7 @@ async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another"])
 async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, replaced: bool) -> None:
-    """Deleted or replaced while it is open, nothing is admitted; put back, it goes on."""
+    """Deleted or replaced while it is open, nothing is admitted; after it is put back, it continues."""
     book.budget()
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)
@@ -308,7 +308,7 @@ async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, repla
 async def test_an_end_that_could_not_be_written_is_written_later(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another process keeps the lock nothing is admitted; no end of an attempt is lost."""
+    """While another process holds the lock, nothing is admitted and no end of an attempt is lost."""
     monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.05,))
     book.budget()
     reservation = book.reservation(CENT)
@@ -328,7 +328,7 @@ async def test_an_end_that_could_not_be_written_is_written_later(
 
 
 async def test_operations_are_those_of_requests(tmp_path: Path) -> None:
-    """Commits that only look for lapsed holds count no operation: an idle gateway has no traffic."""
+    """Commits that only sweep lapsed holds count no operation: an idle gateway has no traffic."""
     seen: list[int] = []
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger = open_ledger(url, observe_commit=lambda _seconds, operations: seen.append(operations))
@@ -346,7 +346,7 @@ async def test_operations_are_those_of_requests(tmp_path: Path) -> None:
 
 
 async def test_no_hold_lives_for_ever(book: Book) -> None:
-    """A hold its living owner forgot ends after the longest time a request may take."""
+    """A hold forgotten by its running owner expires after the maximum hold time."""
     book.budget()
     await book.ledger.reserve(book.reservation(HoldSizes(CENT, CENT, CENT)))
 
@@ -357,7 +357,7 @@ async def test_no_hold_lives_for_ever(book: Book) -> None:
 
 
 async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> None:
-    """What no waiting will mend fails its own caller, and is not tried for ever before others."""
+    """An error that waiting cannot fix fails its own caller and is not retried forever."""
     book.budget()
     reservation, twice = book.reservation(CENT), book.reservation(CENT)
     await book.ledger.reserve(reservation)
@@ -366,7 +366,7 @@ async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> 
     await other.close()
 
     results = await asyncio.gather(
-        book.ledger.reserve(twice),  # its row is there already, and this ledger does not know
+        book.ledger.reserve(twice),  # its row exists already, unknown to this ledger
         book.ledger.finish(book.end(reservation, CENT)),
         return_exceptions=True,
     )
@@ -378,7 +378,7 @@ async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> 
 
 
 async def test_a_repeat_is_answered_from_the_row(book: Book) -> None:
-    """Who lost the answer to a reservation asks again, also where nothing is remembered of it."""
+    """A caller that lost the answer to a reservation can ask again, even if nothing was stored."""
     book.budget()
     reservation = book.reservation(CENT)
     other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
@@ -392,8 +392,8 @@ async def test_a_repeat_is_answered_from_the_row(book: Book) -> None:
 
 
 async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
-    """A gateway that died under a clock years ahead does not keep its holds for years, and one
-    that lives through the change keeps its own."""
+    """A gateway that died while its clock was years ahead does not keep its holds for years, and one
+    that survives the change keeps its holds."""
     book.budget()
     years = 5 * 365 * 86_400 * 10**9
     book.time.now += years
@@ -416,7 +416,7 @@ async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
 async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
     book: Book, jump_s: int
 ) -> None:
-    """Meanwhile another gateway takes this one for dead; its next holds are a living one's."""
+    """Meanwhile another gateway believes this one dead; its next holds are alive again."""
     book.budget()
     other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
     await book.ledger.reserve(book.reservation(CENT))
@@ -433,8 +433,8 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
 
 
 async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the ledger is away requests are refused without end; the end of an attempt must not be
-    lost for them."""
+    """While the ledger is unavailable, any number of requests is refused; they must not push out the
+    end of an attempt."""
     monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.01,))
     monkeypatch.setattr(group, "MAX_UNWRITTEN", 5)
     book.budget()
@@ -464,7 +464,7 @@ async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.Mon
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
-    """A slip in the URL must not put our tables among somebody's data."""
+    """A typo in the URL must not put our tables into another program's database."""
     path = tmp_path / "app.db"
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE keys (x)")
@@ -477,7 +477,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_file_is_found(book: Book) -> None:
-    """`ledger verify` looks at the pages, too, not at the sums of what can still be read alone."""
+    """`ledger verify` also checks the pages, not just the sums of what can still be read."""
     book.budget()
     await book.ledger.reserve(book.reservation(CENT))
     copy = book.path.with_name("copy.db")

@@ -1,4 +1,4 @@
-"""Ledger files of other versions: brought up to date whole or not at all, or refused with reasons."""
+"""Ledger files of other versions: upgraded completely or not at all, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.service.ledger.conftest import NOON
 CENT = 10**7
 SECOND = 10**9
 LEASE_ENDS = NOON + 70 * SECOND
-"""When the lease of the old gateway that holds money ends."""
+"""When the lease of the old gateway with open holds ends."""
 LATER = LEASE_ENDS + SECOND
 VERSION_1 = Path(__file__).with_name("version_1.sql")
 LATE, EXPIRED, FLYING, OTHER = (f"req_{number:024x}.1" for number in (5, 10, 12, 13))
@@ -80,8 +80,8 @@ def end(attempt_id: str, cost: int | None) -> AttemptEnd:
 
 
 def test_an_old_files_accounts_are_counted_from_its_rows(old: Path) -> None:
-    """Each budget has what its subject spent and holds in its period, the mistakes of the old
-    keys mended: `moved` has the month, and `reused` nothing of the team's."""
+    """Each budget has what its subject spent and holds in its period, with the mistakes of the old
+    keys fixed: `moved` has the month, and `reused` nothing from the team."""
     with opened(old, LATER):
         pass
 
@@ -98,7 +98,7 @@ def test_an_old_files_accounts_are_counted_from_its_rows(old: Path) -> None:
 
 
 def test_open_holds_survive(old: Path) -> None:
-    """Attempts held under the old version end under the new one, each on all its accounts, an
+    """Attempts held under the old version end under the new one, each on all its accounts, and an
     expired one with its real cost."""
     with opened(old, LATER) as store:
         results = store.commit(
@@ -118,7 +118,7 @@ def test_open_holds_survive(old: Path) -> None:
 
 
 def test_nothing_but_balances_is_lost(old: Path) -> None:
-    """Rows, keys, history and the shipper's place are those of the old file."""
+    """Rows, keys, history and the shipper's cursor are those of the old file."""
     tables = ("requests", "keys", "budgets", "budget_history", "owners", "ship_cursor")
     columns = "request_id, number, state, hold_nano, cost_nano, overrun_nano, seq"
 
@@ -163,7 +163,7 @@ connection.set_trace_callback(None)
 
 
 def test_a_migration_that_dies_has_not_happened(old: Path) -> None:
-    """Killed at any of its statements it leaves the old file, and the next start does it all."""
+    """Killed at any statement, an upgrade leaves the old file, and the next start completes it."""
     with contextlib.closing(sqlite3.connect(old)) as file:
         before = list(file.iterdump())
     codes = []
@@ -208,9 +208,9 @@ def test_two_processes_that_migrate_at_once_do_it_once(old: Path) -> None:
 
 
 def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
-    """Its holds could not be ended by it any more; who starts the new one is told to stop it."""
+    """The old gateway could no longer end its holds; the error says to stop it."""
     for now_ns in (NOON, LEASE_ENDS - 1):
-        with pytest.raises(LedgerUnavailableError, match=r"earlier version uses this ledger"):
+        with pytest.raises(LedgerUnavailableError, match=r"earlier version is using this ledger"):
             SqliteStore(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
         assert version(old) == 1
 
@@ -220,7 +220,7 @@ def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
 
 
 def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) -> None:
-    """One that ends in years is not that of a gateway at work."""
+    """A lease that ends in years does not belong to a running gateway."""
     with opened(old, NOON - 5 * 365 * 86_400 * SECOND):
         pass
 
@@ -240,25 +240,29 @@ def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> Non
 
 
 def test_reading_an_old_file_changes_nothing(old: Path) -> None:
-    """`spend` beside a gateway of the old version must not take its file away from it."""
-    with pytest.raises(LedgerUnavailableError, match=r"version 1, this program reads 2 and later"):
+    """`spend` must not upgrade the file of a running gateway of the old version."""
+    with pytest.raises(
+        LedgerUnavailableError, match=r"version 1, but this program reads 2 and later"
+    ):
         Reports(old)
     result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{old}"])
 
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "brings it up to date" in result.stderr
+    assert "which upgrades it" in result.stderr
     assert version(old) == 1
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
-    """By whoever reads or writes, with what to do."""
+    """Readers and writers refuse a newer file and say what to do."""
     path = tmp_path / "ledger.db"
     Records.open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as file:
         file.execute("PRAGMA user_version = 99")
 
     for use in (Records.open, Reports, SqliteOutbox):
-        with pytest.raises(LedgerUnavailableError, match=r"version 99, .* knows 3: upgrade it"):
+        with pytest.raises(
+            LedgerUnavailableError, match=r"version 99, .* knows 3: upgrade spanledger"
+        ):
             use(path)
 
 
@@ -274,7 +278,7 @@ def test_a_new_file_has_the_newest_schema_and_no_accounts(tmp_path: Path) -> Non
 
 @pytest.fixture
 def release(old: Path) -> Path:
-    """A file of version 2, as the release 0.1 leaves it."""
+    """A file of version 2, as release 0.1 leaves it."""
     with opened(old, LATER):
         pass
     with contextlib.closing(sqlite3.connect(old)) as file:
@@ -286,7 +290,7 @@ def release(old: Path) -> Path:
 
 
 def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
-    """Reports and lists answer beside a gateway of that release, and change nothing."""
+    """Reports and lists work next to a gateway of that release, and change nothing."""
     reports = Reports(release)
     assert reports.verify().problems == []
     assert reports.spend(["customer"])
@@ -303,7 +307,7 @@ def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
 
 
 def test_a_file_of_the_release_before_is_brought_up_to_date(release: Path) -> None:
-    """By a gateway or a shipper: every balance, hold and row that waits to be sent is there."""
+    """A gateway or shipper upgrades the file: every balance, hold and unshipped row is there."""
     before = states(release)
     outbox = SqliteOutbox(release)
     assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
@@ -317,7 +321,7 @@ def test_a_file_of_the_release_before_is_brought_up_to_date(release: Path) -> No
 
 
 def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> None:
-    """The file's entry was set by an earlier start and changed by command after that; an entry that
+    """The file's entry was set by an earlier start and later changed by command; an entry that
     the ledger never had is applied."""
     as_in_file = Budget("acme", "customer", "acme", 100 * CENT, "month")
     with contextlib.closing(Records(connect(release))) as records:
@@ -332,7 +336,7 @@ def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> 
     with contextlib.closing(Records.open(release)) as records:
         assert records.apply_file("/etc/spanledger.yaml", [as_in_file, new], LATER) == [new]
         assert changed in records.budgets()
-        # Set since, and never by a file.
+        # Set later, and never by a file.
         beta = Budget("beta", "customer", "beta", CENT, "month")
         records.set_budgets([beta], LATER)
         records.remove_budget("beta", LATER)

@@ -1,4 +1,4 @@
-"""Periods: no moment is without one, and calendars with gaps do not break them."""
+"""Periods: every moment has one, and calendars with gaps do not break them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_periods_tile_time(kind: PeriodKind, zone: str, at_s: int) -> None:
     ],
 )
 def test_period_by_hand(kind: PeriodKind, zone: str, at: str, start: str, end: str) -> None:
-    """Examples reckoned by hand: zones, a leap day, ISO weeks over New Year."""
+    """Examples calculated by hand: zones, a leap day, ISO weeks over New Year."""
     local = ZoneInfo(zone)
     period = period_at(kind, zone, int(datetime.fromisoformat(at).timestamp()))
 

@@ -24,7 +24,7 @@ STORM = Path(__file__).with_name("storm.py")
     ],
 )
 def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admitted: int) -> None:
-    """Four processes, 200 callers: exactly as many are admitted as the money holds."""
+    """Four processes, 200 callers: exactly as many are admitted as the money allows."""
     path = tmp_path / "ledger.db"
     records = Records.open(path)
     records.set_budgets([Budget("b", "customer", "acme", 375, "month")], time.time_ns())

@@ -1,4 +1,4 @@
-"""Random lives of budgets against a model that is too simple to be wrong."""
+"""Random operations on budgets, compared with a model too simple to be wrong."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SUBJECTS: dict[Scope, list[str]] = {
 
 
 class Account(NamedTuple):
-    """An account of the model: what makes it one, spelled out once more."""
+    """An account in the model, with its key spelled out independently."""
 
     budget: str
     scope: Scope
@@ -75,7 +75,7 @@ class Account(NamedTuple):
 
 @dataclass
 class Tracked:
-    """An attempt the model knows: what it held, what became of it, and what counts it."""
+    """An attempt in the model: what it held, how it ended, and what counts it."""
 
     reservation: Reservation
     owner: int
@@ -87,7 +87,7 @@ class Tracked:
 
     @property
     def subjects(self) -> dict[Scope, str]:
-        """What it counts under."""
+        """The dimensions it counts under."""
         request = self.reservation.request
         return {
             "customer": request.customer,
@@ -99,7 +99,7 @@ class Tracked:
 
 class LedgerMachine(RuleBasedStateMachine):
     """Two gateways on one file reserve, finish, repeat, die and sleep, in any order, while people
-    set, change and remove budgets and the clock goes either way."""
+    set, change and remove budgets and the clock moves either way."""
 
     attempts = Bundle("attempts")
 
@@ -117,7 +117,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.budgets: dict[str, Budget] = {}
 
     def teardown(self) -> None:
-        """Close everything."""
+        """Close both gateways."""
         for store in self.stores:
             store.close()
         self.records.close()
@@ -127,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(moment=st.sampled_from(MOMENTS))
     def begin(self, moment: int) -> None:
-        """The calendar's corners."""
+        """Jump to a calendar edge."""
         self.now = moment
         self.set_budget("each", "customer", 0, LIMIT, "day", "UTC", "block")
         self.set_budget("all", "global", 0, LIMIT * 3 // 2, "month", "UTC", "block")
@@ -139,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([5, 25, 3_600, DAY_S]))
     def set_back(self, seconds: int) -> None:
-        """Somebody corrects the clock."""
+        """The clock is corrected."""
         self.now -= seconds * SECOND
         self.went_back = True
 
@@ -164,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         timezone: str,
         action: str,
     ) -> None:
-        """A budget is new, or another: it counts the whole period, what flies included."""
+        """A budget is new or replaced: it counts the entire period, including attempts in flight."""
         subject = SUBJECTS[scope][which % len(SUBJECTS[scope])]
         budget = Budget(name, scope, subject, limit, period, timezone, action)  # type: ignore[arg-type]  # one of two words
         self.put(budget)
@@ -184,7 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ),
     )
     def change_budget(self, name: str, change: dict[str, object]) -> None:
-        """One thing of a budget changes."""
+        """One field of a budget changes."""
         if name in self.budgets:
             self.put(replace(self.budgets[name], **change))  # type: ignore[arg-type]  # fields of Budget
 
@@ -205,13 +205,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["each", "all", "other"]))
     def remove_budget(self, name: str) -> None:
-        """It stops nobody any more."""
+        """Remove a budget: it limits nothing anymore."""
         removed = self.records.remove_budget(name, self.now)
         assert removed == self.budgets.pop(name, None)
 
     @staticmethod
     def account(budget: Budget, attempt: Tracked, at_ns: int) -> Account | None:
-        """The account of a budget that an attempt would count on, were it made at a moment."""
+        """The account of a budget that an attempt at a given time would count on."""
         subject = attempt.subjects[budget.scope]
         if not subject or budget.subject not in ("*", subject):
             return None
@@ -232,7 +232,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve(
         self, owner: int, customer: str, team: str, model: str, full: int, usual: int
     ) -> int:
-        """Ask for a hold; the answer must be the one the model's sums allow."""
+        """Request a hold; the answer must match the model's sums."""
         number = len(self.model)
         usual = min(full, usual)
         start = RequestStart(
@@ -278,7 +278,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(number=attempts, cost=st.none() | st.integers(0, LIMIT))
     def finish(self, number: int, cost: int | None) -> None:
-        """End an attempt, perhaps one that has ended or expired before, perhaps above its hold."""
+        """End an attempt, possibly one already ended or expired, possibly above its hold."""
         attempt = self.model[number]
         if attempt.state == "refused":
             return
@@ -296,11 +296,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(number=consumes(attempts))
     def forget(self, number: int) -> None:
-        """Never finish this one: only the sweep can end it."""
+        """Abandon an attempt: only the sweep can end it."""
 
     @rule(by=st.integers(0, 1))
     def sweep(self, by: int) -> None:
-        """One gateway renews its own lease and expires what the other left."""
+        """One gateway renews its lease and expires what the other left."""
         lapsed = not self.now <= self.lease_of(1 - by)
         self.stores[by].commit([Sweep(self.now, 10**18)])
         if lapsed:
@@ -310,12 +310,12 @@ class LedgerMachine(RuleBasedStateMachine):
                     attempt.cost = attempt.hold
 
     def lease_of(self, owner: int) -> int:
-        """What the file says, as the sweep sees it; a gateway itself may know less."""
+        """The state in the file, as the sweep sees it; a gateway itself may know less."""
         with contextlib.closing(sqlite3.connect(self.path)) as file:
             query = "SELECT coalesce(max(lease_ns), 0) FROM owners WHERE id = ?"
             return int(file.execute(query, (f"owner{owner}",)).fetchone()[0])
 
-    # what always holds --------------------------------------------------------------------
+    # invariants --------------------------------------------------------------------------
 
     @invariant()
     def adds_up(self) -> None:
@@ -338,7 +338,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert shown[budget.name] == self.expected(budget)
 
     def expected(self, budget: Budget) -> dict[str, tuple[int, int, int]]:
-        """The accounts of a budget now; without tricks of the clock, all its subjects' attempts of
+        """The accounts of a budget now; unless the clock was changed, all its subjects' attempts in
         the period, whenever it was set."""
         found = {}
         start_s = period_at(budget.period, budget.timezone, self.now // SECOND).start_s
@@ -370,7 +370,7 @@ def sums(attempts: list[Tracked]) -> tuple[int, int, int]:
 
 
 def budget_key(budget: Budget) -> tuple[str, Scope, PeriodKind, str]:
-    """What of a budget its accounts have in their key."""
+    """The fields of a budget that are part of its accounts' key."""
     return budget.name, budget.scope, budget.period, budget.timezone
 
 

@@ -1,4 +1,4 @@
-"""Taking old requests out of the ledger: what leaves, what stays, and that every figure is as it was."""
+"""Pruning: which requests are removed, which stay, and that no figure changes."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ BEFORE = NOON - 60 * DAY
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that few requests are several batches."""
+    """Makes a few requests span several batches."""
     monkeypatch.setattr(pruning, "BATCH", 20)
 
 
 def ship(book: Book) -> None:
-    """Rows are passed over: nothing is sent, and the cursor is at the end."""
+    """Skip the rows: nothing is sent, and the cursor moves to the end."""
     environ = {"OTEL_SDK_DISABLED": "true"}
     url = f"sqlite:///{book.path}"
     assert run_shipper(url, TelemetrySettings(), threading.Event(), once=True, environ=environ)
 
 
 async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) -> RequestStart:
-    """A request that ends a second after its beginning, its last attempt costing something."""
+    """A request that ends a second after its start and whose last attempt has a cost."""
     book.time.now = at_ns
     first = reservation = book.reservation(10**7)
     for number in range(1, attempts + 1):
@@ -63,7 +63,7 @@ async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) ->
 
 
 def prune(book: Book, before_ns: int = BEFORE, keep: pruning.Keep | None = None) -> Pruned:
-    """All of it; what has left."""
+    """Run a pruning to its end; returns what was removed."""
     removal = Pruning(book.path, before_ns, NOON)
     done = [Pruned(), *removal.run(keep)][-1]
     removal.close()
@@ -71,7 +71,7 @@ def prune(book: Book, before_ns: int = BEFORE, keep: pruning.Keep | None = None)
 
 
 def requests(book: Book) -> set[str]:
-    """The ids that are left."""
+    """The remaining ids."""
     reports = Reports(book.path)
     rows = reports.requests(10_000)
     reports.close()
@@ -79,7 +79,7 @@ def requests(book: Book) -> set[str]:
 
 
 async def test_what_is_old_and_over_leaves(book: Book) -> None:
-    """Requests before the time leave with all their attempts; later ones, and balances, stay."""
+    """Requests before the time are removed with all their attempts; later ones and balances stay."""
     book.time.now = OLD
     book.budget()
     for n in range(pruning.BATCH + 3):
@@ -100,7 +100,7 @@ async def test_what_is_old_and_over_leaves(book: Book) -> None:
 
 
 async def test_what_is_not_over_stays(book: Book) -> None:
-    """An attempt that is held, and what was not shipped, are needed yet."""
+    """Held attempts and unshipped rows are still needed."""
     book.time.now = OLD
     held = book.reservation(10**7)
     await book.ledger.reserve(held)
@@ -120,7 +120,7 @@ async def test_what_is_not_over_stays(book: Book) -> None:
 
 
 async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> None:
-    """Whatever may leave has no part in a present period: the furthest allowed removes nothing of it."""
+    """No current period needs a prunable row: the latest time allowed removes none of its attempts."""
     await serve(book, NOON - 22 * DAY, cost=5)  # 1 November, 12:00
     await serve(book, NOON - 30 * DAY, cost=7)
     ship(book)
@@ -139,13 +139,13 @@ async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> N
     zone=st.sampled_from(sorted(available_timezones())),
 )
 def test_no_present_period_began_before(now_s: int, kind: Any, zone: str) -> None:
-    """In no time zone, whatever the time."""
+    """This is true in every time zone, at any time."""
     assert prunable_until_ns(now_s * SECOND) <= period_at(kind, zone, now_s).start_s * SECOND
     assert prunable_until_ns(now_s * SECOND) >= (now_s - 33 * 86_400) * SECOND
 
 
 async def test_what_is_not_kept_does_not_leave(book: Book) -> None:
-    """Whoever keeps what leaves gets it first; where that fails the batch stays, whole."""
+    """Removed rows are passed to `keep` first; if it fails, the entire batch stays."""
     ids = {(await serve(book, OLD + n)).request_id for n in range(3)}
     ship(book)
 
@@ -162,7 +162,7 @@ async def test_what_is_not_kept_does_not_leave(book: Book) -> None:
 
 
 async def test_gateways_serve_meanwhile(book: Book) -> None:
-    """Requests are held and ended while thousands leave, and nothing is lost of either."""
+    """Requests are held and ended while thousands are removed, and nothing is lost."""
     book.time.now = NOON
     book.budget(limit_nano=10**12)
     starts = [serve(book, OLD + n) for n in range(5 * pruning.BATCH)]
@@ -188,7 +188,7 @@ def command(book: Book, *arguments: str) -> tuple[int, str, str]:
 
 
 async def test_the_command_archives_what_leaves(book: Book, tmp_path: Path) -> None:
-    """A line for each request, as `trace --json` has it; the file is new and for its owner only."""
+    """A line for each request, as `trace --json` has it; the file is new and only its owner can read it."""
     request = await serve(book, OLD, attempts=2)
     ship(book)
     (traced,) = json.loads(command(book, "trace", request.trace_id, "--json")[1])
@@ -207,13 +207,13 @@ async def test_the_command_archives_what_leaves(book: Book, tmp_path: Path) -> N
     assert (code, "cannot write a new file" in problem) == (2, True)
     nothing = ("ledger", "prune", "--before", "2026-09-20", "--archive", f"{tmp_path}/none.jsonl")
     assert [command(book, *nothing)[0] for _ in range(2)] == [0, 0]
-    assert "was pruned" in command(book, "spend")[2]
-    assert "was pruned" not in command(book, "spend", "--since", "2026-09-21")[2]
+    assert "were pruned" in command(book, "spend")[2]
+    assert "were pruned" not in command(book, "spend", "--since", "2026-09-21")[2]
     assert command(book, "ledger", "verify")[0] == 0
 
 
 async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
-    """Without a shipper nothing leaves, and one is told why; a day of late is refused."""
+    """Unshipped rows are not removed, and the command says why; too recent a day is refused."""
     await serve(book, OLD)
 
     code, out, problem = command(book, "ledger", "prune", "--before", "2026-09-20")
@@ -228,8 +228,8 @@ async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", ["off", "on", "shipped"])
 async def test_where_nothing_ships_everything_old_leaves(book: Book, before: str) -> None:
-    """A gateway with telemetry off says so at its start: nothing waits for a shipper then, not even
-    where one was at work once."""
+    """A gateway with telemetry off records that at its start: no row then waits for a shipper, even
+    if one ran before."""
     records = Records.open(book.path)
     if before != "off":
         records.set_ships(ships=True)
@@ -244,8 +244,8 @@ async def test_where_nothing_ships_everything_old_leaves(book: Book, before: str
 
 
 async def test_what_a_shipper_has_not_taken_stays(book: Book) -> None:
-    """Until a gateway has said anything, and once a shipper has been at work again; unless whoever
-    prunes says that it may go."""
+    """Rows wait for a shipper until a gateway has started, and after a shipper has run again, unless
+    the command is told to remove them."""
     await serve(book, OLD)
     assert prune(book).requests == 0
     records = Records.open(book.path)

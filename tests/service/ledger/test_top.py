@@ -1,4 +1,4 @@
-"""`spanledger top`: one look at a ledger, as data and as a picture."""
+"""`spanledger top`: a snapshot of a ledger, as data and as a screen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def play(book: Book) -> None:
 
 
 async def serve(book: Book, cost: int, customer: str = "acme", **changes: str) -> None:
-    """A request that was answered two seconds later."""
+    """A request answered after two seconds."""
     reservation = replace(book.reservation(cost, customer=customer), **changes)  # type: ignore[arg-type]  # test shorthand
     await book.ledger.reserve(reservation)
     end = replace(book.end(reservation, cost), ended_ns=reservation.now_ns + 2 * SECOND)
@@ -49,7 +49,7 @@ async def serve(book: Book, cost: int, customer: str = "acme", **changes: str) -
 
 
 def look(book: Book) -> Picture:
-    """What the last minute was like, five seconds later."""
+    """The last minute, as seen five seconds later."""
     window = Window(book.path)
     picture = window.look(NOON + 5 * SECOND, 60)
     window.close()
@@ -57,7 +57,7 @@ def look(book: Book) -> Picture:
 
 
 async def test_a_look_counts_the_window_and_nothing_else(book: Book) -> None:
-    """What is older than the window is not in it; what still runs is, however old."""
+    """Requests older than the window are left out, except those still running."""
     await play(book)
 
     picture = look(book)
@@ -78,7 +78,7 @@ async def test_a_look_counts_the_window_and_nothing_else(book: Book) -> None:
 
 
 async def test_a_picture_fits_its_terminal(book: Book) -> None:
-    """Figures stay whole at 60 columns, and what there is no room for is counted."""
+    """Figures are not truncated at 60 columns, and rows without room are counted."""
     await play(book)
     screen = io.StringIO()
 
@@ -91,7 +91,7 @@ async def test_a_picture_fits_its_terminal(book: Book) -> None:
 
 
 async def test_top_as_data(book: Book) -> None:
-    """Money is text, times have a zone, and a ledger without traffic is no error."""
+    """Money is text, times have a zone, and a ledger without traffic is not an error."""
     book.budget()
 
     done = CliRunner().invoke(app, ["top", "--json", "--ledger", f"sqlite:///{book.path}"])
@@ -104,7 +104,7 @@ async def test_top_as_data(book: Book) -> None:
 
 
 def test_top_into_a_pipe_is_one_picture(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A ledger that is not there is one line and exit code 1, as for every command."""
+    """A missing ledger gives one line and exit code 1, as for every command."""
     missing = tmp_path_factory.mktemp("none") / "ledger.db"
     done = CliRunner().invoke(app, ["top", "--ledger", f"sqlite:///{missing}"])
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)

@@ -1,4 +1,4 @@
-"""`spanledger trace --json`: the shape that scripts read."""
+"""`spanledger trace --json`: the format that scripts read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .conftest import Book
 
 
 async def test_a_trace_as_data_has_real_booleans_and_nulls(book: Book) -> None:
-    """Flags are true or false, what is absent is null, and an attempt names its key as its request."""
+    """Flags are true or false, absent values are null, and an attempt names its key as its request does."""
     reservation = book.reservation(10**6)
     await book.ledger.reserve(reservation)
     await book.ledger.finish(book.end(reservation, 250))

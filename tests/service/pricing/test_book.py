@@ -1,4 +1,4 @@
-"""Amounts to the nano-dollar, and the look-up of a deployment's price."""
+"""Amounts to the nano-dollar, and finding a deployment's price."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_cached_and_reasoning_answer(book: PriceBook) -> None:
     assert usage is not None
     assert price is not None
 
-    # 86 at 2.50, 1920 at 1.25, 300 at 10 USD a million
+    # 86 at 2.50, 1920 at 1.25, 300 at 10 USD per million
     assert price.cost_nano(usage) == 86 * 2_500 + 1920 * 1_250 + 300 * 10_000
 
 
@@ -62,13 +62,13 @@ def test_a_cache_written_for_an_hour(book: PriceBook) -> None:
     assert usage is not None
     assert price is not None
 
-    # 3, 15, 0.30, 3.75 and 6 USD a million
+    # 3, 15, 0.30, 3.75 and 6 USD per million
     expected = 21 * 3_000 + 393 * 15_000 + 188_086 * 300 + 456 * 3_750 + 100 * 6_000
     assert price.cost_nano(usage) == expected
 
 
 def test_a_long_prompt_pays_more_for_every_token(book: PriceBook) -> None:
-    """Gemini: beyond 200k input tokens the whole request has the long-context price."""
+    """Gemini: above 200k input tokens the complete request has the long-context price."""
     price = book.price("gemini/gemini-2.5-pro")
     assert price is not None
     short, long = Usage(200_000, 1200, 150_000, 0, 1000), Usage(200_001, 1200, 150_000, 0, 1000)
@@ -78,7 +78,7 @@ def test_a_long_prompt_pays_more_for_every_token(book: PriceBook) -> None:
 
 
 def test_embeddings_cost_their_input(book: PriceBook) -> None:
-    """Two cents a million; a fraction of a nano-dollar is rounded up, once."""
+    """Two cents per million; a fraction of a nano-dollar is rounded up, once."""
     price = book.price("text-embedding-3-small")
     assert price is not None
 
@@ -90,7 +90,7 @@ def test_embeddings_cost_their_input(book: PriceBook) -> None:
 
 
 def test_a_free_model_costs_nothing_and_an_unpriced_one_has_no_price(book: PriceBook) -> None:
-    """A price of zero is a price; no price, or one that is not the whole price, is none."""
+    """A price of zero is a price; a missing or incomplete price is not."""
     free = book.find("ollama", "llama3", "ollama/llama3", {}, "d")
     assert free is not None
 
@@ -123,7 +123,7 @@ ASKED = {
     "us": ("standard", "us", "fast us"),
     "fast us": ("fast us", "us", "fast", "standard"),
 }
-"""A service tier asked for, and what an answer may then say."""
+"""A requested service tier, and the tiers that the answer may report."""
 
 
 @given(price=prices, usage=usages, more=st.integers(0, 2000))
@@ -151,7 +151,7 @@ def possible(usage: Usage) -> Usage:
 def test_a_bound_holds_for_every_service_tier(
     price: Price, usage: Usage, asked: str, data: st.DataObject
 ) -> None:
-    """Whatever tier with a price answers a request for one; without sound, at the price of text."""
+    """Any tier with a price may answer a request for it; without audio, at the price of text."""
     priced = [s for s in ASKED[asked] if s in USUAL_SERVICES or s in price.services]
     served = data.draw(st.sampled_from(priced))
     text = possible(usage)
@@ -166,7 +166,7 @@ def test_a_bound_holds_for_every_service_tier(
 
 
 def test_a_service_tier_is_charged_as_the_book_says(book: PriceBook) -> None:
-    """OpenAI: priority costs more, flex less, and what has no price of its own costs as ever."""
+    """OpenAI: priority costs more, flex less, and tiers without their own price cost the usual."""
     usage = Usage(1_000, 100, 400)
     price = book.price("gpt-5-mini")
     assert price is not None
@@ -189,7 +189,7 @@ def test_a_service_tier_is_charged_as_the_book_says(book: PriceBook) -> None:
 
 
 def test_anthropics_ways_to_serve_multiply(book: PriceBook) -> None:
-    """Fast mode doubles every price, one country adds a tenth, also to both."""
+    """Fast mode doubles every price, data residency adds a tenth, also to both."""
     usage = Usage(1_000, 100, 400, 200, 0, 100)
     price = book.price("claude-opus-5")
     assert price is not None
@@ -202,7 +202,7 @@ def test_anthropics_ways_to_serve_multiply(book: PriceBook) -> None:
 
 
 def test_sound_and_speech_have_their_price(book: PriceBook) -> None:
-    """OpenAI: sound in the prompt and in the answer, each beside text."""
+    """OpenAI: audio in the prompt and in the answer, each priced apart from text."""
     price = book.price("gpt-audio")
     assert price is not None
     usage = Usage(130, 110, audio_input_tokens=120, audio_output_tokens=90)
@@ -216,7 +216,7 @@ def test_sound_and_speech_have_their_price(book: PriceBook) -> None:
 
 
 def test_cached_sound_is_charged_as_sound_where_it_may_be(book: PriceBook) -> None:
-    """Gemini: of the sound as much counts as fresh as can, and the rest as cached sound."""
+    """Gemini: as much of the audio as possible counts as fresh, the rest as cached audio."""
     price = book.price("gemini/gemini-2.5-flash")
     assert price is not None
 
@@ -230,7 +230,7 @@ def test_cached_sound_is_charged_as_sound_where_it_may_be(book: PriceBook) -> No
 
 
 def test_a_search_costs_its_fee(book: PriceBook) -> None:
-    """Ten dollars a thousand at Anthropic, on top of the tokens."""
+    """Ten dollars per thousand at Anthropic, in addition to the tokens."""
     price = book.price("claude-sonnet-4-5")
     assert price is not None
 
@@ -239,7 +239,7 @@ def test_a_search_costs_its_fee(book: PriceBook) -> None:
 
 @given(price=prices, usage=usages)
 def test_impossible_usage_is_never_cheap(price: Price, usage: Usage) -> None:
-    """Parts that exceed their whole are charged at least as much as any split of the whole."""
+    """Parts that exceed their total are charged at least as much as any split of the total."""
     if usage.cache_read_input_tokens + usage.cache_write_input_tokens <= usage.input_tokens:
         return
     plain = replace(
@@ -253,10 +253,10 @@ def test_impossible_usage_is_never_cheap(price: Price, usage: Usage) -> None:
 
 
 def test_a_bound_takes_the_dearest_of_what_can_be() -> None:
-    """Up to so many tokens may meet any tier below, and be written to the cache."""
+    """Requests up to this size may fall into any tier below, and be written to the cache."""
     assert TIERED.bound_nano(100, 0) == 2  # 100 at 20 pico
     assert TIERED.bound_nano(101, 0) == 5  # 101 at 40
-    assert TIERED.bound_nano(2000, 0) == 80  # the cheap tier above 1000 may not be met
+    assert TIERED.bound_nano(2000, 0) == 80  # the cheap tier above 1000 may not be reached
     assert TIERED.bound_nano(0, 1000) == 50
 
 
@@ -297,7 +297,7 @@ def test_a_model_is_found_by_its_name_alone(
 
 
 def test_prices_of_the_config_win(book: PriceBook) -> None:
-    """What the config gives replaces the book's price; the rest is the book's."""
+    """Configured prices replace the book's; the rest is the book's."""
     given = {"input_cost_per_token": 2_000_000, "output_cost_per_token": 7_000_000}
 
     price = book.find("openai", "gpt-5.6", "openai/gpt-5.6", given, "east")
@@ -320,7 +320,7 @@ def test_prices_of_the_config_win(book: PriceBook) -> None:
 
 
 def test_long_prompts_have_a_price_in_the_config_too(book: PriceBook) -> None:
-    """A tier of the config starts where it says, with the prices below for what it leaves out."""
+    """A configured tier starts where it says, and inherits the prices below it."""
     given = {
         "input_cost_per_token": 3,
         "output_cost_per_token": 9,
@@ -340,7 +340,8 @@ def test_long_prompts_have_a_price_in_the_config_too(book: PriceBook) -> None:
 
 
 def test_a_model_of_ones_own_is_priced_by_the_config_alone(book: PriceBook) -> None:
-    """Without a line in the book, cache and reasoning cost as any token; half a price is none."""
+    """Without a line in the book, cache and reasoning cost as much as other tokens; half a price is
+    not a price."""
     given = {"input_cost_per_token": 3, "output_cost_per_token": 9}
 
     price = book.find("openai", "own", "openai/own", given, "d")
@@ -352,7 +353,7 @@ def test_a_model_of_ones_own_is_priced_by_the_config_alone(book: PriceBook) -> N
 
 
 def test_a_service_tier_of_the_config(book: PriceBook) -> None:
-    """It has the price the config gives it, by size of prompt too; the book's may be lower."""
+    """It has its configured price, by prompt size too; the book's may be lower."""
     given = {
         "input_cost_per_token": 3,
         "output_cost_per_token": 9,
@@ -378,7 +379,7 @@ def test_a_service_tier_of_the_config(book: PriceBook) -> None:
 
 
 def test_free_input_is_free_from_the_cache_too(book: PriceBook) -> None:
-    """Whoever sets a price of zero pays nothing for what the book prices beside it."""
+    """A configured price of zero also makes free what the book prices separately."""
     given = {"input_cost_per_token": 0, "output_cost_per_token": 0}
 
     price = book.find("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5", given, "d")
@@ -391,7 +392,7 @@ def test_free_input_is_free_from_the_cache_too(book: PriceBook) -> None:
 
 
 def test_a_price_id_names_all_prices(book: PriceBook) -> None:
-    """Equal prices have equal ids, and one pico-dollar or another deployment makes another id."""
+    """Equal prices have equal ids; one pico-dollar or another deployment makes another id."""
     given = {"input_cost_per_token": 3, "output_cost_per_token": 9}
 
     def price_id(overrides: dict[str, int], deployment: str = "d") -> str:
@@ -411,7 +412,7 @@ def test_a_price_id_names_all_prices(book: PriceBook) -> None:
 
 
 def test_an_amount_is_computed_again_from_its_price_id(book: PriceBook) -> None:
-    """The id on a row leads to the book and to the line that priced it."""
+    """The id in a row leads to the book and to the line that priced it."""
     price = book.find("gcp.gemini", "gemini-2.5-pro", "gemini/gemini-2.5-pro", {}, "d")
     assert price is not None
     date, _, name = price.id.partition("/")
@@ -424,7 +425,7 @@ def test_an_amount_is_computed_again_from_its_price_id(book: PriceBook) -> None:
 
 
 def test_every_line_of_the_book_is_sound(book: PriceBook) -> None:
-    """Each line has a price or a reason, a cached read is no dearer, and tiers ascend."""
+    """Each line has a price or a reason, cached reads cost no more than input, and tiers ascend."""
     for name, entry in book.entries.items():
         price = book.price(name)
         assert (price is None) == bool(entry.unpriced), name

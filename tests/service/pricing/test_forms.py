@@ -1,4 +1,4 @@
-"""What people were sent as usage, and what it costs to the nano-dollar."""
+"""Usage as people received it, and its cost to the nano-dollar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PRICE = Price(
     ),
     search=5_000_000_000,
 )
-"""Pico-USD: a thousand nano-USD an input token, 100 cached, 1,250 written, 10,000 output."""
+"""Pico-USD: 1,000 nano-USD per input token, 100 cached, 1,250 written, 10,000 output."""
 IN, READ, WRITE, HOUR, OUT = 1_000, 100, 1_250, 2_000, 10_000
 
 
@@ -71,7 +71,7 @@ def anthropic(read: int, write: int) -> dict[str, Any]:
 
 CASES = (
     Case(
-        "Portkey-AI/gateway#1211: cached input stands in the total alone",
+        "Portkey-AI/gateway#1211: cached input is only in the total",
         told(12_000, 19, 22_555, **anthropic(10_536, 0)),
         12_000 * IN + 10_536 * READ + 19 * OUT,
     ),
@@ -81,7 +81,7 @@ CASES = (
         30 * IN + 10_000 * READ + 50 * WRITE + 5 * OUT,
     ),
     Case(
-        "BerriAI/litellm#15270: reads are in the prompt, writes in the total alone",
+        "BerriAI/litellm#15270: reads are in the prompt, writes only in the total",
         told(10_500, 100, 12_600, **anthropic(10_000, 2_000)),
         500 * IN + 10_000 * READ + 2_000 * WRITE + 100 * OUT,
     ),
@@ -103,12 +103,12 @@ CASES = (
         7 * IN + 10_000 * READ + 300 * WRITE + 200 * OUT,
     ),
     Case(
-        "browser-use/browser-use#4294: the total leaves out what the prompt has",
+        "browser-use/browser-use#4294: the total lacks what the prompt has",
         told(10_500, 200, 700, **anthropic(10_000, 0)),
         500 * IN + 10_000 * READ + 200 * OUT,
     ),
     Case(
-        "Wei-Shaw/sub2api#5771: xAI's reasoning is beside the answer",
+        "Wei-Shaw/sub2api#5771: xAI's reasoning is outside the answer",
         told(10_120, 1_499, 14_428, **cached(128), **thought(2_809)),
         9_992 * IN + 128 * READ + (1_499 + 2_809) * OUT,
     ),
@@ -128,12 +128,12 @@ CASES = (
         21 * IN + 60 * OUT,
     ),
     Case(
-        "LiveBench/LiveBench#503: reasoning beside both, without a total",
+        "LiveBench/LiveBench#503: reasoning outside both, without a total",
         told(100, 237, **thought(1_901)),
         100 * IN + (237 + 1_901) * OUT,
     ),
     Case(
-        "mozilla-ai/any-llm#1290: Gemini's thoughts are in the total alone",
+        "mozilla-ai/any-llm#1290: Gemini's thoughts are only in the total",
         told(20, 198, 623),
         20 * IN + 603 * OUT,
     ),
@@ -165,12 +165,12 @@ CASES = (
         36 * IN + 64 * READ + 20 * OUT,
     ),
     Case(
-        "aallan/vera-bench#97: Moonshot's cached tokens stand at the top",
+        "aallan/vera-bench#97: Moonshot's cached tokens are at the top",
         told(19, 21, 40, cached_tokens=10),
         9 * IN + 10 * READ + 21 * OUT,
     ),
     Case(
-        "Bike4Mind/bike4mind#1089: Moonshot says it twice",
+        "Bike4Mind/bike4mind#1089: Moonshot reports it twice",
         told(2_989, 5, 2_994, cached_tokens=2_989, **cached(2_989)),
         2_989 * READ + 5 * OUT,
     ),
@@ -251,7 +251,7 @@ CASES = (
         3_258 * IN + 1_024 * READ + 46 * OUT,
     ),
     Case(
-        "OpenAI audio guide: sound in both directions",
+        "OpenAI audio guide: audio in both directions",
         told(
             130,
             110,
@@ -261,9 +261,9 @@ CASES = (
         ),
         10 * IN + 120 * 4_000 + 20 * OUT + 90 * 20_000,
     ),
-    Case("a total of zero is no total", told(100, 20, 0), 100 * IN + 20 * OUT),
+    Case("a total of zero is not a total", told(100, 20, 0), 100 * IN + 20 * OUT),
     Case("embeddings", {"prompt_tokens": 8, "total_tokens": 8}, 8 * IN),
-    # What fits no form is the dearer reading.
+    # Usage in no known form is charged at the higher reading.
     Case(
         "Copilot on CultivateLabs/raif#470: Gemini's tools read more than the prompt",
         told(1_000, 50, 1_500, **thought(300)),
@@ -317,7 +317,8 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.source)
 def test_reported_usage_costs_what_was_billed(case: Case) -> None:
-    """Each form in which usage was seen costs what its report says; any other, the dearer way."""
+    """Each form seen in public reports has its correct cost; any other is charged the higher
+    way."""
     usage = from_openai(case.payload)
 
     assert usage is not None
@@ -326,7 +327,7 @@ def test_reported_usage_costs_what_was_billed(case: Case) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_every_form_decides(form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row of the table changes what some report costs, or whether it is clear."""
+    """Each row of the table changes the cost of some report, or whether it is ambiguous."""
     usual = [from_openai(case.payload) for case in CASES]
     inside = form is FORMS[0]
     monkeypatch.setattr(reported, "FORMS", tuple(row for row in FORMS if row is not form))
@@ -406,7 +407,8 @@ FULL = Usage(1_000, 50, 800)
 def test_counts_of_a_stream_are_cumulative(
     told_in_turn: tuple[Usage, ...], expected: Usage
 ) -> None:
-    """The last count stands; a zero undoes nothing, and a fall keeps the larger and is said."""
+    """The last count is used; a zero replaces nothing, and after a decrease the larger one is kept
+    and reported."""
     usage = told_in_turn[0]
     for later in told_in_turn[1:]:
         usage = usage.followed_by(later)
@@ -486,7 +488,7 @@ def test_counts_of_a_stream_are_cumulative(
 def test_anthropic_counts_add_up(
     source: str, events: tuple[dict[str, Any], ...], usage: Usage
 ) -> None:
-    """Each count stands as it was last told, zeros aside."""
+    """Each count has its last reported value, except zeros."""
     told_so_far: dict[str, Any] = {}
     for event in events:
         add_counts(told_so_far, event)

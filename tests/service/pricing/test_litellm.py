@@ -1,4 +1,4 @@
-"""Amounts agree with LiteLLM's to the nano-dollar, for one model of each way to price."""
+"""Amounts agree with LiteLLM's to the nano-dollar, for one model per pricing scheme."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def long(above: int) -> Usage:
 
 @pytest.fixture(scope="session")
 def agree() -> Iterator[Agree]:
-    """What LiteLLM and we make of the same usage, in nano-USD; LiteLLM's warnings are its own."""
+    """LiteLLM's and our cost of the same usage, in nano-USD; LiteLLM's warnings are ignored."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         warnings.simplefilter("ignore")
@@ -132,7 +132,7 @@ SPOKEN = Usage(1_234, 678, audio_input_tokens=1_000, audio_output_tokens=600)
 def test_both_reckon_the_same_at_another_price(
     agree: Agree, provider: str, litellm_provider: str, model: str, usage: Usage, service: str
 ) -> None:
-    """Service tiers, sound and speech agree as text at the usual rates does."""
+    """Service tiers, audio and speech agree as text at the usual rates does."""
     theirs, ours = agree(provider, litellm_provider, model, usage, service)
 
     assert theirs > 0

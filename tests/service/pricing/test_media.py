@@ -1,4 +1,4 @@
-"""Bounds and estimates for what is no text, before and after a request."""
+"""Bounds and estimates for non-text parts, before and after a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spanledger.pricing.media import (
 
 
 def bound(messages: object, **body: object) -> int:
-    """The bound of a request with these messages, less what is there for every request."""
+    """The bound of a request with these messages, less the part that every request has."""
     fields = {"messages": messages, **body}
     raws = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
     size = sum(len(memoryview(raw)) for raw in raws.values())
@@ -41,7 +41,7 @@ LONG_TEXT = {"type": "text", "text": 'a "quoted" "image_url" and ' + DATA}
 
 
 def test_text_is_bound_by_its_bytes() -> None:
-    """Text counts its bytes, also where it talks of images or has a data URL in it."""
+    """Text counts its bytes, also if it mentions images or contains a data URL."""
     assert bound([{"role": "user", "content": "naïve 日本語 🎉"}]) == 0
     assert bound(user(LONG_TEXT), tools=[{"type": "function"}]) == 0
     assert bound_input(1000) == (1000 + HIDDEN_TOKENS, False, "")
@@ -84,7 +84,7 @@ def test_text_is_bound_by_its_bytes() -> None:
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
 def test_media_count_by_kind(part: dict[str, Any], expected: int) -> None:
-    """What is no text counts by its kind, not by its base64; text beside it still counts."""
+    """Non-text parts count by kind, not by their base64; text next to them still counts."""
     assert bound(user(part)) == expected
     assert bound(user(part, LONG_TEXT, part)) == 2 * expected
     nested = {"type": "tool_result", "content": [{"anything": {"deep": [part]}}]}
@@ -92,7 +92,7 @@ def test_media_count_by_kind(part: dict[str, Any], expected: int) -> None:
 
 
 def test_an_escaped_key_hides_no_image() -> None:
-    """JSON may write any letter of a key as an escape; the image counts all the same."""
+    """JSON may escape any letter of a key; the image counts all the same."""
     raw = b'[{"role":"user","content":[{"type":"image\\u005furl","image\\u005Furl":{"url":"x"}}]}]'
 
     tokens = bound_input(len(raw), {"messages": msgspec.Raw(raw)}).tokens
@@ -101,7 +101,7 @@ def test_an_escaped_key_hides_no_image() -> None:
 
 
 def test_an_unreadable_body_is_bound_high() -> None:
-    """Where media are named and nothing can be read, the bound does not fall."""
+    """If media are named and cannot be parsed, the bound does not drop."""
     raw = b'["image_url",' + b"[" * 100_000
 
     bound = bound_input(len(raw), {"messages": msgspec.Raw(raw)})
@@ -122,7 +122,7 @@ def test_an_unreadable_body_is_bound_high() -> None:
     ],
 )
 def test_what_may_be_sound_is_told(part: dict[str, Any], sound: bool) -> None:
-    """Sound has a price of its own, and files and films may be or have some."""
+    """Audio is priced separately, and files and videos may contain some."""
     raw = msgspec.Raw(json.dumps(user(part)).encode())
 
     assert bound_input(100, {"messages": raw}).sound is sound
@@ -142,7 +142,7 @@ def test_what_may_be_sound_is_told(part: dict[str, Any], sound: bool) -> None:
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
 def test_an_estimate_has_what_is_no_text(part: dict[str, Any], likely: tuple[int, int]) -> None:
-    """A file or sound whose answer nobody saw is not free, and costs less than its bound."""
+    """A file or audio whose answer nobody saw is not free, and costs less than its bound."""
     assert likely_media(user(part)) == likely
     assert likely[0] <= max(0, bound(user(part)) + len(json.dumps(user(part))))
 
@@ -164,5 +164,6 @@ def test_an_estimate_has_what_is_no_text(part: dict[str, Any], likely: tuple[int
     ],
 )
 def test_equal_keys_are_noticed(raw: bytes, repeated: str) -> None:
-    """Where not all is text, an object with a key twice is not taken for what its last value says."""
+    """If there are non-text parts, an object with a duplicate key is not judged by its last
+    value."""
     assert bound_input(len(raw), {"messages": msgspec.Raw(raw)}).repeated == repeated

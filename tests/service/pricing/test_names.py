@@ -1,4 +1,4 @@
-"""Names of models as configurations write them, and the line of the book that is charged."""
+"""Model names as configurations write them, and the line of the book that is charged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from spanledger.providers.hosts import provider_name
 
 @pytest.fixture(scope="module")
 def book() -> PriceBook:
-    """A book that stays as it is."""
+    """A fixed book."""
     return PriceBook.load("2026-11-25")
 
 
 def priced(book: PriceBook, name: str, base_model: str = "") -> str | None:
-    """The book's name of what is charged for a deployment's `model`."""
+    """The book's name of the line charged for a deployment's `model`."""
     prefix, _, model = name.partition("/")
     provider = provider_name(prefix)
     price = book.find(provider, model, name, {}, "d", base_model)
@@ -63,18 +63,18 @@ SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
         ("openrouter/anthropic/claude-sonnet-4.5", "claude-sonnet-4-5"),
         ("openrouter/google/gemini-2.5-pro", "gemini/gemini-2.5-pro"),
         ("openrouter/x-ai/grok-4.6", "xai/grok-4.6"),
-        # Many hosts, or a variant with a price of its own.
+        # Many hosts, or a variant with its own price.
         ("openrouter/google/gemma-4-31b-it", None),
         ("openrouter/deepseek/deepseek-chat", None),
         ("openrouter/openai/gpt-4o:free", None),
-        # Nobody else's route is taken off.
+        # Other providers' routes are not removed.
         ("groq/responses/gpt-5", None),
     ],
 )
 def test_the_way_to_a_model_is_no_part_of_its_price(
     book: PriceBook, name: str, line: str | None
 ) -> None:
-    """Exactly the name where the book has it, else the same model without its route."""
+    """Exactly the name if the book has it, else the same model without its route."""
     assert priced(book, name) == line
 
 
@@ -85,7 +85,7 @@ def test_the_way_to_a_model_is_no_part_of_its_price(
         ("azure/prod-eu-1", "azure/gpt-4o-2024-08-06", "azure/gpt-4o-2024-08-06"),
         ("azure/prod-eu-1", "gpt-4o-2024-08-06", "azure/gpt-4o-2024-08-06"),
         ("azure/prod-eu-1", "azure/eu/gpt-4o", "azure/eu/gpt-4o"),
-        # BerriAI/litellm#1874: the deployment is called as another model is.
+        # BerriAI/litellm#1874: the deployment has the name of another model.
         ("azure/gpt-4", "azure/gpt-4-1106-preview", "azure/gpt-4-1106-preview"),
         ("openai/prod", "azure/gpt-4o-2024-08-06", "azure/gpt-4o-2024-08-06"),
         # BerriAI/litellm#18542
@@ -99,13 +99,13 @@ def test_the_way_to_a_model_is_no_part_of_its_price(
     ],
 )
 def test_a_base_model_decides(book: PriceBook, name: str, base: str, line: str | None) -> None:
-    """It says what a name of somebody's own is; where the book lacks it, the name itself counts."""
+    """It says what a custom name is; if the book lacks it, the name itself counts."""
     assert priced(book, name, base) == line
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.owner}: {route.what}")
 def test_every_route_comes_off_its_example(book: PriceBook, route: Route) -> None:
-    """Each row of the table finds a price that its example would lack."""
+    """Each row of the table finds a price that its example would otherwise lack."""
     model = route.example.partition("/")[2]
 
     assert len(list(spellings((route.owner,), model))) > 1
@@ -113,7 +113,7 @@ def test_every_route_comes_off_its_example(book: PriceBook, route: Route) -> Non
 
 
 def test_every_reseller_row_names_a_maker(book: PriceBook) -> None:
-    """The makers of the table are in the book under that name."""
+    """The makers in the table are in the book under that name."""
     makers = {entry.provider for entry in book.entries.values()}
 
     assert {maker for maker, _ in RESOLD.values()} <= makers

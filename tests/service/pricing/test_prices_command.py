@@ -1,4 +1,4 @@
-"""`spanledger prices` as a person or a script uses it."""
+"""`spanledger prices` as people and scripts use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.mark.parametrize("name", ["gpt-4o", "openai/gpt-4o", "2026-11-23/gpt-4o"])
 def test_a_price_is_shown_as_data(name: str) -> None:
-    """By its own name, as a config writes it, and by the price id of a row."""
+    """By exact name, as in a configuration, and by the price id of a row."""
     result = run("show", name, "--json")
 
     shown = json.loads(result.output)
@@ -30,14 +30,14 @@ def test_a_price_is_shown_as_data(name: str) -> None:
 
 
 def test_a_price_is_shown_with_its_tiers() -> None:
-    """A long-context price stands beside the ordinary one, in words."""
+    """A long-context price is shown next to the ordinary one, in words."""
     result = run("show", "gemini/gemini-2.5-pro")
 
     assert result.exit_code == 0
     assert "above 200,000" in result.output
     assert f"{PriceBook.load().date}/gemini/gemini-2.5-pro" in result.output
     assert "service tier priority: input 2.25, output 18.00" in result.output
-    assert "a search of the web: 0.035" in result.output
+    assert "per web search: 0.035" in result.output
     tiers = json.loads(run("show", "gemini/gemini-2.5-pro", "--json").output)["tiers"]
     assert [tier["above_input_tokens"] for tier in tiers] == [200_000]
     assert tiers[0]["usd_per_million_tokens"]["output"] == "15.00"
@@ -53,7 +53,8 @@ def test_a_price_is_shown_with_its_tiers() -> None:
     ],
 )
 def test_a_model_without_price_is_answered(name: str, says: str) -> None:
-    """An unknown name brings near ones, an unpriced model its reason; both end with 1."""
+    """For an unknown name it suggests similar ones, for an unpriced model the reason; both exit
+    with 1."""
     result = run("show", name)
 
     assert result.exit_code == 1
@@ -61,7 +62,7 @@ def test_a_model_without_price_is_answered(name: str, says: str) -> None:
 
 
 def test_models_are_listed_by_provider() -> None:
-    """The list has the models of one provider, and nothing of an unknown one."""
+    """The list has the models of one provider, and none of an unknown one."""
     models = json.loads(run("list", "--provider", "anthropic", "--json").output)
 
     assert {model["provider"] for model in models} == {"anthropic"}

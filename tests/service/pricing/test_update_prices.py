@@ -1,4 +1,4 @@
-"""The tool that writes the book: what it takes from the list, and what it leaves without a price."""
+"""The tool that writes the book: what it copies from the list, and what it leaves unpriced."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tool() -> ModuleType:
 def test_the_book_is_what_the_tool_writes(
     tool: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody edits a book by hand: from the recorded version the same bytes come out."""
+    """Nobody edits a book by hand: the recorded version gives the same bytes."""
     if importlib.util.find_spec("litellm") is None:
         pytest.skip("LiteLLM is not installed")
 
@@ -62,7 +62,7 @@ def model(**more: Any) -> dict[str, Any]:
 
 
 def test_a_book_is_sorted_and_has_a_model_a_line(tool: ModuleType) -> None:
-    """Diffs between two dates read as one changed line a changed model."""
+    """In a diff between two dates, each changed model is one changed line."""
     models = {"b": model(), "a": model(), "pictures": model(mode="image_generation")}
 
     text = tool.book_text("2026-11-23", models, "litellm 1")
@@ -96,7 +96,8 @@ def test_a_book_is_sorted_and_has_a_model_a_line(tool: ModuleType) -> None:
 def test_prices_are_taken_over(
     tool: ModuleType, listed: Mapping[str, Any], rates: Mapping[str, int]
 ) -> None:
-    """Noise of floats goes, what is finer than a pico-dollar is rounded up, the rest stays."""
+    """Floating-point noise is removed, amounts finer than a pico-dollar are rounded up, the rest
+    stays."""
     entry = tool.book_entry("m", model(**listed))
 
     expected = {"input": 2_000_000, "output": 8_000_000, **rates}
@@ -104,7 +105,7 @@ def test_prices_are_taken_over(
 
 
 def test_tiers_stand_alone(tool: ModuleType) -> None:
-    """A tier has what it names and what it inherits, so that nobody must know the one below."""
+    """A tier has its own and its inherited prices, so that it can be used without the one below."""
     entry = tool.book_entry(
         "m",
         model(
@@ -137,7 +138,7 @@ def test_tiers_stand_alone(tool: ModuleType) -> None:
 def test_what_tokens_do_not_price_has_a_reason_instead(
     tool: ModuleType, name: str, listed: Mapping[str, Any]
 ) -> None:
-    """A price that would bill a fraction of the cost is left out, and says why."""
+    """A price that would bill only a fraction of the cost is omitted, with the reason."""
     entry = tool.book_entry(name, model(**listed))
 
     assert entry["unpriced"]
@@ -145,7 +146,8 @@ def test_what_tokens_do_not_price_has_a_reason_instead(
 
 
 def test_service_tiers_are_taken_over(tool: ModuleType) -> None:
-    """Each stands alone, with what it inherits, long prompts too; half a price is none."""
+    """Each is complete by itself, with inherited prices, long prompts too; half a price is not a
+    price."""
     entry = tool.book_entry(
         "m",
         model(
@@ -172,7 +174,8 @@ def test_service_tiers_are_taken_over(tool: ModuleType) -> None:
 
 
 def test_an_hour_in_the_cache_is_never_five_minutes(tool: ModuleType) -> None:
-    """Where a model of Anthropic's is listed without its price it is twice the input, as everywhere else."""
+    """If an Anthropic model is listed without this price, it is twice the input, as for all
+    others."""
     listed = model(
         cache_creation_input_token_cost=Decimal("2.5e-6"),
         input_cost_per_token_above_200k_tokens=Decimal("4e-6"),
@@ -188,7 +191,7 @@ def test_an_hour_in_the_cache_is_never_five_minutes(tool: ModuleType) -> None:
 
 
 def test_factors_become_prices(tool: ModuleType) -> None:
-    """What LiteLLM multiplies by is multiplied out, both factors together as well."""
+    """LiteLLM's factors are multiplied out, both together as well."""
     entry = tool.book_entry(
         "m",
         model(
@@ -208,7 +211,7 @@ def test_factors_become_prices(tool: ModuleType) -> None:
 
 
 def test_sound_and_searches_are_taken_over(tool: ModuleType) -> None:
-    """Sound where it has another price than text, and the dearest kind of search."""
+    """Audio if its price differs from text, and the most expensive kind of search."""
     entry = tool.book_entry(
         "m",
         model(
@@ -226,7 +229,7 @@ def test_sound_and_searches_are_taken_over(tool: ModuleType) -> None:
 
 
 def test_an_embedding_needs_no_price_of_output(tool: ModuleType) -> None:
-    """It has no output; a model that searches only when asked keeps its price."""
+    """It has no output; a model that searches only on request keeps its price."""
     entry = tool.book_entry("m", model(mode="embedding", output_cost_per_token=None))
     searching = tool.book_entry("gpt-4o", model(search_context_cost_per_query={}))
 
@@ -235,6 +238,6 @@ def test_an_embedding_needs_no_price_of_output(tool: ModuleType) -> None:
 
 
 def test_an_absurd_price_stops_the_tool(tool: ModuleType) -> None:
-    """A cent a token is a mistake in the list, and is not taken over."""
+    """A cent per token is a mistake in the list, and is not copied."""
     with pytest.raises(SystemExit, match="cannot be a price"):
         tool.book_entry("m", model(input_cost_per_token=Decimal("0.02")))

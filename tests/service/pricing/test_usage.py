@@ -1,4 +1,4 @@
-"""What providers report, read into one shape."""
+"""Reported usage, parsed into one shape."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spanledger.pricing.reported import (
     AnthropicUsage,
@@ -21,7 +23,7 @@ from spanledger.pricing.usage import PROMPT_MISSING, Usage, estimate_tokens
 
 @dataclass(frozen=True)
 class Case:
-    """A payload as a server sends it, and what it means."""
+    """A payload as a server sends it, and its meaning."""
 
     name: str
     payload: dict[str, Any]
@@ -104,7 +106,7 @@ OPENAI = [
         Usage(37, 1363, reasoning_output_tokens=833),
     ),
     Case(
-        "Gemini's own OpenAI endpoint: thoughts are in the total alone",
+        "Gemini's own OpenAI endpoint: thoughts are only in the total",
         {"prompt_tokens": 9, "completion_tokens": 40, "total_tokens": 1049},
         Usage(9, 1040, reasoning_output_tokens=1000),
     ),
@@ -275,12 +277,12 @@ def test_openai_usage_is_read(case: Case) -> None:
 
 @pytest.mark.parametrize("case", ANTHROPIC, ids=lambda case: case.name)
 def test_anthropic_usage_is_read(case: Case) -> None:
-    """Anthropic's input is what is fresh; ours has what was cached as well."""
+    """Anthropic's input is only what is fresh; ours includes cached tokens."""
     assert from_anthropic(case.payload) == case.usage
 
 
 def test_usage_is_read_from_any_form() -> None:
-    """A decoded object, a struct within a response and raw JSON say the same."""
+    """A decoded object, a struct within a response and raw JSON give the same."""
     payload, expected = OPENAI[0].payload, OPENAI[0].usage
     raw = json.dumps(payload).encode()
 
@@ -295,7 +297,7 @@ def test_usage_is_read_from_any_form() -> None:
     "raw", [None, 5, "usage", [], b"", b"{", b"null", b'"x"', b"\xff", b"[" * 100_000]
 )
 def test_garbage_is_no_usage(raw: object) -> None:
-    """Whatever stands in the place of usage, reading it does not fail."""
+    """Whatever is in place of usage, reading it does not fail."""
     assert from_openai(raw) is None
     assert from_anthropic(raw) is None
 
@@ -314,17 +316,17 @@ def test_garbage_is_no_usage(raw: object) -> None:
     ],
 )
 def test_how_anthropic_served_is_told(usage: dict[str, Any] | None, service: str) -> None:
-    """Fast mode and processing in one country have their price; capacity bought before has none."""
+    """Fast mode and regional processing have their price; capacity bought in advance has none."""
     assert anthropic_service(usage) == service
 
 
 def test_tokens_are_estimated_by_bytes() -> None:
-    """Four bytes a token, rounded up."""
+    """Four bytes per token, rounded up."""
     assert [estimate_tokens(n) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
 
 
 def test_parts_that_add_up_to_the_impossible_are_no_usage() -> None:
-    """Then the answer itself is counted: the caller is neither ruined nor served for nothing."""
+    """Then the answer itself is counted: the caller is neither overcharged nor served for free."""
     parts = {"completion_tokens_details": {"reasoning_tokens": 999_999_999}}
     cached = {"prompt_tokens_details": {"cached_tokens": 999_999_999}}
     base = {"prompt_tokens": 10, "completion_tokens": 5}
@@ -332,3 +334,39 @@ def test_parts_that_add_up_to_the_impossible_are_no_usage() -> None:
     assert from_openai(base | cached) is None
     anthropic = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 999_999_999}
     assert from_anthropic(anthropic) is None
+
+
+counts = st.sampled_from([0, 0, 1, 2, 5, 10, -1, 2.5, True, None, "7", 10**9, 10**9 + 1])
+
+
+def details(*names: str) -> st.SearchStrategy[Any]:
+    """Some of these counts as an object, or what is not an object."""
+    some = st.dictionaries(st.sampled_from(names), counts, max_size=3)
+    return st.one_of(st.none(), some, st.sampled_from([[], 3, "x"]))
+
+
+@given(
+    payload=st.fixed_dictionaries(
+        {"prompt_tokens": counts, "completion_tokens": counts},
+        optional={
+            "total_tokens": counts,
+            "prompt_tokens_details": details("cached_tokens", "audio_tokens", "cache_write_tokens"),
+            "completion_tokens_details": details(
+                "reasoning_tokens", "audio_tokens", "rejected_prediction_tokens", "other"
+            ),
+            "cached_tokens": counts,
+            "cost": counts,
+        },
+    ),
+    adds_up=st.booleans(),
+)
+def test_the_usual_form_is_read_as_the_tables_read_it(
+    payload: dict[str, Any], adds_up: bool
+) -> None:
+    """Reading the usual form directly is a shorter way to the same usage, and changes none."""
+    both = payload["prompt_tokens"], payload["completion_tokens"]
+    if adds_up and all(type(count) is int for count in both):
+        payload["total_tokens"] = sum(both)
+    usage = msgspec.convert(payload, OpenAIUsage)
+
+    assert usage.to_usage() == usage.by_the_tables()

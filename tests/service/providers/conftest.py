@@ -21,7 +21,7 @@ def sim() -> Iterator[RunningSim]:
 
 @pytest.fixture
 async def server() -> AsyncGenerator[Scripted]:
-    """A server that answers what the test scripts."""
+    """A server whose answers the test scripts."""
     async with scripted() as running:
         yield running
 

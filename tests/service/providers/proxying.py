@@ -1,4 +1,4 @@
-"""A proxy as companies have them: CONNECT tunnels, plain requests, a password if wanted.
+"""A corporate proxy: CONNECT tunnels, plain requests, a password if required.
 
 It knows every name and leads to one server of this machine, so that no name has to be resolved.
 """
@@ -44,11 +44,11 @@ class LocalProxy:
 
     @property
     def url(self) -> str:
-        """For `HTTPS_PROXY`, without a password."""
+        """The URL for `HTTPS_PROXY`, without a password."""
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: a tunnel, or one plain request to pass on."""
+        """One connection: a tunnel, or one plain request to forward."""
         try:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
@@ -70,7 +70,7 @@ class LocalProxy:
                 onward.write("\r\n".join((f"{method} {path} {version}", *kept)).encode())
             await asyncio.gather(_pipe(reader, onward), _pipe(there, writer))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the test is over, or the client is gone
+            pass  # the test has ended, or the client disconnected
         finally:
             writer.close()
 
@@ -101,7 +101,7 @@ async def proxied(
 
 
 def certificate(folder: Path, host: str = HOST) -> tuple[Path, ssl.SSLContext]:
-    """A certificate that signs itself, and a server's context with it."""
+    """A self-signed certificate, and a server's context with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)

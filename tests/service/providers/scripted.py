@@ -1,4 +1,4 @@
-"""A provider scripted byte by byte, for what a well-behaved server cannot show.
+"""A provider scripted byte by byte, for behaviour that a correct server cannot show.
 
 Each connection's requests are recorded; the answer is whatever the script writes.
 """
@@ -39,7 +39,7 @@ Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Scripted:
-    """What the server saw, and what it will answer."""
+    """What the server saw, and how it will respond."""
 
     url: str = ""
     script: Script | None = None
@@ -48,10 +48,10 @@ class Scripted:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client hangs up."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a request came."""
+    """Set when a request arrives."""
 
     def answer(self, *pieces: bytes, hang_up: bool = False) -> None:
-        """Answer with these bytes, each its own write."""
+        """Respond with these bytes, each as its own write."""
 
         async def script(writer: asyncio.StreamWriter) -> None:
             for piece in pieces:
@@ -64,7 +64,7 @@ class Scripted:
         self.script = script
 
     def events(self, body: bytes, *pieces: bytes, hang_up: bool = False) -> None:
-        """Answer with a whole event stream, cut into `pieces` if given."""
+        """Respond with a complete event stream, split into `pieces` if given."""
         self.answer(
             head(b"text/event-stream", chunked=True),
             *(chunk(p) for p in pieces or (body,)),
@@ -73,7 +73,7 @@ class Scripted:
         )
 
     def json(self, status: int, data: object, *headers: str) -> None:
-        """Answer with a JSON body."""
+        """Respond with a JSON body."""
         body = data if isinstance(data, bytes) else json.dumps(data).encode()
         extra = "".join(f"{line}\r\n" for line in headers)
         self.answer(
@@ -117,7 +117,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
 
 
 def head(content_type: bytes, *, chunked: bool = False, extra: bytes = b"") -> bytes:
-    """The head of a 200 answer."""
+    """The headers of a 200 response."""
     coding = b"transfer-encoding: chunked\r\n" if chunked else b""
     return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b%b\r\n" % (content_type, coding, extra)
 
@@ -159,7 +159,7 @@ def call(
     stream_idle_timeout_s: float = 5.0,
     max_response_bytes: int = 2**20,
 ) -> Call:
-    """A call with `body` parsed as the gateway does."""
+    """A call with `body` parsed as in the gateway."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Call(
         deployment=target,

@@ -1,4 +1,4 @@
-"""Errors that come as answers, answers that look like errors, and answers in the wrong form."""
+"""Errors that arrive as answers, answers that look like errors, and answers in the wrong form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOOL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "ar
 
 
 def named(form: Form | Wording) -> str:
-    """A row's name in the list of tests."""
+    """The test id of a row."""
     return form.provider
 
 
@@ -38,7 +38,7 @@ def named(form: Form | Wording) -> str:
 async def test_an_error_in_a_stream_is_a_failed_attempt(
     server: Scripted, openai_provider: HttpProvider, form: Form
 ) -> None:
-    """Whatever its shape: nothing of it is an answer, and before any content nothing is billed."""
+    """Whatever its shape, no part of it is an answer, and before any content nothing is billed."""
     sent = form.example.encode() if form.raw else b"data: " + form.example.encode() + b"\n\n"
     request = call(deployment(server.url), ask())
     server.events(sent + DONE)
@@ -55,7 +55,7 @@ async def test_an_error_in_a_stream_is_a_failed_attempt(
 async def test_an_error_under_200_is_a_failed_attempt(
     server: Scripted, openai_provider: HttpProvider, form: Form, stream: bool
 ) -> None:
-    """In a whole body too, whether a stream was asked for or not."""
+    """In a JSON body too, whether or not a stream was requested."""
     server.json(200, form.example.encode())
 
     error = await failure(openai_provider, call(deployment(server.url), ask()), stream=stream)
@@ -89,12 +89,12 @@ async def test_an_error_under_200_is_a_failed_attempt(
     ids=str,
 )
 def test_what_an_error_without_a_status_means(error: dict[str, Any], kind: str) -> None:
-    """Codes and types of many servers lead to one of our kinds."""
+    """Codes and types of many servers map to one of our kinds."""
     assert kind_of(None, failure_of(error)) == kind
 
 
 def test_success_is_no_error() -> None:
-    """MiniMax and Spark say of every answer that it succeeded."""
+    """MiniMax and Spark report success in every answer."""
     for good in (
         {"base_resp": {"status_code": 0, "status_msg": "success"}},
         {"code": 0, "message": "Success"},
@@ -137,7 +137,7 @@ async def test_finish_reason_error(
     tokens: int | None,
     stream: bool,
 ) -> None:
-    """A choice that ended in an error is no answer; what it wrote or counted is billed."""
+    """A choice that ended in an error is not an answer; its text or reported usage is billed."""
     message = {"role": "assistant", "content": content}
     choice = {"index": 0, "message": message, "finish_reason": "error"}
     server.json(200, {**ANSWER, "choices": [choice], "usage": usage})
@@ -155,7 +155,7 @@ async def test_finish_reason_error(
 async def test_a_stream_without_an_answer(
     server: Scripted, openai_provider: HttpProvider, pieces: list[bytes]
 ) -> None:
-    """An end mark alone makes no answer."""
+    """An end mark alone is not an answer."""
     server.events(b"".join(pieces) + DONE)
 
     error = await failure(openai_provider, call(deployment(server.url), ask()), stream=True)
@@ -166,7 +166,7 @@ async def test_a_stream_without_an_answer(
 async def test_a_break_after_the_usage_costs_nobody_the_answer(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Finished and counted, only the end mark is missing."""
+    """Finished and with usage, only the end mark is missing."""
     server.events(b"", *STREAM, hang_up=True)
 
     frames = await collect(openai_provider, call(deployment(server.url), ask()))
@@ -175,7 +175,7 @@ async def test_a_break_after_the_usage_costs_nobody_the_answer(
 
 
 async def test_every_choice_has_to_finish(server: Scripted, openai_provider: HttpProvider) -> None:
-    """Of two choices the first one's end is not the end of the answer."""
+    """The end of the first of two choices is not the end of the answer."""
     server.events(b"".join(STREAM[:4]))
 
     error = await failure(openai_provider, call(deployment(server.url), ask(n=2)), stream=True)
@@ -184,7 +184,7 @@ async def test_every_choice_has_to_finish(server: Scripted, openai_provider: Htt
 
 
 async def test_arguments_as_an_object(server: Scripted, openai_provider: HttpProvider) -> None:
-    """Clients read arguments as text, so that is what they get, streamed or not."""
+    """Clients expect arguments as a string, so that is what they get, streamed or not."""
     old = {"name": "f", "arguments": []}
     server.events(delta(tool_calls=[TOOL]) + delta(function_call=old) + delta("stop") + DONE)
     frames = await collect(openai_provider, call(deployment(server.url), ask()))
@@ -224,7 +224,7 @@ def without_options(server: Scripted, status: int = 422) -> None:
 async def test_a_server_without_stream_options_is_asked_again_and_remembered(
     server: Scripted, openai_provider: HttpProvider, status: int
 ) -> None:
-    """The first stream takes two requests, the next ones one each."""
+    """The first stream takes two requests, later ones take one each."""
     without_options(server, status)
     request = call(deployment(server.url), ask())
 
@@ -239,8 +239,8 @@ async def test_a_server_without_stream_options_is_asked_again_and_remembered(
 async def test_a_callers_own_options_are_its_own_affair(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Options of a caller's are refused as the server does it, and change nothing for others; the
-    wish for usage is met where the server can, and told where it cannot."""
+    """A caller's own options are refused as the server does it, and change nothing for others; a
+    request for usage is met if the server can, and reported if it cannot."""
     without_options(server)
     odd = call(deployment(server.url), ask(stream_options={"bogus": 1}))
     assert (await failure(openai_provider, odd, stream=True)).kind == "invalid_request"
@@ -254,7 +254,7 @@ async def test_a_callers_own_options_are_its_own_affair(
 async def test_a_refusal_that_stays_is_not_remembered(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """An error that quotes a caller's words about `stream_options` takes nobody's usage away."""
+    """An error that quotes a caller's words about `stream_options` costs nobody their usage."""
     request = call(deployment(server.url), ask())
     server.json(400, {"error": {"message": "bad role 'stream_options'"}})
     assert (await failure(openai_provider, request, stream=True)).kind == "invalid_request"
@@ -359,7 +359,7 @@ async def test_a_stream_where_a_whole_answer_was_asked_for(
 async def test_usage_in_an_odd_place_outlives_another_form(
     server: Scripted, openai_provider: HttpProvider, last: dict[str, Any]
 ) -> None:
-    """Neither joining a stream nor making one event of a whole answer loses what was counted."""
+    """Neither joining a stream nor turning an answer into one event loses any counts."""
     request = call(deployment(server.url), ask())
     server.events(delta(content="Hi") + event(last) + DONE)
     assert (await openai_provider.complete(request)).usage == Usage(3, 2)
@@ -373,7 +373,7 @@ async def test_usage_in_an_odd_place_outlives_another_form(
 
 @pytest.mark.parametrize("row", CONTEXT, ids=named)
 def test_wordings_of_a_prompt_that_is_too_long(row: Wording) -> None:
-    """Each provider's text, and its code where it has one, is a reason for a longer window."""
+    """Each provider's text, and its code if it has one, leads to a longer context window."""
     shown = {"message": row.example, "type": "invalid_request_error", "code": None}
     assert kind_of(400, failure_of({"error": shown})) == "context_window_exceeded"
     assert kind_of(None, failure_of({"error": shown})) == "context_window_exceeded"
@@ -384,7 +384,7 @@ def test_wordings_of_a_prompt_that_is_too_long(row: Wording) -> None:
 
 @pytest.mark.parametrize("row", CONTENT, ids=named)
 def test_wordings_of_refused_content(row: Wording) -> None:
-    """Each provider's text, and its code where it has one, is a refusal of the content."""
+    """Each provider's text, and its code if it has one, is a refusal of the content."""
     for status in (400, 403, 422):
         assert (
             kind_of(status, failure_of({"error": {"message": row.example}})) == "content_filtered"
@@ -396,12 +396,12 @@ def test_wordings_of_refused_content(row: Wording) -> None:
 
 @pytest.mark.parametrize("row", NOT_CONTEXT, ids=named)
 def test_wordings_that_only_sound_like_it(row: Wording) -> None:
-    """Limits of a rate or of another field send nobody to a longer window."""
+    """Rate limits and limits of other fields do not lead to a longer context window."""
     assert kind_of(400, failure_of({"error": {"message": row.example}})) == "invalid_request"
 
 
 def test_every_row_has_its_source() -> None:
-    """A table nobody can check is a table of rumours."""
+    """Every row needs a source, so that it can be checked."""
     rows: tuple[Form | Wording, ...] = (*FORMS, *CONTEXT, *CONTENT, *NOT_CONTEXT)
 
     assert [row.provider for row in rows if not row.source or not row.example] == []

@@ -1,4 +1,4 @@
-"""The Messages API seen through the adapter: answers and streams that OpenAI's client can read."""
+"""The Messages API through the adapter: answers and streams that OpenAI's client can read."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ STREAM = [
 
 
 def chunks(frames: list[Frame]) -> list[ChatCompletionChunk]:
-    """The frames as OpenAI's client reads them."""
+    """The frames as OpenAI's client parses them."""
     return [ChatCompletionChunk.model_validate(payload(frame), strict=True) for frame in frames]
 
 
@@ -195,7 +195,7 @@ async def test_finish_reasons(
     stop_reason: str | None,
     finish_reason: str,
 ) -> None:
-    """Each stop reason has one finish reason; text of no blocks is an empty string."""
+    """Each stop reason maps to one finish reason; an answer without blocks has an empty text."""
     server.json(200, {**MESSAGE, "content": [], "stop_reason": stop_reason, "usage": None})
 
     request = call(deployment(server.url + "/v1", "anthropic"), ask())
@@ -255,7 +255,7 @@ async def test_stream(server: Scripted, anthropic_provider: HttpProvider) -> Non
 async def test_frames_do_not_depend_on_the_network(
     server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
-    """Cut at any byte into two writes, a stream gives the same frames."""
+    """Split at any byte into two writes, a stream gives the same frames."""
     request = call(deployment(server.url, "anthropic"), ask())
     body = b"".join(STREAM)
     server.events(body)
@@ -298,7 +298,7 @@ async def test_broken_streams(
     kind: str,
     billed: str,
 ) -> None:
-    """Cut, malformed and failing streams end with their kind."""
+    """Truncated, malformed and failing streams end with their kind of error."""
     server.events(b"".join(events) or b"\n")
 
     error = await failure(
@@ -311,7 +311,7 @@ async def test_broken_streams(
 async def test_searches_and_the_way_it_was_served_are_read(
     server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
-    """Whole or streamed: they have prices of their own, and the caller sees the searches."""
+    """Streamed or not: searches are priced separately, and the caller sees them."""
     searched = {"server_tool_use": {"web_search_requests": 2}, "speed": "fast"}
     usage = {**USAGE, **searched, "inference_geo": "us"}
     request = call(deployment(server.url, "anthropic"), ask())
@@ -332,7 +332,7 @@ async def test_searches_and_the_way_it_was_served_are_read(
 async def test_the_input_is_known_from_the_first_event(
     server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
-    """A stream that breaks later has been told what was read, cache and all, and no output yet."""
+    """A stream that breaks later has its input reported, including the cache, but no output yet."""
     server.events(b"".join(STREAM))
 
     frames = await collect(anthropic_provider, call(deployment(server.url, "anthropic"), ask()))
@@ -345,7 +345,7 @@ async def test_the_input_is_known_from_the_first_event(
 async def test_stream_without_its_end_mark_is_whole_once_counted(
     server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
-    """After the stop reason and usage nothing is missing but the mark."""
+    """After the stop reason and usage, only the end mark is missing."""
     server.events(b"".join(STREAM[:-1]))
 
     frames = await collect(anthropic_provider, call(deployment(server.url, "anthropic"), ask()))
@@ -354,7 +354,7 @@ async def test_stream_without_its_end_mark_is_whole_once_counted(
 
 
 async def test_errors(server: Scripted, anthropic_provider: HttpProvider) -> None:
-    """Refusals have their kind, with and without a stream; bad answers are malformed."""
+    """Refusals have their kind, streamed or not; invalid answers are malformed."""
     request = call(deployment(server.url, "anthropic"), ask())
     error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}
     for stream in (False, True):
@@ -370,7 +370,7 @@ async def test_errors(server: Scripted, anthropic_provider: HttpProvider) -> Non
 
 
 async def test_embeddings_are_refused(server: Scripted, anthropic_provider: HttpProvider) -> None:
-    """Anthropic has none; nothing is sent."""
+    """Anthropic has none, so nothing is sent."""
     request = call(
         deployment(server.url, "anthropic"), {"model": "r", "input": "x"}, operation="embeddings"
     )
@@ -395,7 +395,7 @@ async def test_aclose_cuts_the_provider_off(
 async def test_keys_stay_out_of_errors_and_representations(
     server: Scripted, anthropic_provider: HttpProvider
 ) -> None:
-    """An echoed key is in no error and no repr."""
+    """An echoed key appears in no error and no repr."""
     request = call(deployment(server.url, "anthropic"), ask())
     for status in (400, 401, 403, 500):
         server.json(status, {"error": {"type": KEY, "message": f"invalid x-api-key {KEY}"}})

@@ -1,4 +1,4 @@
-"""What OpenAI takes and Anthropic refuses is sent in the nearest form that Anthropic takes."""
+"""Requests that OpenAI accepts and Anthropic refuses are sent in the closest accepted form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def request_of(row: Oddity, url: str | None, **fields: Any) -> Call:
 
 
 def named(row: Oddity) -> str:
-    """A row's name in the list of tests."""
+    """The test id of a row."""
     return row.request
 
 
@@ -36,7 +36,8 @@ def named(row: Oddity) -> str:
 async def test_anthropic_takes_it(
     sim: RunningSim, anthropic_provider: HttpProvider, row: Oddity, stream: bool
 ) -> None:
-    """A provider that refuses as Anthropic does answers, and the caller learns what was changed."""
+    """A provider that refuses what Anthropic refuses answers, and the caller sees what was
+    changed."""
     request = request_of(row, sim.url)
 
     if stream:
@@ -87,7 +88,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 def test_the_simulator_refuses_as_anthropic_does(
     sim: RunningSim, says: str, fields: dict[str, Any]
 ) -> None:
-    """Sent as it is, each of them ends in 400 and Anthropic's words."""
+    """Sent unchanged, each of them ends in 400 with Anthropic's message."""
     body = {
         "model": "claude-haiku-4-5",
         "max_tokens": 4096,
@@ -112,7 +113,7 @@ def convert(row: Oddity) -> Any:
 
 
 def row(request: str) -> Oddity:
-    """The row of this name."""
+    """The row with this name."""
     (found,) = (row for row in ODDITIES if row.request == request)
     return found
 
@@ -126,7 +127,7 @@ def test_a_person_becomes_an_opaque_id() -> None:
 
 
 def test_alternatives_become_one_object() -> None:
-    """Whatever satisfied one of them still does."""
+    """Anything that satisfied one of the alternatives still does."""
     body = convert(row("a tool whose `parameters` are alternatives"))
 
     assert body["tools"][0]["input_schema"] == {
@@ -136,7 +137,7 @@ def test_alternatives_become_one_object() -> None:
 
 
 def test_results_without_calls_and_calls_without_results() -> None:
-    """Nothing the caller said is lost, and nothing is made up but that there is no result."""
+    """Nothing the caller said is lost, and nothing is invented except that there is no result."""
     orphan = convert(row("a result without a call"))["messages"]
     missing = convert(row("a tool call without a result"))["messages"]
     late = convert(row("a tool's result after what the user says"))["messages"]
@@ -153,7 +154,7 @@ def test_results_without_calls_and_calls_without_results() -> None:
 async def test_a_tools_name_comes_back_as_the_caller_wrote_it(
     sim: RunningSim, anthropic_provider: HttpProvider, stream: bool
 ) -> None:
-    """Two names that would become one are kept apart."""
+    """Two names that would become the same stay distinct."""
     tools = [
         {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
         for name in ("a.b", "a_b", "a/b")
@@ -200,7 +201,8 @@ async def test_a_tools_name_comes_back_as_the_caller_wrote_it(
 def test_only_what_makes_a_difference_is_told(
     given: dict[str, Any], sent: dict[str, Any], changed: list[str]
 ) -> None:
-    """What is at its default may go without a word; what a caller could miss is named."""
+    """A field with its default value may be dropped silently; one that a caller could miss is
+    named."""
     request = request_of(Oddity("", "", "", "", "", fields=given), None)
     body = json.loads(encode_messages_request(request, stream=False).body)
 
@@ -226,17 +228,17 @@ def test_only_what_makes_a_difference_is_told(
     ],
 )
 def test_what_a_model_takes_is_told_by_its_version(model: str, able: Abilities) -> None:
-    """Each change of Anthropic's came with a version, so that new models are known on day one."""
+    """Each change at Anthropic came with a version, so new models are handled from day one."""
     assert abilities_of(model) == able
 
 
 def test_every_row_has_its_source() -> None:
-    """A table nobody can check is a table of rumours."""
+    """Every row needs a source, so that it can be checked."""
     assert [row.request for row in ODDITIES if not (row.source and row.says and row.sent)] == []
 
 
 def test_a_base_model_says_what_a_deployment_takes() -> None:
-    """A name of one's own says nothing; the model behind it decides."""
+    """A custom name says nothing; the model behind it decides."""
     target = replace(
         deployment(None, "anthropic", "prod-eu-1"), base_model="anthropic/claude-opus-4-8"
     )

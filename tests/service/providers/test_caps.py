@@ -1,4 +1,4 @@
-"""The name of an output cap: guessed, learnt from one refusal, remembered."""
+"""The name of an output cap: guessed, learned from one refusal, remembered."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN = "http://10.0.0.7:8000/v1"
     ],
 )
 def test_the_first_guess(api_base: str | None, model: str, name: str) -> None:
-    """Host and model say it before anybody was asked."""
+    """Host and model determine the first guess."""
     assert guessed(Deployment("d", "r", "openai", "openai", model, model, api_base)) == name
 
 
@@ -92,7 +92,7 @@ REFUSALS: dict[str, tuple[int, Any, str]] = {
 async def test_a_refused_name_is_learnt_once(
     server: Scripted, openai_provider: HttpProvider, refusal: Any, ours: bool, stream: bool
 ) -> None:
-    """The request is sent again with the other name, and the next one has that at once."""
+    """The request is repeated with the other name, and the next one uses that name at once."""
     status, body, refused = refusal
     known = OLD if refused == NEW else NEW
     target = deployment(server.url, model="gpt-5-like" if refused == NEW else "other")
@@ -133,7 +133,7 @@ async def test_a_refused_name_is_learnt_once(
 async def test_other_refusals_are_not_repeated(
     server: Scripted, openai_provider: HttpProvider, status: int, message: str
 ) -> None:
-    """A value that is too large, another field, a server's fault: one request each."""
+    """A value that is too large, another field, a server error: one request each."""
     server.json(status, {"error": {"message": message}})
 
     await failure(openai_provider, call(deployment(server.url), ask(max_tokens=5)))
@@ -144,7 +144,8 @@ async def test_other_refusals_are_not_repeated(
 async def test_what_did_not_help_is_not_remembered(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """A server that refuses both names has told two requests so, and is asked the first way again."""
+    """A server that refuses both names got two requests, and the next call starts with the first
+    name."""
     server.json(400, {"error": {"message": "max_tokens, max_completion_tokens: unknown"}})
     wanted = call(deployment(server.url), ask(max_tokens=5))
     for _ in range(2):
@@ -159,7 +160,7 @@ async def test_what_did_not_help_is_not_remembered(
 async def test_a_server_may_refuse_the_name_and_stream_options(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Each is mended once, whichever is told first, and both are remembered."""
+    """Each is fixed once, whichever is reported first, and both are remembered."""
     for order in ((OLD, "stream_options"), ("stream_options", OLD)):
         server.requests.clear()
         target = replace(deployment(server.url, model="other"), id=order[0])
@@ -186,7 +187,7 @@ async def test_a_server_may_refuse_the_name_and_stream_options(
 
 
 def test_a_null_hides_no_cap() -> None:
-    """Clients send null for what they leave out: the cap they set keeps its value when renamed."""
+    """Clients send null for fields they do not set: the cap keeps its value when renamed."""
     target, caps = deployment(OWN), Caps()
     caps.remember(target, NEW)
 
@@ -201,7 +202,7 @@ def test_a_null_hides_no_cap() -> None:
     ids=["beside a null", "alone", "under its own name"],
 )
 def test_a_null_hides_no_renamed_cap(fields: dict[str, Any]) -> None:
-    """Mistral knows `max_tokens` alone; an open cap there costs more than was held."""
+    """Mistral accepts only `max_tokens`; without a cap it could cost more than was held."""
     target = replace(deployment(OWN), renames={NEW: OLD}, defaults={OLD: msgspec.Raw(b"99")})
     sent = target.fields_for(call(target, ask(**fields)).fields)
 

@@ -29,12 +29,12 @@ OWN_BASES = {
     "databricks": "https://dbc-1.cloud.databricks.com",
 }
 ELSEWHERE = "https://llm.elsewhere.example/openai/v1"
-"""Gemini's own wire has no `openai` in its path, and is LiteLLM's to speak."""
+"""Gemini's own API has no `openai` in its path, and LiteLLM serves it."""
 
 
 @pytest.fixture
 async def everybody(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Everybody]:
-    """Every provider there is."""
+    """All providers."""
     async with every_provider(monkeypatch) as state:
         yield state
 
@@ -47,7 +47,7 @@ def deployment(environ: Mapping[str, str] = KEYS, **params: Any) -> Deployment:
 
 
 async def asked(everybody: Everybody, target: Deployment, **fields: object) -> Seen:
-    """What a request to a deployment looks like when it arrives."""
+    """A request to a deployment as it arrives."""
     body = {"model": "r", "messages": [{"role": "user", "content": "hi"}], **fields}
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
     providers = create_providers({target.kind})
@@ -68,7 +68,7 @@ PUBLIC = sorted(p for p, h in HOSTS.items() if h.base is None or h.base.startswi
 async def test_a_key_of_the_environment_goes_to_its_own_provider(
     everybody: Everybody, prefix: str
 ) -> None:
-    """With everybody's key at hand, each host gets its own and no other."""
+    """With all keys in the environment, each host gets only its own."""
     host = HOSTS[prefix]
     more = {"api_base": OWN_BASES[prefix]} if prefix in OWN_BASES else {}
 
@@ -84,7 +84,7 @@ async def test_a_key_of_the_environment_goes_to_its_own_provider(
 async def test_no_key_of_the_environment_goes_elsewhere(
     everybody: Everybody, prefix: str, alias: str
 ) -> None:
-    """A server that the file names gets the request, and a key only if the file gives one."""
+    """A server that the file names gets the request, and a key only if the file has one."""
     seen = await asked(everybody, deployment(KEYS, model=f"{prefix}/m", **{alias: ELSEWHERE}))
 
     assert (seen.host, seen.key) == ("llm.elsewhere.example", "")
@@ -92,7 +92,7 @@ async def test_no_key_of_the_environment_goes_elsewhere(
 
 @pytest.mark.parametrize("prefix", sorted(HOSTS))
 async def test_the_files_key_goes_where_the_file_says(everybody: Everybody, prefix: str) -> None:
-    """Address and key of an entry belong together, whatever the environment holds."""
+    """An entry's address and key belong together, whatever the environment has."""
     target = deployment(model=f"{prefix}/m", base_url=ELSEWHERE, api_key="key-in-file")
 
     seen = await asked(everybody, target)
@@ -102,7 +102,7 @@ async def test_the_files_key_goes_where_the_file_says(everybody: Everybody, pref
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "openai/gpt-4o-mini"])
 async def test_an_everyday_entry_of_openrouter(everybody: Everybody, model: str) -> None:
-    """`base_url` is where the request and the key go: not to OpenAI."""
+    """`base_url` is where the request and the key go, not OpenAI."""
     target = deployment(model=model, base_url="https://openrouter.ai/api/v1", api_key="sk-or-1")
 
     seen = await asked(everybody, target)
@@ -115,7 +115,7 @@ async def test_an_everyday_entry_of_openrouter(everybody: Everybody, model: str)
 
 
 async def test_a_host_of_the_table_gets_its_key_under_any_prefix(everybody: Everybody) -> None:
-    """OpenAI's key is not for OpenRouter, and OpenRouter's own is."""
+    """OpenAI's key is not sent to OpenRouter, but OpenRouter's own is."""
     target = deployment(model="gpt-4o-mini", base_url="https://openrouter.ai/api/v1")
 
     assert (await asked(everybody, target)).key == KEYS["OPENROUTER_API_KEY"]
@@ -167,7 +167,7 @@ async def test_a_host_of_the_table_gets_its_key_under_any_prefix(everybody: Ever
     ],
 )
 async def test_azure(everybody: Everybody, params: dict[str, Any], url: str, header: str) -> None:
-    """All forms in which files give a deployment of Azure's."""
+    """All forms in which configurations name an Azure deployment."""
     given = {"model": "azure/dep", "api_base": "https://resource.openai.azure.com", **params}
 
     seen = await asked(everybody, deployment(**given))
@@ -212,7 +212,7 @@ async def test_azure(everybody: Everybody, params: dict[str, Any], url: str, hea
 async def test_oddities_of_addresses_and_names(
     everybody: Everybody, params: dict[str, Any], path: str, model: str
 ) -> None:
-    """Paths and model names are those the provider knows."""
+    """Paths and model names are those that the provider knows."""
     seen = await asked(everybody, deployment(**params))
 
     assert (seen.path, seen.body["model"]) == (path, model)
@@ -231,7 +231,8 @@ async def test_mistral_is_asked_in_its_own_words(everybody: Everybody) -> None:
 async def test_openrouter_is_told_whose_application_this_is_where_the_file_says_so(
     everybody: Everybody,
 ) -> None:
-    """LiteLLM's variables and `extra_headers` are sent, the latter win; nothing is by default."""
+    """LiteLLM's variables and `extra_headers` are sent, the latter win; by default nothing is
+    sent."""
     plain = await asked(everybody, deployment(model="openrouter/a/b"))
     assert not plain.headers.keys() & {"http-referer", "x-title"}
 
@@ -247,7 +248,7 @@ async def test_openrouter_is_told_whose_application_this_is_where_the_file_says_
 
 
 def test_the_environment_may_name_a_server_and_its_key() -> None:
-    """Variable and key of the same name belong together."""
+    """A variable and the key of the same name belong together."""
     environ = {"HOSTED_VLLM_API_BASE": "http://gpu:8000/v1", "HOSTED_VLLM_API_KEY": "k"}
 
     found = deployment(environ, model="hosted_vllm/m")
@@ -256,27 +257,27 @@ def test_the_environment_may_name_a_server_and_its_key() -> None:
 
 
 def test_clients_variables_are_named_and_not_obeyed() -> None:
-    """A gateway that took its own address for OpenAI's would call itself."""
+    """A gateway that used its own address as OpenAI's would call itself."""
     environ = {**KEYS, "OPENAI_BASE_URL": "http://127.0.0.1:4000/v1"}
     entry = {"model_name": "r", "litellm_params": {"model": "gpt-4o"}}
     plan = Plan.from_config(parse_config({"model_list": [entry]}, environ, "t"), environ)
 
     assert plan.deployments[0].api_base is None
     (warning,) = plan.warnings
-    assert warning.startswith("OPENAI_BASE_URL is set and not obeyed")
+    assert warning.startswith("OPENAI_BASE_URL is ignored")
 
 
 @pytest.mark.parametrize(
     "base", ["http://api.openai.com/v1", "https://api.openai.com.evil.example"]
 )
 def test_a_lookalike_gets_no_key(base: str) -> None:
-    """Neither without TLS nor under a name that begins like the provider's."""
+    """Neither without TLS nor for a name that only begins like the provider's."""
     assert deployment(model="openai/m", api_base=base).api_key is None
     assert host_of(base) is None
 
 
 def test_rows_are_whole() -> None:
-    """Each has a source, its keys, and a name for signals; addresses have no slash at the end."""
+    """Each row has a source, keys, and a name for telemetry; addresses have no trailing slash."""
     for prefix, host in HOSTS.items():
         assert host.source
         assert host.keys

@@ -1,4 +1,4 @@
-"""The adapter for everything else, with the real LiteLLM, against the simulated providers."""
+"""The adapter for all other providers, with the real LiteLLM, against the simulated providers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.service.providers.scripted import (
 )
 
 pytestmark = [
-    # LiteLLM and what it imports are not ours to mend.
+    # We cannot fix LiteLLM or its dependencies.
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(180),
 ]
@@ -75,7 +75,7 @@ def at(sim: RunningSim, wire: str, faults: str = "", **fields: Any) -> Call:
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_answer_and_stream(sim: RunningSim, litellm: LiteLLMProvider, wire: str) -> None:
-    """Answers and streams come as OpenAI's, with usage and the provider's request id."""
+    """Answers and streams have OpenAI's form, with usage and the provider's request id."""
     answer = await litellm.complete(at(sim, wire, max_tokens=20))
 
     completion = ChatCompletion.model_validate_json(answer.body)
@@ -99,7 +99,7 @@ async def test_answer_and_stream(sim: RunningSim, litellm: LiteLLMProvider, wire
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_tools(sim: RunningSim, litellm: LiteLLMProvider, wire: str) -> None:
-    """Tool calls come through whole and streamed."""
+    """Tool calls arrive, streamed or not."""
     fields: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required"}
     answer = await litellm.complete(at(sim, wire, **fields))
     assert answer.finish_reasons == ("tool_calls",)
@@ -123,7 +123,7 @@ async def test_tools(sim: RunningSim, litellm: LiteLLMProvider, wire: str) -> No
 
 
 async def test_embeddings(sim: RunningSim, litellm: LiteLLMProvider) -> None:
-    """Embeddings come through with their usage."""
+    """Embeddings arrive with their usage."""
     request = call(
         deployment(sim.openai_url, "litellm", "openai/text-embedding-3-small"),
         {"model": "route", "input": ["one", "two"], "dimensions": 8},
@@ -145,7 +145,7 @@ async def test_faults(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever LiteLLM wraps a fault in, it is the kind the native adapters give, in silence."""
+    """However LiteLLM wraps a fault, it gets the native adapters' kind, and nothing is logged."""
     caplog.set_level(logging.DEBUG)
     cases = {
         "429;retry_after=7": ("rate_limited", "rate_limited"),
@@ -196,7 +196,7 @@ async def test_timeout(sim: RunningSim, litellm: LiteLLMProvider, stream: bool) 
 
 
 async def test_stream_that_held_nothing(sim: RunningSim, litellm: LiteLLMProvider) -> None:
-    """LiteLLM makes up an end for a body that was no stream; it is not relayed as an answer."""
+    """LiteLLM invents an end for a body that was not a stream; it is not relayed as an answer."""
     with pytest.raises(ProviderError) as caught:
         await collect(litellm, at(sim, "openai", "garbage"))
 
@@ -204,7 +204,8 @@ async def test_stream_that_held_nothing(sim: RunningSim, litellm: LiteLLMProvide
 
 
 async def test_a_caller_cannot_steer_litellm(server: Scripted, litellm: LiteLLMProvider) -> None:
-    """LiteLLM's own parameters in a body go to the provider as data: our key stays on its way."""
+    """LiteLLM's own parameters in a body are sent to the provider as data, so our key is not
+    diverted."""
     server.json(200, ANSWER)
     steering = {
         "api_base": "http://127.0.0.1:1",
@@ -234,7 +235,7 @@ async def test_a_caller_cannot_steer_litellm(server: Scripted, litellm: LiteLLMP
 
 
 async def test_one_try_only(server: Scripted, litellm: LiteLLMProvider) -> None:
-    """Retrying is routing's: LiteLLM and OpenAI's client beneath it ask once."""
+    """Routing does the retries: LiteLLM and OpenAI's client beneath it send one request."""
     server.json(500, {"error": {"message": "x", "type": "server_error"}})
     with pytest.raises(ProviderError):
         await litellm.complete(call(deployment(server.url, "litellm", "openai/m"), ask()))
@@ -256,7 +257,7 @@ async def test_cap_and_extra_parameters(server: Scripted, litellm: LiteLLMProvid
 
 
 async def test_aclose_cuts_the_provider_off(server: Scripted, litellm: LiteLLMProvider) -> None:
-    """Closing a stream early hangs up, through all of LiteLLM's layers."""
+    """Closing a stream early closes the connection, through all of LiteLLM's layers."""
     choice = {"index": 0, "delta": {"role": "assistant", "content": "x"}, "finish_reason": None}
     data = {**ANSWER, "object": "chat.completion.chunk", "choices": [choice], "usage": None}
     piece = b"data: " + json.dumps(data).encode() + b"\n\n"
@@ -270,7 +271,7 @@ async def test_aclose_cuts_the_provider_off(server: Scripted, litellm: LiteLLMPr
 
 
 async def test_misconfigured_model_is_not_the_callers_fault(litellm: LiteLLMProvider) -> None:
-    """A provider that LiteLLM does not know is a deployment that does not exist."""
+    """A provider that LiteLLM does not know is treated as a deployment that does not exist."""
     target = deployment(None, "litellm", "no-such-provider/m")
     with pytest.raises(ProviderError) as caught:
         await litellm.complete(call(target, ask()))
@@ -279,7 +280,7 @@ async def test_misconfigured_model_is_not_the_callers_fault(litellm: LiteLLMProv
 
 
 async def test_import_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken installation fails the calls that need it, saying what to install."""
+    """A broken installation fails the calls that need it, and says what to install."""
 
     def broken(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'mcp'", name="mcp")
@@ -289,6 +290,6 @@ async def test_import_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ProviderError, match="mcp") as caught:
         await provider.complete(call(deployment(None, "litellm", "x/m"), ask()))
 
-    assert "pip install" in str(caught.value)
+    assert "uv tool install" in str(caught.value)
     assert caught.value.billed == "no"
     await provider.close()

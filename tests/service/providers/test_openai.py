@@ -1,4 +1,4 @@
-"""OpenAI's wire, byte by byte: what goes out and what comes back."""
+"""OpenAI's wire, byte by byte: requests and responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.service.providers.scripted import (
 async def test_body_goes_out_untouched_but_for_the_model(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Unknown fields keep their very bytes, and no header of a caller's can be among ours."""
+    """Unknown fields keep their exact bytes, and a caller's headers never mix with ours."""
     server.json(200, ANSWER, "x-request-id: req_1")
     odd = b'{ "x_new" : {"b":1.0e5,  "a":[ ]}, "messages":[{"role":"user","content":"\\u00e9"}]}'
     raw = b'{"model":"route","stream":false,"stream_options":null,"more":%b,"seed":18446744073709551616}'
@@ -65,7 +65,7 @@ async def test_body_goes_out_untouched_but_for_the_model(
 
 
 async def test_embeddings(server: Scripted, openai_provider: HttpProvider) -> None:
-    """Embeddings go to their own path and come back as they are."""
+    """Embeddings go to their own path and are returned unchanged."""
     body = {"object": "list", "data": [{"embedding": [0.1]}], "model": "e", "usage": USAGE}
     server.json(200, body)
     request = call(deployment(server.url), {"model": "r", "input": "x"}, operation="embeddings")
@@ -91,7 +91,7 @@ async def test_embeddings(server: Scripted, openai_provider: HttpProvider) -> No
     ],
 )
 async def test_cap(base: str, given: dict[str, Any], sent: dict[str, Any]) -> None:
-    """A budget's cap lowers the key the caller used, and never adds a second one."""
+    """A budget's cap lowers the field that the caller used, and never adds a second one."""
     target = deployment(None if base == "openai" else "http://vllm:8000/v1")
     request = call(target, ask(**given), max_output_tokens=50)
 
@@ -103,7 +103,7 @@ async def test_cap(base: str, given: dict[str, Any], sent: dict[str, Any]) -> No
 async def test_stream_asks_for_usage_and_keeps_other_options(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """`include_usage` is added to what the caller set, which stays."""
+    """`include_usage` is added to the caller's options, which stay."""
     server.events(b"".join(STREAM) + DONE)
     options = {"include_usage": False, "include_obfuscation": False}
 
@@ -119,7 +119,7 @@ async def test_stream_asks_for_usage_and_keeps_other_options(
 async def test_frames_are_the_events_as_they_came(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Each event is one frame with its own bytes; comments go, the end mark stays here."""
+    """Each event is one frame with its own bytes; comments and the end mark are not relayed."""
     server.events(b": ping\n\n" + b"".join(STREAM) + DONE)
 
     frames = await collect(openai_provider, call(deployment(server.url), ask()))
@@ -136,7 +136,7 @@ async def test_frames_are_the_events_as_they_came(
 async def test_frames_do_not_depend_on_the_network(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Cut at every byte into two writes, a stream gives the same frames."""
+    """Split at every byte into two writes, a stream gives the same frames."""
     body = b"".join(STREAM) + DONE
     request = call(deployment(server.url), ask())
     for cut in range(1, len(body)):
@@ -163,7 +163,7 @@ async def test_frames_do_not_depend_on_the_network(
 async def test_what_counts_as_content(
     server: Scripted, openai_provider: HttpProvider, field: dict[str, Any], size: int
 ) -> None:
-    """Anything a client could have acted on ends the chance of another deployment."""
+    """After anything that a client could have acted on, no other deployment can take over."""
     server.events(delta(**field) + delta("stop") + DONE)
 
     frames = await collect(openai_provider, call(deployment(server.url), ask()))
@@ -186,7 +186,8 @@ async def test_what_counts_as_content(
 async def test_usage_is_found_where_a_stream_has_it(
     server: Scripted, openai_provider: HttpProvider, last: dict[str, Any]
 ) -> None:
-    """Moonshot puts it into the choice (earendil-works/pi#2017), Groq beside (vercel/ai#1651)."""
+    """Moonshot puts it into the choice (earendil-works/pi#2017), Groq into `x_groq`
+    (vercel/ai#1651)."""
     server.events(delta(content="Hi") + event(last) + DONE)
 
     frames = await collect(openai_provider, call(deployment(server.url), {"stream": True}))
@@ -197,7 +198,7 @@ async def test_usage_is_found_where_a_stream_has_it(
 async def test_missing_usage_leaves_the_bytes_to_count(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Without usage, or with garbage in its place, text and arguments are measured."""
+    """Without usage, or with garbage instead, text and arguments are measured."""
     message = {
         "role": "assistant",
         "content": "é!",
@@ -219,7 +220,7 @@ async def test_missing_usage_leaves_the_bytes_to_count(
 async def test_the_service_tier_is_what_the_answer_says(
     server: Scripted, openai_provider: HttpProvider, said: object, read: str
 ) -> None:
-    """Whole or streamed; garbage in its place costs nobody the answer."""
+    """Streamed or not; garbage instead of it does not fail the answer."""
     server.json(200, {**ANSWER, "service_tier": said})
     answer = await openai_provider.complete(call(deployment(server.url), ask()))
     chunk = {"id": "c", "service_tier": said, "choices": [], "usage": USAGE}
@@ -233,7 +234,7 @@ async def test_the_service_tier_is_what_the_answer_says(
 async def test_speech_is_measured_beside_text(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Of an answer nobody counted, sound is told from text, since it has a price of its own."""
+    """If usage is missing, audio is measured apart from text, since it is priced separately."""
     speech = {"id": "audio_1", "data": "A" * 64_000, "transcript": "Hello."}
     message = {"role": "assistant", "content": None, "audio": speech}
     server.json(200, {**ANSWER, "choices": [{"message": message}], "usage": None})
@@ -264,7 +265,7 @@ async def test_speech_is_measured_beside_text(
 async def test_streams_without_an_end_mark(
     server: Scripted, openai_provider: HttpProvider, pieces: list[bytes], kind: str | None
 ) -> None:
-    """A stream that closes in good order is whole once it is finished, counted or not."""
+    """A stream that closes properly is complete once it is finished, with or without usage."""
     server.events(b"".join(pieces) or b"\n")
     request = call(deployment(server.url), ask())
     if kind is None:
@@ -291,8 +292,8 @@ async def test_streams_without_an_end_mark(
 async def test_bad_chunks(
     server: Scripted, openai_provider: HttpProvider, data: bytes, kind: str, billed: str
 ) -> None:
-    """A broken, huge or failing chunk ends the stream with its kind; once content came, money
-    may be owed."""
+    """A broken, huge or failing chunk ends the stream with its kind; after content, money may be
+    owed."""
     request = call(deployment(server.url), ask(), max_response_bytes=4000)
     server.events(data + DONE)
     assert (await failure(openai_provider, request, stream=True)).billed == billed
@@ -305,7 +306,7 @@ async def test_bad_chunks(
 async def test_stream_refused_with_a_status_or_in_json(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Errors before the stream are the same as without one, also under a status of 200."""
+    """Errors before the stream are the same as without one, also with status 200."""
     request = call(deployment(server.url), ask())
     server.json(429, {"error": {"message": "slow"}}, "retry-after: 3")
     error = await failure(openai_provider, request, stream=True)
@@ -337,8 +338,8 @@ async def test_stream_refused_with_a_status_or_in_json(
 async def test_answers_that_are_none(
     server: Scripted, openai_provider: HttpProvider, body: bytes, billed: str
 ) -> None:
-    """A good status with something else under it is malformed, and may have cost money unless it
-    shows that no model wrote anything."""
+    """A response with status 200 and an unexpected body is malformed, and may have cost money
+    unless it shows that no model ran."""
     server.json(200, body)
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
@@ -349,7 +350,7 @@ async def test_answers_that_are_none(
 async def test_keys_stay_out_of_errors_and_representations(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """An echoed key is neither in the error, nor in what it came from, nor in any repr."""
+    """An echoed key is neither in the error, nor in its cause, nor in any repr."""
     target = deployment(server.url)
     request = call(target, ask())
     for status in (400, 401, 500):
@@ -381,7 +382,7 @@ async def test_local_servers_need_no_key(server: Scripted, openai_provider: Http
 async def test_multi_line_events_stay_events(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Pretty-printed JSON over several data lines is relayed so that it is read the same."""
+    """Pretty-printed JSON over several data lines is relayed so that it is parsed the same."""
     server.events(b'data: {"choices":\ndata: [{"delta":{"content":"x"}}]}\n\n' + DONE)
 
     frames = await collect(openai_provider, call(deployment(server.url), ask()))
@@ -393,7 +394,7 @@ async def test_multi_line_events_stay_events(
 async def test_half_a_character_costs_no_answer(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """A server that cuts text between two UTF-16 units is relayed as it speaks, and counted."""
+    """A server that splits text between two UTF-16 units is relayed unchanged, and counted."""
     cut = {**ANSWER, "choices": [{"message": {"content": "a\ud83d"}, "finish_reason": "stop"}]}
     server.json(200, cut)
 
@@ -404,7 +405,7 @@ async def test_half_a_character_costs_no_answer(
 
 
 def test_half_a_character_is_content() -> None:
-    """The chunk that carries it keeps its bytes; other nonsense stays nonsense."""
+    """The chunk that carries it keeps its bytes; other garbage is still malformed."""
     payload = json.dumps({"choices": [{"delta": {"content": "\ud83d"}}]}).encode()
     target = deployment("http://127.0.0.1")
 

@@ -1,4 +1,4 @@
-"""`HTTPS_PROXY` and its kin: who is asked through a proxy, and what a proxy's refusal means."""
+"""`HTTPS_PROXY` and the like: which requests use a proxy, and what a proxy's refusal means."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ PAIR = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
     ],
 )
 def test_which_variable_counts(environ: dict[str, str], url: str, proxy: str | None) -> None:
-    """Lower case wins over upper, a scheme's own over `ALL_PROXY`, and empty is unset."""
+    """Lower case wins over upper case, a scheme's own variable over `ALL_PROXY`, and empty means
+    unset."""
     found = WayOut.from_environ(environ).proxy_for(url)
 
     assert (found and found.url) == proxy
@@ -92,13 +93,14 @@ def test_who_is_asked_directly(no_proxy: str, url: str, direct: bool) -> None:
     ("environ", "message"),
     [
         ({"ALL_PROXY": "socks5://u:secret@h:1"}, "ALL_PROXY: socks5 proxies are not supported"),
-        ({"https_proxy": "http://"}, "https_proxy: it is no URL of a proxy"),
-        ({"HTTPS_PROXY": "http://u:secret@h:x"}, "HTTPS_PROXY: it is no URL of a proxy"),
-        ({"REQUESTS_CA_BUNDLE": "/no/such/file"}, "REQUESTS_CA_BUNDLE: there is no"),
+        ({"https_proxy": "http://"}, "https_proxy: not the URL of a proxy"),
+        ({"HTTPS_PROXY": "http://u:secret@h:x"}, "HTTPS_PROXY: not the URL of a proxy"),
+        ({"REQUESTS_CA_BUNDLE": "/no/such/file"}, "REQUESTS_CA_BUNDLE: .* does not exist"),
     ],
 )
 def test_what_cannot_be_used_is_an_error(environ: dict[str, str], message: str) -> None:
-    """Rather than that requests leave by another way; the message has no password."""
+    """An unusable proxy is an error, so that no request goes another way; the message has no
+    password."""
     with pytest.raises(ConfigError, match=message) as caught:
         WayOut.from_environ(environ)
 
@@ -106,15 +108,15 @@ def test_what_cannot_be_used_is_an_error(environ: dict[str, str], message: str) 
 
 
 def test_a_password_is_not_shown() -> None:
-    """Neither in the lines for people nor in a repr."""
+    """The password is neither in the log lines nor in a repr."""
     way = WayOut.from_environ(
         {"HTTPS_PROXY": "http://ann:hunter2@proxy.corp:3128", "NO_PROXY": "x"}
     )
 
     [line] = way.describe()
     assert line == (
-        "https requests to providers leave through the proxy http://proxy.corp:3128"
-        " (HTTPS_PROXY), but for x"
+        "https requests to providers go through the proxy http://proxy.corp:3128"
+        " (HTTPS_PROXY), except to x"
     )
     assert "hunter2" not in repr(way)
     assert "YW5u" not in repr(way)
@@ -123,7 +125,7 @@ def test_a_password_is_not_shown() -> None:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_tunnel_to_a_provider(tmp_path: Path, stream: bool) -> None:
     """HTTPS goes through CONNECT with the proxy's password, which the provider does not see; the
-    provider's key is not seen by the proxy; certificates are checked against the bundle."""
+    proxy does not see the provider's key; certificates are verified against the bundle."""
     bundle, tls = certificate(tmp_path)
     async with proxied(tls=tls, password=True) as (proxy, upstream):
         environ = {
@@ -161,7 +163,7 @@ async def test_a_certificate_out_of_nowhere_is_not_trusted(tmp_path: Path) -> No
 
 
 async def test_a_plain_request_through_a_proxy() -> None:
-    """HTTP goes to the proxy with the whole URL and its password."""
+    """HTTP requests go to the proxy with the full URL and its password."""
     async with proxied(password=True) as (proxy, upstream):
         way = WayOut.from_environ({"HTTP_PROXY": proxy.url.replace("//", f"//{PAIR}@")})
         provider = HttpProvider(way_out=way)
@@ -182,7 +184,7 @@ async def test_a_plain_request_through_a_proxy() -> None:
 async def test_a_proxys_refusal_is_not_the_callers_fault(
     scheme: str, status: int, kind: str
 ) -> None:
-    """It is a connection that failed: free, and another deployment may serve."""
+    """It is a failed connection: free, and another deployment may serve."""
     async with proxied() as (proxy, _):
         proxy.answer = status
         way = WayOut.from_environ({"ALL_PROXY": proxy.url})
@@ -197,7 +199,7 @@ async def test_a_proxys_refusal_is_not_the_callers_fault(
 
 
 async def test_a_proxy_that_is_away() -> None:
-    """It is named as what could not be reached."""
+    """The error names the proxy as unreachable."""
     provider = HttpProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
     error = await failure(provider, call(deployment(f"https://{HOST}"), ask()))
     await provider.close()
@@ -207,7 +209,7 @@ async def test_a_proxy_that_is_away() -> None:
 
 
 async def test_this_machine_is_asked_directly(server: Scripted) -> None:
-    """A local server is reached though a proxy is set that is away."""
+    """A local server is reached although the configured proxy is unreachable."""
     provider = HttpProvider(way_out=WayOut.from_environ({"ALL_PROXY": "http://127.0.0.1:1"}))
     server.json(200, ANSWER)
     await provider.complete(call(deployment(server.url), ask()))

@@ -1,4 +1,4 @@
-"""Every way a connection to a provider can fail, and what is done with it afterwards."""
+"""Every way a connection to a provider can fail, and what happens to it afterwards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.service.providers.scripted import (
 
 
 async def test_connection_lost_in_a_stream(server: Scripted, openai_provider: HttpProvider) -> None:
-    """The frames before the break come through, then the break is told."""
+    """The frames before the break are relayed, then the break is reported."""
     server.events(b"", *STREAM[:2], hang_up=True)
     frames: list[Frame] = []
 
@@ -49,7 +49,7 @@ async def test_connection_lost_in_a_stream(server: Scripted, openai_provider: Ht
 
 
 async def test_answer_over_the_limit(server: Scripted, openai_provider: HttpProvider) -> None:
-    """An answer larger than the limit is not read to its end."""
+    """An answer larger than the limit is not read completely."""
     server.answer(head(b"application/json", chunked=True), *[chunk(b"x" * 1000)] * 20)
 
     error = await failure(
@@ -67,7 +67,7 @@ async def test_answer_over_the_limit(server: Scripted, openai_provider: HttpProv
 async def test_compressed_without_end(
     server: Scripted, openai_provider: HttpProvider, coding: str, stream: bool
 ) -> None:
-    """An answer that is small on the wire and endless when inflated is given up, not unfolded."""
+    """A compressed answer that is small on the wire and expands without limit is aborted."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
     bomb = b"".join(packer.compress(b": ping\n\n" * 2**17) for _ in range(100)) + packer.flush()
     kind = b"text/event-stream" if stream else b"application/json"
@@ -88,7 +88,7 @@ async def test_compressed_without_end(
 
 
 async def test_half_an_answer(server: Scripted, openai_provider: HttpProvider) -> None:
-    """A connection that breaks within an answer: malformed, and perhaps billed."""
+    """A connection that breaks during an answer: malformed, and perhaps billed."""
     server.answer(head(b"application/json", extra=b"content-length: 99\r\n") + b"{", hang_up=True)
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
@@ -97,7 +97,8 @@ async def test_half_an_answer(server: Scripted, openai_provider: HttpProvider) -
 
 
 async def test_no_answer(server: Scripted, openai_provider: HttpProvider) -> None:
-    """Hung up on, refused, unresolvable, not HTTP, not a URL: no answer byte, nothing billed."""
+    """Hung up, refused, unresolvable, not HTTP, not a URL: not one byte of an answer, nothing
+    billed."""
     server.answer(hang_up=True)
     for stream in (False, True):
         error = await failure(openai_provider, call(deployment(server.url), ask()), stream=stream)
@@ -114,8 +115,8 @@ async def test_no_answer(server: Scripted, openai_provider: HttpProvider) -> Non
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
-    """A proxy that cuts what takes it too long cuts an answer that is being written, and billed;
-    a kept connection that was gone already shows it at once."""
+    """A proxy that times out aborts an answer that is being written, and billed; a kept connection
+    that had closed already fails at once."""
     impatient = HttpProvider(Limits(at_once_s=0.02))
 
     async def late(writer: asyncio.StreamWriter) -> None:
@@ -135,7 +136,7 @@ async def test_hung_up_on_after_a_while(server: Scripted, stream: bool) -> None:
 async def test_connecting_takes_too_long(
     server: Scripted, openai_provider: HttpProvider, stream: bool
 ) -> None:
-    """A handshake that comes to no end is a timeout that surely cost nothing."""
+    """A TLS handshake that never completes is a timeout, and is never billed."""
     silent = deployment(server.url.replace("http", "https"))
 
     error = await failure(openai_provider, call(silent, ask(), timeout_s=0.1), stream=stream)
@@ -147,7 +148,7 @@ async def test_connecting_takes_too_long(
 async def test_stale_connection_is_told_not_retried(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """A kept connection that the server drops on the next request is a connection error."""
+    """A kept connection that the server closes on the next request is a connection error."""
     request = call(deployment(server.url), ask())
     server.json(200, ANSWER)
     await openai_provider.complete(request)
@@ -161,7 +162,7 @@ async def test_stale_connection_is_told_not_retried(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_timeout(server: Scripted, openai_provider: HttpProvider, stream: bool) -> None:
-    """No answer in time: the connection is cut, and it may have cost money."""
+    """No answer in time: the connection is closed, and it may have cost money."""
     server.answer(b"HTTP/1.1 200 OK\r\n")
 
     error = await failure(
@@ -174,8 +175,8 @@ async def test_timeout(server: Scripted, openai_provider: HttpProvider, stream: 
 
 
 async def test_silence_within_a_stream(server: Scripted, openai_provider: HttpProvider) -> None:
-    """A stream that falls silent for too long is cut; until the first chunk the attempt's own
-    timeout counts."""
+    """A stream that is silent for too long is aborted; until the first chunk the attempt's own
+    timeout applies."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
     request = call(deployment(server.url), ask(), stream_idle_timeout_s=0.05)
     error = await failure(openai_provider, request, stream=True)
@@ -195,7 +196,7 @@ async def test_silence_within_a_stream(server: Scripted, openai_provider: HttpPr
 async def test_aclose_cuts_the_provider_off(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Closing a stream early, or cancelling its reader, hangs up at once."""
+    """Closing a stream early, or cancelling its reader, closes the connection at once."""
     server.answer(head(b"text/event-stream", chunked=True) + chunk(STREAM[1]))
     request = call(deployment(server.url), ask())
     frames = openai_provider.stream(request)
@@ -232,7 +233,7 @@ async def test_connection_is_kept_after_a_stream(
 
 
 async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> None:
-    """A server that goes on after its end mark holds neither the caller nor a connection."""
+    """A server that keeps sending after its end mark blocks neither the caller nor a connection."""
     provider = HttpProvider(Limits(drain_timeout_s=0.05))
     server.answer(head(b"text/event-stream", chunked=True) + chunk(b"".join(STREAM) + DONE))
 
@@ -244,7 +245,7 @@ async def test_endless_stream_after_its_end_mark_is_cut(server: Scripted) -> Non
 
 
 async def test_redirects_are_not_followed(server: Scripted, openai_provider: HttpProvider) -> None:
-    """A key is never carried to where a provider points."""
+    """A key is never sent where a provider redirects to."""
     server.json(307, {}, f"location: {server.url}/elsewhere")
 
     error = await failure(openai_provider, call(deployment(server.url), ask()))
@@ -255,7 +256,7 @@ async def test_redirects_are_not_followed(server: Scripted, openai_provider: Htt
 
 
 async def test_large_bodies(server: Scripted, openai_provider: HttpProvider) -> None:
-    """A prompt of several megabytes arrives whole."""
+    """A prompt of several megabytes arrives complete."""
     server.json(200, ANSWER)
     text = "é" * 1_500_000
 
@@ -299,8 +300,8 @@ async def test_signs_of_life_do_not_make_a_stream_endless(
 async def test_a_flood_of_interim_answers(
     server: Scripted, openai_provider: HttpProvider, pieces: int
 ) -> None:
-    """A provider that never gets past `103 Early Hints` is given up after a few of them, while
-    everybody else is served."""
+    """A provider that sends `103 Early Hints` forever is aborted after a few, while everybody else
+    is served."""
     hint = b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n"
     turns = 0
 
@@ -323,12 +324,12 @@ async def test_a_flood_of_interim_answers(
     beside.cancel()
 
     assert error.kind == "malformed_response"
-    assert "interim answers" in str(error)
+    assert "interim responses" in str(error)
     assert turns > 0
 
 
 async def test_a_few_interim_answers(server: Scripted, openai_provider: HttpProvider) -> None:
-    """Interim answers before the real one are passed over, on each request of a connection."""
+    """Interim responses before the real one are ignored, on each request of a connection."""
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 8
     body = json.dumps(ANSWER).encode()
     for _ in range(3):
@@ -339,7 +340,7 @@ async def test_a_few_interim_answers(server: Scripted, openai_provider: HttpProv
 
 
 async def test_a_stream_without_end(server: Scripted, openai_provider: HttpProvider) -> None:
-    """A stream is cut where an answer would be, however small its events."""
+    """A stream has the same size limit as an answer, however small its events are."""
     server.events(b"", *[STREAM[0]] * 2000)
 
     error = await failure(
@@ -353,8 +354,8 @@ async def test_a_stream_without_end(server: Scripted, openai_provider: HttpProvi
 async def test_a_model_may_think_after_the_first_event(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """Silence before the first content may take the attempt's timeout, however short a stream may
-    be idle; after it only that."""
+    """Silence before the first content may last as long as the attempt's timeout, however short the
+    idle timeout is; after it, only as long as that."""
     thought = asyncio.Event()
 
     async def script(writer: asyncio.StreamWriter) -> None:

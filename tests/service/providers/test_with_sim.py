@@ -49,7 +49,7 @@ def billed_usages(sim: RunningSim) -> list[dict[str, int]]:
 
 @pytest.fixture
 async def providers() -> AsyncGenerator[dict[ProviderKind, Provider]]:
-    """Both native adapters, made as the gateway makes them."""
+    """Both native adapters, created as in the gateway."""
     made = create_providers(NATIVE)
     yield made
     for provider in made.values():
@@ -94,7 +94,7 @@ async def test_faults(
     billed: str,
     stream: bool,
 ) -> None:
-    """Every fault, on both wires, streamed or not, is its kind, and says whether money is owed."""
+    """Every fault, on both wires, streamed or not, has its kind, and says whether money is owed."""
     request = call(
         at(sim, kind, fault),
         ask(max_tokens=20),
@@ -117,7 +117,7 @@ async def test_faults(
 async def test_tool_round_trip(
     sim: RunningSim, providers: dict[ProviderKind, Provider], kind: ProviderKind, stream: bool
 ) -> None:
-    """A tool call comes out with its arguments, and its result goes back in, on both wires."""
+    """A tool call arrives with its arguments, and its result is sent back, on both wires."""
     messages: list[Any] = [{"role": "user", "content": "Weather in Rome?"}]
     request = call(at(sim, kind), ask(messages=messages, tools=[WEATHER], tool_choice="required"))
     if stream:
@@ -186,7 +186,7 @@ async def test_usage_is_the_providers_bill(
 async def test_missing_usage_is_none(
     sim: RunningSim, providers: dict[ProviderKind, Provider], kind: ProviderKind
 ) -> None:
-    """Where no usage came, none is made up, and there are bytes to count by."""
+    """Without reported usage none is invented, and there are bytes to estimate from."""
     answer = await providers[kind].complete(call(at(sim, kind, "missing_usage"), ask()))
     assert answer.usage is None
     assert answer.output_bytes > 0
@@ -198,7 +198,7 @@ async def test_missing_usage_is_none(
 async def test_thinking_comes_through(
     sim: RunningSim, providers: dict[ProviderKind, Provider]
 ) -> None:
-    """Thinking asked for by effort arrives as reasoning, and its blocks can be sent back."""
+    """Thinking requested by effort arrives as reasoning, and its blocks can be sent back."""
     messages: list[Any] = [{"role": "user", "content": "Think"}]
     request = call(at(sim, "anthropic"), ask(messages=messages, reasoning_effort="low"))
     answer = await providers["anthropic"].complete(request)
@@ -212,8 +212,8 @@ async def test_thinking_comes_through(
 
 
 def test_missing_litellm_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, a deployment that needs it stops the start with what to install."""
+    """Without the extra, a deployment that needs it stops startup with what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'spanledger\[litellm\]'"):
+    with pytest.raises(ConfigError, match=r"uv tool install '\.\[litellm\]'"):
         create_providers(["litellm"])

@@ -1,4 +1,5 @@
-"""A router with scripted providers, a strict ledger in memory, and a clock that never waits."""
+"""A router with scripted providers, a strict ledger in memory, and a clock that never really
+waits."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ BOOK = PriceBook.load()
 
 
 class Time:
-    """A clock that moves only when somebody waits or an attempt takes its time."""
+    """A clock that moves only if somebody waits or an attempt takes time."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -56,13 +57,13 @@ class Time:
         return NOON_NS + int(self.now * 1e9)
 
     async def sleep(self, seconds: float) -> None:
-        """Waiting takes no time but this clock's; cancelled like any wait."""
+        """Waiting moves only this clock; it can be cancelled like any wait."""
         self.slept.append(round(seconds, 3))
         await asyncio.sleep(0)
         self.now += seconds
 
     def clock(self, seed: int = 1) -> Clock:
-        """This time as the code under test is handed it."""
+        """This time in the form that the code under test gets."""
         return Clock(self.now_ns, self.monotonic, self.sleep, random.Random(seed))
 
 
@@ -93,7 +94,7 @@ OK = Step()
 
 
 def fails(kind: str, *, takes_s: float = 0.0, **more: Any) -> Step:
-    """An attempt that fails before anything came."""
+    """An attempt that fails before anything arrived."""
     return Step(error=ProviderError(kind, f"scripted {kind}", **more), takes_s=takes_s)
 
 
@@ -108,7 +109,7 @@ REPORT = Frame(data=b"data: usage\n\n", usage_only=True, usage=USAGE)
 
 
 class ScriptedProvider:
-    """Does what each deployment's script says; its last step again and again."""
+    """Does what each deployment's script says; the last step repeats."""
 
     def __init__(self, time: Time, scripts: Mapping[str, Sequence[Step]]) -> None:
         self._time = time
@@ -122,7 +123,7 @@ class ScriptedProvider:
         return steps.pop(0) if len(steps) > 1 else steps[0]
 
     async def complete(self, call: Call) -> Answer:
-        """A whole answer, or the scripted fault."""
+        """A non-streamed answer, or the scripted fault."""
         step = self._next(call)
         self._time.now += step.takes_s
         await asyncio.sleep(0)
@@ -161,7 +162,7 @@ class ScriptedProvider:
 
 @dataclass
 class StrictLedger:
-    """A ledger in memory that allows nothing twice and tells what is left open.
+    """A ledger in memory that allows nothing twice and reports what is left open.
 
     Attributes:
         decide: gives the hold for a reservation, or raises; all that is wanted by default.
@@ -193,7 +194,7 @@ class StrictLedger:
         return Hold(unique, self.held[unique][1], "allow", (), self.remaining_nano)
 
     async def finish(self, end: AttemptEnd) -> Settled:
-        """The first word stands."""
+        """The first end counts."""
         await self._write()
         assert end.attempt_id in self.held, "finished without a hold"
         if end.attempt_id not in self.ended:
@@ -212,14 +213,14 @@ class StrictLedger:
             raise self.down
 
     async def find_key(self, digest: str) -> Key | None:
-        """Routing looks no key up."""
+        """Routing never looks up keys."""
         raise NotImplementedError
 
     async def check(self) -> None:
-        """It is never away."""
+        """It is always available."""
 
     async def has_keys(self) -> bool:
-        """Nor does it ask for keys."""
+        """Routing never asks for keys."""
         raise NotImplementedError
 
     async def _write(self) -> None:
@@ -240,7 +241,7 @@ class StrictLedger:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop turn until something is so."""
+    """Let the event loop run until a condition holds."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the code under test has no event to wait for
             await asyncio.sleep(0)
@@ -253,7 +254,7 @@ def no_room(scope: Scope = "customer") -> BudgetExceededError:
 
 @dataclass(frozen=True)
 class Attempted:
-    """An attempt as the ledger has it, for comparison with what should have happened."""
+    """An attempt in the ledger, for comparison with the expected one."""
 
     deployment: str
     error: str = ""
@@ -263,7 +264,7 @@ class Attempted:
 
 class Site:
     """A router on scripted deployments. `routes` maps a route to its deployments' ids; an id may
-    carry entries of `litellm_params`."""
+    have entries of `litellm_params`."""
 
     def __init__(
         self,
@@ -336,14 +337,14 @@ class Site:
         return Exchange(start, ask, self.time.now + deadline_s)
 
     async def ask(self, exchange: Exchange | None = None) -> Answer | SpanledgerError:
-        """The answer, or the error a caller gets."""
+        """The answer, or the error that a caller gets."""
         try:
             return await self.router.complete(exchange or self.exchange())
         except SpanledgerError as error:
             return error
 
     async def read(self, exchange: Exchange) -> tuple[list[bytes], SpanledgerError | None]:
-        """All that a stream relays, and the error it ends with."""
+        """All that a stream relays, and the error that ends it."""
         events: list[bytes] = []
         try:
             async with aclosing(self.router.stream(exchange)) as frames:

@@ -1,4 +1,4 @@
-"""What a request asks of the ledger, and what stands in it at the end, whoever leaves when."""
+"""A request's ledger calls, and the final rows, whenever a caller leaves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refusing(*deployments: str, error: SpanledgerError | None = None) -> StrictL
 
 
 async def test_a_budget_stops_a_request_before_its_first_try() -> None:
-    """A customer without money is refused at once; no fallback is asked."""
+    """A customer without money is refused at once; no fallback is tried."""
     site = Site(CHAIN, {}, ledger=refusing("a1"), **A_TO_B)
 
     error = await site.ask()
@@ -60,7 +60,8 @@ async def test_a_model_without_budget_left_is_left_for_another() -> None:
 
 
 async def test_a_fallback_without_money_is_passed_over() -> None:
-    """A refusal on a fallback's attempt moves on to the next one, which left the route last tried."""
+    """A refused attempt at a fallback moves on to the next one, which records the route tried
+    last."""
     site = Site(
         CHAIN,
         {"a1": [fails("server_error")]},
@@ -78,7 +79,8 @@ async def test_a_fallback_without_money_is_passed_over() -> None:
 
 
 async def test_a_fallback_stays_one_when_money_moves_it_within_its_route() -> None:
-    """The row of the attempt that is made says which route was left, whatever was refused before it."""
+    """The row of the attempt that is made records which route was left, whatever was refused
+    before."""
     site = Site(
         {"a": ["a1"], "b": ["b1", "b2"]},
         {"a1": [fails("server_error")]},
@@ -100,7 +102,7 @@ async def test_a_fallback_stays_one_when_money_moves_it_within_its_route() -> No
 
 
 async def test_a_refusal_after_a_failure_is_what_the_caller_gets() -> None:
-    """Where money stops a request that a provider failed, money is the reason."""
+    """If money stops a request that a provider failed, money is the reason."""
     site = Site(
         CHAIN, {"a1": [fails("server_error")]}, ledger=refusing("b1"), num_retries=0, **A_TO_B
     )
@@ -113,7 +115,7 @@ async def test_a_refusal_after_a_failure_is_what_the_caller_gets() -> None:
 
 
 async def test_a_refused_try_does_not_use_up_the_deployments_limits() -> None:
-    """What never left does not count as a request of the minute."""
+    """An attempt that was never sent does not count towards the minute."""
     ledger = refusing("a1")
     site = Site({"a": [("a1", {"rpm": 1})]}, {}, ledger=ledger)
     await site.ask()
@@ -134,7 +136,7 @@ async def test_an_unpriced_model_under_a_budget_is_left_for_a_priced_one() -> No
 
 
 async def test_an_unpriced_model_without_budgets_is_booked_as_such() -> None:
-    """It costs nothing in the books, and says so loudly."""
+    """It is booked at no cost, and is clearly marked."""
     no_price = {"input_cost_per_token": None, "output_cost_per_token": None}
     site = Site({"a": [("nobody-knows-it", no_price)]}, {})
 
@@ -146,7 +148,7 @@ async def test_an_unpriced_model_without_budgets_is_booked_as_such() -> None:
 
 
 async def test_nothing_leaves_without_the_ledger() -> None:
-    """A reserve that fails fails the request; no provider is called."""
+    """If reserve fails, the request fails; no provider is called."""
     down = LedgerUnavailableError("disk is gone")
     site = Site(CHAIN, {}, ledger=refusing("a1", error=down), **A_TO_B)
 
@@ -164,7 +166,7 @@ async def test_an_answer_is_not_lost_with_the_ledger() -> None:
 
 
 async def test_a_served_try_is_booked_with_what_it_used() -> None:
-    """Cost, tokens and the span's details stand in the row and on the exchange."""
+    """Cost, tokens and the span's details are in the row and on the exchange."""
     site = Site(ONE, {})
     exchange = site.exchange(temperature=0.5)
 
@@ -181,7 +183,7 @@ async def test_a_served_try_is_booked_with_what_it_used() -> None:
 
 
 async def test_content_is_captured_where_configured() -> None:
-    """Prompt and answer stand in the row's content, not in its details."""
+    """Prompt and answer are in the row's content, not in its details."""
     site = Site(ONE, {}, content="full")
 
     await site.ask()
@@ -201,7 +203,8 @@ async def test_content_is_captured_where_configured() -> None:
     ids=["no usage", "timeout", "reset", "error"],
 )
 async def test_what_is_not_reported_is_counted(step: Step, billed: tuple[int, int] | None) -> None:
-    """Unknown outcomes are charged by counted tokens, marked; certain failures cost nothing."""
+    """Unknown outcomes are charged by estimated tokens, and marked; certain failures cost
+    nothing."""
     site = Site(ONE, {"a1": [step]}, num_retries=0)
 
     await site.ask()
@@ -216,7 +219,7 @@ async def test_what_is_not_reported_is_counted(step: Step, billed: tuple[int, in
 
 
 async def test_a_caller_that_leaves_cancels_and_pays_for_an_answer() -> None:
-    """Cancelling a whole answer settles an estimate of input and output as cancelled."""
+    """Cancelling a non-streamed answer settles an estimate of input and output as cancelled."""
     site = Site(ONE, {"a1": [Step(hangs=True)]})
     task = asyncio.create_task(site.router.complete(site.exchange()))
     await until(lambda: site.provider.calls)
@@ -234,13 +237,13 @@ async def test_a_caller_that_leaves_cancels_and_pays_for_an_answer() -> None:
 async def test_a_caller_that_leaves_while_the_ledger_writes_leaves_nothing_open(
     write: int,
 ) -> None:
-    """Whichever write a cancellation hits, each hold and the request end exactly once."""
+    """Whichever write is cancelled, each hold and the request end exactly once."""
     ledger = StrictLedger(gated=write)
     site = Site(ONE, {"a1": [fails("server_error"), OK]}, ledger=ledger, num_retries=1)
     task = asyncio.create_task(site.router.complete(site.exchange()))
     await until(lambda: ledger.writes > write)
 
-    for _ in range(3):  # as a server does that insists
+    for _ in range(3):  # as an insistent server does
         task.cancel()
         await asyncio.sleep(0)
     ledger.gate.set()
@@ -253,7 +256,7 @@ async def test_a_caller_that_leaves_while_the_ledger_writes_leaves_nothing_open(
 
 
 async def test_a_caller_that_leaves_before_its_try_uses_up_no_limit() -> None:
-    """What was cancelled while its money was being held does not count as a request."""
+    """An attempt that was cancelled while its money was being held does not count as a request."""
     ledger = StrictLedger(gated=0)
     site = Site({"a": [("a1", {"rpm": 1})]}, {}, ledger=ledger)
     task = asyncio.create_task(site.router.complete(site.exchange()))
@@ -269,7 +272,7 @@ async def test_a_caller_that_leaves_before_its_try_uses_up_no_limit() -> None:
 
 
 async def test_a_fault_of_an_adapter_leaves_nothing_open() -> None:
-    """An exception that is no ProviderError is raised as it is, with its attempt and request booked."""
+    """Any other exception is raised unchanged, with its attempt and request booked."""
     site = Site(ONE, {})
 
     async def broken(_: object) -> Answer:

@@ -1,4 +1,4 @@
-"""Estimates: what they add to what a provider told, and what they never exceed."""
+"""Estimates: what they add to reported usage, and what they never exceed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = 6
 """Estimated tokens of the rig's prompt."""
 BROKEN = fails("stream_interrupted", billed="unknown").error
 FLOOD = tuple(content("=" * 64) for _ in range(100))
-"""1,600 tokens, as we count."""
+"""1,600 tokens by our count."""
 
 
 async def streamed(step: Step, ledger: StrictLedger | None = None, **fields: Any) -> AttemptEnd:
@@ -47,7 +47,7 @@ def usage(told: Usage) -> Frame:
 async def test_counted_output_keeps_to_the_cap(
     error: Any, fields: dict[str, Any], output: int
 ) -> None:
-    """Tokens that we count are no more than the caller allowed, for all choices together."""
+    """Our token count never exceeds what the caller allowed, over all choices."""
     end = await streamed(Step(frames=(ROLE, *FLOOD, FINISH), error=error), **fields)
 
     assert (end.input_tokens, end.output_tokens, end.estimated) == (PROMPT, output, True)
@@ -70,7 +70,7 @@ async def test_a_cap_that_a_budget_sent_bounds_the_count_too(error: Any) -> None
 
 
 async def test_what_a_provider_tells_may_exceed_both() -> None:
-    """Usage that was reported is charged in full: it is an overrun, and not ours to cut."""
+    """Reported usage is charged in full: it is an overrun, and not ours to reduce."""
     told = Usage(10, 5_000)
     end = await streamed(
         Step(frames=(ROLE, *FLOOD, FINISH, usage(told))),
@@ -83,7 +83,7 @@ async def test_what_a_provider_tells_may_exceed_both() -> None:
 
 
 async def test_what_came_after_the_last_count_keeps_to_the_cap() -> None:
-    """A count in mid-stream stands; what is added to it stays under the cap."""
+    """A count in mid-stream is kept; what is added to it stays under the cap."""
     frames = (ROLE, *FLOOD[:10], usage(Usage(10, 160)), *FLOOD)
     end = await streamed(Step(frames=frames, error=BROKEN), max_tokens=200)
 
@@ -91,7 +91,7 @@ async def test_what_came_after_the_last_count_keeps_to_the_cap() -> None:
 
 
 async def test_a_guess_from_a_total_keeps_to_the_cap() -> None:
-    """Of a total that nothing explains, no more than the cap is taken for output."""
+    """Of an unexplained total, no more than the cap counts as output."""
     guess = Usage(10, 5_000, ambiguity="total_mismatch", guessed_output_tokens=4_990)
     end = await streamed(Step(frames=(ROLE, FINISH, usage(guess))), max_tokens=50)
 
@@ -112,7 +112,7 @@ async def test_a_guess_from_a_total_keeps_to_the_cap() -> None:
     ],
 )
 async def test_what_was_not_counted_is_counted_here(told: Usage, tokens: tuple[int, int]) -> None:
-    """A prompt of zero is estimated; the answer is the larger of what was told and what came."""
+    """A prompt of zero is estimated; the answer is the larger of the reported and our count."""
     end = await streamed(Step(frames=(ROLE, content("=" * 400), FINISH, usage(told))))
 
     assert ((end.input_tokens, end.output_tokens), end.estimated) == (tokens, True)
@@ -126,14 +126,14 @@ async def test_what_was_not_counted_is_counted_here(told: Usage, tokens: tuple[i
         ((usage(Usage(10, 1)), content("=" * 40), usage(Usage(10, 7))), (10, 7), False),
         ((content("=" * 40), usage(Usage(10, 7)), usage(Usage(10, 7))), (10, 7), False),
         ((content("=" * 40), usage(Usage(10, 7)), usage(Usage(10, 5))), (10, 7), True),
-        # A count of zero counts nothing: what came after the last real one is ours to count.
+        # A zero is not a count: we estimate what arrived after the last real one.
         ((usage(Usage(10, 1)), content("=" * 40), usage(Usage(10, 0))), (10, 11), True),
     ],
 )
 async def test_counts_that_come_more_than_once(
     frames: tuple[Frame, ...], tokens: tuple[int, int], estimated: bool
 ) -> None:
-    """The last count stands, a zero undoes nothing, and a fall is an estimate."""
+    """The last count is used, a zero replaces nothing, and a decrease is an estimate."""
     end = await streamed(Step(frames=(ROLE, *frames, FINISH)))
 
     assert ((end.input_tokens, end.output_tokens), end.estimated) == (tokens, estimated)
@@ -157,7 +157,8 @@ frames = st.lists(
 async def test_no_estimate_exceeds_cap_or_hold(
     came: list[Frame], cap: int | None, hold_nano: int, broken: bool
 ) -> None:
-    """Whatever came without usage, and whatever was held, our count costs no more than that."""
+    """Whatever arrived without usage, and whatever was held, our count costs no more than the
+    hold."""
     step = Step(frames=(ROLE, *came), error=BROKEN if broken else None)
     fields = {} if cap is None else {"max_tokens": cap}
     ledger = StrictLedger(lambda reservation: min(hold_nano, reservation.sizes.full))

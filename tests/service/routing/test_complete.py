@@ -1,4 +1,4 @@
-"""The attempt loop without streaming: which attempts a request makes, and what it ends with."""
+"""The attempt loop without streaming: a request's attempts, and how it ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RETRIES: dict[str, Any] = {"num_retries": 2}
 
 @dataclass(frozen=True)
 class Case:
-    """A scripted situation and what must come of it.
+    """A scripted situation and its expected result.
 
     Attributes:
         status: None when the request is served.
@@ -50,7 +50,7 @@ class Case:
 CASES = [
     Case("served at once", [Attempted("a1")]),
     Case(
-        "a 429 without Retry-After is retried after a back-off where retries are wanted",
+        "a 429 without Retry-After is retried after a back-off if retries are configured",
         [Attempted("a1", "rate_limited"), Attempted("a1", reason="rate_limited")],
         {"a1": [fails("rate_limited", status=429), OK]},
         settings=RETRIES,
@@ -79,14 +79,14 @@ CASES = [
         deadline_s=2.0,
     ),
     Case(
-        "the retry_after setting is the least wait",
+        "the retry_after setting is the minimum wait",
         [Attempted("a1", "server_error"), Attempted("a1", reason="server_error")],
         {"a1": [fails("server_error", status=500), OK]},
         settings={"retry_after": 2.0, **RETRIES},
         waits=[2.0],
     ),
     Case(
-        "a deployment that cools is left for the fallback at once",
+        "a deployment in cooldown is skipped for the fallback at once",
         [Attempted("a1", "rate_limited"), Attempted("b1", "", "a", "rate_limited")],
         {"a1": [fails("rate_limited", status=429, retry_after_s=1.0)]},
         CHAIN,
@@ -136,7 +136,7 @@ CASES = [
         status=502,
     ),
     Case(
-        "a deployment with a bad key is not tried again, nor does it cost a retry",
+        "a deployment with a bad key is not retried, and costs no retry",
         [
             Attempted("a1", "authentication_failed"),
             Attempted("b1", "", "a", "authentication_failed"),
@@ -220,7 +220,7 @@ CASES = [
         status=400,
     ),
     Case(
-        "a further attempt keeps to the deployment's own limits",
+        "a further attempt respects the deployment's own limits",
         [Attempted("a1", "server_error")],
         {"a1": [fails("server_error", status=500), OK]},
         {"a": [("a1", {"rpm": 1})]},
@@ -228,7 +228,7 @@ CASES = [
         status=500,
     ),
     Case(
-        "a malformed answer is tried again",
+        "a malformed answer is retried",
         [Attempted("a1", "malformed_response"), Attempted("a1", reason="malformed_response")],
         {"a1": [fails("malformed_response", status=200, billed="unknown"), OK]},
         settings=RETRIES,
@@ -271,7 +271,7 @@ async def test_the_tries_of_a_request(case: Case) -> None:
     assert exchange.deployment == case.attempted[-1].deployment
     assert len(site.time.slept) == len(case.waits)
     for slept, wanted in zip(site.time.slept, case.waits, strict=True):
-        assert slept == pytest.approx(wanted, rel=0.34)  # the jitter's span
+        assert slept == pytest.approx(wanted, rel=0.34)  # the range of the jitter
     if case.status is None:
         assert isinstance(answer, Answer)
         assert site.outcome == ("ok", "", 200)
@@ -282,7 +282,7 @@ async def test_the_tries_of_a_request(case: Case) -> None:
 
 
 async def test_time_at_providers_is_told_from_our_own() -> None:
-    """Attempts add up, failed ones too; the pause before a retry is ours."""
+    """Attempts add up, including failed ones; the pause before a retry is ours."""
     script = [fails("rate_limited", takes_s=2.0, retry_after_s=3.0), Step(takes_s=0.5)]
     site = Site(ONE, {"a1": script}, **RETRIES)
     exchange = site.exchange()
@@ -335,7 +335,8 @@ async def test_tries_are_bounded_whatever_the_settings_allow() -> None:
 
 
 async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
-    """It goes to the next one at once and never back; smaller ones are served where it was refused."""
+    """It goes to the next one at once and never back; smaller ones are served where it was
+    refused."""
     large = fails("rate_limited", status=429, retry_after_s=60.0, request_alone=True)
     site = Site({"a": ["a1"], "b": ["b1"]}, {"a1": [*[large] * 20, OK]}, **A_TO_B)
 
@@ -351,7 +352,7 @@ async def test_a_request_too_large_for_one_deployment_shuts_nothing() -> None:
 
 
 async def test_a_request_skips_a_group_that_cools() -> None:
-    """The first attempt is then a fallback, and says from where and why."""
+    """The first attempt is then a fallback, and records the route it left and why."""
     site = Site(CHAIN, {"a1": [fails("rate_limited", status=429, retry_after_s=60.0)]}, **A_TO_B)
     await site.ask()
 
@@ -363,7 +364,7 @@ async def test_a_request_skips_a_group_that_cools() -> None:
 
 @pytest.mark.parametrize("limits", [{"rpm": 2}, {"tpm": 1_300}], ids=["requests", "tokens"])
 async def test_a_deployments_own_limits_are_kept(limits: dict[str, object]) -> None:
-    """The request over rpm or tpm makes no attempt, names the reason and when to come back."""
+    """A request over rpm or tpm makes no attempt, and gets the reason and when to retry."""
     site = Site({"a": [("a1", limits)]}, {"a1": [Step(usage=Usage(100, 50))]})
     for _ in range(2):
         assert isinstance(await site.ask(site.exchange(max_tokens=1)), Answer)
@@ -383,7 +384,7 @@ async def test_a_deployments_own_limits_are_kept(limits: dict[str, object]) -> N
 
 
 async def test_tokens_a_minute_are_those_that_were_used() -> None:
-    """The bound on a prompt is many times what it turns out to be; only that stays counted."""
+    """The bound on a prompt is far above its real size; afterwards only the real size counts."""
     site = Site({"a": [("a1", {"tpm": 2_000})]}, {})
 
     for _ in range(20):
@@ -391,7 +392,7 @@ async def test_tokens_a_minute_are_those_that_were_used() -> None:
 
 
 async def test_a_failure_now_and_then_shuts_nothing() -> None:
-    """A busy deployment that always recovers goes on, though it failed more than allowed."""
+    """A busy deployment that always recovers stays in use, although it failed more than allowed."""
     now_and_then = [OK] * 60 + [fails("server_error"), OK] * 5
     site = Site(ONE, {"a1": now_and_then}, allowed_fails=2, num_retries=0)
 
@@ -402,7 +403,7 @@ async def test_a_failure_now_and_then_shuts_nothing() -> None:
 
 
 async def test_nobody_may_take_longer_than_the_request_has() -> None:
-    """An attempt's own timeouts hold until the deadline is nearer."""
+    """An attempt's own timeouts apply until the deadline is nearer."""
     site = Site({"a": [("a1", {"timeout": 20})]}, {})
 
     await site.ask(site.exchange(deadline_s=100.0))
@@ -414,7 +415,7 @@ async def test_nobody_may_take_longer_than_the_request_has() -> None:
 
 
 def test_a_wait_lasts_as_long_as_the_provider_asked_anybody() -> None:
-    """A Retry-After that another request was told holds for this one's further attempt."""
+    """A Retry-After that another request got applies to this one's next attempt, too."""
     site = Site(ONE, {})
     course = course_of(site, RetryRules(2))
     pick = course.first(site.time.now)

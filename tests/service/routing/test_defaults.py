@@ -1,4 +1,4 @@
-"""What is attempted when nobody says: a last deployment is asked, and no request becomes many."""
+"""Attempts without any settings: a last deployment is still called, and calls do not multiply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.service.routing.test_complete import (
 
 
 async def test_the_only_deployment_is_asked_though_it_cools() -> None:
-    """A route is never refused for a rest that nobody but us wants; what serves ends the rest."""
+    """A cooldown of our own never makes a route refuse; a success ends the cooldown."""
     script = [*[fails("server_error", status=503)] * 5, OK, fails("server_error", status=503), OK]
     site = Site({"a": ["a1"], "b": ["b1"]}, {"a1": script}, allowed_fails=2, cooldown_time=30)
     errors = []
@@ -51,8 +51,8 @@ async def test_one_429_does_not_shut_a_route() -> None:
 
 
 async def test_a_retry_after_is_kept_and_relayed() -> None:
-    """While a provider asks to be left alone, the route is refused with what is left of the wait;
-    an answer that was under way does not change that."""
+    """While a provider demands a pause, the route is refused with the rest of that pause; an answer
+    that was in progress does not change it."""
     site = Site(ONE, {"a1": [fails("rate_limited", status=429, retry_after_s=30.0), OK]})
     first = await site.ask()
     assert isinstance(first, ProviderError)
@@ -73,7 +73,8 @@ async def test_a_retry_after_is_kept_and_relayed() -> None:
 
 
 async def test_a_fallback_is_asked_though_it_cools() -> None:
-    """Where every deployment rests, the one that rested longest is asked, in the order of routes."""
+    """If every deployment is in cooldown, the one whose cooldown ends first is called, in route
+    order."""
     bad = [fails("rate_limited", status=429)]
     site = Site({"a": ["a1", "a2"], "b": ["b1"]}, {"a1": bad, "a2": bad, "b1": bad}, **A_TO_B)
     await site.ask()
@@ -110,7 +111,7 @@ DEFAULTS = [
     )
 ] + [
     Case(
-        "a connection that failed before the request was sent is made once more",
+        "a connection that failed before the request was sent is retried once",
         [
             Attempted("a1", "connection_error"),
             Attempted("a1", "connection_error", reason="connection_error"),
@@ -120,7 +121,7 @@ DEFAULTS = [
         waits=[0.15],
     ),
     Case(
-        "such a connection is not waited for where a fallback can serve",
+        "such a connection is not retried if a fallback can serve",
         [Attempted("a1", "connection_error"), Attempted("b1", "", "a", "connection_error")],
         {"a1": [fails("connection_error")]},
         CHAIN,
@@ -145,7 +146,7 @@ DEFAULTS = [
         status=504,
     ),
     Case(
-        "retries that were asked for are made, billed or not",
+        "configured retries are made, billed or not",
         [
             Attempted("a1", "timeout"),
             Attempted("a1", "timeout", reason="timeout"),
@@ -157,7 +158,7 @@ DEFAULTS = [
         waits=[0.15, 0.3],
     ),
     Case(
-        "no retry where none is wanted",
+        "no retries if none are configured",
         [Attempted("a1", "connection_error")],
         {"a1": [fails("connection_error")]},
         settings={"num_retries": 0},
@@ -170,12 +171,12 @@ DEFAULTS = [
     "case", DEFAULTS, ids=lambda case: f"{case.name} {case.attempted[0].error}"
 )
 async def test_what_is_attempted_when_nobody_says(case: Case) -> None:
-    """Without `num_retries` no deployment is asked twice, but others are."""
+    """Without `num_retries` no deployment is called twice, but others are."""
     await test_complete.test_the_tries_of_a_request(case)
 
 
 async def test_three_deployments_of_a_group_are_asked() -> None:
-    """A group of many is not gone through to its end for one request."""
+    """One request does not go through all of a large group."""
     names = [f"a{n}" for n in range(6)]
     site = Site({"a": names}, {name: [fails("server_error", status=500)] for name in names})
 

@@ -1,4 +1,4 @@
-"""What is read off a body before money is held, and what of it no hold can bound."""
+"""What is read from a body before money is held, and which fields no hold can cover."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def unbounded_by(demand: Demand, deployment: Deployment, price: Price) -> str:
 
 
 def read(**fields: Any) -> Demand:
-    """What a chat with these fields demands."""
+    """The demand of a chat with these fields."""
     return demand_of(SITE.exchange(**fields))
 
 
@@ -55,7 +55,8 @@ def at(kind: ProviderKind, **extra: object) -> Deployment:
 
 
 def test_a_plain_request_has_plain_terms() -> None:
-    """Text, the caller's own functions and words that choose nothing cost text at the usual rates."""
+    """Text, the caller's own functions and harmless fields cost as much as text at the usual
+    rates."""
     plain = read(
         tools=[FUNCTION, {"type": "custom", "custom": {"name": "c"}}, {"name": "n"}],
         functions=[{"name": "f"}],
@@ -96,18 +97,18 @@ def test_fields_that_nothing_bounds_are_named(name: str) -> None:
     ids=lambda tool: str(tool)[:30],
 )
 def test_tools_that_run_at_the_provider_are_named(tool: dict[str, Any]) -> None:
-    """They read pages and run rounds that nobody has bounded; one among functions suffices."""
+    """They read pages and run an unbounded number of rounds; one among functions is enough."""
     assert "'tools'" in unbounded_by(read(tools=[FUNCTION, tool]), OPENAI, PRICE)
 
 
 def test_tools_of_any_shape_are_read() -> None:
-    """What is no array of objects is not taken for functions."""
+    """Anything but an array of objects is not accepted as functions."""
     for odd in ("all", {"type": "function"}, [5], [[FUNCTION]]):
         assert unbounded_by(read(tools=odd), OPENAI, PRICE)
 
 
 def test_the_callers_own_built_in_tools_are_bounded() -> None:
-    """Anthropic's instructions for a computer are input; what the tool does, the caller does."""
+    """Anthropic's instructions for a computer are input; the caller does what the tool does."""
     demand = read(tools=[{"type": "computer_20250124", "name": "computer"}])
 
     assert unbounded_by(demand, at("anthropic"), PRICE) == ""
@@ -139,7 +140,7 @@ def test_the_service_tier_asked_for(
 
 
 def test_a_service_tier_without_a_price_is_not_bounded() -> None:
-    """The error says what to leave out, and which keys give it a price where keys can."""
+    """The error says what to omit, and which keys set a price if there are such keys."""
     asked = read(service_tier="priority")
     unpriced = Price("p", RATES)
 
@@ -156,7 +157,8 @@ def test_a_service_tier_without_a_price_is_not_bounded() -> None:
 
 
 def test_a_deployments_own_service_tier_counts() -> None:
-    """Unless the caller says another; one that answers unasked is expected to do so again."""
+    """Unless the caller requests another; one that used a tier unrequested is expected to repeat
+    that."""
     own = at("litellm", service_tier="priority")
 
     assert terms_of(read(), own, "") == Terms("priority")
@@ -175,7 +177,7 @@ def test_what_an_adapter_drops_is_no_reason() -> None:
 
 
 def test_sound_and_speech_are_told() -> None:
-    """They have prices of their own."""
+    """They are priced separately."""
     sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
     heard = read(messages=[{"role": "user", "content": [sound]}])
     spoken = read(modalities=["text", "audio"], audio={"voice": "alloy", "format": "wav"})
@@ -185,7 +187,7 @@ def test_sound_and_speech_are_told() -> None:
 
 
 def test_an_embedding_of_a_picture_is_not_bounded() -> None:
-    """Models that embed pictures have other prices for them."""
+    """Models that embed images have separate prices for them."""
     text = SITE.exchange(operation="embeddings", input=["data", "text"])
     picture = SITE.exchange(operation="embeddings", input="data:image/png;base64,AAAA")
 
@@ -201,7 +203,7 @@ BOTH = {"a": [("a1", PRIORITY)]}
 
 
 async def test_a_service_tier_is_held_and_charged() -> None:
-    """The hold is for the dearer tier; what the answer says decides, else what was asked."""
+    """The hold covers the higher-priced tier; the answer's tier decides, else the requested one."""
     said = [Step(service=service) for service in ("priority", "default", "")]
     site = Site(BOTH, {"a1": said})
     costs = []
@@ -216,7 +218,8 @@ async def test_a_service_tier_is_held_and_charged() -> None:
 
 
 async def test_a_tier_that_came_unasked_is_held_for_from_then_on() -> None:
-    """A project may have another default: its first answer tells, and the next hold covers it."""
+    """A project may have another default: its first answer shows it, and the next hold covers
+    it."""
     site = Site(BOTH, {"a1": [Step(service="priority")]})
     for _ in range(2):
         await site.ask(site.exchange(max_tokens=10))
@@ -227,7 +230,8 @@ async def test_a_tier_that_came_unasked_is_held_for_from_then_on() -> None:
 
 
 async def test_a_prediction_is_held_as_output() -> None:
-    """What a model rejects of it is billed as output, and the cap upstream leaves room for it."""
+    """The part that a model rejects is billed as output, and the cap sent upstream leaves room for
+    it."""
     site = Site({"a": ["a1"]}, {}, ledger=StrictLedger(lambda reservation: reservation.sizes.usual))
     prediction = {"type": "content", "content": "x" * 1_000}
     exchange = site.exchange(prediction=prediction)
@@ -243,7 +247,7 @@ async def test_a_prediction_is_held_as_output() -> None:
 
 
 async def test_what_nothing_bounds_is_served_where_it_can_be() -> None:
-    """A refusal for it is about that deployment: a fallback that does not send it on may serve."""
+    """A refusal for it is about that deployment: a fallback that does not send it may serve."""
 
     def refuse(reservation: Any) -> int:
         if reservation.unbounded:
@@ -262,7 +266,7 @@ async def test_what_nothing_bounds_is_served_where_it_can_be() -> None:
 
 
 async def test_searches_and_speech_are_charged_and_told() -> None:
-    """Their numbers stand on the span, since the cost depends on them."""
+    """Their counts are on the span, since the cost depends on them."""
     usage = Usage(10, 5, audio_input_tokens=4, audio_output_tokens=3, searches=2)
     spoken = {"input_cost_per_audio_token": "0.00001", "output_cost_per_audio_token": "0.00002"}
     site = Site({"a": [("a1", spoken)]}, {"a1": [Step(usage=usage)]})
@@ -275,7 +279,7 @@ async def test_searches_and_speech_are_charged_and_told() -> None:
 
 
 def test_equal_keys_hide_no_image() -> None:
-    """A picture that a later key of the same name hides is not held for as text."""
+    """An image that a later key of the same name hides is not held for as text."""
     exchange = SITE.exchange()
     exchange.ask.fields["messages"] = msgspec.Raw(
         b'[{"role":"user","content":[{"type":"image_url","image_url":"https://x/y"}],"content":"x"}]'
@@ -287,7 +291,7 @@ def test_equal_keys_hide_no_image() -> None:
 
 
 def test_equal_keys_hide_no_tool() -> None:
-    """Of a key that a tool has twice, only the value that was looked at is sent."""
+    """If a tool has a key twice, only the value that was checked is sent."""
     exchange = SITE.exchange()
     exchange.ask.fields["tools"] = msgspec.Raw(
         b'[{"type": "web_search_preview", "type": "function", "function": {"name": "f"}}]'

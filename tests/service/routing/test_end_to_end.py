@@ -63,7 +63,7 @@ SETTINGS = {
 
 
 class Stack:
-    """The router on real parts, and both sets of books."""
+    """The router on real parts, with both sets of accounts."""
 
     def __init__(self, sim: RunningSim, path: Path, router: Router, ledger: GroupLedger) -> None:
         self.sim, self.path, self.router, self.ledger = sim, path, router, ledger
@@ -95,7 +95,7 @@ class Stack:
         return Exchange(start, wire.read(body), deadline)
 
     async def ask(self, route: str, **fields: Any) -> Answer | SpanledgerError:
-        """A whole answer, or the caller's error."""
+        """A complete answer, or the caller's error."""
         try:
             return await self.router.complete(self.exchange(route, **fields))
         except SpanledgerError as error:
@@ -125,7 +125,7 @@ class Stack:
         return rows
 
     def booked_nano(self) -> int:
-        """What the ledger says was spent."""
+        """What was spent according to the ledger."""
         return sum(row["cost_nano"] for row in self.attempts())
 
     def billed_nano(self) -> int:
@@ -135,14 +135,14 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def shared_sim() -> Iterator[RunningSim]:
-    """A simulator that waits for nothing."""
+    """A simulator that never delays."""
     with sim_in_thread(seed=1, speed=0) as sim:
         yield sim
 
 
 @pytest.fixture
 async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
-    """All real; afterwards the ledger adds up and nothing is open."""
+    """All real; afterwards the ledger is consistent and nothing is open."""
     shared_sim.state.bill.reset()
     path = tmp_path / "ledger.db"
     entries = []
@@ -178,7 +178,7 @@ async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 def test_prices_of_the_table_are_the_simulators() -> None:
-    """The config's way of writing a price gives the integer it came from."""
+    """A configured price gives the integer that it came from."""
     assert parse_price("150000e-12") == LIST_PRICES["gpt-4o-mini"].input
 
 
@@ -200,7 +200,7 @@ def test_prices_of_the_table_are_the_simulators() -> None:
 async def test_a_request_is_served_across_providers(
     stack: Stack, route: str, tried: list[str], streamed: bool
 ) -> None:
-    """Real errors of real wires lead to the next attempt, and every attempt is one row."""
+    """Real errors on real wires lead to the next attempt, and every attempt is one row."""
     if streamed:
         events, error = await stack.read(route)
         assert error is None
@@ -219,7 +219,7 @@ async def test_a_request_is_served_across_providers(
     served = rows[-1]
     assert served["estimated"] == ("silent" in route)
     assert served["output_tokens"] > 0
-    if route != "reset":  # what a reset connection cost is not known, and estimated
+    if route != "reset":  # the cost of a reset connection is unknown, and estimated
         assert stack.booked_nano() == stack.billed_nano() > 0
 
 
@@ -233,8 +233,8 @@ async def test_embeddings_are_booked(stack: Stack) -> None:
 
 
 async def test_a_stream_cut_before_content_is_served_elsewhere(stack: Stack) -> None:
-    """The caller sees one whole answer, paid to the nano-dollar. What the attempts before it cost
-    is known to the provider alone: they are charged as answers, and marked."""
+    """The caller sees one complete answer, charged to the nano-dollar. Only the provider knows what
+    earlier attempts cost: they are charged as answers, and marked."""
     events, error = await stack.read("cut-at-once")
 
     assert error is None
@@ -254,7 +254,7 @@ async def test_a_stream_cut_before_content_is_served_elsewhere(stack: Stack) -> 
 async def test_a_stream_that_breaks_after_content_is_paid_to_the_token(
     stack: Stack, route: str, kind: str
 ) -> None:
-    """Five tokens came, five are charged, and the caller is told."""
+    """Five tokens arrived, five are charged, and the caller gets an error."""
     events, error = await stack.read(route)
 
     assert isinstance(error, ProviderError)
@@ -266,7 +266,7 @@ async def test_a_stream_that_breaks_after_content_is_paid_to_the_token(
 
 
 async def test_a_broken_stream_of_anthropic_has_its_input_to_the_token(stack: Stack) -> None:
-    """Anthropic tells what it read before it answers, and what it wrote to its cache of that."""
+    """Anthropic reports its input, including cache writes, before it answers."""
     marked = {"type": "text", "text": "x" * 8_000, "cache_control": {"type": "ephemeral"}}
     messages = [{"role": "user", "content": [marked, {"type": "text", "text": "Go on."}]}]
     exchange = stack.exchange("claude-cut", messages=messages, stream=True)
@@ -281,7 +281,7 @@ async def test_a_broken_stream_of_anthropic_has_its_input_to_the_token(stack: St
 
 
 async def test_a_caller_that_leaves_is_charged_what_the_provider_charges(stack: Stack) -> None:
-    """The stream is closed after four tokens: both books have four."""
+    """The stream is closed after four tokens: both accounts have four."""
     stream = stack.router.stream(stack.exchange("stalls", stream=True))
     seen = 0
     async for frame in stream:
@@ -297,8 +297,8 @@ async def test_a_caller_that_leaves_is_charged_what_the_provider_charges(stack: 
 
 
 async def test_a_budget_holds_against_callers_without_a_cap(stack: Stack) -> None:
-    """Many requests at once that cap nothing: what is served is within the limit to the
-    nano-dollar, what is refused is refused for money, and the rest of the money is used."""
+    """Many concurrent requests without caps: what is served stays within the limit to the
+    nano-dollar, refusals are for money, and the rest of the money is used."""
     limit = 20_000_000
     records = Records.open(stack.path)
     records.set_budgets(

@@ -1,4 +1,4 @@
-"""Files as people have them, served: router, adapters, price book and ledger, over TLS."""
+"""Real-world configurations, served: router, adapters, price book and ledger, over TLS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENVIRON = {"OPENAI_API_KEY": "k-openai", "OPENROUTER_API_KEY": "k-or", "GROQ_API
 
 
 class Served:
-    """A file's router, and what its ledger says."""
+    """The router of a file, and its ledger."""
 
     def __init__(self, router: Router, path: Path) -> None:
         self.router, self._path = router, path
@@ -60,7 +60,7 @@ class Served:
         return Exchange(start, CHAT.read(msgspec.json.encode(body)), deadline, asked)
 
     async def ask(self, route: str, asked: str = "", **fields: object) -> Answer | SpanledgerError:
-        """A whole answer, or the caller's error."""
+        """A complete answer, or the caller's error."""
         try:
             return await self.router.complete(self.exchange(route, asked, **fields))
         except SpanledgerError as error:
@@ -81,7 +81,7 @@ class Served:
 
 @pytest.fixture
 async def everybody(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Everybody]:
-    """Every provider there is."""
+    """All providers."""
     async with every_provider(monkeypatch) as state:
         yield state
 
@@ -90,7 +90,7 @@ async def everybody(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Everybody
 async def serving(
     data: dict[str, Any], tmp_path: Path, environ: Mapping[str, str] = ENVIRON
 ) -> AsyncGenerator[Served]:
-    """A file's router on real parts; afterwards the ledger adds up."""
+    """The router of a file on real parts; afterwards the ledger is consistent."""
     path = tmp_path / "ledger.db"
     config = parse_config(data, environ, "file.yaml")
     clock = Clock()
@@ -147,7 +147,7 @@ async def test_openrouters_own_cost_is_kept_beside_ours(
     usage: dict[str, Any],
     nano: int | None,
 ) -> None:
-    """What the provider says it charged is in the row; what we charge is by our prices."""
+    """What the provider says it charged is in the row; what we charge follows our prices."""
     everybody.answers.append(told(**usage))
     entries = [{"model_name": "r", "litellm_params": params}]
     async with serving({"model_list": entries}, tmp_path) as served:
@@ -160,7 +160,7 @@ async def test_openrouters_own_cost_is_kept_beside_ours(
 
 
 async def test_openrouters_models_keep_their_slash(everybody: Everybody, tmp_path: Path) -> None:
-    """The model has its publisher in rows, as in OpenRouter's own list."""
+    """Rows name the model with its publisher, as in OpenRouter's own list."""
     entries = [entry("r", "openrouter/openai/gpt-4o-mini")]
     async with serving({"model_list": entries}, tmp_path) as served:
         await served.ask("r")
@@ -173,7 +173,7 @@ async def test_openrouters_models_keep_their_slash(everybody: Everybody, tmp_pat
 async def test_openrouters_stream_with_comments_and_an_error_in_it(
     everybody: Everybody, tmp_path: Path
 ) -> None:
-    """Comments are no chunks; an error before content is another deployment's turn."""
+    """Comments are not chunks; after an error before content, another deployment takes over."""
     broken = (
         b": OPENROUTER PROCESSING\n\n"
         b'data: {"id":"x","error":{"code":502,"message":"Provider disconnected"},'
@@ -294,7 +294,7 @@ async def test_wildcards(
 async def test_a_wildcards_key_is_for_one_company(
     everybody: Everybody, tmp_path: Path, asked: str, secret: dict[str, Any]
 ) -> None:
-    """Where callers name the provider, the file's key is not theirs to send about."""
+    """If callers name the provider, they cannot have the file's key sent elsewhere."""
     data = {"model_list": [entry("*", "*", **secret)]}
     async with serving(data, tmp_path) as served:
         answer = await served.ask("*", asked)
@@ -305,10 +305,10 @@ async def test_a_wildcards_key_is_for_one_company(
 
 @pytest.mark.parametrize("secret", [{"api_key": "k"}, {"extra_headers": {"X-Key": "k"}}])
 def test_a_key_for_any_provider_is_refused(secret: dict[str, Any]) -> None:
-    """`*/*` leaves the provider to the caller, who must not choose who is told a key."""
+    """`*/*` lets the caller choose the provider, but never which one gets a key."""
     config = parse_config({"model_list": [entry("*/*", "*/*", **secret)]}, {}, "test")
 
-    with pytest.raises(ConfigError, match=r"leaves the provider to the caller.*as openai/\*"):
+    with pytest.raises(ConfigError, match=r"lets the caller choose the provider.*as in openai/\*"):
         Plan.from_config(config, {})
 
 
@@ -334,7 +334,7 @@ def test_a_caller_chooses_no_path(model: str, path: str | None) -> None:
 async def test_a_model_that_no_adapter_serves_is_not_found(
     everybody: Everybody, tmp_path: Path
 ) -> None:
-    """A caller's `responses/…` needs LiteLLM. Where that is not set up, the model is unknown."""
+    """A caller's `responses/…` needs LiteLLM. If that is not set up, the model is unknown."""
     data = {"model_list": [entry("openai/*", "openai/*", api_key="k")]}
     async with serving(data, tmp_path) as served:
         answer = await served.ask("openai/*", "openai/responses/gpt-4o")
@@ -344,7 +344,8 @@ async def test_a_model_that_no_adapter_serves_is_not_found(
 
 
 async def test_wildcards_as_fallbacks_and_with_them(everybody: Everybody, tmp_path: Path) -> None:
-    """A fallback may name what only a wildcard serves; `"*"` is for routes without their own."""
+    """A fallback may name a model that only a wildcard serves; `"*"` is for routes without their
+    own."""
     everybody.answers += [("application/json", b"{")] * 2
     data = {
         "model_list": [entry("a", "groq/m"), entry("openai/*", "openai/*")],
@@ -359,7 +360,7 @@ async def test_wildcards_as_fallbacks_and_with_them(everybody: Everybody, tmp_pa
 async def test_a_deployment_that_is_off_is_passed_over(
     everybody: Everybody, tmp_path: Path
 ) -> None:
-    """Its group's others serve, then its fallbacks; a route with nothing left says so."""
+    """The others of its route serve, then its fallbacks; a route with nothing left says so."""
     data = {
         "model_list": [
             entry("a", "openai/gpt-4o-mini", api_key="os.environ/UNSET"),

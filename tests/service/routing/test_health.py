@@ -1,4 +1,4 @@
-"""When a deployment rests, for how long, and what its own limits let through."""
+"""When a deployment cools down, for how long, and what its own limits allow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def deployment(**limits: Any) -> Deployment:
 
 
 def health_of(settings: dict[str, Any] | None = None, **limits: Any) -> DeploymentHealth:
-    """A new deployment's health; two failures are allowed, and it rests for ten seconds."""
+    """A new deployment's health; two failures are allowed, and cooldowns last ten seconds."""
     given = {"allowed_fails": 2, "cooldown_s": 10.0} | (settings or {})
     return DeploymentHealth(deployment(**limits), CooldownRules(**given))
 
@@ -65,7 +65,8 @@ def fail(
     ],
 )
 def test_a_first_failure(kind: str, retry_after_s: float | None, rests_s: float) -> None:
-    """Rate limits and bad configuration cool at once; a single other failure does not."""
+    """Rate limits and bad configuration cause a cooldown at once; a single other failure does
+    not."""
     health = health_of()
 
     fail(health, kind, NOW, retry_after_s)
@@ -87,7 +88,7 @@ def test_a_first_failure(kind: str, retry_after_s: float | None, rests_s: float)
     ],
 )
 def test_failures_beyond_the_allowed_ones_cool(kind: str) -> None:
-    """The third within a minute, where two are allowed; then it starts anew."""
+    """The third within a minute, with two allowed; then the count starts again."""
     health = health_of()
     fail(health, kind, NOW)
     fail(health, kind, NOW + 30)
@@ -102,7 +103,7 @@ def test_failures_beyond_the_allowed_ones_cool(kind: str) -> None:
 
 
 def test_failures_are_forgotten_after_a_minute() -> None:
-    """What failed long ago begins no cooldown."""
+    """Failures long ago do not cause a cooldown."""
     health = health_of()
     for minute in range(10):
         fail(health, "server_error", NOW + minute * 40)
@@ -110,7 +111,7 @@ def test_failures_are_forgotten_after_a_minute() -> None:
 
 
 def test_the_callers_mistakes_count_for_nothing() -> None:
-    """However many requests are bad, the deployment is not."""
+    """However many requests are invalid, the deployment is not at fault."""
     health = health_of()
     for _ in range(100):
         fail(health, "invalid_request", NOW)
@@ -119,7 +120,7 @@ def test_the_callers_mistakes_count_for_nothing() -> None:
 
 
 def test_a_busy_deployment_rests_only_when_it_fails_a_lot() -> None:
-    """A failure in fifty is no reason; one in five is, and so are some in a row."""
+    """One failure in fifty does not, one in five does, and so do several in a row."""
     busy, bad, dead = health_of(), health_of(), health_of()
     for index in range(500):
         for health, every in ((busy, 50), (bad, 5)):
@@ -139,7 +140,7 @@ def test_a_busy_deployment_rests_only_when_it_fails_a_lot() -> None:
 
 
 def test_tries_under_way_when_it_cools_begin_no_second_rest() -> None:
-    """A burst that fails together is one cooldown; only a provider's own word prolongs it."""
+    """Failures of one burst are one cooldown; only the provider's own Retry-After extends it."""
     health = health_of()
     fail(health, "rate_limited", NOW)
     for late in range(20):
@@ -154,7 +155,7 @@ def test_tries_under_way_when_it_cools_begin_no_second_rest() -> None:
 
 
 def test_requests_of_a_minute_are_limited() -> None:
-    """The request over rpm waits until the first of the window has left it."""
+    """A request over rpm waits until the first one has left the window."""
     health = health_of(rpm=2)
     health.begin(NOW, 0)
     health.begin(NOW + 20, 0)
@@ -167,8 +168,8 @@ def test_requests_of_a_minute_are_limited() -> None:
 
 
 def test_tokens_of_a_minute_are_limited() -> None:
-    """The bound counts until the attempt has ended, then what it used; one of any size always fits an
-    unused minute."""
+    """The bound counts until the attempt has ended, then its real use; any size fits into an unused
+    minute."""
     health = health_of(tpm=100)
     assert health.available(NOW, 500)
     health.begin(NOW, 90)
@@ -183,7 +184,7 @@ def test_tokens_of_a_minute_are_limited() -> None:
 
 
 def test_the_later_of_two_reasons_is_told() -> None:
-    """A deployment that cools longer than its limit lasts is cooling, and the other way round."""
+    """A deployment whose cooldown outlasts its limit counts as cooling, and the other way round."""
     health = health_of(rpm=1)
     health.begin(NOW, 0)
     fail(health, "rate_limited", NOW, 5.0)
@@ -195,7 +196,7 @@ def test_the_later_of_two_reasons_is_told() -> None:
 
 
 def test_the_snapshot_shows_who_rests_and_until_when() -> None:
-    """Cooling deployments have the Unix time at which they are back."""
+    """Cooling deployments have the Unix time at which they are available again."""
     clock = Clock(now_ns=lambda: 7_000 * 10**9, monotonic=lambda: NOW)
     health = Health([deployment()], CooldownRules(), clock)
     assert health.snapshot() == [DeploymentState("d1", "r", "up", 0.0)]
@@ -206,7 +207,8 @@ def test_the_snapshot_shows_who_rests_and_until_when() -> None:
 
 
 def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
-    """The share of the last minute, by the limit's name in the config; none without limits."""
+    """The share of the last minute, by the limit's name in the configuration; empty without
+    limits."""
     clock = Clock(now_ns=lambda: 0, monotonic=lambda: NOW)
     health = Health([deployment(rpm=4, tpm=100)], CooldownRules(), clock)
 
@@ -220,7 +222,7 @@ def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=40))
 def test_a_window_counts_at_least_the_last_minute(events: list[tuple[float, int]]) -> None:
     """Never less than what was added in the last 60 s, never more than in the last 65 s, and it
-    falls when it says."""
+    drops when predicted."""
     window, seen = MinuteWindow(), deque[tuple[float, int]]()
     now = 0.0
     for gap, amount in events:
@@ -240,7 +242,7 @@ def test_a_window_counts_at_least_the_last_minute(events: list[tuple[float, int]
 
 @pytest.mark.parametrize("kind", ["authentication_failed", "not_found"])
 def test_one_callers_request_does_not_shut_what_serves(kind: str) -> None:
-    """A deployment that has served is cooled by refusals in a row, not by a single one."""
+    """A deployment that has served cools down after refusals in a row, not after a single one."""
     health = health_of()
     health.begin(NOW, 0)
     health.succeeded(NOW)

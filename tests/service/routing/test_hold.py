@@ -1,4 +1,4 @@
-"""What is held, what a smaller hold buys, and what nobody counted is counted at."""
+"""What is held, what a smaller hold buys, and how unreported usage is counted."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_hold_covers_what_it_lets_out(
 
 
 def test_a_prompt_longer_than_the_model_takes_is_held_as_the_longest() -> None:
-    """The provider refuses it, so twenty megabytes need no hold for twenty million tokens."""
+    """The provider refuses it, so 20 megabytes do not need a hold for 20 million tokens."""
     price = price_of("gpt-4o-mini")
     assert price.max_input_tokens is not None
     longest = Demand(price.max_input_tokens, 100, 100, 1, 0)
@@ -79,7 +79,7 @@ def test_a_prompt_longer_than_the_model_takes_is_held_as_the_longest() -> None:
 
 
 def test_the_usual_hold_buys_the_usual_output() -> None:
-    """Not a token less for rounding, at any price."""
+    """Rounding costs not a single token, at any price."""
     price = price_of("gpt-4o-mini")
     sizes = sizes_of(Demand(100, None, 777, 1, 0), price)
 
@@ -104,8 +104,8 @@ GUESS = DEFAULT_MAX_OUTPUT_TOKENS
 async def test_the_callers_cap_bounds_the_hold(
     fields: dict[str, Any], full_tokens: int, usual_tokens: int, told: int | None
 ) -> None:
-    """With a cap the hold is for it; without one for the longest and the usual answer, and a
-    longest answer that we had to guess is enforced."""
+    """With a cap, the hold is for it; without one, for the longest and the usual answer, and a
+    guessed maximum is enforced."""
     site = Site({"a": ["a1"]}, {})
     exchange = site.exchange(**fields)
 
@@ -120,7 +120,7 @@ async def test_the_callers_cap_bounds_the_hold(
 
 
 async def test_no_budget_no_cap() -> None:
-    """Where nothing can be overdrawn, nobody's answer is cut at a length we made up."""
+    """If no budget can be overdrawn, no answer is truncated at a guessed length."""
     site = Site({"a": ["a1"]}, {}, ledger=StrictLedger(remaining_nano=None))
 
     await site.ask()
@@ -130,7 +130,7 @@ async def test_no_budget_no_cap() -> None:
 
 @pytest.mark.parametrize(("choices", "cap"), [(1, 4_096), (2, 4_096)])
 async def test_a_smaller_hold_caps_the_output_upstream(choices: int, cap: int) -> None:
-    """Each choice gets its share of what the hold buys, and the span says so."""
+    """Each choice gets its share of what the hold buys, and the span records that."""
     ledger = StrictLedger(lambda reservation: reservation.sizes.usual)
     site = Site({"a": ["a1"]}, {}, ledger=ledger)
 
@@ -141,7 +141,7 @@ async def test_a_smaller_hold_caps_the_output_upstream(choices: int, cap: int) -
 
 
 async def test_all_that_is_left_is_turned_into_tokens() -> None:
-    """A strict budget's last cents buy as many tokens as they can and not one more."""
+    """A strict budget's last cents buy as many tokens as possible and not one more."""
     left = 4_000_000
 
     def decide(reservation: Reservation) -> int:
@@ -158,7 +158,7 @@ async def test_all_that_is_left_is_turned_into_tokens() -> None:
 
 
 async def test_the_routes_history_says_what_is_usual() -> None:
-    """After some answers of 300 tokens each the usual hold is for twice that."""
+    """After some answers of 300 tokens each, the usual hold is for twice that."""
     site = Site({"a": ["a1"]}, {"a1": [Step(usage=Usage(10, 600))]})
     for _ in range(20):
         await site.ask(site.exchange(n=2))
@@ -170,7 +170,7 @@ async def test_the_routes_history_says_what_is_usual() -> None:
 
 
 async def test_embeddings_hold_their_input_alone() -> None:
-    """They have no output to bound."""
+    """They have no output to limit."""
     site = Site({"a": ["a1"]}, {"a1": [OK]})
     exchange = site.exchange(operation="embeddings", input="some text", max_tokens=10**6)
 
@@ -182,7 +182,7 @@ async def test_embeddings_hold_their_input_alone() -> None:
 
 
 async def test_absurd_sizes_stay_countable() -> None:
-    """The largest cap and count of choices cannot make a hold that 64 bits do not add up."""
+    """The largest cap and number of choices cannot make a hold that overflows 64 bits."""
     site = Site({"a": ["a1"]}, {})
 
     await site.ask(site.exchange(max_tokens=10**30, n=10**9))
@@ -192,8 +192,8 @@ async def test_absurd_sizes_stay_countable() -> None:
 
 @given(st.lists(st.integers(0, 5_000), min_size=1, max_size=400))
 def test_history_never_falls_behind_a_longer_answer(lengths: list[int]) -> None:
-    """The percentile is one of the last 256 lengths, and at most one in a hundred is longer than
-    the fresh one."""
+    """The percentile is one of the last 256 lengths, and at most one in a hundred exceeds a fresh
+    one."""
     history = OutputHistory()
     assert history.p99() is None
     for length in lengths:
@@ -272,7 +272,7 @@ def test_counted_embeddings_are_what_the_simulator_counts(given_input: object) -
     ids=["object", "mixed", "number", "text", "deep", "not UTF-8"],
 )
 def test_a_prompt_of_any_shape_is_counted(wire: Inbound, content: bytes) -> None:
-    """The gateway passes unknown shapes through, so counting must not fail on one."""
+    """The gateway passes unknown shapes through, so counting must not fail on them."""
     fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
 
     assert wire.estimate(fields).input_tokens >= 0

@@ -98,15 +98,18 @@ def test_an_entry_finds_its_adapter(
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"model": "llama-3"}, "write provider/model, as openai/llama-3"),
+        ({"model": "llama-3"}, "write provider/model, for example openai/llama-3"),
         ({"model": "openai/"}, "write provider/model"),
-        ({"model": "openai/*"}, "'openai/*' has a '*', and model_name 'r' has none"),
+        ({"model": "openai/*"}, "'openai/*' has a '*', but model_name 'r' has none"),
         ({"model": "hosted_vllm/m"}, "write api_base, or set HOSTED_VLLM_API_BASE"),
         ({"model": "gpt-4o", "mock_response": "hi"}, "mock_response: it is not supported"),
         ({"model": "gpt-4o", "max_budget": 1}, "max_budget: it is not supported"),
-        ({"model": "gpt-4o", "extra_body": {"model": "x"}}, "extra_body.model: it decides what"),
+        (
+            {"model": "gpt-4o", "extra_body": {"model": "x"}},
+            "extra_body.model: only the caller can set it",
+        ),
         ({"model": "gpt-4o", "extra_headers": {"Host": "x"}}, "'Host' is set by the gateway"),
-        ({"model": "gpt-4o", "extra_headers": {"a b": "x"}}, "'a b' is not a header"),
+        ({"model": "gpt-4o", "extra_headers": {"a b": "x"}}, "'a b' is not a valid HTTP header"),
         ({"model": "openai/m", "api_base": "host/v1"}, "'host/v1' is not an http(s) URL"),
         ({"model": "gpt-4o", "input_cost_per_token_above_1k_tokens": "much"}, "'much' is not"),
         ({"model": "openai/m", "api_base": "https://u:p@host/v1"}, "a key goes into api_key"),
@@ -116,7 +119,7 @@ def test_an_entry_finds_its_adapter(
 def test_an_entry_that_cannot_be_served_says_what_to_change(
     params: dict[str, Any], says: str
 ) -> None:
-    """The error has the entry's place, and all bad entries are named at once."""
+    """The error has the entry's location, and all invalid entries are reported at once."""
     with pytest.raises(ConfigError) as caught:
         plan_of({"model": "gpt-4o"}, params, {"model": "other"})
 
@@ -126,7 +129,8 @@ def test_an_entry_that_cannot_be_served_says_what_to_change(
 
 
 def test_ids_are_stable_unique_and_without_secrets() -> None:
-    """The id follows from the entry; rotating its key does not change it, equal ones are counted."""
+    """The id is derived from the entry; rotating its key keeps it, and identical entries are
+    numbered."""
     entry = {"model": "bedrock/m", "aws_secret_access_key": "s1", "api_key": "k1"}
     rotated = {"model": "bedrock/m", "aws_secret_access_key": "s2", "api_key": "k2"}
     other = {"model": "bedrock/m", "aws_region_name": "eu-central-1"}
@@ -143,7 +147,8 @@ def test_ids_are_stable_unique_and_without_secrets() -> None:
 
 
 def test_prices_of_the_config_are_integers() -> None:
-    """All of LiteLLM's keys of a price a token are read, also those we have no field for."""
+    """All of LiteLLM's keys for a price per token are read, including those we have no field
+    for."""
     found = only(
         model="groq/m",
         input_cost_per_token="0.0000025",
@@ -180,7 +185,8 @@ def test_prices_of_the_config_are_integers() -> None:
 def test_a_base_model_comes_from_either_section(
     params: dict[str, Any], info: dict[str, Any], base: str, known_as: str
 ) -> None:
-    """`model_info.base_model` wins over LiteLLM's other place for it, and neither is warned of."""
+    """`model_info.base_model` wins over LiteLLM's other place for it, and neither causes a
+    warning."""
     entry = {
         "model_name": "r",
         "litellm_params": {"model": "openai/prod-eu-1", "api_key": "k", **params},
@@ -194,7 +200,7 @@ def test_a_base_model_comes_from_either_section(
 
 
 def test_only_litellm_gets_parameters_we_do_not_know() -> None:
-    """They are handed through where LiteLLM serves, and named as without effect elsewhere."""
+    """They are passed through if LiteLLM serves, and reported as without effect elsewhere."""
     params = {"aws_region_name": "eu", "max_parallel_requests": 3, "api_version": None}
     plan = plan_of(
         {"model": "bedrock/d", "id": "far", **params}, {"model": "gpt-4o", "id": "near", **params}
@@ -211,7 +217,7 @@ def test_only_litellm_gets_parameters_we_do_not_know() -> None:
 
 
 def test_keys_come_from_the_config_or_the_environment_handed_in() -> None:
-    """The customary variable fills in for a missing key; without one, a deployment is off."""
+    """The usual variable replaces a missing key; without it, a deployment is off."""
     environ = {"OPENAI_API_KEY": "sk-env"}
     plan = plan_of(
         {"model": "gpt-4o", "api_key": None, "id": "env"},
@@ -264,7 +270,7 @@ def test_fallbacks_become_chains_without_loops() -> None:
 
 
 def test_what_litellm_serves_gets_parameters_nobody_knows_from_litellm() -> None:
-    """Elsewhere they are fields of the provider's; what looks like a secret is in no body."""
+    """Otherwise they are fields of the provider; anything that may be a secret is in no body."""
     given = {"num_ctx": 4096, "my_token": "s", "temperature": 0.5}
 
     far, near = only(model="bedrock/m", **given), only(model="ollama/m", **given)

@@ -1,4 +1,4 @@
-"""Whatever deployments, budgets and callers do: every hold ends once, and so does every request."""
+"""Whatever deployments, budgets and callers do, every hold and every request ends exactly once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ steps = st.builds(
 
 @dataclass(frozen=True)
 class Ask:
-    """One request: how it asks, and after how many turns of the loop its caller leaves."""
+    """One request: how it is sent, and after how many turns of the loop its caller leaves."""
 
     stream: bool
     leaves_after: int | None
@@ -74,7 +74,7 @@ asks = st.builds(
 
 
 def named(steps_of: dict[str, list[Step]]) -> dict[str, list[Step]]:
-    """The scripts, with content that tells its deployment and attempt."""
+    """The scripts, with content that identifies its deployment and attempt."""
     found: dict[str, list[Step]] = {}
     for unique, script in steps_of.items():
         found[unique] = []
@@ -90,7 +90,7 @@ def named(steps_of: dict[str, list[Step]]) -> dict[str, list[Step]]:
 
 
 async def ask(site: Site, wanted: Ask) -> tuple[str, list[bytes]]:
-    """Make the request; `ok`, the error's type, or `left`, and the content that came."""
+    """Send the request; `ok`, the error's type, or `left`, and the content that arrived."""
     exchange = site.exchange(stream=wanted.stream, deadline_s=wanted.deadline_s, **wanted.fields)
     seen: list[bytes] = []
     stream = site.router.stream(exchange) if wanted.stream else None
@@ -119,7 +119,7 @@ async def ask(site: Site, wanted: Ask) -> tuple[str, list[bytes]]:
             turn == wanted.leaves_after or (turn > wanted.leaves_after and wanted.insists)
         ):
             task.cancel()
-    task.cancel()  # what hangs has no deadline of its own here: the adapter would keep it
+    task.cancel()  # a hanging call has no deadline of its own here: the adapter would have one
     try:
         outcome = await task
     except asyncio.CancelledError:
@@ -169,19 +169,19 @@ async def run_all(
         assert len(set(seen)) <= 1, "content of two attempts in one stream"
         if outcome == "ok":
             assert end.outcome == "ok"
-        elif outcome != "left":  # who leaves may have been served or failed at that moment
+        elif outcome != "left":  # a leaving caller may have been served
             assert end.outcome == ("refused" if outcome == "budget_exceeded" else "error")
     check_holds(site)
 
 
 def check_holds(site: Site) -> None:
-    """A hold below the full one went out with a cap that it pays for."""
+    """A hold below the full one was sent with a cap that it can pay for."""
     calls = [c for c in site.provider.calls if c.max_output_tokens is not None]
     assert all((c.max_output_tokens or 0) >= 1 for c in calls)
     for unique, (reservation, hold) in site.ledger.held.items():
         end = site.ledger.ended[unique]
         assert (end.cost_nano is None) or end.cost_nano >= 0
-        if end.estimated and not end.chunks and end.error_type:  # nobody saw what was written
+        if end.estimated and not end.chunks and end.error_type:  # nobody saw the output
             assert (end.cost_nano or 0) <= hold, "an estimate that overruns its hold"
         if hold < reservation.sizes.full and end.error_type != "cancelled":
             assert "gen_ai.request.max_tokens" in end.detail
@@ -210,5 +210,5 @@ def test_every_hold_and_every_request_ends_once(
     scripts: dict[str, list[Step]], wanted: list[Ask], seed: int, options: dict[str, Any]
 ) -> None:
     """Random faults, refusals, waits and callers that leave at any moment leave nothing open, and
-    no stream is ever put together from two attempts."""
+    no stream ever mixes two attempts."""
     asyncio.run(run_all(scripts, wanted, seed, options))

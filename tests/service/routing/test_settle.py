@@ -1,4 +1,4 @@
-"""Usage that cannot be true, and what is charged in its place."""
+"""Impossible usage, and what is charged instead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_OUTPUT = Frame(data=b"data: u\n\n", usage=Usage(input_tokens=10))
     ],
 )
 def test_output_after_the_last_count_is_charged(frames: tuple[Frame, ...], uncounted: int) -> None:
-    """What a provider's usage cannot have in it is counted by us."""
+    """We count output that the provider's usage cannot include."""
     produced = Produced()
     for frame in frames:
         produced.note(frame, lambda: 1)
@@ -36,6 +36,6 @@ def test_output_after_the_last_count_is_charged(frames: tuple[Frame, ...], uncou
 
 
 def test_usage_of_nothing_is_no_usage() -> None:
-    """Zeros in place of counts do not make a request free."""
+    """Zeros instead of counts do not make a request free."""
     assert from_openai({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}) is None
     assert from_anthropic({"input_tokens": 0, "output_tokens": 0}) is None

@@ -1,4 +1,5 @@
-"""LiteLLM's routing settings: who of a group is asked, and where a request goes after which error."""
+"""LiteLLM's routing settings: which deployment of a route is called, and what follows which
+error."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ TWO: dict[str, Any] = {"a": ["a1", "a2"]}
 
 
 async def shares(site: Site, requests: int = 200) -> Counter[str]:
-    """How many of some requests each deployment got."""
+    """How many of these requests each deployment got."""
     for _ in range(requests):
         await site.ask()
         site.time.now += 0.001
@@ -31,22 +32,22 @@ async def shares(site: Site, requests: int = 200) -> Counter[str]:
 
 
 def test_every_strategy_of_the_config_is_there() -> None:
-    """What the settings accept and what routing knows are the same names."""
+    """The settings accept exactly the names that routing knows."""
     accepted = get_args(RouterSettings.model_fields["routing_strategy"].annotation)
 
     assert sorted(accepted) == sorted(STRATEGIES)
 
 
 def test_a_strategy_we_do_not_have_is_refused() -> None:
-    """It decides where requests go, so it is not ignored; the message names the others."""
+    """It decides where requests go, so it is not ignored; the message lists the valid names."""
     with pytest.raises(ConfigError, match=r"router_settings\.routing_strategy: .*'least-busy'"):
         Site(TWO, {}, routing_strategy="provider-budget-routing")
 
 
 @pytest.mark.parametrize("key", ["weight", "rpm", "tpm"])
 async def test_shares_are_by_weight_then_rpm_then_tpm(key: str) -> None:
-    """A deployment with three times the figure gets about three times the requests, and one that
-    says none beside those gets none."""
+    """A deployment with three times the figure gets about three times the requests, and one without
+    it gets none."""
     routes: dict[str, Any] = {"a": [("a1", {key: 900_000}), ("a2", {key: 300_000}), "a3"]}
 
     seen = await shares(Site(routes, {}))
@@ -56,7 +57,7 @@ async def test_shares_are_by_weight_then_rpm_then_tpm(key: str) -> None:
 
 
 async def test_a_weight_of_zero_is_never_first() -> None:
-    """It gets a request only when the others cannot serve it."""
+    """It gets a request only if the others cannot serve it."""
     site = Site({"a": [("a1", {"weight": 0}), ("a2", {"weight": 1})]}, {})
     assert await shares(site) == {"a2": 200}
 
@@ -68,14 +69,14 @@ async def test_a_weight_of_zero_is_never_first() -> None:
 
 
 async def test_weights_of_zero_alone_are_even() -> None:
-    """A group whose weights are all 0 is served, each by about its half."""
+    """A group whose weights are all 0 is served, each deployment getting about half."""
     seen = await shares(Site({"a": [("a1", {"weight": 0}), ("a2", {"weight": 0})]}, {}))
 
     assert 60 < seen["a1"] < 140
 
 
 async def test_the_lowest_order_comes_first() -> None:
-    """Then the next one, though no retries are wanted; without an order last; then the fallback."""
+    """Then the next one, even without retries; those without an order last; then the fallback."""
     bad = [fails("server_error", status=500)]
     site = Site(
         {"a": ["a3", ("a2", {"order": 2}), ("a1", {"order": 1})], "b": ["b1"]},
@@ -95,7 +96,7 @@ async def test_the_lowest_order_comes_first() -> None:
 
 
 async def test_retries_are_made_within_an_order() -> None:
-    """The next order is turned to when the retries of the one before are used up."""
+    """The next order follows when the retries of the one before are used up."""
     bad = [fails("server_error", status=500)]
     site = Site({"a": [("a1", {"order": 1}), ("a2", {"order": 2})]}, {"a1": bad}, num_retries=1)
 
@@ -105,7 +106,7 @@ async def test_retries_are_made_within_an_order() -> None:
 
 
 async def test_an_order_that_cools_is_passed_over() -> None:
-    """While its deployments rest, the next order serves, and that is no fallback."""
+    """While its deployments are in cooldown, the next order serves, and that is not a fallback."""
     site = Site(
         {"a": [("a1", {"order": 1}), ("a2", {"order": 2})]},
         {"a1": [fails("rate_limited", status=429, retry_after_s=60.0)]},
@@ -118,7 +119,7 @@ async def test_an_order_that_cools_is_passed_over() -> None:
 
 
 async def test_least_busy_spreads_what_is_in_flight() -> None:
-    """Of thirty requests at once over three deployments each gets ten."""
+    """Of thirty concurrent requests over three deployments, each gets ten."""
     hangs = {name: [Step(hangs=True)] for name in ("a1", "a2", "a3")}
     site = Site({"a": ["a1", "a2", "a3"]}, hangs, routing_strategy="least-busy")
     tasks = [asyncio.create_task(site.router.complete(site.exchange())) for _ in range(30)]
@@ -133,7 +134,7 @@ async def test_least_busy_spreads_what_is_in_flight() -> None:
 
 
 async def test_lowest_latency_serves_whole_answers() -> None:
-    """Each is measured once, then the one with the least time for a token gets the rest, though
+    """Each is measured once, then the one with the lowest time per token gets the rest, although
     its answers are longer."""
     site = Site(
         TWO,
@@ -148,7 +149,7 @@ async def test_lowest_latency_serves_whole_answers() -> None:
 
 
 async def test_lowest_latency_serves_streams_by_their_first_content() -> None:
-    """A stream's measure is its own."""
+    """A stream is measured separately."""
     slow = Step(takes_s=1.0, frames=(ROLE, content()))
     quick = Step(takes_s=0.1, frames=(ROLE, content()))
     site = Site(TWO, {"a1": [slow], "a2": [quick]}, routing_strategy="latency-based-routing")
@@ -160,7 +161,7 @@ async def test_lowest_latency_serves_streams_by_their_first_content() -> None:
 
 
 async def test_what_times_out_is_the_slowest() -> None:
-    """A deployment that is silent is not asked again while another one serves."""
+    """A silent deployment is not called again while another one serves."""
     site = Site(
         TWO,
         {"a1": [fails("timeout", billed="unknown")], "a2": [Step(takes_s=50.0)]},
@@ -174,7 +175,7 @@ async def test_what_times_out_is_the_slowest() -> None:
 
 
 async def test_a_buffer_shares_among_the_nearly_fastest() -> None:
-    """Those within it of the least latency share the traffic; old measurements are made anew."""
+    """Those within it of the lowest latency share the traffic; old measurements are repeated."""
     site = Site(
         {"a": ["a1", "a2", "a3"]},
         {"a1": [Step(takes_s=1.0)], "a2": [Step(takes_s=1.2)], "a3": [Step(takes_s=3.0)]},
@@ -192,7 +193,7 @@ async def test_a_buffer_shares_among_the_nearly_fastest() -> None:
 
 
 async def test_cheapest_is_by_the_prices_of_deployments() -> None:
-    """The least of input and output together; one without a price comes last."""
+    """The lowest sum of input and output; one without a price comes last."""
     cheap = {"input_cost_per_token": "0.000002", "output_cost_per_token": "0.0000005"}
     none = {"input_cost_per_token": None, "output_cost_per_token": None}
     site = Site(
@@ -206,7 +207,7 @@ async def test_cheapest_is_by_the_prices_of_deployments() -> None:
 
 @pytest.mark.parametrize("name", ["usage-based-routing", "usage-based-routing-v2"])
 async def test_least_used_is_by_the_tokens_of_the_minute(name: str) -> None:
-    """One whose answers take nine times the tokens gets about a tenth of the requests."""
+    """One whose answers use nine times the tokens gets about a tenth of the requests."""
     site = Site(
         TWO,
         {"a1": [Step(usage=Usage(100, 800))], "a2": [Step(usage=Usage(50, 50))]},
@@ -220,7 +221,7 @@ async def test_least_used_is_by_the_tokens_of_the_minute(name: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_no_strategy_asks_who_cools_down(strategy: str) -> None:
-    """The free ones are chosen from, whoever would be first otherwise."""
+    """Only available ones are considered, whichever would be first otherwise."""
     site = Site(
         TWO,
         {"a1": [fails("rate_limited", status=429, retry_after_s=60.0)]},
@@ -265,8 +266,8 @@ async def test_refused_content_goes_to_its_fallback() -> None:
 
 
 async def test_filtered_answers_go_to_the_fallback_too() -> None:
-    """An answer that ended with `content_filter` is paid for, and another one is sought; where
-    there is no such fallback it is the answer."""
+    """An answer that ended with `content_filter` is paid for, and another one is requested; without
+    such a fallback it is the answer."""
     for fallbacks, asked in (([{"a": ["c"]}], ["a1", "c1"]), ([], ["a1"])):
         site = Site({"a": ["a1"], "c": ["c1"]}, {}, content_policy_fallbacks=fallbacks)
         complete = site.provider.complete
@@ -302,7 +303,7 @@ POLICIES = [
 
 @pytest.mark.parametrize(("key", "kind"), POLICIES, ids=[f"{k}-{v}" for k, v in POLICIES])
 async def test_a_retry_policy_counts_by_error(key: str, kind: str) -> None:
-    """An error it names is retried that often, whatever `num_retries` says; others as that says."""
+    """An error that it names is retried that often, whatever `num_retries` says; others by that."""
     policy = {key: 2}
     site = Site({"a": ["a1"]}, {"a1": [fails(kind)]}, retry_policy=policy, num_retries=0)
     await site.ask()
@@ -315,7 +316,7 @@ async def test_a_retry_policy_counts_by_error(key: str, kind: str) -> None:
 
 
 async def test_a_routes_own_policy_wins() -> None:
-    """`model_group_retry_policy` replaces the other one for its route, also by an alias of it."""
+    """`model_group_retry_policy` replaces the general one for its route, also under an alias."""
     for name in ("a", "other"):
         site = Site(
             {"a": ["a1"]},
@@ -339,7 +340,8 @@ async def test_a_deployments_own_retries_win_over_the_routers() -> None:
 
 
 async def test_a_policy_of_allowed_fails_counts_by_error() -> None:
-    """A 429 cools at once, unless the policy allows some; then the one beyond them does."""
+    """A 429 causes a cooldown at once, unless the policy allows some; then the one beyond them
+    does."""
     for policy, calls in ((None, 1), ({"RateLimitErrorAllowedFails": 2}, 3)):
         site = Site(
             {"a": ["a1"], "b": ["b1"]},
@@ -353,13 +355,13 @@ async def test_a_policy_of_allowed_fails_counts_by_error() -> None:
 
 
 def test_a_policys_slip_of_the_pen_is_an_error() -> None:
-    """It names the nearest key."""
+    """It suggests the nearest key."""
     with pytest.raises(ConfigError, match="did you mean 'TimeoutErrorRetries'"):
         Site(TWO, {}, retry_policy={"TimeoutErrorRetry": 1})
 
 
 async def test_a_stream_has_a_timeout_of_its_own() -> None:
-    """An entry's `stream_timeout` wins over the router's, and neither counts for whole answers."""
+    """An entry's `stream_timeout` wins over the router's, and neither applies to other answers."""
     site = Site({"a": [("a1", {"stream_timeout": 3})], "b": ["b1"]}, {}, stream_timeout=5)
     await site.read(site.exchange(stream=True))
     await site.read(site.exchange("b", stream=True))
@@ -381,7 +383,7 @@ async def test_a_stream_has_a_timeout_of_its_own() -> None:
 async def test_a_long_answer_is_served(
     routes: dict[str, Any], settings: dict[str, Any], timeout_s: float
 ) -> None:
-    """By default an attempt may take all that its request has, or half of it where another
+    """By default an attempt may take all the time of its request, or half of it if another
     deployment can take over."""
     site = Site(routes, {}, **settings)
 
@@ -391,7 +393,7 @@ async def test_a_long_answer_is_served(
 
 
 async def test_an_answer_of_150_seconds_is_one_attempt() -> None:
-    """It is served, and was asked for once."""
+    """It is served, and only one request is sent."""
     site = Site({"a": ["a1"]}, {"a1": [Step(takes_s=150.0)]})
 
     assert isinstance(await site.ask(site.exchange(deadline_s=600.0)), Answer)
@@ -400,7 +402,7 @@ async def test_an_answer_of_150_seconds_is_one_attempt() -> None:
 
 
 def test_fallbacks_may_use_aliases() -> None:
-    """Both spellings of LiteLLM's, on either side; an alias that names nothing is an error."""
+    """Both of LiteLLM's forms, on either side; an alias to an unknown route is an error."""
     site = Site(
         {"a": ["a1"], "b": ["b1"]},
         {},

@@ -1,4 +1,5 @@
-"""The attempt loop with streams: when another deployment may serve, and what a broken one costs."""
+"""The attempt loop with streams: when another deployment can take over, and what a broken one
+costs."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ def breaks(*frames: Frame, kind: str = "stream_interrupted", billed: str = "unkn
 
 
 async def test_a_stream_is_relayed_and_settled() -> None:
-    """Events come untouched, the usage chunk stays inside, and usage, chunks and times are booked
-    by the end."""
+    """Events pass unchanged, the usage chunk stays inside, and usage, chunks and times are booked
+    at the end."""
     site = Site(CHAIN, {"a1": [GOOD]})
     exchange = site.exchange(stream=True)
 
@@ -59,7 +60,7 @@ async def test_a_stream_is_relayed_and_settled() -> None:
 
 
 async def test_the_usage_chunk_reaches_those_who_asked() -> None:
-    """`stream_options.include_usage` of the caller shows it."""
+    """The caller's `stream_options.include_usage` shows it."""
     site = Site(CHAIN, {"a1": [GOOD]})
 
     events, _ = await site.read(site.exchange(stream=True, include_usage=True))
@@ -68,7 +69,7 @@ async def test_the_usage_chunk_reaches_those_who_asked() -> None:
 
 
 async def test_an_answer_without_content_is_an_answer() -> None:
-    """What was held back for the first content is relayed at the end."""
+    """Events buffered before the first content are relayed at the end."""
     site = Site(CHAIN, {"a1": [Step(frames=(ROLE, FINISH, REPORT))]})
 
     events, error = await site.read(site.exchange(stream=True))
@@ -137,7 +138,8 @@ class Case:
     ids=lambda case: case.name,
 )
 async def test_a_stream_is_served_elsewhere_until_it_had_content(case: Case) -> None:
-    """Before content the fallback serves as if nothing had been; after it nothing is replayed."""
+    """Before content the fallback serves as if nothing had happened; after it nothing is
+    replayed."""
     site = Site(CHAIN, {"a1": [case.first], "b1": [GOOD]}, **A_TO_B)
 
     events, error = await site.read(site.exchange(stream=True))
@@ -172,7 +174,7 @@ async def test_a_stream_is_served_elsewhere_until_it_had_content(case: Case) -> 
 async def test_usage_of_a_stream_is_taken_or_counted(
     usage: Usage | None, billed: tuple[int, int], estimated: bool
 ) -> None:
-    """A stream without usage, or with one that cannot be, is charged by its chunks."""
+    """A stream without usage, or with impossible usage, is charged by its chunks."""
     report = Frame(b"data: usage\n\n", usage_only=True, usage=usage)
     chunks = (content("a"), content("b"), content("c"))
     site = Site(CHAIN, {"a1": [Step(frames=(ROLE, *chunks, FINISH, report))]})
@@ -186,7 +188,8 @@ async def test_usage_of_a_stream_is_taken_or_counted(
 @pytest.mark.parametrize("taken", [1, 2, 5])
 @pytest.mark.parametrize("how", ["close", "cancel"])
 async def test_a_caller_that_leaves_pays_for_what_was_produced(taken: int, how: str) -> None:
-    """At the k-th chunk k tokens and the prompt are settled, and the provider is cancelled."""
+    """After chunk k, k tokens and the prompt are settled, and the call to the provider is
+    cancelled."""
     chunks = [content("abc") for _ in range(taken)]
     tail = [content("abc")] * 3 if how == "close" else []
     site = Site(CHAIN, {"a1": [Step(frames=(ROLE, *chunks, *tail), hangs=True)]})
@@ -218,7 +221,7 @@ async def test_a_caller_that_leaves_pays_for_what_was_produced(taken: int, how: 
 
 
 async def test_usage_reported_before_the_caller_left_counts() -> None:
-    """Somebody who leaves after the usage chunk pays what the provider said."""
+    """A caller that leaves after the usage chunk pays what the provider reported."""
     site = Site(CHAIN, {"a1": [Step(frames=(ROLE, content(), FINISH, REPORT), hangs=True)]})
     stream = site.router.stream(site.exchange(stream=True, include_usage=True))
     async for frame in stream:
@@ -254,7 +257,7 @@ async def test_a_caller_that_insists_on_leaving_is_settled_all_the_same() -> Non
 
 
 async def test_a_stream_ends_with_the_deadline() -> None:
-    """An endless stream is cut, closed and charged when the request's time is over."""
+    """An endless stream is aborted and charged when the request's deadline passes."""
 
     async def drip(events: Sequence[Frame]) -> None:
         for _ in events:
@@ -280,7 +283,7 @@ async def test_a_stream_ends_with_the_deadline() -> None:
 
 
 async def test_relayed_events_are_captured_where_configured() -> None:
-    """The answer's text is put together from the events, within a bound."""
+    """The answer's text is joined from the events, up to a limit."""
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
     frame = Frame(chunk, content=True, output_bytes=2)
     site = Site(CHAIN, {"a1": [Step(frames=(frame, frame))]}, content="full")
@@ -291,7 +294,7 @@ async def test_relayed_events_are_captured_where_configured() -> None:
 
 
 def test_captured_events_are_bounded() -> None:
-    """A stream larger than the bound is kept in part."""
+    """A stream larger than the limit is kept in part."""
     produced = Produced()
     for _ in range(40):
         produced.keep(b"x" * (MAX_CAPTURED_BYTES // 32))

@@ -1,4 +1,4 @@
-"""What an attempt is charged whose answer nobody saw: bounded, and never next to nothing."""
+"""The charge for an attempt whose answer nobody saw: bounded, and never close to nothing."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ async def lost(site: Site, **fields: Any) -> AttemptEnd:
 
 
 def within(hold: Callable[[Reservation], int]) -> StrictLedger:
-    """A ledger that holds so much."""
+    """A ledger that holds this much."""
     return StrictLedger(hold)
 
 
 async def test_who_hangs_up_on_every_call_pays_for_answers_as_long_as_the_others() -> None:
-    """A caller that leaves before a whole answer is charged what answers of the route have."""
+    """A caller that leaves before an answer is charged as much as answers of the route have."""
     site = Site(ONE, {"a1": [*answers(100, 300), Step(hangs=True)]})
     for _ in range(2):
         await site.ask()
@@ -67,7 +67,7 @@ async def test_who_hangs_up_on_every_call_pays_for_answers_as_long_as_the_others
 
 
 async def test_a_route_without_history_has_a_guess() -> None:
-    """After the gateway's start a lost answer is neither free nor as long as the model allows."""
+    """After a restart a lost answer is neither free nor as long as the model allows."""
     end = await lost(Site(ONE, {"a1": [LOST]}, num_retries=0))
 
     assert (end.input_tokens, end.output_tokens, end.estimated) == (PROMPT, EXPECTED_TOKENS, True)
@@ -88,7 +88,7 @@ async def test_a_route_without_history_has_a_guess() -> None:
 async def test_a_lost_answer_is_within_its_callers_cap(
     fields: dict[str, Any], expected: int
 ) -> None:
-    """Each choice counts with the route's mean, and never above what the caller allowed."""
+    """Each choice counts with the route's mean, but never above what the caller allowed."""
     site = Site(ONE, {"a1": [*answers(100, 300), LOST]}, num_retries=0)
     for _ in range(2):
         await site.ask()
@@ -109,7 +109,8 @@ HOLDS: dict[str, Callable[[Reservation], int]] = {
 async def test_a_lost_answer_is_within_its_hold(
     hold: Callable[[Reservation], int], fields: dict[str, Any]
 ) -> None:
-    """What a provider was not allowed to write is not charged for: an estimate never overruns."""
+    """Output that a provider was not allowed to generate is not charged: an estimate never
+    overruns."""
     site = Site(ONE, {"a1": [*answers(5_000), LOST]}, ledger=within(hold), num_retries=0)
     await site.ask()
 
@@ -123,7 +124,7 @@ async def test_a_lost_answer_is_within_its_hold(
 
 
 async def test_a_long_prompt_that_got_lost_is_within_its_hold() -> None:
-    """The hold is for the model's window at most; the estimate of the prompt is no more."""
+    """The hold is for the model's window at most, and the estimate of the prompt is no larger."""
     site = Site({"a": ["gpt-4o-mini"]}, {"gpt-4o-mini": [LOST]}, num_retries=0)
 
     end = await lost(site, messages=[{"role": "user", "content": "x" * 4_000_000}])
@@ -134,7 +135,7 @@ async def test_a_long_prompt_that_got_lost_is_within_its_hold() -> None:
 
 
 async def test_a_provider_that_times_out_again_and_again_costs_little_of_its_holds() -> None:
-    """Retries are charged what an answer usually costs, each, and not all that could be."""
+    """Each retry is charged as a usual answer, not as the longest possible one."""
     site = Site(
         ONE, {"a1": [*answers(100), LOST]}, num_retries=4, allowed_fails=100, retry_after=0.1
     )
@@ -169,7 +170,7 @@ async def test_a_lost_embedding_is_its_input() -> None:
 
 
 async def test_a_lost_answer_without_a_price_has_tokens() -> None:
-    """It costs nothing in the books, and says so; its tokens are an estimate like any."""
+    """It is booked at no cost, and marked; its tokens are an estimate like any other."""
     no_price = {"input_cost_per_token": None, "output_cost_per_token": None}
     site = Site({"a": [("nobody-knows-it", no_price)]}, {"nobody-knows-it": [LOST]}, num_retries=0)
 
@@ -194,7 +195,7 @@ async def test_a_lost_answer_without_a_price_has_tokens() -> None:
 async def test_a_stream_is_charged_what_came_once_content_did(
     frames: tuple[Frame, ...], billed: tuple[int, int], *, estimated: bool, leaves: bool
 ) -> None:
-    """Before its first content a model may think for long; nobody knows what that cost."""
+    """Before its first content a model may think for long; nobody knows the cost of that."""
     step = Step(frames=frames, hangs=True) if leaves else Step(LOST.error, frames)
     site = Site(ONE, {"a1": [*answers(100, 300), step]}, num_retries=0)
     for _ in range(2):
@@ -214,7 +215,7 @@ async def test_a_stream_is_charged_what_came_once_content_did(
 
 
 def test_the_mean_is_that_of_the_last_answers() -> None:
-    """Old answers are forgotten; a fraction of a token is a token."""
+    """Old answers are forgotten; a fraction of a token counts as a token."""
     history = OutputHistory()
     assert history.mean() is None
     history.record(10_000)
@@ -234,12 +235,12 @@ SPOKEN = {
     "input_cost_per_token_priority": "0.000003",
     "output_cost_per_token_priority": "0.000006",
 }
-"""Sound at ten times the price of text, and a service tier at three times."""
+"""Audio at ten times the price of text, and a service tier at three times."""
 
 
 @pytest.mark.parametrize(("part", "tokens"), [(SOUND, 100), (FILE, 10_000)], ids=["sound", "file"])
 async def test_a_lost_answer_to_a_file_pays_for_the_file(part: dict[str, Any], tokens: int) -> None:
-    """Hanging up does not make what was sent free, whatever it was."""
+    """Hanging up does not make a request free, whatever it was."""
     site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, num_retries=0)
 
     end = await lost(site, messages=[{"role": "user", "content": [part]}], max_tokens=10)
@@ -264,7 +265,8 @@ async def test_a_lost_answer_to_a_file_pays_for_the_file(part: dict[str, Any], t
 async def test_a_dear_lost_answer_is_within_its_hold(
     hold: Callable[[Reservation], int], fields: dict[str, Any]
 ) -> None:
-    """The estimate knows the same terms as the hold: what was asked dear is charged dear."""
+    """The estimate uses the same terms as the hold: a higher-priced request is charged at its
+    price."""
     site = Site({"a": [("a1", SPOKEN)]}, {"a1": [LOST]}, ledger=within(hold), num_retries=0)
 
     end = await lost(site, **fields)
@@ -277,7 +279,7 @@ async def test_a_dear_lost_answer_is_within_its_hold(
 
 
 async def test_input_counted_by_the_provider_is_charged_to_the_token() -> None:
-    """A stream that breaks after its first event has its input exact, and its output estimated."""
+    """A stream that breaks after its first event has exact input, and estimated output."""
     read = Usage(500, cache_read_input_tokens=400)
     begun = Frame(b"data: start\n\n", input_usage=read)
     broken = Step(
@@ -295,7 +297,7 @@ async def test_input_counted_by_the_provider_is_charged_to_the_token() -> None:
 
 
 async def test_speech_that_came_is_charged_as_speech() -> None:
-    """What came of a stream that broke has the price of sound, at 50 ms a token."""
+    """Output of a broken stream is charged at the price of audio, at 50 ms per token."""
     spoken = Frame(b"data: sound\n\n", content=True, speech_bytes=32_000)
     broken = Step(frames=(ROLE, spoken), error=fails("timeout", billed="unknown").error)
     site = Site({"a": [("a1", SPOKEN)]}, {"a1": [broken]})

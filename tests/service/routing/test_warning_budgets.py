@@ -1,4 +1,4 @@
-"""A budget that only warns changes nothing about where a request goes, or whether it goes."""
+"""A budget that only warns never changes where a request goes, or whether it is sent."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ limits = st.sampled_from([0, 1, 30_000, 9_000_000, 10**12])
 
 @st.composite
 def budgets(draw: st.DrawFn, action: str, most: int) -> list[Budget]:
-    """Some budgets of one action."""
+    """Some budgets with the same action."""
     return [
         Budget(
             name=f"{action}-{number}",
@@ -80,7 +80,7 @@ def budgets(draw: st.DrawFn, action: str, most: int) -> list[Budget]:
 
 @dataclass(frozen=True)
 class World:
-    """Deployments, what their providers do, and what is asked."""
+    """Deployments, what their providers do, and the requests."""
 
     routes: dict[str, list[tuple[str, dict[str, object]]]]
     scripts: dict[str, list[Step]]
@@ -105,7 +105,7 @@ worlds = st.builds(
 
 
 def told(call: Call) -> dict[str, Any]:
-    """All that an adapter is told of a call, as bytes where it is bytes."""
+    """Everything that an adapter gets for a call, as bytes if it is bytes."""
     said = asdict(call) | {"fields": {name: bytes(raw) for name, raw in call.fields.items()}}
     said["deployment"], said["wire"] = call.deployment.id, call.wire.name
     return said
@@ -147,8 +147,8 @@ async def play(world: World, held: list[Budget]) -> tuple[list[dict[str, Any]], 
 def test_warning_budgets_change_no_call(
     world: World, blocking: list[Budget], warning: list[Budget]
 ) -> None:
-    """With warning budgets added, providers are called as often, in the same order and with the
-    same bytes, and each request ends as without them."""
+    """With warning budgets added, providers get as many calls, in the same order and with the same
+    bytes, and each request ends as it does without them."""
     assert asyncio.run(play(world, blocking + warning)) == asyncio.run(play(world, blocking))
 
 
@@ -165,8 +165,8 @@ WARN = Budget("w", "global", "*", 0, "month", action="warn", strict=True)
     ids=["hosted-tool", "unpriced-tier", "unpriced-model"],
 )
 def test_a_warning_budget_refuses_nothing(fields: dict[str, Any], route: dict[str, object]) -> None:
-    """What a blocking budget refuses for want of a bound is served where a budget only warns, by
-    the first deployment and not by a fallback that has a price."""
+    """A request that a blocking budget refuses as unbounded is served under a budget that only
+    warns, by the first deployment and not by a fallback that has a price."""
     world = World({"a": [("a1", route)], "b": [("b1", {})]}, {"a1": [OK]}, [(False, fields)])
     calls, ends = asyncio.run(play(world, [WARN]))
 

@@ -16,7 +16,7 @@ def bill(web: httpx.Client) -> dict[str, Any]:
 
 
 def only_entry(web: httpx.Client) -> dict[str, Any]:
-    """The one entry, once it is there: a broken connection is booked a moment later."""
+    """The only entry, once it exists: a broken connection is billed a moment later."""
     entries: list[dict[str, Any]] = poll(lambda: bill(web)["entries"], every_s=0.01)
     assert len(entries) == 1
     return entries[0]

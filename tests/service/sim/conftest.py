@@ -1,4 +1,4 @@
-"""One simulator and one client of each kind for all tests; bill and faults new for each test."""
+"""One simulator and one client of each kind for all tests; bill and faults reset for each test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spanledger.sim.server import sim_in_thread
 
 @pytest.fixture(scope="session")
 def shared_sim() -> Iterator[RunningSim]:
-    """A simulator that waits for nothing, on its own thread."""
+    """A simulator without delays, on its own thread."""
     with sim_in_thread(seed=1, speed=0) as sim:
         yield sim
 
 
 @pytest.fixture(scope="session")
 def shared_web(shared_sim: RunningSim) -> Iterator[httpx.Client]:
-    """A plain HTTP client of it."""
+    """A plain HTTP client for it."""
     with httpx.Client(base_url=shared_sim.url) as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""The Anthropic client meets a provider it takes for real."""
+"""The Anthropic client cannot tell the simulator from the real provider."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_plain_answer(claude: anthropic.Anthropic, web: httpx.Client) -> None:
 
 
 def test_stream_events_in_order(claude: anthropic.Anthropic) -> None:
-    """A stream has the events of the real one, in their order, and ends at the cap."""
+    """A stream has the real one's events, in order, and ends at the cap."""
     with claude.messages.create(model=MODEL, max_tokens=3, messages=ASK, stream=True) as stream:
         kinds = [event.type for event in stream]
     with claude.messages.stream(model=MODEL, max_tokens=3, messages=ASK) as helper:
@@ -66,7 +66,7 @@ def test_raw_stream_has_pings(web: httpx.Client) -> None:
 
 
 def test_tools(claude: anthropic.Anthropic) -> None:
-    """A forced tool is a `tool_use` block, the same plain and streamed in kind."""
+    """A forced tool is a `tool_use` block, whether streamed or not."""
     request: dict[str, Any] = {
         "model": MODEL,
         "max_tokens": 200,
@@ -88,7 +88,7 @@ def test_tools(claude: anthropic.Anthropic) -> None:
 
 
 def test_thinking(claude: anthropic.Anthropic) -> None:
-    """Thinking is a signed block of its own and counts as output."""
+    """Thinking is a separate signed block and counts as output."""
     with claude.messages.stream(
         model=MODEL,
         max_tokens=4_000,
@@ -105,7 +105,7 @@ def test_thinking(claude: anthropic.Anthropic) -> None:
 
 
 def test_prompt_cache(claude: anthropic.Anthropic, web: httpx.Client) -> None:
-    """A marked prefix is written once, then read; the input outside it is counted apart."""
+    """A marked prefix is written once, then read; the input outside it is counted separately."""
 
     def ask(question: str) -> anthropic.types.Usage:
         return claude.messages.create(
@@ -132,7 +132,7 @@ def test_prompt_cache(claude: anthropic.Anthropic, web: httpx.Client) -> None:
 
 
 def test_unmarked_prompts_are_not_cached(claude: anthropic.Anthropic) -> None:
-    """Without a breakpoint nothing is cached, however often it is asked."""
+    """Without a breakpoint nothing is cached, however often it is sent."""
     long: list[MessageParam] = [{"role": "user", "content": "again " * 500}]
     usages = [
         claude.messages.create(model=MODEL, max_tokens=5, messages=long).usage for _ in range(2)
@@ -148,7 +148,7 @@ def test_counting_and_models(claude: anthropic.Anthropic) -> None:
 
 
 def test_required_headers(web: httpx.Client) -> None:
-    """No key and no version are refused in Anthropic's shape."""
+    """A missing key or version is rejected in Anthropic's format."""
     body = {"model": MODEL, "max_tokens": 5, "messages": ASK}
     url = "/v1/messages"
     keyless = web.post(url, json=body, headers={"anthropic-version": "2023-06-01"})
@@ -161,7 +161,7 @@ def test_required_headers(web: httpx.Client) -> None:
 
 
 def test_cap_is_required(web: httpx.Client) -> None:
-    """`max_tokens` is no option on this wire."""
+    """`max_tokens` is required on this wire."""
     headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
     body = {"model": MODEL, "messages": ASK}
     answer = web.post("/v1/messages", json=body, headers=headers)
@@ -174,7 +174,7 @@ def test_cap_is_required(web: httpx.Client) -> None:
 
 
 def test_stop_sequence(claude: anthropic.Anthropic) -> None:
-    """A stop sequence ends the answer and is named."""
+    """A stop sequence ends the answer and is reported."""
     answer = claude.messages.create(
         model=MODEL,
         max_tokens=50,
@@ -190,7 +190,7 @@ def test_stop_sequence(claude: anthropic.Anthropic) -> None:
 
 @pytest.mark.parametrize("text", ["äöü€ and 漢字", "🦊" * 9, "plain"])
 def test_text_beyond_ascii_survives_streaming(claude: anthropic.Anthropic, text: str) -> None:
-    """Characters are not split, and the usage is that of the whole text."""
+    """Characters are not split, and the usage covers the entire text."""
     with claude.messages.stream(
         model=MODEL,
         max_tokens=100,

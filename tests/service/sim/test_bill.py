@@ -1,4 +1,4 @@
-"""The bill is what real usage costs at public prices, call by call, and keeps no secret."""
+"""The bill is what real usage costs at public prices, call by call, and contains no secret."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_built_in_prices_are_the_public_ones() -> None:
 
 
 def openai_cost(model: str, usage: openai.types.CompletionUsage) -> Decimal:
-    """The nano-dollars of a usage by the public list, computed the long way."""
+    """The nano-dollars of a usage at public prices, computed independently."""
     price = public_prices()[model]
     details = usage.prompt_tokens_details
     cached = (details.cached_tokens or 0) if details else 0
@@ -72,7 +72,7 @@ def openai_cost(model: str, usage: openai.types.CompletionUsage) -> Decimal:
 
 
 def anthropic_cost(model: str, usage: anthropic.types.Usage) -> Decimal:
-    """The same for the other wire, where input excludes the cache."""
+    """The same for Anthropic's usage, where input excludes the cache."""
     price = public_prices()[model]
     usd = (
         usage.input_tokens * Decimal(str(price["input_cost_per_token"]))
@@ -130,7 +130,7 @@ async def test_the_bill_is_usage_times_prices() -> None:
 
 
 def test_views(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """The bill is also split by model and by key, adds up, and can be started anew."""
+    """The bill is also split by model and by key, adds up, and can be reset."""
     gpt.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "a"}])
     gpt.embeddings.create(model="text-embedding-3-small", input="abcdefgh")
     gpt.chat.completions.create(
@@ -161,7 +161,7 @@ def test_keys_do_not_show(sim: RunningSim, web: httpx.Client) -> None:
 
 
 def test_prices_can_be_set(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """A price given at run time is charged; nonsense is refused."""
+    """A price set at run time is charged; an invalid one is rejected."""
     good = web.put("/sim/prices", json={"mine": {"input": 1, "output": 7_000}})
     gpt.chat.completions.create(model="mine!tokens:3", messages=[{"role": "user", "content": "a"}])
     bad = [{"mine": {"output": 1}}, {"mine": {"input": 0.5}}, {"mine": {"input": 1, "x": 1}}, []]
@@ -172,7 +172,7 @@ def test_prices_can_be_set(gpt: openai.OpenAI, web: httpx.Client) -> None:
 
 
 def test_the_bill_is_bounded() -> None:
-    """Names beyond the limit share one group, entries beyond it drop the oldest; totals stay whole."""
+    """Names above the limit share one group, and the oldest entries are dropped; totals stay exact."""
     book = Bill(prices={"m": Price(input=1_000)})
     many = bill_module.ENTRIES_MAX + 5
     for number in range(many):

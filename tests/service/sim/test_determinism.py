@@ -1,4 +1,4 @@
-"""The same seed gives the same answers at the same pace, whatever else goes on."""
+"""The same seed gives the same answers at the same pace, whatever else happens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUESTIONS = [f"question {number % 6}" for number in range(24)]
 
 
 async def ask_all(seed: int, order: int) -> dict[str, list[tuple[str, str | None]]]:
-    """Ask everything at once, in an order of its own; the answers by question, sorted."""
+    """Send everything concurrently, in a random order; returns the answers by question, sorted."""
     questions = list(QUESTIONS)
     random.Random(order).shuffle(questions)
     answers: dict[str, list[tuple[str, str | None]]] = {}
@@ -42,7 +42,7 @@ async def ask_all(seed: int, order: int) -> dict[str, list[tuple[str, str | None
 
 
 async def test_answers_do_not_depend_on_arrival_order() -> None:
-    """Two runs in different orders answer alike, repeats included; another seed answers otherwise."""
+    """Two runs in different orders give equal answers, including repeats; another seed differs."""
     first, second, other = [await ask_all(seed, order) for seed, order in ((1, 1), (1, 2), (2, 1))]
 
     assert first == second
@@ -51,7 +51,7 @@ async def test_answers_do_not_depend_on_arrival_order() -> None:
 
 
 async def test_a_fault_does_not_change_the_answer() -> None:
-    """A request that failed first is then answered as if it had not, streamed or plain."""
+    """A request that failed first is then answered as if it had not, streamed or not."""
 
     async def ids(models: list[str]) -> list[str]:
         async with running_sim(seed=3) as sim, httpx.AsyncClient(base_url=sim.url) as web:
@@ -76,7 +76,7 @@ async def test_a_fault_does_not_change_the_answer() -> None:
 
 
 def test_pace_is_the_models() -> None:
-    """The first token takes its time, small models are quicker, each call has its own pace."""
+    """The first token takes longer, small models are faster, each call has its own pace."""
 
     def paces(model: str) -> list[tuple[float, float]]:
         prompt = Prompt("openai", model, b"x", (), 1)
@@ -95,7 +95,7 @@ def test_pace_is_the_models() -> None:
 
 
 async def test_waiting_is_real_and_scaled() -> None:
-    """At a speed the answer takes its due time divided by it, and a slow call a multiple of that."""
+    """The answer takes its due time divided by the speed, and a slow call a multiple of that."""
     async with running_sim(speed=4.0) as sim, httpx.AsyncClient(base_url=sim.url) as web:
         body = {
             "model": "gpt-4o-mini!tokens:10!slow:3",
@@ -111,7 +111,7 @@ async def test_waiting_is_real_and_scaled() -> None:
 
 @pytest.mark.parametrize("wanted", [0, 1, 2, 39, 1_000])
 def test_prose_has_the_length_asked_for(wanted: int) -> None:
-    """A scripted length is met to the token."""
+    """A scripted length is exact to the token."""
     prompt = Prompt("openai", "gpt-4o", b"x", (), 1, script=Script(output_tokens=wanted))
     answer = write(prompt, Dice.of(1, b"x"), None, id_prefix="", created_s=0)
 
@@ -119,7 +119,7 @@ def test_prose_has_the_length_asked_for(wanted: int) -> None:
 
 
 def test_endless_schemas_end() -> None:
-    """A schema that refers to itself, or is broad without end, is sampled in bounded time."""
+    """A schema that refers to itself, or is unboundedly broad, is sampled in bounded time."""
     node: dict[str, object] = {"type": "object", "properties": {}}
     properties = {f"p{i}": {"$ref": "#"} for i in range(50)}
     node["properties"] = properties

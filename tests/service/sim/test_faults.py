@@ -1,4 +1,4 @@
-"""Each fault is seen by real clients as what it is, and costs what the bill's rules say."""
+"""Real clients see each fault correctly, and it costs what the bill's rules say."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HAIKU_IN, HAIKU_OUT = 1_000, 5_000
 
 @dataclass(frozen=True)
 class Case:
-    """A fault that comes instead of an answer."""
+    """A fault that replaces the answer."""
 
     directive: str
     gpt_error: type[Exception]
@@ -57,7 +57,7 @@ REFUSALS = [
 def test_refusals_on_openais_wire(
     gpt: openai.OpenAI, web: httpx.Client, case: Case, stream: bool
 ) -> None:
-    """The OpenAI client raises the error it has for this, and nothing is billed."""
+    """The OpenAI client raises its matching error, and nothing is billed."""
     with pytest.raises(case.gpt_error) as caught:
         gpt.chat.completions.create(
             model=f"gpt-4o-mini!{case.directive}", messages=ASK, stream=stream
@@ -75,7 +75,7 @@ def test_refusals_on_openais_wire(
 def test_refusals_on_anthropics_wire(
     claude: anthropic.Anthropic, web: httpx.Client, case: Case, stream: bool
 ) -> None:
-    """The Anthropic client raises the error it has for this, and nothing is billed."""
+    """The Anthropic client raises its matching error, and nothing is billed."""
     with pytest.raises(case.claude_error) as caught:
         claude.messages.create(
             model=f"claude-haiku-4-5!{case.directive}", max_tokens=5, messages=SAY, stream=stream
@@ -91,7 +91,7 @@ def test_refusals_on_anthropics_wire(
 
 
 def test_retry_after(web: httpx.Client) -> None:
-    """Retry-After is whole seconds, rounded up, and exact in milliseconds where the wire has that."""
+    """Retry-After is whole seconds, rounded up, and exact in milliseconds if the wire supports that."""
     body = {"model": "gpt-4o-mini!429;retry_after=1.25", "messages": ASK}
     headers = web.post(
         "/v1/chat/completions", json=body, headers={"authorization": "Bearer k"}
@@ -113,7 +113,7 @@ def test_the_clients_retry_logic(sim: RunningSim, web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_reset(gpt: openai.OpenAI, web: httpx.Client, stream: bool) -> None:
-    """A reset is a reset of the connection, not a polite close, and costs nothing."""
+    """A reset is a TCP reset, not an orderly close, and costs nothing."""
     with pytest.raises(openai.APIConnectionError) as caught:
         gpt.chat.completions.create(model="gpt-4o-mini!reset", messages=ASK, stream=stream)
 
@@ -134,7 +134,7 @@ def test_timeout(gpt: openai.OpenAI, web: httpx.Client, stream: bool) -> None:
 
 
 def read_gpt(gpt: openai.OpenAI, model: str, **options: Any) -> Iterator[str]:
-    """The tokens of a stream, until it ends or breaks."""
+    """The tokens of a stream, until it ends or is broken off."""
     with gpt.chat.completions.create(model=model, messages=ASK, stream=True, **options) as stream:
         for chunk in stream:
             if chunk.choices and chunk.choices[0].delta.content:
@@ -142,7 +142,7 @@ def read_gpt(gpt: openai.OpenAI, model: str, **options: Any) -> Iterator[str]:
 
 
 def read_claude(claude: anthropic.Anthropic, model: str) -> Iterator[str]:
-    """The tokens of a streamed message, until it ends or breaks."""
+    """The tokens of a streamed message, until it ends or is broken off."""
     with claude.messages.create(model=model, max_tokens=100, messages=SAY, stream=True) as stream:
         for event in stream:
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
@@ -151,7 +151,7 @@ def read_claude(claude: anthropic.Anthropic, model: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("after", [0, 1, 5])
 def test_cut_on_openais_wire(gpt: openai.OpenAI, web: httpx.Client, after: int) -> None:
-    """A cut stream delivers exactly the tokens before the cut, and exactly these are billed."""
+    """A stream broken off delivers exactly the tokens before that, and exactly these are billed."""
     seen: list[str] = []
     with pytest.raises(httpx.RemoteProtocolError):
         seen.extend(read_gpt(gpt, f"gpt-4o-mini!cut:{after}"))
@@ -162,7 +162,7 @@ def test_cut_on_openais_wire(gpt: openai.OpenAI, web: httpx.Client, after: int) 
 
 
 def test_cut_on_anthropics_wire(claude: anthropic.Anthropic, web: httpx.Client) -> None:
-    """The other wire is cut the same way."""
+    """Anthropic's stream is broken off the same way."""
     seen: list[str] = []
     with pytest.raises(Exception, match="incomplete chunked read"):
         seen.extend(read_claude(claude, "claude-haiku-4-5!cut:5"))
@@ -172,7 +172,7 @@ def test_cut_on_anthropics_wire(claude: anthropic.Anthropic, web: httpx.Client) 
 
 
 def test_malformed(gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx.Client) -> None:
-    """A malformed chunk is one: no JSON, after exactly the tokens before it."""
+    """A malformed chunk is not JSON and follows exactly the requested tokens."""
     gpt_seen: list[str] = []
     claude_seen: list[str] = []
     with pytest.raises(json.JSONDecodeError):
@@ -186,7 +186,7 @@ def test_malformed(gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx.C
 
 
 def test_stall(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """A stalled stream says nothing more; what it produced is billed once the client has gone."""
+    """A stalled stream sends nothing more; its output is billed once the client has disconnected."""
     seen: list[str] = []
     with pytest.raises(httpx.ReadTimeout):
         seen.extend(read_gpt(gpt, "gpt-4o-mini!stall:2", timeout=0.2))
@@ -198,7 +198,7 @@ def test_stall(gpt: openai.OpenAI, web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("fault", ["cut:1", "malformed:1", "stall:1"])
 def test_broken_plain_answers(gpt: openai.OpenAI, web: httpx.Client, fault: str) -> None:
-    """A plain answer breaks in mid-body; its usage never arrived, so only the input is billed."""
+    """A non-streamed answer breaks off mid-body; its usage never arrived, so only input is billed."""
     errors = (openai.APIConnectionError, json.JSONDecodeError)
     with pytest.raises(errors):
         gpt.chat.completions.create(model=f"gpt-4o-mini!{fault}", messages=ASK, timeout=0.2)
@@ -207,7 +207,7 @@ def test_broken_plain_answers(gpt: openai.OpenAI, web: httpx.Client, fault: str)
 
 
 def test_missing_usage(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """An answer without usage is billed all the same."""
+    """An answer without usage is billed anyway."""
     plain = gpt.chat.completions.create(model="gpt-4o-mini!missing_usage", messages=ASK)
     chunks = list(
         gpt.chat.completions.create(
@@ -224,7 +224,7 @@ def test_missing_usage(gpt: openai.OpenAI, web: httpx.Client) -> None:
 
 
 def test_wrong_usage(gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx.Client) -> None:
-    """Wrong usage is twice what was produced, and the bill believes it."""
+    """Wrong usage is twice what was produced, and is billed."""
     said = gpt.chat.completions.create(model="gpt-4o-mini!wrong_usage!tokens:7", messages=ASK)
     with claude.messages.stream(
         model="claude-haiku-4-5!wrong_usage!tokens:7", max_tokens=50, messages=SAY
@@ -241,7 +241,7 @@ def test_wrong_usage(gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx
 
 
 def test_filtered_after_tokens(gpt: openai.OpenAI, claude: anthropic.Anthropic) -> None:
-    """An answer filtered in mid-sentence says so in each wire's words."""
+    """An answer filtered midway reports this with each wire's finish reason."""
     said = gpt.chat.completions.create(model="gpt-4o-mini!content_filter:2", messages=ASK)
     told = claude.messages.create(
         model="claude-haiku-4-5!content_filter:2", max_tokens=50, messages=SAY
@@ -255,7 +255,7 @@ def test_filtered_after_tokens(gpt: openai.OpenAI, claude: anthropic.Anthropic) 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_garbage_and_huge(web: httpx.Client, stream: bool) -> None:
-    """Garbage is 200 without JSON; huge is a body without end in sight; neither is billed."""
+    """Garbage is 200 without JSON; huge is an enormous body; neither is billed."""
     key = {"authorization": "Bearer k"}
     body = {"messages": ASK, "stream": stream}
     garbage = web.post(
@@ -273,7 +273,7 @@ def test_garbage_and_huge(web: httpx.Client, stream: bool) -> None:
 
 
 def test_headers_metadata_and_names(gpt: openai.OpenAI) -> None:
-    """A fault may stand in a header, in the metadata, or be the model's whole name."""
+    """A fault can be in a header, in the metadata, or be the model's entire name."""
     asks: list[Callable[[], object]] = [
         lambda: gpt.chat.completions.create(
             model="gpt-4o", messages=ASK, extra_headers={"x-sim-fault": "429;retry_after=1"}
@@ -290,7 +290,7 @@ def test_headers_metadata_and_names(gpt: openai.OpenAI) -> None:
 def test_a_storm_hits_one_model_on_one_wire(
     gpt: openai.OpenAI, claude: anthropic.Anthropic, web: httpx.Client
 ) -> None:
-    """A fault on the board strikes its model alone, as often as told, and can be switched off."""
+    """A fault on the board affects only its model, as often as set, and can be switched off."""
     fault = {"model": "gpt-4o-mini", "wire": "openai", "fault": "529", "for_requests": 2}
     made = web.post("/sim/faults", json=fault)
     for _ in range(2):
@@ -311,7 +311,7 @@ def test_a_storm_hits_one_model_on_one_wire(
 
 
 def test_a_share_of_the_requests(web: httpx.Client) -> None:
-    """A share strikes about so many of many, and a retry of the same request may pass."""
+    """A share affects about that part of many requests, and a retry of the same one may succeed."""
     web.post("/sim/faults", json={"fault": "500", "share": 0.5}).raise_for_status()
     key = {"authorization": "Bearer k"}
     body = {"model": "gpt-4o", "messages": ASK}
@@ -337,7 +337,7 @@ def test_a_share_of_the_requests(web: httpx.Client) -> None:
     ],
 )
 def test_faults_that_make_no_sense(web: httpx.Client, fault: dict[str, object]) -> None:
-    """What is not in the grammar is refused, not ignored."""
+    """A directive outside the grammar is rejected, not ignored."""
     answer = web.post("/sim/faults", json=fault)
 
     assert answer.status_code == 400
@@ -346,7 +346,7 @@ def test_faults_that_make_no_sense(web: httpx.Client, fault: dict[str, object]) 
 
 
 def test_the_board_is_bounded(web: httpx.Client) -> None:
-    """The board refuses more faults than it holds; one of them can be taken off."""
+    """The board rejects faults above its limit; a single one can be removed."""
     answers = [web.post("/sim/faults", json={"model": "none", "fault": "500"}) for _ in range(65)]
     first = answers[0].json()["id"]
 
@@ -356,7 +356,7 @@ def test_the_board_is_bounded(web: httpx.Client) -> None:
 
 
 def test_a_fault_for_some_seconds(web: httpx.Client) -> None:
-    """A fault with an end is off after it."""
+    """A fault with a time limit is off after it."""
     web.post("/sim/faults", json={"fault": "500", "for_seconds": 0.05}).raise_for_status()
     over = poll(lambda: not web.get("/sim/faults").json()["faults"], every_s=0.01)
 
@@ -364,7 +364,7 @@ def test_a_fault_for_some_seconds(web: httpx.Client) -> None:
 
 
 def test_an_abandoned_stream(sim: RunningSim, web: httpx.Client) -> None:
-    """A client that hangs up in mid-stream pays for what was produced so far."""
+    """A client that disconnects mid-stream pays for what was produced so far."""
     body = {"model": "gpt-4o-mini!tokens:2000!slow:0.5", "messages": ASK, "stream": True}
     sim.state.speed = 1.0
     try:
@@ -384,7 +384,7 @@ def test_an_abandoned_stream(sim: RunningSim, web: httpx.Client) -> None:
 
 
 def test_nobody_is_held_for_ever(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that never gives up is hung up on in the end."""
+    """A client that never gives up is eventually disconnected."""
     monkeypatch.setattr("spanledger.sim.channel.HOLD_MAX_S", 0.05)
     with pytest.raises(httpx.TransportError):
         web.post(
@@ -398,7 +398,7 @@ def test_nobody_is_held_for_ever(web: httpx.Client, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_body_that_never_comes(sim: RunningSim, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that stops in the middle of its request is answered 408."""
+    """A client that stops in the middle of its request gets a 408."""
     monkeypatch.setattr("spanledger.sim.channel.BODY_READ_MAX_S", 0.05)
     address = ("127.0.0.1", int(sim.url.rpartition(":")[2]))
     with socket.create_connection(address, timeout=10) as client:

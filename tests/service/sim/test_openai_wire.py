@@ -1,4 +1,4 @@
-"""The OpenAI client meets a provider it takes for real."""
+"""The OpenAI client cannot tell the simulator from the real provider."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOOLS: list[ChatCompletionToolParam] = [
 
 
 def test_plain_answer(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """A plain answer counts four bytes a token and three tokens a message."""
+    """Usage counts four bytes per token and three tokens per message."""
     raw = gpt.chat.completions.with_raw_response.create(model="gpt-4o-mini", messages=ASK)
     answer = raw.parse()
     assert answer.usage is not None
@@ -53,7 +53,7 @@ def test_plain_answer(gpt: openai.OpenAI, web: httpx.Client) -> None:
 
 
 def test_stream_is_one_token_a_chunk(gpt: openai.OpenAI) -> None:
-    """A stream brings the same usage as its chunks, only to those who ask, and never too much."""
+    """A stream's usage matches its chunks, is sent only on request, and stays within the cap."""
     chunks = list(
         gpt.chat.completions.create(
             model="gpt-4o-mini",
@@ -77,7 +77,7 @@ def test_stream_is_one_token_a_chunk(gpt: openai.OpenAI) -> None:
 
 
 async def test_async_client_and_several_choices(sim: RunningSim) -> None:
-    """Several choices stream in turns and are all counted."""
+    """Several choices are streamed alternately and are all counted."""
     async with openai.AsyncOpenAI(base_url=sim.openai_url, api_key="k") as client:
         stream = await client.chat.completions.create(
             model="gpt-4o",
@@ -97,7 +97,7 @@ async def test_async_client_and_several_choices(sim: RunningSim) -> None:
 
 
 def test_forced_tool(gpt: openai.OpenAI) -> None:
-    """A tool the caller insists on is called, with arguments that fit its schema."""
+    """A tool the caller requires is called, with arguments that fit its schema."""
     answer = gpt.chat.completions.create(
         model="gpt-4o", messages=ASK, tools=TOOLS, tool_choice="required"
     )
@@ -112,7 +112,7 @@ def test_forced_tool(gpt: openai.OpenAI) -> None:
 
 
 def test_tools_in_a_stream_and_their_result(gpt: openai.OpenAI) -> None:
-    """Tools the prompt names are streamed piece by piece; their results are answered in words."""
+    """Tools the prompt names are streamed piece by piece; their results are answered with text."""
     history: list[ChatCompletionMessageParam] = [
         {"role": "user", "content": "use get_weather and get_news"}
     ]
@@ -159,7 +159,7 @@ class Plan(BaseModel):
 
 
 def test_json_answers(gpt: openai.OpenAI) -> None:
-    """JSON mode answers an object, and a schema is kept, references included."""
+    """JSON mode returns an object, and a schema is followed, including references."""
     mode = gpt.chat.completions.create(
         model="gpt-4o", messages=ASK, response_format={"type": "json_object"}
     )
@@ -192,7 +192,7 @@ def test_reasoning_is_output(gpt: openai.OpenAI) -> None:
 
 
 def test_prompt_cache(gpt: openai.OpenAI) -> None:
-    """A long prefix seen before is a cached read, in steps of 128 tokens; another model's is not."""
+    """A long prefix seen before is read from the cache, in steps of 128 tokens; another model's is not."""
 
     def cached(model: str, question: str) -> int | None:
         usage = gpt.chat.completions.create(
@@ -214,7 +214,7 @@ def test_prompt_cache(gpt: openai.OpenAI) -> None:
 
 
 def test_images_and_tools_are_input(gpt: openai.OpenAI) -> None:
-    """An image costs 1,445 tokens, tools their JSON."""
+    """An image costs 1,445 tokens, tools the tokens of their JSON."""
     usage = gpt.chat.completions.create(
         model="gpt-4o",
         messages=[
@@ -234,7 +234,7 @@ def test_images_and_tools_are_input(gpt: openai.OpenAI) -> None:
 
 
 def test_embeddings(gpt: openai.OpenAI, web: httpx.Client) -> None:
-    """Vectors are the same in both encodings, of length one, and bill their input."""
+    """Vectors are the same in both encodings, have unit length, and bill their input."""
     ours = gpt.embeddings.create(model="text-embedding-3-small", input=["one", "two", "one"])
     theirs = web.post(
         "/v1/embeddings",
@@ -254,7 +254,7 @@ def test_embeddings(gpt: openai.OpenAI, web: httpx.Client) -> None:
 
 
 def test_stop_and_scripted_answers(gpt: openai.OpenAI) -> None:
-    """A scripted answer comes as it is, a stop sequence ends it, a scripted length is kept."""
+    """A scripted answer is returned unchanged, a stop sequence ends it, a scripted length is exact."""
     said = gpt.chat.completions.create(
         model="gpt-4o",
         messages=ASK,
@@ -272,7 +272,7 @@ def test_stop_and_scripted_answers(gpt: openai.OpenAI) -> None:
 
 
 def test_models(gpt: openai.OpenAI) -> None:
-    """The list holds what is priced; an unknown path is OpenAI's 404."""
+    """The list has the priced models; an unknown path is OpenAI's 404."""
     names = [model.id for model in gpt.models.list()]
 
     assert "gpt-4o-mini" in names
@@ -294,7 +294,7 @@ def test_models(gpt: openai.OpenAI) -> None:
     ],
 )
 def test_bad_requests(web: httpx.Client, change: dict[str, object], status: int) -> None:
-    """What OpenAI would refuse is refused in its shape, and bills nothing."""
+    """A request OpenAI would reject is rejected in its format, and bills nothing."""
     body = {"model": "gpt-4o", "messages": ASK, **change}
     url = "/v1/chat/completions"
     answer = web.post(url, json=body, headers={"authorization": "Bearer k"})
@@ -305,7 +305,7 @@ def test_bad_requests(web: httpx.Client, change: dict[str, object], status: int)
 
 
 def test_hostile_bodies(web: httpx.Client) -> None:
-    """No key, broken JSON, deep JSON, invalid UTF-8 and a huge body are refused, not crashed on."""
+    """No key, broken JSON, deep JSON, invalid UTF-8 and a huge body are rejected without a crash."""
     url, key = "/v1/chat/completions", {"authorization": "Bearer k"}
     bodies = (b"{", b"[" * 200_000, b'{"model":"\xff"}', b"[]", b'"x"')
 

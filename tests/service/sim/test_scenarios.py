@@ -1,4 +1,4 @@
-"""The grammar of directives: everything documented is understood, everything else is refused."""
+"""The grammar of directives: everything documented is accepted, everything else is rejected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from spanledger.sim.tokens import pieces, tokens, truncate
     ],
 )
 def test_directives(text: str, script: Script) -> None:
-    """Directives mean what the module says."""
+    """Directives mean what the module documents."""
     assert parse_script(text) == script
 
 
@@ -35,7 +35,7 @@ def test_directives(text: str, script: Script) -> None:
     ["", "!", "cut", "cut:", "cut:x", "cut:٣", "299", "reset:3", "429:3", "slow:-1", "a" * 999],
 )
 def test_nonsense_is_refused(text: str) -> None:
-    """What is not a directive raises, and the message says what is."""
+    """An invalid directive raises, and the message says what is valid."""
     with pytest.raises(ValueError, match=r"directive|statuses|write a"):
         parse_script(text)
 
@@ -50,7 +50,7 @@ def test_no_text_crashes_the_parser(text: str) -> None:
 
 
 def test_models() -> None:
-    """Directives are split off a model's name; names that only look so stay whole."""
+    """Directives are split off a model's name; names that only look similar stay unchanged."""
     assert split_model("gpt-4o!cut:5") == ("gpt-4o", Script(Fault("cut", after=5)))
     assert split_model("sim-429") == ("sim-429", Script(Fault("status", 429)))
     assert split_model("sim-friendly") == ("sim-friendly", Script())
@@ -58,7 +58,7 @@ def test_models() -> None:
 
 
 def test_a_storm_passes() -> None:
-    """A fault for some seconds is on until then and not after."""
+    """A fault for some seconds is active until then and not after."""
     now = 100.0
     board = Board(monotonic=lambda: now)
     board.add({"fault": 529, "for_seconds": 5})
@@ -74,7 +74,7 @@ def test_a_storm_passes() -> None:
 
 @given(st.text())
 def test_pieces_are_the_text(text: str) -> None:
-    """Cutting loses nothing, splits no character, and counts what the whole counts."""
+    """Splitting loses nothing, splits no character, and the counts add up."""
     cut = list(pieces(text))
 
     assert "".join(piece for piece, _ in cut) == text
@@ -84,7 +84,7 @@ def test_pieces_are_the_text(text: str) -> None:
 
 @given(st.text(), st.integers(0, 50))
 def test_truncation_keeps_to_the_limit(text: str, limit: int) -> None:
-    """A truncated text is a beginning of the text within the limit."""
+    """A truncated text is a prefix of the text within the limit."""
     kept = truncate(text, limit)
 
     assert text.startswith(kept)
@@ -92,7 +92,7 @@ def test_truncation_keeps_to_the_limit(text: str, limit: int) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """What was not used for longest is forgotten first."""
+    """The least recently used entry is evicted first."""
     recent: Recent[int] = Recent(2)
     recent.put(b"a", 1)
     recent.put(b"b", 2)

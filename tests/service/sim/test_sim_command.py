@@ -1,4 +1,4 @@
-"""`spanledger sim` as people start it."""
+"""`spanledger sim` as users start it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.processes import Child
 
 
 def serve(tmp_path: Path, *arguments: str) -> Child:
-    """The command in a process of its own."""
+    """The command in a separate process."""
     return Child(["sim", "--port", "0", *arguments], tmp_path, {})
 
 

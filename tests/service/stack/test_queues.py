@@ -1,4 +1,4 @@
-"""What is no queue file is set aside, and nothing else is."""
+"""Corrupt queue files are set aside, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"x", b"\0" * 4096, b"\xed\xda\x0c\xed" * 10_000])
 def test_garbage(tmp_path: Path, content: bytes) -> None:
-    """What has no valid header is set aside under another name, once, with all that was in it."""
+    """A file without a valid header is renamed once, with its content."""
     file = tmp_path / "exporter_otlp"
     file.write_bytes(content)
     assert fault_of(file) == "no valid header"
@@ -32,7 +32,7 @@ def test_garbage(tmp_path: Path, content: bytes) -> None:
 
 
 def test_as_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a program it names what it set aside, and does not fail for it."""
+    """The program reports what it set aside and still exits with 0."""
     (tmp_path / "q").write_bytes(b"x")
     assert main([str(tmp_path)]) == 0
-    assert f"set aside {tmp_path / 'q'}{BROKEN}" in capsys.readouterr().err
+    assert f"corrupt; moved it to {tmp_path / 'q'}{BROKEN}" in capsys.readouterr().err

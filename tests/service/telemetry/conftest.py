@@ -36,7 +36,7 @@ FAST = Pace(
 
 
 class Book:
-    """A ledger's file and short ways to write history into it."""
+    """A ledger file and helpers to write history into it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class Book:
         last: bool = True,
         **changes: Any,
     ) -> None:
-        """End an attempt, and its request unless told otherwise."""
+        """End an attempt, and its request unless overridden."""
         ended_ns = reservation.now_ns + SECOND
         end = RequestEnd("ok", "", 200, ended_ns) if request is None and last else request
         attempt = AttemptEnd(
@@ -109,13 +109,13 @@ class Book:
         self.store.commit([replace(attempt, **changes)])
 
     def call(self, cost: int | None = 1_234_567, **changes: Any) -> RequestStart:
-        """A whole request with one good attempt."""
+        """A complete request with one successful attempt."""
         start = self.start(**changes)
         self.finish(self.reserve(start), cost)
         return start
 
     def budget(self, name: str, limit_nano: int, **changes: Any) -> None:
-        """Set a budget a day, of customer acme."""
+        """Set a daily budget for customer acme."""
         records = Records.open(self.path)
         budget = Budget(name, "customer", "acme", limit_nano, "day")
         records.set_budgets([replace(budget, **changes)], time.time_ns())
@@ -129,7 +129,7 @@ class Book:
         return start
 
     def sweep(self) -> None:
-        """Expire every hold, as after the death of a gateway."""
+        """Expire every hold, as after a gateway has died."""
         self.store.commit([Sweep(time.time_ns(), max_hold_ns=0)])
 
     def ask(self, sql: str) -> Any:
@@ -142,24 +142,24 @@ class Book:
 
     @property
     def cursor(self) -> int:
-        """How far the shipper has come."""
+        """The shipper's cursor."""
         return int(self.ask("SELECT seq FROM ship_cursor"))
 
     @property
     def last_seq(self) -> int:
-        """How far the ledger has come."""
+        """The ledger's last sequence number."""
         return int(self.ask("SELECT value FROM state WHERE key = 'seq'"))
 
     @property
     def cost_nano(self) -> int:
-        """What the ledger says was spent in all."""
+        """The total spend in the ledger."""
         return int(
             self.ask("SELECT coalesce(sum(cost_nano), 0) FROM attempts WHERE state != 'held'")
         )
 
     @property
     def counted_nano(self) -> int:
-        """What the durable aggregates say."""
+        """A total from the durable aggregates."""
         return int(
             self.ask(
                 "SELECT coalesce(sum(json_extract(point, '$.total')), 0) FROM ship_points"
@@ -179,7 +179,7 @@ class Running:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop it, and wait until it has."""
+        """Stop it, and wait until it has stopped."""
         self._stop.set()
         self._thread.join()
 
@@ -189,7 +189,7 @@ Ship = Callable[..., bool]
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the machine's changes what is sent; the exporters give up at once."""
+    """Keep the machine's environment from changing what is sent; make exporters give up at once."""
     for name in (
         *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"),
         "OTEL_SEMCONV_STABILITY_OPT_IN",
@@ -221,7 +221,7 @@ def settings(sink: OtlpSink) -> TelemetrySettings:
 
 @pytest.fixture
 def ship(book: Book, settings: TelemetrySettings) -> Ship:
-    """Ship all there is, once; whether the collector took it."""
+    """Ship everything once; returns whether the collector accepted it."""
 
     def run(**changes: Any) -> bool:
         chosen = settings.model_copy(update=changes)
@@ -232,7 +232,7 @@ def ship(book: Book, settings: TelemetrySettings) -> Ship:
 
 @pytest.fixture
 def running(book: Book, settings: TelemetrySettings) -> Iterator[Running]:
-    """A shipper at work."""
+    """A running shipper."""
     running = Running(book, settings, FAST)
     yield running
     running.stop()
@@ -242,5 +242,5 @@ def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come about in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)

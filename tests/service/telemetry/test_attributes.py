@@ -43,7 +43,7 @@ def detail(
 
 
 def test_parameters_are_named_by_the_conventions() -> None:
-    """What the caller asked for is on the span under the GenAI conventions' names."""
+    """The caller's parameters are on the span under the GenAI conventions' names."""
     found = detail(
         messages=[{"role": "user", "content": "secret"}],
         temperature=1,
@@ -83,7 +83,7 @@ def test_parameters_are_named_by_the_conventions() -> None:
     ],
 )
 def test_the_effort_of_reasoning_is_as_it_was_sent(body: dict[str, Any], level: str | None) -> None:
-    """In OpenAI's field or OpenRouter's."""
+    """The effort is read from OpenAI's field or OpenRouter's."""
     assert detail(**body).get("gen_ai.request.reasoning.level") == level
 
 
@@ -104,12 +104,12 @@ def test_the_effort_of_reasoning_is_as_it_was_sent(body: dict[str, Any], level: 
 def test_a_conversation_is_named_if_the_request_names_one(
     body: dict[str, Any], conversation: str | None
 ) -> None:
-    """In any of the fields that OpenAI, OpenRouter and LiteLLM have for it; nothing is made up."""
+    """The conversation is read from any field of OpenAI, OpenRouter or LiteLLM; none is invented."""
     assert detail(**body).get("gen_ai.conversation.id") == conversation
 
 
 def test_embeddings_have_their_own_parameters() -> None:
-    """A parameter of the other operation is not taken over."""
+    """A parameter of the other operation is ignored."""
     found = detail(EMBEDDINGS, input="x", dimensions=256, encoding_format="float", temperature=1)
 
     assert found["gen_ai.embeddings.dimension.count"] == 256
@@ -161,7 +161,7 @@ def test_odd_parameters_harm_nobody(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("base", ["http://[::1", "nonsense", "http://h:99999999/v1"])
 def test_an_odd_address_is_left_out(base: str) -> None:
-    """An address that cannot be read costs the attribute, not the request."""
+    """An unreadable address loses the attribute, not the request."""
     deployment = Deployment("d", "r", "openai", "openai", "m", "openai/m", api_base=base)
 
     assert detail(deployment=deployment) == {}
@@ -221,7 +221,7 @@ def test_a_stream_is_put_together_again() -> None:
     ids=["deep", "text", "numbers", "types", "bytes"],
 )
 def test_odd_messages_harm_nobody(raw: bytes) -> None:
-    """Whatever stands under `messages` and in the answer, nothing is raised."""
+    """Whatever `messages` and the answer contain, nothing is raised."""
     captured_content("redacted", 500, CHAT.content({"messages": msgspec.Raw(raw)}, raw, ()))
     said = EMBEDDINGS.content({"input": msgspec.Raw(raw)}, b"", [b"data: " + raw])
     captured_content("full", 500, said)

@@ -1,4 +1,4 @@
-"""The two forms of the GenAI conventions: the table between them, and what leaves in the new one."""
+"""The two forms of the GenAI conventions: the table between them, and what is exported in the new one."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ LATEST = "gen_ai_latest_experimental"
     ],
 )
 def test_the_standard_switch_chooses_the_form(value: str | None, form: Form) -> None:
-    """One entry of the list is ours, wherever it stands; without it the names stay."""
+    """Our entry may be anywhere in the list; without it the old names stay."""
     assert form_of({} if value is None else {OPT_IN: value}) is form
 
 
 def test_entries_that_mean_us_and_are_unknown_are_named() -> None:
-    """A misspelt entry is told of; those for other instrumentation are not."""
+    """A misspelt entry is reported; entries for other instrumentation are not."""
     assert unknown_opt_ins({OPT_IN: f"http,gen_ai/dup,{LATEST},GEN_AI"}) == ["gen_ai/dup", "GEN_AI"]
     assert unknown_opt_ins({}) == []
 
 
 def test_the_table_speaks_of_signals_that_exist() -> None:
-    """Every old name is in the registry; every new one is new, has a source and comes from one place."""
+    """Every old name is in the registry; every new one is new, has a source and one old name."""
     on_spans = {name for span in SPANS for name in span.attributes}
     metrics = {metric.name: metric for metric in METRICS}
     assert {change.old for change in ATTRIBUTE_CHANGES} <= on_spans
@@ -68,7 +68,7 @@ def test_the_table_speaks_of_signals_that_exist() -> None:
 
 
 def test_no_point_becomes_two_of_a_kind() -> None:
-    """A measurement is in one histogram and at most one counter, so that no sum has it twice."""
+    """A measurement is in one histogram and at most one counter, so no sum counts it twice."""
     for metric in METRICS:
         for operation in ("chat", "embeddings"):
             for token in ("input", "output"):
@@ -90,7 +90,7 @@ def test_points_can_be_turned_back() -> None:
     ("value", "expected"), [(40.0, 40), (0.0, 0), (1.5, None), (1e300, None), (2.0**63, None)]
 )
 def test_top_k_is_whole_in_the_new_form(value: float, expected: int | None) -> None:
-    """What is no integer, or none that OTLP can carry, is left out."""
+    """A value that is not an integer, or does not fit OTLP's, is left out."""
     found = new_attributes({"gen_ai.request.top_k": value, "gen_ai.request.top_p": 0.5})
 
     assert found.pop("gen_ai.request.top_p") == 0.5
@@ -99,7 +99,7 @@ def test_top_k_is_whole_in_the_new_form(value: float, expected: int | None) -> N
 
 
 def write_history(book: Book) -> None:
-    """A streamed chat with all that has another name, and an embedding."""
+    """A streamed chat with every renamed attribute, and an embedding."""
     detail = {
         "gen_ai.request.top_k": 40.0,
         "gen_ai.request.reasoning.level": "high",
@@ -125,7 +125,7 @@ def client_span(sink: OtlpSink) -> dict[str, Any]:
 
 
 def test_by_default_the_names_stay(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Nothing new replaces what people query; what is only more is there in both forms."""
+    """No new name replaces an attribute people query; pure additions are in both forms."""
     write_history(book)
     assert ship()
 
@@ -154,7 +154,7 @@ def test_a_request_says_how_it_was_called(book: Book, sink: OtlpSink, ship: Ship
 def test_the_new_form_of_spans(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the switch, every changed attribute has its new name, and none its old one."""
+    """With the switch, every changed attribute has its new name, and none has its old one."""
     monkeypatch.setenv(OPT_IN, LATEST)
     write_history(book)
     assert ship()
@@ -200,7 +200,7 @@ def test_the_new_form_of_points(
 def test_one_ledger_serves_both_forms(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The totals go on when the form changes, there and back."""
+    """The totals continue when the form is switched and switched back."""
     book.call()
     assert ship()
     monkeypatch.setenv(OPT_IN, LATEST)
@@ -217,9 +217,9 @@ def test_one_ledger_serves_both_forms(
 def test_a_misspelt_switch_is_told_of(
     book: Book, ship: Ship, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says which value would have an effect."""
+    """The log says which value to use."""
     monkeypatch.setenv(OPT_IN, "gen_ai")
     with caplog.at_level(logging.WARNING):
         assert ship()
 
-    assert f"{OPT_IN}=gen_ai has no effect; the value for new names is {LATEST}" in caplog.text
+    assert f"{OPT_IN}=gen_ai has no effect; to export the new names, use {LATEST}" in caplog.text

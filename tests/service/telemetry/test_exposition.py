@@ -1,4 +1,4 @@
-"""`/metrics` as a Prometheus server would read it."""
+"""`/metrics` as a Prometheus server reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 class Deployment(NamedTuple):
-    """A deployment's state as routing gives it."""
+    """A deployment's state as routing reports it."""
 
     deployment: str
     route: str
@@ -47,7 +47,7 @@ class Scraper:
         )
 
     async def scrape(self) -> Samples:
-        """Every sample, by its name and label values."""
+        """Every sample, by name and label values."""
         text = (await self.exposition.render()).decode()
         return {
             (sample.name, *sample.labels.values()): sample.value
@@ -63,7 +63,7 @@ def scraper(book: Book) -> Scraper:
 
 
 async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -> None:
-    """Limit, spent, held, what remains, the period and the forecast are on the gauge."""
+    """Limit, spent, held, what remains, the period and the forecast are exported."""
     book.budget("b", 1_000_000_000)
     at = {"started_ns": scraper.now_ns - 3600 * SECOND}
     book.call(cost=100_000_000, **at)
@@ -89,7 +89,7 @@ async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -
 
 
 async def test_a_budgets_own_terms_are_shown(book: Book, scraper: Scraper) -> None:
-    """Its own thresholds are those announced, and one that warns does not count as one that stops."""
+    """A budget's own thresholds are exported, and one that only warns is not marked as blocking."""
     book.budget("soft", 10**9, action="warn", thresholds=(70, 100))
 
     samples = await scraper.scrape()
@@ -103,7 +103,7 @@ async def test_a_budgets_own_terms_are_shown(book: Book, scraper: Scraper) -> No
 
 
 async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> None:
-    """Without spending there is no rate, and no made-up number."""
+    """Without spending there is no rate, and no invented number."""
     book.budget("b", 1_000_000_000)
 
     samples = await scraper.scrape()
@@ -113,7 +113,7 @@ async def test_nothing_spent_has_no_forecast(book: Book, scraper: Scraper) -> No
 
 
 async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
-    """With more budgets than fit, those about to stop somebody are not the ones missing."""
+    """With more budgets than fit, those nearest their limit are kept."""
     scraper = Scraper(book.path, few_budgets=2)
     for number, limit in enumerate((10**12, 10**8, 10**9, 10**11)):
         book.budget(f"b{number}", limit)
@@ -128,8 +128,8 @@ async def test_those_nearest_their_limit_are_shown(book: Book) -> None:
 
 
 async def test_an_account_that_alerts_tell_of_stays(book: Book) -> None:
-    """However many are nearer their limit, one past a third, or past its own first threshold, is shown;
-    of more than the cap, those nearest their limit."""
+    """An account past a third, or past its first threshold, is exported however many are nearer;
+    above the cap, those nearest their limit are."""
     spent = 50_000_000
     for name, share, steps in (
         *(("full", 0.99, (50,)), ("half", 0.5, (50,)), ("third", 0.34, (50,))),
@@ -144,7 +144,7 @@ async def test_an_account_that_alerts_tell_of_stays(book: Book) -> None:
 
 
 async def test_who_may_spend_nothing_hides_nobody(book: Book) -> None:
-    """Budgets of nothing, by which customers are stopped, leave the place to those with a limit."""
+    """Zero budgets, used to block customers, give way to those with a limit."""
     scraper = Scraper(book.path, few_budgets=2)
     for name, limit in (("a", 10**12), ("b", 10**11), ("stop-1", 0), ("stop-2", 0)):
         book.budget(name, limit)
@@ -153,7 +153,7 @@ async def test_who_may_spend_nothing_hides_nobody(book: Book) -> None:
 
 
 async def test_who_alerts_tell_of_comes_and_goes_with_nobody(book: Book) -> None:
-    """While all spend at random, no account that has passed a third is ever missing."""
+    """With random spending, no account past a third is ever missing."""
     scraper = Scraper(book.path, max_budgets=30, few_budgets=3)
     book.budget("each", 10**9, subject="*", thresholds=())
     spent = Counter[str]()
@@ -172,12 +172,12 @@ async def test_who_alerts_tell_of_comes_and_goes_with_nobody(book: Book) -> None
 
 
 async def shown(scraper: Scraper) -> set[str]:
-    """The budgets that a scrape has."""
+    """The budgets in a scrape."""
     return {key[1] for key in await scraper.scrape() if key[0] == "spanledger_budget_limit_usd"}
 
 
 def test_alerts_tell_of_nobody_who_is_not_shown() -> None:
-    """The forecast asks for no less use than what is always shown; the ladder's steps are shown as such."""
+    """The forecast alert needs no less use than what is always exported; thresholds are exported."""
     told = DEFAULT.forecast_min_used, DEFAULT.refused_ratio, DEFAULT.exhausted_ratio
 
     assert min(told) >= TOLD_OF
@@ -186,7 +186,7 @@ def test_alerts_tell_of_nobody_who_is_not_shown() -> None:
 async def test_the_outbox_shows_what_is_not_shipped(
     book: Book, scraper: Scraper, ship: Ship
 ) -> None:
-    """Rows and age of the outbox rise with ended rows and fall to nothing once shipped."""
+    """Rows and age of the outbox rise with ended rows and drop to zero once shipped."""
     book.call(started_ns=scraper.now_ns - 11 * SECOND)
 
     before = await scraper.scrape()
@@ -199,7 +199,7 @@ async def test_the_outbox_shows_what_is_not_shipped(
 
 
 async def test_the_processs_own_figures(scraper: Scraper) -> None:
-    """Commits, cooldowns, requests in flight and the process itself are shown."""
+    """Commits, cooldowns, requests in flight and the process itself are exported."""
     scraper.commits.observe(0.0015, 3)
     scraper.commits.observe(99.0, 1)
     scraper.exposition.overhead.observe(0.004)
@@ -232,7 +232,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
 
 
 async def test_a_ledger_that_cannot_be_read_is_a_figure(tmp_path: Path) -> None:
-    """A scrape still answers without its ledger, and says so."""
+    """A scrape works without the ledger, and reports that it is down."""
     samples = await Scraper(tmp_path / "missing.db").scrape()
 
     assert samples["spanledger_ledger_up",] == 0
@@ -240,7 +240,7 @@ async def test_a_ledger_that_cannot_be_read_is_a_figure(tmp_path: Path) -> None:
 
 
 async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> None:
-    """All that the registry promises is there, and nothing else of ours."""
+    """Everything in the registry is exported, and nothing else of ours."""
     book.budget("b", 10**9)
     book.call(started_ns=scraper.now_ns)
     scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]

@@ -39,7 +39,7 @@ def test_money_equals_the_ledger_to_the_nano(book: Book, sink: OtlpSink, ship: S
 
 
 def test_ambiguous_usage_is_counted_by_its_reason(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """An attempt whose row says why its usage was not clear is one; any other is none."""
+    """An attempt whose row has a reason for ambiguity counts; any other does not."""
     odd = '{"spanledger.usage.ambiguity":"total_mismatch","gen_ai.response.id":"r"}'
     named = '{"gen_ai.response.id":"spanledger.usage.ambiguity"}'
     book.finish(book.reserve(book.start(), model="odd"), 5, estimated=True, detail=odd)
@@ -54,7 +54,7 @@ def test_ambiguous_usage_is_counted_by_its_reason(book: Book, sink: OtlpSink, sh
 
 
 def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """One scripted history, and what every metric must make of it."""
+    """One scripted history, and the value of every metric for it."""
     book.budget("b", 10**9)
     start = book.start(stream=True)
     failed: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship)
 def test_a_long_outage_counts_every_request_served_elsewhere(
     book: Book, sink: OtlpSink, ship: Ship
 ) -> None:
-    """While a route cools down its requests begin at the fallback, and each of them is a fallback."""
+    """While a route is in cooldown, its requests start at the fallback and each counts as one."""
     first = book.start()
     book.finish(book.reserve(first), None, error_type="server_error", last=False)
     moved: dict[str, Any] = {"deployment": "spare", "fallback_from": "smart"}
@@ -119,7 +119,7 @@ def test_a_long_outage_counts_every_request_served_elsewhere(
 
 
 def test_points_have_the_registrys_shape(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Units, attributes and buckets are those that dashboards were told of."""
+    """Units, attributes and buckets are those that dashboards rely on."""
     book.call()
     book.call(stream=True)
 
@@ -147,7 +147,7 @@ def test_a_measurement_falls_into_its_bucket(book: Book, sink: OtlpSink, ship: S
 
 
 def test_exemplars_lead_to_traces(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """The dear request's bucket carries its trace and span, and is not sent twice."""
+    """The expensive request's bucket carries its trace and span, and is not sent twice."""
     book.call(cost=1000)
     dear = book.call(cost=500_000_000)
 
@@ -159,7 +159,7 @@ def test_exemplars_lead_to_traces(book: Book, sink: OtlpSink, ship: Ship) -> Non
 
 
 def test_a_new_series_begins_at_zero(book: Book, sink: OtlpSink, running: Running) -> None:
-    """Each series' first point is a zero one interval before its value; none is in the future."""
+    """Each series starts with a zero one interval before its value; no point is in the future."""
     book.call()
     until(lambda: sink.total("spanledger.cost.usd") > 0)
     book.call(customer="late")
@@ -177,7 +177,7 @@ def test_a_new_series_begins_at_zero(book: Book, sink: OtlpSink, running: Runnin
 
 
 def test_quiet_series_are_sent_now_and_then(book: Book, sink: OtlpSink, running: Running) -> None:
-    """A series that does not change is repeated, so that no store forgets it."""
+    """A series that does not change is repeated, so no store forgets it."""
     book.call()
     until(lambda: len([p for p in sink.points if p.metric == "spanledger.cost.usd"]) >= 4)
 
@@ -187,7 +187,7 @@ def test_quiet_series_are_sent_now_and_then(book: Book, sink: OtlpSink, running:
 
 
 def test_a_restart_resets_nothing(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """A new shipper goes on with the same series: same start, higher values."""
+    """A new shipper continues the same series: same start, higher values."""
     book.call(cost=100)
     assert ship()
     book.call(cost=11)
@@ -199,7 +199,7 @@ def test_a_restart_resets_nothing(book: Book, sink: OtlpSink, ship: Ship) -> Non
 
 
 def test_a_correction_never_makes_a_counter_fall(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """An expired attempt's charge, put right later, changes the total once; what was shown stays."""
+    """A later correction of an expired attempt changes the total once; exported values stay."""
     lost = book.reserve(book.start())
     book.sweep()
     assert ship()
@@ -223,7 +223,7 @@ def test_a_correction_never_makes_a_counter_fall(book: Book, sink: OtlpSink, shi
 
 
 def test_a_correction_upwards_is_added_once(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """An attempt that proves dearer than what was charged adds the difference alone."""
+    """An attempt that cost more than was charged adds only the difference."""
     lost = book.reserve(book.start())
     book.sweep()
     assert ship()
@@ -237,7 +237,7 @@ def test_a_correction_upwards_is_added_once(book: Book, sink: OtlpSink, ship: Sh
 def test_a_request_given_up_and_ended_after_all_counts_once(
     book: Book, sink: OtlpSink, ship: Ship
 ) -> None:
-    """A request the sweep had ended is not counted again when its gateway comes back."""
+    """A request ended by the sweep is not counted again when its gateway comes back."""
     lost = book.reserve(book.start())
     book.sweep()
     assert ship()
@@ -252,7 +252,7 @@ def test_a_request_given_up_and_ended_after_all_counts_once(
 def test_a_correction_before_the_first_shipping_is_just_a_row(
     book: Book, sink: OtlpSink, ship: Ship
 ) -> None:
-    """What the shipper never saw expire is counted like any other attempt."""
+    """An attempt corrected before it was shipped is counted like any other."""
     lost = book.reserve(book.start())
     book.sweep()
     book.finish(lost, 1_000, last=False)
@@ -263,7 +263,7 @@ def test_a_correction_before_the_first_shipping_is_just_a_row(
 
 
 def test_customers_beyond_the_cap_share_a_series(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """The first N customers keep their label over restarts; the rest are `other`."""
+    """The first N customers keep their label across restarts; the rest are `other`."""
     for name in ("a", "b", "c"):
         book.call(customer=name)
     assert ship(max_customers=2)
@@ -281,7 +281,7 @@ def test_customers_beyond_the_cap_share_a_series(book: Book, sink: OtlpSink, shi
 
 
 def test_a_route_that_callers_make_up_is_no_label(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Requests for models that nobody serves share one series; on the span stands what was asked."""
+    """Requests for unknown models share one series; the span has the requested name."""
     book.call()
     for number in range(5):
         start = book.start(route=f"made-up-{number}")
@@ -302,13 +302,13 @@ def test_a_route_that_callers_make_up_is_no_label(book: Book, sink: OtlpSink, sh
 
 
 def test_a_metric_has_no_more_points_than_its_cap(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Beyond the cap one overflow point takes the rest, and nothing is lost."""
+    """Above the cap, one overflow point absorbs the rest, and nothing is lost."""
     most = signals.REQUEST_COST.most
     asked = [book.start(customer=f"c{number}") for number in range(most + 2)]
     attempts = [book.reserve(start) for start in asked]
     for held in attempts:
         book.finish(held, 100)
-    # So many points take a slow machine longer than an export may; the next one goes on.
+    # On a slow machine this many points exceed an export's time limit; the next one continues.
     until(lambda: ship(max_customers=2 * most), 60)
     book.call(cost=100, customer="late")
     until(lambda: ship(max_customers=2 * most), 60)
@@ -332,7 +332,7 @@ def test_a_metric_has_no_more_points_than_its_cap(book: Book, sink: OtlpSink, sh
     ],
 )
 def test_names_in_prometheus(metric: str, expected: str) -> None:
-    """The registry's names are those a real Prometheus gave to these metrics."""
+    """The registry's names are those that a real Prometheus gives these metrics."""
     known = {m.name: m for m in METRICS}
 
     assert prometheus_name(known[metric]) == expected

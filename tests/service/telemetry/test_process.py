@@ -1,4 +1,4 @@
-"""The shipper as a real process: killed, stopped, orphaned, and asked to ship once."""
+"""The shipper as a real process: killed, stopped, orphaned, and run once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def start(book: Book, sink: OtlpSink, tmp_path: Path) -> Iterator[Start]:
-    """Start `spanledger ship`; whatever still runs at the end is killed."""
+    """Start `spanledger ship`; processes still running at the end are killed."""
     children = []
 
     def run(*arguments: str, endpoint: str = "", **more: str) -> Child:
@@ -43,7 +43,7 @@ def start(book: Book, sink: OtlpSink, tmp_path: Path) -> Iterator[Start]:
 def test_a_kill_between_export_and_cursor_loses_and_doubles_nothing(
     book: Book, sink: OtlpSink, start: Start, ship: Ship
 ) -> None:
-    """Killed when the collector has the spans and the cursor has not moved: the same ids come
+    """Killed after the collector has the spans but before the cursor moved: the same ids come
     again, and the totals equal the ledger."""
     calls = [book.call(cost=1_000 + number) for number in range(20)]
     victims: list[int] = []
@@ -69,7 +69,7 @@ def test_a_kill_between_export_and_cursor_loses_and_doubles_nothing(
 
 
 def test_sigterm_ships_the_rest_and_ends(book: Book, sink: OtlpSink, start: Start) -> None:
-    """The shipper works until it is told to stop, and ends with 0."""
+    """The shipper runs until it is stopped, and exits with 0."""
     child = start()
     book.call()
     until(lambda: book.cursor == 2, 30)
@@ -83,10 +83,10 @@ def test_sigterm_ships_the_rest_and_ends(book: Book, sink: OtlpSink, start: Star
 
 
 def test_sigterm_is_heeded_while_the_collector_is_away(book: Book, start: Start) -> None:
-    """Nobody waits for a collector that does not come back: the end is bounded."""
+    """Shutdown does not wait for a collector that never comes back."""
     book.call()
     child = start(endpoint="http://127.0.0.1:9")
-    child.wait_for("the collector is away")
+    child.wait_for("cannot reach the collector")
 
     assert child.stop() == 0
 
@@ -97,13 +97,13 @@ def test_sigterm_is_heeded_while_the_collector_is_away(book: Book, start: Start)
 def test_shipping_once_tells_whether_all_was_taken(
     book: Book, sink: OtlpSink, start: Start
 ) -> None:
-    """`--once` ends with 1 while the collector refuses, and with 0 when it has everything."""
+    """`--once` exits with 1 while the collector rejects data, and with 0 when it has everything."""
     book.call()
     sink.answer = lambda _: 503
     refused = start("--once")
     assert refused.process.wait(30) == 1
     refused.stop()
-    assert "did not take everything" in refused.output
+    assert "did not accept everything" in refused.output
 
     sink.answer = lambda _: 200
     assert start("--once").process.wait(30) == 0
@@ -111,7 +111,7 @@ def test_shipping_once_tells_whether_all_was_taken(
 
 
 def test_an_orphan_ships_the_rest_and_ends(book: Book, sink: OtlpSink, tmp_path: Path) -> None:
-    """A shipper whose gateway was killed does not stay behind."""
+    """A shipper whose gateway was killed ends too."""
     program = textwrap.dedent(
         """
         import os, signal, subprocess, sys
@@ -140,7 +140,7 @@ def test_an_orphan_ships_the_rest_and_ends(book: Book, sink: OtlpSink, tmp_path:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is still at work; a dead one that nobody waited for is not."""
+    """Whether a process is running; a zombie is not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_header_that_cannot_be_read_is_named_and_not_shown(book: Book, start: Start) -> None:
-    """`Authorization: Bearer …` is a usual slip, and logs are no place for what follows."""
+    """`Authorization: Bearer …` is a common mistake, and what follows must not be logged."""
     book.call()
     secret = "Bearer sk-canary-4711"
     child = start("--once", OTEL_EXPORTER_OTLP_HEADERS=f"x-good=1,x-good=2,authorization: {secret}")
@@ -162,7 +162,7 @@ def test_a_header_that_cannot_be_read_is_named_and_not_shown(book: Book, start: 
 
 
 def test_a_limit_the_sdk_refuses_is_one_clear_line(start: Start) -> None:
-    """It is read deep in an import, and is the operator's to mend."""
+    """The variable is read deep in an import; the error says how to fix it."""
     child = start("--once", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many")
 
     assert child.process.wait(30) == 1

@@ -1,4 +1,4 @@
-"""What redaction takes out, what it leaves, and how content is cut."""
+"""What redaction removes, what it leaves, and how content is truncated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = [
     "hf_abcdefghijklmnopqrstuvwx",
 ]
 HARMLESS = [
-    "order 4111 1111 1111 1112 shipped",  # no card: the check digit is wrong
+    "order 4111 1111 1111 1112 shipped",  # not a card: the check digit is wrong
     "build 1234567890123456",
     "12 + 34 (see 5) and 2026-11-23 10:00",
     "write to me @home, cost 12.50",
@@ -46,7 +46,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("kind", "secret"), SECRETS.items(), ids=list(SECRETS))
 def test_each_kind_is_marked(kind: str, secret: str) -> None:
-    """A secret within a sentence becomes its marker, and the sentence stays."""
+    """A secret within a sentence is replaced by its marker; the sentence stays."""
     assert redact_text(f"see ({secret}) there") == f"see ([REDACTED:{kind}]) there"
 
 
@@ -62,14 +62,14 @@ def test_a_private_key_goes_whole() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_of_many_makers_are_known(key: str) -> None:
-    """Keys are known by their shape, at the start, in the middle, and after a sign."""
+    """Keys are recognised by their format, at the start, in the middle, and after punctuation."""
     assert redact_text(key) == "[REDACTED:api_key]"
     assert redact_text(f"KEY={key},") == "KEY=[REDACTED:api_key],"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_ordinary_text_stays(text: str) -> None:
-    """What only looks a little like a secret is left alone."""
+    """Text that only resembles a secret is left alone."""
     assert redact_text(text) == text
 
 
@@ -79,7 +79,7 @@ def fields(**values: Any) -> dict[str, msgspec.Raw]:
 
 
 def answer(**message: Any) -> bytes:
-    """A whole answer with one choice."""
+    """A non-streamed answer with one choice."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
     return json.dumps({"choices": [choice]}).encode()
 
@@ -138,7 +138,7 @@ def test_no_place_in_a_request_or_answer_is_missed(place: int, secret: str) -> N
 
 
 def test_a_card_number_sent_as_a_number_is_found() -> None:
-    """A tool's argument need not be text to be a secret."""
+    """A tool argument that is not text can be a secret too."""
     call = {"function": {"name": "pay", "arguments": '{"card": 4111111111111111, "n": 12}'}}
     found = capture("redacted", messages=[{"role": "assistant", "tool_calls": [call]}])
 
@@ -147,7 +147,7 @@ def test_a_card_number_sent_as_a_number_is_found() -> None:
 
 
 def test_an_early_cut_does_not_uncover_half_a_secret() -> None:
-    """Text is cut before it is searched, to bound the work; what the cut halved is not shown."""
+    """Text is truncated before it is searched, to bound the work; a secret cut in half is not shown."""
     for shift in range(0, 60, 7):
         text = "a" * (1000 + 8192 - 40 + shift) + " jane.doe@example.com " + "b" * 20_000
         found = capture("redacted", 1000, messages=[{"role": "user", "content": text}])
@@ -163,7 +163,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-# A busy machine makes such values slowly, which says nothing of the code under test.
+# A busy machine generates such values slowly, which says nothing about the code under test.
 @settings(max_examples=60)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["role", "content", "tool_calls"]), JSON_VALUES)),
@@ -174,7 +174,7 @@ JSON_VALUES = st.recursive(
 def test_whatever_is_captured_is_valid_and_fits(
     messages: list[Any], tools: Any, mode: Any, max_bytes: int
 ) -> None:
-    """However odd the request: JSON comes out, a list of objects, never longer than the limit."""
+    """However odd the request, the result is JSON, a list of objects, never over the limit."""
     values = fields(messages=messages, tools=tools)
     text = captured_content(mode, max_bytes, CHAT.content(values, json.dumps(tools).encode(), ()))
 
@@ -184,7 +184,7 @@ def test_whatever_is_captured_is_valid_and_fits(
 
 
 def test_long_text_is_shortened_before_messages_go() -> None:
-    """A long message is cut and says how long it was; the others stay whole."""
+    """A long message is truncated and says how long it was; the others are kept in full."""
     messages = [
         {"role": "system", "content": "be kind"},
         {"role": "user", "content": "x" * 5000},
@@ -195,7 +195,7 @@ def test_long_text_is_shortened_before_messages_go() -> None:
     texts = [message["parts"][0]["content"] for message in found]
     assert texts[0] == "be kind"
     assert texts[1].startswith("xxxx")
-    assert texts[1].endswith("…[cut, 5000 characters]")
+    assert texts[1].endswith("…[truncated, 5000 characters]")
     assert texts[2] == "and now?"
 
 
@@ -246,5 +246,5 @@ def test_pictures_are_replaced_by_their_kind_and_size(mode: Any) -> None:
     ],
 )
 def test_hostile_text_is_searched_in_linear_time(piece: str) -> None:
-    """A long text made to defeat the patterns ends; quadratic work would take hours."""
+    """A long text made to defeat the patterns finishes; quadratic work would take hours."""
     redact_text(piece * (500_000 // len(piece)))

@@ -1,4 +1,4 @@
-"""The cursor follows what the collector has taken, and nothing is lost on the way."""
+"""The cursor follows what the collector has accepted, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CONTENT = '{"gen_ai.input.messages":["poison"]}'
 
 
 def span_ids(book: Book) -> set[str]:
-    """Ids of the spans of every ended row."""
+    """Span ids of all ended rows."""
     requests = book.ask("SELECT json_group_array(span_id) FROM requests WHERE seq IS NOT NULL")
     attempts = book.ask("SELECT json_group_array(span_id) FROM attempts WHERE seq IS NOT NULL")
     return {*json.loads(requests), *json.loads(attempts)}
 
 
 def test_the_cursor_waits_for_the_collector(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """A collector that says no moves nothing; one that says yes moves cursor, totals and content."""
+    """A rejecting collector changes nothing; an accepting one moves cursor, totals and content."""
     start = book.start()
     book.finish(book.reserve(start), content=CONTENT)
     sink.answer = lambda _: 503
@@ -61,7 +61,7 @@ def test_the_cursor_waits_for_the_collector(book: Book, sink: OtlpSink, ship: Sh
 def test_a_collector_of_this_machine_is_asked_directly(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy for everything, which is away, does not stand between shipper and collector."""
+    """An unreachable proxy for everything does not come between shipper and collector."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("NO_PROXY", "no_proxy"):
@@ -76,7 +76,7 @@ def test_a_collector_of_this_machine_is_asked_directly(
 def test_a_collector_that_was_away_gets_everything(
     book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows written while nothing listens arrive once something does, and both is said once."""
+    """Rows written while nothing listens arrive later, and outage and recovery are logged once."""
     caplog.set_level(logging.INFO)
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -85,7 +85,7 @@ def test_a_collector_that_was_away_gets_everything(
     try:
         for _ in range(20):
             book.call()
-        until(lambda: "is away" in caplog.text)
+        until(lambda: "cannot reach the collector" in caplog.text)
         with OtlpSink(port) as sink:
             until(lambda: book.cursor == book.last_seq)
             book.call()
@@ -96,13 +96,13 @@ def test_a_collector_that_was_away_gets_everything(
             running.stop()
     finally:
         running.stop()
-    spoken = [m for m in caplog.messages if m.startswith("the collector is")]
+    spoken = [m for m in caplog.messages if "the collector" in m]
     assert len(spoken) == 2
     assert spoken[-1] == "the collector is back"
 
 
 def test_rows_are_shipped_as_they_end(book: Book, sink: OtlpSink, running: Running) -> None:
-    """A shipper at work sends what ends while it runs, in batches, each row once."""
+    """A running shipper sends rows as they end, in batches, each row once."""
     for _ in range(30):
         book.call()
     until(lambda: book.cursor == book.last_seq)
@@ -112,7 +112,7 @@ def test_rows_are_shipped_as_they_end(book: Book, sink: OtlpSink, running: Runni
 
 
 def test_stopping_drains_first(book: Book, sink: OtlpSink, settings: TelemetrySettings) -> None:
-    """What ended before the signal to stop goes out before the shipper ends."""
+    """Rows that ended before the stop signal are sent before the shipper ends."""
     running = Running(book, settings, replace(FAST, batch_rows=10, idle_s=60))
     until(lambda: book.ask("SELECT count(*) FROM state WHERE key = 'ledger_id'"))
     for _ in range(60):
@@ -143,18 +143,18 @@ def test_one_shipper_works_and_the_next_waits(
     assert sink.total("spanledger.cost.usd") == book.cost_nano / 1e9
 
 
-# a collector that refuses ---------------------------------------------------------------
+# a collector that rejects -----------------------------------------------------------------
 
 
 def has(request: SinkRequest, request_id: str) -> bool:
-    """Whether a request carries a span of this request of ours."""
+    """Whether an export contains a span of this request."""
     return any(s.attributes.get("spanledger.request.id") == request_id for s in request.spans)
 
 
 def test_a_poisonous_row_is_dropped_loudly(
     book: Book, sink: OtlpSink, running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A row the collector refuses, while it takes others, holds up nothing and is counted."""
+    """A row the collector rejects, while it accepts others, delays nothing and is counted."""
     bad = "req_00000008"
     sink.answer = lambda request: 400 if has(request, bad) else 200
     calls = [book.call() for _ in range(20)]
@@ -171,7 +171,7 @@ def test_a_poisonous_row_is_dropped_loudly(
 def test_a_collector_that_refuses_everything_loses_nothing(
     book: Book, sink: OtlpSink, running: Running
 ) -> None:
-    """A wrong key or address is no reason to drop a span: the rows wait until it is put right."""
+    """A wrong key or address is not a reason to drop spans: the rows wait until it is fixed."""
     sink.answer = lambda _: 401
     for _ in range(5):
         book.call()
@@ -188,7 +188,7 @@ def test_a_collector_that_refuses_everything_loses_nothing(
 def test_other_answers_mean_that_it_is_away(
     book: Book, sink: OtlpSink, running: Running, status: int
 ) -> None:
-    """Overload, failure and redirects are waited out, however long a batch takes."""
+    """Overload, failures and redirects are waited out, however long that takes."""
     answers = itertools.chain([status] * 6, itertools.repeat(200))
     sink.answer = lambda request: next(answers) if request.spans else 200
     book.call()
@@ -214,7 +214,7 @@ def test_a_batch_that_is_too_large_is_halved(book: Book, sink: OtlpSink, ship: S
 def test_refused_content_is_left_out_and_the_span_kept(
     book: Book, sink: OtlpSink, running: Running
 ) -> None:
-    """If it is the prompt that a collector does not take, all else of the span still arrives."""
+    """If a collector rejects the prompt, the rest of the span still arrives."""
     sink.answer = lambda request: (
         403 if any("poison" in str(s.attributes) for s in request.spans) else 200
     )
@@ -229,7 +229,7 @@ def test_refused_content_is_left_out_and_the_span_kept(
 def test_spans_the_collector_did_not_keep_are_counted(
     book: Book, sink: OtlpSink, ship: Ship, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A partial success moves the cursor, as the protocol says, and is loud."""
+    """A partial success moves the cursor, as the protocol requires, and is logged."""
     book.call()
     sink.response_body = b"\x0a\x02\x08\x01"  # partial_success { rejected_spans: 1 }
 
@@ -237,14 +237,14 @@ def test_spans_the_collector_did_not_keep_are_counted(
 
     assert book.cursor == book.last_seq
     assert sink.total("spanledger.telemetry.dropped") == 1
-    assert "did not keep 1 spans" in caplog.text
+    assert "discarded 1 spans of a batch" in caplog.text
 
 
 @pytest.mark.parametrize("claimed", [-5, 2**62, 2**63 - 1])
 def test_spans_not_kept_are_no_more_than_were_sent(
     book: Book, sink: OtlpSink, ship: Ship, claimed: int
 ) -> None:
-    """A number that cannot be is not counted: no counter falls or runs over."""
+    """An impossible number is not counted: no counter falls or overflows."""
     answer = ExportTraceServiceResponse()
     answer.partial_success.rejected_spans = claimed
     sink.response_body = answer.SerializeToString()
@@ -257,7 +257,7 @@ def test_spans_not_kept_are_no_more_than_were_sent(
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_an_answer_is_read_up_to_a_bound(compressed: bool) -> None:
-    """However much a collector says, no more than the beginning is in memory, and it is an answer."""
+    """Of a huge response, only the beginning is kept in memory, and it still counts."""
     body = b"x" * (30 * 2**20)
     coding = b"content-encoding: gzip\r\n" if compressed else b""
     with collector_that_says(coding, [gzip.compress(body) if compressed else body]) as url:
@@ -273,7 +273,7 @@ def test_an_answer_is_read_up_to_a_bound(compressed: bool) -> None:
 
 
 def test_an_answer_by_drips_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The status has said what it means; for the rest the shipper does not wait without end."""
+    """The status is enough; the shipper does not wait forever for the body."""
     monkeypatch.setattr(delivery, "MAX_RESPONSE_S", 0.2)
     drips: Iterator[bytes] = itertools.repeat(b"x")
     with collector_that_says(b"", drips) as url:
@@ -286,7 +286,7 @@ def test_an_answer_by_drips_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) ->
 
 @contextlib.contextmanager
 def collector_that_says(head: bytes, parts: Iterable[bytes]) -> Iterator[str]:
-    """A server that answers one request with 200 and these parts, until it is left."""
+    """A server that answers one request with 200 and these parts, until the client disconnects."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -314,7 +314,7 @@ def collector_that_says(head: bytes, parts: Iterable[bytes]) -> Iterator[str]:
 def test_much_content_makes_small_batches(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch ends early when its content reaches the limit, and skips no row."""
+    """A batch ends early if its content reaches the limit, and skips no row."""
     monkeypatch.setattr(outbox_module, "MAX_BATCH_BYTES", 3000)
     content = '{"gen_ai.input.messages":["' + "x" * 1000 + '"]}'
     for _ in range(9):
@@ -342,7 +342,7 @@ def test_spans_can_be_switched_off(
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
 ) -> None:
-    """Switched off, rows are passed over and counted, and captured content does not pile up."""
+    """With signals switched off, rows are skipped and counted, and content does not pile up."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     start = book.start()
@@ -360,7 +360,7 @@ def test_spans_can_be_switched_off(
 def test_the_standard_variables_win(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Endpoint, headers and compression come from `OTEL_*` where these are set."""
+    """Endpoint, headers and compression come from `OTEL_*` if these are set."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint + "/tenant/")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=blue%20team")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
@@ -374,7 +374,7 @@ def test_the_standard_variables_win(
 
 
 def test_requests_are_compressed(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Unless told otherwise, what is sent is gzip."""
+    """By default, requests are gzipped."""
     book.call()
 
     assert ship()
@@ -383,7 +383,7 @@ def test_requests_are_compressed(book: Book, sink: OtlpSink, ship: Ship) -> None
 
 
 def test_a_ledger_file_is_made_when_there_is_none(tmp_path: Any, sink: OtlpSink) -> None:
-    """A shipper started before its gateway finds nothing to do, and no error."""
+    """A shipper started before its gateway has nothing to do and reports no error."""
     settings = TelemetrySettings(endpoint=sink.endpoint)
     url = f"sqlite:///{tmp_path}/new/ledger.db"
 

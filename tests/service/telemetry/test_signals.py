@@ -1,4 +1,4 @@
-"""The registry is whole, and its page is what it says."""
+"""The registry is complete, and its page matches it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_attribute_is_described_and_used() -> None:
-    """No signal carries an attribute without a meaning, and no meaning is without a signal."""
+    """Every attribute of a signal has a meaning, and every defined attribute is used."""
     used = {name for span in SPANS for name in span.attributes}
     used |= {name for metric in METRICS for name in metric.attributes}
 
@@ -20,7 +20,7 @@ def test_every_attribute_is_described_and_used() -> None:
 
 
 def test_names_are_unique_and_ours_are_marked() -> None:
-    """No two signals share a name; what no convention defines begins with `spanledger`."""
+    """No two signals share a name; names outside the conventions begin with `spanledger`."""
     names = [metric.name for metric in METRICS] + [scraped.name for scraped in SCRAPED]
 
     assert len(names) == len(set(names))
@@ -39,14 +39,14 @@ def test_buckets_rise() -> None:
 
 
 def test_the_page_is_what_the_registry_says() -> None:
-    """docs/telemetry.md is what its generator writes."""
+    """docs/telemetry.md is up to date with its generator."""
     script = ROOT / "tools" / "generate_telemetry_docs.py"
 
     subprocess.run([sys.executable, script, "--check"], check=True)
 
 
 def test_reading_the_registry_loads_no_sdk() -> None:
-    """The gateway imports registry, attributes and exposition, and pays for no exporter."""
+    """The gateway imports registry, attributes and exposition, and loads no exporter."""
     program = (
         "import sys, spanledger.telemetry.attributes, spanledger.telemetry.signals,"
         " spanledger.telemetry.exposition, spanledger.telemetry.shipper, spanledger.commands.ship;"

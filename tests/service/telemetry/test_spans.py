@@ -1,4 +1,4 @@
-"""What spans say, as they arrive at a collector."""
+"""The content of spans as they arrive at a collector."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONTENT = '{"gen_ai.input.messages":[{"role":"user","parts":[]}]}'
 
 
 def write_a_fallback(book: Book) -> Any:
-    """A streamed request whose first attempt was rate limited and whose second was good."""
+    """A streamed request whose first attempt was rate limited and whose second succeeded."""
     start = book.start(stream=True, parent_span_id="00000000000000aa")
     first = book.reserve(start)
     book.finish(
@@ -94,7 +94,7 @@ def test_a_request_is_one_server_span_and_a_client_span_a_try(
 
 
 def test_a_try_says_all_that_is_known_of_it(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Tokens, money, timing, the reason of the fallback, parameters and content are on the span."""
+    """Tokens, money, timing, the reason for the fallback, parameters and content are on the span."""
     start = write_a_fallback(book)
 
     assert ship()
@@ -137,7 +137,7 @@ def test_a_try_says_all_that_is_known_of_it(book: Book, sink: OtlpSink, ship: Sh
 
 
 def test_sums_over_spans_count_nothing_twice(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """The SERVER span has neither tokens nor the attempts' cost attribute; it has a total of its own."""
+    """The SERVER span has neither tokens nor the attempts' cost attribute; it has its own total."""
     write_a_fallback(book)
 
     assert ship()
@@ -175,7 +175,7 @@ def test_how_a_request_ended_is_on_its_span(
     http_status: int,
     status: str,
 ) -> None:
-    """Failures of ours are errors on the SERVER span; a refusal, a caller's mistake and a caller who
+    """Our own failures are errors on the SERVER span; a refusal, a caller's mistake and a caller that
     left are not."""
     start = book.start()
     reservation = book.reserve(start)
@@ -206,7 +206,7 @@ def test_how_a_request_ended_is_on_its_span(
 def test_a_try_is_an_error_from_400(
     book: Book, sink: OtlpSink, ship: Ship, error_type: str, http_status: int, status: str
 ) -> None:
-    """On the CLIENT span every failure is an error, also one that the caller is to blame for."""
+    """On the CLIENT span every failure is an error, even one caused by the caller."""
     end = RequestEnd("error", "invalid_request", 400, book.start().started_ns + SECOND)
     reservation = book.reserve(book.start())
     book.finish(reservation, None, request=end, error_type=error_type, http_status=http_status)
@@ -222,7 +222,7 @@ def test_a_try_is_an_error_from_400(
 def test_spans_are_flagged_as_the_callers_trace(
     book: Book, sink: OtlpSink, ship: Ship, parent: str, flags: int
 ) -> None:
-    """A trace that the caller does not sample is exported all the same, and its spans say so."""
+    """A trace that the caller did not sample is exported anyway, and its spans have that flag."""
     start = book.start(parent_span_id=parent)
     book.finish(book.reserve(start))
 
@@ -235,7 +235,7 @@ def test_spans_are_flagged_as_the_callers_trace(
 
 
 def test_every_attribute_is_in_the_registry(book: Book, sink: OtlpSink, ship: Ship) -> None:
-    """Nothing leaves under a name, or as a type, that the documentation does not have."""
+    """Nothing is exported under a name or type that is not documented."""
     write_a_fallback(book)
     book.refuse()
     book.reserve(book.start(), priced=True)
@@ -254,7 +254,7 @@ def test_every_attribute_is_in_the_registry(book: Book, sink: OtlpSink, ship: Sh
 def test_the_resource_is_stable_and_the_environment_wins(
     book: Book, sink: OtlpSink, ship: Ship, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart makes no new instance, and `OTEL_*` variables override our names."""
+    """A restart keeps the instance id, and `OTEL_*` variables override our names."""
     book.call()
     assert ship()
     book.call()
@@ -291,7 +291,7 @@ NAMES = st.text(min_size=1, max_size=150)
 def test_our_encoder_does_what_the_sdks_does(
     batches: list[dict[str, Any]], remote: bool, status: Status
 ) -> None:
-    """The bytes we send decode to the message the SDK's own encoder would have sent."""
+    """The bytes we send decode to the same message as the SDK's own encoder's."""
     resource = Resource({"service.name": "s", "n": 3})
     spans = [
         ReadableSpan(
@@ -315,7 +315,7 @@ def test_our_encoder_does_what_the_sdks_does(
 
 
 def test_a_value_that_does_not_fit_is_refused() -> None:
-    """An integer beyond 64 bits is an error here, not a damaged batch there."""
+    """An integer beyond 64 bits is an error here, not a damaged batch at the collector."""
     resource = Resource({})
     context = SpanContext(1, 1, False)
     span = ReadableSpan(

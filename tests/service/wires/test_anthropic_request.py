@@ -1,4 +1,4 @@
-"""A chat completions request arrives at the Messages API with its meaning, or is refused."""
+"""A chat completions request reaches the Messages API with its meaning intact, or is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def convert(
 
 
 def refused(messages: list[Any] | None = None, **fields: Any) -> str:
-    """The message a request is refused with."""
+    """The message with which a request is refused."""
     with pytest.raises(ProviderError) as caught:
         convert(messages, **fields)
     error = caught.value
@@ -72,7 +72,7 @@ def tool_call(number: int, arguments: str = '{"city":"Rome"}') -> dict[str, Any]
 
 
 def test_smallest_request() -> None:
-    """Model, messages and the `max_tokens` the Messages API demands, nothing else."""
+    """Model, messages and the `max_tokens` that the Messages API requires, nothing else."""
     assert convert() == {
         "model": "claude-sonnet-4-6",
         "messages": [{"role": "user", "content": [text("hi")]}],
@@ -81,7 +81,8 @@ def test_smallest_request() -> None:
 
 
 def test_conversation_with_tools() -> None:
-    """System texts leave the turns, one role's messages join, results of a round share a turn."""
+    """System texts move out of the turns, consecutive messages of a role join, results of a round
+    share a turn."""
     body = convert(
         [
             {"role": "system", "content": "Be brief."},
@@ -122,7 +123,7 @@ def test_conversation_with_tools() -> None:
 
 
 def test_one_plain_system_message_is_a_string() -> None:
-    """The common case stays in the common form."""
+    """The common case keeps the simple form."""
     assert (
         convert([{"role": "system", "content": "Be brief."}, user("hi")])["system"] == "Be brief."
     )
@@ -178,7 +179,7 @@ def test_content_parts(part: dict[str, Any], block: dict[str, Any]) -> None:
 
 
 def test_tools_and_choices() -> None:
-    """Functions become tools; Anthropic's own tools and cache marks pass."""
+    """Functions become tools; Anthropic's own tools and cache marks pass through."""
     own = {"type": "web_search_20250305", "name": "web_search"}
     bare = {"type": "function", "function": {"name": "f", "strict": True}, "cache_control": CACHE}
     body = convert(tools=[WEATHER, own, bare], parallel_tool_calls=False)
@@ -221,12 +222,13 @@ def test_tools_and_choices() -> None:
     ],
 )
 def test_output_cap(fields: dict[str, Any], cap: int | None, max_tokens: int) -> None:
-    """`max_tokens` is the caller's, the default without one, and never above the budget's cap."""
+    """`max_tokens` is the caller's, or the default, and never above the budget's cap."""
     assert convert(cap=cap, **fields)["max_tokens"] == max_tokens
 
 
 def test_sampling_and_identity() -> None:
-    """Temperature is clamped, to its default here, which goes without saying; stop becomes sequences, the user an id, unknown fields pass."""
+    """Temperature is clamped, here to its default, so it is not reported; stop becomes sequences,
+    the user an id, and unknown fields pass through."""
     body = convert(
         temperature=1.7,
         top_p=0.5,
@@ -250,7 +252,7 @@ def test_sampling_and_identity() -> None:
 
 
 def test_openais_own_fields_are_left_out() -> None:
-    """What has no counterpart and shows nowhere in an answer does not reach Anthropic."""
+    """Fields without a counterpart and without effect on the answer are not sent to Anthropic."""
     fields: dict[str, Any] = {
         "seed": 1, "logit_bias": {}, "logprobs": True, "top_logprobs": 2, "presence_penalty": 1,
         "frequency_penalty": 1, "store": True, "n": 1, "modalities": ["text"], "verbosity": "low",
@@ -302,7 +304,8 @@ def test_reasoning_effort(
     config: object,
     max_tokens: int,
 ) -> None:
-    """Effort is adaptive thinking, or a budget that fits where the model knows nothing else."""
+    """Effort becomes adaptive thinking, or a budget that fits if the model supports nothing
+    else."""
     body = convert(model=model, reasoning_effort=effort, **fields)
 
     assert body.get("thinking") == thinking
@@ -311,7 +314,7 @@ def test_reasoning_effort(
 
 
 def test_a_budgets_cap_lowers_thinking_too() -> None:
-    """Thinking must fit into a lowered `max_tokens`, or go."""
+    """Thinking must fit into a lowered `max_tokens`, or is dropped."""
     thinking = {"type": "enabled", "budget_tokens": 8000}
 
     assert (
@@ -350,7 +353,7 @@ def test_structured_output() -> None:
 
 
 def test_signed_thinking_goes_back_first() -> None:
-    """Thinking blocks of an earlier answer return as they were, before text and tool use."""
+    """Thinking blocks of an earlier answer are returned unchanged, before text and tool use."""
     signed = {"type": "thinking", "thinking": "hm", "signature": "sig"}
     message = {
         "role": "assistant",
@@ -405,7 +408,7 @@ def test_signed_thinking_goes_back_first() -> None:
 def test_what_cannot_be_said_is_refused(
     messages: list[Any] | None, fields: dict[str, Any], names: str
 ) -> None:
-    """A request the Messages API has no words for is refused, saying which part of it."""
+    """A request that the Messages API cannot express is refused, with the part that is at fault."""
     assert names in refused(messages, **fields)
 
 

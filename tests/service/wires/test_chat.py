@@ -1,4 +1,4 @@
-"""Parsing at the edge: what is checked, what passes untouched, and what no input may do."""
+"""Parsing at the edge: what is checked, what passes through, and what no input may cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def parse(body: dict[str, Any]) -> Ask:
-    """Parse a chat body whole."""
+    """Parse a complete chat body."""
     return CHAT.read(json.dumps(body).encode())
 
 
@@ -42,7 +42,7 @@ def parse(body: dict[str, Any]) -> Ask:
     ],
 )
 def test_bodies_that_are_no_object(body: bytes, message: str) -> None:
-    """Whatever is not one JSON object in UTF-8 is a clear 400, also in values that are skipped."""
+    """Anything but one JSON object in UTF-8 is a clear 400, also inside values that are skipped."""
     with pytest.raises(InvalidRequestError, match=message) as caught:
         decode(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
@@ -82,7 +82,7 @@ def test_deep_nesting_ends_no_stack(depth: int, brackets: str) -> None:
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
-    """Each field the gateway acts on is checked, and the error names it."""
+    """Each field that the gateway acts on is checked, and the error names it."""
     with pytest.raises(InvalidRequestError) as caught:
         parse({**BODY, **change})
     assert caught.value.param == param
@@ -106,7 +106,7 @@ def test_wrong_values_are_named(change: dict[str, Any], param: str) -> None:
     ],
 )
 def test_other_spellings_are_refused(name: str, meant: str) -> None:
-    """What a server may take for a field that money depends on is not sent beside it."""
+    """Other spellings that a server may accept for a field that money depends on are refused."""
     with pytest.raises(InvalidRequestError) as caught:
         parse({**BODY, name: 1})
     assert caught.value.param is not None
@@ -115,7 +115,7 @@ def test_other_spellings_are_refused(name: str, meant: str) -> None:
 
 
 def test_the_last_of_equal_keys_is_the_one() -> None:
-    """Also when one of them is written with escapes: what was held for is what is sent."""
+    """Also if one of them is written with escapes: what was held for is what is sent."""
     body = b'{"model":"m","messages":[1],"max_tokens":9,"max_\\u0074okens":5,"X_New":1,"topK":2}'
 
     fields = CHAT.read(body).fields
@@ -126,7 +126,7 @@ def test_the_last_of_equal_keys_is_the_one() -> None:
 
 @pytest.mark.parametrize("missing", ["model", "messages"])
 def test_missing_fields_are_named(missing: str) -> None:
-    """What must be there is named when it is not."""
+    """A missing required field is named."""
     with pytest.raises(InvalidRequestError, match="missing") as caught:
         parse({key: value for key, value in BODY.items() if key != missing})
     assert caught.value.param == missing
@@ -134,7 +134,7 @@ def test_missing_fields_are_named(missing: str) -> None:
 
 @pytest.mark.parametrize("value", ["", [], None, {}, 5])
 def test_embeddings_need_input(value: object) -> None:
-    """Embeddings take a string or an array that is not empty."""
+    """Embeddings accept a string or a non-empty array."""
     with pytest.raises(InvalidRequestError) as caught:
         EMBEDDINGS.read(json.dumps({"model": "m", "input": value}).encode())
     assert caught.value.param == "input"

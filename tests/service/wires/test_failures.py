@@ -127,7 +127,7 @@ def anthropic_error(kind: str, message: str = "no") -> Any:
     ],
 )
 def test_kinds(status: int | None, body: Any, kind: str) -> None:
-    """Statuses, codes and the wordings of compatible servers lead to one of our kinds."""
+    """Statuses, codes and the wordings of compatible servers map to one of our kinds."""
     found = kind_of(status, read_failure(b"<html>" if body is None else json.dumps(body).encode()))
 
     assert kind == found
@@ -158,7 +158,7 @@ TOO_LARGE = (
     ],
 )
 def test_a_refusal_may_be_about_one_request(status: int | None, message: str, alone: bool) -> None:
-    """A limit that a smaller request is under says nothing about the deployment."""
+    """A limit that a smaller request would pass says nothing about the deployment."""
     code = "rate_limit_exceeded" if status != 400 else "other"
     error = refusal(deployment("http://x"), status, failure_of(openai_error(message, code=code)))
 
@@ -171,7 +171,7 @@ def test_a_refusal_may_be_about_one_request(status: int | None, message: str, al
     "words", ["insufficient funds", "credit balance is too low", "invalid api key"]
 )
 def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(words: str) -> None:
-    """A server that quotes the request does not let its caller shut the deployment for others."""
+    """If a server quotes the request, its caller cannot block the deployment for others."""
     for message in (
         f"Invalid value: '{words}'. Supported values are: 'json_object' and 'text'.",
         f"'{words}' is not one of ['user', 'assistant'] - 'messages.0.role'",
@@ -182,7 +182,7 @@ def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(words: str) -> 
 
 
 def test_only_the_callers_own_faults_are_told() -> None:
-    """Text of a provider is relayed only where the caller's request was at fault."""
+    """A provider's text is relayed only if the caller's request was at fault."""
     target = deployment("http://x")
     seen = {
         status: refusal(target, status, failure_of(openai_error("text"))).told is not None
@@ -193,7 +193,7 @@ def test_only_the_callers_own_faults_are_told() -> None:
 
 
 def test_body_is_in_openais_shape_whatever_it_was() -> None:
-    """Other servers' errors are given OpenAI's four fields, and its code for a long prompt."""
+    """Other servers' errors get OpenAI's four fields, and its code for a long prompt."""
     old_vllm = {"object": "error", "message": "maximum context length is 9", "code": 400}
     error = refusal(deployment("http://x"), 400, failure_of(old_vllm))
 
@@ -209,7 +209,7 @@ def test_body_is_in_openais_shape_whatever_it_was() -> None:
 
 
 def test_keys_never_leave() -> None:
-    """Neither our key nor anything like one is in an error, even where a provider echoes it."""
+    """Neither our key nor anything like one is in an error, even if a provider echoes it."""
     target = deployment("http://x")
     for status in (400, 401, 403, 500):
         for other in (KEY, "sk-ant-api03-abcdefgh", "AIzaSyA0123456789abcdefghij"):
@@ -238,13 +238,13 @@ def test_keys_never_leave() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, milliseconds and dates are understood, and no provider makes us wait for ever."""
+    """Seconds, milliseconds and dates are parsed, and no provider can make us wait forever."""
     assert seconds == retry_after_s(headers, now_s=60.0)
 
 
 @pytest.mark.parametrize("status", [408, 504, 524])
 def test_a_gateway_that_gave_up_may_have_cost_money(status: int) -> None:
-    """Behind a timeout of a proxy the model may have run to the end."""
+    """Behind a proxy's timeout the model may have run to the end."""
     assert refusal(deployment("http://x"), status, failure_of(None)).billed == "unknown"
     assert refusal(deployment("http://x"), 500, failure_of(None)).billed == "no"
 

@@ -1,4 +1,4 @@
-"""Server-sent events are found whatever the network does to them."""
+"""Server-sent events are recognized however the network splits them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAYLOADS = [b'{"a":"\xc3\xa9"}', b"no space", b"one\n two", b"[DONE]"]
 
 
 def parse(*pieces: bytes, limit: int = 1000) -> list[bytes]:
-    """The payloads of a stream that comes in these pieces."""
+    """The payloads of a stream that arrives in these pieces."""
     parser = EventParser(limit)
     return [payload for piece in pieces for payload in parser.feed(piece)]
 
 
 def test_cut_anywhere() -> None:
-    """The same events come out whichever two places the bytes are cut at, and one by one."""
+    """The same events result wherever the bytes are split in three, and byte by byte."""
     size = len(STREAM)
     for first in range(size + 1):
         for second in range(first, size + 1, 5):
@@ -38,7 +38,7 @@ def test_cut_anywhere() -> None:
 
 
 def test_unfinished_event_is_kept_apart() -> None:
-    """An event that no blank line ended is not an event; its payload is there for an end mark."""
+    """An event without a final blank line is not an event; its payload is kept for an end mark."""
     parser = EventParser(1000)
 
     assert parser.feed(b"data: 1\n\ndata: [DONE]\n") == [b"1"]
@@ -48,7 +48,7 @@ def test_unfinished_event_is_kept_apart() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 7, 100])
 def test_event_over_the_limit_is_refused_before_it_is_whole(pieces: int) -> None:
-    """An endless event is cut off at the limit, in one read or in many."""
+    """An endless event is aborted at the limit, in one read or in many."""
     event = b"data: " + b"x" * 120
     step = -(-len(event) // pieces)
 
@@ -59,6 +59,6 @@ def test_event_over_the_limit_is_refused_before_it_is_whole(pieces: int) -> None
 
 
 def test_encoding_is_the_inverse() -> None:
-    """What is relayed is read as the same payload, however many lines it has."""
+    """A relayed event parses to the same payload, however many lines it has."""
     for payload in PAYLOADS:
         assert [payload] == parse(encode_event(payload))

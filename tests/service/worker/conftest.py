@@ -1,4 +1,4 @@
-"""Real surroundings for the worker: a scripted server on loopback, and child processes."""
+"""A real environment for the worker: a scripted server on loopback, and child processes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ BUDGET_REFUSAL: Reply = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request as the server got it."""
+    """A request as the server received it."""
 
     path: str
     headers: dict[str, str]
@@ -72,14 +72,14 @@ class Seen:
 
 
 def succeed(request: Seen) -> Reply:
-    """Answer as a gateway does, with what it cost."""
+    """Answer as a gateway does, with the cost."""
     body = EMBEDDING if request.path.endswith("embeddings") else CHAT
     return 200, {"x-spanledger-cost-usd": "0.000000125", "x-request-id": "req-1"}, body
 
 
 @dataclass(slots=True)
 class Gateway:
-    """A server that answers as a test tells it."""
+    """A server whose answers a test scripts."""
 
     url: str = ""
     reply: Callable[[Seen], Reply] = succeed
@@ -87,7 +87,7 @@ class Gateway:
 
     @property
     def prompts(self) -> list[str]:
-        """What was asked, in order."""
+        """The prompts received, in order."""
         return [request.prompt for request in self.seen]
 
 
@@ -118,7 +118,7 @@ def gateway() -> Iterator[Gateway]:
                 self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -132,7 +132,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 def chat_job(name: str, **body: Any) -> dict[str, Any]:
-    """A chat job whose prompt is its own name."""
+    """A chat job whose prompt is its own id."""
     messages = [{"role": "user", "content": name}]
     return {
         "custom_id": name,
@@ -143,21 +143,21 @@ def chat_job(name: str, **body: Any) -> dict[str, Any]:
 
 
 def write_jobs(path: Path, jobs: list[Any]) -> Path:
-    """Write jobs a line each; strings go in as they are."""
+    """Write one job per line; strings are written unchanged."""
     lines = [job if isinstance(job, str) else json.dumps(job) for job in jobs]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """All result lines; fails if one is not whole."""
+    """All result lines; fails if one is incomplete."""
     text = path.read_text()
     assert text == "" or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
 
 class Child:
-    """`spanledger worker …` as a process of its own."""
+    """`spanledger worker …` as a separate process."""
 
     def __init__(self, *arguments: str, environ: dict[str, str], stdin: int | None = None) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "OPENAI_"))}
@@ -171,14 +171,14 @@ class Child:
         )
 
     def finish(self) -> tuple[int, str, str]:
-        """Wait for its end; exit code, stdout, stderr."""
+        """Wait until it ends; returns exit code, stdout, stderr."""
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Child]]:
-    """Start workers; whatever still runs at the end is killed."""
+    """Start workers; those still running at the end are killed."""
     children: list[Child] = []
 
     def begin(*arguments: str, stdin: int | None = None, **environ: str) -> Child:
@@ -199,7 +199,7 @@ def run_here(jobs: Path, results: Path, base_url: str, **options: Any) -> Summar
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Poll until something holds."""
+    """Poll until a condition is met."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

@@ -1,4 +1,4 @@
-"""Reading jobs in bounded memory, and the pace of endless traffic."""
+"""Reading jobs in bounded memory, and the rate of endless traffic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import chat_job
 
 
 def test_a_large_file_is_never_in_memory(tmp_path: Path) -> None:
-    """Sixty megabytes of jobs, ids remembered, cost a few megabytes."""
+    """Reading sixty megabytes of jobs, with their ids, takes only a few megabytes."""
     path = tmp_path / "jobs.jsonl"
     body = json.dumps(chat_job("JOB", padding="x" * 3000))
     with path.open("w") as file:
@@ -46,14 +46,14 @@ def test_a_large_file_is_never_in_memory(tmp_path: Path) -> None:
     [("", 0), ("\n \n\t\r\n", 0), ("{}\n\n{}\n  \n", 2), ("{}\n{}", 2), (" \n {}", 1)],
 )
 def test_a_blank_line_is_not_a_job(tmp_path: Path, text: str, jobs: int) -> None:
-    """The progress bar's total is the number of jobs, whatever else the file has."""
+    """The progress bar's total is the number of jobs, whatever else is in the file."""
     path = tmp_path / "jobs.jsonl"
     path.write_text(text)
     assert count_jobs(path) == jobs
 
 
 def test_an_endless_line_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line beyond the limit is one bad job; its neighbours are read whole."""
+    """A line beyond the limit is one bad job; its neighbours are read completely."""
     monkeypatch.setattr(jobs, "MAX_LINE_BYTES", 1000)
     good = json.dumps(chat_job("a")).encode()
     exact = good.ljust(999) + b"\n"
@@ -72,7 +72,7 @@ def test_an_endless_line_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_day_has_a_rhythm() -> None:
-    """Traffic is quietest at four at night and full twelve hours later, every day."""
+    """Traffic is lowest at 4 a.m. and highest twelve hours later, every day."""
     hours = [rhythm(hour * 3600, 86400) for hour in range(48)]
     assert min(range(24), key=hours.__getitem__) == 4
     assert hours[16] == pytest.approx(1.0)
@@ -82,7 +82,7 @@ def test_the_day_has_a_rhythm() -> None:
 
 
 def test_customers_are_names_with_keys() -> None:
-    """Customers are read as NAME=KEY; without any, the worker's own key is used."""
+    """Customers are read as NAME=KEY; without customers, the worker's own key is used."""
     assert parse_customers("acme=sk-1, globex=sk-2", None) == (("acme", "sk-1"), ("globex", "sk-2"))
     assert parse_customers("acme", "sk-9") == (("acme", "sk-9"),)
     assert parse_customers("", "sk-9") == (("default", "sk-9"),)

@@ -1,4 +1,4 @@
-"""Where a run is cut into traces."""
+"""Where a run is split into traces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spanledger.worker.tracing import Tracing
 
 
 def job(size: int = 1, url: str = "/v1/chat/completions") -> Job:
-    """A job with a prompt of so many characters."""
+    """A job with a prompt of a given length."""
     return Job(1, "j", url, {"model": "m", "messages": [{"role": "user", "content": "a" * size}]})
 
 
 def parts_of(jobs: list[Job], answer: int, *, content: bool, at_once: int) -> list[OpenPart]:
-    """The part of each job, when every answer comes after the next few jobs have begun."""
+    """The part of each job, if every answer arrives after the next few jobs have started."""
 
     async def play() -> list[OpenPart]:
         tracing = Tracing()
@@ -54,7 +54,7 @@ def parts_of(jobs: list[Job], answer: int, *, content: bool, at_once: int) -> li
     [(10_000, 0, 70), (0, 10_000, 130), (10_000, 10_000, 50), (5_000_000, 0, 1)],
 )
 def test_bytes_in_and_out_fill_a_trace(size: int, answer: int, most: int) -> None:
-    """A prompt counts twice, as it is on two spans, and an answer once; one job always has a trace."""
+    """A prompt counts twice, because it is on two spans, and an answer once; a job always has a trace."""
     taken = parts_of([job(size)] * 300, answer, content=True, at_once=4)
 
     per_trace = [taken.count(part) for part in dict.fromkeys(taken)]
@@ -64,7 +64,7 @@ def test_bytes_in_and_out_fill_a_trace(size: int, answer: int, most: int) -> Non
 
 
 def test_without_content_jobs_fill_a_trace() -> None:
-    """What is not traced takes no room."""
+    """Content that is not traced takes no room."""
     taken = parts_of([job(50_000)] * (JOBS_PER_TRACE + 1), 50_000, content=False, at_once=4)
 
     assert [taken.count(part) for part in dict.fromkeys(taken)] == [JOBS_PER_TRACE, 1]

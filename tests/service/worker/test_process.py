@@ -38,7 +38,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def sim() -> Iterator[RunningSim]:
-    """The real simulator, without waiting."""
+    """The real simulator, without delays."""
     with sim_in_thread(speed=0.0) as running:
         yield running
 
@@ -46,7 +46,7 @@ def sim() -> Iterator[RunningSim]:
 def test_spans_and_traceparent_reach_the_other_side(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """One trace: workflow, task and call; the gateway gets the call's span as its parent."""
+    """One trace: workflow, task and call; the gateway receives the call's span as its parent."""
     embed = {
         "custom_id": "e",
         "method": "POST",
@@ -91,7 +91,7 @@ def _mentions(span: SinkSpan, text: str) -> bool:
 
 
 def test_a_missing_collector_is_one_line(start: Start, gateway: Gateway, tmp_path: Path) -> None:
-    """Without a collector the run succeeds, stdout is clean, and one line says so."""
+    """Without a collector the run succeeds, stdout is clean, and one line warns."""
     jobs = write_jobs(tmp_path / "jobs.jsonl", [chat_job("a")])
     arguments = ("run", str(jobs), "-o", str(tmp_path / "r.jsonl"), "--json")
     code, out, err = start(
@@ -104,7 +104,7 @@ def test_a_missing_collector_is_one_line(start: Start, gateway: Gateway, tmp_pat
 
 
 def _run(start: Start, gateway: Gateway, tmp_path: Path, sink: OtlpSink) -> list[str]:
-    """What a run of three jobs says on stderr."""
+    """The stderr of a run of three jobs."""
     jobs = write_jobs(tmp_path / "jobs.jsonl", [chat_job(name) for name in "abc"])
     code, out, err = start(
         *("run", str(jobs), "-o", str(tmp_path / "r.jsonl"), "--json"),
@@ -115,13 +115,15 @@ def _run(start: Start, gateway: Gateway, tmp_path: Path, sink: OtlpSink) -> list
     return [line for line in err.splitlines() if line]
 
 
-NOT_SENT = "telemetry could not be sent; the jobs are not affected (--no-telemetry stops trying)"
+NOT_SENT = (
+    "telemetry could not be sent; the jobs are not affected (use --no-telemetry to turn it off)"
+)
 
 
 def test_telemetry_that_arrives_is_not_mentioned(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """When the collector has everything, nothing is said."""
+    """If the collector has everything, nothing is logged."""
     with OtlpSink() as sink:
         said = _run(start, gateway, tmp_path, sink)
 
@@ -133,7 +135,7 @@ def test_telemetry_that_arrives_is_not_mentioned(
 def test_a_collector_that_stumbles_is_not_mentioned(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """An export that is refused at first and taken when it is sent again has arrived."""
+    """An export rejected at first and accepted on a retry counts as delivered."""
     refused: list[str] = []
 
     def answer(request: SinkRequest) -> int:
@@ -150,7 +152,7 @@ def test_a_collector_that_stumbles_is_not_mentioned(
 
 
 def test_telemetry_goes_through_a_proxy(start: Start, gateway: Gateway, tmp_path: Path) -> None:
-    """A collector that only the proxy of the environment can reach gets everything."""
+    """A collector reachable only through the environment's proxy gets everything."""
     jobs = write_jobs(tmp_path / "jobs.jsonl", [chat_job("a")])
     with OtlpSink() as proxy:
         code, _, err = start(
@@ -171,7 +173,7 @@ def test_telemetry_goes_through_a_proxy(start: Start, gateway: Gateway, tmp_path
 def test_what_a_collector_refuses_is_one_line(
     start: Start, gateway: Gateway, tmp_path: Path, signal_path: str
 ) -> None:
-    """A collector that does not take one of the signals costs one warning."""
+    """A collector that rejects one of the signals causes one warning."""
     with OtlpSink() as sink:
         sink.answer = lambda request: 400 if request.path == signal_path else 200
         said = _run(start, gateway, tmp_path, sink)
@@ -182,7 +184,7 @@ def test_what_a_collector_refuses_is_one_line(
 def test_a_collector_that_never_answers_is_one_line(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """Waiting for a collector ends, and costs one warning."""
+    """Waiting for a collector ends with one warning."""
     release = threading.Event()
 
     def answer(_: SinkRequest) -> int:
@@ -200,7 +202,7 @@ def test_a_collector_that_never_answers_is_one_line(
 def test_traces_are_cut_by_bytes_where_content_is_traced(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """Jobs of 20 kB with answers as long stay in traces that a store takes, and each is in one."""
+    """Jobs of 20 kB with answers as long stay in traces that a store accepts, each job in one."""
 
     def reply(request: Seen) -> Reply:
         status, headers, body = succeed(request)
@@ -227,7 +229,7 @@ def test_traces_are_cut_by_bytes_where_content_is_traced(
         sizes[span.trace_id] += sum(len(str(value)) for value in span.attributes.values())
     assert sum(sizes.values()) > 3 * BYTES_PER_TRACE
     assert max(sizes.values()) <= BYTES_PER_TRACE
-    assert len(sizes) <= 6, "the estimate cuts no finer than it must"
+    assert len(sizes) <= 6, "the estimate splits no more than needed"
     assert len([span for span in sink.spans if span.name == "job.task"]) == 60
 
 
@@ -240,7 +242,7 @@ def test_the_environment_can_switch_telemetry_off() -> None:
 
 
 def test_ctrl_c_lets_running_jobs_end(start: Start, gateway: Gateway, tmp_path: Path) -> None:
-    """The first Ctrl-C takes no further job and finishes the running ones; a rerun completes."""
+    """The first Ctrl-C stops taking jobs and finishes the running ones; a rerun completes."""
     go = threading.Event()
 
     def reply(request: Seen) -> Reply:
@@ -258,9 +260,9 @@ def test_ctrl_c_lets_running_jobs_end(start: Start, gateway: Gateway, tmp_path: 
     )
     wait_for(lambda: len(gateway.seen) == 3)  # j0 is done, two are running
     child.process.send_signal(signal.SIGINT)
-    # Its word on stderr comes when the signal has been taken.
+    # It writes to stderr once the signal has been handled.
     assert child.process.stderr is not None
-    assert "to finish; Ctrl-C again" in child.process.stderr.readline()
+    assert "to finish; press Ctrl-C again" in child.process.stderr.readline()
     go.set()
 
     code, out, _ = child.finish()
@@ -275,7 +277,7 @@ def test_ctrl_c_lets_running_jobs_end(start: Start, gateway: Gateway, tmp_path: 
 def test_jobs_from_a_pipe_and_the_second_ctrl_c(
     start: Start, gateway: Gateway, tmp_path: Path
 ) -> None:
-    """`-` reads jobs as they come; the second Ctrl-C waits neither for a job nor for the pipe."""
+    """`-` reads jobs as they arrive; the second Ctrl-C waits neither for a job nor for the pipe."""
     never = threading.Event()
 
     def reply(request: Seen) -> Reply:
@@ -299,7 +301,7 @@ def test_jobs_from_a_pipe_and_the_second_ctrl_c(
     child.process.send_signal(signal.SIGINT)
     assert "waiting for 1 job to finish" in child.process.stderr.readline()
     child.process.send_signal(signal.SIGINT)
-    # Its end must not need the pipe's end.
+    # It must end even while the pipe stays open.
     assert child.process.wait(30) == 130
     never.set()
     code, out, err = child.finish()
@@ -310,7 +312,7 @@ def test_jobs_from_a_pipe_and_the_second_ctrl_c(
 
 
 def test_run_and_serve_against_the_simulator(start: Start, sim: RunningSim, tmp_path: Path) -> None:
-    """A file of jobs, and traffic of the worker's own making, are all served by the simulator."""
+    """The simulator serves both a file of jobs and the worker's own traffic."""
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
     job = {**chat_job("a"), "body": body}
     embed = {

@@ -36,7 +36,7 @@ from .conftest import (
 
 
 class Terminal:
-    """Runs the worker here and keeps what it printed."""
+    """Runs the worker in this process and keeps its output."""
 
     def __init__(self, folder: Path, gateway: Gateway) -> None:
         self.jobs = folder / "jobs.jsonl"
@@ -64,7 +64,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path, gateway: Gateway) -> Terminal:
-    """A worker in an empty folder."""
+    """A worker in an empty directory."""
     return Terminal(tmp_path, gateway)
 
 
@@ -74,7 +74,7 @@ def ids(results: Path) -> list[str]:
 
 
 def test_results_are_openai_batch_lines(terminal: Terminal, gateway: Gateway) -> None:
-    """Chat and embedding jobs come back as OpenAI writes them, and the spend is added up."""
+    """Chat and embedding jobs come back in OpenAI's format, and the spend is added up."""
     embed = {
         "custom_id": "e",
         "method": "POST",
@@ -113,14 +113,14 @@ MALFORMED: list[tuple[Any, str | None, str]] = [
     ({**chat_job("m"), "body": {"messages": []}}, "m", "body.model is missing"),
     ({**chat_job("n"), "body": {"model": "m"}}, "n", "body.messages is missing"),
     (chat_job("s", stream=True), "s", "a batch job cannot stream"),
-    (chat_job("good"), "good", "custom_id 'good' was used on line 1 already"),
+    (chat_job("good"), "good", "custom_id 'good' is already used on line 1"),
 ]
 
 
 def test_malformed_jobs_are_reported_and_the_rest_goes_on(
     terminal: Terminal, gateway: Gateway
 ) -> None:
-    """Each bad line is named with its number on the terminal and in the output, and only once."""
+    """Each bad line is reported with its number on the terminal and in the output, once."""
     write_jobs(
         terminal.jobs, [chat_job("good"), *[job for job, _, _ in MALFORMED], "", chat_job("last")]
     )
@@ -145,7 +145,7 @@ def test_malformed_jobs_are_reported_and_the_rest_goes_on(
 
 
 def test_resume_sends_only_what_is_missing(terminal: Terminal, gateway: Gateway) -> None:
-    """Finished jobs are skipped; failed ones are kept, and run again only when asked for."""
+    """Finished jobs are skipped; failed ones are kept, and run again only on request."""
     gateway.reply = lambda request: (
         (400, {}, {"error": {"message": "no", "code": "bad"}})
         if request.prompt == "b"
@@ -176,7 +176,7 @@ def test_resume_sends_only_what_is_missing(terminal: Terminal, gateway: Gateway)
 
 
 def test_half_written_tail_is_moved_aside(terminal: Terminal, gateway: Gateway) -> None:
-    """A line cut by a crash is kept in a file of its own, said, and its job runs again."""
+    """A line truncated by a crash is kept in a separate file and reported, and its job runs again."""
     write_jobs(terminal.jobs, [chat_job("a"), chat_job("b")])
     terminal.run()
     whole = terminal.results.read_bytes()
@@ -195,13 +195,13 @@ def test_half_written_tail_is_moved_aside(terminal: Terminal, gateway: Gateway) 
 
 
 def test_garbage_in_the_middle_is_moved_aside(terminal: Terminal, gateway: Gateway) -> None:
-    """Unreadable lines anywhere leave for files of their own; good lines stay byte for byte."""
+    """Unreadable lines are moved to separate files; good lines stay byte for byte."""
     write_jobs(terminal.jobs, [chat_job("a"), chat_job("b"), chat_job("c")])
     terminal.run(concurrency=1)
     good = terminal.results.read_bytes().splitlines(keepends=True)
     Path(f"{terminal.results}.damaged-1").write_bytes(b"from before")
     garbage = b"\x00\xff garbage\n"
-    # The last line is whole but lost its newline.
+    # The last line is complete but lost its newline.
     terminal.results.write_bytes(
         good[0] + garbage + good[1] + b'{"custom_id":"c"}\n' + good[2][:-1]
     )
@@ -223,7 +223,7 @@ def test_garbage_in_the_middle_is_moved_aside(terminal: Terminal, gateway: Gatew
 
 
 def test_missing_newline_alone_is_completed(terminal: Terminal, gateway: Gateway) -> None:
-    """A last line that is whole except for its newline is a result like any other."""
+    """A last line that only lacks its newline is a result like any other."""
     write_jobs(terminal.jobs, [chat_job("a")])
     terminal.run()
     whole = terminal.results.read_bytes()
@@ -235,16 +235,16 @@ def test_missing_newline_alone_is_completed(terminal: Terminal, gateway: Gateway
 
 
 def test_unusable_paths_are_usage_errors(terminal: Terminal) -> None:
-    """Slips with paths are named before anything is sent or written."""
+    """Mistakes in paths are reported before anything is sent or written."""
     with pytest.raises(UsageError, match="does not exist"):
         terminal.run()
     write_jobs(terminal.jobs, [chat_job("a")])
     before = terminal.jobs.read_bytes()
-    with pytest.raises(UsageError, match="is a folder"):
+    with pytest.raises(UsageError, match="is a directory"):
         terminal.run(results=terminal.jobs.parent)
     with pytest.raises(UsageError, match="both input and output"):
         terminal.run(results=terminal.jobs)
-    with pytest.raises(UsageError, match="folder of the output"):
+    with pytest.raises(UsageError, match="directory of the output"):
         terminal.run(results=terminal.jobs.parent / "no" / "results.jsonl")
     with pytest.raises(UsageError, match="not a regular file"):
         terminal.run(results=Path("/dev/null"))
@@ -262,7 +262,7 @@ def test_two_workers_cannot_share_an_output(terminal: Terminal) -> None:
 
 
 def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gateway) -> None:
-    """A final refusal ends the run with running jobs finished and nothing marked as failed."""
+    """A final refusal ends the run: running jobs finish and nothing is marked as failed."""
     hold, released = threading.Event(), threading.Event()
 
     def reply(request: Seen) -> Reply:
@@ -287,7 +287,7 @@ def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gate
     assert (summary.counts.done, summary.counts.failed) == (len(done), 0)
     assert summary.remaining == 50 - len(done)
     assert summary.as_json()["jobs"] == 50
-    # Asked once more when nothing else was running; the client obeyed x-should-retry: false.
+    # Sent once more when nothing else was running; the client obeyed x-should-retry: false.
     assert gateway.prompts.count("j3") == 2
 
     gateway.reply = succeed
@@ -301,7 +301,7 @@ def test_budget_stop_leaves_the_rest_for_later(terminal: Terminal, gateway: Gate
 
 
 def test_own_holds_do_not_stop_a_run(terminal: Terminal, gateway: Gateway) -> None:
-    """A budget that only the run's own jobs fill refuses some for the moment, and all get done."""
+    """A budget filled only by the run's own jobs refuses some for now, but all get done."""
     room = threading.Semaphore(2)
 
     def reply(request: Seen) -> Reply:
@@ -319,12 +319,12 @@ def test_own_holds_do_not_stop_a_run(terminal: Terminal, gateway: Gateway) -> No
     summary = terminal.run(concurrency=8)
 
     assert (summary.exit_code, summary.counts.done, summary.remaining) == (0, 20, 0)
-    assert len(gateway.prompts) > 20  # some were refused, and asked again
+    assert len(gateway.prompts) > 20  # some were refused, and sent again
     assert ids(terminal.results) == sorted(f"j{n}" for n in range(20))
 
 
 def test_server_errors_are_retried_then_recorded(terminal: Terminal, gateway: Gateway) -> None:
-    """The client retries what may pass; what does not is one failed line, and the rest goes on."""
+    """The client retries temporary errors; a permanent one is one failed line, and the rest continues."""
     limited: Reply = (429, {"retry-after-ms": "1"}, {"error": {"message": "slow", "code": None}})
     broken: Reply = (500, {"retry-after-ms": "1"}, {"error": {"message": "broken"}})
 
@@ -346,7 +346,7 @@ def test_server_errors_are_retried_then_recorded(terminal: Terminal, gateway: Ga
 
 
 def test_no_answer_is_an_error_without_response(terminal: Terminal) -> None:
-    """A gateway that hangs up fails the job with OpenAI's non-HTTP error shape."""
+    """A gateway that closes the connection fails the job with OpenAI's non-HTTP error format."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def hang_up() -> None:
@@ -369,7 +369,7 @@ def test_no_answer_is_an_error_without_response(terminal: Terminal) -> None:
 def test_a_gateway_that_takes_no_job_stops_the_run(
     terminal: Terminal, gateway: Gateway, fault: str
 ) -> None:
-    """What every job would meet fails none: the run ends at once, says why, and can go on later."""
+    """An error that every job would get fails none: the run stops, says why, and can be resumed."""
     refusal: Reply = 401, {}, {"error": {"message": "the key is not known", "code": "x"}}
     gateway.reply = lambda _request: refusal
     write_jobs(terminal.jobs, [chat_job(f"j{n}") for n in range(200)])
@@ -393,7 +393,7 @@ def test_a_gateway_that_takes_no_job_stops_the_run(
 def test_a_full_disk_stops_the_run_and_keeps_whole_lines(
     terminal: Terminal, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a line cannot be written whole, it is taken back and the run says why it stops."""
+    """A line that cannot be written completely is removed, and the run says why it stops."""
     write_jobs(terminal.jobs, [chat_job(f"j{n}") for n in range(20)])
     real = os.write
     written: list[int] = []

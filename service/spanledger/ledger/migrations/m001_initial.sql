@@ -1,13 +1,13 @@
 -- The ledger, version 1. Times ending in _ns are Unix nanoseconds, in _s Unix seconds;
--- money ending in _nano is nano-USD. Attempt and request rows are the outbox: `seq` is given in
--- commit order when a row ends, and the shipper's cursor runs over it.
+-- money ending in _nano is nano-USD. Attempt and request rows are the outbox: `seq` is assigned in
+-- commit order when a row ends, and the shipper's cursor follows it.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
--- budgets_version and keys_version rise with each change, so that every process sees it;
--- seq is the last number given to an ended row.
+-- budgets_version and keys_version increase with each change, so every process notices it;
+-- seq is the last number assigned to an ended row.
 INSERT INTO meta (key, value) VALUES ('budgets_version', 1), ('keys_version', 1), ('seq', 0);
 
 CREATE TABLE keys (
@@ -40,7 +40,7 @@ CREATE TABLE budget_history (
     budget TEXT NOT NULL
 );
 
--- One row an account and period; old periods stay.
+-- One row per account and period; old periods stay.
 CREATE TABLE balances (
     budget         TEXT NOT NULL,
     subject        TEXT NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE balances (
     PRIMARY KEY (budget, subject, period_start_s)
 ) WITHOUT ROWID;
 
--- Gateways that hold money; when the lease of one ends, the sweep expires its holds.
+-- Gateways with open holds; when the lease of one ends, the sweep expires its holds.
 CREATE TABLE owners (
     id       TEXT PRIMARY KEY,
     lease_ns INTEGER NOT NULL

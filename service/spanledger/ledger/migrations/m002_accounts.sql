@@ -1,10 +1,10 @@
--- Version 2: an account belongs to its budget's scope and kind of period too, so that no budget
--- inherits another's spend. Balances follow from the rows and are made anew: the accounts of all
--- budgets are opened when this has run (ledger/opening.py), in the same transaction. The `accounts`
--- of earlier tries have three parts, which mean nothing any more.
+-- Version 2: an account now also belongs to its budget's scope and kind of period, so no budget
+-- inherits another's spend. Balances follow from the rows and are recreated: the accounts of all
+-- budgets are opened after this script (ledger/opening.py), in the same transaction. The `accounts`
+-- of earlier attempts have three parts and are ignored.
 --
--- One row an account and period; old periods stay. The subject comes last, so that the accounts
--- of a budget in one period lie side by side.
+-- One row per account and period; old periods stay. The subject comes last, so the accounts of a
+-- budget in one period are stored next to each other.
 DROP TABLE balances;
 CREATE TABLE balances (
     budget         TEXT NOT NULL,
@@ -22,11 +22,11 @@ CREATE TABLE balances (
     PRIMARY KEY (budget, scope, period, timezone, period_start_s, subject)
 ) WITHOUT ROWID;
 
--- Tries that a late cost may still correct.
+-- Attempts that a late cost may still correct.
 CREATE INDEX attempts_expired ON attempts (started_ns) WHERE state = 'expired';
 
--- A gateway of version 1 that still runs would write balances nobody reads. The first thing it
--- does in every transaction is to look into `meta`, and there it finds why it must not.
+-- A gateway of version 1 that is still running would write balances nobody reads. It begins every
+-- transaction by reading `meta`, where it now gets an error that says why it must stop.
 ALTER TABLE meta RENAME TO state;
 CREATE VIEW meta AS
 SELECT * FROM "this ledger was upgraded by a newer spanledger; restart the gateway with that one";

@@ -1,5 +1,5 @@
--- Version 3: what each configuration file said of its budgets when they were last applied, so that a
--- start applies what has changed in the file, and leaves alone what a person has changed since.
+-- Version 3: each configuration file's budgets as last applied, so that a start applies what has
+-- changed in the file and leaves later changes by people alone.
 CREATE TABLE applied_budgets (
     source     TEXT NOT NULL,    -- the file's path
     name       TEXT NOT NULL,
@@ -9,6 +9,6 @@ CREATE TABLE applied_budgets (
     PRIMARY KEY (source, name)
 ) WITHOUT ROWID;
 
--- Changes up to this one were made before this table was there: a file may have made any of them.
+-- Changes up to this one predate this table: a file may have made any of them.
 INSERT INTO state (key, value)
 SELECT 'changes_of_unknown_source', coalesce(max(id), 0) FROM budget_history;

@@ -1,7 +1,8 @@
-"""Answers of OpenAI's wire in another form than was asked for, put into the form that was.
+"""Converts answers on OpenAI's wire that have another form than the one requested.
 
-Some servers stream though a whole answer was asked for, some answer whole though a stream was, and
-some send tool arguments as JSON where the wire has a text. No I/O; only such answers come here.
+Some servers stream although we did not request it, some send one JSON answer to a request for a
+stream, and some send tool arguments as JSON instead of a string. No I/O; only such answers are
+passed to this module.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ MAX_TOOL_CALLS = 1024
 _DECODE = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning", "arguments"})
-"""Texts that come in pieces; of other fields the last one counts, and lists are joined."""
+"""Texts that arrive in pieces. Of other fields, the last value counts, and lists are joined."""
 
 
 def as_chunk(payload: bytes) -> bytes:
-    """A chunk whose choices have a delta with arguments as text; the payload may be a whole
-    answer."""
+    """A chunk whose choices have a delta, with arguments as a string. The payload may be a
+    non-streamed answer."""
     data = _DECODE.decode(payload)
     for choice in data["choices"]:
         message = choice.pop("message", None)
@@ -34,19 +35,19 @@ def as_chunk(payload: bytes) -> bytes:
 
 
 def with_text_arguments(body: bytes) -> bytes:
-    """A whole answer with its tool arguments as text; anything else as it is."""
+    """A non-streamed answer with its tool arguments as strings; anything else unchanged."""
     try:
         data = _DECODE.decode(body)
         changed = [_write_arguments(choice.get("message")) for choice in data["choices"]]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
     except (AttributeError, KeyError, TypeError):
-        return body  # not of this wire; its reader says so
+        return body  # not of this wire; its reader reports that
     return _ENCODER.encode(data) if any(changed) else body
 
 
 def _write_arguments(message: Any) -> bool:
-    """Write arguments that are JSON as text; whether there were any."""
+    """Write arguments that are JSON as strings. Returns whether there were any."""
     changed = False
     if not isinstance(message, dict):
         return changed
@@ -61,10 +62,10 @@ def _write_arguments(message: Any) -> bool:
 
 
 def completion_of(chunks: Iterable[bytes]) -> bytes | None:
-    """The whole answer that a stream's chunks add up to; None when the stream has no end.
+    """The complete answer that a stream's chunks add up to; None if the stream is incomplete.
 
     Raises:
-        msgspec.DecodeError, KeyError, TypeError: these are no chunks of this wire.
+        msgspec.DecodeError, KeyError, TypeError: these are not chunks of this wire.
     """
     whole: dict[str, Any] = {"object": "chat.completion"}
     choices: dict[int, dict[str, Any]] = {}
