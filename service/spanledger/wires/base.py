@@ -80,9 +80,9 @@ class Inbound(Protocol):
     """A wire that callers speak.
 
     Attributes:
-        name: what configuration and errors call it.
+        name: what the ledger, deployments and errors call it.
         path: where its requests arrive.
-        operation: what the ledger and telemetry call a request of it.
+        operation: what telemetry calls a request of it.
         end: the event that ends a stream.
     """
 
