@@ -32,7 +32,7 @@ Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_S = 1
 """How long a caller should wait when a limit or the ledger of this gateway refused its request."""
-MAX_RETRY_AFTER_S = 3600
+MAX_SENT_RETRY_AFTER_S = 3600
 
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
 """Kinds after which a client may retry, once our own attempts are used up."""
@@ -51,7 +51,7 @@ _CATEGORIES: dict[str, Category] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ErrorReply:
     """A complete error response, without the headers that every response has."""
 
     status: int
@@ -59,7 +59,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> Reply:
+def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> ErrorReply:
     """The response for `error`, after this many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
@@ -70,7 +70,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT)
     problem = describe(error, attempts)
     if isinstance(error, ProviderError) and error.told and error.kind in CALLER_CAUSED:
         problem = replace(problem, told=error.told)
-    return Reply(http_status_of(error), wire.error(problem), tuple(headers))
+    return ErrorReply(http_status_of(error), wire.error(problem), tuple(headers))
 
 
 def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
@@ -97,26 +97,28 @@ def internal_error() -> Problem:
     return Problem(message, "server", "internal_error")
 
 
-def no_such_path(path: str) -> Reply:
+def no_such_path(path: str) -> ErrorReply:
     """404 for a path that is not served."""
     message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     problem = Problem(message, "not_found", "unknown_url")
-    return Reply(404, DEFAULT.error(problem), ((b"x-should-retry", b"false"),))
+    return ErrorReply(404, DEFAULT.error(problem), ((b"x-should-retry", b"false"),))
 
 
-def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> Reply:
+def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> ErrorReply:
     """405 for a path that is served for another method only."""
     message = f"{method} is not allowed for {path}; use {allowed.decode()}"
     problem = Problem(message, "invalid_request", "method_not_allowed")
-    return Reply(405, wire.error(problem), ((b"allow", allowed), (b"x-should-retry", b"false")))
+    return ErrorReply(
+        405, wire.error(problem), ((b"allow", allowed), (b"x-should-retry", b"false"))
+    )
 
 
-def draining(wire: Inbound) -> Reply:
+def draining(wire: Inbound) -> ErrorReply:
     """503 during shutdown: another gateway, or the next start of this one, serves a retry."""
     body = wire.error(shutting_down("the gateway is shutting down; retry"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
-    return Reply(503, body, headers)
+    return ErrorReply(503, body, headers)
 
 
 def shutting_down(message: str = "the gateway is shutting down") -> Problem:
@@ -135,7 +137,7 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
         wait = error.retry_after_s
         if wait is None or not _retryable(error) or not math.isfinite(wait):
             return None
-        return max(1, min(math.ceil(wait), MAX_RETRY_AFTER_S))
+        return max(1, min(math.ceil(wait), MAX_SENT_RETRY_AFTER_S))
     if isinstance(error, OverloadedError | LedgerUnavailableError):
         return RETRY_AFTER_S
     return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.transport import Target, make_target
+from spanledger.providers.transport import Endpoint, make_target
 from spanledger.wires.base import Outbound
 
 
-def target_of(deployment: Deployment, wire: Outbound) -> Target:
+def target_of(deployment: Deployment, wire: Outbound) -> Endpoint:
     """Raises ProviderError when the deployment's `api_base` or key cannot be used."""
     headers = {**wire.headers, **deployment.headers}
     if deployment.api_key:

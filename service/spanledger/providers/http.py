@@ -20,10 +20,10 @@ from spanledger.providers.base import Call
 from spanledger.providers.caps import CapName, Caps, renamed
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
+    Endpoint,
     EventStream,
     Limits,
-    Reply,
-    Target,
+    ProviderReply,
     Transport,
     provider_request_id,
 )
@@ -35,7 +35,7 @@ from spanledger.wires.openai.request import asks_for_usage
 
 MAX_TARGETS = 4_096
 """Addresses that are kept ready."""
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED_REFUSALS = 4096
 """Deployments that are known to refuse `stream_options`."""
 
 
@@ -51,7 +51,7 @@ class HttpProvider:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
-        self._targets: dict[tuple[str, str | None, str | None, str], tuple[Target, Outbound]] = {}
+        self._targets: dict[tuple[str, str | None, str | None, str], tuple[Endpoint, Outbound]] = {}
         self._refuses_options: set[str] = set()
 
     async def complete(self, call: Call) -> Answer:
@@ -64,7 +64,7 @@ class HttpProvider:
         """Ask for a stream of events."""
         target, wire = self._target(call)
         written, source = await self._opened(call, target, wire)
-        if isinstance(source, Reply):
+        if isinstance(source, ProviderReply):
             yield wire.frame(call, self._read(call, wire, written, source))
             return
         reader = wire.reader(written, self._seen(source.headers, wire))
@@ -100,7 +100,9 @@ class HttpProvider:
         """Close connections."""
         await self._transport.close()
 
-    async def _exchanged(self, call: Call, target: Target, wire: Outbound) -> tuple[Written, Reply]:
+    async def _exchanged(
+        self, call: Call, target: Endpoint, wire: Outbound
+    ) -> tuple[Written, ProviderReply]:
         """The complete answer; asked for once more where the name of the cap was refused."""
         if not wire.spelled:
             written = wire.request(call, False, Habits())
@@ -120,8 +122,8 @@ class HttpProvider:
         return written, reply
 
     async def _opened(
-        self, call: Call, target: Target, wire: Outbound
-    ) -> tuple[Written, EventStream | Reply]:
+        self, call: Call, target: Endpoint, wire: Outbound
+    ) -> tuple[Written, EventStream | ProviderReply]:
         """The stream; asked for again where the name of the cap was refused, and where
         `stream_options` were: each once at most."""
         if not wire.spelled:
@@ -151,7 +153,11 @@ class HttpProvider:
         if isinstance(source, EventStream) or 200 <= source.status < 300:
             if other is not None:
                 self._caps.remember(call.deployment, other)
-            if takes_options and not ask_usage and len(self._refuses_options) < MAX_REMEMBERED:
+            if (
+                takes_options
+                and not ask_usage
+                and len(self._refuses_options) < MAX_REMEMBERED_REFUSALS
+            ):
                 self._refuses_options.add(call.deployment.id)
         return written, source
 
@@ -163,7 +169,7 @@ class HttpProvider:
         created = self._clock.now_ns() // 1_000_000_000
         return Seen(provider_request_id(headers, wire.id_header), created)
 
-    def _target(self, call: Call) -> tuple[Target, Outbound]:
+    def _target(self, call: Call) -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in."""
         deployment = call.deployment
         key = (deployment.id, deployment.api_base, deployment.api_key, call.wire.name)
@@ -179,7 +185,7 @@ class HttpProvider:
             found = self._targets[key] = target_of(deployment, wire), wire
         return found
 
-    def _read(self, call: Call, wire: Outbound, written: Written, reply: Reply) -> Answer:
+    def _read(self, call: Call, wire: Outbound, written: Written, reply: ProviderReply) -> Answer:
         """The answer in a reply, or its refusal."""
         if not 200 <= reply.status < 300:
             raise refusal(
@@ -192,7 +198,7 @@ class HttpProvider:
         return wire.answer(written, reply.body, self._seen(reply.headers, wire))
 
 
-def _refuses_options(call: Call, reply: Reply) -> bool:
+def _refuses_options(call: Call, reply: ProviderReply) -> bool:
     """Whether a server refuses the request for the `stream_options` that we added."""
     return (
         reply.status in (400, 415, 422, 501)

@@ -14,7 +14,7 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Call
 from spanledger.providers.hosts import tells_cost
-from spanledger.routing.course import Target
+from spanledger.routing.course import Candidate
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import ContentMode, attempt_detail, captured_content
@@ -143,7 +143,7 @@ class Attempt:
         demand: the most that its request can use.
     """
 
-    target: Target
+    target: Candidate
     sizes: Sizes
     hold: Hold
     call: Call
