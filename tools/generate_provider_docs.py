@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spanledger.providers.anthropic_oddities import ODDITIES
-from spanledger.providers.error_forms import FORMS
+from spanledger.providers.error_forms import ERROR_FORMS
 from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "provider-errors.md"
@@ -86,7 +86,7 @@ def main() -> None:
 
 def forms() -> Iterable[tuple[str, ...]]:
     """The forms of errors."""
-    for form in FORMS:
+    for form in ERROR_FORMS:
         yield form.provider, code(form.example.strip().replace("\n", "⏎")), form.source
 
 

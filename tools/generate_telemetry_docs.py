@@ -18,7 +18,7 @@ from spanledger.telemetry.conventions import (  # noqa: E402 - found by the line
     LATEST,
     METRIC_CHANGES,
     OPT_IN,
-    Form,
+    Generation,
     MetricChange,
 )
 from spanledger.telemetry.exposition import FEW_BUDGETS, MAX_BUDGETS  # noqa: E402 - as above
@@ -206,7 +206,7 @@ def forms_table() -> str:
         f"| {c.kind} | `{c.old}`{condition(c)} | `{c.new}`{added(c)} | {link(c.source)} |"
         for c in METRIC_CHANGES
     ]
-    head = f"| on | {Form.OLD.value} | {Form.NEW.value} | source |\n|---|---|---|---|\n"
+    head = f"| on | {Generation.OLD.value} | {Generation.NEW.value} | source |\n|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n"
 
 
@@ -230,7 +230,7 @@ def link(url: str) -> str:
 def both_names(name: str) -> str:
     """An attribute's name, and its name in the new form."""
     new = next((c.new for c in ATTRIBUTE_CHANGES if c.old == name and c.new != name), None)
-    return f"`{name}`" if new is None else f"`{name}` ({Form.NEW.value}: `{new}`)"
+    return f"`{name}`" if new is None else f"`{name}` ({Generation.NEW.value}: `{new}`)"
 
 
 def span_section(span: Span) -> str:
@@ -255,7 +255,7 @@ def metric_section(metric: Metric) -> str:
     ]
     new = [f"`{change.new}`" for change in METRIC_CHANGES if change.old == metric.name]
     if new:
-        lines.insert(3, f"- in the form of {Form.NEW.value}: {', '.join(new)}")
+        lines.insert(3, f"- in the form of {Generation.NEW.value}: {', '.join(new)}")
     if metric.buckets:
         lines.append(f"- buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from spanledger.pricing.forms import AMBIGUITIES, FORMS, PLACES, STREAMS
+from spanledger.pricing.forms import AMBIGUITIES, PLACES, STREAMS, USAGE_FORMS
 from spanledger.pricing.names import RESOLD, ROUTES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "usage.md"
@@ -87,7 +87,7 @@ def forms() -> str:
     rows = [
         f"| {form.name} | {_total(form.total)}{', or missing' if form.without_total else ''} |"
         f" {_sum(form.input)} | {_sum(form.output)} | {'; '.join(form.sources)} |"
-        for form in FORMS
+        for form in USAGE_FORMS
     ]
     return (
         "## How counts add up\n\n"

@@ -28,7 +28,7 @@ from tools.replay_alerts import Row, store
 
 from prometheus.src.recording import BASELINE_1H, SPEND_1H
 from prometheus.src.thresholds import DAY
-from spanledger.demo.crowd import Crowd
+from spanledger.demo.crowd import Applications
 from spanledger.demo.stage import (
     CUSTOMERS,
     LIMITS_USD,
@@ -249,7 +249,7 @@ class Director:
         self._sinks = sinks
         self._incident = incident
         keys = {name: stack.key(name) for name in CUSTOMERS}
-        self._crowd = Crowd(stack.urls["gateway"], keys, seed=1)
+        self._crowd = Applications(stack.urls["gateway"], keys, seed=1)
         self._asked_at = 0.0
 
     async def play(self) -> None:

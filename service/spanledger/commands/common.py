@@ -62,11 +62,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(highlight=False, width=width, stderr=stderr)
 
 
-Kind = Literal["fold", "keep", "figure"]
+ColumnKind = Literal["fold", "keep", "figure"]
 """Kinds of columns: names wrap onto further lines; ids, times and figures are never truncated."""
 
 
-def new_table(columns: Mapping[str, Kind]) -> Table:
+def new_table(columns: Mapping[str, ColumnKind]) -> Table:
     """A table that wraps only its names when the terminal is narrow."""
     from rich.table import Table
 

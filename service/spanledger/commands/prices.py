@@ -13,7 +13,7 @@ from spanledger.config import nearest
 from spanledger.money import format_usd, nano_from_pico
 
 if TYPE_CHECKING:
-    from spanledger.pricing.book import Entry, PriceBook
+    from spanledger.pricing.book import BookEntry, PriceBook
     from spanledger.pricing.price import Price, Rates, Schedule
 
 app = typer.Typer(no_args_is_help=True, help="The price book: what models cost.")
@@ -145,7 +145,7 @@ def _as_dict(book: PriceBook, name: str, price: Price) -> dict[str, Any]:
     }
 
 
-def _print_table(book: PriceBook, name: str, entry: Entry, price: Price) -> None:
+def _print_table(book: PriceBook, name: str, entry: BookEntry, price: Price) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -9,7 +9,7 @@ import typer
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
-    Kind,
+    ColumnKind,
     LedgerUrl,
     console,
     format_time,
@@ -106,8 +106,8 @@ def spend(
 def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
     from rich.markup import escape
 
-    names: dict[str, Kind] = dict.fromkeys(groups, "fold")
-    figures: dict[str, Kind] = dict.fromkeys(
+    names: dict[str, ColumnKind] = dict.fromkeys(groups, "fold")
+    figures: dict[str, ColumnKind] = dict.fromkeys(
         ("cost", "attempts", "failed", "tokens in", "out"), "figure"
     )
     table = new_table({**names, **figures})

@@ -16,7 +16,7 @@ from spanledger.commands.common import AsJson, Exit, console, print_json, report
 if TYPE_CHECKING:
     from spanledger.stack.control import Stack, StackStatus
 
-NEXT = """
+STACK_NEXT_STEPS = """
 Next:
   open Grafana, or if you do not have it: spanledger top --ledger {ledger}
   spanledger stack status      health and memory of each part
@@ -106,7 +106,9 @@ def up(
             raise typer.Exit(130) from None
     _show(status, json=json)
     if not json:
-        typer.echo(NEXT.format(ledger=f"sqlite:///{status.data.resolve() / 'ledger.db'}"))
+        typer.echo(
+            STACK_NEXT_STEPS.format(ledger=f"sqlite:///{status.data.resolve() / 'ledger.db'}")
+        )
 
 
 @app.command()

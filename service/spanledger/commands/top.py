@@ -133,6 +133,8 @@ def as_dict(picture: Picture) -> dict[str, Any]:
 
 
 def _quantiles(found: tuple[float, ...]) -> dict[str, float] | None:
-    from spanledger.top.figures import QUANTILES
+    from spanledger.top.figures import SHOWN_QUANTILES
 
-    return {f"p{q}": value for q, value in zip(QUANTILES, found, strict=True)} if found else None
+    return (
+        {f"p{q}": value for q, value in zip(SHOWN_QUANTILES, found, strict=True)} if found else None
+    )

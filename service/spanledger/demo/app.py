@@ -53,10 +53,10 @@ async def _interruptible(playing: Coroutine[Any, Any, Report]) -> Report:
 async def _play(board: Board, seed: int, folder: Path, kept: Path | None) -> Report:
     async with open_stage(folder, seed) as stage:
         # Imports the openai client, which is slow; the child processes are already running.
-        from spanledger.demo.crowd import Crowd
+        from spanledger.demo.crowd import Applications
         from spanledger.demo.scenario import Scenario
 
-        crowd = Crowd(stage.gateway_url, stage.keys, seed)
+        crowd = Applications(stage.gateway_url, stage.keys, seed)
         try:
             async with board.watching(stage.ledger_path):
                 story = await Scenario(stage, crowd, board).play()

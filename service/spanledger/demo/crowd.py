@@ -13,12 +13,12 @@ from typing import Any
 import openai
 
 from spanledger.demo.stage import CHAT_ROUTES, CUSTOMERS, EMBEDDING_ROUTE
-from spanledger.worker.traffic import Ask, Kind, Tally, Traffic, chat_body, send
+from spanledger.worker.traffic import Ask, JobKind, Tally, Traffic, chat_body, send
 
 LANES = 3
 """Requests a customer has in flight at once."""
 
-_KINDS: tuple[Kind, ...] = ("chat", "stream", "tools", "embeddings")
+_KINDS: tuple[JobKind, ...] = ("chat", "stream", "tools", "embeddings")
 _WEIGHTS = (38, 34, 13, 15)
 _FAST_SHARE = 0.75
 _LONG_TOKENS = 500
@@ -30,7 +30,7 @@ _QUESTIONS = (
 )
 
 
-class Crowd:
+class Applications:
     """All customers' applications."""
 
     def __init__(self, base_url: str, keys: Mapping[str, str], seed: int) -> None:

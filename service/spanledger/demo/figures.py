@@ -38,7 +38,7 @@ class ProviderState(NamedTuple):
     error_type: str
 
 
-class RequestRow(NamedTuple):
+class EndedRequest(NamedTuple):
     """A request that ended."""
 
     span_id: str
@@ -50,7 +50,7 @@ class RequestRow(NamedTuple):
     cost_nano: int
 
 
-class AttemptRow(NamedTuple):
+class EndedAttempt(NamedTuple):
     """An attempt that ended."""
 
     span_id: str
@@ -65,7 +65,7 @@ class AttemptRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class Percentiles:
     """Percentiles of one model, seconds; `first` is empty when nothing was streamed."""
 
     model: str
@@ -74,7 +74,7 @@ class Latency:
     first: tuple[float, ...]
 
 
-QUANTILES = (50, 95, 99)
+REPORT_QUANTILES = (50, 95, 99)
 
 
 class Figures:
@@ -158,21 +158,21 @@ class Figures:
         )
         return [(str(a), str(b), int(n)) for a, b, n in rows]
 
-    def requests(self) -> list[RequestRow]:
+    def requests(self) -> list[EndedRequest]:
         """All requests that ended."""
         rows = self._connection.execute(
             "SELECT span_id, started_ns, customer, route, outcome, refused_by, cost_nano"
             " FROM requests WHERE seq IS NOT NULL ORDER BY started_ns"
         )
-        return [RequestRow(*row) for row in rows]
+        return [EndedRequest(*row) for row in rows]
 
-    def attempts(self) -> list[AttemptRow]:
+    def attempts(self) -> list[EndedAttempt]:
         """All attempts that ended."""
         rows = self._connection.execute(
             "SELECT span_id, started_ns, customer, deployment, state, fallback_from, reason,"
             " error_type, cost_nano FROM attempts WHERE seq IS NOT NULL ORDER BY started_ns"
         )
-        return [AttemptRow(*row) for row in rows]
+        return [EndedAttempt(*row) for row in rows]
 
     def open_rows(self) -> int:
         """Requests and attempts that have not ended."""
@@ -183,7 +183,7 @@ class Figures:
             ).fetchone()[0]
         )
 
-    def latencies(self) -> list[Latency]:
+    def latencies(self) -> list[Percentiles]:
         """Percentiles of served attempts by model."""
         whole: dict[str, list[float]] = defaultdict(list)
         first: dict[str, list[float]] = defaultdict(list)
@@ -195,8 +195,11 @@ class Figures:
             if chunk:
                 first[model].append((chunk - started) / _NS_PER_S)
         return [
-            Latency(
-                model, len(values), quantiles(values, QUANTILES), quantiles(first[model], QUANTILES)
+            Percentiles(
+                model,
+                len(values),
+                quantiles(values, REPORT_QUANTILES),
+                quantiles(first[model], REPORT_QUANTILES),
             )
             for model, values in whole.items()
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spanledger.demo.figures import AttemptRow, Figures, RequestRow, Totals
+from spanledger.demo.figures import EndedAttempt, EndedRequest, Figures, Totals
 from spanledger.demo.scenario import (
     OTHERS,
     REFUSALS,
@@ -86,7 +86,10 @@ def judge(story: Story, figures: Figures, spans: list[SinkSpan], money: Money) -
 
 
 def _no_span_lost(
-    requests: list[RequestRow], attempts: list[AttemptRow], spans: list[SinkSpan], still_open: int
+    requests: list[EndedRequest],
+    attempts: list[EndedAttempt],
+    spans: list[SinkSpan],
+    still_open: int,
 ) -> Promise:
     rows = {row.span_id for row in requests} | {row.span_id for row in attempts}
     arrived = {span.span_id for span in spans if span.service == GATEWAY_SERVICE}
@@ -122,7 +125,7 @@ def _joined(spans: list[SinkSpan]) -> Promise:
 
 
 def _storm_fell_over(
-    story: Story, requests: list[RequestRow], attempts: list[AttemptRow]
+    story: Story, requests: list[EndedRequest], attempts: list[EndedAttempt]
 ) -> Promise:
     begin, end = story.storm_ns
     during = [row for row in requests if begin <= row.started_ns < end]
@@ -143,7 +146,7 @@ def _storm_fell_over(
     )
 
 
-def _stopped(story: Story, requests: list[RequestRow]) -> Promise:
+def _stopped(story: Story, requests: list[EndedRequest]) -> Promise:
     refused = [row for row in requests if row.outcome == "refused"]
     strangers = [
         row for row in refused if (row.customer, row.refused_by) != (SPIKING, SPIKE_BUDGET)
@@ -158,7 +161,7 @@ def _stopped(story: Story, requests: list[RequestRow]) -> Promise:
     )
 
 
-def _others_served(requests: list[RequestRow]) -> Promise:
+def _others_served(requests: list[EndedRequest]) -> Promise:
     asked = [row for row in requests if row.customer in OTHERS]
     served = [row for row in asked if row.outcome == "ok"]
     return Promise(
@@ -168,7 +171,7 @@ def _others_served(requests: list[RequestRow]) -> Promise:
     )
 
 
-def _provider_returned(story: Story, attempts: list[AttemptRow]) -> Promise:
+def _provider_returned(story: Story, attempts: list[EndedAttempt]) -> Promise:
     _, end = story.storm_ns
     primary = set(PRIMARY_DEPLOYMENTS.values())
     after = [row for row in attempts if row.started_ns >= end and row.deployment in primary]
@@ -180,7 +183,7 @@ def _provider_returned(story: Story, attempts: list[AttemptRow]) -> Promise:
     )
 
 
-def _customer_returned(story: Story, requests: list[RequestRow]) -> Promise:
+def _customer_returned(story: Story, requests: list[EndedRequest]) -> Promise:
     after = [
         row for row in requests if row.customer == SPIKING and row.started_ns > story.raised_ns > 0
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spanledger.demo.figures import QUANTILES, Latency, Totals
+from spanledger.demo.figures import REPORT_QUANTILES, Percentiles, Totals
 from spanledger.demo.promises import Money, Promise
 from spanledger.ledger.reports import SpendRow
 from spanledger.money import format_usd
@@ -25,7 +25,7 @@ class Report:
     spend: list[SpendRow]
     fallbacks: list[tuple[str, str, str, int]]
     refusals: list[tuple[str, str, int]]
-    latencies: list[Latency]
+    latencies: list[Percentiles]
     kept: Path | None = None
 
     @property
@@ -103,10 +103,10 @@ class Report:
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(NEXT, highlight=False, soft_wrap=True)
+        console.print(DEMO_NEXT_STEPS, highlight=False, soft_wrap=True)
 
 
-NEXT = """
+DEMO_NEXT_STEPS = """
 Next, with your own provider key:
   spanledger config example > spanledger.yaml    routes, a fallback and two budgets to start from
   spanledger gateway                             prints the base URL to set in your client
@@ -151,14 +151,14 @@ def _spend(rows: list[SpendRow], totals: Totals) -> Table:
     return table
 
 
-def _latencies(items: list[Latency]) -> Table:
-    names = [f"p{q}>" for q in QUANTILES]
+def _latencies(items: list[Percentiles]) -> Table:
+    names = [f"p{q}>" for q in REPORT_QUANTILES]
     table = _table(
         "\nSeconds to the complete answer, and to the first token of a stream",
         *("model", "served>", *names, f"first {names[0]}", *names[1:]),
     )
     for item in items:
-        firsts = [f"{value:.3f}" for value in item.first] or ["-"] * len(QUANTILES)
+        firsts = [f"{value:.3f}" for value in item.first] or ["-"] * len(REPORT_QUANTILES)
         table.add_row(item.model, str(item.count), *(f"{v:.3f}" for v in item.whole), *firsts)
     return table
 
@@ -183,4 +183,4 @@ def _promises(promises: list[Promise]) -> Table:
 
 
 def _named(values: tuple[float, ...]) -> dict[str, float]:
-    return {f"p{q}": round(v, 4) for q, v in zip(QUANTILES, values, strict=False)}
+    return {f"p{q}": round(v, 4) for q, v in zip(REPORT_QUANTILES, values, strict=False)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from spanledger.demo.crowd import Crowd, long_body
+from spanledger.demo.crowd import Applications, long_body
 from spanledger.demo.stage import (
     CUSTOMERS,
     LIMITS_USD,
@@ -70,7 +70,7 @@ class Story:
 class Scenario:
     """Runs the incident on a stage."""
 
-    def __init__(self, stage: Stage, crowd: Crowd, board: Stageboard) -> None:
+    def __init__(self, stage: Stage, crowd: Applications, board: Stageboard) -> None:
         self._stage = stage
         self._crowd = crowd
         self._board = board

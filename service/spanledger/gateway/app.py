@@ -34,10 +34,18 @@ from spanledger.gateway import replies, wire
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
-from spanledger.gateway.crowd import Crowd, Place
-from spanledger.gateway.paths import LIVE, METRICS, MODELS, OPERATIONS, READY, call_path, is_model
+from spanledger.gateway.crowd import Crowd, Slot
+from spanledger.gateway.paths import (
+    LIVE,
+    METRICS_PATH,
+    MODELS,
+    OPERATIONS,
+    READY,
+    call_path,
+    is_model,
+)
 from spanledger.gateway.probes import Probes
-from spanledger.gateway.replies import Headers, Reply
+from spanledger.gateway.replies import ErrorReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
 from spanledger.ledger.store import Ledger, RequestStart
 from spanledger.money import format_usd
@@ -72,7 +80,7 @@ class _Call:
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.exchange: Exchange | None = None
-        self.place: Place | None = None
+        self.place: Slot | None = None
         self.started: Literal["", "stream", "whole"] = ""
         self.lost = False
         self.task: asyncio.Task[object] | None = None
@@ -221,7 +229,7 @@ class Edge:
         operation: Operation,
         caller: Caller,
         call: _Call,
-        place: Place,
+        place: Slot,
     ) -> Exchange:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
@@ -291,14 +299,14 @@ class Edge:
             "owned_by": "spanledger",
         }
 
-    def _show_models(self, path: str, caller: Caller) -> Reply:
+    def _show_models(self, path: str, caller: Caller) -> ErrorReply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
             route = self._route(name)
             self._check_route(route, self._serving(route), caller)
-            return Reply(200, msgspec.json.encode(self._model(name)))
+            return ErrorReply(200, msgspec.json.encode(self._model(name)))
         shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
-        return Reply(200, msgspec.json.encode({"object": "list", "data": shown}))
+        return ErrorReply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 
 class _Application(Starlette):
@@ -336,7 +344,7 @@ def create_app(
         routes=[
             *(Route(path, probes.healthz) for path in LIVE),
             *(Route(path, probes.readyz) for path in READY),
-            Route(METRICS, probes.metrics),
+            Route(METRICS_PATH, probes.metrics),
         ],
         exception_handlers={404: probes.lost, 405: probes.wrong_method},
     )
@@ -375,7 +383,7 @@ def _headers(
     return headers
 
 
-async def _body(receive: Receive, place: Place) -> bytes:
+async def _body(receive: Receive, place: Slot) -> bytes:
     """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -397,7 +405,7 @@ async def _body(receive: Receive, place: Place) -> bytes:
 
 
 async def _send(
-    send: Send, reply: Reply, request_id: str, exchange: Exchange | None = None
+    send: Send, reply: ErrorReply, request_id: str, exchange: Exchange | None = None
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     if exchange is None:
@@ -428,7 +436,7 @@ async def _fail(send: Send, call: _Call) -> None:
     if call.started == "stream":
         await send({"type": "http.response.body", "body": error_event(error)})
     elif not call.started:
-        reply = Reply(500, replies.error_body(error), ((b"x-should-retry", b"false"),))
+        reply = ErrorReply(500, replies.error_body(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange)
 
 

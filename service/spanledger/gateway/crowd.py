@@ -24,7 +24,7 @@ class Share:
         self.body_bytes = 0
 
 
-class Place:
+class Slot:
     """One request's place in the crowd; `leave` gives back everything it took."""
 
     __slots__ = ("_body_bytes", "_counted", "_crowd", "_key_id", "_sending", "_share")
@@ -116,7 +116,7 @@ class Crowd:
         self.body_bytes = 0
         self._shares: dict[str, Share] = {}
 
-    def enter(self, key_id: str) -> Place:
+    def enter(self, key_id: str) -> Slot:
         """A place for one more request of a key; `key_id` is empty while no keys exist.
 
         Raises:
@@ -131,7 +131,7 @@ class Crowd:
                 "(gateway.max_concurrent_requests_per_key); wait for some to finish"
             )
         share.requests += 1
-        return Place(self, key_id, share)
+        return Slot(self, key_id, share)
 
     def forget(self, key_id: str) -> None:
         """This key has nothing in flight any more."""

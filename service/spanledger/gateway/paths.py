@@ -20,10 +20,15 @@ LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
 """The process answers. The longer paths are LiteLLM's, which existing probes request."""
 READY = ("/readyz", "/health/readiness")
 """Requests can be served."""
-METRICS = "/metrics"
+METRICS_PATH = "/metrics"
 
 SERVED = ", ".join(
-    (*(f"POST {path}" for path in OPERATIONS), f"GET {MODELS}", f"GET {READY[0]}", f"GET {METRICS}")
+    (
+        *(f"POST {path}" for path in OPERATIONS),
+        f"GET {MODELS}",
+        f"GET {READY[0]}",
+        f"GET {METRICS_PATH}",
+    )
 )
 """The paths that a 404 lists."""
 

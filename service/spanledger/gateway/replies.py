@@ -31,7 +31,7 @@ Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_S = 1
 """How long a caller should wait when a limit or the ledger of this gateway refused its request."""
-MAX_RETRY_AFTER_S = 3600
+MAX_SENT_RETRY_AFTER_S = 3600
 
 _RETRYABLE = TRANSIENT | {"cooldown", "rate_limit_reached"}
 """Kinds after which a client may retry, once our own attempts are used up."""
@@ -52,7 +52,7 @@ _CODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ErrorReply:
     """A complete error response, without the headers that every response has."""
 
     status: int
@@ -72,7 +72,7 @@ def error_body(error: dict[str, object]) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
+def reply_to(error: SpanledgerError, attempts: int = 0) -> ErrorReply:
     """The response for `error`, after this many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
@@ -80,7 +80,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0) -> Reply:
     headers.append((b"x-should-retry", b"true" if _retryable(error) else b"false"))
     if isinstance(error, AuthenticationError):
         headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(http_status_of(error), _body(error, attempts), tuple(headers))
+    return ErrorReply(http_status_of(error), _body(error, attempts), tuple(headers))
 
 
 def describe(error: SpanledgerError, attempts: int = 0) -> dict[str, object]:
@@ -107,27 +107,27 @@ def internal_error() -> dict[str, object]:
     return error_object(message, "api_error", "internal_error")
 
 
-def no_such_path(path: str) -> Reply:
+def no_such_path(path: str) -> ErrorReply:
     """404 for a path that is not served."""
     message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     error = error_object(message, "invalid_request_error", "unknown_url")
-    return Reply(404, error_body(error), ((b"x-should-retry", b"false"),))
+    return ErrorReply(404, error_body(error), ((b"x-should-retry", b"false"),))
 
 
-def not_allowed(method: str, path: str, allowed: bytes) -> Reply:
+def not_allowed(method: str, path: str, allowed: bytes) -> ErrorReply:
     """405 for a path that is served for another method only."""
     message = f"{method} is not allowed for {path}; use {allowed.decode()}"
     error = error_object(message, "invalid_request_error", "method_not_allowed")
-    return Reply(405, error_body(error), ((b"allow", allowed), (b"x-should-retry", b"false")))
+    return ErrorReply(405, error_body(error), ((b"allow", allowed), (b"x-should-retry", b"false")))
 
 
-def draining() -> Reply:
+def draining() -> ErrorReply:
     """503 during shutdown: another gateway, or the next start of this one, serves a retry."""
     message = "the gateway is shutting down; retry"
     body = error_body(error_object(message, "api_error", "shutting_down"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
-    return Reply(503, body, headers)
+    return ErrorReply(503, body, headers)
 
 
 def _body(error: SpanledgerError, attempts: int) -> bytes:
@@ -147,7 +147,7 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
         wait = error.retry_after_s
         if wait is None or not _retryable(error) or not math.isfinite(wait):
             return None
-        return max(1, min(math.ceil(wait), MAX_RETRY_AFTER_S))
+        return max(1, min(math.ceil(wait), MAX_SENT_RETRY_AFTER_S))
     if isinstance(error, OverloadedError | LedgerUnavailableError):
         return RETRY_AFTER_S
     return None

@@ -22,7 +22,7 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-DONE = b"data: [DONE]\n\n"
+DONE_EVENT = b"data: [DONE]\n\n"
 
 
 async def relay(
@@ -51,7 +51,7 @@ async def relay(
             last = error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
         else:
-            last = figures(exchange) + DONE
+            last = figures(exchange) + DONE_EVENT
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})

@@ -22,7 +22,7 @@ APPLIED_VERSION = 3
 """First schema version that remembers files."""
 
 
-class Entry(NamedTuple):
+class AppliedEntry(NamedTuple):
     """A file's entry as of the last time the file was applied."""
 
     source: str
@@ -90,7 +90,7 @@ class AppliedBudgets:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         self._known = version >= APPLIED_VERSION
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[AppliedEntry]:
         """All entries, newest first."""
         if not self._known:
             return []
@@ -98,14 +98,16 @@ class AppliedBudgets:
             "SELECT source, budget, applied_ns, listed FROM applied_budgets"
             " ORDER BY applied_ns DESC, source, name"
         )
-        return [Entry(row[0], budget_from_json(row[1]), row[2], bool(row[3])) for row in rows]
+        return [
+            AppliedEntry(row[0], budget_from_json(row[1]), row[2], bool(row[3])) for row in rows
+        ]
 
     def due(self, source: str, wanted: Sequence[Budget]) -> list[Budget]:
         """The entries of a file that are new or have changed since it was last applied."""
         entries = self.entries()
         return [budget for budget in wanted if not self._is_applied(source, budget, entries)]
 
-    def _is_applied(self, source: str, budget: Budget, entries: Sequence[Entry]) -> bool:
+    def _is_applied(self, source: str, budget: Budget, entries: Sequence[AppliedEntry]) -> bool:
         named = [entry for entry in entries if entry.budget.name == budget.name]
         own = [entry for entry in named if entry.source == source]
         last = next(iter(own or named), None)

@@ -22,7 +22,7 @@ SAVE_TIMEOUT_S = 2.0
 """How long to wait for readers before a deleted log counts as lost."""
 
 _NOWHERE = (0, 0, 0)
-State = Literal["same", "gone", "empty", "other"]
+FileState = Literal["same", "gone", "empty", "other"]
 
 
 class LedgerFiles:
@@ -84,7 +84,7 @@ class LedgerFiles:
                 return False
             time.sleep(0.02)
 
-    def _state(self, name: str) -> State:
+    def _state(self, name: str) -> FileState:
         device, inode, size = _look(name)
         if (device, inode) == self._opened[name]:
             return "same"

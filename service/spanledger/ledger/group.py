@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar, cast
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.sqlite import EndRequest, Operation, Result, Sweep
+from spanledger.ledger.sqlite import EndRequest, LedgerOperation, LedgerResult, Sweep
 from spanledger.ledger.store import (
     AttemptEnd,
     Hold,
@@ -46,13 +46,13 @@ MAX_UNWRITTEN = 2_000
 requests in flight, are kept beyond this."""
 GATHER_S = 0.0005
 """How long a batch waits for more operations if the previous one had several; a lone caller never waits."""
-RETRY_AFTER_S = 0.5
+COMMIT_PAUSE_S = 0.5
 """Pause after a failed commit before the ends of attempts are retried."""
 STALL_S = 10.0
 """A commit slower than this means an unresponsive disk; twice the longest lock wait."""
 WATCH_S = 1.0
 """Interval of the checks for a commit that takes too long."""
-READ_TIMEOUT_S = 5.0
+KEY_READ_TIMEOUT_S = 5.0
 """Timeout for reading a key."""
 CLOSE_TIMEOUT_S = 10.0
 """Timeout for writing what is queued when the gateway stops."""
@@ -63,7 +63,7 @@ T = TypeVar("T")
 class Store(Protocol):
     """A database that commits batches; `SqliteStore` is one."""
 
-    def commit(self, operations: Sequence[Operation]) -> list[Result]: ...
+    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]: ...
     def check(self) -> None: ...
     def close(self) -> None: ...
 
@@ -80,8 +80,8 @@ class KeyReader(Protocol):
 class _Waiting:
     """An operation and its waiting caller; a retried end has none."""
 
-    operation: Operation
-    future: asyncio.Future[Result] | None
+    operation: LedgerOperation
+    future: asyncio.Future[LedgerResult] | None
     loop: asyncio.AbstractEventLoop | None
 
 
@@ -115,7 +115,7 @@ class GroupLedger:
         self._writing_since: float | None = None
         self._waiting = 0
         self._watched = False
-        self._reader = Aside("ledger-keys", READ_TIMEOUT_S)
+        self._reader = Aside("ledger-keys", KEY_READ_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -178,7 +178,7 @@ class GroupLedger:
         except sqlite3.Error as error:
             raise self._cannot_read(str(error)) from error
         except TimeoutError:
-            raise self._cannot_read(f"no answer within {READ_TIMEOUT_S:g} s") from None
+            raise self._cannot_read(f"no answer within {KEY_READ_TIMEOUT_S:g} s") from None
         if self._unreadable:
             self._unreadable = ""
             log.warning("the ledger can be read again")
@@ -197,9 +197,9 @@ class GroupLedger:
         self._unreadable = found
         return LedgerUnavailableError(found)
 
-    async def _submit(self, operation: Operation) -> Result:
+    async def _submit(self, operation: LedgerOperation) -> LedgerResult:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future: asyncio.Future[LedgerResult] = loop.create_future()
         if problem := self._stalled():
             self._leave(operation)
             raise LedgerUnavailableError(problem)
@@ -255,7 +255,7 @@ class GroupLedger:
         if None in queued:
             self._queue.put(None)
 
-    def _leave(self, operation: Operation) -> None:
+    def _leave(self, operation: LedgerOperation) -> None:
         """Queue what must still be written for an operation whose caller has given up.
 
         A reservation may have been written already or be about to be: release its hold. If there is
@@ -303,7 +303,7 @@ class GroupLedger:
         batch: list[_Waiting] = []
         try:
             item = self._queue.get(
-                timeout=min(wait_s, RETRY_AFTER_S) if self._unwritten else wait_s
+                timeout=min(wait_s, COMMIT_PAUSE_S) if self._unwritten else wait_s
             )
             if self._crowded:
                 time.sleep(GATHER_S)
@@ -343,14 +343,14 @@ class GroupLedger:
         self._observe_commit(self._monotonic() - started, asked)
         _deliver(batch, results)
 
-    def _commit(self, batch: Sequence[_Waiting]) -> list[Result]:
+    def _commit(self, batch: Sequence[_Waiting]) -> list[LedgerResult]:
         self._writing, self._writing_since = batch, self._monotonic()
         try:
             return self._store.commit([waiting.operation for waiting in batch])
         finally:  # before any caller gets its result
             self._writing, self._writing_since = (), None
 
-    def _commit_alone(self, waiting: _Waiting) -> Result:
+    def _commit_alone(self, waiting: _Waiting) -> LedgerResult:
         try:
             return self._commit([waiting])[0]
         except SpanledgerError as error:
@@ -382,9 +382,11 @@ class GroupLedger:
         return Sweep(self._now_ns(), self._max_hold_ns)
 
 
-def _deliver(batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
+def _deliver(batch: Sequence[_Waiting], results: Sequence[LedgerResult]) -> None:
     """Wake each event loop once with all its results."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Result], Result]]] = {}
+    by_loop: dict[
+        asyncio.AbstractEventLoop, list[tuple[asyncio.Future[LedgerResult], LedgerResult]]
+    ] = {}
     for waiting, result in zip(batch, results, strict=True):
         if waiting.future is not None and waiting.loop is not None:
             by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
@@ -393,7 +395,7 @@ def _deliver(batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
             loop.call_soon_threadsafe(_resolve, pairs)
 
 
-def _resolve(pairs: Sequence[tuple[asyncio.Future[Result], Result]]) -> None:
+def _resolve(pairs: Sequence[tuple[asyncio.Future[LedgerResult], LedgerResult]]) -> None:
     for future, result in pairs:
         if not future.done():  # the caller may have been cancelled
             future.set_result(result)

@@ -22,14 +22,14 @@ from spanledger.ledger.store import PeriodKind
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""
-KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
+PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 LAST_ZONE = "Etc/GMT+12"
 LAST_SEQ = 2**62
 ZONES_S = 26 * 3600
 """From midnight in the earth's first time zone to the same midnight in its last."""
 
-Row = dict[str, Any]
-Keep = Callable[[Sequence[tuple[Row, list[Row]]]], None]
+RawRow = dict[str, Any]
+Keep = Callable[[Sequence[tuple[RawRow, list[RawRow]]]], None]
 """Receives requests, each with its attempts, and returns once they are safely stored."""
 
 
@@ -47,7 +47,9 @@ class Pruned:
 def prunable_until_ns(now_ns: int) -> int:
     """A time before every budget's current period, of any kind in any time zone."""
     now_s = now_ns // NANOS
-    return (min(period_at(kind, LAST_ZONE, now_s).start_s for kind in KINDS) - ZONES_S) * NANOS
+    return (
+        min(period_at(kind, LAST_ZONE, now_s).start_s for kind in PERIOD_KINDS) - ZONES_S
+    ) * NANOS
 
 
 class Pruning:

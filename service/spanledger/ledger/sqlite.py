@@ -74,8 +74,8 @@ class Sweep:
     """No hold lives longer than this, whoever owns it."""
 
 
-Operation = Reservation | AttemptEnd | EndRequest | Sweep
-Result = Hold | Settled | int | None | SpanledgerError
+LedgerOperation = Reservation | AttemptEnd | EndRequest | Sweep
+LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 
 class _Booked(NamedTuple):
@@ -126,7 +126,7 @@ class SqliteStore:
             )
         self._connection.close()
 
-    def commit(self, operations: Sequence[Operation]) -> list[Result]:
+    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         """Run all operations in one durable transaction; a refused one returns its error.
 
         Raises:
@@ -179,7 +179,7 @@ class SqliteStore:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _transaction(self, operations: Sequence[Operation]) -> list[Result]:
+    def _transaction(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         if self._moved:
             self._files.check()
         else:
@@ -221,7 +221,7 @@ class SqliteStore:
             self._budgets_version = state["budgets_version"]
             self._open.clear()  # a new budget's accounts were added to held attempts
 
-    def _apply(self, operation: Operation) -> Result:
+    def _apply(self, operation: LedgerOperation) -> LedgerResult:
         try:
             match operation:
                 case Reservation():

@@ -21,7 +21,7 @@ import msgspec
 
 from spanledger.errors import ConfigError
 from spanledger.pricing.names import elsewhere, maker_of, owners_of, spellings
-from spanledger.pricing.price import Price, Rates, Schedule, Tier
+from spanledger.pricing.price import Price, Rates, RateTier, Schedule
 
 BOOKS = Path(__file__).parent / "books"
 
@@ -70,7 +70,7 @@ class _ListedService(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=T
 _OF_INPUT = ("cache_read", "cache_write", "cache_write_1h", "audio_input", "audio_cache_read")
 
 
-class Entry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BookEntry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model's line in a book.
 
     Attributes:
@@ -95,7 +95,7 @@ class _Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, msgspec.Raw]
 
 
-_ENTRY = msgspec.json.Decoder(Entry)
+_ENTRY = msgspec.json.Decoder(BookEntry)
 
 
 class PriceBook:
@@ -121,11 +121,11 @@ class PriceBook:
             raise ConfigError(f"there is no price book of {date!r}; available: {known}") from None
 
     @cached_property
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, BookEntry]:
         """All models by name, sorted. Decodes every line, so it is for commands only."""
         return {name: _ENTRY.decode(line) for name, line in self._lines.items()}
 
-    def entry(self, name: str) -> Entry | None:
+    def entry(self, name: str) -> BookEntry | None:
         """A model's line by its exact name."""
         line = self._lines.get(name)
         return None if line is None else _ENTRY.decode(line)
@@ -175,7 +175,7 @@ class PriceBook:
         given = _given(overrides)
         if not given:
             return None if entry is None else _price(f"{self.date}/{name}", entry, {})
-        price = _price("", entry or Entry(provider=provider), given)
+        price = _price("", entry or BookEntry(provider=provider), given)
         if price is None:
             return None
         prices: tuple[object, ...] = (price.rates, price.tiers)
@@ -184,7 +184,7 @@ class PriceBook:
         digest = hashlib.sha256(msgspec.json.encode(prices)).hexdigest()[:12]
         return replace(price, id=f"config/{deployment_id}/{digest}")
 
-    def base(self, provider: str, base_model: str) -> tuple[str, Entry | None]:
+    def base(self, provider: str, base_model: str) -> tuple[str, BookEntry | None]:
         """The line of a base model: from the deployment's provider, or from the provider in the
         name, or else the line with exactly that name."""
         if not base_model:
@@ -199,7 +199,7 @@ class PriceBook:
 
     def _look_up(
         self, owners: tuple[str, ...], model: str, litellm_model: str
-    ) -> tuple[str, Entry | None]:
+    ) -> tuple[str, BookEntry | None]:
         prefix, others = litellm_model.removesuffix(model), tuple[str, ...]()
         for spelled in spellings(owners, model):
             written = litellm_model if spelled == model else prefix + spelled
@@ -213,7 +213,7 @@ class PriceBook:
 
     def _exact(
         self, owners: tuple[str, ...], model: str, litellm_model: str
-    ) -> tuple[str, Entry | None]:
+    ) -> tuple[str, BookEntry | None]:
         candidates = (litellm_model, *(f"{owner}/{model}" for owner in owners), model)
         for name in candidates:
             entry = self.entry(name)
@@ -222,7 +222,9 @@ class PriceBook:
                 return name, entry
         return "", None
 
-    def _dearest(self, found: tuple[str, Entry], others: Iterable[str]) -> tuple[str, Entry]:
+    def _dearest(
+        self, found: tuple[str, BookEntry], others: Iterable[str]
+    ) -> tuple[str, BookEntry]:
         """The highest-priced of a line found without its region and the lines of other regions, as
         a region may have a surcharge."""
         listed = [(name, entry) for name in others if (entry := self.entry(name)) is not None]
@@ -246,7 +248,7 @@ class Named(Protocol):
     def prices(self) -> Mapping[str, int]: ...
 
 
-def _list_price(entry: Entry) -> tuple[int, int]:
+def _list_price(entry: BookEntry) -> tuple[int, int]:
     return entry.input or 0, entry.output or 0
 
 
@@ -275,7 +277,7 @@ def _given(overrides: Mapping[str, int]) -> _Given:
     return given
 
 
-def _price(price_id: str, entry: Entry, given: _Given) -> Price | None:
+def _price(price_id: str, entry: BookEntry, given: _Given) -> Price | None:
     """A line's price, overridden by configured ones; None without an input or output price."""
     usual = _schedule(entry, given.get("", {}))
     if usual is None:
@@ -308,14 +310,14 @@ def _over(
 def _schedule(listed: _ListedService, given: Mapping[int, Mapping[str, int]]) -> Schedule | None:
     lines: dict[int, _Listed] = {0: listed, **{tier.above: tier for tier in listed.tiers}}
     line, own = lines[0], dict[str, int]()
-    tiers: list[Tier] = []
+    tiers: list[RateTier] = []
     for above in sorted(lines.keys() | given.keys()):
         line = lines.get(above, line)
         own |= given.get(above, {})
         rates = _resolved(line, own)
         if rates is None:
             return None
-        tiers.append(Tier(above, rates))
+        tiers.append(RateTier(above, rates))
     return Schedule(tiers[0].rates, tuple(tiers[1:]))
 
 

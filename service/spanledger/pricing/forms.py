@@ -128,7 +128,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class UsageForm:
     """A way in which the counts of one usage add up.
 
     Attributes:
@@ -175,8 +175,8 @@ def _only_thoughts_are_left(told: Told) -> bool:
     return surplus > 0 and not told.reasoning and all(surplus < part for part in cache)
 
 
-FORMS: tuple[Form, ...] = (
-    Form(
+USAGE_FORMS: tuple[UsageForm, ...] = (
+    UsageForm(
         "everything included",
         total="prompt + completion",
         input="prompt",
@@ -188,7 +188,7 @@ FORMS: tuple[Form, ...] = (
         ),
         without_total=True,
     ),
-    Form(
+    UsageForm(
         "reasoning outside the answer",
         total="prompt + completion + reasoning",
         input="prompt",
@@ -201,14 +201,14 @@ FORMS: tuple[Form, ...] = (
         ),
         needs=("reasoning",),
     ),
-    Form(
+    UsageForm(
         "cache outside the prompt",
         total="prompt + read + write + completion",
         input="prompt + read + write",
         output="completion",
         sources=("Portkey-AI/gateway#1211", "Portkey-AI/gateway#1754"),
     ),
-    Form(
+    UsageForm(
         "reads inside the prompt, writes outside",
         total="prompt + write + completion",
         input="prompt + write",
@@ -216,7 +216,7 @@ FORMS: tuple[Form, ...] = (
         sources=("BerriAI/litellm#15270",),
         needs=("write",),
     ),
-    Form(
+    UsageForm(
         "cache outside the prompt and the total",
         total="prompt + completion",
         input="prompt + read + write",
@@ -224,14 +224,14 @@ FORMS: tuple[Form, ...] = (
         sources=("zenml-io/kitaru#464", "agentjido/req_llm#316"),
         without_total=True,
     ),
-    Form(
+    UsageForm(
         "cache inside the prompt, not in the total",
         total="prompt - read - write + completion",
         input="prompt",
         output="completion",
         sources=("browser-use/browser-use#4294", "crewAIInc/crewAI#6788"),
     ),
-    Form(
+    UsageForm(
         "reasoning outside the answer and the total",
         total="prompt + completion",
         input="prompt",
@@ -240,7 +240,7 @@ FORMS: tuple[Form, ...] = (
         needs=("reasoning",),
         without_total=True,
     ),
-    Form(
+    UsageForm(
         "citations and reasoning outside everything",
         total="prompt + completion",
         input="prompt + citations",
@@ -249,7 +249,7 @@ FORMS: tuple[Form, ...] = (
         needs=("citations",),
         without_total=True,
     ),
-    Form(
+    UsageForm(
         "reasoning only in the total",
         total="",
         input="prompt",

@@ -48,7 +48,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
+class RateTier:
     """Rates for all tokens of a request with more than `above` input tokens."""
 
     above: int
@@ -60,7 +60,7 @@ class Schedule:
     """Rates by prompt size, tiers ascending."""
 
     rates: Rates
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[RateTier, ...] = ()
 
     def at(self, input_tokens: int) -> Rates:
         """The rates of a request of this size; a long-context tier applies to all its tokens."""
@@ -110,7 +110,7 @@ class Price:
 
     id: str
     rates: Rates
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[RateTier, ...] = ()
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     services: Mapping[str, Schedule] = field(default_factory=dict)

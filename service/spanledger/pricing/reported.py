@@ -14,13 +14,13 @@ import msgspec
 
 from spanledger.pricing.forms import (
     CACHE_UNPLACED,
-    FORMS,
     PARTS_MISMATCH,
     PLACES,
     TOTAL_MISMATCH,
+    USAGE_FORMS,
     Told,
 )
-from spanledger.pricing.usage import MAX_TOKENS, PROMPT_MISSING, TOTAL_ALONE, Usage
+from spanledger.pricing.usage import MAX_USAGE_TOKENS, PROMPT_MISSING, TOTAL_ALONE, Usage
 
 MAX_TOLD_USD = 100_000
 """No attempt costs more; a larger amount is garbage."""
@@ -95,7 +95,7 @@ class OpenAIUsage(msgspec.Struct):
         if not all(type(count) is int for count in counts):
             return None
         fits = 0 <= read <= prompt and 0 <= reasoning <= completion
-        if prompt and fits and total == prompt + completion and total <= MAX_TOKENS:
+        if prompt and fits and total == prompt + completion and total <= MAX_USAGE_TOKENS:
             return Usage(prompt, completion, read, 0, reasoning)
         return None
 
@@ -120,7 +120,7 @@ class OpenAIUsage(msgspec.Struct):
         ):
             told = Told(prompt, completion, total, read, write, reasoning, citations)
             reading = _read(told, placed=bool(total) or self._places_its_cache())
-        if reading.input > MAX_TOKENS or reading.output > MAX_TOKENS:
+        if reading.input > MAX_USAGE_TOKENS or reading.output > MAX_USAGE_TOKENS:
             return None
         heard, spoken = _part(self, _AUDIO_INPUT), _part(self, _AUDIO_OUTPUT)
         fits = heard <= reading.input and reasoning + spoken <= reading.output
@@ -177,7 +177,7 @@ def _read(told: Told, *, placed: bool) -> _Reading:
     if not placed and told.read + told.write <= told.prompt:
         beside = told.prompt + told.read + told.write
         return _Reading(beside, told.completion, ambiguity=CACHE_UNPLACED)
-    for form in FORMS:
+    for form in USAGE_FORMS:
         if form.fits(told):
             output = told.sum(form.output)
             unnamed = 0 if told.reasoning else output - told.completion
@@ -235,7 +235,7 @@ class AnthropicUsage(msgspec.Struct):
         write = max(_number(self.cache_creation_input_tokens), hour + five_minutes)
         read = _number(self.cache_read_input_tokens)
         given = (fresh or 0) + read + write
-        if given > MAX_TOKENS or not (given or output):
+        if given > MAX_USAGE_TOKENS or not (given or output):
             return None
         thinking = _number(_object(self.output_tokens_details).get("thinking_tokens"))
         usage = Usage(
@@ -347,10 +347,10 @@ def _object(value: Any) -> Mapping[str, Any]:
 def _count(value: Any) -> int | None:
     """A number of tokens, or None; a fraction of a token is a token."""
     if type(value) is int:  # as nearly every one is
-        return value if 0 <= value <= MAX_TOKENS else None
+        return value if 0 <= value <= MAX_USAGE_TOKENS else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return math.ceil(value) if 0 <= value <= MAX_TOKENS else None
+    return math.ceil(value) if 0 <= value <= MAX_USAGE_TOKENS else None
 
 
 def _number(value: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-MAX_TOKENS = 1_000_000_000
+MAX_USAGE_TOKENS = 1_000_000_000
 """No attempt uses more; a larger number is garbage, not usage."""
 BYTES_PER_TOKEN = 4
 

@@ -23,9 +23,9 @@ from spanledger.providers.other_form import answer_of, failed_after, frame_of
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import events_of, is_stream
 from spanledger.providers.transport import (
+    Endpoint,
     Limits,
-    Reply,
-    Target,
+    ProviderReply,
     Transport,
     make_target,
     provider_request_id,
@@ -46,7 +46,7 @@ class AnthropicProvider:
     ) -> None:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
-        self._targets: dict[tuple[str, str | None, str | None], Target] = {}
+        self._targets: dict[tuple[str, str | None, str | None], Endpoint] = {}
 
     async def complete(self, call: Call) -> Answer:
         """Ask for a whole answer."""
@@ -58,7 +58,7 @@ class AnthropicProvider:
         """Ask for a stream of chunks."""
         request = self._encode(call, stream=True)
         source = await self._transport.events(call, self._target(call), request.body)
-        if isinstance(source, Reply):
+        if isinstance(source, ProviderReply):
             yield frame_of(call, self._read(call, source, request.names))
             return
         messages = self._messages(call, source.headers, request.names)
@@ -100,7 +100,7 @@ class AnthropicProvider:
     def _created(self) -> int:
         return self._clock.now_ns() // 1_000_000_000
 
-    def _target(self, call: Call) -> Target:
+    def _target(self, call: Call) -> Endpoint:
         deployment = call.deployment
         key = (deployment.id, deployment.api_base, deployment.api_key)
         target = self._targets.get(key)
@@ -113,7 +113,7 @@ class AnthropicProvider:
             target = self._targets[key] = make_target(deployment, base + _PATH, headers)
         return target
 
-    def _refusal(self, call: Call, reply: Reply) -> ProviderError:
+    def _refusal(self, call: Call, reply: ProviderReply) -> ProviderError:
         return refusal(
             call.deployment,
             reply.status,
@@ -126,7 +126,7 @@ class AnthropicProvider:
         request_id = provider_request_id(headers, "request-id")
         return MessageStream(call, self._created(), request_id, names)
 
-    def _read(self, call: Call, reply: Reply, names: Names) -> Answer:
+    def _read(self, call: Call, reply: ProviderReply, names: Names) -> Answer:
         """A whole answer, or a stream that came unasked, joined."""
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)

@@ -21,7 +21,7 @@ from spanledger.providers.base import Call, Deployment
 CapName = str
 OLD: CapName = "max_tokens"
 NEW: CapName = "max_completion_tokens"
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED_CAPS = 4096
 """Most deployments whose name for a cap is remembered."""
 
 _HOSTS = re.compile(
@@ -69,7 +69,7 @@ class Caps:
 
     def remember(self, deployment: Deployment, name: CapName) -> None:
         """Remember the name that worked."""
-        if len(self._learnt) < MAX_REMEMBERED:
+        if len(self._learnt) < MAX_REMEMBERED_CAPS:
             self._learnt[deployment.id] = name
 
 

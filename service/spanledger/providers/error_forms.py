@@ -23,7 +23,7 @@ MESSAGE_KEYS = (
 )
 TYPE_KEYS = ("type", "error_type", "errorType", "status")
 CODE_KEYS = ("code", "error_code", "errorCode", "status_code", "status")
-PLACES: tuple[tuple[str | int, ...], ...] = (
+ERROR_PATHS: tuple[tuple[str | int, ...], ...] = (
     ("error",),
     ("errors", 0),
     ("choices", 0, "error"),
@@ -36,7 +36,7 @@ NO_ERROR = frozenset({"0", "200", "success", "ok"})
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ErrorForm:
     """One shape.
 
     Attributes:
@@ -52,116 +52,120 @@ class Form:
     raw: bool = False
 
 
-FORMS = (
-    Form(
+ERROR_FORMS = (
+    ErrorForm(
         "OpenAI, Azure, and most others",
         '{"error":{"message":"The server had an error","type":"server_error","param":null,'
         '"code":null}}',
         "OpenAI API reference",
     ),
-    Form(
+    ErrorForm(
         "OpenRouter",
         '{"id":"gen-1","object":"chat.completion.chunk","provider":"x","error":{"code":502,'
         '"message":"Provider disconnected"},"choices":[{"index":0,"delta":{"content":""},'
         '"finish_reason":"error"}]}',
         "openrouter.ai/docs/api/reference/errors-and-debugging",
     ),
-    Form(
+    ErrorForm(
         "OpenRouter, inside a choice",
         '{"id":"gen-1","choices":[{"index":0,"message":{"role":"assistant","content":""},'
         '"finish_reason":"error","error":{"code":502,"message":"Upstream error"}}],'
         '"usage":{"prompt_tokens":null,"completion_tokens":null,"total_tokens":0}}',
         "maximhq/bifrost#5425",
     ),
-    Form(
+    ErrorForm(
         "vLLM",
         '{"object":"error","message":"engine died","type":"InternalServerError","param":null,'
         '"code":500}',
         "NousResearch/hermes-agent#65643",
     ),
-    Form(
+    ErrorForm(
         "Relays of vLLM",
         '{"id":"x","choices":null,"error_type":"InternalServerError","error_message":"boom"}',
         "agent-os#2215",
     ),
-    Form(
+    ErrorForm(
         "Anthropic",
         '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
         "Anthropic API reference, errors",
     ),
-    Form(
+    ErrorForm(
         "Gemini's compatible endpoint",
         '[{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}]',
         "google-gemini/gemini-cli#6678",
     ),
-    Form("Ollama", '{"error":"llama runner process has terminated"}', "ollama/ollama API, errors"),
-    Form(
+    ErrorForm(
+        "Ollama", '{"error":"llama runner process has terminated"}', "ollama/ollama API, errors"
+    ),
+    ErrorForm(
         "TGI",
         '{"error":"Request failed during generation","error_type":"generation"}',
         "huggingface/text-generation-inference#2668",
     ),
-    Form("FastAPI servers", '{"detail":"Internal Server Error"}', "deepseek-ai/DeepSeek-V2#30"),
-    Form(
+    ErrorForm(
+        "FastAPI servers", '{"detail":"Internal Server Error"}', "deepseek-ai/DeepSeek-V2#30"
+    ),
+    ErrorForm(
         "Mistral",
         '{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","x"],'
         '"msg":"Extra inputs are not permitted"}]},"type":"invalid_request_error","param":null,'
         '"code":null}',
         "openai/openai-agents-python#442",
     ),
-    Form(
+    ErrorForm(
         "MiniMax",
         '{"id":"x","choices":null,"usage":{"total_tokens":0},"base_resp":{"status_code":1002,'
         '"status_msg":"rate limit"}}',
         "CherryHQ/cherry-studio#11287",
     ),
-    Form(
+    ErrorForm(
         "watsonx, Cloudflare",
         '{"errors":[{"code":"model_no_support","message":"Model is not supported"}],"trace":"x",'
         '"status_code":400}',
         "watsonx.ai, quoted in public logs",
     ),
-    Form(
+    ErrorForm(
         "Qwen (DashScope)",
         '{"code":"Throttling.RateQuota","message":"Requests rate limit exceeded","request_id":"x"}',
         "QwenLM/qwen-code#98",
     ),
-    Form(
+    ErrorForm(
         "Baidu",
         '{"error_code":18,"error_msg":"Open api qps request limit reached","id":"x"}',
         "Baidu Qianfan, error codes",
     ),
-    Form("Relays in Go", '{"code":500,"msg":"upstream error"}', "QuantumNous/new-api"),
-    Form("AWS, Kong", '{"message":"Endpoint request timed out"}', "Amazon API Gateway"),
-    Form(
+    ErrorForm("Relays in Go", '{"code":500,"msg":"upstream error"}', "QuantumNous/new-api"),
+    ErrorForm("AWS, Kong", '{"message":"Endpoint request timed out"}', "Amazon API Gateway"),
+    ErrorForm(
         "Spring",
         '{"timestamp":1,"status":500,"error":"Internal Server Error","path":"/v1"}',
         "Spring Boot's default error body",
     ),
-    Form(
+    ErrorForm(
         "TGI, as an `error` event",
         'event:error\ndata:{"error":"Request failed during generation","error_type":"generation"}\n\n',
         "huggingface/text-generation-inference#2668",
         raw=True,
     ),
-    Form(
+    ErrorForm(
         "DashScope, as an `error` event",
         'id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"code":"Throttling","message":"slow down"}\n\n',
         "DashScope API reference, streaming",
         raw=True,
     ),
-    Form(
+    ErrorForm(
         "Proxies, as an `error` event",
         "event: error\ndata: upstream connect error\n\n",
         "maximhq/bifrost#5395",
         raw=True,
     ),
-    Form(
+    ErrorForm(
         "llama.cpp until September 2025, as an `error` field",
         'error: {"code":500,"message":"context shift failed","type":"server_error"}\n\n',
         "ggml-org/llama.cpp#16109",
         raw=True,
     ),
-    Form(
+    ErrorForm(
         "Servers that send JSON as `text/event-stream`",
         '{"error":{"message":"no capacity","type":"server_error"}}\n\n',
         "Wei-Shaw/sub2api#1311",
@@ -209,7 +213,7 @@ def failure_of(data: object) -> Failure:
         data = data[0]
     if not isinstance(data, dict):
         return Failure()
-    for place in PLACES:
+    for place in ERROR_PATHS:
         found = _at(data, place)
         if isinstance(found, str) and found:
             # The error is a string, and its type and code are next to it.

@@ -37,10 +37,10 @@ from spanledger.providers.other_form import frame_of, joined
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.sse import ErrorPayload, is_stream
 from spanledger.providers.transport import (
+    Endpoint,
     EventStream,
     Limits,
-    Reply,
-    Target,
+    ProviderReply,
     Transport,
     make_target,
     provider_request_id,
@@ -49,7 +49,7 @@ from spanledger.providers.transport import (
 _PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 MAX_TARGETS = 4_096
 """Addresses that are kept ready."""
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED_REFUSALS = 4096
 """Deployments that are known to refuse `stream_options`."""
 _LATE = frozenset({"stream_interrupted", "timeout"})
 
@@ -66,7 +66,7 @@ class OpenAIProvider:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
-        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        self._targets: dict[tuple[str, str | None, str | None, str], Endpoint] = {}
         self._refuses_options: set[str] = set()
 
     async def complete(self, call: Call) -> Answer:
@@ -76,7 +76,7 @@ class OpenAIProvider:
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of chunks."""
         source = await self._opened(call)
-        if isinstance(source, Reply):
+        if isinstance(source, ProviderReply):
             yield frame_of(call, self._read(call, source))
             return
         request_id = provider_request_id(source.headers, "x-request-id")
@@ -108,7 +108,7 @@ class OpenAIProvider:
         finally:
             source.close(clean=ended)
 
-    async def _exchanged(self, call: Call) -> Reply:
+    async def _exchanged(self, call: Call) -> ProviderReply:
         """The whole answer; asked for once more where the name of the cap was refused."""
         ends_at = self._clock.monotonic() + call.timeout_s
         call = self._caps.applied(call)
@@ -124,7 +124,7 @@ class OpenAIProvider:
                 self._caps.remember(call.deployment, other)
         return reply
 
-    async def _opened(self, call: Call) -> EventStream | Reply:
+    async def _opened(self, call: Call) -> EventStream | ProviderReply:
         """The stream; asked for again where the name of the cap was refused, and where
         `stream_options` were: each once at most."""
         ends_at = self._clock.monotonic() + call.timeout_s
@@ -149,7 +149,11 @@ class OpenAIProvider:
         if isinstance(source, EventStream) or 200 <= source.status < 300:
             if other is not None:
                 self._caps.remember(call.deployment, other)
-            if takes_options and not ask_usage and len(self._refuses_options) < MAX_REMEMBERED:
+            if (
+                takes_options
+                and not ask_usage
+                and len(self._refuses_options) < MAX_REMEMBERED_REFUSALS
+            ):
                 self._refuses_options.add(call.deployment.id)
         return source
 
@@ -161,7 +165,7 @@ class OpenAIProvider:
         """Close connections."""
         await self._transport.close()
 
-    def _target(self, call: Call) -> Target:
+    def _target(self, call: Call) -> Endpoint:
         deployment = call.deployment
         key = (deployment.id, deployment.api_base, deployment.api_key, call.operation)
         target = self._targets.get(key)
@@ -177,7 +181,7 @@ class OpenAIProvider:
             target = self._targets[key] = make_target(deployment, url, headers)
         return target
 
-    def _refusal(self, call: Call, reply: Reply) -> ProviderError:
+    def _refusal(self, call: Call, reply: ProviderReply) -> ProviderError:
         return refusal(
             call.deployment,
             reply.status,
@@ -186,7 +190,7 @@ class OpenAIProvider:
             now_s=self._clock.now_ns() / 1e9,
         )
 
-    def _read(self, call: Call, reply: Reply) -> Answer:
+    def _read(self, call: Call, reply: ProviderReply) -> Answer:
         """A whole answer, or a stream that came unasked, joined."""
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
@@ -196,7 +200,7 @@ class OpenAIProvider:
         return read_answer(call, reply.body, request_id)
 
 
-def _refuses_options(call: Call, reply: Reply) -> bool:
+def _refuses_options(call: Call, reply: ProviderReply) -> bool:
     """Whether a server refuses the request for the `stream_options` that we added."""
     return (
         reply.status in (400, 415, 422, 501)

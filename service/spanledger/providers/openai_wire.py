@@ -28,7 +28,7 @@ Text = str | list[msgspec.Raw] | None
 
 UsageField = OpenAIUsage | str | int | float | bool | list[msgspec.Raw] | None
 """Garbage there must not cost the answer: it counts as no usage."""
-Tier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
+ServiceTier = str | int | float | bool | list[msgspec.Raw] | dict[str, msgspec.Raw] | None
 """`service_tier`; what is no text says nothing."""
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -94,7 +94,7 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: UsageField = None
-    service_tier: Tier = None
+    service_tier: ServiceTier = None
     error: msgspec.Raw = _NULL
 
 
@@ -115,7 +115,7 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
     usage: UsageField = None
-    service_tier: Tier = None
+    service_tier: ServiceTier = None
     error: msgspec.Raw = _NULL
     x_groq: _Groq | str | int | float | bool | list[msgspec.Raw] | None = None
 

@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """Where a deployment's requests go, built once."""
 
     url: URL
@@ -80,7 +80,7 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ProviderReply:
     """A complete response."""
 
     status: int
@@ -88,7 +88,7 @@ class Reply:
     body: bytes
 
 
-def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Target:
+def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Endpoint:
     """Raises ProviderError if the deployment's `api_base` or key cannot be used."""
     common = {
         "accept-encoding": "identity",
@@ -110,7 +110,7 @@ def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) ->
             "connection_error",
             f"deployment {deployment.id!r}: its api_base is not an http or https URL",
         )
-    return Target(parsed, CIMultiDict({**common, **headers}))
+    return Endpoint(parsed, CIMultiDict({**common, **headers}))
 
 
 class Transport:
@@ -124,7 +124,7 @@ class Transport:
         self._drains: set[asyncio.Task[None]] = set()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
 
-    async def exchange(self, call: Call, target: Target, body: bytes) -> Reply:
+    async def exchange(self, call: Call, target: Endpoint, body: bytes) -> ProviderReply:
         """Send a request and read the complete response.
 
         Raises:
@@ -141,7 +141,9 @@ class Transport:
         except TimeoutError:
             _raise_timeout(call, "no answer", call.timeout_s)
 
-    async def events(self, call: Call, target: Target, body: bytes) -> EventStream | Reply:
+    async def events(
+        self, call: Call, target: Endpoint, body: bytes
+    ) -> EventStream | ProviderReply:
         """Send a request for a stream; returns a `Reply` if the response is not a stream of events.
 
         Raises:
@@ -201,7 +203,7 @@ class Transport:
             if not response.content.at_eof():
                 response.close()
 
-    async def _open(self, call: Call, target: Target, body: bytes) -> aiohttp.ClientResponse:
+    async def _open(self, call: Call, target: Endpoint, body: bytes) -> aiohttp.ClientResponse:
         session = self._session
         if session is None:
             session = self._session = self._connect()
@@ -248,7 +250,7 @@ class Transport:
             raise _refused_by_proxy(call, response.status)
         return response
 
-    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> ProviderReply:
         good = 200 <= response.status < 300
         limit = call.max_response_bytes if good else self.limits.max_error_bytes
         chunks: list[bytes] = []
@@ -278,9 +280,9 @@ class Transport:
                     billed="unknown",
                 ) from None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return Reply(response.status, response.headers, body)
+        return ProviderReply(response.status, response.headers, body)
 
-    def _way(self, target: Target) -> _Way:
+    def _way(self, target: Endpoint) -> _Way:
         """How requests reach a target; looked up once."""
         way, proxy = _Way(), self._way_out.proxy_for(str(target.url))
         if proxy is not None:

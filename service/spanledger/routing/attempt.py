@@ -30,7 +30,7 @@ from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer, Call, Frame
 from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
-from spanledger.routing.course import Course, Pick, Target
+from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import Demand, demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
@@ -237,7 +237,7 @@ class Run:
             unbounded=unbounded_by(self._demand, deployment, price),
         )
 
-    def _call(self, target: Target, sizes: Sizes, hold: Hold, now: float) -> Call:
+    def _call(self, target: Candidate, sizes: Sizes, hold: Hold, now: float) -> Call:
         exchange, demand, limits = self._exchange, self._demand, self._shared.limits
         bought = None
         if target.price is not None:
@@ -263,7 +263,7 @@ class Run:
         )
 
     def _after_refusal(
-        self, target: Target, refusal: BudgetExceededError | UnpricedModelError
+        self, target: Candidate, refusal: BudgetExceededError | UnpricedModelError
     ) -> Pick | None:
         """The next attempt after a refusal: another deployment may have room or a lower price.
         Before the first attempt, only a refusal specific to this deployment is a reason to look."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from spanledger.pricing.usage import MAX_TOKENS, TOTAL_ALONE, Usage
+from spanledger.pricing.usage import MAX_USAGE_TOKENS, TOTAL_ALONE, Usage
 from spanledger.routing.estimate import estimate_input
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced
@@ -93,7 +93,9 @@ def _told_input(produced: Produced) -> Usage:
 
 def _is_possible(usage: Usage) -> bool:
     """Whether the totals are possible; `Price` handles parts that do not match them."""
-    return 0 <= usage.input_tokens <= MAX_TOKENS and 0 <= usage.output_tokens <= MAX_TOKENS
+    return (
+        0 <= usage.input_tokens <= MAX_USAGE_TOKENS and 0 <= usage.output_tokens <= MAX_USAGE_TOKENS
+    )
 
 
 def bounded(usage: Usage, certain: Usage, attempt: Attempt) -> Usage:

@@ -40,7 +40,7 @@ MAX_BILLED_UNSEEN = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class Candidate:
     """A deployment with everything that an attempt needs, looked up once."""
 
     deployment: Deployment
@@ -49,10 +49,10 @@ class Target:
     health: DeploymentHealth
 
 
-Levels = Sequence[Sequence[Target]]
+Levels = Sequence[Sequence[Candidate]]
 """A route's deployments, lowest `order` first."""
 Groups = Mapping[str, Levels]
-Choose = Callable[[Sequence[Target], float, random.Random, bool], Target]
+Choose = Callable[[Sequence[Candidate], float, random.Random, bool], Candidate]
 """Chooses one of several deployments at a given time; the last argument: is it for a stream."""
 
 
@@ -66,7 +66,7 @@ class Pick:
         reason: `error.type` of the failure before it; empty for a first attempt.
     """
 
-    target: Target
+    target: Candidate
     wait_s: float = 0.0
     fallback_from: str = ""
     reason: str = ""
@@ -142,7 +142,7 @@ class Course:
             found.reason = ""
         return found
 
-    def after_failure(self, target: Target, error: ProviderError, now: float) -> None:
+    def after_failure(self, target: Candidate, error: ProviderError, now: float) -> None:
         """Record a failed attempt."""
         unique = target.deployment.id
         attempts = self._attempts[unique] = self._attempts.get(unique, 0) + 1
@@ -165,7 +165,7 @@ class Course:
             wait *= self._rng.uniform(1.0, 1.1)
         self._ready_at[unique] = now + max(wait, self._rules.retry_after_s)
 
-    def after_refusal(self, target: Target) -> None:
+    def after_refusal(self, target: Candidate) -> None:
         """Record that a budget has no room for an attempt there."""
         self._banned.add(target.deployment.id)
 
@@ -225,10 +225,10 @@ class Course:
             for target in level
         )
 
-    def _here(self) -> Sequence[Target]:
+    def _here(self) -> Sequence[Candidate]:
         return self._groups[self.group][self._level]
 
-    def _fresh(self, targets: Sequence[Target], now: float) -> Target | None:
+    def _fresh(self, targets: Sequence[Candidate], now: float) -> Candidate | None:
         """One of these deployments that was not attempted yet and is available."""
         if len(targets) == 1:
             only = targets[0]
@@ -238,10 +238,10 @@ class Course:
             return found[0] if found else None
         return self._choose(found, now, self._rng, self._stream)
 
-    def _is_fresh(self, target: Target, now: float) -> bool:
+    def _is_fresh(self, target: Candidate, now: float) -> bool:
         return self._is_new(target) and target.health.available(now, self._tokens)
 
-    def _is_new(self, target: Target) -> bool:
+    def _is_new(self, target: Candidate) -> bool:
         unique = target.deployment.id
         return unique not in self._attempts and unique not in self._banned
 
@@ -266,7 +266,10 @@ class Course:
         return best
 
     def _elsewhere(
-        self, find: Callable[[Sequence[Target], float], Target | None], now: float, reason: str
+        self,
+        find: Callable[[Sequence[Candidate], float], Candidate | None],
+        now: float,
+        reason: str,
     ) -> Pick | None:
         """An attempt in the first later level or route that has one. The request moves there."""
         levels = self._groups[self.group]
@@ -292,7 +295,7 @@ class Course:
             return Pick(target, reason=reason)
         return self._elsewhere(self._rested, now, reason)
 
-    def _rested(self, targets: Sequence[Target], now: float) -> Target | None:
+    def _rested(self, targets: Sequence[Candidate], now: float) -> Candidate | None:
         """Of those deployments not attempted yet, the one whose cooldown ends first."""
         found = [t for t in targets if self._is_new(t) and t.health.may_be_asked(now, self._tokens)]
         return min(found, key=lambda t: t.health.cooling_until) if found else None
@@ -306,7 +309,7 @@ class Course:
         return "cooldown" if cooling else "rate_limit_reached"
 
 
-def levels_of(targets: Sequence[Target]) -> Levels:
+def levels_of(targets: Sequence[Candidate]) -> Levels:
     """A route's targets by `order`; those without one come last. If all are off, there is a single
     empty level."""
     orders = sorted(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from spanledger.errors import ConfigError
 from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Deployment, Provider, ProviderKind
-from spanledger.routing.course import Groups, Levels, Target, levels_of
+from spanledger.routing.course import Candidate, Groups, Levels, levels_of
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 
@@ -69,7 +69,7 @@ class RouteGroups:
         price = self._book.price_of(replace(deployment, prices={}))
         return deployment if price is not None else replace(deployment, label=OTHER_MODEL)
 
-    def _target(self, deployment: Deployment) -> Target:
+    def _target(self, deployment: Deployment) -> Candidate:
         if deployment.kind not in self._providers:
             raise ConfigError(
                 f"deployment {deployment.id!r} needs the {deployment.kind!r} adapter, which is"
@@ -77,4 +77,4 @@ class RouteGroups:
             )
         price = self._book.price_of(deployment)
         health = self._health.states[deployment.id]
-        return Target(deployment, self._providers[deployment.kind], price, health)
+        return Candidate(deployment, self._providers[deployment.kind], price, health)

@@ -17,7 +17,7 @@ from spanledger.routing.entries import Off
 from spanledger.routing.outcome import MISCONFIGURED, TRANSIENT
 from spanledger.routing.rules import CooldownRules
 
-MAX_RETRY_AFTER_S = 300.0
+MAX_PAUSE_S = 300.0
 """Longest `Retry-After` that we respect, so that a deployment recovers without an operator."""
 MIN_FAILURE_SHARE = 10
 """A deployment that still serves cools down only if at least one in this many of its attempts in the
@@ -115,7 +115,7 @@ class Latency:
         return self._sum / len(self._recent)
 
 
-class DeploymentState(NamedTuple):
+class DeploymentSnapshot(NamedTuple):
     """A deployment as `/metrics` shows it."""
 
     deployment: str
@@ -323,7 +323,7 @@ class Health:
             for d in deployments
         }
 
-    def snapshot(self) -> list[DeploymentState]:
+    def snapshot(self) -> list[DeploymentSnapshot]:
         """Every deployment's state, in the order of the configuration; those that are off last."""
         now = self._clock.monotonic()
         unix_s = self._clock.now_ns() / 1e9
@@ -332,11 +332,11 @@ class Health:
             left = state.cooling_until - now
             id_, route, limits = state.deployment.id, state.deployment.route, state.limits(now)
             found.append(
-                DeploymentState(id_, route, "cooling", unix_s + left, limits)
+                DeploymentSnapshot(id_, route, "cooling", unix_s + left, limits)
                 if left > 0
-                else DeploymentState(id_, route, "up", 0.0, limits)
+                else DeploymentSnapshot(id_, route, "up", 0.0, limits)
             )
-        found += [DeploymentState(off.id, off.route, "off", 0.0, ()) for off in self._off]
+        found += [DeploymentSnapshot(off.id, off.route, "off", 0.0, ()) for off in self._off]
         return found
 
 
@@ -347,4 +347,4 @@ def sensible_retry_after(seconds: float | None) -> float | None:
     """
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         return None
-    return min(seconds, MAX_RETRY_AFTER_S)
+    return min(seconds, MAX_PAUSE_S)

@@ -14,7 +14,7 @@ from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Answer, Call, FailedAnswerError, Frame
 from spanledger.providers.failures import hide_key
 from spanledger.providers.hosts import tells_cost
-from spanledger.routing.course import Target
+from spanledger.routing.course import Candidate
 from spanledger.routing.demand import Demand
 from spanledger.routing.hold import Sizes
 from spanledger.routing.request import Exchange
@@ -142,7 +142,7 @@ class Attempt:
         demand: the most that its request can use.
     """
 
-    target: Target
+    target: Candidate
     sizes: Sizes
     hold: Hold
     call: Call

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spanledger.pricing.price import Price
-from spanledger.routing.course import Choose, Target
+from spanledger.routing.course import Candidate, Choose
 
 LATENCY_BASED = "latency-based-routing"
 
@@ -27,7 +27,7 @@ class Strategy:
     counts_tokens: bool = False
 
 
-def shuffled(found: Sequence[Target], _: float, rng: random.Random, __: bool) -> Target:
+def shuffled(found: Sequence[Candidate], _: float, rng: random.Random, __: bool) -> Candidate:
     """Random, by weight; evenly if none has a weight."""
     total = sum(target.deployment.weight for target in found)
     if total <= 0:
@@ -44,17 +44,17 @@ def shuffled(found: Sequence[Target], _: float, rng: random.Random, __: bool) ->
     return last
 
 
-def least_busy(found: Sequence[Target], _: float, rng: random.Random, __: bool) -> Target:
+def least_busy(found: Sequence[Candidate], _: float, rng: random.Random, __: bool) -> Candidate:
     """The one with the fewest attempts in flight."""
     return _least(found, lambda target: target.health.in_flight, rng)
 
 
-def cheapest(found: Sequence[Target], _: float, rng: random.Random, __: bool) -> Target:
+def cheapest(found: Sequence[Candidate], _: float, rng: random.Random, __: bool) -> Candidate:
     """The one with the lowest price for one token of input plus one of output."""
     return _least(found, lambda target: token_price(target.price), rng)
 
 
-def least_used(found: Sequence[Target], now: float, rng: random.Random, _: bool) -> Target:
+def least_used(found: Sequence[Candidate], now: float, rng: random.Random, _: bool) -> Candidate:
     """The one that used the fewest tokens in the last minute."""
     return _least(found, lambda target: target.health.tokens_used(now), rng)
 
@@ -66,7 +66,9 @@ def fastest(buffer: float, ttl_s: float) -> Choose:
     deployment that was not measured within `ttl_s` is called first, to measure it.
     """
 
-    def choose(found: Sequence[Target], now: float, rng: random.Random, stream: bool) -> Target:
+    def choose(
+        found: Sequence[Candidate], now: float, rng: random.Random, stream: bool
+    ) -> Candidate:
         least = min(target.health.latency_s(now, ttl_s, stream=stream) for target in found)
         most = least + buffer * least
         return _least(
@@ -94,8 +96,8 @@ def token_price(price: Price | None) -> float:
 
 
 def _least(
-    found: Sequence[Target], figure: Callable[[Target], float], rng: random.Random
-) -> Target:
+    found: Sequence[Candidate], figure: Callable[[Candidate], float], rng: random.Random
+) -> Candidate:
     best, least, equal = found[0], math.inf, 0
     for target in found:
         value = figure(target)

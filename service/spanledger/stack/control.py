@@ -31,10 +31,10 @@ from spanledger.stack.ports import check_free
 from spanledger.stack.processes import Running, is_alive, memory_bytes, start, stop
 from spanledger.stack.programs import Programs, find_programs
 from spanledger.stack.queues import set_aside_broken
-from spanledger.stack.site import Settings, Site, State, write_private
+from spanledger.stack.site import Settings, Site, StackState, write_private
 
 READY_S = 60.0
-CUSTOMERS = ("acme", "globex", "initech", "you")
+KEYED_CUSTOMERS = ("acme", "globex", "initech", "you")
 """Customers with a key; the last one is for the person who runs the stack."""
 
 _PROBE_S = 2.0
@@ -165,17 +165,17 @@ class Stack:
         state = self._site.read()
         return self._status(state, self._parts(state))
 
-    def _parts(self, state: State) -> dict[str, Part]:
+    def _parts(self, state: StackState) -> dict[str, Part]:
         if state.settings is None:
             return {}
         return parts_of(self._site, state.settings, self._programs, {})
 
-    def _living(self) -> State:
+    def _living(self) -> StackState:
         state = self._site.read()
         running = {name: p for name, p in state.running.items() if is_alive(p)}
-        return State(state.settings if running else None, running)
+        return StackState(state.settings if running else None, running)
 
-    def _start(self, fresh: list[Part], state: State, deadline: float) -> None:
+    def _start(self, fresh: list[Part], state: StackState, deadline: float) -> None:
         waves = ([p for p in fresh if not p.after], [p for p in fresh if p.after])
         for wave in waves:
             for part in wave:
@@ -199,7 +199,9 @@ class Stack:
         if self._interrupted.is_set():
             raise KeyboardInterrupt
 
-    def _wait(self, part: Part, state: State, deadline: float, failed: threading.Event) -> None:
+    def _wait(
+        self, part: Part, state: StackState, deadline: float, failed: threading.Event
+    ) -> None:
         """Wait until a part is ready, or another has failed."""
         process = state.running[part.name]
         started = time.monotonic()
@@ -219,7 +221,7 @@ class Stack:
             time.sleep(_POLL_S)
         self._say(f"{part.name} ready in {time.monotonic() - started:.1f} s")
 
-    def _stop(self, names: list[str], state: State, parts: Mapping[str, Part]) -> None:
+    def _stop(self, names: list[str], state: StackState, parts: Mapping[str, Part]) -> None:
         """Stop parts, senders before receivers."""
         stages = (("worker",), ("gateway",), ("collector",))
         later = tuple(n for n in names if all(n not in stage for stage in stages))
@@ -237,11 +239,11 @@ class Stack:
                 del state.running[name]
             self._site.write(state)
 
-    def _end(self, name: str, state: State, parts: Mapping[str, Part]) -> bool:
+    def _end(self, name: str, state: StackState, parts: Mapping[str, Part]) -> bool:
         grace_s = parts[name].grace_s if name in parts else Part(name, (), {}).grace_s
         return stop(state.running[name], grace_s)
 
-    def _status(self, state: State, parts: Mapping[str, Part]) -> StackStatus:
+    def _status(self, state: StackState, parts: Mapping[str, Part]) -> StackStatus:
         memory = memory_bytes(list(state.running.values()))
         names = dict.fromkeys((*parts, *state.running))
         found = [self._part_status(name, state.running.get(name), parts, memory) for name in names]
@@ -286,7 +288,7 @@ class Stack:
         keys: dict[str, str] = {}
         records = Records.open(self._site.data / "ledger.db")
         try:
-            for customer in CUSTOMERS:
+            for customer in KEYED_CUSTOMERS:
                 key = known.get(customer, "")
                 found = records.find_key(key_digest(key))
                 if found is None or found.revoked_ns is not None:
@@ -296,7 +298,7 @@ class Stack:
             records.close()
         if keys != known:
             write_private(path, json.dumps(keys, indent=2))
-        return {customer: keys[customer] for customer in CUSTOMERS[:-1]}
+        return {customer: keys[customer] for customer in KEYED_CUSTOMERS[:-1]}
 
 
 def _answers(url: str) -> bool:

@@ -50,7 +50,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class State:
+class StackState:
     """The running processes, and the settings they were started with."""
 
     settings: Settings | None = None
@@ -102,12 +102,12 @@ class Site:
                 ) from None
             yield
 
-    def read(self) -> State:
+    def read(self) -> StackState:
         """The recorded state; empty if there is no state file. Raises ConfigError."""
         try:
             data = json.loads(self._state_file.read_text("utf-8"))
         except FileNotFoundError:
-            return State()
+            return StackState()
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read {str(self._state_file)!r}: {error}") from error
         if data.get("version") != _STATE_VERSION:
@@ -117,9 +117,9 @@ class Site:
         given: dict[str, Any] = data["settings"]
         settings = Settings(**{**given, "vendors": tuple(given["vendors"])})
         running = {name: Running(**process) for name, process in data["running"].items()}
-        return State(settings, running)
+        return StackState(settings, running)
 
-    def write(self, state: State) -> None:
+    def write(self, state: StackState) -> None:
         """Record the state; if nothing is running, remove the file."""
         if not state.running or state.settings is None:
             self._state_file.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from spanledger.telemetry import signals
-from spanledger.telemetry.outbox import AttemptRow, PointRow, RequestRow, Row
+from spanledger.telemetry.outbox import AttemptRow, EndedRow, PointRow, RequestRow
 from spanledger.telemetry.signals import (
     METRICS,
     OTHER_CUSTOMER,
@@ -174,7 +174,7 @@ class Aggregates:
         self._changed.clear()
         return rows
 
-    def apply(self, rows: Sequence[Row], now_ns: int) -> None:
+    def apply(self, rows: Sequence[EndedRow], now_ns: int) -> None:
         """Count rows the collector has accepted."""
         for row in rows:
             if isinstance(row, AttemptRow):

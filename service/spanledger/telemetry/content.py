@@ -14,7 +14,7 @@ from spanledger.telemetry.redact import JsonValue
 
 Json = dict[str, JsonValue]
 
-MAX_CHOICES = 128
+MAX_FOLLOWED = 128
 """Choices and tool calls of a stream that are followed."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
@@ -86,7 +86,7 @@ def streamed_messages(events: Sequence[bytes]) -> list[JsonValue]:
         for data in _data_lines(event):
             for choice in _objects(_object(_decoded(data)).get("choices")):
                 index = choice.get("index", 0)
-                if not isinstance(index, int) or len(choices) >= MAX_CHOICES:
+                if not isinstance(index, int) or len(choices) >= MAX_FOLLOWED:
                     continue
                 choices.setdefault(index, _Streamed()).add(choice)
     return [
@@ -122,7 +122,7 @@ class _Streamed:
 
     def _add_call(self, call: Json) -> None:
         index = call.get("index", 0)
-        if not isinstance(index, int) or len(self._calls) >= MAX_CHOICES:
+        if not isinstance(index, int) or len(self._calls) >= MAX_FOLLOWED:
             return
         known, arguments = self._calls.setdefault(index, ({}, []))
         function = _object(call.get("function"))

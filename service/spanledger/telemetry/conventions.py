@@ -25,7 +25,7 @@ _INFERENCE = f"{_REPOSITORY}/blob/v0.1.0/docs/gen-ai/client-inference.md"
 _EMBEDDINGS = f"{_REPOSITORY}/blob/v0.1.0/docs/gen-ai/client-embeddings.md"
 
 
-class Form(Enum):
+class Generation(Enum):
     """A generation of names; the value is its version."""
 
     OLD = "v1.41"
@@ -33,15 +33,15 @@ class Form(Enum):
 
 
 SCHEMA_URLS = {
-    Form.OLD: SCHEMA_URL,
-    Form.NEW: "https://opentelemetry.io/schemas/gen-ai/0.1.0",
+    Generation.OLD: SCHEMA_URL,
+    Generation.NEW: "https://opentelemetry.io/schemas/gen-ai/0.1.0",
 }
 
 
-def form_of(environ: Mapping[str, str]) -> Form:
+def form_of(environ: Mapping[str, str]) -> Generation:
     """The form to export, from the standard variable: a comma-separated list with our value in it."""
     wanted = {item.strip().lower() for item in environ.get(OPT_IN, "").split(",")}
-    return Form.NEW if LATEST in wanted else Form.OLD
+    return Generation.NEW if LATEST in wanted else Generation.OLD
 
 
 def unknown_opt_ins(environ: Mapping[str, str]) -> list[str]:

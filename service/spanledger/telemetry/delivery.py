@@ -31,7 +31,7 @@ from spanledger.telemetry.encoding import SpanEncoder
 
 Signal = Literal["traces", "metrics"]
 
-MAX_POINTS = 1000
+MAX_REQUEST_POINTS = 1000
 """Metric points per request."""
 MAX_RESPONSE_BYTES = 64 * 1024
 MAX_RESPONSE_S = 10.0
@@ -173,7 +173,7 @@ class MetricSender:
             endpoint=_endpoint("metrics", endpoint, environ),
             compression=_compression("metrics", environ),
             session=self._session,
-            max_export_batch_size=MAX_POINTS,
+            max_export_batch_size=MAX_REQUEST_POINTS,
         )
 
     def send(self, data: MetricsData) -> Delivery:

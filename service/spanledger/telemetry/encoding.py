@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED_VALUES = 4096
 """Encoded attributes kept for reuse: most values recur."""
 MAX_REMEMBERED_CHARS = 64
 
@@ -150,7 +150,7 @@ class SpanEncoder:
             if type(value) is str and len(value) <= MAX_REMEMBERED_CHARS and key not in _UNIQUE:
                 encoded = remembered.get((key, value))
                 if encoded is None:
-                    if len(remembered) >= MAX_REMEMBERED:
+                    if len(remembered) >= MAX_REMEMBERED_VALUES:
                         remembered.clear()
                     encoded = _field(b"\x4a", _key_value(key, value))
                     remembered[key, value] = encoded

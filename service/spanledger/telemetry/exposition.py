@@ -35,7 +35,7 @@ from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
-READ_TIMEOUT_S = 4.0
+SCRAPE_READ_TIMEOUT_S = 4.0
 """For reading the ledger: Prometheus gives up on a scrape after ten seconds by default."""
 MAX_BUDGETS = 1_000
 """Most accounts exported."""
@@ -148,7 +148,7 @@ class Exposition:
         self._price_book = price_book
         self._most_budgets = (max_budgets, few_budgets)
         self._process = ProcessCollector(registry=None)
-        self._reader = Aside("metrics", READ_TIMEOUT_S)
+        self._reader = Aside("metrics", SCRAPE_READ_TIMEOUT_S)
 
     async def render(self) -> bytes:
         """The text of a scrape; an unreadable ledger is reported in it, not raised."""

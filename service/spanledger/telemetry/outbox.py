@@ -108,7 +108,7 @@ class RequestRow(NamedTuple):
         return not self.parent_span_id.endswith(UNSAMPLED)
 
 
-Row = AttemptRow | RequestRow
+EndedRow = AttemptRow | RequestRow
 
 
 class PointRow(NamedTuple):
@@ -130,7 +130,7 @@ class Advance:
     from_seq: int
     to_seq: int
     points: Sequence[PointRow] = ()
-    remembered: Sequence[Row] = ()
+    remembered: Sequence[EndedRow] = ()
     with_content: Sequence[AttemptRow] = field(default=())
 
 
@@ -157,7 +157,7 @@ class Outbox(Protocol):
         """Whether another connection has committed since the last call; cheap."""
         ...
 
-    def read_after(self, seq: int, limit: int) -> list[Row]:
+    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
         """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
         ...
 
@@ -255,7 +255,7 @@ class SqliteOutbox:
         value: int = self._connection.execute(sql).fetchone()[0]
         return value
 
-    def read_after(self, seq: int, limit: int) -> list[Row]:
+    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
         """Ended rows after a cursor, both kinds merged in order.
 
         One transaction: a row that ends between the two queries must not be skipped.
@@ -265,7 +265,7 @@ class SqliteOutbox:
                 RequestRow._make(row) for row in self._connection.execute(_REQUESTS, (seq, limit))
             ]
             attempts, full = self._read_attempts(seq, limit)
-        merged: list[Row] = [*requests, *attempts]
+        merged: list[EndedRow] = [*requests, *attempts]
         merged.sort(key=attrgetter("seq"))
         if full:  # attempts not read yet may come between the later requests
             merged = merged[: merged.index(attempts[-1]) + 1]
@@ -339,5 +339,5 @@ class SqliteOutbox:
         )
 
 
-def _attempts(rows: Iterable[Row]) -> list[AttemptRow]:
+def _attempts(rows: Iterable[EndedRow]) -> list[AttemptRow]:
     return [row for row in rows if isinstance(row, AttemptRow)]

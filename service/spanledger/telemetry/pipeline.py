@@ -17,9 +17,9 @@ from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
 from spanledger.telemetry.aggregates import Aggregates, Series
-from spanledger.telemetry.conventions import Form
+from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
-from spanledger.telemetry.outbox import Advance, AttemptRow, Outbox, RequestRow, Row
+from spanledger.telemetry.outbox import Advance, AttemptRow, EndedRow, Outbox, RequestRow
 from spanledger.telemetry.points import exemplar_ids, metrics_data
 from spanledger.telemetry.spans import span_of
 
@@ -66,7 +66,7 @@ class Pipeline:
         *,
         max_customers: int,
         pace: Pace,
-        form: Form = Form.OLD,
+        form: Generation = Generation.OLD,
         now_ns: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -133,7 +133,7 @@ class Pipeline:
 
     # spans --------------------------------------------------------------------------------
 
-    def _ship(self, rows: Sequence[Row]) -> bool:
+    def _ship(self, rows: Sequence[EndedRow]) -> bool:
         delivery = self._send(rows)
         if delivery.verdict == "accepted":
             self._advance(rows, delivery)
@@ -151,7 +151,7 @@ class Pipeline:
             self._metrics_at = 0.0
         return True
 
-    def _send(self, rows: Sequence[Row], *, with_content: bool = True) -> Delivery:
+    def _send(self, rows: Sequence[EndedRow], *, with_content: bool = True) -> Delivery:
         if self._spans is None:
             return Delivery("accepted")
         resource, form = self._spans.resource, self._form
@@ -159,7 +159,7 @@ class Pipeline:
             [span_of(r, resource, form=form, with_content=with_content) for r in rows]
         )
 
-    def _isolate(self, rows: Sequence[Row], delivery: Delivery) -> bool:
+    def _isolate(self, rows: Sequence[EndedRow], delivery: Delivery) -> bool:
         """Send a rejected batch in halves, down to the rows at fault."""
         if len(rows) == 1:
             return self._send_alone(rows[0], delivery)
@@ -174,7 +174,7 @@ class Pipeline:
                 return False
         return True
 
-    def _send_alone(self, row: Row, delivery: Delivery) -> bool:
+    def _send_alone(self, row: EndedRow, delivery: Delivery) -> bool:
         """Handle a row rejected on its own: resend it without its content, else drop it."""
         assert self._spans is not None
         if isinstance(row, AttemptRow) and row.content is not None:
@@ -196,7 +196,7 @@ class Pipeline:
         self._advance([row], Delivery("accepted"), dropped=delivery.verdict)
         return True
 
-    def _advance(self, rows: Sequence[Row], delivery: Delivery, dropped: str = "") -> None:
+    def _advance(self, rows: Sequence[EndedRow], delivery: Delivery, dropped: str = "") -> None:
         """Count rows and move the cursor past them, in one transaction."""
         now_ns = self._now_ns()
         self._aggregates.apply(rows, now_ns)
@@ -308,7 +308,7 @@ class Pipeline:
         return was_away
 
 
-def _may_be_corrected(row: Row) -> bool:
+def _may_be_corrected(row: EndedRow) -> bool:
     """Whether the ledger may deliver this row again with another cost."""
     if row.shipped_nano is not None:
         return True

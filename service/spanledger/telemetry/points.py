@@ -23,9 +23,9 @@ from opentelemetry.sdk.metrics.export import Metric as SdkMetric
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.telemetry.aggregates import Counter, Exemplar, Histogram, Series
-from spanledger.telemetry.conventions import SCHEMA_URLS, Form, attributes_of, changes_of
+from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, attributes_of, changes_of
 from spanledger.telemetry.signals import METRICS, Metric
-from spanledger.telemetry.spans import SCOPES
+from spanledger.telemetry.spans import INSTRUMENTATION_SCOPES
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _ORDER = {metric.name: place for place, metric in enumerate(METRICS)}
@@ -46,7 +46,7 @@ def metrics_data(
     at_ns: int,
     *,
     zero: bool = False,
-    form: Form = Form.OLD,
+    form: Generation = Generation.OLD,
 ) -> MetricsData:
     """The points of some series at one time; `zero` gives the zero before each one's first value."""
     by_name: dict[str, list[_Shown]] = {}
@@ -54,14 +54,14 @@ def metrics_data(
         for shown in _shown(one, form):
             by_name.setdefault(shown.name, []).append(shown)
     metrics = [_metric(shown, at_ns, zero=zero) for shown in by_name.values()]
-    scope = ScopeMetrics(SCOPES[form], metrics, SCHEMA_URLS[form])
+    scope = ScopeMetrics(INSTRUMENTATION_SCOPES[form], metrics, SCHEMA_URLS[form])
     return MetricsData([ResourceMetrics(resource, [scope], resource.schema_url)])
 
 
-def _shown(series: Series, form: Form) -> list[_Shown]:
+def _shown(series: Series, form: Generation) -> list[_Shown]:
     """The exported series: one in the old form, one or more in the new form."""
     metric, attributes = series.metric, series.attributes
-    changes = [] if form is Form.OLD else changes_of(metric.name, attributes)
+    changes = [] if form is Generation.OLD else changes_of(metric.name, attributes)
     return [
         _Shown(series, change.new, change.kind, attributes_of(change, attributes))
         for change in changes

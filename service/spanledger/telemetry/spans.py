@@ -15,11 +15,11 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
 from spanledger.ledger.store import UNSAMPLED
-from spanledger.telemetry.conventions import SCHEMA_URLS, Form, new_attributes
-from spanledger.telemetry.outbox import AttemptRow, RequestRow, Row
+from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
+from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.signals import SCOPE_NAME
 
-SCOPES = {
+INSTRUMENTATION_SCOPES = {
     form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
 }
 PATHS = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
@@ -35,7 +35,11 @@ _contents = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def span_of(
-    row: Row, resource: Resource, *, form: Form = Form.OLD, with_content: bool = True
+    row: EndedRow,
+    resource: Resource,
+    *,
+    form: Generation = Generation.OLD,
+    with_content: bool = True,
 ) -> ReadableSpan:
     """The span of an ended row."""
     if isinstance(row, AttemptRow):
@@ -56,12 +60,12 @@ def span_of(
         SpanContext(trace_id, int(row.span_id, 16), False, flags),
         SpanContext(trace_id, int(parent_id, 16), remote, flags) if parent_id else None,
         resource,
-        attributes if form is Form.OLD else new_attributes(attributes),
+        attributes if form is Generation.OLD else new_attributes(attributes),
         kind=kind,
         status=Status(StatusCode.ERROR, row.error_type) if failed else _OK,
         start_time=row.started_ns,
         end_time=max(row.ended_ns, row.started_ns),
-        instrumentation_scope=SCOPES[form],
+        instrumentation_scope=INSTRUMENTATION_SCOPES[form],
     )
 
 

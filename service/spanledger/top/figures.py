@@ -18,7 +18,7 @@ from spanledger.ledger.store import BudgetState
 _NS_PER_S = 1_000_000_000
 EVENTS_READ = 200
 """How many of the newest fallbacks and of the newest refusals are read."""
-QUANTILES = (50, 95)
+SHOWN_QUANTILES = (50, 95)
 
 
 class Event(NamedTuple):
@@ -172,7 +172,7 @@ class Window:
         return sorted(found, key=lambda event: -event.at_ns)
 
 
-def quantiles(values: Sequence[float], which: Sequence[int] = QUANTILES) -> tuple[float, ...]:
+def quantiles(values: Sequence[float], which: Sequence[int] = SHOWN_QUANTILES) -> tuple[float, ...]:
     """The nearest-rank percentiles `which`; empty for no values."""
     ordered = sorted(values)
     if not ordered:

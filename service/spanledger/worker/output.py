@@ -24,7 +24,7 @@ INVALID_JOB = "invalid_job"
 _COPY_CHUNK = 2**20
 _MAX_ASIDE_FILES = 10_000
 
-Kind = Literal["done", "failed", "damaged"]
+ResultKind = Literal["done", "failed", "damaged"]
 
 
 class _Response(msgspec.Struct):
@@ -143,7 +143,7 @@ class Results:
         elif not last.ended:
             os.write(self._fd, b"\n")
 
-    def _note_line(self, line: Line) -> Kind:
+    def _note_line(self, line: Line) -> ResultKind:
         record = _decode(line)
         kind = _kind(record)
         if record is None or (kind == "failed" and self._retry_failed):
@@ -167,7 +167,7 @@ class Results:
             source = stack.enter_context(self.path.open("rb"))
             lines = stack.enter_context(self.path.open("rb"))
             keep = stack.enter_context(fresh.open("wb"))
-            targets: dict[Kind, BinaryIO] = {"done": keep, "failed": keep}
+            targets: dict[ResultKind, BinaryIO] = {"done": keep, "failed": keep}
             if damaged:
                 targets["damaged"] = stack.enter_context(self._aside("damaged"))
                 self.notes.append(
@@ -256,7 +256,7 @@ def _decode(line: Line) -> _Record | None:
     return record if named and whole else None
 
 
-def _kind(record: _Record | None) -> Kind:
+def _kind(record: _Record | None) -> ResultKind:
     if record is None:
         return "damaged"
     answered = record.response is not None and 200 <= record.response.status_code < 300

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import openai
 
-Kind = Literal["chat", "stream", "tools", "embeddings", "abort"]
-KINDS: tuple[Kind, ...] = ("chat", "stream", "tools", "embeddings", "abort")
+JobKind = Literal["chat", "stream", "tools", "embeddings", "abort"]
+JOB_KINDS: tuple[JobKind, ...] = ("chat", "stream", "tools", "embeddings", "abort")
 WEIGHTS = (40, 30, 12, 15, 3)
 """Shares of ordinary traffic, in percent."""
 
@@ -57,7 +57,7 @@ _ORDER_TOOL: dict[str, Any] = {
 class Ask:
     """One request to send."""
 
-    kind: Kind
+    kind: JobKind
     body: dict[str, Any]
 
 
@@ -82,9 +82,9 @@ class Traffic:
         self._chat = chat
         self._embeddings = embeddings
 
-    def ask(self, kind: Kind | None = None, model: str | None = None) -> Ask:
+    def ask(self, kind: JobKind | None = None, model: str | None = None) -> Ask:
         """The next request; kind and model are random unless given."""
-        kind = kind or self._rng.choices(KINDS, WEIGHTS)[0]
+        kind = kind or self._rng.choices(JOB_KINDS, WEIGHTS)[0]
         if kind == "embeddings" and not self._embeddings:
             kind = "chat"
         if kind == "embeddings":

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from spanledger import cli
 from spanledger.config import load_config
 from spanledger.demo import app, promises
-from spanledger.demo.figures import QUANTILES, Figures
+from spanledger.demo.figures import REPORT_QUANTILES, Figures
 from spanledger.demo.promises import Money, Promise, judge, reckon
 from spanledger.demo.scenario import SPIKE_JOBS, Story
 from spanledger.demo.sink import SinkSpan
@@ -230,8 +230,8 @@ def test_a_worker_that_dies_is_quoted(played: Played) -> None:
 
 def test_percentiles_are_by_nearest_rank() -> None:
     """Percentiles are values that occurred."""
-    assert quantiles([float(n) for n in range(1, 101)], QUANTILES) == (50.0, 95.0, 99.0)
-    assert quantiles([3.0, 1.0], QUANTILES) == (1.0, 3.0, 3.0)
+    assert quantiles([float(n) for n in range(1, 101)], REPORT_QUANTILES) == (50.0, 95.0, 99.0)
+    assert quantiles([3.0, 1.0], REPORT_QUANTILES) == (1.0, 3.0, 3.0)
     assert quantiles([]) == ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.sqlite import Operation, Result, SqliteStore
+from spanledger.ledger.sqlite import LedgerOperation, LedgerResult, SqliteStore
 from tests.service.ledger.conftest import Book
 
 CENT = 10_000_000
@@ -23,7 +23,7 @@ async def test_an_end_is_kept_when_the_ledger_goes_away_within_a_batch(
     faults: list[Exception] = [ValueError("of the batch"), LedgerUnavailableError("of one")]
     commit = SqliteStore.commit
 
-    def failing(store: SqliteStore, operations: Sequence[Operation]) -> list[Result]:
+    def failing(store: SqliteStore, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         if faults:
             raise faults.pop(0)
         return commit(store, operations)

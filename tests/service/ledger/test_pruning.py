@@ -135,7 +135,7 @@ async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> N
 
 @given(
     now_s=st.integers(1_600_000_000, 2_200_000_000),
-    kind=st.sampled_from(pruning.KINDS),
+    kind=st.sampled_from(pruning.PERIOD_KINDS),
     zone=st.sampled_from(sorted(available_timezones())),
 )
 def test_no_present_period_began_before(now_s: int, kind: Any, zone: str) -> None:

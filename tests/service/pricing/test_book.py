@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spanledger.errors import ConfigError
 from spanledger.pricing.book import PriceBook
-from spanledger.pricing.price import USUAL_SERVICES, Price, Rates, Schedule, Terms, Tier
+from spanledger.pricing.price import USUAL_SERVICES, Price, Rates, RateTier, Schedule, Terms
 from spanledger.pricing.reported import from_anthropic, from_openai
 from spanledger.pricing.usage import Usage
 
@@ -24,7 +24,7 @@ def book() -> PriceBook:
 TIERED = Price(
     id="2026-11-23/tiered",
     rates=Rates(10, 40, 1, 13, 20, 50),
-    tiers=(Tier(100, Rates(20, 60, 2, 26, 40, 60)), Tier(1000, Rates(5, 5, 5, 5, 5, 5))),
+    tiers=(RateTier(100, Rates(20, 60, 2, 26, 40, 60)), RateTier(1000, Rates(5, 5, 5, 5, 5, 5))),
 )
 
 
@@ -106,7 +106,7 @@ usages = st.builds(Usage, *[amounts] * 8)
 pico = st.integers(0, 10**9)
 rates = st.builds(Rates, *[pico] * 6, *[st.none() | pico] * 3)
 schedules = st.builds(
-    lambda base, tiers: Schedule(base, tuple(Tier(a, r) for a, r in sorted(tiers.items()))),
+    lambda base, tiers: Schedule(base, tuple(RateTier(a, r) for a, r in sorted(tiers.items()))),
     rates,
     st.dictionaries(st.integers(0, 2000), rates, max_size=3),
 )
@@ -334,7 +334,7 @@ def test_long_prompts_have_a_price_in_the_config_too(book: PriceBook) -> None:
     assert own is not None
     assert known is not None
     assert own.rates == Rates(3, 9, 3, 3, 3, 9)
-    assert own.tiers == (Tier(200_000, Rates(6, 9, 6, 6, 6, 9)),)
+    assert own.tiers == (RateTier(200_000, Rates(6, 9, 6, 6, 6, 9)),)
     assert [(tier.above, tier.rates.input) for tier in known.tiers] == [(200_000, 6), (272_000, 6)]
     assert [tier.rates.cache_write for tier in known.tiers] == [5_000_000, 10_000_000]
 
@@ -372,7 +372,7 @@ def test_a_service_tier_of_the_config(book: PriceBook) -> None:
     assert known is not None
     priority = own.services["priority"]
     assert priority.rates == Rates(5, 15, 5, 5, 5, 15, 30)
-    assert priority.tiers == (Tier(200_000, Rates(10, 15, 10, 10, 10, 15, 30)),)
+    assert priority.tiers == (RateTier(200_000, Rates(10, 15, 10, 10, 10, 15, 30)),)
     assert known.services == {}
     assert not known.knows("priority")
     assert own.id != replace(own, id=known.id).id

@@ -11,10 +11,10 @@ from spanledger.pricing import reported
 from spanledger.pricing.forms import (
     AMBIGUITIES,
     CACHE_UNPLACED,
-    FORMS,
     PARTS_MISMATCH,
     PLACES,
     TOTAL_MISMATCH,
+    USAGE_FORMS,
 )
 from spanledger.pricing.price import Price, Rates
 from spanledger.pricing.reported import OpenAIUsage, add_counts, from_anthropic, from_openai
@@ -325,12 +325,12 @@ def test_reported_usage_costs_what_was_billed(case: Case) -> None:
     assert (PRICE.cost_nano(usage), usage.ambiguity) == (case.nano, case.ambiguity)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("form", USAGE_FORMS, ids=lambda form: form.name)
 def test_every_form_decides(form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row of the table changes the cost of some report, or whether it is ambiguous."""
     usual = [from_openai(case.payload) for case in CASES]
-    inside = form is FORMS[0]
-    monkeypatch.setattr(reported, "FORMS", tuple(row for row in FORMS if row is not form))
+    inside = form is USAGE_FORMS[0]
+    monkeypatch.setattr(reported, "FORMS", tuple(row for row in USAGE_FORMS if row is not form))
 
     without = [from_openai(case.payload) for case in CASES]
 

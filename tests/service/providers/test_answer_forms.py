@@ -9,7 +9,7 @@ import pytest
 
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import FailedAnswerError, Frame
-from spanledger.providers.error_forms import FORMS, Form, failure_of
+from spanledger.providers.error_forms import ERROR_FORMS, ErrorForm, failure_of
 from spanledger.providers.failures import kind_of
 from spanledger.providers.openai import OpenAIProvider
 from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, Wording
@@ -25,18 +25,18 @@ from tests.service.providers.samples import (
 )
 from tests.service.providers.scripted import Scripted, ask, call, collect, deployment, payload
 
-JSON_FORMS = [form for form in FORMS if not form.raw]
+JSON_FORMS = [form for form in ERROR_FORMS if not form.raw]
 TOOL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 
 
-def named(form: Form | Wording) -> str:
+def named(form: ErrorForm | Wording) -> str:
     """The test id of a row."""
     return form.provider
 
 
-@pytest.mark.parametrize("form", FORMS, ids=named)
+@pytest.mark.parametrize("form", ERROR_FORMS, ids=named)
 async def test_an_error_in_a_stream_is_a_failed_attempt(
-    server: Scripted, openai_provider: OpenAIProvider, form: Form
+    server: Scripted, openai_provider: OpenAIProvider, form: ErrorForm
 ) -> None:
     """Whatever its shape, no part of it is an answer, and before any content nothing is billed."""
     sent = form.example.encode() if form.raw else b"data: " + form.example.encode() + b"\n\n"
@@ -53,7 +53,7 @@ async def test_an_error_in_a_stream_is_a_failed_attempt(
 @pytest.mark.parametrize("form", JSON_FORMS, ids=named)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_under_200_is_a_failed_attempt(
-    server: Scripted, openai_provider: OpenAIProvider, form: Form, stream: bool
+    server: Scripted, openai_provider: OpenAIProvider, form: ErrorForm, stream: bool
 ) -> None:
     """In a JSON body too, whether or not a stream was requested."""
     server.json(200, form.example.encode())
@@ -404,6 +404,6 @@ def test_wordings_that_only_sound_like_it(row: Wording) -> None:
 
 def test_every_row_has_its_source() -> None:
     """Every row needs a source, so that it can be checked."""
-    rows: tuple[Form | Wording, ...] = (*FORMS, *CONTEXT, *CONTENT, *NOT_CONTEXT)
+    rows: tuple[ErrorForm | Wording, ...] = (*ERROR_FORMS, *CONTEXT, *CONTENT, *NOT_CONTEXT)
 
     assert [row.provider for row in rows if not row.source or not row.example] == []

@@ -13,7 +13,7 @@ from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Answer
 from spanledger.routing.attempt import MAX_ATTEMPTS
-from spanledger.routing.course import Course, Target, levels_of
+from spanledger.routing.course import Candidate, Course, levels_of
 from spanledger.routing.outcome import http_status_of
 from spanledger.routing.rules import Onward, RetryRules
 from spanledger.routing.strategy import shuffled
@@ -434,7 +434,10 @@ def course_of(site: Site, rules: RetryRules) -> Course:
     """A request's course through a site's routes, without fallbacks."""
     groups = {
         route: levels_of(
-            [Target(d, site.provider, None, site.router.health.states[d.id]) for d in deployments]
+            [
+                Candidate(d, site.provider, None, site.router.health.states[d.id])
+                for d in deployments
+            ]
         )
         for route, deployments in site.plan.routes.items()
     }

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from spanledger.clock import Clock
 from spanledger.providers.base import Deployment
 from spanledger.routing.health import (
-    MAX_RETRY_AFTER_S,
+    MAX_PAUSE_S,
     DeploymentHealth,
-    DeploymentState,
+    DeploymentSnapshot,
     Health,
     MinuteWindow,
 )
@@ -51,7 +51,7 @@ def fail(
         ("rate_limited", -1.0, 10.0),
         ("rate_limited", float("nan"), 10.0),
         ("rate_limited", float("inf"), 10.0),
-        ("rate_limited", 86_400.0, MAX_RETRY_AFTER_S),
+        ("rate_limited", 86_400.0, MAX_PAUSE_S),
         ("overloaded", 4.0, 4.0),
         ("overloaded", None, 0.0),
         ("authentication_failed", None, 10.0),
@@ -199,11 +199,11 @@ def test_the_snapshot_shows_who_rests_and_until_when() -> None:
     """Cooling deployments have the Unix time at which they are available again."""
     clock = Clock(now_ns=lambda: 7_000 * 10**9, monotonic=lambda: NOW)
     health = Health([deployment()], CooldownRules(), clock)
-    assert health.snapshot() == [DeploymentState("d1", "r", "up", 0.0)]
+    assert health.snapshot() == [DeploymentSnapshot("d1", "r", "up", 0.0)]
 
     health.states["d1"].failed("rate_limited", 30.0, NOW, NOW)
 
-    assert health.snapshot() == [DeploymentState("d1", "r", "cooling", 7_030.0)]
+    assert health.snapshot() == [DeploymentSnapshot("d1", "r", "cooling", 7_030.0)]
 
 
 def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
@@ -215,7 +215,7 @@ def test_the_snapshot_shows_how_much_of_the_limits_is_used() -> None:
     health.states["d1"].begin(NOW, 30)
 
     assert health.snapshot() == [
-        DeploymentState("d1", "r", "up", 0.0, (("rpm", 0.25), ("tpm", 0.3)))
+        DeploymentSnapshot("d1", "r", "up", 0.0, (("rpm", 0.25), ("tpm", 0.3)))
     ]
 
 

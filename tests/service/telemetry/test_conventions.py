@@ -13,7 +13,7 @@ from spanledger.telemetry.conventions import (
     METRIC_CHANGES,
     OPT_IN,
     SCHEMA_URLS,
-    Form,
+    Generation,
     attributes_of,
     changes_of,
     form_of,
@@ -30,16 +30,16 @@ LATEST = "gen_ai_latest_experimental"
 @pytest.mark.parametrize(
     ("value", "form"),
     [
-        (None, Form.OLD),
-        ("", Form.OLD),
-        ("http,database/dup", Form.OLD),
-        ("gen_ai", Form.OLD),
-        (LATEST, Form.NEW),
-        (f"http, {LATEST} ,database", Form.NEW),
-        (LATEST.upper(), Form.NEW),
+        (None, Generation.OLD),
+        ("", Generation.OLD),
+        ("http,database/dup", Generation.OLD),
+        ("gen_ai", Generation.OLD),
+        (LATEST, Generation.NEW),
+        (f"http, {LATEST} ,database", Generation.NEW),
+        (LATEST.upper(), Generation.NEW),
     ],
 )
-def test_the_standard_switch_chooses_the_form(value: str | None, form: Form) -> None:
+def test_the_standard_switch_chooses_the_form(value: str | None, form: Generation) -> None:
     """Our entry may be anywhere in the list; without it the old names stay."""
     assert form_of({} if value is None else {OPT_IN: value}) is form
 
@@ -138,7 +138,7 @@ def test_by_default_the_names_stay(book: Book, sink: OtlpSink, ship: Ship) -> No
     new = {c.new for c in ATTRIBUTE_CHANGES if c.new != c.old}
     assert not new & {name for span in sink.spans for name in span.attributes}
     assert not {c.new for c in METRIC_CHANGES} & {point.metric for point in sink.points}
-    assert {s.schema_url for s in sink.spans} == {SCHEMA_URLS[Form.OLD]}
+    assert {s.schema_url for s in sink.spans} == {SCHEMA_URLS[Generation.OLD]}
 
 
 def test_a_request_says_how_it_was_called(book: Book, sink: OtlpSink, ship: Ship) -> None:
@@ -166,7 +166,7 @@ def test_the_new_form_of_spans(
     assert type(found["gen_ai.request.top_k"]) is int
     gone = {c.old for c in ATTRIBUTE_CHANGES if c.new != c.old}
     assert not gone & {name for span in sink.spans for name in span.attributes}
-    assert {s.schema_url for s in sink.spans} == {SCHEMA_URLS[Form.NEW]}
+    assert {s.schema_url for s in sink.spans} == {SCHEMA_URLS[Generation.NEW]}
 
 
 def test_the_new_form_of_points(

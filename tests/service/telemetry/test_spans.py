@@ -16,10 +16,10 @@ from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger.ledger.store import RequestEnd
-from spanledger.telemetry.conventions import Form
+from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.encoding import SpanEncoder
 from spanledger.telemetry.signals import ATTRIBUTES, SPANS
-from spanledger.telemetry.spans import SCOPES
+from spanledger.telemetry.spans import INSTRUMENTATION_SCOPES
 from tests.service.telemetry.conftest import SECOND, Book, Ship
 from tests.support.otlp_sink import OtlpSink
 
@@ -304,7 +304,7 @@ def test_our_encoder_does_what_the_sdks_does(
             status=status,
             start_time=1_700_000_000_000_000_000,
             end_time=1_700_000_000_000_000_001,
-            instrumentation_scope=SCOPES[Form.OLD],
+            instrumentation_scope=INSTRUMENTATION_SCOPES[Generation.OLD],
         )
         for number, attributes in enumerate(batches)
     ]
@@ -326,7 +326,7 @@ def test_a_value_that_does_not_fit_is_refused() -> None:
         {"a": 2**63},
         start_time=1,
         end_time=1,
-        instrumentation_scope=SCOPES[Form.OLD],
+        instrumentation_scope=INSTRUMENTATION_SCOPES[Generation.OLD],
     )
 
     with pytest.raises(ValueError, match="does not fit"):
