@@ -49,6 +49,13 @@ FLOAT_ALLOWED: dict[str, str] = {
 }
 """`path:function` of the money modules to the reason why a float is no money there."""
 
+OTHER_PROGRAMS = ("sim", "worker")
+"""Packages that are programs of their own by contract: they share no names with the rest."""
+DEFINED_TWICE_ALLOWED: dict[str, str] = {
+    "T": "a type variable belongs to its module",
+}
+"""Public name to the reason why two modules may define it."""
+
 MONEY_MODULES = ("money.py", "ledger/", "pricing/")
 BANNED_WORDS = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/\w+")
@@ -313,6 +320,31 @@ def test_every_package_imported_is_declared() -> None:
         & (declared.keys() | extras)
     }
     assert not missing
+
+
+def test_a_public_name_is_defined_once() -> None:
+    """No two modules of a program define a class or a constant of the same name."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in python_files():
+        if path.is_relative_to(PACKAGE):
+            top = path.relative_to(PACKAGE).parts[0]
+            program = top if top in OTHER_PROGRAMS else "service"
+            for name in public_names(tree(path)):
+                found.setdefault((program, name), set()).add(name_of(path))
+    twice = {name: sorted(paths) for (_, name), paths in found.items() if len(paths) > 1}
+
+    assert {n: paths for n, paths in twice.items() if n not in DEFINED_TWICE_ALLOWED} == {}
+    assert DEFINED_TWICE_ALLOWED.keys() <= twice.keys()
+
+
+def public_names(module: ast.Module) -> Iterator[str]:
+    """Classes, constants and aliases of types at the top of a module; not what it imports."""
+    for node in module.body:
+        names = [node.name] if isinstance(node, ast.ClassDef) else []
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if name[0].isupper())
 
 
 def test_nothing_is_left_unfinished() -> None:

@@ -183,6 +183,10 @@ PROVIDER_ERROR_KINDS = (
     "rate_limit_reached",  # no attempt was made: our own rpm or tpm for the deployment is used up
 )
 
+CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
+"""The request itself is at fault: the caller gets the provider's status and body, and no other
+attempt would help."""
+
 
 def forget_frames(error: BaseException) -> None:
     """Release the frames an error passed through, once it has been reported.

@@ -12,7 +12,7 @@ from typing import Any
 
 from spanledger.config import litellm_keys
 from spanledger.config.fields import nearest
-from spanledger.config.litellm_keys import KeyFate, row_of
+from spanledger.config.litellm_keys import LiteLLMKey, row_of
 from spanledger.config.sections import LiteLLMParams, RouterSettings
 
 SECTIONS = ("litellm_settings", "general_settings")
@@ -363,7 +363,7 @@ def _judge(section: str, key: str, value: Any, problems: Problems) -> None:
         problems.warnings.append(_warning(row, f"{section}.{key}"))
 
 
-def _warning(row: KeyFate, place: str) -> str:
+def _warning(row: LiteLLMKey, place: str) -> str:
     return f"{place} has no effect" + (f": {row.note}" if row.note else "")
 
 

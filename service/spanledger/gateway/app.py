@@ -47,7 +47,7 @@ from spanledger.gateway.paths import (
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import ErrorReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, error_event, relay
-from spanledger.ledger.store import Ledger, RequestStart
+from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.providers.base import Operation
 from spanledger.routing.request import Exchange
@@ -58,9 +58,6 @@ if TYPE_CHECKING:
 
 CONNECTION = "spanledger.connection"
 """Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
-UNKNOWN_ROUTE = "unknown"
-"""Recorded instead of an unconfigured model's name: names that callers choose would create an
-unbounded number of series."""
 MAX_MODEL_CHARS = 256
 """Longest model name that a wildcard serves; the same limit as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
@@ -234,7 +231,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        body, fields, route = b"", wire.Fields(), ""
+        body, fields, route = b"", {}, ""
         serving: str | None = None
         shape = wire.Shape(stream=False, include_usage=False)
         fault: SpanledgerError | None = None

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from spanledger.errors import (
+    CALLER_CAUSED,
     AuthenticationError,
     BudgetExceededError,
     InvalidRequestError,
@@ -25,7 +26,7 @@ from spanledger.errors import (
 )
 from spanledger.gateway.paths import SERVED
 from spanledger.money import format_usd
-from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
+from spanledger.routing.outcome import TRANSIENT, http_status_of
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -14,11 +14,10 @@ import msgspec
 from spanledger.errors import InvalidRequestError
 from spanledger.ledger.store import UNSAMPLED
 from spanledger.providers.base import Operation
-from spanledger.routing.demand import MAX_OUTPUT_TOKENS, WATCHED
+from spanledger.providers.openai_wire import Fields
+from spanledger.routing.demand import MAX_CHOICES, MAX_OUTPUT_TOKENS, WATCHED
 
 MAX_ROUTE_CHARS = 256
-MAX_CHOICES = 128
-
 ACTED_ON = frozenset(
     {
         "model",
@@ -33,8 +32,6 @@ ACTED_ON = frozenset(
     }
 )
 """Fields that decide where a request goes and what it may cost."""
-
-Fields = dict[str, msgspec.Raw]
 
 _TOP_LEVEL = msgspec.json.Decoder(Fields)
 _STRING = msgspec.json.Decoder(str)

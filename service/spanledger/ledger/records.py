@@ -32,9 +32,7 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
-
-KEY_PREFIX = "slk_"
+from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, Key, Scope
 
 SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
 

@@ -15,11 +15,9 @@ from typing import Any
 import msgspec
 
 from spanledger.providers.anthropic_tools import Names
-from spanledger.providers.anthropic_turns import NOTHING
+from spanledger.providers.anthropic_turns import NOTHING, Block
 from spanledger.providers.failures import invalid
 from spanledger.providers.openai_wire import DECODE_ERRORS
-
-Block = dict[str, Any]
 
 _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NATIVE = frozenset({"image", "document", "search_result", "thinking", "redacted_thinking"})

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from spanledger.providers.anthropic_turns import Block
 from spanledger.providers.failures import invalid
-
-Block = dict[str, Any]
 
 MAX_NAME_CHARS = 128
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")

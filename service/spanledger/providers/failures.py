@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from spanledger.errors import ProviderError
+from spanledger.errors import CALLER_CAUSED, ProviderError
 from spanledger.providers.base import Deployment
 from spanledger.providers.error_forms import MESSAGE_KEYS, Failure
 from spanledger.providers.wordings import CONTENT, CONTEXT, NOT_CONTEXT, codes_of, pattern_of
@@ -24,7 +24,6 @@ MAX_RETRY_AFTER_S = 3600.0
 MIN_KEY_CHARS = 8
 """A shorter key is none but a word, such as `EMPTY`, and stands in texts for what it says."""
 REDACTED = "[redacted]"
-CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
 _OTHER_WORDS = frozenset({"object", "error", "choices", "id", "usage", "created", *MESSAGE_KEYS})
 """What an error in another shape has beside OpenAI's four fields, or says in their place."""

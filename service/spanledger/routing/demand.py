@@ -24,7 +24,7 @@ NO_HISTORY_TOKENS = 4_096
 MIN_USUAL_TOKENS = 256
 MAX_OUTPUT_TOKENS = 10_000_000
 """Far above any model's; keeps sums of prices within 64 bits."""
-MAX_CHOICES = 1_024
+MAX_CHOICES = 128
 BUILT_IN_TOOL_TOKENS = 4_096
 """Instructions that a provider adds for a tool of its own that the caller runs: the longest known
 are under 1,300 tokens."""
