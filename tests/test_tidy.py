@@ -1,6 +1,6 @@
-"""The rules of the house that no linter knows: sizes, docstrings, reasons, links, no floats in money.
+"""House rules that no linter checks: sizes, docstrings, reasons, links, no floats in money.
 
-Every exception to a rule stands in a table here with its reason, and an exception that is no
+Every exception to a rule is in a table here with its reason, and an exception that is no
 longer needed fails as well.
 """
 
@@ -47,7 +47,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/database.py:<module>": "seconds",
     "service/spanledger/ledger/database.py:begin_immediate": "seconds",
 }
-"""`path:function` of the money modules to the reason why a float is no money there."""
+"""`path:function` of the money modules to the reason why a float there is not money."""
 
 OTHER_PROGRAMS = ("sim", "worker")
 """Packages that are programs of their own by contract: they share no names with the rest."""
@@ -168,7 +168,7 @@ def test_every_test_states_its_promise() -> None:
 
 
 def test_only_funnels_catch_everything() -> None:
-    """A broad `except` stands in the table with its reason, or is not written."""
+    """Every broad `except` is in the table, with its reason."""
     broad = {
         place(path, node.lineno)
         for path in python_files()
@@ -190,7 +190,7 @@ def catches_everything(handler: ast.ExceptHandler) -> bool:
 
 
 def test_every_suppression_has_a_code_and_a_reason() -> None:
-    """Whoever switches a check off for a line says which one and why."""
+    """A line that suppresses a check names the check and says why."""
     bare = [
         f"{name_of(path)}:{number}"
         for path in python_files()
@@ -382,25 +382,6 @@ def anchors(path: Path) -> set[str]:
     """The fragments that a page's headings answer to."""
     titles = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
-
-
-_TRY = re.compile(
-    r"\b(?:an?|the|each|every|one|first|second|last|next|this|that|another|no|any|failed) try\b(?!:)"
-    r"|\b(?:all|the|its|of|further|failed|two|three) tries\b",
-    re.IGNORECASE,
-)
-
-
-def test_an_attempt_has_one_name() -> None:
-    """*Try* is a verb; what a provider is asked once is an attempt, in code and on pages."""
-    pages = [*sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("*.md")]
-    texts = [path for path in (*python_files(), *pages) if path.name != "CHANGELOG.md"]
-    found = {
-        f"{name_of(path)}: {match[0]}"
-        for path in texts
-        for match in _TRY.finditer(path.read_text(encoding="utf-8"))
-    }
-    assert found == set()
 
 
 def test_every_page_has_one_title() -> None:
