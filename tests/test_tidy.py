@@ -15,6 +15,8 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import spanledger
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "service" / "spanledger"
 MAX_MODULE_LINES = 500
@@ -55,6 +57,13 @@ DEFINED_TWICE_ALLOWED: dict[str, str] = {
     "T": "a type variable belongs to its module",
 }
 """Public name to the reason why two modules may define it."""
+
+CITED_ELSEWHERE: dict[str, str] = {
+    "get_llm_provider_logic.py": "LiteLLM's",
+    "transformation.py": "LiteLLM's",
+    "types/router.py": "LiteLLM's",
+}
+"""Files of others that our comments cite, to whose they are."""
 
 MONEY_MODULES = ("money.py", "ledger/", "pricing/")
 BANNED_WORDS = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")
@@ -382,6 +391,27 @@ def anchors(path: Path) -> set[str]:
     """The fragments that a page's headings answer to."""
     titles = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_files_named_in_comments_exist() -> None:
+    """A file of Python that a comment or a docstring cites is one of the project's."""
+    known = [f"/{name_of(path)}" for path in python_files()]
+    gone = [
+        f"{name_of(path)}: {cited}"
+        for path in python_files()
+        for cited in re.findall(r"`([\w./]+\.py)`", path.read_text(encoding="utf-8"))
+        if cited not in CITED_ELSEWHERE and not any(k.endswith(f"/{cited}") for k in known)
+    ]
+
+    assert gone == []
+
+
+def test_the_public_names_are_on_the_page() -> None:
+    """ARCHITECTURE.md names what the package exports, and the package exports nothing else."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Public names\n")[2].partition("\n## ")[0]
+
+    assert re.findall(r"`(__?\w+)`", section) == spanledger.__all__
 
 
 def test_every_page_has_one_title() -> None:

@@ -7,7 +7,10 @@ or an external message. The message says what to change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
+
+from spanledger.money import format_usd
 
 
 class SpanledgerError(Exception):
@@ -88,6 +91,20 @@ class Refusal:
     renews_at_s: int
     """Unix seconds at which the budget's period ends."""
 
+    @property
+    def renews_at(self) -> str:
+        """The end of the period, in UTC."""
+        return datetime.fromtimestamp(self.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def __str__(self) -> str:
+        amounts = (self.limit_nano, self.spent_nano, self.held_nano, self.needed_nano)
+        limit, spent, held, needed = (format_usd(nano) for nano in amounts)
+        return (
+            f"budget {self.budget!r} ({self.scope} {self.subject!r}) has no room for this request:"
+            f" limit ${limit}, spent ${spent}, held ${held}, needed ${needed};"
+            f" it renews at {self.renews_at}"
+        )
+
 
 class BudgetExceededError(SpanledgerError):
     """A blocking budget has no room for this attempt.
@@ -101,8 +118,8 @@ class BudgetExceededError(SpanledgerError):
     http_status = 429
     openai_type = "insufficient_quota"
 
-    def __init__(self, message: str, refusal: Refusal) -> None:
-        super().__init__(message)
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
         self.refusal = refusal
         self.status = self.http_status
 

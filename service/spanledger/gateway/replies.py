@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -155,33 +154,18 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
 
 
 def _budget(refusal: Refusal) -> dict[str, object]:
-    limit, spent, held, needed = (
-        format_usd(nano)
-        for nano in (
-            refusal.limit_nano,
-            refusal.spent_nano,
-            refusal.held_nano,
-            refusal.needed_nano,
-        )
-    )
-    renews = datetime.fromtimestamp(refusal.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    message = (
-        f"budget {refusal.budget!r} ({refusal.scope} {refusal.subject!r}) has no room for this "
-        f"request: limit ${limit}, spent ${spent}, held ${held}, needed ${needed}; "
-        f"it renews at {renews}"
-    )
     return error_object(
-        message,
+        str(refusal),
         BudgetExceededError.openai_type,
         BudgetExceededError.error_type,
         budget=refusal.budget,
         scope=refusal.scope,
         subject=refusal.subject,
-        limit_usd=limit,
-        spent_usd=spent,
-        held_usd=held,
-        needed_usd=needed,
-        renews_at=renews,
+        limit_usd=format_usd(refusal.limit_nano),
+        spent_usd=format_usd(refusal.spent_nano),
+        held_usd=format_usd(refusal.held_nano),
+        needed_usd=format_usd(refusal.needed_nano),
+        renews_at=refusal.renews_at,
     )
 
 

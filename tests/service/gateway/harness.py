@@ -137,7 +137,7 @@ class ScriptedRouter:
 
     def _raise(self, route: str) -> None:
         if route == "broke":
-            raise BudgetExceededError("no", REFUSAL)
+            raise BudgetExceededError(REFUSAL)
         if route == "bug":
             raise RuntimeError(SECRET)
         if route.startswith("provider-"):
