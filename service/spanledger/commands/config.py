@@ -140,6 +140,11 @@ def _without_secrets(url: str | None) -> str | None:
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
+def _without_key(deployment: Deployment) -> str:
+    """`model: "*"` takes the key of the provider that each request names."""
+    return "by model" if deployment.litellm_model == "*" else "none"
+
+
 def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
     price = book.price_of(deployment)
     return {
@@ -148,7 +153,7 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
         "model": deployment.model,
         "adapter": deployment.kind,
         "api_base": _without_secrets(deployment.api_base),
-        "key": "set" if deployment.api_key else "none",
+        "key": "set" if deployment.api_key else _without_key(deployment),
         "priced": price is not None,
         "price_id": price.id if price else None,
         "rpm": deployment.rpm,
