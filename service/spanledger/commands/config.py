@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unpriced
@@ -179,10 +180,9 @@ def _budget(entry: BudgetEntry) -> dict[str, Any]:
 
 
 def _print_summary(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = common.console()
     routes = new_table(
         {
             "route": "fold",

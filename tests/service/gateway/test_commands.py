@@ -69,6 +69,18 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_a_pipe_gets_whole_names(tmp_path: Path) -> None:
+    """Without a terminal there is no width to fit: a long name of a budget is not shortened."""
+    name = "the-quarterly-budget-of-the-customer-" + "x" * 60
+    budget = {"name": name, "customer": "*", "limit": 5, "period": "month"}
+    path = tmp_path / "f.yaml"
+    params = {"model": "openai/a", "api_base": "http://127.0.0.1:9/v1"}
+    models = [{"model_name": "a", "litellm_params": params}]
+    path.write_text(json.dumps({"model_list": models, "budgets": [budget]}), encoding="utf-8")
+
+    assert name in CliRunner().invoke(app, ["check", str(path)]).stdout
+
+
 @pytest.mark.parametrize(
     ("model", "base", "key"),
     [("*", None, "by model"), ("openai/*", "http://127.0.0.1:9/v1", "none")],
