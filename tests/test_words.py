@@ -29,7 +29,7 @@ def files() -> tuple[Path, ...]:
     folders = ("compose", "examples", "grafana", "otel-collector", "prometheus", "service", "tempo")
     kinds = {".yaml", ".yml", ".toml", ".env", ".tmpl", ".conf", ".service", ".timer", ".sql"}
     more = (path for folder in folders for path in (ROOT / folder).rglob("*"))
-    alone = (ROOT / name for name in ("compose.yaml", ".env.example", "service/Dockerfile"))
+    alone = (ROOT / name for name in ("docker-compose.yml", ".env.example", "service/Dockerfile"))
     hidden = (ROOT / ".github").rglob("*.y*ml")
     found = {*text_files(), *hidden, *alone, *(path for path in more if path.suffix in kinds)}
     return tuple(sorted(path for path in found if path.exists() and name_of(path) not in QUOTED))

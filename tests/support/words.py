@@ -107,11 +107,11 @@ WORDS = (
     Word(
         "no",
         r"(?<!there)(?<!\s) (?:is|are|was|were) no (?!longer|more|less|fewer|different|better"
-        r"|worse|later|earlier|newer|older|one\b)\w+",
+        r"|worse|later|earlier|newer|older|larger|smaller|higher|lower|wider|faster|slower|one\b)\w+",
         "is not a, must be",
         "*is no X* is translated; *there is no X* is English",
         "They are no array of objects.",
-        "There is no array, and it is no longer needed; the answer is no. Is there none?",
+        "There is no array, and it is no larger; the answer is no. Is there none?",
     ),
     Word(
         "may",
