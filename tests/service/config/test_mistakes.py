@@ -41,11 +41,11 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "slip in an entry": (
         {"model_list": [{"model_name": "a", "litellm_param": {"model": "gpt-4o"}}]},
-        "model_list.0.litellm_params: it is missing; is 'litellm_param' meant to be it?",
+        "model_list.0.litellm_params: required, but missing; is 'litellm_param' a typo of it?",
     ),
     "slip in a budget": (
         {"budgets": [{"limt" if key == "limit" else key: v for key, v in BUDGET.items()}]},
-        "budgets.0.limit: it is missing; is 'limt' meant to be it?",
+        "budgets.0.limit: required, but missing; is 'limt' a typo of it?",
     ),
 }
 
