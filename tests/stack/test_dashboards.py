@@ -338,7 +338,7 @@ def test_traceql_names_what_spans_carry() -> None:
 
 
 def test_names_may_have_any_character() -> None:
-    """A variable stands in backticks: raw where one value is meant, as a regular expression where
+    """A variable is written in backticks: raw where one value is meant, as a regular expression where
     there may be several. Between quotes a name with a quote in it would end the string, and Tempo is
     given several values as `{a,b}` unless told otherwise."""
     several = {

@@ -298,7 +298,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def import_litellm() -> Any:
-    """LiteLLM, which otherwise fetches a price list on import."""
+    """LiteLLM, which otherwise fetches its price map on import."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     return importlib.import_module("litellm")
 
