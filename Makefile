@@ -62,7 +62,7 @@ check: $(UV) ## Check format, lint, types, import directions and tidiness
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy
 	@out=$$($(RUN) lint-imports --no-logo) || { echo "$$out"; exit 1; }
-	@$(RUN) pytest --quiet tests/test_tidy.py tests/test_docs.py tests/test_docs_names.py
+	@$(RUN) pytest --quiet tests/test_tidy.py tests/test_words.py tests/test_docs.py tests/test_docs_names.py
 
 fmt: $(UV) ## Format the code, and fix what the linter can
 	@$(RUN) ruff check --fix --quiet

@@ -69,7 +69,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series. Counters (`count` in whole numbers, `sum` in fractions) are `scale` times a pattern's
+    """One series. Counters (`count`, an integer, or `sum`, a float) are `scale` times a pattern's
     requests so far; a `gauge` is `scale`; `noise` is anything up to it. `spacing` is the seconds between
     two samples, before the last day and in it."""
 

@@ -59,7 +59,7 @@ transaction as the aggregates behind the metrics. Therefore:
 - counters do not restart at zero after a restart, and their amounts match the ledger's;
 - callers never wait for telemetry.
 
-Only one shipper per ledger is active at a time, whoever started it; others wait. `spanledger ship` runs one
+Only one shipper per ledger is active at a time; others wait. `spanledger ship` runs one
 without a gateway, and `spanledger ship --once` sends what is waiting and exits with 1 if the collector
 did not accept all of it.
 

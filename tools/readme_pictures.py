@@ -2,10 +2,10 @@
 
     make pictures [STACK=FOLDER]
 
-Starts a stack of its own, plays 17 minutes of traffic with an outage and a customer that uses up its
-budget, takes the pictures into docs/images/, and stops the stack. With STACK it takes them from a stack
-that runs and has played, and leaves that alone. It needs Grafana, what `make toolchain` builds, and
-Chromium; pngquant keeps the pictures small.
+Starts a stack of its own, runs 17 minutes of traffic with an outage and a customer that uses up its
+budget, takes the pictures into docs/images/, and stops the stack. With STACK it uses a stack that is
+running and has had its traffic, and leaves it running. It needs Grafana, the programs that `make
+toolchain` builds, and Chromium; pngquant keeps the pictures small.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Stack:
         ours("budget", "set", name, *options, "--ledger", self.ledger)
 
     def spike(self, customer: str, rate: float, seconds: int) -> subprocess.Popen[bytes]:
-        """More requests of a customer for the larger model, beside the ordinary traffic."""
+        """More requests of a customer for the larger model, on top of the ordinary traffic."""
         keys = json.loads((self._folder / "keys.json").read_text("utf-8"))
         return subprocess.Popen(
             [
@@ -94,7 +94,9 @@ class Stack:
 def main() -> None:
     """Take the pictures, or say what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--stack", type=Path, help="folder of a stack that runs and has played")
+    parser.add_argument(
+        "--stack", type=Path, help="folder of a running stack that has had its traffic"
+    )
     parser.add_argument("--output", type=Path, default=IMAGES)
     chosen = parser.parse_args()
     try:
@@ -113,7 +115,7 @@ def main() -> None:
 
 @contextmanager
 def stack_in(folder: Path | None) -> Iterator[Stack]:
-    """The stack of a folder, or one of our own that has played."""
+    """The stack of a folder, or a new one that has had its traffic."""
     if folder:
         yield Stack(folder.resolve())
         return

@@ -17,15 +17,18 @@ from grafana.src.panels import PLAIN, Look, Override, Panel, Traces, table
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """An attribute's title, and the unit of a fraction."""
+    """An attribute's title, and the unit and decimals of a fraction."""
 
     title: str
     unit: str = ""
+    decimals: int | None = None
 
 
+USD_DECIMALS = 6
+"""Grafana shows a smaller amount than 0.000001 as `7e-7` unless it is rounded first."""
 COLUMNS: Mapping[str, Column] = {
-    "spanledger.request.cost.usd": Column("Cost", "currencyUSD"),
-    "spanledger.cost.usd": Column("Cost", "currencyUSD"),
+    "spanledger.request.cost.usd": Column("Cost", "currencyUSD", USD_DECIMALS),
+    "spanledger.cost.usd": Column("Cost", "currencyUSD", USD_DECIMALS),
     "spanledger.customer": Column("Customer"),
     "spanledger.deployment": Column("Deployment"),
     "spanledger.outcome": Column("Outcome"),
@@ -73,7 +76,8 @@ def spans(
         overrides.append((name, {"links": [link]}))
     for name, column in columns.items():
         unit = {"unit": column.unit} if column.unit else {}
-        overrides.append((name, {"displayName": titles.get(name, column.title), **unit}))
+        rounded = {} if column.decimals is None else {"decimals": column.decimals}
+        overrides.append((name, {"displayName": titles.get(name, column.title), **unit, **rounded}))
     look = replace(
         look,
         overrides=overrides,

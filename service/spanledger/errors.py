@@ -7,7 +7,10 @@ or an external message. The message says what to change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
+
+from spanledger.money import format_usd
 
 Category = Literal[
     "invalid_request",
@@ -99,6 +102,20 @@ class Refusal:
     renews_at_s: int
     """Unix seconds at which the budget's period ends."""
 
+    @property
+    def renews_at(self) -> str:
+        """The end of the period, in UTC."""
+        return datetime.fromtimestamp(self.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def __str__(self) -> str:
+        amounts = (self.limit_nano, self.spent_nano, self.held_nano, self.needed_nano)
+        limit, spent, held, needed = (format_usd(nano) for nano in amounts)
+        return (
+            f"budget {self.budget!r} ({self.scope} {self.subject!r}) has no room for this request:"
+            f" limit ${limit}, spent ${spent}, held ${held}, needed ${needed};"
+            f" it renews at {self.renews_at}"
+        )
+
 
 class BudgetExceededError(SpanledgerError):
     """A blocking budget has no room for this attempt.
@@ -112,8 +129,8 @@ class BudgetExceededError(SpanledgerError):
     http_status = 429
     category = "quota"
 
-    def __init__(self, message: str, refusal: Refusal) -> None:
-        super().__init__(message)
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
         self.refusal = refusal
         self.status = self.http_status
 
@@ -194,6 +211,10 @@ PROVIDER_ERROR_KINDS = (
     "cooldown",  # no attempt was made: every deployment of the group is cooling down
     "rate_limit_reached",  # no attempt was made: our own rpm or tpm for the deployment is used up
 )
+
+CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
+"""The request itself is at fault: the caller gets the provider's status and body, and no other
+attempt would help."""
 
 
 def forget_frames(error: BaseException) -> None:

@@ -46,7 +46,7 @@ def test_only_what_is_needed_is_handed_on() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_running_shipper_has_no_keys(tmp_path: Path) -> None:
-    """It runs beside a gateway whose configuration names a key, and the key is not in its memory of
+    """It runs next to a gateway whose configuration names a key, and the key is not in its copy of
     the environment."""
     (tmp_path / "spanledger.yaml").write_text(CONFIG)
     gateway = Child(["gateway", "--port", "0"], tmp_path, SECRETS)

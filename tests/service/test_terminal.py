@@ -62,7 +62,7 @@ def test_a_full_disk_is_one_line(ledger: str, as_json: list[str]) -> None:
 
 
 def test_a_closed_output_is_silence(ledger: str) -> None:
-    """A daemon may have no stdout or stderr."""
+    """A daemon can lack stdout and stderr."""
     result = subprocess.run(
         [*COMMAND, "budget", "list", "--json", "--ledger", ledger],
         preexec_fn=lambda: os.close(1),

@@ -157,7 +157,7 @@ def offered(variable: Json, chosen: dict[str, str], ask: Ask) -> list[str]:
     if match := re.fullmatch(r"label_values\((.+), (\w+)\)", written):
         matcher, label = match.groups()
         return list(ask(f"/api/v1/label/{label}/values", **{"match[]": matcher}))
-    (expression,) = re.fullmatch(r"query_result\((.+)\)", written).groups()  # type: ignore[union-attr]  # else it is no variable
+    (expression,) = re.fullmatch(r"query_result\((.+)\)", written).groups()  # type: ignore[union-attr]  # else it is not a variable
     rows = [
         "{"
         + ",".join(f'{k}="{v}"' for k, v in one["metric"].items())

@@ -36,7 +36,7 @@ class Message:
         _sign(group.resource, self.scoped, scope)
         self.now = time.time_ns()
 
-    def counter(  # each is a way to be ill
+    def counter(  # each is a way to be unhealthy
         self,
         name: str,
         value: float,

@@ -338,7 +338,7 @@ def test_traceql_names_what_spans_carry() -> None:
 
 
 def test_names_may_have_any_character() -> None:
-    """A variable stands in backticks: raw where one value is meant, as a regular expression where
+    """A variable is written in backticks: raw where one value is meant, as a regular expression where
     there may be several. Between quotes a name with a quote in it would end the string, and Tempo is
     given several values as `{a,b}` unless told otherwise."""
     several = {
@@ -412,3 +412,15 @@ def test_bars_on_each_other_are_not_negative() -> None:
 
     assert chart["options"]["stacking"] == "normal"
     assert all("clamp_min(" in target["expr"] for target in chart["targets"])
+
+
+def test_small_amounts_are_not_shown_as_powers() -> None:
+    """Grafana writes an amount below a millionth as `7e-7` unless the column is rounded to six places."""
+    seen = 0
+    for panel in tables_of_spans():
+        for override in panel["fieldConfig"]["overrides"]:
+            look = {item["id"]: item["value"] for item in override["properties"]}
+            if look.get("unit") == "currencyUSD":
+                seen += 1
+                assert look["decimals"] <= 6, panel["title"]
+    assert seen

@@ -81,7 +81,7 @@ Answer = Callable[[SinkRequest], int]
 class OtlpSink:
     """The sink, on a port of the loopback interface, in a thread of its own.
 
-    `answer` may be replaced at any time, to play a collector that is ill. `keep_then` is called
+    `answer` may be replaced at any time, to simulate a failing collector. `keep_then` is called
     after a request was kept and before it is answered.
     """
 

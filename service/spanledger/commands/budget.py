@@ -24,6 +24,7 @@ from spanledger.commands.common import (
     print_json,
     reporting_errors,
 )
+from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.ledger.diff import (
@@ -57,15 +58,22 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 
 @app.command("set")
 def set_(
-    name: Annotated[str, typer.Argument(help="Unique name of the budget.")],
+    name: Annotated[
+        str, typer.Argument(help="Unique name of the budget.", autocompletion=budget_names)
+    ],
     limit: Annotated[
         str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
     ] = None,
     customer: Annotated[
-        str | None, typer.Option(help="Customer; '*' limits each customer separately.")
+        str | None,
+        typer.Option(
+            help="Customer; '*' limits each customer separately.", autocompletion=customers
+        ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Id of a key (key_…), or '*'.")] = None,
-    team: Annotated[str | None, typer.Option(help="Team, or '*'.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Id of a key (key_…), or '*'.", autocompletion=valid_keys)
+    ] = None,
+    team: Annotated[str | None, typer.Option(help="Team, or '*'.", autocompletion=teams)] = None,
     model: Annotated[str | None, typer.Option(help="A provider's model, or '*'.")] = None,
     provider: Annotated[str | None, typer.Option(help="Provider, or '*'.")] = None,
     period: Annotated[
@@ -188,7 +196,7 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
 
 @app.command()
 def limit(
-    name: Annotated[str, typer.Argument(help="Name of the budget.")],
+    name: Annotated[str, typer.Argument(help="Name of the budget.", autocompletion=budget_names)],
     usd: Annotated[str, typer.Argument(help="USD per period, like 12.50.")],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
@@ -284,7 +292,7 @@ def _print_states(states: Sequence[BudgetState]) -> None:
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Name of the budget.")],
+    name: Annotated[str, typer.Argument(help="Name of the budget.", autocompletion=budget_names)],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -306,7 +314,9 @@ def remove(
 
 @app.command()
 def history(
-    name: Annotated[str, typer.Argument(help="Name of a budget; default: all.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="Name of a budget; default: all.", autocompletion=known_budgets)
+    ] = "",
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unpriced
@@ -140,6 +141,11 @@ def _without_secrets(url: str | None) -> str | None:
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
+def _without_key(deployment: Deployment) -> str:
+    """`model: "*"` takes the key of the provider that each request names."""
+    return "by model" if deployment.litellm_model == "*" else "none"
+
+
 def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
     price = book.price_of(deployment)
     return {
@@ -148,7 +154,7 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
         "model": deployment.model,
         "adapter": deployment.kind,
         "api_base": _without_secrets(deployment.api_base),
-        "key": "set" if deployment.api_key else "none",
+        "key": "set" if deployment.api_key else _without_key(deployment),
         "priced": price is not None,
         "price_id": price.id if price else None,
         "rpm": deployment.rpm,
@@ -174,10 +180,9 @@ def _budget(entry: BudgetEntry) -> dict[str, Any]:
 
 
 def _print_summary(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = common.console()
     routes = new_table(
         {
             "route": "fold",

@@ -20,6 +20,7 @@ from spanledger.commands.common import (
     print_json,
     reporting_errors,
 )
+from spanledger.commands.completion import customers, teams, valid_keys
 from spanledger.errors import UsageError
 from spanledger.ledger.store import Key
 
@@ -54,8 +55,13 @@ def _as_dict(key: Key) -> dict[str, Any]:
 
 @app.command()
 def create(
-    customer: Annotated[str, typer.Option(help="Customer the key's requests are booked on.")],
-    team: Annotated[str | None, typer.Option(help="Team within the customer.")] = None,
+    customer: Annotated[
+        str,
+        typer.Option(help="Customer the key's requests are booked on.", autocompletion=customers),
+    ],
+    team: Annotated[
+        str | None, typer.Option(help="Team within the customer.", autocompletion=teams)
+    ] = None,
     routes: Annotated[
         str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
     ] = None,
@@ -137,7 +143,10 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
 @app.command()
 def revoke(
-    key: Annotated[str, typer.Argument(help="Id of the key (key_…), or the key itself.")],
+    key: Annotated[
+        str,
+        typer.Argument(help="Id of the key (key_…), or the key itself.", autocompletion=valid_keys),
+    ],
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.commands import common
 from spanledger.commands.common import AsJson, fail, print_json, reporting_errors
 from spanledger.config import nearest
 from spanledger.money import format_usd, nano_from_pico
@@ -146,7 +147,6 @@ def _as_dict(book: PriceBook, name: str, price: Price) -> dict[str, Any]:
 
 
 def _print_table(book: PriceBook, name: str, entry: BookEntry, price: Price) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     tiers = [f"above {tier.above:,} input" for tier in price.tiers]
@@ -158,7 +158,7 @@ def _print_table(book: PriceBook, name: str, entry: BookEntry, price: Price) -> 
         prices = [getattr(rates, key) for rates in levels]
         if any(pico is not None for pico in prices):
             table.add_row(label, *("" if p is None else _per_million(p) for p in prices))
-    console = Console(highlight=False)
+    console = common.console()
     console.print(f"[bold]{name}[/bold] · {entry.provider} · {entry.mode}")
     console.print(table)
     for service, schedule in price.services.items():

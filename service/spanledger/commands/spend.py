@@ -20,6 +20,7 @@ from spanledger.commands.common import (
     print_json,
     reporting_errors,
 )
+from spanledger.commands.completion import customers
 from spanledger.config import nearest
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
@@ -138,7 +139,9 @@ def requests(
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many to show.")
     ] = 20,
-    customer: Annotated[str, typer.Option(help="Only this customer.")] = "",
+    customer: Annotated[
+        str, typer.Option(help="Only this customer.", autocompletion=customers)
+    ] = "",
     outcome: Annotated[
         str,
         typer.Option(

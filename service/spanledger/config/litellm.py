@@ -6,13 +6,14 @@ This module and the table in `litellm_keys` decide what a section means; types a
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from spanledger.config import litellm_keys
 from spanledger.config.fields import nearest
-from spanledger.config.litellm_keys import KeyFate, row_of
+from spanledger.config.litellm_keys import LiteLLMKey, row_of
 from spanledger.config.sections import LiteLLMParams, RouterSettings
 
 SECTIONS = ("litellm_settings", "general_settings")
@@ -308,6 +309,13 @@ def drop_params(data: Mapping[Any, Any]) -> bool:
     return _section(data, "litellm_settings", None).get("drop_params") in (True, "true", "True")
 
 
+def is_slip(key: str, name: str, given: Mapping[Any, Any]) -> bool:
+    """Whether `key` is the misspelt name of a setting that is missing in what is given."""
+    if name in given:
+        return False
+    return key in difflib.get_close_matches(name, [str(k) for k in given], n=1, cutoff=0.75)
+
+
 def review(data: Mapping[Any, Any], problems: Problems) -> None:
     """Warn of the keys that have no effect here, and refuse those that LiteLLM obeys and that
     decide where a request, a key or money goes."""
@@ -326,6 +334,8 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
             continue
         place = f"model_list.{index}"
         for key in entry.keys() - {"model_name", "litellm_params", "model_info"}:
+            if any(is_slip(str(key), n, entry) for n in ("model_name", "litellm_params")):
+                continue  # reported as missing
             if near := nearest(str(key), litellm_keys.keys_of(litellm_keys.ENTRY), cutoff=0.8):
                 problems.append(f"unknown key '{place}.{key}'{near}")
             elif key in LiteLLMParams.model_fields:
@@ -363,7 +373,7 @@ def _judge(section: str, key: str, value: Any, problems: Problems) -> None:
         problems.warnings.append(_warning(row, f"{section}.{key}"))
 
 
-def _warning(row: KeyFate, place: str) -> str:
+def _warning(row: LiteLLMKey, place: str) -> str:
     return f"{place} has no effect" + (f": {row.note}" if row.note else "")
 
 

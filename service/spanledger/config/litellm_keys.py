@@ -21,7 +21,7 @@ ENTRY, PARAMS, INFO = "model_list[]", "litellm_params", "model_info"
 FILLED_IN = "sent if the caller leaves it out"
 
 
-class KeyFate(NamedTuple):
+class LiteLLMKey(NamedTuple):
     """What happens to a key."""
 
     section: str
@@ -30,11 +30,11 @@ class KeyFate(NamedTuple):
     note: str
 
 
-def _read() -> dict[tuple[str, str], KeyFate]:
+def _read() -> dict[tuple[str, str], LiteLLMKey]:
     path = Path(__file__).with_suffix(".toml")
     groups = tomllib.loads(path.read_text(encoding="utf-8"))["group"]
     return {
-        (group["section"], key): KeyFate(group["section"], key, group["status"], group["note"])
+        (group["section"], key): LiteLLMKey(group["section"], key, group["status"], group["note"])
         for group in groups
         for key in group["keys"].split()
     }
@@ -59,14 +59,14 @@ BODY_KEYS = frozenset(
 """Parameters of a deployment that are sent as fields of its requests."""
 
 
-def row_of(section: str, key: str) -> KeyFate | None:
+def row_of(section: str, key: str) -> LiteLLMKey | None:
     """What happens to a key; None for a key that LiteLLM does not have either."""
     row = TABLE.get((section, key))
     if row is None and section in (PARAMS, INFO):
         if _TOKEN_PRICE.fullmatch(key):
-            return KeyFate(section, key, "obeyed", "a price; overrides the price book")
+            return LiteLLMKey(section, key, "obeyed", "a price; overrides the price book")
         if _OTHER_PRICE.search(key):
-            return KeyFate(section, key, "warned", "not a price per token")
+            return LiteLLMKey(section, key, "warned", "not a price per token")
     return row
 
 

@@ -6,7 +6,6 @@ name, the nearest valid one.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -289,7 +288,9 @@ def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M |
         return model.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_input=True)
-        problems.extend(_describe(model, item, place) for item in found)
+        problems.extend(
+            _describe(model, item, place) for item in found if not _misspelt(item, found)
+        )
     try:
         return model.model_validate(_without([item["loc"] for item in found], data))
     except ValidationError:
@@ -317,11 +318,14 @@ def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{place}: expected a mapping, got {type(item['input']).__name__}"
     message = item["msg"].removeprefix("Value error, ")
+    if expected := _EXPECTED.get(item["type"]):
+        limit = next(iter(item.get("ctx", {}).values()), "")
+        return f"{place}: {expected.format(limit)}, got {_shown(item['input'])}"
     if item["type"] == "missing":
         given = item["input"] if isinstance(item["input"], dict) else {}
         missing = str(item["loc"][-1])
-        slips = difflib.get_close_matches(missing, [str(key) for key in given], n=1, cutoff=0.75)
-        hint = f"; is {slips[0]!r} a typo of it?" if slips else ""
+        slip = next((key for key in given if litellm.is_slip(str(key), missing, given)), None)
+        hint = f"; is {str(slip)!r} a typo of it?" if slip is not None else ""
         return f"{place}: required, but missing{hint}"
     if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
         shown = str(item["input"]).lower()
@@ -331,6 +335,39 @@ def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:
 
 
 _BOOLEANS = ("true", "false")
+
+
+_EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "expected a list"),
+    "dict_type": "expected a mapping",
+    "finite_number": "expected a finite number",
+    "greater_than": "must be greater than {}",
+    "greater_than_equal": "must be at least {}",
+    "less_than": "must be less than {}",
+    "less_than_equal": "must be at most {}",
+    "literal_error": "expected {}",
+}
+"""What each kind of validation problem says, in our words instead of the library's."""
+
+
+def _shown(value: Any) -> str:
+    """A wrong value for a message: scalars as they are, anything larger by its kind only."""
+    return repr(value)[:64] if isinstance(value, str | int | float) else type(value).__name__
+
+
+def _misspelt(item: Any, found: Sequence[Any]) -> bool:
+    """Whether an unknown key is the misspelt name of a missing one, which is reported already."""
+    if item["type"] != "extra_forbidden":
+        return False
+    *parents, key = item["loc"]
+    return any(
+        litellm.is_slip(str(key), str(other["loc"][-1]), other["input"])
+        for other in found
+        if other["type"] == "missing" and [*other["loc"][:-1]] == parents
+    )
 
 
 def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:

@@ -139,6 +139,8 @@ def with_includes(data: dict[Any, Any], path: Path) -> dict[Any, Any]:
             raise ConfigError(f"{included_by}: include: {name[:64]!r}: {error}") from None
         if resolved in seen:
             continue
+        if file.exists() and not file.is_file():  # reading a pipe would wait for its writer
+            raise ConfigError(f"{included_by}: include: {name!r} is not a regular file")
         seen.add(resolved)
         if len(seen) > MAX_INCLUDES:
             raise ConfigError(f"{path} includes more than {MAX_INCLUDES} files")

@@ -39,7 +39,7 @@ from spanledger.gateway.paths import LIVE, METRICS_PATH, MODELS, READY, call_pat
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import ErrorReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
-from spanledger.ledger.store import Ledger, RequestStart
+from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import INBOUND
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
 CONNECTION = "spanledger.connection"
 """Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
-UNKNOWN_ROUTE = "unknown"
-"""Recorded instead of an unconfigured model's name: names that callers choose would create an
-unbounded number of series."""
 MAX_MODEL_CHARS = 256
 """Longest model name that a wildcard serves; the same limit as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")

@@ -19,9 +19,9 @@ from spanledger.errors import (
     InvalidRequestError,
     PermissionDeniedError,
 )
-from spanledger.ledger.store import Key, Ledger
+from spanledger.ledger.store import KEY_PREFIX, Key, Ledger
 
-KEY_PREFIX = b"slk_"
+_PREFIX = KEY_PREFIX.encode()
 MAX_KEY_BYTES = 256
 """Longer keys are refused without a lookup: we never create one this long."""
 CACHE_TTL_S = 1.0
@@ -100,7 +100,7 @@ class Authenticator:
             LedgerUnavailableError: the key could not be looked up.
         """
         key = _presented(headers)
-        if key.startswith(KEY_PREFIX):
+        if key.startswith(_PREFIX):
             return await self._by_key(key)
         if await self.is_keyed():
             raise AuthenticationError(

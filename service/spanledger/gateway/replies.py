@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from spanledger.errors import (
+    CALLER_CAUSED,
     AuthenticationError,
     BudgetExceededError,
     Category,
@@ -24,7 +24,7 @@ from spanledger.errors import (
 )
 from spanledger.gateway.paths import SERVED
 from spanledger.money import format_usd
-from spanledger.routing.outcome import CALLER_CAUSED, TRANSIENT, http_status_of
+from spanledger.routing.outcome import TRANSIENT, http_status_of
 from spanledger.wires import DEFAULT
 from spanledger.wires.base import Inbound, Problem
 
@@ -144,33 +144,18 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
 
 
 def _budget(refusal: Refusal) -> Problem:
-    limit, spent, held, needed = (
-        format_usd(nano)
-        for nano in (
-            refusal.limit_nano,
-            refusal.spent_nano,
-            refusal.held_nano,
-            refusal.needed_nano,
-        )
-    )
-    renews = datetime.fromtimestamp(refusal.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    message = (
-        f"budget {refusal.budget!r} ({refusal.scope} {refusal.subject!r}) has no room for this "
-        f"request: limit ${limit}, spent ${spent}, held ${held}, needed ${needed}; "
-        f"it renews at {renews}"
-    )
     figures = {
         "budget": refusal.budget,
         "scope": refusal.scope,
         "subject": refusal.subject,
-        "limit_usd": limit,
-        "spent_usd": spent,
-        "held_usd": held,
-        "needed_usd": needed,
-        "renews_at": renews,
+        "limit_usd": format_usd(refusal.limit_nano),
+        "spent_usd": format_usd(refusal.spent_nano),
+        "held_usd": format_usd(refusal.held_nano),
+        "needed_usd": format_usd(refusal.needed_nano),
+        "renews_at": refusal.renews_at,
     }
     kind = BudgetExceededError
-    return Problem(message, kind.category, kind.error_type, figures=figures)
+    return Problem(str(refusal), kind.category, kind.error_type, figures=figures)
 
 
 _PROVIDER_MESSAGES = {

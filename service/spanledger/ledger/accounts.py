@@ -22,7 +22,6 @@ from spanledger.ledger.store import (
     Reservation,
     Scope,
 )
-from spanledger.money import format_usd
 
 ROOMY = 10
 """An attempt without a cap holds its full bound only if that is at most 1/ROOMY of what is left."""
@@ -263,10 +262,4 @@ def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededErr
         needed_nano=sizes.least if _strict(accounts) else sizes.usual,
         renews_at_s=balance.period_end_s,
     )
-    whose = "" if budget.scope == "global" else f" of {budget.scope} {refusal.subject!r}"
-    return BudgetExceededError(
-        f"budget {budget.name!r}{whose} has no room for this request:"
-        f" limit ${format_usd(refusal.limit_nano)}, spent ${format_usd(refusal.spent_nano)},"
-        f" held ${format_usd(refusal.held_nano)}, needed ${format_usd(refusal.needed_nano)}",
-        refusal,
-    )
+    return BudgetExceededError(refusal)

@@ -32,11 +32,11 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import Budget, BudgetChange, Key, Scope
-
-KEY_PREFIX = "slk_"
+from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, Key, Scope
 
 SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
+LATEST_REQUESTS = 10_000
+"""Read for the names of customers that are offered."""
 
 
 def budget_of(entry: BudgetEntry) -> Budget:
@@ -313,6 +313,17 @@ class Records:
         """The key with this digest, by index."""
         row = self._connection.execute(f"{_SELECT_KEYS} WHERE digest = ?", (digest,)).fetchone()
         return _key_from_row(row) if row else None
+
+    def customers(self) -> set[str]:
+        """Customers of keys, of budgets and of the latest requests."""
+        rows = self._connection.execute(
+            "SELECT customer FROM keys"
+            " UNION SELECT subject FROM budgets WHERE scope = 'customer' AND subject != '*'"
+            " UNION SELECT customer FROM"
+            " (SELECT customer FROM requests ORDER BY started_ns DESC LIMIT ?)",
+            (LATEST_REQUESTS,),
+        )
+        return {customer for (customer,) in rows}
 
     def has_keys(self) -> bool:
         """Whether any key was ever created: revoking the last one must not open the gateway."""

@@ -71,7 +71,7 @@ class Sweep:
 
     now_ns: int
     max_hold_ns: int
-    """No hold lives longer than this, whoever owns it."""
+    """No hold lives longer than this, even if its owner is alive."""
 
 
 LedgerOperation = Reservation | AttemptEnd | EndRequest | Sweep

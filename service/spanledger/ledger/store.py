@@ -18,6 +18,11 @@ AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
 
+KEY_PREFIX = "slk_"
+UNKNOWN_ROUTE = "unknown"
+"""Recorded instead of the name of a model that is not configured: names chosen by callers would
+create an unbounded number of series."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

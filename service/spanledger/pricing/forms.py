@@ -1,6 +1,6 @@
 """How providers report usage on OpenAI's wire: the tables that decide how it is read.
 
-`PLACES` says where a count may be, `FORMS` how the counts add up, `STREAMS` in which events they
+`PLACES` says where a count may be, `USAGE_FORMS` how the counts add up, `STREAMS` in which events they
 arrive. Each row has its source: a provider's documentation, or the public report in which it was
 seen. `docs/usage.md` is generated from these tables. Data only.
 """

@@ -144,7 +144,7 @@ class Transport:
     async def events(
         self, call: Call, target: Endpoint, body: bytes
     ) -> EventStream | ProviderReply:
-        """Send a request for a stream; returns a `Reply` if the response is not a stream of events.
+        """Send a request for a stream; a `ProviderReply` if the response is not a stream of events.
 
         Raises:
             ProviderError: the response is late or missing.

@@ -18,6 +18,7 @@ from typing import NoReturn, Self
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings
 from spanledger.errors import (
+    CALLER_CAUSED,
     BudgetExceededError,
     LedgerUnavailableError,
     ProviderError,
@@ -36,7 +37,6 @@ from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import (
-    CALLER_CAUSED,
     cancelled_end,
     internal_error_end,
     request_end,

@@ -6,6 +6,7 @@ Pure tables and functions; no ledger, no clock.
 from __future__ import annotations
 
 from spanledger.errors import (
+    CALLER_CAUSED,
     BudgetExceededError,
     InvalidRequestError,
     ProviderError,
@@ -36,9 +37,6 @@ _STATUS = {
 _RELAYED = frozenset({429, 500, 502, 503, 504, 529})
 """A provider's statuses that mean the same from us; others are mapped by kind."""
 _STATUS_TOLD = frozenset({"rate_limited", "overloaded", "server_error", "timeout"})
-
-CALLER_CAUSED = frozenset({"context_window_exceeded", "content_filtered", "invalid_request"})
-"""The request itself is at fault: status and body are the provider's, and a retry does not help."""
 
 TRANSIENT = frozenset(
     {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from spanledger.errors import ProviderError
 from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
+from spanledger.money import NANO_PER_USD
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage, estimate_tokens
 from spanledger.providers.base import Call
@@ -25,7 +26,6 @@ from spanledger.wires.failures import hide_key
 MAX_CAPTURED_BYTES = 1024 * 1024
 """Bytes of a stream's events that content capture keeps; the rest of the answer is dropped."""
 MAX_FINISH_REASONS = 128
-NANO_PER_USD = 1_000_000_000
 SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of audio, one token at OpenAI, in the only format that is streamed (pcm16)."""
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from spanledger.ledger.store import UNKNOWN_ROUTE
 from spanledger.telemetry import signals
 from spanledger.telemetry.outbox import AttemptRow, EndedRow, PointRow, RequestRow
 from spanledger.telemetry.signals import (
     METRICS,
     OTHER_CUSTOMER,
     OVERFLOW,
-    UNKNOWN_ROUTE,
     Metric,
 )
 from spanledger.telemetry.vocabulary import AMBIGUITY

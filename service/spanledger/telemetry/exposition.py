@@ -33,6 +33,7 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
+from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
 SCRAPE_READ_TIMEOUT_S = 4.0
@@ -45,7 +46,6 @@ TOLD_OF = 1 / 3
 """Accounts past this share of their limit, or past their first threshold if lower, are exported (up
 to MAX_BUDGETS) however many others are nearer: an alert may be watching them, and a series that
 disappears and returns would alert again."""
-NANO_PER_USD = 1_000_000_000
 
 _BY_NAME = {scraped.name: scraped for scraped in SCRAPED}
 

@@ -26,8 +26,6 @@ MAX_POINTS = 1_000
 """Most points (sets of attribute values) a metric may have, including the overflow point, unless its
 row says otherwise."""
 OTHER_CUSTOMER = "other"
-UNKNOWN_ROUTE = "unknown"
-"""Label of requests for a route that is not in the config."""
 
 DURATION_BUCKETS = tuple(round(0.01 * 2**k, 2) for k in range(14))
 """0.01 to 81.92 s, as the conventions recommend."""

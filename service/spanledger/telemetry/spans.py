@@ -15,6 +15,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
 from spanledger.ledger.store import UNSAMPLED
+from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
 from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.signals import SCOPE_NAME
@@ -23,7 +24,7 @@ from spanledger.wires import PATHS, operation_of
 INSTRUMENTATION_SCOPES = {
     form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
 }
-NANOS = 1_000_000_000
+NS_PER_S = 1_000_000_000
 
 AttributeValue = str | bool | int | float | list[str]
 Attributes = dict[str, AttributeValue]
@@ -81,7 +82,7 @@ def request_attributes(row: RequestRow) -> Attributes:
         "spanledger.customer": row.customer,
         "spanledger.outcome": row.outcome,
         "spanledger.attempts": row.attempts,
-        "spanledger.request.cost.usd": row.cost_nano / NANOS,
+        "spanledger.request.cost.usd": row.cost_nano / NANO_PER_USD,
         "spanledger.request.cost.nano_usd": row.cost_nano,
     }
     optional: tuple[tuple[str, str | int], ...] = (
@@ -109,7 +110,7 @@ def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attribu
         "spanledger.deployment": row.deployment,
         "spanledger.attempt.number": row.number,
         "spanledger.attempt.state": row.state,
-        "spanledger.cost.usd": row.cost_nano / NANOS,
+        "spanledger.cost.usd": row.cost_nano / NANO_PER_USD,
         "spanledger.cost.nano_usd": row.cost_nano,
     }
     optional: tuple[tuple[str, str | int], ...] = (
@@ -140,7 +141,7 @@ def attempt_attributes(row: AttemptRow, *, with_content: bool = True) -> Attribu
         found["gen_ai.usage.cache_read.input_tokens"] = row.cache_read_tokens
     if row.stream and row.first_chunk_ns:
         wait_ns = max(0, row.first_chunk_ns - row.started_ns)
-        found["gen_ai.response.time_to_first_chunk"] = wait_ns / NANOS
+        found["gen_ai.response.time_to_first_chunk"] = wait_ns / NS_PER_S
     found.update(_detail(row.detail))
     if with_content and row.content:
         found.update(_content(row.content))

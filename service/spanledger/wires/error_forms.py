@@ -1,6 +1,6 @@
 """The shapes in which providers report errors, with any status and inside streams.
 
-`FORMS` lists each shape with an example and its source. The keys and places below cover all of
+`ERROR_FORMS` lists each shape with an example and its source. The keys and places below cover all of
 them, and a test parses every example. `failures` decides what an error means.
 """
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from spanledger.errors import ProviderError
+from spanledger.errors import CALLER_CAUSED, ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
 from spanledger.wires.error_forms import (
@@ -33,7 +33,6 @@ MAX_RETRY_AFTER_S = 3600.0
 MIN_KEY_CHARS = 8
 """A shorter key is a placeholder, such as `EMPTY`; replacing it would garble ordinary text."""
 REDACTED = "[redacted]"
-CALLER_CAUSED = frozenset({"invalid_request", "context_window_exceeded", "content_filtered"})
 
 _OTHER_WORDS = frozenset({"object", "error", "choices", "id", "usage", "created", *MESSAGE_KEYS})
 """Fields that other shapes have in addition to OpenAI's four, or instead of them."""

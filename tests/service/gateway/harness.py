@@ -140,7 +140,7 @@ class ScriptedRouter:
 
     def _raise(self, route: str) -> None:
         if route == "broke":
-            raise BudgetExceededError("no", REFUSAL)
+            raise BudgetExceededError(REFUSAL)
         if route == "bug":
             raise RuntimeError(SECRET)
         if route.startswith("provider-"):
@@ -301,7 +301,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def import_litellm() -> Any:
-    """LiteLLM, which otherwise fetches a price list on import."""
+    """LiteLLM, which otherwise fetches its price map on import."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     return importlib.import_module("litellm")
 

@@ -69,6 +69,38 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_a_pipe_gets_whole_names(tmp_path: Path) -> None:
+    """Without a terminal there is no width to fit: a long name of a budget is not shortened."""
+    name = "the-quarterly-budget-of-the-customer-" + "x" * 60
+    budget = {"name": name, "customer": "*", "limit": 5, "period": "month"}
+    path = tmp_path / "f.yaml"
+    params = {"model": "openai/a", "api_base": "http://127.0.0.1:9/v1"}
+    models = [{"model_name": "a", "litellm_params": params}]
+    path.write_text(json.dumps({"model_list": models, "budgets": [budget]}), encoding="utf-8")
+
+    assert name in CliRunner().invoke(app, ["check", str(path)]).stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "key"),
+    [("*", None, "by model"), ("openai/*", "http://127.0.0.1:9/v1", "none")],
+)
+def test_a_wildcard_says_where_its_key_comes_from(
+    tmp_path: Path, model: str, base: str | None, key: str
+) -> None:
+    """Only a deployment that sends no key says `none`; `*` uses the key of each model's provider."""
+    params = {"model": model, "drop_params": True, **({"api_base": base} if base else {})}
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        json.dumps({"model_list": [{"model_name": "*", "litellm_params": params}]}),
+        encoding="utf-8",
+    )
+
+    _, report = checked(path, {"OPENAI_API_KEY": ""})
+
+    assert [d["key"] for d in report["routes"][0]["deployments"]] == [key]
+
+
 def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
     """A base model that the book lacks is reported; one that it has sets the deployment's price."""
     info = "model_info: {id: own"

@@ -255,8 +255,8 @@ def test_a_prompt_that_is_too_long_goes_to_a_longer_window(gateway: Gateway, rou
 
 @pytest.mark.parametrize(("route", "estimated"), [("b4", 1), ("b6", 1), ("a6-json", 0)])
 def test_a_stream_that_is_whole_is_an_answer(gateway: Gateway, route: str, estimated: int) -> None:
-    """Without end mark, without `stream_options`, or sent in one piece: one attempt, charged
-    once."""
+    """A stream that lacks its end mark, was sent without `stream_options` or arrives in one piece
+    is one attempt, charged once."""
     request_id, chunks = streamed(gateway, route)
 
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Hello."

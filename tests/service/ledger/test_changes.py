@@ -207,7 +207,7 @@ async def test_two_budgets_of_one_subject_count_alike(book: Book) -> None:
 
 
 async def test_a_star_that_becomes_a_name_keeps_that_ones_spend(book: Book) -> None:
-    """Switched back, the others' spend is there again, including what they spent meanwhile."""
+    """Switched back, the others' spend counts again, including what they spent meanwhile."""
     book.budget(subject="*")
     await spend(book, 1 * CENT)
     await spend(book, 2 * CENT, customer="globex")

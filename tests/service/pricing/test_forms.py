@@ -330,7 +330,9 @@ def test_every_form_decides(form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row of the table changes the cost of some report, or whether it is ambiguous."""
     usual = [from_openai(case.payload) for case in CASES]
     inside = form is USAGE_FORMS[0]
-    monkeypatch.setattr(reported, "FORMS", tuple(row for row in USAGE_FORMS if row is not form))
+    monkeypatch.setattr(
+        reported, "USAGE_FORMS", tuple(row for row in USAGE_FORMS if row is not form)
+    )
 
     without = [from_openai(case.payload) for case in CASES]
 

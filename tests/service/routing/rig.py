@@ -249,7 +249,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def no_room(scope: Scope = "customer") -> BudgetExceededError:
     """A refusal."""
-    return BudgetExceededError("no room", Refusal("b", scope, "acme", 10, 9, 0, 5, 0))
+    return BudgetExceededError(Refusal("b", scope, "acme", 10, 9, 0, 5, 0))
 
 
 @dataclass(frozen=True)

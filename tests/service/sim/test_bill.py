@@ -25,7 +25,7 @@ NANO = Decimal(10) ** 9
 
 @cache
 def public_prices() -> dict[str, dict[str, Any]]:
-    """The price list LiteLLM ships, read without importing it."""
+    """The price map that LiteLLM ships, read without importing it."""
     spec = importlib.util.find_spec("litellm")
     assert spec is not None
     assert spec.submodule_search_locations

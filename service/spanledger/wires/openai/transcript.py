@@ -16,7 +16,7 @@ from spanledger.wires.fields import JsonValue
 Json = dict[str, JsonValue]
 
 MAX_FOLLOWED = 128
-"""Choices of a stream, and tool calls of one, that are followed."""
+"""Choices and tool calls of a stream that are followed."""
 
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
 

@@ -1,0 +1,54 @@
+"""Names from the ledger for the shell's completion: read only, and never a reason to fail.
+
+A shell asks for names while a user types. Without a ledger, or with one that cannot be read,
+there is nothing to offer; an error would end up in the middle of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+from spanledger.commands.common import DEFAULT_LEDGER, ledger_file
+
+if TYPE_CHECKING:
+    from spanledger.ledger.records import Records
+    from spanledger.ledger.store import Key
+
+MAX_NAMES = 200
+"""A longer list helps nobody to choose; typing on narrows it."""
+
+Complete = Callable[[typer.Context, str], list[str]]
+
+
+def _names(read: Callable[[Records], Iterable[str]]) -> Complete:
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        import sqlite3  # here, so that a command without a ledger does not load it
+
+        from spanledger.errors import SpanledgerError
+        from spanledger.ledger.records import Records
+
+        try:
+            records = Records.read(ledger_file(ctx.params.get("ledger") or DEFAULT_LEDGER))
+            try:
+                names = sorted({name for name in read(records) if name.startswith(incomplete)})
+            finally:
+                records.close()
+        except (SpanledgerError, sqlite3.Error):
+            return []
+        return names[:MAX_NAMES]
+
+    return complete
+
+
+def _keys(records: Records) -> list[Key]:
+    return records.keys()
+
+
+budget_names = _names(lambda records: (budget.name for budget in records.budgets()))
+known_budgets = _names(lambda records: (change.budget.name for change in records.history()))
+valid_keys = _names(lambda records: (key.id for key in _keys(records) if key.revoked_ns is None))
+customers = _names(lambda records: records.customers())
+teams = _names(lambda records: (key.team for key in _keys(records) if key.team))
