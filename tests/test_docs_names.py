@@ -99,8 +99,8 @@ def test_every_error_code_is_documented() -> None:
     listed = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
     sources = [
         path.read_text(encoding="utf-8")
-        for folder in ("gateway", "routing", "providers")
-        for path in (PACKAGE / folder).glob("*.py")
+        for folder in ("gateway", "routing", "providers", "wires")
+        for path in (PACKAGE / folder).rglob("*.py")
     ]
     given = {
         code

@@ -22,8 +22,8 @@ class Demand:
         usual: output tokens of one choice to expect: the cap, or what history says.
         choices: answers asked for.
         tokens: what rpm and tpm are counted with.
-        predicted: output tokens that may be billed beside the answers: a prediction it refuses.
-        sound: the input may have sound in it.
+        predicted: output tokens that may be billed on top of the answers: a rejected prediction.
+        sound: the input may contain audio.
         speech: the answer may be spoken.
         services: values of the fields that choose how it is served, by name.
         unbounded: fields that nothing bounds, and what to say of them.

@@ -1,7 +1,7 @@
-"""Reads what providers report as usage, by the tables in `forms`.
+"""Reads the usage that providers report, by the tables in `forms`.
 
-No value makes reading fail: garbage is no usage, and the caller counts the tokens itself. Counts
-that fit no known form are read the dearer way, and say so (`Usage.ambiguity`).
+No value makes reading fail: garbage counts as missing usage, and the caller counts the tokens itself.
+Counts that fit no known form are charged at the higher reading and marked (`Usage.ambiguity`).
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ _OTHER_OUTPUT = frozenset(
 
 
 class _Reading(NamedTuple):
-    """What some counts come to.
+    """How some counts are read.
 
     Attributes:
         unnamed: output that can only be reasoning.
@@ -173,7 +173,7 @@ class _Reading(NamedTuple):
 
 
 def _read(told: Told, *, placed: bool) -> _Reading:
-    """The reading of the first form that fits, or the dearer one where none does."""
+    """The reading of the first form that fits, or the more expensive one if none does."""
     if not placed and told.read + told.write <= told.prompt:
         beside = told.prompt + told.read + told.write
         return _Reading(beside, told.completion, ambiguity=CACHE_UNPLACED)
@@ -186,8 +186,8 @@ def _read(told: Told, *, placed: bool) -> _Reading:
 
 
 def _dearer(told: Told) -> _Reading:
-    """What may have been billed at most: what the total has beyond the counts as output, and a
-    cache that does not fit into the prompt, or that no total bounds, beside it."""
+    """The most that can have been billed: the surplus of the total counts as output. A cache that does
+    not fit into the prompt, or that no total bounds, is added to the prompt."""
     cache, surplus = told.read + told.write, told.total - told.prompt - told.completion
     known = told.completion + (told.reasoning if told.reasoning > told.completion else 0)
     given = told.prompt + told.citations
@@ -274,10 +274,10 @@ def from_anthropic(raw: object) -> Usage | None:
 
 
 def add_counts(told: dict[str, Any], later: Mapping[str, Any]) -> None:
-    """Add what a later event of Anthropic's says to what was told before.
+    """Add the counts of a later event of Anthropic's to the earlier ones.
 
-    Its counts are cumulative. What a later event leaves out, or says is zero, does not undo what
-    was told.
+    Counts are cumulative. A count that a later event omits, or reports as zero, does not undo an
+    earlier one.
     """
     for name, value in later.items():
         before = told.get(name)
@@ -289,10 +289,10 @@ def add_counts(told: dict[str, Any], later: Mapping[str, Any]) -> None:
 
 
 def anthropic_service(usage: Mapping[str, Any] | None) -> str:
-    """How Anthropic served an answer, where that has its own price: `fast`, `us` or both.
+    """How Anthropic served an answer, if that has its own price: `fast`, `us` or both.
 
-    Its `service_tier` is left out: `priority` there is capacity that was bought beforehand.
-    Empty where it does not say.
+    Its `service_tier` is ignored, because `priority` there is capacity that was paid in advance.
+    Empty if Anthropic does not say.
     """
     words = [] if usage is None else [usage.get("speed"), usage.get("inference_geo")]
     if not any(words):
@@ -312,7 +312,7 @@ def _struct(raw: object, kind: type[T]) -> T | None:
 
 
 def _told(usage: OpenAIUsage, paths: tuple[_Path, ...]) -> int | None:
-    """A count from the first place that says more than zero; None where none says anything."""
+    """A count from the first place with more than zero; None if there is none in any place."""
     zero = None
     for head, rest in paths:
         value = getattr(usage, head)
@@ -358,7 +358,7 @@ def _number(value: Any) -> int:
 
 
 def _nano(value: Any) -> int:
-    """An amount of USD as a provider writes it, to the nano-dollar; 0 for what is none."""
+    """An amount in USD as a provider writes it, to the nano-dollar; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return round(value * 1_000_000_000) if 0 <= value <= MAX_TOLD_USD else 0

@@ -1,8 +1,8 @@
-"""What an attempt used, in one shape for all providers.
+"""The usage of an attempt, in one shape for all providers.
 
 Counting basis (OpenTelemetry GenAI conventions v1.41): `input_tokens` includes cached tokens,
-`output_tokens` includes reasoning tokens. `reported` turns what providers say into this shape, by
-the tables in `forms`.
+`output_tokens` includes reasoning tokens. `reported` turns what providers report into this shape,
+by the tables in `forms`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Usage:
         reasoning_output_tokens: part of `output_tokens` spent on reasoning.
         cache_write_1h_input_tokens: part of `cache_write_input_tokens` kept for an hour
             (Anthropic's `cache_creation.ephemeral_1h_input_tokens`).
-        audio_input_tokens: part of `input_tokens` that is sound, cached or not.
-        audio_output_tokens: part of `output_tokens` that is sound.
-        searches: searches of the web that the provider made and bills one by one.
+        audio_input_tokens: part of `input_tokens` that is audio, cached or not.
+        audio_output_tokens: part of `output_tokens` that is audio.
+        searches: web searches that the provider made and bills one by one.
         ambiguity: why the provider's counts can be read in more than one way (a key of
-            `forms.AMBIGUITIES`); these are then the dearer reading. Empty where they are clear.
-        guessed_output_tokens: part of `output_tokens` that the provider told as something else, or
-            only within a total.
-        told_nano: what the provider says it charges, nano-USD; 0 where it does not say.
+            `forms.AMBIGUITIES`); the more expensive reading is then used. Empty if they are clear.
+        guessed_output_tokens: part of `output_tokens` that the provider reported as something
+            else, or only within a total.
+        told_nano: what the provider says it charges, nano-USD; 0 if it does not say.
     """
 
     input_tokens: int = 0
@@ -63,11 +63,11 @@ class Usage:
         return Usage(**summed, ambiguity=self.ambiguity or other.ambiguity)
 
     def followed_by(self, later: Usage) -> Usage:
-        """The counts of a stream that told both, this one first.
+        """The counts of a stream that reported both, this one first.
 
-        Counts of a stream are cumulative, so the later ones stand. A count that is zero there, or
-        left out, does not undo what was told before. Any other count that falls fits no form: the
-        larger one is kept, and the usage is ambiguous.
+        Counts of a stream are cumulative, so the later ones replace the earlier ones. A count that is
+        zero or missing there does not undo an earlier one. If any other count falls, the larger one is
+        kept, and the usage is ambiguous.
         """
         if later.ambiguity == TOTAL_ALONE:
             return self
@@ -104,7 +104,7 @@ class Usage:
         return replace(merged, ambiguity=COUNT_DECREASED if fell else self._still(later))
 
     def _still(self, later: Usage) -> str:
-        """What stays ambiguous once later counts are added."""
+        """Why the usage is still ambiguous once later counts are added."""
         told = self.input_tokens or later.input_tokens
         found = (later.ambiguity, self.ambiguity)
         return next((why for why in found if why and not (told and why == PROMPT_MISSING)), "")
@@ -116,10 +116,9 @@ class Usage:
 
 
 def estimate_tokens(utf8_bytes: int) -> int:
-    """Tokens of a text nobody counted, at four bytes each, rounded up.
+    """An estimate of the tokens of a text, at four bytes each, rounded up.
 
-    Four characters a token is what providers give as the rule for English; source code and other
-    alphabets have more tokens a character but also more bytes. What is booked by it is marked as
-    estimated.
+    Providers give four characters per token as the rule for English; source code and other alphabets
+    have more tokens per character, but also more bytes. Costs that rest on it are marked as estimated.
     """
     return -(-utf8_bytes // BYTES_PER_TOKEN)

@@ -35,7 +35,7 @@ class Deployment:
         kind: which adapter serves it.
         provider: `gen_ai.provider.name` (`openai`, `anthropic`, `gcp.gemini`, …).
         model: the provider's own model name, without LiteLLM's prefix.
-        litellm_model: the model as it stands in the config, prefix included.
+        litellm_model: the model as in the configuration, with its prefix.
         label: the model's name in rows and metrics, where its own is a caller's invention.
         api_base: base URL without a trailing slash, or None for OpenAI's or Anthropic's own.
         query: what stands behind the path, as `?api-version=2024-10-21`.

@@ -1,7 +1,7 @@
 """Adapter for the providers that LiteLLM knows and we do not; the only module that imports it.
 
 LiteLLM only translates between APIs: no retries, no callbacks, no logging, no network access for
-its price list. Importing it takes seconds, so a thread does that while the gateway already serves.
+its price map. Importing it takes seconds, so a thread does that while the gateway already serves.
 
 A caller's fields never control LiteLLM: fields of OpenAI's wire and a few harmless others become its
 parameters, `metadata` is dropped, and everything else goes to the provider in `extra_body`. So no
@@ -211,7 +211,7 @@ class LiteLLMProvider:
 
 def _import(result: concurrent.futures.Future[Any]) -> None:
     """Import LiteLLM and silence it. It reads its settings from the environment on import."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it downloads its price list
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it downloads its price map
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else it reads a .env file
     try:
         # Not an import statement: type checkers would follow it into all of LiteLLM.

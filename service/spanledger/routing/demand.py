@@ -43,7 +43,7 @@ def demand_at(callers: Demand, ask: Ask, deployment: Deployment, history: Output
 def terms_of(
     demand: Demand, deployment: Deployment, unasked: str, dropped: frozenset[str]
 ) -> Terms:
-    """What makes a request's tokens dearer at a deployment.
+    """What makes a request's tokens more expensive at a deployment.
 
     `unasked` is the service tier its answers come at when nobody asks for one, `dropped` the fields
     that it is not sent.

@@ -69,7 +69,7 @@ def test_a_stream_ends_as_the_wire_does(edge: Edge) -> None:
     ],
 )
 def test_errors_are_in_its_shape(edge: Edge, route: str, status: int, kind: str) -> None:
-    """Whoever is at fault: budget, gateway, provider or caller."""
+    """Errors of budget, gateway, provider and caller all have the wire's own shape."""
     answer = edge.post(chat(route), PATH)
 
     assert (answer.status, answer.json()["sorry"]["kind"]) == (status, kind)

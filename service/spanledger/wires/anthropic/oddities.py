@@ -78,7 +78,7 @@ ODDITIES = (
         [_user(), _assistant(" \n"), _user("Still there?")],
     ),
     Oddity(
-        "white space beside tool calls",
+        "white space next to tool calls",
         "text content blocks must contain non-whitespace text",
         "the calls alone",
         "messages",
