@@ -3,12 +3,16 @@
 Each attempt at a provider is one durable row. `reserve` holds money on every matching budget before
 the request is sent; `finish` ends the attempt (settle or release) and, with the last attempt, the
 request. All are idempotent by attempt id. Times are Unix nanoseconds, money is nano-USD.
+
+Records that every request creates are msgspec structs, which cost a third of a frozen dataclass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
+
+import msgspec
 
 Scope = Literal["customer", "key", "team", "model", "provider", "global"]
 SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider", "global")
@@ -87,8 +91,7 @@ UNSAMPLED = "-00"
 """Suffix of a caller's span id if its `traceparent` says the trace is not sampled."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStart:
+class RequestStart(msgspec.Struct, frozen=True):
     """What is known about a request before its first attempt; ids are lower-case hex."""
 
     request_id: str
@@ -119,8 +122,7 @@ class HoldSizes(NamedTuple):
     least: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True):
     """A request to start an attempt."""
 
     request: RequestStart
@@ -149,8 +151,7 @@ class Reservation:
         return f"{self.request.request_id}.{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """A granted reservation.
 
     Attributes:
@@ -168,8 +169,7 @@ class Hold:
     remaining_nano: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnd:
+class RequestEnd(msgspec.Struct, frozen=True):
     """How a request ended; sent with the end of its last attempt, or alone if none was made."""
 
     outcome: Outcome
@@ -181,8 +181,7 @@ class RequestEnd:
     refused_scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
     attempt_id: str
@@ -211,8 +210,7 @@ class AttemptEnd:
     """Set on the last attempt: the request ends in the same transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """The result of a finish."""
 
     cost_nano: int

@@ -7,7 +7,8 @@ by the tables in `forms`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 MAX_USAGE_TOKENS = 1_000_000_000
 """No attempt uses more; a larger number is garbage, not usage."""
@@ -18,8 +19,7 @@ TOTAL_ALONE = "total_alone"
 COUNT_DECREASED = "count_decreased"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one attempt.
 
     Attributes:
@@ -57,7 +57,7 @@ class Usage:
         """The sum of both, part by part."""
         summed = {
             name: getattr(self, name) + getattr(other, name)
-            for name in self.__slots__
+            for name in self.__struct_fields__
             if name != "ambiguity"
         }
         return Usage(**summed, ambiguity=self.ambiguity or other.ambiguity)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError, SpanledgerError

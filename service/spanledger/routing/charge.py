@@ -8,7 +8,8 @@ cap that was sent to the provider, or the attempt's hold; only reported usage ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from spanledger.pricing.usage import MAX_USAGE_TOKENS, TOTAL_ALONE, Usage
 from spanledger.routing.request import Exchange

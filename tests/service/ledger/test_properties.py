@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from msgspec import structs
 
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger.periods import period_at
@@ -288,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
             cost,
             request=RequestEnd("ok", "", 200, self.now),
         )
-        self.stores[attempt.owner].commit([end, replace(end, cost_nano=0)])
+        self.stores[attempt.owner].commit([end, structs.replace(end, cost_nano=0)])
         if attempt.state in ("held", "expired"):
             attempt.state = "ended"
             attempt.cost = cost or 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -41,7 +41,7 @@ async def play(book: Book) -> None:
 
 async def serve(book: Book, cost: int, customer: str = "acme", **changes: str) -> None:
     """A request answered after two seconds."""
-    reservation = replace(book.reservation(cost, customer=customer), **changes)  # type: ignore[arg-type]  # test shorthand
+    reservation = replace(book.reservation(cost, customer=customer), **changes)
     await book.ledger.reserve(reservation)
     end = replace(book.end(reservation, cost), ended_ns=reservation.now_ns + 2 * SECOND)
     done = RequestEnd("ok", "", 200, reservation.now_ns + 2 * SECOND)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from spanledger.errors import ConfigError
 from spanledger.pricing.book import PriceBook
@@ -242,7 +243,7 @@ def test_impossible_usage_is_never_cheap(price: Price, usage: Usage) -> None:
     """Parts that exceed their total are charged at least as much as any split of the total."""
     if usage.cache_read_input_tokens + usage.cache_write_input_tokens <= usage.input_tokens:
         return
-    plain = replace(
+    plain = structs.replace(
         usage,
         cache_read_input_tokens=0,
         cache_write_input_tokens=0,

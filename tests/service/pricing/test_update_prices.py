@@ -239,5 +239,5 @@ def test_an_embedding_needs_no_price_of_output(tool: ModuleType) -> None:
 
 def test_an_absurd_price_stops_the_tool(tool: ModuleType) -> None:
     """A cent per token is a mistake in the list, and is not copied."""
-    with pytest.raises(SystemExit, match="cannot be a price"):
+    with pytest.raises(SystemExit, match="out of range for a price"):
         tool.book_entry("m", model(input_cost_per_token=Decimal("0.02")))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from spanledger.config import TelemetrySettings
 from spanledger.ledger.records import Records
@@ -64,7 +65,7 @@ class Book:
             operation="chat",
             stream=False,
         )
-        return replace(start, **changes)
+        return structs.replace(start, **changes)
 
     def reserve(self, start: RequestStart, number: int = 1, **changes: Any) -> Reservation:
         """Hold money for an attempt of a request."""
@@ -80,7 +81,7 @@ class Book:
             priced=True,
             price_id="2026-11-01/gpt-4o",
         )
-        reservation = replace(reservation, **changes)
+        reservation = structs.replace(reservation, **changes)
         self.store.commit([reservation])
         return reservation
 
@@ -106,7 +107,7 @@ class Book:
             response_model="gpt-4o-2024",
             request=end,
         )
-        self.store.commit([replace(attempt, **changes)])
+        self.store.commit([structs.replace(attempt, **changes)])
 
     def call(self, cost: int | None = 1_234_567, **changes: Any) -> RequestStart:
         """A complete request with one successful attempt."""

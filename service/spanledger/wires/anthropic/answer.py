@@ -7,10 +7,10 @@ and events and blocks of unknown types, are left out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
