@@ -17,6 +17,7 @@ from tests.e2e.stack import Stack
 from tests.rules.harness import ALERTS, trace_link
 from tests.rules.test_runbooks import lines
 from tests.stack.boards import (
+    EMPTY_BY_DESIGN,
     Json,
     Query,
     choose,
@@ -35,16 +36,6 @@ SHOWN_S = 3600
 SEEN_S = 60.0
 """The incident is over when all its points have arrived: two exports and two scrapes."""
 
-EMPTY_BY_DESIGN = {
-    ("stack-health", "Refused and undeliverable", "C"): "no back end refuses spans for good",
-    ("stack-health", "Refused and undeliverable", "D"): "no back end refuses points for good",
-    ("stack-health", "Spans dropped by the gateway", "A"): "the collector refuses no span",
-    ("stack-health", "Attributes cut, spans discarded by Tempo", "A"): "none is as long",
-    ("stack-health", "Attributes cut, spans discarded by Tempo", "B"): "no limit is reached",
-    ("overview", "Fallback storm", "annotation"): "a few fallbacks are not a storm",
-    ("overview", "Price book changed", "annotation"): "the gateway keeps its prices",
-}
-"""Queries without results on a healthy stack, and why. Annotations are the same in every dashboard."""
 NO_VALUE_YET = {
     "before_from": "a new stack has no period before the present one",
     "long": "it has one when more than a day is shown",

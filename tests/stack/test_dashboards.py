@@ -24,6 +24,7 @@ from spanledger.telemetry.signals import (
 from tests.rules.harness import ALERTS
 from tests.rules.promql import metrics_of, of_everybody
 from tests.stack.boards import (
+    EMPTY_BY_DESIGN,
     ROOT,
     Json,
     choices,
@@ -424,3 +425,10 @@ def test_small_amounts_are_not_shown_as_powers() -> None:
                 seen += 1
                 assert look["decimals"] <= 6, panel["title"]
     assert seen
+
+
+def test_queries_that_find_nothing_belong_to_a_panel() -> None:
+    """The list of queries without results on a healthy stack names places that exist."""
+    places = {(query.board, query.place, query.ref) for query in (*queries(), *marks())}
+
+    assert EMPTY_BY_DESIGN.keys() - places == set()
