@@ -17,8 +17,9 @@ from prometheus.src import long, recording
 from prometheus.src.model import Recording
 from prometheus.src.thresholds import DEFAULT
 from spanledger.telemetry.signals import METRICS, SCRAPED, prometheus_series
-from tests.e2e.test_dashboards import EMPTY_BY_DESIGN, NO_VALUE_YET
+from tests.e2e.test_dashboards import NO_VALUE_YET
 from tests.rules.harness import program
+from tests.stack.boards import EMPTY_BY_DESIGN
 
 DAYS = 2
 SMALL = Size(
