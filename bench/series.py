@@ -87,8 +87,8 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     text = (
-        f"{CUSTOMERS:,} customers at {MODELS} models of {len(PROVIDERS)} providers are"
-        f" {found['series']:,} series and {found['copies']:,} copies, with which Prometheus takes"
+        f"{CUSTOMERS:,} customers at {MODELS} models of {len(PROVIDERS)} providers make"
+        f" {found['series']:,} series and {found['copies']:,} copies; Prometheus then uses"
         f" {found['resident_mb']} MB (empty: {found['empty_mb']})."
     )
     if options.write:

@@ -1,4 +1,4 @@
-"""Overview: is it working, what does it cost now, who is about to be stopped, what changed."""
+"""Overview: is it working, what does it cost now, who is about to reach a limit, what changed."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ CHANGED = Row(
 
 BOARD = Board(
     OVERVIEW,
-    "Is it working, what does it cost now, who is about to be stopped, and what changed.",
+    "Is it working, what does it cost now, who is about to reach a limit, and what changed.",
     "Anyone on call, and anyone who wants a quick look.",
     [WORKING, MONEY, STOPPED, CHANGED],
     events=EVENTS,

@@ -13,7 +13,10 @@ from spanledger.commands.common import AsJson, Exit, console, fail, print_json, 
 def demo(
     json: AsJson = False,
     seed: Annotated[
-        int, typer.Option(help="The same seed gives the same requests and answers.")
+        int,
+        typer.Option(
+            help="The same seed gives the same requests. Amounts differ a little with timing."
+        ),
     ] = 1,
     keep: Annotated[
         Path | None,

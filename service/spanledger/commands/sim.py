@@ -30,7 +30,8 @@ def sim(
 ) -> None:
     """Serve simulated providers with the OpenAI and Anthropic APIs.
 
-    Point an OpenAI client at URL/v1 and an Anthropic client at URL, with any API key. The bill
+    Point an OpenAI client at URL/v1 and an Anthropic client at URL, with any API key; the same
+    addresses go into `api_base`. The bill
     is at URL/sim/bill. To inject faults, use a model such as `gpt-4o-mini!429`,
     `gpt-4o-mini!cut:5` or `gpt-4o-mini!timeout`, a header such as
     `x-sim-fault: 429;retry_after=2`, or `POST URL/sim/faults` with

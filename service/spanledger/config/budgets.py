@@ -25,7 +25,7 @@ class BudgetEntry(Ours):
     timezone: str = Field("UTC", description="IANA time zone of the period.")
     action: Literal["block", "warn"] = Field("block", description="What happens at the limit.")
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
-        (50, 80, 95), description="Percentages of the limit to announce."
+        (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
     strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
 

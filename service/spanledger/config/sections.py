@@ -126,8 +126,8 @@ class RouterSettings(LiteLLM, RoutingKeys):
 
     num_retries: Retries | None = Field(
         None,
-        description="Retries within a route. By default each of the other deployments gets one"
-        " attempt, and none a second.",
+        description="Retries within a route. By default up to two other deployments are called, and none"
+        " is called twice.",
     )
     retry_after: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Minimum seconds between two attempts at one deployment."
