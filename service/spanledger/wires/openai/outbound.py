@@ -34,6 +34,7 @@ class ChatOut:
     id_header = "x-request-id"
     spelled = True
     drops: frozenset[str] = frozenset()
+    passes = False
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""
