@@ -12,6 +12,7 @@ from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
+from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.demand import bounded
 from spanledger.wires.openai.embeddings import Embeddings
@@ -32,6 +33,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("chat", "messages"): MessagesOut(answer_of, frame_of),
     ("embeddings", "embeddings"): EmbeddingsOut(),
     ("messages", "messages"): NativeMessages(),
+    ("messages", "chat"): MessagesAsChat(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 _NOTHING: frozenset[str] = frozenset()

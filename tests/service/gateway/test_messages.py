@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import sqlite3
 import urllib.request
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ WEATHER: ToolParam = {
 CLEARING: Any = {"edits": [{"type": "clear_thinking_20251015"}]}
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}
 SEARCH: Any = {"type": "web_search_20250305", "name": "web_search"}
-ROUTES = ("claude",)
+ROUTES = ("claude", "gpt")
 
 
 class Site(Gateway):
@@ -83,10 +84,17 @@ def configuration(sim_url: str, ledger: Path) -> Config:
         {
             "model_list": [
                 entry("claude", "anthropic/claude-haiku-4-5"),
+                entry("gpt", "openai/gpt-4o-mini"),
+                entry("first", "anthropic/claude-sonnet-4-5"),
+                entry("second", "openai/gpt-4o"),
                 entry("limited", "anthropic/claude-haiku-4-5"),
                 entry("preset", "anthropic/claude-haiku-4-5", seed=7, temperature=0.5),
             ],
-            "router_settings": {"num_retries": 0, "cooldown_time": 0},
+            "router_settings": {
+                "num_retries": 0,
+                "cooldown_time": 0,
+                "fallbacks": [{"first": ["second"]}],
+            },
             "gateway": {"port": 0, "total_timeout_s": 20},
             "ledger": {"url": f"sqlite:///{ledger}"},
         },
@@ -185,6 +193,48 @@ def test_tools(site: Site, route: str, *, stream: bool) -> None:
         ]
         final = client.messages.create(messages=turns, **asked)
     assert final.stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", ["429;retry_after=0", "529", "cut:0", "reset"])
+def test_another_wire_takes_over(site: Site, fault: str, *, stream: bool) -> None:
+    """Where Anthropic fails before content came, a chat model answers in Anthropic's shape."""
+    before = len(site.billed())
+    board(site, fault, model="claude-sonnet-4-5")
+    asked: dict[str, Any] = {"messages": HELLO, "max_tokens": 60, "tools": [WEATHER]}
+    try:
+        with site.messages() as client:
+            if stream:
+                with client.messages.stream(model="first", **asked) as events:
+                    answer = events.get_final_message()
+                    headers = events.response.headers
+            else:
+                raw = client.messages.with_raw_response.create(model="first", **asked)
+                answer, headers = raw.parse(), raw.headers
+    finally:
+        board(site)
+
+    assert headers["x-spanledger-deployment"] == "d-second"
+    assert headers["x-spanledger-attempts"] == "2"
+    assert answer.content
+    paid = [entry for entry in site.billed()[before:] if entry["outcome"] == "answered"]
+    attempts = site.attempts(headers["request-id"])
+    assert [entry["model"] for entry in paid] == ["gpt-4o"]
+    assert attempts[-1][0] == paid[0]["nano_usd"]
+    assert (attempts[-1][2], attempts[-1][5]) == (0, "")
+
+
+def test_what_has_no_counterpart_is_refused(site: Site) -> None:
+    """With a 400 that names it; what is left out is named in a header."""
+    with site.messages("free") as client:
+        with pytest.raises(anthropic.BadRequestError, match="web_search") as caught:
+            client.messages.create(model="gpt", messages=HELLO, max_tokens=9, tools=[SEARCH])
+        error: Any = caught.value.body
+        assert error["error"]["type"] == "invalid_request_error"
+        raw = client.messages.with_raw_response.create(
+            model="gpt", messages=HELLO, max_tokens=2000, thinking=THINKING, extra_body={"top_k": 3}
+        )
+    assert raw.headers["x-spanledger-changed"] == "top_k, thinking"
 
 
 def test_bodies_pass_untouched(site: Site) -> None:
@@ -339,3 +389,63 @@ def board(site: Site, fault: str | None = None, **where: Any) -> None:
     else:
         rule = {"fault": fault, **where}
         httpx.post(f"{site.sim_url}/sim/faults", json=rule).raise_for_status()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_is_held_is_a_bound(site: Site, route: str) -> None:
+    """Random requests, with media, tools, caches and thinking: no bill is above its hold."""
+    dice = random.Random(11)
+    held = 0
+    with httpx.Client(headers={"x-api-key": site.keys["free"]}, timeout=30) as client:
+        for _ in range(60):
+            before = len(site.billed())
+            body = random_request(dice, route)
+            answer = client.post(f"{site.url}/v1/messages?beta=true", json=body)
+            assert answer.status_code == 200, answer.text
+            site.check(answer.headers["request-id"], before)
+            held += 1
+    assert held == 60
+
+
+def random_request(dice: random.Random, route: str) -> dict[str, Any]:
+    """A valid request of some kind."""
+
+    def text() -> str:
+        letters = dice.choice(["word ", "ß€漢", '"\\\n', "x"])
+        return "a" + letters * dice.randrange(1, 400)
+
+    def marked(block: dict[str, Any]) -> dict[str, Any]:
+        ttl = {"type": "ephemeral", "ttl": dice.choice(["5m", "1h"])}
+        return {**block, "cache_control": ttl} if dice.random() < 0.15 else block
+
+    pixel = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    blocks = [marked({"type": "text", "text": text()})]
+    if dice.random() < 0.3:
+        blocks.append({"type": "image", "source": pixel})
+    turns: list[dict[str, Any]] = [{"role": "user", "content": blocks}]
+    tools = [marked(dict(WEATHER))] if dice.random() < 0.5 else []
+    thinks = dice.random() < 0.3
+    if tools and not thinks and dice.random() < 0.5:
+        call = {
+            "type": "tool_use",
+            "id": "toolu_1",
+            "name": "get_weather",
+            "input": {"city": text()},
+        }
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": text()}
+        turns += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    body: dict[str, Any] = {
+        "model": route,
+        "messages": turns,
+        "max_tokens": dice.randrange(1_100, 3_000) if thinks else dice.randrange(1, 400),
+        "stream": dice.random() < 0.5,
+    }
+    if dice.random() < 0.5:
+        body["system"] = [marked({"type": "text", "text": text()})]
+    if tools:
+        body["tools"] = tools
+        if not thinks and dice.random() < 0.3:
+            body["tool_choice"] = {"type": "any"}
+    if thinks:
+        body["thinking"] = {"type": "enabled", "budget_tokens": 1024}
+    return body

@@ -51,7 +51,7 @@ class ChatOut:
         """What reads the answer's stream."""
         return ChatReader(written.out.deployment, written.out.fields, seen.request_id)
 
-    def frame(self, out: Outgoing, answer: Answer) -> Frame:
+    def frame(self, out: Outgoing, answer: Answer, /) -> Frame:
         """A complete answer as the only event of a stream."""
         return frame_of(out.deployment, answer)
 
