@@ -22,9 +22,9 @@ _TYPES: dict[Category, str] = {
 }
 _TYPES_OF_CODES = {
     "model_not_found": "not_found_error",
-    "not_found": "not_found_error",
+    "not_found": "api_error",
     "timeout": "timeout_error",
-    "body_too_large": "request_too_large",
+    "unknown_url": "not_found_error",
 }
 """Codes that Anthropic has a type of its own for."""
 _KNOWN = frozenset({*_TYPES.values(), *_TYPES_OF_CODES.values()})
