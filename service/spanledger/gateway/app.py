@@ -42,9 +42,9 @@ from spanledger.gateway.streaming import STREAM_HEADERS, relay
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import INBOUND
+from spanledger.wires import DEFAULT, INBOUND, named_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_head
+from spanledger.wires.fields import check_head, forwarded
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -123,31 +123,33 @@ class Edge:
             await self._post(scope, receive, send, wire)
             return
         request_id = self.new_request_id()
+        headers = dict(scope["headers"])
+        spoken = wire or named_by(headers)
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif not is_model(path):
-            reply = replies.no_such_path(path)
+            reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":
-            reply = replies.not_allowed(scope["method"], path, b"GET")
+            reply = replies.not_allowed(scope["method"], path, b"GET", spoken)
         else:
             try:
-                caller = await self._auth.identify(dict(scope["headers"]))
+                caller = await self._auth.identify(headers)
                 reply = self._show_models(path, caller)
             except SpanledgerError as error:
-                reply = replies.reply_to(error)
-        await _send(send, reply, request_id)
+                reply = replies.reply_to(error, wire=spoken)
+        await _send(send, reply, request_id, wire=spoken)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
         call = _Call(self.new_request_id(), wire)
         if self.draining:
-            await _send(send, replies.draining(wire), call.request_id)
+            await _send(send, replies.draining(wire), call.request_id, wire=wire)
             return
         if self.in_flight >= self._limits.max_concurrent_requests:
             error = OverloadedError(
                 f"{self._limits.max_concurrent_requests} requests are already in flight "
                 "(gateway.max_concurrent_requests); retry shortly"
             )
-            await _send(send, replies.reply_to(error, wire=wire), call.request_id)
+            await _send(send, replies.reply_to(error, wire=wire), call.request_id, wire=wire)
             return
         self.in_flight += 1
         try:
@@ -161,6 +163,7 @@ class Edge:
                 replies.reply_to(error, exchange.attempts if exchange else 0, wire),
                 call.request_id,
                 exchange,
+                wire,
             )
             forget_frames(error)
         except asyncio.CancelledError as error:
@@ -232,6 +235,8 @@ class Edge:
         try:
             check_head(headers)
             ask = wire.read(await _body(receive, place))
+            if wire.passes:
+                ask.headers = forwarded(headers, wire.passes)
             route = self._route(ask.route)
             serving = self._serving(route)
             self._check_route(route, serving, caller)
@@ -361,7 +366,7 @@ def _headers(
 ) -> Headers:
     headers = [
         *first,
-        (b"x-request-id", request_id.encode()),
+        *_request_ids(request_id, exchange.ask.wire),
         (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
@@ -393,12 +398,24 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     return b"".join(parts)
 
 
+def _request_ids(request_id: str, wire: Inbound) -> Headers:
+    """The request's id, also under the name by which clients of the wire know it."""
+    value = request_id.encode()
+    if wire.id_header == "x-request-id":
+        return [(b"x-request-id", value)]
+    return [(b"x-request-id", value), (wire.id_header.encode(), value)]
+
+
 async def _send(
-    send: Send, reply: ErrorReply, request_id: str, exchange: Exchange | None = None
+    send: Send,
+    reply: ErrorReply,
+    request_id: str,
+    exchange: Exchange | None = None,
+    wire: Inbound = DEFAULT,
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     if exchange is None:
-        headers: Headers = [*first, (b"x-request-id", request_id.encode())]
+        headers: Headers = [*first, *_request_ids(request_id, wire)]
     else:
         headers = _headers(request_id, exchange, first)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -411,7 +428,7 @@ async def _end_early(send: Send, call: _Call) -> None:
         event = call.wire.error_event(replies.shutting_down())
         await send({"type": "http.response.body", "body": event})
     elif not call.started:
-        await _send(send, replies.draining(call.wire), call.request_id, call.exchange)
+        await _send(send, replies.draining(call.wire), call.request_id, call.exchange, call.wire)
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
@@ -426,7 +443,7 @@ async def _fail(send: Send, call: _Call) -> None:
         await send({"type": "http.response.body", "body": call.wire.error_event(error)})
     elif not call.started:
         reply = ErrorReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
-        await _send(send, reply, call.request_id, call.exchange)
+        await _send(send, reply, call.request_id, call.exchange, call.wire)
 
 
 def _no_such_model(route: str) -> InvalidRequestError:

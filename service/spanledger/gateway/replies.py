@@ -97,11 +97,11 @@ def internal_error() -> Problem:
     return Problem(message, "server", "internal_error")
 
 
-def no_such_path(path: str) -> ErrorReply:
+def no_such_path(path: str, wire: Inbound = DEFAULT) -> ErrorReply:
     """404 for a path that is not served."""
     message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     problem = Problem(message, "not_found", "unknown_url")
-    return ErrorReply(404, DEFAULT.error(problem), ((b"x-should-retry", b"false"),))
+    return ErrorReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
 
 
 def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> ErrorReply:

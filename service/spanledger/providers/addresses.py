@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from multidict import CIMultiDict
+
 from spanledger.providers.base import Deployment
 from spanledger.providers.hosts import HOSTS
 from spanledger.providers.transport import Endpoint, make_target
 from spanledger.wires.base import Outbound
+
+_LISTS = frozenset({"anthropic-beta"})
+"""Headers whose values add up."""
 
 
 def target_of(deployment: Deployment, wire: Outbound) -> Endpoint:
@@ -20,3 +28,16 @@ def target_of(deployment: Deployment, wire: Outbound) -> Endpoint:
         # People write the base with and without the version.
         base = base.removesuffix("/v1")
     return make_target(deployment, f"{base}{wire.path}{deployment.query}", headers)
+
+
+def with_headers(target: Endpoint, given: Mapping[str, str]) -> Endpoint:
+    """The target with the headers that a caller's wire forwards. They replace the
+    deployment's own, but to a list they are added."""
+    new = {name: value for name, value in given.items() if target.headers.get(name) != value}
+    if not new:
+        return target
+    headers = CIMultiDict(target.headers)
+    for name, value in new.items():
+        own = headers.get(name) if name in _LISTS else None
+        headers[name] = f"{own},{value}" if own else value
+    return replace(target, headers=headers)

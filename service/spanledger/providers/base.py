@@ -7,7 +7,7 @@ raise `ProviderError` with one of its kinds and never leak a library's exception
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -153,6 +153,7 @@ class Call:
         max_response_bytes: an answer (or one SSE event) larger than this is `malformed_response`.
         changed: names of the caller's fields that the adapter had to change or leave out; it adds
             to them when it encodes the request.
+        headers: those of the caller's that are for deployments of its wire alone.
     """
 
     deployment: Deployment
@@ -164,6 +165,7 @@ class Call:
     max_response_bytes: int = 64 * 1024 * 1024
     total_s: float = math.inf
     changed: list[str] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provider(Protocol):

@@ -1,8 +1,8 @@
 """Requests over HTTP to every deployment whose wire is one of ours.
 
 Which wire is spoken follows from the caller's and the deployment's (`wires.outbound`); the wire
-writes the request and reads the answer, and here it is sent. Nothing of the caller's headers is
-forwarded.
+writes the request and reads the answer, and here it is sent. Of the caller's headers, only those are
+forwarded that its wire names (`Inbound.passes`), and only where the deployment speaks that wire.
 
 A server that refuses the name of a cap (`caps`), or `stream_options`, is called again without, and
 remembered. An answer in the form that was not asked for is put into the one that was.
@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
-from spanledger.providers.addresses import target_of
+from spanledger.providers.addresses import target_of, with_headers
 from spanledger.providers.base import Call
 from spanledger.providers.caps import CapName, Caps, renamed
 from spanledger.providers.proxies import WayOut
@@ -183,6 +183,8 @@ class HttpProvider:
             if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
                 self._targets.clear()
             found = self._targets[key] = target_of(deployment, wire), wire
+        if call.headers and found[1].passes:
+            return with_headers(found[0], call.headers), found[1]
         return found
 
     def _read(self, call: Call, wire: Outbound, written: Written, reply: ProviderReply) -> Answer:

@@ -163,6 +163,8 @@ class LiteLLMProvider:
                 # LiteLLM invents a last chunk for an empty stream; an answer that really had no
                 # content has usage.
                 raise malformed(call.deployment, "its stream was empty")
+            if (last := reader.last()) is not None:
+                yield last
         finally:
             with contextlib.suppress(Exception):
                 await chunks.aclose()

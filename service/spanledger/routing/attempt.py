@@ -264,6 +264,7 @@ class Run:
             stream_idle_timeout_s=min(limits.stream_idle_timeout_s, left),
             max_response_bytes=limits.max_response_bytes,
             total_s=left,
+            headers=exchange.ask.headers,
         )
 
     def _after_refusal(

@@ -5,17 +5,22 @@ This table is the only place that knows them all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
+from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
+from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
+from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
+from spanledger.wires.openai.demand import bounded
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 
-CHAT, EMBEDDINGS = Chat(), Embeddings()
-INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS)}
+CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages(bounded)
+INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
@@ -27,9 +32,16 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("chat", "chat"): ChatOut(),
     ("chat", "messages"): MessagesOut(answer_of, frame_of),
     ("embeddings", "embeddings"): EmbeddingsOut(),
+    ("messages", "messages"): NativeMessages(),
+    ("messages", "chat"): MessagesAsChat(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 _NOTHING: frozenset[str] = frozenset()
+
+
+def named_by(headers: Mapping[bytes, bytes]) -> Inbound:
+    """The wire that a caller's headers speak of, where its path says nothing of one."""
+    return MESSAGES if b"anthropic-version" in headers else DEFAULT
 
 
 def operation_of(name: str) -> str:

@@ -38,6 +38,7 @@ class Ask:
         fields: the body's top level, values undecoded. Unknown fields pass through untouched.
         body_bytes: size of the body, from which the input is bounded.
         demand: what bounds its cost.
+        headers: those of the caller's that its wire forwards (`Inbound.passes`).
     """
 
     wire: Inbound
@@ -47,6 +48,7 @@ class Ask:
     fields: Fields = field(default_factory=dict)
     body_bytes: int = 0
     demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,16 @@ class Inbound(Protocol):
         path: where its requests arrive.
         operation: what telemetry calls a request of it.
         end: the event that ends a stream.
+        passes: the caller's headers that go on to deployments of the same wire, lower case.
+        id_header: where its clients look for the id of a request.
     """
 
     name: str
     path: str
     operation: Operation
     end: bytes
+    passes: tuple[str, ...]
+    id_header: str
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -327,6 +333,7 @@ class Outbound(Protocol):
         id_header: the header with the provider's id of a request.
         spelled: whether servers know its cap by different names, and may refuse `stream_options`.
         drops: fields that are not sent, whatever they would cost.
+        passes: whether the caller's own headers go along (`Inbound.passes`).
     """
 
     name: str
@@ -337,6 +344,7 @@ class Outbound(Protocol):
     id_header: str
     spelled: bool
     drops: frozenset[str]
+    passes: bool
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The request. Raises ProviderError where this wire cannot say it."""
@@ -350,6 +358,6 @@ class Outbound(Protocol):
         """What reads the answer's stream."""
         ...
 
-    def frame(self, out: Outgoing, answer: Answer) -> Frame:
+    def frame(self, out: Outgoing, answer: Answer, /) -> Frame:
         """A complete answer that came where a stream was asked for, as the one event of it."""
         ...

@@ -21,6 +21,8 @@ JsonValue = object
 """What a JSON decoder gives: dict, list, str, int, float, bool or None."""
 
 MAX_ROUTE_CHARS = 256
+MAX_HEADER_BYTES = 1024
+"""Of a header that is forwarded to a provider."""
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
@@ -83,6 +85,22 @@ def check_head(headers: dict[bytes, bytes]) -> None:
                 status=415,
                 code="unsupported_media_type",
             )
+
+
+def forwarded(headers: dict[bytes, bytes], names: tuple[str, ...]) -> dict[str, str]:
+    """The headers of these names that a provider may be sent. Raises InvalidRequestError."""
+    found: dict[str, str] = {}
+    for name in names:
+        raw = headers.get(name.encode())
+        if raw is None:
+            continue
+        if len(raw) > MAX_HEADER_BYTES or not (raw.isascii() and raw.decode().isprintable()):
+            raise InvalidRequestError(
+                f"the header {name!r} must be at most {MAX_HEADER_BYTES} printable characters",
+                code="invalid_header",
+            )
+        found[name] = raw.decode()
+    return found
 
 
 def check_array(fields: Fields, name: str) -> None:

@@ -67,7 +67,7 @@ class Time:
         return Clock(self.now_ns, self.monotonic, self.sleep, random.Random(seed))
 
 
-WIRES = {wire.operation: wire for wire in INBOUND.values()}
+WIRES = {wire.name: wire for wire in INBOUND.values()}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from spanledger.wires import (
     CHAT,
     EMBEDDINGS,
     INBOUND,
+    MESSAGES,
     OUTBOUND,
     PATHS,
     dropped,
@@ -26,6 +27,7 @@ from spanledger.wires.base import Inbound
         (CHAT, ("messages",), "messages"),
         (EMBEDDINGS, ("embeddings",), "embeddings"),
         (EMBEDDINGS, ("messages",), None),
+        (MESSAGES, ("chat", "messages"), "messages"),
         (CHAT, ("embeddings",), None),
     ],
 )

@@ -22,7 +22,7 @@ from spanledger.wires.failures import embedded_error, malformed, refusal, unread
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
 from spanledger.wires.sse import ErrorPayload, encode_event
 
-_FINISH_REASONS = {
+FINISH_REASONS = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
@@ -97,7 +97,7 @@ def read_message(
     if message.content is None:
         raise unreadable(server, body, "its answer has no content")
     said, size = _said(message.content, names)
-    finish_reason = _FINISH_REASONS.get(message.stop_reason or "", "stop")
+    finish_reason = FINISH_REASONS.get(message.stop_reason or "", "stop")
     completion: dict[str, object] = {
         "id": message.id or "",
         "object": "chat.completion",
@@ -307,7 +307,7 @@ class MessageStream:
         delta = event.delta
         if delta is None or delta.stop_reason is None:
             return None
-        reason = _FINISH_REASONS.get(delta.stop_reason, "stop")
+        reason = FINISH_REASONS.get(delta.stop_reason, "stop")
         frame = self._frame({**self._head, "choices": [_choice({}, reason)]})
         frame.finish_reason = reason
         # `message_start` counts the input only: usage is reported once it is complete.

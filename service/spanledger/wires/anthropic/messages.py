@@ -38,6 +38,7 @@ class MessagesOut:
     id_header = "request-id"
     spelled = False
     drops = NOT_SENT
+    passes = False
 
     def __init__(self, join: Join, split: Split) -> None:
         self._join = join

@@ -52,7 +52,7 @@ def think(
     if out.max_output_tokens is not None:
         max_tokens = min(max_tokens, out.max_output_tokens)
     if thinking is not None and thinking.get("type") == "enabled":
-        thinking = _fit(thinking, max_tokens)
+        thinking = fit(thinking, max_tokens)
     if (asked and thinking is None) or (own is not None and thinking != own):
         out.changed.append(field)
     if thinking is not None:
@@ -103,7 +103,7 @@ def _excluded(thinking: Thinking, body: dict[str, object], turns: list[dict[str,
     return thinking.get("type") == "enabled" and lacks_thinking(turns)
 
 
-def _fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
+def fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
     """A budget must be below `max_tokens`; if not, half of that is left for the answer."""
     budget = thinking.get("budget_tokens")
     if not isinstance(budget, int):

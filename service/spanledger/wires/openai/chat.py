@@ -44,6 +44,8 @@ class Chat:
     operation: Operation = "chat"
 
     end = END
+    passes: tuple[str, ...] = ()
+    id_header = "x-request-id"
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""

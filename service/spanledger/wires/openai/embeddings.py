@@ -40,6 +40,8 @@ class Embeddings:
     operation: Operation = "embeddings"
 
     end = b""
+    passes: tuple[str, ...] = ()
+    id_header = "x-request-id"
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""

@@ -34,6 +34,7 @@ class ChatOut:
     id_header = "x-request-id"
     spelled = True
     drops: frozenset[str] = frozenset()
+    passes = False
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""
@@ -50,7 +51,7 @@ class ChatOut:
         """What reads the answer's stream."""
         return ChatReader(written.out.deployment, written.out.fields, seen.request_id)
 
-    def frame(self, out: Outgoing, answer: Answer) -> Frame:
+    def frame(self, out: Outgoing, answer: Answer, /) -> Frame:
         """A complete answer as the only event of a stream."""
         return frame_of(out.deployment, answer)
 

@@ -1,0 +1,322 @@
+"""The Messages API as deployments speak it, for callers who speak it too.
+
+Requests and answers pass as they are, except for model and cap. Only identity, usage, the stop
+reason and the amount of text are decoded. Finish reasons in rows have OpenAI's names, whatever wire
+an answer came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from spanledger.errors import ProviderError
+from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
+from spanledger.pricing.usage import Usage
+from spanledger.wires.anthropic.answer import FINISH_REASONS
+from spanledger.wires.anthropic.events import Collected, events_of_message, relayed
+from spanledger.wires.anthropic.messages import API_VERSION
+from spanledger.wires.anthropic.thinking import fit
+from spanledger.wires.base import (
+    Answer,
+    FailedAnswerError,
+    Frame,
+    Habits,
+    Outgoing,
+    Seen,
+    Server,
+    Written,
+)
+from spanledger.wires.error_forms import read_error_event
+from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
+from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
+from spanledger.wires.sse import ErrorPayload, events_of, is_stream
+
+_NO_EVENT = "an event is not in the Messages API's format"
+_ENCODER = msgspec.json.Encoder()
+CHATS_OWN = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "modalities",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "stop",
+        "store",
+        "stream_options",
+        "top_logprobs",
+        "user",
+        "verbosity",
+        "web_search_options",
+    }
+)
+"""Fields of chat completions, which a deployment's settings may have: this API refuses them."""
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    input: msgspec.Raw = NULL
+    content: msgspec.Raw = NULL
+    stop_reason: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] | None = None
+    id: str | None = None
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: msgspec.Raw = NULL
+
+
+class _Event(msgspec.Struct):
+    type: str
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Block | None = None
+    usage: dict[str, Any] | None = None
+    error: msgspec.Raw = NULL
+    object: str = ""
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+class NativeMessages:
+    """The Messages API for its own callers."""
+
+    name = "messages"
+    path = "/v1/messages"
+    host = "anthropic"
+    headers: Mapping[str, str] = {"anthropic-version": API_VERSION}
+    key_header = "x-api-key"
+    id_header = "request-id"
+    spelled = False
+    drops = CHATS_OWN
+    passes = True
+
+    def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
+        """The caller's body, except for model, stream and cap."""
+        fields: dict[str, object] = {}
+        for name, raw in out.fields.items():
+            if name not in CHATS_OWN:
+                fields[name] = raw
+            elif is_set(raw):
+                out.changed.append(name)
+        fields["model"] = out.deployment.model
+        fields.pop("stream", None)
+        if stream:
+            fields["stream"] = True
+        if out.max_output_tokens is not None:
+            _cap(fields, out.max_output_tokens, out.changed)
+        return Written(out, _ENCODER.encode(fields))
+
+    def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
+        """A complete answer, joined if it came as a stream unasked."""
+        server = written.out.deployment
+        if not is_stream(body):
+            return read_whole(server, body, seen.request_id)
+        reader, whole, usage = self.reader(written, seen), Collected(), None
+        try:
+            for payload in events_of(body):
+                if (frame := reader.read(payload)) is not None:
+                    usage = frame.usage or usage
+                whole.add(payload)
+            if not reader.finished:
+                raise malformed(
+                    server, "it sent an unfinished stream, and a complete answer was requested"
+                )
+        except ProviderError as error:
+            if usage is None:
+                raise
+            raise FailedAnswerError(error, Answer(b"", usage, finish_reasons=("error",))) from None
+        return read_whole(server, _ENCODER.encode(whole.whole()), seen.request_id)
+
+    def reader(self, written: Written, seen: Seen) -> EventReader:
+        """What reads the answer's stream."""
+        return EventReader(written.out.deployment, seen.request_id)
+
+    def frame(self, _: Outgoing, answer: Answer) -> Frame:
+        """A complete answer as the only event of a stream."""
+        return whole_frame(answer)
+
+
+def whole_frame(answer: Answer) -> Frame:
+    """A complete answer of this wire, as all events of a stream at once."""
+    return Frame(
+        data=events_of_message(msgspec.json.decode(answer.body)),
+        content=True,
+        output_bytes=answer.output_bytes,
+        usage=answer.usage,
+        response_id=answer.response_id,
+        response_model=answer.response_model,
+        finish_reason=answer.finish_reasons[0] if answer.finish_reasons else "",
+        provider_request_id=answer.provider_request_id,
+        service=answer.service,
+    )
+
+
+def _cap(fields: dict[str, object], cap: int, changed: list[str]) -> None:
+    """Lower the caller's cap, and its budget for thinking, which must be below that."""
+    raw = fields.get("max_tokens")
+    try:
+        if isinstance(raw, msgspec.Raw) and msgspec.json.decode(raw, type=int) <= cap:
+            return
+    except DECODE_ERRORS:
+        raise invalid("'max_tokens' must be an integer", param="max_tokens") from None
+    fields["max_tokens"] = cap
+    given = fields.get("thinking")
+    if not isinstance(given, msgspec.Raw) or not is_set(given):
+        return
+    thinking = msgspec.json.decode(given)
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
+        return
+    if (fitting := fit(thinking, cap)) == thinking:
+        return
+    changed.append("thinking")
+    if fitting is None:
+        del fields["thinking"]
+    else:
+        fields["thinking"] = fitting
+
+
+def read_whole(server: Server, body: bytes, request_id: str) -> Answer:
+    """A complete answer.
+
+    Raises:
+        ProviderError: it is not a message, or it is an error despite its status.
+    """
+    try:
+        message = _MESSAGE.decode(body)
+    except DECODE_ERRORS:
+        raise unreadable(server, body, "its answer is not in the Messages API's format") from None
+    usage = from_anthropic(message.usage)
+    if is_set(message.error):
+        raise embedded_error(server, message.error, billed="no" if usage is None else "unknown")
+    if message.content is None:
+        raise unreadable(server, body, "its answer has no content")
+    return Answer(
+        body=body,
+        usage=usage,
+        response_id=message.id or "",
+        response_model=message.model or "",
+        finish_reasons=(FINISH_REASONS.get(message.stop_reason or "", "stop"),),
+        provider_request_id=request_id,
+        output_bytes=sum(map(_size, message.content)),
+        service=anthropic_service(message.usage),
+    )
+
+
+def _size(block: _Block) -> int:
+    """Bytes of text, thinking and tool input; results of tools are not the model's output."""
+    size = text_bytes(block.text) + text_bytes(block.thinking) + text_bytes(block.partial_json)
+    return size + (len(bytes(block.input)) if is_set(block.input) else 0)
+
+
+class EventReader:
+    """Reads one stream, whose events are relayed as they came.
+
+    Attributes:
+        ended: the end mark has come.
+        finished: the stop reason has come.
+    """
+
+    __slots__ = ("_began", "_counted", "_request_id", "_server", "_usage", "ended", "finished")
+
+    def __init__(self, server: Server, request_id: str) -> None:
+        self.ended = self.finished = self._began = self._counted = False
+        self._server = server
+        self._request_id = request_id
+        self._usage: dict[str, Any] = {}
+
+    def read(self, payload: bytes) -> Frame | None:
+        """The event; None for the end mark.
+
+        Raises:
+            ProviderError: it is not an event of the Messages API, or it is an error.
+        """
+        try:
+            event = _EVENT.decode(payload)
+        except DECODE_ERRORS:
+            error = unreadable(self._server, payload, _NO_EVENT)
+            if self._began:
+                error.billed = "unknown"
+            raise error from None
+        kind = event.type
+        if kind == "message_stop":
+            self.ended = True
+            return None
+        failed = kind == "error" or event.object == "error" or is_set(event.error)
+        if failed or type(payload) is ErrorPayload:
+            billed = "unknown" if self._began else "no"
+            raise refusal(self._server, None, read_error_event(payload), billed=billed)
+        frame = Frame(relayed(kind, payload), provider_request_id=self._request_id)
+        if kind == "content_block_delta" and event.delta is not None:
+            frame.output_bytes = _size(event.delta)
+            frame.content = frame.output_bytes > 0
+        elif kind == "content_block_start" and event.content_block is not None:
+            block = event.content_block
+            frame.output_bytes = text_bytes(block.text) + text_bytes(block.thinking)
+            frame.content = block.type not in ("text", "thinking") or frame.output_bytes > 0
+        elif kind == "message_start":
+            self._start(event, frame)
+        elif kind == "message_delta":
+            self._finish(event, frame)
+        self._began = self._began or frame.content
+        return frame
+
+    def rest(self, _tail: bytes) -> list[bytes] | None:
+        """A connection that closes in good order after the stop reason is the end mark."""
+        if not self.finished:
+            return None
+        self.ended = True
+        return []
+
+    def survives(self, _error: ProviderError) -> bool:
+        """Nothing is missing but the end mark."""
+        return self.finished and self._counted
+
+    def last(self) -> Frame | None:
+        """Nothing follows the last event, and a stream without any answer is an error."""
+        if not (self._began or self.finished):
+            raise malformed(self._server, "its stream contains no answer")
+        return None
+
+    def _start(self, event: _Event, frame: Frame) -> None:
+        message = event.message
+        if message is None:
+            raise malformed(self._server, _NO_EVENT)
+        frame.response_id, frame.response_model = message.id or "", message.model or ""
+        add_counts(self._usage, message.usage or {})
+        frame.service = anthropic_service(self._usage)
+        if (counted := self._count()) is not None:
+            # It counts the output so far as well.
+            frame.input_usage = replace(counted, output_tokens=0, reasoning_output_tokens=0)
+
+    def _finish(self, event: _Event, frame: Frame) -> None:
+        add_counts(self._usage, event.usage or {})
+        if event.delta is None or event.delta.stop_reason is None:
+            return
+        frame.finish_reason = FINISH_REASONS.get(event.delta.stop_reason, "stop")
+        frame.usage = self._count()
+        frame.service = anthropic_service(self._usage)
+        self.finished, self._counted = True, frame.usage is not None
+
+    def _count(self) -> Usage | None:
+        return from_anthropic(self._usage)

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API for callers, over deployments that speak chat completions."""
