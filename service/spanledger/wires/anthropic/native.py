@@ -8,10 +8,10 @@ an answer came in.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
