@@ -32,7 +32,7 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import IMAGE_TOKENS, LOW_DETAIL_TOKENS, bound_input
 from spanledger.routing.hold import output_bought, sizes_of
 from spanledger.routing.plan import Plan
-from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
+from spanledger.wires.bounds import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])

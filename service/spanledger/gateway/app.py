@@ -37,7 +37,7 @@ from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.paths import LIVE, METRICS_PATH, MODELS, READY, call_path, is_model
 from spanledger.gateway.probes import Probes
-from spanledger.gateway.replies import ErrorReply, Headers
+from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
@@ -229,7 +229,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask = "", Ask(wire)
+        route, ask = "", None
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
@@ -242,6 +242,7 @@ class Edge:
             self._check_route(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
+        ask = ask or Ask(wire)
         rng = self.clock.rng
         trace_id, parent = ids.parent_of(headers.get(b"traceparent"))
         start = RequestStart(
@@ -293,14 +294,14 @@ class Edge:
             "owned_by": "spanledger",
         }
 
-    def _show_models(self, path: str, caller: Caller) -> ErrorReply:
+    def _show_models(self, path: str, caller: Caller) -> GatewayReply:
         if path != MODELS:
             name = path.removeprefix(MODELS + "/")
             route = self._route(name)
             self._check_route(route, self._serving(route), caller)
-            return ErrorReply(200, msgspec.json.encode(self._model(name)))
+            return GatewayReply(200, msgspec.json.encode(self._model(name)))
         shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
-        return ErrorReply(200, msgspec.json.encode({"object": "list", "data": shown}))
+        return GatewayReply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 
 class _Application(Starlette):
@@ -408,7 +409,7 @@ def _request_ids(request_id: str, wire: Inbound) -> Headers:
 
 async def _send(
     send: Send,
-    reply: ErrorReply,
+    reply: GatewayReply,
     request_id: str,
     exchange: Exchange | None = None,
     wire: Inbound = DEFAULT,
@@ -442,7 +443,7 @@ async def _fail(send: Send, call: _Call) -> None:
     if call.started == "stream":
         await send({"type": "http.response.body", "body": call.wire.error_event(error)})
     elif not call.started:
-        reply = ErrorReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
+        reply = GatewayReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange, call.wire)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.gateway import replies
 from spanledger.gateway.auth import Authenticator, check_local
-from spanledger.gateway.replies import ErrorReply
+from spanledger.gateway.replies import GatewayReply
 from spanledger.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -93,10 +93,12 @@ class Probes:
         return response(reply, self._edge.new_request_id())
 
     def _respond(self, status: int, what: dict[str, object]) -> Response:
-        return response(ErrorReply(status, msgspec.json.encode(what)), self._edge.new_request_id())
+        return response(
+            GatewayReply(status, msgspec.json.encode(what)), self._edge.new_request_id()
+        )
 
 
-def response(reply: ErrorReply, request_id: str) -> Response:
+def response(reply: GatewayReply, request_id: str) -> Response:
     """A response to a path outside `/v1`."""
     headers = {name.decode(): value.decode() for name, value in reply.headers}
     headers["x-request-id"] = request_id

@@ -51,7 +51,7 @@ _CATEGORIES: dict[str, Category] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorReply:
+class GatewayReply:
     """A complete error response, without the headers that every response has."""
 
     status: int
@@ -59,7 +59,7 @@ class ErrorReply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> ErrorReply:
+def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT) -> GatewayReply:
     """The response for `error`, after this many attempts."""
     headers = []
     if (wait := _retry_after_s(error)) is not None:
@@ -70,7 +70,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT)
     problem = describe(error, attempts)
     if isinstance(error, ProviderError) and error.told and error.kind in CALLER_CAUSED:
         problem = replace(problem, told=error.told)
-    return ErrorReply(http_status_of(error), wire.error(problem), tuple(headers))
+    return GatewayReply(http_status_of(error), wire.error(problem), tuple(headers))
 
 
 def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
@@ -97,28 +97,28 @@ def internal_error() -> Problem:
     return Problem(message, "server", "internal_error")
 
 
-def no_such_path(path: str, wire: Inbound = DEFAULT) -> ErrorReply:
+def no_such_path(path: str, wire: Inbound = DEFAULT) -> GatewayReply:
     """404 for a path that is not served."""
     message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"
     problem = Problem(message, "not_found", "unknown_url")
-    return ErrorReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
+    return GatewayReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
 
 
-def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> ErrorReply:
+def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> GatewayReply:
     """405 for a path that is served for another method only."""
     message = f"{method} is not allowed for {path}; use {allowed.decode()}"
     problem = Problem(message, "invalid_request", "method_not_allowed")
-    return ErrorReply(
+    return GatewayReply(
         405, wire.error(problem), ((b"allow", allowed), (b"x-should-retry", b"false"))
     )
 
 
-def draining(wire: Inbound) -> ErrorReply:
+def draining(wire: Inbound) -> GatewayReply:
     """503 during shutdown: another gateway, or the next start of this one, serves a retry."""
     body = wire.error(shutting_down("the gateway is shutting down; retry"))
     wait = str(RETRY_AFTER_S).encode()
     headers = ((b"retry-after", wait), (b"x-should-retry", b"true"), (b"connection", b"close"))
-    return ErrorReply(503, body, headers)
+    return GatewayReply(503, body, headers)
 
 
 def shutting_down(message: str = "the gateway is shutting down") -> Problem:

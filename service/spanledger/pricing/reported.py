@@ -91,8 +91,9 @@ class OpenAIUsage(msgspec.Struct):
             return None
         read = _only(given, "cached_tokens", _OTHER_INPUT)
         reasoning = _only(made, "reasoning_tokens", _OTHER_OUTPUT)
-        counts = (prompt, completion, total, read, reasoning)
-        if not all(type(count) is int for count in counts):
+        if not (type(prompt) is type(completion) is type(total) is int):
+            return None
+        if not (type(read) is type(reasoning) is int):
             return None
         fits = 0 <= read <= prompt and 0 <= reasoning <= completion
         if prompt and fits and total == prompt + completion and total <= MAX_USAGE_TOKENS:

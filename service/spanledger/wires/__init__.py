@@ -14,12 +14,11 @@ from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
-from spanledger.wires.openai.demand import bounded
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 
-CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages(bounded)
+CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}

@@ -24,6 +24,8 @@ MAX_TEXT = 256
 """Longest value of a telemetry attribute that a caller or provider chooses."""
 MAX_ITEMS = 16
 """Most entries of a list attribute."""
+INT64 = range(-(2**63), 2**63)
+"""What an OTLP integer can hold."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from spanledger.routing.history import OutputHistory
 from spanledger.routing.request import Exchange
 from spanledger.wires import CHAT, dropped
 from spanledger.wires.base import Answer
-from spanledger.wires.openai.demand import BUILT_IN_TOOL_TOKENS, UNBOUNDED
+from spanledger.wires.bounds import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 from tests.service.routing.rig import Site, Step, StrictLedger
 
 RATES = Rates(3, 9, 3, 3, 3, 9)

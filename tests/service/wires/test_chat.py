@@ -10,8 +10,8 @@ import pytest
 from spanledger.errors import InvalidRequestError
 from spanledger.wires import CHAT, EMBEDDINGS
 from spanledger.wires.base import Ask
+from spanledger.wires.bounds import MAX_CHOICES
 from spanledger.wires.fields import decode
-from spanledger.wires.openai.demand import MAX_CHOICES
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

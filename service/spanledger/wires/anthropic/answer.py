@@ -10,15 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
-from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
+from spanledger.pricing.reported import anthropic_service, from_anthropic
 from spanledger.pricing.usage import Usage
+from spanledger.wires.anthropic.stream_state import StreamState
 from spanledger.wires.anthropic.tools import Names
 from spanledger.wires.base import Answer, Frame, Server
-from spanledger.wires.error_forms import read_error_event
-from spanledger.wires.failures import embedded_error, malformed, refusal, unreadable
+from spanledger.wires.failures import embedded_error, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
 from spanledger.wires.sse import ErrorPayload, encode_event
 
@@ -30,7 +28,6 @@ FINISH_REASONS = {
 }
 """Every other stop reason is `stop`."""
 
-_NO_EVENT = "an event is not in the Messages API's format"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -153,25 +150,12 @@ def _said(blocks: list[_Block], names: Names) -> tuple[dict[str, object], int]:
     return said, size + sum(len(bytes(b.input)) for b in blocks if b.type == "tool_use")
 
 
-class MessageStream:
-    """Turns one stream's events into chunks; knows whether the answer is complete.
-
-    Attributes:
-        began: content has come.
-        finished: the stop reason has come.
-        counted: the usage has come.
-        ended: the end mark has come.
-    """
+class MessageStream(StreamState):
+    """Turns one stream's events into chunks; knows whether the answer is complete."""
 
     def __init__(self, server: Server, created: int, request_id: str, names: Names) -> None:
-        self.began = False
-        self.finished = False
-        self.counted = False
-        self.ended = False
-        self._server = server
-        self._request_id = request_id
+        super().__init__(server, request_id)
         self._names = names
-        self._usage: dict[str, Any] = {}
         self._blocks: dict[int, _Block] = {}
         self._arguments: set[int] = set()
         self._tools: dict[int, int] = {}
@@ -188,13 +172,7 @@ class MessageStream:
         Raises:
             ProviderError: it is not an event of the Messages API, or it is an error.
         """
-        try:
-            event = _EVENT.decode(payload)
-        except DECODE_ERRORS:
-            error = unreadable(self._server, payload, _NO_EVENT)
-            if self.began:
-                error.billed = "unknown"
-            raise error from None
+        event = self.decoded(_EVENT, payload)
         match event.type:
             case "content_block_delta":
                 return self._delta(event)
@@ -209,30 +187,15 @@ class MessageStream:
             case "message_stop":
                 self.ended = True
             case "error":
-                raise self._failed(payload)
+                raise self.failed(payload)
             case _:
                 if event.object == "error" or is_set(event.error) or type(payload) is ErrorPayload:
-                    raise self._failed(payload)
+                    raise self.failed(payload)
         return None
-
-    def _failed(self, payload: bytes) -> ProviderError:
-        billed = "unknown" if self.began else "no"
-        return refusal(self._server, None, read_error_event(payload), billed=billed)
-
-    def rest(self, _tail: bytes) -> list[bytes] | None:
-        """A connection that closes in good order after the stop reason is the end mark."""
-        if not self.finished:
-            return None
-        self.ended = True
-        return []
-
-    def survives(self, _error: ProviderError) -> bool:
-        """Nothing is missing but the end mark."""
-        return self.finished and self.counted
 
     def last(self) -> Frame | None:
         """The chunk with the usage, which ends the stream."""
-        usage = from_anthropic(self._usage)
+        usage = from_anthropic(self.usage)
         if usage is None:
             return None
         data = {**self._head, "choices": [], "usage": _usage_object(usage)}
@@ -244,21 +207,19 @@ class MessageStream:
     def _start(self, event: _Event) -> Frame:
         message = event.message
         if message is None:
-            raise self._malformed()
+            raise self.malformed()
         self._head["id"] = message.id or ""
-        self._head["model"] = message.model or self._server.model
-        self._count(message.usage)
+        self._head["model"] = message.model or self.server.model
+        self.count(message.usage)
         frame = self._chunk({"role": "assistant", "content": ""})
-        frame.service = anthropic_service(self._usage)
-        if (counted := from_anthropic(self._usage)) is not None:
-            # It counts the output so far as well.
-            frame.input_usage = replace(counted, output_tokens=0, reasoning_output_tokens=0)
+        frame.service = anthropic_service(self.usage)
+        frame.input_usage = self.input_usage()
         return frame
 
     def _block_start(self, event: _Event) -> Frame | None:
         block = event.content_block
         if block is None:
-            raise self._malformed()
+            raise self.malformed()
         self._blocks[event.index] = block
         if block.type == "tool_use":
             number = self._tools[event.index] = len(self._tools)
@@ -273,7 +234,7 @@ class MessageStream:
     def _delta(self, event: _Event) -> Frame | None:
         delta = event.delta
         if delta is None:
-            raise self._malformed()
+            raise self.malformed()
         if delta.type == "text_delta" and delta.text:
             return self._text("content", delta.text)
         if delta.type == "thinking_delta" and delta.thinking:
@@ -303,7 +264,7 @@ class MessageStream:
         return None
 
     def _finish(self, event: _Event) -> Frame | None:
-        self._count(event.usage)
+        self.count(event.usage)
         delta = event.delta
         if delta is None or delta.stop_reason is None:
             return None
@@ -311,10 +272,8 @@ class MessageStream:
         frame = self._frame({**self._head, "choices": [_choice({}, reason)]})
         frame.finish_reason = reason
         # `message_start` counts the input only: usage is reported once it is complete.
-        frame.usage = from_anthropic(self._usage)
-        frame.service = anthropic_service(self._usage)
-        self.finished = True
-        self.counted = frame.usage is not None
+        frame.usage = self.finish()
+        frame.service = anthropic_service(self.usage)
         return frame
 
     def _more_arguments(self, index: int, text: str) -> Frame:
@@ -337,16 +296,8 @@ class MessageStream:
             data=encode_event(_ENCODER.encode(data)),
             response_id=str(self._head["id"]),
             response_model=str(self._head["model"]),
-            provider_request_id=self._request_id,
+            provider_request_id=self.request_id,
         )
-
-    def _count(self, usage: dict[str, Any] | None) -> None:
-        """Counts are cumulative; a later event may omit some, or report zero."""
-        if usage:
-            add_counts(self._usage, usage)
-
-    def _malformed(self) -> ProviderError:
-        return malformed(self._server, _NO_EVENT)
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:

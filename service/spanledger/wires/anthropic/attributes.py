@@ -7,12 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from spanledger.wires.base import MAX_ITEMS, MAX_TEXT
+from spanledger.wires.base import INT64, MAX_ITEMS, MAX_TEXT
 from spanledger.wires.fields import DECODE_ERRORS
 
 T = TypeVar("T")
-_INT64 = range(-(2**63), 2**63)
-"""What an OTLP integer can hold."""
 
 
 class _Format(msgspec.Struct):
@@ -35,7 +33,7 @@ def attributes_of(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
     """The attributes of these fields; a field of an unexpected type is left out."""
     found: dict[str, object] = {}
     cap = _read(fields, "max_tokens", int)
-    if cap is not None and cap in _INT64:
+    if cap is not None and cap in INT64:
         found["gen_ai.request.max_tokens"] = cap
     for name in _NUMBERS:
         if (number := _read(fields, name, float)) is not None:

@@ -5,7 +5,7 @@ Thinking counts within `max_tokens`, which every request has, so the cap bounds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from spanledger.wires.anthropic.estimate import estimate_input
 from spanledger.wires.anthropic.events import LAST_EVENT
 from spanledger.wires.anthropic.transcript import content_of
 from spanledger.wires.base import Ask, Content, Operation, Problem
+from spanledger.wires.bounds import MAX_OUTPUT_TOKENS, bounded, unchecked
 from spanledger.wires.fields import (
     DECODE_ERRORS,
     Fields,
@@ -27,12 +28,6 @@ from spanledger.wires.fields import (
     positive,
     route_of,
 )
-
-_MAX_OUTPUT_TOKENS = 10_000_000
-"""Far above any model's; keeps sums of prices within 64 bits."""
-
-Bound = Callable[[Fields, int, tuple[int | None, int | None], int | None], Demand]
-"""Fields, size of the body, caps and choices: what bounds a request's cost."""
 
 _EMPTY = (b"[]", b"{}")
 _ADDITION = b"tool_addition"
@@ -49,7 +44,7 @@ class _Edits(msgspec.Struct):
 
 
 class Messages:
-    """The inbound wire. `bound` reads what can make a request expensive."""
+    """The inbound wire."""
 
     name = "messages"
     path = "/v1/messages"
@@ -58,32 +53,20 @@ class Messages:
     passes: tuple[str, ...] = ("anthropic-beta", "anthropic-version")
     id_header = "request-id"
 
-    def __init__(self, bound: Bound) -> None:
-        self._bound = bound
-
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
         fields = decode(body)
         route = route_of(fields)
         check_array(fields, "messages")
-        cap = positive(fields, "max_tokens", _MAX_OUTPUT_TOKENS)
+        cap = positive(fields, "max_tokens", MAX_OUTPUT_TOKENS)
         if cap is None:
             raise missing("max_tokens")
         stream, size = boolean(fields, "stream", "stream"), len(body)
-        return Ask(self, route, stream, False, fields, size, self._demand(fields, size, cap))
+        return Ask(self, route, stream, False, fields, size, _demand(fields, size, cap))
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds the cost of these fields, where a deployment changed the caller's."""
-        return self._demand(fields, body_bytes, _cap(fields))
-
-    def _demand(self, fields: Fields, body_bytes: int, cap: int | None) -> Demand:
-        demand = self._bound(fields, body_bytes, (cap, None), 1)
-        if _adds_tools(fields):
-            demand.unbounded["tool_addition"] = "it may run at the provider; use `tools`"
-        for name in tuple(demand.unbounded):
-            if name in fields and _costs_nothing(name, fields[name]):
-                del demand.unbounded[name]
-        return demand
+        return _demand(fields, body_bytes, unchecked(fields, "max_tokens"))
 
     def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
         """The prompt's tokens, counted by us because no provider did."""
@@ -108,6 +91,16 @@ class Messages:
         return error_event(problem)
 
 
+def _demand(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
+    demand = bounded(fields, body_bytes, (cap, None), 1)
+    if _adds_tools(fields):
+        demand.unbounded["tool_addition"] = "it may run at the provider; use `tools`"
+    for name in tuple(demand.unbounded):
+        if name in fields and _costs_nothing(name, fields[name]):
+            del demand.unbounded[name]
+    return demand
+
+
 def _adds_tools(fields: Fields) -> bool:
     """Whether a message brings tools of its own, which nobody has looked at."""
     raw = bytes(fields.get("messages", b""))
@@ -119,14 +112,6 @@ def _adds_tools(fields: Fields) -> bool:
         return _ADDITION in msgspec.json.encode(msgspec.json.decode(raw))
     except DECODE_ERRORS:
         return True
-
-
-def _cap(fields: Fields) -> int | None:
-    try:
-        value = msgspec.json.decode(fields["max_tokens"], type=int)
-    except (KeyError, *DECODE_ERRORS):
-        return None
-    return min(value, _MAX_OUTPUT_TOKENS) if value > 0 else None
 
 
 def _costs_nothing(name: str, raw: msgspec.Raw) -> bool:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
-from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic
-from spanledger.pricing.usage import Usage
+from spanledger.pricing.reported import anthropic_service, from_anthropic
 from spanledger.wires.anthropic.answer import FINISH_REASONS
 from spanledger.wires.anthropic.events import Collected, events_of_message, relayed
 from spanledger.wires.anthropic.messages import API_VERSION
+from spanledger.wires.anthropic.stream_state import StreamState
 from spanledger.wires.anthropic.thinking import fit
 from spanledger.wires.base import (
     Answer,
@@ -30,12 +29,10 @@ from spanledger.wires.base import (
     Server,
     Written,
 )
-from spanledger.wires.error_forms import read_error_event
-from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
+from spanledger.wires.failures import embedded_error, invalid, malformed, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
 from spanledger.wires.sse import ErrorPayload, events_of, is_stream
 
-_NO_EVENT = "an event is not in the Messages API's format"
 _ENCODER = msgspec.json.Encoder()
 CHATS_OWN = frozenset(
     {
@@ -229,21 +226,10 @@ def _size(block: _Block) -> int:
     return size + (len(bytes(block.input)) if is_set(block.input) else 0)
 
 
-class EventReader:
-    """Reads one stream, whose events are relayed as they came.
+class EventReader(StreamState):
+    """Reads one stream, whose events are relayed as they came."""
 
-    Attributes:
-        ended: the end mark has come.
-        finished: the stop reason has come.
-    """
-
-    __slots__ = ("_began", "_counted", "_request_id", "_server", "_usage", "ended", "finished")
-
-    def __init__(self, server: Server, request_id: str) -> None:
-        self.ended = self.finished = self._began = self._counted = False
-        self._server = server
-        self._request_id = request_id
-        self._usage: dict[str, Any] = {}
+    __slots__ = ()
 
     def read(self, payload: bytes) -> Frame | None:
         """The event; None for the end mark.
@@ -251,22 +237,15 @@ class EventReader:
         Raises:
             ProviderError: it is not an event of the Messages API, or it is an error.
         """
-        try:
-            event = _EVENT.decode(payload)
-        except DECODE_ERRORS:
-            error = unreadable(self._server, payload, _NO_EVENT)
-            if self._began:
-                error.billed = "unknown"
-            raise error from None
+        event = self.decoded(_EVENT, payload)
         kind = event.type
         if kind == "message_stop":
             self.ended = True
             return None
         failed = kind == "error" or event.object == "error" or is_set(event.error)
         if failed or type(payload) is ErrorPayload:
-            billed = "unknown" if self._began else "no"
-            raise refusal(self._server, None, read_error_event(payload), billed=billed)
-        frame = Frame(relayed(kind, payload), provider_request_id=self._request_id)
+            raise self.failed(payload)
+        frame = Frame(relayed(kind, payload), provider_request_id=self.request_id)
         if kind == "content_block_delta" and event.delta is not None:
             frame.output_bytes = _size(event.delta)
             frame.content = frame.output_bytes > 0
@@ -278,45 +257,28 @@ class EventReader:
             self._start(event, frame)
         elif kind == "message_delta":
             self._finish(event, frame)
-        self._began = self._began or frame.content
+        self.began = self.began or frame.content
         return frame
-
-    def rest(self, _tail: bytes) -> list[bytes] | None:
-        """A connection that closes in good order after the stop reason is the end mark."""
-        if not self.finished:
-            return None
-        self.ended = True
-        return []
-
-    def survives(self, _error: ProviderError) -> bool:
-        """Nothing is missing but the end mark."""
-        return self.finished and self._counted
 
     def last(self) -> Frame | None:
         """Nothing follows the last event, and a stream without any answer is an error."""
-        if not (self._began or self.finished):
-            raise malformed(self._server, "its stream contains no answer")
+        if not (self.began or self.finished):
+            raise malformed(self.server, "its stream contains no answer")
         return None
 
     def _start(self, event: _Event, frame: Frame) -> None:
         message = event.message
         if message is None:
-            raise malformed(self._server, _NO_EVENT)
+            raise self.malformed()
         frame.response_id, frame.response_model = message.id or "", message.model or ""
-        add_counts(self._usage, message.usage or {})
-        frame.service = anthropic_service(self._usage)
-        if (counted := self._count()) is not None:
-            # It counts the output so far as well.
-            frame.input_usage = replace(counted, output_tokens=0, reasoning_output_tokens=0)
+        self.count(message.usage)
+        frame.service = anthropic_service(self.usage)
+        frame.input_usage = self.input_usage()
 
     def _finish(self, event: _Event, frame: Frame) -> None:
-        add_counts(self._usage, event.usage or {})
+        self.count(event.usage)
         if event.delta is None or event.delta.stop_reason is None:
             return
         frame.finish_reason = FINISH_REASONS.get(event.delta.stop_reason, "stop")
-        frame.usage = self._count()
-        frame.service = anthropic_service(self._usage)
-        self.finished, self._counted = True, frame.usage is not None
-
-    def _count(self) -> Usage | None:
-        return from_anthropic(self._usage)
+        frame.usage = self.finish()
+        frame.service = anthropic_service(self.usage)

@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from spanledger.wires.base import MAX_ITEMS, MAX_TEXT
+from spanledger.wires.base import INT64, MAX_ITEMS, MAX_TEXT
 from spanledger.wires.fields import DECODE_ERRORS
-
-INT64 = range(-(2**63), 2**63)
-"""What an OTLP integer can hold."""
 
 
 def _number(raw: msgspec.Raw) -> float:

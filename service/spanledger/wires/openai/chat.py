@@ -5,13 +5,19 @@ Checks the few fields the gateway acts on and leaves every other value as raw by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
-from spanledger.wires.base import Ask, Content, Operation, Problem
+from spanledger.wires.base import Ask, Operation
+from spanledger.wires.bounds import (
+    MAX_CHOICES,
+    MAX_OUTPUT_TOKENS,
+    bounded,
+    unchecked,
+)
 from spanledger.wires.fields import (
     OBJECT,
     Fields,
@@ -24,19 +30,12 @@ from spanledger.wires.fields import (
 )
 from spanledger.wires.openai.answer import END
 from spanledger.wires.openai.attributes import CHAT_ATTRIBUTES, read_attributes
-from spanledger.wires.openai.demand import (
-    MAX_CHOICES,
-    MAX_OUTPUT_TOKENS,
-    bounded,
-    demand_of,
-)
-from spanledger.wires.openai.errors import error_body, error_event
 from spanledger.wires.openai.estimate import estimate_messages
+from spanledger.wires.openai.inbound import OpenAIInbound
 from spanledger.wires.openai.spelling import check_spelling
-from spanledger.wires.openai.transcript import content_of
 
 
-class Chat:
+class Chat(OpenAIInbound):
     """The inbound wire."""
 
     name = "chat"
@@ -44,8 +43,6 @@ class Chat:
     operation: Operation = "chat"
 
     end = END
-    passes: tuple[str, ...] = ()
-    id_header = "x-request-id"
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -64,7 +61,8 @@ class Chat:
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds the cost of these fields, where a deployment changed the caller's."""
-        return demand_of(fields, body_bytes)
+        caps = unchecked(fields, "max_completion_tokens"), unchecked(fields, "max_tokens")
+        return bounded(fields, body_bytes, caps, unchecked(fields, "n"))
 
     def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
         """The prompt's tokens, counted by us because no provider did."""
@@ -73,20 +71,6 @@ class Chat:
     def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         """The request's parameters under the names of the GenAI conventions."""
         return read_attributes(fields, CHAT_ATTRIBUTES)
-
-    def content(
-        self, fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]
-    ) -> Content:
-        """What was said, by the request and its answer or the events of it."""
-        return content_of(fields, answer, events)
-
-    def error(self, problem: Problem) -> bytes:
-        """The body of an error answer."""
-        return error_body(problem)
-
-    def error_event(self, problem: Problem) -> bytes:
-        """The event that a broken stream ends with."""
-        return error_event(problem)
 
 
 def _include_usage(fields: Fields) -> bool:

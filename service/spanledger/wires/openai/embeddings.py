@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -10,7 +10,8 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import Usage
-from spanledger.wires.base import Answer, Ask, Content, Operation, Problem, Server
+from spanledger.wires.base import Answer, Ask, Operation, Server
+from spanledger.wires.bounds import TWICE
 from spanledger.wires.failures import unreadable
 from spanledger.wires.fields import (
     DECODE_ERRORS,
@@ -25,14 +26,12 @@ from spanledger.wires.fields import (
 )
 from spanledger.wires.openai.answer import UsageField, decoded, no_answer
 from spanledger.wires.openai.attributes import EMBEDDINGS_ATTRIBUTES, read_attributes
-from spanledger.wires.openai.demand import TWICE
-from spanledger.wires.openai.errors import error_body, error_event
 from spanledger.wires.openai.estimate import estimate_texts
+from spanledger.wires.openai.inbound import OpenAIInbound
 from spanledger.wires.openai.spelling import check_spelling
-from spanledger.wires.openai.transcript import content_of
 
 
-class Embeddings:
+class Embeddings(OpenAIInbound):
     """The inbound wire."""
 
     name = "embeddings"
@@ -40,8 +39,6 @@ class Embeddings:
     operation: Operation = "embeddings"
 
     end = b""
-    passes: tuple[str, ...] = ()
-    id_header = "x-request-id"
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -63,20 +60,6 @@ class Embeddings:
     def attributes(self, fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         """The request's parameters under the names of the GenAI conventions."""
         return read_attributes(fields, EMBEDDINGS_ATTRIBUTES)
-
-    def content(
-        self, fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]
-    ) -> Content:
-        """What was said, by the request and its answer or the events of it."""
-        return content_of(fields, answer, events)
-
-    def error(self, problem: Problem) -> bytes:
-        """The body of an error answer."""
-        return error_body(problem)
-
-    def error_event(self, problem: Problem) -> bytes:
-        """The event that a broken stream ends with."""
-        return error_event(problem)
 
 
 class _Embeddings(msgspec.Struct):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spanledger.errors import InvalidRequestError
+from spanledger.wires.bounds import WATCHED
 from spanledger.wires.fields import MAX_ROUTE_CHARS, Fields
-from spanledger.wires.openai.demand import WATCHED
 
 ACTED_ON = frozenset(
     {

@@ -1,4 +1,4 @@
-"""What a chat completion can use up, read off its fields.
+"""What bounds the cost of a request for a dialogue, read off its fields, on whatever wire it came.
 
 A plain request pays for this with one look at the names of its fields.
 """
@@ -93,15 +93,6 @@ _TEXT = msgspec.json.Decoder(str)
 _TOOLS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-def demand_of(fields: Fields, body_bytes: int) -> Demand:
-    """What bounds a request with unchecked values, because a deployment added some of its own."""
-    caps = (
-        _integer(fields, "max_completion_tokens"),
-        _integer(fields, "max_tokens"),
-    )
-    return bounded(fields, body_bytes, caps, _integer(fields, "n"))
-
-
 def bounded(
     fields: Fields, body_bytes: int, caps: tuple[int | None, int | None], choices: int | None
 ) -> Demand:
@@ -177,7 +168,9 @@ def _text(raw: msgspec.Raw | None) -> str:
         return "?"
 
 
-def _integer(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
+def unchecked(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
+    """A cap or a number of choices that nobody has checked, because a deployment set it; None if it
+    is absent or invalid."""
     raw = fields.get(name)
     if raw is None:
         return None
