@@ -61,7 +61,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             connection = sqlite3.connect(
                 path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode = WAL")
+            # Processes that open a new file at once get in each other's way here, and SQLite does not
+            # wait: each would wait for the other.
+            _execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute("PRAGMA cache_size = -16384")
@@ -72,16 +74,25 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
-    """Take the write lock, polling often: SQLite's own waiting sleeps up to 100 ms at a time.
+    """Take the write lock, retrying often: SQLite's own waiting sleeps up to 100 ms at a time.
 
     Raises:
         LedgerUnavailableError: another process kept it longer than `timeout_s`.
     """
-    deadline = time.monotonic() + timeout_s
     connection.execute("PRAGMA busy_timeout = 0")
+    _execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
+
+
+def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
+    """Execute a statement, and retry it while another process holds a lock.
+
+    Raises:
+        LedgerUnavailableError: the lock was held longer than `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise

@@ -186,18 +186,20 @@ def test_a_migration_that_dies_has_not_happened(old: Path) -> None:
     assert states(old)["all", "*"] == (34, 20, 4)
 
 
-def test_two_processes_that_migrate_at_once_do_it_once(old: Path) -> None:
-    """The second waits for the first, and finds the file up to date."""
+def test_processes_that_migrate_at_once_do_it_once(old: Path) -> None:
+    """One migrates; the others wait for it and find the file up to date."""
     failures: list[Exception] = []
+    together = threading.Barrier(12)
 
     def start() -> None:
+        together.wait()
         try:
             with opened(old, LATER):
                 pass
         except (LedgerUnavailableError, sqlite3.Error) as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=start) for _ in range(4)]
+    threads = [threading.Thread(target=start) for _ in range(together.parties)]
     for thread in threads:
         thread.start()
     for thread in threads:
