@@ -47,7 +47,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/group.py:__init__": "seconds",
     "service/spanledger/ledger/group.py:_run": "seconds",
     "service/spanledger/ledger/database.py:<module>": "seconds",
-    "service/spanledger/ledger/database.py:begin_immediate": "seconds",
+    "service/spanledger/ledger/database.py:_execute_when_free": "seconds",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 
