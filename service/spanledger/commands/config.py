@@ -14,6 +14,7 @@ from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unpriced
 from spanledger.config import DEFAULT_CONFIG
+from spanledger.config.addresses import without_secrets
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -132,15 +133,6 @@ def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
     }
 
 
-def _without_secrets(url: str | None) -> str | None:
-    """A base URL that is safe to print: without user, password, query or fragment."""
-    if url is None:
-        return None
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _without_key(deployment: Deployment) -> str:
     """`model: "*"` takes the key of the provider that each request names."""
     return "by model" if deployment.litellm_model == "*" else "none"
@@ -153,7 +145,7 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
         "provider": deployment.provider,
         "model": deployment.model,
         "adapter": deployment.kind,
-        "api_base": _without_secrets(deployment.api_base),
+        "api_base": without_secrets(deployment.api_base) if deployment.api_base else None,
         "key": "set" if deployment.api_key else _without_key(deployment),
         "priced": price is not None,
         "price_id": price.id if price else None,

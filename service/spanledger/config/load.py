@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from spanledger.config import litellm, litellm_keys
+from spanledger.config.addresses import ledger_url
 from spanledger.config.budgets import SUBJECTS, BudgetEntry
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
+    DEFAULT_LEDGER_URL,
     Config,
     GatewaySettings,
     LedgerSettings,
@@ -129,10 +131,10 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         "drop_params": litellm.drop_params(data),
         "variables": environment.own,
     }
+    url = _ledger_of(environ, problems)
     for name, model in _OURS.items():
         section = data.get(name, {})
-        url = environ.get("SPANLEDGER_LEDGER_URL") if name == "ledger" else None
-        if url and isinstance(section, dict):
+        if name == "ledger" and url and isinstance(section, dict):
             section = {**section, "url": url}
         found[name] = _validated(model, section, name, problems)
     litellm.review(data, problems)
@@ -142,6 +144,19 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     )
     _check_references(config, _named_routes(data), problems)
     return Draft(config, tuple(dict.fromkeys(problems)))
+
+
+def _ledger_of(environ: Mapping[str, str], problems: Problems) -> str | None:
+    """The ledger's URL of the environment; one that cannot be used is a problem, and the default
+    URL stands in for it."""
+    url = environ.get("SPANLEDGER_LEDGER_URL")
+    if not url:
+        return None
+    try:
+        return ledger_url(url)
+    except ValueError as error:
+        problems.append(f"SPANLEDGER_LEDGER_URL: {error}")
+        return DEFAULT_LEDGER_URL
 
 
 def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:
