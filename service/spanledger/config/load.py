@@ -89,16 +89,30 @@ def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
     return parse_config({"budgets": entries}, {}, str(path)).budgets
 
 
-def validate_budget(data: Mapping[str, Any]) -> BudgetEntry:
-    """Validate a budget given on the command line. Raises UsageError."""
+def validate_budget(data: Mapping[str, Any], labels: Mapping[str, str] = {}) -> BudgetEntry:
+    """Validate a budget given on the command line.
+
+    Args:
+        labels: what the command calls a key; by default `--key`, and NAME for the name.
+
+    Raises:
+        UsageError: with every problem, each with the option that it is about.
+    """
     given = {key: value for key, value in data.items() if value is not None}
     try:
         return parse_config({"budgets": [given]}, {}, "").budgets[0]
     except ConfigError as error:
-        lines = (
-            line.removeprefix(": ").removeprefix("budgets.0.") for line in str(error).splitlines()
-        )
-        raise UsageError("\n".join(lines)) from None
+        lines = (line.removeprefix(": ") for line in str(error).splitlines())
+        raise UsageError("\n".join(_of_option(line, labels) for line in lines)) from None
+
+
+def _of_option(problem: str, labels: Mapping[str, str]) -> str:
+    """A budget's problem, with the option in place of the key and of the position in its list."""
+    place, colon, what = problem.partition(": ")
+    if not place.startswith("budgets.0."):
+        return problem
+    key = place.split(".")[2]
+    return f"{labels.get(key) or ('NAME' if key == 'name' else f'--{key}')}{colon}{what}"
 
 
 def _whole(draft: Draft, source: str) -> Config:
