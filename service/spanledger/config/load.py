@@ -210,7 +210,7 @@ def _entries(
             continue
         shaped = litellm.entry_of(entry, place, environment, credentials, defaults, problems)
         if (model := _validated(ModelEntry, shaped, place, problems)) is not None:
-            found.append(model)
+            found.append(model.at(index))
     return tuple(found)
 
 
@@ -224,6 +224,10 @@ def _budgets(
     placed = [(f"budgets.{index}", entry) for index, entry in enumerate(entries)]
     placed += [("max_budget", e) for e in litellm.global_budget(data, environment, problems)]
     found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
+    # A missing or wrong limit must not hide another mistake of the same budget.
+    limited = [{**entry, "limit": "0"} for _, entry in placed if isinstance(entry, dict)]
+    named = [_validated(BudgetEntry, entry, "", Problems()) for entry in limited]
+    _check_budgets([budget for budget in named if budget is not None], problems)
     return tuple(budget for budget in found if budget is not None)
 
 
@@ -241,11 +245,15 @@ def _check_references(config: Config, served: list[str], problems: Problems) -> 
     problems.extend(
         f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})
     )
-    names = [budget.name for budget in config.budgets]
+
+
+def _check_budgets(budgets: Sequence[BudgetEntry], problems: Problems) -> None:
+    """Names are unique, and each budget has at most one subject."""
+    names = [budget.name for budget in budgets]
     problems.extend(
         f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
     )
-    for budget in config.budgets:
+    for budget in budgets:
         subjects = [s for s in SUBJECTS if getattr(budget, s)]
         # `customer:` without a value must not become a limit on everybody together.
         problems.extend(
@@ -333,8 +341,9 @@ def _without(places: Sequence[tuple[int | str, ...]], data: Any) -> Any:
     kept = {}
     for key, value in data.items():
         below = [place[1:] for place in places if place[0] == key]
-        if () not in below:
-            kept[key] = _without(below, value)
+        if () in below or (below and not isinstance(value, dict)):
+            continue  # of a list, the other items alone would mean something else
+        kept[key] = _without(below, value)
     return kept
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 
 from spanledger.config.addresses import collector_url, ledger_url, listening_host
 from spanledger.config.budgets import BudgetEntry
@@ -120,6 +120,18 @@ class ModelEntry(LiteLLM):
     model_name: Name = Field(description="The route: what callers send as `model`.")
     litellm_params: LiteLLMParams
     model_info: ModelInfo = ModelInfo()
+    _position: int | None = PrivateAttr(None)
+
+    @property
+    def position(self) -> int | None:
+        """Its place in the file's list, which may have entries that are invalid or empty."""
+        return self._position
+
+    def at(self, position: int) -> ModelEntry:
+        """The entry with its place in the file's list."""
+        placed = self.model_copy()
+        placed._position = position
+        return placed
 
 
 class RouterSettings(LiteLLM, RoutingKeys):

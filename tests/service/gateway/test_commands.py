@@ -188,6 +188,22 @@ def test_check_names_every_mistake(tmp_path: Path) -> None:
     assert (code, len(report["problems"])) == (1, 1)
 
 
+def test_check_places_a_later_mistake_by_the_file(tmp_path: Path) -> None:
+    """The number of an entry counts those before it that are empty or wrong themselves."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "model_list:\n"
+        "  - {model_name: a, litellm_params: {api_key: k}}\n"
+        "  -\n"
+        "  - {model_name: b, litellm_params: {model: openai/x, api_base: 'localhost:1', api_key: k}}\n"
+    )
+    problems = checked(path)[1]["problems"]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in problems] == [
+        "model_list.0.litellm_params.model",
+        "model_list.2.litellm_params.api_base",
+    ]
+
+
 def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None:
     """A mistake in the routes hides neither keys without effect nor a misspelled one."""
     path = tmp_path / "proxy.yaml"
