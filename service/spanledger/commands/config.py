@@ -69,6 +69,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
     from spanledger.providers.proxies import WayOut
+    from spanledger.telemetry.endpoints import wrong_endpoints
 
     report: dict[str, Any] = {
         "file": str(file),
@@ -85,6 +86,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     }
     try:
         config, plan, problems = read_config(file, environ)
+        if config.telemetry.enabled:
+            problems += wrong_endpoints(environ)
         report["problems"] += problems
         report["warnings"] += config.warnings
         report["way_out"] = WayOut.from_environ(environ).describe()

@@ -65,8 +65,11 @@ def gateway(
         from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
         from spanledger.providers.proxies import WayOut
+        from spanledger.telemetry.endpoints import wrong_endpoints
 
         read, plan, problems = read_config(config, os.environ)
+        if ship and read.telemetry.enabled:
+            problems += wrong_endpoints(os.environ)
         if plan is None or problems:
             raise ConfigError("\n".join(problems))
         given = {
