@@ -12,7 +12,7 @@ import typer
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import nothing_served, read_config, unpriced
+from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
 from spanledger.config import DEFAULT_CONFIG
 from spanledger.config.addresses import without_secrets
 
@@ -106,7 +106,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["warnings"].append(
             f"gateway.host is {config.gateway.host!r}, so the gateway only starts once a key exists"
         )
-    report["warnings"] += unpriced(plan, book)
+    report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
     report["budgets"] = [_budget(entry) for entry in config.budgets]

@@ -116,6 +116,36 @@ def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
     assert any("'own' has no price" in line for line in warnings)
 
 
+@pytest.mark.parametrize(
+    ("budgeted", "served", "warned"),
+    [
+        ("chat", "openai/gpt-4o-mini", True),
+        ("gpt-4o-mini", "openai/gpt-4o-mini", False),
+        ("chat", "openai/*", False),
+        ("chat", "*", False),
+        ("chat", "openai/gpt-*", True),
+        ("gpt-4o", "openai/gpt-*", False),
+        ("*", "openai/gpt-4o-mini", False),
+    ],
+)
+def test_check_warns_of_a_budget_for_a_model_nobody_has(
+    tmp_path: Path, budgeted: str, served: str, warned: bool
+) -> None:
+    """Such as one that names the route; a wildcard may serve what the file does not name."""
+    route = "'*'" if "*" in served else "chat"
+    path = tmp_path / "spanledger.yaml"
+    path.write_text(
+        f"model_list: [{{model_name: {route}, litellm_params: {{model: '{served}', api_key: k}}}}]\n"
+        f"budgets: [{{name: m, model: '{budgeted}', limit: 1}}]\n"
+    )
+    line = (
+        f"budget 'm': no deployment has the model {budgeted!r}; a budget's `model` is the"
+        " provider's, such as gpt-4o-mini"
+    )
+    code, report = checked(path)
+    assert (code, line in report["warnings"]) == (0, warned)
+
+
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
     """A base URL for LiteLLM may contain a password or a token, which is not shown."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"
