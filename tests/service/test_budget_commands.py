@@ -200,3 +200,20 @@ def test_a_check_says_what_the_next_start_sets(tmp_path: Path) -> None:
     ]
     assert report["budget_differences"] == []
     assert budget(tmp_path)["limit_usd"] == "100.00"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--period", "year", "--period: expected 'day', 'week' or 'month', got 'year'"),
+        ("--timezone", "Mars", "--timezone: 'Mars' is not an IANA time zone"),
+        ("--limit", "much", "--limit: 'much' is not an amount; write it like 12.50"),
+        ("--thresholds", "50,200", "--thresholds: must be at most 100, got '200'"),
+    ],
+)
+def test_a_mistake_names_its_option(tmp_path: Path, option: str, value: str, problem: str) -> None:
+    """As it was typed, not as the key that a file would have."""
+    code, _, said = run(tmp_path, "budget", "set", "acme", "--limit", "5", option, value)
+
+    assert code == 2
+    assert said.startswith(f"error: {problem}")

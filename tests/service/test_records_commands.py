@@ -200,7 +200,7 @@ def test_a_limit_is_raised_without_touching_the_rest(tmp_path: Path) -> None:
     ("name", "usd", "problem"),
     [
         ("eahc", "7", "error: there is no budget 'eahc'; did you mean 'each'?"),
-        ("each", "much", "error: limit: "),
+        ("each", "much", "error: USD: 'much' is not an amount; write it like 12.50"),
     ],
 )
 def test_a_limit_that_cannot_be_is_refused(

@@ -205,7 +205,7 @@ def limit(
     from spanledger.ledger.records import Records
 
     with reporting_errors():
-        wanted = validate_budget({"name": name, "limit": usd}).limit
+        wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
         records = Records.change(ledger_file(ledger))
         names = [budget.name for budget in records.budgets()]
 

@@ -12,8 +12,9 @@ import typer
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import nothing_served, read_config, unpriced
+from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
 from spanledger.config import DEFAULT_CONFIG
+from spanledger.config.addresses import without_secrets
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -68,6 +69,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.pricing.book import PriceBook
     from spanledger.providers import create_providers
     from spanledger.providers.proxies import WayOut
+    from spanledger.telemetry.endpoints import wrong_endpoints
 
     report: dict[str, Any] = {
         "file": str(file),
@@ -84,6 +86,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     }
     try:
         config, plan, problems = read_config(file, environ)
+        if config.telemetry.enabled:
+            problems += wrong_endpoints(environ)
         report["problems"] += problems
         report["warnings"] += config.warnings
         report["way_out"] = WayOut.from_environ(environ).describe()
@@ -102,7 +106,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["warnings"].append(
             f"gateway.host is {config.gateway.host!r}, so the gateway only starts once a key exists"
         )
-    report["warnings"] += unpriced(plan, book)
+    report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
     report["budgets"] = [_budget(entry) for entry in config.budgets]
@@ -132,15 +136,6 @@ def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
     }
 
 
-def _without_secrets(url: str | None) -> str | None:
-    """A base URL that is safe to print: without user, password, query or fragment."""
-    if url is None:
-        return None
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _without_key(deployment: Deployment) -> str:
     """`model: "*"` takes the key of the provider that each request names."""
     return "by model" if deployment.litellm_model == "*" else "none"
@@ -153,7 +148,7 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
         "provider": deployment.provider,
         "model": deployment.model,
         "adapter": deployment.kind,
-        "api_base": _without_secrets(deployment.api_base),
+        "api_base": without_secrets(deployment.api_base) if deployment.api_base else None,
         "key": "set" if deployment.api_key else _without_key(deployment),
         "priced": price is not None,
         "price_id": price.id if price else None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from spanledger.commands.common import reporting_errors
-from spanledger.config import DEFAULT_CONFIG
+from spanledger.config import DEFAULT_CONFIG, matches
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -65,8 +65,11 @@ def gateway(
         from spanledger.logs import set_up
         from spanledger.pricing.book import PriceBook
         from spanledger.providers.proxies import WayOut
+        from spanledger.telemetry.endpoints import wrong_endpoints
 
         read, plan, problems = read_config(config, os.environ)
+        if ship and read.telemetry.enabled:
+            problems += wrong_endpoints(os.environ)
         if plan is None or problems:
             raise ConfigError("\n".join(problems))
         given = {
@@ -78,10 +81,8 @@ def gateway(
         }
         settings = with_overrides(read, given, ledger)
         set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
-        for warning in (*settings.warnings, *plan.warnings, *unpriced(plan, PriceBook.load())):
+        for warning in _warnings(settings, plan, PriceBook.load()):
             log.warning(warning)
-        if nothing := nothing_served(plan):
-            log.warning(nothing)
         for line in WayOut.from_environ(os.environ).describe():
             log.info(line)
         run_gateway(
@@ -137,6 +138,15 @@ def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
     return Reading(draft.config, plan, [f"{file}: {problem}" for problem in problems])
 
 
+def _warnings(config: Config, plan: Plan, book: PriceBook) -> list[str]:
+    nothing = nothing_served(plan)
+    return [
+        *(*config.warnings, *plan.warnings, *unpriced(plan, book)),
+        *unmatched_budgets(config, plan),
+        *([nothing] if nothing else []),
+    ]
+
+
 def nothing_served(plan: Plan) -> str | None:
     """Why no request can be served; None if any can."""
     if plan.deployments:
@@ -166,3 +176,27 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
                 " input_cost_per_token and output_cost_per_token"
             )
     return lines
+
+
+def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
+    """A warning for each budget whose model no deployment has and no wildcard may serve."""
+    lines = []
+    has = {name for d in plan.deployments for name in (d.model, d.label)}
+    given = [
+        entry.litellm_params.model for entry in config.model_list
+    ]  # also of those that are off
+    for budget in config.budgets:
+        model = budget.model
+        if model in (None, "*") or model in has or any(_may_be(model, name) for name in given):
+            continue
+        lines.append(
+            f"budget {budget.name!r}: no deployment has the model {model!r}; a budget's `model` is"
+            " the provider's, such as gpt-4o-mini"
+        )
+    return lines
+
+
+def _may_be(model: str, given: str) -> bool:
+    """Whether an entry's `model` may become this one; a prefix may be added or removed."""
+    name = given.rpartition("/")[2].lstrip("*")
+    return matches(f"*{name}", model) is not None

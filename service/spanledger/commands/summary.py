@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
     """Messages with their fields. Raises LedgerUnavailableError."""
     from spanledger.ledger.records import Records
     from spanledger.pricing.book import PriceBook
+    from spanledger.telemetry.endpoints import shown_endpoint
 
     records = Records.read(ledger_file(config.ledger.url))
     keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
@@ -34,7 +36,9 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
                 "config": str(file),
                 "ledger": config.ledger.url,
                 "prices": PriceBook.load().date,
-                "telemetry": telemetry.endpoint if telemetry.enabled else "off",
+                "telemetry": shown_endpoint(telemetry.endpoint, os.environ)
+                if telemetry.enabled
+                else "off",
                 "content": telemetry.content,
             },
         ),

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from spanledger.config import litellm, litellm_keys
+from spanledger.config.addresses import ledger_url
 from spanledger.config.budgets import SUBJECTS, BudgetEntry
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
+    DEFAULT_LEDGER_URL,
     Config,
     GatewaySettings,
     LedgerSettings,
@@ -87,16 +89,30 @@ def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
     return parse_config({"budgets": entries}, {}, str(path)).budgets
 
 
-def validate_budget(data: Mapping[str, Any]) -> BudgetEntry:
-    """Validate a budget given on the command line. Raises UsageError."""
+def validate_budget(data: Mapping[str, Any], labels: Mapping[str, str] = {}) -> BudgetEntry:
+    """Validate a budget given on the command line.
+
+    Args:
+        labels: what the command calls a key; by default `--key`, and NAME for the name.
+
+    Raises:
+        UsageError: with every problem, each with the option that it is about.
+    """
     given = {key: value for key, value in data.items() if value is not None}
     try:
         return parse_config({"budgets": [given]}, {}, "").budgets[0]
     except ConfigError as error:
-        lines = (
-            line.removeprefix(": ").removeprefix("budgets.0.") for line in str(error).splitlines()
-        )
-        raise UsageError("\n".join(lines)) from None
+        lines = (line.removeprefix(": ") for line in str(error).splitlines())
+        raise UsageError("\n".join(_of_option(line, labels) for line in lines)) from None
+
+
+def _of_option(problem: str, labels: Mapping[str, str]) -> str:
+    """A budget's problem, with the option in place of the key and of the position in its list."""
+    place, colon, what = problem.partition(": ")
+    if not place.startswith("budgets.0."):
+        return problem
+    key = place.split(".")[2]
+    return f"{labels.get(key) or ('NAME' if key == 'name' else f'--{key}')}{colon}{what}"
 
 
 def _whole(draft: Draft, source: str) -> Config:
@@ -129,10 +145,10 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         "drop_params": litellm.drop_params(data),
         "variables": environment.own,
     }
+    url = _ledger_of(environ, problems)
     for name, model in _OURS.items():
         section = data.get(name, {})
-        url = environ.get("SPANLEDGER_LEDGER_URL") if name == "ledger" else None
-        if url and isinstance(section, dict):
+        if name == "ledger" and url and isinstance(section, dict):
             section = {**section, "url": url}
         found[name] = _validated(model, section, name, problems)
     litellm.review(data, problems)
@@ -142,6 +158,19 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     )
     _check_references(config, _named_routes(data), problems)
     return Draft(config, tuple(dict.fromkeys(problems)))
+
+
+def _ledger_of(environ: Mapping[str, str], problems: Problems) -> str | None:
+    """The ledger's URL of the environment; one that cannot be used is a problem, and the default
+    URL stands in for it."""
+    url = environ.get("SPANLEDGER_LEDGER_URL")
+    if not url:
+        return None
+    try:
+        return ledger_url(url)
+    except ValueError as error:
+        problems.append(f"SPANLEDGER_LEDGER_URL: {error}")
+        return DEFAULT_LEDGER_URL
 
 
 def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:
@@ -181,7 +210,7 @@ def _entries(
             continue
         shaped = litellm.entry_of(entry, place, environment, credentials, defaults, problems)
         if (model := _validated(ModelEntry, shaped, place, problems)) is not None:
-            found.append(model)
+            found.append(model.at(index))
     return tuple(found)
 
 
@@ -195,6 +224,10 @@ def _budgets(
     placed = [(f"budgets.{index}", entry) for index, entry in enumerate(entries)]
     placed += [("max_budget", e) for e in litellm.global_budget(data, environment, problems)]
     found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
+    # A missing or wrong limit must not hide another mistake of the same budget.
+    limited = [{**entry, "limit": "0"} for _, entry in placed if isinstance(entry, dict)]
+    named = [_validated(BudgetEntry, entry, "", Problems()) for entry in limited]
+    _check_budgets([budget for budget in named if budget is not None], problems)
     return tuple(budget for budget in found if budget is not None)
 
 
@@ -212,11 +245,15 @@ def _check_references(config: Config, served: list[str], problems: Problems) -> 
     problems.extend(
         f"model_info.id {i!r} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1})
     )
-    names = [budget.name for budget in config.budgets]
+
+
+def _check_budgets(budgets: Sequence[BudgetEntry], problems: Problems) -> None:
+    """Names are unique, and each budget has at most one subject."""
+    names = [budget.name for budget in budgets]
     problems.extend(
         f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
     )
-    for budget in config.budgets:
+    for budget in budgets:
         subjects = [s for s in SUBJECTS if getattr(budget, s)]
         # `customer:` without a value must not become a limit on everybody together.
         problems.extend(
@@ -304,8 +341,9 @@ def _without(places: Sequence[tuple[int | str, ...]], data: Any) -> Any:
     kept = {}
     for key, value in data.items():
         below = [place[1:] for place in places if place[0] == key]
-        if () not in below:
-            kept[key] = _without(below, value)
+        if () in below or (below and not isinstance(value, dict)):
+            continue  # of a list, the other items alone would mean something else
+        kept[key] = _without(below, value)
     return kept
 
 

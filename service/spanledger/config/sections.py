@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 
+from spanledger.config.addresses import collector_url, ledger_url, listening_host
 from spanledger.config.budgets import BudgetEntry
 from spanledger.config.fields import (
     LiteLLM,
@@ -119,6 +120,18 @@ class ModelEntry(LiteLLM):
     model_name: Name = Field(description="The route: what callers send as `model`.")
     litellm_params: LiteLLMParams
     model_info: ModelInfo = ModelInfo()
+    _position: int | None = PrivateAttr(None)
+
+    @property
+    def position(self) -> int | None:
+        """Its place in the file's list, which may have entries that are invalid or empty."""
+        return self._position
+
+    def at(self, position: int) -> ModelEntry:
+        """The entry with its place in the file's list."""
+        placed = self.model_copy()
+        placed._position = position
+        return placed
 
 
 class RouterSettings(LiteLLM, RoutingKeys):
@@ -153,7 +166,9 @@ class RouterSettings(LiteLLM, RoutingKeys):
 class GatewaySettings(Ours):
     """Address, limits and logs of the gateway; each limit has a test that trips it."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: Annotated[str, AfterValidator(listening_host)] = Field(
+        "127.0.0.1", description="Address to listen on."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(4000, description="Port to listen on.")
     max_body_bytes: PositiveInt = Field(20 * 2**20, description="Maximum size of a request body.")
     max_header_bytes: PositiveInt = Field(
@@ -216,7 +231,9 @@ class GatewaySettings(Ours):
 class LedgerSettings(Ours):
     """Where the ledger is."""
 
-    url: str = Field(DEFAULT_LEDGER_URL, description="`sqlite:///PATH`.")
+    url: Annotated[str, AfterValidator(ledger_url)] = Field(
+        DEFAULT_LEDGER_URL, description="`sqlite:///PATH`."
+    )
     lease_s: Annotated[float, Field(ge=1)] = Field(
         30.0, description="A gateway's holds expire this many seconds after its last sign of life."
     )
@@ -226,7 +243,9 @@ class TelemetrySettings(Ours):
     """What is exported as telemetry; the standard `OTEL_*` variables override this section."""
 
     enabled: bool = Field(True, description="Run the shipper with the gateway.")
-    endpoint: str = Field("http://localhost:4318", description="OTLP/HTTP base URL.")
+    endpoint: Annotated[str, AfterValidator(collector_url)] = Field(
+        "http://localhost:4318", description="OTLP/HTTP base URL."
+    )
     service_name: str = Field("spanledger-gateway", description="`service.name` of our signals.")
     content: Annotated[Literal["off", "redacted", "full"], BeforeValidator(_off)] = Field(
         "off", description="Whether spans contain prompts and answers."

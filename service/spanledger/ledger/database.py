@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spanledger.config.addresses import sqlite_file
 from spanledger.errors import ConfigError, LedgerUnavailableError
 from spanledger.ledger.store import Budget
 
@@ -21,13 +22,10 @@ NANOS = 1_000_000_000
 
 def sqlite_path(url: str) -> Path:
     """The file a ledger URL means. Raises ConfigError for anything but `sqlite:///PATH`."""
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise ConfigError(
-            f"ledger URL {url!r} is not supported; write sqlite:///PATH"
-            " (four slashes for an absolute path)"
-        )
-    return Path(path)
+    try:
+        return sqlite_file(url)
+    except ValueError as error:
+        raise ConfigError(f"ledger URL {error}") from None
 
 
 def require_ledger(path: Path) -> None:

@@ -100,7 +100,8 @@ class Plan:
         """
         maker = _Maker(config, {**(environ or {}), **config.variables})
         for index, entry in enumerate(config.model_list):
-            maker.add(entry, f"model_list.{index}")
+            position = index if entry.position is None else entry.position
+            maker.add(entry, f"model_list.{position}")
         if maker.problems:
             raise ConfigError("\n".join(maker.problems))
         return maker.plan()

@@ -28,8 +28,7 @@ from opentelemetry.util.re import parse_env_headers
 from spanledger import __version__
 from spanledger.providers.proxies import is_loopback
 from spanledger.telemetry.encoding import SpanEncoder
-
-Signal = Literal["traces", "metrics"]
+from spanledger.telemetry.endpoints import Signal, variable_of
 
 MAX_REQUEST_POINTS = 1000
 """Metric points per request."""
@@ -199,13 +198,6 @@ def resource_of(service_name: str, ledger_id: str) -> Resource:
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 
-def exports(signal: Signal, environ: Mapping[str, str]) -> bool:
-    """Whether a signal is exported at all, by the standard variables."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    return environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").strip().lower() != "none"
-
-
 def quiet_exporters() -> None:
     """Silence the SDK. The exporters log every failed attempt; the shipper logs changes of state
     instead. An unreadable header is logged with its value, often a key; we log only its name."""
@@ -226,8 +218,7 @@ def unreadable_headers(environ: Mapping[str, str]) -> list[str]:
 
 def _endpoint(signal: Signal, base: str, environ: Mapping[str, str]) -> str | None:
     """The full URL from our settings, or None where the environment sets it."""
-    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    if any(environ.get(name) for name in names):
+    if variable_of(signal, environ):
         return None
     return f"{base.rstrip('/')}/v1/{signal}"
 

@@ -19,6 +19,7 @@ from spanledger.config import TelemetrySettings
 from spanledger.errors import ConfigError, LedgerUnavailableError
 from spanledger.ledger.database import sqlite_path
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
+from spanledger.telemetry.endpoints import exports
 
 if TYPE_CHECKING:
     from spanledger.telemetry.pipeline import Pace, Pipeline
@@ -76,7 +77,6 @@ def _run_locked(
         from spanledger.telemetry.delivery import (
             MetricSender,
             SpanSender,
-            exports,
             quiet_exporters,
             resource_of,
             unreadable_headers,

@@ -69,3 +69,28 @@ def test_an_include_is_a_regular_file(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(ConfigError, match=r"include: 'odd' is not a regular file"):
         load_config(path, {})
+
+
+LATER = "budget 'b' names customer and team; choose one"
+BOTH: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "subjects beside a wrong limit": (
+        {"budgets": [BUDGET | {"limit": "many", "team": "t"}]},
+        ["budgets.0.limit: 'many' is not an amount; write it like 12.50", LATER],
+    ),
+    "subjects beside a missing limit": (
+        {"budgets": [{"name": "b", "customer": "c", "team": "t"}]},
+        ["budgets.0.limit: required, but missing", LATER],
+    ),
+    "names beside a wrong threshold": (
+        {"budgets": [BUDGET | {"thresholds": ["x"]}, BUDGET]},
+        ["budgets.0.thresholds.0: expected a whole number, got 'x'", "budget 'b' is set twice"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "problems"), BOTH.values(), ids=BOTH)
+def test_a_wrong_value_does_not_hide_a_later_mistake(
+    data: dict[str, Any], problems: list[str]
+) -> None:
+    """Both are listed at once, although the second is looked for in valid budgets."""
+    assert problems_of(**data) == problems

@@ -116,6 +116,36 @@ def test_check_warns_of_a_base_model_that_has_no_price(file: Path) -> None:
     assert any("'own' has no price" in line for line in warnings)
 
 
+@pytest.mark.parametrize(
+    ("budgeted", "served", "warned"),
+    [
+        ("chat", "openai/gpt-4o-mini", True),
+        ("gpt-4o-mini", "openai/gpt-4o-mini", False),
+        ("chat", "openai/*", False),
+        ("chat", "*", False),
+        ("chat", "openai/gpt-*", True),
+        ("gpt-4o", "openai/gpt-*", False),
+        ("*", "openai/gpt-4o-mini", False),
+    ],
+)
+def test_check_warns_of_a_budget_for_a_model_nobody_has(
+    tmp_path: Path, budgeted: str, served: str, warned: bool
+) -> None:
+    """Such as one that names the route; a wildcard may serve what the file does not name."""
+    route = "'*'" if "*" in served else "chat"
+    path = tmp_path / "spanledger.yaml"
+    path.write_text(
+        f"model_list: [{{model_name: {route}, litellm_params: {{model: '{served}', api_key: k}}}}]\n"
+        f"budgets: [{{name: m, model: '{budgeted}', limit: 1}}]\n"
+    )
+    line = (
+        f"budget 'm': no deployment has the model {budgeted!r}; a budget's `model` is the"
+        " provider's, such as gpt-4o-mini"
+    )
+    code, report = checked(path)
+    assert (code, line in report["warnings"]) == (0, warned)
+
+
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
     """A base URL for LiteLLM may contain a password or a token, which is not shown."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"
@@ -186,6 +216,22 @@ def test_check_names_every_mistake(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
     code, report = checked(tmp_path / "none.yaml")
     assert (code, len(report["problems"])) == (1, 1)
+
+
+def test_check_places_a_later_mistake_by_the_file(tmp_path: Path) -> None:
+    """The number of an entry counts those before it that are empty or wrong themselves."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "model_list:\n"
+        "  - {model_name: a, litellm_params: {api_key: k}}\n"
+        "  -\n"
+        "  - {model_name: b, litellm_params: {model: openai/x, api_base: 'localhost:1', api_key: k}}\n"
+    )
+    problems = checked(path)[1]["problems"]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in problems] == [
+        "model_list.0.litellm_params.model",
+        "model_list.2.litellm_params.api_base",
+    ]
 
 
 def test_check_names_what_has_no_effect_beside_a_mistake(tmp_path: Path) -> None:
