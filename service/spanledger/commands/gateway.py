@@ -97,7 +97,7 @@ def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
     from spanledger.commands.summary import start_summary
     from spanledger.logs import FIELDS
 
-    typer.echo(f"listening on {url}")
+    typer.echo(f"listening on {url} (base URL for clients: {url}/v1)")
     for message, fields in start_summary(file, config, plan):
         log.info(message, extra={FIELDS: fields})
 
