@@ -162,7 +162,7 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
         if price is None and "*" not in deployment.model:
             lines.append(
                 f"deployment {deployment.id!r} has no price: its requests are refused under a"
-                " blocking budget and booked as unpriced otherwise; set model_info.base_model, or"
+                " blocking budget and recorded as unpriced otherwise; set model_info.base_model, or"
                 " input_cost_per_token and output_cost_per_token"
             )
     return lines
