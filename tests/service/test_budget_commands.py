@@ -122,6 +122,34 @@ def test_a_dry_run_is_a_diff_by_field(tmp_path: Path) -> None:
     assert budget(tmp_path) == before
 
 
+def test_the_history_shows_old_and_new_values(tmp_path: Path) -> None:
+    """The first entry is whole, later ones show what changed, and a budget that was removed starts
+    again."""
+    run(tmp_path, "budget", "set", "acme", "--limit", "0.0006", "--customer", "acme")
+    run(tmp_path, "budget", "set", "acme", "--limit", "0.0005", "--action", "warn")
+    run(tmp_path, "budget", "set", "other", "--limit", "1")
+    run(tmp_path, "budget", "remove", "acme")
+    run(tmp_path, "budget", "set", "acme", "--limit", "2", "--customer", "acme")
+
+    text = run(tmp_path, "budget", "history")[1].splitlines()
+    data = json.loads(run(tmp_path, "budget", "history", "acme", "--json")[1])
+
+    assert [line.split("  ", 1)[1] for line in text] == [
+        "set     acme: customer acme $0.0006 a month (UTC), block",
+        "set     acme: limit $0.0006 → $0.0005, action block → warn",
+        "set     other: everybody $1.00 a month (UTC), block",
+        "remove  acme: customer acme $0.0005 a month (UTC), warn",
+        "set     acme: customer acme $2.00 a month (UTC), block",
+    ]
+    assert [entry["limit_usd"] for entry in data] == ["0.0006", "0.0005", "0.0005", "2.00"]
+    assert [[c["field"] for c in entry["changes"]] for entry in data] == [
+        [],
+        ["limit_usd", "action"],
+        [],
+        [],
+    ]
+
+
 def test_the_exit_code_can_tell_of_changes(tmp_path: Path) -> None:
     """With --exit-code, 4 means that something changes and 0 that nothing does; without it, always 0."""
     set_acme(tmp_path)

@@ -35,6 +35,7 @@ from spanledger.ledger.diff import (
     plan,
     summary,
     whose,
+    with_before,
 )
 from spanledger.ledger.store import Budget, BudgetState
 from spanledger.money import format_usd
@@ -154,7 +155,7 @@ def _set(
 def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
     changes = [] if before is None else field_changes(before, budget)
     if json:
-        shown = [change._asdict() for change in changes]
+        shown = [] if before is None else _fields(before, budget)
         print_json({**as_dict(budget), "changed": before != budget, "changes": shown})
     elif changes:
         typer.echo(f"changed {budget.name!r}: {changes_text(changes)}")
@@ -165,6 +166,11 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
             f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
             f" then {budget.action}s"
         )
+
+
+def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
+    """The changed fields as JSON."""
+    return [change._asdict() for change in field_changes(before, after)]
 
 
 def _percentages(text: str) -> list[str]:
@@ -296,7 +302,7 @@ def remove(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Remove a budget; its history and what was booked stay in the ledger."""
+    """Remove a budget; its history and what was charged stay in the ledger."""
     from spanledger.ledger.records import Records
 
     with reporting_errors():
@@ -320,27 +326,39 @@ def history(
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Show every change of the budgets, oldest first."""
+    """Show every change of the budgets, oldest first.
+
+    A budget's first line shows all of it; later lines show the old and the new value of each field
+    that changed.
+    """
     from spanledger.ledger.records import Records
 
     with reporting_errors():
         records = Records.read(ledger_file(ledger))
-        changes = records.history(name or None)
+        changes = list(with_before(records.history(name or None)))
         records.close()
     if name and not changes:
         raise fail(f"there has never been a budget {name!r}")
     if json:
         print_json(
-            [{"at": format_time(c.at_ns), "change": c.change, **as_dict(c.budget)} for c in changes]
+            [
+                {
+                    "at": format_time(change.at_ns),
+                    "change": change.change,
+                    **as_dict(change.budget),
+                    "changes": [] if before is None else _fields(before, change.budget),
+                }
+                for change, before in changes
+            ]
         )
         return
     if not changes:
         typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
-    for change in changes:
+    for change, before in changes:
         budget = change.budget
-        typer.echo(
-            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {summary(budget)}"
-        )
+        fields = [] if before is None else field_changes(before, budget)
+        text = changes_text(fields) or summary(budget)
+        typer.echo(f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}")
 
 
 def apply(

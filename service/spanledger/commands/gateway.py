@@ -98,7 +98,7 @@ def announce(url: str, file: Path, config: Config, plan: Plan) -> None:
     from spanledger.commands.summary import start_summary
     from spanledger.logs import FIELDS
 
-    typer.echo(f"listening on {url}")
+    typer.echo(f"listening on {url} (base URL for clients: {url}/v1)")
     for message, fields in start_summary(file, config, plan):
         log.info(message, extra={FIELDS: fields})
 
@@ -172,7 +172,7 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
         if price is None and "*" not in deployment.model:
             lines.append(
                 f"deployment {deployment.id!r} has no price: its requests are refused under a"
-                " blocking budget and booked as unpriced otherwise; set model_info.base_model, or"
+                " blocking budget and recorded as unpriced otherwise; set model_info.base_model, or"
                 " input_cost_per_token and output_cost_per_token"
             )
     return lines

@@ -57,7 +57,7 @@ def _as_dict(key: Key) -> dict[str, Any]:
 def create(
     customer: Annotated[
         str,
-        typer.Option(help="Customer the key's requests are booked on.", autocompletion=customers),
+        typer.Option(help="Customer that pays for the key's requests.", autocompletion=customers),
     ],
     team: Annotated[
         str | None, typer.Option(help="Team within the customer.", autocompletion=teams)

@@ -129,7 +129,8 @@ def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
     unpriced = sum(row.unpriced for row in rows)
     if estimated:
         screen.print(
-            f"${format_usd(estimated)} of this is estimated, because the provider reported no usage"
+            f"${format_usd(estimated)} of this is estimated, because the provider reported no usage,"
+            " or its response was not read to the end"
         )
     if unpriced:
         screen.print(f"[red]{unpriced} attempts have no price: their cost is not included[/]")

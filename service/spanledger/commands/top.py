@@ -95,6 +95,7 @@ def as_dict(picture: Picture) -> dict[str, Any]:
                 "customer": row.customer,
                 "requests": row.requests,
                 "failed": row.failed,
+                "refused": row.refused,
                 "cost_usd": format_usd(row.cost_nano),
             }
             for row in picture.customers

@@ -67,7 +67,7 @@ class Process:
         while time.monotonic() < deadline:
             for line in self.output.read_text("utf-8", "replace").splitlines():
                 if line.startswith(_LISTENING):
-                    return line.removeprefix(_LISTENING).strip()
+                    return line.removeprefix(_LISTENING).split()[0]
             if self._process.poll() is not None:
                 raise SpanledgerError(f"{self.name} exited while starting: {self.tail()}")
             await asyncio.sleep(_POLL_S)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,26 +96,49 @@ class Report:
             f"   {self.totals.requests} requests in {self.seconds:.0f} s",
             highlight=False,
         )
+        command = own_command()
         if self.kept:
             url = f"sqlite:///{self.kept.resolve() / 'ledger.db'}"
             console.print(
                 f"\nkept in {self.kept}: spanledger.yaml, the ledger, jobs and results. To explore:"
-                f"\n  spanledger spend --by customer,model --ledger {url}"
-                f"\n  spanledger requests --ledger {url}"
-                f"\n  spanledger budget list --ledger {url}"
-                f"\n  spanledger top --once --window 600 --ledger {url}",
+                f"\n  {command} spend --by customer,model --ledger {url}"
+                f"\n  {command} requests --ledger {url}"
+                f"\n  {command} budget list --ledger {url}"
+                f"\n  {command} top --once --window 600 --ledger {url}",
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(DEMO_NEXT_STEPS, highlight=False, soft_wrap=True)
+        console.print(next_steps(command), highlight=False, soft_wrap=True)
 
 
-DEMO_NEXT_STEPS = """
-Next, with your own provider key:
-  spanledger config example > spanledger.yaml    routes, a fallback and two budgets to start from
-  spanledger gateway                             prints the base URL to set in your client
-  spanledger top                                 watch requests, spend and budgets as they happen
-Or see everything in Grafana: `make up` with Docker, `make toolchain && make stack` without."""
+_NEXT_STEPS = {
+    "config example > spanledger.yaml": "routes, a fallback and two budgets to start from",
+    "gateway": "prints the base URL to set in your client",
+    "top": "watch requests, spend and budgets as they happen",
+}
+
+
+def next_steps(command: str) -> str:
+    """What to do after the demo, with the command as the reader can type it."""
+    lines = {f"{command} {arguments}": what for arguments, what in _NEXT_STEPS.items()}
+    width = max(map(len, lines))
+    steps = "\n".join(f"  {line:<{width}}    {what}" for line, what in lines.items())
+    return (
+        f"\nNext, with your own provider key:\n{steps}\nOr see everything in Grafana:"
+        " `make up` with Docker, `make toolchain && make stack` without."
+    )
+
+
+def own_command() -> str:
+    """`spanledger` if it is on PATH; otherwise the path of the running program."""
+    program = Path(sys.argv[0]).absolute()
+    path = os.environ.get("PATH", os.defpath)
+    if "UV" in os.environ:  # `uv run` puts the environment first, on the PATH of this program only
+        path = path.partition(os.pathsep)[2]
+    if program.name != "spanledger" or shutil.which("spanledger", path=path):
+        return "spanledger"
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from spanledger.ledger.store import Budget
+from spanledger.ledger.store import Budget, BudgetChange
 from spanledger.money import format_usd
 
 
@@ -61,6 +61,18 @@ def field_changes(before: Budget, after: Budget) -> list[FieldChange]:
 def changes_text(changes: Sequence[FieldChange]) -> str:
     """All changes on one line."""
     return ", ".join(change.text for change in changes)
+
+
+def with_before(
+    history: Iterable[BudgetChange],
+) -> Iterator[tuple[BudgetChange, Budget | None]]:
+    """Each change of a history, oldest first, with the budget before it; None if it is new."""
+    current: dict[str, Budget] = {}
+    for change in history:
+        name = change.budget.name
+        yield change, current.pop(name, None)
+        if change.change == "set":
+            current[name] = change.budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from spanledger.errors import ProviderError
 from spanledger.providers.addresses import target_of, with_headers
 from spanledger.providers.base import Call
 from spanledger.providers.caps import CapName, Caps, renamed
+from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
     Endpoint,
@@ -51,6 +52,7 @@ class HttpProvider:
         self._transport = Transport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
+        self._misconfigured = Misconfigured()
         self._targets: dict[tuple[str, str | None, str | None, str], tuple[Endpoint, Outbound]] = {}
         self._refuses_options: set[str] = set()
 
@@ -58,14 +60,14 @@ class HttpProvider:
         """Ask for a complete answer."""
         target, wire = self._target(call)
         written, reply = await self._exchanged(call, target, wire)
-        return self._read(call, wire, written, reply)
+        return self._read(call, target, wire, written, reply)
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of events."""
         target, wire = self._target(call)
         written, source = await self._opened(call, target, wire)
         if isinstance(source, ProviderReply):
-            yield wire.frame(call, self._read(call, wire, written, source))
+            yield wire.frame(call, self._read(call, target, wire, written, source))
             return
         reader = wire.reader(written, self._seen(source.headers, wire))
         read = reader.read
@@ -187,16 +189,21 @@ class HttpProvider:
             return with_headers(found[0], call.headers), found[1]
         return found
 
-    def _read(self, call: Call, wire: Outbound, written: Written, reply: ProviderReply) -> Answer:
+    def _read(
+        self, call: Call, target: Endpoint, wire: Outbound, written: Written, reply: ProviderReply
+    ) -> Answer:
         """The answer in a reply, or its refusal."""
         if not 200 <= reply.status < 300:
-            raise refusal(
+            error = refusal(
                 call.deployment,
                 reply.status,
                 read_failure(reply.body),
                 headers=reply.headers,
                 now_s=self._clock.now_ns() / 1e9,
             )
+            now = self._clock.monotonic()
+            self._misconfigured.refused(call.deployment.id, target.url, error, now)
+            raise error
         return wire.answer(written, reply.body, self._seen(reply.headers, wire))
 
 

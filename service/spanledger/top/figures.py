@@ -14,6 +14,7 @@ from typing import NamedTuple
 from spanledger.ledger.database import connect
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import BudgetState
+from spanledger.routing.outcome import CANCELLED
 
 _NS_PER_S = 1_000_000_000
 EVENTS_READ = 200
@@ -36,11 +37,15 @@ class CustomerRow(NamedTuple):
     customer: str
     requests: int
     failed: int
+    refused: int
     cost_nano: int
 
 
 class DeploymentRow(NamedTuple):
-    """A deployment's attempts in the window; `seconds` are percentiles of those it served."""
+    """A deployment's attempts in the window; `seconds` are percentiles of those it served.
+
+    An attempt that the caller cancelled is neither served nor failed.
+    """
 
     deployment: str
     model: str
@@ -109,9 +114,9 @@ class Window:
             (since,),
         )
         customers = ask(
-            "SELECT customer, count(*), coalesce(sum(outcome NOT IN ('ok', 'cancelled')), 0),"
-            " sum(cost_nano) FROM requests WHERE started_ns >= ? GROUP BY customer"
-            " ORDER BY 4 DESC, 2 DESC, 1",
+            "SELECT customer, count(*), coalesce(sum(outcome IN ('error', 'abandoned')), 0),"
+            " coalesce(sum(outcome = 'refused'), 0), sum(cost_nano) FROM requests"
+            " WHERE started_ns >= ? GROUP BY customer ORDER BY 5 DESC, 2 DESC, 1",
             (since,),
         )
         return Picture(
@@ -140,6 +145,8 @@ class Window:
         ):
             which = deployment, model
             times, errors = served.setdefault(which, []), failures.setdefault(which, [])
+            if error == CANCELLED:
+                continue
             if error:
                 errors.append(error)
             else:

@@ -57,11 +57,14 @@ def draw(picture: Picture, source: str, *, rows: int = ROWS) -> RenderableType:
 
 def customers(found: Sequence[CustomerRow]) -> Table:
     """Customers of the window, highest spend first."""
-    table = _table("customer", "requests>", "failed>", "spent>")
+    table = _table("customer", "requests>", "failed>", "refused>", "spent>")
     for row in found:
-        failed = Text(str(row.failed), "red" if row.failed else "dim")
         table.add_row(
-            Text(row.customer), str(row.requests), failed, f"${format_usd(row.cost_nano)}"
+            Text(row.customer),
+            str(row.requests),
+            _problems(row.failed),
+            _problems(row.refused),
+            f"${format_usd(row.cost_nano)}",
         )
     return table
 
@@ -70,12 +73,11 @@ def deployments(found: Sequence[DeploymentRow]) -> Table:
     """Deployments of the window, busiest first."""
     table = _table("deployment", "model", "served>", "failed>", "p50>", "p95>", "last error")
     for row in found:
-        failed = Text(str(row.failed), "red" if row.failed else "dim")
         table.add_row(
             Text(row.deployment),
             Text(row.model),
             str(row.served),
-            failed,
+            _problems(row.failed),
             _seconds(row.seconds, 0),
             _seconds(row.seconds, 1),
             Text(row.error_type, "red"),
@@ -142,6 +144,10 @@ def _table(*columns: str) -> Table:
 
 def _count(number: int, what: str, colour: str) -> Text:
     return Text(f"{number} {what}", colour if number else "dim")
+
+
+def _problems(number: int) -> Text:
+    return Text(str(number), "red" if number else "dim")
 
 
 def _seconds(found: tuple[float, ...], which: int) -> str:

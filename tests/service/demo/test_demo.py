@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from spanledger.config import load_config
 from spanledger.demo import app, promises
 from spanledger.demo.figures import REPORT_QUANTILES, Figures
 from spanledger.demo.promises import Money, Promise, judge, reckon
+from spanledger.demo.report import next_steps, own_command
 from spanledger.demo.scenario import SPIKE_JOBS, Story
 from spanledger.demo.sink import SinkSpan
 from spanledger.demo.stage import CUSTOMERS, quiet_timezone
@@ -240,3 +242,27 @@ def test_budgets_do_not_renew_during_the_demo() -> None:
     assert quiet_timezone(datetime(2026, 11, 15, 12, tzinfo=UTC)) == "UTC"
     assert quiet_timezone(datetime(2026, 11, 30, 23, 50, tzinfo=UTC)) == "Asia/Tokyo"
     assert quiet_timezone(datetime(2026, 12, 1, 0, 0, tzinfo=UTC)) == "UTC"
+
+
+def test_the_next_steps_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name the program by its path if it is not on PATH."""
+    program = tmp_path / ".venv" / "bin" / "spanledger"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(program), "demo"])
+
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert own_command() == ".venv/bin/spanledger"
+    assert "\n  .venv/bin/spanledger config example > spanledger.yaml  " in next_steps(
+        own_command()
+    )
+
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert own_command() == "spanledger"
+
+    monkeypatch.setenv("UV", "/bin/uv")  # as `uv run` starts it, from a shell without the program
+    monkeypatch.setenv("PATH", f"{program.parent}:{tmp_path}")
+    assert own_command() == ".venv/bin/spanledger"

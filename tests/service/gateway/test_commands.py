@@ -292,12 +292,14 @@ def started(file: Path) -> Iterator[subprocess.Popen[str]]:
 def test_gateway_says_where_it_listens_and_ends_on_sigterm(
     started: subprocess.Popen[str],
 ) -> None:
-    """One line on stdout when ready; stderr has settings without effect, missing prices, a
+    """One line on stdout when ready, with the clients' base URL; stderr has settings without effect, missing prices, a
     summary."""
     assert started.stdout is not None
     assert started.stderr is not None
     line = started.stdout.readline()
-    match = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
+    match = re.fullmatch(
+        r"listening on (http://127\.0\.0\.1:\d+) \(base URL for clients: (\1/v1)\)\n", line
+    )
     assert match, line
     with urllib.request.urlopen(f"{match[1]}/readyz") as answer:
         assert json.load(answer)["status"] == "ready"
@@ -330,7 +332,7 @@ def test_logs_as_json(file: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        url = process.stdout.readline().split()[-1]
+        url = process.stdout.readline().split()[2]
         body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x"}]})
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", body.encode(), {"content-type": "application/json"}

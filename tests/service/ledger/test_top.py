@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from spanledger.cli import app
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.store import RequestEnd
+from spanledger.ledger.store import Outcome, RequestEnd
 from spanledger.top.figures import Picture, Window
 from spanledger.top.view import draw
 
@@ -65,9 +65,9 @@ async def test_a_look_counts_the_window_and_nothing_else(book: Book) -> None:
     assert (picture.requests, picture.running, picture.refused) == (4, 1, 1)
     assert (picture.failed, picture.fallbacks, picture.cost_nano) == (0, 1, 1_200)
     assert picture.seconds == (2.0, 2.0)
-    assert [(c.customer, c.requests, c.failed, c.cost_nano) for c in picture.customers] == [
-        ("acme", 2, 1, 900),
-        ("globex", 2, 0, 300),
+    assert [tuple(row) for row in picture.customers] == [
+        ("acme", 2, 0, 1, 900),
+        ("globex", 2, 0, 0, 300),
     ]
     assert [(d.deployment, d.served, d.failed) for d in picture.deployments] == [("d1", 2, 0)]
     assert [state.budget.name for state in picture.budgets] == ["b", "wide"]
@@ -75,6 +75,23 @@ async def test_a_look_counts_the_window_and_nothing_else(book: Book) -> None:
         ("fallback", "globex"),
         ("refused", "acme"),
     ]
+
+
+async def test_a_caller_who_leaves_is_no_failure_of_the_deployment(book: Book) -> None:
+    """Only the provider's failures are counted for a deployment and shown as its last error."""
+    for kind in ("server_error", "cancelled"):
+        reservation = book.reservation(100)
+        await book.ledger.reserve(reservation)
+        outcome: Outcome = "cancelled" if kind == "cancelled" else "error"
+        ended = RequestEnd(outcome, kind, 502, NOON)
+        end = replace(book.end(reservation, 10), error_type=kind, request=ended)
+        await book.ledger.finish(end)
+
+    picture = look(book)
+
+    (row,) = picture.deployments
+    assert (row.served, row.failed, row.error_type) == (0, 1, "server_error")
+    assert [(c.requests, c.failed, c.refused) for c in picture.customers] == [(2, 1, 0)]
 
 
 async def test_a_picture_fits_its_terminal(book: Book) -> None:
