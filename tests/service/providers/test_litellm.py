@@ -188,7 +188,7 @@ async def test_faults(
 async def test_timeout(sim: RunningSim, litellm: LiteLLMProvider, stream: bool) -> None:
     """No answer in time is a timeout, and may have cost money."""
     slow = at(sim, "openai", "timeout")
-    request = Call(slow.deployment, CHAT, slow.fields, timeout_s=0.2)
+    request = Call(slow.deployment, CHAT, slow.fields, timeout_s=1.0)
     with pytest.raises(ProviderError) as caught:
         await (collect(litellm, request) if stream else litellm.complete(request))
 

@@ -166,7 +166,7 @@ async def test_timeout(server: Scripted, openai_provider: HttpProvider, stream: 
     server.answer(b"HTTP/1.1 200 OK\r\n")
 
     error = await failure(
-        openai_provider, call(deployment(server.url), ask(), timeout_s=0.05), stream=stream
+        openai_provider, call(deployment(server.url), ask(), timeout_s=1.0), stream=stream
     )
 
     assert (error.kind, error.billed) == ("timeout", "unknown")

@@ -126,7 +126,7 @@ def test_timeout(gpt: openai.OpenAI, web: httpx.Client, stream: bool) -> None:
     """Without an answer the client gives up, and its input is billed."""
     with pytest.raises(openai.APITimeoutError):
         gpt.chat.completions.create(
-            model="gpt-4o-mini!timeout", messages=ASK, stream=stream, timeout=0.1
+            model="gpt-4o-mini!timeout", messages=ASK, stream=stream, timeout=1.0
         )
 
     assert only_entry(web)["outcome"] == "timeout"
@@ -189,7 +189,7 @@ def test_stall(gpt: openai.OpenAI, web: httpx.Client) -> None:
     """A stalled stream sends nothing more; its output is billed once the client has disconnected."""
     seen: list[str] = []
     with pytest.raises(httpx.ReadTimeout):
-        seen.extend(read_gpt(gpt, "gpt-4o-mini!stall:2", timeout=0.2))
+        seen.extend(read_gpt(gpt, "gpt-4o-mini!stall:2", timeout=1.0))
 
     assert len(seen) == 2
     assert (only_entry(web)["outcome"], only_entry(web)["detail"]) == ("aborted", "stall")
@@ -201,7 +201,7 @@ def test_broken_plain_answers(gpt: openai.OpenAI, web: httpx.Client, fault: str)
     """A non-streamed answer breaks off mid-body; its usage never arrived, so only input is billed."""
     errors = (openai.APIConnectionError, json.JSONDecodeError)
     with pytest.raises(errors):
-        gpt.chat.completions.create(model=f"gpt-4o-mini!{fault}", messages=ASK, timeout=0.2)
+        gpt.chat.completions.create(model=f"gpt-4o-mini!{fault}", messages=ASK, timeout=1.0)
 
     assert only_entry(web)["nano_usd"] == INPUT_TOKENS * GPT_IN
 

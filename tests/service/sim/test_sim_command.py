@@ -42,7 +42,7 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:
             with pytest.raises(httpx.ReadError):
                 web.post("/v1/chat/completions", json={**body, "model": "x!reset"})
             with pytest.raises(httpx.ReadTimeout):
-                web.post("/v1/chat/completions", json={**body, "model": "x!timeout"}, timeout=0.1)
+                web.post("/v1/chat/completions", json={**body, "model": "x!timeout"}, timeout=1.0)
     finally:
         child.stop()
 
