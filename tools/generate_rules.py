@@ -70,6 +70,8 @@ def main() -> None:
             target.write_text(text, encoding="utf-8")
         elif not target.is_file() or target.read_text(encoding="utf-8") != text:
             raise SystemExit(f"{name} is out of date: run `make generate` and commit it")
+    if options.out != ROOT:
+        print(f"wrote {len(made)} files to {options.out}")
 
 
 if __name__ == "__main__":

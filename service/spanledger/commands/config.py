@@ -15,6 +15,7 @@ from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
 from spanledger.config import DEFAULT_CONFIG
 from spanledger.config.addresses import without_secrets
+from spanledger.config.sections import GatewaySettings
 
 if TYPE_CHECKING:
     from spanledger.config import BudgetEntry
@@ -116,14 +117,20 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         found["differences"],
     )
     report["warnings"] += found["warnings"]
-    gateway = config.gateway.model_dump(mode="json")
-    report["listen"] = f"{gateway.pop('host')}:{gateway.pop('port')}"
-    report["default_customer"] = gateway.pop("default_customer")
-    gateway["max_concurrent_requests_per_key"] = config.gateway.most_per_key
-    gateway["max_body_bytes_in_flight"] = config.gateway.most_body_bytes
-    report["limits"] = gateway
+    report["ledger"] = config.ledger.url
+    report["listen"] = f"{config.gateway.host}:{config.gateway.port}"
+    report["default_customer"] = config.gateway.default_customer
+    report["limits"] = _limits(config.gateway)
     report["ok"] = not report["problems"]
     return report
+
+
+def _limits(gateway: GatewaySettings) -> dict[str, Any]:
+    """The gateway's settings other than its address and its default customer."""
+    limits = gateway.model_dump(mode="json", exclude={"host", "port", "default_customer"})
+    limits["max_concurrent_requests_per_key"] = gateway.most_per_key
+    limits["max_body_bytes_in_flight"] = gateway.most_body_bytes
+    return limits
 
 
 def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
@@ -186,13 +193,13 @@ def _print_summary(report: dict[str, Any]) -> None:
             "model": "fold",
             "price": "keep",
             "key": "keep",
-            "then": "fold",
+            "fallbacks": "fold",
         }
     )
     for route in report["routes"]:
         for number, deployment in enumerate(route["deployments"]):
-            then = [*route["fallbacks"]]
-            then += [f"{name} (long prompts)" for name in route["context_window_fallbacks"]]
+            fallbacks = [*route["fallbacks"]]
+            fallbacks += [f"{name} (long prompts)" for name in route["context_window_fallbacks"]]
             first = number == 0
             routes.add_row(
                 route["route"] if first else "",
@@ -201,11 +208,11 @@ def _print_summary(report: dict[str, Any]) -> None:
                 deployment["model"],
                 "yes" if deployment["priced"] else "no",
                 deployment["key"],
-                (", ".join(then) or "-") if first else "",
+                (", ".join(fallbacks) or "-") if first else "",
             )
     for off in report["off"]:
         # The reason is printed with the warnings: here it would squeeze the other columns.
-        routes.add_row(off["route"], off["id"], "off", "-", "-", "-", "-")
+        routes.add_row(off["route"], f"{off['id']} (off)", "-", "-", "-", "-", "-")
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)
@@ -222,9 +229,22 @@ def _print_summary(report: dict[str, Any]) -> None:
         console.print()
         console.print(budgets)
     for change in report["budgets_at_start"]:
-        typer.echo(f"at the next start: {change['text']}")
-    limits = Table("limit", "value", box=None, pad_edge=False)
-    for name, value in report["limits"].items():
-        limits.add_row(name, str(value))
-    console.print()
-    console.print(limits)
+        typer.echo(f"at the next start, in {report['ledger']}: {change['text']}")
+    _print_limits(report["limits"])
+
+
+def _print_limits(limits: Mapping[str, Any]) -> None:
+    """Those that the file sets; all of them would bury what matters."""
+    from rich.table import Table
+
+    usual = _limits(GatewaySettings())
+    changed = {name: value for name, value in limits.items() if value != usual[name]}
+    if changed:
+        table = Table("limit", "value", "default", box=None, pad_edge=False)
+        for name, value in changed.items():
+            table.add_row(name, str(value), str(usual[name]))
+        common.console().print()
+        common.console().print(table)
+    typer.echo(
+        f"\n{len(usual) - len(changed)} limits have their defaults (`--json` shows all of them)"
+    )

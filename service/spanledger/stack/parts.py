@@ -191,6 +191,7 @@ def _simulator(settings: Settings) -> Part:
         _environment(),
         ready=f"{settings.url('simulator')}/healthz",
         ports=("simulator",),
+        shown={"simulator": settings.url("simulator")},
     )
 
 

@@ -69,6 +69,18 @@ def test_check_says_what_is_there(file: Path) -> None:
     assert "sk-secret" not in json.dumps(report)
 
 
+def test_check_shows_the_limits_that_the_file_sets(tmp_path: Path) -> None:
+    """The others are counted: a table of defaults would bury what matters. JSON has them all."""
+    file = tmp_path / "spanledger.yaml"
+    file.write_text(FILE.replace("UNSET_KEY", "HOME") + "\ngateway: {total_timeout_s: 5}\n")
+
+    shown = CliRunner().invoke(app, ["check", str(file)]).stdout
+
+    assert re.search(r"^total_timeout_s +5.0 +600.0", shown, re.MULTILINE)
+    assert "max_header_bytes" not in shown
+    assert "limits have their defaults" in shown
+
+
 def test_a_pipe_gets_whole_names(tmp_path: Path) -> None:
     """Without a terminal there is no width to fit: a long name of a budget is not shortened."""
     name = "the-quarterly-budget-of-the-customer-" + "x" * 60
@@ -200,7 +212,7 @@ def test_check_fits_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["check", str(file)])
     header = result.stdout.splitlines()[0].split()
-    assert header == ["route", "deployment", "provider", "model", "price", "key", "then"]
+    assert header == ["route", "deployment", "provider", "model", "price", "key", "fallbacks"]
     assert "'main' is off: SURELY_UNSET_KEY is not set" in result.stderr
 
 
