@@ -15,13 +15,12 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spanledger.clock import Clock
-from spanledger.config import Config, served_by
+from spanledger.config import Config
 from spanledger.errors import (
     InvalidRequestError,
     LedgerUnavailableError,
@@ -35,7 +34,8 @@ from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
-from spanledger.gateway.paths import LIVE, METRICS_PATH, MODELS, READY, call_path, is_model
+from spanledger.gateway.models import Models
+from spanledger.gateway.paths import LIVE, METRICS_PATH, READY, call_path, is_model
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 CONNECTION = "spanledger.connection"
 """Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
-MAX_MODEL_CHARS = 256
-"""Longest model name that a wildcard serves; the same limit as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -104,13 +102,7 @@ class Edge:
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
-        settings = config.router_settings
-        self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
-        self._wildcards = tuple(name for name in self._routes if "*" in name)
-        self._aliases = {a: r for a, r in settings.aliases.items() if a not in self._routes}
-        listed = [alias for alias in self._aliases if alias not in settings.hidden_aliases]
-        self._listed = (*self._routes, *listed)
-        self._created_s = clock.now_ns() // 1_000_000_000
+        self._models = Models(config, clock.now_ns() // 1_000_000_000)
 
     def new_request_id(self) -> str:
         """An id for any answer, including those that belong to no call."""
@@ -134,7 +126,9 @@ class Edge:
         else:
             try:
                 caller = await self._auth.identify(headers)
-                reply = self._show_models(path, caller)
+                reply = GatewayReply(
+                    200, self._models.shown(path, scope["query_string"], caller, spoken)
+                )
             except SpanledgerError as error:
                 reply = replies.reply_to(error, wire=spoken)
         await _send(send, reply, request_id, wire=spoken)
@@ -237,9 +231,9 @@ class Edge:
             ask = wire.read(await _body(receive, place))
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
-            route = self._route(ask.route)
-            serving = self._serving(route)
-            self._check_route(route, serving, caller)
+            route = self._models.route(ask.route)
+            serving = self._models.serving(route)
+            self._models.check(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)
@@ -268,40 +262,6 @@ class Edge:
                 await self._router.reject(exchange, fault)
             raise fault
         return exchange
-
-    def _route(self, name: str) -> str:
-        """The route for a model name, which may be an alias."""
-        return self._aliases.get(name, name)
-
-    def _check_route(self, route: str, serving: str, caller: Caller) -> None:
-        if not (caller.may_use(route) or caller.may_use(serving)):
-            raise PermissionDeniedError(f"this key is not allowed to use the model {route!r}")
-
-    def _serving(self, route: str) -> str:
-        """The route that serves a model: the route of that name, or a wildcard."""
-        if route in self._routes and "*" not in route:
-            return route
-        serving = served_by(route, self._wildcards) if _may_be_a_model(route) else None
-        if serving is None:
-            raise _no_such_model(route)
-        return serving
-
-    def _model(self, name: str) -> dict[str, object]:
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._created_s,
-            "owned_by": "spanledger",
-        }
-
-    def _show_models(self, path: str, caller: Caller) -> GatewayReply:
-        if path != MODELS:
-            name = path.removeprefix(MODELS + "/")
-            route = self._route(name)
-            self._check_route(route, self._serving(route), caller)
-            return GatewayReply(200, msgspec.json.encode(self._model(name)))
-        shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
-        return GatewayReply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 
 class _Application(Starlette):
@@ -349,11 +309,6 @@ def create_app(
     # A redirect to the path without the slash would contain whatever host the caller sent.
     app.router.redirect_slashes = False
     return app
-
-
-def _may_be_a_model(name: str) -> bool:
-    """Whether a wildcard may serve this name, which is sent to a provider and stored in rows."""
-    return 0 < len(name) <= MAX_MODEL_CHARS and name.isprintable() and not set("*`") & set(name)
 
 
 @lru_cache(maxsize=1024)
@@ -445,12 +400,3 @@ async def _fail(send: Send, call: _Call) -> None:
     elif not call.started:
         reply = GatewayReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange, call.wire)
-
-
-def _no_such_model(route: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the model {route!r} does not exist; GET /v1/models lists the models of this gateway",
-        status=404,
-        code="model_not_found",
-        param="model",
-    )

@@ -10,11 +10,14 @@ from functools import lru_cache
 
 from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
+from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
+from spanledger.wires.beside import ModelList
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 
@@ -35,12 +38,19 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("messages", "chat"): MessagesAsChat(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
+_OPENAI_MODELS = OpenAIModels()
+_MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
 _NOTHING: frozenset[str] = frozenset()
 
 
 def named_by(headers: Mapping[bytes, bytes]) -> Inbound:
     """The wire that a caller's headers speak of, where its path says nothing of one."""
     return MESSAGES if b"anthropic-version" in headers else DEFAULT
+
+
+def model_list(wire: Inbound) -> ModelList:
+    """How callers of a wire are shown models; OpenAI's way, where it has none of its own."""
+    return _MODEL_LISTS.get(wire.name, _OPENAI_MODELS)
 
 
 def operation_of(name: str) -> str:
