@@ -1,13 +1,17 @@
-"""User instructions that the gateway executes for one non-streaming request, counted by valgrind.
+"""User instructions that the gateway executes for one request or one chunk, counted by valgrind.
 
 Unlike CPU time, the count hardly depends on the machine or its load, so it shows what a change costs.
-The server runs under cachegrind twice, with few and with many requests; the difference is divided by
-the difference in requests. Without the kernel's part and without the shipper. Minutes. Linux only.
+The server runs under cachegrind twice, with little and with much to do; the difference is divided by
+the difference in work. Without the kernel's part and without the shipper. Minutes. Linux only.
+
+Lanes: `whole` (requests on 16 connections), `alone` (one request after the other) and `chunk` (64
+streams whose chunks travel one by one).
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -18,14 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.ends import upstream
 from bench.processes import free_port
+from bench.stepped import Steps
 from bench.subjects import CONFIG
 
-FEW = 160
 READY_S = 600.0
 BODY = json.dumps(
     {"model": "bench", "messages": [{"role": "user", "content": "hi" * 100}], "max_tokens": 50}
@@ -37,68 +43,121 @@ SETUP = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A kind of work.
+
+    Attributes:
+        one: what one of it is called.
+        at_once: open connections.
+        few, many: how much of it each connection does in the two runs.
+    """
+
+    one: str
+    at_once: int
+    few: int
+    many: int
+
+
+LANES = {
+    "whole": Lane("request", 16, 10, 70),
+    "alone": Lane("request alone", 1, 50, 450),
+    "chunk": Lane("chunk", 64, 5, 55),
+}
+
+
 def main() -> None:
-    """Count, and print the thousands of instructions a request."""
+    """Count, and print the thousands of instructions of each lane."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=1600, help="requests to count (1600)")
-    parser.add_argument("--concurrency", type=int, default=16, help="open connections (16)")
+    parser.add_argument("lanes", nargs="*", metavar="LANE", help="whole, alone, chunk (all)")
     parser.add_argument(
         "--python", default=sys.executable, help="the Python of another checkout's environment"
     )
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("error: there is no `valgrind` on PATH; install it")
-    with tempfile.TemporaryDirectory() as folder, upstream() as provider:
-        work = Path(folder)
-        (work / "bench.yaml").write_text(
-            CONFIG.format(port=provider.port) + "telemetry: {enabled: false}\n", encoding="utf-8"
-        )
-        program = [options.python, "-m", "spanledger"]
-        env = {**os.environ, "SPANLEDGER_LEDGER_URL": f"sqlite:///{work / 'ledger.db'}"}
-        created = run(program, env, "keys", "create", "--customer", "bench", "--json")
+    if unknown := set(options.lanes) - set(LANES):
+        raise SystemExit(f"error: no lane {', '.join(unknown)}; there are {', '.join(LANES)}")
+    for name in options.lanes or LANES:
+        lane = LANES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            subject = Subject(options.python, Path(folder))
+            work = lane.at_once * (lane.many - lane.few)
+            each = (subject.count(name, lane.many) - subject.count(name, lane.few)) / work
+        print(f"{each / 1000:,.0f} thousand user instructions a {lane.one}", flush=True)
+
+
+class Subject:
+    """A checkout's gateway, with a key and two budgets."""
+
+    def __init__(self, python: str, work: Path) -> None:
+        self._program = [python, "-m", "spanledger"]
+        self._work = work
+        self._env = {**os.environ, "SPANLEDGER_LEDGER_URL": f"sqlite:///{work / 'ledger.db'}"}
+        self._key = json.loads(self._run("keys", "create", "--customer", "bench", "--json"))["key"]
         for words in SETUP:
-            run(program, env, *words)
-        key = json.loads(created)["key"]
-        few = count(program, env, work, key, FEW, options.concurrency)
-        many = count(program, env, work, key, FEW + options.requests, options.concurrency)
-    print(f"{(many - few) / options.requests / 1000:,.0f} thousand user instructions a request")
+            self._run(*words)
 
+    def count(self, lane: str, each: int) -> int:
+        """Instructions of a gateway from its start to its end, in which each of the lane's
+        connections does this much."""
+        at_once = LANES[lane].at_once
+        if lane == "chunk":
+            provider = free_port()
+            return self._counted(
+                provider, lambda port: asyncio.run(self._steps(provider, port, each))
+            )
+        with upstream() as answering:
 
-def run(program: list[str], env: dict[str, str], *words: str) -> str:
-    """What a command prints."""
-    return subprocess.run(
-        [*program, *words], env=env, check=True, capture_output=True, text=True
-    ).stdout
+            def callers(port: int) -> None:
+                with ThreadPoolExecutor(at_once) as pool:
+                    list(pool.map(lambda _: ask(port, self._key, each), range(at_once)))
 
+            return self._counted(answering.port, callers)
 
-def count(
-    program: list[str], env: dict[str, str], work: Path, key: str, requests: int, concurrency: int
-) -> int:
-    """Instructions of a gateway from its start to its end, with this many requests."""
-    port, log = free_port(), work / "log"
-    valgrind = [
-        "valgrind",
-        "--tool=cachegrind",
-        "--cache-sim=no",
-        "--cachegrind-out-file=/dev/null",
-    ]
-    gateway = ["gateway", "--config", str(work / "bench.yaml"), "--port", str(port)]
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [*valgrind, *program, *gateway], env=env, cwd=work, stdout=output, stderr=output
+    async def _steps(self, provider: int, port: int, chunks: int) -> None:
+        steps = Steps(chunks)
+        await steps.listen(provider)
+        await steps.call(port, self._key, LANES["chunk"].at_once)
+        await steps.close()
+
+    def _counted(self, provider: int, drive: Callable[[int], None]) -> int:
+        """Instructions of a gateway from its start to its end, driven like that."""
+        port, log, config = free_port(), self._work / "log", self._work / "bench.yaml"
+        config.write_text(
+            CONFIG.format(port=provider) + "telemetry: {enabled: false}\n", encoding="utf-8"
         )
-    try:
-        wait_for(server, port, log)
-        each = requests // concurrency
-        with ThreadPoolExecutor(concurrency) as callers:
-            list(callers.map(lambda _: ask(port, key, each), range(concurrency)))
-    finally:
-        server.terminate()
-        server.wait(READY_S)
-    found = TOTAL.search(log.read_text(encoding="utf-8"))
-    if found is None:
-        raise SystemExit(f"error: valgrind printed no count:\n{log.read_text(encoding='utf-8')}")
-    return int(found[1].replace(",", ""))
+        valgrind = [
+            "valgrind",
+            "--tool=cachegrind",
+            "--cache-sim=no",
+            "--cachegrind-out-file=/dev/null",
+        ]
+        gateway = ["gateway", "--config", str(config), "--port", str(port)]
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [*valgrind, *self._program, *gateway],
+                env=self._env,
+                cwd=self._work,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            wait_for(server, port, log)
+            drive(port)
+        finally:
+            server.terminate()
+            server.wait(READY_S)
+        found = TOTAL.search(log.read_text(encoding="utf-8"))
+        if found is None:
+            raise SystemExit(f"error: no count:\n{log.read_text(encoding='utf-8')}")
+        return int(found[1].replace(",", ""))
+
+    def _run(self, *words: str) -> str:
+        """What a command prints."""
+        command = [*self._program, *words]
+        done = subprocess.run(command, env=self._env, check=True, capture_output=True, text=True)
+        return done.stdout
 
 
 def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
