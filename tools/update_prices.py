@@ -23,11 +23,22 @@ from typing import Any, NamedTuple
 BOOKS = Path(__file__).resolve().parent.parent / "service" / "spanledger" / "pricing" / "books"
 SOURCE_FILE = "model_prices_and_context_window_backup.json"
 MODES = ("chat", "completion", "responses", "embedding")
+OTHER_MODES = (
+    "moderation",
+    "rerank",
+    "image_generation",
+    "image_edit",
+    "audio_speech",
+    "audio_transcription",
+)
+"""What does not answer with text, and may be billed by another unit than tokens."""
 PICO_PER_USD = 10**12
 DEAREST_PICO = 10**10
 """One cent per token; anything higher is a mistake in the list."""
 DEAREST_SEARCH_PICO = 10**12
 """One dollar per search."""
+DEAREST_UNIT_PICO = 10 * 10**12
+"""Ten dollars per image, second, character or query."""
 NOISE = Context(prec=12)
 """Rounds away float noise in the list, such as 1.5000020000000002e-05."""
 
@@ -42,6 +53,37 @@ RATES = {
     "audio_cache_read": "cache_read_input_audio_token_cost",
     "audio_output": "output_cost_per_audio_token",
 }
+IMAGE_RATES = {
+    "image_input": "input_cost_per_image_token",
+    "image_output": "output_cost_per_image_token",
+}
+"""Of models whose answers are images; elsewhere the list has these for other endpoints."""
+UNITS = {
+    "query": ("input_cost_per_query",),
+    "character": ("input_cost_per_character",),
+    "second": ("output_cost_per_second", "input_cost_per_second"),
+    "image": ("output_cost_per_image", "input_cost_per_image"),
+}
+"""Units other than tokens. Of several keys, each is a name for the same price: the highest counts."""
+UNIT_OF_MODE = {
+    "rerank": "query",
+    "image_generation": "image",
+    "image_edit": "image",
+    "audio_speech": "character",
+    "audio_transcription": "second",
+}
+SIZED = re.compile(
+    r"(?P<head>(?:(?!low/|medium/|high/|standard/|hd/)[a-z_0-9]+/)?)"
+    r"(?:(?P<quality>low|medium|high|standard|hd)/)?"
+    r"(?P<wide>\d+)-x-(?P<tall>\d+)/(?P<model>[^/].*)"
+)
+"""An image of one size and quality, which the list has as a model of its own."""
+FREE = {
+    name: {"litellm_provider": "openai", "mode": "moderation", "input_cost_per_token": 0}
+    for name in ("text-moderation-latest", "text-moderation-stable", "text-moderation-007")
+}
+"""Not in the list. OpenAI: the moderation endpoint is free of charge
+(https://platform.openai.com/docs/guides/moderation)."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
 """Service tiers with their own prices: the usual keys with this suffix."""
 ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
@@ -104,15 +146,16 @@ def source_list() -> dict[str, dict[str, Any]]:
         raise SystemExit("litellm is not installed here: uv sync")
     path = Path(spec.submodule_search_locations[0]) / SOURCE_FILE
     models = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    return {name: entry for name, entry in models.items() if isinstance(entry, dict)}
+    return FREE | {name: entry for name, entry in models.items() if isinstance(entry, dict)}
 
 
 def book_text(date: str, models: Mapping[str, Mapping[str, Any]], source: str) -> str:
     """A book as text: one model per line, sorted."""
+    models = with_sizes(models)
     entries = {
         name: book_entry(name, model)
         for name, model in sorted(models.items())
-        if model.get("mode") in MODES
+        if model.get("mode") in MODES + OTHER_MODES
     }
     head = {"date": date, "source": source, "count": len(entries)}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entries[name])}" for name in entries)
@@ -128,6 +171,8 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     entry |= {key: model[full] for key, full in limits.items() if model.get(full)}
     if reason := unpriced_reason(name, model):
         return entry | {"unpriced": reason}
+    if units := units_of(model):
+        return entry | {"input": 0, "output": 0, "units": units}
     model = with_hour(name, model)
     entry |= line(model)
     services = {name: line(model) for name, model in variants(model).items()}
@@ -137,6 +182,53 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     if search := max((pico(fee, DEAREST_SEARCH_PICO) for fee in fees), default=0):
         entry["search"] = search
     return entry
+
+
+def with_sizes(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The models without those that are only a size of another; that one gets their prices.
+
+    A model that is billed by tokens does not need them: they are what its tokens add up to.
+    """
+    found = {name: dict(model) for name, model in models.items() if not SIZED.fullmatch(name)}
+    for name, model in models.items():
+        match = SIZED.fullmatch(name)
+        if match is None or model.get("mode") not in OTHER_MODES or "-steps/" in name:
+            continue
+        base = match["head"] + match["model"]
+        owner = {"litellm_provider": model["litellm_provider"], "mode": model["mode"]}
+        own = found.setdefault(base, owner)
+        if price := sized_price(match, model):
+            own.setdefault("sizes", {})[sized(match)] = price
+    return found
+
+
+def sized(match: re.Match[str]) -> str:
+    """The unit: an image of this quality and size."""
+    return f"image {match['quality'] or 'standard'}/{match['wide']}x{match['tall']}"
+
+
+def sized_price(match: re.Match[str], model: Mapping[str, Any]) -> Decimal:
+    """The price of one such image, which may be listed by the pixel."""
+    prices = [Decimal(str(model.get(key) or 0)) for key in UNITS["image"]]
+    pixels = int(match["wide"]) * int(match["tall"])
+    for key in ("input_cost_per_pixel", "output_cost_per_pixel"):
+        prices.append(round(Decimal(str(model.get(key) or 0)) * pixels, 6))
+    return max(prices)
+
+
+def units_of(model: Mapping[str, Any]) -> dict[str, int]:
+    """Prices of units other than tokens; none where tokens have a price."""
+    unit = UNIT_OF_MODE.get(model["mode"])
+    tokens = (*RATES.values(), *IMAGE_RATES.values())
+    if unit is None or any(model.get(key) for key in tokens):
+        return {}
+    found = {}
+    listed = [model[key] for key in UNITS[unit] if model.get(key) is not None]
+    if listed:
+        found[unit] = max(pico(price, DEAREST_UNIT_PICO) for price in listed)
+    for size, price in sorted(model.get("sizes", {}).items()):
+        found[size] = pico(price, DEAREST_UNIT_PICO)
+    return found
 
 
 def with_hour(name: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -209,6 +301,10 @@ def times(model: Mapping[str, Any], factor: Decimal) -> dict[str, Any]:
 
 def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
     """Why token prices alone do not determine a request's cost; empty if they do."""
+    if units_of(model):
+        return ""
+    if model["mode"] in OTHER_MODES:
+        return other_unpriced_reason(model)
     output = model.get("output_cost_per_token") or 0
     if any((model.get(key) or 0) > output for key in OTHER_OUTPUT):
         return "answers other than text have another price"
@@ -223,6 +319,18 @@ def unpriced_reason(name: str, model: Mapping[str, Any]) -> str:
     return ""
 
 
+def other_unpriced_reason(model: Mapping[str, Any]) -> str:
+    """Why a model that does not answer with text has no price."""
+    by_image = model["mode"] in ("image_generation", "image_edit")
+    if not by_image and any(model.get(key) for key in UNITS["image"]):
+        return "not billed by tokens alone"
+    if "search_context_cost_per_query" in model:
+        return "it may search, and images of it have another price than its tokens"
+    if not all(step.rates.keys() >= {"input", "output"} for step in steps(model)):
+        return "no price of a unit that its endpoint has is listed"
+    return ""
+
+
 class Step(NamedTuple):
     """The complete rates for prompts of more than `above` tokens."""
 
@@ -232,9 +340,17 @@ class Step(NamedTuple):
 
 def steps(model: Mapping[str, Any]) -> list[Step]:
     """A model's rates by ascending prompt size, the first for any size."""
-    own = {key: model[key] for key in RATES.values() if model.get(key) is not None}
-    if model["mode"] == "embedding":
+    known = RATES.values()
+    if model["mode"] in ("image_generation", "image_edit"):
+        known = (*known, *IMAGE_RATES.values())
+    own = {key: model[key] for key in known if model.get(key) is not None}
+    if model["mode"] in ("embedding", "moderation", "rerank"):
         own.setdefault("output_cost_per_token", 0)  # there is no output to pay for
+    if model["mode"] in OTHER_MODES:
+        # Where text has no price of its own, all of the answer has the other one.
+        for sound in ("output_cost_per_image_token", "output_cost_per_audio_token"):
+            if own.get(sound) is not None:
+                own.setdefault("output_cost_per_token", own[sound])
     if own.get("output_cost_per_reasoning_token") == own.get("output_cost_per_token"):
         own.pop("output_cost_per_reasoning_token", None)
     if model["litellm_provider"] in HALF_PRICE_CACHE and "input_cost_per_token" in own:
@@ -262,10 +378,16 @@ def steps(model: Mapping[str, Any]) -> list[Step]:
 
 def rates_of(prices: Mapping[str, Any]) -> dict[str, int]:
     """LiteLLM's prices by our names, in pico-USD."""
-    rates = {key: pico(prices[full]) for key, full in RATES.items() if prices.get(full) is not None}
+    known = RATES | IMAGE_RATES
+    rates = {key: pico(prices[full]) for key, full in known.items() if prices.get(full) is not None}
     if rates.get("cache_write") == 0 and rates.get("input"):
         del rates["cache_write"]  # zero means that a write is billed as plain input
-    for sound, text in (("audio_input", "input"), ("audio_output", "output")):
+    for sound, text in (
+        ("audio_input", "input"),
+        ("audio_output", "output"),
+        ("image_input", "input"),
+        ("image_output", "output"),
+    ):
         if rates.get(sound) == rates.get(text):
             rates.pop(sound, None)
     return rates

@@ -48,6 +48,9 @@ _TOKEN_PRICE = re.compile(
     r"|cache_(?:read|creation)_input_token_cost(?:_above_1hr)?|cache_read_input_audio_token_cost)"
     r"(?:_above_\d+k?_tokens)?(?:_(?:balanced|flex|priority|ultrafast))?"
 )
+_UNIT_PRICE = re.compile(
+    r"input_cost_per_(?:query|character|second|image)|output_cost_per_(?:second|image)"
+)
 _OTHER_PRICE = re.compile(r"cost_per_|_token_cost|^ocr_cost|^output_vector_size|_uplift_multiplier")
 
 PARAMETERS: dict[str, Status] = {
@@ -65,6 +68,8 @@ def row_of(section: str, key: str) -> LiteLLMKey | None:
     if row is None and section in (PARAMS, INFO):
         if _TOKEN_PRICE.fullmatch(key):
             return LiteLLMKey(section, key, "obeyed", "a price; overrides the price book")
+        if _UNIT_PRICE.fullmatch(key):
+            return LiteLLMKey(section, key, "obeyed", "a price; then only such units are billed")
         if _OTHER_PRICE.search(key):
             return LiteLLMKey(section, key, "warned", "not a price per token")
     return row

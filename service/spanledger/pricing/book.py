@@ -1,8 +1,8 @@
-"""The price book: what a model's tokens cost, in pico-USD, by date; made by `tools/update_prices.py`.
+"""The price book: what a model costs, in pico-USD, by date; made by `tools/update_prices.py`.
 
 Reads only one file of the package. A model that is not in the book has no price: prefixes such as
 a region are removed from its name (`names`), but names are never matched loosely. The book prices
-tokens and web searches. It has no other fees (grounding in maps, containers), discounts by the
+tokens, web searches and, for what does not answer with text, the unit that it is billed by. It has no other fees (grounding in maps, containers), discounts by the
 hour, free allowances or surcharges for an endpoint's region; if they matter, set the prices in the
 configuration.
 """
@@ -37,6 +37,15 @@ OVERRIDES = {
     "output_cost_per_audio_token": "audio_output",
 }
 """LiteLLM's keys for prices in the configuration, and our names for them."""
+UNITS = {
+    "input_cost_per_query": "query",
+    "input_cost_per_character": "character",
+    "input_cost_per_second": "second",
+    "output_cost_per_second": "second",
+    "input_cost_per_image": "image",
+    "output_cost_per_image": "image",
+}
+"""The same for units other than tokens; of two keys for one unit, the higher price counts."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
 """Service tiers that the key of a configured price may end with."""
 _KEY = re.compile(
@@ -57,6 +66,8 @@ class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     audio_input: int | None = None
     audio_cache_read: int | None = None
     audio_output: int | None = None
+    image_input: int | None = None
+    image_output: int | None = None
 
 
 class _ListedTier(_Listed, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,7 +86,9 @@ class BookEntry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only
 
     Attributes:
         provider: LiteLLM's name of the provider.
-        mode: `chat`, `completion`, `responses` or `embedding`.
+        mode: what it is called for, as LiteLLM names it: `chat`, `completion`, `responses`,
+            `embedding`, `moderation`, `rerank`, `image_generation`, `image_edit`, `audio_speech` or
+            `audio_transcription`.
         unpriced: why the line has no price; empty if it has one.
     """
 
@@ -86,6 +99,7 @@ class BookEntry(_ListedService, frozen=True, forbid_unknown_fields=True, kw_only
     max_output: int | None = None
     services: dict[str, _ListedService] = {}
     search: int = 0
+    units: dict[str, int] = {}
 
 
 class _Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,15 +186,20 @@ class PriceBook:
         name, entry = self.base(provider, base_model)
         if entry is None:
             name, entry = self._look_up(owners_of(provider), model, litellm_model)
-        given = _given(overrides)
-        if not given:
+        given, units = _given(overrides), _units(overrides)
+        if not (given or units):
             return None if entry is None else _price(f"{self.date}/{name}", entry, {})
-        price = _price("", entry or BookEntry(provider=provider), given)
+        entry = entry or BookEntry(provider=provider)
+        if units:  # then nothing else is billed, unless it is configured too
+            entry = BookEntry(provider=provider, mode=entry.mode, input=0, output=0, units=units)
+        price = _price("", entry, given)
         if price is None:
             return None
         prices: tuple[object, ...] = (price.rates, price.tiers)
         if price.services:
             prices += (price.services,)
+        if price.units:
+            prices += (price.units,)
         digest = hashlib.sha256(msgspec.json.encode(prices)).hexdigest()[:12]
         return replace(price, id=f"config/{deployment_id}/{digest}")
 
@@ -277,6 +296,15 @@ def _given(overrides: Mapping[str, int]) -> _Given:
     return given
 
 
+def _units(overrides: Mapping[str, int]) -> dict[str, int]:
+    """Configured prices of units other than tokens."""
+    found: dict[str, int] = {}
+    for key, pico in overrides.items():
+        if unit := UNITS.get(key):
+            found[unit] = max(pico, found.get(unit, 0))
+    return found
+
+
 def _price(price_id: str, entry: BookEntry, given: _Given) -> Price | None:
     """A line's price, overridden by configured ones; None without an input or output price."""
     usual = _schedule(entry, given.get("", {}))
@@ -295,6 +323,7 @@ def _price(price_id: str, entry: BookEntry, given: _Given) -> Price | None:
         entry.max_output,
         {name: schedule for name, schedule in services.items() if schedule is not None},
         entry.search,
+        entry.units,
     )
 
 

@@ -26,6 +26,8 @@ class Demand:
         sound: the input may contain audio.
         speech: the answer may be spoken.
         services: values of the fields that choose how it is served, by name.
+        unit: what it may be billed by other than tokens (`Price.units`).
+        units: how many of these at most.
         unbounded: fields that nothing bounds, and what to say of them.
     """
 
@@ -37,5 +39,7 @@ class Demand:
     predicted: int = 0
     sound: bool = False
     speech: bool = False
+    unit: str = ""
+    units: int = 0
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)

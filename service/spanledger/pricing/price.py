@@ -1,4 +1,5 @@
-"""What tokens cost: rates by prompt size and service tier, and the two amounts made from them.
+"""What tokens and other units cost: rates by prompt size and service tier, and the two amounts made
+from them.
 
 One amount is what usage costs, the other the most that a request can cost. Integers of pico-USD,
 rounded up to nano-USD once. `book` knows where the prices come from.
@@ -24,7 +25,8 @@ _SAME_SERVICE = {"fast": "priority"}
 
 
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Prices of one token, pico-USD; audio without a price of its own costs as much as text."""
+    """Prices of one token, pico-USD; audio and images without a price of their own cost as much as
+    text."""
 
     input: int
     output: int
@@ -35,15 +37,18 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     audio_input: int | None = None
     audio_cache_read: int | None = None
     audio_output: int | None = None
+    image_input: int | None = None
+    image_output: int | None = None
 
     def dearest_input(self, *, sound: bool = True) -> int:
         """The highest price of an input token, text or audio."""
         text = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+        text = max(text, self.image_input or 0)
         return max(text, self.audio_input or 0, self.audio_cache_read or 0) if sound else text
 
     def dearest_output(self, *, speech: bool = True) -> int:
         """The highest price of an output token, text or speech."""
-        text = max(self.output, self.reasoning)
+        text = max(self.output, self.reasoning, self.image_output or 0)
         return max(text, self.audio_output or 0) if speech else text
 
 
@@ -83,11 +88,15 @@ class Terms:
         service: the service tier it requests.
         sound: its input may contain audio.
         speech: its answer may be spoken.
+        unit: what it is billed by in addition to tokens; see `Price.units`.
+        units: how many of these at most.
     """
 
     service: str = ""
     sound: bool = False
     speech: bool = False
+    unit: str = ""
+    units: int = 0
 
 
 USUAL = Terms()
@@ -104,6 +113,8 @@ class Price:
         tiers: for long ones, ascending.
         services: rates and tiers of each service tier that has its own.
         search: price of a web search, pico-USD.
+        units: prices of other units than tokens, pico-USD: `query`, `character`, `second`, `image`,
+            and `image QUALITY/SIZE`. A model with such prices is billed by nothing else.
         max_input_tokens: the model's context window; None: unknown.
         max_output_tokens: the longest answer; None: unknown.
     """
@@ -115,6 +126,7 @@ class Price:
     max_output_tokens: int | None = None
     services: Mapping[str, Schedule] = field(default_factory=dict)
     search: int = 0
+    units: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def usual(self) -> Schedule:
@@ -125,6 +137,18 @@ class Price:
     def _dearest_text(self) -> tuple[int, int]:
         """The highest price of a text token in short requests, input and output."""
         return self.rates.dearest_input(sound=False), self.rates.dearest_output(speech=False)
+
+    def of_unit(self, unit: str) -> int | None:
+        """The price of one unit, pico-USD; of an image of unknown quality or size, the highest.
+        None if the model is not billed by it."""
+        if not unit or not self.units:
+            return None
+        kind = unit.partition(" ")[0]
+        found = self.units.get(unit, self.units.get(kind))
+        if found is not None:
+            return found
+        same = [price for name, price in self.units.items() if name.startswith(f"{kind} ")]
+        return max(same, default=None)
 
     def knows(self, service: str) -> bool:
         """Whether the highest price of a service tier is known."""
@@ -157,6 +181,8 @@ class Price:
         schedule = self._charged(service) if service else self.usual
         rates = schedule.at(tokens)
         pico = _input_pico(rates, usage, tokens) + _output_pico(rates, usage)
+        if usage.unit:
+            pico += max(usage.units, 0) * (self.of_unit(usage.unit) or 0)
         return nano_from_pico(pico + max(usage.searches, 0) * self.search)
 
     def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
@@ -171,6 +197,8 @@ class Price:
                 reached += schedule.up_to(input_tokens)
         pico = max(input_tokens, 0) * max(r.dearest_input(sound=terms.sound) for r in reached)
         pico += max(output_tokens, 0) * max(r.dearest_output(speech=terms.speech) for r in reached)
+        if terms.unit:
+            pico += max(terms.units, 0) * (self.of_unit(terms.unit) or 0)
         return nano_from_pico(pico)
 
 
@@ -180,7 +208,12 @@ def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
     fresh = tokens - read - write
     if read < 0 or fresh < 0 or not 0 <= hour <= write or not 0 <= sound <= tokens:
         return tokens * rates.dearest_input()
+    seen = usage.image_input_tokens
+    if not 0 <= seen <= fresh:
+        return tokens * rates.dearest_input()
     pico = fresh * rates.input + read * rates.cache_read
+    if seen and rates.image_input is not None:
+        pico += seen * (rates.image_input - rates.input)
     pico += (write - hour) * rates.cache_write + hour * rates.cache_write_1h
     if sound and rates.audio_input is not None:
         # Nobody reports how much of the audio was cached: assume as little as possible.
@@ -193,9 +226,11 @@ def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
 
 def _output_pico(rates: Rates, usage: Usage) -> int:
     output, reasoning = max(usage.output_tokens, 0), usage.reasoning_output_tokens
-    speech = usage.audio_output_tokens
-    if reasoning < 0 or speech < 0 or reasoning + speech > output:
+    speech, drawn = usage.audio_output_tokens, usage.image_output_tokens
+    if reasoning < 0 or speech < 0 or drawn < 0 or reasoning + speech + drawn > output:
         return output * rates.dearest_output()
     spoken = rates.output if rates.audio_output is None else rates.audio_output
-    written = output - reasoning - speech
-    return written * rates.output + reasoning * rates.reasoning + speech * spoken
+    pictured = rates.output if rates.image_output is None else rates.image_output
+    written = output - reasoning - speech - drawn
+    pico = written * rates.output + reasoning * rates.reasoning + speech * spoken
+    return pico + drawn * pictured

@@ -32,7 +32,11 @@ class Usage(msgspec.Struct, frozen=True):
             (Anthropic's `cache_creation.ephemeral_1h_input_tokens`).
         audio_input_tokens: part of `input_tokens` that is audio, cached or not.
         audio_output_tokens: part of `output_tokens` that is audio.
+        image_input_tokens: part of `input_tokens` that is images.
+        image_output_tokens: part of `output_tokens` that is images.
         searches: web searches that the provider made and bills one by one.
+        unit: what else the attempt may be billed by (`Price.units`); empty for tokens alone.
+        units: how many of these.
         ambiguity: why the provider's counts can be read in more than one way (a key of
             `forms.AMBIGUITIES`); the more expensive reading is then used. Empty if they are clear.
         guessed_output_tokens: part of `output_tokens` that the provider reported as something
@@ -52,15 +56,20 @@ class Usage(msgspec.Struct, frozen=True):
     ambiguity: str = ""
     guessed_output_tokens: int = 0
     told_nano: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    unit: str = ""
+    units: int = 0
 
     def plus(self, other: Usage) -> Usage:
         """The sum of both, part by part."""
         summed = {
             name: getattr(self, name) + getattr(other, name)
             for name in self.__struct_fields__
-            if name != "ambiguity"
+            if name not in ("ambiguity", "unit")
         }
-        return Usage(**summed, ambiguity=self.ambiguity or other.ambiguity)
+        unit = self.unit or other.unit
+        return Usage(**summed, ambiguity=self.ambiguity or other.ambiguity, unit=unit)
 
     def followed_by(self, later: Usage) -> Usage:
         """The counts of a stream that reported both, this one first.

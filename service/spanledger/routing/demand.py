@@ -49,9 +49,9 @@ def terms_of(
     that it is not sent.
     """
     service = _service(demand, deployment, dropped) or ("" if demand.services else unasked)
-    if not (service or demand.sound or demand.speech):
+    if not (service or demand.sound or demand.speech or demand.unit):
         return USUAL
-    return Terms(service, demand.sound, demand.speech)
+    return Terms(service, demand.sound, demand.speech, demand.unit, demand.units)
 
 
 def unbounded_by(
@@ -61,6 +61,9 @@ def unbounded_by(
     for name, why in demand.unbounded.items():
         if name not in dropped:
             return f"nothing bounds what {name!r} costs: {why}"
+    if price is not None and price.units and price.of_unit(demand.unit) is None:
+        names = " or ".join(dict.fromkeys(name.partition(" ")[0] for name in price.units))
+        return f"model {deployment.model!r} is billed by the {names}, which this request has not"
     service = _service(demand, deployment, dropped)
     if not service or price is None or price.knows(service):
         return ""

@@ -9,11 +9,13 @@ from spanledger.config import LiteLLMParams, ModelEntry
 from spanledger.errors import ConfigError
 from spanledger.money import parse_price
 
-PRICE_KEY = re.compile(r"_cost_per_(?:audio_|reasoning_)?token|_token_cost")
+PRICE_KEY = re.compile(
+    r"_cost_per_(?:audio_|reasoning_)?token|_token_cost|_cost_per_(?:query|character|second|image)$"
+)
 
 
 def prices_of(entry: ModelEntry, extra: Mapping[str, object], place: str) -> dict[str, int]:
-    """Overrides of the price book, pico-USD per token; `litellm_params` wins over `model_info`.
+    """Overrides of the price book, pico-USD per token or other unit; `litellm_params` wins over `model_info`.
 
     `extra` has the keys of `litellm_params` that are not fields of ours. Raises ConfigError.
     """

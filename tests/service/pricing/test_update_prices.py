@@ -63,7 +63,7 @@ def model(**more: Any) -> dict[str, Any]:
 
 def test_a_book_is_sorted_and_has_a_model_a_line(tool: ModuleType) -> None:
     """In a diff between two dates, each changed model is one changed line."""
-    models = {"b": model(), "a": model(), "pictures": model(mode="image_generation")}
+    models = {"b": model(), "a": model(), "films": model(mode="video_generation")}
 
     text = tool.book_text("2026-11-23", models, "litellm 1")
 
@@ -241,3 +241,59 @@ def test_an_absurd_price_stops_the_tool(tool: ModuleType) -> None:
     """A cent per token is a mistake in the list, and is not copied."""
     with pytest.raises(SystemExit, match="out of range for a price"):
         tool.book_entry("m", model(input_cost_per_token=Decimal("0.02")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "listed", "expected"),
+    [
+        ("moderation", {"input_cost_per_token": 0}, {"input": 0, "output": 0}),
+        ("rerank", {"input_cost_per_query": Decimal("0.002")}, {"query": 2_000_000_000}),
+        ("rerank", {"input_cost_per_token": Decimal("5e-8")}, {"input": 50_000, "output": 0}),
+        ("audio_speech", {"input_cost_per_character": Decimal("1.5e-5")}, {"character": 15_000_000}),
+        (
+            "audio_transcription",
+            {"input_cost_per_second": Decimal("1e-4"), "output_cost_per_second": 0},
+            {"second": 100_000_000},
+        ),
+        ("image_generation", {"output_cost_per_image": Decimal("0.04")}, {"image": 40_000_000_000}),
+        (
+            "image_generation",
+            {
+                "input_cost_per_token": Decimal("5e-6"),
+                "input_cost_per_image_token": Decimal("1e-5"),
+                "output_cost_per_image_token": Decimal("4e-5"),
+            },
+            {"input": 5_000_000, "output": 40_000_000, "image_input": 10_000_000},
+        ),
+    ],
+)
+def test_what_is_not_text_has_its_own_unit(
+    tool: ModuleType, mode: str, listed: Mapping[str, Any], expected: Mapping[str, int]
+) -> None:
+    """Queries, characters, seconds and images; where tokens have a price, they alone count."""
+    entry = tool.book_entry("m", {"litellm_provider": "p", "mode": mode, **listed})
+
+    prices = {k: v for k, v in entry.items() if k not in ("provider", "mode", "units")}
+    shown = entry.get("units") or prices
+    assert shown == expected
+    assert not entry.get("units") or prices == {"input": 0, "output": 0}
+
+
+def test_the_sizes_of_an_image_are_one_model(tool: ModuleType) -> None:
+    """The list has a name for each quality and size; some by the pixel."""
+    base = {"litellm_provider": "azure", "mode": "image_generation"}
+    models = {
+        "azure/hd/1024-x-1792/dall-e-3": base | {"output_cost_per_image": Decimal("0.12")},
+        "azure/1024-x-1024/dall-e-3": base | {"input_cost_per_pixel": Decimal("3.81469e-08")},
+        "low/1024-x-1024/gpt-image-1": base | {"input_cost_per_image": Decimal("0.011")},
+        "gpt-image-1": base | {"output_cost_per_image_token": Decimal("4e-5")},
+    }
+
+    found = tool.with_sizes(models)
+
+    assert sorted(found) == ["azure/dall-e-3", "gpt-image-1"]
+    assert tool.units_of(found["azure/dall-e-3"]) == {
+        "image hd/1024x1792": 120_000_000_000,
+        "image standard/1024x1024": 40_000_000_000,
+    }
+    assert tool.units_of(found["gpt-image-1"]) == {}
