@@ -12,6 +12,7 @@ from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
+from spanledger.wires.chat_as_responses.outbound import ResponsesOut
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
@@ -30,6 +31,7 @@ DEFAULT: Inbound = CHAT
 OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("chat", "chat"): ChatOut(),
     ("chat", "messages"): MessagesOut(answer_of, frame_of),
+    ("chat", "responses"): ResponsesOut(),
     ("embeddings", "embeddings"): EmbeddingsOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
