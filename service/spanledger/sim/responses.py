@@ -16,8 +16,7 @@ from spanledger.sim.bill import Usage
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel
 from spanledger.sim.prompt import Prompt, RefusalError, string
-from spanledger.sim.responses_rules import Body
-from spanledger.sim.responses_store import Store, Stored
+from spanledger.sim.responses_store import JsonBody, Store, Stored
 from spanledger.sim.responses_wire import ResponsesWire
 from spanledger.sim.writer import Answer
 
@@ -44,7 +43,7 @@ class Responses:
         ]
 
     def _of_kept(
-        self, serve: Callable[[Request, Stored], Body]
+        self, serve: Callable[[Request, Stored], JsonBody]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             wire = ResponsesWire(self.store)
@@ -64,18 +63,18 @@ class Responses:
 
         return endpoint
 
-    def _retrieve(self, request: Request, found: Stored) -> Body:
+    def _retrieve(self, request: Request, found: Stored) -> JsonBody:
         if request.query_params.get("stream") == "true":
             raise RefusalError(400, "This response cannot be streamed.", param="stream", code=None)
         return found.response
 
-    def _delete(self, request: Request, found: Stored) -> Body:
+    def _delete(self, request: Request, found: Stored) -> JsonBody:
         del found
         response_id = request.path_params["id"]
         self.store.delete(response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
-    def _cancel(self, request: Request, found: Stored) -> Body:
+    def _cancel(self, request: Request, found: Stored) -> JsonBody:
         if found.response["background"] is not True:
             raise RefusalError(400, "Cannot cancel a synchronous response.", code=None)
         task = self.running.pop(request.path_params["id"], None)
@@ -84,7 +83,7 @@ class Responses:
             found.response = {**found.response, "status": "cancelled"}
         return found.response
 
-    def _input_items(self, request: Request, found: Stored) -> Body:
+    def _input_items(self, request: Request, found: Stored) -> JsonBody:
         asked = request.query_params
         size = asked.get("limit", "20")
         if not size.isdecimal() or not 1 <= int(size) <= PAGE_ITEMS_MAX:

@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 
 from spanledger.sim.prompt import RefusalError, objects, string
-
-Body = dict[str, object]
+from spanledger.sim.responses_store import JsonBody
 
 CAP_MIN = 16
 INPUT_ITEMS_MAX = 2_048
@@ -122,7 +121,7 @@ def reasons_unasked(model: str) -> bool:
     return _ALWAYS_REASONS.match(model) is not None or model.startswith(("gpt-5.5", "gpt-5.6"))
 
 
-def check(body: Body, model: str) -> None:
+def check(body: JsonBody, model: str) -> None:
     """Refuse what the API refuses of one request by itself.
 
     Raises:
@@ -143,7 +142,7 @@ def check(body: Body, model: str) -> None:
             _check_item(item, f"input[{index}]")
 
 
-def check_calls(items: list[Body]) -> None:
+def check_calls(items: list[JsonBody]) -> None:
     """Each output of a tool has its call and each call its output; reasoning has what it led to.
 
     Raises:
@@ -173,7 +172,7 @@ def check_calls(items: list[Body]) -> None:
             )
 
 
-def _check_names(body: Body) -> None:
+def _check_names(body: JsonBody) -> None:
     for name in body:
         if name in _MOVED:
             raise _bad(
@@ -198,7 +197,7 @@ def _check_names(body: Body) -> None:
             raise _unknown(f"stream_options.{name}")
 
 
-def _check_input_given(body: Body) -> None:
+def _check_input_given(body: JsonBody) -> None:
     sources = ("input", "previous_response_id", "prompt", "conversation")
     if not any(body.get(name) for name in sources):
         raise _bad(
@@ -220,7 +219,7 @@ def _check_input_given(body: Body) -> None:
         raise _kind("instructions", "a string", body.get("instructions"))
 
 
-def _check_cap(body: Body) -> None:
+def _check_cap(body: JsonBody) -> None:
     cap = body.get("max_output_tokens")
     if cap is None:
         return
@@ -235,7 +234,7 @@ def _check_cap(body: Body) -> None:
         )
 
 
-def _check_switches(body: Body) -> None:
+def _check_switches(body: JsonBody) -> None:
     for name in ("stream", "store", "background", "parallel_tool_calls"):
         if not isinstance(body.get(name), bool | None):
             raise _kind(name, "a boolean", body.get(name))
@@ -243,7 +242,7 @@ def _check_switches(body: Body) -> None:
         raise _bad("Background mode requires 'store' to be true.", "background", None)
 
 
-def _check_reasoning(body: Body, model: str) -> None:
+def _check_reasoning(body: JsonBody, model: str) -> None:
     reasoning = body.get("reasoning")
     included = body.get("include")
     sealed = isinstance(included, list) and "reasoning.encrypted_content" in included
@@ -266,7 +265,7 @@ def _check_reasoning(body: Body, model: str) -> None:
             raise _unsupported(f"reasoning.{name}")
 
 
-def _check_tools(body: Body) -> None:
+def _check_tools(body: JsonBody) -> None:
     tools = body.get("tools")
     if not isinstance(tools, list | None):
         raise _kind("tools", "an array of objects", tools)
@@ -299,7 +298,7 @@ def _check_tools(body: Body) -> None:
             raise _bad("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
 
 
-def _check_format(body: Body) -> None:
+def _check_format(body: JsonBody) -> None:
     text = body.get("text")
     if text is None:
         return

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from spanledger.sim.prompt import Recent, RefusalError, objects, string
 
-Body = dict[str, object]
+JsonBody = dict[str, object]
 
 STORED_MAX = 10_000
 
@@ -22,9 +22,9 @@ class Stored:
         owner: the digest of its key.
     """
 
-    response: Body
-    given: list[Body]
-    context: list[Body]
+    response: JsonBody
+    given: list[JsonBody]
+    context: list[JsonBody]
     owner: str
 
 
@@ -33,7 +33,7 @@ class Store:
     """Answers by id; the one unused for longest is forgotten first."""
 
     answers: Recent[Stored] = field(default_factory=lambda: Recent(STORED_MAX))
-    items: Recent[tuple[str, Body]] = field(default_factory=lambda: Recent(STORED_MAX))
+    items: Recent[tuple[str, JsonBody]] = field(default_factory=lambda: Recent(STORED_MAX))
 
     def put(self, stored: Stored) -> None:
         """Keep an answer, or what became of it."""
@@ -50,14 +50,14 @@ class Store:
         """Forget an answer."""
         self.answers.items.pop(response_id.encode(), None)
 
-    def items_of(self, given: object) -> list[Body]:
+    def items_of(self, given: object) -> list[JsonBody]:
         """The input as a list of items."""
         if isinstance(given, str):
             content = [{"type": "input_text", "text": given}]
             return [{"type": "message", "role": "user", "content": content}]
         return objects(given)
 
-    def check_references(self, items: list[Body], owner: str) -> None:
+    def check_references(self, items: list[JsonBody], owner: str) -> None:
         """Refuse items that are named by an id and not kept here.
 
         Raises:
@@ -77,12 +77,12 @@ class Store:
                     code=None,
                 )
 
-    def resolved(self, item: Body, owner: str) -> Body:
+    def resolved(self, item: JsonBody, owner: str) -> JsonBody:
         """The item itself, where it is only named."""
         if item.get("type") != "item_reference":
             return item
         return self._item(string(item.get("id")), owner) or item
 
-    def _item(self, item_id: str, owner: str) -> Body | None:
+    def _item(self, item_id: str, owner: str) -> JsonBody | None:
         found = self.items.get(item_id.encode("utf-8", "surrogatepass"))
         return found[1] if found is not None and found[0] == owner else None

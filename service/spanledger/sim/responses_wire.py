@@ -24,8 +24,8 @@ from spanledger.sim.prompt import (
     string,
     text_of,
 )
-from spanledger.sim.responses_rules import Body, check, check_calls, reasons_unasked
-from spanledger.sim.responses_store import Store, Stored
+from spanledger.sim.responses_rules import check, check_calls, reasons_unasked
+from spanledger.sim.responses_store import JsonBody, Store, Stored
 from spanledger.sim.scenarios import WireName
 from spanledger.sim.tokens import (
     TOKENS_PER_IMAGE,
@@ -52,11 +52,11 @@ class ResponsesWire(OpenAIWire):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.body: Body = {}
+        self.body: JsonBody = {}
         self.owner = ""
-        self.context: list[Body] = []
+        self.context: list[JsonBody] = []
         """Every item the model sees, those of earlier answers included."""
-        self.given: list[Body] = []
+        self.given: list[JsonBody] = []
         """The request's own items."""
         self._numbers = itertools.count()
 
@@ -66,7 +66,7 @@ class ResponsesWire(OpenAIWire):
         self.owner = key_digest(key)
         return key
 
-    def read(self, body: Body) -> Prompt:
+    def read(self, body: JsonBody) -> Prompt:
         """Read a request, with what the answers before it were."""
         model, script = model_of(body)
         check(body, model)
@@ -113,7 +113,7 @@ class ResponsesWire(OpenAIWire):
         """A `response` object."""
         return msgspec.json.encode(self.finished(prompt, answer, usage))
 
-    def finished(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Body:
+    def finished(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> JsonBody:
         """The object at its end, which is kept unless the request says otherwise."""
         choice = answer.choices[0]
         cut = _ENDS.get(choice.finish)
@@ -127,12 +127,14 @@ class ResponsesWire(OpenAIWire):
             self.keep(data)
         return data
 
-    def keep(self, data: Body) -> None:
+    def keep(self, data: JsonBody) -> None:
         """Store an answer with what led to it."""
         output = objects(data.get("output"))
         self.store.put(Stored(data, self.given, [*self.context, *output], self.owner))
 
-    def response(self, prompt: Prompt, answer: Answer, status: str, output: list[Body]) -> Body:
+    def response(
+        self, prompt: Prompt, answer: Answer, status: str, output: list[JsonBody]
+    ) -> JsonBody:
         """The object, repeating what the request said."""
         body = self.body
         reasoning = body.get("reasoning")
@@ -184,7 +186,7 @@ class ResponsesWire(OpenAIWire):
         """The output's items in order, one delta per token."""
         del prompt
         for index, (item, text) in enumerate(self._items(answer)):
-            place: Body = {"item_id": item["id"], "output_index": index}
+            place: JsonBody = {"item_id": item["id"], "output_index": index}
             begun = {**item, **_EMPTY[string(item["type"])]}
             yield self._event("response.output_item.added", {"output_index": index, "item": begun})
             if item["type"] == "message":
@@ -204,7 +206,7 @@ class ResponsesWire(OpenAIWire):
         data = self.finished(prompt, answer, usage)
         yield self._event(f"response.{data['status']}", {"response": data})
 
-    def failed(self, prompt: Prompt, answer: Answer) -> Body:
+    def failed(self, prompt: Prompt, answer: Answer) -> JsonBody:
         """The object of an answer that the model did not finish."""
         data = self.response(prompt, answer, "failed", [])
         data["error"] = {
@@ -224,7 +226,7 @@ class ResponsesWire(OpenAIWire):
             b'data: {"type":"response.output_text.delta","item_id":"msg_bro\n\n'
         )
 
-    def _before(self) -> list[Body]:
+    def _before(self) -> list[JsonBody]:
         previous = self.body.get("previous_response_id")
         if not previous:
             return []
@@ -276,7 +278,7 @@ class ResponsesWire(OpenAIWire):
         effort = string(reasoning.get("effort")) if isinstance(reasoning, dict) else ""
         return effort or ("medium" if reasons_unasked(model) else "")
 
-    def _items(self, answer: Answer) -> Iterator[tuple[Body, str]]:
+    def _items(self, answer: Answer) -> Iterator[tuple[JsonBody, str]]:
         """The output's items as they are at the end, each with the text that streams in."""
         choice, tail = answer.choices[0], answer.id.removeprefix(self.id_prefix)
         if choice.reasoning_tokens:
@@ -294,7 +296,7 @@ class ResponsesWire(OpenAIWire):
                 choice.text,
             )
         for number, call in enumerate(choice.calls):
-            item: Body = {
+            item: JsonBody = {
                 "id": f"fc_{number}{tail}",
                 "type": "function_call",
                 "status": done,
@@ -304,19 +306,19 @@ class ResponsesWire(OpenAIWire):
             }
             yield item, call.arguments
 
-    def _reasoning(self, item_id: str, choice: Choice) -> tuple[Body, str]:
+    def _reasoning(self, item_id: str, choice: Choice) -> tuple[JsonBody, str]:
         asked = self.body.get("reasoning")
         summary = ""
         if isinstance(asked, dict) and asked.get("summary"):
             summary = f"**Weighing it**\n\nThis took {choice.reasoning_tokens} tokens of thought."
         parts = [{"type": "summary_text", "text": summary}] if summary else []
-        item: Body = {"id": item_id, "type": "reasoning", "summary": parts}
+        item: JsonBody = {"id": item_id, "type": "reasoning", "summary": parts}
         included = self.body.get("include")
         if isinstance(included, list) and "reasoning.encrypted_content" in included:
             item["encrypted_content"] = self._seal(f"{choice.reasoning_tokens:08d}")
         return item, summary
 
-    def _text(self, place: Body, item: Body, text: str) -> Iterator[Chunk]:
+    def _text(self, place: JsonBody, item: JsonBody, text: str) -> Iterator[Chunk]:
         place = {**place, "content_index": 0}
         yield self._event("response.content_part.added", {**place, "part": _text_part("")})
         yield from self._deltas("response.output_text.delta", {**place, "logprobs": []}, text)
@@ -325,9 +327,9 @@ class ResponsesWire(OpenAIWire):
         part = objects(item["content"])[0]
         yield self._event("response.content_part.done", {**place, "part": part})
 
-    def _summary(self, place: Body, text: str) -> Iterator[Chunk]:
+    def _summary(self, place: JsonBody, text: str) -> Iterator[Chunk]:
         place = {**place, "summary_index": 0}
-        part: Body = {"type": "summary_text", "text": ""}
+        part: JsonBody = {"type": "summary_text", "text": ""}
         name = "response.reasoning_summary"
         yield self._event(f"{name}_part.added", {**place, "part": part})
         for delta in self._deltas(f"{name}_text.delta", place, text):
@@ -335,23 +337,23 @@ class ResponsesWire(OpenAIWire):
         yield self._event(f"{name}_text.done", {**place, "text": text})
         yield self._event(f"{name}_part.done", {**place, "part": {**part, "text": text}})
 
-    def _deltas(self, name: str, place: Body, text: str) -> Iterator[Chunk]:
+    def _deltas(self, name: str, place: JsonBody, text: str) -> Iterator[Chunk]:
         options = self.body.get("stream_options")
         shown = isinstance(options, dict) and options.get("include_obfuscation") is False
         for piece, added in pieces(text):
-            data: Body = {**place, "delta": piece}
+            data: JsonBody = {**place, "delta": piece}
             if not shown:
                 data["obfuscation"] = "x" * (OBFUSCATED_CHARACTERS - len(piece))
             yield self._event(name, data, added)
 
-    def _event(self, name: str, data: Body, added: int = 0) -> Chunk:
+    def _event(self, name: str, data: JsonBody, added: int = 0) -> Chunk:
         payload = msgspec.json.encode(
             {"type": name, "sequence_number": next(self._numbers), **data}
         )
         return Chunk(b"event: " + name.encode() + b"\ndata: " + payload + b"\n\n", added)
 
 
-def usage_json(usage: Usage) -> Body:
+def usage_json(usage: Usage) -> JsonBody:
     """`usage` of a response."""
     return {
         "input_tokens": usage.input_tokens,
@@ -365,7 +367,7 @@ def usage_json(usage: Usage) -> Body:
     }
 
 
-def item_tokens(item: Body) -> int:
+def item_tokens(item: JsonBody) -> int:
     """Tokens of one item of the input."""
     count = TOKENS_PER_MESSAGE + tokens(text_of(item.get("content")))
     for name in ("content", "output"):
@@ -375,7 +377,7 @@ def item_tokens(item: Body) -> int:
     return count + tokens(text_of(item.get("output"))) + tokens(text_of(item.get("summary")))
 
 
-_EMPTY: Mapping[str, Body] = {
+_EMPTY: Mapping[str, JsonBody] = {
     "message": {"status": "in_progress", "content": []},
     "function_call": {"status": "in_progress", "arguments": ""},
     "reasoning": {"summary": []},
@@ -383,11 +385,11 @@ _EMPTY: Mapping[str, Body] = {
 """What an item lacks when it is announced."""
 
 
-def _text_part(text: str) -> Body:
+def _text_part(text: str) -> JsonBody:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
-def _image_tokens(part: Body) -> int:
+def _image_tokens(part: JsonBody) -> int:
     if part.get("type") != "input_image":
         return 0
     return TOKENS_PER_SMALL_IMAGE if part.get("detail") == "low" else TOKENS_PER_IMAGE
