@@ -199,7 +199,9 @@ class CallPiece(Piece):
             text = self.item["input"]
             data = self._event("custom_tool_call_input.delta", delta=text)
             data += self._event("custom_tool_call_input.done", input=text)
-        return data + super().closed(status)
+        return data + self._whole("done")
 
     def _made(self, arguments: str, status: str) -> Item:
+        if self.tool.kind == "apply_patch" and status == "incomplete":
+            status = "in_progress"  # it knows no other word for a patch that was cut short
         return {"id": self._key, **call_item(self.tool, self.call_id, arguments, status)}
