@@ -21,6 +21,8 @@ from spanledger.providers.base import Call, Deployment
 CapName = str
 OLD: CapName = "max_tokens"
 NEW: CapName = "max_completion_tokens"
+TRANSLATED = "max_output_tokens"
+"""The Responses API's name, which a request has that is translated to a chat."""
 MAX_REMEMBERED_CAPS = 4096
 """Most deployments whose name for a cap is remembered."""
 
@@ -61,7 +63,7 @@ class Caps:
         if status not in _REFUSED_STATUSES or not _UNKNOWN.search(body):
             return None
         sent = {name for name in (OLD, NEW) if name in call.fields}
-        if call.max_output_tokens is not None and not sent:
+        if not sent and (call.max_output_tokens is not None or TRANSLATED in call.fields):
             sent = {self.name(call.deployment)}
         if OLD in sent and _names(body, OLD):
             return NEW

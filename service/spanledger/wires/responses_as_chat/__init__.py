@@ -1,0 +1,1 @@
+"""OpenAI's Responses API for callers, over deployments that speak chat completions."""
