@@ -42,8 +42,9 @@ from spanledger.gateway.streaming import STREAM_HEADERS, relay
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import DEFAULT, INBOUND, named_by
+from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
+from spanledger.wires.beside import Counter
 from spanledger.wires.fields import check_head, forwarded
 
 if TYPE_CHECKING:
@@ -110,13 +111,15 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        wire = INBOUND.get(path)
+        wire, counter = INBOUND.get(path), None
+        if wire is None and (counter := COUNTERS.get(path)) is not None:
+            wire = counter.wire
         if wire is not None and scope["method"] == "POST":
-            await self._post(scope, receive, send, wire)
+            await self._post(scope, receive, send, wire, counter)
             return
         request_id = self.new_request_id()
         headers = dict(scope["headers"])
-        spoken = wire or named_by(headers)
+        spoken = spoken_by(path, headers)
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif not is_model(path):
@@ -133,7 +136,9 @@ class Edge:
                 reply = replies.reply_to(error, wire=spoken)
         await _send(send, reply, request_id, wire=spoken)
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
+    async def _post(
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, counter: Counter | None
+    ) -> None:
         call = _Call(self.new_request_id(), wire)
         if self.draining:
             await _send(send, replies.draining(wire), call.request_id, wire=wire)
@@ -147,7 +152,10 @@ class Edge:
             return
         self.in_flight += 1
         try:
-            await self._serve(scope, receive, send, wire, call)
+            if counter is None:
+                await self._serve(scope, receive, send, wire, call)
+            else:
+                await self._count(scope, receive, send, counter, call)
         except _Gone:
             pass
         except SpanledgerError as error:
@@ -210,6 +218,27 @@ class Edge:
         self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
         await send({"type": "http.response.start", "status": 200, "headers": answer})
         await send({"type": "http.response.body", "body": body})
+
+    async def _count(
+        self, scope: Scope, receive: Receive, send: Send, counter: Counter, call: _Call
+    ) -> None:
+        """Count a request's input. It costs nothing, so the ledger has no row of it."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        caller = await self._auth.identify(headers)
+        call.place = place = self.crowd.enter(caller.key_id)
+        check_head(headers)
+        ask = counter.read(await _body(receive, place))
+        ask.headers = forwarded(headers, counter.wire.passes)
+        route = self._models.route(ask.route)
+        serving = self._models.serving(route)
+        self._models.check(route, serving, caller)
+        counted = await self._router.count(counter, ask, serving, route if route != serving else "")
+        more = (b"x-spanledger-estimated", b"true")
+        if counted.deployment:
+            more = (b"x-spanledger-deployment", header_value(counted.deployment))
+        await _send(
+            send, GatewayReply(200, counted.body, (more,)), call.request_id, wire=counter.wire
+        )
 
     async def _read(
         self,

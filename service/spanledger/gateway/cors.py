@@ -14,6 +14,7 @@ EXPOSED = (
     "x-spanledger-changed",
     "x-spanledger-cost-usd",
     "x-spanledger-deployment",
+    "x-spanledger-estimated",
     "x-spanledger-trace-id",
 )
 """Response headers that a page may read in addition to the CORS-safelisted ones."""

@@ -17,6 +17,7 @@ from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
+from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course
 from spanledger.routing.demand import with_history
 from spanledger.routing.groups import RouteGroups, Spoken
@@ -28,7 +29,8 @@ from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
 from spanledger.telemetry.attributes import ContentMode
 from spanledger.wires import INBOUND, outbound
-from spanledger.wires.base import Answer, Frame, Inbound
+from spanledger.wires.base import Answer, Ask, Frame, Inbound
+from spanledger.wires.beside import Counter
 
 OFF = "authentication_failed"
 """Every deployment of the route lacks its key."""
@@ -68,6 +70,7 @@ class Router:
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
         self.groups = RouteGroups(plan, book, providers, self.health)
+        self._counting = Counting(self._choose, clock)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:
@@ -105,6 +108,17 @@ class Router:
                         yield ready
                     return
 
+    async def count(self, counter: Counter, ask: Ask, route: str, asked: str) -> Counted:
+        """Have the input of a request counted. `asked` is the model, if the route is a wildcard.
+
+        Raises:
+            SpanledgerError: no deployment serves the model, or its provider refused the request.
+        """
+        levels = self.groups.for_request(route, asked, ask.wire).get(route, ())
+        if asked and not any(levels) and not self.groups.spoken(route, asked):
+            raise self._unknown(asked)
+        return await self._counting.count(counter, ask, levels)
+
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises the error that ends it before any attempt."""
         route = exchange.start.route
@@ -112,13 +126,7 @@ class Router:
         here = any(groups.get(route, ()))
         spoken = () if here else self.groups.spoken(route, exchange.asked)
         if not (here or spoken) and (exchange.asked or route not in groups):
-            asked = exchange.asked or route
-            unknown = InvalidRequestError(
-                f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
-                status=404,
-                code="model_not_found",
-                param="model",
-            )
+            unknown = self._unknown(exchange.asked or route)
             await self.reject(exchange, unknown)
             raise unknown
         history = self._histories[route]
@@ -140,6 +148,14 @@ class Router:
             await self.reject(exchange, error)
             raise error
         return Run(self._shared, exchange, course, demand, history, pick)
+
+    def _unknown(self, asked: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
 
     def _unserved(self, exchange: Exchange, course: Course, spoken: Spoken) -> SpanledgerError:
         """Why no deployment can be called for this request."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from spanledger.wires.anthropic.count_tokens import CountTokens
 from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
-from spanledger.wires.beside import ModelList
+from spanledger.wires.beside import Counter, ModelList
 from spanledger.wires.chat_as_responses.outbound import ResponsesOut
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
@@ -58,14 +59,19 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     **{(name, name): wire for name, wire in NATIVE.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
+COUNTERS: dict[str, Counter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+"""Where callers may have a request's input counted, by path; each is a POST."""
 _OPENAI_MODELS = OpenAIModels()
 _MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
 _NOTHING: frozenset[str] = frozenset()
 
 
-def named_by(headers: Mapping[bytes, bytes]) -> Inbound:
-    """The wire that a caller's headers speak of, where its path says nothing of one."""
-    return MESSAGES if b"anthropic-version" in headers else DEFAULT
+def spoken_by(path: str, headers: Mapping[bytes, bytes]) -> Inbound:
+    """The wire that a caller speaks, by the path of its request or, if that says nothing, its
+    headers."""
+    counter = COUNTERS.get(path)
+    named = MESSAGES if b"anthropic-version" in headers else DEFAULT
+    return INBOUND.get(path) or (named if counter is None else counter.wire)
 
 
 def model_list(wire: Inbound) -> ModelList:

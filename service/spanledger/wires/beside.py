@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from spanledger.wires.base import Ask, Inbound, Outgoing
+
 
 class ModelList(Protocol):
     """How a wire shows models."""
@@ -15,4 +17,34 @@ class ModelList(Protocol):
 
     def one(self, name: str, created_s: int) -> bytes:
         """A single model."""
+        ...
+
+
+class Counter(Protocol):
+    """A path of a wire where callers have the input of a request counted.
+
+    A deployment that speaks the wire counts it; for any other, we estimate.
+
+    Attributes:
+        wire: whose requests it counts, and whose errors it has.
+        path: where its requests arrive, and are sent to.
+    """
+
+    wire: Inbound
+    path: str
+
+    def read(self, body: bytes) -> Ask:
+        """Read a request. Raises InvalidRequestError."""
+        ...
+
+    def request(self, out: Outgoing) -> bytes:
+        """The request for a deployment that speaks the wire."""
+        ...
+
+    def is_count(self, body: bytes) -> bool:
+        """Whether an answer is a count."""
+        ...
+
+    def estimated(self, ask: Ask) -> bytes:
+        """The answer with our own count."""
         ...
