@@ -26,7 +26,7 @@ from tests.support.processes import poll
 
 pytestmark = pytest.mark.timeout(300)  # the first test starts the stack and runs the scenario
 
-ARRIVE_S = 30.0
+ARRIVE_S = 90.0
 """A shorter wait, for data sent a while ago."""
 MAX_IDLE_BYTES = 600 * 2**20
 NOT_TWICE = 'spanledger_source=~"gateway|application"'
@@ -213,4 +213,4 @@ def test_tempo_finds_the_dear_and_draws_the_map(stack: Stack, played: Played) ->
         lambda: played.traces["overrun"] in stack.search("{ span.spanledger.cost.usd > 0.01 }"),
         ARRIVE_S,
     )
-    assert poll(lambda: stack.value(f"sum({edge})") > 0, 60)
+    assert poll(lambda: stack.value(f"sum({edge})") > 0)

@@ -152,7 +152,7 @@ def arrived(sink: Any, ids: Sequence[bytes]) -> list[Span]:
         found = {span.span_id: span for span in sink.whole_spans()}
         return [found[one] for one in ids] if found.keys() >= set(ids) else []
 
-    spans = poll(look, 20)
+    spans = poll(look)
     assert spans, f"{len(ids)} spans did not all arrive"
     return spans
 

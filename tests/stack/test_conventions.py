@@ -68,7 +68,7 @@ def test_both_forms_of_the_gateway_are_the_same_series(stack: Stack, tmp_path: P
     ship(stack, tmp_path / "new", "gateway-new", f"http,{LATEST}")
 
     whole = 'gen_ai_client_token_usage_count{service_name="gateway-%s",gen_ai_operation_name="embeddings"}'
-    assert poll(lambda: stack.values(whole % "old") and stack.values(whole % "new"), 30)
+    assert poll(lambda: stack.values(whole % "old") and stack.values(whole % "new"))
     old, new = stored(stack, "gateway-old"), stored(stack, "gateway-new")
     names = {dict(labels)["__name__"] for labels in old}
     assert {
@@ -104,7 +104,7 @@ def test_new_names_of_applications_are_read(stack: Stack) -> None:
     stack.send(made)
 
     own = 'service_name="ai"'
-    assert poll(lambda: stack.values(f"gen_ai_client_token_usage_count{{{own}}}"), 30)
+    assert poll(lambda: stack.values(f"gen_ai_client_token_usage_count{{{own}}}"))
 
     def total(series: str, by: str) -> dict[str, float]:
         found = stack.values(f"sum by ({by}) ({series}{{{own}}})")
@@ -132,7 +132,7 @@ def test_a_delta_counter_of_tokens_is_dropped(stack: Stack) -> None:
     stack.send(made)
 
     sums = 'gen_ai_client_token_usage_sum{service_name="delta"}'
-    assert poll(lambda: stack.values(sums), 30)
+    assert poll(lambda: stack.values(sums))
     assert [labels["gen_ai_token_type"] for labels, _ in stack.values(sums)] == ["output"]
 
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-START_S = 30.0
+START_S = 90.0
+"""Deadlines are for a machine busy with other things: they cost nothing where all is well."""
 T = TypeVar("T")
 
 
@@ -119,7 +120,7 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
 
 
-def poll(probe: Callable[[], T], timeout_s: float = 30.0, every_s: float = 0.05) -> T:
+def poll(probe: Callable[[], T], timeout_s: float = 90.0, every_s: float = 0.05) -> T:
     """Call it until the result is truthy; returns the last result at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not (answer := probe()) and time.monotonic() < deadline:

@@ -239,7 +239,7 @@ def running(book: Book, settings: TelemetrySettings) -> Iterator[Running]:
     running.stop()
 
 
-def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
