@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FRAMING_TOKENS = 1_024
 """What a provider may put around the items of an earlier answer."""
-WINDOW_TOKENS = 10_000_000
+ANY_WINDOW_TOKENS = 10_000_000
 """More than any model reads: a hold lowers it to the model's context window."""
 _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
 """Parameters that go on to the provider."""
@@ -52,7 +52,7 @@ class KeptAnswers:
                 param="previous_response_id",
             )
         _, answer = found
-        more = answer.tokens + FRAMING_TOKENS if answer.tokens else WINDOW_TOKENS
+        more = answer.tokens + FRAMING_TOKENS if answer.tokens else ANY_WINDOW_TOKENS
         ask.body_bytes += more
         ask.demand.input_tokens += more
         ask.demand.tokens += answer.tokens
