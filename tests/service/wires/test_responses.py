@@ -303,7 +303,7 @@ def test_ids_round_trip(provider_id: str) -> None:
 
 @pytest.mark.parametrize("odd", ["", "a/b", "a b", 'a"b', "x" * 300])
 def test_odd_ids_stay(odd: str) -> None:
-    """What could not be part of a path or an id is handed on as it is."""
+    """What could not be part of a path or an id is passed as it is."""
     assert handed_id(REQUEST_ID, odd) == odd
     assert answer_id(odd) is None
 
