@@ -34,8 +34,17 @@ from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
+from spanledger.gateway.kept_answers import KeptAnswers
 from spanledger.gateway.models import Models
-from spanledger.gateway.paths import LIVE, METRICS_PATH, READY, call_path, is_model
+from spanledger.gateway.paths import (
+    LIVE,
+    METRICS_PATH,
+    READY,
+    AnswerPath,
+    answer_path,
+    call_path,
+    is_model,
+)
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
@@ -91,6 +100,7 @@ class Edge:
         config: Config,
         router: Router,
         auth: Authenticator,
+        answers: KeptAnswers,
         clock: Clock,
         observe_overhead: Callable[[float], None],
     ) -> None:
@@ -100,6 +110,7 @@ class Edge:
         self._limits = config.gateway
         self._router = router
         self._auth = auth
+        self._answers = answers
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
@@ -122,6 +133,8 @@ class Edge:
         spoken = spoken_by(path, headers)
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
+        elif (answer := answer_path(path)) is not None:
+            reply = await self._kept(scope, headers, answer, spoken)
         elif not is_model(path):
             reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":
@@ -135,6 +148,21 @@ class Edge:
             except SpanledgerError as error:
                 reply = replies.reply_to(error, wire=spoken)
         await _send(send, reply, request_id, wire=spoken)
+
+    async def _kept(
+        self, scope: Scope, headers: dict[bytes, bytes], path: AnswerPath, wire: Inbound
+    ) -> GatewayReply:
+        """What a caller asks of an answer that a provider keeps. Nothing is booked."""
+        place: Slot | None = None
+        try:
+            caller = await self._auth.identify(headers)
+            place = self.crowd.enter(caller.key_id)
+            return await self._answers.serve(scope["method"], path, scope["query_string"], caller)
+        except SpanledgerError as error:
+            return replies.reply_to(error, wire=wire)
+        finally:
+            if place is not None:
+                place.leave()
 
     async def _post(
         self, scope: Scope, receive: Receive, send: Send, wire: Inbound, counter: Counter | None
@@ -252,7 +280,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask = "", None
+        route, ask, kept_at = "", None, ""
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
@@ -263,6 +291,8 @@ class Edge:
             route = self._models.route(ask.route)
             serving = self._models.serving(route)
             self._models.check(route, serving, caller)
+            if ask.follows:
+                kept_at = await self._answers.follow(ask, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)
@@ -281,7 +311,7 @@ class Edge:
             operation=wire.name,
             stream=ask.stream,
         )
-        exchange = Exchange(start, ask, deadline)
+        exchange = Exchange(start, ask, deadline, kept_at=kept_at)
         if serving != route:
             exchange.asked = route
         call.exchange = exchange
@@ -321,7 +351,8 @@ def create_app(
     auth = Authenticator(
         ledger, clock, settings.host, settings.default_customer, settings.allow_origins
     )
-    edge = Edge(config, router, auth, clock, observe_overhead)
+    answers = KeptAnswers(ledger, router)
+    edge = Edge(config, router, auth, answers, clock, observe_overhead)
     origins = settings.allow_origins
     probes = Probes(edge, auth, ledger, health, metrics)
     app = _Application(

@@ -155,6 +155,7 @@ class Call:
         changed: names of the caller's fields that the adapter had to change or leave out; it adds
             to them when it encodes the request.
         headers: those of the caller's that are for deployments of its wire alone.
+        request_id: the gateway's id of the request.
     """
 
     deployment: Deployment
@@ -167,6 +168,7 @@ class Call:
     total_s: float = math.inf
     changed: list[str] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 class Provider(Protocol):
@@ -193,4 +195,13 @@ class CountsTokens(Protocol):
 
     async def count(self, call: Call, counter: Counter) -> bytes:
         """The provider's count, as it answers it. Raises ProviderError."""
+        ...
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """An adapter whose providers keep answers."""
+
+    async def kept(self, call: Call, method: str, path: str, query: str) -> bytes:
+        """Read or change a kept answer; `path` begins with its id. Raises ProviderError."""
         ...
