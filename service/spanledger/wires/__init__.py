@@ -29,7 +29,7 @@ _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.val
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
-NATIVE: dict[str, Outbound] = {
+UNTRANSLATED: dict[str, Outbound] = {
     "embeddings": EmbeddingsOut(),
     "messages": NativeMessages(),
 }
@@ -52,7 +52,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
         for name, wire in FROM_CHAT.items()
         if name != asked
     },
-    **{(name, name): wire for name, wire in NATIVE.items()},
+    **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 _NOTHING: frozenset[str] = frozenset()

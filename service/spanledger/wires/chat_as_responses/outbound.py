@@ -10,7 +10,7 @@ from spanledger.wires.chat_as_responses.answer import read_response
 from spanledger.wires.chat_as_responses.events import ResponseChunks
 from spanledger.wires.chat_as_responses.request import (
     LEAST_OUTPUT,
-    LEFT_OUT,
+    UNSENT,
     responses_request,
 )
 from spanledger.wires.failures import failed_after, malformed
@@ -28,7 +28,7 @@ class ResponsesOut:
     key_header = ""
     id_header = "x-request-id"
     spelled = False
-    drops = LEFT_OUT
+    drops = UNSENT
     passes = False
     least_output = LEAST_OUTPUT
 
