@@ -112,6 +112,11 @@ class ModelInfo(LiteLLM):
         description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`;"
         " its price applies.",
     )
+    mode: str | None = Field(
+        None,
+        description="`responses` for a model that only OpenAI's Responses API serves, `chat` for one"
+        " that only chat completions do; default: by the model's name and the server.",
+    )
 
 
 class ModelEntry(LiteLLM):

@@ -53,7 +53,9 @@ class HttpProvider:
         self._clock = clock or Clock()
         self._caps = Caps()
         self._misconfigured = Misconfigured()
-        self._targets: dict[tuple[str, str | None, str | None, str], tuple[Endpoint, Outbound]] = {}
+        self._targets: dict[
+            tuple[str, str | None, str | None, str, bool], tuple[Endpoint, Outbound]
+        ] = {}
         self._refuses_options: set[str] = set()
 
     async def complete(self, call: Call) -> Answer:
@@ -174,10 +176,12 @@ class HttpProvider:
     def _target(self, call: Call) -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in."""
         deployment = call.deployment
-        key = (deployment.id, deployment.api_base, deployment.api_key, call.wire.name)
+        base, secret = deployment.api_base, deployment.api_key
+        apart = deployment.tools_apart != "" and deployment.is_apart(call.fields)
+        key = (deployment.id, base, secret, call.wire.name, apart)
         found = self._targets.get(key)
         if found is None:
-            wire = outbound(call.wire, deployment.speaks)
+            wire = outbound(call.wire, deployment.speaks_for(call.fields))
             if wire is None:
                 whose = deployment.provider[:1].upper() + deployment.provider[1:]
                 what = f"{whose} has no {call.wire.name}; choose another model"

@@ -12,7 +12,7 @@ from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
-from spanledger.wires.chat_as_responses.outbound import ResponsesOut
+from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
@@ -37,7 +37,7 @@ UNTRANSLATED: dict[str, Outbound] = {
 FROM_CHAT: dict[str, Outbound] = {
     "chat": ChatOut(),
     "messages": MessagesOut(answer_of, frame_of),
-    "responses": ResponsesOut(),
+    "responses": ChatAsResponses(),
 }
 """What is spoken to deployments for the callers of chat."""
 TO_CHAT: dict[str, ToChat] = {
@@ -78,6 +78,12 @@ def dropped(asked: Inbound, spoken: tuple[str, ...]) -> frozenset[str]:
     """The caller's fields that such a deployment is not sent."""
     wire = _outbound(asked.name, spoken)
     return _NOTHING if wire is None else wire.drops
+
+
+def least_output(asked: Inbound, spoken: tuple[str, ...]) -> int:
+    """The lowest cap that such a deployment is sent."""
+    wire = _outbound(asked.name, spoken)
+    return 0 if wire is None else wire.least_output
 
 
 @lru_cache(maxsize=1024)

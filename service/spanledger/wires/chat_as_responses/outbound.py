@@ -18,7 +18,7 @@ from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.sse import events_of, is_stream
 
 
-class ResponsesOut:
+class ChatAsResponses:
     """The Responses API, seen from outside as chat completions."""
 
     name = "responses"
