@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from spanledger.providers.base import ProviderKind
+from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
-from spanledger.providers.responses_hosts import wires_of
+from spanledger.providers.responses_hosts import serves_responses
 from spanledger.wires.openai.models import RESPONSES_ALONE, THINKS_UNASKED, TOOLS_APART
 
 ALONE = ("responses",)
@@ -54,10 +54,11 @@ def spoken_by(
         return ()
     if mode == "responses":
         return ALONE
-    usual = wires_of(kind, prefix, base, None)
-    if prefix in _MAKERS and (usual or prefix in _AZURES) and is_alone(known_as, mode):
+    served = serves_responses(prefix, base)
+    # An address of Azure's is changed to one that has it (`azure.v1_address`).
+    if prefix in _MAKERS and (served or prefix in _AZURES) and is_alone(known_as, mode):
         return ALONE
-    return usual
+    return (*SPOKEN[kind], "responses") if served else ()
 
 
 def tools_apart(

@@ -18,10 +18,12 @@ from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
+from spanledger.wires.openai.responses import Responses
+from spanledger.wires.openai.responses_native import ResponsesOut
 from spanledger.wires.through import Through, ToChat
 
-CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
-INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
+CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
+INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES)}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
@@ -32,6 +34,7 @@ DEFAULT: Inbound = CHAT
 UNTRANSLATED: dict[str, Outbound] = {
     "embeddings": EmbeddingsOut(),
     "messages": NativeMessages(),
+    "responses": ResponsesOut(),
 }
 """Wires whose callers are served in their own, as it is."""
 FROM_CHAT: dict[str, Outbound] = {
