@@ -209,17 +209,22 @@ class HttpProvider:
     ) -> Answer:
         """The answer in a reply, or its refusal."""
         if not 200 <= reply.status < 300:
-            error = refusal(
-                call.deployment,
-                reply.status,
-                read_failure(reply.body),
-                headers=reply.headers,
-                now_s=self._clock.now_ns() / 1e9,
-            )
-            now = self._clock.monotonic()
-            self._misconfigured.refused(call.deployment.id, target.url, error, now)
-            raise error
+            raise self._refused(call, target, reply)
         return wire.answer(written, reply.body, self._seen(call, reply.headers, wire))
+
+    def _refused(self, call: Call, target: Endpoint, reply: ProviderReply) -> ProviderError:
+        """The error in a reply. Whoever raises it must not keep it in a variable of their own: its
+        traceback would hold the request in memory."""
+        error = refusal(
+            call.deployment,
+            reply.status,
+            read_failure(reply.body),
+            headers=reply.headers,
+            now_s=self._clock.now_ns() / 1e9,
+        )
+        now = self._clock.monotonic()
+        self._misconfigured.refused(call.deployment.id, target.url, error, now)
+        return error
 
 
 def _refuses_options(call: Call, reply: ProviderReply) -> bool:

@@ -1,4 +1,4 @@
-"""Who serves OpenAI's Responses API beside chat completions: one row for each prefix, with its source.
+"""Who serves OpenAI's Responses API as well as chat completions: one row for each prefix, with its source.
 
 A server that is not here, or that is and does not, says so with LiteLLM's key
 `model_info.supported_endpoints`.

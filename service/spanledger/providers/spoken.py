@@ -6,7 +6,7 @@ and a model that is written `openai/responses/…`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from spanledger.providers.base import SPOKEN, ProviderKind
@@ -39,16 +39,15 @@ def spoken_by(
     known_as: str,
     *,
     mode: str | None = None,
-    said: Mapping[str, object] | None = None,
+    endpoints: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """The wires of a deployment, the best first; empty for those of its kind.
 
-    `known_as` is the model's own name, and `said` what the file says beside it.
+    `known_as` is the model's own name; `mode` and `endpoints` are what the file says.
     """
     if kind != "openai":
         return ()
-    endpoints = (said or {}).get("supported_endpoints")
-    if isinstance(endpoints, list):
+    if endpoints is not None:
         return tuple(name for path, name in _ENDPOINTS.items() if path in endpoints)
     if mode == "chat":
         return ()

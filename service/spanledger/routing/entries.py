@@ -130,8 +130,8 @@ class Entry:
         if kind != "litellm":
             prefix, model = self._spelled(prefix, model, host)
         prices = prices_of(self.entry, self.extra, self.place)
-        named, said = self._known_as(model), self.entry.model_info.model_extra
-        wires = spoken_by(kind, prefix, base, named, mode=self._mode(), said=said)
+        named, said = self._known_as(model), self.entry.model_info.supported_endpoints
+        wires = spoken_by(kind, prefix, base, named, mode=self._mode(), endpoints=said)
         self._warn_unused(kind, prices, unique)
         reasoning = bool(hosts.REASONING_MODEL.match(params.model.partition("/")[2] or model))
         return Deployment(
