@@ -112,10 +112,15 @@ class ModelInfo(LiteLLM):
         description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`;"
         " its price applies.",
     )
+    mode: str | None = Field(
+        None,
+        description="`responses` for a model that only OpenAI's Responses API serves, `chat` for one"
+        " that only chat completions do; default: by the model's name and the server.",
+    )
     supported_endpoints: tuple[str, ...] | None = Field(
         None,
         description="The endpoints of the deployment's server, where they are not those of its"
-        " provider: with or without `/v1/responses`.",
+        " provider: with or without `/v1/chat/completions` and `/v1/responses`.",
     )
 
 

@@ -15,7 +15,7 @@ DEFAULT_AI_VERSION = "2024-05-01-preview"
 V1_VERSIONS = frozenset({"v1", "latest", "preview"})
 """Values of `api_version` that mean Azure's v1 API."""
 _OPENAI_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
-_OPERATIONS = ("/chat/completions", "/embeddings")
+_OPERATIONS = ("/chat/completions", "/embeddings", "/responses")
 
 
 class Address(NamedTuple):
@@ -40,6 +40,14 @@ def openai_address(base: str, model: str, version: str | None) -> Address:
         root = root.removesuffix("/openai") + "/openai/v1"
     version = version or given
     return Address(root, _query(rest, "preview" if version == "preview" else None))
+
+
+def v1_address(base: str) -> Address:
+    """The address of Azure's v1 API, which has the Responses API too; a request names its model."""
+    root, given, rest = _split(base)
+    for path in ("/openai/v1", "/openai/deployments", "/openai", "/models"):
+        root = root.partition(path)[0]
+    return Address(f"{root}/openai/v1", _query(rest, "preview" if given == "preview" else None))
 
 
 def inference_address(base: str, version: str | None) -> Address:

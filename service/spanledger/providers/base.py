@@ -16,6 +16,7 @@ import msgspec
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
 from spanledger.wires.beside import Counter
+from spanledger.wires.fields import is_set
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
@@ -59,6 +60,8 @@ class Deployment:
         cap: the field that caps an answer, for callers that set none.
         asks_usage: whether a stream is asked for its usage.
         wires: names of the wires that it speaks, the best first; empty = those of its kind.
+        tools_apart: when a request with tools is not spoken to in chat completions, although it
+            speaks them: where the request asks for reasoning, or unless it asks for none.
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
@@ -90,6 +93,7 @@ class Deployment:
     cap: Literal["", "max_tokens", "max_completion_tokens"] = ""
     asks_usage: bool = True
     wires: tuple[str, ...] = ()
+    tools_apart: Literal["", "asked", "always"] = ""
     label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
@@ -98,6 +102,21 @@ class Deployment:
     def speaks(self) -> tuple[str, ...]:
         """The wires that it speaks, the best first."""
         return self.wires or SPOKEN[self.kind]
+
+    def speaks_for(self, fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
+        """The wires for a request of these fields, the best first."""
+        if self.tools_apart and self.is_apart(fields):
+            return tuple(name for name in self.speaks if name != "chat")
+        return self.speaks
+
+    def is_apart(self, fields: dict[str, msgspec.Raw]) -> bool:
+        """Whether the model refuses a request of these fields in chat completions."""
+        if not self.tools_apart or "tools" not in fields:
+            return False
+        effort = self.fields_for(fields).get("reasoning_effort")
+        if effort is None or not is_set(effort):
+            return self.tools_apart == "always"
+        return bytes(effort) != b'"none"'
 
     @property
     def known_as(self) -> str:

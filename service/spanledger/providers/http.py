@@ -54,7 +54,9 @@ class HttpProvider:
         self._clock = clock or Clock()
         self._caps = Caps()
         self._misconfigured = Misconfigured()
-        self._targets: dict[tuple[str, str | None, str | None, str], tuple[Endpoint, Outbound]] = {}
+        self._targets: dict[
+            tuple[str, str | None, str | None, str, bool], tuple[Endpoint, Outbound]
+        ] = {}
         self._refuses_options: set[str] = set()
 
     async def complete(self, call: Call) -> Answer:
@@ -196,10 +198,12 @@ class HttpProvider:
     def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in; `path` is one beside the wire's own."""
         deployment = call.deployment
-        key = (deployment.id, deployment.api_base, deployment.api_key, path or call.wire.name)
+        base, secret = deployment.api_base, deployment.api_key
+        apart = deployment.tools_apart != "" and deployment.is_apart(call.fields)
+        key = (deployment.id, base, secret, path or call.wire.name, apart)
         found = self._targets.get(key)
         if found is None:
-            wire = outbound(call.wire, deployment.speaks)
+            wire = outbound(call.wire, deployment.speaks_for(call.fields))
             if wire is None:
                 whose = deployment.provider[:1].upper() + deployment.provider[1:]
                 what = f"{whose} has no {call.wire.name}; choose another model"
@@ -216,17 +220,22 @@ class HttpProvider:
     ) -> Answer:
         """The answer in a reply, or its refusal."""
         if not 200 <= reply.status < 300:
-            error = refusal(
-                call.deployment,
-                reply.status,
-                read_failure(reply.body),
-                headers=reply.headers,
-                now_s=self._clock.now_ns() / 1e9,
-            )
-            now = self._clock.monotonic()
-            self._misconfigured.refused(call.deployment.id, target.url, error, now)
-            raise error
+            raise self._refused(call, target, reply)
         return wire.answer(written, reply.body, self._seen(call, reply.headers, wire))
+
+    def _refused(self, call: Call, target: Endpoint, reply: ProviderReply) -> ProviderError:
+        """The error in a reply. Whoever raises it must not keep it in a variable of their own: its
+        traceback would hold the request in memory."""
+        error = refusal(
+            call.deployment,
+            reply.status,
+            read_failure(reply.body),
+            headers=reply.headers,
+            now_s=self._clock.now_ns() / 1e9,
+        )
+        now = self._clock.monotonic()
+        self._misconfigured.refused(call.deployment.id, target.url, error, now)
+        return error
 
 
 def _refuses_options(call: Call, reply: ProviderReply) -> bool:

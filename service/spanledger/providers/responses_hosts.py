@@ -6,9 +6,6 @@ A server that is not here, or that is and does not, says so with LiteLLM's key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
 
 SERVES_RESPONSES = {
@@ -26,25 +23,12 @@ SERVES_RESPONSES = {
 }
 """By LiteLLM's prefix. `openai/` with an address of one's own is among them, as in LiteLLM
 (https://docs.litellm.ai/docs/response_api_native_passthrough)."""
-ENDPOINT = "/v1/responses"
 _AZURE_V1 = "/openai/v1"
 """Azure serves it at this address alone, not below a deployment's name."""
 
 
-def wires_of(
-    kind: ProviderKind, prefix: str, base: str | None, endpoints: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The wires that a deployment speaks; empty for those of its kind. `endpoints` is what its
-    `model_info` says."""
-    if kind != "openai" or not _serves_responses(prefix, base, endpoints):
-        return ()
-    return (*SPOKEN[kind], "responses")
-
-
-def _serves_responses(prefix: str, base: str | None, endpoints: Sequence[str] | None) -> bool:
-    """What the file says comes first, then whose address it is, then its prefix."""
-    if endpoints is not None:
-        return ENDPOINT in endpoints
+def serves_responses(prefix: str, base: str | None) -> bool:
+    """Whether a deployment's server has it: by whose address it is, then by the prefix."""
     owner = host_of(base)
     if prefix == "azure" or (owner is not None and owner.prefix == "azure"):
         return (base or "").endswith(_AZURE_V1)

@@ -43,7 +43,7 @@ from spanledger.routing.outcome import (
 )
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
-from spanledger.wires import dropped
+from spanledger.wires import dropped, least_output
 from spanledger.wires.base import Answer, Frame
 
 MAX_ATTEMPTS = 10
@@ -185,10 +185,12 @@ class Run:
                 late = ProviderError("timeout", "the request's deadline passed before an attempt")
                 await self._give_up(late)
             target = pick.target
-            self._demand = demand_at(self._callers, exchange.ask, target.deployment, self._history)
+            ask, spoken = exchange.ask, target.deployment.speaks_for(exchange.ask.fields)
+            least = least_output(ask.wire, spoken)
+            self._demand = demand_at(self._callers, ask, target.deployment, self._history, least)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
-            dropped_there = dropped(exchange.ask.wire, target.deployment.speaks)
+            dropped_there = dropped(ask.wire, spoken)
             terms = terms_of(self._demand, target.deployment, unasked, dropped_there)
             sizes = sizes_of(self._demand, target.price, terms)
             reservation = self._reservation(pick, sizes, dropped_there)

@@ -6,6 +6,8 @@ for what nothing bounds is refused where a budget blocks.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spanledger.pricing.book import SERVICES
 from spanledger.pricing.demand import SERVICE_FIELDS, Demand
 from spanledger.pricing.price import USUAL, Price, Terms
@@ -28,16 +30,27 @@ def with_history(demand: Demand, history: OutputHistory) -> Demand:
     return demand
 
 
-def demand_at(callers: Demand, ask: Ask, deployment: Deployment, history: OutputHistory) -> Demand:
+def demand_at(
+    callers: Demand, ask: Ask, deployment: Deployment, history: OutputHistory, least: int = 0
+) -> Demand:
     """What a request can use up at a deployment: the caller's demand, unless the deployment adds
-    to what is sent or takes something away."""
+    to what is sent or takes something away, or raises the cap to the least that it takes."""
     adds = deployment.defaults or deployment.overrides
     if not adds and deployment.drops.isdisjoint(ask.fields):
-        return callers  # a field under another name costs the same
+        # A field under another name costs the same.
+        return callers if least == 0 else _raised(callers, least)
     fields = deployment.fields_for(ask.fields, ask.wire.operation)
     added = sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.defaults.items())
     added += sum(len(name) + len(bytes(raw)) + 4 for name, raw in deployment.overrides.items())
-    return with_history(ask.wire.demand(fields, ask.body_bytes + added), history)
+    demand = with_history(ask.wire.demand(fields, ask.body_bytes + added), history)
+    return _raised(demand, least)
+
+
+def _raised(demand: Demand, least: int) -> Demand:
+    if demand.cap is None or demand.cap >= least:
+        return demand
+    more = (least - demand.usual) * demand.choices
+    return replace(demand, cap=least, usual=least, tokens=demand.tokens + more)
 
 
 def terms_of(

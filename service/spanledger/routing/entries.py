@@ -22,13 +22,13 @@ from spanledger.errors import ConfigError
 from spanledger.providers import azure, hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS, Host
-from spanledger.providers.responses_hosts import wires_of
+from spanledger.providers.spoken import ALONE, MARKER, is_alone, spoken_by, tools_apart
+from spanledger.routing.entry_headers import headers_of
 from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _UNSENDABLE = frozenset({"model", "messages", "input", "stream", "stream_options"})
 """Fields that a configuration must not set for its callers: they are the request itself."""
-_HTTP_OWN = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 _AZURE_IDENTITY = frozenset(
     {"azure_ad_token_provider", "client_secret", "tenant_id", "azure_username", "azure_password"}
 )
@@ -130,6 +130,8 @@ class Entry:
         if kind != "litellm":
             prefix, model = self._spelled(prefix, model, host)
         prices = prices_of(self.entry, self.extra, self.place)
+        named, said = self._known_as(model), self.entry.model_info.supported_endpoints
+        wires = spoken_by(kind, prefix, base, named, mode=self._mode(), endpoints=said)
         self._warn_unused(kind, prices, unique)
         reasoning = bool(hosts.REASONING_MODEL.match(params.model.partition("/")[2] or model))
         return Deployment(
@@ -143,7 +145,7 @@ class Entry:
             query=query,
             api_key=key,
             key_header=self._key_header(prefix, base),
-            headers=self._headers(kind, base),
+            headers=headers_of(params, self.place, self.environ, kind, base),
             timeout_s=params.timeout or timeouts.whole_s,
             stream_timeout_s=params.stream_timeout or timeouts.stream_s,
             rpm=params.rpm,
@@ -154,14 +156,25 @@ class Entry:
             prices=prices,
             defaults=self._defaults(kind, prices),
             overrides=self._overrides(),
-            drops=self._drops(kind, base, host, reasoning=reasoning),
+            drops=self._drops(kind, base, host, wires, reasoning=reasoning),
             renames=dict(host.renames) if host and kind == "openai" else {},
             cap=self._cap(kind, prefix, base, reasoning=reasoning),
             asks_usage=host.asks_usage if host and kind == "openai" else True,
             extra=self._call_parameters() if kind == "litellm" else {},
             base_model=self._base_model(),
-            wires=wires_of(kind, prefix, base, self.entry.model_info.supported_endpoints),
+            wires=wires,
+            tools_apart=tools_apart(prefix, base, named, wires),
         )
+
+    def _mode(self) -> str | None:
+        """LiteLLM's word for the API of a model, which may also be written `openai/responses/…`."""
+        if self.provider()[1].startswith(MARKER):
+            return "responses"
+        return self.entry.model_info.mode
+
+    def _known_as(self, model: str) -> str:
+        """The model's own name, which an Azure deployment need not have."""
+        return self._base_model().rpartition("/")[2] or model.rpartition("/")[2]
 
     def _base_model(self) -> str:
         """LiteLLM accepts it in either section."""
@@ -212,7 +225,7 @@ class Entry:
         known = host is not None or prefix in hosts.OTHER_PROVIDERS
         if not known and (near := nearest(prefix, list(HOSTS), cutoff=0.8)):
             raise self._wrong("model", f"no provider is called {prefix!r}{near}")
-        if host is None or model.startswith("responses/"):
+        if host is None:
             return "litellm"
         if host.wire == "anthropic":
             return "anthropic"
@@ -247,6 +260,11 @@ class Entry:
             own = None if prefix in ("openai", "anthropic") else host.base
             return own, "", False
         version = self.params.api_version or self.environ.get("AZURE_API_VERSION") or None
+        if kind == "openai" and prefix in ("azure", "azure_ai"):
+            known_as = self._known_as(model.removeprefix(MARKER))
+            if is_alone(known_as, self._mode()):
+                address = azure.v1_address(base)
+                return self._checked(address.base), address.query, said_by_environment
         if kind == "openai" and prefix == "azure":
             name = model
             for marker in _ROUTES_OF_AZURE:
@@ -273,7 +291,7 @@ class Entry:
             base += mark + query
             query = ""
         base = self._checked(base)
-        for path in ("/chat/completions", "/embeddings"):
+        for path in ("/chat/completions", "/embeddings", "/responses"):
             base = base.removesuffix(path)
         return base.rstrip("/"), f"?{query}" if query else ""
 
@@ -293,6 +311,7 @@ class Entry:
 
     def _spelled(self, prefix: str, model: str, host: Host | None) -> tuple[str, str]:
         """The provider's full name of a model that configurations abbreviate."""
+        model = model.removeprefix(MARKER)
         if prefix == "azure":
             for marker in _ROUTES_OF_AZURE:
                 model = model.removeprefix(marker)
@@ -347,26 +366,6 @@ class Entry:
             return "api-key"
         return "authorization"
 
-    def _headers(self, kind: ProviderKind, base: str | None) -> dict[str, str]:
-        found: dict[str, str] = {}
-        if kind == "litellm":
-            return found
-        owner = hosts.host_of(base)
-        if owner is not None and owner.prefix == "openrouter":
-            # LiteLLM's variables. Without them, OpenRouter attributes requests to no application.
-            for name, variable in (("HTTP-Referer", "OR_SITE_URL"), ("X-Title", "OR_APP_NAME")):
-                if value := self.environ.get(variable):
-                    found[name] = value
-        if self.params.organization and kind == "openai":
-            found["OpenAI-Organization"] = self.params.organization
-        for name, value in self.params.extra_headers.items():
-            if name.lower() in _HTTP_OWN:
-                raise self._wrong("extra_headers", f"{name!r} is set by the gateway; leave it out")
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isprintable():
-                raise self._wrong("extra_headers", f"{name!r} is not a valid HTTP header")
-            found = {k: v for k, v in found.items() if k.lower() != name.lower()} | {name: value}
-        return found
-
     # what is sent -------------------------------------------------------------------------
 
     def _defaults(self, kind: ProviderKind, prices: Mapping[str, int]) -> dict[str, msgspec.Raw]:
@@ -397,7 +396,13 @@ class Entry:
             raise self._wrong(key, "its value cannot be written as JSON") from None
 
     def _drops(
-        self, kind: ProviderKind, base: str | None, host: Host | None, *, reasoning: bool
+        self,
+        kind: ProviderKind,
+        base: str | None,
+        host: Host | None,
+        wires: tuple[str, ...],
+        *,
+        reasoning: bool,
     ) -> frozenset[str]:
         named = frozenset(self.params.additional_drop_params)
         if not self.drop_params:
@@ -409,7 +414,7 @@ class Entry:
             named |= owner.drops
         if kind == "openai" and reasoning:
             named |= hosts.REASONING_DROPS
-        return named
+        return named | {"stop"} if wires == ALONE else named
 
     def _cap(
         self, kind: ProviderKind, prefix: str, base: str | None, *, reasoning: bool

@@ -15,7 +15,7 @@ from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.beside import Counter, ModelList
-from spanledger.wires.chat_as_responses.outbound import ResponsesOut
+from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
@@ -35,7 +35,7 @@ _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.val
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
-NATIVE: dict[str, Outbound] = {
+UNTRANSLATED: dict[str, Outbound] = {
     "embeddings": EmbeddingsOut(),
     "messages": NativeMessages(),
     "responses": NativeResponses(),
@@ -44,7 +44,7 @@ NATIVE: dict[str, Outbound] = {
 FROM_CHAT: dict[str, Outbound] = {
     "chat": ChatOut(),
     "messages": MessagesOut(answer_of, frame_of),
-    "responses": ResponsesOut(),
+    "responses": ChatAsResponses(),
 }
 """What is spoken to deployments for the callers of chat."""
 TO_CHAT: dict[str, ToChat] = {
@@ -59,7 +59,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
         for name, wire in FROM_CHAT.items()
         if name != asked
     },
-    **{(name, name): wire for name, wire in NATIVE.items()},
+    **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 COUNTERS: dict[str, Counter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
@@ -97,6 +97,12 @@ def dropped(asked: Inbound, spoken: tuple[str, ...]) -> frozenset[str]:
     """The caller's fields that such a deployment is not sent."""
     wire = _outbound(asked.name, spoken)
     return _NOTHING if wire is None else wire.drops
+
+
+def least_output(asked: Inbound, spoken: tuple[str, ...]) -> int:
+    """The lowest cap that such a deployment is sent."""
+    wire = _outbound(asked.name, spoken)
+    return 0 if wire is None else wire.least_output
 
 
 @lru_cache(maxsize=1024)

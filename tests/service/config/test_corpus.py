@@ -72,7 +72,7 @@ HOSTS_OF = {
     "AdvancedNLP--llm-serving": ["litellm", "a.openai.azure.com"],
     "Beyond-the-Loop--beyond-the-loop": [
         "litellm",
-        "litellm",
+        "a.openai.azure.com",
         "a.openai.azure.com",
         "api.perplexity.ai",
     ],

@@ -334,10 +334,11 @@ def test_a_caller_chooses_no_path(model: str, path: str | None) -> None:
 async def test_a_model_that_no_adapter_serves_is_not_found(
     everybody: Everybody, tmp_path: Path
 ) -> None:
-    """A caller's `responses/…` needs LiteLLM. If that is not set up, the model is unknown."""
-    data = {"model_list": [entry("openai/*", "openai/*", api_key="k")]}
+    """A caller's Claude at Azure needs LiteLLM. If that is not set up, the model is unknown."""
+    base = "https://acme.services.ai.azure.com"
+    data = {"model_list": [entry("azure_ai/*", "azure_ai/*", api_key="k", api_base=base)]}
     async with serving(data, tmp_path) as served:
-        answer = await served.ask("openai/*", "openai/responses/gpt-4o")
+        answer = await served.ask("azure_ai/*", "azure_ai/claude-sonnet-4-5")
 
     assert getattr(answer, "status", 0) == 404
     assert everybody.seen == []

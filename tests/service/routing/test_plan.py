@@ -58,7 +58,7 @@ def only(**params: Any) -> Deployment:
         ({"model": "hosted_vllm/m", "api_base": "http://h"}, "openai", "hosted_vllm", "m"),
         ({"model": "m", "custom_llm_provider": "openai"}, "openai", "openai", "m"),
         ({"model": "groq/m", "custom_llm_provider": "groq"}, "openai", "groq", "m"),
-        ({"model": "openai/responses/gpt-5"}, "litellm", "openai", "responses/gpt-5"),
+        ({"model": "openai/responses/gpt-5"}, "openai", "openai", "gpt-5"),
         (
             {"model": "azure/dep", "api_base": "https://r.openai.azure.com"},
             "openai",

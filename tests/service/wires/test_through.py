@@ -10,7 +10,7 @@ import pytest
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
-from spanledger.wires import FROM_CHAT, MESSAGES, NATIVE, OUTBOUND, TO_CHAT, dropped, outbound
+from spanledger.wires import FROM_CHAT, MESSAGES, OUTBOUND, TO_CHAT, UNTRANSLATED, dropped, outbound
 from spanledger.wires.anthropic.events import collected
 from spanledger.wires.base import Habits, Seen, Written
 from tests.service.wires.responses import CALL, THOUGHT, USAGE, events, message, response
@@ -34,7 +34,7 @@ def test_every_pair_has_its_way() -> None:
     for asked in ("chat", *TO_CHAT):
         for name in FROM_CHAT:
             assert OUTBOUND[asked, name].name == name
-    assert all(OUTBOUND[name, name] is wire for name, wire in NATIVE.items())
+    assert all(OUTBOUND[name, name] is wire for name, wire in UNTRANSLATED.items())
 
 
 def test_what_neither_translation_sends_costs_nothing() -> None:
@@ -44,79 +44,64 @@ def test_what_neither_translation_sends_costs_nothing() -> None:
     assert outbound(MESSAGES, ("responses", "embeddings")) is WIRE
 
 
-def test_requests_are_translated_twice() -> None:
-    """Text, images, tools, their calls and results, thinking and the cap."""
-    turns = [
+TURNS = [
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "hi"}, {"type": "image", "source": IMAGE}],
+    },
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "tool_use", "id": "t", "name": "get_weather", "input": {"city": "Rome"}},
+        ],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "20"}]},
+]
+
+
+def test_turns_are_translated_twice() -> None:
+    """Text, images, calls of tools and their results."""
+    url = "data:image/png;base64,iVBORw0KGgo="
+    called = {"call_id": "t", "name": "get_weather", "arguments": '{"city":"Rome"}'}
+
+    assert json.loads(written(system="Be brief.", messages=TURNS).body)["input"] == [
+        {"role": "system", "content": "Be brief."},
         {
             "role": "user",
-            "content": [{"type": "text", "text": "hi"}, {"type": "image", "source": IMAGE}],
-        },
-        {
-            "role": "assistant",
             "content": [
-                {"type": "thinking", "thinking": "hm", "signature": "s"},
-                {"type": "tool_use", "id": "t", "name": "get_weather", "input": {"city": "Rome"}},
+                {"type": "input_text", "text": "hi"},
+                {"type": "input_image", "image_url": url, "detail": "auto"},
             ],
         },
-        {
-            "role": "user",
-            "content": [{"type": "tool_result", "tool_use_id": "t", "content": "20"}],
-        },
+        {"type": "function_call", **called},
+        {"type": "function_call_output", "call_id": "t", "output": "20"},
     ]
+
+
+def test_fields_are_translated_twice() -> None:
+    """Tools, thinking, structured output and the cap."""
+    schema = {"type": "object"}
     body = json.loads(
         written(
             stream=True,
-            system="Be brief.",
-            messages=turns,
             tools=[TOOL],
             tool_choice={"type": "any"},
             thinking={"type": "enabled", "budget_tokens": 5000},
-            output_config={"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            output_config={"format": {"type": "json_schema", "schema": schema}},
         ).body
     )
+    described = {"type": "json_schema", "name": "answer", "schema": schema, "strict": True}
+    function = {"type": "function", "name": "get_weather", "strict": False}
 
     assert body == {
         "model": "gpt-5.4-codex",
-        "input": [
-            {"role": "system", "content": "Be brief."},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "input_text", "text": "hi"},
-                    {
-                        "type": "input_image",
-                        "image_url": "data:image/png;base64,iVBORw0KGgo=",
-                        "detail": "auto",
-                    },
-                ],
-            },
-            {
-                "type": "function_call",
-                "call_id": "t",
-                "name": "get_weather",
-                "arguments": '{"city":"Rome"}',
-            },
-            {"type": "function_call_output", "call_id": "t", "output": "20"},
-        ],
-        "tools": [
-            {
-                "type": "function",
-                "name": "get_weather",
-                "parameters": {"type": "object", "properties": {}},
-                "strict": False,
-            }
-        ],
+        "input": [{"role": "user", "content": "hi"}],
+        "tools": [{**function, "parameters": {"type": "object", "properties": {}}}],
         "tool_choice": "required",
         "max_output_tokens": 50,
         "reasoning": {"effort": "medium"},
-        "text": {
-            "format": {
-                "type": "json_schema",
-                "name": "answer",
-                "schema": {"type": "object"},
-                "strict": True,
-            }
-        },
+        "text": {"format": described},
         "store": False,
         "stream": True,
     }
@@ -149,7 +134,8 @@ def test_answers_are_translated_twice(*, stream: bool) -> None:
         usage = next(frame.usage for frame in reversed(frames) if frame.usage)
     else:
         answer = WIRE.answer(written(), json.dumps(found).encode(), SEEN)
-        told, usage = json.loads(answer.body), answer.usage  # type: ignore[assignment]
+        assert answer.usage is not None
+        told, usage = json.loads(answer.body), answer.usage
 
     anthropic.types.Message.model_validate(told, strict=True)
     assert told["content"] == [

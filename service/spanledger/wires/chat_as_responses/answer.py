@@ -15,7 +15,7 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Seen, Server
-from spanledger.wires.chat_as_responses.items import SERVED_BY
+from spanledger.wires.chat_as_responses.items import SERVED_BY, Item
 from spanledger.wires.error_forms import failure_of
 from spanledger.wires.failures import malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, text_bytes
@@ -27,8 +27,6 @@ _CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("cust
 """By the type of an item: what chat calls it, and the field that the model wrote."""
 _SENT_BACK = frozenset({"id", "type", "summary", "content", "encrypted_content"})
 _ENCODER = msgspec.json.Encoder()
-
-Item = dict[str, Any]
 
 
 def read_response(server: Server, body: bytes, seen: Seen) -> Answer:

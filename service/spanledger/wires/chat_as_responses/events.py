@@ -26,6 +26,7 @@ from spanledger.wires.chat_as_responses.answer import (
     usage_of,
     usage_shown,
 )
+from spanledger.wires.chat_as_responses.items import Item
 from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, text_bytes
@@ -43,8 +44,6 @@ _ARGUMENTS = {
     "response.custom_tool_call_input.delta": ("custom", "input"),
 }
 _ENCODER = msgspec.json.Encoder()
-
-Item = dict[str, Any]
 
 
 class ResponseChunks:

@@ -10,7 +10,7 @@ from spanledger.wires.chat_as_responses.answer import read_response
 from spanledger.wires.chat_as_responses.events import ResponseChunks
 from spanledger.wires.chat_as_responses.request import (
     LEAST_OUTPUT,
-    LEFT_OUT,
+    UNSENT,
     responses_request,
 )
 from spanledger.wires.failures import failed_after, malformed
@@ -18,7 +18,7 @@ from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.sse import events_of, is_stream
 
 
-class ResponsesOut:
+class ChatAsResponses:
     """The Responses API, seen from outside as chat completions."""
 
     name = "responses"
@@ -28,7 +28,7 @@ class ResponsesOut:
     key_header = ""
     id_header = "x-request-id"
     spelled = False
-    drops = LEFT_OUT
+    drops = UNSENT
     passes = False
     least_output = LEAST_OUTPUT
 

@@ -1,7 +1,7 @@
 """A chat completions request as a Responses request.
 
 Chat keeps nothing at the provider, so `store` is false unless the caller says otherwise. Fields that
-are left out are in `LEFT_OUT`, and the caller learns of them by name. What would change the answer's
+are left out are in `UNSENT`, and the caller learns of them by name. What would change the answer's
 shape or end is refused: `n` above 1, audio, stop sequences. Fields unknown to chat completions pass,
 so a deployment's own settings may have this API's names (`reasoning`, `text`, `include`).
 """
@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 
 from spanledger.wires.base import Outgoing, Written
-from spanledger.wires.chat_as_responses.items import input_items
+from spanledger.wires.chat_as_responses.items import Item, input_items
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, is_set
 
 LEAST_OUTPUT = 16
 """The lowest cap that OpenAI accepts."""
-LEFT_OUT = frozenset(
+UNSENT = frozenset(
     {
         "frequency_penalty",
         "logit_bias",
@@ -63,8 +63,6 @@ _CONVERTED = frozenset(
 _ENCODER = msgspec.json.Encoder()
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
-Body = dict[str, Any]
-
 
 def responses_request(out: Outgoing, *, stream: bool) -> Written:
     """The request. Fields that had to change are added to `out.changed`.
@@ -80,12 +78,12 @@ def responses_request(out: Outgoing, *, stream: bool) -> Written:
         values = {n: msgspec.json.decode(raw) for n, raw in given.items() if n in _CONVERTED}
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON") from None
-    missed = (LEFT_OUT & given.keys()) - _SILENT
+    missed = (UNSENT & given.keys()) - _SILENT
     out.changed.extend(name for name in missed if bytes(given[name]) not in _OF_NO_EFFECT)
     body: dict[str, object] = {
         name: raw
         for name, raw in given.items()
-        if name not in _CONVERTED and name not in LEFT_OUT and name not in _REFUSED
+        if name not in _CONVERTED and name not in UNSENT and name not in _REFUSED
     }
     body.setdefault("store", False)
     body |= _converted(values, out)
@@ -96,9 +94,9 @@ def responses_request(out: Outgoing, *, stream: bool) -> Written:
     return Written(out, _ENCODER.encode(body))
 
 
-def _converted(values: Body, out: Outgoing) -> Body:
+def _converted(values: Item, out: Outgoing) -> Item:
     _check_choices(values)
-    made: Body = {"input": input_items(values.get("messages"), out.deployment.id, out.changed)}
+    made: Item = {"input": input_items(values.get("messages"), out.deployment.id, out.changed)}
     if values.get("tools"):
         made["tools"] = [_tool(tool, out.changed) for tool in _list(values["tools"])]
         if (choice := _choice(values.get("tool_choice"))) is not None:
@@ -117,7 +115,7 @@ def _converted(values: Body, out: Outgoing) -> Body:
     return made
 
 
-def _check_choices(values: Body) -> None:
+def _check_choices(values: Item) -> None:
     if values.get("n", 1) != 1:
         raise invalid("this model gives one choice; leave out 'n' or set it to 1", param="n")
     if values.get("modalities", ["text"]) != ["text"]:
@@ -130,7 +128,7 @@ def _list(value: Any, name: str = "tools") -> list[Any]:
     return value
 
 
-def _tool(tool: Any, changed: list[str]) -> Body:
+def _tool(tool: Any, changed: list[str]) -> Item:
     """The tool, flat. A function is strict here unless it says that it is not."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     inner = tool.get(kind) if kind in ("function", "custom") else None
@@ -144,7 +142,7 @@ def _tool(tool: Any, changed: list[str]) -> Body:
         changed.append("cache_control")
     if inner is None:
         return tool
-    made: Body = {"type": kind, **inner}
+    made: Item = {"type": kind, **inner}
     if kind == "function":
         made["parameters"] = inner.get("parameters") or _NO_PARAMETERS
         made["strict"] = inner.get("strict") is True
@@ -171,7 +169,7 @@ def _choice(choice: Any) -> Any:
     raise invalid("'tool_choice' must be auto, none, required, or name a tool", param="tool_choice")
 
 
-def _cap(values: Body, bought: int | None, changed: list[str]) -> Body:
+def _cap(values: Item, bought: int | None, changed: list[str]) -> Item:
     """The lowest of the caps; which of two a server would obey nobody knows."""
     found: list[int] = [] if bought is None else [bought]
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
@@ -185,8 +183,8 @@ def _cap(values: Body, bought: int | None, changed: list[str]) -> Body:
     return {"max_output_tokens": max(LEAST_OUTPUT, min(found))} if found else {}
 
 
-def _text(values: Body) -> Body:
-    made: Body = dict(_object(values, "text"))
+def _text(values: Item) -> Item:
+    made: Item = dict(_object(values, "text"))
     if values.get("verbosity") is not None:
         made["verbosity"] = values["verbosity"]
     shape = values.get("response_format")
@@ -209,10 +207,10 @@ def _text(values: Body) -> Body:
     return {"text": made} if made else {}
 
 
-def _reasoning(values: Body) -> Body:
+def _reasoning(values: Item) -> Item:
     """`reasoning_effort` may be an object with the effort and the summary, as LiteLLM's callers
     write it."""
-    made: Body = dict(_object(values, "reasoning"))
+    made: Item = dict(_object(values, "reasoning"))
     effort = values.get("reasoning_effort")
     if isinstance(effort, dict):
         made |= effort
@@ -221,7 +219,7 @@ def _reasoning(values: Body) -> Body:
     return {"reasoning": made} if made else {}
 
 
-def _object(values: Body, name: str) -> Mapping[str, Any]:
+def _object(values: Item, name: str) -> Mapping[str, Any]:
     value = values.get(name)
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{name!r} must be an object", param=name)

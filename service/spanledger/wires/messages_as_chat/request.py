@@ -9,7 +9,6 @@ deployment's own settings may be among them.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,9 @@ from spanledger.wires.base import Inbound, Outgoing, Server
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, is_set
 from spanledger.wires.messages_as_chat.turns import chat_messages, texts_of
+from spanledger.wires.openai.models import REASONS, TOOLS_APART
 
 MAX_CHAT_USER_CHARS = 64
-_REASONS = re.compile(r"^(?:o\d|gpt-[5-9]|gpt-oss)(?!.*chat)")
-"""Models that know `reasoning_effort`; others refuse it."""
-_NO_TOOLS = re.compile(r"^gpt-(?:5\.[4-9]|[6-9])")
-"""Models that refuse it in chat completions together with tools."""
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _MEDIUM_TOKENS, _HIGH_TOKENS = 4096, 16384
 """Budgets for thinking from which on the effort is medium and high."""
@@ -204,7 +200,7 @@ def _effort(thinking: Any, effort: Any, out: Outgoing, *, tools: bool) -> dict[s
     model = out.deployment.known_as
     if wanted is None:
         return {}
-    if _REASONS.match(model) and not (tools and _NO_TOOLS.match(model)):
+    if REASONS.match(model) and not (tools and TOOLS_APART.match(model)):
         return {"reasoning_effort": wanted}
     out.changed.append("thinking" if kind is not None else "output_config")
     return {}

@@ -130,6 +130,7 @@ class NativeResponses:
     spelled = False
     drops = NOT_OURS
     passes = False
+    least_output = 0
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
         """The caller's body, except for model, stream, cap and the id of an earlier answer."""
