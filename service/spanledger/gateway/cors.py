@@ -26,7 +26,7 @@ def with_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("DELETE", "GET", "POST"),
         allow_headers=("*",),
         expose_headers=EXPOSED,
         max_age=MAX_AGE_S,

@@ -224,7 +224,7 @@ class HttpProvider:
         return wire.answer(written, reply.body, self._seen(call, reply.headers, wire))
 
     def _refused(self, call: Call, target: Endpoint, reply: ProviderReply) -> ProviderError:
-        """The error in a reply. Whoever raises it must not keep it in a variable of their own: its
+        """The error in a reply. A caller that raises it must not keep it in a variable, because its
         traceback would hold the request in memory."""
         error = refusal(
             call.deployment,

@@ -43,10 +43,14 @@ def test_read_list_and_delete(site: ResponsesSite, *, stream: bool) -> None:
 def test_an_answer_is_continued(site: ResponsesSite, *, stream: bool) -> None:
     """The next answer knows the one before, names it as the caller does, and is held and paid whole."""
     with site.client() as client:
-        first = client.responses.create(model="gpt", input=HELLO)
+        first = client.responses.create(model="gpt", input=HELLO, metadata={"sim": "tokens:5000"})
         before = len(site.billed())
         raw = client.responses.with_raw_response.create(
-            model="gpt", input="And now?", previous_response_id=first.id, stream=stream
+            model="gpt",
+            input="And now?",
+            previous_response_id=first.id,
+            stream=stream,
+            max_output_tokens=16,
         )
         answer: Any = raw.parse()
         answer = list(answer)[-1].response if stream else answer

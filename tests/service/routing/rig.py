@@ -19,6 +19,7 @@ from spanledger.errors import BudgetExceededError, ProviderError, Refusal, Spanl
 from spanledger.ledger.store import (
     AttemptEnd,
     Hold,
+    KeptAnswer,
     Key,
     RequestEnd,
     RequestStart,
@@ -214,6 +215,10 @@ class StrictLedger:
 
     async def find_key(self, digest: str) -> Key | None:
         """Routing never looks up keys."""
+        raise NotImplementedError
+
+    async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
+        """Routing never looks up answers."""
         raise NotImplementedError
 
     async def check(self) -> None:
