@@ -100,8 +100,9 @@ class ChatRequest:
     changed: list[str]
 
 
-def chat_request(out: Outgoing, habits: Habits) -> tuple[ChatRequest, Toolbox]:
-    """The request for a deployment that speaks chat completions, and what its tools stand for.
+def chat_request(out: Outgoing, spoken: str, habits: Habits) -> tuple[ChatRequest, Toolbox]:
+    """The request in chat's form, for a deployment that is spoken to in this wire, and what its
+    tools stand for.
 
     Raises:
         ProviderError: `invalid_request`, saying all that has no counterpart.
@@ -125,7 +126,13 @@ def chat_request(out: Outgoing, habits: Habits) -> tuple[ChatRequest, Toolbox]:
         else:
             problems.note(name)
     box = Toolbox()
-    made = _converted(values, box, out, problems)
+    made = _converted(values, box, out.deployment, problems)
+    made |= _effort(
+        values.get("reasoning"),
+        out.deployment,
+        problems,
+        alone=spoken == "chat" and bool(box.functions),
+    )
     problems.check()
     _cap(values.get("max_output_tokens"), fields, made, habits.cap_name)
     encoded = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in made.items()}
@@ -143,13 +150,12 @@ def _check(name: str, value: Any, problems: Problems) -> None:
         problems.note(name)
 
 
-def _converted(values: Item, box: Toolbox, out: Outgoing, problems: Problems) -> Item:
+def _converted(values: Item, box: Toolbox, server: Server, problems: Problems) -> Item:
     add_tools(box, values.get("tools"), "tools", problems)
     given = values.get("input")
     for number, item in enumerate(given if isinstance(given, list) else ()):
         if isinstance(item, dict) and item.get("type") in _BRING_TOOLS:
             add_tools(box, item.get("tools"), f"input[{number}].tools", problems)
-    server = out.deployment
     by_provider = _EARLIER_REASONING.get(server.provider, "reasoning_content")
     thought = "" if _OPENAIS.match(server.known_as) else by_provider
     made: Item = {
@@ -161,7 +167,6 @@ def _converted(values: Item, box: Toolbox, out: Outgoing, problems: Problems) ->
         made |= chosen(box, values.get("tool_choice"), problems)
         if isinstance(parallel := values.get("parallel_tool_calls"), bool):
             made["parallel_tool_calls"] = parallel
-    made |= _effort(values.get("reasoning"), server, problems, tools=bool(box.functions))
     made |= _text(values.get("text"), server, problems)
     made |= _logprobs(values.get("include"), values.get("top_logprobs"), problems)
     return made
@@ -180,13 +185,14 @@ def _cap(cap: Any, fields: dict[str, msgspec.Raw], made: Item, name: str) -> Non
     made[name] = cap
 
 
-def _effort(reasoning: Any, server: Server, problems: Problems, *, tools: bool) -> Item:
+def _effort(reasoning: Any, server: Server, problems: Problems, *, alone: bool) -> Item:
+    """`alone`: models that take no effort beside tools would be sent both."""
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     if not isinstance(effort, str):
         return {}
     model = server.known_as
     if _OPENAIS.match(model) and (
-        not _REASONS.match(model) or (tools and _NO_TOOLS.match(model) and effort != "none")
+        not _REASONS.match(model) or (alone and _NO_TOOLS.match(model) and effort != "none")
     ):
         problems.note("reasoning")
         return {}

@@ -189,19 +189,12 @@ def _add_own(box: Toolbox, tool: Item, namespace: str, place: str, problems: Pro
 
 def _free_text(shape: Any) -> Item:
     """The parameters of a function that stands for a tool whose input is a text."""
-    says = "The input as plain text, not JSON."
+    text = {"type": "string"}
     definition = text_of(shape.get("definition")) if isinstance(shape, dict) else ""
     if definition:
-        says += (
-            f" It must match this {text_of(shape.get('syntax')) or 'lark'} grammar:\n{definition}"
-        )
-    inner = {"input": {"type": "string", "description": says}}
-    return {
-        "type": "object",
-        "properties": inner,
-        "required": ["input"],
-        "additionalProperties": False,
-    }
+        syntax = text_of(shape.get("syntax")) or "lark"
+        text["description"] = f"Plain text that matches this {syntax} grammar:\n{definition}"
+    return {"type": "object", "properties": {"input": text}, "required": ["input"]}
 
 
 def chosen(box: Toolbox, choice: Any, problems: Problems) -> Item:
