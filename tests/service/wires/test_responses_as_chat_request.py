@@ -334,6 +334,15 @@ def test_reasoning_that_openai_encrypted_stays_out() -> None:
     assert changed == ["input"]
 
 
+def test_a_reference_to_reasoning_of_ours_is_left_out() -> None:
+    """AI SDK sends references by default; an answer can do without what was thought before."""
+    reference = {"type": "item_reference", "id": "rs_chat_1_0"}
+    chat, changed = sent(input=[reference, called("c"), returned("c")])
+
+    assert [m["role"] for m in chat["messages"]] == ["assistant", "tool"]
+    assert changed == ["input"]
+
+
 def test_a_text_between_a_call_and_its_result() -> None:
     """Becomes part of the turn, as servers want results next (BerriAI/litellm#32536)."""
     said = {"role": "assistant", "content": [{"type": "output_text", "text": "wait"}]}

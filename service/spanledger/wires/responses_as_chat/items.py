@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 from spanledger.wires.responses_as_chat.calls import CALLS, OUTPUTS, made_by, result_of
+from spanledger.wires.responses_as_chat.pieces import REASONING_ID
 from spanledger.wires.responses_as_chat.problems import Item, Problems, items_in, shown, text_of
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
@@ -105,8 +106,13 @@ class _Turns:
             self.end()
         elif kind == "reasoning":
             self._think(item)
+        elif kind == "item_reference" and text_of(item.get("id")).startswith(REASONING_ID):
+            self._problems.note("input")
         elif kind == "item_reference":
-            told = f"nothing is stored under {shown(item.get('id'))}; send the item itself"
+            told = (
+                f"nothing is stored under {shown(item.get('id'))}; send the item itself, as clients"
+                " do with `store: false`"
+            )
             self._problems.add(place, told)
         elif kind in _LEFT_OUT:
             if kind != "additional_tools":
