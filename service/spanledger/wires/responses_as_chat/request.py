@@ -55,9 +55,9 @@ LEFT_OUT = frozenset(
     }
 )
 """Fields that are not sent."""
-DROPS = LEFT_OUT | _REFUSED.keys() | {"tools"}
-"""What costs nothing here, whatever it would cost elsewhere. Of the tools, none is sent that runs at
-the provider."""
+DROPS = LEFT_OUT | _REFUSED.keys() | {"input", "tools"}
+"""What costs nothing here that nothing would bound elsewhere: items that are stored are refused, and
+no tool is sent that runs at the provider."""
 _OPENAIS_FIELDS = frozenset(
     {
         "prompt_cache_key",
