@@ -35,7 +35,16 @@ from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
-from spanledger.gateway.paths import LIVE, METRICS_PATH, MODELS, READY, call_path, is_model
+from spanledger.gateway.kept_answers import KeptAnswers
+from spanledger.gateway.paths import (
+    LIVE,
+    METRICS_PATH,
+    MODELS,
+    READY,
+    answer_path,
+    call_path,
+    is_model,
+)
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
@@ -92,6 +101,7 @@ class Edge:
         config: Config,
         router: Router,
         auth: Authenticator,
+        answers: KeptAnswers,
         clock: Clock,
         observe_overhead: Callable[[float], None],
     ) -> None:
@@ -101,6 +111,7 @@ class Edge:
         self._limits = config.gateway
         self._router = router
         self._auth = auth
+        self._answers = answers
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
@@ -127,6 +138,13 @@ class Edge:
         spoken = wire or named_by(headers)
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
+        elif (answer := answer_path(path)) is not None:
+            try:
+                caller = await self._auth.identify(headers)
+                query = scope["query_string"]
+                reply = await self._answers.serve(scope["method"], answer, query, caller)
+            except SpanledgerError as error:
+                reply = replies.reply_to(error, wire=spoken)
         elif not is_model(path):
             reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":
@@ -229,7 +247,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask = "", None
+        route, ask, kept_at = "", None, ""
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
@@ -240,6 +258,8 @@ class Edge:
             route = self._route(ask.route)
             serving = self._serving(route)
             self._check_route(route, serving, caller)
+            if ask.follows:
+                kept_at = await self._answers.follow(ask, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)
@@ -258,7 +278,7 @@ class Edge:
             operation=wire.name,
             stream=ask.stream,
         )
-        exchange = Exchange(start, ask, deadline)
+        exchange = Exchange(start, ask, deadline, kept_at=kept_at)
         if serving != route:
             exchange.asked = route
         call.exchange = exchange
@@ -332,7 +352,8 @@ def create_app(
     auth = Authenticator(
         ledger, clock, settings.host, settings.default_customer, settings.allow_origins
     )
-    edge = Edge(config, router, auth, clock, observe_overhead)
+    answers = KeptAnswers(ledger, router)
+    edge = Edge(config, router, auth, answers, clock, observe_overhead)
     origins = settings.allow_origins
     probes = Probes(edge, auth, ledger, health, metrics)
     app = _Application(

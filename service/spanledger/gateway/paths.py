@@ -7,8 +7,9 @@ variants mean the same path, so all are served.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from spanledger.wires import INBOUND
+from spanledger.wires import INBOUND, RESPONSES
 
 MODELS = "/v1/models"
 LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
@@ -31,6 +32,22 @@ _SLASHES = re.compile("/{2,}")
 _WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, MODELS)}
 
 
+_ANSWER = re.compile(re.escape(RESPONSES.path) + r"/([^/]+)(|/cancel|/input_items)")
+
+
+class AnswerPath(NamedTuple):
+    """The path of a kept answer: its id, and what is asked of it; empty for the answer itself."""
+
+    answer: str
+    action: str
+
+
+def answer_path(path: str) -> AnswerPath | None:
+    """What a canonical path says, if it is that of a kept answer."""
+    found = _ANSWER.fullmatch(path)
+    return None if found is None else AnswerPath(found[1], found[2])
+
+
 def call_path(path: str) -> str | None:
     """The canonical path of the call that `path` means, or None if it is not a call.
 
@@ -41,7 +58,7 @@ def call_path(path: str) -> str | None:
     plain = _SLASHES.sub("/", path).rstrip("/")
     if plain in _WITHOUT_PREFIX:
         return _WITHOUT_PREFIX[plain]
-    if plain.startswith("/models/"):
+    if plain.startswith(("/models/", "/responses/")):
         return "/v1" + plain
     if plain.startswith("/v1/"):
         return plain

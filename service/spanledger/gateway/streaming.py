@@ -35,13 +35,16 @@ async def relay(
     Raises:
         SpanledgerError: the request failed before anything was sent.
     """
-    started = False
+    started, closing = False, b""
     async with aclosing(frames):
         try:
             async for frame in frames:
                 if not started:
                     await _start(send, head())
                     started = True
+                if frame.closes:
+                    closing += frame.data
+                    continue
                 await send({"type": "http.response.body", "body": frame.data, "more_body": True})
         except SpanledgerError as error:
             if not started:
@@ -51,7 +54,7 @@ async def relay(
             last = wire.error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
         else:
-            last = figures(exchange) + exchange.ask.wire.end
+            last = figures(exchange) + closing + exchange.ask.wire.end
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})

@@ -29,6 +29,7 @@ from spanledger.ledger.sqlite import EndRequest, LedgerOperation, LedgerResult, 
 from spanledger.ledger.store import (
     AttemptEnd,
     Hold,
+    KeptAnswer,
     Key,
     RequestEnd,
     RequestStart,
@@ -72,6 +73,7 @@ class KeyReader(Protocol):
     """Reads of virtual keys that need no transaction."""
 
     def find_key(self, digest: str) -> Key | None: ...
+    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None: ...
     def has_keys(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -150,6 +152,10 @@ class GroupLedger:
     async def find_key(self, digest: str) -> Key | None:
         """See `Ledger.find_key`."""
         return await self._read(partial(self._keys.find_key, digest))
+
+    async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
+        """See `Ledger.find_answer`."""
+        return await self._read(partial(self._keys.find_answer, request_id, operation))
 
     async def has_keys(self) -> bool:
         """See `Ledger.has_keys`."""

@@ -32,7 +32,7 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, Key, Scope
+from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, KeptAnswer, Key, Scope
 
 SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
 LATEST_REQUESTS = 10_000
@@ -313,6 +313,16 @@ class Records:
         """The key with this digest, by index."""
         row = self._connection.execute(f"{_SELECT_KEYS} WHERE digest = ?", (digest,)).fetchone()
         return _key_from_row(row) if row else None
+
+    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
+        """The last attempt of a request, by its primary key."""
+        row = self._connection.execute(
+            "SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND NOT"
+            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END FROM attempts a JOIN requests r USING (request_id)"
+            " WHERE a.request_id = ? AND r.operation = ? ORDER BY a.number DESC LIMIT 1",
+            (request_id, operation),
+        ).fetchone()
+        return KeptAnswer(*row) if row else None
 
     def customers(self) -> set[str]:
         """Customers of keys, of budgets and of the latest requests."""

@@ -233,6 +233,20 @@ class Verification:
     problems: list[str] = field(default_factory=list)
 
 
+class KeptAnswer(NamedTuple):
+    """An answer that its provider may keep.
+
+    Attributes:
+        tokens: of its input and output, which a request that continues it has as well; 0 where
+            the provider has not counted them.
+    """
+
+    customer: str
+    team: str
+    deployment: str
+    tokens: int
+
+
 class Ledger(Protocol):
     """The hot path: what routing calls. Implementations group concurrent calls into one commit."""
 
@@ -261,6 +275,10 @@ class Ledger(Protocol):
 
     async def find_key(self, digest: str) -> Key | None:
         """Look a key up by its full digest; revoked keys are returned as such."""
+        ...
+
+    async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
+        """The last attempt of a request that came in on this wire; None if there is no such row."""
         ...
 
     async def check(self) -> None:

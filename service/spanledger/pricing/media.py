@@ -60,6 +60,8 @@ MEDIA = {
     "input_video": _FILM,
 }
 """The type or the key of a content part, and its kind."""
+_INPUT_MEDIA = (b'"input_image', b'"input_audio', b'"input_file', b'"input_video')
+"""The Responses API also has `input_text`, in every message."""
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _FIELDS = ("messages", "input")
 UNREADABLE = (ValueError, RecursionError)
@@ -144,7 +146,7 @@ def _may_hold_media(raw: bytes) -> bool:
         b'"image' in raw
         or b'"audio' in raw
         or b'"video' in raw
-        or b'"input_' in raw
+        or (b'"input_' in raw and any(name in raw for name in _INPUT_MEDIA))
         or b'"file"' in raw
         or b'"document"' in raw
         or (b"\\u00" in raw and _ESCAPED_ASCII.search(raw) is not None)

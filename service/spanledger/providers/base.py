@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -154,6 +154,7 @@ class Call:
         changed: names of the caller's fields that the adapter had to change or leave out; it adds
             to them when it encodes the request.
         headers: those of the caller's that are for deployments of its wire alone.
+        request_id: the gateway's id of the request.
     """
 
     deployment: Deployment
@@ -166,6 +167,7 @@ class Call:
     total_s: float = math.inf
     changed: list[str] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 class Provider(Protocol):
@@ -183,4 +185,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+        ...
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """An adapter whose providers keep answers."""
+
+    async def kept(self, call: Call, method: str, path: str, query: str) -> bytes:
+        """Read or change a kept answer; `path` begins with its id. Raises ProviderError."""
         ...

@@ -69,7 +69,7 @@ class HttpProvider:
         if isinstance(source, ProviderReply):
             yield wire.frame(call, self._read(call, target, wire, written, source))
             return
-        reader = wire.reader(written, self._seen(source.headers, wire))
+        reader = wire.reader(written, self._seen(call, source.headers, wire))
         read = reader.read
         try:
             while not reader.ended:
@@ -97,6 +97,17 @@ class HttpProvider:
                 yield last
         finally:
             source.close(clean=reader.ended)
+
+    async def kept(self, call: Call, method: str, path: str, query: str) -> bytes:
+        """Read or change an answer that the provider keeps; `path` goes behind the wire's own."""
+        target, _ = self._target(call)
+        url = target.url.with_path(target.url.raw_path + path, encoded=True, keep_query=True)
+        url = url.update_query(query) if query else url
+        target = replace(target, url=url, method=method)
+        reply = await self._transport.exchange(call, target, b"")
+        if not 200 <= reply.status < 300:
+            raise refusal(call.deployment, reply.status, read_failure(reply.body))
+        return reply.body
 
     async def close(self) -> None:
         """Close connections."""
@@ -167,9 +178,9 @@ class HttpProvider:
         """The call in what is left of its time."""
         return replace(call, timeout_s=max(0.0, ends_at - self._clock.monotonic()))
 
-    def _seen(self, headers: Mapping[str, str], wire: Outbound) -> Seen:
+    def _seen(self, call: Call, headers: Mapping[str, str], wire: Outbound) -> Seen:
         created = self._clock.now_ns() // 1_000_000_000
-        return Seen(provider_request_id(headers, wire.id_header), created)
+        return Seen(provider_request_id(headers, wire.id_header), created, call.request_id)
 
     def _target(self, call: Call) -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in."""
@@ -204,7 +215,7 @@ class HttpProvider:
             now = self._clock.monotonic()
             self._misconfigured.refused(call.deployment.id, target.url, error, now)
             raise error
-        return wire.answer(written, reply.body, self._seen(reply.headers, wire))
+        return wire.answer(written, reply.body, self._seen(call, reply.headers, wire))
 
 
 def _refuses_options(call: Call, reply: ProviderReply) -> bool:

@@ -64,6 +64,7 @@ class Endpoint:
 
     url: URL
     headers: CIMultiDict[str]
+    method: str = "POST"
 
     def __repr__(self) -> str:
         return f"Target({str(self.url)!r})"
@@ -211,7 +212,8 @@ class Transport:
         began = loop.time()
         way = self._ways.get(target.url) or self._way(target)
         try:
-            response = await session.post(
+            response = await session.request(
+                target.method,
                 target.url,
                 data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                 headers=target.headers

@@ -265,6 +265,7 @@ class Run:
             max_response_bytes=limits.max_response_bytes,
             total_s=left,
             headers=exchange.ask.headers,
+            request_id=exchange.start.request_id,
         )
 
     def _after_refusal(

@@ -22,6 +22,7 @@ from spanledger.errors import ConfigError
 from spanledger.providers import azure, hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS, Host
+from spanledger.providers.responses_hosts import wires_of
 from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
@@ -159,6 +160,7 @@ class Entry:
             asks_usage=host.asks_usage if host and kind == "openai" else True,
             extra=self._call_parameters() if kind == "litellm" else {},
             base_model=self._base_model(),
+            wires=wires_of(kind, prefix, base, self.entry.model_info.model_extra),
         )
 
     def _base_model(self) -> str:

@@ -20,6 +20,7 @@ class Exchange:
         ask: the request as its wire read it.
         deadline: monotonic seconds by which the request must end.
         asked: the model that the caller named, if its route is a wildcard.
+        kept_at: the deployment that keeps the answer which the request continues.
         changed: fields that the adapter of the last attempt changed or omitted.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
@@ -28,6 +29,7 @@ class Exchange:
     ask: Ask
     deadline: float
     asked: str = ""
+    kept_at: str = ""
 
     attempts: int = 0
     provider_s: float = 0.0

@@ -17,11 +17,12 @@ from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
-from spanledger.routing.course import Course
+from spanledger.routing.course import Course, Groups
 from spanledger.routing.demand import with_history
 from spanledger.routing.groups import RouteGroups
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
+from spanledger.routing.kept import KeptCalls
 from spanledger.routing.outcome import request_end
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
@@ -62,6 +63,7 @@ class Router:
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
         self.groups = RouteGroups(plan, book, providers, self.health)
+        self.kept = KeptCalls(plan, providers)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:
@@ -113,6 +115,8 @@ class Router:
             )
             await self.reject(exchange, unknown)
             raise unknown
+        if exchange.kept_at:
+            groups = await self._at(exchange, groups)
         history = self._histories[route]
         demand = with_history(exchange.ask.demand, history)
         course = Course(
@@ -143,6 +147,21 @@ class Router:
             await self.reject(exchange, blocked)
             raise blocked
         return Run(self._shared, exchange, course, demand, history, pick)
+
+    async def _at(self, exchange: Exchange, groups: Groups) -> Groups:
+        """The groups where the answer is that a request continues. Raises InvalidRequestError."""
+        route = exchange.start.route
+        found = self.kept.at(groups, exchange.kept_at)
+        if any(any(found[name]) for name in (route, *self._plan.onward[route].fallbacks)):
+            return found
+        elsewhere = InvalidRequestError(
+            f"the answer before it is kept where no deployment of {exchange.asked or route!r} is;"
+            " use the model that gave it, or send the messages in 'input'",
+            code="previous_response_not_here",
+            param="previous_response_id",
+        )
+        await self.reject(exchange, elsewhere)
+        raise elsewhere
 
 
 def _off(route: str, plan: Plan) -> str:

@@ -17,9 +17,11 @@ from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
+from spanledger.wires.openai.responses import Responses
+from spanledger.wires.openai.responses_native import ResponsesOut
 
-CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
-INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
+CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
+INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES)}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
@@ -33,6 +35,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("embeddings", "embeddings"): EmbeddingsOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
+    ("responses", "responses"): ResponsesOut(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 _NOTHING: frozenset[str] = frozenset()

@@ -41,6 +41,7 @@ class Ask:
         body_bytes: size of the body, from which the input is bounded.
         demand: what bounds its cost.
         headers: those of the caller's that its wire forwards (`Inbound.passes`).
+        follows: the id of an answer that it continues, as the caller knows it.
     """
 
     wire: Inbound
@@ -51,6 +52,7 @@ class Ask:
     body_bytes: int = 0
     demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
     headers: Mapping[str, str] = field(default_factory=dict)
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ class Frame:
         usage: what the provider reported in this event; the last one seen wins.
         input_usage: the input alone, from a provider that counts it before it answers.
         service: the service tier of the answer; empty where the provider does not say.
+        closes: the caller may leave once it has this event, so it is sent once the request is booked.
     """
 
     data: bytes
@@ -250,6 +253,7 @@ class Frame:
     speech_bytes: int = 0
     input_usage: Usage | None = None
     service: str = ""
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +287,12 @@ class Seen(NamedTuple):
     Attributes:
         request_id: the provider's id of the request.
         created: when it came, in Unix seconds.
+        ours: the gateway's id of the request.
     """
 
     request_id: str
     created: int
+    ours: str = ""
 
 
 class Reader(Protocol):

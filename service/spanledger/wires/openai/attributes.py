@@ -43,6 +43,16 @@ def _output_type(raw: msgspec.Raw) -> str | None:
     return {"text": "text", "json_object": "json", "json_schema": "json"}.get(kind)
 
 
+class _TextSettings(msgspec.Struct):
+    format: _Format = msgspec.field(default_factory=_Format)
+
+
+def _text_format(raw: msgspec.Raw) -> str | None:
+    """The Responses API has the format in `text`."""
+    kind = msgspec.json.decode(raw, type=_TextSettings).format.type
+    return {"text": "text", "json_object": "json", "json_schema": "json"}.get(kind)
+
+
 class _Reasoning(msgspec.Struct):
     effort: str = ""
 
@@ -90,6 +100,16 @@ CHAT_ATTRIBUTES: dict[str, tuple[str, ReadAttribute]] = {
 }
 """Fields of a body that become attributes: name, and how to read them. Where several become the
 same, the first in the body wins."""
+RESPONSES_ATTRIBUTES: dict[str, tuple[str, ReadAttribute]] = {
+    "max_output_tokens": ("gen_ai.request.max_tokens", _integer),
+    "temperature": ("gen_ai.request.temperature", _number),
+    "top_p": ("gen_ai.request.top_p", _number),
+    "reasoning": ("gen_ai.request.reasoning.level", _effort),
+    "text": ("gen_ai.output.type", _text_format),
+    "metadata": ("gen_ai.conversation.id", _session),
+    "service_tier": ("openai.request.service_tier", _text),
+}
+"""The same for the Responses API."""
 EMBEDDINGS_ATTRIBUTES: dict[str, tuple[str, ReadAttribute]] = {
     "encoding_format": ("gen_ai.request.encoding_formats", _texts),
     "dimensions": ("gen_ai.embeddings.dimension.count", _integer),

@@ -35,6 +35,15 @@ def error_event(problem: Problem) -> bytes:
     return b"data: " + msgspec.json.encode({"error": _ours(problem)}) + b"\n\n"
 
 
+def response_error_event(problem: Problem) -> bytes:
+    """The same on the Responses API. Its reference has the fields at the top, and its servers have
+    them in `error`, which is what OpenAI's clients raise; some clients read one, some the other."""
+    error = _ours(problem)
+    event = {"type": "error", "sequence_number": 0, **error, "error": error}
+    event["type"] = "error"
+    return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
 def _ours(problem: Problem) -> dict[str, object]:
     return {
         "message": problem.message,

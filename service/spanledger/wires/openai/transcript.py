@@ -212,32 +212,34 @@ def _block(block: Json) -> Json:
         case "text":
             return _text(_string(block.get("text")))
         case "image_url":
-            return _media("image", _string(_object(block.get("image_url")).get("url")))
+            return media_part("image", _string(_object(block.get("image_url")).get("url")))
         case "input_audio":
             audio = _object(block.get("input_audio"))
             kind = f"audio/{_string(audio.get('format')) or 'unknown'}"
-            return _blob("audio", kind, len(_string(audio.get("data"))))
+            return blob_part("audio", kind, len(_string(audio.get("data"))))
         case "file":
             return _file(_object(block.get("file")))
         case kind:
             return {**block, "type": _string(kind) or "unknown"}
 
 
-def _media(modality: str, url: str) -> Json:
+def media_part(modality: str, url: str) -> Json:
+    """A medium behind a link; its kind and size where the link has the data."""
     if not url.startswith("data:"):
         return {"type": "uri", "modality": modality, "uri": url}
     kind = url[5 : url.find(",")].partition(";")[0] if "," in url else ""
-    return _blob(modality, kind or f"{modality}/unknown", len(url))
+    return blob_part(modality, kind or f"{modality}/unknown", len(url))
 
 
 def _file(file: Json) -> Json:
     if data := _string(file.get("file_data")):
-        part = _media("document", data)
-        return part if part["type"] == "blob" else _blob("document", "unknown", len(data))
+        part = media_part("document", data)
+        return part if part["type"] == "blob" else blob_part("document", "unknown", len(data))
     return {"type": "file", "modality": "document", "file_id": _string(file.get("file_id"))}
 
 
-def _blob(modality: str, kind: str, size: int) -> Json:
+def blob_part(modality: str, kind: str, size: int) -> Json:
+    """The place of binary data."""
     return {
         "type": "blob",
         "modality": modality,

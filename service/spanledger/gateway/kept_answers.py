@@ -1,0 +1,106 @@
+"""Answers that providers keep: who may reach them, and where they are.
+
+The id of an answer names our request, whose row in the ledger says which customer and team it belongs
+to and which deployment has it (`wires/answer_ids.py`). To everybody else it does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
+
+from spanledger.errors import InvalidRequestError
+from spanledger.gateway.auth import Caller
+from spanledger.gateway.paths import AnswerPath
+from spanledger.gateway.replies import GatewayReply, not_allowed
+from spanledger.ledger.store import KeptAnswer, Ledger
+from spanledger.wires import RESPONSES
+from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
+from spanledger.wires.base import Ask
+
+if TYPE_CHECKING:
+    from spanledger.routing.router import Router
+
+FRAMING_TOKENS = 1_024
+"""What a provider may put around the items of an earlier answer."""
+WINDOW_TOKENS = 10_000_000
+"""More than any model reads: a hold lowers it to the model's context window."""
+_PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
+"""Parameters that go on to the provider."""
+_METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
+
+
+class KeptAnswers:
+    """What callers do with answers of earlier requests."""
+
+    def __init__(self, ledger: Ledger, router: Router) -> None:
+        self._ledger = ledger
+        self._router = router
+
+    async def follow(self, ask: Ask, caller: Caller) -> str:
+        """The deployment that has the answer which a request continues. What that answer was made
+        of is input of the request as well, so its tokens are held.
+
+        Raises:
+            InvalidRequestError: the caller has no such answer.
+        """
+        found = await self._find(ask.follows, caller)
+        if found is None:
+            raise InvalidRequestError(
+                f"Previous response with id {ask.follows[:128]!r} not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            )
+        _, answer = found
+        more = answer.tokens + FRAMING_TOKENS if answer.tokens else WINDOW_TOKENS
+        ask.body_bytes += more
+        ask.demand.input_tokens += more
+        ask.demand.tokens += answer.tokens
+        return answer.deployment
+
+    async def serve(
+        self, method: str, path: AnswerPath, query: bytes, caller: Caller
+    ) -> GatewayReply:
+        """Read, delete or cancel an answer, or list its input.
+
+        Raises:
+            SpanledgerError: the caller has no such answer, or its provider refuses.
+        """
+        allowed = _METHODS[path.action]
+        if method not in allowed:
+            shown = f"/v1/responses/{path.answer[:128]}{path.action}"
+            return not_allowed(method, shown, ", ".join(allowed).encode(), RESPONSES)
+        found = await self._find(path.answer, caller)
+        if found is None:
+            raise _not_found(path.answer)
+        known, answer = found
+        body = await self._router.kept.ask(
+            answer.deployment, method, known.provider_id, path.action, _query(query)
+        )
+        if body is None:
+            raise _not_found(path.answer)
+        return GatewayReply(200, relabelled(body, known))
+
+    async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:
+        known = answer_id(handed)
+        if known is None:
+            return None
+        found = await self._ledger.find_answer(known.request_id, RESPONSES.name)
+        if found is None or (found.customer, found.team) != (caller.customer, caller.team):
+            return None
+        return known, found
+
+
+def _query(raw: bytes) -> str:
+    given = parse_qsl(raw.decode("latin-1"))
+    if ("stream", "true") in given:
+        raise InvalidRequestError(
+            "an answer is read whole here; leave out 'stream'", code="invalid_value", param="stream"
+        )
+    return urlencode([(name, value) for name, value in given if name in _PASSED])
+
+
+def _not_found(handed: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Response with id {handed[:128]!r} not found.", status=404, code="response_not_found"
+    )

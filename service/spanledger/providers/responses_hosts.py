@@ -1,0 +1,52 @@
+"""Who serves OpenAI's Responses API beside chat completions: one row for each prefix, with its source.
+
+A server that is not here, or that is and does not, says so with LiteLLM's key
+`model_info.supported_endpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spanledger.providers.base import SPOKEN, ProviderKind
+from spanledger.providers.hosts import host_of
+
+SERVES_RESPONSES = {
+    "openai": "https://platform.openai.com/docs/api-reference/responses",
+    "azure": "https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses",
+    "openrouter": "https://openrouter.ai/docs/api/reference/responses/overview",
+    "xai": "https://docs.x.ai/docs/guides/responses-api",
+    "groq": "https://console.groq.com/docs/responses-api",
+    "fireworks_ai": "https://docs.fireworks.ai/guides/response-api",
+    "vercel_ai_gateway": "https://vercel.com/docs/ai-gateway/openresponses",
+    "hosted_vllm": "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+    "lm_studio": "https://lmstudio.ai/docs/developer/openai-compat/responses",
+    "ollama": "https://docs.ollama.com/api/openai-compatibility",
+    "litellm_proxy": "https://docs.litellm.ai/docs/response_api",
+}
+"""By LiteLLM's prefix. `openai/` with an address of one's own is among them, as in LiteLLM
+(https://docs.litellm.ai/docs/response_api_native_passthrough)."""
+ENDPOINT = "/v1/responses"
+_AZURE_V1 = "/openai/v1"
+"""Azure serves it at this address alone, not below a deployment's name."""
+
+
+def wires_of(
+    kind: ProviderKind, prefix: str, base: str | None, said: Mapping[str, object] | None
+) -> tuple[str, ...]:
+    """The wires that a deployment speaks; empty for those of its kind. `said` is its `model_info`."""
+    endpoints = (said or {}).get("supported_endpoints")
+    given = endpoints if isinstance(endpoints, list) else None
+    if kind != "openai" or not _serves_responses(prefix, base, given):
+        return ()
+    return (*SPOKEN[kind], "responses")
+
+
+def _serves_responses(prefix: str, base: str | None, endpoints: list[object] | None) -> bool:
+    """What the file says comes first, then whose address it is, then its prefix."""
+    if endpoints is not None:
+        return ENDPOINT in endpoints
+    owner = host_of(base)
+    if prefix == "azure" or (owner is not None and owner.prefix == "azure"):
+        return (base or "").endswith(_AZURE_V1)
+    return (prefix if owner is None else owner.prefix) in SERVES_RESPONSES

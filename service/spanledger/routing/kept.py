@@ -1,0 +1,78 @@
+"""Where an answer is kept: at an account, which is an address and a key.
+
+Every deployment of that account can continue the answer, and none other can. So a request that
+continues one has only these as candidates, also among its fallbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from spanledger.errors import ProviderError
+from spanledger.providers.base import Call, Deployment, KeepsAnswers, Provider, ProviderKind
+from spanledger.routing.course import Groups, Levels
+from spanledger.routing.plan import Plan
+from spanledger.wires import RESPONSES
+
+TIMEOUT_S = 60.0
+"""Longest wait for a kept answer; nothing is generated meanwhile."""
+_Account = tuple[str, str | None, str | None]
+
+
+class KeptCalls:
+    """The accounts of deployments, and calls about the answers they keep."""
+
+    def __init__(self, plan: Plan, providers: Mapping[ProviderKind, Provider]) -> None:
+        self._deployments = {deployment.id: deployment for deployment in plan.deployments}
+        self._providers = providers
+
+    def at(self, groups: Groups, deployment: str) -> Groups:
+        """The groups without the deployments that do not have what this one keeps."""
+        found = self._deployments.get(deployment)
+        return _At(groups, None if found is None else _account(found))
+
+    async def ask(
+        self, deployment: str, method: str, provider_id: str, action: str, query: str
+    ) -> bytes | None:
+        """What the provider answers about a kept answer; None where it is not there.
+
+        Raises:
+            ProviderError: the provider refuses, or cannot be reached.
+        """
+        found = self._deployments.get(deployment)
+        provider = None if found is None else self._providers.get(found.kind)
+        if found is None or not isinstance(provider, KeepsAnswers):
+            return None
+        call = Call(found, RESPONSES, {}, min(TIMEOUT_S, found.timeout_s))
+        path = f"/{quote(provider_id, safe='')}{action}"
+        try:
+            return await provider.kept(call, method, path, query)
+        except ProviderError as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+class _At(dict[str, Levels]):
+    """Groups with the deployments of one account, filtered when they are looked at."""
+
+    def __init__(self, groups: Groups, account: _Account | None) -> None:
+        super().__init__()
+        self._all = groups
+        self._account = account
+
+    def __missing__(self, route: str) -> Levels:
+        levels = [
+            [target for target in level if self._has(target.deployment)]
+            for level in self._all[route]
+        ]
+        found = self[route] = [level for level in levels if level] or [[]]
+        return found
+
+    def _has(self, deployment: Deployment) -> bool:
+        return _account(deployment) == self._account and RESPONSES.name in deployment.speaks
+
+
+def _account(deployment: Deployment) -> _Account:
+    return deployment.provider, deployment.api_base, deployment.api_key

@@ -1,0 +1,154 @@
+"""Answers that a provider keeps: found again by their own customer, at the deployment that has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from spanledger.ledger.records import Records
+from spanledger.sim.server import sim_in_thread
+from tests.service.gateway.test_clients import Running
+from tests.service.gateway.test_messages import board
+from tests.service.gateway.test_responses import HELLO, ResponsesSite, configuration
+from tests.service.gateway.test_responses import site as site
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_read_list_and_delete(site: ResponsesSite, *, stream: bool) -> None:
+    """An answer is read, its input is listed, and it is deleted, by the id that its caller got."""
+    with site.client() as client:
+        answer: Any = client.responses.create(model="gpt", input=HELLO, stream=stream)
+        if stream:
+            events = list(answer)
+            assert {e.response.id for e in events if hasattr(e, "response")} == {
+                events[-1].response.id
+            }
+            answer = events[-1].response
+        read = client.responses.retrieve(answer.id)
+        items = client.responses.input_items.list(answer.id, limit=5, order="asc").data
+        with pytest.raises(openai.BadRequestError, match="synchronous"):
+            client.responses.cancel(answer.id)
+        client.responses.delete(answer.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(answer.id)
+
+    assert (read.id, read.output_text) == (answer.id, answer.output_text)
+    assert len(items) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_continued(site: ResponsesSite, *, stream: bool) -> None:
+    """The next answer knows the one before, names it as the caller does, and is held and paid whole."""
+    with site.client() as client:
+        first = client.responses.create(model="gpt", input=HELLO)
+        before = len(site.billed())
+        raw = client.responses.with_raw_response.create(
+            model="gpt", input="And now?", previous_response_id=first.id, stream=stream
+        )
+        answer: Any = raw.parse()
+        answer = list(answer)[-1].response if stream else answer
+
+    assert answer.previous_response_id == first.id
+    assert first.usage is not None
+    assert answer.usage.input_tokens > first.usage.total_tokens
+    site.check(raw.headers["x-request-id"], before)
+
+
+@pytest.mark.parametrize("customer", ["free", "team"])
+def test_an_answer_is_its_owners_alone(site: ResponsesSite, customer: str) -> None:
+    """To another customer, or another team, it does not exist; to another key of theirs it does."""
+    with site.client() as owner, site.client(customer) as other, site.client("twin") as twin:
+        answer = owner.responses.create(model="gpt", input=HELLO)
+        for call in (other.responses.retrieve, other.responses.delete, other.responses.cancel):
+            with pytest.raises(openai.NotFoundError):
+                call(answer.id)
+        with pytest.raises(openai.NotFoundError):
+            other.responses.input_items.list(answer.id)
+        with pytest.raises(openai.BadRequestError) as caught:
+            other.responses.create(model="gpt", input=HELLO, previous_response_id=answer.id)
+        assert caught.value.code == "previous_response_not_found"
+        assert twin.responses.retrieve(answer.id).output_text == answer.output_text
+
+
+@pytest.mark.parametrize("named", ["resp_1", "resp_0123456789abcdef01234567_resp_1", "nothing/.."])
+def test_ids_that_are_not_ours(site: ResponsesSite, named: str) -> None:
+    """An id that no row vouches for opens nothing, a provider's own least of all."""
+    with site.client() as client:
+        answer = client.responses.create(model="gpt", input=HELLO)
+        theirs = answer.id.split("_", 2)[2]
+        for unknown in (named, theirs):
+            with pytest.raises(openai.NotFoundError):
+                client.responses.retrieve(unknown)
+            with pytest.raises(openai.BadRequestError):
+                client.responses.create(model="gpt", input=HELLO, previous_response_id=unknown)
+
+
+def test_no_fallback_loses_what_was_said(site: ResponsesSite) -> None:
+    """A failing provider's error is the answer: another account does not know what came before."""
+    with site.client() as client:
+        first = client.responses.create(model="first", input=HELLO)
+        board(site, "503", model="gpt-4.1")
+        try:
+            with pytest.raises(openai.InternalServerError) as caught:
+                client.responses.create(model="first", input=HELLO, previous_response_id=first.id)
+        finally:
+            board(site)
+    assert caught.value.response.headers["x-spanledger-attempts"] == "1"
+
+
+def test_an_answer_of_a_fallback_is_continued_there(site: ResponsesSite) -> None:
+    """The account that answered continues, although the route's own deployment is well again."""
+    board(site, "503", model="gpt-4.1")
+    try:
+        with site.client() as client:
+            first = client.responses.create(model="first", input=HELLO)
+    finally:
+        board(site)
+    with site.client() as client:
+        raw = client.responses.with_raw_response.create(
+            model="first", input=HELLO, previous_response_id=first.id
+        )
+        assert raw.headers["x-spanledger-deployment"] == "d-second"
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.create(model="gpt", input=HELLO, previous_response_id=first.id)
+    assert caught.value.code == "previous_response_not_here"
+
+
+def test_background_answers(site: ResponsesSite) -> None:
+    """Without a blocking budget they are served, charged as an estimate, and read when they are there."""
+    with site.client("free") as client:
+        raw = client.responses.with_raw_response.create(model="gpt", input=HELLO, background=True)
+        queued = raw.parse()
+        answer = queued
+        while answer.status in ("queued", "in_progress"):
+            answer = client.responses.retrieve(queued.id)
+        (row,) = site.attempts(raw.headers["x-request-id"])
+
+    assert answer.output_text
+    assert row[0] > 0
+    assert row[2] == 1
+
+
+def test_ids_survive_a_restart(tmp_path: Path) -> None:
+    """Another gateway on the same ledger finds an answer, and continues it."""
+    ledger = tmp_path / "ledger.db"
+    records = Records.open(ledger)
+    keys = {"rich": records.create_key("rich", "", [], 1)[0]}
+    records.close()
+    with sim_in_thread() as sim:
+        config = configuration(sim.url, ledger)
+        with (
+            Running(config) as url,
+            ResponsesSite(url, sim.url, ledger, keys).client() as client,
+        ):
+            answer = client.responses.create(model="gpt", input=HELLO)
+        with (
+            Running(config) as url,
+            ResponsesSite(url, sim.url, ledger, keys).client() as client,
+        ):
+            again = client.responses.retrieve(answer.id)
+            client.responses.create(model="gpt", input=HELLO, previous_response_id=answer.id)
+    assert again.output_text == answer.output_text
