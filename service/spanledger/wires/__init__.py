@@ -19,6 +19,7 @@ from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
 from spanledger.wires.openai.responses_native import ResponsesOut
+from spanledger.wires.responses_as_chat.outbound import ResponsesAsChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES)}
@@ -35,6 +36,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("embeddings", "embeddings"): EmbeddingsOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
+    ("responses", "chat"): ResponsesAsChat(),
     ("responses", "responses"): ResponsesOut(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
