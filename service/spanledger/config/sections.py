@@ -112,6 +112,11 @@ class ModelInfo(LiteLLM):
         description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`;"
         " its price applies.",
     )
+    supported_endpoints: tuple[str, ...] | None = Field(
+        None,
+        description="The endpoints of the deployment's server, where they are not those of its"
+        " provider: with or without `/v1/responses`.",
+    )
 
 
 class ModelEntry(LiteLLM):

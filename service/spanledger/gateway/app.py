@@ -41,6 +41,7 @@ from spanledger.gateway.paths import (
     METRICS_PATH,
     MODELS,
     READY,
+    AnswerPath,
     answer_path,
     call_path,
     is_model,
@@ -139,12 +140,7 @@ class Edge:
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif (answer := answer_path(path)) is not None:
-            try:
-                caller = await self._auth.identify(headers)
-                query = scope["query_string"]
-                reply = await self._answers.serve(scope["method"], answer, query, caller)
-            except SpanledgerError as error:
-                reply = replies.reply_to(error, wire=spoken)
+            reply = await self._kept(scope, headers, answer, spoken)
         elif not is_model(path):
             reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":
@@ -156,6 +152,21 @@ class Edge:
             except SpanledgerError as error:
                 reply = replies.reply_to(error, wire=spoken)
         await _send(send, reply, request_id, wire=spoken)
+
+    async def _kept(
+        self, scope: Scope, headers: dict[bytes, bytes], path: AnswerPath, wire: Inbound
+    ) -> GatewayReply:
+        """What a caller asks of an answer that a provider keeps. Nothing is booked."""
+        place: Slot | None = None
+        try:
+            caller = await self._auth.identify(headers)
+            place = self.crowd.enter(caller.key_id)
+            return await self._answers.serve(scope["method"], path, scope["query_string"], caller)
+        except SpanledgerError as error:
+            return replies.reply_to(error, wire=wire)
+        finally:
+            if place is not None:
+                place.leave()
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
         call = _Call(self.new_request_id(), wire)

@@ -17,14 +17,13 @@ from spanledger.ledger.store import KeptAnswer, Ledger
 from spanledger.wires import RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
 from spanledger.wires.base import Ask
+from spanledger.wires.bounds import ANY_WINDOW_TOKENS
 
 if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 FRAMING_TOKENS = 1_024
 """What a provider may put around the items of an earlier answer."""
-WINDOW_TOKENS = 10_000_000
-"""More than any model reads: a hold lowers it to the model's context window."""
 _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
 """Parameters that go on to the provider."""
 _METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
@@ -52,7 +51,7 @@ class KeptAnswers:
                 param="previous_response_id",
             )
         _, answer = found
-        more = answer.tokens + FRAMING_TOKENS if answer.tokens else WINDOW_TOKENS
+        more = answer.tokens + FRAMING_TOKENS if answer.tokens else ANY_WINDOW_TOKENS
         ask.body_bytes += more
         ask.demand.input_tokens += more
         ask.demand.tokens += answer.tokens

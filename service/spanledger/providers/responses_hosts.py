@@ -1,4 +1,4 @@
-"""Who serves OpenAI's Responses API beside chat completions: one row for each prefix, with its source.
+"""Who serves OpenAI's Responses API as well as chat completions: one row for each prefix, with its source.
 
 A server that is not here, or that is and does not, says so with LiteLLM's key
 `model_info.supported_endpoints`.
@@ -6,7 +6,7 @@ A server that is not here, or that is and does not, says so with LiteLLM's key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
@@ -32,17 +32,16 @@ _AZURE_V1 = "/openai/v1"
 
 
 def wires_of(
-    kind: ProviderKind, prefix: str, base: str | None, said: Mapping[str, object] | None
+    kind: ProviderKind, prefix: str, base: str | None, endpoints: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The wires that a deployment speaks; empty for those of its kind. `said` is its `model_info`."""
-    endpoints = (said or {}).get("supported_endpoints")
-    given = endpoints if isinstance(endpoints, list) else None
-    if kind != "openai" or not _serves_responses(prefix, base, given):
+    """The wires that a deployment speaks; empty for those of its kind. `endpoints` is what its
+    `model_info` says."""
+    if kind != "openai" or not _serves_responses(prefix, base, endpoints):
         return ()
     return (*SPOKEN[kind], "responses")
 
 
-def _serves_responses(prefix: str, base: str | None, endpoints: list[object] | None) -> bool:
+def _serves_responses(prefix: str, base: str | None, endpoints: Sequence[str] | None) -> bool:
     """What the file says comes first, then whose address it is, then its prefix."""
     if endpoints is not None:
         return ENDPOINT in endpoints

@@ -160,7 +160,7 @@ class Entry:
             asks_usage=host.asks_usage if host and kind == "openai" else True,
             extra=self._call_parameters() if kind == "litellm" else {},
             base_model=self._base_model(),
-            wires=wires_of(kind, prefix, base, self.entry.model_info.model_extra),
+            wires=wires_of(kind, prefix, base, self.entry.model_info.supported_endpoints),
         )
 
     def _base_model(self) -> str:

@@ -23,9 +23,12 @@ _Account = tuple[str, str | None, str | None]
 class KeptCalls:
     """The accounts of deployments, and calls about the answers they keep."""
 
-    def __init__(self, plan: Plan, providers: Mapping[ProviderKind, Provider]) -> None:
+    def __init__(
+        self, plan: Plan, providers: Mapping[ProviderKind, Provider], max_response_bytes: int
+    ) -> None:
         self._deployments = {deployment.id: deployment for deployment in plan.deployments}
         self._providers = providers
+        self._max_response_bytes = max_response_bytes
 
     def at(self, groups: Groups, deployment: str) -> Groups:
         """The groups without the deployments that do not have what this one keeps."""
@@ -44,7 +47,8 @@ class KeptCalls:
         provider = None if found is None else self._providers.get(found.kind)
         if found is None or not isinstance(provider, KeepsAnswers):
             return None
-        call = Call(found, RESPONSES, {}, min(TIMEOUT_S, found.timeout_s))
+        timeout_s, most = min(TIMEOUT_S, found.timeout_s), self._max_response_bytes
+        call = Call(found, RESPONSES, {}, timeout_s, max_response_bytes=most)
         path = f"/{quote(provider_id, safe='')}{action}"
         try:
             return await provider.kept(call, method, path, query)

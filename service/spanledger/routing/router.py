@@ -63,7 +63,7 @@ class Router:
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
         self.groups = RouteGroups(plan, book, providers, self.health)
-        self.kept = KeptCalls(plan, providers)
+        self.kept = KeptCalls(plan, providers, config.gateway.max_response_bytes)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:

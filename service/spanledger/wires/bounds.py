@@ -22,6 +22,8 @@ MAX_CHOICES = 128
 BUILT_IN_TOOL_TOKENS = 4_096
 """Instructions that a provider adds for one of its own tools that the caller runs. The longest known
 are under 1,300 tokens."""
+ANY_WINDOW_TOKENS = 10_000_000
+"""More than any model reads: a hold lowers it to the model's context window."""
 
 _LONGER = "it can make answers longer than `max_tokens` says; use `max_tokens`"
 _MORE = "it can make more answers than `n` says; use `n`"

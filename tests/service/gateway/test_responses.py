@@ -270,7 +270,6 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
         ),
         ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "store: false"),
     ],
 )
 def test_what_nothing_bounds_is_refused(

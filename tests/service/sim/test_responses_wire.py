@@ -72,7 +72,7 @@ def test_stream_events(gpt: openai.OpenAI) -> None:
 
 
 def test_cap_ends_incomplete(gpt: openai.OpenAI) -> None:
-    """An answer cut by its cap is incomplete, and says why, whole and streamed."""
+    """An answer stopped by its cap is incomplete, and says why, whole and streamed."""
     whole = gpt.responses.create(model="gpt-4o-mini", input=ASK, max_output_tokens=16)
     events = list(
         gpt.responses.create(model="gpt-4o-mini", input=ASK, max_output_tokens=16, stream=True)

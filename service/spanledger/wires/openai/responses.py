@@ -28,6 +28,7 @@ from spanledger.wires.openai.inbound import OpenAIInbound
 from spanledger.wires.openai.responses_demand import demand_of
 from spanledger.wires.openai.responses_estimate import estimate_items
 from spanledger.wires.openai.responses_transcript import response_content
+from spanledger.wires.openai.spelling import check_spelling
 
 MOVED = {
     "messages": "input",
@@ -52,6 +53,7 @@ class Responses(OpenAIInbound):
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
         fields = decode(body)
         route = route_of(fields)
+        check_spelling(fields)
         for name in MOVED.keys() & fields.keys():
             raise InvalidRequestError(
                 f"the Responses API has no {name!r}; use {MOVED[name]!r}",

@@ -1,8 +1,8 @@
 """What bounds the cost of a request on the Responses API.
 
-Its tools are flat, some run at the caller and some at the provider, and its input may be elsewhere:
-in the answer it continues, whose row in the ledger bounds it, or in what else a provider stores,
-which nothing bounds.
+Its tools are flat, some run at the caller and some at the provider. Its input may be elsewhere: the
+answer it continues is bounded by its row in the ledger, and items that a provider has stored by the
+model's context window.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from spanledger.pricing.demand import Demand
-from spanledger.wires.bounds import BUILT_IN_TOOL_TOKENS, bounded
+from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, bounded
 from spanledger.wires.fields import DECODE_ERRORS, NULL, Fields, is_set
 
 _OWN = ("max_output_tokens", "previous_response_id", "tools")
@@ -20,31 +20,35 @@ _ELSEWHERE = {
     "background": "the answer is written after the request has ended; leave it out",
     "prompt": "the provider reads a prompt that it has stored; send its text",
 }
-_NAMED = "it names an item that the provider has stored; send the item itself, with `store: false`"
 _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 """Types of tools that the caller runs. Of the last two, only instructions are the provider's."""
 _SCREENS = ("computer",)
 _DESCRIBED = frozenset({"function", "custom", "namespace"})
 
-
-class _Tool(msgspec.Struct):
-    type: str = ""
-    tools: msgspec.Raw = NULL
-    environment: msgspec.Raw = NULL
-    execution: str = ""
-    allowed_callers: msgspec.Raw = NULL
+_Tool = dict[str, msgspec.Raw]
 
 
 class _Environment(msgspec.Struct):
     type: str = ""
 
 
+class _Item(msgspec.Struct):
+    type: str | None = None
+    role: str | None = None
+    encrypted_content: msgspec.Raw = NULL
+
+
 _TOOLS = msgspec.json.Decoder(list[_Tool])
 _ENVIRONMENT = msgspec.json.Decoder(_Environment)
+_ITEMS = msgspec.json.Decoder(list[_Item])
+_TEXT = msgspec.json.Decoder(str)
 
 
 def demand_of(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
-    """What bounds these fields with this cap on the output, reasoning included."""
+    """What bounds these fields with this cap on the output, reasoning included.
+
+    The tools are put back as they were read: of a key that one has twice, the value that was checked.
+    """
     beside = {name: raw for name, raw in fields.items() if name not in _OWN}
     demand = bounded(beside, body_bytes, (cap, None), 1)
     for name in tuple(demand.unbounded):
@@ -54,46 +58,66 @@ def demand_of(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
         if name in fields and bytes(fields[name]) not in (b"null", b"false"):
             demand.unbounded[name] = why
     given = fields.get("input")
-    if given is not None and _names_items(bytes(given)):
-        demand.unbounded["input"] = _NAMED
+    if given is not None and _is_stored(bytes(given)):
+        demand.input_tokens += ANY_WINDOW_TOKENS
     tools = fields.get("tools")
     if tools is not None and is_set(tools):
-        _read_tools(demand, bytes(tools))
+        fields["tools"] = _read_tools(demand, bytes(tools))
     return demand
 
 
-def _names_items(raw: bytes) -> bool:
-    return b'"item_reference"' in raw or (b"item\\u005freference" in raw)
+def _is_stored(raw: bytes) -> bool:
+    """Whether some of the input is what a provider has stored: an item that is only named, or
+    reasoning that is not in the item."""
+    if b'"id"' not in raw and b"\\u00" not in raw:
+        return False
+    try:
+        items = _ITEMS.decode(raw)
+    except DECODE_ERRORS:
+        return raw.startswith(b"[")
+    return any(
+        (item.type in (None, "item_reference") and item.role is None)
+        or (item.type == "reasoning" and not is_set(item.encrypted_content))
+        for item in items
+    )
 
 
-def _read_tools(demand: Demand, raw: bytes) -> None:
+def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
     """The caller runs functions; any other tool may run at the provider."""
     try:
         tools = _TOOLS.decode(raw)
     except DECODE_ERRORS:
-        demand.unbounded["tools"] = "'tools' must be an array of objects with a type"
-        return
+        demand.unbounded["tools"] = "'tools' must be an array of objects"
+        return msgspec.Raw(raw)
     for tool in tools:
-        kind = tool.type
-        if kind == "namespace":
-            _read_tools(demand, bytes(tool.tools))
-        elif not _runs_here(tool):
+        kind = _text(tool.get("type"))
+        if kind == "namespace" and "tools" in tool:
+            tool["tools"] = _read_tools(demand, bytes(tool["tools"]))
+        elif not _runs_here(kind, tool):
             demand.unbounded["tools"] = f"{kind[:64]!r} may run at the provider; use functions"
         if kind not in _DESCRIBED:
             demand.input_tokens += BUILT_IN_TOOL_TOKENS
+    return msgspec.Raw(msgspec.json.encode(tools))
 
 
-def _runs_here(tool: _Tool) -> bool:
+def _runs_here(kind: str, tool: _Tool) -> bool:
     """Whether the caller runs a tool, so that nothing is billed between two requests."""
-    if is_set(tool.allowed_callers) and b"programmatic" in bytes(tool.allowed_callers):
+    if b"programmatic" in bytes(tool.get("allowed_callers", b"")):
         return False
-    if tool.type in _CALLERS or tool.type.startswith(_SCREENS):
+    if kind in _CALLERS or kind.startswith(_SCREENS):
         return True
-    if tool.type == "tool_search":
-        return tool.execution == "client"
-    if tool.type == "shell" and is_set(tool.environment):
+    if kind == "tool_search":
+        return _text(tool.get("execution")) == "client"
+    if kind == "shell" and "environment" in tool:
         try:
-            return _ENVIRONMENT.decode(tool.environment).type == "local"
+            return _ENVIRONMENT.decode(tool["environment"]).type == "local"
         except DECODE_ERRORS:
             return False
     return False
+
+
+def _text(raw: msgspec.Raw | None) -> str:
+    try:
+        return "" if raw is None else _TEXT.decode(raw)
+    except DECODE_ERRORS:
+        return "?"

@@ -58,7 +58,9 @@ UNSEEN_BYTES = 4_096
 """Counted for an answer that is written in the background, as 1,024 tokens: what is charged for an
 answer that nobody saw, on a route that has not answered yet."""
 _WRITING = frozenset({"queued", "in_progress"})
-_FINISHED = frozenset({"completed", "incomplete", "cancelled"})
+_LAST_EVENTS = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+)
 _ENDS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 
@@ -275,8 +277,9 @@ class ResponseReader:
             provider_request_id=self._request_id,
             service=response.service_tier or "",
         )
-        if response.status not in _FINISHED and response.status != "failed":
+        if kind not in _LAST_EVENTS:
             return frame
+        response.status = response.status or kind.removeprefix("response.")
         self.ended = True
         answer = _answer(self._server, response, data, self._request_id, began=self._began)
         frame.usage, frame.closes = answer.usage, True
@@ -342,11 +345,16 @@ def _translate_settings(fields: dict[str, object]) -> None:
     """What a deployment's settings say in the words of chat completions."""
     for name in _CAPS:
         cap = fields.pop(name, None)
-        if isinstance(cap, msgspec.Raw) and is_set(cap):
-            fields.setdefault("max_output_tokens", cap)
+        own = fields.get("max_output_tokens")
+        if _is_given(cap) and not _is_given(own):
+            fields["max_output_tokens"] = cap
     effort = fields.pop("reasoning_effort", None)
-    if isinstance(effort, msgspec.Raw) and is_set(effort):
-        fields.setdefault("reasoning", {"effort": effort})
+    if _is_given(effort) and not _is_given(fields.get("reasoning")):
+        fields["reasoning"] = {"effort": effort}
+
+
+def _is_given(raw: object) -> bool:
+    return isinstance(raw, msgspec.Raw) and is_set(raw)
 
 
 def _cap(fields: dict[str, object], cap: int) -> None:
