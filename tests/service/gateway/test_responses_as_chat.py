@@ -149,7 +149,7 @@ def test_whole(site: Site, client: openai.OpenAI) -> None:
 
     assert answer.output_text
     assert answer.status == "completed"
-    assert (answer.store, answer.instructions) == (False, "Be brief.")  # type: ignore[attr-defined]
+    assert (answer.to_dict()["store"], answer.instructions) == (False, "Be brief.")
     assert answer.usage is not None
     assert answer.usage.input_tokens == entry["usage"]["input_tokens"]
     assert answer.usage.output_tokens == entry["usage"]["output_tokens"]

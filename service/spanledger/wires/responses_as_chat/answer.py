@@ -16,8 +16,8 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, Frame, Reader, Seen, Server
 from spanledger.wires.fields import DECODE_ERRORS
-from spanledger.wires.responses_as_chat.pieces import CallPiece, Events, Message, Thought
-from spanledger.wires.responses_as_chat.problems import Item, items_in, text_of
+from spanledger.wires.responses_as_chat.mistakes import Item, items_in, text_of
+from spanledger.wires.responses_as_chat.pieces import CallPiece, Events, Speech, Thought
 from spanledger.wires.responses_as_chat.shapes import (
     Echo,
     citations,
@@ -70,8 +70,8 @@ class Writer:
         self._seen = seen
         self._events = Events()
         self._key = ""
-        self._open: Thought | Message | None = None
-        self._pieces: list[Thought | Message | CallPiece] = []
+        self._open: Thought | Speech | None = None
+        self._pieces: list[Thought | Speech | CallPiece] = []
         self._calls: dict[int, CallPiece] = {}
         self._nameless: dict[int, Item] = {}
 
@@ -131,12 +131,12 @@ class Writer:
         self._pieces.append(piece)
         return piece, data + piece.opened()
 
-    def _speaking(self) -> tuple[Message, bytes]:
+    def _speaking(self) -> tuple[Speech, bytes]:
         """The message that is open, and the events that it took to open it."""
-        if isinstance(self._open, Message):
+        if isinstance(self._open, Speech):
             return self._open, b""
         data = self._closed("completed")
-        piece = self._open = Message(self._events, len(self._pieces), self._key)
+        piece = self._open = Speech(self._events, len(self._pieces), self._key)
         self._pieces.append(piece)
         return piece, data + piece.opened()
 
@@ -228,10 +228,12 @@ class ResponseEvents:
 
     def last(self) -> Frame | None:
         """The end of all items, and the response with its usage, which comes last in a chat."""
-        self._chunks.last()
+        rest = self._chunks.last()
+        if rest is not None and rest.usage is not None:
+            self._usage = rest.usage
         data = self._writer.start("", "")
         data += self._writer.end(self._finish, self._usage, self._service)
-        return Frame(data, closes=True)
+        return Frame(data, usage=None if rest is None else rest.usage, closes=True)
 
 
 def _events_of(response: Item) -> bytes:
@@ -255,7 +257,7 @@ def _item_events(events: Events, index: int, item: Item) -> bytes:
         text = "".join(part["text"] for part in item["summary"])
         return thought.opened() + thought.add(text) + thought.closed(item["status"])
     if item["type"] == "message":
-        message = Message(events, index, "")
+        message = Speech(events, index, "")
         message.item["id"] = key
         data = message.opened()
         for part in item["content"]:

@@ -11,7 +11,7 @@ import msgspec
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Seen, Server
 from spanledger.wires.fields import is_set
-from spanledger.wires.responses_as_chat.problems import Item
+from spanledger.wires.responses_as_chat.mistakes import Item
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
 _DEFAULTS: Item = {
