@@ -24,6 +24,7 @@ from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
 from spanledger.wires.openai.responses_native import NativeResponses
+from spanledger.wires.responses_as_chat.callers import ResponsesCallers
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
@@ -49,6 +50,7 @@ FROM_CHAT: dict[str, Outbound] = {
 """What is spoken to deployments for the callers of chat."""
 TO_CHAT: dict[str, ToChat] = {
     "messages": MessagesCallers(),
+    "responses": ResponsesCallers(),
 }
 """Callers who can be served by what serves chat."""
 OUTBOUND: dict[tuple[str, str], Outbound] = {

@@ -30,7 +30,7 @@ EVENTS = {
     for kind in get_args(get_args(ResponseStreamEvent)[0])
 }
 """OpenAI's types of events, by their names."""
-SEEN = Seen("req", 1_795_000_000)
+SEEN = Seen("x", 1_795_000_000, "req_1")
 SPACE = {"type": "namespace", "name": "s", "description": "", "tools": [{**TOOL, "name": "g"}]}
 FREE = {"type": "custom", "name": "free"}
 TOOLS = [TOOL, SPACE, FREE, {"type": "shell"}, {"type": "apply_patch"}]
@@ -65,7 +65,7 @@ def whole(request: Written, message: dict[str, Any], finish: str = "stop", **cho
     answer = AS_CHAT.answer(request, json.dumps(completion).encode(), SEEN)
     response = json.loads(answer.body)
     Response.model_validate(response)
-    assert answer.response_id == response["id"]
+    assert answer.response_id == "chatcmpl-1"
     return response
 
 

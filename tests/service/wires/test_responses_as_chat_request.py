@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
-from spanledger.wires import CHAT
+from spanledger.wires import CHAT, OUTBOUND
 from spanledger.wires.base import Habits, Written
 from spanledger.wires.fields import OBJECT
-from spanledger.wires.responses_as_chat.outbound import ResponsesAsChat
 from tests.service.wires.codex_requests import LITE, PATCH_GRAMMAR, USUAL
 
-AS_CHAT = ResponsesAsChat()
+AS_CHAT = OUTBOUND["responses", "chat"]
 TOOL = {
     "type": "function",
     "name": "f",
@@ -334,6 +333,15 @@ def test_reasoning_that_openai_encrypted_stays_out() -> None:
     assert changed == ["input"]
 
 
+def test_a_reference_to_reasoning_of_ours_is_left_out() -> None:
+    """AI SDK sends references by default; an answer can do without what was thought before."""
+    reference = {"type": "item_reference", "id": "rs_chat_1_0"}
+    chat, changed = sent(input=[reference, called("c"), returned("c")])
+
+    assert [m["role"] for m in chat["messages"]] == ["assistant", "tool"]
+    assert changed == ["input"]
+
+
 def test_a_text_between_a_call_and_its_result() -> None:
     """Becomes part of the turn, as servers want results next (BerriAI/litellm#32536)."""
     said = {"role": "assistant", "content": [{"type": "output_text", "text": "wait"}]}
@@ -366,130 +374,6 @@ def test_results_with_images_and_files() -> None:
     assert [m["role"] for m in chat["messages"]] == ["assistant", "tool", "tool", "user"]
     assert chat["messages"][1]["content"] == "see"
     assert [part["type"] for part in chat["messages"][3]["content"]] == ["image_url", "file"]
-
-
-@pytest.mark.parametrize(
-    ("call", "output", "arguments", "result"),
-    [
-        (
-            {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "raw"},
-            {"type": "custom_tool_call_output", "call_id": "c", "output": "ok"},
-            {"input": "raw"},
-            "ok",
-        ),
-        (
-            {
-                "type": "local_shell_call",
-                "id": "lsh_1",
-                "call_id": "c",
-                "action": {"type": "exec", "command": ["ls"], "env": {}, "timeout_ms": None},
-                "status": "completed",
-            },
-            {"type": "local_shell_call_output", "id": "c", "output": "a.txt"},
-            {"command": ["ls"], "env": {}},
-            "a.txt",
-        ),
-        (
-            {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
-            {
-                "type": "shell_call_output",
-                "call_id": "c",
-                "output": [{"stdout": "a", "stderr": "", "outcome": {"type": "timeout"}}],
-            },
-            {"commands": ["ls"]},
-            '[{"stdout":"a","stderr":"","outcome":{"type":"timeout"}}]',
-        ),
-        (
-            {
-                "type": "apply_patch_call",
-                "call_id": "c",
-                "operation": {"type": "delete_file", "path": "a"},
-            },
-            {
-                "type": "apply_patch_call_output",
-                "call_id": "c",
-                "status": "failed",
-                "output": "no file",
-            },
-            {"type": "delete_file", "path": "a"},
-            "failed\nno file",
-        ),
-    ],
-)
-def test_calls_of_other_tools(
-    call: dict[str, Any], output: dict[str, Any], arguments: dict[str, Any], result: str
-) -> None:
-    """Earlier calls of what the caller runs are calls of functions."""
-    chat, changed = sent(input=[call, output])
-    said, told = chat["messages"]
-
-    assert json.loads(said["tool_calls"][0]["function"]["arguments"]) == arguments
-    assert (told["tool_call_id"], told["content"]) == ("c", result)
-    assert changed == []
-
-
-def test_tools_that_the_caller_runs() -> None:
-    """Shells and patches are functions; what is for programs at OpenAI alone is left out."""
-    programs = {**TOOL, "name": "g", "allowed_callers": ["programmatic"]}
-    search = {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}
-    chat, changed = sent(
-        tools=[
-            {"type": "shell"},
-            {"type": "apply_patch"},
-            {"type": "local_shell"},
-            programs,
-            search,
-        ]
-    )
-    names = [tool["function"]["name"] for tool in chat["tools"]]
-
-    assert names == ["shell", "apply_patch", "local_shell", "tool_search"]
-    assert changed == ["tools"]
-
-
-def test_names() -> None:
-    """Long ones, odd ones and equal ones stay apart, within what servers take."""
-    spaces = [
-        {"type": "namespace", "name": name, "tools": [{**TOOL, "name": tool}]}
-        for name, tool in (("a__b", "c"), ("a", "b__c"), ("mcp__x__", "y"), ("n" * 60, "long"))
-    ]
-    chat, _ = sent(tools=[*spaces, {**TOOL, "name": "a.b"}])
-    names = [tool["function"]["name"] for tool in chat["tools"]]
-
-    assert names[0] == "a__b__c"
-    assert names[2] == "mcp__x__y"
-    assert len(set(names)) == 5
-    assert all(len(name) <= 64 and "." not in name for name in names)
-
-
-@pytest.mark.parametrize(
-    ("choice", "chat", "names"),
-    [
-        ("required", "required", ["f", "s__g"]),
-        ("none", "none", ["f", "s__g"]),
-        (
-            {"type": "function", "name": "g", "namespace": "s"},
-            {"type": "function", "function": {"name": "s__g"}},
-            ["f", "s__g"],
-        ),
-        (
-            {
-                "type": "allowed_tools",
-                "mode": "required",
-                "tools": [{"type": "function", "name": "f"}],
-            },
-            "required",
-            ["f"],
-        ),
-    ],
-)
-def test_tool_choice(choice: Any, chat: Any, names: list[str]) -> None:
-    """The tools that are allowed are those that are sent."""
-    space = {"type": "namespace", "name": "s", "tools": [{**TOOL, "name": "g"}]}
-    body, _ = sent(tools=[TOOL, space], tool_choice=choice)
-
-    assert body["tool_choice"] == chat
-    assert [tool["function"]["name"] for tool in body["tools"]] == names
 
 
 def test_structured_output() -> None:

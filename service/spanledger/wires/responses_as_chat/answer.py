@@ -16,8 +16,8 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, Frame, Reader, Seen, Server
 from spanledger.wires.fields import DECODE_ERRORS
-from spanledger.wires.responses_as_chat.pieces import CallPiece, Events, Message, Thought
-from spanledger.wires.responses_as_chat.problems import Item, items_in, text_of
+from spanledger.wires.responses_as_chat.mistakes import Item, items_in, text_of
+from spanledger.wires.responses_as_chat.pieces import CallPiece, Events, Speech, Thought
 from spanledger.wires.responses_as_chat.shapes import (
     Echo,
     citations,
@@ -32,13 +32,12 @@ from spanledger.wires.responses_as_chat.shapes import (
 def response_of(server: Server, echo: Echo, answer: Answer, seen: Seen) -> Answer:
     """A complete answer as a response."""
     completion = msgspec.json.decode(answer.body)
-    writer = Writer(server, echo, seen.created)
+    writer = Writer(server, echo, seen)
     writer.start(answer.response_id, answer.response_model)
     choice = completion["choices"][0]
     writer.add(choice.get("message") or {}, choice.get("logprobs"))
     writer.end(text_of(choice.get("finish_reason")), answer.usage, answer.service)
-    body = msgspec.json.encode(writer.response)
-    return replace(answer, body=body, response_id=writer.response["id"])
+    return replace(answer, body=msgspec.json.encode(writer.response))
 
 
 def whole_frame(answer: Answer) -> Frame:
@@ -46,6 +45,7 @@ def whole_frame(answer: Answer) -> Frame:
     return Frame(
         data=_events_of(msgspec.json.decode(answer.body)),
         content=True,
+        closes=True,
         output_bytes=answer.output_bytes,
         usage=answer.usage,
         response_id=answer.response_id,
@@ -63,15 +63,15 @@ class Writer:
         response: what it is so far.
     """
 
-    def __init__(self, server: Server, echo: Echo, created: int) -> None:
+    def __init__(self, server: Server, echo: Echo, seen: Seen) -> None:
         self.response: Item = {}
         self._server = server
         self._echo = echo
-        self._created = created
+        self._seen = seen
         self._events = Events()
         self._key = ""
-        self._open: Thought | Message | None = None
-        self._pieces: list[Thought | Message | CallPiece] = []
+        self._open: Thought | Speech | None = None
+        self._pieces: list[Thought | Speech | CallPiece] = []
         self._calls: dict[int, CallPiece] = {}
         self._nameless: dict[int, Item] = {}
 
@@ -79,8 +79,8 @@ class Writer:
         """The events that it begins with; nothing where it has begun."""
         if self.response:
             return b""
-        self._key = key_of(chat_id)
-        self.response = new_response(self._echo, self._server, chat_id, model, self._created)
+        key = self._key = key_of(self._seen, chat_id)
+        self.response = new_response(self._echo, self._server, key, model, self._seen.created)
         data = {"response": self.response}
         return b"".join(
             self._events.write(f"response.{kind}", data) for kind in ("created", "in_progress")
@@ -131,12 +131,12 @@ class Writer:
         self._pieces.append(piece)
         return piece, data + piece.opened()
 
-    def _speaking(self) -> tuple[Message, bytes]:
+    def _speaking(self) -> tuple[Speech, bytes]:
         """The message that is open, and the events that it took to open it."""
-        if isinstance(self._open, Message):
+        if isinstance(self._open, Speech):
             return self._open, b""
         data = self._closed("completed")
-        piece = self._open = Message(self._events, len(self._pieces), self._key)
+        piece = self._open = Speech(self._events, len(self._pieces), self._key)
         self._pieces.append(piece)
         return piece, data + piece.opened()
 
@@ -190,7 +190,7 @@ class ResponseEvents:
     def __init__(self, chunks: Reader, server: Server, echo: Echo, seen: Seen) -> None:
         self.ended = False
         self._chunks = chunks
-        self._writer = Writer(server, echo, seen.created)
+        self._writer = Writer(server, echo, seen)
         self._finish = ""
         self._service = ""
         self._usage: Usage | None = None
@@ -212,8 +212,6 @@ class ResponseEvents:
             data = writer.start(frame.response_id, frame.response_model)
             for delta, logprobs in _deltas(chunk):
                 data += writer.add(delta, logprobs)
-        if writer.response:
-            frame.response_id = writer.response["id"]
         frame.data = data
         frame.usage_only = not data
         return frame
@@ -230,9 +228,12 @@ class ResponseEvents:
 
     def last(self) -> Frame | None:
         """The end of all items, and the response with its usage, which comes last in a chat."""
-        self._chunks.last()
+        rest = self._chunks.last()
+        if rest is not None and rest.usage is not None:
+            self._usage = rest.usage
         data = self._writer.start("", "")
-        return Frame(data + self._writer.end(self._finish, self._usage, self._service))
+        data += self._writer.end(self._finish, self._usage, self._service)
+        return Frame(data, usage=None if rest is None else rest.usage, closes=True)
 
 
 def _events_of(response: Item) -> bytes:
@@ -256,7 +257,7 @@ def _item_events(events: Events, index: int, item: Item) -> bytes:
         text = "".join(part["text"] for part in item["summary"])
         return thought.opened() + thought.add(text) + thought.closed(item["status"])
     if item["type"] == "message":
-        message = Message(events, index, "")
+        message = Speech(events, index, "")
         message.item["id"] = key
         data = message.opened()
         for part in item["content"]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from spanledger.wires.fields import DECODE_ERRORS
-from spanledger.wires.responses_as_chat.problems import Item, items_in, text_of
+from spanledger.wires.responses_as_chat.mistakes import Item, items_in, text_of
 from spanledger.wires.responses_as_chat.tools import Kind, Tool
 
 _KINDS: dict[str, Kind] = {

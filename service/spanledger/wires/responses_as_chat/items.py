@@ -11,7 +11,8 @@ from collections import deque
 from typing import Any
 
 from spanledger.wires.responses_as_chat.calls import CALLS, OUTPUTS, made_by, result_of
-from spanledger.wires.responses_as_chat.problems import Item, Problems, items_in, shown, text_of
+from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes, items_in, shown, text_of
+from spanledger.wires.responses_as_chat.pieces import REASONING_ID
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
 _OF_THE_MODEL = "assistant"
@@ -44,17 +45,17 @@ _REFUSED = {
 
 
 def chat_messages(
-    instructions: Any, given: Any, box: Toolbox, reasoning: str, problems: Problems
+    instructions: Any, given: Any, box: Toolbox, reasoning: str, mistakes: Mistakes
 ) -> list[Item]:
     """The messages. `reasoning` names the field for earlier reasoning; empty = it is left out."""
-    turns = _Turns(box, reasoning, problems)
+    turns = _Turns(box, reasoning, mistakes)
     if instructions is not None:
         turns.system(instructions, "instructions")
     if isinstance(given, str):
         turns.messages.append({"role": "user", "content": given})
         return turns.messages
     if not isinstance(given, list):
-        problems.add("input", "it must be a string or an array of items")
+        mistakes.add("input", "it must be a string or an array of items")
         return []
     items = [item if isinstance(item, dict) else {} for item in given]
     turns.results(items)
@@ -67,11 +68,11 @@ def chat_messages(
 class _Turns:
     """Puts messages together, item by item."""
 
-    def __init__(self, box: Toolbox, reasoning: str, problems: Problems) -> None:
+    def __init__(self, box: Toolbox, reasoning: str, mistakes: Mistakes) -> None:
         self.messages: list[Item] = []
         self._box = box
         self._reasoning = reasoning
-        self._problems = problems
+        self._problems = mistakes
         self._results: dict[str, deque[str | list[Item]]] = {}
         self._said: list[Item] = []
         self._thought: list[str] = []
@@ -105,8 +106,13 @@ class _Turns:
             self.end()
         elif kind == "reasoning":
             self._think(item)
+        elif kind == "item_reference" and text_of(item.get("id")).startswith(REASONING_ID):
+            self._problems.note("input")
         elif kind == "item_reference":
-            told = f"nothing is stored under {shown(item.get('id'))}; send the item itself"
+            told = (
+                f"nothing is stored under {shown(item.get('id'))}; send the item itself, as clients"
+                " do with `store: false`"
+            )
             self._problems.add(place, told)
         elif kind in _LEFT_OUT:
             if kind != "additional_tools":
@@ -219,42 +225,42 @@ def _plain(parts: list[Item]) -> str | list[Item]:
     return parts
 
 
-def _part(part: Item, place: str, problems: Problems) -> Item | None:
+def _part(part: Item, place: str, mistakes: Mistakes) -> Item | None:
     kind = part.get("type")
     if kind in _TEXTS:
         return {"type": "text", "text": text_of(part.get("text"))}
     if kind == "refusal":
         return {"type": "text", "text": text_of(part.get("refusal"))}
     if kind == "input_image":
-        return _image(part, place, problems)
+        return _image(part, place, mistakes)
     if kind == "input_file":
-        return _file(part, place, problems)
+        return _file(part, place, mistakes)
     if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
         return {"type": "input_audio", "input_audio": part["input_audio"]}
-    problems.add(place, f"this model takes no content of type {shown(kind)}")
+    mistakes.add(place, f"this model takes no content of type {shown(kind)}")
     return None
 
 
-def _image(part: Item, place: str, problems: Problems) -> Item | None:
+def _image(part: Item, place: str, mistakes: Mistakes) -> Item | None:
     url = part.get("image_url")
     if isinstance(url, dict):  # as in a chat; clients mix them up
         url = url.get("url")
     if not isinstance(url, str):
-        problems.add(place, "this model has no files of OpenAI; send the image as an image_url")
+        mistakes.add(place, "this model has no files of OpenAI; send the image as an image_url")
         return None
     detail = part.get("detail")
     image = {"url": url}
     if detail in ("low", "high", "auto"):
         image["detail"] = detail
     elif detail is not None:
-        problems.note("input")
+        mistakes.note("input")
     return {"type": "image_url", "image_url": image}
 
 
-def _file(part: Item, place: str, problems: Problems) -> Item | None:
+def _file(part: Item, place: str, mistakes: Mistakes) -> Item | None:
     data = part.get("file_data")
     if not isinstance(data, str) or not data:
-        problems.add(place, "this model fetches no files; send the file itself as file_data")
+        mistakes.add(place, "this model fetches no files; send the file itself as file_data")
         return None
     name = text_of(part.get("filename")) or "document.pdf"
     return {"type": "file", "file": {"filename": name, "file_data": data}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from spanledger.wires.responses_as_chat.calls import PREFIXES, call_item
-from spanledger.wires.responses_as_chat.problems import Item
+from spanledger.wires.responses_as_chat.mistakes import Item
 from spanledger.wires.responses_as_chat.tools import Tool
 
 _ENCODER = msgspec.json.Encoder()
@@ -89,7 +89,7 @@ class Thought(Piece):
         return data + super().closed(status)
 
 
-class Message(Piece):
+class Speech(Piece):
     """What the model says: parts of text, or of a refusal."""
 
     def __init__(self, events: Events, index: int, key: str) -> None:

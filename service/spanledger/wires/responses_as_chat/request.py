@@ -18,7 +18,7 @@ from spanledger.wires.base import Habits, Inbound, Outgoing, Server
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, is_set
 from spanledger.wires.responses_as_chat.items import chat_messages
-from spanledger.wires.responses_as_chat.problems import Item, Problems
+from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes
 from spanledger.wires.responses_as_chat.tools import Toolbox, add_tools, chosen
 
 _OPENAIS = re.compile(r"^(?:gpt-(?!oss)|chatgpt|o\d|codex|computer-use)")
@@ -42,7 +42,7 @@ _REFUSED = {
     "previous_response_id": "this model stores nothing; send the earlier items in 'input'",
     "prompt": "prompts are stored at OpenAI; send the text in 'instructions' and 'input'",
 }
-LEFT_OUT = frozenset(
+_LEFT_OUT = frozenset(
     {
         "client_metadata",
         "context_management",
@@ -55,9 +55,9 @@ LEFT_OUT = frozenset(
     }
 )
 """Fields that are not sent."""
-DROPS = LEFT_OUT | _REFUSED.keys() | {"tools"}
-"""What costs nothing here, whatever it would cost elsewhere. Of the tools, none is sent that runs at
-the provider."""
+DROPS = _LEFT_OUT | _REFUSED.keys() | {"input", "tools"}
+"""What costs nothing here that nothing would bound elsewhere: items that are stored are refused, and
+no tool is sent that runs at the provider."""
 _OPENAIS_FIELDS = frozenset(
     {
         "prompt_cache_key",
@@ -90,7 +90,7 @@ _SILENT = frozenset({"stream_options"})
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
+class Translated:
     """The translated request, as the wire of chat completions wants it."""
 
     deployment: Server
@@ -100,8 +100,9 @@ class ChatRequest:
     changed: list[str]
 
 
-def chat_request(out: Outgoing, habits: Habits) -> tuple[ChatRequest, Toolbox]:
-    """The request for a deployment that speaks chat completions, and what its tools stand for.
+def chat_request(out: Outgoing, spoken: str, habits: Habits) -> tuple[Translated, Toolbox]:
+    """The request in chat's form, for a deployment that is spoken to in this wire, and what its
+    tools stand for.
 
     Raises:
         ProviderError: `invalid_request`, saying all that has no counterpart.
@@ -111,59 +112,63 @@ def chat_request(out: Outgoing, habits: Habits) -> tuple[ChatRequest, Toolbox]:
         values: dict[str, Any] = {
             name: msgspec.json.decode(raw)
             for name, raw in given.items()
-            if name in _CONVERTED or name in LEFT_OUT or name in _REFUSED
+            if name in _CONVERTED or name in _LEFT_OUT or name in _REFUSED
         }
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON") from None
-    problems, openais = Problems(out.changed), bool(_OPENAIS.match(out.deployment.known_as))
+    mistakes, openais = Mistakes(out.changed), bool(_OPENAIS.match(out.deployment.known_as))
     fields: dict[str, msgspec.Raw] = {}
     for name, raw in given.items():
         if name in values:
-            _check(name, values[name], problems)
+            _check(name, values[name], mistakes)
         elif openais or name not in _OPENAIS_FIELDS:
             fields[name] = raw
         else:
-            problems.note(name)
+            mistakes.note(name)
     box = Toolbox()
-    made = _converted(values, box, out, problems)
-    problems.check()
+    made = _converted(values, box, out.deployment, mistakes)
+    made |= _effort(
+        values.get("reasoning"),
+        out.deployment,
+        mistakes,
+        alone=spoken == "chat" and bool(box.functions),
+    )
+    mistakes.check()
     _cap(values.get("max_output_tokens"), fields, made, habits.cap_name)
     encoded = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in made.items()}
     # A deployment's own setting wins over a default, not over what the caller says.
     fields |= encoded
-    return ChatRequest(out.deployment, out.wire, fields, out.max_output_tokens, out.changed), box
+    return Translated(out.deployment, out.wire, fields, out.max_output_tokens, out.changed), box
 
 
-def _check(name: str, value: Any, problems: Problems) -> None:
+def _check(name: str, value: Any, mistakes: Mistakes) -> None:
     if value in _NEUTRAL:
         return
     if name in _REFUSED:
-        problems.add(name, _REFUSED[name])
-    elif name in LEFT_OUT and name not in _SILENT:
-        problems.note(name)
+        mistakes.add(name, _REFUSED[name])
+    elif name in _LEFT_OUT and name not in _SILENT:
+        mistakes.note(name)
 
 
-def _converted(values: Item, box: Toolbox, out: Outgoing, problems: Problems) -> Item:
-    add_tools(box, values.get("tools"), "tools", problems)
+def _converted(values: Item, box: Toolbox, server: Server, mistakes: Mistakes) -> Item:
+    add_tools(box, values.get("tools"), "tools", mistakes)
     given = values.get("input")
     for number, item in enumerate(given if isinstance(given, list) else ()):
         if isinstance(item, dict) and item.get("type") in _BRING_TOOLS:
-            add_tools(box, item.get("tools"), f"input[{number}].tools", problems)
-    server = out.deployment
+            add_tools(box, item.get("tools"), f"input[{number}].tools", mistakes)
     by_provider = _EARLIER_REASONING.get(server.provider, "reasoning_content")
     thought = "" if _OPENAIS.match(server.known_as) else by_provider
     made: Item = {
         "messages": chat_messages(
-            values.get("instructions"), values.get("input"), box, thought, problems
+            values.get("instructions"), values.get("input"), box, thought, mistakes
         )
     }
     if box.functions:
-        made |= chosen(box, values.get("tool_choice"), problems)
+        made |= chosen(box, values.get("tool_choice"), mistakes)
         if isinstance(parallel := values.get("parallel_tool_calls"), bool):
             made["parallel_tool_calls"] = parallel
-    made |= _effort(values.get("reasoning"), server, problems, tools=bool(box.functions))
-    made |= _text(values.get("text"), server, problems)
-    made |= _logprobs(values.get("include"), values.get("top_logprobs"), problems)
+    made |= _text(values.get("text"), server, mistakes)
+    made |= _logprobs(values.get("include"), values.get("top_logprobs"), mistakes)
     return made
 
 
@@ -180,20 +185,21 @@ def _cap(cap: Any, fields: dict[str, msgspec.Raw], made: Item, name: str) -> Non
     made[name] = cap
 
 
-def _effort(reasoning: Any, server: Server, problems: Problems, *, tools: bool) -> Item:
+def _effort(reasoning: Any, server: Server, mistakes: Mistakes, *, alone: bool) -> Item:
+    """`alone`: models that take no effort together with tools would be sent both."""
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     if not isinstance(effort, str):
         return {}
     model = server.known_as
     if _OPENAIS.match(model) and (
-        not _REASONS.match(model) or (tools and _NO_TOOLS.match(model) and effort != "none")
+        not _REASONS.match(model) or (alone and _NO_TOOLS.match(model) and effort != "none")
     ):
-        problems.note("reasoning")
+        mistakes.note("reasoning")
         return {}
     return {"reasoning_effort": effort}
 
 
-def _text(text: Any, server: Server, problems: Problems) -> Item:
+def _text(text: Any, server: Server, mistakes: Mistakes) -> Item:
     if not isinstance(text, dict):
         return {}
     made: Item = {}
@@ -201,7 +207,7 @@ def _text(text: Any, server: Server, problems: Problems) -> Item:
         if _VERBOSE.match(server.known_as):
             made["verbosity"] = verbosity
         elif verbosity != "medium":
-            problems.note("text")
+            mistakes.note("text")
     given = text.get("format")
     shape = given if isinstance(given, dict) else {}
     kind = shape.get("type")
@@ -212,15 +218,15 @@ def _text(text: Any, server: Server, problems: Problems) -> Item:
     elif kind == "json_object":
         made["response_format"] = {"type": kind}
     elif given is not None and kind != "text":
-        problems.add("text.format", "it must be of type text, json_object or json_schema")
+        mistakes.add("text.format", "it must be of type text, json_object or json_schema")
     return made
 
 
-def _logprobs(include: Any, top: Any, problems: Problems) -> Item:
+def _logprobs(include: Any, top: Any, mistakes: Mistakes) -> Item:
     asked = include if isinstance(include, list) else []
     wanted = "message.output_text.logprobs" in asked
     if any(name != "message.output_text.logprobs" for name in asked):
-        problems.note("include")
+        mistakes.note("include")
     if isinstance(top, int) and top > 0:
         return {"logprobs": True, "top_logprobs": top}
     return {"logprobs": True} if wanted else {}

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from spanledger.pricing.usage import Usage
-from spanledger.wires.base import Server
+from spanledger.wires.base import Seen, Server
 from spanledger.wires.fields import is_set
-from spanledger.wires.responses_as_chat.problems import Item
+from spanledger.wires.responses_as_chat.mistakes import Item
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
 _DEFAULTS: Item = {
@@ -62,10 +62,11 @@ def echo_of(fields: Mapping[str, msgspec.Raw], box: Toolbox) -> Echo:
     return Echo(box, {**_DEFAULTS, **said, **_FIXED})
 
 
-def new_response(echo: Echo, server: Server, chat_id: str, model: str, created: int) -> Item:
-    """A response that has only begun."""
+def new_response(echo: Echo, server: Server, key: str, model: str, created: int) -> Item:
+    """A response that has only begun. Its id is none of those by which kept answers are found
+    (`answer_ids`): this one is not kept."""
     return {
-        "id": f"resp_{key_of(chat_id)}",
+        "id": f"resp_{key}",
         "object": "response",
         "created_at": created,
         "status": "in_progress",
@@ -90,9 +91,10 @@ def finish(response: Item, finish_reason: str, usage: Usage | None, service: str
     response["usage"] = usage_shown(usage)
 
 
-def key_of(chat_id: str) -> str:
-    """What the ids of a response and its items have in common."""
-    return chat_id.removeprefix("chatcmpl-").removeprefix("chatcmpl_") or "unknown"
+def key_of(seen: Seen, chat_id: str) -> str:
+    """What the ids of a response and its items have in common. Servers have given the same id
+    twice; the gateway's own id of the request is unique."""
+    return seen.ours.removeprefix("req_") or chat_id.removeprefix("chatcmpl-") or "unknown"
 
 
 def item_status(finish_reason: str) -> str:

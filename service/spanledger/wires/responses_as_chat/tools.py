@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from spanledger.wires.responses_as_chat.problems import Item, Problems, items_in, shown, text_of
+from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes, items_in, shown, text_of
 
 Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
-MAX_NAME_CHARS = 64
+_MAX_NAME = 64
 DEFAULT_NAMESPACE = "functions"
 """The namespace that a function without one is in."""
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
@@ -112,12 +112,12 @@ class Toolbox:
         """The name that a tool has in the chat."""
         space = "" if tool.namespace == DEFAULT_NAMESPACE else tool.namespace.rstrip("_")
         whole = f"{space}__{tool.name}" if space else tool.name
-        name = _NOT_IN_NAMES.sub("_", whole)[:MAX_NAME_CHARS]
+        name = _NOT_IN_NAMES.sub("_", whole)[:_MAX_NAME]
         there = self.tools.get(name, tool)
         if name == whole and (there.name, there.namespace) == (tool.name, tool.namespace):
             return name
         digest = hashlib.sha256(f"{tool.namespace}\0{tool.name}".encode(errors="replace"))
-        return f"{name[: MAX_NAME_CHARS - 9]}_{digest.hexdigest()[:8]}"
+        return f"{name[: _MAX_NAME - 9]}_{digest.hexdigest()[:8]}"
 
     def called(self, name: str) -> Tool:
         """The tool that a model means. Models also write `functions.f` and `space.f`."""
@@ -129,12 +129,12 @@ class Toolbox:
         return same[0] if len(same) == 1 else Tool("function", name)
 
 
-def add_tools(box: Toolbox, tools: Any, place: str, problems: Problems) -> None:
+def add_tools(box: Toolbox, tools: Any, place: str, mistakes: Mistakes) -> None:
     """Add the tools of an array, which is at this place of the request."""
     if tools is None:
         return
     if not isinstance(tools, list):
-        problems.add(place, "it must be an array of tools")
+        mistakes.add(place, "it must be an array of tools")
         return
     unneeded: list[tuple[str, str]] = []
     for number, tool in enumerate(tools):
@@ -143,9 +143,9 @@ def add_tools(box: Toolbox, tools: Any, place: str, problems: Problems) -> None:
         if kind == "namespace":
             for inner, one in enumerate(items_in(tool.get("tools"))):
                 space = text_of(tool.get("name"))
-                _add_own(box, one, space, f"{where}.tools[{inner}]", problems)
+                _add_own(box, one, space, f"{where}.tools[{inner}]", mistakes)
         elif kind in ("function", "custom"):
-            _add_own(box, tool, "", where, problems)
+            _add_own(box, tool, "", where, mistakes)
         elif kind in _BUILT_IN and _runs_here(tool):
             built_in, description, parameters = _BUILT_IN[kind]
             box.add(Tool(built_in, kind), description, parameters)
@@ -155,12 +155,12 @@ def add_tools(box: Toolbox, tools: Any, place: str, problems: Problems) -> None:
         elif isinstance(kind, str) and kind.startswith(_OFFERED):
             unneeded.append((where, kind))
         else:
-            problems.add(where, f"tools of type {shown(kind)} run at OpenAI; use functions")
+            mistakes.add(where, f"tools of type {shown(kind)} run at OpenAI; use functions")
     for where, kind in unneeded:
         if box.tools:
-            problems.note("tools")
+            mistakes.note("tools")
         else:
-            problems.add(where, f"tools of type {shown(kind)} run at OpenAI; use functions")
+            mistakes.add(where, f"tools of type {shown(kind)} run at OpenAI; use functions")
 
 
 def _runs_here(tool: Item) -> bool:
@@ -169,14 +169,14 @@ def _runs_here(tool: Item) -> bool:
     return not isinstance(place, dict) or place.get("type") in (None, "local")
 
 
-def _add_own(box: Toolbox, tool: Item, namespace: str, place: str, problems: Problems) -> None:
+def _add_own(box: Toolbox, tool: Item, namespace: str, place: str, mistakes: Mistakes) -> None:
     kind, name = tool.get("type"), tool.get("name")
     if kind not in ("function", "custom") or not isinstance(name, str) or not name:
-        problems.add(place, "it must be of type function or custom, and have a name")
+        mistakes.add(place, "it must be of type function or custom, and have a name")
         return
     callers = tool.get("allowed_callers")
     if isinstance(callers, list) and callers and "direct" not in callers:
-        problems.note("tools")  # for programs that run at OpenAI alone
+        mistakes.note("tools")  # for programs that run at OpenAI alone
         return
     description = text_of(tool.get("description"))
     if kind == "custom":
@@ -189,22 +189,15 @@ def _add_own(box: Toolbox, tool: Item, namespace: str, place: str, problems: Pro
 
 def _free_text(shape: Any) -> Item:
     """The parameters of a function that stands for a tool whose input is a text."""
-    says = "The input as plain text, not JSON."
+    text = {"type": "string"}
     definition = text_of(shape.get("definition")) if isinstance(shape, dict) else ""
     if definition:
-        says += (
-            f" It must match this {text_of(shape.get('syntax')) or 'lark'} grammar:\n{definition}"
-        )
-    inner = {"input": {"type": "string", "description": says}}
-    return {
-        "type": "object",
-        "properties": inner,
-        "required": ["input"],
-        "additionalProperties": False,
-    }
+        syntax = text_of(shape.get("syntax")) or "lark"
+        text["description"] = f"Plain text that matches this {syntax} grammar:\n{definition}"
+    return {"type": "object", "properties": {"input": text}, "required": ["input"]}
 
 
-def chosen(box: Toolbox, choice: Any, problems: Problems) -> Item:
+def chosen(box: Toolbox, choice: Any, mistakes: Mistakes) -> Item:
     """The fields that say which tools the model may or must call."""
     made: Item = {"tools": [{"type": "function", "function": f} for f in box.functions.values()]}
     kind = choice.get("type") if isinstance(choice, dict) else choice
@@ -216,12 +209,12 @@ def chosen(box: Toolbox, choice: Any, problems: Problems) -> Item:
         allowed = {_named(box, one) for one in items_in(choice.get("tools"))}
         kept = [one for one in made["tools"] if one["function"]["name"] in allowed]
         if not kept:
-            problems.add("tool_choice", "none of its tools is a function in 'tools'")
+            mistakes.add("tool_choice", "none of its tools is a function in 'tools'")
         mode = choice.get("mode")
         return {"tools": kept, "tool_choice": mode if mode == "required" else "auto"}
     if isinstance(choice, dict) and (name := _named(box, choice)):
         return {**made, "tool_choice": {"type": "function", "function": {"name": name}}}
-    problems.add("tool_choice", "it must be auto, none, required or one of the request's functions")
+    mistakes.add("tool_choice", "it must be auto, none, required or one of the request's functions")
     return made
 
 

@@ -8,17 +8,17 @@ from spanledger.wires.failures import invalid
 
 Item = dict[str, Any]
 """Decoded JSON of an item, a part, a tool or a message."""
-MAX_SHOWN = 64
+_MAX_SHOWN = 64
 """Of a caller's own word in a message."""
-MAX_PROBLEMS = 8
+_MAX_MISTAKES = 8
 """More than these are counted."""
 
 
-class Problems:
+class Mistakes:
     """The mistakes of one request.
 
     Attributes:
-        changed: names of fields that had to change, which is no mistake.
+        changed: names of fields that had to change; none of them is a mistake.
     """
 
     def __init__(self, changed: list[str]) -> None:
@@ -38,8 +38,8 @@ class Problems:
         """Raises ProviderError with every mistake, where there is one."""
         if not self._found:
             return
-        shown = [f"{param}: {what}" for param, what in self._found[:MAX_PROBLEMS]]
-        if (more := len(self._found) - MAX_PROBLEMS) > 0:
+        shown = [f"{param}: {what}" for param, what in self._found[:_MAX_MISTAKES]]
+        if (more := len(self._found) - _MAX_MISTAKES) > 0:
             shown.append(f"and {more} more")
         text = "; ".join(shown)
         raise invalid(
@@ -50,7 +50,7 @@ class Problems:
 
 def shown(value: object) -> str:
     """A caller's own word, in quotes and not too long."""
-    return repr(str(value)[:MAX_SHOWN])
+    return repr(str(value)[:_MAX_SHOWN])
 
 
 def text_of(value: object) -> str:
