@@ -44,8 +44,8 @@ from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.beside import Counter
 from spanledger.wires.fields import check_head, forwarded
+from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -137,7 +137,12 @@ class Edge:
         await _send(send, reply, request_id, wire=spoken)
 
     async def _post(
-        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, counter: Counter | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        wire: Inbound,
+        counter: TokenCounter | None,
     ) -> None:
         call = _Call(self.new_request_id(), wire)
         if self.draining:
@@ -220,7 +225,7 @@ class Edge:
         await send({"type": "http.response.body", "body": body})
 
     async def _count(
-        self, scope: Scope, receive: Receive, send: Send, counter: Counter, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call
     ) -> None:
         """Count a request's input. It costs nothing, so the ledger has no row of it."""
         headers: dict[bytes, bytes] = dict(scope["headers"])

@@ -15,7 +15,7 @@ import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
-from spanledger.wires.beside import Counter
+from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
@@ -191,6 +191,6 @@ class Provider(Protocol):
 class CountsTokens(Protocol):
     """An adapter whose providers can count the input of a request."""
 
-    async def count(self, call: Call, counter: Counter) -> bytes:
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """The provider's count, as it answers it. Raises ProviderError."""
         ...

@@ -30,10 +30,10 @@ from spanledger.providers.transport import (
 )
 from spanledger.wires import outbound
 from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
-from spanledger.wires.beside import Counter
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
 from spanledger.wires.openai.request import asks_for_usage
+from spanledger.wires.side import TokenCounter
 
 MAX_TARGETS = 4_096
 """Addresses that are kept ready."""
@@ -99,7 +99,7 @@ class HttpProvider:
         finally:
             source.close(clean=reader.ended)
 
-    async def count(self, call: Call, counter: Counter) -> bytes:
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """Have the provider count a request's input."""
         target, _ = self._target(call, counter.path)
         reply = await self._transport.exchange(call, target, counter.request(call))
@@ -183,7 +183,7 @@ class HttpProvider:
         return Seen(provider_request_id(headers, wire.id_header), created)
 
     def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
-        """Where a call goes, and the wire it is spoken in; `path` is one beside the wire's own."""
+        """Where a call goes, and the wire it is spoken in; `path` replaces the wire's own."""
         deployment = call.deployment
         key = (deployment.id, deployment.api_base, deployment.api_key, path or call.wire.name)
         found = self._targets.get(key)

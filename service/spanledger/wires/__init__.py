@@ -14,13 +14,13 @@ from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
-from spanledger.wires.beside import Counter, ModelList
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
+from spanledger.wires.side import ModelList, TokenCounter
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
@@ -39,7 +39,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("messages", "chat"): MessagesAsChat(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
-COUNTERS: dict[str, Counter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
 """Where callers may have a request's input counted, by path; each is a POST."""
 _OPENAI_MODELS = OpenAIModels()
 _MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
