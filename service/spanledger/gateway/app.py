@@ -356,7 +356,7 @@ def _headers(
 ) -> Headers:
     headers = [
         *first,
-        *_request_ids(request_id, exchange.ask.wire),
+        *replies.request_ids(request_id, exchange.ask.wire),
         (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
@@ -388,14 +388,6 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     return b"".join(parts)
 
 
-def _request_ids(request_id: str, wire: Inbound) -> Headers:
-    """The request's id, also under the name by which clients of the wire know it."""
-    value = request_id.encode()
-    if wire.id_header == "x-request-id":
-        return [(b"x-request-id", value)]
-    return [(b"x-request-id", value), (wire.id_header.encode(), value)]
-
-
 async def _send(
     send: Send,
     reply: GatewayReply,
@@ -405,7 +397,7 @@ async def _send(
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     if exchange is None:
-        headers: Headers = [*first, *_request_ids(request_id, wire)]
+        headers: Headers = [*first, *replies.request_ids(request_id, wire)]
     else:
         headers = _headers(request_id, exchange, first)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
