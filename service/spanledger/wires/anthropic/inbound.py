@@ -1,7 +1,7 @@
 """Messages as callers send them: just enough of a body is read to route and price it.
 
 Thinking counts within `max_tokens`, which every request has, so the cap bounds all output. As it must
-be there, it is no wish for an answer of that length: clients send the largest that a model accepts.
+be there, it says little of how long an answer should be: clients send the largest number allowed.
 """
 
 from __future__ import annotations
