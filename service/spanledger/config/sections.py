@@ -112,6 +112,11 @@ class ModelInfo(LiteLLM):
         description="The model behind the deployment's name, such as `azure/gpt-4o-2024-08-06`;"
         " its price applies.",
     )
+    forward_trace_context: bool = Field(
+        False,
+        description="Send `traceparent` and `tracestate` to this deployment, so that its own spans"
+        " join the trace. Only for servers of yours.",
+    )
 
 
 class ModelEntry(LiteLLM):

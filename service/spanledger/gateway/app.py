@@ -289,6 +289,8 @@ class Edge:
         exchange = Exchange(start, ask, deadline)
         if serving != route:
             exchange.asked = route
+        if trace_id:
+            exchange.tracestate = ids.tracestate_of(headers.get(b"tracestate"))
         call.exchange = exchange
         if fault is not None:
             # The caller gets this error even if the ledger cannot record it.

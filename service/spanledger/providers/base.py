@@ -62,6 +62,7 @@ class Deployment:
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
+        forwards_trace: it is sent the trace context of each attempt.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Deployment:
     label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
+    forwards_trace: bool = False
 
     @property
     def speaks(self) -> tuple[str, ...]:
@@ -155,6 +157,7 @@ class Call:
         changed: names of the caller's fields that the adapter had to change or leave out; it adds
             to them when it encodes the request.
         headers: those of the caller's that are for deployments of its wire alone.
+        trace_headers: the trace context, for a deployment that is to have it.
     """
 
     deployment: Deployment
@@ -167,6 +170,7 @@ class Call:
     total_s: float = math.inf
     changed: list[str] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provider(Protocol):

@@ -2,7 +2,8 @@
 
 Which wire is spoken follows from the caller's and the deployment's (`wires.outbound`); the wire
 writes the request and reads the answer, and here it is sent. Of the caller's headers, only those are
-forwarded that its wire names (`Inbound.passes`), and only where the deployment speaks that wire.
+forwarded that its wire names (`Inbound.passes`), and only where the deployment speaks that wire. The
+trace context is sent only to a deployment that the configuration says is to have it.
 
 A server that refuses the name of a cap (`caps`), or `stream_options`, is called again without, and
 remembered. An answer in the form that was not asked for is put into the one that was.
@@ -196,9 +197,12 @@ class HttpProvider:
             if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
                 self._targets.clear()
             found = self._targets[key] = target_of(deployment, wire, path), wire
-        if call.headers and found[1].passes:
-            return with_headers(found[0], call.headers), found[1]
-        return found
+        target, wire = found
+        if call.headers and wire.passes:
+            target = with_headers(target, call.headers)
+        if call.trace_headers:
+            target = with_headers(target, call.trace_headers)
+        return target, wire
 
     def _read(
         self, call: Call, target: Endpoint, wire: Outbound, written: Written, reply: ProviderReply

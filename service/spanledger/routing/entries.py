@@ -159,6 +159,7 @@ class Entry:
             asks_usage=host.asks_usage if host and kind == "openai" else True,
             extra=self._call_parameters() if kind == "litellm" else {},
             base_model=self._base_model(),
+            forwards_trace=self.entry.model_info.forward_trace_context,
         )
 
     def _base_model(self) -> str:
@@ -440,6 +441,8 @@ class Entry:
         """Refuse parameters that decide where a request goes and that LiteLLM obeys but we do not,
         and misspelled ones: the request and its key would go elsewhere."""
         for key in self.extra:
+            if key == "forward_trace_context":
+                raise self._wrong(key, "it belongs under model_info, as LiteLLM would send it")
             if meant := litellm_keys.meant_by(key):
                 raise self._wrong(key, f"unknown key; did you mean {meant!r}?")
             if PARAMETERS.get(key) == "refused" and self.extra[key] not in (False, [], {}):
