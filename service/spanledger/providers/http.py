@@ -33,7 +33,6 @@ from spanledger.wires import outbound
 from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
-from spanledger.wires.openai.request import asks_for_usage
 from spanledger.wires.side import TokenCounter
 
 MAX_TARGETS = 4_096
@@ -158,7 +157,7 @@ class HttpProvider:
             if found is not None:
                 name = other = found
                 call = self._again(renamed(call, found), ends_at)
-            elif ask_usage and _refuses_options(call, source):
+            elif ask_usage and written.options_ours and _refuses_options(source):
                 ask_usage = False
                 call = self._again(call, ends_at)
             else:
@@ -222,10 +221,6 @@ class HttpProvider:
         return wire.answer(written, reply.body, self._seen(reply.headers, wire))
 
 
-def _refuses_options(call: Call, reply: ProviderReply) -> bool:
-    """Whether a server refuses the request for the `stream_options` that we added."""
-    return (
-        reply.status in (400, 415, 422, 501)
-        and b"stream_options" in reply.body
-        and asks_for_usage(call.fields.get("stream_options"))
-    )
+def _refuses_options(reply: ProviderReply) -> bool:
+    """Whether a server refuses a request for its `stream_options`."""
+    return reply.status in (400, 415, 422, 501) and b"stream_options" in reply.body

@@ -143,7 +143,7 @@ class Run:
         """Record an event of the attempt's stream. Returns the events to send to the caller now:
         none before the first content, as another deployment may still take over."""
         self._note(attempt, frame)
-        if frame.usage_only and not self._exchange.ask.include_usage:
+        if not frame.data or (frame.usage_only and not self._exchange.ask.include_usage):
             return ()
         pending = self._pending
         if pending is None:
