@@ -18,7 +18,7 @@ from spanledger.errors import ConfigError
 from spanledger.routing.plan import Plan
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 
-from .harness import wait_for
+from .harness import import_litellm, wait_for
 from .test_clients import Running
 from .test_count_tokens import MESSAGE
 from .test_strange_providers import completion
@@ -67,6 +67,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Routes that forward the trace context, and one that does not."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
+    import_litellm()  # which serves the route `far`
     with raw_provider(answer) as provider:
 
         def entry(route: str, model: str, *, forward: bool = True) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     entry("ours", "openai/m"),
                     entry("claude", "anthropic/claude-haiku-4-5"),
                     entry("wild-*", "openai/*"),
+                    entry("far", "baseten/m"),
                     entry("theirs", "openai/m", forward=False),
                     entry("failing", "openai/bad"),
                 ],
@@ -114,6 +116,16 @@ def test_the_attempts_span_is_the_parent(site: Site, route: str, path: str, flag
     ((trace_id, span_id),) = site.spans()
     assert trace_id == TRACE
     assert sent.headers["traceparent"] == f"00-{TRACE}-{span_id}-{flags}"
+    assert sent.headers["tracestate"] == STATE
+
+
+@pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning")
+def test_litellm_sends_it_too(site: Site) -> None:
+    """For deployments that only LiteLLM serves."""
+    (sent,) = site.ask("far", traceparent=CALLER + "01", tracestate=STATE)
+
+    ((_, span_id),) = site.spans()
+    assert sent.headers["traceparent"] == f"00-{TRACE}-{span_id}-01"
     assert sent.headers["tracestate"] == STATE
 
 
