@@ -122,6 +122,11 @@ class ModelInfo(LiteLLM):
         description="The endpoints of the deployment's server, where they are not those of its"
         " provider: with or without `/v1/chat/completions` and `/v1/responses`.",
     )
+    forward_trace_context: bool = Field(
+        False,
+        description="Send `traceparent` and `tracestate` to this deployment, so that its own spans"
+        " join the trace. Only for servers of yours.",
+    )
 
 
 class ModelEntry(LiteLLM):

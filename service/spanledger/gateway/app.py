@@ -53,8 +53,8 @@ from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.beside import Counter
 from spanledger.wires.fields import check_head, forwarded
+from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -165,7 +165,12 @@ class Edge:
                 place.leave()
 
     async def _post(
-        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, counter: Counter | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        wire: Inbound,
+        counter: TokenCounter | None,
     ) -> None:
         call = _Call(self.new_request_id(), wire)
         if self.draining:
@@ -248,7 +253,7 @@ class Edge:
         await send({"type": "http.response.body", "body": body})
 
     async def _count(
-        self, scope: Scope, receive: Receive, send: Send, counter: Counter, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call
     ) -> None:
         """Count a request's input. It costs nothing, so the ledger has no row of it."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -314,6 +319,8 @@ class Edge:
         exchange = Exchange(start, ask, deadline, kept_at=kept_at)
         if serving != route:
             exchange.asked = route
+        if trace_id:
+            exchange.tracestate = ids.tracestate_of(headers.get(b"tracestate"))
         call.exchange = exchange
         if fault is not None:
             # The caller gets this error even if the ledger cannot record it.
@@ -382,7 +389,7 @@ def _headers(
 ) -> Headers:
     headers = [
         *first,
-        *_request_ids(request_id, exchange.ask.wire),
+        *replies.request_ids(request_id, exchange.ask.wire),
         (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
@@ -414,14 +421,6 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     return b"".join(parts)
 
 
-def _request_ids(request_id: str, wire: Inbound) -> Headers:
-    """The request's id, also under the name by which clients of the wire know it."""
-    value = request_id.encode()
-    if wire.id_header == "x-request-id":
-        return [(b"x-request-id", value)]
-    return [(b"x-request-id", value), (wire.id_header.encode(), value)]
-
-
 async def _send(
     send: Send,
     reply: GatewayReply,
@@ -431,7 +430,7 @@ async def _send(
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     if exchange is None:
-        headers: Headers = [*first, *_request_ids(request_id, wire)]
+        headers: Headers = [*first, *replies.request_ids(request_id, wire)]
     else:
         headers = _headers(request_id, exchange, first)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

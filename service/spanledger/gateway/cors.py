@@ -6,6 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 EXPOSED = (
+    "request-id",
     "retry-after",
     "x-request-id",
     "x-should-retry",

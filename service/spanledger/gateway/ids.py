@@ -8,6 +8,8 @@ import re
 from spanledger.ledger.store import UNSAMPLED
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+MAX_TRACESTATE_BYTES = 512
+"""As much as W3C asks everybody to forward."""
 _NO_TRACE = b"0" * 32
 _NO_SPAN = b"0" * 16
 
@@ -28,6 +30,14 @@ def parent_of(traceparent: bytes | None) -> tuple[str, str]:
         return "", ""
     sampled = int(flags, 16) & 1
     return trace.decode(), span.decode() + ("" if sampled else UNSAMPLED)
+
+
+def tracestate_of(value: bytes | None) -> str:
+    """A caller's W3C `tracestate`; empty if it is absent, or nothing to hand on."""
+    if value is None or len(value) > MAX_TRACESTATE_BYTES or not value.isascii():
+        return ""
+    text = value.decode().strip()
+    return text if text.isprintable() else ""
 
 
 def new_request_id(rng: random.Random, now_ns: int) -> str:

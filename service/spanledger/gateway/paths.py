@@ -12,8 +12,9 @@ from typing import NamedTuple
 from spanledger.wires import COUNTERS, INBOUND, RESPONSES
 
 MODELS = "/v1/models"
-LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
-"""The process answers. The longer paths are LiteLLM's, which existing probes request."""
+LIVE = ("/healthz", "/health/liveliness", "/health/liveness", "/api/hello")
+"""The process answers. The paths under `/health` are LiteLLM's, which existing probes request;
+Claude Code says hello to open its connection early."""
 READY = ("/readyz", "/health/readiness")
 """Requests can be served."""
 METRICS_PATH = "/metrics"

@@ -29,6 +29,9 @@ class Demand:
         unit: what it may be billed by other than tokens (`Price.units`).
         units: how many of these at most.
         unbounded: fields that nothing bounds, and what to say of them.
+        must_cap: the wire makes every caller send a cap, so the answer may be expected to be
+            shorter, and close to a limit a lower cap is sent; `usual` is then what the request
+            needs at least.
     """
 
     input_tokens: int
@@ -43,3 +46,4 @@ class Demand:
     units: int = 0
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)
+    must_cap: bool = False

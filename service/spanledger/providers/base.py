@@ -15,8 +15,8 @@ import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
-from spanledger.wires.beside import Counter
 from spanledger.wires.fields import is_set
+from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
@@ -65,6 +65,7 @@ class Deployment:
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
+        forwards_trace: it is sent the trace context of each attempt.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Deployment:
     label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
+    forwards_trace: bool = False
 
     @property
     def speaks(self) -> tuple[str, ...]:
@@ -175,6 +177,7 @@ class Call:
             to them when it encodes the request.
         headers: those of the caller's that are for deployments of its wire alone.
         request_id: the gateway's id of the request.
+        trace_headers: the trace context, for a deployment that is to have it.
     """
 
     deployment: Deployment
@@ -188,6 +191,7 @@ class Call:
     changed: list[str] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provider(Protocol):
@@ -212,7 +216,7 @@ class Provider(Protocol):
 class CountsTokens(Protocol):
     """An adapter whose providers can count the input of a request."""
 
-    async def count(self, call: Call, counter: Counter) -> bytes:
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """The provider's count, as it answers it. Raises ProviderError."""
         ...
 

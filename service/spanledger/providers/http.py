@@ -2,7 +2,8 @@
 
 Which wire is spoken follows from the caller's and the deployment's (`wires.outbound`); the wire
 writes the request and reads the answer, and here it is sent. Of the caller's headers, only those are
-forwarded that its wire names (`Inbound.passes`), and only where the deployment speaks that wire.
+forwarded that its wire names (`Inbound.passes`), and only where the deployment speaks that wire. The
+trace context is sent only to a deployment that the configuration says is to have it.
 
 A server that refuses the name of a cap (`caps`), or `stream_options`, is called again without, and
 remembered. An answer in the form that was not asked for is put into the one that was.
@@ -30,10 +31,9 @@ from spanledger.providers.transport import (
 )
 from spanledger.wires import outbound
 from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
-from spanledger.wires.beside import Counter
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
-from spanledger.wires.openai.request import asks_for_usage
+from spanledger.wires.side import TokenCounter
 
 MAX_TARGETS = 4_096
 """Addresses that are kept ready."""
@@ -101,7 +101,7 @@ class HttpProvider:
         finally:
             source.close(clean=reader.ended)
 
-    async def count(self, call: Call, counter: Counter) -> bytes:
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """Have the provider count a request's input."""
         target, _ = self._target(call, counter.path)
         reply = await self._transport.exchange(call, target, counter.request(call))
@@ -170,7 +170,7 @@ class HttpProvider:
             if found is not None:
                 name = other = found
                 call = self._again(renamed(call, found), ends_at)
-            elif ask_usage and _refuses_options(call, source):
+            elif ask_usage and written.options_ours and _refuses_options(source):
                 ask_usage = False
                 call = self._again(call, ends_at)
             else:
@@ -196,7 +196,7 @@ class HttpProvider:
         return Seen(provider_request_id(headers, wire.id_header), created, call.request_id)
 
     def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
-        """Where a call goes, and the wire it is spoken in; `path` is one beside the wire's own."""
+        """Where a call goes, and the wire it is spoken in; `path` replaces the wire's own."""
         deployment = call.deployment
         base, secret = deployment.api_base, deployment.api_key
         apart = deployment.tools_apart != "" and deployment.is_apart(call.fields)
@@ -211,9 +211,12 @@ class HttpProvider:
             if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
                 self._targets.clear()
             found = self._targets[key] = target_of(deployment, wire, path), wire
-        if call.headers and found[1].passes:
-            return with_headers(found[0], call.headers), found[1]
-        return found
+        target, wire = found
+        if call.headers and wire.passes:
+            target = with_headers(target, call.headers)
+        if call.trace_headers:
+            target = with_headers(target, call.trace_headers)
+        return target, wire
 
     def _read(
         self, call: Call, target: Endpoint, wire: Outbound, written: Written, reply: ProviderReply
@@ -238,10 +241,6 @@ class HttpProvider:
         return error
 
 
-def _refuses_options(call: Call, reply: ProviderReply) -> bool:
-    """Whether a server refuses the request for the `stream_options` that we added."""
-    return (
-        reply.status in (400, 415, 422, 501)
-        and b"stream_options" in reply.body
-        and asks_for_usage(call.fields.get("stream_options"))
-    )
+def _refuses_options(reply: ProviderReply) -> bool:
+    """Whether a server refuses a request for its `stream_options`."""
+    return reply.status in (400, 415, 422, 501) and b"stream_options" in reply.body

@@ -276,6 +276,11 @@ def _parameters(call: Call, wire: Outbound, *, stream: bool) -> tuple[Written, d
     parameters["timeout"] = (
         max(call.timeout_s, call.stream_idle_timeout_s) if stream else call.timeout_s
     )
+    if call.trace_headers:
+        parameters["extra_headers"] = {
+            **parameters.get("extra_headers", {}),
+            **call.trace_headers,
+        }
     parameters["num_retries"] = 0
     parameters["max_retries"] = 0
     return written, parameters

@@ -11,7 +11,7 @@ because it is the budget that stops the request.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -143,7 +143,7 @@ class Run:
         """Record an event of the attempt's stream. Returns the events to send to the caller now:
         none before the first content, as another deployment may still take over."""
         self._note(attempt, frame)
-        if frame.usage_only and not self._exchange.ask.include_usage:
+        if not frame.data or (frame.usage_only and not self._exchange.ask.include_usage):
             return ()
         pending = self._pending
         if pending is None:
@@ -220,6 +220,8 @@ class Run:
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(target, sizes, hold, now)
+                if target.deployment.forwards_trace:
+                    call = replace(call, trace_headers=exchange.trace_headers(reservation.span_id))
                 exchange.deployment, exchange.changed = target.deployment.id, call.changed
                 self._pending = []
                 return Attempt(target, sizes, hold, call, now, self._demand)

@@ -14,12 +14,12 @@ from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, CountsTokens
 from spanledger.routing.course import Candidate, Choose, Levels
 from spanledger.wires.base import Ask
-from spanledger.wires.beside import Counter
+from spanledger.wires.side import TokenCounter
 
 TIMEOUT_S = 10.0
 """Longest wait for a provider's count; an estimate at once is worth more than a late count."""
 AGAIN_S = 600.0
-"""How long a deployment is not asked again after it did not know the path."""
+"""How long a deployment is not called again that did not know the path."""
 _REFUSES = frozenset({400, 413, 422})
 """Statuses for a request that is itself at fault."""
 _UNKNOWN = frozenset({404, 405, 501})
@@ -40,7 +40,7 @@ class Counting:
         self._clock = clock
         self._unable: dict[str, float] = {}
 
-    async def count(self, counter: Counter, ask: Ask, levels: Levels) -> Counted:
+    async def count(self, counter: TokenCounter, ask: Ask, levels: Levels) -> Counted:
         """The count of a request's input.
 
         Raises:
@@ -66,7 +66,7 @@ class Counting:
         finally:
             target.health.ended(began, 0, 0)
 
-    def _target(self, counter: Counter, levels: Levels) -> Candidate | None:
+    def _target(self, counter: TokenCounter, levels: Levels) -> Candidate | None:
         """A deployment that can count and may be called now."""
         now = self._clock.monotonic()
         for level in levels:
@@ -75,7 +75,7 @@ class Counting:
                 return self._choose(found, now, self._clock.rng, False)
         return None
 
-    def _may_count(self, target: Candidate, counter: Counter, now: float) -> bool:
+    def _may_count(self, target: Candidate, counter: TokenCounter, now: float) -> bool:
         deployment = target.deployment
         return (
             counter.wire.name in deployment.speaks

@@ -164,6 +164,7 @@ class Entry:
             base_model=self._base_model(),
             wires=wires,
             tools_apart=tools_apart(prefix, base, named, wires),
+            forwards_trace=self.entry.model_info.forward_trace_context,
         )
 
     def _mode(self) -> str | None:
@@ -447,6 +448,8 @@ class Entry:
         """Refuse parameters that decide where a request goes and that LiteLLM obeys but we do not,
         and misspelled ones: the request and its key would go elsewhere."""
         for key in self.extra:
+            if key == "forward_trace_context":
+                raise self._wrong(key, "it belongs under model_info, as LiteLLM would send it")
             if meant := litellm_keys.meant_by(key):
                 raise self._wrong(key, f"unknown key; did you mean {meant!r}?")
             if PARAMETERS.get(key) == "refused" and self.extra[key] not in (False, [], {}):

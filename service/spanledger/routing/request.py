@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.store import UNSAMPLED, RequestStart
 from spanledger.wires.base import Ask
 
 
@@ -21,6 +21,7 @@ class Exchange:
         deadline: monotonic seconds by which the request must end.
         asked: the model that the caller named, if its route is a wildcard.
         kept_at: the deployment that keeps the answer which the request continues.
+        tracestate: the caller's, which belongs to the trace it continues.
         changed: fields that the adapter of the last attempt changed or omitted.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
@@ -30,6 +31,7 @@ class Exchange:
     deadline: float
     asked: str = ""
     kept_at: str = ""
+    tracestate: str = ""
 
     attempts: int = 0
     provider_s: float = 0.0
@@ -38,3 +40,11 @@ class Exchange:
     remaining_nano: int | None = None
     warned: tuple[str, ...] = field(default=())
     changed: list[str] = field(default_factory=list)
+
+    def trace_headers(self, span_id: str) -> dict[str, str]:
+        """The trace context of an attempt, as its provider is to continue it."""
+        flags = "00" if self.start.parent_span_id.endswith(UNSAMPLED) else "01"
+        headers = {"traceparent": f"00-{self.start.trace_id}-{span_id}-{flags}"}
+        if self.tracestate:
+            headers["tracestate"] = self.tracestate
+        return headers

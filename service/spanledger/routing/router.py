@@ -31,7 +31,7 @@ from spanledger.routing.settle import Recorder
 from spanledger.telemetry.attributes import ContentMode
 from spanledger.wires import INBOUND, outbound
 from spanledger.wires.base import Answer, Ask, Frame, Inbound
-from spanledger.wires.beside import Counter
+from spanledger.wires.side import TokenCounter
 
 OFF = "authentication_failed"
 """Every deployment of the route lacks its key."""
@@ -110,7 +110,7 @@ class Router:
                         yield ready
                     return
 
-    async def count(self, counter: Counter, ask: Ask, route: str, asked: str) -> Counted:
+    async def count(self, counter: TokenCounter, ask: Ask, route: str, asked: str) -> Counted:
         """Have the input of a request counted. `asked` is the model, if the route is a wildcard.
 
         Raises:

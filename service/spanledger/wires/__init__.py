@@ -14,7 +14,6 @@ from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
-from spanledger.wires.beside import Counter, ModelList
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
@@ -25,6 +24,7 @@ from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
 from spanledger.wires.openai.responses_native import NativeResponses
 from spanledger.wires.responses_as_chat.callers import ResponsesCallers
+from spanledger.wires.side import ModelList, TokenCounter
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
@@ -64,7 +64,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
-COUNTERS: dict[str, Counter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
 """Where callers may have a request's input counted, by path; each is a POST."""
 _OPENAI_MODELS = OpenAIModels()
 _MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}

@@ -226,7 +226,7 @@ class Frame:
 
     Attributes:
         data: bytes for the caller, a complete SSE event in its own wire, not re-encoded where the
-            provider speaks that too. The end mark is never among them: the gateway sends it
+            provider speaks that too; empty where the event has nothing for it. The end mark is never among them: the gateway sends it
             (`Inbound.end`).
         content: whether this event carries generated content (text, reasoning text, a refusal or
             tool-call arguments): the first one ends time-to-first-chunk, and after it was
@@ -262,11 +262,13 @@ class Written:
 
     Attributes:
         memo: what the wire has to remember for reading the answer.
+        options_ours: its `stream_options` hold nothing that the caller asked for.
     """
 
     out: Outgoing
     body: bytes
     memo: object = None
+    options_ours: bool = True
 
 
 class Habits(NamedTuple):

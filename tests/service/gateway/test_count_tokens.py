@@ -183,7 +183,7 @@ def error_of(kind: str, message: str) -> bytes:
     ],
 )
 def test_a_provider_that_cannot_count_still_serves(tmp_path: Path, count: Sent) -> None:
-    """The caller gets an estimate, and a failed count is no reason for a cooldown."""
+    """The caller gets an estimate, and a failed count never starts a cooldown."""
     with raw_provider(answers(count)) as provider:
         config = odd(provider, tmp_path / "ledger.db")
         with (

@@ -60,8 +60,6 @@ def usage_shown(usage: Usage | None) -> dict[str, int]:
 class MessageEvents:
     """Turns one stream of chunks into the events of a message.
 
-    An event that has nothing for the caller is marked as usage alone, which no caller asks for here.
-
     Attributes:
         ended: the end mark has come.
     """
@@ -89,7 +87,7 @@ class MessageEvents:
             self._usage = frame.usage if earlier is None else earlier.followed_by(frame.usage)
         self._finish = frame.finish_reason or self._finish
         frame.data = self._events(frame)
-        frame.usage_only = not frame.data
+        frame.usage_only = False  # usage is never an event of its own here
         return frame
 
     def rest(self, tail: bytes) -> list[bytes] | None:

@@ -17,7 +17,7 @@ from spanledger.wires.fields import is_json
 from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
 from spanledger.wires.openai.embeddings import read_embeddings
 from spanledger.wires.openai.other_form import frame_of, joined
-from spanledger.wires.openai.request import encode_request
+from spanledger.wires.openai.request import asks_for_usage, encode_request
 from spanledger.wires.sse import ErrorPayload, is_stream
 
 _LATE = frozenset({"stream_interrupted", "timeout"})
@@ -40,7 +40,9 @@ class ChatOut:
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""
         name, ask_usage = habits
-        return Written(out, encode_request(out, stream=stream, cap_key=name, ask_usage=ask_usage))
+        body = encode_request(out, stream=stream, cap_key=name, ask_usage=ask_usage)
+        ours = not stream or asks_for_usage(out.fields.get("stream_options"))
+        return Written(out, body, options_ours=ours)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer, joined if it came as a stream unasked."""

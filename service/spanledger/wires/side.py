@@ -1,4 +1,4 @@
-"""What a wire serves beside its requests, without any charge."""
+"""What a wire serves in addition to its requests, without any charge."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ModelList(Protocol):
         ...
 
 
-class Counter(Protocol):
+class TokenCounter(Protocol):
     """A path of a wire where callers have the input of a request counted.
 
     A deployment that speaks the wire counts it; for any other, we estimate.
