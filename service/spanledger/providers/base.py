@@ -18,7 +18,7 @@ from spanledger.wires.base import Answer, Frame, Inbound, Operation
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings"),
+    "openai": ("chat", "embeddings", "completions", "moderations"),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }
@@ -59,6 +59,8 @@ class Deployment:
         asks_usage: whether a stream is asked for its usage.
         wires: names of the wires that it speaks, the best first; empty = those of its kind.
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
+        mode: what the model is for, as LiteLLM names it (`chat`, `rerank`, `image_generation`, …);
+            empty where neither the file nor the price book says.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
     """
@@ -92,6 +94,7 @@ class Deployment:
     label: str = ""
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
+    mode: str = ""
 
     @property
     def speaks(self) -> tuple[str, ...]:
@@ -125,7 +128,9 @@ class Deployment:
         defaults = self.defaults
         if not _CAPS.isdisjoint(given):
             defaults = {n: raw for n, raw in defaults.items() if n not in _CAPS}
-        if operation == "embeddings":
+        if operation == "text_completion":
+            defaults = {n: r for n, r in defaults.items() if n not in _DIALOGUE_ONLY}
+        elif operation != "chat":
             defaults = {n: r for n, r in defaults.items() if n not in _CHAT_ONLY}
         merged = {**defaults, **given, **self.overrides}
         for name, known_as in self.renames.items():
@@ -135,6 +140,25 @@ class Deployment:
 
 
 _CHAT_ONLY = BODY_KEYS - {"dimensions", "encoding_format", "input_type", "user"}
+_DIALOGUE_ONLY = frozenset(
+    {
+        "audio",
+        "function_call",
+        "functions",
+        "max_completion_tokens",
+        "messages",
+        "modalities",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
 _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 

@@ -159,7 +159,13 @@ class Entry:
             asks_usage=host.asks_usage if host and kind == "openai" else True,
             extra=self._call_parameters() if kind == "litellm" else {},
             base_model=self._base_model(),
+            mode=self._mode(),
         )
+
+    def _mode(self) -> str:
+        """What the file says the model is for."""
+        said = (self.entry.model_info.model_extra or {}).get("mode")
+        return said if isinstance(said, str) else ""
 
     def _base_model(self) -> str:
         """LiteLLM accepts it in either section."""

@@ -109,6 +109,9 @@ LIST_PRICES: Mapping[str, Price] = {
     "claude-opus-4-5": Price(5_000_000, 25_000_000, 500_000, 6_250_000, 10_000_000),
     "claude-sonnet-4-5": Price(3_000_000, 15_000_000, 300_000, 3_750_000, 6_000_000),
     "claude-haiku-4-5": Price(1_000_000, 5_000_000, 100_000, 1_250_000, 2_000_000),
+    "gpt-3.5-turbo-instruct": Price(1_500_000, 2_000_000),
+    "babbage-002": Price(400_000, 400_000),
+    "omni-moderation-latest": Price(0),
     "text-embedding-3-small": Price(20_000),
     "text-embedding-3-large": Price(130_000),
 }

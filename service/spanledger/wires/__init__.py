@@ -14,12 +14,17 @@ from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
+from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
-INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
+_UNTRANSLATED: tuple[Inbound, ...] = (Completions(), Moderations())
+"""Wires that are not translated."""
+_ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, *_UNTRANSLATED)
+INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
@@ -31,6 +36,8 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("chat", "chat"): ChatOut(),
     ("chat", "messages"): MessagesOut(answer_of, frame_of),
     ("embeddings", "embeddings"): EmbeddingsOut(),
+    ("completions", "completions"): CompletionsOut(),
+    ("moderations", "moderations"): ModerationsOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
 }

@@ -249,7 +249,11 @@ def test_an_absurd_price_stops_the_tool(tool: ModuleType) -> None:
         ("moderation", {"input_cost_per_token": 0}, {"input": 0, "output": 0}),
         ("rerank", {"input_cost_per_query": Decimal("0.002")}, {"query": 2_000_000_000}),
         ("rerank", {"input_cost_per_token": Decimal("5e-8")}, {"input": 50_000, "output": 0}),
-        ("audio_speech", {"input_cost_per_character": Decimal("1.5e-5")}, {"character": 15_000_000}),
+        (
+            "audio_speech",
+            {"input_cost_per_character": Decimal("1.5e-5")},
+            {"character": 15_000_000},
+        ),
         (
             "audio_transcription",
             {"input_cost_per_second": Decimal("1e-4"), "output_cost_per_second": 0},

@@ -11,6 +11,7 @@ ACTED_ON = frozenset(
         "model",
         "messages",
         "input",
+        "prompt",
         "stream",
         "stream_options",
         "max_tokens",
