@@ -28,6 +28,8 @@ class Demand:
         services: values of the fields that choose how it is served, by name.
         unit: what it may be billed by other than tokens (`Price.units`).
         units: how many of these at most.
+        inputs: how many texts the model reads one by one: its longest prompt bounds each. 0: a
+            longer text is not refused, so nothing does.
         unbounded: fields that nothing bounds, and what to say of them.
     """
 
@@ -41,5 +43,6 @@ class Demand:
     speech: bool = False
     unit: str = ""
     units: int = 0
+    inputs: int = 1
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from spanledger.wires.base import Answer, Frame, Inbound, Operation
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings", "completions", "moderations"),
+    "openai": ("chat", "embeddings", "completions", "moderations", "rerank"),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }

@@ -118,7 +118,7 @@ class Entry:
         self, unique: str, prefix: str, model: str, timeouts: Timeouts
     ) -> Deployment | Off:
         """The deployment of a provider's model."""
-        params, host = self.params, HOSTS.get(prefix)
+        params, host = self.params, hosts.host_for(prefix, model, self._mode())
         self._check_known()
         kind = self._kind(prefix, model, host)
         base, query, said_by_environment = self._address(kind, prefix, model, host)
@@ -277,7 +277,7 @@ class Entry:
             base += mark + query
             query = ""
         base = self._checked(base)
-        for path in ("/chat/completions", "/embeddings"):
+        for path in ("/chat/completions", "/embeddings", "/rerank"):
             base = base.removesuffix(path)
         return base.rstrip("/"), f"?{query}" if query else ""
 

@@ -41,8 +41,9 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     if price is None:
         return _UNPRICED
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap
-    if price.max_input_tokens is not None and price.max_input_tokens < input_tokens:
-        input_tokens = price.max_input_tokens  # the provider refuses a longer prompt
+    if price.max_input_tokens is not None and demand.inputs:
+        # The provider refuses a longer prompt.
+        input_tokens = min(input_tokens, price.max_input_tokens * demand.inputs)
     if cap is not None:
         full = usual = cap * choices + demand.predicted
         full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)

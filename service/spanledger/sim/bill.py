@@ -51,6 +51,8 @@ class Usage:
     cache_write_input_tokens: int = 0
     cache_write_1h_input_tokens: int = 0
     reasoning_output_tokens: int = 0
+    units: int = 0
+    """What is billed instead of tokens: search units, images, characters or seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Price:
     cache_read: int | None = None
     cache_write: int | None = None
     cache_write_1h: int | None = None
+    unit: int = 0
     services: Mapping[str, Price] = field(default_factory=dict)
     """Prices of the service tiers it grants; requests for others are answered at `default`."""
 
@@ -82,6 +85,7 @@ class Price:
             + written_5m * cache_write
             + usage.cache_write_1h_input_tokens * cache_write_1h
             + usage.output_tokens * self.output
+            + usage.units * self.unit
         )
 
 
@@ -112,6 +116,8 @@ LIST_PRICES: Mapping[str, Price] = {
     "gpt-3.5-turbo-instruct": Price(1_500_000, 2_000_000),
     "babbage-002": Price(400_000, 400_000),
     "omni-moderation-latest": Price(0),
+    "rerank-v3.5": Price(0, unit=2_000_000_000),
+    "jina-reranker-v2-base-multilingual": Price(50_000),
     "text-embedding-3-small": Price(20_000),
     "text-embedding-3-large": Price(130_000),
 }

@@ -2,6 +2,7 @@
 
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/completions  /v1/moderations          the same
+    POST /v1/rerank                                Cohere's and Jina's
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -46,6 +47,7 @@ ANTHROPIC = AnthropicWire()
 BESIDE_CHAT: dict[str, tuple[Wire, Callable[[OtherCall], Awaitable[None]]]] = {
     "/v1/completions": (CompletionsWire(), OtherCall.completions),
     "/v1/moderations": (OPENAI, OtherCall.moderations),
+    "/v1/rerank": (OPENAI, OtherCall.rerank),
 }
 """Endpoints that are not a dialogue."""
 

@@ -19,9 +19,10 @@ from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
+from spanledger.wires.rerank import Rerank, RerankOut
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
-_UNTRANSLATED: tuple[Inbound, ...] = (Completions(), Moderations())
+_UNTRANSLATED: tuple[Inbound, ...] = (Completions(), Moderations(), Rerank())
 """Wires that are not translated."""
 _ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, *_UNTRANSLATED)
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
@@ -38,6 +39,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("embeddings", "embeddings"): EmbeddingsOut(),
     ("completions", "completions"): CompletionsOut(),
     ("moderations", "moderations"): ModerationsOut(),
+    ("rerank", "rerank"): RerankOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
 }

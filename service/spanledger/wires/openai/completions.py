@@ -6,6 +6,7 @@ which gets `n` answers; `best_of` of them are written and billed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -82,17 +83,19 @@ class Completions(OpenAIInbound):
         stream = boolean(fields, "stream", "stream")
         usage, size = include_usage(fields), len(body)
         demand = _demand(fields, size, cap, prompts * max(choices, best))
+        demand.inputs = prompts
         return Ask(self, route, stream, usage, fields, size, demand)
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds the cost of these fields, where a deployment changed the caller's."""
         answers = max(unchecked(fields, "n") or 1, unchecked(fields, "best_of") or 1)
-        try:
-            answers *= prompts_in(fields)
+        prompts, cap = 1, None
+        with contextlib.suppress(InvalidRequestError, KeyError):
+            prompts = prompts_in(fields)
             cap = _cap(fields)
-        except InvalidRequestError:
-            cap = None
-        return _demand(fields, body_bytes, cap, answers)
+        demand = _demand(fields, body_bytes, cap, answers * prompts)
+        demand.inputs = prompts
+        return demand
 
     def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
         """The prompts' tokens, counted by us because no provider did."""

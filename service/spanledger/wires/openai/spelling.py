@@ -12,6 +12,8 @@ ACTED_ON = frozenset(
         "messages",
         "input",
         "prompt",
+        "query",
+        "documents",
         "stream",
         "stream_options",
         "max_tokens",
