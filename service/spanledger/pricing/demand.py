@@ -26,6 +26,7 @@ class Demand:
         sound: the input may contain audio.
         speech: the answer may be spoken.
         services: values of the fields that choose how it is served, by name.
+        fixed: no cap can shorten the answer, so a hold is for all of it.
         unit: what it may be billed by other than tokens (`Price.units`).
         units: how many of these at most.
         inputs: how many texts the model reads one by one: its longest prompt bounds each. 0: a
@@ -41,6 +42,7 @@ class Demand:
     predicted: int = 0
     sound: bool = False
     speech: bool = False
+    fixed: bool = False
     unit: str = ""
     units: int = 0
     inputs: int = 1

@@ -18,7 +18,7 @@ from spanledger.wires.base import Answer, Frame, Inbound, Operation
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings", "completions", "moderations", "rerank"),
+    "openai": ("chat", "embeddings", "completions", "moderations", "rerank", "images"),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }

@@ -53,7 +53,7 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
         usual = min(demand.usual, most) * choices + demand.predicted
         full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
         usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
-    least = min(LEAST_TOKENS * choices + demand.predicted, usual)
+    least = usual if demand.fixed else min(LEAST_TOKENS * choices + demand.predicted, usual)
     least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
     holds = HoldSizes(full_nano, usual_nano, least_nano)
     return Sizes(holds, input_tokens, full, usual, least, terms)

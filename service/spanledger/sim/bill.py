@@ -116,12 +116,21 @@ LIST_PRICES: Mapping[str, Price] = {
     "gpt-3.5-turbo-instruct": Price(1_500_000, 2_000_000),
     "babbage-002": Price(400_000, 400_000),
     "omni-moderation-latest": Price(0),
-    "rerank-v3.5": Price(0, unit=2_000_000_000),
     "jina-reranker-v2-base-multilingual": Price(50_000),
     "text-embedding-3-small": Price(20_000),
     "text-embedding-3-large": Price(130_000),
 }
 """Public list prices; a test compares them with the list LiteLLM ships."""
+
+UNIT_PRICES: Mapping[str, Price] = {
+    "rerank-v3.5": Price(0, unit=2_000_000_000),
+    "gpt-image-1": Price(5_000_000, 40_000_000),
+    "dall-e-3": Price(0, unit=52_000_000_000),
+    "tts-1": Price(0, unit=15_000_000),
+    "gpt-4o-mini-tts": Price(600_000, 12_000_000),
+}
+"""The same for what does not answer with text; output tokens are images or audio, `unit` is a search,
+an image (of dall-e-3 at aimlapi.com) or a character."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 
@@ -207,7 +216,7 @@ class _Group:
 class Bill:
     """Running totals of everything served since the last reset, and the latest entries."""
 
-    prices: dict[str, Price] = field(default_factory=lambda: dict(LIST_PRICES))
+    prices: dict[str, Price] = field(default_factory=lambda: {**LIST_PRICES, **UNIT_PRICES})
     on_entry: Callable[[Entry], None] | None = None
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
     dropped_entries: int = 0

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from spanledger.sim import images_wire
 from spanledger.sim.bill import Usage
 from spanledger.sim.call import Call
 from spanledger.sim.prompt import Prompt, RefusalError, digest_of, model_of, whole
@@ -27,6 +28,29 @@ class OtherCall(Call):
         """Serve a legacy completion."""
         self.operation = "completions"
         await self._run(self._chat)
+
+    async def images(self) -> None:
+        """Serve images, whole or streamed."""
+        self.operation = "images"
+        await self._run(self._images)
+
+    async def _images(self, body: dict[str, object]) -> None:
+        prompt = self.wire.read(body)
+        self._begin(prompt, body)
+        if await self._fail_early():
+            return
+        self.seen.answers += 1
+        dice = self._dice(b"answer", self.seen.answers)
+        asked = images_wire.read_picture(body, prompt)
+        answer = images_wire.draw(prompt, asked, dice)
+        if prompt.model.startswith(images_wire.BY_TOKENS):
+            usage = Usage(prompt.input_tokens, asked.tokens)
+        else:
+            usage = Usage(units=asked.images)
+        if prompt.stream:
+            await self._stream(prompt, answer, usage)
+            return
+        await self._plain("", 0.0, usage, partial(self.wire.plain, prompt, answer))
 
     async def moderations(self) -> None:
         """Serve moderations, which are free."""

@@ -3,6 +3,7 @@
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/completions  /v1/moderations          the same
     POST /v1/rerank                                Cohere's and Jina's
+    POST /v1/images/generations                    OpenAI's wire
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -29,12 +30,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.sim.anthropic_wire import AnthropicWire
-from spanledger.sim.bill import LIST_PRICES, Bill, Price, read_prices
+from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, read_prices
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.completions_wire import CompletionsWire
 from spanledger.sim.endpoints import OtherCall
 from spanledger.sim.host import RunningSim, SimServer, listen
+from spanledger.sim.images_wire import ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import RefusalError
 from spanledger.sim.wire import Wire
@@ -48,6 +50,7 @@ BESIDE_CHAT: dict[str, tuple[Wire, Callable[[OtherCall], Awaitable[None]]]] = {
     "/v1/completions": (CompletionsWire(), OtherCall.completions),
     "/v1/moderations": (OPENAI, OtherCall.moderations),
     "/v1/rerank": (OPENAI, OtherCall.rerank),
+    "/v1/images/generations": (ImagesWire(), OtherCall.images),
 }
 """Endpoints that are not a dialogue."""
 
@@ -64,7 +67,7 @@ def create_sim(
     """
     if speed < 0:
         raise ValueError("speed must be 0 or more")
-    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **(prices or {})}))
+    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **UNIT_PRICES, **(prices or {})}))
     control = _Control(sim)
     app = Starlette(
         routes=[

@@ -16,13 +16,14 @@ from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.images import Images, ImagesOut
 from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.rerank import Rerank, RerankOut
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
-_UNTRANSLATED: tuple[Inbound, ...] = (Completions(), Moderations(), Rerank())
+_UNTRANSLATED: tuple[Inbound, ...] = (Completions(), Moderations(), Rerank(), Images())
 """Wires that are not translated."""
 _ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, *_UNTRANSLATED)
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
@@ -40,6 +41,7 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("completions", "completions"): CompletionsOut(),
     ("moderations", "moderations"): ModerationsOut(),
     ("rerank", "rerank"): RerankOut(),
+    ("images", "images"): ImagesOut(),
     ("messages", "messages"): NativeMessages(),
     ("messages", "chat"): MessagesAsChat(),
 }
