@@ -38,7 +38,7 @@ def speaks(model: str, book: PriceBook | None = BOOK, **info: Any) -> tuple[str,
     ],
 )
 def test_the_price_book_knows_what_a_model_is_for(model: str, has: str, lacks: str) -> None:
-    """A model of another kind is no candidate for an endpoint."""
+    """An endpoint is not served by a model of another kind."""
     assert has in speaks(model)
     assert lacks not in speaks(model)
 

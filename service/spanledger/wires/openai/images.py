@@ -52,7 +52,7 @@ from spanledger.wires.sse import ErrorPayload
 
 MOST_TOKENS = {"low": 500, "medium": 4_000}
 """Output tokens of an image by its quality: at most 408 and 3,400 for any size that is priced
-(platform.openai.com/docs/guides/image-generation, and the price list's images of gpt-image-2)."""
+(platform.openai.com/docs/guides/image-generation, and LiteLLM's prices of gpt-image-2 at fal.ai)."""
 MOST_TOKENS_LARGE = 14_000
 """Of higher quality: 13,367 for 3840 by 2160 of gpt-image-2."""
 MOST_TOKENS_USUAL = 7_200
