@@ -184,11 +184,12 @@ def book_entry(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def with_sizes(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def with_sizes(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
     """The models without those that are only a size of another; that one gets their prices.
 
     A model that is billed by tokens does not need them: they are what its tokens add up to.
     """
+    found: dict[str, dict[str, Any]]
     found = {name: dict(model) for name, model in models.items() if not SIZED.fullmatch(name)}
     for name, model in models.items():
         match = SIZED.fullmatch(name)
@@ -209,11 +210,10 @@ def sized(match: re.Match[str]) -> str:
 
 def sized_price(match: re.Match[str], model: Mapping[str, Any]) -> Decimal:
     """The price of one such image, which may be listed by the pixel."""
-    prices = [Decimal(str(model.get(key) or 0)) for key in UNITS["image"]]
     pixels = int(match["wide"]) * int(match["tall"])
-    for key in ("input_cost_per_pixel", "output_cost_per_pixel"):
-        prices.append(round(Decimal(str(model.get(key) or 0)) * pixels, 6))
-    return max(prices)
+    keys = dict.fromkeys(UNITS["image"], 1)
+    keys |= {"input_cost_per_pixel": pixels, "output_cost_per_pixel": pixels}
+    return max(round(Decimal(str(model.get(k) or 0)) * times, 6) for k, times in keys.items())
 
 
 def units_of(model: Mapping[str, Any]) -> dict[str, int]:
@@ -340,7 +340,7 @@ class Step(NamedTuple):
 
 def steps(model: Mapping[str, Any]) -> list[Step]:
     """A model's rates by ascending prompt size, the first for any size."""
-    known = RATES.values()
+    known = tuple(RATES.values())
     if model["mode"] in ("image_generation", "image_edit"):
         known = (*known, *IMAGE_RATES.values())
     own = {key: model[key] for key in known if model.get(key) is not None}

@@ -97,7 +97,8 @@ async def open_gateway(
         LedgerUnavailableError: the ledger cannot be opened.
     """
     clock = clock or Clock()
-    plan = Plan.from_config(config, os.environ)
+    book = PriceBook.load()
+    plan = Plan.from_config(config, os.environ, book)
     path = sqlite_path(config.ledger.url)
     commits = CommitTimes()
     ledger = open_ledger(
@@ -112,7 +113,6 @@ async def open_gateway(
         providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
         # Without a shipper, nothing would ever remove captured content from the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
-        book = PriceBook.load()
         router = Router(config, plan, ledger, book, providers, clock, content)
         try:
             exposition = Exposition(

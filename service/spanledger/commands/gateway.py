@@ -126,13 +126,14 @@ def read_config(file: Path, environ: Mapping[str, str]) -> Reading:
     """Read a configuration and plan it. Raises ConfigError when the file cannot be read."""
     from spanledger.config import draft_config
     from spanledger.errors import ConfigError
+    from spanledger.pricing.book import PriceBook
     from spanledger.routing.plan import Plan
 
     draft = draft_config(file, environ)
     problems = list(draft.problems)
     plan = None
     try:
-        plan = Plan.from_config(draft.config, environ)
+        plan = Plan.from_config(draft.config, environ, PriceBook.load())
     except ConfigError as error:
         problems += str(error).splitlines()
     return Reading(draft.config, plan, [f"{file}: {problem}" for problem in problems])

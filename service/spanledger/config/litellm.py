@@ -26,7 +26,19 @@ _DURATIONS = {
 """LiteLLM's durations that match a period here; LiteLLM also aligns them to the calendar day, week
 or month."""
 _ADDRESSES = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
-_SERVED_MODES = ("chat", "completion", "embedding", "embeddings", "responses")
+_SERVED_MODES = (
+    "chat",
+    "completion",
+    "embedding",
+    "embeddings",
+    "responses",
+    "moderation",
+    "rerank",
+    "image_generation",
+    "image_edit",
+    "audio_speech",
+    "audio_transcription",
+)
 _SHELL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?")
 GLOBAL_BUDGET = "litellm-max-budget"
 """Name of the budget made from a LiteLLM file's `max_budget`."""
@@ -350,8 +362,7 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
                 problems.append(f"{place}.model_info.{key}: {row.note}")
             if key == "mode" and isinstance(value, str) and value not in _SERVED_MODES:
                 problems.warnings.append(
-                    f"{place}.model_info.mode is {value!r}, but only chat completions and embeddings"
-                    " are served"
+                    f"{place}.model_info.mode is {value!r}, which no endpoint serves"
                 )
             if row is None and re.search("cost|pric", str(key), re.IGNORECASE):
                 problems.warnings.append(

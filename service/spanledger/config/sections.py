@@ -114,8 +114,9 @@ class ModelInfo(LiteLLM):
     )
     mode: str | None = Field(
         None,
-        description="`responses` for a model that only OpenAI's Responses API serves, `chat` for one"
-        " that only chat completions do; default: by the model's name and the server.",
+        description="What the model is for, in LiteLLM's words: `chat` (without the Responses API),"
+        " `responses` (nothing else), `completion`, `embedding`, `moderation`, `rerank`,"
+        " `image_generation`; default: by the price book, the model's name and the server.",
     )
     supported_endpoints: tuple[str, ...] | None = Field(
         None,

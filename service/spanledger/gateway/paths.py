@@ -30,9 +30,9 @@ SERVED = ", ".join(
 """The paths that a 404 lists."""
 
 _SLASHES = re.compile("/{2,}")
-_WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
-
-
+_ALSO = {"/v2/rerank": "/v1/rerank"}
+"""Where Cohere's client sends its requests."""
+_WITHOUT_PREFIX = _ALSO | {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
 _ANSWER = re.compile(re.escape(RESPONSES.path) + r"/([^/]+)(|/cancel|/input_items)")
 
 

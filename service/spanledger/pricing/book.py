@@ -46,6 +46,10 @@ UNITS = {
     "output_cost_per_image": "image",
 }
 """The same for units other than tokens; of two keys for one unit, the higher price counts."""
+UNIT_MODES = frozenset(
+    {"rerank", "image_generation", "image_edit", "audio_speech", "audio_transcription"}
+)
+"""Modes that may be billed by them."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
 """Service tiers that the key of a configured price may end with."""
 _KEY = re.compile(
@@ -158,7 +162,16 @@ class PriceBook:
             deployment.prices,
             deployment.id,
             deployment.base_model,
+            deployment.mode,
         )
+
+    def mode_of(self, deployment: Named) -> str:
+        """What a deployment's model is for, by its line; empty if it has none."""
+        _, entry = self.base(deployment.provider, deployment.base_model)
+        if entry is None:
+            owners = owners_of(deployment.provider)
+            _, entry = self._look_up(owners, deployment.model, deployment.litellm_model)
+        return "" if entry is None else entry.mode
 
     def find(
         self,
@@ -168,6 +181,7 @@ class PriceBook:
         overrides: Mapping[str, int],
         deployment_id: str,
         base_model: str = "",
+        mode: str = "",
     ) -> Price | None:
         """A deployment's price; None if nothing says what it costs.
 
@@ -182,11 +196,15 @@ class PriceBook:
         configured input costs less than the book's cache reads, cache reads cost as much as that
         input; if it is free, so is the cache. As soon as any price is configured, a service tier
         has a price only if it is configured too (`…_priority`), as the book's may be lower.
+        A configured price of another unit than tokens holds for models that are billed by one; then
+        tokens cost nothing unless their price is configured too.
         """
         name, entry = self.base(provider, base_model)
         if entry is None:
             name, entry = self._look_up(owners_of(provider), model, litellm_model)
-        given, units = _given(overrides), _units(overrides)
+        given = _given(overrides)
+        mode = mode or ("" if entry is None else entry.mode)
+        units = _units(overrides) if mode in UNIT_MODES else {}
         if not (given or units):
             return None if entry is None else _price(f"{self.date}/{name}", entry, {})
         entry = entry or BookEntry(provider=provider)
@@ -265,6 +283,8 @@ class Named(Protocol):
     def base_model(self) -> str: ...
     @property
     def prices(self) -> Mapping[str, int]: ...
+    @property
+    def mode(self) -> str: ...
 
 
 def _list_price(entry: BookEntry) -> tuple[int, int]:

@@ -26,8 +26,11 @@ class Demand:
         sound: the input may contain audio.
         speech: the answer may be spoken.
         services: values of the fields that choose how it is served, by name.
+        fixed: no cap can shorten the answer, so a hold is for all of it.
         unit: what it may be billed by other than tokens (`Price.units`).
         units: how many of these at most.
+        inputs: how many texts the model reads one by one: its longest prompt bounds each. 0: a
+            longer text is not refused, so nothing does.
         unbounded: fields that nothing bounds, and what to say of them.
         must_cap: the wire makes every caller send a cap, so the answer may be expected to be
             shorter, and close to a limit a lower cap is sent; `usual` is then what the request
@@ -42,8 +45,10 @@ class Demand:
     predicted: int = 0
     sound: bool = False
     speech: bool = False
+    fixed: bool = False
     unit: str = ""
     units: int = 0
+    inputs: int = 1
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)
     must_cap: bool = False

@@ -20,7 +20,7 @@ from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings"),
+    "openai": ("chat", "embeddings", "completions", "moderations", "rerank", "images"),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }
@@ -63,6 +63,8 @@ class Deployment:
         tools_apart: when a request with tools is not spoken to in chat completions, although it
             speaks them: where the request asks for reasoning, or unless it asks for none.
         extra: LiteLLM parameters we hand through to `litellm.acompletion` alone.
+        mode: what the model is for, as LiteLLM names it (`chat`, `rerank`, `image_generation`, …);
+            empty where neither the file nor the price book says.
         base_model: the model behind a name that says nothing of it (Azure's deployments); it
             decides the price, and what the model can do. Empty where the name is the model's.
         forwards_trace: it is sent the trace context of each attempt.
@@ -99,6 +101,7 @@ class Deployment:
     extra: dict[str, object] = field(default_factory=dict, repr=False)
     base_model: str = ""
     forwards_trace: bool = False
+    mode: str = ""
 
     @property
     def speaks(self) -> tuple[str, ...]:
@@ -147,7 +150,9 @@ class Deployment:
         defaults = self.defaults
         if not _CAPS.isdisjoint(given):
             defaults = {n: raw for n, raw in defaults.items() if n not in _CAPS}
-        if operation == "embeddings":
+        if operation == "text_completion":
+            defaults = {n: r for n, r in defaults.items() if n not in _DIALOGUE_ONLY}
+        elif operation != "chat":
             defaults = {n: r for n, r in defaults.items() if n not in _CHAT_ONLY}
         merged = {**defaults, **given, **self.overrides}
         for name, known_as in self.renames.items():
@@ -157,6 +162,25 @@ class Deployment:
 
 
 _CHAT_ONLY = BODY_KEYS - {"dimensions", "encoding_format", "input_type", "user"}
+_DIALOGUE_ONLY = frozenset(
+    {
+        "audio",
+        "function_call",
+        "functions",
+        "max_completion_tokens",
+        "messages",
+        "modalities",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
 _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 

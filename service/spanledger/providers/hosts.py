@@ -41,6 +41,22 @@ CLIENT_VARIABLES = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_UR
 """Variables that LiteLLM uses as a provider's address. The gateway's own clients find it through the
 same variables, so if it obeyed them it would call itself. It only warns about them."""
 
+RERANKERS = {
+    "cohere": Host(
+        "cohere",
+        "https://api.cohere.com/v2",
+        ("COHERE_API_KEY", "CO_API_KEY"),
+        "https://docs.cohere.com/reference/rerank",
+    ),
+    "jina_ai": Host(
+        "jina_ai",
+        "https://api.jina.ai/v1",
+        ("JINA_AI_API_KEY", "JINA_API_KEY"),
+        "https://api.jina.ai/redoc",
+    ),
+}
+"""Providers whose rerankers our adapter calls, and LiteLLM their other models."""
+
 _BARE = (
     (
         re.compile(
@@ -58,6 +74,13 @@ _BARE = (
 REASONING_MODEL = re.compile(r"(?:.*/)?(?:o[1-9](?:-|$)|gpt-5(?!-chat)|o_series|gpt5_series)")
 """OpenAI's models that accept `max_completion_tokens` only, and no sampling parameters."""
 REASONING_DROPS = PENALTIES | LOGPROBS | {"temperature", "top_p"}
+
+
+def host_for(prefix: str, model: str, mode: str) -> Host | None:
+    """The row of a prefix that our adapters serve; for some providers it depends on the model."""
+    if prefix in RERANKERS and (mode == "rerank" or "rerank" in model):
+        return RERANKERS[prefix]
+    return HOSTS.get(prefix)
 
 
 def provider_name(prefix: str) -> str:

@@ -21,6 +21,10 @@ _ENDPOINTS = {
     "/v1/chat/completions": "chat",
     "/v1/embeddings": "embeddings",
     "/v1/responses": "responses",
+    "/v1/completions": "completions",
+    "/v1/moderations": "moderations",
+    "/v1/rerank": "rerank",
+    "/v1/images/generations": "images",
 }
 _AZURES = ("azure", "azure_ai")
 _MAKERS = (*_AZURES, "openai", "xai")

@@ -44,7 +44,7 @@ from spanledger.routing.outcome import (
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced, Recorder, produced_of
 from spanledger.wires import dropped, least_output
-from spanledger.wires.base import Answer, Frame
+from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
 MAX_ATTEMPTS = 10
 """Most attempts of one request, including refused ones, whatever the settings allow."""
@@ -302,7 +302,7 @@ class Run:
         """Book a complete answer."""
         exchange, produced = self._exchange, attempt.produced
         usage, estimated = usage_of(exchange, attempt)
-        if exchange.ask.wire.operation == "chat":
+        if exchange.ask.wire.operation in WRITES_TEXT:
             self._history.record(-(-usage.output_tokens // self._demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
             self._shared.unasked[attempt.target.deployment.id] = produced.service

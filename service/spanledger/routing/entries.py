@@ -119,7 +119,7 @@ class Entry:
         self, unique: str, prefix: str, model: str, timeouts: Timeouts
     ) -> Deployment | Off:
         """The deployment of a provider's model."""
-        params, host = self.params, HOSTS.get(prefix)
+        params, host = self.params, hosts.host_for(prefix, model, self._mode())
         self._check_known()
         kind = self._kind(prefix, model, host)
         base, query, said_by_environment = self._address(kind, prefix, model, host)
@@ -165,13 +165,14 @@ class Entry:
             wires=wires,
             tools_apart=tools_apart(prefix, base, named, wires),
             forwards_trace=self.entry.model_info.forward_trace_context,
+            mode=self._mode(),
         )
 
-    def _mode(self) -> str | None:
-        """LiteLLM's word for the API of a model, which may also be written `openai/responses/…`."""
+    def _mode(self) -> str:
+        """What the file says the model is for, in LiteLLM's words; empty if it says nothing."""
         if self.provider()[1].startswith(MARKER):
             return "responses"
-        return self.entry.model_info.mode
+        return self.entry.model_info.mode or ""
 
     def _known_as(self, model: str) -> str:
         """The model's own name, which an Azure deployment need not have."""
@@ -292,7 +293,7 @@ class Entry:
             base += mark + query
             query = ""
         base = self._checked(base)
-        for path in ("/chat/completions", "/embeddings", "/responses"):
+        for path in ("/chat/completions", "/embeddings", "/responses", "/rerank"):
             base = base.removesuffix(path)
         return base.rstrip("/"), f"?{query}" if query else ""
 

@@ -2,8 +2,8 @@
 
 Everything that can be decided once is decided here, at startup: which deployments serve a route,
 which are off, which route follows which. `entries` decides what an entry means. A wildcard's
-deployments are made from its entries when a caller requests a model. Reads no file, no price book,
-and only the environment that it is given.
+deployments are made from its entries when a caller requests a model. Reads no file, and only
+the environment that it is given; of the price book, only what a model is for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from spanledger.config import Config, Fallbacks, ModelEntry, RouterSettings, matches, served_by
 from spanledger.errors import ConfigError
+from spanledger.pricing.book import PriceBook
 from spanledger.providers import hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS
 from spanledger.routing.entries import Entry, Off, Timeouts
+from spanledger.routing.modes import with_mode
 from spanledger.routing.rules import POLICY_KINDS, CooldownRules, Onward, RetryRules
 from spanledger.routing.strategy import Strategy, strategy_of
 from spanledger.wires import INBOUND, outbound
@@ -30,10 +32,12 @@ class Wildcard:
 
     Attributes:
         deployment: what they all share, above all the id.
+        book: says what a model is for.
     """
 
     entry: Entry
     deployment: Deployment
+    book: PriceBook | None = None
 
     def serve(self, asked: str) -> Deployment | None:
         """The deployment for a model name; None if this wildcard cannot serve it."""
@@ -53,7 +57,7 @@ class Wildcard:
             return None
         if not isinstance(found, Deployment):
             return None
-        return replace(found, weight=self.deployment.weight)
+        return with_mode(replace(found, weight=self.deployment.weight), self.book)
 
     def _may_be_asked_of(self, prefix: str) -> bool:
         """With `model: "*"` or `"*/*"` the caller names the provider. A configured key belongs to
@@ -89,17 +93,23 @@ class Plan:
     off: tuple[Off, ...] = ()
 
     @classmethod
-    def from_config(cls, config: Config, environ: Mapping[str, str] | None = None) -> Plan:
+    def from_config(
+        cls,
+        config: Config,
+        environ: Mapping[str, str] | None = None,
+        book: PriceBook | None = None,
+    ) -> Plan:
         """Resolve a configuration.
 
         Args:
+            book: says what a model is for where the file does not.
             environ: where a missing `api_key` or `api_base` is looked up under its usual name;
                 the file's `environment_variables` win over it.
 
         Raises:
             ConfigError: lists every entry that cannot be served, one per line.
         """
-        maker = _Maker(config, {**(environ or {}), **config.variables})
+        maker = _Maker(config, {**(environ or {}), **config.variables}, book)
         for index, entry in enumerate(config.model_list):
             position = index if entry.position is None else entry.position
             maker.add(entry, f"model_list.{position}")
@@ -123,8 +133,9 @@ class Plan:
 class _Maker:
     """A plan in the making."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], book: PriceBook | None) -> None:
         self.problems: list[str] = []
+        self._book = book
         self._config = config
         self._environ = environ
         self._settings = config.router_settings
@@ -157,11 +168,15 @@ class _Maker:
             self._off.append(found)
             self._warnings.append(f"deployment {found.id!r} is off: {found.reason}")
             return
+        found = with_mode(found, self._book)
         self._deployments.append(found)
         if given.litellm_params.weight is not None:
             self._weighing.add(found.id)
         if "*" in route:
-            self._wildcards[route] = (*self._wildcards.get(route, ()), Wildcard(entry, found))
+            self._wildcards[route] = (
+                *self._wildcards.get(route, ()),
+                Wildcard(entry, found, self._book),
+            )
 
     def plan(self) -> Plan:
         """The finished plan."""

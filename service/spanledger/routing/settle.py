@@ -256,6 +256,13 @@ def _priced_by(usage: Usage, service: str) -> dict[str, object]:
     if usage.cache_write_1h_input_tokens:
         hour = usage.cache_write_1h_input_tokens
         found["spanledger.usage.cache_creation_1h.input_tokens"] = hour
+    if usage.unit and usage.units:
+        found["spanledger.usage.unit"] = usage.unit[:MAX_TEXT]
+        found["spanledger.usage.units"] = usage.units
+    if usage.image_input_tokens:
+        found["spanledger.usage.image.input_tokens"] = usage.image_input_tokens
+    if usage.image_output_tokens:
+        found["spanledger.usage.image.output_tokens"] = usage.image_output_tokens
     if usage.searches:
         found["spanledger.usage.searches"] = usage.searches
     if usage.ambiguity:

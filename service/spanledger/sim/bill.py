@@ -53,6 +53,8 @@ class Usage:
     cache_write_input_tokens: int = 0
     cache_write_1h_input_tokens: int = 0
     reasoning_output_tokens: int = 0
+    units: int = 0
+    """What is billed instead of tokens: search units, images, characters or seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Price:
     cache_read: int | None = None
     cache_write: int | None = None
     cache_write_1h: int | None = None
+    unit: int = 0
     services: Mapping[str, Price] = field(default_factory=dict)
     """Prices of the service tiers it grants; requests for others are answered at `default`."""
 
@@ -84,6 +87,7 @@ class Price:
             + written_5m * cache_write
             + usage.cache_write_1h_input_tokens * cache_write_1h
             + usage.output_tokens * self.output
+            + usage.units * self.unit
         )
 
 
@@ -115,10 +119,24 @@ LIST_PRICES: Mapping[str, Price] = {
     "claude-opus-4-5": Price(5_000_000, 25_000_000, 500_000, 6_250_000, 10_000_000),
     "claude-sonnet-4-5": Price(3_000_000, 15_000_000, 300_000, 3_750_000, 6_000_000),
     "claude-haiku-4-5": Price(1_000_000, 5_000_000, 100_000, 1_250_000, 2_000_000),
+    "gpt-3.5-turbo-instruct": Price(1_500_000, 2_000_000),
+    "babbage-002": Price(400_000, 400_000),
+    "omni-moderation-latest": Price(0),
+    "jina-reranker-v2-base-multilingual": Price(50_000),
     "text-embedding-3-small": Price(20_000),
     "text-embedding-3-large": Price(130_000),
 }
 """Public list prices; a test compares them with the list LiteLLM ships."""
+
+UNIT_PRICES: Mapping[str, Price] = {
+    "rerank-v3.5": Price(0, unit=2_000_000_000),
+    "gpt-image-1": Price(5_000_000, 40_000_000),
+    "dall-e-3": Price(0, unit=52_000_000_000),
+    "tts-1": Price(0, unit=15_000_000),
+    "gpt-4o-mini-tts": Price(600_000, 12_000_000),
+}
+"""The same for what does not answer with text; output tokens are images or audio, `unit` is a search,
+an image (of dall-e-3 at aimlapi.com) or a character."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 
@@ -204,7 +222,7 @@ class _Group:
 class Bill:
     """Running totals of everything served since the last reset, and the latest entries."""
 
-    prices: dict[str, Price] = field(default_factory=lambda: dict(LIST_PRICES))
+    prices: dict[str, Price] = field(default_factory=lambda: {**LIST_PRICES, **UNIT_PRICES})
     on_entry: Callable[[Entry], None] | None = None
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
     dropped_entries: int = 0

@@ -96,6 +96,8 @@ class Prompt:
         force_tool: the name of the tool the caller requires, `*` for any, empty for none.
         schema: JSON schema of the answer; an empty dict requests any JSON object.
         service: the service tier requested, later the one granted; empty if not specified.
+        shown: how many of how many answers to one prompt are shown (legacy completions), or how
+            many partial images.
         thinking_tokens_max: most tokens of visible thinking the caller requested; 0 for none.
     """
 
@@ -120,6 +122,7 @@ class Prompt:
     service: str = ""
     script: Script = NO_SCRIPT
     answer_text: str | None = None
+    shown: tuple[int, int] = (1, 1)
 
 
 def model_of(body: dict[str, object]) -> tuple[str, Script]:

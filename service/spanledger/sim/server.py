@@ -2,6 +2,9 @@
 
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/responses and what is done with kept answers: `responses.py`
+    POST /v1/completions  /v1/moderations          the same
+    POST /v1/rerank                                Cohere's and Jina's
+    POST /v1/images/generations                    OpenAI's wire
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -28,10 +31,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.sim.anthropic_wire import AnthropicWire
-from spanledger.sim.bill import LIST_PRICES, Bill, Price, read_prices
+from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, read_prices
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.completions_wire import CompletionsWire
+from spanledger.sim.endpoints import OtherCall
 from spanledger.sim.host import RunningSim, SimServer, listen
+from spanledger.sim.images_wire import ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import RefusalError
 from spanledger.sim.responses import Responses
@@ -42,6 +48,13 @@ START_MAX_S = 10.0
 MODELS_CREATED_S = 1_715_367_049
 OPENAI = OpenAIWire()
 ANTHROPIC = AnthropicWire()
+BESIDE_CHAT: dict[str, tuple[Wire, Callable[[OtherCall], Awaitable[None]]]] = {
+    "/v1/completions": (CompletionsWire(), OtherCall.completions),
+    "/v1/moderations": (OPENAI, OtherCall.moderations),
+    "/v1/rerank": (OPENAI, OtherCall.rerank),
+    "/v1/images/generations": (ImagesWire(), OtherCall.images),
+}
+"""Endpoints that are not a dialogue."""
 
 
 def create_sim(
@@ -56,13 +69,17 @@ def create_sim(
     """
     if speed < 0:
         raise ValueError("speed must be 0 or more")
-    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **(prices or {})}))
+    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **UNIT_PRICES, **(prices or {})}))
     control = _Control(sim)
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
             Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
             *Responses(sim).routes(),
+            *(
+                Route(path, _Other(sim, *served), methods=["POST"])
+                for path, served in BESIDE_CHAT.items()
+            ),
             Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
             Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
             Route("/v1/models", control.models),
@@ -151,6 +168,18 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.serve(Call(self.sim, self.wire, Channel(scope, receive, send)))
+
+
+class _Other(_Endpoint):
+    """The same for what is not a dialogue."""
+
+    def __init__(self, sim: Sim, wire: Wire, serve: Callable[[OtherCall], Awaitable[None]]) -> None:
+        self.sim = sim
+        self.wire = wire
+        self.other = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.other(OtherCall(self.sim, self.wire, Channel(scope, receive, send)))
 
 
 class _Control:

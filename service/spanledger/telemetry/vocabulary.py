@@ -30,7 +30,11 @@ def _convention(name: str, kind: AttributeType, meaning: str) -> Attribute:
 
 
 _ALL = (
-    _convention("gen_ai.operation.name", "string", "`chat` or `embeddings`."),
+    _convention(
+        "gen_ai.operation.name",
+        "string",
+        "`chat`, `embeddings`, `text_completion`, `moderation`, `rerank` or `image_generation`.",
+    ),
     _convention("gen_ai.provider.name", "string", "The provider that serves the model."),
     _convention(
         "gen_ai.request.model", "string", "The requested model, by the provider's name for it."
@@ -146,6 +150,14 @@ _ALL = (
         "int",
         "Input tokens written to the cache for an hour.",
     ),
+    Attribute(
+        "spanledger.usage.unit",
+        "string",
+        "What else the attempt may be billed by: `query`, `image QUALITY/SIZE`.",
+    ),
+    Attribute("spanledger.usage.units", "int", "How many of these."),
+    Attribute("spanledger.usage.image.input_tokens", "int", "Input tokens that are images."),
+    Attribute("spanledger.usage.image.output_tokens", "int", "Output tokens that are images."),
     Attribute("spanledger.usage.searches", "int", "Web searches billed by the provider."),
     Attribute(
         AMBIGUITY,

@@ -17,18 +17,25 @@ from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
+from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.images import Images, ImagesOut
 from spanledger.wires.openai.model_list import OpenAIModels
+from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
 from spanledger.wires.openai.responses_native import NativeResponses
+from spanledger.wires.rerank import Rerank, RerankOut
 from spanledger.wires.responses_as_chat.callers import ResponsesCallers
 from spanledger.wires.side import ModelList, TokenCounter
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
-INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES, RESPONSES)}
+_ALONE: tuple[Inbound, ...] = (Completions(), Moderations(), Rerank(), Images())
+"""Wires that no other is translated to or from."""
+_ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, RESPONSES, *_ALONE)
+INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
@@ -37,8 +44,12 @@ DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
 UNTRANSLATED: dict[str, Outbound] = {
+    "completions": CompletionsOut(),
     "embeddings": EmbeddingsOut(),
+    "images": ImagesOut(),
     "messages": NativeMessages(),
+    "moderations": ModerationsOut(),
+    "rerank": RerankOut(),
     "responses": NativeResponses(),
 }
 """Wires whose callers are served in their own, as it is."""

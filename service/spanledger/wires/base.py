@@ -17,7 +17,11 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
 from spanledger.wires.fields import Fields, JsonValue
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal[
+    "chat", "embeddings", "text_completion", "moderation", "rerank", "image_generation"
+]
+WRITES_TEXT: frozenset[Operation] = frozenset({"chat", "text_completion"})
+"""Operations whose answers are text, of a length that a cap bounds."""
 
 
 MAX_TEXT = 256

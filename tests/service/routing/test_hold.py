@@ -13,7 +13,7 @@ from spanledger.ledger.store import Reservation
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
-from spanledger.pricing.price import Price
+from spanledger.pricing.price import Price, Rates
 from spanledger.pricing.usage import Usage
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import (
@@ -276,3 +276,12 @@ def test_a_prompt_of_any_shape_is_counted(wire: Inbound, content: bytes) -> None
     fields = {"messages": msgspec.Raw(content), "input": msgspec.Raw(content)}
 
     assert wire.estimate(fields).input_tokens >= 0
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 0])
+def test_the_longest_prompt_bounds_each_input(inputs: int) -> None:
+    """A list of texts may be longer than a context window, and what is cut into pieces too."""
+    price = Price("p", Rates(1_000_000, 0, 0, 0, 0, 0), max_input_tokens=1_000)
+    demand = Demand(10_000, 0, 0, 1, 10_000, inputs=inputs)
+
+    assert sizes_of(demand, price).input_tokens == (1_000 * inputs or 10_000)

@@ -13,9 +13,10 @@ from typing import Any
 import anthropic
 import httpx
 import openai
+import pytest
 
 from spanledger.sim import bill as bill_module
-from spanledger.sim.bill import LIST_PRICES, Bill, Price, Usage, key_digest
+from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, Usage, key_digest
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import running_sim
 from tests.service.sim.books import bill
@@ -56,6 +57,24 @@ def test_built_in_prices_are_the_public_ones() -> None:
             for ours in ("input", "output", "cache_read"):
                 value = Decimal(str(public[f"{names[ours]}_{service}"]))
                 assert getattr(dearer, ours) == value * 10**12, (model, service, ours)
+
+
+@pytest.mark.parametrize(
+    ("model", "ours", "theirs"),
+    [
+        ("rerank-v3.5", "unit", "input_cost_per_query"),
+        ("gpt-image-1", "input", "input_cost_per_token"),
+        ("gpt-image-1", "output", "output_cost_per_image_token"),
+        ("aiml/dall-e-3", "unit", "output_cost_per_image"),
+        ("tts-1", "unit", "input_cost_per_character"),
+        ("gpt-4o-mini-tts", "output", "output_cost_per_audio_token"),
+    ],
+)
+def test_prices_of_other_units_are_the_public_ones(model: str, ours: str, theirs: str) -> None:
+    """To the pico-dollar."""
+    price = UNIT_PRICES[model.rpartition("/")[2]]
+
+    assert getattr(price, ours) == Decimal(str(public_prices()[model][theirs])) * 10**12
 
 
 def openai_cost(model: str, usage: openai.types.CompletionUsage) -> Decimal:

@@ -52,7 +52,7 @@ def test_a_deployment_states_its_wires() -> None:
     usual = Deployment("d", "r", "openai", "openai", "m", "openai/m")
     both = Deployment("d", "r", "openai", "openai", "m", "openai/m", wires=("messages", "chat"))
 
-    assert usual.speaks == ("chat", "embeddings")
+    assert usual.speaks == SPOKEN["openai"]
     assert both.speaks == ("messages", "chat")
 
 

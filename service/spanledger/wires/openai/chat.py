@@ -54,7 +54,7 @@ class Chat(OpenAIInbound):
         new = positive(fields, "max_completion_tokens", MAX_OUTPUT_TOKENS)
         choices = positive(fields, "n", MAX_CHOICES)
         stream = boolean(fields, "stream", "stream")
-        usage, size = _include_usage(fields), len(body)
+        usage, size = include_usage(fields), len(body)
         return Ask(
             self, route, stream, usage, fields, size, bounded(fields, size, (new, old), choices)
         )
@@ -73,7 +73,8 @@ class Chat(OpenAIInbound):
         return read_attributes(fields, CHAT_ATTRIBUTES)
 
 
-def _include_usage(fields: Fields) -> bool:
+def include_usage(fields: Fields) -> bool:
+    """Whether the caller asks for a stream's usage. Raises InvalidRequestError."""
     raw = fields.get("stream_options")
     if raw is None or bytes(raw) == b"null":
         return False

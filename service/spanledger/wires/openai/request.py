@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from spanledger.wires.base import Outgoing
+from spanledger.wires.base import WRITES_TEXT, Outgoing
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, OBJECT, is_set
 
@@ -30,7 +30,7 @@ def encode_request(out: Outgoing, *, stream: bool, cap_key: str, ask_usage: bool
             fields["stream_options"] = _with_usage(options)
         elif isinstance(options, msgspec.Raw) and is_set(options):
             out.changed.append("stream_options")
-    if out.max_output_tokens is not None and out.wire.operation == "chat":
+    if out.max_output_tokens is not None and out.wire.operation in WRITES_TEXT:
         _cap(fields, out.max_output_tokens, cap_key)
     return _ENCODER.encode(fields)
 
