@@ -16,7 +16,7 @@ from spanledger.routing.course import Candidate, Choose, Levels
 from spanledger.wires.base import Ask
 from spanledger.wires.side import TokenCounter
 
-TIMEOUT_S = 10.0
+COUNT_TIMEOUT_S = 10.0
 """Longest wait for a provider's count; an estimate at once is worth more than a late count."""
 AGAIN_S = 600.0
 """How long a deployment is not called again that did not know the path."""
@@ -52,7 +52,7 @@ class Counting:
         deployment, provider, began = target.deployment, target.provider, self._clock.monotonic()
         assert isinstance(provider, CountsTokens)
         fields = {name: raw for name, raw in ask.fields.items() if name not in deployment.drops}
-        timeout_s = min(TIMEOUT_S, deployment.timeout_s)
+        timeout_s = min(COUNT_TIMEOUT_S, deployment.timeout_s)
         target.health.begin(began, 0)
         try:
             call = Call(deployment, ask.wire, fields, timeout_s, headers=ask.headers)

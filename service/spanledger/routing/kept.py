@@ -15,7 +15,7 @@ from spanledger.routing.course import Groups, Levels
 from spanledger.routing.plan import Plan
 from spanledger.wires import RESPONSES
 
-TIMEOUT_S = 60.0
+KEPT_TIMEOUT_S = 60.0
 """Longest wait for a kept answer; nothing is generated meanwhile."""
 _Account = tuple[str, str | None, str | None]
 
@@ -47,7 +47,7 @@ class KeptCalls:
         provider = None if found is None else self._providers.get(found.kind)
         if found is None or not isinstance(provider, KeepsAnswers):
             return None
-        timeout_s, most = min(TIMEOUT_S, found.timeout_s), self._max_response_bytes
+        timeout_s, most = min(KEPT_TIMEOUT_S, found.timeout_s), self._max_response_bytes
         call = Call(found, RESPONSES, {}, timeout_s, max_response_bytes=most)
         path = f"/{quote(provider_id, safe='')}{action}"
         try:

@@ -52,7 +52,7 @@ def streamed(payloads: list[bytes]) -> tuple[list[Any], list[Any]]:
         frames.append(last)
     chunks = [json.loads(frame.data.removeprefix(b"data: ")) for frame in frames]
     for chunk in chunks:
-        # The client's types know custom tools in whole answers only; it accepts them in streams.
+        # The client's types know custom tools only in answers that are not streamed; it accepts them in streams.
         if '"custom"' not in json.dumps(chunk):
             ChatCompletionChunk.model_validate(chunk, strict=True)
     return chunks, frames
@@ -264,7 +264,7 @@ def test_an_error_event_keeps_its_kind(payload: bytes) -> None:
 
 
 def test_a_stream_without_its_end_is_broken() -> None:
-    """A clean close is no end here: the last event has the usage."""
+    """A clean close does not end a stream here: the last event has the usage."""
     reader = WIRE.reader(written(stream=True)[0], SEEN)
     payloads = events(response(message("Hello.")))
     for one in payloads[:-1]:

@@ -288,7 +288,7 @@ def test_what_has_no_counterpart_is_refused(fields: dict[str, Any], told: str) -
 
 
 def test_what_can_be_missed_is_left_out() -> None:
-    """The caller learns of it by name; a value that asks for nothing is no news."""
+    """The caller learns of it by name; a value that asks for nothing is not mentioned."""
     request, call = written(
         seed=7, logit_bias={"50256": -100}, presence_penalty=0.5, frequency_penalty=0, n=1, stop=[]
     )

@@ -15,7 +15,7 @@ from spanledger.errors import ProviderError
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Seen, Server
-from spanledger.wires.chat_as_responses.items import SERVED_BY, Item
+from spanledger.wires.chat_as_responses.items import SERVED_BY, JsonObject
 from spanledger.wires.error_forms import failure_of
 from spanledger.wires.failures import malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, text_bytes
@@ -46,7 +46,7 @@ def read_response(server: Server, body: bytes, seen: Seen) -> Answer:
         raise failed(server, response)
     said, size = message_of(server, response["output"])
     reason = finish_reason(response, called="tool_calls" in said)
-    completion: Item = {
+    completion: JsonObject = {
         "id": _text(response.get("id")),
         "object": "chat.completion",
         "created": created_of(response, seen),
@@ -76,14 +76,14 @@ def read_response(server: Server, body: bytes, seen: Seen) -> Answer:
     )
 
 
-def message_of(server: Server, output: list[Any]) -> tuple[Item, int]:
+def message_of(server: Server, output: list[Any]) -> tuple[JsonObject, int]:
     """The assistant's message, and how many bytes were generated."""
     texts: list[str] = []
     refusals: list[str] = []
     thoughts: list[str] = []
-    kept: list[Item] = []
-    calls: list[Item] = []
-    notes: list[Item] = []
+    kept: list[JsonObject] = []
+    calls: list[JsonObject] = []
+    notes: list[JsonObject] = []
     for item in objects(output):
         kind = item.get("type")
         if kind == "message":
@@ -96,12 +96,12 @@ def message_of(server: Server, output: list[Any]) -> tuple[Item, int]:
             kept += reasoning_items(server, item)
         elif kind in _CALLS:
             calls.append(call_of(item))
-    said: Item = {
+    said: JsonObject = {
         "role": "assistant",
         "content": BETWEEN.join(texts) if texts or not (calls or refusals) else None,
         "refusal": BETWEEN.join(refusals) or None,
     }
-    more: Item = {
+    more: JsonObject = {
         "reasoning_content": BETWEEN.join(thoughts),
         "reasoning_items": kept,
         "annotations": notes,
@@ -112,7 +112,7 @@ def message_of(server: Server, output: list[Any]) -> tuple[Item, int]:
     return said | {name: value for name, value in more.items() if value}, size
 
 
-def finish_reason(response: Item, *, called: bool) -> str:
+def finish_reason(response: JsonObject, *, called: bool) -> str:
     """Why an answer ended, in chat's words."""
     if response.get("status") == "incomplete":
         details = response.get("incomplete_details")
@@ -121,7 +121,7 @@ def finish_reason(response: Item, *, called: bool) -> str:
     return "tool_calls" if called else "stop"
 
 
-def failed(server: Server, response: Item, *, began: bool = False) -> ProviderError:
+def failed(server: Server, response: JsonObject, *, began: bool = False) -> ProviderError:
     """The error for a response that is not complete. What it used is billed."""
     usage = usage_of(response)
     error = response.get("error")
@@ -136,13 +136,13 @@ def failed(server: Server, response: Item, *, began: bool = False) -> ProviderEr
     return FailedAnswerError(found, Answer(b"", usage, finish_reasons=("error",)))
 
 
-def usage_of(response: Item) -> Usage | None:
+def usage_of(response: JsonObject) -> Usage | None:
     """What a response reports that it used."""
     usage = response.get("usage")
     return from_openai(usage) if usage else None
 
 
-def usage_shown(usage: Usage) -> Item:
+def usage_shown(usage: Usage) -> JsonObject:
     """Usage in chat's shape."""
     return {
         "prompt_tokens": usage.input_tokens,
@@ -156,25 +156,25 @@ def usage_shown(usage: Usage) -> Item:
     }
 
 
-def call_of(item: Item) -> Item:
+def call_of(item: JsonObject) -> JsonObject:
     """A call of a tool."""
     kind, field = _CALLS[item["type"]]
     called = {"name": _text(item.get("name")), field: _text(item.get(field))}
     return {"id": _text(item.get("call_id") or item.get("id")), "type": kind, kind: called}
 
 
-def is_call(item: Item) -> bool:
+def is_call(item: JsonObject) -> bool:
     """Whether an item is a call of a tool that the caller runs."""
     return item.get("type") in _CALLS
 
 
-def thought_of(item: Item) -> list[str]:
+def thought_of(item: JsonObject) -> list[str]:
     """The summary of a reasoning item; servers of open models show the reasoning itself."""
     parts = objects(item.get("summary")) or objects(item.get("content"))
     return [text for part in parts if (text := _text(part.get("text")))]
 
 
-def reasoning_items(server: Server, item: Item) -> list[Item]:
+def reasoning_items(server: Server, item: JsonObject) -> list[JsonObject]:
     """The item as callers send it back, where it says all that the model needs."""
     if not item.get("encrypted_content"):
         return []
@@ -182,18 +182,18 @@ def reasoning_items(server: Server, item: Item) -> list[Item]:
     return [{**kept, SERVED_BY: server.id}]
 
 
-def annotation_of(annotation: Any, offset: int = 0) -> list[Item]:
+def annotation_of(annotation: Any, offset: int = 0) -> list[JsonObject]:
     """A citation of a web page; chat knows no others."""
     if not isinstance(annotation, dict) or annotation.get("type") != "url_citation":
         return []
-    cited: Item = {name: annotation.get(name) for name in ("title", "url")}
+    cited: JsonObject = {name: annotation.get(name) for name in ("title", "url")}
     for name in ("start_index", "end_index"):
         index = annotation.get(name)
         cited[name] = offset + (index if isinstance(index, int) else 0)
     return [{"type": "url_citation", "url_citation": cited}]
 
 
-def logprobs_of(found: Any) -> Item | None:
+def logprobs_of(found: Any) -> JsonObject | None:
     """Log probabilities; a stream's lack the bytes."""
     tokens = [{"bytes": None, **one} for one in objects(found)]
     for one in tokens:
@@ -201,21 +201,21 @@ def logprobs_of(found: Any) -> Item | None:
     return {"content": tokens, "refusal": None} if tokens else None
 
 
-def created_of(response: Item, seen: Seen) -> int:
+def created_of(response: JsonObject, seen: Seen) -> int:
     """When the answer began, in Unix seconds."""
     created = response.get("created_at")
     return int(created) if isinstance(created, int | float) else seen.created
 
 
-def objects(value: Any) -> list[Item]:
+def objects(value: Any) -> list[JsonObject]:
     """The objects of an array; anything else is left out."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _read_message(item: Item, before: int | None) -> tuple[str, str, list[Item]]:
+def _read_message(item: JsonObject, before: int | None) -> tuple[str, str, list[JsonObject]]:
     """Text, refusal and annotations of one message, which follows so many characters."""
     text = refused = ""
-    notes: list[Item] = []
+    notes: list[JsonObject] = []
     start = 0 if before is None else before + len(BETWEEN)
     for part in objects(item.get("content")):
         if part.get("type") == "refusal":
@@ -227,12 +227,12 @@ def _read_message(item: Item, before: int | None) -> tuple[str, str, list[Item]]
     return text, refused, notes
 
 
-def _logprobs(output: list[Any]) -> Item | None:
+def _logprobs(output: list[Any]) -> JsonObject | None:
     parts = [part for item in objects(output) for part in objects(item.get("content"))]
     return logprobs_of([one for part in parts for one in objects(part.get("logprobs"))])
 
 
-def _call_bytes(call: Item) -> int:
+def _call_bytes(call: JsonObject) -> int:
     called = call[call["type"]]
     return text_bytes(called.get("arguments") or called.get("input"))
 

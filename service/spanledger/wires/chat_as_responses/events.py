@@ -26,7 +26,7 @@ from spanledger.wires.chat_as_responses.answer import (
     usage_of,
     usage_shown,
 )
-from spanledger.wires.chat_as_responses.items import Item
+from spanledger.wires.chat_as_responses.items import JsonObject
 from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, text_bytes
@@ -68,7 +68,7 @@ class ResponseChunks:
         self._starts: dict[tuple[Any, Any], int] = {}
         """How much text came before each part of it."""
         self._service = ""
-        self._head: Item = {
+        self._head: JsonObject = {
             "id": "",
             "object": "chat.completion.chunk",
             "created": seen.created,
@@ -124,11 +124,11 @@ class ResponseChunks:
 
     # events -------------------------------------------------------------------------------
 
-    def _start(self, response: Item) -> Frame:
+    def _start(self, response: JsonObject) -> Frame:
         self._read_head(response)
         return self._chunk({"role": "assistant", "content": ""})
 
-    def _text(self, field: str, event: Item) -> Frame | None:
+    def _text(self, field: str, event: JsonObject) -> Frame | None:
         text = event.get("delta")
         if not isinstance(text, str) or not text:
             return None
@@ -143,12 +143,12 @@ class ResponseChunks:
             self._length += len(text)
         return self._chunk({field: text}, text=text, logprobs=logprobs_of(event.get("logprobs")))
 
-    def _annotated(self, event: Item) -> Frame | None:
+    def _annotated(self, event: JsonObject) -> Frame | None:
         part = (event.get("output_index"), event.get("content_index"))
         found = annotation_of(event.get("annotation"), self._starts.get(part, 0))
         return self._chunk({"annotations": found}) if found else None
 
-    def _added(self, event: Item) -> Frame | None:
+    def _added(self, event: JsonObject) -> Frame | None:
         item, place = _object(event.get("item")), event.get("output_index")
         if not is_call(item) or place in self._calls:
             return None
@@ -159,7 +159,7 @@ class ResponseChunks:
             self._argued.add(place)
         return self._chunk({"tool_calls": [{"index": number, **call}]}, text=written, content=True)
 
-    def _arguments(self, event: Item, kind: str, field: str) -> Frame | None:
+    def _arguments(self, event: JsonObject, kind: str, field: str) -> Frame | None:
         text, place = event.get("delta"), event.get("output_index")
         if not isinstance(text, str) or not text or place not in self._calls:
             return None
@@ -170,7 +170,7 @@ class ResponseChunks:
         call = {"index": self._calls[place], kind: {field: text}}
         return self._chunk({"tool_calls": [call]}, text=text, content=True)
 
-    def _item_done(self, event: Item) -> Frame | None:
+    def _item_done(self, event: JsonObject) -> Frame | None:
         """An item is complete: what was not streamed of it is in here."""
         item, place = _object(event.get("item")), event.get("output_index")
         if is_call(item):
@@ -186,7 +186,7 @@ class ResponseChunks:
             return self._chunk({"reasoning_items": kept})
         return None
 
-    def _finish(self, response: Item) -> Frame:
+    def _finish(self, response: JsonObject) -> Frame:
         self.ended = True
         self._read_head(response)
         delta, text = self._unsaid(response)
@@ -198,7 +198,7 @@ class ResponseChunks:
         frame.usage = self._usage
         return frame
 
-    def _unsaid(self, response: Item) -> tuple[Item, str]:
+    def _unsaid(self, response: JsonObject) -> tuple[JsonObject, str]:
         """The answer, where nothing of it was streamed."""
         output = response.get("output")
         if self.began or not isinstance(output, list):
@@ -213,7 +213,7 @@ class ResponseChunks:
 
     # frames -------------------------------------------------------------------------------
 
-    def _decoded(self, payload: bytes) -> Item:
+    def _decoded(self, payload: bytes) -> JsonObject:
         try:
             event = msgspec.json.decode(payload)
         except DECODE_ERRORS:
@@ -225,7 +225,7 @@ class ResponseChunks:
             error.billed = "unknown"
         raise error
 
-    def _read_head(self, response: Item) -> None:
+    def _read_head(self, response: JsonObject) -> None:
         if not response:
             raise malformed(self._server, _NO_EVENT)
         self._head["id"] = response.get("id") or self._head["id"]
@@ -237,11 +237,11 @@ class ResponseChunks:
 
     def _chunk(
         self,
-        delta: Item,
+        delta: JsonObject,
         *,
         text: str = "",
         content: bool = False,
-        logprobs: Item | None = None,
+        logprobs: JsonObject | None = None,
         finish: str | None = None,
     ) -> Frame:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -251,7 +251,7 @@ class ResponseChunks:
         self.began = self.began or frame.content
         return frame
 
-    def _frame(self, data: Item) -> Frame:
+    def _frame(self, data: JsonObject) -> Frame:
         return Frame(
             data=encode_event(_ENCODER.encode(data)),
             response_id=str(self._head["id"]),
@@ -261,5 +261,5 @@ class ResponseChunks:
         )
 
 
-def _object(value: Any) -> Item:
+def _object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}

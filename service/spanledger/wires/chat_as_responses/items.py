@@ -13,18 +13,18 @@ import msgspec
 
 from spanledger.wires.failures import invalid
 
-Item = dict[str, Any]
+JsonObject = dict[str, Any]
 
 SERVED_BY = "served_by"
 """The deployment whose reasoning it is, in a reasoning item as callers have it."""
 _NO_AUDIO = "this model takes no audio; send text"
 
 
-def input_items(messages: Any, deployment: str, changed: list[str]) -> list[Item]:
+def input_items(messages: Any, deployment: str, changed: list[str]) -> list[JsonObject]:
     """The items. Raises ProviderError, saying which message has no counterpart."""
     if not isinstance(messages, list) or not messages:
         raise invalid("'messages' must be an array with at least one message", param="messages")
-    made: list[Item] = []
+    made: list[JsonObject] = []
     custom: set[str] = set()
     for index, message in enumerate(messages):
         place = f"messages[{index}]"
@@ -47,19 +47,19 @@ def input_items(messages: Any, deployment: str, changed: list[str]) -> list[Item
     return made
 
 
-def _content(content: Any, place: str, changed: list[str]) -> str | list[Item]:
+def _content(content: Any, place: str, changed: list[str]) -> str | list[JsonObject]:
     if isinstance(content, str):
         return content
     return [_part(part, place, changed) for part in _parts(content, place)]
 
 
-def _parts(content: Any, place: str) -> list[Item]:
+def _parts(content: Any, place: str) -> list[JsonObject]:
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return content
     raise invalid(f"{place}.content must be a string or an array of parts", param=place)
 
 
-def _part(part: Item, place: str, changed: list[str]) -> Item:
+def _part(part: JsonObject, place: str, changed: list[str]) -> JsonObject:
     kind = part.get("type")
     if part.get("cache_control"):
         changed.append("cache_control")
@@ -76,7 +76,7 @@ def _part(part: Item, place: str, changed: list[str]) -> Item:
     raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)
 
 
-def _image(image: Any, place: str) -> Item:
+def _image(image: Any, place: str) -> JsonObject:
     image = {"url": image} if isinstance(image, str) else image
     if not isinstance(image, dict) or not isinstance(image.get("url"), str):
         raise invalid(f"{place}: an image_url needs its url", param=place)
@@ -87,7 +87,7 @@ def _image(image: Any, place: str) -> Item:
     }
 
 
-def _said(message: Item, place: str) -> list[Item]:
+def _said(message: JsonObject, place: str) -> list[JsonObject]:
     """What the assistant wrote: a string, unless it refused."""
     content, refused = message.get("content"), message.get("refusal")
     texts: list[str] = [content] if isinstance(content, str) else []
@@ -108,15 +108,15 @@ def _said(message: Item, place: str) -> list[Item]:
     text = "".join(texts)
     if not refusals:
         return [{"role": "assistant", "content": text}] if text else []
-    parts: list[Item] = [{"type": "output_text", "text": text}] if text else []
+    parts: list[JsonObject] = [{"type": "output_text", "text": text}] if text else []
     parts += [{"type": "refusal", "refusal": one} for one in refusals]
     return [{"type": "message", "role": "assistant", "content": parts}]
 
 
-def _calls(message: Item, place: str, custom: set[str]) -> list[Item]:
+def _calls(message: JsonObject, place: str, custom: set[str]) -> list[JsonObject]:
     if message.get("function_call"):
         raise invalid(f"{place}: write its 'function_call' as 'tool_calls'", param=place)
-    made: list[Item] = []
+    made: list[JsonObject] = []
     for call in message.get("tool_calls") or ():
         kind = call.get("type") or "function" if isinstance(call, dict) else None
         called = call.get(kind) if kind in ("function", "custom") else None
@@ -147,7 +147,7 @@ def _calls(message: Item, place: str, custom: set[str]) -> list[Item]:
     return made
 
 
-def _result(message: Item, place: str, custom: set[str], changed: list[str]) -> Item:
+def _result(message: JsonObject, place: str, custom: set[str], changed: list[str]) -> JsonObject:
     unique = message.get("tool_call_id")
     if not isinstance(unique, str):
         raise invalid(f"{place}: a tool's message needs its tool_call_id", param=place)
@@ -157,7 +157,7 @@ def _result(message: Item, place: str, custom: set[str], changed: list[str]) -> 
     return {"type": kind, "call_id": unique, "output": output}
 
 
-def _reasoning(message: Item, deployment: str, changed: list[str]) -> list[Item]:
+def _reasoning(message: JsonObject, deployment: str, changed: list[str]) -> list[JsonObject]:
     items = message.get("reasoning_items")
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     own = [item for item in found if item.get(SERVED_BY) == deployment]

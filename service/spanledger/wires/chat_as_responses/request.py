@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from spanledger.wires.base import Outgoing, Written
-from spanledger.wires.chat_as_responses.items import Item, input_items
+from spanledger.wires.chat_as_responses.items import JsonObject, input_items
 from spanledger.wires.failures import invalid
 from spanledger.wires.fields import DECODE_ERRORS, is_set
 
@@ -94,9 +94,11 @@ def responses_request(out: Outgoing, *, stream: bool) -> Written:
     return Written(out, _ENCODER.encode(body))
 
 
-def _converted(values: Item, out: Outgoing) -> Item:
+def _converted(values: JsonObject, out: Outgoing) -> JsonObject:
     _check_choices(values)
-    made: Item = {"input": input_items(values.get("messages"), out.deployment.id, out.changed)}
+    made: JsonObject = {
+        "input": input_items(values.get("messages"), out.deployment.id, out.changed)
+    }
     if values.get("tools"):
         made["tools"] = [_tool(tool, out.changed) for tool in _list(values["tools"])]
         if (choice := _choice(values.get("tool_choice"))) is not None:
@@ -115,7 +117,7 @@ def _converted(values: Item, out: Outgoing) -> Item:
     return made
 
 
-def _check_choices(values: Item) -> None:
+def _check_choices(values: JsonObject) -> None:
     if values.get("n", 1) != 1:
         raise invalid("this model gives one choice; leave out 'n' or set it to 1", param="n")
     if values.get("modalities", ["text"]) != ["text"]:
@@ -128,7 +130,7 @@ def _list(value: Any, name: str = "tools") -> list[Any]:
     return value
 
 
-def _tool(tool: Any, changed: list[str]) -> Item:
+def _tool(tool: Any, changed: list[str]) -> JsonObject:
     """The tool, flat. A function is strict here unless it says that it is not."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     inner = tool.get(kind) if kind in ("function", "custom") else None
@@ -142,7 +144,7 @@ def _tool(tool: Any, changed: list[str]) -> Item:
         changed.append("cache_control")
     if inner is None:
         return tool
-    made: Item = {"type": kind, **inner}
+    made: JsonObject = {"type": kind, **inner}
     if kind == "function":
         made["parameters"] = inner.get("parameters") or _NO_PARAMETERS
         made["strict"] = inner.get("strict") is True
@@ -169,7 +171,7 @@ def _choice(choice: Any) -> Any:
     raise invalid("'tool_choice' must be auto, none, required, or name a tool", param="tool_choice")
 
 
-def _cap(values: Item, bought: int | None, changed: list[str]) -> Item:
+def _cap(values: JsonObject, bought: int | None, changed: list[str]) -> JsonObject:
     """The lowest of the caps; which of two a server would obey nobody knows."""
     found: list[int] = [] if bought is None else [bought]
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
@@ -183,8 +185,8 @@ def _cap(values: Item, bought: int | None, changed: list[str]) -> Item:
     return {"max_output_tokens": max(LEAST_OUTPUT, min(found))} if found else {}
 
 
-def _text(values: Item) -> Item:
-    made: Item = dict(_object(values, "text"))
+def _text(values: JsonObject) -> JsonObject:
+    made: JsonObject = dict(_object(values, "text"))
     if values.get("verbosity") is not None:
         made["verbosity"] = values["verbosity"]
     shape = values.get("response_format")
@@ -207,10 +209,10 @@ def _text(values: Item) -> Item:
     return {"text": made} if made else {}
 
 
-def _reasoning(values: Item) -> Item:
+def _reasoning(values: JsonObject) -> JsonObject:
     """`reasoning_effort` may be an object with the effort and the summary, as LiteLLM's callers
     write it."""
-    made: Item = dict(_object(values, "reasoning"))
+    made: JsonObject = dict(_object(values, "reasoning"))
     effort = values.get("reasoning_effort")
     if isinstance(effort, dict):
         made |= effort
@@ -219,7 +221,7 @@ def _reasoning(values: Item) -> Item:
     return {"reasoning": made} if made else {}
 
 
-def _object(values: Item, name: str) -> Mapping[str, Any]:
+def _object(values: JsonObject, name: str) -> Mapping[str, Any]:
     value = values.get(name)
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{name!r} must be an object", param=name)
