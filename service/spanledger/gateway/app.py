@@ -15,13 +15,12 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spanledger.clock import Clock
-from spanledger.config import Config, served_by
+from spanledger.config import Config
 from spanledger.errors import (
     InvalidRequestError,
     LedgerUnavailableError,
@@ -35,16 +34,18 @@ from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
-from spanledger.gateway.paths import LIVE, METRICS_PATH, MODELS, READY, call_path, is_model
+from spanledger.gateway.models import Models
+from spanledger.gateway.paths import LIVE, METRICS_PATH, READY, call_path, is_model
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import DEFAULT, INBOUND, named_by
+from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
 from spanledger.wires.fields import check_head, forwarded
+from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 
 CONNECTION = "spanledger.connection"
 """Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
-MAX_MODEL_CHARS = 256
-"""Longest model name that a wildcard serves; the same limit as for names in the configuration."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -104,13 +103,7 @@ class Edge:
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
-        settings = config.router_settings
-        self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
-        self._wildcards = tuple(name for name in self._routes if "*" in name)
-        self._aliases = {a: r for a, r in settings.aliases.items() if a not in self._routes}
-        listed = [alias for alias in self._aliases if alias not in settings.hidden_aliases]
-        self._listed = (*self._routes, *listed)
-        self._created_s = clock.now_ns() // 1_000_000_000
+        self._models = Models(config, clock.now_ns() // 1_000_000_000)
 
     def new_request_id(self) -> str:
         """An id for any answer, including those that belong to no call."""
@@ -118,13 +111,15 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        wire = INBOUND.get(path)
+        wire, counter = INBOUND.get(path), None
+        if wire is None and (counter := COUNTERS.get(path)) is not None:
+            wire = counter.wire
         if wire is not None and scope["method"] == "POST":
-            await self._post(scope, receive, send, wire)
+            await self._post(scope, receive, send, wire, counter)
             return
         request_id = self.new_request_id()
         headers = dict(scope["headers"])
-        spoken = wire or named_by(headers)
+        spoken = spoken_by(path, headers)
         if wire is not None:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif not is_model(path):
@@ -134,12 +129,21 @@ class Edge:
         else:
             try:
                 caller = await self._auth.identify(headers)
-                reply = self._show_models(path, caller)
+                reply = GatewayReply(
+                    200, self._models.shown(path, scope["query_string"], caller, spoken)
+                )
             except SpanledgerError as error:
                 reply = replies.reply_to(error, wire=spoken)
         await _send(send, reply, request_id, wire=spoken)
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, wire: Inbound) -> None:
+    async def _post(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        wire: Inbound,
+        counter: TokenCounter | None,
+    ) -> None:
         call = _Call(self.new_request_id(), wire)
         if self.draining:
             await _send(send, replies.draining(wire), call.request_id, wire=wire)
@@ -153,7 +157,10 @@ class Edge:
             return
         self.in_flight += 1
         try:
-            await self._serve(scope, receive, send, wire, call)
+            if counter is None:
+                await self._serve(scope, receive, send, wire, call)
+            else:
+                await self._count(scope, receive, send, counter, call)
         except _Gone:
             pass
         except SpanledgerError as error:
@@ -217,6 +224,27 @@ class Edge:
         await send({"type": "http.response.start", "status": 200, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 
+    async def _count(
+        self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call
+    ) -> None:
+        """Count a request's input. It costs nothing, so the ledger has no row of it."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        caller = await self._auth.identify(headers)
+        call.place = place = self.crowd.enter(caller.key_id)
+        check_head(headers)
+        ask = counter.read(await _body(receive, place))
+        ask.headers = forwarded(headers, counter.wire.passes)
+        route = self._models.route(ask.route)
+        serving = self._models.serving(route)
+        self._models.check(route, serving, caller)
+        counted = await self._router.count(counter, ask, serving, route if route != serving else "")
+        more = (b"x-spanledger-estimated", b"true")
+        if counted.deployment:
+            more = (b"x-spanledger-deployment", header_value(counted.deployment))
+        await _send(
+            send, GatewayReply(200, counted.body, (more,)), call.request_id, wire=counter.wire
+        )
+
     async def _read(
         self,
         headers: dict[bytes, bytes],
@@ -237,9 +265,9 @@ class Edge:
             ask = wire.read(await _body(receive, place))
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
-            route = self._route(ask.route)
-            serving = self._serving(route)
-            self._check_route(route, serving, caller)
+            route = self._models.route(ask.route)
+            serving = self._models.serving(route)
+            self._models.check(route, serving, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)
@@ -268,40 +296,6 @@ class Edge:
                 await self._router.reject(exchange, fault)
             raise fault
         return exchange
-
-    def _route(self, name: str) -> str:
-        """The route for a model name, which may be an alias."""
-        return self._aliases.get(name, name)
-
-    def _check_route(self, route: str, serving: str, caller: Caller) -> None:
-        if not (caller.may_use(route) or caller.may_use(serving)):
-            raise PermissionDeniedError(f"this key is not allowed to use the model {route!r}")
-
-    def _serving(self, route: str) -> str:
-        """The route that serves a model: the route of that name, or a wildcard."""
-        if route in self._routes and "*" not in route:
-            return route
-        serving = served_by(route, self._wildcards) if _may_be_a_model(route) else None
-        if serving is None:
-            raise _no_such_model(route)
-        return serving
-
-    def _model(self, name: str) -> dict[str, object]:
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._created_s,
-            "owned_by": "spanledger",
-        }
-
-    def _show_models(self, path: str, caller: Caller) -> GatewayReply:
-        if path != MODELS:
-            name = path.removeprefix(MODELS + "/")
-            route = self._route(name)
-            self._check_route(route, self._serving(route), caller)
-            return GatewayReply(200, msgspec.json.encode(self._model(name)))
-        shown = [self._model(n) for n in self._listed if caller.may_use(self._route(n))]
-        return GatewayReply(200, msgspec.json.encode({"object": "list", "data": shown}))
 
 
 class _Application(Starlette):
@@ -351,11 +345,6 @@ def create_app(
     return app
 
 
-def _may_be_a_model(name: str) -> bool:
-    """Whether a wildcard may serve this name, which is sent to a provider and stored in rows."""
-    return 0 < len(name) <= MAX_MODEL_CHARS and name.isprintable() and not set("*`") & set(name)
-
-
 @lru_cache(maxsize=1024)
 def header_value(text: str) -> bytes:
     """A configured name as a header value; characters that HTTP cannot carry become `?`."""
@@ -367,7 +356,7 @@ def _headers(
 ) -> Headers:
     headers = [
         *first,
-        *_request_ids(request_id, exchange.ask.wire),
+        *replies.request_ids(request_id, exchange.ask.wire),
         (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
@@ -399,14 +388,6 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     return b"".join(parts)
 
 
-def _request_ids(request_id: str, wire: Inbound) -> Headers:
-    """The request's id, also under the name by which clients of the wire know it."""
-    value = request_id.encode()
-    if wire.id_header == "x-request-id":
-        return [(b"x-request-id", value)]
-    return [(b"x-request-id", value), (wire.id_header.encode(), value)]
-
-
 async def _send(
     send: Send,
     reply: GatewayReply,
@@ -416,7 +397,7 @@ async def _send(
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     if exchange is None:
-        headers: Headers = [*first, *_request_ids(request_id, wire)]
+        headers: Headers = [*first, *replies.request_ids(request_id, wire)]
     else:
         headers = _headers(request_id, exchange, first)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -445,12 +426,3 @@ async def _fail(send: Send, call: _Call) -> None:
     elif not call.started:
         reply = GatewayReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
         await _send(send, reply, call.request_id, call.exchange, call.wire)
-
-
-def _no_such_model(route: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the model {route!r} does not exist; GET /v1/models lists the models of this gateway",
-        status=404,
-        code="model_not_found",
-        param="model",
-    )

@@ -6,6 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 EXPOSED = (
+    "request-id",
     "retry-after",
     "x-request-id",
     "x-should-retry",
@@ -14,6 +15,7 @@ EXPOSED = (
     "x-spanledger-changed",
     "x-spanledger-cost-usd",
     "x-spanledger-deployment",
+    "x-spanledger-estimated",
     "x-spanledger-trace-id",
 )
 """Response headers that a page may read in addition to the CORS-safelisted ones."""

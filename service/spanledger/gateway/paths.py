@@ -1,25 +1,26 @@
 """The paths the gateway serves, and the variants that clients send.
 
-The most common mistake of all is a base URL with `/v1` missing or with a trailing slash. All
-variants mean the same path, so all are served.
+The most common mistake of all is a base URL with `/v1` missing, with a trailing slash, or with a
+`/v1` that the client adds itself. All variants mean the same path, so all are served.
 """
 
 from __future__ import annotations
 
 import re
 
-from spanledger.wires import INBOUND
+from spanledger.wires import COUNTERS, INBOUND
 
 MODELS = "/v1/models"
-LIVE = ("/healthz", "/health/liveliness", "/health/liveness")
-"""The process answers. The longer paths are LiteLLM's, which existing probes request."""
+LIVE = ("/healthz", "/health/liveliness", "/health/liveness", "/api/hello")
+"""The process answers. The paths under `/health` are LiteLLM's, which existing probes request;
+Claude Code says hello to open its connection early."""
 READY = ("/readyz", "/health/readiness")
 """Requests can be served."""
 METRICS_PATH = "/metrics"
 
 SERVED = ", ".join(
     (
-        *(f"POST {path}" for path in INBOUND),
+        *(f"POST {path}" for path in (*INBOUND, *COUNTERS)),
         f"GET {MODELS}",
         f"GET {READY[0]}",
         f"GET {METRICS_PATH}",
@@ -28,7 +29,7 @@ SERVED = ", ".join(
 """The paths that a 404 lists."""
 
 _SLASHES = re.compile("/{2,}")
-_WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, MODELS)}
+_WITHOUT_PREFIX = {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
 
 
 def call_path(path: str) -> str | None:
@@ -39,6 +40,8 @@ def call_path(path: str) -> str | None:
     if path in INBOUND:
         return path
     plain = _SLASHES.sub("/", path).rstrip("/")
+    if plain.startswith("/v1/v1/"):
+        plain = plain.removeprefix("/v1")
     if plain in _WITHOUT_PREFIX:
         return _WITHOUT_PREFIX[plain]
     if plain.startswith("/models/"):

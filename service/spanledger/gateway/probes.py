@@ -15,6 +15,8 @@ from spanledger.gateway import replies
 from spanledger.gateway.auth import Authenticator, check_local
 from spanledger.gateway.replies import GatewayReply
 from spanledger.ledger.store import Ledger
+from spanledger.wires import DEFAULT, spoken_by
+from spanledger.wires.base import Inbound
 
 if TYPE_CHECKING:
     from spanledger.routing.health import Health
@@ -84,13 +86,15 @@ class Probes:
 
     async def lost(self, request: Request, _: Exception) -> Response:
         """404 for any other path."""
-        reply = replies.no_such_path(request.url.path)
-        return response(reply, self._edge.new_request_id())
+        wire = _spoken(request)
+        reply = replies.no_such_path(request.url.path, wire)
+        return response(reply, self._edge.new_request_id(), wire)
 
     async def wrong_method(self, request: Request, _: Exception) -> Response:
         """405 for these paths: they are read-only."""
-        reply = replies.not_allowed(request.method, request.url.path, b"GET")
-        return response(reply, self._edge.new_request_id())
+        wire = _spoken(request)
+        reply = replies.not_allowed(request.method, request.url.path, b"GET", wire)
+        return response(reply, self._edge.new_request_id(), wire)
 
     def _respond(self, status: int, what: dict[str, object]) -> Response:
         return response(
@@ -98,8 +102,12 @@ class Probes:
         )
 
 
-def response(reply: GatewayReply, request_id: str) -> Response:
+def response(reply: GatewayReply, request_id: str, wire: Inbound = DEFAULT) -> Response:
     """A response to a path outside `/v1`."""
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    headers["x-request-id"] = request_id
+    named = (*reply.headers, *replies.request_ids(request_id, wire))
+    headers = {name.decode(): value.decode() for name, value in named}
     return Response(reply.body, reply.status, headers, media_type="application/json")
+
+
+def _spoken(request: Request) -> Inbound:
+    return spoken_by(request.url.path, dict(request.scope["headers"]))

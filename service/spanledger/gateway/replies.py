@@ -97,6 +97,14 @@ def internal_error() -> Problem:
     return Problem(message, "server", "internal_error")
 
 
+def request_ids(request_id: str, wire: Inbound) -> Headers:
+    """The request's id, also under the name by which clients of the wire know it."""
+    value = request_id.encode()
+    if wire.id_header == "x-request-id":
+        return [(b"x-request-id", value)]
+    return [(b"x-request-id", value), (wire.id_header.encode(), value)]
+
+
 def no_such_path(path: str, wire: Inbound = DEFAULT) -> GatewayReply:
     """404 for a path that is not served."""
     message = f"unknown path {path[:200]!r}; this gateway serves {SERVED}"

@@ -22,8 +22,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from spanledger.config import Config
 from spanledger.errors import ConfigError
 from spanledger.gateway.app import CONNECTION, Edge
-from spanledger.wires import DEFAULT
-from spanledger.wires.base import Problem
+from spanledger.gateway.paths import call_path
+from spanledger.gateway.replies import request_ids
+from spanledger.wires import spoken_by
+from spanledger.wires.base import Inbound, Problem
 
 MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
@@ -84,6 +86,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.head_left = 0
         self.headers_left = 0
         self.body_left = 0
+        self.body_announced = 0
         self.unparsed_head_bytes = 0
         self.patience: asyncio.TimerHandle | None = None
         self.backlog: asyncio.TimerHandle | None = None
@@ -137,6 +140,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.head_left = self.limits.max_header_bytes
         self.headers_left = MAX_HEADERS
         self.body_left = self.limits.max_body_bytes
+        self.body_announced = 0
         self.unparsed_head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -157,11 +161,13 @@ class EdgeProtocol(HttpToolsProtocol):
         if name in ONCE and any(earlier == name for earlier, _ in self.headers[:-1]):
             message = f"the header `{name.decode()}` appears twice; send it once"
             self._violate((400, "repeated_header", message))
-        if name == b"content-length" and int(value) > self.body_left:
-            self._violate(self._body_too_large())
+        if name == b"content-length":
+            self.body_announced = int(value)
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        if self.body_announced > self.body_left:  # only now, as a later header may name the wire
+            self._violate(self._body_too_large())
         self.upgrading = self.parser.should_upgrade()
         if self.upgrading:
             return
@@ -268,9 +274,14 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.on_lost is not None:
             self.on_lost()
         if not (owns_cycle and cycle.response_complete):
-            request_id = self.edge.new_request_id()
-            self.transport.write(_raw_answer(status, code, message, request_id))
+            problem = Problem(message, "invalid_request", code)
+            self.transport.write(_raw_answer(status, problem, self._spoken(), self.edge))
         self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _spoken(self) -> Inbound:
+        """The wire of the request, as far as it has arrived."""
+        path = (self.url or b"").partition(b"?")[0].decode("latin-1")
+        return spoken_by(call_path(path) or path, dict(self.headers or ()))
 
     def _stop_timers(self) -> None:
         for timer in (self.patience, self.backlog):
@@ -374,13 +385,14 @@ def make_server(
     return GatewayServer(ServerConfig(app, config), sock, on_ready)
 
 
-def _raw_answer(status: int, code: str, message: str, request_id: str) -> bytes:
-    body = DEFAULT.error(Problem(message, "invalid_request", code))
-    head = (
-        b"content-type: application/json\r\n"
-        b"content-length: %d\r\n"
-        b"x-request-id: %s\r\n"
-        b"x-should-retry: false\r\n"
-        b"connection: close\r\n\r\n"
+def _raw_answer(status: int, problem: Problem, wire: Inbound, edge: Edge) -> bytes:
+    body = wire.error(problem)
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *request_ids(edge.new_request_id(), wire),
+        (b"x-should-retry", b"false"),
+        (b"connection", b"close"),
     )
-    return STATUS_LINE[status] + head % (len(body), request_id.encode()) + body
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return STATUS_LINE[status] + lines + b"\r\n" + body

@@ -16,18 +16,23 @@ _LISTS = frozenset({"anthropic-beta"})
 """Headers whose values add up."""
 
 
-def target_of(deployment: Deployment, wire: Outbound) -> Endpoint:
-    """Raises ProviderError when the deployment's `api_base` or key cannot be used."""
+def target_of(deployment: Deployment, wire: Outbound, path: str = "") -> Endpoint:
+    """Where its requests go; `path` replaces the wire's own.
+
+    Raises:
+        ProviderError: the deployment's `api_base` or key cannot be used.
+    """
     headers = {**wire.headers, **deployment.headers}
     if deployment.api_key:
         name = wire.key_header or deployment.key_header
         bearer = "Bearer " if name == "authorization" else ""
         headers[name] = bearer + deployment.api_key.strip()
     base = deployment.api_base or HOSTS[wire.host].base or ""
-    if wire.path.startswith("/v1/"):
+    path = path or wire.path
+    if path.startswith("/v1/"):
         # People write the base with and without the version.
         base = base.removesuffix("/v1")
-    return make_target(deployment, f"{base}{wire.path}{deployment.query}", headers)
+    return make_target(deployment, f"{base}{path}{deployment.query}", headers)
 
 
 def with_headers(target: Endpoint, given: Mapping[str, str]) -> Endpoint:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
+from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
@@ -183,4 +184,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An adapter whose providers can count the input of a request."""
+
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
+        """The provider's count, as it answers it. Raises ProviderError."""
         ...

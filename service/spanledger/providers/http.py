@@ -31,8 +31,9 @@ from spanledger.providers.transport import (
 from spanledger.wires import outbound
 from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
 from spanledger.wires.error_forms import read_failure
-from spanledger.wires.failures import invalid, refusal
+from spanledger.wires.failures import invalid, malformed, refusal
 from spanledger.wires.openai.request import asks_for_usage
+from spanledger.wires.side import TokenCounter
 
 MAX_TARGETS = 4_096
 """Addresses that are kept ready."""
@@ -97,6 +98,16 @@ class HttpProvider:
                 yield last
         finally:
             source.close(clean=reader.ended)
+
+    async def count(self, call: Call, counter: TokenCounter) -> bytes:
+        """Have the provider count a request's input."""
+        target, _ = self._target(call, counter.path)
+        reply = await self._transport.exchange(call, target, counter.request(call))
+        if not 200 <= reply.status < 300:
+            raise refusal(call.deployment, reply.status, read_failure(reply.body))
+        if not counter.is_count(reply.body):
+            raise malformed(call.deployment, "its answer is not a count of tokens")
+        return reply.body
 
     async def close(self) -> None:
         """Close connections."""
@@ -171,10 +182,10 @@ class HttpProvider:
         created = self._clock.now_ns() // 1_000_000_000
         return Seen(provider_request_id(headers, wire.id_header), created)
 
-    def _target(self, call: Call) -> tuple[Endpoint, Outbound]:
-        """Where a call goes, and the wire it is spoken in."""
+    def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
+        """Where a call goes, and the wire it is spoken in; `path` replaces the wire's own."""
         deployment = call.deployment
-        key = (deployment.id, deployment.api_base, deployment.api_key, call.wire.name)
+        key = (deployment.id, deployment.api_base, deployment.api_key, path or call.wire.name)
         found = self._targets.get(key)
         if found is None:
             wire = outbound(call.wire, deployment.speaks)
@@ -184,7 +195,7 @@ class HttpProvider:
                 raise invalid(what, param="model")
             if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
                 self._targets.clear()
-            found = self._targets[key] = target_of(deployment, wire), wire
+            found = self._targets[key] = target_of(deployment, wire, path), wire
         if call.headers and found[1].passes:
             return with_headers(found[0], call.headers), found[1]
         return found

@@ -99,6 +99,7 @@ class Course:
         "_rules",
         "_stream",
         "_tokens",
+        "_unserved",
         "group",
     )
 
@@ -113,7 +114,9 @@ class Course:
         *,
         tokens: int = 0,
         stream: bool = False,
+        unserved: str = "authentication_failed",
     ) -> None:
+        """`unserved` says why the route has no deployment, where it has none."""
         self.group = self._route = route
         self._level = 0
         self._groups = groups
@@ -124,6 +127,7 @@ class Course:
         self._choose = choose
         self._tokens = tokens
         self._stream = stream
+        self._unserved = unserved
         self._rng = rng
         self._banned: set[str] = set()
         self._ready_at: dict[str, float] = {}
@@ -180,11 +184,15 @@ class Course:
         return True
 
     def turns_to(self, kind: str) -> Sequence[str]:
-        """Those routes: the current route's own, else the requested route's."""
+        """Those routes: the current route's own, else the requested route's. Without those that
+        have no deployment for this request, so that nothing is given up for their sake."""
         here, first = self._onward[self.group], self._onward[self._route]
+        routes: Sequence[str] = ()
         if kind == "context_window_exceeded":
-            return here.context or first.context
-        return (here.content or first.content) if kind == "content_filtered" else ()
+            routes = here.context or first.context
+        elif kind == "content_filtered":
+            routes = here.content or first.content
+        return [route for route in routes if any(self._groups[route])]
 
     def may_repeat(self, kind: str) -> bool:
         """Whether a retry policy names this error, which is not retried otherwise, and has retries
@@ -211,7 +219,7 @@ class Course:
         return found or self._last_resort(now, reason, here=here) or again
 
     def may_ever_serve(self) -> bool:
-        """Whether any deployment of the route and its fallbacks is not off."""
+        """Whether the route or its fallbacks have any deployment for this request."""
         routes = (self.group, *self._queue)
         return any(level for route in routes for level in self._groups[route])
 
@@ -301,10 +309,10 @@ class Course:
         return min(found, key=lambda t: t.health.cooling_until) if found else None
 
     def _blocked_by(self, now: float) -> str:
-        """Why a level cannot serve; an empty level means its deployments are off, for lack of keys."""
+        """Why a level cannot serve."""
         targets = self._here()
         if not targets:
-            return "authentication_failed"
+            return self._unserved
         cooling = any(now < target.health.cooling_until for target in targets)
         return "cooldown" if cooling else "rate_limit_reached"
 

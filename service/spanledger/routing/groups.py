@@ -1,5 +1,8 @@
 """The targets of each route, and those of a wildcard for each model that callers request.
 
+A caller's wire decides which deployments are among them: one that speaks no wire its request could
+be put into is not a target, not even as a fallback.
+
 Routes that the configuration names are built once. A wildcard's targets are built when a model is
 first requested, and cached; they share the wildcard's health and id, and a model that the price
 book does not know has no name of its own in rows and metrics.
@@ -17,11 +20,16 @@ from spanledger.providers.base import Deployment, Provider, ProviderKind
 from spanledger.routing.course import Candidate, Groups, Levels, levels_of
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
+from spanledger.wires import outbound
+from spanledger.wires.base import Inbound
 
 OTHER_MODEL = "other"
 """The name in rows and metrics of a model that a caller named and the price book does not know."""
 MAX_SERVED = 512
-"""Cached models of wildcards."""
+"""Cached models of wildcards, on each wire that they were requested on."""
+
+Spoken = tuple[tuple[str, ...], ...]
+"""The wires that deployments speak, of each kind once."""
 
 
 class RouteGroups:
@@ -43,24 +51,39 @@ class RouteGroups:
             route: levels_of([self._target(d) for d in deployments])
             for route, deployments in plan.routes.items()
         }
-        self._served: OrderedDict[tuple[str, str], Groups] = OrderedDict()
+        self._named_on: dict[str, dict[str, Levels]] = {}
+        """The same by wire, without the targets that cannot serve it."""
+        self._served: OrderedDict[tuple[str, str, str], Groups] = OrderedDict()
 
-    def for_request(self, route: str, asked: str) -> Groups:
-        """All routes' targets, with the wildcard's for the requested model."""
+    def for_request(self, route: str, asked: str, wire: Inbound) -> Groups:
+        """All routes' targets for a wire, with the wildcard's for the requested model."""
+        named = self._named_on.get(wire.name)
+        if named is None:
+            named = {name: _usable(levels, wire) for name, levels in self.named.items()}
+            self._named_on[wire.name] = named
         if not asked or route not in self._plan.wildcards:
-            return self.named
-        key = (route, asked)
+            return named
+        key = (route, asked, wire.name)
         found = self._served.get(key)
         if found is None:
-            served = self._plan.serve(route, asked)
-            # The caller may have named a model whose adapter is not set up.
-            served = tuple(d for d in served if d.kind in self._providers)
-            targets = [self._target(self._labelled(d)) for d in served]
-            found = ChainMap({route: levels_of(targets)}, self.named)
+            targets = [self._target(self._labelled(d)) for d in self._at(route, asked)]
+            found = ChainMap({route: _usable(levels_of(targets), wire)}, named)
             self._served[key] = found
             if len(self._served) > MAX_SERVED:
                 self._served.popitem(last=False)
         return found
+
+    def spoken(self, route: str, asked: str) -> Spoken:
+        """The wires that each of a route's deployments speaks; empty if all of them are off."""
+        return tuple(dict.fromkeys(deployment.speaks for deployment in self._at(route, asked)))
+
+    def _at(self, route: str, asked: str) -> tuple[Deployment, ...]:
+        """A route's deployments; a wildcard's for the requested model."""
+        if not asked or route not in self._plan.wildcards:
+            return self._plan.routes.get(route, ())
+        served = self._plan.serve(route, asked)
+        # The caller may have named a model whose adapter is not set up.
+        return tuple(d for d in served if d.kind in self._providers)
 
     def _labelled(self, deployment: Deployment) -> Deployment:
         """The deployment with the name that its model gets in rows and metrics."""
@@ -78,3 +101,9 @@ class RouteGroups:
         price = self._book.price_of(deployment)
         health = self._health.states[deployment.id]
         return Candidate(deployment, self._providers[deployment.kind], price, health)
+
+
+def _usable(levels: Levels, wire: Inbound) -> Levels:
+    """The levels without the deployments that the wire's requests cannot be sent to."""
+    found = [[t for t in level if outbound(wire, t.deployment.speaks)] for level in levels]
+    return [level for level in found if level] or [[]]

@@ -19,6 +19,7 @@ from spanledger.providers.hosts import HOSTS
 from spanledger.routing.entries import Entry, Off, Timeouts
 from spanledger.routing.rules import POLICY_KINDS, CooldownRules, Onward, RetryRules
 from spanledger.routing.strategy import Strategy, strategy_of
+from spanledger.wires import INBOUND, outbound
 
 NATIVE: frozenset[ProviderKind] = frozenset({"openai", "anthropic"})
 
@@ -178,6 +179,7 @@ class _Maker:
             pattern = served_by(name, list(wildcards))
             served = (w.serve(name) for w in wildcards[pattern]) if pattern is not None else ()
             self._routes[name] = tuple(d for d in served if d is not None)
+        self._warnings += _unreachable(self._routes)
         return Plan(
             deployments=tuple(deployments),
             routes=self._routes,
@@ -204,6 +206,20 @@ class _Maker:
                 f"{variable} is ignored, because it tells clients where a gateway is: requests go"
                 f" to {HOSTS[prefix].base}; set api_base on the deployment to send them elsewhere"
             )
+
+
+def _unreachable(routes: Mapping[str, Sequence[Deployment]]) -> list[str]:
+    """A warning for each route that no caller could use, whatever endpoint they call."""
+    found = []
+    for route, deployments in routes.items():
+        speaks = {d.speaks for d in deployments if "*" not in route}
+        if speaks and not any(outbound(w, s) for w in INBOUND.values() for s in speaks):
+            names = " and ".join(sorted({name for each in speaks for name in each}))
+            found.append(
+                f"route {route!r} cannot be called: its deployments speak {names}, and no endpoint"
+                " of this gateway can be served with that"
+            )
+    return found
 
 
 def _check_star(entry: Entry, route: str) -> None:

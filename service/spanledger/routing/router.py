@@ -17,9 +17,10 @@ from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.booking import Booking
+from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course
 from spanledger.routing.demand import with_history
-from spanledger.routing.groups import RouteGroups
+from spanledger.routing.groups import RouteGroups, Spoken
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.outcome import request_end
@@ -27,7 +28,14 @@ from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
 from spanledger.telemetry.attributes import ContentMode
-from spanledger.wires.base import Answer, Frame
+from spanledger.wires import INBOUND, outbound
+from spanledger.wires.base import Answer, Ask, Frame, Inbound
+from spanledger.wires.side import TokenCounter
+
+OFF = "authentication_failed"
+"""Every deployment of the route lacks its key."""
+UNSUPPORTED_ENDPOINT = "unsupported_endpoint"
+"""No deployment of the route speaks a wire that the request could be put into."""
 
 
 class Router:
@@ -62,6 +70,7 @@ class Router:
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
         self.groups = RouteGroups(plan, book, providers, self.health)
+        self._counting = Counting(self._choose, clock)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:
@@ -99,18 +108,25 @@ class Router:
                         yield ready
                     return
 
+    async def count(self, counter: TokenCounter, ask: Ask, route: str, asked: str) -> Counted:
+        """Have the input of a request counted. `asked` is the model, if the route is a wildcard.
+
+        Raises:
+            SpanledgerError: no deployment serves the model, or its provider refused the request.
+        """
+        levels = self.groups.for_request(route, asked, ask.wire).get(route, ())
+        if asked and not any(levels) and not self.groups.spoken(route, asked):
+            raise self._unknown(asked)
+        return await self._counting.count(counter, ask, levels)
+
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises the error that ends it before any attempt."""
         route = exchange.start.route
-        groups = self.groups.for_request(route, exchange.asked)
-        if route not in groups or (exchange.asked and not any(groups[route])):
-            asked = exchange.asked or route
-            unknown = InvalidRequestError(
-                f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
-                status=404,
-                code="model_not_found",
-                param="model",
-            )
+        groups = self.groups.for_request(route, exchange.asked, exchange.ask.wire)
+        here = any(groups.get(route, ()))
+        spoken = () if here else self.groups.spoken(route, exchange.asked)
+        if not (here or spoken) and (exchange.asked or route not in groups):
+            unknown = self._unknown(exchange.asked or route)
             await self.reject(exchange, unknown)
             raise unknown
         history = self._histories[route]
@@ -124,25 +140,52 @@ class Router:
             self._clock.rng,
             tokens=demand.tokens,
             stream=exchange.start.stream,
+            unserved=UNSUPPORTED_ENDPOINT if spoken else OFF,
         )
-        now = self._clock.monotonic()
-        pick = course.first(now)
+        pick = course.first(self._clock.monotonic())
         if pick is None:
-            if not course.may_ever_serve():
-                off = ProviderError("authentication_failed", _off(route, self._plan))
-                await self.reject(exchange, off)
-                raise off
-            until, reason = course.blocked(now)
-            wait = max(0.0, until - now)
-            blocked = ProviderError(
-                reason,
-                f"no deployment of {route!r} is available for another {wait:.1f} s"
-                f" ({reason.replace('_', ' ')})",
-                retry_after_s=wait,
-            )
-            await self.reject(exchange, blocked)
-            raise blocked
+            error = self._unserved(exchange, course, spoken)
+            await self.reject(exchange, error)
+            raise error
         return Run(self._shared, exchange, course, demand, history, pick)
+
+    def _unknown(self, asked: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"no deployment serves {asked!r}{nearest(asked, list(self.groups.named))}",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+
+    def _unserved(self, exchange: Exchange, course: Course, spoken: Spoken) -> SpanledgerError:
+        """Why no deployment can be called for this request."""
+        route = exchange.start.route
+        if not course.may_ever_serve():
+            if spoken:
+                return _unsupported(exchange.asked or route, exchange.ask.wire, spoken)
+            return ProviderError(OFF, _off(route, self._plan))
+        now = self._clock.monotonic()
+        until, reason = course.blocked(now)
+        wait = max(0.0, until - now)
+        return ProviderError(
+            reason,
+            f"no deployment of {route!r} is available for another {wait:.1f} s"
+            f" ({reason.replace('_', ' ')})",
+            retry_after_s=wait,
+        )
+
+
+def _unsupported(route: str, wire: Inbound, spoken: Spoken) -> InvalidRequestError:
+    """The error for a request on a wire that no deployment can serve, with those that would do."""
+    names = dict.fromkeys(name for each in spoken for name in each)
+    paths = [o.path for o in INBOUND.values() if any(outbound(o, each) for each in spoken)]
+    instead = f"; call it at {' or '.join(paths)}" if paths else "; choose another model"
+    return InvalidRequestError(
+        f"the model {route!r} cannot be called at {wire.path}: its deployments do not serve"
+        f" {wire.name}, they speak {' and '.join(names)}{instead}",
+        code=UNSUPPORTED_ENDPOINT,
+        param="model",
+    )
 
 
 def _off(route: str, plan: Plan) -> str:

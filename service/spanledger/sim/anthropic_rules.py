@@ -239,7 +239,7 @@ def _check_thinking(body: Body, messages: list[Body], version: tuple[str, int, i
             raise _refuse(
                 "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
             )
-        if budget >= body.get("max_tokens", 0):
+        if "max_tokens" in body and budget >= body["max_tokens"]:  # token counting has none
             raise _refuse("`max_tokens` must be greater than `thinking.budget_tokens`.")
         _check_thinking_turn(messages)
     choice = body.get("tool_choice")

@@ -126,8 +126,8 @@ _ALL = (
         "spanledger.fallback.reason",
         "string",
         "`error.type` of the previous attempt; on a first attempt, why the requested route could not"
-        " be used: `cooldown`, `rate_limit_reached`, `budget_exceeded`, `unpriced_model` or"
-        " `unbounded_cost`.",
+        " be used: `cooldown`, `rate_limit_reached`, `unsupported_endpoint`, `budget_exceeded`,"
+        " `unpriced_model` or `unbounded_cost`.",
     ),
     Attribute("spanledger.cost.usd", "double", "Cost of the attempt."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a US dollar."),

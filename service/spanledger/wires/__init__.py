@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from spanledger.wires.anthropic.count_tokens import CountTokens
 from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
+from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
 from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
+from spanledger.wires.side import ModelList, TokenCounter
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
@@ -35,12 +39,24 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     ("messages", "chat"): MessagesAsChat(),
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
+COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+"""Where callers may have a request's input counted, by path; each is a POST."""
+_OPENAI_MODELS = OpenAIModels()
+_MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
 _NOTHING: frozenset[str] = frozenset()
 
 
-def named_by(headers: Mapping[bytes, bytes]) -> Inbound:
-    """The wire that a caller's headers speak of, where its path says nothing of one."""
-    return MESSAGES if b"anthropic-version" in headers else DEFAULT
+def spoken_by(path: str, headers: Mapping[bytes, bytes]) -> Inbound:
+    """The wire that a caller speaks, by the path of its request or, if that says nothing, its
+    headers."""
+    counter = COUNTERS.get(path)
+    named = MESSAGES if b"anthropic-version" in headers else DEFAULT
+    return INBOUND.get(path) or (named if counter is None else counter.wire)
+
+
+def model_list(wire: Inbound) -> ModelList:
+    """How callers of a wire are shown models; OpenAI's way, where it has none of its own."""
+    return _MODEL_LISTS.get(wire.name, _OPENAI_MODELS)
 
 
 def operation_of(name: str) -> str:

@@ -323,6 +323,7 @@ def test_no_redirect_names_the_callers_host(edge: Edge, path: str) -> None:
         "/chat/completions/",
         "/v1//chat/completions",
         "//v1/chat/completions",
+        "/v1/v1/chat/completions",
     ],
 )
 def test_other_spellings_of_a_path(edge: Edge, path: str) -> None:
@@ -334,7 +335,7 @@ def test_other_spellings_of_a_path(edge: Edge, path: str) -> None:
 def test_other_spellings_of_the_models(edge: Edge) -> None:
     """The same applies to the list of models and to a single model."""
     listed = edge.get("/v1/models").json()
-    for path in ("/models", "/models/", "/v1/models/"):
+    for path in ("/models", "/models/", "/v1/models/", "/v1/v1/models"):
         assert edge.get(path).json() == listed
     assert edge.get("/models/echo").json()["id"] == "echo"
 

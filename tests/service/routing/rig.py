@@ -298,7 +298,7 @@ class Site:
             self.plan,
             self.ledger,
             BOOK,
-            {"openai": self.provider},
+            {"openai": self.provider, "anthropic": self.provider},
             self.time.clock(seed),
             content,
         )

@@ -23,6 +23,7 @@ _TYPES: dict[Category, str] = {
 _TYPES_OF_CODES = {
     "model_not_found": "not_found_error",
     "not_found": "api_error",
+    "request_too_large": "request_too_large",
     "timeout": "timeout_error",
     "unknown_url": "not_found_error",
 }
