@@ -32,6 +32,8 @@ Outcome = Literal[
     "answered",  # the complete answer was sent, with usage if the wire includes it
     "cut",  # we closed the connection in the middle of the answer
     "malformed",  # we sent a malformed chunk, then closed the connection
+    "failed",  # the model failed, and the answer says so
+    "cancelled",  # the client withdrew a background answer
     "aborted",  # the client disconnected first
     "timeout",  # we never answered, the client gave up
     "reset",
@@ -103,6 +105,8 @@ LIST_PRICES: Mapping[str, Price] = {
             "priority": Price(450_000, 3_600_000, 45_000),
         },
     ),
+    "gpt-5-codex": Price(1_250_000, 10_000_000, 125_000),
+    "gpt-5.6-terra": Price(2_000_000, 12_000_000, 200_000, 2_500_000),
     "o3": Price(2_000_000, 8_000_000, 500_000),
     "o3-mini": Price(1_100_000, 4_400_000, 550_000),
     "o4-mini": Price(1_100_000, 4_400_000, 275_000),

@@ -30,6 +30,9 @@ from spanledger.sim.writer import Answer, Dice, draw_pace, write
 BODY_BYTES_MAX = 32 * 1024 * 1024
 CONTENTS_MAX = 50_000
 WRITTEN_MAX = 64
+
+STRIKES = ("cut", "stall", "malformed", "failed")
+"""What goes wrong in the middle of a stream."""
 HUGE_BLOCK = b"x" * (64 * 1024)
 _MESSAGES = {
     400: "Invalid request (simulated).",
@@ -132,6 +135,9 @@ class Call:
         # Anthropic does not report reasoning tokens: its thinking is ordinary output.
         reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
+        await self._serve(prompt, answer, usage)
+
+    async def _serve(self, prompt: Prompt, answer: Answer, usage: Usage) -> None:
         if prompt.stream:
             await self._stream(prompt, answer, usage)
             return
@@ -254,7 +260,7 @@ class Call:
         for chunk in self.wire.opening(prompt, answer, shown):
             await self.channel.write(chunk.data)
         fault = self.script.fault
-        strike = fault.after if fault and fault.name in ("cut", "stall", "malformed") else None
+        strike = fault.after if fault and fault.name in STRIKES else None
         produced = chunks = 0
         for chunk in self.wire.content(prompt, answer):
             if chunk.tokens:
@@ -267,13 +273,22 @@ class Call:
                 produced += chunk.tokens
             await self.channel.write(chunk.data)
         if fault is not None and chunks == strike:
-            await self._strike(fault, _with_output(begun, produced), answer.id)
+            used = _with_output(begun, produced)
+            if fault.name == "failed":
+                await self._fail(prompt, answer, used)
+            else:
+                await self._strike(fault, used, answer.id)
             return
         # Bill before the last events: a client that has read the end finds the call billed.
         self._book("answered", billed, answer.id)
         for chunk in self.wire.closing(prompt, answer, shown):
             await self.channel.write(chunk.data)
         await self.channel.write(b"", last=True)
+
+    async def _fail(self, prompt: Prompt, answer: Answer, usage: Usage) -> None:
+        """Say that the answer failed; a wire that cannot say it hangs up."""
+        del prompt
+        await self._strike(Fault("cut"), usage, answer.id)
 
     async def _strike(self, fault: Fault, usage: Usage, answer_id: str) -> None:
         if fault.name == "stall":

@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 import msgspec
 
 from spanledger.sim.bill import DEFAULT_SERVICE, Usage
+from spanledger.sim.chat_rules import check
 from spanledger.sim.prompt import (
     MESSAGES_MAX,
     Prefixes,
@@ -83,6 +84,7 @@ class OpenAIWire:
             raise RefusalError(
                 400, f"'messages' must be an array of 1 to {MESSAGES_MAX}.", param="messages"
             )
+        check(body, model)
         prefixes = Prefixes()
         tools = _tools(body, prefixes)
         for name in ("functions", "response_format"):
@@ -143,7 +145,7 @@ class OpenAIWire:
             "message": refusal.message,
             "type": kind,
             "param": refusal.param,
-            "code": refusal.code or code,
+            "code": None if refusal.code is None else refusal.code or code,
         }
         headers = self.headers(request_id)
         if refusal.retry_after_s is not None:

@@ -29,7 +29,7 @@ class RefusalError(Exception):
     Attributes:
         status: HTTP status.
         code: a short reason: a name shared by the wires (`rate_limited`, `bad_request`, …) or the
-            wire's own code.
+            wire's own code; None where the provider writes null.
         param: the field at fault.
         retry_after_s: the Retry-After to send.
     """
@@ -39,7 +39,7 @@ class RefusalError(Exception):
         status: int,
         message: str,
         *,
-        code: str = "",
+        code: str | None = "",
         param: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:

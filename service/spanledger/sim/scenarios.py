@@ -11,6 +11,8 @@ A directive is `NAME[:ARGUMENT][;KEY=VALUE]…`, several are joined by `!`:
     reset                            connection reset before answering
     cut:N  stall:N  malformed:N      after N streamed tokens: hang up, fall silent, send a malformed
                                      chunk and hang up (a non-streamed answer: after half its body)
+    failed:N                         as cut:N, but the stream says so; a whole answer is a failed one
+                                     (Responses only)
     missing_usage  wrong_usage       no usage reported; twice the tokens reported
     garbage                          200 with a body that is not JSON
     huge[:MIB]                       200 with a body (or one event) of that size, 65 MiB by default
@@ -39,7 +41,7 @@ HUGE_MIB_MAX = 1024
 WireName = Literal["openai", "anthropic"]
 STATUSES = (400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 _BARE = ("context_window", "timeout", "reset", "missing_usage", "wrong_usage", "garbage")
-_COUNTED = ("cut", "stall", "malformed")
+_COUNTED = ("cut", "stall", "malformed", "failed")
 
 
 @dataclass(frozen=True, slots=True)

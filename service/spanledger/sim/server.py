@@ -1,6 +1,7 @@
 """The simulated provider as an app: two wires, a control plane, and helpers to run it.
 
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
+    POST /v1/responses and what is done with kept answers: `responses.py`
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -33,6 +34,7 @@ from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.host import RunningSim, SimServer, listen
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import RefusalError
+from spanledger.sim.responses import Responses
 from spanledger.sim.wire import Wire
 
 CONTROL_BYTES_MAX = 1024 * 1024
@@ -60,6 +62,7 @@ def create_sim(
         routes=[
             Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
             Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
+            *Responses(sim).routes(),
             Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
             Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
             Route("/v1/models", control.models),

@@ -14,13 +14,15 @@ from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import Inbound, Outbound
-from spanledger.wires.messages_as_chat.outbound import MessagesAsChat
+from spanledger.wires.chat_as_responses.outbound import ResponsesOut
+from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.side import ModelList, TokenCounter
+from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES = Chat(), Embeddings(), Messages()
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in (CHAT, EMBEDDINGS, MESSAGES)}
@@ -31,12 +33,30 @@ _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.val
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
+UNTRANSLATED: dict[str, Outbound] = {
+    "embeddings": EmbeddingsOut(),
+    "messages": NativeMessages(),
+}
+"""Wires whose callers are served in their own, as it is."""
+FROM_CHAT: dict[str, Outbound] = {
+    "chat": ChatOut(),
+    "messages": MessagesOut(answer_of, frame_of),
+    "responses": ResponsesOut(),
+}
+"""What is spoken to deployments for the callers of chat."""
+TO_CHAT: dict[str, ToChat] = {
+    "messages": MessagesCallers(),
+}
+"""Callers who can be served by what serves chat."""
 OUTBOUND: dict[tuple[str, str], Outbound] = {
-    ("chat", "chat"): ChatOut(),
-    ("chat", "messages"): MessagesOut(answer_of, frame_of),
-    ("embeddings", "embeddings"): EmbeddingsOut(),
-    ("messages", "messages"): NativeMessages(),
-    ("messages", "chat"): MessagesAsChat(),
+    **{("chat", name): wire for name, wire in FROM_CHAT.items()},
+    **{
+        (asked, name): Through(callers, wire)
+        for asked, callers in TO_CHAT.items()
+        for name, wire in FROM_CHAT.items()
+        if name != asked
+    },
+    **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
 COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}

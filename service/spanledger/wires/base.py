@@ -336,6 +336,8 @@ class Outbound(Protocol):
         spelled: whether servers know its cap by different names, and may refuse `stream_options`.
         drops: fields that are not sent, whatever they would cost.
         passes: whether the caller's own headers go along (`Inbound.passes`).
+        least_output: the lowest cap that servers accept. A caller's lower one is raised to it, and
+            as much is held.
     """
 
     name: str
@@ -347,6 +349,7 @@ class Outbound(Protocol):
     spelled: bool
     drops: frozenset[str]
     passes: bool
+    least_output: int
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The request. Raises ProviderError where this wire cannot say it."""

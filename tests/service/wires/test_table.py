@@ -62,7 +62,7 @@ def test_the_table_has_no_loose_ends() -> None:
 
     assert {asked for asked, _ in OUTBOUND} == names
     assert all(wire.name == spoken for (_, spoken), wire in OUTBOUND.items())
-    assert {name for wires in SPOKEN.values() for name in wires} == {s for _, s in OUTBOUND}
+    assert {name for wires in SPOKEN.values() for name in wires} <= {s for _, s in OUTBOUND}
 
 
 def test_rows_are_read_by_the_name_of_their_wire() -> None:

@@ -39,6 +39,7 @@ class MessagesOut:
     spelled = False
     drops = NOT_SENT
     passes = False
+    least_output = 0
 
     def __init__(self, join: Join, split: Split) -> None:
         self._join = join

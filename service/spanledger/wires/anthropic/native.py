@@ -107,6 +107,7 @@ class NativeMessages:
     spelled = False
     drops = CHATS_OWN
     passes = True
+    least_output = 0
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""

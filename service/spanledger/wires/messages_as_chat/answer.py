@@ -104,7 +104,7 @@ class MessageEvents:
 
     def last(self) -> Frame | None:
         """The stop reason and the usage, which chunks have in an order of their own."""
-        self._chunks.last()
+        self._chunks.last()  # its usage came with an earlier chunk
         data = self._start("", "") + self._closed()
         stop = _stop(self._finish, called=bool(self._tools))
         delta = {"stop_reason": stop, "stop_sequence": None}

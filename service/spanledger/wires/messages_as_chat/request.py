@@ -25,7 +25,7 @@ MAX_CHAT_USER_CHARS = 64
 _REASONS = re.compile(r"^(?:o\d|gpt-[5-9]|gpt-oss)(?!.*chat)")
 """Models that know `reasoning_effort`; others refuse it."""
 _NO_TOOLS = re.compile(r"^gpt-(?:5\.[4-9]|[6-9])")
-"""Models that refuse it on this wire together with tools."""
+"""Models that refuse it in chat completions together with tools."""
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _MEDIUM_TOKENS, _HIGH_TOKENS = 4096, 16384
 """Budgets for thinking from which on the effort is medium and high."""
@@ -77,8 +77,8 @@ class ChatRequest:
     changed: list[str]
 
 
-def chat_request(out: Outgoing) -> ChatRequest:
-    """The request for a deployment that speaks chat completions.
+def chat_request(out: Outgoing, spoken: str) -> ChatRequest:
+    """The request for a deployment that is spoken to in this wire.
 
     Raises:
         ProviderError: `invalid_request`, saying what has no counterpart.
@@ -97,7 +97,7 @@ def chat_request(out: Outgoing) -> ChatRequest:
         values = {n: msgspec.json.decode(raw) for n, raw in given.items() if n in _CONVERTED}
     except DECODE_ERRORS:
         raise invalid("a field of the request is not valid JSON") from None
-    made = _converted(values, out)
+    made = _converted(values, out, spoken)
     encoded = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in made.items()}
     # A deployment's own setting wins over a default, not over what the caller says.
     return ChatRequest(
@@ -105,7 +105,7 @@ def chat_request(out: Outgoing) -> ChatRequest:
     )
 
 
-def _converted(values: dict[str, Any], out: Outgoing) -> dict[str, object]:
+def _converted(values: dict[str, Any], out: Outgoing, spoken: str) -> dict[str, object]:
     changed = out.changed
     system = texts_of(values.get("system"), "system", changed)
     messages = chat_messages(values.get("messages"), changed)
@@ -122,7 +122,8 @@ def _converted(values: dict[str, Any], out: Outgoing) -> dict[str, object]:
     config = config if isinstance(config, dict) else {}
     if (shape := config.get("format")) is not None:
         made["response_format"] = _format(shape)
-    made |= _effort(values.get("thinking"), config.get("effort"), out, tools="tools" in made)
+    with_tools = spoken == "chat" and "tools" in made
+    made |= _effort(values.get("thinking"), config.get("effort"), out, tools=with_tools)
     made |= _user(values.get("metadata"), changed)
     return made
 

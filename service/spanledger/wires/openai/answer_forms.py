@@ -15,7 +15,7 @@ import msgspec
 MAX_TOOL_CALLS = 1024
 _DECODE = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
-_JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning", "arguments"})
+_JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning", "arguments", "input"})
 """Texts that arrive in pieces. Of other fields, the last value counts, and lists are joined."""
 
 
@@ -117,10 +117,10 @@ def _join_calls(calls: list[dict[str, Any]], parts: Iterable[Mapping[str, Any]])
         if not 0 <= index < MAX_TOOL_CALLS:
             raise KeyError(index)
         while len(calls) <= index:
-            calls.append({"id": "", "type": "function", "function": {}})
+            calls.append({"id": "", "type": "function"})
         call = calls[index]
         for name, value in part.items():
-            if name == "function":
-                _join(call["function"], value or {})
+            if name in ("function", "custom"):
+                _join(call.setdefault(name, {}), value or {})
             elif name != "index" and value:
                 call[name] = value

@@ -35,6 +35,7 @@ class ChatOut:
     spelled = True
     drops: frozenset[str] = frozenset()
     passes = False
+    least_output = 0
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""

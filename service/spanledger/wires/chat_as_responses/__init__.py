@@ -1,0 +1,1 @@
+"""OpenAI's Responses API as deployments speak it, for callers of chat completions."""
