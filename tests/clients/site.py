@@ -9,6 +9,7 @@ import contextlib
 import json
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ class Site:
         env = {
             **{k: v for k, v in clean_environment().items() if not k.startswith(FOREIGN)},
             "HOME": str(work),
+            "CODEX_HOME": str(work / "codex"),
             "XDG_CONFIG_HOME": str(work / "config"),
             "XDG_CACHE_HOME": str(work / "cache"),
             "NO_PROXY": "127.0.0.1",
@@ -133,7 +135,7 @@ class Site:
         for tool in ("said.py", "said.mjs", client.script.name):
             (work / tool).write_text((SCRIPTS / tool).read_text("utf-8"), "utf-8")
         python = environment / "bin" / "python"
-        runner = [str(python) if python.exists() else "python3"]
+        runner = [str(python) if python.exists() else sys.executable]
         if client.script.suffix == ".mjs":
             (work / "node_modules").symlink_to(environment / "node_modules")
             runner = ["node"]

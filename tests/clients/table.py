@@ -83,6 +83,12 @@ class Client:
 _OPENAI_OLD = {"OPENAI_API_BASE": f"{URL}/v1", "OPENAI_API_KEY": KEY}
 _LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
+_HAYSTACK = {"HAYSTACK_TELEMETRY_ENABLED": "False"}
+_AGENTS = {"OPENAI_AGENTS_DISABLE_TRACING": "1"}
+_CREW = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false"}
+_HUGGING_FACE = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+_CLAUDE_QUIET = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+
 CLIENTS = (
     Client("openai-python", "OpenAI, chat completions", ("openai",), "sdk", "chat", _OPENAI),
     Client(
@@ -141,7 +147,13 @@ CLIENTS = (
         _ANTHROPIC,
     ),
     Client(
-        "haystack-openai", "Haystack, OpenAI chat", ("haystack-ai",), "haystack", "chat", _OPENAI
+        "haystack-openai",
+        "Haystack, OpenAI chat",
+        ("haystack-ai",),
+        "haystack",
+        "chat",
+        _OPENAI,
+        _HAYSTACK,
     ),
     Client(
         "haystack-openai-responses",
@@ -150,6 +162,7 @@ CLIENTS = (
         "haystack",
         "responses",
         _OPENAI,
+        _HAYSTACK,
     ),
     Client(
         "haystack-anthropic",
@@ -158,6 +171,7 @@ CLIENTS = (
         "haystack",
         "messages",
         _ANTHROPIC,
+        _HAYSTACK,
     ),
     Client(
         "litellm-openai", "LiteLLM SDK, OpenAI", ("litellm",), "litellm", "chat", _OPENAI, _LITELLM
@@ -181,9 +195,17 @@ CLIENTS = (
         _LITELLM,
         tasks=("whole", "structured"),
     ),
-    Client("smolagents-openai", "smolagents", ("smolagents",), "agents", "chat", _OPENAI),
     Client(
-        "openai-agents", "OpenAI Agents SDK", ("openai-agents",), "agents", "responses", _OPENAI
+        "smolagents-openai", "smolagents", ("smolagents",), "agents", "chat", _OPENAI, _HUGGING_FACE
+    ),
+    Client(
+        "openai-agents",
+        "OpenAI Agents SDK",
+        ("openai-agents",),
+        "agents",
+        "responses",
+        _OPENAI,
+        _AGENTS,
     ),
     Client(
         "pydantic-ai-openai",
@@ -220,6 +242,79 @@ CLIENTS = (
         _ANTHROPIC,
     ),
     Client(
-        "crewai-openai", "CrewAI", ("crewai",), "crewai", "chat", _OPENAI, tasks=("whole", "tool")
+        "crewai-openai",
+        "CrewAI",
+        ("crewai",),
+        "crewai",
+        "chat",
+        _OPENAI,
+        _CREW,
+        tasks=("whole", "tool"),
+    ),
+    Client("openai-node", "OpenAI, chat completions", ("openai",), "node-sdk", "chat", _OPENAI),
+    Client(
+        "openai-responses-node", "OpenAI, Responses", ("openai",), "node-sdk", "responses", _OPENAI
+    ),
+    Client(
+        "anthropic-node", "Anthropic", ("@anthropic-ai/sdk",), "node-sdk", "messages", _ANTHROPIC
+    ),
+    Client(
+        "ai-sdk-openai",
+        "AI SDK, OpenAI",
+        ("ai", "@ai-sdk/openai"),
+        "node-sdk",
+        "responses",
+        _OPENAI,
+        tasks=(*ALL, "structured"),
+    ),
+    Client(
+        "ai-sdk-compatible",
+        "AI SDK, OpenAI-compatible",
+        ("ai", "@ai-sdk/openai-compatible"),
+        "node-sdk",
+        "chat",
+        tasks=(*ALL, "structured"),
+    ),
+    Client(
+        "ai-sdk-anthropic",
+        "AI SDK, Anthropic",
+        ("ai", "@ai-sdk/anthropic"),
+        "node-sdk",
+        "messages",
+        tasks=(*ALL, "structured"),
+    ),
+    Client(
+        "langchain-openai-node",
+        "LangChain, OpenAI",
+        ("@langchain/openai", "@langchain/core"),
+        "node-sdk",
+        "chat",
+        _OPENAI,
+    ),
+    Client(
+        "langchain-anthropic-node",
+        "LangChain, Anthropic",
+        ("@langchain/anthropic", "@langchain/core"),
+        "node-sdk",
+        "messages",
+        _ANTHROPIC,
+    ),
+    Client(
+        "claude-code",
+        "Claude Code",
+        ("@anthropic-ai/claude-code",),
+        "claude-code",
+        "messages",
+        _ANTHROPIC,
+        _CLAUDE_QUIET,
+    ),
+    Client(
+        "codex",
+        "Codex",
+        ("@openai/codex",),
+        "codex",
+        "responses",
+        {"SPANLEDGER_API_KEY": KEY},
+        tasks=("whole", "tool"),
     ),
 )
