@@ -11,7 +11,7 @@ from typing import Any
 from said import HELLO, run
 
 PACKAGE = Path(os.environ["TRY_ENVIRONMENT"], "node_modules/@anthropic-ai/claude-code")
-CALL = {"command": "echo from a tool > made.txt", "description": "Write a file"}
+CALL = {"command": "echo from a tool > made.txt", "description": "Greeting"}
 
 
 def claude(model: str, prompt: str, *words: str) -> str:
