@@ -230,7 +230,8 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
     """
     left = room(accounts)
     if left is None or (
-        sizes.full <= left and (sizes.full == sizes.usual or sizes.full * ROOMY <= left)
+        sizes.full <= left
+        and (sizes.capped or sizes.full == sizes.usual or sizes.full * ROOMY <= left)
     ):
         hold = sizes.full
     elif sizes.usual <= left:

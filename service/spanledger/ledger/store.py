@@ -113,13 +113,16 @@ class HoldSizes(NamedTuple):
     """How much an attempt asks to hold, nano-USD, largest first.
 
     `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
-    `usual` is based on the route's history, or equals `full` if the caller set a cap. `least` is the
-    smallest useful hold, used only on blocking `strict` budgets. See docs/budgets.md for the ladder.
+    `usual` is based on the route's history, or equals `full` if the caller chose its cap. `least` is
+    the smallest useful hold, used only on blocking `strict` budgets. `capped` says that `full` is at
+    a cap that the caller had to send, and is held wherever it fits. See docs/budgets.md for the
+    ladder.
     """
 
     full: int
     usual: int
     least: int
+    capped: bool = False
 
 
 class Reservation(msgspec.Struct, frozen=True):

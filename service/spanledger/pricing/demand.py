@@ -27,6 +27,9 @@ class Demand:
         speech: the answer may be spoken.
         services: values of the fields that choose how it is served, by name.
         unbounded: fields that nothing bounds, and what to say of them.
+        must_cap: the wire makes every caller send a cap, so the answer may be expected to be
+            shorter, and close to a limit a lower cap is sent; `usual` is then what the request
+            needs at least.
     """
 
     input_tokens: int
@@ -39,3 +42,4 @@ class Demand:
     speech: bool = False
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)
+    must_cap: bool = False

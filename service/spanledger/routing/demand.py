@@ -19,12 +19,16 @@ MIN_USUAL_TOKENS = 256
 
 
 def with_history(demand: Demand, history: OutputHistory) -> Demand:
-    """The demand with the output to expect where the caller sets no cap: what history says."""
-    if demand.cap is None:
-        p99 = history.p99()
-        usual = NO_HISTORY_TOKENS if p99 is None else max(MIN_USUAL_TOKENS, 2 * p99)
-        demand.tokens += (usual - demand.usual) * demand.choices
-        demand.usual = usual
+    """The demand with the output to expect where the caller chose no cap: what history says."""
+    if demand.cap is not None and not demand.must_cap:
+        return demand
+    p99 = history.p99()
+    usual = NO_HISTORY_TOKENS if p99 is None else max(MIN_USUAL_TOKENS, 2 * p99)
+    if demand.cap is not None:
+        demand.usual = min(demand.cap, max(demand.usual, usual))
+        return demand
+    demand.tokens += (usual - demand.usual) * demand.choices
+    demand.usual = usual
     return demand
 
 

@@ -43,18 +43,14 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap
     if price.max_input_tokens is not None and price.max_input_tokens < input_tokens:
         input_tokens = price.max_input_tokens  # the provider refuses a longer prompt
-    if cap is not None:
-        full = usual = cap * choices + demand.predicted
-        full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
-    else:
-        most = price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
-        full = most * choices + demand.predicted
-        usual = min(demand.usual, most) * choices + demand.predicted
-        full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
-        usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
+    most = (price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS) if cap is None else cap
+    full = most * choices + demand.predicted
+    usual = min(demand.usual, most) * choices + demand.predicted
+    full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
+    usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
     least = min(LEAST_TOKENS * choices + demand.predicted, usual)
     least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
-    holds = HoldSizes(full_nano, usual_nano, least_nano)
+    holds = HoldSizes(full_nano, usual_nano, least_nano, demand.must_cap)
     return Sizes(holds, input_tokens, full, usual, least, terms)
 
 

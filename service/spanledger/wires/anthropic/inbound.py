@@ -1,6 +1,7 @@
 """Messages as callers send them: just enough of a body is read to route and price it.
 
-Thinking counts within `max_tokens`, which every request has, so the cap bounds all output.
+Thinking counts within `max_tokens`, which every request has, so the cap bounds all output. As it must
+be there, it says little of how long an answer should be: clients send the largest number allowed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from spanledger.wires.fields import (
     route_of,
 )
 
+ROOM_TO_ANSWER_TOKENS = 1_024
+"""Output that is left for the answer after a budget for thinking."""
 _EMPTY = (b"[]", b"{}")
 _ADDITION = b"tool_addition"
 _CLEARS = "clear_"
@@ -41,6 +44,13 @@ class _Edit(msgspec.Struct):
 
 class _Edits(msgspec.Struct):
     edits: list[_Edit]
+
+
+class _Thinking(msgspec.Struct):
+    budget_tokens: int | None = None
+
+
+_THINKING = msgspec.json.Decoder(_Thinking)
 
 
 class Messages:
@@ -93,12 +103,25 @@ class Messages:
 
 def _demand(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
     demand = bounded(fields, body_bytes, (cap, None), 1)
+    if cap is not None:
+        demand.must_cap, demand.usual = True, _thought(fields)
     if _adds_tools(fields):
         demand.unbounded["tool_addition"] = "it may run at the provider; use `tools`"
     for name in tuple(demand.unbounded):
         if name in fields and _costs_nothing(name, fields[name]):
             del demand.unbounded[name]
     return demand
+
+
+def _thought(fields: Fields) -> int:
+    """Output that a request needs at least: a budget for thinking must be below the cap."""
+    if (raw := fields.get("thinking")) is None:
+        return 0
+    try:
+        budget = _THINKING.decode(raw).budget_tokens
+    except DECODE_ERRORS:
+        return 0
+    return 0 if budget is None else budget + ROOM_TO_ANSWER_TOKENS
 
 
 def _adds_tools(fields: Fields) -> bool:
