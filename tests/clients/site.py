@@ -30,6 +30,7 @@ RUN_S = 240.0
 """How long a script may take with all of its tasks on a busy machine."""
 WAYS = {
     "chat": {"direct": "gpt-4o-mini", "fallback": "gpt-4o", "unlike": "gpt-4.1"},
+    "reasoning": {"direct": "gpt-5-mini", "fallback": "gpt-5", "unlike": "o3"},
     "messages": {
         "direct": "claude-haiku-4-5",
         "fallback": "claude-sonnet-4-5",
@@ -41,7 +42,7 @@ wire answers; and one on an unlike wire does."""
 WAYS["responses"] = WAYS["chat"]
 FOREIGN = ("CLAUDE", "CODEX", "PYTHON")
 """Variables of the caller's that would change a client. Bytecode that is not kept makes each start slow."""
-LIMITED = ("gpt-4o", "gpt-4.1", "claude-sonnet-4-5", "claude-opus-4-5")
+LIMITED = {model for ways in WAYS.values() for way, model in ways.items() if way != "direct"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ class Site:
             "NO_PROXY": "127.0.0.1",
             "TRY_URL": self.url,
             "TRY_KEY": key,
-            "TRY_ROUTES": json.dumps(WAYS[client.wire]),
+            "TRY_ROUTES": json.dumps(WAYS[client.ways]),
+            "TRY_SETTINGS": client.settings,
             "TRY_ENVIRONMENT": str(environment),
             **{name: text.replace(URL, self.url).replace(KEY, key) for name, text in put.items()},
         }
@@ -169,10 +171,11 @@ def configuration(sim_url: str, ledger: Path) -> Config:
         return {"model_name": model, "litellm_params": params}
 
     models = sorted({model for ways in WAYS.values() for model in ways.values()})
+    unlike = {"chat": "messages", "messages": "chat", "reasoning": "messages"}
     fallbacks = [
-        {ways[way]: [WAYS[wire]["direct"]]}
-        for kind, ways in (("chat", WAYS["chat"]), ("messages", WAYS["messages"]))
-        for way, wire in (("fallback", kind), ("unlike", "messages" if kind == "chat" else "chat"))
+        {WAYS[kind][way]: [WAYS[wire]["direct"]]}
+        for kind, other in unlike.items()
+        for way, wire in (("fallback", kind), ("unlike", other))
     ]
     return parse_config(
         {
@@ -193,7 +196,8 @@ def running_site(folder: Path) -> Iterator[Site]:
     records = Records.open(ledger)
     names = [client.name for client in CLIENTS]
     keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
-    budgets = [Budget(f"{n}-daily", "customer", n, 50_000_000_000, "day") for n in names]
+    bounded = [client.name for client in CLIENTS if client.blocking]
+    budgets = [Budget(f"{n}-daily", "customer", n, 50_000_000_000, "day") for n in bounded]
     records.set_budgets(budgets, time.time_ns())
     records.close()
     with sim_in_thread() as sim, Running(configuration(sim.url, ledger)) as url:

@@ -39,6 +39,10 @@ class Client:
         env: what is set for it; all else that it needs is in its script, and is on the page.
         quiet: turns its telemetry and update checks off.
         tasks: what is tried.
+        blocking: whether the key's customer has a blocking budget, as most do.
+        like: the client whose script it has, with `settings` of its own.
+        settings: more lines of its configuration file.
+        thinks: whether it asks for reasoning, so that it needs models that have it.
     """
 
     name: str
@@ -49,13 +53,22 @@ class Client:
     env: Mapping[str, str] = field(default_factory=dict)
     quiet: Mapping[str, str] = field(default_factory=dict)
     tasks: tuple[Task, ...] = ALL
+    blocking: bool = True
+    like: str = ""
+    settings: str = ""
+    thinks: bool = False
 
     @property
     def script(self) -> Path:
         """The program that tries it."""
-        file = self.name.replace("-", "_")
+        file = (self.like or self.name).replace("-", "_")
         path = SCRIPTS / f"{file}.mjs"
         return path if path.exists() else SCRIPTS / f"{file}.py"
+
+    @property
+    def ways(self) -> str:
+        """The key of the routes that it asks for."""
+        return "reasoning" if self.thinks else self.wire
 
     @property
     def language(self) -> str:
@@ -310,11 +323,25 @@ CLIENTS = (
     ),
     Client(
         "codex",
+        "Codex without a blocking budget",
+        ("@openai/codex",),
+        "codex",
+        "responses",
+        {"SPANLEDGER_API_KEY": KEY},
+        tasks=("whole", "tool"),
+        blocking=False,
+        thinks=True,
+    ),
+    Client(
+        "codex-budget",
         "Codex",
         ("@openai/codex",),
         "codex",
         "responses",
         {"SPANLEDGER_API_KEY": KEY},
         tasks=("whole", "tool"),
+        like="codex",
+        thinks=True,
+        settings='web_search = "disabled"',
     ),
 )

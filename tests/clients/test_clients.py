@@ -8,21 +8,17 @@ from typing import Any
 import pytest
 
 from spanledger.sim.host import RunningSim
+from spanledger.wires import INBOUND, OUTBOUND
 from tests.clients.install import installed, missing_program
 from tests.clients.site import WAYS, Site
 from tests.clients.table import CLIENTS, Client
 
-RESPONSES = "the gateway does not serve /v1/responses yet"
 THINKING = (
-    "Anthropic refuses thinking after an answer of a fallback, whose thinking the client left out"
+    "Anthropic refuses thinking after a fallback's answer, whose thinking Claude Code leaves out"
 )
 FAILING: dict[tuple[str, str, str], str] = {
     ("claude-code", "tool", "fallback"): THINKING,
     ("claude-code", "tool", "unlike"): THINKING,
-    ("openai-responses-python", "*", "*"): RESPONSES,
-    ("haystack-openai-responses", "*", "*"): RESPONSES,
-    ("openai-agents", "*", "*"): RESPONSES,
-    ("pydantic-ai-openai", "*", "*"): RESPONSES,
 }
 """Client, task and way (`*`: any) to the reason why it does not work yet."""
 
@@ -34,7 +30,7 @@ def cases() -> list[Any]:
             client, task, way, id=f"{client.name}-{task}-{way}", marks=_marks(client, task, way)
         )
         for client in CLIENTS
-        for way in WAYS[client.wire]
+        for way in WAYS[client.ways]
         for task in client.tasks
     ]
 
@@ -45,7 +41,7 @@ def _marks(client: Client, task: str, way: str) -> list[pytest.MarkDecorator]:
         return [pytest.mark.skip(reason=f"{client.environment} is not installed: {why}")]
     return [
         pytest.mark.xfail(reason=why, strict=True)
-        for (name, *rest), why in FAILING.items()
+        for (name, *rest), why in (FAILING | _unserved(client)).items()
         if name == client.name
         and all(a in ("*", b) for a, b in zip(rest, (task, way), strict=True))
     ]
@@ -65,7 +61,7 @@ def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
     assert rows
     assert {row["operation"] for row in rows} == {client.wire}
     assert {row["outcome"] for row in rows} == {"ok"}
-    assert {row["route"] for row in rows} == {WAYS[client.wire][way]}
+    assert {row["route"] for row in rows} == {WAYS[client.ways][way]}
     assert {row["stream"] for row in rows} == {1} or task != "streamed"
     for row in rows:
         first, *later = row["tries"]
@@ -78,6 +74,16 @@ def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
         for one in bill
     ]
     assert not any(one["estimated"] or one["unpriced"] for one in charged)
+
+
+def _unserved(client: Client) -> dict[tuple[str, str, str], str]:
+    """What the gateway has no wire for."""
+    if client.wire not in {wire.name for wire in INBOUND.values()}:
+        return {(client.name, "*", "*"): f"callers of {client.wire} are not served"}
+    other = "messages" if WAYS[client.ways]["direct"].startswith("gpt") else "chat"
+    if (client.wire, other) not in OUTBOUND:
+        return {(client.name, "*", "unlike"): f"{client.wire} is not translated to {other}"}
+    return {}
 
 
 def _counts(attempt: dict[str, Any]) -> tuple[int, int, int]:

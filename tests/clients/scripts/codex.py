@@ -15,6 +15,7 @@ CALL = {"cmd": "echo from a tool > made.txt"}
 
 # setup: ~/.codex/config.toml
 CONFIG = f"""
+{os.environ["TRY_SETTINGS"]}
 model_provider = "spanledger"
 
 [model_providers.spanledger]

@@ -19,8 +19,11 @@ def agent(model: str, **more: Any) -> Agent:
 # end
 
 
+loop = asyncio.new_event_loop()
+
+
 def whole(model: str) -> dict[str, Any]:
-    return {"text": Runner.run_sync(agent(model), HELLO).final_output}
+    return {"text": loop.run_until_complete(Runner.run(agent(model), HELLO)).final_output}
 
 
 def streamed(model: str) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def streamed(model: str) -> dict[str, Any]:
         raw = [event.data async for event in events if event.type == "raw_response_event"]
         return [event.delta for event in raw if event.type == "response.output_text.delta"]
 
-    return {"pieces": asyncio.run(ask())}
+    return {"pieces": loop.run_until_complete(ask())}
 
 
 def tool(model: str) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def tool(model: str) -> dict[str, Any]:
         calls.append(["get_weather", {"city": city}])
         return "Sunny."
 
-    done = Runner.run_sync(agent(model, tools=[get_weather]), WEATHER)
+    done = loop.run_until_complete(Runner.run(agent(model, tools=[get_weather]), WEATHER))
     return {"calls": calls, "text": done.final_output}
 
 
