@@ -11,16 +11,7 @@ from spanledger.sim.host import RunningSim
 from spanledger.wires import INBOUND, OUTBOUND
 from tests.clients.install import installed, missing_program
 from tests.clients.site import WAYS, Site
-from tests.clients.table import CLIENTS, Client
-
-THINKING = (
-    "Anthropic refuses thinking after a fallback's answer, whose thinking Claude Code leaves out"
-)
-FAILING: dict[tuple[str, str, str], str] = {
-    ("claude-code", "tool", "fallback"): THINKING,
-    ("claude-code", "tool", "unlike"): THINKING,
-}
-"""Client, task and way (`*`: any) to the reason why it does not work yet."""
+from tests.clients.table import CLIENTS, FAILING, Client
 
 
 def cases() -> list[Any]:
