@@ -38,6 +38,16 @@ def _marks(client: Client, task: str, way: str) -> list[pytest.MarkDecorator]:
     ]
 
 
+def _unserved(client: Client) -> dict[tuple[str, str, str], str]:
+    """What the gateway has no wire for."""
+    if client.wire not in {wire.name for wire in INBOUND.values()}:
+        return {(client.name, "*", "*"): f"callers of {client.wire} are not served"}
+    other = "messages" if WAYS[client.ways]["direct"].startswith("gpt") else "chat"
+    if (client.wire, other) not in OUTBOUND:
+        return {(client.name, "*", "unlike"): f"{client.wire} is not translated to {other}"}
+    return {}
+
+
 @pytest.mark.parametrize(("client", "task", "way"), cases())
 def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
     """The client gets what the provider wrote, and the ledger has who asked, on which wire, and its price."""
@@ -65,16 +75,6 @@ def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
         for one in bill
     ]
     assert not any(one["estimated"] or one["unpriced"] for one in charged)
-
-
-def _unserved(client: Client) -> dict[tuple[str, str, str], str]:
-    """What the gateway has no wire for."""
-    if client.wire not in {wire.name for wire in INBOUND.values()}:
-        return {(client.name, "*", "*"): f"callers of {client.wire} are not served"}
-    other = "messages" if WAYS[client.ways]["direct"].startswith("gpt") else "chat"
-    if (client.wire, other) not in OUTBOUND:
-        return {(client.name, "*", "unlike"): f"{client.wire} is not translated to {other}"}
-    return {}
 
 
 def _counts(attempt: dict[str, Any]) -> tuple[int, int, int]:
