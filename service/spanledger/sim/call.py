@@ -7,6 +7,7 @@ It writes no provider's JSON itself.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,6 +29,8 @@ from spanledger.sim.writer import Answer, Dice, draw_pace, write
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 CONTENTS_MAX = 50_000
+WRITTEN_MAX = 64
+
 STRIKES = ("cut", "stall", "malformed", "failed")
 """What goes wrong in the middle of a stream."""
 HUGE_BLOCK = b"x" * (64 * 1024)
@@ -62,6 +65,8 @@ class Sim:
     contents: Recent[Seen] = field(default_factory=lambda: Recent(CONTENTS_MAX))
     body_bytes_max: int = BODY_BYTES_MAX
     refused: int = 0
+    written: deque[Answer] = field(default_factory=lambda: deque(maxlen=WRITTEN_MAX))
+    """The latest answers, so that a test can compare what a caller got."""
 
     def seen(self, digest: bytes) -> Seen:
         """The counters of a content."""
@@ -126,6 +131,7 @@ class Call:
             id_prefix=self.wire.id_prefix,
             created_s=int(time.time()),
         )
+        self.sim.written.append(answer)
         # Anthropic does not report reasoning tokens: its thinking is ordinary output.
         reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)

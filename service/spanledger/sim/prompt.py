@@ -92,7 +92,7 @@ class Prompt:
 
     Attributes:
         digest: of everything that shapes the answer; excludes streaming, metadata and user.
-        asked: the last user message's text, if it is the last message; steers tools.
+        asked: the last text of the user's message, if that is the last message; steers tools.
         force_tool: the name of the tool the caller requires, `*` for any, empty for none.
         schema: JSON schema of the answer; an empty dict requests any JSON object.
         service: the service tier requested, later the one granted; empty if not specified.
@@ -152,6 +152,12 @@ def text_of(content: object) -> str:
         return ""
     texts = [part.get("text") for part in content if isinstance(part, dict)]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def asked_of(content: object) -> str:
+    """What a user's message asks: its last text part, since programs put their reminders before it."""
+    texts = [part for part in objects(content) if isinstance(part.get("text"), str)]
+    return text_of(texts[-1:] if texts else content)
 
 
 def objects(value: object) -> list[dict[str, object]]:

@@ -29,6 +29,7 @@ _FIELDS = frozenset(
         "parallel_tool_calls",
         "previous_response_id",
         "prompt",
+        "client_metadata",  # Codex sends it
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",

@@ -5,6 +5,7 @@ It owns an answer's content, length and pace. It knows nothing about wires or mo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -204,11 +205,18 @@ def _tool_calls(prompt: Prompt, dice: Dice) -> list[ToolCall]:
     if not prompt.parallel_tools:
         chosen = chosen[:1]
     prefix = "call_" if prompt.wire == "openai" else "toolu_"
-    return [ToolCall(dice.name(prefix), tool.name, _arguments(tool, dice)) for tool in chosen]
+    return [
+        ToolCall(dice.name(prefix), tool.name, _arguments(tool, prompt.asked, dice))
+        for tool in chosen
+    ]
 
 
-def _arguments(tool: Tool, dice: Dice) -> str:
+def _arguments(tool: Tool, asked: str, dice: Dice) -> str:
+    """What the prompt has right after the tool's name if that is an object, else a sample."""
     value = sample(tool.schema, dice.rng)
+    if match := re.search(rf"\b{re.escape(tool.name)}\s*(?={{)", asked):
+        with contextlib.suppress(ValueError):
+            value, _ = json.JSONDecoder().raw_decode(asked, match.end())
     return json.dumps(value if isinstance(value, dict) else {}, separators=(",", ":"))
 
 
