@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from spanledger.sim.host import RunningSim
-from spanledger.wires import INBOUND, OUTBOUND
 from tests.clients.install import installed, missing_program
 from tests.clients.site import WAYS, Site
 from tests.clients.table import CLIENTS, FAILING, Client
@@ -32,20 +31,10 @@ def _marks(client: Client, task: str, way: str) -> list[pytest.MarkDecorator]:
         return [pytest.mark.skip(reason=f"{client.environment} is not installed: {why}")]
     return [
         pytest.mark.xfail(reason=why, strict=True)
-        for (name, *rest), why in (FAILING | _unserved(client)).items()
+        for (name, *rest), why in FAILING.items()
         if name == client.name
         and all(a in ("*", b) for a, b in zip(rest, (task, way), strict=True))
     ]
-
-
-def _unserved(client: Client) -> dict[tuple[str, str, str], str]:
-    """What the gateway has no wire for."""
-    if client.wire not in {wire.name for wire in INBOUND.values()}:
-        return {(client.name, "*", "*"): f"callers of {client.wire} are not served"}
-    other = "messages" if WAYS[client.ways]["direct"].startswith("gpt") else "chat"
-    if (client.wire, other) not in OUTBOUND:
-        return {(client.name, "*", "unlike"): f"{client.wire} is not translated to {other}"}
-    return {}
 
 
 @pytest.mark.parametrize(("client", "task", "way"), cases())

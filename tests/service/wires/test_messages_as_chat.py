@@ -184,7 +184,7 @@ def test_blocks_open_and_close_in_order() -> None:
         chunk = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": piece}]}
         frame = reader.read(json.dumps(chunk).encode())
         assert frame is not None
-        assert frame.usage_only == (not frame.data)
+        assert not frame.usage_only
         data += frame.data
         counted += frame.output_bytes
     reader.read(b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}')

@@ -83,7 +83,7 @@ def streamed(
     reader, data = AS_CHAT.reader(request, SEEN), b""
     for payload in (*(json.dumps({**head, **chunk}).encode() for chunk in chunks), b"[DONE]"):
         if (frame := reader.read(payload)) is not None:
-            assert frame.usage_only == (not frame.data)
+            assert not frame.usage_only
             data += frame.data
     assert reader.ended
     last = reader.last()

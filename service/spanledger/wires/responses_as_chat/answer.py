@@ -213,7 +213,7 @@ class ResponseEvents:
             for delta, logprobs in _deltas(chunk):
                 data += writer.add(delta, logprobs)
         frame.data = data
-        frame.usage_only = not data
+        frame.usage_only = False  # usage is never an event of its own here
         return frame
 
     def rest(self, tail: bytes) -> list[bytes] | None:
