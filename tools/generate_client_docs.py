@@ -114,7 +114,7 @@ def lines_of(client: Client) -> str:
         text = found["code"].split('"""')[1].replace('{os.environ["TRY_SETTINGS"]}\n', "")
         text = text.strip().replace("{URL}", ADDRESS)
         return f"In `{file}`:\n\n```toml\n{text}\n```\n"
-    code = re.sub(r"\n{3,}", "\n\n", found["code"].strip())
+    code = found["code"].strip()
     code = code.replace("`${URL}/v1`", f"'{ADDRESS}/v1'").replace(
         "apiKey: KEY", f"apiKey: '{SECRET}'"
     )

@@ -43,8 +43,6 @@ def configuration(sim_url: str, ledger: Path) -> Config:
         params = {"model": model, "api_base": base, "api_key": key, **info}
         return {"model_name": route, "litellm_params": params, "model_info": {"id": f"d-{route}"}}
 
-    chat_only = entry("chat-only", "openai/gpt-4o")
-    chat_only["model_info"]["supported_endpoints"] = ["/v1/chat/completions"]
     return parse_config(
         {
             "model_list": [
@@ -54,7 +52,6 @@ def configuration(sim_url: str, ledger: Path) -> Config:
                 entry("second", "openai/gpt-4o", "sk-other"),
                 entry("limited", "openai/gpt-4.1-mini"),
                 entry("preset", "openai/gpt-5-mini", seed=7, max_tokens=64, reasoning_effort="low"),
-                chat_only,
             ],
             "router_settings": {
                 "num_retries": 0,
@@ -313,7 +310,6 @@ def test_errors_have_their_classes(site: ResponsesSite) -> None:
             client.responses.create(
                 model="limited", input=HELLO, metadata={"sim": "429;retry_after=30"}
             )
-        assert client.responses.create(model="chat-only", input=HELLO).store is False
     assert moved.value.param == "max_tokens"
 
 
