@@ -6,7 +6,7 @@ an attempt is held, judged and booked is in `attempt`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from spanledger.clock import Clock
@@ -196,15 +196,20 @@ class Router:
 
 def _unsupported(route: str, wire: Inbound, spoken: Spoken) -> InvalidRequestError:
     """The error for a request on a wire that no deployment can serve, with those that would do."""
-    names = dict.fromkeys(name for each in spoken for name in each)
+    names = list(dict.fromkeys(name for each in spoken for name in each))
     paths = [o.path for o in INBOUND.values() if any(outbound(o, each) for each in spoken)]
-    instead = f"; call it at {' or '.join(paths)}" if paths else "; choose another model"
+    instead = f"; call it at {_listed(paths, 'or')}" if paths else "; choose another model"
     return InvalidRequestError(
         f"the model {route!r} cannot be called at {wire.path}: its deployments do not serve"
-        f" {wire.name}, they speak {' and '.join(names)}{instead}",
+        f" {wire.name}, they speak {_listed(names, 'and')}{instead}",
         code=UNSUPPORTED_ENDPOINT,
         param="model",
     )
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def _off(route: str, plan: Plan) -> str:
