@@ -57,7 +57,7 @@ async def test_none_left_is_a_clear_refusal(fallbacks: list[dict[str, list[str]]
 
     assert isinstance(error, InvalidRequestError)
     assert (error.status, error.code, error.param) == (400, "unsupported_endpoint", "model")
-    for part in ("'a'", "/v1/embeddings", "messages", "/v1/chat/completions or /v1/messages"):
+    for part in ("'a'", "/v1/embeddings", "messages", "call it at /v1/chat/completions, "):
         assert part in str(error)
     assert site.outcome == ("error", "invalid_request", 400)
     assert not site.provider.calls
