@@ -345,12 +345,5 @@ CLIENTS = (
         settings='web_search = "disabled"',
     ),
 )
-_THINKING = (
-    "a tool call after a fallback: Claude Code leaves out the thinking of an answer by another model,"
-    " and Anthropic refuses the next request"
-)
-FAILING: dict[tuple[str, str, str], str] = {
-    ("claude-code", "tool", "fallback"): _THINKING,
-    ("claude-code", "tool", "unlike"): _THINKING,
-}
+FAILING: dict[tuple[str, str, str], str] = {}
 """Client, task and way (`*`: any) to what does not work yet."""

@@ -6,7 +6,9 @@ forwarded that its wire names (`Inbound.passes`), and only where the deployment 
 trace context is sent only to a deployment that the configuration says is to have it.
 
 A server that refuses the name of a cap (`caps`), or `stream_options`, is called again without, and
-remembered. An answer in the form that was not asked for is put into the one that was.
+remembered. One that refuses what only this request is at fault for is asked once more with what the
+wire makes of it (`Written.eased`). An answer in the form that was not asked for is put into the one
+that was.
 """
 
 from __future__ import annotations
@@ -104,7 +106,11 @@ class HttpProvider:
     async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """Have the provider count a request's input."""
         target, _ = self._target(call, counter.path)
+        ends_at = self._clock.monotonic() + call.timeout_s
         reply = await self._transport.exchange(call, target, counter.request(call))
+        if (fields := counter.eased(call, reply.status, reply.body)) is not None:
+            call = self._again(replace(call, fields=fields), ends_at)
+            reply = await self._transport.exchange(call, target, counter.request(call))
         if not 200 <= reply.status < 300:
             raise refusal(call.deployment, reply.status, read_failure(reply.body))
         if not counter.is_count(reply.body):
@@ -130,10 +136,14 @@ class HttpProvider:
         self, call: Call, target: Endpoint, wire: Outbound
     ) -> tuple[Written, ProviderReply]:
         """The complete answer; asked for once more where the name of the cap was refused."""
+        ends_at = self._clock.monotonic() + call.timeout_s
         if not wire.spelled:
             written = wire.request(call, False, Habits())
-            return written, await self._transport.exchange(call, target, written.body)
-        ends_at = self._clock.monotonic() + call.timeout_s
+            reply = await self._transport.exchange(call, target, written.body)
+            if (eased := self._eased(call, written, reply, ends_at)) is not None:
+                written = wire.request(eased, False, Habits())
+                reply = await self._transport.exchange(eased, target, written.body)
+            return written, reply
         call = self._caps.applied(call)
         name = self._caps.name(call.deployment)
         written = wire.request(call, False, Habits(name))
@@ -152,10 +162,16 @@ class HttpProvider:
     ) -> tuple[Written, EventStream | ProviderReply]:
         """The stream; asked for again where the name of the cap was refused, and where
         `stream_options` were: each once at most."""
+        ends_at = self._clock.monotonic() + call.timeout_s
         if not wire.spelled:
             written = wire.request(call, True, Habits())
-            return written, await self._transport.events(call, target, written.body)
-        ends_at = self._clock.monotonic() + call.timeout_s
+            source = await self._transport.events(call, target, written.body)
+            if isinstance(source, ProviderReply) and (
+                (eased := self._eased(call, written, source, ends_at)) is not None
+            ):
+                written = wire.request(eased, True, Habits())
+                source = await self._transport.events(eased, target, written.body)
+            return written, source
         call = self._caps.applied(call)
         name, other = self._caps.name(call.deployment), None
         ask_usage = takes_options = call.deployment.id not in self._refuses_options
@@ -186,6 +202,13 @@ class HttpProvider:
             ):
                 self._refuses_options.add(call.deployment.id)
         return written, source
+
+    def _eased(
+        self, call: Call, written: Written, reply: ProviderReply, ends_at: float
+    ) -> Call | None:
+        """The call with what the wire makes of a refusal; None where the answer stands."""
+        fields = written.eased and written.eased(call, reply.status, reply.body)
+        return self._again(replace(call, fields=fields), ends_at) if fields else None
 
     def _again(self, call: Call, ends_at: float) -> Call:
         """The call in what is left of its time."""

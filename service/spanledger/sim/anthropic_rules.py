@@ -43,6 +43,7 @@ def check(body: Body, model: str) -> None:
     _check_media(messages)
     _check_cache_marks(body, messages)
     thinks = _check_thinking(body, messages, version)
+    _check_clearing(body, thinks=thinks)
     _check_sampling(body, version, thinks=thinks)
     _check_ends(messages, version)
 
@@ -246,6 +247,16 @@ def _check_thinking(body: Body, messages: list[Body], version: tuple[str, int, i
     if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
         raise _refuse("Thinking may not be enabled when tool_choice forces tool use.")
     return True
+
+
+def _check_clearing(body: Body, *, thinks: bool) -> None:
+    management = body.get("context_management")
+    edits = management.get("edits") if isinstance(management, dict) else None
+    for edit in edits if isinstance(edits, list) else ():
+        if isinstance(edit, dict) and edit.get("type") == "clear_thinking_20251015" and not thinks:
+            raise _refuse(
+                "`clear_thinking_20251015` strategy requires `thinking` to be enabled or adaptive"
+            )
 
 
 def _check_thinking_turn(messages: list[Body]) -> None:

@@ -6,7 +6,7 @@ bytes and return values. They do no I/O, and know nothing of routing, budgets or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -267,12 +267,19 @@ class Written:
     Attributes:
         memo: what the wire has to remember for reading the answer.
         options_ours: its `stream_options` hold nothing that the caller asked for.
+        eased: whether a refusal may be overcome; None where the wire knows of none.
     """
 
     out: Outgoing
     body: bytes
     memo: object = None
     options_ours: bool = True
+    eased: Eased | None = None
+
+
+Eased = Callable[[Outgoing, int, bytes], Fields | None]
+"""By the status and body of a refusal, the fields to ask with again, once; None if it stands. What had
+to change is added to `Outgoing.changed`."""
 
 
 class Habits(NamedTuple):

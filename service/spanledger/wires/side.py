@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from spanledger.wires.base import Ask, Inbound, Outgoing
+from spanledger.wires.fields import Fields
 
 
 class ModelList(Protocol):
@@ -39,6 +40,10 @@ class TokenCounter(Protocol):
 
     def request(self, out: Outgoing) -> bytes:
         """The request for a deployment that speaks the wire."""
+        ...
+
+    def eased(self, out: Outgoing, status: int, body: bytes, /) -> Fields | None:
+        """As `Written.eased`."""
         ...
 
     def is_count(self, body: bytes) -> bool:

@@ -104,6 +104,7 @@ def test_the_beta_of_it(site: Site) -> None:
         found = client.beta.messages.count_tokens(
             model="claude",
             messages=[{"role": "user", "content": "Hello"}],
+            thinking=THINKING,
             betas=["context-management-2025-06-27"],
             context_management=CLEARING,
         )

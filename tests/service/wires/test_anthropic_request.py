@@ -323,6 +323,25 @@ def test_a_budgets_cap_lowers_thinking_too() -> None:
     assert "thinking" not in convert(thinking=thinking, max_tokens=9000, cap=800)
 
 
+def test_what_needs_thinking_goes_with_it() -> None:
+    """A chat caller may send Anthropic's own fields, and thinking is left out where it is refused."""
+    clearing = {"edits": [{"type": "clear_thinking_20251015"}]}
+    thinking = {"type": "enabled", "budget_tokens": 2000}
+    asked: dict[str, Any] = {
+        "thinking": thinking,
+        "context_management": clearing,
+        "max_tokens": 9000,
+    }
+    lost = [
+        user("Hi"),
+        {"role": "assistant", "content": None, "tool_calls": [tool_call(1)]},
+        {"role": "tool", "tool_call_id": tool_call(1)["id"], "content": "Sunny."},
+    ]
+
+    assert convert(**asked)["context_management"] == clearing
+    assert {"thinking", "context_management"}.isdisjoint(convert(lost, **asked))
+
+
 def test_structured_output() -> None:
     """A schema becomes the output format with its objects closed; JSON mode an instruction."""
     inner = {

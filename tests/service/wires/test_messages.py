@@ -149,6 +149,48 @@ def test_a_lower_cap_lowers_the_budget_for_thinking() -> None:
     assert (body["max_tokens"], body["thinking"], changed) == (20_000, thinking, [])
 
 
+CLEAR: dict[str, Any] = {"type": "clear_thinking_20251015", "keep": "all"}
+OTHER: dict[str, Any] = {"type": "clear_tool_uses_20250919"}
+
+
+@pytest.mark.parametrize(
+    ("management", "left"),
+    [
+        ({"edits": [CLEAR]}, None),
+        ({"edits": [CLEAR, OTHER]}, {"edits": [OTHER]}),
+        ({"edits": [CLEAR], "new": 1}, {"edits": [], "new": 1}),
+        ({"edits": [OTHER]}, {"edits": [OTHER]}),
+        ({"edits": CLEAR}, {"edits": CLEAR}),
+        ({"edits": [CLEAR, "x"]}, {"edits": [CLEAR, "x"]}),
+        ({"no_edits": CLEAR}, {"no_edits": CLEAR}),
+        ([CLEAR], [CLEAR]),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_what_needs_thinking_goes_with_it(management: Any, left: Any) -> None:
+    """Where a cap leaves no room for thinking, and where it is refused: nothing else is touched."""
+    thinking = {"type": "enabled", "budget_tokens": 10_000}
+    given = {} if management is None else {"context_management": management}
+    ask = read(max_tokens=20_000, thinking=thinking, **given)
+    call = Call(CLAUDE, MESSAGES, ask.fields, 60)
+    refusal = (
+        b"messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`."
+    )
+
+    body, _ = sent(ask, 900)
+    easing = NATIVE.request(call, False, Habits()).eased
+    assert easing is not None
+    eased = easing(call, 400, refusal)
+
+    assert body.get("context_management") == left
+    assert eased is not None
+    assert set(call.fields) - set(eased) - {"context_management"} == {"thinking"}
+    raw = eased.get("context_management")
+    assert (raw and json.loads(bytes(raw))) == left
+    assert call.changed == ["thinking"]
+
+
 def test_events_add_up_to_their_message() -> None:
     """Both ways, whatever the blocks."""
     events = events_of_message(json.loads(json.dumps(MESSAGE)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from spanledger.wires.anthropic.estimate import estimate_input
+from spanledger.wires.anthropic.thinking import eased
 from spanledger.wires.base import Ask, Inbound, Outgoing
-from spanledger.wires.fields import DECODE_ERRORS, check_array, decode, route_of
+from spanledger.wires.fields import DECODE_ERRORS, Fields, check_array, decode, route_of
 
 
 class _Count(msgspec.Struct):
@@ -36,6 +37,10 @@ class CountTokens:
         fields that have no part in the input, such as a default temperature."""
         model = msgspec.Raw(msgspec.json.encode(out.deployment.model))
         return msgspec.json.encode({**out.fields, "model": model})
+
+    def eased(self, out: Outgoing, status: int, body: bytes) -> Fields | None:
+        """As for a message, which is counted as it will be sent."""
+        return eased(out, status, body)
 
     def is_count(self, body: bytes) -> bool:
         """Whether an answer is a count."""

@@ -18,7 +18,7 @@ from spanledger.wires.anthropic.answer import FINISH_REASONS
 from spanledger.wires.anthropic.events import Collected, events_of_message, relayed
 from spanledger.wires.anthropic.messages import API_VERSION
 from spanledger.wires.anthropic.stream_state import StreamState
-from spanledger.wires.anthropic.thinking import fit
+from spanledger.wires.anthropic.thinking import eased, fit, leave_out
 from spanledger.wires.base import (
     Answer,
     FailedAnswerError,
@@ -123,7 +123,7 @@ class NativeMessages:
             fields["stream"] = True
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens, out.changed)
-        return Written(out, _ENCODER.encode(fields))
+        return Written(out, _ENCODER.encode(fields), eased=eased)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer, joined if it came as a stream unasked."""
@@ -189,7 +189,7 @@ def _cap(fields: dict[str, object], cap: int, changed: list[str]) -> None:
         return
     changed.append("thinking")
     if fitting is None:
-        del fields["thinking"]
+        leave_out(fields)
     else:
         fields["thinking"] = fitting
 

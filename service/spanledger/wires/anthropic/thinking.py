@@ -6,12 +6,17 @@ call in the answer, and not the thinking.
 
 from __future__ import annotations
 
+import re
+from collections.abc import MutableMapping
 from typing import Any
+
+import msgspec
 
 from spanledger.wires.anthropic.models import Abilities
 from spanledger.wires.anthropic.turns import lacks_thinking
 from spanledger.wires.base import Outgoing
 from spanledger.wires.failures import invalid
+from spanledger.wires.fields import DECODE_ERRORS, Fields
 
 DEFAULT_MAX_TOKENS = 4096
 MIN_THINKING_TOKENS = 1024
@@ -20,6 +25,11 @@ MIN_THINKING_TOKENS = 1024
 _TOKENS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768}
 _EFFORT = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
 _ON = frozenset({"enabled", "adaptive"})
+
+_MISSED = re.compile(rb"Expected\W{1,3}thinking\W{1,3}or\W{1,3}redacted_thinking\W")
+"""How Anthropic, Bedrock and Vertex AI refuse to think on from an answer without thinking."""
+_CLEARS = "clear_thinking_20251015"
+"""The edit of `context_management` that is refused without thinking."""
 
 Thinking = dict[str, Any]
 
@@ -57,6 +67,8 @@ def think(
         out.changed.append(field)
     if thinking is not None:
         body["thinking"] = thinking
+    elif asked:
+        leave_out(body)
     if config:
         body["output_config"] = config
     body["max_tokens"] = max_tokens
@@ -112,3 +124,36 @@ def fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
     if fitting == budget:
         return thinking
     return {**thinking, "budget_tokens": fitting} if fitting < max_tokens else None
+
+
+def eased(out: Outgoing, status: int, body: bytes) -> Fields | None:
+    """The fields to ask with again where the answer is a refusal to think on from an answer without
+    thinking; None for any other.
+
+    Claude Code leaves out the thinking of a model that it did not ask for, and other wires' models
+    have none to give back: after a fallback, the same client would be refused at its next turn.
+    """
+    if status != 400 or "thinking" not in out.fields or not _MISSED.search(body):
+        return None
+    left = dict(out.fields)
+    leave_out(left)
+    out.changed.append("thinking")
+    return left
+
+
+def leave_out(fields: MutableMapping[str, Any]) -> None:
+    """Remove `thinking` from a body, with what is refused without it."""
+    fields.pop("thinking", None)
+    raw = fields.get("context_management")
+    if not isinstance(raw, msgspec.Raw) or _CLEARS.encode() not in bytes(raw):
+        return
+    try:
+        management = msgspec.json.decode(raw)
+        edits = [edit for edit in management["edits"] if edit["type"] != _CLEARS]
+    except (*DECODE_ERRORS, KeyError, TypeError):
+        return  # not in the API's form: it says so itself
+    management["edits"] = edits
+    if edits or len(management) > 1:
+        fields["context_management"] = msgspec.Raw(msgspec.json.encode(management))
+    else:
+        del fields["context_management"]
