@@ -31,6 +31,7 @@ from spanledger.wires.base import (
 )
 from spanledger.wires.failures import embedded_error, invalid, malformed, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_set, text_bytes
+from spanledger.wires.own_body import own_body
 from spanledger.wires.sse import ErrorPayload, events_of, is_stream
 
 _ENCODER = msgspec.json.Encoder()
@@ -111,16 +112,7 @@ class NativeMessages:
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""
-        fields: dict[str, object] = {}
-        for name, raw in out.fields.items():
-            if name not in CHATS_OWN:
-                fields[name] = raw
-            elif is_set(raw):
-                out.changed.append(name)
-        fields["model"] = out.deployment.model
-        fields.pop("stream", None)
-        if stream:
-            fields["stream"] = True
+        fields = own_body(out, stream, CHATS_OWN)
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens, out.changed)
         return Written(out, _ENCODER.encode(fields), eased=eased)

@@ -30,6 +30,7 @@ from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_json, is_set, text_bytes
 from spanledger.wires.openai.answer import DONE, decoded
+from spanledger.wires.own_body import own_body
 from spanledger.wires.sse import ErrorPayload, events_of, is_stream
 
 _ENCODER = msgspec.json.Encoder()
@@ -134,16 +135,7 @@ class NativeResponses:
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
         """The caller's body, except for model, stream, cap and the id of an earlier answer."""
-        fields: dict[str, object] = {}
-        for name, raw in out.fields.items():
-            if name not in NOT_OURS:
-                fields[name] = raw
-            elif is_set(raw):
-                out.changed.append(name)
-        fields["model"] = out.deployment.model
-        fields.pop("stream", None)
-        if stream:
-            fields["stream"] = True
+        fields = own_body(out, stream, NOT_OURS)
         _translate_settings(fields)
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens)
