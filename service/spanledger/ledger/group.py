@@ -21,21 +21,25 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.sqlite import EndRequest, LedgerOperation, LedgerResult, Sweep
-from spanledger.ledger.store import (
+from spanledger.ledger.model import (
     AttemptEnd,
+    EndRequest,
     Hold,
     KeptAnswer,
     Key,
+    LedgerOperation,
+    LedgerResult,
     RequestEnd,
     RequestStart,
     Reservation,
     Settled,
+    Sweep,
 )
+from spanledger.ledger.ports import KeyReader, LedgerWriter
 
 log = logging.getLogger(__name__)
 
@@ -61,23 +65,6 @@ CLOSE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
 
-class Store(Protocol):
-    """A database that commits batches; `SqliteStore` is one."""
-
-    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]: ...
-    def check(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class KeyReader(Protocol):
-    """Reads of virtual keys that need no transaction."""
-
-    def find_key(self, digest: str) -> Key | None: ...
-    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None: ...
-    def has_keys(self) -> bool: ...
-    def close(self) -> None: ...
-
-
 @dataclass(slots=True)
 class _Waiting:
     """An operation and its waiting caller; a retried end has none."""
@@ -92,7 +79,7 @@ class GroupLedger:
 
     def __init__(
         self,
-        store: Store,
+        store: LedgerWriter,
         keys: KeyReader,
         *,
         now_ns: Callable[[], int],

@@ -17,8 +17,9 @@ from spanledger.budgets.applied import Difference, budget_from_json, budget_to_j
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.applied import AppliedBudgets
-from spanledger.ledger.database import (
+from spanledger.ledger.model import KEY_PREFIX, KeptAnswer, Key
+from spanledger.ledger.sqlite.applied import AppliedBudgets
+from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     SET_SHIPS,
     begin_immediate,
@@ -26,9 +27,8 @@ from spanledger.ledger.database import (
     connect,
     require_ledger,
 )
-from spanledger.ledger.migrate import check_version, migrate
-from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import KEY_PREFIX, KeptAnswer, Key
+from spanledger.ledger.sqlite.migrate import check_version, migrate
+from spanledger.ledger.sqlite.opening import Opening
 
 LATEST_REQUESTS = 10_000
 """Read for the names of customers that are offered."""

@@ -10,11 +10,12 @@ Records that every request creates are msgspec structs, which cost a third of a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from spanledger.budgets.model import HoldSizes
+from spanledger.errors import SpanledgerError
 
 AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
@@ -160,6 +161,27 @@ class Settled(msgspec.Struct, frozen=True):
     remaining_nano: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class EndRequest:
+    """End a request outside an attempt."""
+
+    start: RequestStart
+    end: RequestEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Renew this process's lease, and expire the holds of owners whose lease has ended."""
+
+    now_ns: int
+    max_hold_ns: int
+    """No hold lives longer than this, even if its owner is alive."""
+
+
+LedgerOperation = Reservation | AttemptEnd | EndRequest | Sweep
+LedgerResult = Hold | Settled | int | None | SpanledgerError
+
+
 @dataclass(slots=True)
 class Verification:
     """What `ledger verify` found; empty `problems` means every figure follows from the rows."""
@@ -187,46 +209,3 @@ class KeptAnswer(NamedTuple):
     team: str
     deployment: str
     tokens: int
-
-
-class Ledger(Protocol):
-    """The hot path: what routing calls. Implementations group concurrent calls into one commit."""
-
-    async def reserve(self, reservation: Reservation) -> Hold:
-        """Hold money on every matching budget, or on none.
-
-        Raises:
-            BudgetExceededError: a blocking budget has no room.
-            UnpricedModelError: a budget blocks and the model has no price.
-            UnboundedCostError: a budget blocks and the request's cost has no bound.
-            LedgerUnavailableError: the commit failed; nothing is held.
-        """
-        ...
-
-    async def finish(self, end: AttemptEnd) -> Settled:
-        """Settle or release a hold; a second call with the same attempt id changes nothing.
-
-        Raises:
-            LedgerUnavailableError: the commit failed; the sweep will expire the hold.
-        """
-        ...
-
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts."""
-        ...
-
-    async def find_key(self, digest: str) -> Key | None:
-        """Look a key up by its full digest; revoked keys are returned as such."""
-        ...
-
-    async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
-        """The last attempt of a request that came in on this wire; None if there is no such row."""
-        ...
-
-    async def check(self) -> None:
-        """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
-        ...
-
-    async def has_keys(self) -> bool:
-        """Whether any key was ever created; until then the gateway accepts local callers without one."""
-        ...
