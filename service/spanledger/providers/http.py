@@ -21,11 +21,11 @@ from spanledger.errors import ProviderError
 from spanledger.providers.addresses import target_of, with_headers
 from spanledger.providers.base import Call
 from spanledger.providers.caps import CapName, Caps, renamed
+from spanledger.providers.endpoints import Endpoint
+from spanledger.providers.event_stream import EventStream
 from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.transport import (
-    Endpoint,
-    EventStream,
     Limits,
     ProviderReply,
     Transport,
