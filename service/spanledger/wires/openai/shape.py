@@ -42,10 +42,10 @@ class UsualReader:
         "_empty",
         "_frame",
         "_full",
+        "_learnt",
         "_padded",
         "_served",
         "_start",
-        "_learnt",
     )
 
     def __init__(self, full: Callable[[bytes], Frame]) -> None:
