@@ -260,7 +260,8 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ({"tools": [{"type": "web_search"}]}, "web_search"),
+        ({"tools": [{"type": "web_search"}]}, 'Codex: web_search = \\"disabled\\"'),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 1}, "max_tool_calls"),
         (
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
