@@ -28,6 +28,14 @@ _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 _SCREENS = ("computer",)
 _LISTED = "mcp_list_tools"
 """An item with the tools of a server: what runs them is among the request's own."""
+_SEARCHES = "web_search"
+_SEARCH = (
+    "the model reads any number of pages with {!r}, whatever 'max_tool_calls' says; leave the tool out"
+    ' (Codex: web_search = "disabled" in config.toml)'
+)
+"""Past `max_tool_calls`, OpenAI's models go on asking for searches that are not made, each time with
+all they have read as billed input. Sources: openai/openai-java#600 (over 50 rounds with a limit of
+5), turnstonelabs/turnstone#1191 (the input of every round is billed)."""
 _DESCRIBED = frozenset({"function", "custom", "namespace"})
 
 _Tool = dict[str, msgspec.Raw]
@@ -123,6 +131,8 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
         kind = _text(tool.get("type"))
         if kind == "namespace" and "tools" in tool:
             tool["tools"] = _read_tools(demand, bytes(tool["tools"]))
+        elif kind.startswith(_SEARCHES):
+            demand.unbounded["tools"] = _SEARCH.format(kind[:64])
         elif not _runs_here(kind, tool):
             demand.unbounded["tools"] = f"{kind[:64]!r} may run at the provider; use functions"
         if kind not in _DESCRIBED:
