@@ -85,6 +85,8 @@ class Key:
     """Routes the key may use; empty = all."""
     created_ns: int
     revoked_ns: int | None
+    pass_through: bool = False
+    """It may use endpoints that nothing prices, also under a blocking budget."""
 
 
 UNSAMPLED = "-00"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -28,9 +28,9 @@ from spanledger.wires.sse import EventParser, EventTooLargeError
 
 _LARGE_BODY_BYTES = 2**20
 """Larger bodies are passed as a file, which aiohttp writes in pieces, so the loop is not blocked."""
+Body = bytes | AsyncIterable[bytes]
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECTING = (aiohttp.ClientConnectionError, OSError)
-_MAX_ID_CHARS = 256
 _PROXY_AUTHENTICATION = 407
 
 
@@ -204,7 +204,7 @@ class Transport:
             if not response.content.at_eof():
                 response.close()
 
-    async def _open(self, call: Call, target: Endpoint, body: bytes) -> aiohttp.ClientResponse:
+    async def _open(self, call: Call, target: Endpoint, body: Body) -> aiohttp.ClientResponse:
         session = self._session
         if session is None:
             session = self._session = self._connect()
@@ -215,7 +215,7 @@ class Transport:
             response = await session.request(
                 target.method,
                 target.url,
-                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
+                data=_in_pieces(body) if isinstance(body, bytes) else body,
                 headers=target.headers
                 if way.headers is None
                 else {**target.headers, **way.headers},
@@ -433,15 +433,8 @@ class EventStream:
             self._response.close()
 
 
-def provider_request_id(headers: Mapping[str, str], name: str) -> str:
-    """A provider's id of a request, as text that every sink accepts; empty without one.
-
-    A header may have any bytes, and those that are not UTF-8 arrive as surrogates.
-    """
-    value = headers.get(name, "")[:_MAX_ID_CHARS]
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(c if " " <= c <= "~" else "?" for c in value)
+def _in_pieces(body: bytes) -> bytes | io.BytesIO:
+    return body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)
 
 
 def _name(call: Call) -> str:

@@ -137,6 +137,8 @@ SPANS: tuple[Span, ...] = (
             "gen_ai.provider.name",
             "gen_ai.request.model",
             "gen_ai.request.stream",
+            "http.request.method",
+            "url.template",
             *_REQUEST_PARAMETERS,
             "gen_ai.response.id",
             "gen_ai.response.model",

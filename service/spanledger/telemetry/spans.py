@@ -19,7 +19,7 @@ from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
 from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.signals import SCOPE_NAME
-from spanledger.wires import PATHS, operation_of
+from spanledger.wires import PASSED_ON, PATHS, operation_of
 
 INSTRUMENTATION_SCOPES = {
     form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
@@ -73,7 +73,7 @@ def span_of(
 def request_attributes(row: RequestRow) -> Attributes:
     """Attributes of the SERVER span."""
     found: Attributes = {
-        "http.request.method": "POST",
+        "http.request.method": "_OTHER" if row.operation == PASSED_ON else "POST",
         "http.route": PATHS.get(row.operation, ""),
         "url.path": PATHS.get(row.operation, ""),
         "url.scheme": "http",
