@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spanledger.config import BudgetEntry
 from spanledger.errors import SpanledgerError
+from spanledger.ledger import kept
 from spanledger.ledger.applied import (
     AppliedBudgets,
     Difference,
@@ -33,7 +34,16 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, KeptAnswer, Key, Scope
+from spanledger.ledger.store import (
+    KEY_PREFIX,
+    Budget,
+    BudgetChange,
+    Kept,
+    KeptAnswer,
+    KeptKind,
+    Key,
+    Scope,
+)
 
 SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
 PASS_THROUGH_VERSION = 4
@@ -344,6 +354,16 @@ class Records:
             (request_id, operation),
         ).fetchone()
         return KeptAnswer(*row) if row else None
+
+    def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request."""
+        return kept.find(self._connection, request_id)
+
+    def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team."""
+        return kept.listed(self._connection, owner, kind, after=after, rising=rising, limit=limit)
 
     def customers(self) -> set[str]:
         """Customers of keys, of budgets and of the latest requests."""

@@ -186,6 +186,38 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
+KeptKind = Literal["file", "batch"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Something that a provider keeps for a caller, found by the request that made it.
+
+    Attributes:
+        about: a JSON object of what the gateway has to know of it.
+    """
+
+    request_id: str
+    kind: KeptKind
+    customer: str
+    team: str
+    deployment: str
+    provider_id: str
+    created_ns: int
+    about: str
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A hold that outlives its request, because what it pays for is still to be written.
+
+    Attributes:
+        until_ns: when it expires, if nobody has learned the cost by then.
+        expected_nano: what is charged in that case, as an estimate; never more than the hold.
+    """
+
+    until_ns: int
+    expected_nano: int
+
+
 class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
@@ -213,6 +245,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    late: bool = False
+    """Its request has ended before (`Later`), and gets the cost now."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -274,8 +308,18 @@ class Ledger(Protocol):
         """
         ...
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts."""
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
+        """End a request outside an attempt: refused, invalid, or given up between attempts.
+
+        With `later`, its attempt stays held. With `kept`, its provider keeps something from it.
+        """
         ...
 
     async def find_key(self, digest: str) -> Key | None:
@@ -284,6 +328,21 @@ class Ledger(Protocol):
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request that came in on this wire; None if there is no such row."""
+        ...
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request; None if there is no such row."""
+        ...
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
+        the request before its first, or empty."""
+        ...
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """Replace what is known of something kept; None forgets it."""
         ...
 
     async def check(self) -> None:
