@@ -349,7 +349,9 @@ class Records:
         """The last attempt of a request, by its primary key."""
         row = self._connection.execute(
             "SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND NOT"
-            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END FROM attempts a JOIN requests r USING (request_id)"
+            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,"
+            " a.state IN ('held', 'expired') AND a.held_until_ns, a.expected_nano"
+            " FROM attempts a JOIN requests r USING (request_id)"
             " WHERE a.request_id = ? AND r.operation = ? ORDER BY a.number DESC LIMIT 1",
             (request_id, operation),
         ).fetchone()

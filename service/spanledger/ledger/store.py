@@ -278,12 +278,20 @@ class KeptAnswer(NamedTuple):
     Attributes:
         tokens: of its input and output, which a request that continues it has as well; 0 where
             the provider has not counted them.
+        number: of the attempt that made it.
+        model: as the attempt's row has it.
+        open: its cost is not known yet: it is held, or expired.
+        expected_nano: what its cost is expected to be, while it is open.
     """
 
     customer: str
     team: str
     deployment: str
     tokens: int
+    number: int = 1
+    model: str = ""
+    open: bool = False
+    expected_nano: int = 0
 
 
 class Ledger(Protocol):

@@ -52,9 +52,9 @@ UNIT_MODES = frozenset(
 """Modes that may be billed by them."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
 """Service tiers that the key of a configured price may end with."""
-BATCH = "batch"
+BATCHED = "batch"
 """The service tier of requests in a batch, and what the keys of its prices end with in LiteLLM."""
-_SUFFIXES = {"batches": BATCH}
+_SUFFIXES = {"batches": BATCHED}
 _KEY = re.compile(
     r"(?P<key>.+?)(_above_(?P<number>\d+)(?P<kilo>k?)_tokens)?"
     rf"(_(?P<service>{'|'.join((*SERVICES, *_SUFFIXES))}))?"

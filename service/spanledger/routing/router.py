@@ -24,6 +24,7 @@ from spanledger.routing.groups import RouteGroups, Spoken
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.kept import KeptCalls
+from spanledger.routing.late import LateAnswers
 from spanledger.routing.outcome import request_end
 from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
@@ -77,6 +78,7 @@ class Router:
         self.passing = Passing(
             plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
         )
+        self.late = LateAnswers(ledger, self.kept, self.passing, clock)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:

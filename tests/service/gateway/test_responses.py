@@ -265,7 +265,7 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
         ),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ],
 )
