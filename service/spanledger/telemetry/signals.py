@@ -150,6 +150,7 @@ SPANS: tuple[Span, ...] = (
             "gen_ai.usage.cache_creation.input_tokens",
             "gen_ai.usage.reasoning.output_tokens",
             "spanledger.service_tier",
+            "spanledger.batch.requests",
             "spanledger.usage.audio.input_tokens",
             "spanledger.usage.audio.output_tokens",
             "spanledger.usage.cache_creation_1h.input_tokens",

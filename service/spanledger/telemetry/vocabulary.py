@@ -108,6 +108,9 @@ _ALL = (
         "int",
         "Status sent to the caller (SERVER) or by the provider (CLIENT).",
     ),
+    Attribute(
+        "spanledger.batch.requests", "int", "Of a batch that was charged: the lines of its input."
+    ),
     Attribute("server.address", "string", "The provider's host."),
     Attribute("server.port", "int", "The provider's port."),
     Attribute("spanledger.request.id", "string", "The id in `x-request-id`."),
