@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from urllib.parse import parse_qsl, urlencode
 
-import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.providers.base import Call, Deployment, Passage
+from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.endpoints import Endpoint, make_target
+from spanledger.providers.failed_calls import name_of
 from spanledger.providers.hosts import HOSTS
 from spanledger.providers.request_ids import provider_request_id
-from spanledger.providers.transport import Endpoint, Transport, make_target
+from spanledger.providers.transport import Transport
 from spanledger.wires import FROM_CHAT, UNTRANSLATED
 from spanledger.wires.base import Outbound
 from spanledger.wires.failures import MIN_KEY_CHARS, scrub
@@ -73,14 +75,20 @@ class Forwarded:
     """
 
     def __init__(
-        self, call: Call, response: aiohttp.ClientResponse, headers: RawHeaders, id_header: str
+        self,
+        call: Call,
+        connection: Connection,
+        headers: RawHeaders,
+        id_header: str,
+        give_back: Callable[[], None],
     ) -> None:
         self._call = call
-        self._response = response
-        self.status = response.status
+        self._connection = connection
+        self._give_back = give_back
+        self.status = connection.status
         self.headers = headers
-        self.content_type = response.headers.get("content-type", "")
-        self.request_id = provider_request_id(response.headers, id_header)
+        self.content_type = connection.headers.get("content-type", "")
+        self.request_id = provider_request_id(connection.headers, id_header)
 
     async def chunks(self, ends_at: float) -> AsyncGenerator[bytes]:
         """The body in the pieces in which it comes, until `ends_at` on the loop's clock.
@@ -89,46 +97,48 @@ class Forwarded:
             ProviderError: the connection broke, or nothing came for too long.
         """
         mask = KeyMask(self._call.deployment.api_key)
-        loop = asyncio.get_running_loop()
-        while True:
-            wait_until = min(loop.time() + self._call.stream_idle_timeout_s, ends_at)
-            try:
-                async with asyncio.timeout_at(wait_until):
-                    chunk = await self._response.content.readany()
-            except TimeoutError:
-                raise self._broken("timeout", "the answer stopped") from None
-            except (aiohttp.ClientError, OSError):
-                raise self._broken("stream_interrupted", "the connection broke") from None
-            ready = mask.feed(chunk) if chunk else mask.rest()
-            if ready:
-                yield ready
-            if not chunk:
-                return
+        try:
+            while chunk := await self._next(ends_at):
+                if ready := mask.feed(chunk):
+                    yield ready
+        except LateError:
+            raise self._broken("timeout", "the answer stopped") from None
+        except ResponseError:
+            raise self._broken("stream_interrupted", "the connection broke") from None
+        if rest := mask.rest():
+            yield rest
 
     async def error_body(self, limit: int) -> bytes:
         """The body of a refusal, up to `limit` bytes, without anything that looks like a key."""
         body = b""
-        try:
-            async with asyncio.timeout(self._call.stream_idle_timeout_s):
-                while len(body) < limit and (chunk := await self._response.content.readany()):
-                    body += chunk
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            self._response.close()
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._call.stream_idle_timeout_s
+        with suppress(ResponseError):
+            while len(body) < limit and (chunk := await self._next(ends_at)):
+                body += chunk
         text = body[:limit].decode("utf-8", "replace")
         return scrub(text, self._call.deployment).encode()
 
     def close(self) -> None:
         """Keep the connection if the body was read to its end, else close it at once."""
-        if not self._response.content.at_eof():
-            self._response.close()
+        if self._connection.complete:
+            self._give_back()
+        else:
+            self._connection.close()
+
+    async def _next(self, ends_at: float) -> bytes:
+        """The next piece; empty at the end. Raises ResponseError."""
+        connection = self._connection
+        loop = asyncio.get_running_loop()
+        chunk = connection.take()
+        while not chunk and not connection.complete:
+            await connection.more(min(loop.time() + self._call.stream_idle_timeout_s, ends_at))
+            chunk = connection.take()
+        return chunk
 
     def _broken(self, kind: str, why: str) -> ProviderError:
-        deployment = self._call.deployment
         return ProviderError(
-            kind,
-            f"deployment {deployment.id!r} ({deployment.provider}): {why}",
-            status=self.status,
-            billed="unknown",
+            kind, f"{name_of(self._call)}: {why}", status=self.status, billed="unknown"
         )
 
 
@@ -169,27 +179,24 @@ class ForwardingTransport(Transport):
             ProviderError: the provider cannot be reached, or does not answer in time.
         """
         target, wire = passage_target(call.deployment, passage)
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                response = await self._open(call, target, passage.body)
-        except TimeoutError:
-            raise ProviderError(
-                "timeout",
-                f"deployment {call.deployment.id!r} ({call.deployment.provider}): no answer within"
-                f" {call.timeout_s:g} s",
-                billed="unknown",
-            ) from None
-        if response.headers.get("content-encoding", "identity") != "identity":
-            response.close()
+        began = self._now()
+        connection, way = await self._asked(
+            call, target, passage.body, began, streams=True, passes=True
+        )
+        if connection.headers.get("content-encoding", "identity") != "identity":
+            connection.close()
             raise ProviderError(
                 "malformed_response",
-                f"deployment {call.deployment.id!r} ({call.deployment.provider}): its answer is"
-                " compressed although we asked for `identity`",
-                status=response.status,
+                f"{name_of(call)}: its answer is compressed although we asked for `identity`",
+                status=connection.status,
                 billed="unknown",
             )
-        headers = _answered(response, call.deployment, passage, target.url)
-        return Forwarded(call, response, headers, wire.id_header)
+
+        def give_back() -> None:
+            self.pool.give_back(connection, way, self._now())
+
+        headers = _answered(connection.headers, call.deployment, passage, target.url)
+        return Forwarded(call, connection, headers, wire.id_header, give_back)
 
 
 def passage_target(deployment: Deployment, passage: Passage) -> tuple[Endpoint, Outbound]:
@@ -213,13 +220,17 @@ def passage_target(deployment: Deployment, passage: Passage) -> tuple[Endpoint, 
             "connection_error",
             f"deployment {deployment.id!r}: its api_base cannot have a path behind it",
         )
-    sent = CIMultiDict(_sent(passage.headers))
+    sent = dict(_sent(passage.headers))
+    length = sent.pop("content-length", "")
     for name, value in wire.headers.items():
-        sent.setdefault(name, value)
+        sent.setdefault(name.lower(), value)
     sent["accept-encoding"] = "identity"
-    sent.update(headers)
-    for name, value in passage.trace_headers.items():
-        sent[name] = value
+    sent |= {name.lower(): value for name, value in {**headers, **passage.trace_headers}.items()}
+    if not isinstance(passage.body, bytes):
+        if length.isdigit():
+            sent["content-length"] = length
+        else:
+            sent["transfer-encoding"] = "chunked"
     return Endpoint(url, sent, passage.method), wire
 
 
@@ -266,10 +277,13 @@ def _sent(given: RawHeaders) -> Iterable[tuple[str, str]]:
 
 
 def _answered(
-    response: aiohttp.ClientResponse, deployment: Deployment, passage: Passage, asked: URL
+    given: Mapping[str, str], deployment: Deployment, passage: Passage, asked: URL
 ) -> RawHeaders:
     """The provider's headers for the caller."""
-    raw = response.raw_headers
+    raw = [
+        (name.encode("latin-1"), value.encode("utf-8", "surrogateescape"))
+        for name, value in given.items()
+    ]
     dropped = _named_by_connection(raw)
     key = (deployment.api_key or "").encode()
     found: list[tuple[bytes, bytes]] = []

@@ -21,13 +21,13 @@ from spanledger.errors import ProviderError
 from spanledger.providers.addresses import target_of, with_headers
 from spanledger.providers.base import Call, Passage, PassedAnswer
 from spanledger.providers.caps import CapName, Caps, renamed
+from spanledger.providers.endpoints import Endpoint
+from spanledger.providers.event_stream import EventStream
 from spanledger.providers.forward import ForwardingTransport
 from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.request_ids import provider_request_id
 from spanledger.providers.transport import (
-    Endpoint,
-    EventStream,
     Limits,
     ProviderReply,
 )

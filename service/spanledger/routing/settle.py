@@ -76,6 +76,8 @@ class Produced:
             self.output_bytes += frame.output_bytes
             self.speech_bytes += frame.speech_bytes
             self._since_usage_bytes += frame.output_bytes
+        if frame.usual:
+            return
         if frame.usage is not None:
             if frame.usage.output_tokens:
                 self._since_usage_bytes = 0

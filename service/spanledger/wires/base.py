@@ -257,6 +257,7 @@ class Frame:
         input_usage: the input alone, from a provider that counts it before it answers.
         service: the service tier of the answer; empty where the provider does not say.
         closes: the caller may leave once it has this event, so it is sent once the request is booked.
+        usual: but for its content, an earlier event of the stream said the same.
     """
 
     data: bytes
@@ -272,6 +273,7 @@ class Frame:
     input_usage: Usage | None = None
     service: str = ""
     closes: bool = False
+    usual: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

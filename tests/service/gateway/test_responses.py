@@ -22,6 +22,7 @@ from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import Site, board
 
 HELLO = "Say hello, please."
+SEARCH = {"type": "web_search"}
 WEATHER: FunctionToolParam = {
     "type": "function",
     "name": "get_weather",
@@ -260,10 +261,14 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ({"tools": [{"type": "web_search"}]}, "web_search"),
+        ({"tools": [SEARCH]}, "web_search"),
         (
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
+        ),
+        (
+            {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]},
+            "web_search",
         ),
         ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),

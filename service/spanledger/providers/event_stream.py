@@ -1,0 +1,128 @@
+"""A stream of events, read off its connection as fast as its caller takes them.
+
+Knows how long a stream may be silent, how long it may last and how large it may be. It does not look
+into the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from spanledger.errors import ProviderError
+from spanledger.providers.base import Call
+from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.failed_calls import name_of, too_late
+from spanledger.wires.sse import EventParser, EventTooLargeError
+
+
+class EventStream:
+    """An open stream of events; owned by one generator, which must `close` it.
+
+    Attributes:
+        headers: of the response.
+        producing: whether content arrived; the adapter, which reads the events, sets it.
+        tail: at the end, an event without its final blank line: truncated, unless it is an end mark.
+    """
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_connection",
+        "_deadline",
+        "_ends_at",
+        "_idle_s",
+        "_left",
+        "_loop",
+        "_parser",
+        "_recycle",
+        "headers",
+        "producing",
+        "tail",
+    )
+
+    def __init__(
+        self, call: Call, connection: Connection, began: float, recycle: Callable[[], None]
+    ) -> None:
+        """`began` is when the call did, in the loop's seconds; `recycle` gives the connection back."""
+        self._call = call
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._deadline = began + call.timeout_s
+        self._ends_at = began + call.total_s
+        self._idle_s = call.stream_idle_timeout_s
+        self._recycle = recycle
+        self._began = False
+        self.producing = False
+        self._parser = EventParser(call.max_response_bytes)
+        self._left = call.max_response_bytes
+        self.headers: Mapping[str, str] = connection.headers
+        self.tail = b""
+
+    async def batch(self) -> list[bytes] | None:
+        """The payloads of the next events, perhaps none; None at the end.
+
+        The first content may take the rest of the attempt's timeout, since a model may think for
+        minutes after a stream's first event; any later silence may last `stream_idle_timeout_s`. A
+        provider's keep-alive comments count as activity, but no stream may last longer than
+        `total_s`.
+
+        Raises:
+            ProviderError: the silence or the stream was too long, the connection broke, or an event
+                or the stream is too large.
+        """
+        connection = self._connection
+        now = self._loop.time()
+        if now >= self._ends_at:
+            raise too_late(self._call, "no end of the stream", self._call.total_s)
+        try:
+            chunk = connection.take()
+            while not chunk and not connection.complete:
+                wait_until = now + self._idle_s
+                if not self.producing:
+                    wait_until = max(wait_until, self._deadline)
+                await connection.more(min(wait_until, self._ends_at))
+                chunk = connection.take()
+        except LateError:
+            raise too_late(self._call, "no next chunk", self._idle_s) from None
+        except ResponseError:
+            raise self.interrupted("the connection broke") from None
+        self._left -= len(chunk)
+        try:
+            if self._left < 0:
+                raise self._too_large("its stream")
+            if chunk:
+                payloads = self._parser.feed(chunk)
+                self._began = self._began or bool(payloads)
+                return payloads
+            self.tail = self._parser.finish()
+        except EventTooLargeError:
+            raise self._too_large("an event") from None
+        return None
+
+    def interrupted(self, why: str) -> ProviderError:
+        """The error for an incomplete stream."""
+        if not self._began:
+            return ProviderError(
+                "malformed_response",
+                f"{name_of(self._call)}: {why} before the first event of the stream",
+                billed="unknown",
+            )
+        return ProviderError(
+            "stream_interrupted", f"{name_of(self._call)}: {why} mid-stream", billed="unknown"
+        )
+
+    def close(self, *, clean: bool) -> None:
+        """Keep the connection if the stream was complete, else close it at once."""
+        if clean:
+            self._recycle()
+        else:
+            self._connection.close()
+
+    def _too_large(self, what: str) -> ProviderError:
+        most = self._call.max_response_bytes
+        return ProviderError(
+            "malformed_response",
+            f"{name_of(self._call)}: {what} is larger than {most} bytes (gateway.max_response_bytes)",
+            billed="unknown",
+        )
