@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from spanledger.budgets.model import PERIOD_KINDS
+from spanledger.budgets.periods import period_at
+from spanledger.clock import NANOS
 from spanledger.errors import UsageError
-from spanledger.ledger.database import NANOS, begin_immediate, connect, require_ledger, ships
+from spanledger.ledger.database import begin_immediate, connect, require_ledger, ships
 from spanledger.ledger.migrate import check_version
-from spanledger.ledger.periods import period_at
-from spanledger.ledger.store import PeriodKind
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""
 KEPT_VERSION = 5
 """First schema version with rows of files and batches."""
-PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 LAST_ZONE = "Etc/GMT+12"
 LAST_SEQ = 2**62
 ZONES_S = 26 * 3600

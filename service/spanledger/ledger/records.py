@@ -14,17 +14,13 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from spanledger.config import BudgetEntry
+from spanledger.budgets.applied import Difference, budget_from_json, budget_to_json, differences
+from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import kept
-from spanledger.ledger.applied import (
-    AppliedBudgets,
-    Difference,
-    budget_from_json,
-    budget_to_json,
-)
+from spanledger.ledger.applied import AppliedBudgets
 from spanledger.ledger.database import (
-    NANOS,
     SELECT_BUDGETS,
     SET_SHIPS,
     begin_immediate,
@@ -34,41 +30,12 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import (
-    KEY_PREFIX,
-    Budget,
-    BudgetChange,
-    Kept,
-    KeptAnswer,
-    KeptKind,
-    Key,
-    Scope,
-)
+from spanledger.ledger.store import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
 
-SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
 PASS_THROUGH_VERSION = 4
 """First schema version whose keys may be allowed to pass through."""
 LATEST_REQUESTS = 10_000
 """Read for the names of customers that are offered."""
-
-
-def budget_of(entry: BudgetEntry) -> Budget:
-    """A configured budget as the ledger stores it; without a subject it applies to everybody."""
-    everybody: tuple[Scope, str] = ("global", "*")
-    scope, subject = next(
-        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
-    )
-    return Budget(
-        name=entry.name,
-        scope=scope,
-        subject=subject,
-        limit_nano=entry.limit,
-        period=entry.period,
-        timezone=entry.timezone,
-        action=entry.action,
-        thresholds=tuple(sorted(set(entry.thresholds))),
-        strict=entry.strict,
-    )
 
 
 class _ChangedMeanwhileError(Exception):
@@ -186,7 +153,7 @@ class Records:
         uncounted = [
             budget
             for budget in changed
-            if budget.name not in current or _counts(budget) != _counts(current[budget.name])
+            if budget.name not in current or budget.counts != current[budget.name].counts
         ]
         return changed, removed, uncounted
 
@@ -249,10 +216,9 @@ class Records:
         return AppliedBudgets(self._connection).due(source, budgets)
 
     def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
-        """Where budgets differ from their configuration files' entries as last applied; see
-        `AppliedBudgets.differences`."""
+        """Where budgets differ from their configuration files' entries as last applied."""
         budgets = {budget.name: budget for budget in self.budgets()}
-        return AppliedBudgets(self._connection).differences(budgets, still_listed)
+        return differences(AppliedBudgets(self._connection).entries(), budgets, still_listed)
 
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None if there is none."""
@@ -382,11 +348,6 @@ class Records:
         """Whether any key was ever created: revoking the last one must not open the gateway."""
         row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
         return bool(row[0])
-
-
-def _counts(budget: Budget) -> tuple[str, ...]:
-    """The fields of a budget that decide which attempts it counts."""
-    return budget.scope, budget.subject, budget.period, budget.timezone
 
 
 def key_digest(secret: str) -> str:

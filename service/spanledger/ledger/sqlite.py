@@ -15,14 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from spanledger.errors import (
-    LedgerUnavailableError,
-    SpanledgerError,
-    UnboundedCostError,
-    UnpricedModelError,
-)
-from spanledger.ledger import kept
-from spanledger.ledger.accounts import (
+from spanledger.budgets.accounts import (
     Account,
     AccountKey,
     Balance,
@@ -30,11 +23,18 @@ from spanledger.ledger.accounts import (
     account_keys,
     blocking,
     decide,
-    dimensions_of,
     remaining,
 )
+from spanledger.budgets.scopes import Dimensions
+from spanledger.clock import NANOS
+from spanledger.errors import (
+    LedgerUnavailableError,
+    SpanledgerError,
+    UnboundedCostError,
+    UnpricedModelError,
+)
+from spanledger.ledger import kept
 from spanledger.ledger.database import (
-    NANOS,
     SELECT_BUDGETS,
     WRITE_BALANCE,
     begin_immediate,
@@ -257,7 +257,7 @@ class SqliteStore:
     # reserve ------------------------------------------------------------------------------
 
     def _reserve(self, reservation: Reservation) -> Hold:
-        matched = self._budgets.matched(dimensions_of(reservation), reservation.now_ns // NANOS)
+        matched = self._budgets.matched(_dimensions_of(reservation), reservation.now_ns // NANOS)
         accounts = [
             Account(budget, self._balance(key, end_s)) for budget, key, end_s in matched.counted
         ]
@@ -440,6 +440,18 @@ class SqliteStore:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         self._connection.execute("DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3", moments)
         return len(lapsed)
+
+
+def _dimensions_of(reservation: Reservation) -> Dimensions:
+    """The dimensions an attempt counts under."""
+    request = reservation.request
+    return (
+        request.customer,
+        request.key_id,
+        request.team,
+        reservation.model,
+        reservation.provider,
+    )
 
 
 def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:

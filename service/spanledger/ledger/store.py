@@ -14,10 +14,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-Scope = Literal["customer", "key", "team", "model", "provider", "global"]
-SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider", "global")
-PeriodKind = Literal["day", "week", "month"]
-Action = Literal["block", "warn"]
+from spanledger.budgets.model import HoldSizes
+
 AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
@@ -26,49 +24,6 @@ KEY_PREFIX = "slk_"
 UNKNOWN_ROUTE = "unknown"
 """Recorded instead of the name of a model that is not configured: names chosen by callers would
 create an unbounded number of series."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A limit on what a subject may spend in each period.
-
-    `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
-    is always `*` and means everybody together.
-    """
-
-    name: str
-    scope: Scope
-    subject: str
-    limit_nano: int
-    period: PeriodKind
-    timezone: str = "UTC"
-    action: Action = "block"
-    thresholds: tuple[int, ...] = (50, 80, 95)
-    strict: bool = False
-    """Lower `max_tokens` to what the remaining money buys instead of refusing."""
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """A budget's account in its current period: what commands and `/metrics` show."""
-
-    budget: Budget
-    subject: str
-    """The account's own subject; differs from the budget's when that is `*`."""
-    spent_nano: int
-    held_nano: int
-    overrun_nano: int
-    period_start_s: int
-    period_end_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetChange:
-    """One change in a budget's history: what changed, when."""
-
-    at_ns: int
-    change: Literal["set", "remove"]
-    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +64,6 @@ class RequestStart(msgspec.Struct, frozen=True):
     operation: str
     """The name of the wire it came in on, such as `chat`."""
     stream: bool
-
-
-class HoldSizes(NamedTuple):
-    """How much an attempt asks to hold, nano-USD, largest first.
-
-    `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
-    `usual` is based on the route's history, or equals `full` if the caller chose its cap. `least` is
-    the smallest useful hold, used only on blocking `strict` budgets. `capped` says that `full` is at
-    a cap that the caller had to send, and is held wherever it fits. See docs/budgets.md for the
-    ladder.
-    """
-
-    full: int
-    usual: int
-    least: int
-    capped: bool = False
 
 
 class Reservation(msgspec.Struct, frozen=True):

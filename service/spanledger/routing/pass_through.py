@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings, nearest
 from spanledger.errors import (
@@ -22,7 +23,7 @@ from spanledger.errors import (
     ProviderError,
     SpanledgerError,
 )
-from spanledger.ledger.store import AttemptEnd, HoldSizes, Ledger, RequestEnd, Reservation
+from spanledger.ledger.store import AttemptEnd, Ledger, RequestEnd, Reservation
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.price import Price
 from spanledger.providers.base import (

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 
+from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
 from spanledger.ledger.store import (
     AttemptEnd,
     Hold,
-    HoldSizes,
     Kept,
     Later,
     Ledger,

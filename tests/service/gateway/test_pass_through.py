@@ -16,9 +16,9 @@ import anthropic
 import openai
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.endpoints import Site
 from tests.service.gateway.harness import wait_for

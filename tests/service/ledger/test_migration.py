@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from spanledger.budgets.model import Budget
 from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger import migrate as migrations
@@ -21,7 +22,7 @@ from spanledger.ledger.migrate import migrate
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import AttemptEnd, Budget, RequestEnd, Settled
+from spanledger.ledger.store import AttemptEnd, RequestEnd, Settled
 from spanledger.telemetry.outbox import SqliteOutbox
 from tests.service.ledger.conftest import NOON
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from spanledger.budgets.scopes import Scope
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, Refusal, SpanledgerError
@@ -27,7 +28,6 @@ from spanledger.ledger.store import (
     RequestEnd,
     RequestStart,
     Reservation,
-    Scope,
     Settled,
 )
 from spanledger.pricing.book import PriceBook
