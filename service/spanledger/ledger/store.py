@@ -40,6 +40,8 @@ class Key:
     """Routes the key may use; empty = all."""
     created_ns: int
     revoked_ns: int | None
+    pass_through: bool = False
+    """It may use endpoints that nothing prices, also under a blocking budget."""
 
 
 UNSAMPLED = "-00"
@@ -123,6 +125,38 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
+KeptKind = Literal["file", "batch"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Something that a provider keeps for a caller, found by the request that made it.
+
+    Attributes:
+        about: a JSON object of what the gateway has to know of it.
+    """
+
+    request_id: str
+    kind: KeptKind
+    customer: str
+    team: str
+    deployment: str
+    provider_id: str
+    created_ns: int
+    about: str
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A hold that outlives its request, because what it pays for is still to be written.
+
+    Attributes:
+        until_ns: when it expires, if nobody has learned the cost by then.
+        expected_nano: what is charged in that case, as an estimate; never more than the hold.
+    """
+
+    until_ns: int
+    expected_nano: int
+
+
 class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
@@ -150,6 +184,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    late: bool = False
+    """Its request has ended before (`Later`), and gets the cost now."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -181,12 +217,20 @@ class KeptAnswer(NamedTuple):
     Attributes:
         tokens: of its input and output, which a request that continues it has as well; 0 where
             the provider has not counted them.
+        number: of the attempt that made it.
+        model: as the attempt's row has it.
+        open: its cost is not known yet: it is held, or expired.
+        expected_nano: what its cost is expected to be, while it is open.
     """
 
     customer: str
     team: str
     deployment: str
     tokens: int
+    number: int = 1
+    model: str = ""
+    open: bool = False
+    expected_nano: int = 0
 
 
 class Ledger(Protocol):
@@ -211,8 +255,18 @@ class Ledger(Protocol):
         """
         ...
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts."""
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
+        """End a request outside an attempt: refused, invalid, or given up between attempts.
+
+        With `later`, its attempt stays held. With `kept`, its provider keeps something from it.
+        """
         ...
 
     async def find_key(self, digest: str) -> Key | None:
@@ -221,6 +275,21 @@ class Ledger(Protocol):
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request that came in on this wire; None if there is no such row."""
+        ...
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request; None if there is no such row."""
+        ...
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
+        the request before its first, or empty."""
+        ...
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """Replace what is known of something kept; None forgets it."""
         ...
 
     async def check(self) -> None:

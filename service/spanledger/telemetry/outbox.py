@@ -106,6 +106,8 @@ class RequestRow(NamedTuple):
     cost_nano: int
     decision: str
     shipped_nano: int | None
+    open: int = 0
+    """An attempt of it is still held: its cost is not known yet."""
 
     @property
     def sampled(self) -> bool:
@@ -129,7 +131,8 @@ class PointRow(NamedTuple):
 class Advance:
     """What one accepted batch changes, in one transaction.
 
-    `remembered` are expired attempts and abandoned requests, whose cost may be corrected later.
+    `remembered` are expired attempts, and requests that were abandoned or have an open attempt: their
+    cost may be corrected later.
     """
 
     from_seq: int
@@ -189,7 +192,8 @@ WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
 _REQUESTS = """
 SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
     key_id, route, operation, outcome, error_type, http_status, refused_by, refused_scope,
-    attempts, cost_nano, decision, shipped_nano
+    attempts, cost_nano, decision, shipped_nano,
+    EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = requests.request_id AND a.seq IS NULL)
 FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 

@@ -271,7 +271,7 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
             {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]},
             "web_search",
         ),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ],
 )

@@ -20,7 +20,6 @@ _OWN = ("max_output_tokens", "previous_response_id", "tools")
 """Fields that mean something else on other wires."""
 _EMPTY = (b"[]", b"{}")
 _ELSEWHERE = {
-    "background": "the answer is written after the request has ended; leave it out",
     "prompt": "the provider reads a prompt that it has stored; send its text",
 }
 _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
@@ -67,6 +66,11 @@ def demand_of(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
     for name in tuple(demand.unbounded):
         if name in beside and bytes(beside[name]) in _EMPTY:
             del demand.unbounded[name]
+    if _is_true(fields, "background") and _is_true(fields, "stream"):
+        # Whole, it is held until somebody reads it; a stream may end before the answer does.
+        demand.unbounded["background"] = (
+            "the answer is written although its stream has ended; leave out 'stream' or 'background'"
+        )
     for name, why in _ELSEWHERE.items():
         if name in fields and bytes(fields[name]) not in (b"null", b"false"):
             demand.unbounded[name] = why
@@ -161,3 +165,7 @@ def _text(raw: msgspec.Raw | None) -> str:
         return "" if raw is None else _TEXT.decode(raw)
     except DECODE_ERRORS:
         return "?"
+
+
+def _is_true(fields: Fields, name: str) -> bool:
+    return name in fields and bytes(fields[name]) == b"true"
