@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
+"""Scope key of the connection: its `on_lost` is called when the client disconnects, and its `pass_on`
+writes an event of a stream at once."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -232,6 +233,7 @@ class Edge:
         call.task = asyncio.current_task()
         if connection is not None:
             connection.on_lost = call.on_lost
+            exchange.pass_on = connection.pass_on
         try:
             if exchange.start.stream:
 

@@ -213,6 +213,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(head + rest)
 
+    def pass_on(self, event: bytes) -> bool:
+        """Write an event of a stream that has begun, unless its client has to catch up first."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        return True
+
     # Answers that back up.
 
     def pause_writing(self) -> None:

@@ -7,7 +7,7 @@ raise `ProviderError` with one of its kinds and never leak a library's exception
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -184,6 +184,9 @@ _DIALOGUE_ONLY = frozenset(
 _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
+PassOn = Callable[[Frame], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One try: what to send where.
@@ -202,6 +205,8 @@ class Call:
         headers: those of the caller's that are for deployments of its wire alone.
         request_id: the gateway's id of the request.
         trace_headers: the trace context, for a deployment that is to have it.
+        pass_on: takes an event of a stream out of turn, when everything before it was taken;
+            returns whether it did. Only events that are `Frame.usual` may be given to it.
     """
 
     deployment: Deployment
@@ -216,6 +221,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    pass_on: PassOn | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

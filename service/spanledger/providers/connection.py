@@ -59,6 +59,10 @@ class LateError(ResponseError):
     """The response, or what was waited for of it, did not arrive in time."""
 
 
+class _StopParsing(Exception):  # noqa: N818  # not an error: it unwinds the parser
+    """Raised inside the parser's callbacks; `Connection._fault` has the error, if it is one."""
+
+
 class ReplyHeaders(Mapping[str, str]):
     """A response's headers, by names in lower case; the first of equal names. Decoded when asked for.
 
@@ -91,6 +95,8 @@ class Connection(asyncio.Protocol):
         headers: of the response.
         idle_since: when it was last put aside, in the loop's seconds.
         on_closed: called once, when it can no longer be used.
+        on_more: called when there is more of a stream, before who waits for it is woken; not if it
+            returns true, because it has taken everything.
     """
 
     __slots__ = (
@@ -125,6 +131,7 @@ class Connection(asyncio.Protocol):
         "headed",
         "idle_since",
         "on_closed",
+        "on_more",
         "status",
     )
 
@@ -152,6 +159,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self._raw: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
+        self.on_more: Callable[[], bool] | None = None
         self._size = self._head_bytes = self._interim = 0
         self._in_head = self._keep = self._until_end = self._streams = self._passes = False
         self._most = self._most_of_error = 0
@@ -200,8 +208,8 @@ class Connection(asyncio.Protocol):
             await self._feed(transport, pieces, b"\r\ntransfer-encoding: chunked\r\n" in request)
         while not (self.complete or (self.headed and self._streams)):
             if self._error is not None:
-                raise self._error
-            await self._woken()
+                raise _again(self._error)
+            await self.more(deadline)
         self._deadline = None
 
     @property
@@ -224,7 +232,7 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         if not chunks:
             if self._error is not None:
-                raise self._error
+                raise _again(self._error)
             return b""
         self._chunks, self._size = [], 0
         if self._reading_paused and self._transport is not None:
@@ -232,12 +240,17 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def more(self, deadline: float) -> None:
-        """Wait until there is more of a stream to take, its end or an error."""
+    def more(self, deadline: float) -> asyncio.Future[None]:
+        """Done when there is more of a response, its end or an error. Beyond the deadline, the
+        connection is closed; while nobody waits, there is none."""
         self._deadline = deadline
         self._arm(deadline)
-        await self._woken()
-        self._deadline = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
+
+    def wait_longer(self, deadline: float) -> None:
+        """Move the deadline of who waits."""
+        self._deadline = deadline
 
     # Afterwards -----------------------------------------------------------------------------
 
@@ -262,7 +275,7 @@ class Connection(asyncio.Protocol):
         """Read what is left of a stream, up to `most` bytes, and drop it; then call `on_drained`. If
         that takes too long, or is too much, close."""
         self._chunks, self._size = [], 0
-        self._most, self._streams = most, False
+        self._most, self._streams, self.on_more = most, False, None
         self._on_drained = on_drained
         self._deadline = deadline
         self._arm(deadline)
@@ -317,6 +330,9 @@ class Connection(asyncio.Protocol):
             if self._on_drained is not None:
                 self._drained()
         elif self._streams and self.headed:
+            waiter, on_more = self._waiter, self.on_more
+            if on_more is not None and waiter is not None and not waiter.done() and on_more():
+                return
             if self._size > HIGH_WATER_BYTES and not self._reading_paused:
                 self._reading_paused = True
                 if self._transport is not None:
@@ -344,7 +360,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self.complete:
             self._keep = False
-            raise BadResponseError
+            raise _StopParsing
         self._in_head = True
         self._raw = {}
 
@@ -355,7 +371,7 @@ class Connection(asyncio.Protocol):
         raw = self._raw
         if self._head_bytes > MAX_HEAD_BYTES or len(raw) >= MAX_REPLY_HEADERS:
             self._fault = BadResponseError("its head is too large")
-            raise self._fault
+            raise _StopParsing
         raw.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
@@ -367,7 +383,7 @@ class Connection(asyncio.Protocol):
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 self._fault = FloodError()
-                raise self._fault
+                raise _StopParsing
             return
         raw = self._raw
         self.status, self.headed = status, True
@@ -385,7 +401,7 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         if self._size > self._most and not self._streams:
             self._fault = TooLargeError()
-            raise self._fault
+            raise _StopParsing
         if self._on_drained is None:
             self._chunks.append(body)
 
@@ -395,16 +411,10 @@ class Connection(asyncio.Protocol):
 
     # Waiting --------------------------------------------------------------------------------
 
-    async def _woken(self) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
+            self._deadline = None
             waiter.set_result(None)
 
     async def _write(self, transport: asyncio.Transport, request: bytes) -> None:
@@ -495,3 +505,8 @@ class Connection(asyncio.Protocol):
 def _is_whole(content_type: bytes) -> bool:
     """Whether a content type is that of a JSON answer or a web page, not of a stream."""
     return content_type.lower().startswith((b"application/json", b"text/html"))
+
+
+def _again(error: ResponseError) -> ResponseError:
+    """An error to raise for one that is kept, whose traceback would keep the request in memory."""
+    return type(error)(*error.args)

@@ -32,7 +32,7 @@ from spanledger.providers.transport import (
     ProviderReply,
 )
 from spanledger.wires import outbound
-from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
+from spanledger.wires.base import Answer, Frame, Habits, Outbound, ReadsUsual, Seen, Written
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
 from spanledger.wires.side import TokenCounter
@@ -76,6 +76,8 @@ class HttpProvider:
             return
         reader = wire.reader(written, self._seen(call, source.headers, wire))
         read = reader.read
+        if call.pass_on is not None and isinstance(reader, ReadsUsual):
+            source.pass_on_usual(reader.usual, call.pass_on)
         try:
             while not reader.ended:
                 try:

@@ -76,6 +76,7 @@ class Run:
 
     __slots__ = (
         "_asked",
+        "_attempt",
         "_callers",
         "_course",
         "_demand",
@@ -106,6 +107,7 @@ class Run:
         self._pick = pick
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
+        self._attempt: Attempt | None = None  # the one whose events may be passed on out of turn
         self._pending: list[Frame] | None = []  # None once something was relayed
 
     async def __aenter__(self) -> Self:
@@ -157,6 +159,23 @@ class Run:
         elif len(pending) < MAX_PENDING_FRAMES:
             return ()
         return self.rest()
+
+    def passed_on(self, frame: Frame) -> bool:
+        """Relay a usual event of the stream out of turn, if nothing has to wait for it: as `relayed`
+        does, once something was relayed."""
+        attempt, write = self._attempt, self._exchange.pass_on
+        if attempt is None or write is None or self._pending is not None:
+            return False
+        if self._shared.clock.monotonic() >= self._exchange.deadline or not write(frame.data):
+            return False
+        attempt.produced.note(frame, self._shared.clock.now_ns)
+        if self._shared.recorder.content != "off":
+            attempt.produced.keep(frame.data)
+        return True
+
+    def stop_passing_on(self) -> None:
+        """The attempt is over."""
+        self._attempt = None
 
     def rest(self) -> list[Frame] | tuple[Frame, ...]:
         """The events still buffered."""
@@ -226,7 +245,10 @@ class Run:
                     call = replace(call, trace_headers=exchange.trace_headers(reservation.span_id))
                 exchange.deployment, exchange.changed = target.deployment.id, call.changed
                 self._pending = []
-                return Attempt(target, sizes, hold, call, now, self._demand)
+                attempt = Attempt(target, sizes, hold, call, now, self._demand)
+                if call.pass_on is not None:
+                    self._attempt = attempt
+                return attempt
 
     def _reservation(self, pick: Pick, sizes: Sizes, dropped_there: frozenset[str]) -> Reservation:
         clock, exchange = self._shared.clock, self._exchange
@@ -272,6 +294,7 @@ class Run:
             total_s=left,
             headers=exchange.ask.headers,
             request_id=exchange.start.request_id,
+            pass_on=None if exchange.pass_on is None else self.passed_on,
         )
 
     def _after_refusal(
@@ -434,6 +457,7 @@ class _Attempting:
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> bool:
+        self._run.stop_passing_on()
         if error is None:
             await self._run.served(self._attempt)
             return False

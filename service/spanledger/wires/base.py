@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -352,6 +352,16 @@ class Reader(Protocol):
 
     def last(self) -> Frame | None:
         """What the caller gets after the last event. Raises ProviderError where there was none."""
+        ...
+
+
+@runtime_checkable
+class ReadsUsual(Protocol):
+    """A reader that knows most events of a stream without decoding them."""
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """What `read` would return, as a frame that is `Frame.usual`; None if that must be asked.
+        Never fails."""
         ...
 
 
