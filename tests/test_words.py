@@ -17,8 +17,8 @@ from tests.test_tidy import ROOT, name_of, text_files
 
 QUOTED: dict[str, str] = {
     "tests/support/words.py": "the table itself",
-    "service/spanledger/ledger/migrations/m001_initial.sql": "released, never edited",
-    "tests/service/ledger/version_1.sql": "a ledger as version 0.1 wrote it",
+    "service/spanledger/ledger/sqlite/migrations/m001_initial.sql": "released, never edited",
+    "tests/service/ledger/sqlite/version_1.sql": "a ledger as version 0.1 wrote it",
 }
 """Files that quote what others wrote, to the reason why."""
 

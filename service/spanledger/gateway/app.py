@@ -49,7 +49,8 @@ from spanledger.gateway.paths import (
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
-from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
+from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
+from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by

@@ -28,7 +28,7 @@ from spanledger.gateway.auth import Caller
 from spanledger.gateway.crowd import SMALL_BODY_BYTES, Slot
 from spanledger.gateway.pass_paths import PassPath, pass_path, provider_in
 from spanledger.gateway.replies import Headers
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.model import RequestStart
 from spanledger.providers.base import Passage
 from spanledger.routing.pass_through import Passed
 from spanledger.routing.request import Exchange

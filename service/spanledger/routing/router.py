@@ -12,7 +12,7 @@ from contextlib import aclosing
 from spanledger.clock import Clock
 from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
-from spanledger.ledger.store import Ledger
+from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared

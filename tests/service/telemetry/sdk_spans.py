@@ -18,8 +18,8 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
+from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
-from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.wires import PATHS, operation_of
 
 

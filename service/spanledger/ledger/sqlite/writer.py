@@ -11,7 +11,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,62 +32,33 @@ from spanledger.errors import (
     UnboundedCostError,
     UnpricedModelError,
 )
-from spanledger.ledger import kept
-from spanledger.ledger.database import (
+from spanledger.ledger.model import (
+    AttemptEnd,
+    ChangeKept,
+    EndRequest,
+    Hold,
+    LedgerOperation,
+    LedgerResult,
+    RequestEnd,
+    Reservation,
+    Settled,
+    Sweep,
+)
+from spanledger.ledger.sqlite import kept
+from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     WRITE_BALANCE,
     begin_immediate,
     budget_from_row,
     connect,
 )
-from spanledger.ledger.files import LedgerFiles
-from spanledger.ledger.migrate import migrate
-from spanledger.ledger.pending import Pending, StaleError
-from spanledger.ledger.store import (
-    AttemptEnd,
-    Hold,
-    Kept,
-    Later,
-    RequestEnd,
-    RequestStart,
-    Reservation,
-    Settled,
-)
+from spanledger.ledger.sqlite.files import LedgerFiles
+from spanledger.ledger.sqlite.migrate import migrate
+from spanledger.ledger.sqlite.pending import Pending, StaleError
 
 MAX_CACHED_BALANCES = 20_000
 """Beyond this many, balances are read again; each takes about half a kilobyte."""
 _UNKNOWN = -1
-
-
-@dataclass(frozen=True, slots=True)
-class EndRequest:
-    """End a request outside an attempt; with `later`, its attempt stays held."""
-
-    start: RequestStart
-    end: RequestEnd
-    kept: Kept | None = None
-    later: Later | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeKept:
-    """Replace what is known of something that a provider keeps, or forget it."""
-
-    request_id: str
-    about: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Renew this process's lease, and expire the holds of owners whose lease has ended."""
-
-    now_ns: int
-    max_hold_ns: int
-    """No hold lives longer than this, even if its owner is alive."""
-
-
-LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
-LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 
 class _Booked(NamedTuple):
@@ -101,7 +71,7 @@ class _Booked(NamedTuple):
     accounts: tuple[AccountKey, ...]
 
 
-class SqliteStore:
+class SqliteWriter:
     """The writing connection of one process, including its identity as an owner of holds."""
 
     def __init__(self, path: Path, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> None:

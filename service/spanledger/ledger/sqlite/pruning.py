@@ -18,8 +18,8 @@ from spanledger.budgets.model import PERIOD_KINDS
 from spanledger.budgets.periods import period_at
 from spanledger.clock import NANOS
 from spanledger.errors import UsageError
-from spanledger.ledger.database import begin_immediate, connect, require_ledger, ships
-from spanledger.ledger.migrate import check_version
+from spanledger.ledger.sqlite.connection import begin_immediate, connect, require_ledger, ships
+from spanledger.ledger.sqlite.migrate import check_version
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""

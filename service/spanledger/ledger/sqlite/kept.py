@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from spanledger.ledger.store import Kept, KeptKind, Later
+from spanledger.ledger.model import Kept, KeptKind, Later
 
 _COLUMNS = "request_id, kind, customer, team, deployment, provider_id, created_ns, about"
 _LIST = (

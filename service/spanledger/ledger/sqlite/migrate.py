@@ -15,8 +15,8 @@ from importlib.resources.abc import Traversable
 
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import SELECT_BUDGETS, begin_immediate, budget_from_row
-from spanledger.ledger.opening import Opening
+from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, begin_immediate, budget_from_row
+from spanledger.ledger.sqlite.opening import Opening
 
 MIGRATION_TIMEOUT_S = 60
 """How long a process waits for another to migrate the file; a large file takes a while."""
@@ -113,7 +113,7 @@ def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
 
 @cache
 def _scripts() -> list[Traversable]:
-    folder = files("spanledger.ledger").joinpath("migrations")
+    folder = files("spanledger.ledger.sqlite").joinpath("migrations")
     return sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
 
 

@@ -10,10 +10,9 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, account_keys
@@ -22,21 +21,11 @@ from spanledger.budgets.periods import period_at
 from spanledger.budgets.scopes import DIMENSIONS, SCOPES, Scope
 from spanledger.clock import NANOS
 from spanledger.errors import UsageError
-from spanledger.ledger.database import SELECT_BUDGETS, budget_from_row, connect
-from spanledger.ledger.migrate import check_version
-from spanledger.ledger.store import Verification
+from spanledger.ledger.model import Verification
+from spanledger.ledger.rows import SpendBy, SpendRow
+from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row, connect
+from spanledger.ledger.sqlite.migrate import check_version
 
-SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
-SPEND_BY: tuple[SpendBy, ...] = (
-    "customer",
-    "team",
-    "key",
-    "model",
-    "provider",
-    "deployment",
-    "route",
-    "day",
-)
 _SPEND_COLUMN: dict[SpendBy, str] = {
     "customer": "a.customer",
     "team": "a.team",
@@ -52,22 +41,6 @@ _SPEND_COLUMN: dict[SpendBy, str] = {
 MIN_ID_CHARS = 6
 COUNTED_ROWS = 1_000
 """Most unshipped rows of each kind that are counted exactly."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpendRow:
-    """Spend of one group; `group` follows the requested order."""
-
-    group: tuple[str, ...]
-    cost_nano: int
-    attempts: int
-    failed: int
-    input_tokens: int
-    output_tokens: int
-    estimated_nano: int
-    """The part of `cost_nano` whose tokens we counted ourselves."""
-    unpriced: int
-    """Attempts at models without a price: their cost is missing here."""
 
 
 class Reports:

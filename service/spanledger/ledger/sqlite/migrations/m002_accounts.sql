@@ -1,6 +1,6 @@
 -- Version 2: an account now also belongs to its budget's scope and kind of period, so no budget
 -- inherits another's spend. Balances follow from the rows and are recreated: the accounts of all
--- budgets are opened after this script (ledger/opening.py), in the same transaction. The `accounts`
+-- budgets are opened after this script (`opening.py`), in the same transaction. The `accounts`
 -- of earlier attempts have three parts and are ignored.
 --
 -- One row per account and period; old periods stay. The subject comes last, so the accounts of a

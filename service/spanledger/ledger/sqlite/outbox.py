@@ -1,6 +1,6 @@
 """The shipper's view of the ledger: ended rows in order, its cursor, and its own aggregates.
 
-All SQL of telemetry is here, behind `Outbox`; another database needs another class. It reads the
+It reads the
 ledger's rows and writes only what belongs to the shipper: cursor, points, `shipped_nano`, and the
 content column once shipped.
 """
@@ -10,18 +10,23 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
-from spanledger.ledger.files import LedgerFiles
-from spanledger.ledger.migrate import migrate
-from spanledger.ledger.store import UNSAMPLED
+from spanledger.ledger.rows import (
+    Advance,
+    AttemptRow,
+    CursorMovedError,
+    EndedRow,
+    PointRow,
+    RequestRow,
+)
+from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
+from spanledger.ledger.sqlite.files import LedgerFiles
+from spanledger.ledger.sqlite.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector accepts 20 MiB by default, and memory is not free."""
@@ -29,153 +34,6 @@ MAX_BATCH_BYTES = 4 * 2**20
 
 _SEQ = itemgetter(0)
 """Of a row of either kind; its first column."""
-
-
-class AttemptRow(NamedTuple):
-    """An ended attempt, with the request's fields its span needs."""
-
-    seq: int
-    request_id: str
-    number: int
-    trace_id: str
-    span_id: str
-    parent_span_id: str
-    route: str
-    operation: str
-    stream: int
-    state: str
-    started_ns: int
-    ended_ns: int
-    first_chunk_ns: int
-    chunks: int
-    customer: str
-    team: str
-    key_id: str
-    deployment: str
-    provider: str
-    model: str
-    response_model: str
-    fallback_from: str
-    reason: str
-    cost_nano: int
-    overrun_nano: int
-    price_id: str
-    estimated: int
-    unpriced: int
-    corrected: int
-    decision: str
-    error_type: str
-    http_status: int
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    detail: str
-    content: str | None
-    shipped_nano: int | None
-    caller_span_id: str
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the trace is sampled: as the caller decided, else yes."""
-        return not self.caller_span_id.endswith(UNSAMPLED)
-
-
-class RequestRow(NamedTuple):
-    """An ended request."""
-
-    seq: int
-    request_id: str
-    trace_id: str
-    span_id: str
-    parent_span_id: str
-    started_ns: int
-    ended_ns: int
-    customer: str
-    team: str
-    key_id: str
-    route: str
-    operation: str
-    outcome: str
-    error_type: str
-    http_status: int
-    refused_by: str
-    refused_scope: str
-    attempts: int
-    cost_nano: int
-    decision: str
-    shipped_nano: int | None
-    open: int = 0
-    """An attempt of it is still held: its cost is not known yet."""
-
-    @property
-    def sampled(self) -> bool:
-        """As for an attempt."""
-        return not self.parent_span_id.endswith(UNSAMPLED)
-
-
-EndedRow = AttemptRow | RequestRow
-
-
-class PointRow(NamedTuple):
-    """One stored series."""
-
-    metric: str
-    attributes: str
-    since_ns: int
-    point: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """What one accepted batch changes, in one transaction.
-
-    `remembered` are expired attempts, and requests that were abandoned or have an open attempt: their
-    cost may be corrected later.
-    """
-
-    from_seq: int
-    to_seq: int
-    points: Sequence[PointRow] = ()
-    remembered: Sequence[EndedRow] = ()
-    with_content: Sequence[AttemptRow] = field(default=())
-
-
-class CursorMovedError(RuntimeError):
-    """Another shipper moved the cursor, which the lock should have made impossible."""
-
-
-class Outbox(Protocol):
-    """What the shipper needs from a ledger."""
-
-    def cursor(self) -> int:
-        """`seq` of the last row the collector has accepted."""
-        ...
-
-    def ledger_id(self) -> str:
-        """A UUID of this ledger, which never changes."""
-        ...
-
-    def points(self) -> list[PointRow]:
-        """All series."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether another connection has committed since the last call; cheap."""
-        ...
-
-    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
-        """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
-        ...
-
-    def advance(self, advance: Advance) -> None:
-        """Commit a shipped batch, or raise and change nothing."""
-        ...
-
-    def close(self) -> None:
-        """Close the connection."""
-        ...
 
 
 _ATTEMPTS = """

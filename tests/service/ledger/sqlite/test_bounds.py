@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from spanledger.ledger.database import connect
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import COUNTED_ROWS, Reports
-from spanledger.ledger.sqlite import EndRequest, SqliteStore, Sweep
-from spanledger.ledger.store import RequestEnd
-from spanledger.telemetry.outbox import SqliteOutbox
+from spanledger.ledger.model import EndRequest, RequestEnd, Sweep
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.outbox import SqliteOutbox
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import COUNTED_ROWS, Reports
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from tests.service.ledger.conftest import NOON, Book, Time
 
 CENT = 10**7
@@ -85,7 +85,7 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     book = Book(path, time, None)  # type: ignore[arg-type]  # for its records of attempts alone
     book.budget("all", scope="global", subject="*", limit_nano=10**12)
     book.budget("each", subject="*", period="day")
-    store = SqliteStore(path, "owner", 30 * 10**9, time.now_ns)
+    store = SqliteWriter(path, "owner", 30 * 10**9, time.now_ns)
     store.commit([Sweep(NOON, 10**18)])
     steps = Steps(store._connection)
     first, second = book.reservation(CENT), book.reservation(CENT)

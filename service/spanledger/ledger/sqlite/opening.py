@@ -19,7 +19,7 @@ from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.clock import NANOS
-from spanledger.ledger.database import WRITE_BALANCE
+from spanledger.ledger.sqlite.connection import WRITE_BALANCE
 
 _SETTLED = f"""
 SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)

@@ -10,11 +10,12 @@ Records that every request creates are msgspec structs, which cost a third of a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from spanledger.budgets.model import HoldSizes
+from spanledger.errors import SpanledgerError
 
 AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
@@ -196,6 +197,37 @@ class Settled(msgspec.Struct, frozen=True):
     remaining_nano: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class EndRequest:
+    """End a request outside an attempt; with `later`, its attempt stays held."""
+
+    start: RequestStart
+    end: RequestEnd
+    kept: Kept | None = None
+    later: Later | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKept:
+    """Replace what is known of something that a provider keeps, or forget it."""
+
+    request_id: str
+    about: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Renew this process's lease, and expire the holds of owners whose lease has ended."""
+
+    now_ns: int
+    max_hold_ns: int
+    """No hold lives longer than this, even if its owner is alive."""
+
+
+LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
+LedgerResult = Hold | Settled | int | None | SpanledgerError
+
+
 @dataclass(slots=True)
 class Verification:
     """What `ledger verify` found; empty `problems` means every figure follows from the rows."""
@@ -231,71 +263,3 @@ class KeptAnswer(NamedTuple):
     model: str = ""
     open: bool = False
     expected_nano: int = 0
-
-
-class Ledger(Protocol):
-    """The hot path: what routing calls. Implementations group concurrent calls into one commit."""
-
-    async def reserve(self, reservation: Reservation) -> Hold:
-        """Hold money on every matching budget, or on none.
-
-        Raises:
-            BudgetExceededError: a blocking budget has no room.
-            UnpricedModelError: a budget blocks and the model has no price.
-            UnboundedCostError: a budget blocks and the request's cost has no bound.
-            LedgerUnavailableError: the commit failed; nothing is held.
-        """
-        ...
-
-    async def finish(self, end: AttemptEnd) -> Settled:
-        """Settle or release a hold; a second call with the same attempt id changes nothing.
-
-        Raises:
-            LedgerUnavailableError: the commit failed; the sweep will expire the hold.
-        """
-        ...
-
-    async def end_request(
-        self,
-        start: RequestStart,
-        end: RequestEnd,
-        *,
-        kept: Kept | None = None,
-        later: Later | None = None,
-    ) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts.
-
-        With `later`, its attempt stays held. With `kept`, its provider keeps something from it.
-        """
-        ...
-
-    async def find_key(self, digest: str) -> Key | None:
-        """Look a key up by its full digest; revoked keys are returned as such."""
-        ...
-
-    async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
-        """The last attempt of a request that came in on this wire; None if there is no such row."""
-        ...
-
-    async def find_kept(self, request_id: str) -> Kept | None:
-        """What a provider keeps from a request; None if there is no such row."""
-        ...
-
-    async def list_kept(
-        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
-    ) -> list[Kept]:
-        """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
-        the request before its first, or empty."""
-        ...
-
-    async def change_kept(self, request_id: str, about: str | None) -> None:
-        """Replace what is known of something kept; None forgets it."""
-        ...
-
-    async def check(self) -> None:
-        """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
-        ...
-
-    async def has_keys(self) -> bool:
-        """Whether any key was ever created; until then the gateway accepts local callers without one."""
-        ...

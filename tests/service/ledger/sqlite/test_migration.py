@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from spanledger.budgets.model import Budget
 from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger import migrate as migrations
-from spanledger.ledger.database import connect
-from spanledger.ledger.migrate import migrate
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import AttemptEnd, RequestEnd, Settled
-from spanledger.telemetry.outbox import SqliteOutbox
+from spanledger.ledger.model import AttemptEnd, RequestEnd, Settled
+from spanledger.ledger.sqlite import migrate as migrations
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.migrate import migrate
+from spanledger.ledger.sqlite.outbox import SqliteOutbox
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from tests.service.ledger.conftest import NOON
 
 CENT = 10**7
@@ -47,9 +47,9 @@ def old(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def opened(path: Path, now_ns: int) -> Iterator[SqliteStore]:
+def opened(path: Path, now_ns: int) -> Iterator[SqliteWriter]:
     """The old gateway's successor under the same name, so that its holds are not swept."""
-    store = SqliteStore(path, "alive", 30 * SECOND, lambda: now_ns)
+    store = SqliteWriter(path, "alive", 30 * SECOND, lambda: now_ns)
     yield store
     store.close()
 
@@ -153,8 +153,8 @@ def test_nothing_but_balances_is_lost(old: Path) -> None:
 CRASH = """
 import os, sqlite3, sys
 from pathlib import Path
-from spanledger.ledger.database import connect
-from spanledger.ledger.migrate import migrate
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.migrate import migrate
 
 left = int(sys.argv[2])
 
@@ -222,7 +222,7 @@ def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
     """The old gateway could no longer end its holds; the error says to stop it."""
     for now_ns in (NOON, LEASE_ENDS - 1):
         with pytest.raises(LedgerUnavailableError, match=r"earlier version is using this ledger"):
-            SqliteStore(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
+            SqliteWriter(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
         assert version(old) == 1
 
     with opened(old, LATER):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
 
 _INSERT_REQUEST = """
 INSERT OR IGNORE INTO requests (request_id, trace_id, span_id, parent_span_id, owner, started_ns,

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError, SpanledgerError, UsageError
-from spanledger.ledger import backup as module
-from spanledger.ledger.backup import backup
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite import backup as module
+from spanledger.ledger.sqlite.backup import backup
+from spanledger.ledger.sqlite.reports import Reports
 from tests.service.ledger.conftest import Book
 
 CENT = 10**7

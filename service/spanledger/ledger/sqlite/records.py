@@ -18,9 +18,10 @@ from spanledger.budgets.applied import Difference, budget_from_json, budget_to_j
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger import kept
-from spanledger.ledger.applied import AppliedBudgets
-from spanledger.ledger.database import (
+from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.sqlite import kept
+from spanledger.ledger.sqlite.applied import AppliedBudgets
+from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     SET_SHIPS,
     begin_immediate,
@@ -28,9 +29,8 @@ from spanledger.ledger.database import (
     connect,
     require_ledger,
 )
-from spanledger.ledger.migrate import check_version, migrate
-from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.sqlite.migrate import check_version, migrate
+from spanledger.ledger.sqlite.opening import Opening
 
 PASS_THROUGH_VERSION = 4
 """First schema version whose keys may be allowed to pass through."""

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.database import connect
-from spanledger.ledger.migrate import check_version
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import Verification
+from spanledger.ledger.model import Verification
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.migrate import check_version
+from spanledger.ledger.sqlite.reports import Reports
 
 PAGES = 2_000
 """Pages copied between two reports of progress, 8 MB."""
