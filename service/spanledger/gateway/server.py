@@ -158,6 +158,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self.patience.cancel()
             self.patience = None
 
+    def break_off(self) -> None:
+        """Close the connection of an answer that cannot be completed, so that its reader sees it."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
     # The parser's callbacks.
 
     def on_message_begin(self) -> None:

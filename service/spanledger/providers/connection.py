@@ -8,7 +8,7 @@ below.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 
 import httptools
 
@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         "_most_of_error",
         "_on_drained",
         "_parser",
+        "_passes",
         "_raw",
         "_reading_paused",
         "_size",
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self.on_more: Callable[[], bool] | None = None
         self._size = self._head_bytes = self._interim = 0
-        self._in_head = self._keep = self._until_end = self._streams = False
+        self._in_head = self._keep = self._until_end = self._streams = self._passes = False
         self._most = self._most_of_error = 0
         self._error: ResponseError | None = None
         self._fault: ResponseError | None = None
@@ -172,10 +173,21 @@ class Connection(asyncio.Protocol):
     # One request ----------------------------------------------------------------------------
 
     async def ask(
-        self, request: bytes, deadline: float, most: int, most_of_error: int, *, streams: bool
+        self,
+        request: bytes,
+        deadline: float,
+        most: int,
+        most_of_error: int,
+        *,
+        streams: bool,
+        passes: bool = False,
+        pieces: AsyncIterable[bytes] | None = None,
     ) -> None:
         """Write a request and wait for the complete response; with `streams`, for its head, if that
         is of a stream (`is_stream`). A body may have `most` bytes, that of an error less.
+
+        With `passes`, every response is a stream, without a limit. `pieces` is the body of a request
+        whose head says how long it is, or that it is chunked.
 
         Raises:
             ResponseError: it did not come; the connection is closed.
@@ -185,12 +197,15 @@ class Connection(asyncio.Protocol):
         if self.closed or transport is None:
             raise HungUpError
         self._most, self._most_of_error, self._streams = most, most_of_error, streams
+        self._passes = passes
         self._deadline = deadline
         self._arm(deadline)
         if len(request) <= PIECE_BYTES:
             transport.write(request)
         else:
             await self._write(transport, request)
+        if pieces is not None:
+            await self._feed(transport, pieces, b"\r\ntransfer-encoding: chunked\r\n" in request)
         while not (self.complete or (self.headed and self._streams)):
             if self._error is not None:
                 raise _again(self._error)
@@ -377,7 +392,7 @@ class Connection(asyncio.Protocol):
             b"content-length" not in raw
             and b"chunked" not in raw.get(b"transfer-encoding", b"").lower()
         )
-        if self._streams:
+        if self._streams and not self._passes:
             self._streams = status == 200 and not _is_whole(raw.get(b"content-type", b""))
         if not 200 <= status < 300:
             self._most = self._most_of_error
@@ -410,12 +425,31 @@ class Connection(asyncio.Protocol):
                 self._keep = False
                 return
             transport.write(view[start : start + PIECE_BYTES])
-            if self._writing_paused:
-                self._writable = self._loop.create_future()
-                try:
-                    await self._writable
-                finally:
-                    self._writable = None
+            await self._written()
+
+    async def _feed(
+        self, transport: asyncio.Transport, pieces: AsyncIterable[bytes], chunked: bool
+    ) -> None:
+        """Write a body as it comes, no faster than it is read; an early response ends it."""
+        async for piece in pieces:
+            if self.headed or self._error is not None:
+                self._keep = False
+                return
+            if not piece:
+                continue
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await self._written()
+        if chunked and self._error is None:
+            transport.write(b"0\r\n\r\n")
+
+    async def _written(self) -> None:
+        """Wait while the provider does not read what is written."""
+        if self._writing_paused:
+            self._writable = self._loop.create_future()
+            try:
+                await self._writable
+            finally:
+                self._writable = None
 
     def _arm(self, deadline: float) -> None:
         """Have a timer that rings no later than then. One is not moved to a later time before it

@@ -8,7 +8,7 @@ key) where routing did not want it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ from spanledger.providers.failed_calls import (
 from spanledger.providers.pool import Pool, Way
 from spanledger.providers.proxies import WayOut
 
-_MAX_ID_CHARS = 256
+Body = bytes | AsyncIterable[bytes]
+"""Whole, or in pieces; then the head of the request says how long it is, or that it is chunked."""
 MAX_WAYS = 4096
 """Addresses whose proxy is remembered."""
 
@@ -122,16 +123,23 @@ class Transport:
         await self.pool.close()
 
     async def _asked(
-        self, call: Call, target: Endpoint, body: bytes, began: float, *, streams: bool
+        self,
+        call: Call,
+        target: Endpoint,
+        body: Body,
+        began: float,
+        *,
+        streams: bool,
+        passes: bool = False,
     ) -> tuple[Connection, Way]:
-        """A connection with the response to this request. Raises ProviderError."""
+        """A connection with the response to this request; with `passes`, the body of whatever comes
+        is still to be taken. Raises ProviderError."""
         way = self._ways.get(target.address) or self._way(target)
         proxy = way.forwards
         connection = self.pool.idle(way, began) or await self._connected(call, way, began)
-        if proxy is None:
-            request = target.request(target.head, body)
-        else:
-            request = target.request(target.head_for_proxy(proxy.authorization), body)
+        head = target.head if proxy is None else target.head_for_proxy(proxy.authorization)
+        whole, pieces = (body, None) if isinstance(body, bytes) else (None, body)
+        request = head + b"\r\n" if whole is None else target.request(head, whole)
         sent = self._now()
         try:
             await connection.ask(
@@ -140,6 +148,8 @@ class Transport:
                 call.max_response_bytes,
                 self.limits.max_error_bytes,
                 streams=streams,
+                passes=passes,
+                pieces=pieces,
             )
         except LateError:
             raise too_late(call, "no answer", call.timeout_s) from None
@@ -203,17 +213,6 @@ class Transport:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         return loop.time()
-
-
-def provider_request_id(headers: Mapping[str, str], name: str) -> str:
-    """A provider's id of a request, as text that every sink accepts; empty without one.
-
-    A header may have any bytes, and those that are not UTF-8 arrive as surrogates.
-    """
-    value = headers.get(name, "")[:_MAX_ID_CHARS]
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(c if " " <= c <= "~" else "?" for c in value)
 
 
 def _coding(connection: Connection) -> str:

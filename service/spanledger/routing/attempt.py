@@ -25,7 +25,7 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.store import AttemptEnd, Hold, Ledger, RequestEnd, Reservation
+from spanledger.ledger.store import AttemptEnd, Hold, Later, Ledger, RequestEnd, Reservation
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
@@ -48,6 +48,8 @@ from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
 MAX_ATTEMPTS = 10
 """Most attempts of one request, including refused ones, whatever the settings allow."""
+LATE_ANSWER_S = 24 * 3600
+"""How long an answer that is written in the background is held, if nobody reads it."""
 MAX_PENDING_FRAMES = 16
 """Events buffered before the first content, while another deployment can still take over."""
 
@@ -324,6 +326,9 @@ class Run:
     async def served(self, attempt: Attempt) -> None:
         """Book a complete answer."""
         exchange, produced = self._exchange, attempt.produced
+        if produced.pending:
+            await self._put_off(attempt)
+            return
         usage, estimated = usage_of(exchange, attempt)
         if exchange.ask.wire.operation in WRITES_TEXT:
             self._history.record(-(-usage.output_tokens // self._demand.choices))
@@ -339,6 +344,20 @@ class Run:
         request = RequestEnd("ok", "", 200, now_ns)
         end = self._end(attempt, (usage, estimated), "", 200, request)
         await self._shared.booking.finish(exchange, end)
+
+    async def _put_off(self, attempt: Attempt) -> None:
+        """End the request; the attempt stays held until its answer is read, or a day has passed."""
+        exchange, price = self._exchange, attempt.target.price
+        usage, _ = usage_of(exchange, attempt)
+        service = attempt.produced.service_of(attempt)
+        expected = 0 if price is None else price.cost_nano(usage, service)
+        attempt.target.health.succeeded(attempt.began)
+        self._over(attempt, None)
+        self._ended = True
+        now_ns = self._shared.clock.now_ns()
+        later = Later(now_ns + LATE_ANSWER_S * 1_000_000_000, expected)
+        done = RequestEnd("ok", "", 200, now_ns)
+        await self._shared.booking.end_request(exchange.start, done, later)
 
     async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
         """Book a failed attempt. Returns whether another one follows."""

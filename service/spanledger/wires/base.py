@@ -195,6 +195,7 @@ class Answer:
             `usage` has none.
         speech_bytes: base64 bytes of generated speech, for the same.
         service: the service tier it was served at; empty where the provider does not say.
+        pending: it is still to be written, after the request has ended.
     """
 
     body: bytes
@@ -206,6 +207,19 @@ class Answer:
     output_bytes: int = 0
     speech_bytes: int = 0
     service: str = ""
+    pending: bool = False
+
+
+class LateAnswer(NamedTuple):
+    """An answer that was read after its request had ended.
+
+    Attributes:
+        usage: None where the provider reports none, as for one that was cancelled.
+    """
+
+    usage: Usage | None
+    service: str
+    model: str
 
 
 class FailedAnswerError(ProviderError):

@@ -13,7 +13,7 @@ from spanledger.errors import ProviderError
 from spanledger.wires.base import Frame
 from spanledger.wires.openai.answer import read_chunk
 from spanledger.wires.openai.outbound import ChatReader
-from spanledger.wires.openai.shape import MAX_TRIES, UsualReader
+from spanledger.wires.openai.shape import MAX_SHAPES, UsualReader
 from tests.service.providers.scripted import deployment
 
 SERVER = deployment(None)
@@ -199,7 +199,7 @@ def test_a_stream_of_changing_shapes_is_not_learnt_forever() -> None:
         assert usual.read(payload) is None
         usual.learn(payload, full(payload))
 
-    assert asked == 2 * MAX_TRIES
+    assert asked == 2 * MAX_SHAPES
 
 
 def test_a_stream_counts_the_same_in_all() -> None:

@@ -17,7 +17,7 @@ from spanledger.errors import ProviderError
 from spanledger.wires.base import Frame
 from spanledger.wires.sse import encode_event
 
-MAX_TRIES = 4
+MAX_SHAPES = 4
 """Shapes that are learnt of a stream, unless they turn out to be worth it."""
 WORTH_CHUNKS = 8
 """A shape that has served this many chunks was worth it: as many may be learnt again."""
@@ -42,17 +42,17 @@ class UsualReader:
         "_empty",
         "_frame",
         "_full",
+        "_learnt",
         "_padded",
         "_served",
         "_start",
-        "_tries",
     )
 
     def __init__(self, full: Callable[[bytes], Frame]) -> None:
         """`full` reads any chunk, and raises where it is none."""
         self._full = full
         self._before = self._behind = b""
-        self._start = self._served = self._tries = 0
+        self._start = self._served = self._learnt = 0
         self._padded = self._empty = False
         self._frame = Frame(b"")
 
@@ -107,10 +107,10 @@ class UsualReader:
         if not self._is_plain(payload, frame):
             return
         if self._served >= WORTH_CHUNKS:
-            self._served = self._tries = 0
-        if self._tries >= MAX_TRIES:
+            self._served = self._learnt = 0
+        if self._learnt >= MAX_SHAPES:
             return
-        self._tries += 1
+        self._learnt += 1
         for number, beginning in enumerate(_BEGINNING.finditer(payload)):
             if number == MAX_CANDIDATES:
                 return
