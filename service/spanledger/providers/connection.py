@@ -2,15 +2,27 @@
 
 The bytes are parsed by httptools, as in the gateway's own server. A connection serves one request
 after another. It knows no addresses, no wires and no `ProviderError`; what fails is one of the errors
-below.
+of `reply.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable
 
 import httptools
+
+from spanledger.providers.reply import (
+    BadResponseError,
+    BrokeError,
+    FloodError,
+    HungUpError,
+    LateError,
+    ReplyHeaders,
+    ResponseError,
+    TooLargeError,
+    raised_again,
+)
 
 MAX_INTERIM = 8
 """Most interim responses (1xx) to one request; real servers send one or two. HTTP allows any number,
@@ -31,57 +43,8 @@ _LENIENT = {
 """What other clients put up with as well: odd header values, bare line feeds, padded chunk sizes."""
 
 
-class ResponseError(Exception):
-    """A response did not arrive as it should."""
-
-
-class HungUpError(ResponseError):
-    """The connection ended before the response."""
-
-
-class BrokeError(ResponseError):
-    """The connection ended within the response."""
-
-
-class BadResponseError(ResponseError):
-    """What came is not HTTP; the text names the kind of mistake."""
-
-
-class FloodError(ResponseError):
-    """The server sent too many interim responses."""
-
-
-class TooLargeError(ResponseError):
-    """The body is larger than the limit."""
-
-
-class LateError(ResponseError):
-    """The response, or what was waited for of it, did not arrive in time."""
-
-
 class _StopParsing(Exception):  # noqa: N818  # not an error: it unwinds the parser
     """Raised inside the parser's callbacks; `Connection._fault` has the error, if it is one."""
-
-
-class ReplyHeaders(Mapping[str, str]):
-    """A response's headers, by names in lower case; the first of equal names. Decoded when asked for.
-
-    A header may have any bytes: those that are not UTF-8 become surrogates.
-    """
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
-        self._raw = raw
-
-    def __getitem__(self, name: str) -> str:
-        return self._raw[name.encode()].decode("utf-8", "surrogateescape")
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
 
 
 class Connection(asyncio.Protocol):
@@ -208,7 +171,7 @@ class Connection(asyncio.Protocol):
             await self._feed(transport, pieces, b"\r\ntransfer-encoding: chunked\r\n" in request)
         while not (self.complete or (self.headed and self._streams)):
             if self._error is not None:
-                raise _again(self._error)
+                raise raised_again(self._error)
             await self.more(deadline)
         self._deadline = None
 
@@ -232,7 +195,7 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         if not chunks:
             if self._error is not None:
-                raise _again(self._error)
+                raise raised_again(self._error)
             return b""
         self._chunks, self._size = [], 0
         if self._reading_paused and self._transport is not None:
@@ -505,8 +468,3 @@ class Connection(asyncio.Protocol):
 def _is_whole(content_type: bytes) -> bool:
     """Whether a content type is that of a JSON answer or a web page, not of a stream."""
     return content_type.lower().startswith((b"application/json", b"text/html"))
-
-
-def _again(error: ResponseError) -> ResponseError:
-    """An error to raise for one that is kept, whose traceback would keep the request in memory."""
-    return type(error)(*error.args)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, PassOn
-from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.connection import Connection
 from spanledger.providers.failed_calls import name_of, too_late
+from spanledger.providers.reply import LateError, ResponseError
 from spanledger.wires.base import Frame
 from spanledger.wires.sse import EventParser, EventTooLargeError
 

@@ -18,10 +18,11 @@ from yarl import URL
 
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.providers.base import Call, Deployment, Passage
-from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.connection import Connection
 from spanledger.providers.endpoints import Endpoint, make_target
 from spanledger.providers.failed_calls import name_of
 from spanledger.providers.hosts import HOSTS
+from spanledger.providers.reply import LateError, ResponseError
 from spanledger.providers.request_ids import provider_request_id
 from spanledger.providers.transport import Transport
 from spanledger.wires import FROM_CHAT, UNTRANSLATED

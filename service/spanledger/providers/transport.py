@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call
-from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.connection import Connection
 from spanledger.providers.decoding import CodingError, ExpandedError, decompressed
 from spanledger.providers.dialing import Dialer
 from spanledger.providers.endpoints import Endpoint
@@ -30,6 +30,7 @@ from spanledger.providers.failed_calls import (
 )
 from spanledger.providers.pool import Pool, Way
 from spanledger.providers.proxies import WayOut
+from spanledger.providers.reply import LateError, ResponseError
 
 Body = bytes | AsyncIterable[bytes]
 """Whole, or in pieces; then the head of the request says how long it is, or that it is chunked."""
