@@ -24,7 +24,7 @@ def configuration(base: str, ledger: Path) -> Config:
     """A route that serves the Responses API, one of another account, one that has chat alone."""
 
     def entry(route: str, key: str = "sk-sim", **info: Any) -> dict[str, Any]:
-        params = {"model": "openai/gpt-4o-mini", "api_base": f"{base}/v1", "api_key": key}
+        params: Any = {"model": "openai/gpt-4o-mini", "api_base": f"{base}/v1", "api_key": key}
         params["temperature"] = 0.5
         return {
             "model_name": route,
@@ -133,7 +133,7 @@ def test_another_method_is_refused(site: ResponsesSite) -> None:
 
 
 def test_a_provider_without_it_still_serves(tmp_path: Path) -> None:
-    """The caller gets an estimate, and the provider is not asked again for a while."""
+    """The caller gets an estimate, and the provider is not called for a count again for a while."""
 
     def answer(request: Received) -> Sent:
         del request
