@@ -296,7 +296,9 @@ class Edge:
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
-        counted = await self._router.count(counter, ask, serving, route if route != serving else "")
+        kept_at = await self._answers.follow(ask, caller) if ask.follows else ""
+        asked = route if route != serving else ""
+        counted = await self._router.count(counter, ask, serving, asked, kept_at)
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))

@@ -116,15 +116,21 @@ class Router:
                         yield ready
                     return
 
-    async def count(self, counter: TokenCounter, ask: Ask, route: str, asked: str) -> Counted:
-        """Have the input of a request counted. `asked` is the model, if the route is a wildcard.
+    async def count(
+        self, counter: TokenCounter, ask: Ask, route: str, asked: str, kept_at: str = ""
+    ) -> Counted:
+        """Have the input of a request counted. `asked` is the model, if the route is a wildcard;
+        `kept_at` the deployment that keeps the answer which the request continues.
 
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
         """
-        levels = self.groups.for_request(route, asked, ask.wire).get(route, ())
+        groups = self.groups.for_request(route, asked, ask.wire)
+        levels = groups.get(route, ())
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
+        if kept_at:
+            levels = self.kept.at({route: levels}, kept_at)[route]
         return await self._counting.count(counter, ask, levels)
 
     async def _started(self, exchange: Exchange) -> Run:

@@ -20,6 +20,7 @@ from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.images import Images, ImagesOut
+from spanledger.wires.openai.input_tokens import InputTokens
 from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
@@ -78,7 +79,8 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
-COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+_COUNTERS: tuple[TokenCounter, ...] = (CountTokens(MESSAGES), InputTokens(RESPONSES))
+COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in _COUNTERS}
 """Where callers may have a request's input counted, by path; each is a POST."""
 LATE: dict[str, Callable[[bytes], LateAnswer | None]] = {RESPONSES.name: read_late}
 """How an answer is read that was kept, by the wire of the request that made it."""
