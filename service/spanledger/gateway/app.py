@@ -32,6 +32,7 @@ from spanledger.errors import (
 from spanledger.gateway import ids, replies
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
+from spanledger.gateway.bodies import ClientGoneError, FormUpload, upload_of, whole_body
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.kept_answers import KeptAnswers
@@ -47,13 +48,13 @@ from spanledger.gateway.paths import (
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
-from spanledger.gateway.streaming import STREAM_HEADERS, relay
+from spanledger.gateway.streaming import STREAM_HEADERS, BrokenOffError, relay, relay_bare
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
+from spanledger.wires import COUNTERS, DEFAULT, FORMS, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_head, forwarded
+from spanledger.wires.fields import check_encoding, check_head, forwarded
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -61,27 +62,25 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
+"""Scope key of the connection: its `on_lost` is called when the client disconnects, and `break_off`
+closes it in the middle of an answer."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
 
 
-class _Gone(Exception):  # noqa: N818  # not an error: nobody is left to receive it
-    """The client disconnected before its request was complete."""
-
-
 class _Call:
     """One POST in progress: what error handling and a lost connection need to know about it."""
 
-    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task", "wire")
+    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task", "upload", "wire")
 
     def __init__(self, request_id: str, wire: Inbound) -> None:
         self.request_id = request_id
         self.wire = wire
         self.exchange: Exchange | None = None
         self.place: Slot | None = None
-        self.started: Literal["", "stream", "whole"] = ""
+        self.upload: FormUpload | None = None
+        self.started: Literal["", "stream", "bare", "whole"] = ""
         self.lost = False
         self.task: asyncio.Task[object] | None = None
 
@@ -113,7 +112,13 @@ class Edge:
         self._answers = answers
         self._observe_overhead = observe_overhead
         limits = config.gateway
-        self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
+        self.crowd = Crowd(
+            limits.most_per_key,
+            limits.most_body_bytes,
+            limits.max_body_bytes,
+            limits.most_upload_bytes,
+            limits.max_upload_bytes,
+        )
         self._models = Models(config, clock.now_ns() // 1_000_000_000)
 
     def new_request_id(self) -> str:
@@ -189,8 +194,10 @@ class Edge:
                 await self._serve(scope, receive, send, wire, call)
             else:
                 await self._count(scope, receive, send, counter, call)
-        except _Gone:
+        except ClientGoneError:
             pass
+        except BrokenOffError:
+            scope[CONNECTION].break_off()
         except SpanledgerError as error:
             exchange = call.exchange
             await _send(
@@ -202,17 +209,24 @@ class Edge:
             )
             forget_frames(error)
         except asyncio.CancelledError as error:
-            if not call.lost:
+            if call.started == "bare" and not call.lost:
+                scope[CONNECTION].break_off()
+            elif not call.lost:
                 await _end_early(send, call)
             forget_frames(error)
         except Exception as error:  # noqa: BLE001  # every caller gets an answer
             _log_fault(error, call.request_id)
-            await _fail(send, call)
+            if call.started == "bare":
+                scope[CONNECTION].break_off()
+            else:
+                await _fail(send, call)
             forget_frames(error)
         finally:
             self.in_flight -= 1
             if EXCHANGE in scope:
                 scope[EXCHANGE] = call.exchange
+            if call.upload is not None:
+                call.upload.close()
             if call.place is not None:
                 call.place.leave()
 
@@ -230,26 +244,34 @@ class Edge:
         try:
             if exchange.start.stream:
 
-                def head() -> Headers:
-                    call.started = "stream"
-                    return _headers(call.request_id, exchange, STREAM_HEADERS)
+                def head(content_type: str = "") -> Headers:
+                    call.started = "bare" if exchange.ask.bare else "stream"
+                    kind = ((b"content-type", content_type.encode()),)
+                    first = kind if content_type else STREAM_HEADERS
+                    return _headers(call.request_id, exchange, first)
 
-                await relay(self._router.stream(exchange), exchange, send, head)
+                frames = self._router.stream(exchange)
+                if exchange.ask.bare:
+                    await relay_bare(frames, send, head)
+                else:
+                    await relay(frames, exchange, send, head)
                 return
-            body = (await self._router.complete(exchange)).body
+            answer = await self._router.complete(exchange)
         finally:
             if connection is not None:
                 connection.on_lost = None
-        first = (_JSON, (b"content-length", b"%d" % len(body)))
-        answer = _headers(call.request_id, exchange, first)
-        answer.append((b"x-spanledger-cost-usd", format_usd(exchange.cost_nano).encode()))
+        body = answer.body
+        kind = (b"content-type", answer.content_type.encode()) if answer.content_type else _JSON
+        first = (kind, (b"content-length", b"%d" % len(body)))
+        shown = _headers(call.request_id, exchange, first)
+        shown.append((b"x-spanledger-cost-usd", format_usd(exchange.cost_nano).encode()))
         if exchange.remaining_nano is not None:
             left = format_usd(exchange.remaining_nano).encode()
-            answer.append((b"x-spanledger-budget-remaining-usd", left))
+            shown.append((b"x-spanledger-budget-remaining-usd", left))
         call.started = "whole"
         began = exchange.deadline - self._limits.total_timeout_s
         self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
-        await send({"type": "http.response.start", "status": 200, "headers": answer})
+        await send({"type": "http.response.start", "status": 200, "headers": shown})
         await send({"type": "http.response.body", "body": body})
 
     async def _count(
@@ -260,7 +282,7 @@ class Edge:
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
         check_head(headers)
-        ask = counter.read(await _body(receive, place))
+        ask = counter.read(await whole_body(receive, place))
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
@@ -289,8 +311,14 @@ class Edge:
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
-            check_head(headers)
-            ask = wire.read(await _body(receive, place))
+            if (form_wire := FORMS.get(wire.path)) is not None:
+                check_encoding(headers)
+                call.upload = await upload_of(headers, receive, place)
+                ask = form_wire.read_form(call.upload.form)
+                ask.upload = call.upload
+            else:
+                check_head(headers)
+                ask = wire.read(await whole_body(receive, place))
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -398,27 +426,6 @@ def _headers(
         names = ", ".join(dict.fromkeys(exchange.changed))
         headers.append((b"x-spanledger-changed", header_value(names)))
     return headers
-
-
-async def _body(receive: Receive, place: Slot) -> bytes:
-    """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    place.take(len(message["body"]))
-    if not message["more_body"]:
-        whole: bytes = message["body"]
-        return whole
-    place.start_sending()
-    parts = [message["body"]]
-    while message["more_body"]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        place.take(len(message["body"]))
-        parts.append(message["body"])
-    place.stop_sending()
-    return b"".join(parts)
 
 
 async def _send(

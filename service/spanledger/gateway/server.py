@@ -36,6 +36,8 @@ ONCE = frozenset(
 """Headers that identify the caller. Of two, a proxy before us may have checked the other one."""
 LINGER_S = 2.0
 """How long a refused client may keep sending, ignored, so that it gets to read the refusal."""
+UPLOAD_PACE_BYTES = 512 * 1024
+"""A form with files must arrive by this much in each `body_timeout_s`."""
 DRAIN_LOW_BYTES = 16 * 1024
 """Once its answer backs up, a client must read this much in each `stream_idle_timeout_s`."""
 CANCEL_GRACE_S = 5.0
@@ -85,7 +87,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self.upgrading = False
         self.head_left = 0
         self.headers_left = 0
-        self.body_left = 0
+        self.uploads = False
+        self.body_left = self.last_left = 0
         self.body_announced = 0
         self.unparsed_head_bytes = 0
         self.patience: asyncio.TimerHandle | None = None
@@ -139,7 +142,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self.in_head = True
         self.head_left = self.limits.max_header_bytes
         self.headers_left = MAX_HEADERS
-        self.body_left = self.limits.max_body_bytes
+        self.uploads = False
+        self.body_left = self.last_left = self.limits.max_body_bytes
         self.body_announced = 0
         self.unparsed_head_bytes = 0
 
@@ -163,6 +167,9 @@ class EdgeProtocol(HttpToolsProtocol):
             self._violate((400, "repeated_header", message))
         if name == b"content-length":
             self.body_announced = int(value)
+        elif name == b"content-type" and value.lower().startswith(b"multipart/form-data"):
+            self.uploads = True
+            self.body_left = self.last_left = self.limits.max_upload_bytes
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -225,6 +232,12 @@ class EdgeProtocol(HttpToolsProtocol):
         # Closing waits until the answer is read; a client that never reads is disconnected.
         self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
 
+    def break_off(self) -> None:
+        """Close the connection in the middle of an answer, which is how its client notices."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
     def _watch_backlog(self, before: int | None = None) -> None:
         waiting = self.transport.get_write_buffer_size()
         if before is not None and waiting > max(0, before - DRAIN_LOW_BYTES):
@@ -242,7 +255,10 @@ class EdgeProtocol(HttpToolsProtocol):
         return 431, "request_head_too_large", message
 
     def _body_too_large(self) -> tuple[int, str, str]:
-        message = f"the request body exceeds {self.limits.max_body_bytes} bytes"
+        most, name = self.limits.max_body_bytes, "max_body_bytes"
+        if self.uploads:
+            most, name = self.limits.max_upload_bytes, "max_upload_bytes"
+        message = f"the request body exceeds {most} bytes (gateway.{name})"
         return 413, "request_too_large", message
 
     def _violate(self, violation: tuple[int, str, str]) -> None:
@@ -251,12 +267,19 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self.patience = None
-        if self.in_head or self.in_body:
+        if self._keeps_its_pace():
+            self.patience = self.loop.call_later(self.limits.body_timeout_s, self._too_slow)
+        elif self.in_head or self.in_body:
             limit = self.limits.body_timeout_s
             message = f"the request was not complete within {limit:g} seconds"
             self._refuse(408, "request_timeout", message)
         else:
             self.transport.close()
+
+    def _keeps_its_pace(self) -> bool:
+        """Whether a large body is arriving fast enough; the request's deadline ends it in any case."""
+        arrived, self.last_left = self.last_left - self.body_left, self.body_left
+        return self.in_body and self.uploads and arrived >= UPLOAD_PACE_BYTES
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Respond without the application, unless a response has begun, and close."""

@@ -23,6 +23,13 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-accel-buffering", b"no"),
 )
 
+OCTETS = "application/octet-stream"
+"""The content type of a file of which the provider does not say it."""
+
+
+class BrokenOffError(Exception):
+    """A file broke off after its beginning was sent; the connection must be closed."""
+
 
 async def relay(
     frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
@@ -58,6 +65,34 @@ async def relay(
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})
+
+
+async def relay_bare(
+    frames: AsyncGenerator[Frame], send: Send, head: Callable[[str], Headers]
+) -> None:
+    """Send the bytes of one file as they arrive. Nothing may be added to a file: what it cost is in
+    the ledger, and a file that broke off ends without HTTP's own end mark, so that clients notice.
+
+    Raises:
+        SpanledgerError: the request failed before anything was sent.
+        BrokenOffError: it failed afterwards.
+    """
+    started = False
+    async with aclosing(frames):
+        try:
+            async for frame in frames:
+                if not started:
+                    await _start(send, head(frame.content_type or OCTETS))
+                    started = True
+                await send({"type": "http.response.body", "body": frame.data, "more_body": True})
+        except SpanledgerError as error:
+            if not started:
+                raise
+            forget_frames(error)
+            raise BrokenOffError from None
+    if not started:
+        await _start(send, head(OCTETS))
+    await send({"type": "http.response.body", "body": b""})
 
 
 def figures(exchange: Exchange) -> bytes:

@@ -8,7 +8,6 @@ key) where routing did not want it.
 from __future__ import annotations
 
 import asyncio
-import io
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +21,11 @@ from yarl import URL
 from spanledger import __version__
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment
+from spanledger.providers.bodies import Body, parser_of, payload_of
 from spanledger.providers.interim import MAX_INTERIM, Connector, FloodError
 from spanledger.providers.proxies import WayOut
-from spanledger.wires.sse import EventParser, EventTooLargeError
+from spanledger.wires.sse import EventTooLargeError
 
-_LARGE_BODY_BYTES = 2**20
-"""Larger bodies are passed as a file, which aiohttp writes in pieces, so the loop is not blocked."""
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONNECTING = (aiohttp.ClientConnectionError, OSError)
 _MAX_ID_CHARS = 256
@@ -125,7 +123,7 @@ class Transport:
         self._drains: set[asyncio.Task[None]] = set()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
 
-    async def exchange(self, call: Call, target: Endpoint, body: bytes) -> ProviderReply:
+    async def exchange(self, call: Call, target: Endpoint, body: Body) -> ProviderReply:
         """Send a request and read the complete response.
 
         Raises:
@@ -142,9 +140,7 @@ class Transport:
         except TimeoutError:
             _raise_timeout(call, "no answer", call.timeout_s)
 
-    async def events(
-        self, call: Call, target: Endpoint, body: bytes
-    ) -> EventStream | ProviderReply:
+    async def events(self, call: Call, target: Endpoint, body: Body) -> EventStream | ProviderReply:
         """Send a request for a stream; a `ProviderReply` if the response is not a stream of events.
 
         Raises:
@@ -204,7 +200,7 @@ class Transport:
             if not response.content.at_eof():
                 response.close()
 
-    async def _open(self, call: Call, target: Endpoint, body: bytes) -> aiohttp.ClientResponse:
+    async def _open(self, call: Call, target: Endpoint, body: Body) -> aiohttp.ClientResponse:
         session = self._session
         if session is None:
             session = self._session = self._connect()
@@ -215,7 +211,7 @@ class Transport:
             response = await session.request(
                 target.method,
                 target.url,
-                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
+                data=payload_of(body),
                 headers=target.headers
                 if way.headers is None
                 else {**target.headers, **way.headers},
@@ -355,8 +351,8 @@ class EventStream:
         self._ends_at = ends_at
         self._began = False
         self.producing = False
-        self._parser = EventParser(call.max_response_bytes)
-        self._left = call.max_response_bytes
+        self._left = most = call.max_response_bytes
+        self._parser = parser_of(call.wire.operation, response.headers, most)
         self.headers: Mapping[str, str] = response.headers
         self.tail = b""
 

@@ -270,6 +270,7 @@ class Run:
             total_s=left,
             headers=exchange.ask.headers,
             request_id=exchange.start.request_id,
+            upload=exchange.ask.upload,
         )
 
     def _after_refusal(
