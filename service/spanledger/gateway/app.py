@@ -37,6 +37,7 @@ from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.kept_answers import KeptAnswers
 from spanledger.gateway.models import Models
+from spanledger.gateway.pass_through import PassThrough
 from spanledger.gateway.paths import (
     LIVE,
     METRICS_PATH,
@@ -48,7 +49,7 @@ from spanledger.gateway.paths import (
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
-from spanledger.gateway.streaming import STREAM_HEADERS, BrokenOffError, relay, relay_bare
+from spanledger.gateway.streaming import STREAM_HEADERS, relay, relay_bare
 from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
@@ -62,8 +63,8 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""Scope key of the connection: its `on_lost` is called when the client disconnects, and `break_off`
-closes it in the middle of an answer."""
+"""Scope key of the connection: its `on_lost` is called when the client disconnects, its `pass_on` writes
+an event of a stream at once, and `break_off` closes it in the middle of an answer."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
@@ -80,7 +81,7 @@ class _Call:
         self.exchange: Exchange | None = None
         self.place: Slot | None = None
         self.upload: FormUpload | None = None
-        self.started: Literal["", "stream", "bare", "whole"] = ""
+        self.started: Literal["", "stream", "whole"] = ""
         self.lost = False
         self.task: asyncio.Task[object] | None = None
 
@@ -119,6 +120,7 @@ class Edge:
             limits.most_upload_bytes,
             limits.max_upload_bytes,
         )
+        self._through = PassThrough(router, clock, limits)
         self._models = Models(config, clock.now_ns() // 1_000_000_000)
 
     def new_request_id(self) -> str:
@@ -132,6 +134,9 @@ class Edge:
             wire = counter.wire
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
+            return
+        if wire is None and self._through.is_for(path):
+            await self._post(scope, receive, send, None, None)
             return
         request_id = self.new_request_id()
         headers = dict(scope["headers"])
@@ -174,9 +179,11 @@ class Edge:
         scope: Scope,
         receive: Receive,
         send: Send,
-        wire: Inbound,
+        inbound: Inbound | None,
         counter: TokenCounter | None,
     ) -> None:
+        """One request with its place in the gateway; on no wire of ours, it is passed through."""
+        wire = inbound or spoken_by(scope["path"], dict(scope["headers"]))
         call = _Call(self.new_request_id(), wire)
         if self.draining:
             await _send(send, replies.draining(wire), call.request_id, wire=wire)
@@ -190,14 +197,14 @@ class Edge:
             return
         self.in_flight += 1
         try:
-            if counter is None:
+            if inbound is None:
+                await self._pass(scope, receive, send, wire, call)
+            elif counter is None:
                 await self._serve(scope, receive, send, wire, call)
             else:
                 await self._count(scope, receive, send, counter, call)
         except ClientGoneError:
             pass
-        except BrokenOffError:
-            scope[CONNECTION].break_off()
         except SpanledgerError as error:
             exchange = call.exchange
             await _send(
@@ -209,17 +216,12 @@ class Edge:
             )
             forget_frames(error)
         except asyncio.CancelledError as error:
-            if call.started == "bare" and not call.lost:
-                scope[CONNECTION].break_off()
-            elif not call.lost:
+            if not call.lost:
                 await _end_early(send, call)
             forget_frames(error)
         except Exception as error:  # noqa: BLE001  # every caller gets an answer
             _log_fault(error, call.request_id)
-            if call.started == "bare":
-                scope[CONNECTION].break_off()
-            else:
-                await _fail(send, call)
+            await _fail(send, call)
             forget_frames(error)
         finally:
             self.in_flight -= 1
@@ -241,20 +243,21 @@ class Edge:
         call.task = asyncio.current_task()
         if connection is not None:
             connection.on_lost = call.on_lost
+            exchange.pass_on = connection.pass_on
         try:
             if exchange.start.stream:
 
                 def head(content_type: str = "") -> Headers:
-                    call.started = "bare" if exchange.ask.bare else "stream"
+                    call.started = "whole" if exchange.ask.bare else "stream"
                     kind = ((b"content-type", content_type.encode()),)
                     first = kind if content_type else STREAM_HEADERS
                     return _headers(call.request_id, exchange, first)
 
                 frames = self._router.stream(exchange)
-                if exchange.ask.bare:
-                    await relay_bare(frames, send, head)
-                else:
+                if not exchange.ask.bare:
                     await relay(frames, exchange, send, head)
+                elif not await relay_bare(frames, send, head) and connection is not None:
+                    connection.break_off()
                 return
             answer = await self._router.complete(exchange)
         finally:
@@ -273,6 +276,29 @@ class Edge:
         self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
         await send({"type": "http.response.start", "status": 200, "headers": shown})
         await send({"type": "http.response.body", "body": body})
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
+    ) -> None:
+        caller = await self._auth.identify(dict(scope["headers"]))
+        call.place = place = self.crowd.enter(caller.key_id)
+        call.exchange = exchange = self._through.exchange(call.request_id, caller, scope, wire)
+        connection = scope.get(CONNECTION)
+        call.task = asyncio.current_task()
+        if connection is not None:
+            connection.on_lost = call.on_lost
+
+        def head(given: Headers) -> Headers:
+            call.started = "whole"
+            return _headers(call.request_id, exchange, tuple(given))
+
+        try:
+            whole = await self._through.serve(scope, receive, send, exchange, caller, place, head)
+        finally:
+            if connection is not None:
+                connection.on_lost = None
+        if not whole and connection is not None:
+            connection.break_off()
 
     async def _count(
         self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call

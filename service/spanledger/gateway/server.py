@@ -134,6 +134,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self.patience.cancel()
             self.patience = None
 
+    def break_off(self) -> None:
+        """Close the connection of an answer that cannot be completed, so that its reader sees it."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
     # The parser's callbacks.
 
     def on_message_begin(self) -> None:
@@ -214,6 +220,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(head + rest)
 
+    def pass_on(self, event: bytes) -> bool:
+        """Write an event of a stream that has begun, unless its client has to catch up first."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        return True
+
     # Answers that back up.
 
     def pause_writing(self) -> None:
@@ -231,12 +244,6 @@ class EdgeProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         # Closing waits until the answer is read; a client that never reads is disconnected.
         self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
-
-    def break_off(self) -> None:
-        """Close the connection in the middle of an answer, which is how its client notices."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-        self.transport.close()
 
     def _watch_backlog(self, before: int | None = None) -> None:
         waiting = self.transport.get_write_buffer_size()

@@ -27,10 +27,6 @@ OCTETS = "application/octet-stream"
 """The content type of a file of which the provider does not say it."""
 
 
-class BrokenOffError(Exception):
-    """A file broke off after its beginning was sent; the connection must be closed."""
-
-
 async def relay(
     frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
 ) -> None:
@@ -69,13 +65,12 @@ async def relay(
 
 async def relay_bare(
     frames: AsyncGenerator[Frame], send: Send, head: Callable[[str], Headers]
-) -> None:
-    """Send the bytes of one file as they arrive. Nothing may be added to a file: what it cost is in
-    the ledger, and a file that broke off ends without HTTP's own end mark, so that clients notice.
+) -> bool:
+    """Send the bytes of one file as they arrive. Returns whether it is complete: nothing may be added
+    to a file, so what it cost is in the ledger, and only a missing end says that it broke off.
 
     Raises:
         SpanledgerError: the request failed before anything was sent.
-        BrokenOffError: it failed afterwards.
     """
     started = False
     async with aclosing(frames):
@@ -89,10 +84,11 @@ async def relay_bare(
             if not started:
                 raise
             forget_frames(error)
-            raise BrokenOffError from None
+            return False
     if not started:
         await _start(send, head(OCTETS))
     await send({"type": "http.response.body", "body": b""})
+    return True
 
 
 def figures(exchange: Exchange) -> bytes:

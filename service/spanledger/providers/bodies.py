@@ -1,40 +1,13 @@
-"""Bodies as they are sent and arrive: a form that is too large for memory, and a file as an answer."""
+"""What a provider's answer is: events, or one file."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from spanledger.wires.base import Operation
 from spanledger.wires.sse import EventParser, is_events
 
-LARGE_BODY_BYTES = 2**20
-"""Larger bodies are passed as a file, which aiohttp writes in pieces, so the loop is not blocked."""
 MAX_TYPE_CHARS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class LongBody:
-    """A body that is not in memory.
-
-    Attributes:
-        size: of all its chunks together. The request must say it as its Content-Length.
-        chunks: begins to read it; called once for each time that it is sent.
-    """
-
-    size: int
-    chunks: Callable[[], AsyncIterator[bytes]]
-
-
-Body = bytes | LongBody
-
-
-def payload_of(body: Body) -> bytes | io.BytesIO | AsyncIterator[bytes]:
-    """The body as aiohttp takes it."""
-    if isinstance(body, LongBody):
-        return body.chunks()
-    return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)
 
 
 class FileParser:
@@ -42,7 +15,7 @@ class FileParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The bytes."""
-        return [chunk]
+        return [chunk] if chunk else []
 
     def finish(self) -> bytes:
         """Nothing is left over."""

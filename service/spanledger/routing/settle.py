@@ -47,6 +47,7 @@ class Produced:
     finish_reasons: tuple[str, ...] = ()
     body: bytes = b""
     counted: bool = False
+    pending: bool = False
     events: list[bytes] = field(default_factory=list)
     _since_usage_bytes: int = 0
     _event_bytes: int = 0
@@ -65,6 +66,7 @@ class Produced:
             finish_reasons=answer.finish_reasons,
             body=answer.body,
             counted=answer.counted,
+            pending=answer.pending,
         )
 
     def note(self, frame: Frame, now_ns: Callable[[], int]) -> None:
@@ -76,6 +78,8 @@ class Produced:
             self.output_bytes += frame.output_bytes
             self.speech_bytes += frame.speech_bytes
             self._since_usage_bytes += frame.output_bytes
+        if frame.usual:
+            return
         if frame.usage is not None:
             if frame.usage.output_tokens:
                 self._since_usage_bytes = 0

@@ -26,7 +26,7 @@ from spanledger.sim.wire import Chunk
 from spanledger.sim.writer import Answer
 
 INPUT_CHARACTERS_MAX = 4_096
-FILE_BYTES_MAX = 25 * 1024 * 1024
+AUDIO_BYTES_MAX = 25 * 1024 * 1024
 READ_TOKENS_PER_SECOND, WRITTEN_TOKENS_PER_SECOND = 10, 20
 CHARACTERS_PER_SECOND = 15
 TOKEN_BYTES = 400
@@ -267,8 +267,10 @@ def hear(file: object) -> Heard:
     """Read an audio file. Raises RefusalError."""
     if not isinstance(file, File) or not file.data:
         raise RefusalError(400, "'file' is a required property", param="file")
-    if len(file.data) > FILE_BYTES_MAX:
-        message = f"Maximum content size limit ({FILE_BYTES_MAX}) exceeded ({len(file.data)} bytes)"
+    if len(file.data) > AUDIO_BYTES_MAX:
+        message = (
+            f"Maximum content size limit ({AUDIO_BYTES_MAX}) exceeded ({len(file.data)} bytes)"
+        )
         raise RefusalError(413, message)
     if file.name.rpartition(".")[2].lower() not in _EXTENSIONS:
         known = sorted(_EXTENSIONS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -223,6 +223,7 @@ class Answer:
         service: the service tier it was served at; empty where the provider does not say.
         content_type: of the body, where that is not JSON.
         counted: the usage is our own count, because the provider reported none.
+        pending: it is still to be written, after the request has ended.
     """
 
     body: bytes
@@ -236,6 +237,19 @@ class Answer:
     service: str = ""
     content_type: str = ""
     counted: bool = False
+    pending: bool = False
+
+
+class LateAnswer(NamedTuple):
+    """An answer that was read after its request had ended.
+
+    Attributes:
+        usage: None where the provider reports none, as for one that was cancelled.
+    """
+
+    usage: Usage | None
+    service: str
+    model: str
 
 
 class FailedAnswerError(ProviderError):
@@ -274,6 +288,7 @@ class Frame:
         service: the service tier of the answer; empty where the provider does not say.
         closes: the caller may leave once it has this event, so it is sent once the request is booked.
         content_type: of a bare stream (`Ask.bare`), on each of its pieces.
+        usual: but for its content, an earlier event of the stream said the same.
     """
 
     data: bytes
@@ -289,6 +304,7 @@ class Frame:
     input_usage: Usage | None = None
     service: str = ""
     closes: bool = False
+    usual: bool = field(default=False, compare=False)
     content_type: str = ""
 
 
@@ -373,6 +389,16 @@ class Reader(Protocol):
 
     def last(self) -> Frame | None:
         """What the caller gets after the last event. Raises ProviderError where there was none."""
+        ...
+
+
+@runtime_checkable
+class ReadsUsual(Protocol):
+    """A reader that knows most events of a stream without decoding them."""
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """What `read` would return, as a frame that is `Frame.usual`; None if that must be asked.
+        Never fails."""
         ...
 
 
