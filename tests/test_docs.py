@@ -22,10 +22,10 @@ from pydantic import BaseModel
 
 import spanledger
 from spanledger import config
+from spanledger.budgets.accounts import Account, AccountKey, Balance, decide
+from spanledger.budgets.model import Budget
 from spanledger.cli import app
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
-from spanledger.ledger.store import Budget
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand
@@ -35,7 +35,16 @@ from spanledger.routing.plan import Plan
 from spanledger.wires.bounds import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
+PAGES = sorted(
+    path
+    for folder, pattern in (
+        ("", "*.md"),
+        ("docs", "**/*.md"),
+        ("bench", "*.md"),
+        ("helm", "**/*.md"),
+    )
+    for path in (ROOT / folder).glob(pattern)
+)
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The pages that describe what is; the changelog also names what was."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -18,10 +18,12 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from spanledger.budgets.model import (
+    Budget,
+)
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import Budget
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.sim.bill import Entry
 from spanledger.sim.server import sim_in_thread
 from spanledger.sim.tokens import DENSEST

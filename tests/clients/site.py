@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
-from tests.clients.install import installed
+from tests.clients.install import GO_FLAGS, go_caches, installed, language
 from tests.clients.table import CLIENTS, KEY, SCRIPTS, URL, Client
 from tests.service.gateway.test_clients import Running
 from tests.support.processes import clean_environment, poll
@@ -40,6 +40,11 @@ WAYS = {
 """By what the client speaks: the first deployment answers; it is at its rate limit, and one on the same
 wire answers; and one on an unlike wire does."""
 WAYS["responses"] = WAYS["chat"]
+ALIASES = {
+    "claude-haiku-4-5-20251001": "claude-haiku-4-5",
+    "claude-opus-4-5-20251101": "claude-opus-4-5",
+}
+"""Names that the `llm` package sends for models it is asked for by a shorter one."""
 FOREIGN = ("CLAUDE", "CODEX", "PYTHON")
 """Variables of the caller's that would change a client. Bytecode that is not kept makes each start slow."""
 LIMITED = {model for ways in WAYS.values() for way, model in ways.items() if way != "direct"}
@@ -134,17 +139,11 @@ class Site:
             "TRY_ENVIRONMENT": str(environment),
             **{name: text.replace(URL, self.url).replace(KEY, key) for name, text in put.items()},
         }
-        for tool in ("said.py", "said.mjs", client.script.name):
-            (work / tool).write_text((SCRIPTS / tool).read_text("utf-8"), "utf-8")
-        python = environment / "bin" / "python"
-        runner = [str(python) if python.exists() else sys.executable]
-        if client.script.suffix == ".mjs":
-            (work / "node_modules").symlink_to(environment / "node_modules")
-            runner = ["node"]
+        runner, more = _runner(client, work, environment)
         done = subprocess.run(
-            [*runner, client.script.name],
+            runner,
             cwd=work,
-            env=env,
+            env={**env, **more},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,6 +158,31 @@ class Site:
                 case = told.pop("task"), told.pop("way")
                 said[case] = Said(**told)
         return Tried(said, done.stdout)
+
+
+def _runner(client: Client, work: Path, environment: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a client's script, which is put in place, and variables that it needs."""
+    script = client.script
+    shared = f"said{script.suffix}"
+    for tool in (shared, script.name):
+        (work / tool).write_text((SCRIPTS / tool).read_text("utf-8"), "utf-8")
+    if script.suffix == ".mjs":
+        (work / "node_modules").symlink_to(environment / "node_modules")
+        return ["node", script.name], {}
+    if script.suffix == ".go":
+        for name in ("go.mod", "go.sum"):
+            (work / name).write_text((environment / name).read_text("utf-8"), "utf-8")
+        return ["go", "run", *GO_FLAGS, shared, script.name], go_caches()
+    if script.suffix == ".java":
+        jars = f"{environment}/*"
+        compiler = ["javac", "-cp", jars, "-d", "classes", shared, script.name]
+        subprocess.run(compiler, cwd=work, check=True)
+        return ["java", "-cp", f"classes:{jars}", script.stem.title().replace("_", "")], {}
+    python = environment / "bin" / "python"
+    return [
+        str(python) if language(client.environment) == "python" else sys.executable,
+        script.name,
+    ], {}
 
 
 def configuration(sim_url: str, ledger: Path) -> Config:
@@ -180,7 +204,12 @@ def configuration(sim_url: str, ledger: Path) -> Config:
     return parse_config(
         {
             "model_list": [entry(model) for model in models],
-            "router_settings": {"num_retries": 0, "cooldown_time": 0, "fallbacks": fallbacks},
+            "router_settings": {
+                "num_retries": 0,
+                "cooldown_time": 0,
+                "fallbacks": fallbacks,
+                "model_group_alias": ALIASES,
+            },
             "gateway": {"port": 0, "total_timeout_s": 60},
             "ledger": {"url": f"sqlite:///{ledger}"},
         },

@@ -10,6 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
+from spanledger.budgets.diff import (
+    Change,
+    as_dict,
+    changes_text,
+    field_changes,
+    plan,
+    summary,
+    whose,
+    with_before,
+)
+from spanledger.budgets.model import Budget, BudgetState
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -27,17 +38,6 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.diff import (
-    Change,
-    as_dict,
-    changes_text,
-    field_changes,
-    plan,
-    summary,
-    whose,
-    with_before,
-)
-from spanledger.ledger.store import Budget, BudgetState
 from spanledger.money import format_usd
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
@@ -134,7 +134,8 @@ def _set(
     name: str, given: Mapping[str, Any], path: Path, *, replace: bool
 ) -> tuple[Budget | None, Budget]:
     """The budget before and after."""
-    from spanledger.ledger.records import Records, budget_of
+    from spanledger.config.budgets import budget_of
+    from spanledger.ledger.sqlite.records import Records
 
     validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
 
@@ -179,7 +180,8 @@ def _percentages(text: str) -> list[str]:
 
 def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     """A budget with the given options changed. Raises UsageError if its subject would change."""
-    from spanledger.ledger.records import SUBJECT_SCOPES, budget_of
+    from spanledger.budgets.scopes import SUBJECT_SCOPES
+    from spanledger.config.budgets import budget_of
 
     entry: dict[str, Any] = {
         "limit": format_usd(before.limit_nano),
@@ -208,7 +210,7 @@ def limit(
     json: AsJson = False,
 ) -> None:
     """Change only a budget's limit; what has been spent still counts."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
@@ -237,8 +239,8 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
     Below the table are the budgets that differ from the gateway's file as of its last start.
     """
-    from spanledger.ledger.records import Records
-    from spanledger.ledger.reports import Reports
+    from spanledger.ledger.sqlite.records import Records
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         reports = Reports(ledger_file(ledger))
@@ -303,7 +305,7 @@ def remove(
     json: AsJson = False,
 ) -> None:
     """Remove a budget; its history and what was charged stay in the ledger."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.change(ledger_file(ledger))
@@ -331,7 +333,7 @@ def history(
     A budget's first line shows all of it; later lines show the old and the new value of each field
     that changed.
     """
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.read(ledger_file(ledger))
@@ -383,7 +385,8 @@ def apply(
     Prints the changes field by field. The exit code is 0 whether or not anything changes, unless
     --exit-code is given.
     """
-    from spanledger.ledger.records import Records, budget_of
+    from spanledger.config.budgets import budget_of
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]

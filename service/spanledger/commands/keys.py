@@ -22,7 +22,7 @@ from spanledger.commands.common import (
 )
 from spanledger.commands.completion import customers, teams, valid_keys
 from spanledger.errors import UsageError
-from spanledger.ledger.store import Key
+from spanledger.ledger.model import Key
 
 app = typer.Typer(no_args_is_help=True, help="Virtual keys of customers.")
 
@@ -48,6 +48,7 @@ def _as_dict(key: Key) -> dict[str, Any]:
         "customer": key.customer,
         "team": key.team or None,
         "routes": list(key.routes),
+        "pass_through": key.pass_through,
         "created_at": format_time(key.created_ns),
         "revoked_at": format_time(key.revoked_ns),
     }
@@ -65,11 +66,18 @@ def create(
     routes: Annotated[
         str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
     ] = None,
+    allow_pass_through: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pass-through",
+            help="Let it call any endpoint of a provider (/v1/PROVIDER/…), which no budget can limit.",
+        ),
+    ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown only once: only its digest is stored."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         # As in budgets: names that differ only in how accents are encoded are the same.
@@ -80,7 +88,9 @@ def create(
         names = [check_name("--routes", name) for name in given]
         records = Records.open(ledger_file(ledger))
         first = not records.has_keys()
-        secret, key = records.create_key(customer, team, names, time.time_ns())
+        secret, key = records.create_key(
+            customer, team, names, time.time_ns(), pass_through=allow_pass_through
+        )
         records.close()
     if json:
         print_json({"key": secret, **_as_dict(key)})
@@ -105,7 +115,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List all keys by id, oldest first, including revoked ones."""
     from rich.markup import escape
 
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.read(ledger_file(ledger))
@@ -125,6 +135,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             "customer": "fold",
             "team": "fold",
             "routes": "fold",
+            "pass-through": "keep",
             "created": "keep",
             "revoked": "keep",
         }
@@ -135,6 +146,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             escape(key.customer),
             escape(key.team or "-"),
             escape(", ".join(key.routes) or "all"),
+            "yes" if key.pass_through else "-",
             local_time(key.created_ns),
             local_time(key.revoked_ns),
         )
@@ -151,7 +163,7 @@ def revoke(
     json: AsJson = False,
 ) -> None:
     """Revoke a key; gateways stop accepting it within two seconds."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.change(ledger_file(ledger))

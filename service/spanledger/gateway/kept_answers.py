@@ -6,14 +6,16 @@ to and which deployment has it (`wires/answer_ids.py`). To everybody else it doe
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from spanledger.errors import InvalidRequestError
+from spanledger.errors import InvalidRequestError, LedgerUnavailableError
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.paths import AnswerPath
 from spanledger.gateway.replies import GatewayReply, not_allowed
-from spanledger.ledger.store import KeptAnswer, Ledger
+from spanledger.ledger.model import KeptAnswer
+from spanledger.ledger.ports import Ledger
 from spanledger.wires import RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
 from spanledger.wires.base import Ask
@@ -78,6 +80,10 @@ class KeptAnswers:
         )
         if body is None:
             raise _not_found(path.answer)
+        if answer.open and path.action in ("", "/cancel"):
+            # Its owner may read it although it cannot be charged now; it stays held.
+            with suppress(LedgerUnavailableError):
+                await self._router.late.settle(known.request_id, answer, body)
         return GatewayReply(200, relabelled(body, known))
 
     async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:

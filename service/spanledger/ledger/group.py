@@ -21,21 +21,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.sqlite import EndRequest, LedgerOperation, LedgerResult, Sweep
-from spanledger.ledger.store import (
+from spanledger.ledger.model import (
     AttemptEnd,
+    ChangeKept,
+    EndRequest,
     Hold,
+    Kept,
     KeptAnswer,
+    KeptKind,
     Key,
+    Later,
+    LedgerOperation,
+    LedgerResult,
     RequestEnd,
     RequestStart,
     Reservation,
     Settled,
+    Sweep,
 )
+from spanledger.ledger.ports import KeyReader, LedgerWriter
 
 log = logging.getLogger(__name__)
 
@@ -61,23 +69,6 @@ CLOSE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
 
-class Store(Protocol):
-    """A database that commits batches; `SqliteStore` is one."""
-
-    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]: ...
-    def check(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class KeyReader(Protocol):
-    """Reads of virtual keys that need no transaction."""
-
-    def find_key(self, digest: str) -> Key | None: ...
-    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None: ...
-    def has_keys(self) -> bool: ...
-    def close(self) -> None: ...
-
-
 @dataclass(slots=True)
 class _Waiting:
     """An operation and its waiting caller; a retried end has none."""
@@ -92,7 +83,7 @@ class GroupLedger:
 
     def __init__(
         self,
-        store: Store,
+        store: LedgerWriter,
         keys: KeyReader,
         *,
         now_ns: Callable[[], int],
@@ -141,9 +132,16 @@ class GroupLedger:
         """See `Ledger.finish`. After a failed commit, the end is retried until it is written."""
         return cast("Settled", await self._submit(end))
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
         """See `Ledger.end_request`."""
-        await self._submit(EndRequest(start, end))
+        await self._submit(EndRequest(start, end, kept, later))
 
     async def sweep(self) -> int:
         """Expire lapsed holds now; return how many there were."""
@@ -156,6 +154,21 @@ class GroupLedger:
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """See `Ledger.find_answer`."""
         return await self._read(partial(self._keys.find_answer, request_id, operation))
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """See `Ledger.find_kept`."""
+        return await self._read(partial(self._keys.find_kept, request_id))
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """See `Ledger.list_kept`."""
+        page = partial(self._keys.list_kept, after=after, rising=rising, limit=limit)
+        return await self._read(partial(page, owner, kind))
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """See `Ledger.change_kept`."""
+        await self._submit(ChangeKept(request_id, about))
 
     async def has_keys(self) -> bool:
         """See `Ledger.has_keys`."""

@@ -99,7 +99,13 @@ LONG_TOKENS = 272_000
 LIST_PRICES: Mapping[str, Price] = {
     "gpt-4o": Price(2_500_000, 10_000_000, 1_250_000),
     "gpt-4o-mini": Price(
-        150_000, 600_000, 75_000, services={"priority": Price(250_000, 1_000_000, 125_000)}
+        150_000,
+        600_000,
+        75_000,
+        services={
+            "priority": Price(250_000, 1_000_000, 125_000),
+            "batch": Price(75_000, 300_000),
+        },
     ),
     "gpt-4.1": Price(2_000_000, 8_000_000, 500_000),
     "gpt-4.1-mini": Price(400_000, 1_600_000, 100_000),
@@ -152,7 +158,7 @@ LIST_PRICES: Mapping[str, Price] = {
     "babbage-002": Price(400_000, 400_000),
     "omni-moderation-latest": Price(0),
     "jina-reranker-v2-base-multilingual": Price(50_000),
-    "text-embedding-3-small": Price(20_000),
+    "text-embedding-3-small": Price(20_000, services={"batch": Price(10_000)}),
     "text-embedding-3-large": Price(130_000),
 }
 """Public list prices; a test compares them with the list LiteLLM ships."""

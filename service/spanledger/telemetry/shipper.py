@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
 from spanledger.errors import ConfigError, LedgerUnavailableError
-from spanledger.ledger.database import sqlite_path
+from spanledger.ledger.sqlite.connection import sqlite_path
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 from spanledger.telemetry.endpoints import exports
 
@@ -83,7 +83,7 @@ def _run_locked(
         )
     except ValueError as error:  # the SDK reads its limits at import
         raise ConfigError(f"invalid OpenTelemetry setting in the environment: {error}") from error
-    from spanledger.telemetry.outbox import SqliteOutbox
+    from spanledger.ledger.sqlite.outbox import SqliteOutbox
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
@@ -98,9 +98,10 @@ def _run_locked(
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = SqliteOutbox(path)
     resource = resource_of(settings.service_name, outbox.ledger_id())
+    form = form_of(environ)
     spans = metrics = None
     if exports("traces", environ):
-        spans = SpanSender(settings.endpoint, resource, environ)
+        spans = SpanSender(settings.endpoint, resource, environ, form)
     if exports("metrics", environ):
         metrics = MetricSender(settings.endpoint, resource, environ)
     pipeline = Pipeline(
@@ -109,7 +110,7 @@ def _run_locked(
         metrics,
         max_customers=settings.max_customers,
         pace=pace or _pace(settings, environ),
-        form=form_of(environ),
+        form=form,
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()

@@ -26,7 +26,8 @@ from spanledger.errors import (
 )
 from spanledger.gateway.app import create_app
 from spanledger.gateway.server import GatewayServer, make_server
-from spanledger.ledger.store import Key, Ledger
+from spanledger.ledger.model import Key
+from spanledger.ledger.ports import Ledger
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
@@ -83,6 +84,14 @@ PROVIDER_S = -1_000.0
 """How long providers pretend to take: the gateway's own measurements must not include it."""
 
 
+class NoPassing:
+    """No provider has endpoints that requests could be passed through to."""
+
+    def knows(self, provider: str) -> bool:
+        """As in the router's."""
+        return not provider
+
+
 @dataclass
 class ScriptedRouter:
     """Does what the route's name says, and records the requests it got."""
@@ -93,6 +102,7 @@ class ScriptedRouter:
     closed: list[str] = field(default_factory=list)
     running: int = 0
     released: bool = False
+    passing: NoPassing = field(default_factory=NoPassing)
 
     async def complete(self, exchange: Exchange) -> Answer:
         """Answer, fail or hang."""

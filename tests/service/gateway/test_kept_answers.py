@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board
@@ -121,19 +123,43 @@ def test_an_answer_of_a_fallback_is_continued_there(site: ResponsesSite) -> None
     assert caught.value.code == "previous_response_not_here"
 
 
-def test_background_answers(site: ResponsesSite) -> None:
-    """Without a blocking budget they are served, charged as an estimate, and read when they are there."""
-    with site.client("free") as client:
-        raw = client.responses.with_raw_response.create(model="gpt", input=HELLO, background=True)
+@pytest.mark.parametrize("customer", ["free", "rich"])
+def test_background_answers(site: ResponsesSite, customer: str) -> None:
+    """They are held until they are read complete, and then cost what the provider bills, once."""
+    before = len(site.billed())
+    with site.client(customer) as client:
+        raw = client.responses.with_raw_response.create(
+            model="gpt", input=HELLO, background=True, max_output_tokens=500
+        )
+        unique = raw.headers["x-request-id"]
+        assert raw.headers["x-spanledger-cost-usd"] == "0.00"
         queued = raw.parse()
         answer = queued
         while answer.status in ("queued", "in_progress"):
             answer = client.responses.retrieve(queued.id)
-        (row,) = site.attempts(raw.headers["x-request-id"])
+        assert client.responses.retrieve(queued.id).output_text == answer.output_text
 
+    (row,) = site.attempts(unique)
+    (bill,) = [entry["nano_usd"] for entry in site.billed()[before:] if entry["billed"]]
     assert answer.output_text
-    assert row[0] > 0
-    assert row[2] == 1
+    assert row[0] == bill > 0
+    assert row[1] >= row[0]
+    assert row[2] == 0
+
+
+def test_a_background_answer_that_nobody_reads(site: ResponsesSite) -> None:
+    """Until then it is not charged: its hold stays, also after its request has ended."""
+    with site.client("rich") as client:
+        raw = client.responses.with_raw_response.create(model="gpt", input=HELLO, background=True)
+    query = (
+        "SELECT a.state, a.cost_nano, a.expected_nano, a.hold_nano, r.outcome FROM attempts a"
+        " JOIN requests r USING (request_id) WHERE request_id = ?"
+    )
+    with contextlib.closing(sqlite3.connect(site.ledger)) as connection:
+        found = connection.execute(query, (raw.headers["x-request-id"],)).fetchone()
+    state, cost, expected, hold, outcome = found
+    assert (state, cost, outcome) == ("held", 0, "ok")
+    assert 0 < expected <= hold
 
 
 def test_ids_survive_a_restart(tmp_path: Path) -> None:

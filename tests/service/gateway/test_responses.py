@@ -13,9 +13,9 @@ import pytest
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
 
+from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
@@ -261,7 +261,8 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ({"tools": [SEARCH]}, "web_search"),
+        ({"tools": [SEARCH]}, 'Codex: web_search = \\"disabled\\"'),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 1}, "max_tool_calls"),
         (
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
@@ -270,7 +271,7 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
             {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]},
             "web_search",
         ),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ],
 )

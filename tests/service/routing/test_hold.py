@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger.ledger.store import Reservation
+from spanledger.ledger.model import Reservation
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanledger.ledger.store import AttemptEnd, Reservation
+from spanledger.ledger.model import AttemptEnd, Reservation
 from spanledger.pricing.usage import Usage
 from spanledger.routing.history import REMEMBERED, OutputHistory
 from spanledger.routing.hold import EXPECTED_TOKENS, WINDOW_MARGIN_TOKENS

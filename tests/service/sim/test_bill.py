@@ -55,7 +55,8 @@ def test_built_in_prices_are_the_public_ones() -> None:
             else:
                 assert value is None, (model, ours)
         for service, dearer in price.services.items():
-            check_listed(public, dearer, f"_{service}", names)
+            suffix = "_batches" if service == "batch" else f"_{service}"
+            check_listed(public, dearer, suffix, names)
         check_long(public, price, "", names)
 
 

@@ -20,8 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.config import TelemetrySettings
+from spanledger.ledger.sqlite import outbox as outbox_module
 from spanledger.telemetry import delivery
-from spanledger.telemetry import outbox as outbox_module
 from spanledger.telemetry.delivery import Delivery, SpanSender
 from spanledger.telemetry.shipper import run_shipper
 from tests.service.telemetry.conftest import FAST, Book, Running, Ship, until
@@ -328,6 +328,26 @@ def test_much_content_makes_small_batches(
     assert max(sizes) == 3
     assert set(sink.by_id()) == span_ids(book)
     assert len(sink.spans) == len(sink.by_id())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 64, 1000])
+def test_batches_of_any_size_miss_no_row(book: Book, limit: int) -> None:
+    """Every ended row is in one batch, in order, wherever batches are cut."""
+    for number in range(6):
+        for _ in range(number):
+            book.refuse()
+        start = book.start()
+        for attempt in range(1, 2 + number):
+            book.finish(book.reserve(start, attempt), None, last=attempt == 1 + number)
+    outbox = outbox_module.SqliteOutbox(book.path)
+    seqs, batch = [0], [0]
+    while batch:
+        batch = [row.seq for row in outbox.read_after(seqs[-1], limit)]
+        assert len(batch) <= limit
+        seqs += batch
+    outbox.close()
+
+    assert seqs == list(range(book.last_seq + 1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""Which budgets an attempt touches, and whether they have room: pure functions over balances.
+
+No I/O, no clock. The store loads the balances inside its transaction, asks these functions, and
+writes the changed balances back before it commits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
+from spanledger.budgets.periods import Period, period_at
+from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
+from spanledger.errors import BudgetExceededError, Refusal
+
+ROOMY = 10
+"""An attempt without a cap holds its full bound only if that is at most 1/ROOMY of what is left."""
+
+MAX_CACHED_MATCHES = 10_000
+
+
+class AccountKey(NamedTuple):
+    """A balance's identity, as stored in an attempt's `accounts`.
+
+    It has every field of the budget that decides what counts: a budget whose scope or period is
+    changed, or whose name is reused for another, gets other accounts.
+    """
+
+    budget: str
+    scope: Scope
+    period: PeriodKind
+    timezone: str
+    period_start_s: int
+    subject: str
+
+    @classmethod
+    def of(cls, budget: Budget, subject: str, period_start_s: int) -> AccountKey:
+        """The account of a subject under a budget."""
+        return cls(
+            budget.name, budget.scope, budget.period, budget.timezone, period_start_s, subject
+        )
+
+
+def account_keys(accounts: str) -> tuple[AccountKey, ...]:
+    """The keys in an attempt's `accounts`; those of schema version 1 are ignored."""
+    if accounts == "[]":
+        return ()
+    return tuple(AccountKey(*key) for key in json.loads(accounts) if len(key) == _KEY_PARTS)
+
+
+_KEY_PARTS = len(AccountKey._fields)
+
+
+@dataclass(slots=True)
+class Balance:
+    """One account in one period, nano-USD."""
+
+    key: AccountKey
+    period_end_s: int
+    spent_nano: int = 0
+    held_nano: int = 0
+    overrun_nano: int = 0
+    opened_seq: int = 0
+    """Attempts settled by then count by their dimensions, later ones by their `accounts`."""
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """The columns of its row."""
+        return (
+            *self.key,
+            self.period_end_s,
+            self.spent_nano,
+            self.held_nano,
+            self.overrun_nano,
+            self.opened_seq,
+        )
+
+
+class Account(NamedTuple):
+    """A budget and the balance that an attempt changes under it."""
+
+    budget: Budget
+    balance: Balance
+
+    @property
+    def room_nano(self) -> int:
+        """What is left to hold; negative after an overrun or a lowered limit."""
+        return self.budget.limit_nano - self.balance.spent_nano - self.balance.held_nano
+
+
+class Grant(NamedTuple):
+    """A granted hold, before it is written."""
+
+    hold_nano: int
+    warned: tuple[str, ...]
+    remaining_nano: int | None
+
+
+class Matched(NamedTuple):
+    """The accounts for some dimensions, valid while all their periods last.
+
+    Attributes:
+        counted: each budget with its account and the end of that account's period, Unix seconds.
+        text: the accounts as stored in an attempt's row.
+    """
+
+    counted: tuple[tuple[Budget, AccountKey, int], ...]
+    keys: tuple[AccountKey, ...]
+    text: str
+    start_s: int
+    end_s: int
+
+
+class BudgetIndex:
+    """All budgets, indexed by what they apply to; rebuilt when one changes."""
+
+    def __init__(self, budgets: Iterable[Budget]) -> None:
+        self.by_name = {budget.name: budget for budget in budgets}
+        self._named: dict[tuple[Scope, str], list[Budget]] = {}
+        for budget in self.by_name.values():
+            self._named.setdefault((budget.scope, budget.subject), []).append(budget)
+        self._matched: dict[Dimensions, Matched] = {}
+        self._periods: dict[str, Period] = {}
+
+    def limiting(self, key: AccountKey) -> Budget | None:
+        """The budget an account belongs to, if the budget still uses that account."""
+        budget = self.by_name.get(key.budget)
+        if (
+            budget is None
+            or budget.scope != key.scope
+            or budget.period != key.period
+            or budget.timezone != key.timezone
+            or budget.subject not in ("*", key.subject)
+        ):
+            return None
+        return budget
+
+    def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
+        """The accounts that count an attempt at a given time."""
+        found = self._matched.get(dimensions)
+        if found is None or not found.start_s <= at_s < found.end_s:
+            if len(self._matched) >= MAX_CACHED_MATCHES:
+                self._matched.clear()
+            found = self._matched[dimensions] = self._work_out(dimensions, at_s)
+        return found
+
+    def _work_out(self, dimensions: Dimensions, at_s: int) -> Matched:
+        counted = []
+        start_s, end_s = -sys.maxsize, sys.maxsize
+        for budget, subject in self.match(dimensions):
+            period = self.period(budget, at_s)
+            key = AccountKey.of(budget, subject, period.start_s)
+            counted.append((budget, key, period.end_s))
+            start_s, end_s = max(start_s, period.start_s), min(end_s, period.end_s)
+        keys = tuple(key for _, key, _ in counted)
+        return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
+
+    def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
+        """Budgets that apply, each with its account's subject. No budget applies to an empty dimension."""
+        for scope, subject in zip(SCOPES, (*dimensions, "*"), strict=True):
+            if not subject:
+                continue
+            for name in dict.fromkeys((subject, "*")):
+                for budget in self._named.get((scope, name), ()):
+                    yield budget, subject
+
+    def period(self, budget: Budget, at_s: int) -> Period:
+        """The budget's period at a given time, cached until it ends."""
+        period = self._periods.get(budget.name)
+        if period is None or not period.start_s <= at_s < period.end_s:
+            period = period_at(budget.period, budget.timezone, at_s)
+            self._periods[budget.name] = period
+        return period
+
+
+def blocking(accounts: Sequence[Account]) -> list[Account]:
+    """The accounts that can refuse; a budget that only warns just counts."""
+    return [account for account in accounts if account.budget.action == "block"]
+
+
+def room(accounts: Sequence[Account]) -> int | None:
+    """The least room over all blocking accounts; None if nothing blocks."""
+    return min((a.room_nano for a in accounts if a.budget.action == "block"), default=None)
+
+
+def remaining(accounts: Sequence[Account]) -> int | None:
+    """The least amount left over all blocking accounts, at least zero."""
+    left = room(accounts)
+    return None if left is None else max(0, left)
+
+
+def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
+    """Choose the hold, the same on every account, or refuse.
+
+    The ladder keeps a hold from starving other requests and from passing the limit:
+
+    1. `full`, if it fits and is either the caller's own cap or at most a tenth of the room;
+    2. `usual`, if it fits;
+    3. all the room, if a strict budget blocks and the room is at least `least`;
+    4. refuse.
+
+    Raises:
+        BudgetExceededError: names the account with the least room.
+    """
+    left = room(accounts)
+    if left is None or (
+        sizes.full <= left
+        and (sizes.capped or sizes.full == sizes.usual or sizes.full * ROOMY <= left)
+    ):
+        hold = sizes.full
+    elif sizes.usual <= left:
+        hold = sizes.usual
+    elif sizes.least <= left and _strict(accounts):
+        hold = left
+    else:
+        raise _refusal(accounts, sizes)
+    warned = tuple(
+        a.budget.name for a in accounts if a.budget.action == "warn" and hold > a.room_nano
+    )
+    return Grant(hold, warned, None if left is None else left - hold)
+
+
+def _strict(accounts: Sequence[Account]) -> bool:
+    return any(account.budget.strict for account in blocking(accounts))
+
+
+def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededError:
+    tightest = min(blocking(accounts), key=lambda a: a.room_nano)
+    budget, balance = tightest
+    refusal = Refusal(
+        budget=budget.name,
+        scope=budget.scope,
+        subject=balance.key.subject,
+        limit_nano=budget.limit_nano,
+        spent_nano=balance.spent_nano,
+        held_nano=balance.held_nano,
+        needed_nano=sizes.least if _strict(accounts) else sizes.usual,
+        renews_at_s=balance.period_end_s,
+    )
+    return BudgetExceededError(refusal)

@@ -1,0 +1,131 @@
+"""How two budgets differ, field by field: one format for commands, logs and JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.money import format_usd
+
+
+def whose(budget: Budget) -> str:
+    """Whom a budget limits, as text."""
+    return "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject}"
+
+
+def as_dict(budget: Budget) -> dict[str, Any]:
+    """A budget as JSON."""
+    return {
+        "name": budget.name,
+        "scope": budget.scope,
+        "subject": budget.subject,
+        "limit_usd": format_usd(budget.limit_nano),
+        "period": budget.period,
+        "timezone": budget.timezone,
+        "action": budget.action,
+        "thresholds": list(budget.thresholds),
+        "strict": budget.strict,
+    }
+
+
+def summary(budget: Budget) -> str:
+    """A budget in one phrase."""
+    return (
+        f"{whose(budget)} ${format_usd(budget.limit_nano)} a {budget.period}"
+        f" ({budget.timezone}), {budget.action}{', strict' if budget.strict else ''}"
+    )
+
+
+class FieldChange(NamedTuple):
+    """One changed field, by its JSON name, with both values."""
+
+    field: str
+    before: Any
+    after: Any
+
+    @property
+    def text(self) -> str:
+        """The change as text."""
+        name = self.field.removesuffix("_usd")
+        return f"{name} {_shown(self.field, self.before)} → {_shown(self.field, self.after)}"
+
+
+def field_changes(before: Budget, after: Budget) -> list[FieldChange]:
+    """The fields in which two budgets of one name differ."""
+    old, new = as_dict(before), as_dict(after)
+    return [FieldChange(name, old[name], new[name]) for name in old if old[name] != new[name]]
+
+
+def changes_text(changes: Sequence[FieldChange]) -> str:
+    """All changes on one line."""
+    return ", ".join(change.text for change in changes)
+
+
+def with_before(
+    history: Iterable[BudgetChange],
+) -> Iterator[tuple[BudgetChange, Budget | None]]:
+    """Each change of a history, oldest first, with the budget before it; None if it is new."""
+    current: dict[str, Budget] = {}
+    for change in history:
+        name = change.budget.name
+        yield change, current.pop(name, None)
+        if change.change == "set":
+            current[name] = change.budget
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A planned change to one budget."""
+
+    name: str
+    kind: Literal["create", "change", "remove"]
+    budget: Budget
+    """The new budget, or the removed one."""
+    fields: tuple[FieldChange, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """A line of a diff."""
+        if self.kind == "change":
+            return f"~ {self.name}: {changes_text(self.fields)}"
+        return f"{'+' if self.kind == 'create' else '-'} {self.name}: {summary(self.budget)}"
+
+    @property
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "name": self.name,
+            "change": self.kind,
+            "fields": [
+                {"field": f.field, "before": f.before, "after": f.after} for f in self.fields
+            ],
+            "budget": as_dict(self.budget),
+        }
+
+
+def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool) -> list[Change]:
+    """The changes needed to reach the wanted budgets; with `prune`, all others are removed."""
+    changes = []
+    for budget in wanted:
+        before = current.get(budget.name)
+        if before is None:
+            changes.append(Change(budget.name, "create", budget))
+        elif before != budget:
+            fields = tuple(field_changes(before, budget))
+            changes.append(Change(budget.name, "change", budget, fields))
+    if prune:
+        dropped = sorted(current.keys() - {budget.name for budget in wanted})
+        changes += [Change(name, "remove", current[name]) for name in dropped]
+    return changes
+
+
+def _shown(field: str, value: Any) -> str:
+    if field == "limit_usd":
+        return f"${value}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return str(value)

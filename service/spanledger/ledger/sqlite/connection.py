@@ -1,0 +1,139 @@
+"""SQLite as the ledger uses it: opening, settings, the write lock, and decoding rows."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from spanledger.budgets.model import Budget
+from spanledger.config.addresses import sqlite_file
+from spanledger.errors import ConfigError, LedgerUnavailableError
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a batch waits for another process's transaction before the ledger counts as unavailable."""
+CHECKPOINT_PAGES = 8_000
+"""Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
+
+
+def sqlite_path(url: str) -> Path:
+    """The file a ledger URL means. Raises ConfigError for anything but `sqlite:///PATH`."""
+    try:
+        return sqlite_file(url)
+    except ValueError as error:
+        raise ConfigError(f"ledger URL {error}") from None
+
+
+def require_ledger(path: Path) -> None:
+    """Raises LedgerUnavailableError if there is none: only commands that write new rows create one."""
+    if not path.exists():
+        raise LedgerUnavailableError(
+            f"there is no ledger at {str(path)!r}; start the gateway to create it, or name another with --ledger"
+        )
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the database file with our settings; creates it unless `read_only`.
+
+    Raises:
+        LedgerUnavailableError: it cannot be opened or is not a database.
+    """
+    try:
+        if read_only:
+            require_ledger(path)
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                timeout=BUSY_TIMEOUT_S,
+                check_same_thread=False,
+            )
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # It may contain prompts; SQLite gives its log and index the same mode.
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(
+                path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+            )
+            # Processes that open a new file at once get in each other's way here, and SQLite does not
+            # wait: each would wait for the other.
+            _execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerUnavailableError(f"cannot open the ledger {str(path)!r}: {error}") from error
+    return connection
+
+
+def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    """Take the write lock, retrying often: SQLite's own waiting sleeps up to 100 ms at a time.
+
+    Raises:
+        LedgerUnavailableError: another process kept it longer than `timeout_s`.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    _execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
+
+
+def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
+    """Execute a statement, and retry it while another process holds a lock.
+
+    Raises:
+        LedgerUnavailableError: the lock was held longer than `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() >= deadline:
+                raise LedgerUnavailableError(
+                    f"the ledger was locked by another process for {timeout_s:g} s"
+                ) from error
+            time.sleep(random.uniform(0.0002, 0.001))
+        else:
+            return
+
+
+def budget_from_row(row: Sequence[object]) -> Budget:
+    """A budget from `SELECT_BUDGETS`."""
+    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
+    return Budget(
+        name=str(name),
+        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
+        subject=str(subject),
+        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
+        period=period,  # type: ignore[arg-type]  # as scope
+        timezone=str(timezone),
+        action=action,  # type: ignore[arg-type]  # as scope
+        thresholds=tuple(json.loads(str(thresholds))),
+        strict=bool(strict),
+    )
+
+
+def ships(connection: sqlite3.Connection) -> bool:
+    """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
+    of its own writes; until then the answer is yes."""
+    query = "SELECT value FROM state WHERE key = 'ships'"
+    row = connection.execute(query).fetchone()
+    return row is None or bool(row[0])
+
+
+SET_SHIPS = """
+INSERT INTO state (key, value) VALUES ('ships', ?1)
+ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
+"""Records whether a shipper is in use; writes only on a change."""
+
+SELECT_BUDGETS = """
+SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
+FROM budgets"""
+
+WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+"""Parameters are `Balance.row`; an upsert of single columns takes half as long again."""
