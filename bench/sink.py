@@ -5,10 +5,14 @@ from __future__ import annotations
 import gzip
 import sys
 
-from aiohttp import web
+import uvicorn
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-MAX_EXPORT_BYTES = 64 * 2**20
+KIND = "application/x-protobuf"
 
 
 class Sink:
@@ -17,31 +21,35 @@ class Sink:
     def __init__(self) -> None:
         self.spans = 0
 
-    async def traces(self, request: web.Request) -> web.Response:
+    async def traces(self, request: Request) -> Response:
         """Count the spans of one export."""
-        body = await request.read()
+        body = await request.body()
         if body[:2] == b"\x1f\x8b":
             body = gzip.decompress(body)
         export = ExportTraceServiceRequest.FromString(body)
         for resource in export.resource_spans:
             self.spans += sum(len(scope.spans) for scope in resource.scope_spans)
-        return web.Response(content_type="application/x-protobuf")
+        return Response(media_type=KIND)
 
-    async def other(self, request: web.Request) -> web.Response:
-        """Accept metrics, and report the number of spans."""
-        if request.path == "/spans":
-            return web.Response(text=str(self.spans))
-        await request.read()
-        return web.Response(content_type="application/x-protobuf")
+    async def metrics(self, request: Request) -> Response:
+        """Accept metrics."""
+        await request.body()
+        return Response(media_type=KIND)
+
+    async def count(self, _request: Request) -> Response:
+        """The number of spans."""
+        return Response(str(self.spans))
 
 
 def main(port: int) -> None:
     """Serve on loopback until stopped."""
     sink = Sink()
-    app = web.Application(client_max_size=MAX_EXPORT_BYTES)
-    app.router.add_post("/v1/traces", sink.traces)
-    app.router.add_route("*", "/{path:.*}", sink.other)
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+    routes = [
+        Route("/v1/traces", sink.traces, methods=["POST"]),
+        Route("/v1/metrics", sink.metrics, methods=["POST"]),
+        Route("/spans", sink.count),
+    ]
+    uvicorn.run(Starlette(routes=routes), host="127.0.0.1", port=port, log_config=None)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from pydantic import BaseModel
 
 import spanledger
 from spanledger import config
+from spanledger.budgets.accounts import Account, AccountKey, Balance, decide
+from spanledger.budgets.model import Budget
 from spanledger.cli import app
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.accounts import Account, AccountKey, Balance, decide
-from spanledger.ledger.store import Budget
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand

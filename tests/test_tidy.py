@@ -65,7 +65,7 @@ CITED_ELSEWHERE: dict[str, str] = {
 }
 """Files of others that our comments cite, to whose they are."""
 
-MONEY_MODULES = ("money.py", "ledger/", "pricing/")
+MONEY_MODULES = ("money.py", "budgets/", "ledger/", "pricing/")
 BANNED_WORDS = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/\w+")
 NOQA = re.compile(r"#\s*noqa\b(?P<rest>.*)")

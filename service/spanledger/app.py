@@ -21,16 +21,17 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from spanledger.budgets.diff import summary
 from spanledger.clock import Clock
 from spanledger.config import Config
+from spanledger.config.budgets import budget_of
 from spanledger.gateway.app import create_app
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger
 from spanledger.ledger.database import sqlite_path
-from spanledger.ledger.diff import summary
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.records import Records, budget_of
+from spanledger.ledger.records import Records
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut

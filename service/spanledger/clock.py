@@ -8,6 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+NANOS = 1_000_000_000
+"""Nanoseconds in a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 
 
 def complete(words: list[str], ledger: Path | None) -> tuple[int, list[str], str]:

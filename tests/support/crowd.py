@@ -12,18 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.config import TelemetrySettings
 from spanledger.errors import PROVIDER_ERROR_KINDS
 from spanledger.ledger.records import Records
 from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import (
-    AttemptEnd,
-    Budget,
-    HoldSizes,
-    RequestEnd,
-    RequestStart,
-    Reservation,
-)
+from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
 from spanledger.telemetry.shipper import run_shipper
 
 CUSTOMERS, MODELS = 10_000, 50

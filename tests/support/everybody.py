@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import functools
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
@@ -19,13 +20,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from spanledger.providers import interim, transport
+from spanledger.providers import dialing
 
 CHAT = {
     "id": "x",
@@ -94,24 +94,6 @@ class Everybody:
             writer.close()
 
 
-class _ToUs(AbstractResolver):
-    """Resolves every name to the test's server."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    async def resolve(self, host: str, *_: Any, **__: Any) -> list[ResolveResult]:
-        """The same for all."""
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=self._port, family=2, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 @functools.cache
 def _tls() -> ssl.SSLContext:
     """The server's side of TLS, with a certificate that is not verified."""
@@ -147,13 +129,19 @@ async def every_provider(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Ever
     state = Everybody()
     secure = await asyncio.start_server(state.serve, "127.0.0.1", 0, ssl=_tls())
     state.port = secure.sockets[0].getsockname()[1]
-    connector = functools.partial(
-        interim.Connector, resolver=_ToUs(state.port), ssl=False, use_dns_cache=False
-    )
-    monkeypatch.setattr(transport, "Connector", lambda **given: connector(**_without(given)))
+
+    async def to_us(_host: str, _port: int) -> list[dialing.SocketAddress]:
+        return [(socket.AF_INET, ("127.0.0.1", state.port))]
+
+    monkeypatch.setattr(dialing, "resolve", to_us)
+    monkeypatch.setattr(dialing, "trusted", lambda _: _trusting())
     yield state
     secure.close()
 
 
-def _without(given: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in given.items() if k not in ("resolver", "ssl", "use_dns_cache")}
+def _trusting() -> ssl.SSLContext:
+    """A client that verifies nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,7 +87,9 @@ class OtlpSink:
     after a request was kept and before it is answered.
     """
 
-    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests: list[SinkRequest] = []
         self.spans: list[SinkSpan] = []
         """In order of arrival, including duplicates."""
@@ -96,6 +100,10 @@ class OtlpSink:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((host, port), _handler(self))
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="otlp-sink", kwargs={"poll_interval": 0.01}
         )
@@ -109,7 +117,7 @@ class OtlpSink:
     @property
     def endpoint(self) -> str:
         """The base URL, as in OTEL_EXPORTER_OTLP_ENDPOINT."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Stop listening."""
@@ -151,8 +159,9 @@ class OtlpSink:
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
         """Receive one request; returns the status to answer with."""
-        if headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+        decompress = _CODINGS.get(headers.get("content-encoding", ""))
+        if decompress is not None:
+            body = decompress(body)
         spans: tuple[SinkSpan, ...] = ()
         points: tuple[SinkPoint, ...] = ()
         if path.endswith("/v1/traces"):
@@ -170,6 +179,12 @@ class OtlpSink:
                 self.points += points
         self.keep_then(request)
         return status
+
+
+_CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+}
 
 
 def _handler(sink: OtlpSink) -> type[BaseHTTPRequestHandler]:

@@ -10,6 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
+from spanledger.budgets.diff import (
+    Change,
+    as_dict,
+    changes_text,
+    field_changes,
+    plan,
+    summary,
+    whose,
+    with_before,
+)
+from spanledger.budgets.model import Budget, BudgetState
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -27,17 +38,6 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.diff import (
-    Change,
-    as_dict,
-    changes_text,
-    field_changes,
-    plan,
-    summary,
-    whose,
-    with_before,
-)
-from spanledger.ledger.store import Budget, BudgetState
 from spanledger.money import format_usd
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
@@ -134,7 +134,8 @@ def _set(
     name: str, given: Mapping[str, Any], path: Path, *, replace: bool
 ) -> tuple[Budget | None, Budget]:
     """The budget before and after."""
-    from spanledger.ledger.records import Records, budget_of
+    from spanledger.config.budgets import budget_of
+    from spanledger.ledger.records import Records
 
     validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
 
@@ -179,7 +180,8 @@ def _percentages(text: str) -> list[str]:
 
 def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     """A budget with the given options changed. Raises UsageError if its subject would change."""
-    from spanledger.ledger.records import SUBJECT_SCOPES, budget_of
+    from spanledger.budgets.scopes import SUBJECT_SCOPES
+    from spanledger.config.budgets import budget_of
 
     entry: dict[str, Any] = {
         "limit": format_usd(before.limit_nano),
@@ -383,7 +385,8 @@ def apply(
     Prints the changes field by field. The exit code is 0 whether or not anything changes, unless
     --exit-code is given.
     """
-    from spanledger.ledger.records import Records, budget_of
+    from spanledger.config.budgets import budget_of
+    from spanledger.ledger.records import Records
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]

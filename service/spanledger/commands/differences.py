@@ -35,9 +35,9 @@ def against_ledger(config: Config, file: Path) -> dict[str, Any]:
 
 
 def _compare(records: Records, config: Config, file: Path) -> dict[str, Any]:
-    from spanledger.ledger.applied import compare
-    from spanledger.ledger.diff import plan
-    from spanledger.ledger.records import budget_of
+    from spanledger.budgets.applied import compare
+    from spanledger.budgets.diff import plan
+    from spanledger.config.budgets import budget_of
 
     source = str(file.resolve())
     wanted = [budget_of(entry) for entry in config.budgets]

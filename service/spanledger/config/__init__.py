@@ -1,6 +1,6 @@
 """The configuration: one frozen `Config`, read and validated before anything runs."""
 
-from spanledger.config.budgets import SUBJECTS, BudgetEntry
+from spanledger.config.budgets import BudgetEntry, budget_of
 from spanledger.config.fields import nearest
 from spanledger.config.load import (
     Draft,
@@ -29,7 +29,6 @@ from spanledger.config.sections import (
 __all__ = [
     "DEFAULT_CONFIG",
     "DEFAULT_LEDGER_URL",
-    "SUBJECTS",
     "BudgetEntry",
     "Config",
     "Draft",
@@ -41,6 +40,7 @@ __all__ = [
     "ModelInfo",
     "RouterSettings",
     "TelemetrySettings",
+    "budget_of",
     "draft_config",
     "load_budgets",
     "load_config",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from spanledger.budgets.model import Action, Budget, PeriodKind
+from spanledger.budgets.scopes import SUBJECT_SCOPES, Scope
 from spanledger.config.fields import Name, Ours, Owner, Usd, nearest
 
 
@@ -21,9 +23,9 @@ class BudgetEntry(Ours):
     model: Name | None = Field(None, description="Subject: a provider's model.")
     provider: Name | None = Field(None, description="Subject: a provider.")
     limit: Usd = Field(description="USD per period, like `12.50`.")
-    period: Literal["day", "week", "month"] = Field("month", description="When it renews.")
+    period: PeriodKind = Field("month", description="When it renews.")
     timezone: str = Field("UTC", description="IANA time zone of the period.")
-    action: Literal["block", "warn"] = Field("block", description="What happens at the limit.")
+    action: Action = Field("block", description="What happens at the limit.")
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
@@ -42,5 +44,20 @@ class BudgetEntry(Ours):
         return value
 
 
-SUBJECTS = ("customer", "key", "team", "model", "provider")
-"""Keys of a budget that name its subject; at most one may be given."""
+def budget_of(entry: BudgetEntry) -> Budget:
+    """A configured budget as the ledger stores it; without a subject it applies to everybody."""
+    everybody: tuple[Scope, str] = ("global", "*")
+    scope, subject = next(
+        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
+    )
+    return Budget(
+        name=entry.name,
+        scope=scope,
+        subject=subject,
+        limit_nano=entry.limit,
+        period=entry.period,
+        timezone=entry.timezone,
+        action=entry.action,
+        thresholds=tuple(sorted(set(entry.thresholds))),
+        strict=entry.strict,
+    )

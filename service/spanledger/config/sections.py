@@ -222,6 +222,11 @@ class GatewaySettings(Ours):
     allow_origins: tuple[Origin, ...] = Field(
         (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
     )
+    pass_through: Annotated[Literal["off", "keys", "all"], BeforeValidator(_off)] = Field(
+        "keys",
+        description="Who may call a provider's own endpoints at `/v1/PROVIDER/…`: `off`: nobody,"
+        " `keys`: keys created with `--allow-pass-through`, `all`: every key where no budget blocks.",
+    )
     budget_exceeded_status: Literal[402, 429] = Field(
         429, description="HTTP status when a budget refuses; some clients retry any 429."
     )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from spanledger.budgets.model import BudgetState
 from spanledger.ledger.database import connect
 from spanledger.ledger.reports import Reports, SpendRow
-from spanledger.ledger.store import BudgetState, Verification
+from spanledger.ledger.store import Verification
 from spanledger.top.figures import Event, quantiles
 
 _NS_PER_S = 1_000_000_000

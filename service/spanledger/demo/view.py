@@ -18,9 +18,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from spanledger.budgets.model import BudgetState
 from spanledger.demo.figures import Figures
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.store import BudgetState
 from spanledger.money import format_usd
 from spanledger.top.view import events
 from spanledger.worker.progress import short_usd

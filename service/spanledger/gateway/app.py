@@ -36,6 +36,7 @@ from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.kept_answers import KeptAnswers
 from spanledger.gateway.models import Models
+from spanledger.gateway.pass_through import ClientGoneError, PassThrough
 from spanledger.gateway.paths import (
     LIVE,
     METRICS_PATH,
@@ -61,14 +62,11 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""Scope key of the connection, an object whose `on_lost` is called when the client disconnects."""
+"""Scope key of the connection: its `on_lost` is called when the client disconnects, and its `pass_on`
+writes an event of a stream at once."""
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("spanledger.gateway")
-
-
-class _Gone(Exception):  # noqa: N818  # not an error: nobody is left to receive it
-    """The client disconnected before its request was complete."""
 
 
 class _Call:
@@ -114,6 +112,7 @@ class Edge:
         self._observe_overhead = observe_overhead
         limits = config.gateway
         self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
+        self._through = PassThrough(router, clock, limits)
         self._models = Models(config, clock.now_ns() // 1_000_000_000)
 
     def new_request_id(self) -> str:
@@ -127,6 +126,9 @@ class Edge:
             wire = counter.wire
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
+            return
+        if wire is None and self._through.is_for(path):
+            await self._post(scope, receive, send, None, None)
             return
         request_id = self.new_request_id()
         headers = dict(scope["headers"])
@@ -169,9 +171,11 @@ class Edge:
         scope: Scope,
         receive: Receive,
         send: Send,
-        wire: Inbound,
+        inbound: Inbound | None,
         counter: TokenCounter | None,
     ) -> None:
+        """One request with its place in the gateway; on no wire of ours, it is passed through."""
+        wire = inbound or spoken_by(scope["path"], dict(scope["headers"]))
         call = _Call(self.new_request_id(), wire)
         if self.draining:
             await _send(send, replies.draining(wire), call.request_id, wire=wire)
@@ -185,11 +189,13 @@ class Edge:
             return
         self.in_flight += 1
         try:
-            if counter is None:
+            if inbound is None:
+                await self._pass(scope, receive, send, wire, call)
+            elif counter is None:
                 await self._serve(scope, receive, send, wire, call)
             else:
                 await self._count(scope, receive, send, counter, call)
-        except _Gone:
+        except ClientGoneError:
             pass
         except SpanledgerError as error:
             exchange = call.exchange
@@ -227,6 +233,7 @@ class Edge:
         call.task = asyncio.current_task()
         if connection is not None:
             connection.on_lost = call.on_lost
+            exchange.pass_on = connection.pass_on
         try:
             if exchange.start.stream:
 
@@ -251,6 +258,29 @@ class Edge:
         self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
         await send({"type": "http.response.start", "status": 200, "headers": answer})
         await send({"type": "http.response.body", "body": body})
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
+    ) -> None:
+        caller = await self._auth.identify(dict(scope["headers"]))
+        call.place = place = self.crowd.enter(caller.key_id)
+        call.exchange = exchange = self._through.exchange(call.request_id, caller, scope, wire)
+        connection = scope.get(CONNECTION)
+        call.task = asyncio.current_task()
+        if connection is not None:
+            connection.on_lost = call.on_lost
+
+        def head(given: Headers) -> Headers:
+            call.started = "whole"
+            return _headers(call.request_id, exchange, tuple(given))
+
+        try:
+            whole = await self._through.serve(scope, receive, send, exchange, caller, place, head)
+        finally:
+            if connection is not None:
+                connection.on_lost = None
+        if not whole and connection is not None:
+            connection.break_off()
 
     async def _count(
         self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call
@@ -406,7 +436,7 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise _Gone
+        raise ClientGoneError
     place.take(len(message["body"]))
     if not message["more_body"]:
         whole: bytes = message["body"]
@@ -416,7 +446,7 @@ async def _body(receive: Receive, place: Slot) -> bytes:
     while message["more_body"]:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise ClientGoneError
         place.take(len(message["body"]))
         parts.append(message["body"])
     place.stop_sending()

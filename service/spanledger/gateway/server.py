@@ -131,6 +131,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self.patience.cancel()
             self.patience = None
 
+    def break_off(self) -> None:
+        """Close the connection of an answer that cannot be completed, so that its reader sees it."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
     # The parser's callbacks.
 
     def on_message_begin(self) -> None:
@@ -206,6 +212,13 @@ class EdgeProtocol(HttpToolsProtocol):
         head = b"%s %s HTTP/1.1\r\n%s\r\n" % (method, self.url, lines)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(head + rest)
+
+    def pass_on(self, event: bytes) -> bool:
+        """Write an event of a stream that has begun, unless its client has to catch up first."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        return True
 
     # Answers that back up.
 

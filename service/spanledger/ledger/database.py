@@ -9,15 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spanledger.budgets.model import Budget
 from spanledger.config.addresses import sqlite_file
 from spanledger.errors import ConfigError, LedgerUnavailableError
-from spanledger.ledger.store import Budget
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
-NANOS = 1_000_000_000
 
 
 def sqlite_path(url: str) -> Path:

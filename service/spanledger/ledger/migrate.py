@@ -13,13 +13,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.database import (
-    NANOS,
-    SELECT_BUDGETS,
-    begin_immediate,
-    budget_from_row,
-)
+from spanledger.ledger.database import SELECT_BUDGETS, begin_immediate, budget_from_row
 from spanledger.ledger.opening import Opening
 
 MIGRATION_TIMEOUT_S = 60

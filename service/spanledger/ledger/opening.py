@@ -14,21 +14,23 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from spanledger.ledger.accounts import AccountKey, Balance, BudgetIndex, account_keys
-from spanledger.ledger.database import NANOS, WRITE_BALANCE
-from spanledger.ledger.periods import Period, period_at
-from spanledger.ledger.store import Budget
+from spanledger.budgets.accounts import AccountKey, Balance, BudgetIndex, account_keys
+from spanledger.budgets.model import Budget
+from spanledger.budgets.periods import Period, period_at
+from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.clock import NANOS
+from spanledger.ledger.database import WRITE_BALANCE
 
-_SETTLED = """
-SELECT customer, key_id, team, model, provider, sum(cost_nano), sum(overrun_nano)
-FROM attempts INDEXED BY {index}
+_SETTLED = f"""
+SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
+FROM attempts INDEXED BY {{index}}
 WHERE state = 'settled' AND seq > ? AND seq <= ? AND started_ns >= ? AND started_ns < ?
-GROUP BY customer, key_id, team, model, provider"""
+GROUP BY {DIMENSIONS}"""  # noqa: S608 - our own columns
 
-_NOT_FINAL = """
-SELECT customer, key_id, team, model, provider, request_id, number, started_ns, accounts,
+_NOT_FINAL = f"""
+SELECT {DIMENSIONS}, request_id, number, started_ns, accounts,
     CASE state WHEN 'held' THEN hold_nano ELSE 0 END, cost_nano, overrun_nano
-FROM attempts INDEXED BY {index} WHERE state = '{state}' AND started_ns >= ?"""
+FROM attempts INDEXED BY {{index}} WHERE state = '{{state}}' AND started_ns >= ?"""  # noqa: S608 - as above
 
 
 class Opening:

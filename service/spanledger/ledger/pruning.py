@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from spanledger.budgets.model import PERIOD_KINDS
+from spanledger.budgets.periods import period_at
+from spanledger.clock import NANOS
 from spanledger.errors import UsageError
-from spanledger.ledger.database import NANOS, begin_immediate, connect, require_ledger, ships
+from spanledger.ledger.database import begin_immediate, connect, require_ledger, ships
 from spanledger.ledger.migrate import check_version
-from spanledger.ledger.periods import period_at
-from spanledger.ledger.store import PeriodKind
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""
-PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
+KEPT_VERSION = 5
+"""First schema version with rows of files and batches."""
 LAST_ZONE = "Etc/GMT+12"
 LAST_SEQ = 2**62
 ZONES_S = 26 * 3600
@@ -71,6 +73,7 @@ class Pruning:
         self._before_ns = before_ns
         self._connection = connect(path)
         check_version(self._connection, str(path))
+        self._version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._unshipped = unshipped or not ships(self._connection)
 
@@ -127,6 +130,8 @@ class Pruning:
                 )
             self._connection.executemany("DELETE FROM attempts WHERE request_id = ?", ids)
             self._connection.executemany("DELETE FROM requests WHERE request_id = ?", ids)
+            if self._version >= KEPT_VERSION:
+                self._connection.executemany("DELETE FROM kept WHERE request_id = ?", ids)
             self._connection.execute(_REMEMBER, (self._before_ns,))
             self._connection.execute("COMMIT")
         except BaseException:

@@ -10,19 +10,17 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from spanledger.config import BudgetEntry
+from spanledger.budgets.applied import Difference, budget_from_json, budget_to_json, differences
+from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.applied import (
-    AppliedBudgets,
-    Difference,
-    budget_from_json,
-    budget_to_json,
-)
+from spanledger.ledger import kept
+from spanledger.ledger.applied import AppliedBudgets
 from spanledger.ledger.database import (
-    NANOS,
     SELECT_BUDGETS,
     SET_SHIPS,
     begin_immediate,
@@ -32,30 +30,12 @@ from spanledger.ledger.database import (
 )
 from spanledger.ledger.migrate import check_version, migrate
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.store import KEY_PREFIX, Budget, BudgetChange, KeptAnswer, Key, Scope
+from spanledger.ledger.store import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
 
-SUBJECT_SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider")
+PASS_THROUGH_VERSION = 4
+"""First schema version whose keys may be allowed to pass through."""
 LATEST_REQUESTS = 10_000
 """Read for the names of customers that are offered."""
-
-
-def budget_of(entry: BudgetEntry) -> Budget:
-    """A configured budget as the ledger stores it; without a subject it applies to everybody."""
-    everybody: tuple[Scope, str] = ("global", "*")
-    scope, subject = next(
-        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
-    )
-    return Budget(
-        name=entry.name,
-        scope=scope,
-        subject=subject,
-        limit_nano=entry.limit,
-        period=entry.period,
-        timezone=entry.timezone,
-        action=entry.action,
-        thresholds=tuple(sorted(set(entry.thresholds))),
-        strict=entry.strict,
-    )
 
 
 class _ChangedMeanwhileError(Exception):
@@ -173,7 +153,7 @@ class Records:
         uncounted = [
             budget
             for budget in changed
-            if budget.name not in current or _counts(budget) != _counts(current[budget.name])
+            if budget.name not in current or budget.counts != current[budget.name].counts
         ]
         return changed, removed, uncounted
 
@@ -236,10 +216,9 @@ class Records:
         return AppliedBudgets(self._connection).due(source, budgets)
 
     def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
-        """Where budgets differ from their configuration files' entries as last applied; see
-        `AppliedBudgets.differences`."""
+        """Where budgets differ from their configuration files' entries as last applied."""
         budgets = {budget.name: budget for budget in self.budgets()}
-        return AppliedBudgets(self._connection).differences(budgets, still_listed)
+        return differences(AppliedBudgets(self._connection).entries(), budgets, still_listed)
 
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None if there is none."""
@@ -271,7 +250,13 @@ class Records:
     # keys ---------------------------------------------------------------------------------
 
     def create_key(
-        self, customer: str, team: str, routes: Sequence[str], now_ns: int
+        self,
+        customer: str,
+        team: str,
+        routes: Sequence[str],
+        now_ns: int,
+        *,
+        pass_through: bool = False,
     ) -> tuple[str, Key]:
         """Create a virtual key; returns the secret, shown only once, and the stored key."""
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -283,11 +268,15 @@ class Records:
             routes=tuple(routes),
             created_ns=now_ns,
             revoked_ns=None,
+            pass_through=pass_through,
         )
         with self._change("keys_version"):
             self._connection.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key.id, key.digest, customer, team, json.dumps(key.routes), now_ns, None),
+                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(key.id, key.digest, customer, team, json.dumps(key.routes), now_ns, None),
+                    int(pass_through),
+                ),
             )
         return secret, key
 
@@ -306,23 +295,43 @@ class Records:
 
     def keys(self) -> list[Key]:
         """All keys, oldest first, including revoked ones."""
-        rows = self._connection.execute(f"{_SELECT_KEYS} ORDER BY created_ns, id")
+        rows = self._connection.execute(f"{self._select_keys} ORDER BY created_ns, id")
         return [_key_from_row(row) for row in rows]
 
     def find_key(self, digest: str) -> Key | None:
         """The key with this digest, by index."""
-        row = self._connection.execute(f"{_SELECT_KEYS} WHERE digest = ?", (digest,)).fetchone()
+        query = f"{self._select_keys} WHERE digest = ?"
+        row = self._connection.execute(query, (digest,)).fetchone()
         return _key_from_row(row) if row else None
+
+    @cached_property
+    def _select_keys(self) -> str:
+        """The query for keys; a file that is only read may lack the newest column."""
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        last = "pass_through" if version >= PASS_THROUGH_VERSION else "0"
+        return f"{_SELECT_KEYS}, {last} FROM keys"
 
     def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request, by its primary key."""
         row = self._connection.execute(
             "SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND NOT"
-            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END FROM attempts a JOIN requests r USING (request_id)"
+            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,"
+            " a.state IN ('held', 'expired') AND a.held_until_ns, a.expected_nano"
+            " FROM attempts a JOIN requests r USING (request_id)"
             " WHERE a.request_id = ? AND r.operation = ? ORDER BY a.number DESC LIMIT 1",
             (request_id, operation),
         ).fetchone()
         return KeptAnswer(*row) if row else None
+
+    def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request."""
+        return kept.find(self._connection, request_id)
+
+    def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team."""
+        return kept.listed(self._connection, owner, kind, after=after, rising=rising, limit=limit)
 
     def customers(self) -> set[str]:
         """Customers of keys, of budgets and of the latest requests."""
@@ -341,21 +350,16 @@ class Records:
         return bool(row[0])
 
 
-def _counts(budget: Budget) -> tuple[str, ...]:
-    """The fields of a budget that decide which attempts it counts."""
-    return budget.scope, budget.subject, budget.period, budget.timezone
-
-
 def key_digest(secret: str) -> str:
     """The stored form of a key: 256 random bits need neither a salt nor a slow hash."""
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_SELECT_KEYS = "SELECT id, digest, customer, team, routes, created_ns, revoked_ns FROM keys"
+_SELECT_KEYS = "SELECT id, digest, customer, team, routes, created_ns, revoked_ns"
 
 
 def _key_from_row(row: Sequence[object]) -> Key:
-    key_id, digest, customer, team, routes, created_ns, revoked_ns = row
+    key_id, digest, customer, team, routes, created_ns, revoked_ns, pass_through = row
     return Key(
         id=str(key_id),
         digest=str(digest),
@@ -364,4 +368,5 @@ def _key_from_row(row: Sequence[object]) -> Key:
         routes=tuple(json.loads(str(routes))),
         created_ns=created_ns,  # type: ignore[arg-type]  # INTEGER NOT NULL
         revoked_ns=revoked_ns,  # type: ignore[arg-type]  # INTEGER
+        pass_through=bool(pass_through),
     )

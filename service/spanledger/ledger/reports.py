@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from spanledger.budgets.accounts import AccountKey, account_keys
+from spanledger.budgets.model import BudgetState
+from spanledger.budgets.periods import period_at
+from spanledger.budgets.scopes import DIMENSIONS, SCOPES, Scope
+from spanledger.clock import NANOS
 from spanledger.errors import UsageError
-from spanledger.ledger.accounts import AccountKey, account_keys
-from spanledger.ledger.database import NANOS, SELECT_BUDGETS, budget_from_row, connect
+from spanledger.ledger.database import SELECT_BUDGETS, budget_from_row, connect
 from spanledger.ledger.migrate import check_version
-from spanledger.ledger.periods import period_at
-from spanledger.ledger.store import SCOPES, BudgetState, Scope, Verification
+from spanledger.ledger.store import Verification
 
 SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
 SPEND_BY: tuple[SpendBy, ...] = (
@@ -372,7 +375,6 @@ SELECT subject, spent_nano, held_nano, overrun_nano FROM balances
 WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?"""
 _ACCOUNT = f"{_ACCOUNTS} AND subject = ?"
 
-_ALL_ATTEMPTS = """
-SELECT state, hold_nano, cost_nano, overrun_nano, accounts, seq, started_ns,
-    customer, key_id, team, model, provider, '*'
-FROM attempts"""
+_ALL_ATTEMPTS = f"""
+SELECT state, hold_nano, cost_nano, overrun_nano, accounts, seq, started_ns, {DIMENSIONS}, '*'
+FROM attempts"""  # noqa: S608 - our own columns

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from spanledger.errors import (
-    LedgerUnavailableError,
-    SpanledgerError,
-    UnboundedCostError,
-    UnpricedModelError,
-)
-from spanledger.ledger.accounts import (
+from spanledger.budgets.accounts import (
     Account,
     AccountKey,
     Balance,
@@ -29,11 +23,18 @@ from spanledger.ledger.accounts import (
     account_keys,
     blocking,
     decide,
-    dimensions_of,
     remaining,
 )
+from spanledger.budgets.scopes import Dimensions
+from spanledger.clock import NANOS
+from spanledger.errors import (
+    LedgerUnavailableError,
+    SpanledgerError,
+    UnboundedCostError,
+    UnpricedModelError,
+)
+from spanledger.ledger import kept
 from spanledger.ledger.database import (
-    NANOS,
     SELECT_BUDGETS,
     WRITE_BALANCE,
     begin_immediate,
@@ -46,6 +47,8 @@ from spanledger.ledger.pending import Pending, StaleError
 from spanledger.ledger.store import (
     AttemptEnd,
     Hold,
+    Kept,
+    Later,
     RequestEnd,
     RequestStart,
     Reservation,
@@ -59,10 +62,20 @@ _UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """End a request outside an attempt."""
+    """End a request outside an attempt; with `later`, its attempt stays held."""
 
     start: RequestStart
     end: RequestEnd
+    kept: Kept | None = None
+    later: Later | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKept:
+    """Replace what is known of something that a provider keeps, or forget it."""
+
+    request_id: str
+    about: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,7 @@ class Sweep:
     """No hold lives longer than this, even if its owner is alive."""
 
 
-LedgerOperation = Reservation | AttemptEnd | EndRequest | Sweep
+LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
 LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 
@@ -231,6 +244,10 @@ class SqliteStore:
                 case EndRequest():
                     self._pending.add_request(operation.start, self.owner, "")
                     self._end_request(operation.start.request_id, operation.end)
+                    self._leave_behind(operation)
+                    return None
+                case ChangeKept():
+                    kept.change(self._connection, operation.request_id, operation.about)
                     return None
                 case Sweep():
                     return self._sweep(operation)
@@ -240,7 +257,7 @@ class SqliteStore:
     # reserve ------------------------------------------------------------------------------
 
     def _reserve(self, reservation: Reservation) -> Hold:
-        matched = self._budgets.matched(dimensions_of(reservation), reservation.now_ns // NANOS)
+        matched = self._budgets.matched(_dimensions_of(reservation), reservation.now_ns // NANOS)
         accounts = [
             Account(budget, self._balance(key, end_s)) for budget, key, end_s in matched.counted
         ]
@@ -309,7 +326,7 @@ class SqliteStore:
             )
         if end.request is not None:
             self._end_request(request_id, end.request)
-        elif booked.state == "expired":
+        elif booked.state == "expired" or (end.late and booked.state == "held"):
             self._correct_request(request_id)
         return Settled(cost, overrun, self._remaining(balances))
 
@@ -346,6 +363,16 @@ class SqliteStore:
         self._seq += 1
         self._pending.end_request(request_id, end, self._seq)
 
+    def _leave_behind(self, operation: EndRequest) -> None:
+        """What remains of a request after its end."""
+        if operation.later is None and operation.kept is None:
+            return
+        self._pending.flush(self._connection)
+        if operation.later is not None:
+            kept.hold_on(self._connection, operation.start.request_id, operation.later)
+        if operation.kept is not None:
+            kept.keep(self._connection, operation.kept)
+
     def _correct_request(self, request_id: str) -> None:
         """Update and reship the total of a request whose attempt was corrected after it ended."""
         self._pending.flush(self._connection)
@@ -368,7 +395,8 @@ class SqliteStore:
             )
 
     def _sweep(self, sweep: Sweep) -> int:
-        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown.
+        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown. One that
+        outlives its request has a time of its own, and what it then costs was decided with it.
 
         A lease that ends later than any hold may live was taken before the clock was set back; its
         owner, if still running, has a new one by now. An ended lease is kept for a while, because
@@ -380,25 +408,28 @@ class SqliteStore:
         forgotten_ns = sweep.now_ns - sweep.max_hold_ns
         moments = (forgotten_ns, sweep.now_ns, sweep.now_ns + sweep.max_hold_ns)
         lapsed = self._connection.execute(
-            "SELECT request_id, number, hold_nano, accounts FROM attempts WHERE state = 'held'"
-            " AND (started_ns < ?1 OR owner NOT IN"
-            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3))",
+            "SELECT request_id, number, hold_nano,"
+            " CASE WHEN held_until_ns THEN expected_nano ELSE hold_nano END, accounts"
+            " FROM attempts WHERE state = 'held' AND CASE WHEN held_until_ns THEN"
+            " held_until_ns < ?2 ELSE started_ns < ?1 OR owner NOT IN"
+            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3) END",
             moments,
         ).fetchall()
-        for request_id, number, hold, accounts in lapsed:
+        for request_id, number, hold, cost, accounts in lapsed:
             self._seq += 1
             self._connection.execute(
-                "UPDATE attempts SET state = 'expired', ended_ns = ?, cost_nano = hold_nano,"
+                "UPDATE attempts SET state = 'expired', ended_ns = ?, cost_nano = ?,"
                 " estimated = 1, error_type = 'expired', seq = ?"
                 " WHERE request_id = ? AND number = ?",
-                (sweep.now_ns, self._seq, request_id, number),
+                (sweep.now_ns, cost, self._seq, request_id, number),
             )
             for key in account_keys(accounts):
                 balance = self._balance(key, 0)
                 balance.held_nano -= hold
-                balance.spent_nano += hold
+                balance.spent_nano += cost
                 self._dirty.add(key)
             self._open.pop(f"{request_id}.{number}", None)
+            self._correct_request(request_id)  # if it has ended before
         running = self._connection.execute(
             "SELECT request_id FROM requests WHERE seq IS NULL"
             " AND (started_ns < ?1 OR owner NOT IN"
@@ -409,6 +440,18 @@ class SqliteStore:
             self._end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         self._connection.execute("DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3", moments)
         return len(lapsed)
+
+
+def _dimensions_of(reservation: Reservation) -> Dimensions:
+    """The dimensions an attempt counts under."""
+    request = reservation.request
+    return (
+        request.customer,
+        request.key_id,
+        request.team,
+        reservation.model,
+        reservation.provider,
+    )
 
 
 def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:

@@ -14,10 +14,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-Scope = Literal["customer", "key", "team", "model", "provider", "global"]
-SCOPES: tuple[Scope, ...] = ("customer", "key", "team", "model", "provider", "global")
-PeriodKind = Literal["day", "week", "month"]
-Action = Literal["block", "warn"]
+from spanledger.budgets.model import HoldSizes
+
 AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
@@ -26,49 +24,6 @@ KEY_PREFIX = "slk_"
 UNKNOWN_ROUTE = "unknown"
 """Recorded instead of the name of a model that is not configured: names chosen by callers would
 create an unbounded number of series."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A limit on what a subject may spend in each period.
-
-    `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
-    is always `*` and means everybody together.
-    """
-
-    name: str
-    scope: Scope
-    subject: str
-    limit_nano: int
-    period: PeriodKind
-    timezone: str = "UTC"
-    action: Action = "block"
-    thresholds: tuple[int, ...] = (50, 80, 95)
-    strict: bool = False
-    """Lower `max_tokens` to what the remaining money buys instead of refusing."""
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """A budget's account in its current period: what commands and `/metrics` show."""
-
-    budget: Budget
-    subject: str
-    """The account's own subject; differs from the budget's when that is `*`."""
-    spent_nano: int
-    held_nano: int
-    overrun_nano: int
-    period_start_s: int
-    period_end_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetChange:
-    """One change in a budget's history: what changed, when."""
-
-    at_ns: int
-    change: Literal["set", "remove"]
-    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +40,8 @@ class Key:
     """Routes the key may use; empty = all."""
     created_ns: int
     revoked_ns: int | None
+    pass_through: bool = False
+    """It may use endpoints that nothing prices, also under a blocking budget."""
 
 
 UNSAMPLED = "-00"
@@ -107,22 +64,6 @@ class RequestStart(msgspec.Struct, frozen=True):
     operation: str
     """The name of the wire it came in on, such as `chat`."""
     stream: bool
-
-
-class HoldSizes(NamedTuple):
-    """How much an attempt asks to hold, nano-USD, largest first.
-
-    `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
-    `usual` is based on the route's history, or equals `full` if the caller chose its cap. `least` is
-    the smallest useful hold, used only on blocking `strict` budgets. `capped` says that `full` is at
-    a cap that the caller had to send, and is held wherever it fits. See docs/budgets.md for the
-    ladder.
-    """
-
-    full: int
-    usual: int
-    least: int
-    capped: bool = False
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -184,6 +125,38 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
+KeptKind = Literal["file", "batch"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Something that a provider keeps for a caller, found by the request that made it.
+
+    Attributes:
+        about: a JSON object of what the gateway has to know of it.
+    """
+
+    request_id: str
+    kind: KeptKind
+    customer: str
+    team: str
+    deployment: str
+    provider_id: str
+    created_ns: int
+    about: str
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A hold that outlives its request, because what it pays for is still to be written.
+
+    Attributes:
+        until_ns: when it expires, if nobody has learned the cost by then.
+        expected_nano: what is charged in that case, as an estimate; never more than the hold.
+    """
+
+    until_ns: int
+    expected_nano: int
+
+
 class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
@@ -211,6 +184,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    late: bool = False
+    """Its request has ended before (`Later`), and gets the cost now."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -242,12 +217,20 @@ class KeptAnswer(NamedTuple):
     Attributes:
         tokens: of its input and output, which a request that continues it has as well; 0 where
             the provider has not counted them.
+        number: of the attempt that made it.
+        model: as the attempt's row has it.
+        open: its cost is not known yet: it is held, or expired.
+        expected_nano: what its cost is expected to be, while it is open.
     """
 
     customer: str
     team: str
     deployment: str
     tokens: int
+    number: int = 1
+    model: str = ""
+    open: bool = False
+    expected_nano: int = 0
 
 
 class Ledger(Protocol):
@@ -272,8 +255,18 @@ class Ledger(Protocol):
         """
         ...
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts."""
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
+        """End a request outside an attempt: refused, invalid, or given up between attempts.
+
+        With `later`, its attempt stays held. With `kept`, its provider keeps something from it.
+        """
         ...
 
     async def find_key(self, digest: str) -> Key | None:
@@ -282,6 +275,21 @@ class Ledger(Protocol):
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request that came in on this wire; None if there is no such row."""
+        ...
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request; None if there is no such row."""
+        ...
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
+        the request before its first, or empty."""
+        ...
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """Replace what is known of something kept; None forgets it."""
         ...
 
     async def check(self) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from multidict import CIMultiDict
-
 from spanledger.providers.base import Deployment
+from spanledger.providers.endpoints import Endpoint, make_target
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.transport import Endpoint, make_target
 from spanledger.wires.base import Outbound
 
 _LISTS = frozenset({"anthropic-beta"})
@@ -38,11 +36,14 @@ def target_of(deployment: Deployment, wire: Outbound, path: str = "") -> Endpoin
 def with_headers(target: Endpoint, given: Mapping[str, str]) -> Endpoint:
     """The target with the headers that a caller's wire forwards. They replace the
     deployment's own, but to a list they are added."""
-    new = {name: value for name, value in given.items() if target.headers.get(name) != value}
+    new = {
+        name: value for name, value in given.items() if target.headers.get(name.lower()) != value
+    }
     if not new:
         return target
-    headers = CIMultiDict(target.headers)
+    headers = dict(target.headers)
     for name, value in new.items():
+        name = name.lower()
         own = headers.get(name) if name in _LISTS else None
         headers[name] = f"{own},{value}" if own else value
     return replace(target, headers=headers)

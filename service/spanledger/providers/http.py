@@ -19,20 +19,20 @@ from dataclasses import replace
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.providers.addresses import target_of, with_headers
-from spanledger.providers.base import Call
+from spanledger.providers.base import Call, Passage, PassedAnswer
 from spanledger.providers.caps import CapName, Caps, renamed
+from spanledger.providers.endpoints import Endpoint
+from spanledger.providers.event_stream import EventStream
+from spanledger.providers.forward import ForwardingTransport
 from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
+from spanledger.providers.request_ids import provider_request_id
 from spanledger.providers.transport import (
-    Endpoint,
-    EventStream,
     Limits,
     ProviderReply,
-    Transport,
-    provider_request_id,
 )
 from spanledger.wires import outbound
-from spanledger.wires.base import Answer, Frame, Habits, Outbound, Seen, Written
+from spanledger.wires.base import Answer, Frame, Habits, Outbound, ReadsUsual, Seen, Written
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
 from spanledger.wires.side import TokenCounter
@@ -52,7 +52,7 @@ class HttpProvider:
         clock: Clock | None = None,
         way_out: WayOut | None = None,
     ) -> None:
-        self._transport = Transport(limits or Limits(), way_out)
+        self._transport = ForwardingTransport(limits or Limits(), way_out)
         self._clock = clock or Clock()
         self._caps = Caps()
         self._misconfigured = Misconfigured()
@@ -76,6 +76,8 @@ class HttpProvider:
             return
         reader = wire.reader(written, self._seen(call, source.headers, wire))
         read = reader.read
+        if call.pass_on is not None and isinstance(reader, ReadsUsual):
+            source.pass_on_usual(reader.usual, call.pass_on)
         try:
             while not reader.ended:
                 try:
@@ -127,6 +129,10 @@ class HttpProvider:
         if not 200 <= reply.status < 300:
             raise refusal(call.deployment, reply.status, read_failure(reply.body))
         return reply.body
+
+    async def forward(self, call: Call, passage: Passage) -> PassedAnswer:
+        """Send on a request as it is."""
+        return await self._transport.forward(call, passage)
 
     async def close(self) -> None:
         """Close connections."""

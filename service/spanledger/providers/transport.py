@@ -1,4 +1,4 @@
-"""HTTP to providers: one pool of connections, limits, and every way a connection can fail.
+"""HTTP to providers: requests sent, responses read, within the time that a call has.
 
 Sends bytes and returns bytes. Network failures become a `ProviderError`; responses, good or bad, are
 left to the adapters. There are no retries and no redirects, since either would send a request (and a
@@ -8,30 +8,34 @@ key) where routing did not want it.
 from __future__ import annotations
 
 import asyncio
-import io
-import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
-from spanledger import __version__
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Call, Deployment
-from spanledger.providers.interim import MAX_INTERIM, Connector, FloodError
+from spanledger.providers.base import Call
+from spanledger.providers.connection import Connection
+from spanledger.providers.decoding import CodingError, ExpandedError, decompressed
+from spanledger.providers.dialing import Dialer
+from spanledger.providers.endpoints import Endpoint
+from spanledger.providers.event_stream import EventStream
+from spanledger.providers.failed_calls import (
+    CONNECT_ERRORS,
+    PROXY_AUTHENTICATION,
+    name_of,
+    refused_by_proxy,
+    too_late,
+    unanswered,
+    unconnected,
+)
+from spanledger.providers.pool import Pool, Way
 from spanledger.providers.proxies import WayOut
-from spanledger.wires.sse import EventParser, EventTooLargeError
+from spanledger.providers.reply import LateError, ResponseError
 
-_LARGE_BODY_BYTES = 2**20
-"""Larger bodies are passed as a file, which aiohttp writes in pieces, so the loop is not blocked."""
-_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_CONNECTING = (aiohttp.ClientConnectionError, OSError)
-_MAX_ID_CHARS = 256
-_PROXY_AUTHENTICATION = 407
+Body = bytes | AsyncIterable[bytes]
+"""Whole, or in pieces; then the head of the request says how long it is, or that it is chunked."""
+MAX_WAYS = 4096
+"""Addresses whose proxy is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Limits:
     Attributes:
         max_connections: open connections to all providers together; calls beyond it wait, within
             their own timeout.
-        connect_timeout_s: for one TCP and TLS handshake.
+        connect_timeout_s: for one connection, from the name to the end of the TLS handshake.
         keepalive_s: how long an unused connection is kept.
         at_once_s: a provider that hangs up within this time has not begun an answer, and bills none.
         max_error_bytes: how much of an error response is read.
@@ -58,60 +62,12 @@ class Limits:
     drain_bytes: int = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a deployment's requests go, built once."""
-
-    url: URL
-    headers: CIMultiDict[str]
-    method: str = "POST"
-
-    def __repr__(self) -> str:
-        return f"Target({str(self.url)!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How requests reach a target: the proxy, the headers that it gets for a tunnel, and those that
-    it gets with the request itself."""
-
-    proxy: URL | None = None
-    proxy_headers: Mapping[str, str] | None = None
-    headers: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderReply:
+class ProviderReply(NamedTuple):
     """A complete response."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) -> Endpoint:
-    """Raises ProviderError if the deployment's `api_base` or key cannot be used."""
-    common = {
-        "accept-encoding": "identity",
-        "content-type": "application/json",
-        "user-agent": f"spanledger/{__version__}",
-    }
-    if any(not value.isprintable() for value in headers.values()):
-        raise ProviderError(
-            "authentication_failed",
-            f"deployment {deployment.id!r}: its api_key has characters that are not allowed in"
-            " HTTP headers",
-        )
-    try:
-        parsed = URL(url)
-    except ValueError:
-        parsed = URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ProviderError(
-            "connection_error",
-            f"deployment {deployment.id!r}: its api_base is not an http or https URL",
-        )
-    return Endpoint(parsed, CIMultiDict({**common, **headers}))
 
 
 class Transport:
@@ -120,10 +76,10 @@ class Transport:
     def __init__(self, limits: Limits, way_out: WayOut | None = None) -> None:
         self.limits = limits
         self._way_out = way_out or WayOut()
-        self._ways: dict[URL, _Way] = {}
-        self._session: aiohttp.ClientSession | None = None
-        self._drains: set[asyncio.Task[None]] = set()
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s)
+        dialer = Dialer(self._way_out.ca_path)
+        self.pool = Pool(dialer, limits.max_connections, limits.keepalive_s)
+        self._ways: dict[str, Way] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, call: Call, target: Endpoint, body: bytes) -> ProviderReply:
         """Send a request and read the complete response.
@@ -131,16 +87,9 @@ class Transport:
         Raises:
             ProviderError: the response is late, missing, incomplete or too large.
         """
-        try:
-            async with asyncio.timeout(call.timeout_s):
-                response = await self._open(call, target, body)
-                try:
-                    return await self._read(call, response)
-                except BaseException:
-                    response.close()
-                    raise
-        except TimeoutError:
-            _raise_timeout(call, "no answer", call.timeout_s)
+        began = self._now()
+        connection, way = await self._asked(call, target, body, began, streams=False)
+        return self._reply(call, connection, way)
 
     async def events(
         self, call: Call, target: Endpoint, body: bytes
@@ -150,351 +99,124 @@ class Transport:
         Raises:
             ProviderError: the response is late or missing.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        deadline = began + call.timeout_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                response = await self._open(call, target, body)
-                try:
-                    if response.status != 200 or _is_whole(response.headers):
-                        return await self._read(call, response)
-                    if response.headers.get("content-encoding", "identity") != "identity":
-                        # A few compressed bytes can expand without limit and block the event loop.
-                        raise ProviderError(
-                            "malformed_response",
-                            f"{_name(call)}: its stream is compressed although we asked for"
-                            " `identity`",
-                            status=response.status,
-                            billed="unknown",
-                        )
-                except BaseException:
-                    response.close()
-                    raise
-        except TimeoutError:
-            _raise_timeout(call, "no answer", call.timeout_s)
-        return EventStream(self, call, response, deadline, began + call.total_s)
+        began = self._now()
+        connection, way = await self._asked(call, target, body, began, streams=True)
+        if not connection.is_stream:
+            return self._reply(call, connection, way)
+        if _coding(connection):
+            # A few compressed bytes can expand without limit and block the event loop.
+            connection.close()
+            raise ProviderError(
+                "malformed_response",
+                f"{name_of(call)}: its stream is compressed although we asked for `identity`",
+                status=connection.status,
+                billed="unknown",
+            )
+        limits, pool = self.limits, self.pool
+
+        def recycle() -> None:
+            pool.give_back_stream(connection, way, limits.drain_timeout_s, limits.drain_bytes)
+
+        return EventStream(call, connection, began, recycle)
 
     async def close(self) -> None:
         """Close all connections."""
-        for task in self._drains:
-            task.cancel()
-        await asyncio.gather(*self._drains, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self.pool.close()
 
-    def recycle(self, response: aiohttp.ClientResponse) -> None:
-        """Read a finished stream's last bytes in the background, to reuse the connection."""
-        if response.content.at_eof():
-            return
-        task = asyncio.get_running_loop().create_task(self._drain(response))
-        self._drains.add(task)
-        task.add_done_callback(self._drains.discard)
-
-    async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        left = self.limits.drain_bytes
+    async def _asked(
+        self,
+        call: Call,
+        target: Endpoint,
+        body: Body,
+        began: float,
+        *,
+        streams: bool,
+        passes: bool = False,
+    ) -> tuple[Connection, Way]:
+        """A connection with the response to this request; with `passes`, the body of whatever comes
+        is still to be taken. Raises ProviderError."""
+        way = self._ways.get(target.address) or self._way(target)
+        proxy = way.forwards
+        connection = self.pool.idle(way, began) or await self._connected(call, way, began)
+        head = target.head if proxy is None else target.head_for_proxy(proxy.authorization)
+        whole, pieces = (body, None) if isinstance(body, bytes) else (None, body)
+        request = head + b"\r\n" if whole is None else target.request(head, whole)
+        sent = self._now()
         try:
-            async with asyncio.timeout(self.limits.drain_timeout_s):
-                while left > 0 and (chunk := await response.content.readany()):
-                    left -= len(chunk)
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            left = 0
-        finally:
-            if not response.content.at_eof():
-                response.close()
-
-    async def _open(self, call: Call, target: Endpoint, body: bytes) -> aiohttp.ClientResponse:
-        session = self._session
-        if session is None:
-            session = self._session = self._connect()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        way = self._ways.get(target.url) or self._way(target)
-        try:
-            response = await session.request(
-                target.method,
-                target.url,
-                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers=target.headers
-                if way.headers is None
-                else {**target.headers, **way.headers},
-                allow_redirects=False,
-                timeout=self._connect_timeout(call.timeout_s),
-                proxy=way.proxy,
-                proxy_headers=way.proxy_headers,
+            await connection.ask(
+                request,
+                began + call.timeout_s,
+                call.max_response_bytes,
+                self.limits.max_error_bytes,
+                streams=streams,
+                passes=passes,
+                pieces=pieces,
             )
-        except aiohttp.ClientHttpProxyError as error:
-            raise _refused_by_proxy(call, error.status) from None
-        except aiohttp.ConnectionTimeoutError:
-            raise ProviderError("timeout", f"{_name(call)}: connecting took too long") from None
-        except _CONNECTING as error:
-            at_once = loop.time() - began < self.limits.at_once_s
-            raise ProviderError(
-                "connection_error",
-                _connection_message(call, error),
-                billed="unknown" if _hung_up(error) and not at_once else "no",
-            ) from None
-        except FloodError:
-            raise ProviderError(
-                "malformed_response",
-                f"{_name(call)}: it sent more than {MAX_INTERIM} interim responses (1xx)",
-                billed="unknown",
-            ) from None
-        except aiohttp.ClientError as error:
-            raise ProviderError(
-                "malformed_response",
-                f"{_name(call)}: its response is not valid HTTP ({type(error).__name__})",
-                billed="unknown",
-            ) from None
-        if way.proxy is not None and response.status == _PROXY_AUTHENTICATION:
-            response.close()
-            raise _refused_by_proxy(call, response.status)
-        return response
+        except LateError:
+            raise too_late(call, "no answer", call.timeout_s) from None
+        except ResponseError as error:
+            status = connection.status
+            if not status or 200 <= status < 300:
+                at_once = self._now() - sent < self.limits.at_once_s
+                raise unanswered(call, error, status, at_once=at_once) from None
+            connection.close()  # what came of an error says enough
+        except BaseException:
+            connection.close()
+            raise
+        if connection.status == PROXY_AUTHENTICATION and proxy is not None:
+            connection.close()
+            raise refused_by_proxy(call, connection.status)
+        return connection, way
 
-    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> ProviderReply:
-        good = 200 <= response.status < 300
-        limit = call.max_response_bytes if good else self.limits.max_error_bytes
-        chunks: list[bytes] = []
-        size = 0
+    async def _connected(self, call: Call, way: Way, began: float) -> Connection:
+        limits = self.limits
+        # Connecting ends well before the attempt, so that such a request was surely not sent.
+        timeout_s = min(limits.connect_timeout_s, call.timeout_s / 2)
         try:
-            while chunk := await response.content.readany():
-                size += len(chunk)
-                if size > limit:
-                    response.close()
-                    if not good:
-                        break
-                    raise ProviderError(
-                        "malformed_response",
-                        f"{_name(call)}: its response is larger than {limit} bytes "
-                        "(gateway.max_response_bytes)",
-                        status=response.status,
-                        billed="unknown",
-                    )
-                chunks.append(chunk)
-        except (aiohttp.ClientError, OSError):
-            response.close()
-            if good:
-                raise ProviderError(
-                    "malformed_response",
-                    f"{_name(call)}: the connection broke during its response",
-                    status=response.status,
-                    billed="unknown",
-                ) from None
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return ProviderReply(response.status, response.headers, body)
+            return await self.pool.connect(way, timeout_s, began + call.timeout_s)
+        except CONNECT_ERRORS as error:
+            raise unconnected(call, error, limits.max_connections) from None
 
-    def _way(self, target: Endpoint) -> _Way:
+    def _reply(self, call: Call, connection: Connection, way: Way) -> ProviderReply:
+        """The complete response that a connection has, which is then free."""
+        status, headers, body = connection.status, connection.headers, connection.body
+        coding = _coding(connection)
+        self.pool.give_back(connection, way, self._now())
+        if not coding or not body:
+            return ProviderReply(status, headers, body)
+        good = 200 <= status < 300
+        most = call.max_response_bytes if good else self.limits.max_error_bytes
+        try:
+            return ProviderReply(status, headers, decompressed(body, coding, most))
+        except CodingError as error:
+            if not good:
+                return ProviderReply(status, headers, b"")
+            why = "cannot be decompressed, and we asked for `identity`"
+            if isinstance(error, ExpandedError):
+                why = f"is larger than {most} bytes (gateway.max_response_bytes)"
+            raise ProviderError(
+                "malformed_response",
+                f"{name_of(call)}: its response {why}",
+                status=status,
+                billed="unknown",
+            ) from None
+
+    def _way(self, target: Endpoint) -> Way:
         """How requests reach a target; looked up once."""
-        way, proxy = _Way(), self._way_out.proxy_for(str(target.url))
-        if proxy is not None:
-            said = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
-            # With a tunnel the proxy sees only its own headers, else the request's.
-            tunnel = target.url.scheme == "https"
-            way = _Way(URL(proxy.url), said if tunnel else None, None if tunnel else said)
-        self._ways[target.url] = way
+        way = Way(target.destination, self._way_out.proxy_for(str(target.url)))
+        if len(self._ways) >= MAX_WAYS:
+            self._ways.clear()
+        self._ways[target.address] = way
         return way
 
-    def _connect_timeout(self, timeout_s: float) -> aiohttp.ClientTimeout:
-        """Connecting times out well before the attempt, so that such a request was surely not sent."""
-        if timeout_s >= 2 * self.limits.connect_timeout_s:
-            return self._timeout
-        return aiohttp.ClientTimeout(total=None, sock_connect=timeout_s / 2)
-
-    def _connect(self) -> aiohttp.ClientSession:
-        connector = Connector(
-            limit=self.limits.max_connections,
-            limit_per_host=0,
-            keepalive_timeout=self.limits.keepalive_s,
-            ssl=_trust(self._way_out.ca_path),
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
-            trust_env=False,
-            skip_auto_headers=_AUTO_HEADERS,
-        )
+    def _now(self) -> float:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
 
 
-class EventStream:
-    """An open stream of events; owned by one generator, which must `close` it.
-
-    Attributes:
-        headers: of the response.
-        producing: whether content arrived; the adapter, which reads the events, sets it.
-        tail: at the end, an event without its final blank line: truncated, unless it is an end mark.
-    """
-
-    __slots__ = (
-        "_began",
-        "_call",
-        "_deadline",
-        "_ends_at",
-        "_left",
-        "_parser",
-        "_response",
-        "_transport",
-        "headers",
-        "producing",
-        "tail",
-    )
-
-    def __init__(
-        self,
-        transport: Transport,
-        call: Call,
-        response: aiohttp.ClientResponse,
-        deadline: float,
-        ends_at: float,
-    ) -> None:
-        self._transport = transport
-        self._call = call
-        self._response = response
-        self._deadline = deadline
-        self._ends_at = ends_at
-        self._began = False
-        self.producing = False
-        self._parser = EventParser(call.max_response_bytes)
-        self._left = call.max_response_bytes
-        self.headers: Mapping[str, str] = response.headers
-        self.tail = b""
-
-    async def batch(self) -> list[bytes] | None:
-        """The payloads of the next events, perhaps none; None at the end.
-
-        The first content may take the rest of the attempt's timeout, since a model may think for
-        minutes after a stream's first event; any later silence may last `stream_idle_timeout_s`. A
-        provider's keep-alive comments count as activity, but no stream may last longer than
-        `total_s`.
-
-        Raises:
-            ProviderError: the silence or the stream was too long, the connection broke, or an event
-                or the stream is too large.
-        """
-        call = self._call
-        content = self._response.content
-        idle_s = call.stream_idle_timeout_s
-        now = asyncio.get_running_loop().time()
-        if now >= self._ends_at:
-            _raise_timeout(call, "no end of the stream", call.total_s)
-        try:
-            chunk = content.read_nowait()
-            if not chunk:
-                wait_until = now + idle_s
-                if not self.producing:
-                    wait_until = max(wait_until, self._deadline)
-                wait_until = min(wait_until, self._ends_at)
-                async with asyncio.timeout_at(wait_until):
-                    chunk = await content.readany()
-        except TimeoutError:
-            _raise_timeout(call, "no next chunk", idle_s)
-        except (aiohttp.ClientError, OSError):
-            raise self.interrupted("the connection broke") from None
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise ProviderError(
-                "malformed_response",
-                f"{_name(call)}: its stream is larger than {call.max_response_bytes} bytes "
-                "(gateway.max_response_bytes)",
-                billed="unknown",
-            )
-        try:
-            if chunk:
-                payloads = self._parser.feed(chunk)
-                self._began = self._began or bool(payloads)
-                return payloads
-            self.tail = self._parser.finish()
-        except EventTooLargeError:
-            raise ProviderError(
-                "malformed_response",
-                f"{_name(call)}: an event is larger than {call.max_response_bytes} bytes",
-                billed="unknown",
-            ) from None
-        return None
-
-    def interrupted(self, why: str) -> ProviderError:
-        """The error for an incomplete stream."""
-        if not self._began:
-            return ProviderError(
-                "malformed_response",
-                f"{_name(self._call)}: {why} before the first event of the stream",
-                billed="unknown",
-            )
-        return ProviderError(
-            "stream_interrupted", f"{_name(self._call)}: {why} mid-stream", billed="unknown"
-        )
-
-    def close(self, *, clean: bool) -> None:
-        """Keep the connection if the stream was complete, else close it at once."""
-        if clean:
-            self._transport.recycle(self._response)
-        else:
-            self._response.close()
-
-
-def provider_request_id(headers: Mapping[str, str], name: str) -> str:
-    """A provider's id of a request, as text that every sink accepts; empty without one.
-
-    A header may have any bytes, and those that are not UTF-8 arrive as surrogates.
-    """
-    value = headers.get(name, "")[:_MAX_ID_CHARS]
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(c if " " <= c <= "~" else "?" for c in value)
-
-
-def _name(call: Call) -> str:
-    return f"deployment {call.deployment.id!r} ({call.deployment.provider})"
-
-
-def _raise_timeout(call: Call, what: str, seconds: float) -> NoReturn:
-    raise ProviderError(
-        "timeout", f"{_name(call)}: {what} within {seconds:g} s", billed="unknown"
-    ) from None
-
-
-def _connection_message(call: Call, error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        why = "its host name does not resolve"
-    elif isinstance(error, aiohttp.ClientProxyConnectionError):
-        why = f"cannot connect to the proxy ({type(error.os_error).__name__})"
-    elif isinstance(error, aiohttp.ClientSSLError):
-        why = "TLS failed"
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        why = f"cannot connect ({type(error.os_error).__name__})"
-    elif _hung_up(error):
-        why = "it closed the connection without a response"
-    else:
-        why = f"the connection failed ({type(error).__name__})"
-    return f"{_name(call)}: {why}"
-
-
-def _refused_by_proxy(call: Call, status: int) -> ProviderError:
-    """The proxy refused the request, so nothing reached the provider."""
-    why = "its user or password" if status == _PROXY_AUTHENTICATION else "the provider's host"
-    return ProviderError(
-        "connection_error",
-        f"{_name(call)}: the proxy refused {why} (HTTP {status}); see HTTPS_PROXY and NO_PROXY",
-    )
-
-
-def _trust(ca_path: str | None) -> ssl.SSLContext | bool:
-    """The certificates to trust: a file or directory, else Python's default."""
-    if ca_path is None:
-        return True
-    if Path(ca_path).is_dir():
-        return ssl.create_default_context(capath=ca_path)
-    return ssl.create_default_context(cafile=ca_path)
-
-
-def _hung_up(error: BaseException) -> bool:
-    """Whether an established connection broke."""
-    broke = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-    return broke and not isinstance(error, aiohttp.ClientConnectorError)
-
-
-def _is_whole(headers: Mapping[str, str]) -> bool:
-    """Whether the content type is that of a JSON answer or a web page, not of a stream."""
-    kind = headers.get("content-type", "").lower()
-    return kind.startswith(("application/json", "text/html"))
+def _coding(connection: Connection) -> str:
+    """The response's compression; empty if there is none."""
+    coding = connection.headers.get("content-encoding", "").strip().lower()
+    return "" if coding == "identity" else coding

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spanledger.ledger.store import HoldSizes
+from spanledger.budgets.model import HoldSizes
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL, Price, Terms
 from spanledger.routing.history import OutputHistory

@@ -24,7 +24,9 @@ from spanledger.routing.groups import RouteGroups, Spoken
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.kept import KeptCalls
+from spanledger.routing.late import LateAnswers
 from spanledger.routing.outcome import request_end
+from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
@@ -73,6 +75,10 @@ class Router:
         self.groups = RouteGroups(plan, book, providers, self.health)
         self._counting = Counting(self._choose, clock)
         self.kept = KeptCalls(plan, providers, config.gateway.max_response_bytes)
+        self.passing = Passing(
+            plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
+        )
+        self.late = LateAnswers(ledger, self.kept, self.passing, clock)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:

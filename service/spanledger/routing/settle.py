@@ -46,6 +46,7 @@ class Produced:
     provider_request_id: str = ""
     finish_reasons: tuple[str, ...] = ()
     body: bytes = b""
+    pending: bool = False
     events: list[bytes] = field(default_factory=list)
     _since_usage_bytes: int = 0
     _event_bytes: int = 0
@@ -63,6 +64,7 @@ class Produced:
             provider_request_id=answer.provider_request_id,
             finish_reasons=answer.finish_reasons,
             body=answer.body,
+            pending=answer.pending,
         )
 
     def note(self, frame: Frame, now_ns: Callable[[], int]) -> None:
@@ -74,6 +76,8 @@ class Produced:
             self.output_bytes += frame.output_bytes
             self.speech_bytes += frame.speech_bytes
             self._since_usage_bytes += frame.output_bytes
+        if frame.usual:
+            return
         if frame.usage is not None:
             if frame.usage.output_tokens:
                 self._since_usage_bytes = 0

@@ -23,11 +23,10 @@ from spanledger.sim.prompt import (
     model_of,
     objects,
     string,
-    text_of,
     whole,
 )
 from spanledger.sim.scenarios import WireName
-from spanledger.sim.tokens import TOKENS_PER_IMAGE, TOKENS_PER_MESSAGE, pieces, tokens
+from spanledger.sim.tokens import COUNTING, TOKENS_PER_MESSAGE, file_tokens, pieces, tokens
 from spanledger.sim.wire import Chunk, Headers
 from spanledger.sim.writer import Answer, Choice
 
@@ -314,14 +313,33 @@ def _add(prefixes: Prefixes, role: str, content: object) -> None:
 def _block_tokens(block: dict[str, object]) -> int:
     kind = block.get("type")
     if kind == "image":
-        return TOKENS_PER_IMAGE
+        return COUNTING.get().image
+    if kind == "document":
+        return _document_tokens(block)
     if kind == "tool_use":
         return tokens(msgspec.json.encode(block.get("input")).decode())
     if kind == "tool_result":
-        return tokens(text_of(block.get("content")))
+        content = block.get("content")
+        if isinstance(content, str):
+            return tokens(content)
+        return sum(map(_block_tokens, objects(content)))
     if kind == "thinking":
         return tokens(string(block.get("thinking")))
     return tokens(string(block.get("text")))
+
+
+def _document_tokens(block: dict[str, object]) -> int:
+    given = block.get("source")
+    source = given if isinstance(given, dict) else {}
+    named = tokens(string(block.get("title"))) + tokens(string(block.get("context")))
+    if source.get("type") == "text":
+        return named + tokens(string(source.get("data")))
+    if source.get("type") == "content":
+        content = source.get("content")
+        if isinstance(content, str):
+            return named + tokens(content)
+        return named + sum(map(_block_tokens, objects(content)))
+    return named + file_tokens(source.get("data") or source.get("url") or source.get("file_id"))
 
 
 def _ttl(block: dict[str, object]) -> str:
@@ -336,7 +354,10 @@ def _tools(body: dict[str, object], prefixes: Prefixes) -> tuple[Tool, ...]:
     if not given:
         return ()
     ttls = [ttl for ttl in map(_ttl, given) if ttl]
-    prefixes.add(given, tokens(msgspec.json.encode(given).decode()), ttls[-1] if ttls else "")
+    hosted = sum("type" in tool and string(tool["type"]).startswith("web_") for tool in given)
+    count = COUNTING.get().tools + hosted * COUNTING.get().hosted_tool
+    count += tokens(msgspec.json.encode(given).decode())
+    prefixes.add(given, count, ttls[-1] if ttls else "")
     return tuple(Tool(string(tool.get("name")), tool.get("input_schema")) for tool in given)
 
 

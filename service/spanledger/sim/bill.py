@@ -69,6 +69,8 @@ class Price:
     unit: int = 0
     services: Mapping[str, Price] = field(default_factory=dict)
     """Prices of the service tiers it grants; requests for others are answered at `default`."""
+    long: tuple[int, Price] | None = None
+    """For all tokens of a request with more input than this."""
 
     def grants(self, service: str) -> str:
         """The tier granted to a request for this tier."""
@@ -76,6 +78,8 @@ class Price:
 
     def cost_nano(self, usage: Usage) -> int:
         """The cost of these tokens in nano-USD, rounded up once."""
+        if self.long is not None and usage.input_tokens > self.long[0]:
+            return self.long[1].cost_nano(usage)
         cache_read = self.input if self.cache_read is None else self.cache_read
         cache_write = self.input if self.cache_write is None else self.cache_write
         cache_write_1h = cache_write if self.cache_write_1h is None else self.cache_write_1h
@@ -91,10 +95,17 @@ class Price:
         )
 
 
+LONG_TOKENS = 272_000
 LIST_PRICES: Mapping[str, Price] = {
     "gpt-4o": Price(2_500_000, 10_000_000, 1_250_000),
     "gpt-4o-mini": Price(
-        150_000, 600_000, 75_000, services={"priority": Price(250_000, 1_000_000, 125_000)}
+        150_000,
+        600_000,
+        75_000,
+        services={
+            "priority": Price(250_000, 1_000_000, 125_000),
+            "batch": Price(75_000, 300_000),
+        },
     ),
     "gpt-4.1": Price(2_000_000, 8_000_000, 500_000),
     "gpt-4.1-mini": Price(400_000, 1_600_000, 100_000),
@@ -111,8 +122,32 @@ LIST_PRICES: Mapping[str, Price] = {
     ),
     "gpt-5-codex": Price(1_250_000, 10_000_000, 125_000),
     "gpt-5.1-codex": Price(1_250_000, 10_000_000, 125_000),
-    "gpt-5.4-pro": Price(30_000_000, 180_000_000),
-    "gpt-5.6-terra": Price(2_000_000, 12_000_000, 200_000, 2_500_000),
+    "gpt-5.4-pro": Price(
+        30_000_000, 180_000_000, long=(LONG_TOKENS, Price(60_000_000, 270_000_000))
+    ),
+    "gpt-5.6-terra": Price(
+        2_000_000,
+        12_000_000,
+        200_000,
+        2_500_000,
+        long=(LONG_TOKENS, Price(4_000_000, 18_000_000, 400_000, 5_000_000)),
+        services={
+            "flex": Price(
+                1_000_000,
+                6_000_000,
+                100_000,
+                1_250_000,
+                long=(LONG_TOKENS, Price(2_000_000, 9_000_000, 200_000, 2_500_000)),
+            ),
+            "priority": Price(
+                4_000_000,
+                24_000_000,
+                400_000,
+                5_000_000,
+                long=(LONG_TOKENS, Price(8_000_000, 36_000_000, 800_000, 10_000_000)),
+            ),
+        },
+    ),
     "o3": Price(2_000_000, 8_000_000, 500_000),
     "o3-mini": Price(1_100_000, 4_400_000, 550_000),
     "o4-mini": Price(1_100_000, 4_400_000, 275_000),
@@ -123,7 +158,7 @@ LIST_PRICES: Mapping[str, Price] = {
     "babbage-002": Price(400_000, 400_000),
     "omni-moderation-latest": Price(0),
     "jina-reranker-v2-base-multilingual": Price(50_000),
-    "text-embedding-3-small": Price(20_000),
+    "text-embedding-3-small": Price(20_000, services={"batch": Price(10_000)}),
     "text-embedding-3-large": Price(130_000),
 }
 """Public list prices; a test compares them with the list LiteLLM ships."""
@@ -137,6 +172,27 @@ UNIT_PRICES: Mapping[str, Price] = {
 }
 """The same for what does not answer with text; output tokens are images or audio, `unit` is a search,
 an image (of dall-e-3 at aimlapi.com) or a character."""
+
+WINDOWS: Mapping[str, int] = {
+    "gpt-4o": 128_000,
+    "gpt-4o-mini": 128_000,
+    "gpt-4.1": 1_047_576,
+    "gpt-4.1-mini": 1_047_576,
+    "gpt-4.1-nano": 1_047_576,
+    "gpt-5": 272_000,
+    "gpt-5-mini": 272_000,
+    "gpt-5-codex": 272_000,
+    "gpt-5.1-codex": 272_000,
+    "gpt-5.4-pro": 1_050_000,
+    "gpt-5.6-terra": 922_000,
+    "o3": 200_000,
+    "o3-mini": 200_000,
+    "o4-mini": 200_000,
+    "claude-opus-4-5": 200_000,
+    "claude-sonnet-4-5": 200_000,
+    "claude-haiku-4-5": 200_000,
+}
+"""Longest inputs, as the providers' pages of models state them; a longer one is refused."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 

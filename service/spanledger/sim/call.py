@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from spanledger.sim.bill import DEFAULT_SERVICE, Bill, Outcome, Usage, key_digest
+from spanledger.sim.bill import DEFAULT_SERVICE, WINDOWS, Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.openai_wire import (
     embedding_tokens,
@@ -24,6 +24,7 @@ from spanledger.sim.openai_wire import (
 )
 from spanledger.sim.prompt import Prompt, PromptCache, Recent, RefusalError, digest_of, model_of
 from spanledger.sim.scenarios import NO_SCRIPT, Board, Fault, Script, parse_script
+from spanledger.sim.tokens import COUNTING, USUAL, Counting
 from spanledger.sim.wire import Wire
 from spanledger.sim.writer import Answer, Dice, draw_pace, write
 
@@ -64,6 +65,8 @@ class Sim:
     cache: PromptCache = field(default_factory=PromptCache)
     contents: Recent[Seen] = field(default_factory=lambda: Recent(CONTENTS_MAX))
     body_bytes_max: int = BODY_BYTES_MAX
+    counting: Counting = USUAL
+    """How it counts tokens."""
     refused: int = 0
     written: deque[Answer] = field(default_factory=lambda: deque(maxlen=WRITTEN_MAX))
     """The latest answers, so that a test can compare what a caller got."""
@@ -102,6 +105,7 @@ class Call:
         await self._run(self._embeddings)
 
     async def _run(self, serve: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        COUNTING.set(self.sim.counting)
         try:
             self.key = self.wire.key(self.channel.headers)
             body = await self.channel.read(self.sim.body_bytes_max)
@@ -122,7 +126,10 @@ class Call:
         self._begin(prompt, body)
         if await self._fail_early():
             return
-        read, written, kept = self.sim.cache.look(prompt)
+        if prompt.input_tokens > WINDOWS.get(prompt.model, prompt.input_tokens):
+            raise _refusal_of(Fault("context_window"))
+        dear = price is not None and price.cache_write is not None
+        read, written, kept = self.sim.cache.look(prompt, writes_cost=dear)
         self.seen.answers += 1
         answer = write(
             replace(self.prompt or prompt, script=self.script),

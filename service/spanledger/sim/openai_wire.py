@@ -32,13 +32,7 @@ from spanledger.sim.prompt import (
     whole,
 )
 from spanledger.sim.scenarios import WireName
-from spanledger.sim.tokens import (
-    TOKENS_PER_IMAGE,
-    TOKENS_PER_MESSAGE,
-    TOKENS_PER_SMALL_IMAGE,
-    pieces,
-    tokens,
-)
+from spanledger.sim.tokens import COUNTING, TOKENS_PER_MESSAGE, file_tokens, pieces, tokens
 from spanledger.sim.wire import Chunk, Headers
 from spanledger.sim.writer import Answer, Choice
 
@@ -229,6 +223,7 @@ def usage_json(usage: Usage) -> dict[str, object]:
         "prompt_tokens_details": {
             "cached_tokens": usage.cache_read_input_tokens,
             "audio_tokens": 0,
+            **_written(usage),
         },
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_output_tokens,
@@ -237,6 +232,12 @@ def usage_json(usage: Usage) -> dict[str, object]:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def _written(usage: Usage) -> dict[str, object]:
+    """Only models that charge for writing to the cache report it."""
+    written = usage.cache_write_input_tokens
+    return {"cache_write_tokens": written} if written else {}
 
 
 def read_embedding_inputs(body: dict[str, object]) -> list[str | list[int]]:
@@ -306,28 +307,32 @@ def _is_token(value: object) -> bool:
 
 def _message_tokens(message: dict[str, object]) -> int:
     content = message.get("content")
-    images = sum(map(_image_tokens, objects(content)))
+    media = sum(map(_media_tokens, objects(content)))
     arguments = 0
     for call in objects(message.get("tool_calls")):
         function = call.get("function")
         if isinstance(function, dict):
             arguments += tokens(string(function.get("arguments")))
-    return TOKENS_PER_MESSAGE + tokens(text_of(content)) + images + arguments
+    return TOKENS_PER_MESSAGE + tokens(text_of(content)) + media + arguments
 
 
-def _image_tokens(part: dict[str, object]) -> int:
+def _media_tokens(part: dict[str, object]) -> int:
+    if part.get("type") == "file":
+        file = part.get("file")
+        given = file if isinstance(file, dict) else {}
+        return file_tokens(given.get("file_data") or given.get("file_id"))
     if part.get("type") != "image_url":
         return 0
     image = part.get("image_url")
     small = isinstance(image, dict) and image.get("detail") == "low"
-    return TOKENS_PER_SMALL_IMAGE if small else TOKENS_PER_IMAGE
+    return COUNTING.get().small_image if small else COUNTING.get().image
 
 
 def _tools(body: dict[str, object], prefixes: Prefixes) -> tuple[Tool, ...]:
     given = objects(body.get("tools"))
     if not given:
         return ()
-    prefixes.add(given, tokens(msgspec.json.encode(given).decode()))
+    prefixes.add(given, COUNTING.get().tools + tokens(msgspec.json.encode(given).decode()))
     functions = [tool.get("function") for tool in given]
     return tuple(
         Tool(string(function.get("name")), function.get("parameters"))

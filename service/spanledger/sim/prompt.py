@@ -219,8 +219,11 @@ class PromptCache:
 
     seen: Recent[bool] = field(default_factory=lambda: Recent(50_000))
 
-    def look(self, prompt: Prompt) -> tuple[int, int, int]:
-        """Tokens read, tokens written, and those written for an hour; remembers the prompt."""
+    def look(self, prompt: Prompt, *, writes_cost: bool = False) -> tuple[int, int, int]:
+        """Tokens read, tokens written, and those written for an hour; remembers the prompt.
+
+        OpenAI counts what is written where it charges for that.
+        """
         marked = prompt.wire == "anthropic"
         prefixes = [
             segment
@@ -236,6 +239,7 @@ class PromptCache:
         for segment in prefixes:
             self.seen.put(model + segment.digest, True)
         if not marked:
-            return read // 128 * 128, 0, 0
+            read, known = read // 128 * 128, prefixes[-1].tokens // 128 * 128 if prefixes else 0
+            return read, max(known - read, 0) if writes_cost else 0, 0
         written = prefixes[-1].tokens - read if prefixes else 0
         return read, written, written if prefixes and prefixes[-1].ttl == "1h" else 0

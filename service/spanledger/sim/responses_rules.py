@@ -117,6 +117,9 @@ _ITEMS = (
     "mcp_call",
     "mcp_approval_request",
     "mcp_approval_response",
+    "additional_tools",
+    "tool_search_call",
+    "tool_search_output",
     "compaction",
 )
 _INPUT_PARTS = ("input_text", "input_image", "input_file", "input_audio", "computer_screenshot")

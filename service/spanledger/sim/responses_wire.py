@@ -28,19 +28,15 @@ from spanledger.sim.prompt import (
 from spanledger.sim.responses_rules import check, check_calls, reasons_unasked
 from spanledger.sim.responses_store import JsonBody, Store, Stored
 from spanledger.sim.scenarios import WireName
-from spanledger.sim.tokens import (
-    TOKENS_PER_IMAGE,
-    TOKENS_PER_MESSAGE,
-    TOKENS_PER_SMALL_IMAGE,
-    pieces,
-    tokens,
-)
+from spanledger.sim.tokens import COUNTING, TOKENS_PER_MESSAGE, file_tokens, pieces, tokens
 from spanledger.sim.wire import Chunk
 from spanledger.sim.writer import Answer, Choice
 
 SEALED = "gAAAAAB"
 """How reasoning that only its provider can read begins."""
 OBFUSCATED_CHARACTERS = 16
+HOSTED = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
+"""Types of tools that the provider runs, whose results the model reads."""
 _IGNORED = frozenset({"stream", "stream_options", "metadata", "user", "store", "background"})
 _ENDS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -259,12 +255,16 @@ class ResponsesWire(OpenAIWire):
 
     def _tools(self, prefixes: Prefixes) -> tuple[Tool, ...]:
         given = objects(self.body.get("tools"))
-        if not given:
+        brought = [tool for item in self.context for tool in objects(item.get("tools"))]
+        if not given and not brought:
             return ()
-        prefixes.add(given, tokens(msgspec.json.encode(given).decode()))
+        counting = COUNTING.get()
+        hosted = sum(string(tool.get("type")).startswith(HOSTED) for tool in given + brought)
+        more = counting.tools + hosted * counting.hosted_tool
+        prefixes.add(given, more + tokens(msgspec.json.encode(given).decode()))
         return tuple(
             Tool(string(tool.get("name")), tool.get("parameters"))
-            for tool in given
+            for tool in given + brought
             if tool.get("type") == "function"
         )
 
@@ -372,7 +372,9 @@ def item_tokens(item: JsonBody) -> int:
     """Tokens of one item of the input."""
     count = TOKENS_PER_MESSAGE + tokens(text_of(item.get("content")))
     for name in ("content", "output"):
-        count += sum(map(_image_tokens, objects(item.get(name))))
+        count += sum(map(_media_tokens, objects(item.get(name))))
+    if item.get("tools"):
+        count += tokens(msgspec.json.encode(item["tools"]).decode())
     for name in ("arguments", "input", "encrypted_content"):
         count += tokens(string(item.get(name)))
     return count + tokens(text_of(item.get("output"))) + tokens(text_of(item.get("summary")))
@@ -390,10 +392,13 @@ def _text_part(text: str) -> JsonBody:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
-def _image_tokens(part: JsonBody) -> int:
+def _media_tokens(part: JsonBody) -> int:
+    if part.get("type") == "input_file":
+        names = ("file_data", "file_url", "file_id")
+        return file_tokens(next((part[name] for name in names if part.get(name)), ""))
     if part.get("type") != "input_image":
         return 0
-    return TOKENS_PER_SMALL_IMAGE if part.get("detail") == "low" else TOKENS_PER_IMAGE
+    return COUNTING.get().small_image if part.get("detail") == "low" else COUNTING.get().image
 
 
 def _schema(form: object) -> object:

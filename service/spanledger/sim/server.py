@@ -2,6 +2,7 @@
 
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/responses and what is done with kept answers: `responses.py`
+    POST, GET /v1/files  /v1/batches  and one of them: `files.py`
     POST /v1/completions  /v1/moderations          the same
     POST /v1/rerank                                Cohere's and Jina's
     POST /v1/images/generations                    OpenAI's wire
@@ -27,7 +28,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.sim.anthropic_wire import AnthropicWire
@@ -36,6 +37,7 @@ from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.completions_wire import CompletionsWire
 from spanledger.sim.endpoints import OtherCall
+from spanledger.sim.files import Files
 from spanledger.sim.host import RunningSim, SimServer, listen
 from spanledger.sim.images_wire import ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
@@ -69,17 +71,13 @@ def create_sim(
     """
     if speed < 0:
         raise ValueError("speed must be 0 or more")
-    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **UNIT_PRICES, **(prices or {})}))
+    listed = {**LIST_PRICES, **UNIT_PRICES, **(prices or {})}
+    sim, in_batches = Sim(seed, speed, Bill(prices=listed)), Sim(seed, 0, Bill(prices=listed))
     control = _Control(sim)
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
-            Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
-            *Responses(sim).routes(),
-            *(
-                Route(path, _Other(sim, *served), methods=["POST"])
-                for path, served in BESIDE_CHAT.items()
-            ),
+            *_answering(sim),
+            *Files(sim, (Starlette(routes=_answering(in_batches)), in_batches)).routes(),
             Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
             Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
             Route("/v1/models", control.models),
@@ -93,6 +91,19 @@ def create_sim(
     )
     app.state.sim = sim
     return app
+
+
+def _answering(sim: Sim) -> list[BaseRoute]:
+    """What answers requests on OpenAI's wire, and those near it."""
+    return [
+        Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
+        Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
+        *Responses(sim).routes(),
+        *(
+            Route(path, _Other(sim, *served), methods=["POST"])
+            for path, served in BESIDE_CHAT.items()
+        ),
+    ]
 
 
 @contextlib.asynccontextmanager

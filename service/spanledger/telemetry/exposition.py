@@ -28,11 +28,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from spanledger import __version__
+from spanledger.budgets.model import BudgetState
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import BudgetState
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,10 @@ from spanledger.ledger.store import UNSAMPLED
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector accepts 20 MiB by default, and memory is not free."""
+
+
+_SEQ = itemgetter(0)
+"""Of a row of either kind; its first column."""
 
 
 class AttemptRow(NamedTuple):
@@ -101,6 +106,8 @@ class RequestRow(NamedTuple):
     cost_nano: int
     decision: str
     shipped_nano: int | None
+    open: int = 0
+    """An attempt of it is still held: its cost is not known yet."""
 
     @property
     def sampled(self) -> bool:
@@ -124,7 +131,8 @@ class PointRow(NamedTuple):
 class Advance:
     """What one accepted batch changes, in one transaction.
 
-    `remembered` are expired attempts and abandoned requests, whose cost may be corrected later.
+    `remembered` are expired attempts, and requests that were abandoned or have an open attempt: their
+    cost may be corrected later.
     """
 
     from_seq: int
@@ -184,7 +192,8 @@ WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
 _REQUESTS = """
 SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
     key_id, route, operation, outcome, error_type, http_status, refused_by, refused_scope,
-    attempts, cost_nano, decision, shipped_nano
+    attempts, cost_nano, decision, shipped_nano,
+    EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = requests.request_id AND a.seq IS NULL)
 FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 
@@ -258,31 +267,33 @@ class SqliteOutbox:
     def read_after(self, seq: int, limit: int) -> list[EndedRow]:
         """Ended rows after a cursor, both kinds merged in order.
 
-        One transaction: a row that ends between the two queries must not be skipped.
+        Half of the limit is read of each kind, and what follows the first kind to be cut off is left
+        for the next batch. One transaction: a row that ends between the two queries must not be skipped.
         """
+        half = max(1, limit // 2)
         with _reporting(), self._transaction("BEGIN"):
-            requests = [
-                RequestRow._make(row) for row in self._connection.execute(_REQUESTS, (seq, limit))
-            ]
-            attempts, full = self._read_attempts(seq, limit)
-        merged: list[EndedRow] = [*requests, *attempts]
-        merged.sort(key=attrgetter("seq"))
-        if full:  # attempts not read yet may come between the later requests
-            merged = merged[: merged.index(attempts[-1]) + 1]
+            requests = list(map(RequestRow._make, self._connection.execute(_REQUESTS, (seq, half))))
+            attempts, cut_off = self._read_attempts(seq, half)
+        merged: list[EndedRow] = sorted([*requests, *attempts], key=_SEQ)
+        ends = [attempts[-1].seq] if cut_off else []
+        if len(requests) == half:
+            ends.append(requests[-1].seq)
+        if ends:  # rows that were not read may come between those that follow
+            del merged[bisect_right(merged, min(ends), key=_SEQ) :]
         return merged[:limit]
 
     def _read_attempts(self, seq: int, limit: int) -> tuple[list[AttemptRow], bool]:
-        """Attempts in order, and whether their content ended the batch early."""
+        """Attempts in order, and whether the limit or their content cut them off."""
         attempts, size = [], 0
         cursor = self._connection.execute(_ATTEMPTS, (seq, limit))
-        for row in cursor:
-            attempt = AttemptRow._make(row)
+        for attempt in map(AttemptRow._make, cursor):
             attempts.append(attempt)
-            size += len(attempt.content or "")
-            if size > MAX_BATCH_BYTES:
-                cursor.close()
-                return attempts, True
-        return attempts, False
+            if attempt.content is not None:
+                size += len(attempt.content)
+                if size > MAX_BATCH_BYTES:
+                    cursor.close()
+                    return attempts, True
+        return attempts, len(attempts) == limit
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:

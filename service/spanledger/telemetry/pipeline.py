@@ -21,7 +21,6 @@ from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
 from spanledger.telemetry.outbox import Advance, AttemptRow, EndedRow, Outbox, RequestRow
 from spanledger.telemetry.points import exemplar_ids, metrics_data
-from spanledger.telemetry.spans import span_of
 
 log = logging.getLogger("spanledger.shipper")
 
@@ -154,10 +153,7 @@ class Pipeline:
     def _send(self, rows: Sequence[EndedRow], *, with_content: bool = True) -> Delivery:
         if self._spans is None:
             return Delivery("accepted")
-        resource, form = self._spans.resource, self._form
-        return self._spans.send(
-            [span_of(r, resource, form=form, with_content=with_content) for r in rows]
-        )
+        return self._spans.send(rows, with_content=with_content)
 
     def _isolate(self, rows: Sequence[EndedRow], delivery: Delivery) -> bool:
         """Send a rejected batch in halves, down to the rows at fault."""
@@ -312,4 +308,6 @@ def _may_be_corrected(row: EndedRow) -> bool:
     """Whether the ledger may deliver this row again with another cost."""
     if row.shipped_nano is not None:
         return True
-    return row.outcome == "abandoned" if isinstance(row, RequestRow) else row.state == "expired"
+    if isinstance(row, RequestRow):
+        return row.outcome == "abandoned" or bool(row.open)
+    return row.state == "expired"

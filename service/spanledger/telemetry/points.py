@@ -21,12 +21,16 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.export import Histogram as SdkHistogram
 from opentelemetry.sdk.metrics.export import Metric as SdkMetric
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from spanledger import __version__
 from spanledger.telemetry.aggregates import Counter, Exemplar, Histogram, Series
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, attributes_of, changes_of
-from spanledger.telemetry.signals import METRICS, Metric
-from spanledger.telemetry.spans import INSTRUMENTATION_SCOPES
+from spanledger.telemetry.signals import METRICS, SCOPE_NAME, Metric
 
+_SCOPES = {
+    form: InstrumentationScope(SCOPE_NAME, __version__, url) for form, url in SCHEMA_URLS.items()
+}
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _ORDER = {metric.name: place for place, metric in enumerate(METRICS)}
 
@@ -54,7 +58,7 @@ def metrics_data(
         for shown in _shown(one, form):
             by_name.setdefault(shown.name, []).append(shown)
     metrics = [_metric(shown, at_ns, zero=zero) for shown in by_name.values()]
-    scope = ScopeMetrics(INSTRUMENTATION_SCOPES[form], metrics, SCHEMA_URLS[form])
+    scope = ScopeMetrics(_SCOPES[form], metrics, SCHEMA_URLS[form])
     return MetricsData([ResourceMetrics(resource, [scope], resource.schema_url)])
 
 

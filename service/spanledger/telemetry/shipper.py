@@ -98,9 +98,10 @@ def _run_locked(
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = SqliteOutbox(path)
     resource = resource_of(settings.service_name, outbox.ledger_id())
+    form = form_of(environ)
     spans = metrics = None
     if exports("traces", environ):
-        spans = SpanSender(settings.endpoint, resource, environ)
+        spans = SpanSender(settings.endpoint, resource, environ, form)
     if exports("metrics", environ):
         metrics = MetricSender(settings.endpoint, resource, environ)
     pipeline = Pipeline(
@@ -109,7 +110,7 @@ def _run_locked(
         metrics,
         max_customers=settings.max_customers,
         pace=pace or _pace(settings, environ),
-        form=form_of(environ),
+        form=form,
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from spanledger.budgets.model import BudgetState
 from spanledger.ledger.database import connect
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import BudgetState
 from spanledger.routing.outcome import CANCELLED
 
 _NS_PER_S = 1_000_000_000

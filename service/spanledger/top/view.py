@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spanledger.ledger.store import BudgetState
+from spanledger.budgets.model import BudgetState
 from spanledger.money import format_usd
 from spanledger.top.figures import CustomerRow, DeploymentRow, Event, Picture
 

@@ -5,7 +5,7 @@ This table is the only place that knows them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from spanledger.wires.anthropic.count_tokens import CountTokens
@@ -13,7 +13,7 @@ from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
-from spanledger.wires.base import Inbound, Outbound
+from spanledger.wires.base import Inbound, LateAnswer, Outbound
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
@@ -26,7 +26,7 @@ from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
-from spanledger.wires.openai.responses_native import NativeResponses
+from spanledger.wires.openai.responses_native import NativeResponses, read_late
 from spanledger.wires.rerank import Rerank, RerankOut
 from spanledger.wires.responses_as_chat.callers import ResponsesCallers
 from spanledger.wires.side import ModelList, TokenCounter
@@ -40,6 +40,9 @@ INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
 """What callers may speak, by path; each is a POST."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
+PASSED_ON = "pass_through"
+"""The operation of a request to a provider's own endpoint, whatever that does."""
+PATHS[PASSED_ON] = "/v1/{provider}/{path}"
 _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.values()}
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
@@ -79,6 +82,8 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
 _COUNTERS: tuple[TokenCounter, ...] = (CountTokens(MESSAGES), InputTokens(RESPONSES))
 COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in _COUNTERS}
 """Where callers may have a request's input counted, by path; each is a POST."""
+LATE: dict[str, Callable[[bytes], LateAnswer | None]] = {RESPONSES.name: read_late}
+"""How an answer is read that was kept, by the wire of the request that made it."""
 _OPENAI_MODELS = OpenAIModels()
 _MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
 _NOTHING: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -195,6 +195,7 @@ class Answer:
             `usage` has none.
         speech_bytes: base64 bytes of generated speech, for the same.
         service: the service tier it was served at; empty where the provider does not say.
+        pending: it is still to be written, after the request has ended.
     """
 
     body: bytes
@@ -206,6 +207,19 @@ class Answer:
     output_bytes: int = 0
     speech_bytes: int = 0
     service: str = ""
+    pending: bool = False
+
+
+class LateAnswer(NamedTuple):
+    """An answer that was read after its request had ended.
+
+    Attributes:
+        usage: None where the provider reports none, as for one that was cancelled.
+    """
+
+    usage: Usage | None
+    service: str
+    model: str
 
 
 class FailedAnswerError(ProviderError):
@@ -243,6 +257,7 @@ class Frame:
         input_usage: the input alone, from a provider that counts it before it answers.
         service: the service tier of the answer; empty where the provider does not say.
         closes: the caller may leave once it has this event, so it is sent once the request is booked.
+        usual: but for its content, an earlier event of the stream said the same.
     """
 
     data: bytes
@@ -258,6 +273,7 @@ class Frame:
     input_usage: Usage | None = None
     service: str = ""
     closes: bool = False
+    usual: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +352,16 @@ class Reader(Protocol):
 
     def last(self) -> Frame | None:
         """What the caller gets after the last event. Raises ProviderError where there was none."""
+        ...
+
+
+@runtime_checkable
+class ReadsUsual(Protocol):
+    """A reader that knows most events of a stream without decoding them."""
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """What `read` would return, as a frame that is `Frame.usual`; None if that must be asked.
+        Never fails."""
         ...
 
 

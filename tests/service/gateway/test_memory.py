@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.routing.request import Exchange
 from tests.service.providers.scripted import head
 

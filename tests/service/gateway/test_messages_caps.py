@@ -9,8 +9,8 @@ from typing import Any
 import anthropic
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.sim.server import sim_in_thread
 
 from .test_clients import Running

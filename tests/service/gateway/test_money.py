@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import Budget
 from tests.service.providers.samples import DONE, delta, event
 from tests.service.providers.scripted import head
 

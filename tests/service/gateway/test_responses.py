@@ -13,15 +13,16 @@ import pytest
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
 
+from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import Site, board
 
 HELLO = "Say hello, please."
+SEARCH = {"type": "web_search"}
 WEATHER: FunctionToolParam = {
     "type": "function",
     "name": "get_weather",
@@ -260,13 +261,17 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ({"tools": [{"type": "web_search"}]}, 'Codex: web_search = \\"disabled\\"'),
+        ({"tools": [SEARCH]}, 'Codex: web_search = \\"disabled\\"'),
         ({"tools": [{"type": "web_search"}], "max_tool_calls": 1}, "max_tool_calls"),
         (
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
         ),
-        ({"background": True}, "background"),
+        (
+            {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]},
+            "web_search",
+        ),
+        ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ],
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.ledger.applied import MAX_FILES
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from tests.service.ledger.conftest import NOON
 
 FILE = "/etc/spanledger.yaml"

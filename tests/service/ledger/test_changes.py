@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.records import Records
 from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import Budget, Reservation
+from spanledger.ledger.store import Reservation
 from spanledger.money import MAX_NANO
 from tests.service.ledger.conftest import Book
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from spanledger.budgets.model import HoldSizes
 from spanledger.errors import (
     BudgetExceededError,
     LedgerUnavailableError,
@@ -19,7 +20,7 @@ from spanledger.errors import (
 from spanledger.ledger import database, group, open_ledger
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import HoldSizes, RequestEnd
+from spanledger.ledger.store import RequestEnd
 from tests.service.ledger.conftest import Book, Time
 
 CENT = 10**7

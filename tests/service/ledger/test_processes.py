@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import Budget
 
 STORM = Path(__file__).with_name("storm.py")
 

@@ -23,22 +23,14 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
+from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
+from spanledger.budgets.periods import period_at
+from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.periods import period_at
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.sqlite import SqliteStore, Sweep
-from spanledger.ledger.store import (
-    AttemptEnd,
-    Budget,
-    Hold,
-    HoldSizes,
-    PeriodKind,
-    RequestEnd,
-    RequestStart,
-    Reservation,
-    Scope,
-)
+from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation
 
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9

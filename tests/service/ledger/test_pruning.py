@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from spanledger.budgets.model import PERIOD_KINDS
+from spanledger.budgets.periods import period_at
 from spanledger.cli import app
 from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
 from spanledger.ledger import pruning
-from spanledger.ledger.periods import period_at
 from spanledger.ledger.pruning import Pruned, Pruning, prunable_until_ns
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
@@ -135,7 +136,7 @@ async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> N
 
 @given(
     now_s=st.integers(1_600_000_000, 2_200_000_000),
-    kind=st.sampled_from(pruning.PERIOD_KINDS),
+    kind=st.sampled_from(PERIOD_KINDS),
     zone=st.sampled_from(sorted(available_timezones())),
 )
 def test_no_present_period_began_before(now_s: int, kind: Any, zone: str) -> None:

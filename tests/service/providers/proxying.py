@@ -34,6 +34,7 @@ class LocalProxy:
         password: whether one is wanted.
         answer: a status to refuse everything with.
         asked: request line of each request, and its `Proxy-Authorization`.
+        open: connections from clients.
     """
 
     leads_to: int
@@ -41,6 +42,7 @@ class LocalProxy:
     answer: int | None = None
     port: int = 0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    open: int = 0
 
     @property
     def url(self) -> str:
@@ -49,6 +51,7 @@ class LocalProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: a tunnel, or one plain request to forward."""
+        self.open += 1
         try:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
@@ -72,6 +75,7 @@ class LocalProxy:
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass  # the test has ended, or the client disconnected
         finally:
+            self.open -= 1
             writer.close()
 
 
@@ -85,19 +89,25 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextlib.asynccontextmanager
 async def proxied(
-    *, tls: ssl.SSLContext | None = None, password: bool = False
+    *,
+    tls: ssl.SSLContext | None = None,
+    password: bool = False,
+    proxy_tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[tuple[LocalProxy, Scripted]]:
     """A proxy, and the provider behind it."""
     provider = Scripted()
     upstream = await asyncio.start_server(provider.serve, "127.0.0.1", 0, ssl=tls)
     proxy = LocalProxy(upstream.sockets[0].getsockname()[1], password)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=proxy_tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy, provider
     finally:
         server.close()
         upstream.close()
+        async with asyncio.timeout(5):
+            while proxy.open:  # noqa: ASYNC110  # the client is gone, and the proxy is to notice
+                await asyncio.sleep(0)
 
 
 def certificate(folder: Path, host: str = HOST) -> tuple[Path, ssl.SSLContext]:

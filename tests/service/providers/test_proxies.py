@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import uvloop
 
 from spanledger.errors import ConfigError
 from spanledger.providers.http import HttpProvider
@@ -148,6 +151,37 @@ async def test_a_tunnel_to_a_provider(tmp_path: Path, stream: bool) -> None:
     assert all("proxy-authorization" not in r.headers for r in upstream.requests)
     assert upstream.requests[0].headers["host"] == HOST
     assert upstream.requests[0].headers["authorization"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_proxy_behind_tls(
+    tmp_path: Path, run: Callable[[Coroutine[None, None, None]], None], scheme: str
+) -> None:
+    """A proxy may itself be reached over TLS, for plain requests and for tunnels, in the gateway's
+    event loop as in Python's."""
+    folders = tmp_path / "proxy", tmp_path / "provider"
+    for folder in folders:
+        folder.mkdir()
+    (theirs, proxy_tls), (ours, tls) = (
+        certificate(folders[0], "localhost"),
+        certificate(folders[1]),
+    )
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(theirs.read_bytes() + ours.read_bytes())
+
+    async def ask_through() -> None:
+        inner = tls if scheme == "https" else None
+        async with proxied(tls=inner, proxy_tls=proxy_tls) as (proxy, upstream):
+            where = f"https://localhost:{proxy.port}"
+            way = WayOut.from_environ({"ALL_PROXY": where, "SSL_CERT_FILE": str(bundle)})
+            provider = HttpProvider(way_out=way)
+            upstream.json(200, ANSWER)
+            await provider.complete(call(deployment(f"{scheme}://{HOST}"), ask()))
+            await provider.close()
+            assert len(proxy.asked) == len(upstream.requests) == 1
+
+    run(ask_through())
 
 
 async def test_a_certificate_out_of_nowhere_is_not_trusted(tmp_path: Path) -> None:

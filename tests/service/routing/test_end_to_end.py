@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
@@ -21,7 +22,7 @@ from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import Budget, RequestStart
+from spanledger.ledger.store import RequestStart
 from spanledger.money import parse_price
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers

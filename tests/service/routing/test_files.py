@@ -14,9 +14,10 @@ import pytest
 
 from spanledger.clock import Clock
 from spanledger.config import parse_config
+from spanledger.config.budgets import budget_of
 from spanledger.errors import BudgetExceededError, ConfigError, ProviderError, SpanledgerError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.records import Records, budget_of
+from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.store import RequestStart
 from spanledger.pricing.book import PriceBook

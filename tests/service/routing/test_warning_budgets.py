@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
 from spanledger.providers.base import Call
 from tests.service.routing.rig import (
     FINISH,

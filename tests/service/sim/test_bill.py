@@ -19,6 +19,7 @@ from spanledger.sim import bill as bill_module
 from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, Usage, key_digest
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import running_sim
+from spanledger.sim.tokens import DENSEST, USUAL, file_tokens
 from tests.service.sim.books import bill
 
 NANO = Decimal(10) ** 9
@@ -54,9 +55,28 @@ def test_built_in_prices_are_the_public_ones() -> None:
             else:
                 assert value is None, (model, ours)
         for service, dearer in price.services.items():
-            for ours in ("input", "output", "cache_read"):
-                value = Decimal(str(public[f"{names[ours]}_{service}"]))
-                assert getattr(dearer, ours) == value * 10**12, (model, service, ours)
+            suffix = "_batches" if service == "batch" else f"_{service}"
+            check_listed(public, dearer, suffix, names)
+        check_long(public, price, "", names)
+
+
+def check_long(public: dict[str, Any], price: Price, service: str, names: dict[str, str]) -> None:
+    """The price of long requests is the public one, where there is one."""
+    listed = any(f"{names['input']}_above_" in name for name in public)
+    assert (price.long is not None) is listed
+    if price.long is not None:
+        above, dearer = price.long
+        check_listed(public, dearer, f"_above_{above // 1000}k_tokens{service}", names)
+
+
+def check_listed(public: dict[str, Any], price: Price, suffix: str, names: dict[str, str]) -> None:
+    """Each of these prices is the public one with this suffix, and there is no other."""
+    for ours, theirs in names.items():
+        listed = public.get(f"{theirs}{suffix}")
+        value = None if listed is None else Decimal(str(listed)) * 10**12
+        assert getattr(price, ours) == value, (suffix, ours)
+    if price.long is not None and not suffix.startswith("_above"):
+        check_long(public, price, suffix, names)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +231,58 @@ def test_the_bill_is_bounded() -> None:
     assert len(book.by_key) == bill_module.GROUPS_MAX + 1
     assert book.by_key["other"].calls == many - bill_module.GROUPS_MAX
     assert book.view()["total_usd"] == "0.000020005"
+
+
+async def test_a_dense_provider_bills_more_for_the_same() -> None:
+    """A token for each byte, higher-priced images and files, instructions for tools; answers fit the cap."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    schema = len(json.dumps([tool], separators=(",", ":")))
+    data = "data:application/pdf;base64,JVBE"
+    pages = file_tokens(data) // USUAL.page
+    content = [
+        {"type": "text", "text": "漢字"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "file", "file": {"file_data": data}},
+    ]
+    body = {
+        "model": "gpt-4.1",
+        "messages": [{"role": "user", "content": content}],
+        "tools": [tool],
+        "max_tokens": 7,
+    }
+    async with running_sim() as sim, httpx.AsyncClient(base_url=sim.url) as web:
+        for counting in (USUAL, DENSEST):
+            sim.state.counting = counting
+            headers = {"authorization": "Bearer k"}
+            answer = await web.post("/v1/chat/completions", json=body, headers=headers)
+            used = answer.json()["usage"]
+            text, tools = -(-6 // counting.text), -(-schema // counting.text)
+            media = counting.image + pages * counting.page
+            assert used["prompt_tokens"] == 3 + text + media + counting.tools + tools
+            assert used["completion_tokens"] == 7
+
+
+async def test_writing_to_the_cache_is_billed_where_it_costs() -> None:
+    """OpenAI reports what it wrote with the models that charge for it."""
+    text = "word " * 2_000
+    body = {"model": "gpt-5.6-terra", "messages": [{"role": "user", "content": text}]}
+    async with running_sim() as sim, httpx.AsyncClient(base_url=sim.url) as web:
+        seen = []
+        for _ in range(2):
+            answer = await web.post(
+                "/v1/chat/completions", json=body, headers={"authorization": "Bearer k"}
+            )
+            details = answer.json()["usage"]["prompt_tokens_details"]
+            seen.append((details["cached_tokens"], details.get("cache_write_tokens", 0)))
+    assert seen == [(0, 2_432), (2_432, 0)]
+
+
+async def test_a_longer_input_than_the_window_is_refused() -> None:
+    """As at the provider, and free of charge."""
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 600_000}]}
+    async with running_sim() as sim, httpx.AsyncClient(base_url=sim.url) as web:
+        headers = {"authorization": "Bearer k"}
+        answer = await web.post("/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert sim.state.bill.total.nano == 0

@@ -14,17 +14,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.config import TelemetrySettings
 from spanledger.ledger.records import Records
 from spanledger.ledger.sqlite import EndRequest, SqliteStore, Sweep
-from spanledger.ledger.store import (
-    AttemptEnd,
-    Budget,
-    HoldSizes,
-    RequestEnd,
-    RequestStart,
-    Reservation,
-)
+from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
 from spanledger.telemetry.pipeline import Pace
 from spanledger.telemetry.shipper import run_shipper
 from tests.support.otlp_sink import OtlpSink

@@ -330,6 +330,26 @@ def test_much_content_makes_small_batches(
     assert len(sink.spans) == len(sink.by_id())
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 64, 1000])
+def test_batches_of_any_size_miss_no_row(book: Book, limit: int) -> None:
+    """Every ended row is in one batch, in order, wherever batches are cut."""
+    for number in range(6):
+        for _ in range(number):
+            book.refuse()
+        start = book.start()
+        for attempt in range(1, 2 + number):
+            book.finish(book.reserve(start, attempt), None, last=attempt == 1 + number)
+    outbox = outbox_module.SqliteOutbox(book.path)
+    seqs, batch = [0], [0]
+    while batch:
+        batch = [row.seq for row in outbox.read_after(seqs[-1], limit)]
+        assert len(batch) <= limit
+        seqs += batch
+    outbox.close()
+
+    assert seqs == list(range(book.last_seq + 1))
+
+
 @pytest.mark.parametrize(
     "variables",
     [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}],

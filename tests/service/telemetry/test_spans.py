@@ -5,21 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, SpanKind
-from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger.ledger.store import RequestEnd
-from spanledger.telemetry.conventions import Generation
-from spanledger.telemetry.encoding import SpanEncoder
 from spanledger.telemetry.signals import ATTRIBUTES, SPANS
-from spanledger.telemetry.spans import INSTRUMENTATION_SCOPES
 from tests.service.telemetry.conftest import SECOND, Book, Ship
 from tests.support.otlp_sink import OtlpSink
 
@@ -271,63 +260,3 @@ def test_the_resource_is_stable_and_the_environment_wins(
     assert set(names[-2:]) == {"mine"}
     assert sink.spans[-1].resource["deployment.environment.name"] == "test"
     assert {p.resource["service.instance.id"] for p in sink.points} == instances
-
-
-VALUES = st.one_of(
-    st.text(max_size=200),
-    st.booleans(),
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
-    st.lists(st.text(max_size=20), max_size=4),
-)
-NAMES = st.text(min_size=1, max_size=150)
-
-
-@given(
-    st.lists(st.dictionaries(NAMES, VALUES, max_size=6), min_size=1, max_size=3),
-    st.booleans(),
-    st.sampled_from([Status(StatusCode.UNSET), Status(StatusCode.ERROR, "timeout")]),
-)
-def test_our_encoder_does_what_the_sdks_does(
-    batches: list[dict[str, Any]], remote: bool, status: Status
-) -> None:
-    """The bytes we send decode to the same message as the SDK's own encoder's."""
-    resource = Resource({"service.name": "s", "n": 3})
-    spans = [
-        ReadableSpan(
-            "chat é",
-            SpanContext(2**127 + number, 2**63 + number, False),
-            SpanContext(2**127, 7, remote) if number else None,
-            resource,
-            attributes,
-            kind=SpanKind.CLIENT if number else SpanKind.SERVER,
-            status=status,
-            start_time=1_700_000_000_000_000_000,
-            end_time=1_700_000_000_000_000_001,
-            instrumentation_scope=INSTRUMENTATION_SCOPES[Generation.OLD],
-        )
-        for number, attributes in enumerate(batches)
-    ]
-
-    encoded = SpanEncoder(resource).encode(spans)
-
-    assert ExportTraceServiceRequest.FromString(encoded) == encode_spans(spans)
-
-
-def test_a_value_that_does_not_fit_is_refused() -> None:
-    """An integer beyond 64 bits is an error here, not a damaged batch at the collector."""
-    resource = Resource({})
-    context = SpanContext(1, 1, False)
-    span = ReadableSpan(
-        "n",
-        context,
-        None,
-        resource,
-        {"a": 2**63},
-        start_time=1,
-        end_time=1,
-        instrumentation_scope=INSTRUMENTATION_SCOPES[Generation.OLD],
-    )
-
-    with pytest.raises(ValueError, match="does not fit"):
-        SpanEncoder(resource).encode([span])

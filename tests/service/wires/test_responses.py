@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from spanledger.errors import InvalidRequestError, ProviderError
+from spanledger.pricing.demand import Demand
 from spanledger.providers.base import Call, Deployment
 from spanledger.wires import OUTBOUND, RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, handed_id
@@ -118,6 +119,48 @@ def test_input_may_be_elsewhere() -> None:
 def test_tools_that_the_caller_runs_are_bounded(tool: Any, *, bounded: bool) -> None:
     """Every other tool may run at the provider, whatever namespace it hides in."""
     assert ("tools" not in read(tools=[tool]).demand.unbounded) is bounded
+
+
+@pytest.mark.parametrize("kind", ["additional_tools", "tool_search_output", "of_tomorrow", None])
+def test_tools_in_the_input_are_as_those_beside_it(kind: str | None) -> None:
+    """An item of the input that brings a tool which may run at the provider is not bounded."""
+
+    def demand(*tools: Any) -> Demand:
+        hello = {"role": "user", "content": "hi"}
+        return read(input=[hello, {"type": kind, "role": "developer", "tools": tools}]).demand
+
+    assert not demand(TOOL).unbounded
+    for tool in ({"type": "web_search"}, {"type": "mcp", "server_label": "x"}, {"name": "f"}):
+        assert demand(tool).unbounded.keys() == {"tools"}
+        assert demand(TOOL, {"type": "namespace", "name": "n", "tools": [tool]}).unbounded
+    assert demand({"type": "local_shell"}).input_tokens > demand(TOOL).input_tokens
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        '[{"type":"web_search","type":"function","name":"f"}]',
+        '[{"type":"function","name":"f"}],"tools":[]',
+        '{"type":"web_search"}',
+        '[{"\\u0074ype":"web_search"}]',
+    ],
+)
+def test_tools_in_the_input_cannot_hide(tools: str) -> None:
+    """Neither in a key that appears twice nor in escapes."""
+    item = '{"type":"additional_tools","role":"developer","\\u0074ools":' + tools + "}"
+    body = '{"model":"m","input":[{"role":"user","content":"hi"},' + item + "]}"
+    assert RESPONSES.read(body.encode()).demand.unbounded
+
+
+def test_the_tools_of_a_server_are_only_listed() -> None:
+    """What runs them must be among the request's own tools."""
+    listed = {
+        "type": "mcp_list_tools",
+        "id": "mcpl_1",
+        "server_label": "x",
+        "tools": [{"name": "f"}],
+    }
+    assert not read(input=[{"role": "user", "content": "hi"}, listed]).demand.unbounded
 
 
 def test_a_tool_is_what_is_sent() -> None:

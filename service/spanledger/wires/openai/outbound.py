@@ -18,6 +18,7 @@ from spanledger.wires.openai.answer import DONE, read_answer, read_chunk
 from spanledger.wires.openai.embeddings import read_embeddings
 from spanledger.wires.openai.other_form import frame_of, joined
 from spanledger.wires.openai.request import asks_for_usage, encode_request
+from spanledger.wires.openai.shape import UsualReader
 from spanledger.wires.sse import ErrorPayload, is_stream
 
 _LATE = frozenset({"stream_interrupted", "timeout"})
@@ -73,7 +74,16 @@ class EmbeddingsOut(ChatOut):
 class ChatReader:
     """Reads one stream of chunks."""
 
-    __slots__ = ("_began", "_counted", "_fields", "_finished", "_request_id", "_server", "ended")
+    __slots__ = (
+        "_began",
+        "_counted",
+        "_fields",
+        "_finished",
+        "_request_id",
+        "_server",
+        "_usual",
+        "ended",
+    )
 
     def __init__(self, server: Server, fields: Mapping[str, msgspec.Raw], request_id: str) -> None:
         self.ended = False
@@ -82,19 +92,32 @@ class ChatReader:
         self._request_id = request_id
         self._began = self._counted = False
         self._finished = 0
+        self._usual = UsualReader(
+            lambda payload: read_chunk(server, payload, request_id, began=True)
+        )
 
     def read(self, payload: bytes) -> Frame | None:
         """The chunk as it came; None for the end mark."""
+        if (known := self.usual(payload)) is not None:
+            return known
         if payload.startswith(DONE):
             self.ended = True
             return None
         frame = read_chunk(self._server, payload, self._request_id, began=self._began)
         if frame.content:
             self._began = True
+            self._usual.learn(payload, frame)
         if frame.finish_reason:
             self._finished += 1
         if frame.usage is not None:
             self._counted = True
+        return frame
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """The chunk, if it is like an earlier one but for its text."""
+        frame = self._usual.read(payload)
+        if frame is not None and frame.content:
+            self._began = True
         return frame
 
     def rest(self, tail: bytes) -> list[bytes] | None:

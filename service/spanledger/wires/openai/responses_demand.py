@@ -1,16 +1,19 @@
 """What bounds the cost of a request on the Responses API.
 
-Its tools are flat, some run at the caller and some at the provider. Its input may be elsewhere: the
-answer it continues is bounded by its row in the ledger, and items that a provider has stored by the
-model's context window.
+Its tools are flat, some run at the caller and some at the provider, and items of the input may bring
+more of them. Its input may be elsewhere: the answer it continues is bounded by its row in the ledger,
+and items that a provider has stored by the model's context window.
 """
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from spanledger.pricing.demand import Demand
-from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, bounded
+from spanledger.pricing.media import UNREADABLE, decode_noting_repeats
+from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, TWICE, bounded
 from spanledger.wires.fields import DECODE_ERRORS, NULL, Fields, is_set
 from spanledger.wires.openai.foreign_items import OUR_REASONING
 
@@ -18,7 +21,6 @@ _OWN = ("max_output_tokens", "previous_response_id", "tools")
 """Fields that mean something else on other wires."""
 _EMPTY = (b"[]", b"{}")
 _ELSEWHERE = {
-    "background": "the answer is written after the request has ended; leave it out",
     "prompt": "the provider reads a prompt that it has stored; send its text",
 }
 _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
@@ -26,6 +28,8 @@ _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 _SCREENS = ("computer",)
 _OURS = b'"' + OUR_REASONING.encode()
 """Such items are not sent to a server that could have stored them."""
+_LISTED = "mcp_list_tools"
+"""An item with the tools of a server: what runs them is among the request's own."""
 _SEARCHES = "web_search"
 _SEARCH = (
     "the model reads any number of pages with {!r}, whatever 'max_tool_calls' says; leave the tool out"
@@ -66,12 +70,21 @@ def demand_of(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
     for name in tuple(demand.unbounded):
         if name in beside and bytes(beside[name]) in _EMPTY:
             del demand.unbounded[name]
+    if _is_true(fields, "background") and _is_true(fields, "stream"):
+        # Whole, it is held until somebody reads it; a stream may end before the answer does.
+        demand.unbounded["background"] = (
+            "the answer is written although its stream has ended; leave out 'stream' or 'background'"
+        )
     for name, why in _ELSEWHERE.items():
         if name in fields and bytes(fields[name]) not in (b"null", b"false"):
             demand.unbounded[name] = why
     given = fields.get("input")
-    if given is not None and _is_stored(bytes(given)):
-        demand.input_tokens += ANY_WINDOW_TOKENS
+    if given is not None:
+        raw = bytes(given)
+        if _is_stored(raw):
+            demand.input_tokens += ANY_WINDOW_TOKENS
+        if b'"tools"' in raw or b"\\u00" in raw:
+            _read_brought(demand, raw)
     tools = fields.get("tools")
     if tools is not None and is_set(tools):
         fields["tools"] = _read_tools(demand, bytes(tools))
@@ -93,6 +106,27 @@ def _is_stored(raw: bytes) -> bool:
         for item in items
         if not bytes(item.id).startswith(_OURS)
     )
+
+
+def _read_brought(demand: Demand, raw: bytes) -> None:
+    """The tools that items of the input bring: `additional_tools`, and what a tool search found.
+
+    The input is sent as it came, so that nothing in it may be said twice.
+    """
+    try:
+        items, repeated = decode_noting_repeats(raw)
+        brought = [json.dumps(item["tools"]).encode() for item in items if _brings_tools(item)]
+    except UNREADABLE:
+        demand.unbounded["input"] = "its items cannot be read; nest them less"
+        return
+    if brought and repeated:
+        demand.unbounded["input"] = TWICE.format(repeated)
+    for tools in brought:
+        _read_tools(demand, tools)
+
+
+def _brings_tools(item: object) -> bool:
+    return isinstance(item, dict) and "tools" in item and item.get("type") != _LISTED
 
 
 def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
@@ -136,3 +170,7 @@ def _text(raw: msgspec.Raw | None) -> str:
         return "" if raw is None else _TEXT.decode(raw)
     except DECODE_ERRORS:
         return "?"
+
+
+def _is_true(fields: Fields, name: str) -> bool:
+    return name in fields and bytes(fields[name]) == b"true"

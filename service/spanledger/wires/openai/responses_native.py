@@ -21,6 +21,7 @@ from spanledger.wires.base import (
     FailedAnswerError,
     Frame,
     Habits,
+    LateAnswer,
     Outgoing,
     Seen,
     Server,
@@ -293,6 +294,17 @@ class ResponseReader:
         return error
 
 
+def read_late(body: bytes) -> LateAnswer | None:
+    """An answer as it is now; None while it is being written, or for anything else."""
+    try:
+        found = _RESPONSE.decode(body)
+    except DECODE_ERRORS:
+        return None
+    if not found.status or found.status in _WRITING:
+        return None
+    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "")
+
+
 def _answer(
     server: Server, response: _Response, body: bytes, request_id: str, *, began: bool = False
 ) -> Answer:
@@ -311,6 +323,7 @@ def _answer(
         provider_request_id=request_id,
         output_bytes=UNSEEN_BYTES if response.status in _WRITING else sum(map(_size, items)),
         service=response.service_tier or "",
+        pending=response.status in _WRITING,
     )
     if not failed:
         return answer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from spanledger.ledger.store import Budget, BudgetChange
+from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.money import format_usd
 
 

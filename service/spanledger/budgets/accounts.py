@@ -12,16 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
+from spanledger.budgets.periods import Period, period_at
+from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
 from spanledger.errors import BudgetExceededError, Refusal
-from spanledger.ledger.periods import Period, period_at
-from spanledger.ledger.store import (
-    SCOPES,
-    Budget,
-    HoldSizes,
-    PeriodKind,
-    Reservation,
-    Scope,
-)
 
 ROOMY = 10
 """An attempt without a cap holds its full bound only if that is at most 1/ROOMY of what is left."""
@@ -106,10 +100,6 @@ class Grant(NamedTuple):
     remaining_nano: int | None
 
 
-Dimensions = tuple[str, str, str, str, str]
-"""Customer, key id, team, model, provider: the first five of `SCOPES`, in that order."""
-
-
 class Matched(NamedTuple):
     """The accounts for some dimensions, valid while all their periods last.
 
@@ -185,18 +175,6 @@ class BudgetIndex:
             period = period_at(budget.period, budget.timezone, at_s)
             self._periods[budget.name] = period
         return period
-
-
-def dimensions_of(reservation: Reservation) -> Dimensions:
-    """The dimensions an attempt counts under."""
-    request = reservation.request
-    return (
-        request.customer,
-        request.key_id,
-        request.team,
-        reservation.model,
-        reservation.provider,
-    )
 
 
 def blocking(accounts: Sequence[Account]) -> list[Account]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spanledger.ledger.periods import period_at
-from spanledger.ledger.store import PeriodKind
+from spanledger.budgets.model import PeriodKind
+from spanledger.budgets.periods import period_at
 
 ZONES = [
     "UTC",

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from spanledger.ledger.store import PeriodKind
+from spanledger.budgets.model import PeriodKind
 
 
 class Period(NamedTuple):

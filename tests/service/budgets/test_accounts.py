@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from spanledger.budgets.accounts import Account, AccountKey, Balance, BudgetIndex, decide
+from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.accounts import Account, AccountKey, Balance, BudgetIndex, decide
-from spanledger.ledger.store import Budget, HoldSizes
 
 
 def account(limit: int, spent: int = 0, held: int = 0, **changes: object) -> Account:

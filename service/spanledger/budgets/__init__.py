@@ -1,0 +1,1 @@
+"""Budgets: what they are, whom they count, and whether they have room. Pure: no I/O, no clock."""

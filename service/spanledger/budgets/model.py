@@ -1,0 +1,77 @@
+"""Budgets and their states as everybody passes them on. Money is nano-USD, times are Unix seconds or
+nanoseconds as their names say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from spanledger.budgets.scopes import Scope
+
+PeriodKind = Literal["day", "week", "month"]
+PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
+Action = Literal["block", "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit on what a subject may spend in each period.
+
+    `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
+    is always `*` and means everybody together.
+    """
+
+    name: str
+    scope: Scope
+    subject: str
+    limit_nano: int
+    period: PeriodKind
+    timezone: str = "UTC"
+    action: Action = "block"
+    thresholds: tuple[int, ...] = (50, 80, 95)
+    strict: bool = False
+    """Lower `max_tokens` to what the remaining money buys instead of refusing."""
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """The fields that decide which attempts it counts."""
+        return self.scope, self.subject, self.period, self.timezone
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget's account in its current period: what commands and `/metrics` show."""
+
+    budget: Budget
+    subject: str
+    """The account's own subject; differs from the budget's when that is `*`."""
+    spent_nano: int
+    held_nano: int
+    overrun_nano: int
+    period_start_s: int
+    period_end_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """One change in a budget's history: what changed, when."""
+
+    at_ns: int
+    change: Literal["set", "remove"]
+    budget: Budget
+
+
+class HoldSizes(NamedTuple):
+    """How much an attempt asks to hold, nano-USD, largest first.
+
+    `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
+    `usual` is based on the route's history, or equals `full` if the caller chose its cap. `least` is
+    the smallest useful hold, used only on blocking `strict` budgets. `capped` says that `full` is at
+    a cap that the caller had to send, and is held wherever it fits. See docs/budgets.md for the
+    ladder.
+    """
+
+    full: int
+    usual: int
+    least: int
+    capped: bool = False
