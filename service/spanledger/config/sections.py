@@ -204,8 +204,19 @@ class GatewaySettings(Ours):
         description="Memory for bodies over 64 KiB, in bytes; one key may use half of it. Default:"
         " 256 MiB, or `max_body_bytes` if that is more.",
     )
+    max_upload_bytes: PositiveInt = Field(
+        50 * 2**20,
+        description="Maximum size of a form with files (audio, images). Above 1 MiB it is kept in"
+        " the directory for temporary files (`TMPDIR`) until its request has ended.",
+    )
+    max_upload_bytes_in_flight: PositiveInt | None = Field(
+        None,
+        description="Disk for such forms, in bytes; one key may use half of it. Default: 1 GiB, or"
+        " `max_upload_bytes` if that is more.",
+    )
     body_timeout_s: Seconds = Field(
-        30.0, description="Seconds that a client has to send its request."
+        30.0,
+        description="Seconds that a client has to send its request, or each 512 KiB of a form.",
     )
     total_timeout_s: Seconds = Field(
         600.0, description="Seconds for a request with all its attempts."
@@ -247,6 +258,11 @@ class GatewaySettings(Ours):
     def most_body_bytes(self) -> int:
         """Maximum bytes of large bodies in memory; a body of the maximum size always fits."""
         return max(self.max_body_bytes_in_flight or 256 * 2**20, self.max_body_bytes)
+
+    @property
+    def most_upload_bytes(self) -> int:
+        """Maximum bytes of forms on disk; one of the maximum size always fits."""
+        return max(self.max_upload_bytes_in_flight or 2**30, self.max_upload_bytes)
 
 
 class LedgerSettings(Ours):

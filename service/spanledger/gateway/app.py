@@ -32,11 +32,13 @@ from spanledger.errors import (
 from spanledger.gateway import ids, replies
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
+from spanledger.gateway.bodies import ClientGoneError, whole_body
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
+from spanledger.gateway.file_calls import FileCalls, Request, is_file_path
 from spanledger.gateway.kept_answers import KeptAnswers
 from spanledger.gateway.models import Models
-from spanledger.gateway.pass_through import ClientGoneError, PassThrough
+from spanledger.gateway.pass_through import PassThrough
 from spanledger.gateway.paths import (
     LIVE,
     METRICS_PATH,
@@ -49,7 +51,8 @@ from spanledger.gateway.paths import (
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
 from spanledger.gateway.streaming import STREAM_HEADERS, relay
-from spanledger.ledger.store import UNKNOWN_ROUTE, Ledger, RequestStart
+from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
+from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
@@ -99,6 +102,7 @@ class Edge:
         router: Router,
         auth: Authenticator,
         answers: KeptAnswers,
+        ledger: Ledger,
         clock: Clock,
         observe_overhead: Callable[[float], None],
     ) -> None:
@@ -111,9 +115,16 @@ class Edge:
         self._answers = answers
         self._observe_overhead = observe_overhead
         limits = config.gateway
-        self.crowd = Crowd(limits.most_per_key, limits.most_body_bytes, limits.max_body_bytes)
+        self.crowd = Crowd(
+            limits.most_per_key,
+            limits.most_body_bytes,
+            limits.max_body_bytes,
+            limits.most_upload_bytes,
+            limits.max_upload_bytes,
+        )
         self._through = PassThrough(router, clock, limits)
         self._models = Models(config, clock.now_ns() // 1_000_000_000)
+        self._files = FileCalls(ledger, router, self._models, clock, limits)
 
     def new_request_id(self) -> str:
         """An id for any answer, including those that belong to no call."""
@@ -127,7 +138,7 @@ class Edge:
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
             return
-        if wire is None and self._through.is_for(path):
+        if wire is None and (is_file_path(path) or self._through.is_for(path)):
             await self._post(scope, receive, send, None, None)
             return
         request_id = self.new_request_id()
@@ -190,7 +201,7 @@ class Edge:
         self.in_flight += 1
         try:
             if inbound is None:
-                await self._pass(scope, receive, send, wire, call)
+                await self._unread(scope, receive, send, wire, call)
             elif counter is None:
                 await self._serve(scope, receive, send, wire, call)
             else:
@@ -259,12 +270,12 @@ class Edge:
         await send({"type": "http.response.start", "status": 200, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 
-    async def _pass(
+    async def _unread(
         self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
     ) -> None:
+        """A request that no wire reads: for files and batches, or for a provider itself."""
         caller = await self._auth.identify(dict(scope["headers"]))
         call.place = place = self.crowd.enter(caller.key_id)
-        call.exchange = exchange = self._through.exchange(call.request_id, caller, scope, wire)
         connection = scope.get(CONNECTION)
         call.task = asyncio.current_task()
         if connection is not None:
@@ -272,14 +283,27 @@ class Edge:
 
         def head(given: Headers) -> Headers:
             call.started = "whole"
-            return _headers(call.request_id, exchange, tuple(given))
+            return _head(call.request_id, call.exchange, wire, tuple(given))
+
+        def begun(exchange: Exchange) -> None:
+            call.exchange = exchange
 
         try:
-            whole = await self._through.serve(scope, receive, send, exchange, caller, place, head)
+            if is_file_path(scope["path"]):
+                request = Request(call.request_id, caller, place, wire, begun, head)
+                result = await self._files.serve(scope, receive, send, request)
+            else:
+                exchange = self._through.exchange(call.request_id, caller, scope, wire)
+                begun(exchange)
+                result = await self._through.serve(
+                    scope, receive, send, exchange, caller, place, head
+                )
         finally:
             if connection is not None:
                 connection.on_lost = None
-        if not whole and connection is not None:
+        if isinstance(result, GatewayReply):
+            await _send(send, result, call.request_id, call.exchange, wire)
+        elif not result and connection is not None:
             connection.break_off()
 
     async def _count(
@@ -290,7 +314,7 @@ class Edge:
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
         check_head(headers)
-        ask = counter.read(await _body(receive, place))
+        ask = counter.read(await whole_body(receive, place))
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
@@ -322,7 +346,7 @@ class Edge:
         fault: SpanledgerError | None = None
         try:
             check_head(headers)
-            ask = wire.read(await _body(receive, place))
+            ask = wire.read(await whole_body(receive, place))
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -391,7 +415,7 @@ def create_app(
         ledger, clock, settings.host, settings.default_customer, settings.allow_origins
     )
     answers = KeptAnswers(ledger, router)
-    edge = Edge(config, router, auth, answers, clock, observe_overhead)
+    edge = Edge(config, router, auth, answers, ledger, clock, observe_overhead)
     origins = settings.allow_origins
     probes = Probes(edge, auth, ledger, health, metrics)
     app = _Application(
@@ -432,25 +456,15 @@ def _headers(
     return headers
 
 
-async def _body(receive: Receive, place: Slot) -> bytes:
-    """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    place.take(len(message["body"]))
-    if not message["more_body"]:
-        whole: bytes = message["body"]
-        return whole
-    place.start_sending()
-    parts = [message["body"]]
-    while message["more_body"]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        place.take(len(message["body"]))
-        parts.append(message["body"])
-    place.stop_sending()
-    return b"".join(parts)
+def _head(
+    request_id: str,
+    exchange: Exchange | None,
+    wire: Inbound,
+    first: tuple[tuple[bytes, bytes], ...],
+) -> Headers:
+    if exchange is None:
+        return [*first, *replies.request_ids(request_id, wire)]
+    return _headers(request_id, exchange, first)
 
 
 async def _send(
@@ -461,10 +475,7 @@ async def _send(
     wire: Inbound = DEFAULT,
 ) -> None:
     first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
-    if exchange is None:
-        headers: Headers = [*first, *replies.request_ids(request_id, wire)]
-    else:
-        headers = _headers(request_id, exchange, first)
+    headers = _head(request_id, exchange, wire, first)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

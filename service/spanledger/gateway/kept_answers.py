@@ -14,7 +14,8 @@ from spanledger.errors import InvalidRequestError, LedgerUnavailableError
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.paths import AnswerPath
 from spanledger.gateway.replies import GatewayReply, not_allowed
-from spanledger.ledger.store import KeptAnswer, Ledger
+from spanledger.ledger.model import KeptAnswer
+from spanledger.ledger.ports import Ledger
 from spanledger.wires import RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
 from spanledger.wires.base import Ask

@@ -42,7 +42,9 @@ PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
 PASSED_ON = "pass_through"
 """The operation of a request to a provider's own endpoint, whatever that does."""
-PATHS[PASSED_ON] = "/v1/{provider}/{path}"
+FILES, BATCHES = "files", "batches"
+"""The operations of an upload, and of creating a batch."""
+PATHS |= {PASSED_ON: "/v1/{provider}/{path}", FILES: "/v1/files", BATCHES: "/v1/batches"}
 _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.values()}
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""

@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board

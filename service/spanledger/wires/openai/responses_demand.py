@@ -13,7 +13,14 @@ import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import UNREADABLE, decode_noting_repeats
-from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, TWICE, bounded
+from spanledger.wires.bounds import (
+    ANY_WINDOW_TOKENS,
+    BUILT_IN_TOOL_TOKENS,
+    FREE_TEXT_TOOL_TOKENS,
+    TOOL_TOKENS,
+    TWICE,
+    bounded,
+)
 from spanledger.wires.fields import DECODE_ERRORS, NULL, Fields, is_set
 from spanledger.wires.openai.foreign_items import OUR_REASONING
 
@@ -26,10 +33,10 @@ _ELSEWHERE = {
 _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 """Types of tools that the caller runs. Of the last two, only instructions are the provider's."""
 _SCREENS = ("computer",)
-_OURS = b'"' + OUR_REASONING.encode()
-"""Such items are not sent to a server that could have stored them."""
 _LISTED = "mcp_list_tools"
 """An item with the tools of a server: what runs them is among the request's own."""
+_OURS = b'"' + OUR_REASONING.encode()
+"""Such items are not sent to a server that could have stored them."""
 _SEARCHES = "web_search"
 _SEARCH = (
     "the model reads any number of pages with {!r}, whatever 'max_tool_calls' says; leave the tool out"
@@ -138,6 +145,7 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
         return msgspec.Raw(raw)
     for tool in tools:
         kind = _text(tool.get("type"))
+        demand.input_tokens += FREE_TEXT_TOOL_TOKENS if kind == "custom" else TOOL_TOKENS
         if kind == "namespace" and "tools" in tool:
             tool["tools"] = _read_tools(demand, bytes(tool["tools"]))
         elif kind.startswith(_SEARCHES):
