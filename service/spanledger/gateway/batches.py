@@ -26,13 +26,8 @@ from spanledger.gateway.files import (
     page_of,
 )
 from spanledger.gateway.models import Models
-from spanledger.ledger.model import (
-    Kept,
-    Later,
-)
-from spanledger.ledger.ports import (
-    Ledger,
-)
+from spanledger.ledger.model import Kept, Later
+from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
 from spanledger.routing.batches import ENDED, HOLD_S, About, about
 from spanledger.routing.course import Candidate

@@ -19,13 +19,8 @@ from spanledger.gateway.auth import Caller
 from spanledger.gateway.bodies import FormUpload, Spool
 from spanledger.gateway.crowd import Slot
 from spanledger.gateway.models import Models
-from spanledger.ledger.model import (
-    Kept,
-    KeptKind,
-)
-from spanledger.ledger.ports import (
-    Ledger,
-)
+from spanledger.ledger.model import Kept, KeptKind
+from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
 from spanledger.routing.batches import About, BatchFile, about
 from spanledger.routing.course import Candidate

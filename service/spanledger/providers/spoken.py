@@ -25,6 +25,11 @@ _ENDPOINTS = {
     "/v1/moderations": "moderations",
     "/v1/rerank": "rerank",
     "/v1/images/generations": "images",
+    "/v1/images/edits": "image_edits",
+    "/v1/images/variations": "image_variations",
+    "/v1/audio/speech": "speech",
+    "/v1/audio/transcriptions": "transcriptions",
+    "/v1/audio/translations": "translations",
 }
 _AZURES = ("azure", "azure_ai")
 _MAKERS = (*_AZURES, "openai", "xai")

@@ -12,17 +12,19 @@ from dataclasses import replace
 from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Deployment
 
-_IMAGES = frozenset({"images", "image_edits"})
+_EDITS = frozenset({"image_edits", "image_variations"})
 _NOT_DIALOGUE: dict[str, frozenset[str]] = {
+    "embedding": frozenset({"embeddings"}),
     "moderation": frozenset({"moderations"}),
     "rerank": frozenset({"rerank"}),
-    "image_generation": _IMAGES,
-    "image_edit": frozenset({"image_edits"}),
+    "image_generation": _EDITS | {"images"},
+    "image_edit": _EDITS,
     "audio_speech": frozenset({"speech"}),
     "audio_transcription": frozenset({"transcriptions", "translations"}),
 }
 """Modes that have wires of their own, and these."""
 _OTHER_WIRES = frozenset().union(*_NOT_DIALOGUE.values())
+"""What a model for dialogue does not have."""
 _CHAT_ONLY = ("openai", "azure.ai.openai")
 """Providers whose chat models have no legacy completions."""
 
@@ -46,7 +48,7 @@ def wires_of(deployment: Deployment, mode: str) -> tuple[str, ...]:
         return tuple(name for name in spoken if name in own)
     barred = set(_OTHER_WIRES)
     if mode == "completion":
-        barred |= {"chat", "responses", "embeddings"}
+        barred |= {"chat", "responses"}
     elif deployment.provider in _CHAT_ONLY:
         barred.add("completions")
     return tuple(name for name in spoken if name not in barred)
