@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger.pricing.book import PriceBook
-from spanledger.providers.base import Deployment
+from spanledger.providers.base import SPOKEN, Deployment
 
 _EDITS = frozenset({"image_edits", "image_variations"})
 _NOT_DIALOGUE: dict[str, frozenset[str]] = {
@@ -45,7 +45,9 @@ def wires_of(deployment: Deployment, mode: str) -> tuple[str, ...]:
     spoken = deployment.speaks
     own = _NOT_DIALOGUE.get(mode)
     if own is not None:
-        return tuple(name for name in spoken if name in own)
+        found = tuple(name for name in spoken if name in own)
+        # A model of this kind is served, although no table says that its server has such models.
+        return found or tuple(name for name in SPOKEN[deployment.kind] if name in own)
     barred = set(_OTHER_WIRES)
     if mode == "completion":
         barred |= {"chat", "responses"}

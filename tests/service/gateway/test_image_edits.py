@@ -19,7 +19,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A model that bills tokens, and one that bills the image."""
     models = {"draw": "openai/gpt-image-1", "paint": "aiml/dall-e-3"}
     folder = tmp_path_factory.mktemp("gateway")
-    with running_site(folder, models, fallbacks={"draw": "paint"}, poor_nano=10**7) as found:
+    with running_site(
+        folder,
+        models,
+        fallbacks={"draw": "paint"},
+        poor_nano=10**7,
+        endpoints={"paint": ["/v1/images/edits", "/v1/images/variations"]},
+    ) as found:
         yield found
 
 

@@ -53,7 +53,10 @@ def test_the_price_book_knows_what_a_model_is_for(model: str, has: str, lacks: s
 
 def test_an_unknown_model_may_be_for_anything() -> None:
     """A server of one's own speaks all that its adapter can, until the file says more."""
-    assert speaks("hosted_vllm/mine") == (*SPOKEN["openai"], "responses")
+    named = {"model": "openai/mine", "api_base": "http://127.0.0.1:8000/v1"}
+    config = parse_config({"model_list": [{"model_name": "r", "litellm_params": named}]}, {}, "t")
+    (found,) = Plan.from_config(config, ENVIRON, BOOK).deployments
+    assert found.speaks == (*SPOKEN["openai"], "responses")
     assert speaks("hosted_vllm/mine", mode="moderation") == ("moderations",)
 
 
