@@ -2,10 +2,10 @@
 
 Unlike CPU time, the count hardly depends on the machine or its load, so it shows what a change costs.
 The server runs under cachegrind twice, with little and with much to do; the difference is divided by
-the difference in work. Without the kernel's part and without the shipper. Minutes. Linux only.
+the difference in work. Without the kernel's part. Minutes. Linux only.
 
 Lanes: `whole` (requests on 16 connections), `alone` (one request after the other) and `chunk` (64
-streams whose chunks travel one by one).
+streams whose chunks travel one by one), all without the shipper; and `shipper`, which counts only that.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import shipper_lane
 from bench.ends import upstream
 from bench.processes import free_port
 from bench.stepped import Steps
@@ -64,21 +65,31 @@ LANES = {
     "alone": Lane("request alone", 1, 50, 450),
     "chunk": Lane("chunk", 64, 5, 55),
 }
+SHIPPER = "shipper"
 
 
 def main() -> None:
     """Count, and print the thousands of instructions of each lane."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("lanes", nargs="*", metavar="LANE", help="whole, alone, chunk (all)")
+    parser.add_argument(
+        "lanes", nargs="*", metavar="LANE", help="whole, alone, chunk, shipper (all)"
+    )
     parser.add_argument(
         "--python", default=sys.executable, help="the Python of another checkout's environment"
     )
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("error: there is no `valgrind` on PATH; install it")
-    if unknown := set(options.lanes) - set(LANES):
-        raise SystemExit(f"error: no lane {', '.join(unknown)}; there are {', '.join(LANES)}")
-    for name in options.lanes or LANES:
+    if unknown := set(options.lanes) - {*LANES, SHIPPER}:
+        raise SystemExit(
+            f"error: no lane {', '.join(unknown)}; there are {', '.join(LANES)}, {SHIPPER}"
+        )
+    for name in options.lanes or (*LANES, SHIPPER):
+        if name == SHIPPER:
+            with tempfile.TemporaryDirectory() as folder:
+                each = shipper_lane.instructions(options.python, Path(folder))
+            print(f"{each / 1000:,.0f} thousand user instructions a request shipped", flush=True)
+            continue
         lane = LANES[name]
         with tempfile.TemporaryDirectory() as folder:
             subject = Subject(options.python, Path(folder))

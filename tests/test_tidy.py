@@ -86,7 +86,7 @@ def python_files() -> tuple[Path, ...]:
 @cache
 def markdown_files() -> tuple[Path, ...]:
     """Every page of the project."""
-    folders = (ROOT / "docs", ROOT / "examples", ROOT / "bench")
+    folders = (ROOT / "docs", ROOT / "examples", ROOT / "bench", ROOT / "helm")
     pages = [*ROOT.glob("*.md"), *(p for folder in folders for p in folder.rglob("*.md"))]
     return tuple(sorted(pages))
 

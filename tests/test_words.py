@@ -26,8 +26,18 @@ QUOTED: dict[str, str] = {
 @cache
 def files() -> tuple[Path, ...]:
     """Every text that is written by hand or shown to a user."""
-    folders = ("compose", "examples", "grafana", "otel-collector", "prometheus", "service", "tempo")
+    folders = (
+        "compose",
+        "examples",
+        "grafana",
+        "helm",
+        "otel-collector",
+        "prometheus",
+        "service",
+        "tempo",
+    )
     kinds = {".yaml", ".yml", ".toml", ".env", ".tmpl", ".conf", ".service", ".timer", ".sql"}
+    kinds |= {".tpl", ".txt"}
     more = (path for folder in folders for path in (ROOT / folder).rglob("*"))
     alone = (ROOT / name for name in ("docker-compose.yml", ".env.example", "service/Dockerfile"))
     hidden = (ROOT / ".github").rglob("*.y*ml")

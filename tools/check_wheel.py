@@ -1,43 +1,81 @@
-"""Build the wheel, install it with only the locked dependencies, and use it as a user would.
+"""Build the package, install it in empty environments, and use it as a user would.
 
-Proves that the package works without the checkout, the development tools and LiteLLM, and that no
-dependency installs a `.pth` file, which would run at every start of Python. Then repeats the
-installation without the lock, as `uvx` and `pip install` do: with the newest versions that
-`pyproject.toml` allows, every module must at least import.
+Proves that the same sources give the same bytes, wherever and whenever they are built; that the package
+works without the checkout, the development tools and LiteLLM; and that no dependency installs a `.pth`
+file, which would run at every start of Python. Then does what a user does: `pip install`, without the
+lock, gets the newest versions that `pyproject.toml` allows. With those, every module must import and
+`spanledger demo` must succeed.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-UV = os.environ.get("UV", "uv")
-"""Set by `uv run` to its own path."""
+sys.path.insert(0, str(ROOT))
+
+from tools.package import (  # noqa: E402 - found by the line above
+    UV,
+    build,
+    commit_time,
+    copy_sources,
+    run,
+    write_sbom,
+)
+
 KNOWN_PTH = {"_virtualenv.pth", "distutils-precedence.pth"}
 TRIALS = (
     ("spanledger", "--version"),
     ("spanledger", "prices", "show", "gpt-4o"),
     ("python", "-m", "spanledger", "--version"),
 )
+ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "USER": "somebody"}
+"""What differs on another machine and must not be seen in a package."""
 
 
 def main() -> None:
     """Run every step; the first failure ends the check and shows that step's output."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        run(UV, "build", "--wheel", "--quiet", "--out-dir", folder, cwd=ROOT)
-        (wheel,) = work.glob("*.whl")
+        wheel = check_reproducible(work)
         bin_folder = install(wheel, work)
         check_pth(work / "venv")
         for command, *arguments in TRIALS:
             run(str(bin_folder / command), *arguments, cwd=work)
         check_no_litellm(bin_folder / "python", work)
-        check_newest(wheel, work)
-        print(f"{wheel.name}: builds, installs alone and runs")
+        check_as_users_do(wheel, work)
+        print(f"{wheel.name}: builds to the same bytes, installs alone, and its demo succeeds")
+
+
+def check_reproducible(work: Path) -> Path:
+    """Build two copies of the sources that differ in all that must not matter; returns the wheel.
+
+    The second copy is in a longer path, and its files have other modes and times.
+    """
+    seconds = commit_time(ROOT)
+    built = []
+    for name, env in (("a", {}), ("another/and/deeper", ELSEWHERE)):
+        source, out = work / name / "source", work / name / "out"
+        copy_sources(ROOT, source)
+        for path in (source, *source.rglob("*")) if env else ():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            os.utime(path, (seconds - 86_400, seconds - 86_400))
+        build(source, out, seconds, env)
+        write_sbom(source, out, seconds)
+        built.append({path.name: path.read_bytes() for path in out.iterdir()})
+    if different := sorted(different_files(*built)):
+        raise SystemExit(f"two builds of the same sources differ: {', '.join(different)}")
+    (wheel,) = (work / "a" / "out").glob("*.whl")
+    return wheel
+
+
+def different_files(one: dict[str, bytes], other: dict[str, bytes]) -> Iterator[str]:
+    """The files that two builds do not have in common, byte for byte."""
+    return (name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def install(wheel: Path, work: Path) -> Path:
@@ -65,28 +103,22 @@ def check_no_litellm(python: Path, work: Path) -> None:
     run(str(python), "-c", code, cwd=work)
 
 
-def check_newest(wheel: Path, work: Path) -> None:
-    """Import every module with the newest dependencies that the wheel allows."""
+def check_as_users_do(wheel: Path, work: Path) -> None:
+    """`pip install` into an empty environment, import every module, and run the demo there."""
     python = work / "newest" / "bin" / "python"
-    run(UV, "venv", "--quiet", "--python", sys.executable, str(work / "newest"), cwd=work)
-    run(UV, "pip", "install", "--quiet", "--python", str(python), str(wheel), cwd=work)
+    run(UV, "venv", "--quiet", "--seed", "--python", sys.executable, str(work / "newest"), cwd=work)
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
+    run(str(python), *pip, str(wheel), cwd=work)
     code = (
         "import importlib, pkgutil, spanledger\n"
         "for m in pkgutil.walk_packages(spanledger.__path__, 'spanledger.'):\n"
         "    if not m.name.endswith('__main__'): importlib.import_module(m.name)"
     )
     run(str(python), "-c", code, cwd=work)
-
-
-def run(*command: str, cwd: Path) -> None:
-    """Run a command; show its output only if it fails."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        sys.stderr.write(done.stdout + done.stderr)
-        raise SystemExit(f"failed: {' '.join(command)}")
+    home = work / "home"
+    home.mkdir()
+    env = {"HOME": str(home), "PATH": f"{python.parent}{os.pathsep}{os.defpath}"}
+    run(str(python.parent / "spanledger"), "demo", cwd=home, env=env)
 
 
 if __name__ == "__main__":

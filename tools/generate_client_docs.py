@@ -37,14 +37,19 @@ WIRES = {
     "chat": "chat completions",
     "messages": "Anthropic's Messages",
     "responses": "Responses",
+    "media": "audio and images",
 }
 TASKS = {
     "whole": "answer",
     "streamed": "stream",
     "tool": "tool call",
     "structured": "structured output",
+    "speech": "speech",
+    "transcript": "transcript",
+    "dictation": "streamed transcript",
+    "edit": "image edit",
 }
-FENCES = {".py": "python", ".mjs": "js"}
+FENCES = {".py": "python", ".mjs": "js", ".go": "go", ".java": "java"}
 
 
 def main() -> None:
@@ -106,7 +111,9 @@ def lines_of(client: Client) -> str:
     """The lines of a client's script that a user needs as well."""
     source = client.script.read_text(encoding="utf-8")
     found = re.search(
-        r"(?:#|//) setup(?:: (?P<file>[^\n]+))?\n(?P<code>.*?)\n+(?:#|//) end\n", source, re.DOTALL
+        r"(?:#|//) setup(?:: (?P<file>[^\n]+))?\n(?P<code>.*?)\n+ *(?:#|//) end\n",
+        source,
+        re.DOTALL,
     )
     if found is None:
         return ""

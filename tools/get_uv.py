@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST_USABLE = (0, 8)
+OLDEST_USABLE = (0, 10)
 PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.15")
 
 

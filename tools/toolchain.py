@@ -1,5 +1,5 @@
 """Builds the stack's Go programs natively at pinned versions: the collector, Prometheus and, for tests,
-Alertmanager and amtool.
+Alertmanager, Helm and what checks manifests and workflows.
 
 The versions are in `docker-compose.yml`, the collector's components in `otel-collector/builder.yaml`.
 Programs are built into the user's cache, each with a stamp of what it was built from. Only programs whose
@@ -26,6 +26,38 @@ MODULE = "spanledger.local/toolchain"
 PROMETHEUS = "github.com/prometheus/prometheus"
 ALERTMANAGER = "github.com/prometheus/alertmanager"
 VERSION = "github.com/prometheus/common/version.Version"
+
+CHECKERS = {
+    "helm": (
+        "HELM_VERSION",
+        "helm.sh/helm/v4/cmd/helm",
+        "helm.sh/helm/v4/internal/version.version",
+    ),
+    "kubeconform": (
+        "KUBECONFORM_VERSION",
+        "github.com/yannh/kubeconform/cmd/kubeconform",
+        "main.version",
+    ),
+    "actionlint": (
+        "ACTIONLINT_VERSION",
+        "github.com/rhysd/actionlint/cmd/actionlint",
+        "github.com/rhysd/actionlint.version",
+    ),
+}
+"""Programs that `go install` can build: the pin, the package, and its variable for the version."""
+SCHEMAS = {
+    "kubernetes-api.json": (
+        "KUBERNETES_VERSION",
+        "k8s.io/kubernetes",
+        "api/openapi-spec/swagger.json",
+    ),
+    "prometheus-operator.yaml": (
+        "PROMETHEUS_OPERATOR_VERSION",
+        "github.com/prometheus-operator/prometheus-operator",
+        "example/prometheus-operator-crd/*.yaml",
+    ),
+}
+"""What manifests are checked against: the pin, the module, and the files in it, which are joined."""
 
 
 class BuildError(Exception):
@@ -67,6 +99,8 @@ class Toolchain:
             "promtool": self._prometheus,
             "alertmanager": self._alertmanager,
             "amtool": self._alertmanager,
+            **dict.fromkeys(CHECKERS, self._checker),
+            **dict.fromkeys(SCHEMAS, self._schemas),
         }
 
     def stamp(self, program: str) -> str:
@@ -74,6 +108,8 @@ class Toolchain:
         if program == "otelcol":
             digest = hashlib.sha256(self._manifest.encode()).hexdigest()[:12]
             return f"otelcol {self._versions['COLLECTOR_VERSION']} {digest}"
+        if found := CHECKERS.get(program) or SCHEMAS.get(program):
+            return f"{program} {self._versions[found[0]]}"
         of = "PROMETHEUS" if program.startswith("prom") else "ALERTMANAGER"
         return f"{program} {self._versions[f'{of}_VERSION']}"
 
@@ -133,6 +169,20 @@ class Toolchain:
         _go("mod", "edit", f"-replace={ALERTMANAGER}={copy}", cwd=source)
         _go_build(made, f"{ALERTMANAGER}/cmd/{made.name}", version, source)
 
+    def _checker(self, made: Path) -> None:
+        pin, package, variable = CHECKERS[made.name]
+        version = self._versions[pin]
+        linked = f"-s -w -X {variable}=v{version}"
+        options = ("-trimpath", "-ldflags", linked)
+        _go("install", *options, f"{package}@v{version}", cwd=self._work, GOBIN=str(made.parent))
+
+    def _schemas(self, made: Path) -> None:
+        pin, module, pattern = SCHEMAS[made.name]
+        wanted = f"{module}@v{self._versions[pin]}"
+        told = json.loads(_go("mod", "download", "-json", wanted, cwd=self._work))
+        files = sorted(Path(told["Dir"]).glob(pattern))
+        made.write_text("".join(f.read_text(encoding="utf-8") for f in files), encoding="utf-8")
+
     def _module(self, path: str, version: str, programs: Sequence[str]) -> Path:
         """Our own module, because `go install` refuses modules with replace directives."""
         source = self._work / f"{path.rpartition('/')[2]}-source"
@@ -176,6 +226,7 @@ def _run(command: list[str], cwd: Path, **env: str) -> str:
 def main() -> int:
     """Build what is missing or out of date, and report each step and its duration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="only these; default: all")
     parser.add_argument("--check", action="store_true", help="only list what would be built")
     parser.add_argument("--path", action="store_true", help="print the folder of the programs")
     options = parser.parse_args()
@@ -183,14 +234,17 @@ def main() -> int:
     if options.path:
         print(toolchain.bin)
         return 0
-    stale = [program for program in toolchain.programs if not toolchain.is_current(program)]
+    if unknown := set(options.programs) - toolchain.programs.keys():
+        parser.error(f"{', '.join(unknown)}: choose from {', '.join(toolchain.programs)}")
+    wanted = options.programs or toolchain.programs
+    stale = [program for program in wanted if not toolchain.is_current(program)]
     if options.check:
         print("\n".join(f"to build: {program}" for program in stale) or "all current")
         return 1 if stale else 0
     if stale and shutil.which("go") is None:
         print(
             f"error: {', '.join(stale)} must be built, but `go` is not on PATH: install Go"
-            " 1.25 or newer (Debian: golang-go from backports), then run this again",
+            " 1.26 or newer (Debian: golang-go from backports), then run this again",
             file=sys.stderr,
         )
         return 1

@@ -84,8 +84,8 @@ FREE = {
 }
 """Not in the list. OpenAI: the moderation endpoint is free of charge
 (https://platform.openai.com/docs/guides/moderation)."""
-SERVICES = ("balanced", "flex", "priority", "ultrafast")
-"""Service tiers with their own prices: the usual keys with this suffix."""
+SERVICES = {"balanced": "", "batch": "batches", "flex": "", "priority": "", "ultrafast": ""}
+"""Service tiers with their own prices: the usual keys with this suffix, or with the tier's name."""
 ABOVE = re.compile(r"(?P<key>.+)_above_(?P<number>\d+)(?P<kilo>k?)_tokens")
 INCLUSIVE_PROVIDERS = ("xai",)
 """Providers that bill the long-context price from the threshold on, not only above it."""
@@ -276,7 +276,7 @@ def variants(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def at_service(model: Mapping[str, Any], service: str) -> dict[str, Any]:
     """The model at a service tier; prices that the tier does not list stay the same."""
-    suffix = f"_{service}"
+    suffix = f"_{SERVICES[service] or service}"
     changed = dict(model)
     if isinstance(model.get("tiered_pricing"), list) or any(
         model.get(f"{key}{suffix}") is None for key in (RATES["input"], RATES["output"])

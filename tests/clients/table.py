@@ -16,13 +16,24 @@ HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE / "environments"
 SCRIPTS = HERE / "scripts"
 
-Task = Literal["whole", "streamed", "tool", "structured"]
-Wire = Literal["chat", "messages", "responses"]
+Task = Literal[
+    "whole", "streamed", "tool", "structured", "speech", "transcript", "dictation", "edit"
+]
+Wire = Literal["chat", "messages", "responses", "media"]
 
 URL, KEY = "{url}", "{key}"
 """Stand for the gateway's address (without `/v1`) and the caller's key."""
 
+LANGUAGES = {".py": "Python", ".mjs": "Node", ".go": "Go", ".java": "Java"}
+"""What scripts are written in, by their suffix."""
 ALL: tuple[Task, ...] = ("whole", "streamed", "tool")
+MEDIA: dict[Task, str] = {
+    "speech": "speech",
+    "transcript": "transcriptions",
+    "dictation": "transcriptions",
+    "edit": "image_edits",
+}
+"""Tasks on audio and images, and the wire of each."""
 _OPENAI = {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": KEY}
 _ANTHROPIC = {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_API_KEY": KEY}
 
@@ -32,10 +43,10 @@ class Client:
     """One entry point of a client.
 
     Attributes:
-        name: its script is scripts/NAME.py or scripts/NAME.mjs.
+        name: its script is scripts/NAME.py, or NAME.mjs, NAME.go or NAME.java.
         packages: what a user installs; the environment's lock has the versions.
         environment: the folder under environments/ with its lock.
-        wire: the wire it speaks as installed.
+        wire: the wire it speaks as installed; `media` for those of `MEDIA`.
         env: what is set for it; all else that it needs is in its script, and is on the page.
         quiet: turns its telemetry and update checks off.
         tasks: what is tried.
@@ -62,8 +73,7 @@ class Client:
     def script(self) -> Path:
         """The program that tries it."""
         file = (self.like or self.name).replace("-", "_")
-        path = SCRIPTS / f"{file}.mjs"
-        return path if path.exists() else SCRIPTS / f"{file}.py"
+        return next(path for kind in LANGUAGES if (path := SCRIPTS / f"{file}{kind}").exists())
 
     @property
     def ways(self) -> str:
@@ -73,9 +83,9 @@ class Client:
     @property
     def language(self) -> str:
         """What its users write."""
-        if not self.packages_are_node:
-            return "Python"
-        return "Node" if self.script.suffix == ".mjs" else "command line"
+        if self.packages_are_node and self.script.suffix != ".mjs":
+            return "command line"
+        return LANGUAGES[self.script.suffix]
 
     @property
     def packages_are_node(self) -> bool:
@@ -88,12 +98,27 @@ class Client:
         if self.packages_are_node:
             locked = json.loads((folder / "package-lock.json").read_text("utf-8"))["packages"]
             return {name: locked[f"node_modules/{name}"]["version"] for name in self.packages}
+        if (folder / "go.mod").exists():
+            found = dict(
+                re.findall(
+                    r"^\t(\S+) v(\S+)$", (folder / "go.mod").read_text("utf-8"), re.MULTILINE
+                )
+            )
+            return {name: found[name] for name in self.packages}
+        if (folder / "pom.xml").exists():
+            pom = (folder / "pom.xml").read_text("utf-8")
+            found = dict(
+                re.findall(r"<artifactId>(\S+)</artifactId>\s*<version>(\S+)</version>", pom)
+            )
+            return {name: found[name] for name in self.packages}
         lock = (folder / "requirements.txt").read_text("utf-8")
         found = dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", lock, flags=re.MULTILINE))
         return {name: found[name] for name in self.packages}
 
 
 _OPENAI_OLD = {"OPENAI_API_BASE": f"{URL}/v1", "OPENAI_API_KEY": KEY}
+_OPENAI_GO = "github.com/openai/openai-go/v3"
+_ANTHROPIC_GO = "github.com/anthropics/anthropic-sdk-go/v2"
 _LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 _HAYSTACK = {"HAYSTACK_TELEMETRY_ENABLED": "False"}
@@ -106,6 +131,15 @@ CLIENTS = (
     Client("openai-python", "OpenAI, chat completions", ("openai",), "sdk", "chat", _OPENAI),
     Client(
         "openai-responses-python", "OpenAI, Responses", ("openai",), "sdk", "responses", _OPENAI
+    ),
+    Client(
+        "openai-media-python",
+        "OpenAI, audio and images",
+        ("openai",),
+        "sdk",
+        "media",
+        _OPENAI,
+        tasks=tuple(MEDIA),
     ),
     Client("anthropic-python", "Anthropic", ("anthropic",), "sdk", "messages", _ANTHROPIC),
     Client(
@@ -126,7 +160,15 @@ CLIENTS = (
         _ANTHROPIC,
         tasks=("structured",),
     ),
-    Client("llm-openai", "llm", ("llm",), "small", "chat", _OPENAI),
+    Client("llm-openai", "llm, OpenAI", ("llm",), "small", "chat", _OPENAI),
+    Client(
+        "llm-claude",
+        "llm, Anthropic",
+        ("llm", "llm-anthropic"),
+        "small",
+        "messages",
+        _ANTHROPIC,
+    ),
     Client(
         "langchain-openai-python",
         "LangChain, OpenAI",
@@ -256,7 +298,7 @@ CLIENTS = (
     ),
     Client(
         "crewai-openai",
-        "CrewAI",
+        "CrewAI, OpenAI",
         ("crewai",),
         "crewai",
         "chat",
@@ -264,9 +306,28 @@ CLIENTS = (
         _CREW,
         tasks=("whole", "tool"),
     ),
+    Client(
+        "crewai-anthropic",
+        "CrewAI, Anthropic",
+        ("crewai", "anthropic"),
+        "crewai",
+        "messages",
+        _ANTHROPIC,
+        _CREW,
+        tasks=("whole", "tool"),
+    ),
     Client("openai-node", "OpenAI, chat completions", ("openai",), "node-sdk", "chat", _OPENAI),
     Client(
         "openai-responses-node", "OpenAI, Responses", ("openai",), "node-sdk", "responses", _OPENAI
+    ),
+    Client(
+        "openai-media-node",
+        "OpenAI, audio and images",
+        ("openai",),
+        "node-sdk",
+        "media",
+        _OPENAI,
+        tasks=tuple(MEDIA),
     ),
     Client(
         "anthropic-node", "Anthropic", ("@anthropic-ai/sdk",), "node-sdk", "messages", _ANTHROPIC
@@ -311,6 +372,18 @@ CLIENTS = (
         "node-sdk",
         "messages",
         _ANTHROPIC,
+    ),
+    Client("openai-go", "OpenAI, chat completions", (_OPENAI_GO,), "go", "chat", _OPENAI),
+    Client("openai-responses-go", "OpenAI, Responses", (_OPENAI_GO,), "go", "responses", _OPENAI),
+    Client("anthropic-go", "Anthropic", (_ANTHROPIC_GO,), "go", "messages", _ANTHROPIC),
+    Client("openai-java", "OpenAI, chat completions", ("openai-java",), "java", "chat", _OPENAI),
+    Client(
+        "openai-responses-java",
+        "OpenAI, Responses",
+        ("openai-java",),
+        "java",
+        "responses",
+        _OPENAI,
     ),
     Client(
         "claude-code",

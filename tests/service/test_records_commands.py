@@ -129,6 +129,15 @@ def test_a_keys_routes_are_kept(tmp_path: Path) -> None:
 
     assert code == 0
     assert json.loads(out)["routes"] == ["chat", "embed"]
+    assert json.loads(out)["pass_through"] is False
+
+
+def test_a_key_may_be_allowed_to_pass_through(tmp_path: Path) -> None:
+    """The option is kept with the key, and listed."""
+    args = ("keys", "create", "--customer", "acme", "--allow-pass-through", "--json")
+    assert json.loads(run(tmp_path, *args)[1])["pass_through"] is True
+    assert json.loads(run(tmp_path, "keys", "list", "--json")[1])[0]["pass_through"] is True
+    assert "yes" in run(tmp_path, "keys", "list")[1]
 
 
 @pytest.mark.parametrize("since", ["9999-12-31", "0001-01-01"])

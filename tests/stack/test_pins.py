@@ -22,6 +22,7 @@ HOLDS_OTHER_VERSIONS = {
     "uv.lock": "the lock of the Python packages",
     "service/build-requirements.txt": "the lock of what builds the wheel",
     "CHANGELOG.md": "says what a release had",
+    "helm/collector-values.yaml": "generated from the block",
     "tests/": "examples of versions, which stay as they are when a pin moves",
 }
 """Files and folders in which the same number can mean something else."""
@@ -32,8 +33,13 @@ BUILT = {
     "promtool": "PROMETHEUS_VERSION",
     "alertmanager": "ALERTMANAGER_VERSION",
     "amtool": "ALERTMANAGER_VERSION",
+    "helm": "HELM_VERSION",
+    "kubeconform": "KUBECONFORM_VERSION",
+    "actionlint": "ACTIONLINT_VERSION",
 }
 """What `make toolchain` builds, and the pin each must report."""
+ASKED_WITH = {"helm": ("version", "--short"), "kubeconform": ("-v",)}
+"""How a program is asked for its version, unless with `--version`."""
 
 
 @cache
@@ -78,6 +84,8 @@ def test_the_version_block_is_whole() -> None:
     assert set(pins()) == {
         *("COLLECTOR_VERSION", "COLLECTOR_STABLE_VERSION", "PROMETHEUS_VERSION"),
         *("ALERTMANAGER_VERSION", "TEMPO_VERSION", "GRAFANA_VERSION", "PYTHON_VERSION"),
+        *("HELM_VERSION", "KUBECONFORM_VERSION", "ACTIONLINT_VERSION"),
+        *("KUBERNETES_VERSION", "PROMETHEUS_OPERATOR_VERSION"),
     }
     assert [v for v in pins().values() if not re.fullmatch(r"\d+\.\d+\.\d+", v)] == []
 
@@ -123,7 +131,11 @@ def test_what_is_built_natively_is_what_compose_pulls(program: str) -> None:
         pytest.skip(f"no {program} of the present pins: `make toolchain` builds it")
 
     done = subprocess.run(
-        [built.bin / program, "--version"], capture_output=True, text=True, timeout=20, check=True
+        [built.bin / program, *ASKED_WITH.get(program, ("--version",))],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
     )
 
     said = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)

@@ -18,6 +18,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
 
     def json(self) -> Any:
         """The decoded body."""
@@ -31,6 +32,7 @@ class Sent:
     status: int = 200
     body: bytes = b"{}"
     kind: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -49,18 +51,23 @@ def raw_provider(answer: Callable[[Received], Sent]) -> Iterator[RawProvider]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
+        def _serve(self) -> None:
             """Record the request, and answer it."""
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Received(self.path, headers, body)
+            request = Received(self.path, headers, body, self.command)
             provider.received.append(request)
             sent = provider.answer(request)
             self.send_response(sent.status)
             self.send_header("content-type", sent.kind)
+            for name, value in sent.headers:
+                self.send_header(name, value)
             self.send_header("content-length", str(len(sent.body)))
             self.end_headers()
-            self.wfile.write(sent.body)
+            if self.command != "HEAD":
+                self.wfile.write(sent.body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815  # names of the base class
 
         def log_message(self, *_: object) -> None:
             """Be silent."""

@@ -48,6 +48,7 @@ def _as_dict(key: Key) -> dict[str, Any]:
         "customer": key.customer,
         "team": key.team or None,
         "routes": list(key.routes),
+        "pass_through": key.pass_through,
         "created_at": format_time(key.created_ns),
         "revoked_at": format_time(key.revoked_ns),
     }
@@ -65,6 +66,13 @@ def create(
     routes: Annotated[
         str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
     ] = None,
+    allow_pass_through: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pass-through",
+            help="Let it call any endpoint of a provider (/v1/PROVIDER/…), which no budget can limit.",
+        ),
+    ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -79,7 +87,9 @@ def create(
         names = [check_name("--routes", name) for name in given]
         records = store_of(ledger).records("create")
         first = not records.has_keys()
-        secret, key = records.create_key(customer, team, names, time.time_ns())
+        secret, key = records.create_key(
+            customer, team, names, time.time_ns(), pass_through=allow_pass_through
+        )
         records.close()
     if json:
         print_json({"key": secret, **_as_dict(key)})
@@ -122,6 +132,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             "customer": "fold",
             "team": "fold",
             "routes": "fold",
+            "pass-through": "keep",
             "created": "keep",
             "revoked": "keep",
         }
@@ -132,6 +143,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             escape(key.customer),
             escape(key.team or "-"),
             escape(", ".join(key.routes) or "all"),
+            "yes" if key.pass_through else "-",
             local_time(key.created_ns),
             local_time(key.revoked_ns),
         )

@@ -116,7 +116,8 @@ class ModelInfo(LiteLLM):
         None,
         description="What the model is for, in LiteLLM's words: `chat` (without the Responses API),"
         " `responses` (nothing else), `completion`, `embedding`, `moderation`, `rerank`,"
-        " `image_generation`; default: by the price book, the model's name and the server.",
+        " `image_generation`, `image_edit`, `audio_speech`, `audio_transcription`; default: by the"
+        " price book, the model's name and the server.",
     )
     supported_endpoints: tuple[str, ...] | None = Field(
         None,
@@ -204,8 +205,19 @@ class GatewaySettings(Ours):
         description="Memory for bodies over 64 KiB, in bytes; one key may use half of it. Default:"
         " 256 MiB, or `max_body_bytes` if that is more.",
     )
+    max_upload_bytes: PositiveInt = Field(
+        50 * 2**20,
+        description="Maximum size of a form with files (audio, images). Above 1 MiB it is kept in"
+        " the directory for temporary files (`TMPDIR`) until its request has ended.",
+    )
+    max_upload_bytes_in_flight: PositiveInt | None = Field(
+        None,
+        description="Disk for such forms, in bytes; one key may use half of it. Default: 1 GiB, or"
+        " `max_upload_bytes` if that is more.",
+    )
     body_timeout_s: Seconds = Field(
-        30.0, description="Seconds that a client has to send its request."
+        30.0,
+        description="Seconds that a client has to send its request, or each 512 KiB of a form.",
     )
     total_timeout_s: Seconds = Field(
         600.0, description="Seconds for a request with all its attempts."
@@ -221,6 +233,11 @@ class GatewaySettings(Ours):
     )
     allow_origins: tuple[Origin, ...] = Field(
         (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
+    )
+    pass_through: Annotated[Literal["off", "keys", "all"], BeforeValidator(_off)] = Field(
+        "keys",
+        description="Who may call a provider's own endpoints at `/v1/PROVIDER/…`: `off`: nobody,"
+        " `keys`: keys created with `--allow-pass-through`, `all`: every key where no budget blocks.",
     )
     budget_exceeded_status: Literal[402, 429] = Field(
         429, description="HTTP status when a budget refuses; some clients retry any 429."
@@ -242,6 +259,11 @@ class GatewaySettings(Ours):
     def most_body_bytes(self) -> int:
         """Maximum bytes of large bodies in memory; a body of the maximum size always fits."""
         return max(self.max_body_bytes_in_flight or 256 * 2**20, self.max_body_bytes)
+
+    @property
+    def most_upload_bytes(self) -> int:
+        """Maximum bytes of forms on disk; one of the maximum size always fits."""
+        return max(self.max_upload_bytes_in_flight or 2**30, self.max_upload_bytes)
 
 
 class LedgerSettings(Ours):

@@ -39,12 +39,17 @@ HeaderMap = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a request is booked on. `routes` None: all routes."""
+    """Whom a request is booked on. `routes` None: all routes.
+
+    Attributes:
+        pass_through: the key may use endpoints that nothing prices (`gateway.pass_through`).
+    """
 
     customer: str
     team: str
     key_id: str
     routes: frozenset[str] | None
+    pass_through: bool = False
 
     def may_use(self, route: str) -> bool:
         """Whether the key allows this route."""
@@ -221,7 +226,8 @@ def _host_name(host: bytes) -> bytes:
 
 
 def _caller(key: Key) -> Caller:
-    return Caller(key.customer, key.team, key.id, frozenset(key.routes) if key.routes else None)
+    routes = frozenset(key.routes) if key.routes else None
+    return Caller(key.customer, key.team, key.id, routes, key.pass_through)
 
 
 def _make_room(cache: dict[bytes, tuple[Caller, float]] | dict[bytes, float]) -> None:

@@ -2,7 +2,7 @@
 
 The server limits single requests; this module limits many at once: how many requests one key may
 have in flight, how many of them may still be sending their body, and how many bytes of bodies are
-kept in memory. It only counts; it reads nothing and never waits.
+kept in memory and of uploads on disk. It only counts; it reads nothing and never waits.
 """
 
 from __future__ import annotations
@@ -16,25 +16,34 @@ SMALL_BODY_BYTES = 64 * 1024
 class Share:
     """What one key has in flight."""
 
-    __slots__ = ("body_bytes", "requests", "sending")
+    __slots__ = ("body_bytes", "requests", "sending", "upload_bytes")
 
     def __init__(self) -> None:
         self.requests = 0
         self.sending = 0
         self.body_bytes = 0
+        self.upload_bytes = 0
 
 
 class Slot:
     """One request's place in the crowd; `leave` gives back everything it took."""
 
-    __slots__ = ("_body_bytes", "_counted", "_crowd", "_key_id", "_sending", "_share")
+    __slots__ = (
+        "_body_bytes",
+        "_counted",
+        "_crowd",
+        "_key_id",
+        "_sending",
+        "_share",
+        "_upload_bytes",
+    )
 
     def __init__(self, crowd: Crowd, key_id: str, share: Share) -> None:
         self._crowd = crowd
         self._key_id = key_id
         self._share = share
         self._sending = False
-        self._body_bytes = self._counted = 0
+        self._body_bytes = self._counted = self._upload_bytes = 0
 
     def start_sending(self) -> None:
         """The body did not arrive with the headers: the caller is still sending it.
@@ -82,15 +91,43 @@ class Slot:
         crowd.body_bytes += more
         share.body_bytes += more
 
+    def to_disk(self) -> None:
+        """Count what is in memory of the body as kept on disk until the request ends.
+
+        Raises:
+            OverloadedError: the uploads in flight, or this key's share of them, are too large.
+        """
+        crowd, share, more = self._crowd, self._share, self._body_bytes
+        if self._key_id and share.upload_bytes + more > crowd.most_upload_bytes_per_key:
+            raise OverloadedError(
+                f"the uploads of this key's requests in flight exceed "
+                f"{crowd.most_upload_bytes_per_key} bytes in total; wait for some to finish"
+            )
+        if crowd.upload_bytes + more > crowd.most_upload_bytes:
+            raise OverloadedError(
+                f"the uploads of all requests in flight exceed {crowd.most_upload_bytes} bytes in"
+                " total (gateway.max_upload_bytes_in_flight); retry shortly"
+            )
+        self._upload_bytes += more
+        crowd.upload_bytes += more
+        share.upload_bytes += more
+        self._forget_memory()
+
     def leave(self) -> None:
         """Give everything back."""
         self.stop_sending()
-        share = self._share
+        self._forget_memory()
+        crowd, share = self._crowd, self._share
         share.requests -= 1
-        share.body_bytes -= self._counted
-        self._crowd.body_bytes -= self._counted
+        share.upload_bytes -= self._upload_bytes
+        crowd.upload_bytes -= self._upload_bytes
         if not share.requests:
-            self._crowd.forget(self._key_id)
+            crowd.forget(self._key_id)
+
+    def _forget_memory(self) -> None:
+        self._share.body_bytes -= self._counted
+        self._crowd.body_bytes -= self._counted
+        self._body_bytes = self._counted = 0
 
 
 class Crowd:
@@ -106,14 +143,25 @@ class Crowd:
         most_body_bytes: limit on large bodies in memory, over all requests.
         most_body_bytes_per_key: half of that, or one body of the largest size if that is more.
         body_bytes: bytes of large bodies in memory now.
+        most_upload_bytes, most_upload_bytes_per_key, upload_bytes: the same for uploads on disk.
     """
 
-    def __init__(self, most_per_key: int, most_body_bytes: int, largest_body: int) -> None:
+    def __init__(
+        self,
+        most_per_key: int,
+        most_body_bytes: int,
+        largest_body: int,
+        most_upload_bytes: int = 0,
+        largest_upload: int = 0,
+    ) -> None:
         self.most_per_key = most_per_key
         self.most_sending = max(1, most_per_key // 4)
         self.most_body_bytes = most_body_bytes
         self.most_body_bytes_per_key = max(largest_body, most_body_bytes // 2)
         self.body_bytes = 0
+        self.most_upload_bytes = most_upload_bytes
+        self.most_upload_bytes_per_key = max(largest_upload, most_upload_bytes // 2)
+        self.upload_bytes = 0
         self._shares: dict[str, Share] = {}
 
     def enter(self, key_id: str) -> Slot:

@@ -6,10 +6,11 @@ to and which deployment has it (`wires/answer_ids.py`). To everybody else it doe
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from spanledger.errors import InvalidRequestError
+from spanledger.errors import InvalidRequestError, LedgerUnavailableError
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.paths import AnswerPath
 from spanledger.gateway.replies import GatewayReply, not_allowed
@@ -27,6 +28,8 @@ FRAMING_TOKENS = 1_024
 """What a provider may put around the items of an earlier answer."""
 _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
 """Parameters that go on to the provider."""
+_COMPACT = "compact"
+"""A path of OpenAI's that looks like an answer's."""
 _METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
 
 
@@ -66,6 +69,12 @@ class KeptAnswers:
         Raises:
             SpanledgerError: the caller has no such answer, or its provider refuses.
         """
+        if path.answer == _COMPACT and not path.action:
+            raise InvalidRequestError(
+                "conversations are not compacted at the provider here; send a shorter 'input', or let"
+                " the client compact it (Codex does so where the name of its model provider is not OpenAI)",
+                code="unsupported_endpoint",
+            )
         allowed = _METHODS[path.action]
         if method not in allowed:
             shown = f"/v1/responses/{path.answer[:128]}{path.action}"
@@ -79,6 +88,10 @@ class KeptAnswers:
         )
         if body is None:
             raise _not_found(path.answer)
+        if answer.open and path.action in ("", "/cancel"):
+            # Its owner may read it although it cannot be charged now; it stays held.
+            with suppress(LedgerUnavailableError):
+                await self._router.late.settle(known.request_id, answer, body)
         return GatewayReply(200, relabelled(body, known))
 
     async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:

@@ -36,16 +36,45 @@ ONCE = frozenset(
 """Headers that identify the caller. Of two, a proxy before us may have checked the other one."""
 LINGER_S = 2.0
 """How long a refused client may keep sending, ignored, so that it gets to read the refusal."""
+UPLOAD_PACE_BYTES = 512 * 1024
+"""A form with files must arrive by this much in each `body_timeout_s`."""
 DRAIN_LOW_BYTES = 16 * 1024
 """Once its answer backs up, a client must read this much in each `stream_idle_timeout_s`."""
 CANCEL_GRACE_S = 5.0
 """Time for cancelled requests to book their end, after `shutdown_grace_s` is over."""
 DRAIN_TICK_S = 0.05
+_CONTINUE = b"HTTP/1.1 100 "
 BACKLOG = 2048
 
 
 class _Violation(Exception):  # noqa: N818  # not a real error: it unwinds the parser
     """Raised inside the parser's callbacks; `EdgeProtocol.violation` has the details."""
+
+
+class HeadWithBody:
+    """A transport that writes an answer's head together with what follows it: one system call and one
+    packet instead of two."""
+
+    __slots__ = ("_begun", "_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif not self._begun and not data.startswith(_CONTINUE):
+            self._begun, self._head = True, data
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
 
 
 class ServerConfig(uvicorn.Config):
@@ -85,7 +114,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self.upgrading = False
         self.head_left = 0
         self.headers_left = 0
-        self.body_left = 0
+        self.uploads = False
+        self.body_left = self.last_left = 0
         self.body_announced = 0
         self.unparsed_head_bytes = 0
         self.patience: asyncio.TimerHandle | None = None
@@ -139,7 +169,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self.in_head = True
         self.head_left = self.limits.max_header_bytes
         self.headers_left = MAX_HEADERS
-        self.body_left = self.limits.max_body_bytes
+        self.uploads = False
+        self.body_left = self.last_left = self.limits.max_body_bytes
         self.body_announced = 0
         self.unparsed_head_bytes = 0
 
@@ -163,6 +194,9 @@ class EdgeProtocol(HttpToolsProtocol):
             self._violate((400, "repeated_header", message))
         if name == b"content-length":
             self.body_announced = int(value)
+        elif name == b"content-type" and value.lower().startswith(b"multipart/form-data"):
+            self.uploads = True
+            self.body_left = self.last_left = self.limits.max_upload_bytes
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -173,6 +207,8 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         self.in_body = True
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer is a head alone
+            self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
 
     def on_body(self, body: bytes) -> None:
         self.body_left -= len(body)
@@ -207,6 +243,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(head + rest)
 
+    def pass_on(self, event: bytes) -> bool:
+        """Write an event of a stream that has begun, unless its client has to catch up first."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        return True
+
     # Answers that back up.
 
     def pause_writing(self) -> None:
@@ -225,6 +268,12 @@ class EdgeProtocol(HttpToolsProtocol):
         # Closing waits until the answer is read; a client that never reads is disconnected.
         self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
 
+    def break_off(self) -> None:
+        """Close the connection in the middle of an answer, which is how its client notices."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
+
     def _watch_backlog(self, before: int | None = None) -> None:
         waiting = self.transport.get_write_buffer_size()
         if before is not None and waiting > max(0, before - DRAIN_LOW_BYTES):
@@ -242,7 +291,10 @@ class EdgeProtocol(HttpToolsProtocol):
         return 431, "request_head_too_large", message
 
     def _body_too_large(self) -> tuple[int, str, str]:
-        message = f"the request body exceeds {self.limits.max_body_bytes} bytes"
+        most, name = self.limits.max_body_bytes, "max_body_bytes"
+        if self.uploads:
+            most, name = self.limits.max_upload_bytes, "max_upload_bytes"
+        message = f"the request body exceeds {most} bytes (gateway.{name})"
         return 413, "request_too_large", message
 
     def _violate(self, violation: tuple[int, str, str]) -> None:
@@ -251,12 +303,19 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self.patience = None
-        if self.in_head or self.in_body:
+        if self._keeps_its_pace():
+            self.patience = self.loop.call_later(self.limits.body_timeout_s, self._too_slow)
+        elif self.in_head or self.in_body:
             limit = self.limits.body_timeout_s
             message = f"the request was not complete within {limit:g} seconds"
             self._refuse(408, "request_timeout", message)
         else:
             self.transport.close()
+
+    def _keeps_its_pace(self) -> bool:
+        """Whether a large body is arriving fast enough; the request's deadline ends it in any case."""
+        arrived, self.last_left = self.last_left - self.body_left, self.body_left
+        return self.in_body and self.uploads and arrived >= UPLOAD_PACE_BYTES
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Respond without the application, unless a response has begun, and close."""

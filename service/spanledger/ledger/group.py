@@ -26,10 +26,14 @@ from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.model import (
     AttemptEnd,
+    ChangeKept,
     EndRequest,
     Hold,
+    Kept,
     KeptAnswer,
+    KeptKind,
     Key,
+    Later,
     LedgerOperation,
     LedgerResult,
     RequestEnd,
@@ -128,9 +132,16 @@ class GroupLedger:
         """See `Ledger.finish`. After a failed commit, the end is retried until it is written."""
         return cast("Settled", await self._submit(end))
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
         """See `Ledger.end_request`."""
-        await self._submit(EndRequest(start, end))
+        await self._submit(EndRequest(start, end, kept, later))
 
     async def sweep(self) -> int:
         """Expire lapsed holds now; return how many there were."""
@@ -143,6 +154,21 @@ class GroupLedger:
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """See `Ledger.find_answer`."""
         return await self._read(partial(self._keys.find_answer, request_id, operation))
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """See `Ledger.find_kept`."""
+        return await self._read(partial(self._keys.find_kept, request_id))
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """See `Ledger.list_kept`."""
+        page = partial(self._keys.list_kept, after=after, rising=rising, limit=limit)
+        return await self._read(partial(page, owner, kind))
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """See `Ledger.change_kept`."""
+        await self._submit(ChangeKept(request_id, about))
 
     async def has_keys(self) -> bool:
         """See `Ledger.has_keys`."""

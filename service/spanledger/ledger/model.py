@@ -41,6 +41,8 @@ class Key:
     """Routes the key may use; empty = all."""
     created_ns: int
     revoked_ns: int | None
+    pass_through: bool = False
+    """It may use endpoints that nothing prices, also under a blocking budget."""
 
 
 UNSAMPLED = "-00"
@@ -124,6 +126,38 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
+KeptKind = Literal["file", "batch"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Something that a provider keeps for a caller, found by the request that made it.
+
+    Attributes:
+        about: a JSON object of what the gateway has to know of it.
+    """
+
+    request_id: str
+    kind: KeptKind
+    customer: str
+    team: str
+    deployment: str
+    provider_id: str
+    created_ns: int
+    about: str
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A hold that outlives its request, because what it pays for is still to be written.
+
+    Attributes:
+        until_ns: when it expires, if nobody has learned the cost by then.
+        expected_nano: what is charged in that case, as an estimate; never more than the hold.
+    """
+
+    until_ns: int
+    expected_nano: int
+
+
 class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended. `cost_nano` None releases the hold (nothing billed); a number settles it."""
 
@@ -151,6 +185,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    late: bool = False
+    """Its request has ended before (`Later`), and gets the cost now."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -163,10 +199,20 @@ class Settled(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """End a request outside an attempt."""
+    """End a request outside an attempt; with `later`, its attempt stays held."""
 
     start: RequestStart
     end: RequestEnd
+    kept: Kept | None = None
+    later: Later | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKept:
+    """Replace what is known of something that a provider keeps, or forget it."""
+
+    request_id: str
+    about: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +224,7 @@ class Sweep:
     """No hold lives longer than this, even if its owner is alive."""
 
 
-LedgerOperation = Reservation | AttemptEnd | EndRequest | Sweep
+LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
 LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 
@@ -203,9 +249,17 @@ class KeptAnswer(NamedTuple):
     Attributes:
         tokens: of its input and output, which a request that continues it has as well; 0 where
             the provider has not counted them.
+        number: of the attempt that made it.
+        model: as the attempt's row has it.
+        open: its cost is not known yet: it is held, or expired.
+        expected_nano: what its cost is expected to be, while it is open.
     """
 
     customer: str
     team: str
     deployment: str
     tokens: int
+    number: int = 1
+    model: str = ""
+    open: bool = False
+    expected_nano: int = 0

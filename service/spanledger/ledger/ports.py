@@ -10,8 +10,11 @@ from typing import Literal, Protocol
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
+    Kept,
     KeptAnswer,
+    KeptKind,
     Key,
+    Later,
     LedgerOperation,
     LedgerResult,
     RequestEnd,
@@ -48,8 +51,18 @@ class Ledger(Protocol):
         """
         ...
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt: refused, invalid, or given up between attempts."""
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
+        """End a request outside an attempt: refused, invalid, or given up between attempts.
+
+        With `later`, its attempt stays held. With `kept`, its provider keeps something from it.
+        """
         ...
 
     async def find_key(self, digest: str) -> Key | None:
@@ -58,6 +71,21 @@ class Ledger(Protocol):
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request that came in on this wire; None if there is no such row."""
+        ...
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request; None if there is no such row."""
+        ...
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
+        the request before its first, or empty."""
+        ...
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """Replace what is known of something kept; None forgets it."""
         ...
 
     async def check(self) -> None:

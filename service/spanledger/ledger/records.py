@@ -18,7 +18,7 @@ from spanledger.budgets.applied import AppliedEntry, Difference, differences, du
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.model import KEY_PREFIX, KeptAnswer, Key
+from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
 from spanledger.ledger.opening import Opening, OpeningRows
 
 LATEST_REQUESTS = 10_000
@@ -240,7 +240,13 @@ class Records(ABC):
     # keys ---------------------------------------------------------------------------------
 
     def create_key(
-        self, customer: str, team: str, routes: Sequence[str], now_ns: int
+        self,
+        customer: str,
+        team: str,
+        routes: Sequence[str],
+        now_ns: int,
+        *,
+        pass_through: bool = False,
     ) -> tuple[str, Key]:
         """Create a virtual key; returns the secret, shown only once, and the stored key."""
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -252,6 +258,7 @@ class Records(ABC):
             routes=tuple(routes),
             created_ns=now_ns,
             revoked_ns=None,
+            pass_through=pass_through,
         )
         with self._transaction():
             self._write_key(key)
@@ -287,6 +294,16 @@ class Records(ABC):
     @abstractmethod
     def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """The last attempt of a request that came in on this wire, by its primary key."""
+
+    @abstractmethod
+    def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request."""
+
+    @abstractmethod
+    def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team."""
 
     @abstractmethod
     def customers(self) -> set[str]:

@@ -87,6 +87,8 @@ class RequestRow(NamedTuple):
     cost_nano: int
     decision: str
     shipped_nano: int | None
+    open: int = 0
+    """An attempt of it is still held: its cost is not known yet."""
 
     @property
     def sampled(self) -> bool:
@@ -110,7 +112,8 @@ class PointRow(NamedTuple):
 class Advance:
     """What one accepted batch changes, in one transaction.
 
-    `remembered` are expired attempts and abandoned requests, whose cost may be corrected later.
+    `remembered` are expired attempts, and requests that were abandoned or have an open attempt: their
+    cost may be corrected later.
     """
 
     from_seq: int

@@ -52,9 +52,12 @@ UNIT_MODES = frozenset(
 """Modes that may be billed by them."""
 SERVICES = ("balanced", "flex", "priority", "ultrafast")
 """Service tiers that the key of a configured price may end with."""
+BATCHED = "batch"
+"""The service tier of requests in a batch, and what the keys of its prices end with in LiteLLM."""
+_SUFFIXES = {"batches": BATCHED}
 _KEY = re.compile(
     r"(?P<key>.+?)(_above_(?P<number>\d+)(?P<kilo>k?)_tokens)?"
-    rf"(_(?P<service>{'|'.join(SERVICES)}))?"
+    rf"(_(?P<service>{'|'.join((*SERVICES, *_SUFFIXES))}))?"
 )
 
 
@@ -312,7 +315,9 @@ def _given(overrides: Mapping[str, int]) -> _Given:
         match = _KEY.fullmatch(key)
         if match and (name := OVERRIDES.get(match["key"])):
             above = int(match["number"] or 0) * (1000 if match["kilo"] else 1)
-            given.setdefault(match["service"] or "", {}).setdefault(above, {})[name] = pico
+            service = match["service"] or ""
+            service = _SUFFIXES.get(service, service)
+            given.setdefault(service, {}).setdefault(above, {})[name] = pico
     return given
 
 

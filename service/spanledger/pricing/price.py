@@ -8,7 +8,7 @@ rounded up to nano-USD once. `book` knows where the prices come from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import msgspec
@@ -150,6 +150,14 @@ class Price:
         same = [price for name, price in self.units.items() if name.startswith(f"{kind} ")]
         return max(same, default=None)
 
+    @cached_property
+    def batched(self) -> Price:
+        """The price of the same tokens in a batch: as usual where none is listed."""
+        found = self.services.get("batch")
+        if found is None:
+            return self
+        return replace(self, rates=found.rates, tiers=found.tiers, services={})
+
     def knows(self, service: str) -> bool:
         """Whether the highest price of a service tier is known."""
         return all(word in USUAL_SERVICES or self._served_as(word) for word in service.split())
@@ -177,13 +185,17 @@ class Price:
         if parts are negative or exceed their total, the complete input or output is charged at its
         highest rate.
         """
+        return nano_from_pico(self.cost_pico(usage, service))
+
+    def cost_pico(self, usage: Usage, service: str = "") -> int:
+        """The same in pico-USD, for sums that are rounded at their end."""
         tokens = max(usage.input_tokens, 0)
         schedule = self._charged(service) if service else self.usual
         rates = schedule.at(tokens)
         pico = _input_pico(rates, usage, tokens) + _output_pico(rates, usage)
         if usage.unit:
             pico += max(usage.units, 0) * (self.of_unit(usage.unit) or 0)
-        return nano_from_pico(pico + max(usage.searches, 0) * self.search)
+        return pico + max(usage.searches, 0) * self.search
 
     def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
         """The most that up to this many tokens can cost: written to the cache or not, in any tier

@@ -7,7 +7,7 @@ raise `ProviderError` with one of its kinds and never leak a library's exception
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -16,11 +16,24 @@ import msgspec
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
 from spanledger.wires.fields import is_set
+from spanledger.wires.form import Upload
 from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings", "completions", "moderations", "rerank", "images"),
+    "openai": (
+        "chat",
+        "embeddings",
+        "completions",
+        "moderations",
+        "rerank",
+        "images",
+        "image_edits",
+        "image_variations",
+        "speech",
+        "transcriptions",
+        "translations",
+    ),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }
@@ -184,6 +197,9 @@ _DIALOGUE_ONLY = frozenset(
 _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
+PassOn = Callable[[Frame], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One try: what to send where.
@@ -202,6 +218,9 @@ class Call:
         headers: those of the caller's that are for deployments of its wire alone.
         request_id: the gateway's id of the request.
         trace_headers: the trace context, for a deployment that is to have it.
+        upload: the caller's form, where its body is one.
+        pass_on: takes an event of a stream out of turn, when everything before it was taken;
+            returns whether it did. Only events that are `Frame.usual` may be given to it.
     """
 
     deployment: Deployment
@@ -216,6 +235,67 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    upload: Upload | None = None
+    pass_on: PassOn | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A request that goes to a provider as it came.
+
+    Attributes:
+        provider: whose it is, as the caller named it.
+        path: what goes behind the deployment's address, percent-encoded.
+        query: without its question mark, as it came.
+        headers: all of the caller's; those that must stay here do.
+        body: the whole of it, or its pieces as they come.
+        trace_headers: the trace context, for a deployment that is to have it.
+    """
+
+    provider: str
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes | AsyncIterable[bytes]
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class PassedAnswer(Protocol):
+    """The open answer of such a request; its owner must `close` it.
+
+    Attributes:
+        status: as the provider answered.
+        headers: those that the caller may have.
+        content_type: what the body is.
+        request_id: the provider's id of the request.
+    """
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    content_type: str
+    request_id: str
+
+    def chunks(self, ends_at: float) -> AsyncGenerator[bytes]:
+        """The body as it comes, until `ends_at` on the loop's clock. Raises ProviderError."""
+        ...
+
+    async def error_body(self, limit: int) -> bytes:
+        """The body of a refusal, up to `limit` bytes, without anything that looks like a key."""
+        ...
+
+    def close(self) -> None:
+        """The connection is kept if the body was read to its end, else closed."""
+        ...
+
+
+@runtime_checkable
+class PassesThrough(Protocol):
+    """An adapter that can send on a request as it is."""
+
+    async def forward(self, call: Call, passage: Passage) -> PassedAnswer:
+        """Send it. Raises ProviderError, or InvalidRequestError for what must not be sent on."""
+        ...
 
 
 class Provider(Protocol):

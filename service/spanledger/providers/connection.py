@@ -2,15 +2,27 @@
 
 The bytes are parsed by httptools, as in the gateway's own server. A connection serves one request
 after another. It knows no addresses, no wires and no `ProviderError`; what fails is one of the errors
-below.
+of `reply.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable
 
 import httptools
+
+from spanledger.providers.reply import (
+    BadResponseError,
+    BrokeError,
+    FloodError,
+    HungUpError,
+    LateError,
+    ReplyHeaders,
+    ResponseError,
+    TooLargeError,
+    raised_again,
+)
 
 MAX_INTERIM = 8
 """Most interim responses (1xx) to one request; real servers send one or two. HTTP allows any number,
@@ -31,53 +43,8 @@ _LENIENT = {
 """What other clients put up with as well: odd header values, bare line feeds, padded chunk sizes."""
 
 
-class ResponseError(Exception):
-    """A response did not arrive as it should."""
-
-
-class HungUpError(ResponseError):
-    """The connection ended before the response."""
-
-
-class BrokeError(ResponseError):
-    """The connection ended within the response."""
-
-
-class BadResponseError(ResponseError):
-    """What came is not HTTP; the text names the kind of mistake."""
-
-
-class FloodError(ResponseError):
-    """The server sent too many interim responses."""
-
-
-class TooLargeError(ResponseError):
-    """The body is larger than the limit."""
-
-
-class LateError(ResponseError):
-    """The response, or what was waited for of it, did not arrive in time."""
-
-
-class ReplyHeaders(Mapping[str, str]):
-    """A response's headers, by names in lower case; the first of equal names. Decoded when asked for.
-
-    A header may have any bytes: those that are not UTF-8 become surrogates.
-    """
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
-        self._raw = raw
-
-    def __getitem__(self, name: str) -> str:
-        return self._raw[name.encode()].decode("utf-8", "surrogateescape")
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
+class _StopParsing(Exception):  # noqa: N818  # not an error: it unwinds the parser
+    """Raised inside the parser's callbacks; `Connection._fault` has the error, if it is one."""
 
 
 class Connection(asyncio.Protocol):
@@ -91,6 +58,8 @@ class Connection(asyncio.Protocol):
         headers: of the response.
         idle_since: when it was last put aside, in the loop's seconds.
         on_closed: called once, when it can no longer be used.
+        on_more: called when there is more of a stream, before who waits for it is woken; not if it
+            returns true, because it has taken everything.
     """
 
     __slots__ = (
@@ -109,6 +78,7 @@ class Connection(asyncio.Protocol):
         "_most_of_error",
         "_on_drained",
         "_parser",
+        "_passes",
         "_raw",
         "_reading_paused",
         "_size",
@@ -124,6 +94,7 @@ class Connection(asyncio.Protocol):
         "headed",
         "idle_since",
         "on_closed",
+        "on_more",
         "status",
     )
 
@@ -151,8 +122,9 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self._raw: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
+        self.on_more: Callable[[], bool] | None = None
         self._size = self._head_bytes = self._interim = 0
-        self._in_head = self._keep = self._until_end = self._streams = False
+        self._in_head = self._keep = self._until_end = self._streams = self._passes = False
         self._most = self._most_of_error = 0
         self._error: ResponseError | None = None
         self._fault: ResponseError | None = None
@@ -164,10 +136,21 @@ class Connection(asyncio.Protocol):
     # One request ----------------------------------------------------------------------------
 
     async def ask(
-        self, request: bytes, deadline: float, most: int, most_of_error: int, *, streams: bool
+        self,
+        request: bytes,
+        deadline: float,
+        most: int,
+        most_of_error: int,
+        *,
+        streams: bool,
+        passes: bool = False,
+        pieces: AsyncIterable[bytes] | None = None,
     ) -> None:
         """Write a request and wait for the complete response; with `streams`, for its head, if that
         is of a stream (`is_stream`). A body may have `most` bytes, that of an error less.
+
+        With `passes`, every response is a stream, without a limit. `pieces` is the body of a request
+        whose head says how long it is, or that it is chunked.
 
         Raises:
             ResponseError: it did not come; the connection is closed.
@@ -177,16 +160,19 @@ class Connection(asyncio.Protocol):
         if self.closed or transport is None:
             raise HungUpError
         self._most, self._most_of_error, self._streams = most, most_of_error, streams
+        self._passes = passes
         self._deadline = deadline
         self._arm(deadline)
         if len(request) <= PIECE_BYTES:
             transport.write(request)
         else:
             await self._write(transport, request)
+        if pieces is not None:
+            await self._feed(transport, pieces, b"\r\ntransfer-encoding: chunked\r\n" in request)
         while not (self.complete or (self.headed and self._streams)):
             if self._error is not None:
-                raise self._error
-            await self._woken()
+                raise raised_again(self._error)
+            await self.more(deadline)
         self._deadline = None
 
     @property
@@ -209,7 +195,7 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         if not chunks:
             if self._error is not None:
-                raise self._error
+                raise raised_again(self._error)
             return b""
         self._chunks, self._size = [], 0
         if self._reading_paused and self._transport is not None:
@@ -217,12 +203,17 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def more(self, deadline: float) -> None:
-        """Wait until there is more of a stream to take, its end or an error."""
+    def more(self, deadline: float) -> asyncio.Future[None]:
+        """Done when there is more of a response, its end or an error. Beyond the deadline, the
+        connection is closed; while nobody waits, there is none."""
         self._deadline = deadline
         self._arm(deadline)
-        await self._woken()
-        self._deadline = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
+
+    def wait_longer(self, deadline: float) -> None:
+        """Move the deadline of who waits."""
+        self._deadline = deadline
 
     # Afterwards -----------------------------------------------------------------------------
 
@@ -247,7 +238,7 @@ class Connection(asyncio.Protocol):
         """Read what is left of a stream, up to `most` bytes, and drop it; then call `on_drained`. If
         that takes too long, or is too much, close."""
         self._chunks, self._size = [], 0
-        self._most, self._streams = most, False
+        self._most, self._streams, self.on_more = most, False, None
         self._on_drained = on_drained
         self._deadline = deadline
         self._arm(deadline)
@@ -302,6 +293,9 @@ class Connection(asyncio.Protocol):
             if self._on_drained is not None:
                 self._drained()
         elif self._streams and self.headed:
+            waiter, on_more = self._waiter, self.on_more
+            if on_more is not None and waiter is not None and not waiter.done() and on_more():
+                return
             if self._size > HIGH_WATER_BYTES and not self._reading_paused:
                 self._reading_paused = True
                 if self._transport is not None:
@@ -329,7 +323,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self.complete:
             self._keep = False
-            raise BadResponseError
+            raise _StopParsing
         self._in_head = True
         self._raw = {}
 
@@ -340,7 +334,7 @@ class Connection(asyncio.Protocol):
         raw = self._raw
         if self._head_bytes > MAX_HEAD_BYTES or len(raw) >= MAX_REPLY_HEADERS:
             self._fault = BadResponseError("its head is too large")
-            raise self._fault
+            raise _StopParsing
         raw.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
@@ -352,7 +346,7 @@ class Connection(asyncio.Protocol):
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 self._fault = FloodError()
-                raise self._fault
+                raise _StopParsing
             return
         raw = self._raw
         self.status, self.headed = status, True
@@ -361,7 +355,7 @@ class Connection(asyncio.Protocol):
             b"content-length" not in raw
             and b"chunked" not in raw.get(b"transfer-encoding", b"").lower()
         )
-        if self._streams:
+        if self._streams and not self._passes:
             self._streams = status == 200 and not _is_whole(raw.get(b"content-type", b""))
         if not 200 <= status < 300:
             self._most = self._most_of_error
@@ -370,7 +364,7 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         if self._size > self._most and not self._streams:
             self._fault = TooLargeError()
-            raise self._fault
+            raise _StopParsing
         if self._on_drained is None:
             self._chunks.append(body)
 
@@ -380,16 +374,10 @@ class Connection(asyncio.Protocol):
 
     # Waiting --------------------------------------------------------------------------------
 
-    async def _woken(self) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
+            self._deadline = None
             waiter.set_result(None)
 
     async def _write(self, transport: asyncio.Transport, request: bytes) -> None:
@@ -400,12 +388,31 @@ class Connection(asyncio.Protocol):
                 self._keep = False
                 return
             transport.write(view[start : start + PIECE_BYTES])
-            if self._writing_paused:
-                self._writable = self._loop.create_future()
-                try:
-                    await self._writable
-                finally:
-                    self._writable = None
+            await self._written()
+
+    async def _feed(
+        self, transport: asyncio.Transport, pieces: AsyncIterable[bytes], chunked: bool
+    ) -> None:
+        """Write a body as it comes, no faster than it is read; an early response ends it."""
+        async for piece in pieces:
+            if self.headed or self._error is not None:
+                self._keep = False
+                return
+            if not piece:
+                continue
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await self._written()
+        if chunked and self._error is None:
+            transport.write(b"0\r\n\r\n")
+
+    async def _written(self) -> None:
+        """Wait while the provider does not read what is written."""
+        if self._writing_paused:
+            self._writable = self._loop.create_future()
+            try:
+                await self._writable
+            finally:
+                self._writable = None
 
     def _arm(self, deadline: float) -> None:
         """Have a timer that rings no later than then. One is not moved to a later time before it

@@ -20,7 +20,7 @@ from spanledger.providers.base import Deployment
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_WITHOUT_BODY = frozenset({"GET", "DELETE"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class Destination(NamedTuple):

@@ -10,10 +10,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from spanledger.errors import ProviderError
-from spanledger.providers.base import Call
-from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.base import Call, PassOn
+from spanledger.providers.bodies import parser_of
+from spanledger.providers.connection import Connection
 from spanledger.providers.failed_calls import name_of, too_late
-from spanledger.wires.sse import EventParser, EventTooLargeError
+from spanledger.providers.reply import LateError, ResponseError
+from spanledger.wires.base import Frame
+from spanledger.wires.sse import EventTooLargeError
+
+ReadUsual = Callable[[bytes], Frame | None]
 
 
 class EventStream:
@@ -35,7 +40,11 @@ class EventStream:
         "_left",
         "_loop",
         "_parser",
+        "_pass_on",
+        "_read",
+        "_ready",
         "_recycle",
+        "_too_much",
         "headers",
         "producing",
         "tail",
@@ -54,8 +63,12 @@ class EventStream:
         self._recycle = recycle
         self._began = False
         self.producing = False
-        self._parser = EventParser(call.max_response_bytes)
-        self._left = call.max_response_bytes
+        self._left = most = call.max_response_bytes
+        self._parser = parser_of(call.wire.operation, connection.headers, most)
+        self._ready: list[bytes] = []
+        self._too_much = ""
+        self._read: ReadUsual | None = None
+        self._pass_on: PassOn | None = None
         self.headers: Mapping[str, str] = connection.headers
         self.tail = b""
 
@@ -76,29 +89,70 @@ class EventStream:
         if now >= self._ends_at:
             raise too_late(self._call, "no end of the stream", self._call.total_s)
         try:
-            chunk = connection.take()
-            while not chunk and not connection.complete:
-                wait_until = now + self._idle_s
-                if not self.producing:
-                    wait_until = max(wait_until, self._deadline)
-                await connection.more(min(wait_until, self._ends_at))
-                chunk = connection.take()
+            while True:
+                if self._ready:
+                    payloads, self._ready = self._ready, []
+                    return payloads
+                if self._too_much:
+                    raise self._too_large(self._too_much)
+                if chunk := connection.take():
+                    return self._fed(chunk)
+                if connection.complete:
+                    self.tail = self._parser.finish()
+                    return None
+                await connection.more(self._silent_until(self._loop.time()))
         except LateError:
             raise too_late(self._call, "no next chunk", self._idle_s) from None
         except ResponseError:
             raise self.interrupted("the connection broke") from None
-        self._left -= len(chunk)
+
+    def pass_on_usual(self, read: ReadUsual, pass_on: PassOn) -> None:
+        """While `batch` waits, events that `read` knows go to `pass_on` as soon as they arrive,
+        without waking anybody. The first that it does not know, or that `pass_on` does not take,
+        wakes `batch`, which returns it and everything behind it."""
+        self._read, self._pass_on = read, pass_on
+        self._connection.on_more = self._passed_on
+
+    def _passed_on(self) -> bool:
+        """Whether everything that has arrived was passed on."""
+        read, pass_on = self._read, self._pass_on
+        if read is None or pass_on is None:
+            return False
         try:
-            if self._left < 0:
-                raise self._too_large("its stream")
-            if chunk:
-                payloads = self._parser.feed(chunk)
-                self._began = self._began or bool(payloads)
-                return payloads
-            self.tail = self._parser.finish()
+            payloads = self._fed(self._connection.take())
+        except ProviderError:
+            return False
+        for number, payload in enumerate(payloads):
+            frame = read(payload)
+            if frame is None or not pass_on(frame):
+                self._ready = payloads[number:]
+                return False
+            if frame.content:
+                self.producing = True
+        self._connection.wait_longer(self._silent_until(self._loop.time()))
+        return True
+
+    def _silent_until(self, now: float) -> float:
+        """When a silence that begins now has lasted too long."""
+        until = now + self._idle_s
+        if not self.producing and until < self._deadline:
+            until = self._deadline
+        return min(self._ends_at, until)
+
+    def _fed(self, chunk: bytes) -> list[bytes]:
+        """The payloads that are complete with this chunk. Raises ProviderError."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            self._too_much = "its stream"
+            raise self._too_large(self._too_much)
+        try:
+            payloads = self._parser.feed(chunk)
         except EventTooLargeError:
-            raise self._too_large("an event") from None
-        return None
+            self._too_much = "an event"
+            raise self._too_large(self._too_much) from None
+        if payloads:
+            self._began = True
+        return payloads
 
     def interrupted(self, why: str) -> ProviderError:
         """The error for an incomplete stream."""
@@ -114,6 +168,7 @@ class EventStream:
 
     def close(self, *, clean: bool) -> None:
         """Keep the connection if the stream was complete, else close it at once."""
+        self._read = self._pass_on = self._connection.on_more = None
         if clean:
             self._recycle()
         else:

@@ -10,16 +10,16 @@ import ssl
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call
-from spanledger.providers.connection import (
-    MAX_INTERIM,
+from spanledger.providers.connection import MAX_INTERIM
+from spanledger.providers.dialing import ProxyRefusedError, ProxyUnreachableError
+from spanledger.providers.pool import ConnectTimeoutError, PoolFullError
+from spanledger.providers.reply import (
     BadResponseError,
     FloodError,
     HungUpError,
     ResponseError,
     TooLargeError,
 )
-from spanledger.providers.dialing import ProxyRefusedError, ProxyUnreachableError
-from spanledger.providers.pool import ConnectTimeoutError, PoolFullError
 
 PROXY_AUTHENTICATION = 407
 CONNECT_ERRORS = (

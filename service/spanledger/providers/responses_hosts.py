@@ -10,14 +10,14 @@ from spanledger.providers.hosts import host_of
 
 SERVES_RESPONSES = {
     "openai": "https://platform.openai.com/docs/api-reference/responses",
-    "azure": "https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses",
+    "azure": "https://learn.microsoft.com/azure/foundry/openai/how-to/responses",
     "openrouter": "https://openrouter.ai/docs/api/reference/responses/overview",
     "xai": "https://docs.x.ai/docs/guides/responses-api",
     "groq": "https://console.groq.com/docs/responses-api",
     "fireworks_ai": "https://docs.fireworks.ai/guides/response-api",
     "vercel_ai_gateway": "https://vercel.com/docs/ai-gateway/openresponses",
-    "hosted_vllm": "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
-    "lm_studio": "https://lmstudio.ai/docs/developer/openai-compat/responses",
+    "hosted_vllm": "https://docs.vllm.ai/en/stable/serving/online_serving.html",
+    "lm_studio": "https://lmstudio.ai/docs/api/openai-api",
     "ollama": "https://docs.ollama.com/api/openai-compatibility",
     "litellm_proxy": "https://docs.litellm.ai/docs/response_api",
 }

@@ -8,13 +8,13 @@ key) where routing did not want it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call
-from spanledger.providers.connection import Connection, LateError, ResponseError
+from spanledger.providers.connection import Connection
 from spanledger.providers.decoding import CodingError, ExpandedError, decompressed
 from spanledger.providers.dialing import Dialer
 from spanledger.providers.endpoints import Endpoint
@@ -30,8 +30,10 @@ from spanledger.providers.failed_calls import (
 )
 from spanledger.providers.pool import Pool, Way
 from spanledger.providers.proxies import WayOut
+from spanledger.providers.reply import LateError, ResponseError
 
-_MAX_ID_CHARS = 256
+Body = bytes | AsyncIterable[bytes]
+"""Whole, or in pieces; then the head of the request says how long it is, or that it is chunked."""
 MAX_WAYS = 4096
 """Addresses whose proxy is remembered."""
 
@@ -79,7 +81,7 @@ class Transport:
         self._ways: dict[str, Way] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def exchange(self, call: Call, target: Endpoint, body: bytes) -> ProviderReply:
+    async def exchange(self, call: Call, target: Endpoint, body: Body) -> ProviderReply:
         """Send a request and read the complete response.
 
         Raises:
@@ -89,9 +91,7 @@ class Transport:
         connection, way = await self._asked(call, target, body, began, streams=False)
         return self._reply(call, connection, way)
 
-    async def events(
-        self, call: Call, target: Endpoint, body: bytes
-    ) -> EventStream | ProviderReply:
+    async def events(self, call: Call, target: Endpoint, body: Body) -> EventStream | ProviderReply:
         """Send a request for a stream; a `ProviderReply` if the response is not a stream of events.
 
         Raises:
@@ -122,16 +122,23 @@ class Transport:
         await self.pool.close()
 
     async def _asked(
-        self, call: Call, target: Endpoint, body: bytes, began: float, *, streams: bool
+        self,
+        call: Call,
+        target: Endpoint,
+        body: Body,
+        began: float,
+        *,
+        streams: bool,
+        passes: bool = False,
     ) -> tuple[Connection, Way]:
-        """A connection with the response to this request. Raises ProviderError."""
+        """A connection with the response to this request; with `passes`, the body of whatever comes
+        is still to be taken. Raises ProviderError."""
         way = self._ways.get(target.address) or self._way(target)
         proxy = way.forwards
         connection = self.pool.idle(way, began) or await self._connected(call, way, began)
-        if proxy is None:
-            request = target.request(target.head, body)
-        else:
-            request = target.request(target.head_for_proxy(proxy.authorization), body)
+        head = target.head if proxy is None else target.head_for_proxy(proxy.authorization)
+        whole, pieces = (body, None) if isinstance(body, bytes) else (None, body)
+        request = head + b"\r\n" if whole is None else target.request(head, whole)
         sent = self._now()
         try:
             await connection.ask(
@@ -140,6 +147,8 @@ class Transport:
                 call.max_response_bytes,
                 self.limits.max_error_bytes,
                 streams=streams,
+                passes=passes,
+                pieces=pieces,
             )
         except LateError:
             raise too_late(call, "no answer", call.timeout_s) from None
@@ -203,17 +212,6 @@ class Transport:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         return loop.time()
-
-
-def provider_request_id(headers: Mapping[str, str], name: str) -> str:
-    """A provider's id of a request, as text that every sink accepts; empty without one.
-
-    A header may have any bytes, and those that are not UTF-8 arrive as surrogates.
-    """
-    value = headers.get(name, "")[:_MAX_ID_CHARS]
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(c if " " <= c <= "~" else "?" for c in value)
 
 
 def _coding(connection: Connection) -> str:

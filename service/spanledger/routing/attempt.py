@@ -25,7 +25,7 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, Reservation
+from spanledger.ledger.model import AttemptEnd, Hold, Later, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
@@ -49,6 +49,8 @@ from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
 MAX_ATTEMPTS = 10
 """Most attempts of one request, including refused ones, whatever the settings allow."""
+LATE_ANSWER_S = 24 * 3600
+"""How long an answer that is written in the background is held, if nobody reads it."""
 MAX_PENDING_FRAMES = 16
 """Events buffered before the first content, while another deployment can still take over."""
 
@@ -75,6 +77,7 @@ class Run:
 
     __slots__ = (
         "_asked",
+        "_attempt",
         "_callers",
         "_course",
         "_demand",
@@ -105,6 +108,7 @@ class Run:
         self._pick = pick
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
+        self._attempt: Attempt | None = None  # the one whose events may be passed on out of turn
         self._pending: list[Frame] | None = []  # None once something was relayed
 
     async def __aenter__(self) -> Self:
@@ -156,6 +160,23 @@ class Run:
         elif len(pending) < MAX_PENDING_FRAMES:
             return ()
         return self.rest()
+
+    def passed_on(self, frame: Frame) -> bool:
+        """Relay a usual event of the stream out of turn, if nothing has to wait for it: as `relayed`
+        does, once something was relayed."""
+        attempt, write = self._attempt, self._exchange.pass_on
+        if attempt is None or write is None or self._pending is not None:
+            return False
+        if self._shared.clock.monotonic() >= self._exchange.deadline or not write(frame.data):
+            return False
+        attempt.produced.note(frame, self._shared.clock.now_ns)
+        if self._shared.recorder.content != "off":
+            attempt.produced.keep(frame.data)
+        return True
+
+    def stop_passing_on(self) -> None:
+        """The attempt is over."""
+        self._attempt = None
 
     def rest(self) -> list[Frame] | tuple[Frame, ...]:
         """The events still buffered."""
@@ -225,7 +246,10 @@ class Run:
                     call = replace(call, trace_headers=exchange.trace_headers(reservation.span_id))
                 exchange.deployment, exchange.changed = target.deployment.id, call.changed
                 self._pending = []
-                return Attempt(target, sizes, hold, call, now, self._demand)
+                attempt = Attempt(target, sizes, hold, call, now, self._demand)
+                if call.pass_on is not None:
+                    self._attempt = attempt
+                return attempt
 
     def _reservation(self, pick: Pick, sizes: Sizes, dropped_there: frozenset[str]) -> Reservation:
         clock, exchange = self._shared.clock, self._exchange
@@ -271,6 +295,8 @@ class Run:
             total_s=left,
             headers=exchange.ask.headers,
             request_id=exchange.start.request_id,
+            upload=exchange.ask.upload,
+            pass_on=None if exchange.pass_on is None else self.passed_on,
         )
 
     def _after_refusal(
@@ -302,6 +328,9 @@ class Run:
     async def served(self, attempt: Attempt) -> None:
         """Book a complete answer."""
         exchange, produced = self._exchange, attempt.produced
+        if produced.pending:
+            await self._put_off(attempt)
+            return
         usage, estimated = usage_of(exchange, attempt)
         if exchange.ask.wire.operation in WRITES_TEXT:
             self._history.record(-(-usage.output_tokens // self._demand.choices))
@@ -317,6 +346,20 @@ class Run:
         request = RequestEnd("ok", "", 200, now_ns)
         end = self._end(attempt, (usage, estimated), "", 200, request)
         await self._shared.booking.finish(exchange, end)
+
+    async def _put_off(self, attempt: Attempt) -> None:
+        """End the request; the attempt stays held until its answer is read, or a day has passed."""
+        exchange, price = self._exchange, attempt.target.price
+        usage, _ = usage_of(exchange, attempt)
+        service = attempt.produced.service_of(attempt)
+        expected = 0 if price is None else price.cost_nano(usage, service)
+        attempt.target.health.succeeded(attempt.began)
+        self._over(attempt, None)
+        self._ended = True
+        now_ns = self._shared.clock.now_ns()
+        later = Later(now_ns + LATE_ANSWER_S * 1_000_000_000, expected)
+        done = RequestEnd("ok", "", 200, now_ns)
+        await self._shared.booking.end_request(exchange.start, done, later)
 
     async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
         """Book a failed attempt. Returns whether another one follows."""
@@ -416,6 +459,7 @@ class _Attempting:
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> bool:
+        self._run.stop_passing_on()
         if error is None:
             await self._run.served(self._attempt)
             return False

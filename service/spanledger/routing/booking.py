@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
-from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, Later, RequestEnd, RequestStart, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
@@ -45,14 +45,16 @@ class Booking:
             exchange.cost_nano += settled.cost_nano
             exchange.remaining_nano = settled.remaining_nano
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
-        """End a request outside an attempt."""
+    async def end_request(
+        self, start: RequestStart, end: RequestEnd, later: Later | None = None
+    ) -> None:
+        """End a request outside an attempt, or while its attempt stays held (`later`)."""
         try:
-            await self._ledger.end_request(start, end)
+            await self._ledger.end_request(start, end, later=later)
         except SpanledgerError as error:
             _unbooked("request", start.request_id, error)
         except asyncio.CancelledError:
-            self._spawn(self._end_again(start, end))
+            self._spawn(self._end_again(start, end, later))
             raise
 
     async def undo(self, exchange: Exchange, reservation: Reservation) -> None:
@@ -97,9 +99,9 @@ class Booking:
         except SpanledgerError as error:
             _unbooked("attempt", end.attempt_id, error)
 
-    async def _end_again(self, start: RequestStart, end: RequestEnd) -> None:
+    async def _end_again(self, start: RequestStart, end: RequestEnd, later: Later | None) -> None:
         try:
-            await self._ledger.end_request(start, end)
+            await self._ledger.end_request(start, end, later=later)
         except SpanledgerError as error:
             _unbooked("request", start.request_id, error)
 

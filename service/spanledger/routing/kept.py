@@ -30,6 +30,10 @@ class KeptCalls:
         self._providers = providers
         self._max_response_bytes = max_response_bytes
 
+    def deployment(self, unique: str) -> Deployment | None:
+        """A deployment by its id; None if the configuration has it no longer."""
+        return self._deployments.get(unique)
+
     def at(self, groups: Groups, deployment: str) -> Groups:
         """The groups without the deployments that do not have what this one keeps."""
         found = self._deployments.get(deployment)

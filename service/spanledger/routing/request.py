@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spanledger.ledger.model import UNSAMPLED, RequestStart
@@ -22,6 +23,8 @@ class Exchange:
         asked: the model that the caller named, if its route is a wildcard.
         kept_at: the deployment that keeps the answer which the request continues.
         tracestate: the caller's, which belongs to the trace it continues.
+        pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
+            None where events can only take their turn.
         changed: fields that the adapter of the last attempt changed or omitted.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
@@ -32,6 +35,7 @@ class Exchange:
     asked: str = ""
     kept_at: str = ""
     tracestate: str = ""
+    pass_on: Callable[[bytes], bool] | None = None
 
     attempts: int = 0
     provider_s: float = 0.0

@@ -17,6 +17,7 @@ import msgspec
 
 from spanledger.sim.bill import DEFAULT_SERVICE, WINDOWS, Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.forms import read_form
 from spanledger.sim.openai_wire import (
     embedding_tokens,
     read_embedding_inputs,
@@ -89,6 +90,8 @@ class Call:
         self.channel = channel
         self.request_id = ""
         self.operation = "chat"
+        self.streams = b"text/event-stream; charset=utf-8"
+        self.answers = b"application/json"
         self.key = ""
         self.prompt: Prompt | None = None
         self.seen = Seen()
@@ -104,12 +107,15 @@ class Call:
         self.operation = "embeddings"
         await self._run(self._embeddings)
 
-    async def _run(self, serve: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    async def _run(
+        self, serve: Callable[[dict[str, object]], Awaitable[None]], *, form: bool = False
+    ) -> None:
         COUNTING.set(self.sim.counting)
         try:
             self.key = self.wire.key(self.channel.headers)
             body = await self.channel.read(self.sim.body_bytes_max)
-            await serve(_decode(body))
+            kind = self.channel.headers.get("content-type", "")
+            await serve(read_form(kind, body) if form else _decode(body))
         except RefusalError as refusal:
             await self._refuse(refusal)
         except ClientGoneError:
@@ -126,8 +132,7 @@ class Call:
         self._begin(prompt, body)
         if await self._fail_early():
             return
-        if prompt.input_tokens > WINDOWS.get(prompt.model, prompt.input_tokens):
-            raise _refusal_of(Fault("context_window"))
+        self._check_window(prompt.longest_input or prompt.input_tokens)
         dear = price is not None and price.cache_write is not None
         read, written, kept = self.sim.cache.look(prompt, writes_cost=dear)
         self.seen.answers += 1
@@ -154,12 +159,14 @@ class Call:
     async def _embeddings(self, body: dict[str, object]) -> None:
         model, script = model_of(body)
         inputs = read_embedding_inputs(body)
-        count = sum(map(embedding_tokens, inputs))
+        counts = list(map(embedding_tokens, inputs))
+        count = sum(counts)
         digest = digest_of("openai", model, body, frozenset({"user", "metadata"}))
         self._begin(Prompt("openai", model, digest, (), count, script=script), body)
         write_embeddings(body, model, inputs[:1], 0, None)  # reject bad fields before any fault
         if await self._fail_early():
             return
+        self._check_window(max(counts))
         self.seen.answers += 1
         pace = draw_pace(model, self._dice(b"answer", self.seen.answers).rng)
         body_of = partial(write_embeddings, body, model, inputs, self.sim.seed)
@@ -181,6 +188,11 @@ class Call:
         if text is not None:
             # Percent-encoded, so a header can carry line breaks and non-ASCII text.
             self.prompt = replace(prompt, answer_text=unquote(text))
+
+    def _check_window(self, longest: int) -> None:
+        """Refuse an input that the model cannot read."""
+        if self.prompt is not None and longest > WINDOWS.get(self.prompt.model, longest):
+            raise _refusal_of(Fault("context_window"))
 
     async def _fail_early(self) -> bool:
         """Apply faults that replace the answer; True if one did."""
@@ -234,7 +246,7 @@ class Call:
         fault = self.script.fault
         if fault is None or fault.name not in ("cut", "stall", "malformed"):
             self._book("answered", billed, answer_id)
-            await self.channel.respond(200, body, headers)
+            await self.channel.respond(200, body, headers, self.answers)
             return
         half = body[: len(body) // 2]
         if fault.name == "malformed":
@@ -259,10 +271,7 @@ class Call:
             self._book("aborted", self._input_only(usage), answer.id)
             return
         headers = self.wire.headers(self.request_id, answer.pace.due_s(hidden))
-        headers += [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache"),
-        ]
+        headers += [(b"content-type", self.streams), (b"cache-control", b"no-cache")]
         await self.channel.start(200, headers)
         for chunk in self.wire.opening(prompt, answer, shown):
             await self.channel.write(chunk.data)

@@ -2,9 +2,11 @@
 
     POST /v1/chat/completions  /v1/embeddings      OpenAI's wire
     POST /v1/responses and what is done with kept answers: `responses.py`
+    POST, GET /v1/files  /v1/batches  and one of them: `files.py`
     POST /v1/completions  /v1/moderations          the same
     POST /v1/rerank                                Cohere's and Jina's
-    POST /v1/images/generations                    OpenAI's wire
+    POST /v1/images/generations  …/edits  …/variations                        the same
+    POST /v1/audio/speech  /v1/audio/transcriptions  /v1/audio/translations   the same
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -27,17 +29,19 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.sim.anthropic_wire import AnthropicWire
+from spanledger.sim.audio_wire import SpeechWire, TranscriptWire
 from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, read_prices
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.completions_wire import CompletionsWire
 from spanledger.sim.endpoints import OtherCall
+from spanledger.sim.files import Files
 from spanledger.sim.host import RunningSim, SimServer, listen
-from spanledger.sim.images_wire import ImagesWire
+from spanledger.sim.images_wire import EditsWire, ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import RefusalError
 from spanledger.sim.responses import Responses
@@ -53,6 +57,11 @@ BESIDE_CHAT: dict[str, tuple[Wire, Callable[[OtherCall], Awaitable[None]]]] = {
     "/v1/moderations": (OPENAI, OtherCall.moderations),
     "/v1/rerank": (OPENAI, OtherCall.rerank),
     "/v1/images/generations": (ImagesWire(), OtherCall.images),
+    "/v1/images/edits": (EditsWire(), OtherCall.image_edits),
+    "/v1/images/variations": (EditsWire(prompted=False), OtherCall.image_edits),
+    "/v1/audio/speech": (SpeechWire(), OtherCall.speech),
+    "/v1/audio/transcriptions": (TranscriptWire(), OtherCall.transcripts),
+    "/v1/audio/translations": (TranscriptWire(), OtherCall.transcripts),
 }
 """Endpoints that are not a dialogue."""
 
@@ -69,17 +78,13 @@ def create_sim(
     """
     if speed < 0:
         raise ValueError("speed must be 0 or more")
-    sim = Sim(seed, speed, Bill(prices={**LIST_PRICES, **UNIT_PRICES, **(prices or {})}))
+    listed = {**LIST_PRICES, **UNIT_PRICES, **(prices or {})}
+    sim, in_batches = Sim(seed, speed, Bill(prices=listed)), Sim(seed, 0, Bill(prices=listed))
     control = _Control(sim)
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
-            Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
-            *Responses(sim).routes(),
-            *(
-                Route(path, _Other(sim, *served), methods=["POST"])
-                for path, served in BESIDE_CHAT.items()
-            ),
+            *_answering(sim),
+            *Files(sim, (Starlette(routes=_answering(in_batches)), in_batches)).routes(),
             Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
             Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
             Route("/v1/models", control.models),
@@ -93,6 +98,19 @@ def create_sim(
     )
     app.state.sim = sim
     return app
+
+
+def _answering(sim: Sim) -> list[BaseRoute]:
+    """What answers requests on OpenAI's wire, and those near it."""
+    return [
+        Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
+        Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
+        *Responses(sim).routes(),
+        *(
+            Route(path, _Other(sim, *served), methods=["POST"])
+            for path, served in BESIDE_CHAT.items()
+        ),
+    ]
 
 
 @contextlib.asynccontextmanager

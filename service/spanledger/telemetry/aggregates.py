@@ -257,21 +257,27 @@ class Aggregates:
             self._add(signals.RETRIES, (row.deployment, row.reason), 1, exemplar, now_ns)
 
     def _apply_request(self, row: RequestRow, now_ns: int) -> None:
-        if row.shipped_nano is not None:  # already counted as abandoned
+        if row.shipped_nano is not None:  # already counted as abandoned, or while it was open
+            if row.outcome == "ok" and not (row.open or row.shipped_nano):
+                self._count_cost(row, now_ns)
             return
         exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
         duration = row.ended_ns - row.started_ns
         labels = (self._route(row), row.outcome, row.error_type)
         self._record(signals.REQUEST_DURATION, labels, duration, exemplar, now_ns)
-        if row.attempts:
-            who = (self._customer(row.customer),)
-            self._record(signals.REQUEST_COST, who, row.cost_nano, exemplar, now_ns)
+        if row.attempts and not row.open:
+            self._count_cost(row, now_ns)
         if row.outcome == "refused":
             refusal = ("deny", row.refused_scope, row.refused_by)
             self._add(signals.BUDGET_DECISIONS, refusal, 1, exemplar, now_ns)
         elif row.error_type == "unpriced_model":
             refused = (row.route, "", "", row.error_type)
             self._add(signals.UNPRICED, refused, 1, exemplar, now_ns)
+
+    def _count_cost(self, row: RequestRow, now_ns: int) -> None:
+        who = (self._customer(row.customer),)
+        exemplar = (row.trace_id, row.span_id, min(row.ended_ns, now_ns))
+        self._record(signals.REQUEST_COST, who, row.cost_nano, exemplar, now_ns)
 
     def _route(self, row: RequestRow) -> str:
         """The route's label if the route is known to exist; names that callers invent are `unknown`.

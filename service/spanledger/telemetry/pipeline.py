@@ -309,4 +309,6 @@ def _may_be_corrected(row: EndedRow) -> bool:
     """Whether the ledger may deliver this row again with another cost."""
     if row.shipped_nano is not None:
         return True
-    return row.outcome == "abandoned" if isinstance(row, RequestRow) else row.state == "expired"
+    if isinstance(row, RequestRow):
+        return row.outcome == "abandoned" or bool(row.open)
+    return row.state == "expired"

@@ -22,7 +22,7 @@ from spanledger.telemetry import otlp
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
 from spanledger.telemetry.otlp import AttributeValue
 from spanledger.telemetry.signals import SCOPE_NAME
-from spanledger.wires import PATHS, operation_of
+from spanledger.wires import PASSED_ON, PATHS, operation_of
 
 MAX_SHARED = 4096
 """Encoded parts kept for reuse."""
@@ -148,7 +148,7 @@ def caller(row: EndedRow) -> Attributes:
 def shared_of_request(row: RequestRow) -> Attributes:
     """Attributes of the SERVER span that other requests have as well."""
     found: Attributes = {
-        "http.request.method": "POST",
+        "http.request.method": "_OTHER" if row.operation == PASSED_ON else "POST",
         "http.route": PATHS.get(row.operation, ""),
         "url.path": PATHS.get(row.operation, ""),
         "url.scheme": "http",

@@ -33,7 +33,8 @@ _ALL = (
     _convention(
         "gen_ai.operation.name",
         "string",
-        "`chat`, `embeddings`, `text_completion`, `moderation`, `rerank` or `image_generation`.",
+        "`chat`, `embeddings`, `text_completion`, `moderation`, `rerank`, `image_generation`,"
+        " `image_edit`, `image_variation`, `speech`, `transcription` or `translation`.",
     ),
     _convention("gen_ai.provider.name", "string", "The provider that serves the model."),
     _convention(
@@ -88,14 +89,28 @@ _ALL = (
     _convention("gen_ai.output.messages", "string", "Content: the answer's messages as JSON."),
     _convention("gen_ai.tool.definitions", "string", "Content: the tools offered, as JSON."),
     Attribute("error.type", "string", "Why it failed, from a small fixed set. Absent on success."),
-    Attribute("http.request.method", "string", "`POST`."),
+    Attribute(
+        "http.request.method",
+        "string",
+        "`POST`. Of a request that is passed through, the CLIENT span has the method and the SERVER"
+        " span `_OTHER`.",
+    ),
     Attribute("http.route", "string", "The gateway path that was called."),
     Attribute("url.path", "string", "Same as `http.route`, also for aliases of the path."),
+    Attribute(
+        "url.template",
+        "string",
+        "Of a request that is passed through: the path at the provider, with `{id}` for each part"
+        " that is not a plain word.",
+    ),
     Attribute("url.scheme", "string", "`http`; TLS ends in a proxy in front of the gateway."),
     Attribute(
         "http.response.status_code",
         "int",
         "Status sent to the caller (SERVER) or by the provider (CLIENT).",
+    ),
+    Attribute(
+        "spanledger.batch.requests", "int", "Of a batch that was charged: the lines of its input."
     ),
     Attribute("server.address", "string", "The provider's host."),
     Attribute("server.port", "int", "The provider's port."),

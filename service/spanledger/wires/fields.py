@@ -69,13 +69,7 @@ def route_of(fields: Fields) -> str:
 
 def check_head(headers: dict[bytes, bytes]) -> None:
     """Refuse bodies we would have to guess at or inflate. Raises InvalidRequestError."""
-    coding = headers.get(b"content-encoding")
-    if coding is not None and coding.strip().lower() != b"identity":
-        raise InvalidRequestError(
-            "compressed request bodies are not supported; send it without Content-Encoding",
-            status=415,
-            code="unsupported_encoding",
-        )
+    check_encoding(headers)
     kind = headers.get(b"content-type", b"application/json")
     if kind != b"application/json":
         essence = kind.partition(b";")[0].strip().lower()
@@ -85,6 +79,17 @@ def check_head(headers: dict[bytes, bytes]) -> None:
                 status=415,
                 code="unsupported_media_type",
             )
+
+
+def check_encoding(headers: dict[bytes, bytes]) -> None:
+    """Refuse bodies that we would have to inflate. Raises InvalidRequestError."""
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() != b"identity":
+        raise InvalidRequestError(
+            "compressed request bodies are not supported; send it without Content-Encoding",
+            status=415,
+            code="unsupported_encoding",
+        )
 
 
 def forwarded(headers: dict[bytes, bytes], names: tuple[str, ...]) -> dict[str, str]:

@@ -38,6 +38,17 @@ class EventParser:
         Raises:
             EventTooLargeError: an event, complete or not, is over the limit.
         """
+        size = len(chunk)
+        if (  # one whole event of one line: most reads of most streams
+            chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == size - 2 > 6
+            and chunk.endswith(b"\n\n")
+            and size <= self._event_bytes_max
+            and b"\r" not in chunk
+            and not (self._buffer or self._after_cr)
+        ):
+            self._fresh = False
+            return [chunk[6:-2]]
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
         if self._buffer or not chunk.endswith(b"\n\n"):
@@ -106,6 +117,11 @@ def encode_event(payload: bytes) -> bytes:
     if b"\n" not in payload:
         return b"data: " + payload + b"\n\n"
     return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"
+
+
+def is_events(content_type: str) -> bool:
+    """Whether a content type is that of a stream of events."""
+    return content_type.lower().startswith("text/event-stream")
 
 
 def is_stream(body: bytes) -> bool:

@@ -84,6 +84,14 @@ PROVIDER_S = -1_000.0
 """How long providers pretend to take: the gateway's own measurements must not include it."""
 
 
+class NoPassing:
+    """No provider has endpoints that requests could be passed through to."""
+
+    def knows(self, provider: str) -> bool:
+        """As in the router's."""
+        return not provider
+
+
 @dataclass
 class ScriptedRouter:
     """Does what the route's name says, and records the requests it got."""
@@ -94,6 +102,7 @@ class ScriptedRouter:
     closed: list[str] = field(default_factory=list)
     running: int = 0
     released: bool = False
+    passing: NoPassing = field(default_factory=NoPassing)
 
     async def complete(self, exchange: Exchange) -> Answer:
         """Answer, fail or hang."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,13 @@ def test_ids_that_are_not_ours(site: ResponsesSite, named: str) -> None:
                 client.responses.create(model="gpt", input=HELLO, previous_response_id=unknown)
 
 
+def test_compaction_is_refused(site: ResponsesSite) -> None:
+    """The error says what to do instead: the path is not that of an answer."""
+    with site.client() as client, pytest.raises(openai.BadRequestError, match="shorter") as caught:
+        client.responses.compact(model="gpt-5", input=HELLO)
+    assert caught.value.code == "unsupported_endpoint"
+
+
 def test_no_fallback_loses_what_was_said(site: ResponsesSite) -> None:
     """A failing provider's error is the answer: another account does not know what came before."""
     with site.client() as client:
@@ -121,19 +130,43 @@ def test_an_answer_of_a_fallback_is_continued_there(site: ResponsesSite) -> None
     assert caught.value.code == "previous_response_not_here"
 
 
-def test_background_answers(site: ResponsesSite) -> None:
-    """Without a blocking budget they are served, charged as an estimate, and read when they are there."""
-    with site.client("free") as client:
-        raw = client.responses.with_raw_response.create(model="gpt", input=HELLO, background=True)
+@pytest.mark.parametrize("customer", ["free", "rich"])
+def test_background_answers(site: ResponsesSite, customer: str) -> None:
+    """They are held until they are read complete, and then cost what the provider bills, once."""
+    before = len(site.billed())
+    with site.client(customer) as client:
+        raw = client.responses.with_raw_response.create(
+            model="gpt", input=HELLO, background=True, max_output_tokens=500
+        )
+        unique = raw.headers["x-request-id"]
+        assert raw.headers["x-spanledger-cost-usd"] == "0.00"
         queued = raw.parse()
         answer = queued
         while answer.status in ("queued", "in_progress"):
             answer = client.responses.retrieve(queued.id)
-        (row,) = site.attempts(raw.headers["x-request-id"])
+        assert client.responses.retrieve(queued.id).output_text == answer.output_text
 
+    (row,) = site.attempts(unique)
+    (bill,) = [entry["nano_usd"] for entry in site.billed()[before:] if entry["billed"]]
     assert answer.output_text
-    assert row[0] > 0
-    assert row[2] == 1
+    assert row[0] == bill > 0
+    assert row[1] >= row[0]
+    assert row[2] == 0
+
+
+def test_a_background_answer_that_nobody_reads(site: ResponsesSite) -> None:
+    """Until then it is not charged: its hold stays, also after its request has ended."""
+    with site.client("rich") as client:
+        raw = client.responses.with_raw_response.create(model="gpt", input=HELLO, background=True)
+    query = (
+        "SELECT a.state, a.cost_nano, a.expected_nano, a.hold_nano, r.outcome FROM attempts a"
+        " JOIN requests r USING (request_id) WHERE request_id = ?"
+    )
+    with contextlib.closing(sqlite3.connect(site.ledger)) as connection:
+        found = connection.execute(query, (raw.headers["x-request-id"],)).fetchone()
+    state, cost, expected, hold, outcome = found
+    assert (state, cost, outcome) == ("held", 0, "ok")
+    assert 0 < expected <= hold
 
 
 def test_ids_survive_a_restart(tmp_path: Path) -> None:

@@ -261,7 +261,8 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ({"tools": [SEARCH]}, "web_search"),
+        ({"tools": [SEARCH]}, 'Codex: web_search = \\"disabled\\"'),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 1}, "max_tool_calls"),
         (
             {"tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}]},
             "mcp",
@@ -270,7 +271,7 @@ def test_budgets(site: ResponsesSite, *, stream: bool) -> None:
             {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]},
             "web_search",
         ),
-        ({"background": True}, "background"),
+        ({"background": True, "stream": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ],
 )

@@ -436,3 +436,31 @@ def test_every_line_of_the_book_is_sound(book: PriceBook) -> None:
         assert above == sorted(set(above)), name
         assert price.rates.cache_read <= price.rates.input + 1, name
         assert 0 <= price.rates.dearest_input() <= 10**10, name
+
+
+def test_the_price_of_a_batch(book: PriceBook) -> None:
+    """It is the listed one of the same model, or the configured one, or else the usual price."""
+    mini = book.price("gpt-4o-mini")
+    assert mini is not None
+    assert (mini.batched.rates.input, mini.batched.rates.output) == (75_000, 300_000)
+    assert mini.batched.id == mini.id
+    unlisted = book.price("gpt-3.5-turbo-instruct")
+    assert unlisted is not None
+    assert unlisted.batched is unlisted
+    keys = {"input_cost_per_token": 10, "output_cost_per_token": 20}
+    batches = {"input_cost_per_token_batches": 4, "output_cost_per_token_batches": 8}
+    own = book.find("openai", "mine", "openai/mine", {**keys, **batches}, "d")
+    plain = book.find("openai", "gpt-4o-mini", "openai/gpt-4o-mini", keys, "d")
+    assert own is not None
+    assert plain is not None
+    assert (own.rates.input, own.batched.rates.input, own.batched.rates.output) == (10, 4, 8)
+    assert plain.batched.rates.input == 10
+    assert own.batched.bound_nano(1000, 1000) == 12
+
+
+def test_a_batch_is_rounded_up_once(book: PriceBook) -> None:
+    """The sum of many answers in pico-USD is what a single answer of all their tokens costs."""
+    mini = book.price("gpt-4o-mini")
+    assert mini is not None
+    one = Usage(1, 1)
+    assert 1000 * mini.batched.cost_pico(one) == mini.batched.cost_pico(Usage(1000, 1000))

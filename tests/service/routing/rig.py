@@ -20,8 +20,11 @@ from spanledger.errors import BudgetExceededError, ProviderError, Refusal, Spanl
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
+    Kept,
     KeptAnswer,
+    KeptKind,
     Key,
+    Later,
     RequestEnd,
     RequestStart,
     Reservation,
@@ -183,6 +186,7 @@ class StrictLedger:
     held: dict[str, tuple[Reservation, int]] = field(default_factory=dict)
     ended: dict[str, AttemptEnd] = field(default_factory=dict)
     requests: dict[str, RequestEnd] = field(default_factory=dict)
+    later: dict[str, Later] = field(default_factory=dict)
 
     async def reserve(self, reservation: Reservation) -> Hold:
         """Hold what `decide` says; the same again for the same attempt id."""
@@ -206,8 +210,18 @@ class StrictLedger:
             raise self.down
         return Settled(end.cost_nano or 0, 0, 7)
 
-    async def end_request(self, start: RequestStart, end: RequestEnd) -> None:
+    async def end_request(
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        *,
+        kept: Kept | None = None,
+        later: Later | None = None,
+    ) -> None:
         """End a request outside an attempt."""
+        assert kept is None
+        if later is not None:
+            self.later[start.request_id] = later
         await self._write()
         self._close(start.request_id, end)
         if self.down is not None:
@@ -219,6 +233,20 @@ class StrictLedger:
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """Routing never looks up answers."""
+        raise NotImplementedError
+
+    async def find_kept(self, request_id: str) -> Kept | None:
+        """Routing's attempts leave nothing behind."""
+        raise NotImplementedError
+
+    async def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """As above."""
+        raise NotImplementedError
+
+    async def change_kept(self, request_id: str, about: str | None) -> None:
+        """As above."""
         raise NotImplementedError
 
     async def check(self) -> None:

@@ -55,7 +55,8 @@ def test_built_in_prices_are_the_public_ones() -> None:
             else:
                 assert value is None, (model, ours)
         for service, dearer in price.services.items():
-            check_listed(public, dearer, f"_{service}", names)
+            suffix = "_batches" if service == "batch" else f"_{service}"
+            check_listed(public, dearer, suffix, names)
         check_long(public, price, "", names)
 
 
@@ -87,6 +88,12 @@ def check_listed(public: dict[str, Any], price: Price, suffix: str, names: dict[
         ("aiml/dall-e-3", "unit", "output_cost_per_image"),
         ("tts-1", "unit", "input_cost_per_character"),
         ("gpt-4o-mini-tts", "output", "output_cost_per_audio_token"),
+        ("gpt-image-1", "image_input", "input_cost_per_image_token"),
+        ("tts-1-hd", "unit", "input_cost_per_character"),
+        ("whisper-1", "unit", "output_cost_per_second"),
+        ("groq/whisper-large-v3", "unit", "input_cost_per_second"),
+        ("gpt-4o-transcribe", "input", "input_cost_per_token"),
+        ("gpt-4o-transcribe", "output", "output_cost_per_token"),
     ],
 )
 def test_prices_of_other_units_are_the_public_ones(model: str, ours: str, theirs: str) -> None:
@@ -233,7 +240,7 @@ def test_the_bill_is_bounded() -> None:
 
 
 async def test_a_dense_provider_bills_more_for_the_same() -> None:
-    """A token for each byte, higher-priced images and files, instructions for tools; answers fit the cap."""
+    """A token for each byte, expensive images and files, instructions for tools; answers fit the cap."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     schema = len(json.dumps([tool], separators=(",", ":")))
     data = "data:application/pdf;base64,JVBE"

@@ -61,7 +61,7 @@ def _span(row: EndedRow, resource: Resource, form: Generation) -> ReadableSpan:
 def _request(row: RequestRow) -> dict[str, Any]:
     path = PATHS.get(row.operation, "")
     return {
-        "http.request.method": "POST",
+        "http.request.method": "_OTHER" if row.operation == "pass_through" else "POST",
         "http.route": path,
         "url.path": path,
         "url.scheme": "http",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanledger.ledger.model import EndRequest, RequestEnd
+from spanledger.ledger.model import EndRequest, Later, RequestEnd
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import METRICS, prometheus_name, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Running, Ship, until
@@ -277,6 +277,27 @@ def test_customers_beyond_the_cap_share_a_series(book: Book, sink: OtlpSink, shi
     }
     assert labels == {"a": 1_234_567, "b": 2_469_134, "other": 2_469_134}
     assert {s.attributes["spanledger.customer"] for s in sink.spans} == {"a", "b", "c", "d"}
+
+
+def test_a_cost_that_comes_after_its_request(book: Book, sink: OtlpSink, ship: Ship) -> None:
+    """The request is counted when it ends, and its cost once it is known; neither is counted twice."""
+    reservation = book.reserve(book.start())
+    start = reservation.request
+    end = RequestEnd("ok", "", 200, start.started_ns + SECOND)
+    later = Later(start.started_ns + 3_600 * SECOND, HOLD)
+    book.store.commit([EndRequest(start, end, None, later)])
+    assert ship()
+    assert sink.count("spanledger.request.duration") == 1
+    assert sink.count("spanledger.request.cost.usd") == 0
+    assert sink.total("spanledger.cost.usd") == 0
+
+    book.finish(reservation, 1_234_567, last=False, late=True)
+    assert ship()
+    assert sink.count("spanledger.request.duration") == 1
+    assert sink.count("spanledger.request.cost.usd") == 1
+    assert sink.total("spanledger.request.cost.usd") == pytest.approx(0.001234567)
+    assert book.counted_nano == book.cost_nano == 1_234_567
+    assert sink.by_id()[start.span_id].attributes["spanledger.request.cost.nano_usd"] == 1_234_567
 
 
 def test_a_route_that_callers_make_up_is_no_label(book: Book, sink: OtlpSink, ship: Ship) -> None:

@@ -49,7 +49,8 @@ WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
 _REQUESTS = """
 SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
     key_id, route, operation, outcome, error_type, http_status, refused_by, refused_scope,
-    attempts, cost_nano, decision, shipped_nano
+    attempts, cost_nano, decision, shipped_nano,
+    EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = requests.request_id AND a.seq IS NULL)
 FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 

@@ -13,6 +13,8 @@ from spanledger.ledger.sqlite.errors import translated
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""
+KEPT_VERSION = 5
+"""First schema version with rows of files and batches."""
 LAST_SEQ = 2**62
 
 
@@ -25,6 +27,7 @@ class SqlitePruning:
     ) -> None:
         self._before_ns = before_ns
         self._connection = connection
+        self._version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._unshipped = unshipped or not ships(self._connection)
 
@@ -78,6 +81,8 @@ class SqlitePruning:
                 )
             self._connection.executemany("DELETE FROM attempts WHERE request_id = ?", ids)
             self._connection.executemany("DELETE FROM requests WHERE request_id = ?", ids)
+            if self._version >= KEPT_VERSION:
+                self._connection.executemany("DELETE FROM kept WHERE request_id = ?", ids)
             self._connection.execute(_REMEMBER, (self._before_ns,))
             self._connection.execute("COMMIT")
         except BaseException:

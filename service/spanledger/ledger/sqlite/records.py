@@ -10,8 +10,9 @@ from typing import Literal
 
 from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
 from spanledger.budgets.model import Budget, BudgetChange
-from spanledger.ledger.model import KeptAnswer, Key
+from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
+from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     SET_SHIPS,
@@ -23,7 +24,9 @@ from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
 APPLIED_VERSION = 3
 """First schema version that remembers files."""
-_SELECT_KEYS = "SELECT id, digest, customer, team, routes, created_ns, revoked_ns FROM keys"
+PASS_THROUGH_VERSION = 4
+"""First schema version whose keys may be allowed to pass through."""
+_SELECT_KEYS = "SELECT id, digest, customer, team, routes, created_ns, revoked_ns"
 
 
 @translated
@@ -32,8 +35,7 @@ class SqliteRecords(Records):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        self._knows_files = version >= APPLIED_VERSION
+        self._version = int(connection.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """See `Records`."""
@@ -101,7 +103,7 @@ class SqliteRecords(Records):
     # configuration files ------------------------------------------------------------------
 
     def _applied_entries(self) -> list[AppliedEntry]:
-        if not self._knows_files:
+        if self._version < APPLIED_VERSION:
             return []
         rows = self._connection.execute(
             "SELECT source, budget, applied_ns, listed FROM applied_budgets"
@@ -142,7 +144,7 @@ class SqliteRecords(Records):
 
     def _write_key(self, key: Key) -> None:
         self._connection.execute(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key.id,
                 key.digest,
@@ -151,6 +153,7 @@ class SqliteRecords(Records):
                 json.dumps(key.routes),
                 key.created_ns,
                 key.revoked_ns,
+                int(key.pass_through),
             ),
         )
 
@@ -159,13 +162,20 @@ class SqliteRecords(Records):
 
     def keys(self) -> list[Key]:
         """See `Records`."""
-        rows = self._connection.execute(f"{_SELECT_KEYS} ORDER BY created_ns, id")
+        rows = self._connection.execute(f"{self._select_keys} ORDER BY created_ns, id")
         return [_key_from_row(row) for row in rows]
 
     def find_key(self, digest: str) -> Key | None:
         """See `Records`."""
-        row = self._connection.execute(f"{_SELECT_KEYS} WHERE digest = ?", (digest,)).fetchone()
+        query = f"{self._select_keys} WHERE digest = ?"
+        row = self._connection.execute(query, (digest,)).fetchone()
         return _key_from_row(row) if row else None
+
+    @property
+    def _select_keys(self) -> str:
+        """The query for keys; a file that is only read may lack the newest column."""
+        last = "pass_through" if self._version >= PASS_THROUGH_VERSION else "0"
+        return f"{_SELECT_KEYS}, {last} FROM keys"
 
     def has_keys(self) -> bool:
         """See `Records`."""
@@ -178,12 +188,23 @@ class SqliteRecords(Records):
         """See `Records`."""
         row = self._connection.execute(
             "SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND NOT"
-            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END"
+            " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,"
+            " a.state IN ('held', 'expired') AND a.held_until_ns, a.expected_nano"
             " FROM attempts a JOIN requests r USING (request_id)"
             " WHERE a.request_id = ? AND r.operation = ? ORDER BY a.number DESC LIMIT 1",
             (request_id, operation),
         ).fetchone()
         return KeptAnswer(*row) if row else None
+
+    def find_kept(self, request_id: str) -> Kept | None:
+        """See `Records`."""
+        return kept.find(self._connection, request_id)
+
+    def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """See `Records`."""
+        return kept.listed(self._connection, owner, kind, after=after, rising=rising, limit=limit)
 
     def customers(self) -> set[str]:
         """See `Records`."""
@@ -198,7 +219,7 @@ class SqliteRecords(Records):
 
 
 def _key_from_row(row: Sequence[object]) -> Key:
-    key_id, digest, customer, team, routes, created_ns, revoked_ns = row
+    key_id, digest, customer, team, routes, created_ns, revoked_ns, pass_through = row
     return Key(
         id=str(key_id),
         digest=str(digest),
@@ -207,4 +228,5 @@ def _key_from_row(row: Sequence[object]) -> Key:
         routes=tuple(json.loads(str(routes))),
         created_ns=created_ns,  # type: ignore[arg-type]  # INTEGER NOT NULL
         revoked_ns=revoked_ns,  # type: ignore[arg-type]  # INTEGER
+        pass_through=bool(pass_through),
     )

@@ -34,6 +34,7 @@ from spanledger.errors import (
 )
 from spanledger.ledger.model import (
     AttemptEnd,
+    ChangeKept,
     EndRequest,
     Hold,
     LedgerOperation,
@@ -43,6 +44,7 @@ from spanledger.ledger.model import (
     Settled,
     Sweep,
 )
+from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     WRITE_BALANCE,
@@ -209,6 +211,10 @@ class SqliteWriter:
                 case EndRequest():
                     self._pending.add_request(operation.start, self.owner, "")
                     self._end_request(operation.start.request_id, operation.end)
+                    self._leave_behind(operation)
+                    return None
+                case ChangeKept():
+                    kept.change(self._connection, operation.request_id, operation.about)
                     return None
                 case Sweep():
                     return self._sweep(operation)
@@ -287,7 +293,7 @@ class SqliteWriter:
             )
         if end.request is not None:
             self._end_request(request_id, end.request)
-        elif booked.state == "expired":
+        elif booked.state == "expired" or (end.late and booked.state == "held"):
             self._correct_request(request_id)
         return Settled(cost, overrun, self._remaining(balances))
 
@@ -324,6 +330,16 @@ class SqliteWriter:
         self._seq += 1
         self._pending.end_request(request_id, end, self._seq)
 
+    def _leave_behind(self, operation: EndRequest) -> None:
+        """What remains of a request after its end."""
+        if operation.later is None and operation.kept is None:
+            return
+        self._pending.flush(self._connection)
+        if operation.later is not None:
+            kept.hold_on(self._connection, operation.start.request_id, operation.later)
+        if operation.kept is not None:
+            kept.keep(self._connection, operation.kept)
+
     def _correct_request(self, request_id: str) -> None:
         """Update and reship the total of a request whose attempt was corrected after it ended."""
         self._pending.flush(self._connection)
@@ -346,7 +362,8 @@ class SqliteWriter:
             )
 
     def _sweep(self, sweep: Sweep) -> int:
-        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown.
+        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown. One that
+        outlives its request has a time of its own, and what it then costs was decided with it.
 
         A lease that ends later than any hold may live was taken before the clock was set back; its
         owner, if still running, has a new one by now. An ended lease is kept for a while, because
@@ -358,25 +375,28 @@ class SqliteWriter:
         forgotten_ns = sweep.now_ns - sweep.max_hold_ns
         moments = (forgotten_ns, sweep.now_ns, sweep.now_ns + sweep.max_hold_ns)
         lapsed = self._connection.execute(
-            "SELECT request_id, number, hold_nano, accounts FROM attempts WHERE state = 'held'"
-            " AND (started_ns < ?1 OR owner NOT IN"
-            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3))",
+            "SELECT request_id, number, hold_nano,"
+            " CASE WHEN held_until_ns THEN expected_nano ELSE hold_nano END, accounts"
+            " FROM attempts WHERE state = 'held' AND CASE WHEN held_until_ns THEN"
+            " held_until_ns < ?2 ELSE started_ns < ?1 OR owner NOT IN"
+            " (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3) END",
             moments,
         ).fetchall()
-        for request_id, number, hold, accounts in lapsed:
+        for request_id, number, hold, cost, accounts in lapsed:
             self._seq += 1
             self._connection.execute(
-                "UPDATE attempts SET state = 'expired', ended_ns = ?, cost_nano = hold_nano,"
+                "UPDATE attempts SET state = 'expired', ended_ns = ?, cost_nano = ?,"
                 " estimated = 1, error_type = 'expired', seq = ?"
                 " WHERE request_id = ? AND number = ?",
-                (sweep.now_ns, self._seq, request_id, number),
+                (sweep.now_ns, cost, self._seq, request_id, number),
             )
             for key in account_keys(accounts):
                 balance = self._balance(key, 0)
                 balance.held_nano -= hold
-                balance.spent_nano += hold
+                balance.spent_nano += cost
                 self._dirty.add(key)
             self._open.pop(f"{request_id}.{number}", None)
+            self._correct_request(request_id)  # if it has ended before
         running = self._connection.execute(
             "SELECT request_id FROM requests WHERE seq IS NULL"
             " AND (started_ns < ?1 OR owner NOT IN"

@@ -21,6 +21,7 @@ from spanledger.wires.base import (
     Ask,
     Content,
     Frame,
+    Habits,
     Operation,
     Outgoing,
     Reader,
@@ -80,22 +81,14 @@ class Images(OpenAIInbound):
         check_spelling(fields)
         if "prompt" not in fields:
             raise missing("prompt")
-        positive(fields, "n", MAX_CHOICES)
-        if bytes(fields.get("partial_images", NULL)) != b"0":
-            positive(fields, "partial_images", MAX_PARTIAL)
+        check_counts(fields)
         size = len(body)
         stream = boolean(fields, "stream", "stream")
         return Ask(self, route, stream, True, fields, size, self.demand(fields, size))
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds the cost of these fields, where a deployment changed the caller's."""
-        each = image_tokens(fields)
-        each += PARTIAL_TOKENS * (unchecked(fields, "partial_images") or 0)
-        count = unchecked(fields, "n") or 1
-        given = body_bytes + HIDDEN_TOKENS
-        demand = Demand(given, each, each, count, given + each * count, fixed=True)
-        demand.unit, demand.units = image_unit(fields), count
-        return demand
+        return images_demand(fields, body_bytes + HIDDEN_TOKENS)
 
     def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
         """The prompt's tokens and the images, counted by us because no provider did."""
@@ -116,6 +109,23 @@ class Images(OpenAIInbound):
         del answer, events
         part = {"type": "text", "content": text_of(fields, "prompt")}
         return Content([{"role": "user", "parts": [part]}], [], [])
+
+
+def check_counts(fields: Fields) -> None:
+    """Check the numbers of images. Raises InvalidRequestError."""
+    positive(fields, "n", MAX_CHOICES)
+    if bytes(fields.get("partial_images", NULL)) != b"0":
+        positive(fields, "partial_images", MAX_PARTIAL)
+
+
+def images_demand(fields: Fields, given: int) -> Demand:
+    """What bounds the cost of drawing, with this much input."""
+    each = image_tokens(fields)
+    each += PARTIAL_TOKENS * (unchecked(fields, "partial_images") or 0)
+    count = unchecked(fields, "n") or 1
+    demand = Demand(given, each, each, count, given + each * count, fixed=True)
+    demand.unit, demand.units = image_unit(fields), count
+    return demand
 
 
 def text_of(fields: Mapping[str, msgspec.Raw], name: str) -> str:
@@ -217,11 +227,12 @@ def _usage(answer: _Images, payload: bytes) -> Usage | None:
 class ImagesReader:
     """Reads one stream of images: partial ones, and at last the finished one with its usage."""
 
-    __slots__ = ("_began", "_done", "_request_id", "_server", "ended")
+    __slots__ = ("_began", "_done", "_out", "_request_id", "_server", "ended")
 
-    def __init__(self, server: Server, request_id: str) -> None:
+    def __init__(self, out: Outgoing, request_id: str) -> None:
         self.ended = self._began = self._done = False
-        self._server = server
+        self._out = out
+        self._server: Server = out.deployment
         self._request_id = request_id
 
     def read(self, payload: bytes) -> Frame | None:
@@ -238,15 +249,18 @@ class ImagesReader:
         if is_set(event.error) or type(payload) is ErrorPayload or event.type == "error":
             billed = "unknown" if self._began else "no"
             raise refusal(self._server, None, read_failure(payload), billed=billed)
-        self._began = True
-        self._done = self._done or event.type.endswith(".completed")
-        name = event.type.encode()
+        finished = event.type.endswith(".completed")
+        self._began, self._done = True, self._done or finished
+        name, drawn, size = event.type.encode(), is_set(event.b64_json), 0
+        if drawn and BILLED_BY_TOKENS in self._server.known_as:
+            size = 4 * (image_tokens(self._out.fields) if finished else PARTIAL_TOKENS)
         return Frame(
             data=b"event: " + name + b"\ndata: " + payload.replace(b"\n", b" ") + b"\n\n",
-            content=is_set(event.b64_json),
+            content=drawn,
+            output_bytes=size,
             usage=_usage(event, payload),
             provider_request_id=self._request_id,
-            finish_reason="stop" if event.type.endswith(".completed") else "",
+            finish_reason="stop" if finished else "",
         )
 
     def rest(self, tail: bytes) -> list[bytes] | None:
@@ -271,6 +285,11 @@ class ImagesOut(EmbeddingsOut):
 
     name = "images"
     path = "/images/generations"
+    finished = "image_generation.completed"
+
+    def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
+        """The caller's body; a stream reports its usage unasked, and `stream_options` are refused."""
+        return super().request(out, stream, habits._replace(ask_usage=False))
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer."""
@@ -278,17 +297,17 @@ class ImagesOut(EmbeddingsOut):
 
     def reader(self, written: Written, seen: Seen) -> Reader:
         """What reads the answer's stream."""
-        return ImagesReader(written.out.deployment, seen.request_id)
+        return ImagesReader(written.out, seen.request_id)
 
     def frame(self, out: Outgoing, answer: Answer, /) -> Frame:
         """A complete answer where a stream was requested: its first image, as the last event."""
         try:
             whole = msgspec.json.decode(answer.body)
-            data = {**whole["data"][0], "type": "image_generation.completed"}
+            data = {**whole["data"][0], "type": self.finished}
             payload = msgspec.json.encode({"usage": whole.get("usage"), **data})
         except (*DECODE_ERRORS, KeyError, TypeError, IndexError, AttributeError):
             raise malformed(out.deployment, "its answer has no image to stream") from None
-        frame = ImagesReader(out.deployment, answer.provider_request_id).read(payload)
+        frame = ImagesReader(out, answer.provider_request_id).read(payload)
         assert frame is not None
         frame.content, frame.usage = True, answer.usage
         return frame

@@ -98,11 +98,8 @@ class ChatReader:
 
     def read(self, payload: bytes) -> Frame | None:
         """The chunk as it came; None for the end mark."""
-        frame = self._usual.read(payload)
-        if frame is not None:
-            if frame.content:
-                self._began = True
-            return frame
+        if (known := self.usual(payload)) is not None:
+            return known
         if payload.startswith(DONE):
             self.ended = True
             return None
@@ -114,6 +111,13 @@ class ChatReader:
             self._finished += 1
         if frame.usage is not None:
             self._counted = True
+        return frame
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """The chunk, if it is like an earlier one but for its text."""
+        frame = self._usual.read(payload)
+        if frame is not None and frame.content:
+            self._began = True
         return frame
 
     def rest(self, tail: bytes) -> list[bytes] | None:

@@ -13,14 +13,21 @@ import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import UNREADABLE, decode_noting_repeats
-from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, TWICE, bounded
+from spanledger.wires.bounds import (
+    ANY_WINDOW_TOKENS,
+    BUILT_IN_TOOL_TOKENS,
+    FREE_TEXT_TOOL_TOKENS,
+    TOOL_TOKENS,
+    TWICE,
+    bounded,
+)
 from spanledger.wires.fields import DECODE_ERRORS, NULL, Fields, is_set
+from spanledger.wires.openai.foreign_items import OUR_REASONING
 
 _OWN = ("max_output_tokens", "previous_response_id", "tools")
 """Fields that mean something else on other wires."""
 _EMPTY = (b"[]", b"{}")
 _ELSEWHERE = {
-    "background": "the answer is written after the request has ended; leave it out",
     "prompt": "the provider reads a prompt that it has stored; send its text",
 }
 _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
@@ -28,6 +35,16 @@ _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 _SCREENS = ("computer",)
 _LISTED = "mcp_list_tools"
 """An item with the tools of a server: what runs them is among the request's own."""
+_OURS = b'"' + OUR_REASONING.encode()
+"""Such items are not sent to a server that could have stored them."""
+_SEARCHES = "web_search"
+_SEARCH = (
+    "the model reads any number of pages with {!r}, whatever 'max_tool_calls' says; leave the tool out"
+    ' (Codex: web_search = "disabled" in config.toml)'
+)
+"""Past `max_tool_calls`, OpenAI's models go on asking for searches that are not made, each time with
+all they have read as billed input. Sources: openai/openai-java#600 (over 50 rounds with a limit of
+5), turnstonelabs/turnstone#1191 (the input of every round is billed)."""
 _DESCRIBED = frozenset({"function", "custom", "namespace"})
 
 _Tool = dict[str, msgspec.Raw]
@@ -38,6 +55,7 @@ class _Environment(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
+    id: msgspec.Raw = NULL
     type: str | None = None
     role: str | None = None
     encrypted_content: msgspec.Raw = NULL
@@ -59,6 +77,11 @@ def demand_of(fields: Fields, body_bytes: int, cap: int | None) -> Demand:
     for name in tuple(demand.unbounded):
         if name in beside and bytes(beside[name]) in _EMPTY:
             del demand.unbounded[name]
+    if _is_true(fields, "background") and _is_true(fields, "stream"):
+        # Whole, it is held until somebody reads it; a stream may end before the answer does.
+        demand.unbounded["background"] = (
+            "the answer is written although its stream has ended; leave out 'stream' or 'background'"
+        )
     for name, why in _ELSEWHERE.items():
         if name in fields and bytes(fields[name]) not in (b"null", b"false"):
             demand.unbounded[name] = why
@@ -88,6 +111,7 @@ def _is_stored(raw: bytes) -> bool:
         (item.type in (None, "item_reference") and item.role is None)
         or (item.type == "reasoning" and not is_set(item.encrypted_content))
         for item in items
+        if not bytes(item.id).startswith(_OURS)
     )
 
 
@@ -121,8 +145,11 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
         return msgspec.Raw(raw)
     for tool in tools:
         kind = _text(tool.get("type"))
+        demand.input_tokens += FREE_TEXT_TOOL_TOKENS if kind == "custom" else TOOL_TOKENS
         if kind == "namespace" and "tools" in tool:
             tool["tools"] = _read_tools(demand, bytes(tool["tools"]))
+        elif kind.startswith(_SEARCHES):
+            demand.unbounded["tools"] = _SEARCH.format(kind[:64])
         elif not _runs_here(kind, tool):
             demand.unbounded["tools"] = f"{kind[:64]!r} may run at the provider; use functions"
         if kind not in _DESCRIBED:
@@ -151,3 +178,7 @@ def _text(raw: msgspec.Raw | None) -> str:
         return "" if raw is None else _TEXT.decode(raw)
     except DECODE_ERRORS:
         return "?"
+
+
+def _is_true(fields: Fields, name: str) -> bool:
+    return name in fields and bytes(fields[name]) == b"true"

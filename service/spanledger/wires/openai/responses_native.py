@@ -21,6 +21,7 @@ from spanledger.wires.base import (
     FailedAnswerError,
     Frame,
     Habits,
+    LateAnswer,
     Outgoing,
     Seen,
     Server,
@@ -30,6 +31,7 @@ from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_json, is_set, text_bytes
 from spanledger.wires.openai.answer import DONE, decoded
+from spanledger.wires.openai.foreign_items import eased, without_ours
 from spanledger.wires.own_body import own_body
 from spanledger.wires.sse import ErrorPayload, events_of, is_stream
 
@@ -134,13 +136,17 @@ class NativeResponses:
     least_output = 0
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
-        """The caller's body, except for model, stream, cap and the id of an earlier answer."""
+        """The caller's body, except for model, stream, cap, the id of an earlier answer, and reasoning
+        of ours."""
         fields = own_body(out, stream, NOT_OURS)
         _translate_settings(fields)
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens)
         renamed = _rename(fields)
-        return Written(out, _ENCODER.encode(fields), renamed)
+        given = fields.get("input")
+        if isinstance(given, msgspec.Raw):
+            fields["input"] = without_ours(given, out.changed)
+        return Written(out, _ENCODER.encode(fields), renamed, eased=eased)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer; of a stream that came unasked, the answer in its last event."""
@@ -288,6 +294,17 @@ class ResponseReader:
         return error
 
 
+def read_late(body: bytes) -> LateAnswer | None:
+    """An answer as it is now; None while it is being written, or for anything else."""
+    try:
+        found = _RESPONSE.decode(body)
+    except DECODE_ERRORS:
+        return None
+    if not found.status or found.status in _WRITING:
+        return None
+    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "")
+
+
 def _answer(
     server: Server, response: _Response, body: bytes, request_id: str, *, began: bool = False
 ) -> Answer:
@@ -306,6 +323,7 @@ def _answer(
         provider_request_id=request_id,
         output_bytes=UNSEEN_BYTES if response.status in _WRITING else sum(map(_size, items)),
         service=response.service_tier or "",
+        pending=response.status in _WRITING,
     )
     if not failed:
         return answer

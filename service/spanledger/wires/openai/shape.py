@@ -20,7 +20,7 @@ from spanledger.wires.sse import encode_event
 MAX_SHAPES = 4
 """Shapes that are learnt of a stream, unless they turn out to be worth it."""
 WORTH_CHUNKS = 8
-"""Chunks that a shape must have served, before the count of learnt shapes starts again."""
+"""A shape that has served this many chunks was worth it: as many may be learnt again."""
 MAX_CANDIDATES = 4
 """Places in a chunk that are tried as the place of its text."""
 

@@ -18,6 +18,7 @@ from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import AttemptEnd, RequestEnd, Settled
 from spanledger.ledger.ports import LedgerWriter
+from spanledger.ledger.sqlite import migrate as migrations
 from spanledger.ledger.sqlite.connection import connect
 from spanledger.ledger.sqlite.migrate import migrate
 from spanledger.ledger.sqlite.records import SqliteRecords
@@ -29,6 +30,7 @@ SECOND = 10**9
 LEASE_ENDS = NOON + 70 * SECOND
 """When the lease of the old gateway with open holds ends."""
 LATER = LEASE_ENDS + SECOND
+NEWEST = 5
 VERSION_1 = Path(__file__).with_name("version_1.sql")
 LATE, EXPIRED, FLYING, OTHER = (f"req_{number:024x}.1" for number in (5, 10, 12, 13))
 
@@ -49,6 +51,12 @@ def opened(path: Path, now_ns: int) -> Iterator[LedgerWriter]:
     store = store_at(path).writer("alive", 30 * SECOND, lambda: now_ns)
     yield store
     store.close()
+
+
+def columns_of(path: Path, table: str) -> str:
+    """The names of a table's columns, for a query."""
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        return ", ".join(row[1] for row in file.execute(f"PRAGMA table_info({table})"))
 
 
 def version(path: Path) -> int:
@@ -120,15 +128,15 @@ def test_open_holds_survive(old: Path) -> None:
 def test_nothing_but_balances_is_lost(old: Path) -> None:
     """Rows, keys, history and the shipper's cursor are those of the old file."""
     tables = ("requests", "keys", "budgets", "budget_history", "owners", "ship_cursor")
-    columns = "request_id, number, state, hold_nano, cost_nano, overrun_nano, seq"
+    columns = {table: columns_of(old, table) for table in tables}
+    columns["attempts"] = "request_id, number, state, hold_nano, cost_nano, overrun_nano, seq"
 
     def content() -> list[object]:
         with contextlib.closing(sqlite3.connect(old)) as file:
-            found: list[object] = [
-                file.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables
+            return [
+                file.execute(f"SELECT {names} FROM {table} ORDER BY 1, 2").fetchall()
+                for table, names in columns.items()
             ]
-            found.append(file.execute(f"SELECT {columns} FROM attempts").fetchall())
-            return found
 
     before = content()
     connection = connect(old)
@@ -218,7 +226,7 @@ def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
 
     with opened(old, LATER):
         pass
-    assert version(old) == 3
+    assert version(old) == NEWEST
 
 
 def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) -> None:
@@ -226,7 +234,7 @@ def test_a_lease_from_before_the_clock_was_set_back_keeps_nobody_out(old: Path) 
     with opened(old, NOON - 5 * 365 * 86_400 * SECOND):
         pass
 
-    assert version(old) == 3
+    assert version(old) == NEWEST
 
 
 def test_an_old_gateway_that_wakes_up_is_told_why_it_must_stop(old: Path) -> None:
@@ -264,7 +272,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     store = store_at(path)
     for use in (lambda: store.records("create"), store.reports, store.outbox):
         with pytest.raises(
-            LedgerUnavailableError, match=r"version 99, .* knows 3: upgrade spanledger"
+            LedgerUnavailableError, match=rf"version 99, .* knows {NEWEST}: upgrade spanledger"
         ):
             use()
 
@@ -280,15 +288,13 @@ def test_a_new_file_has_the_newest_schema_and_no_accounts(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def release(old: Path) -> Path:
+def release(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of version 2, as release 0.1 leaves it."""
-    with opened(old, LATER):
-        pass
-    with contextlib.closing(sqlite3.connect(old)) as file:
-        file.execute("DROP TABLE applied_budgets")
-        file.execute("DELETE FROM state WHERE key = 'changes_of_unknown_source'")
-        file.execute("PRAGMA user_version = 2")
-        file.commit()
+    scripts = migrations._scripts()
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "_scripts", lambda: scripts[:2])
+        with opened(old, LATER):
+            pass
     return old
 
 
@@ -316,7 +322,7 @@ def test_a_file_of_the_release_before_is_brought_up_to_date(release: Path) -> No
     assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
     outbox.close()
 
-    assert version(release) == 3
+    assert version(release) == NEWEST
     with opened(release, LATER) as store:
         assert isinstance(store.commit([end(FLYING, 10 * CENT)])[0], Settled)
     assert states(release).keys() == before.keys()

@@ -1,0 +1,59 @@
+"""What comes back on a connection besides a body: its headers, or one of these errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+
+class ResponseError(Exception):
+    """A response did not arrive as it should."""
+
+
+class HungUpError(ResponseError):
+    """The connection ended before the response."""
+
+
+class BrokeError(ResponseError):
+    """The connection ended within the response."""
+
+
+class BadResponseError(ResponseError):
+    """What came is not HTTP; the text names the kind of mistake."""
+
+
+class FloodError(ResponseError):
+    """The server sent too many interim responses."""
+
+
+class TooLargeError(ResponseError):
+    """The body is larger than the limit."""
+
+
+class LateError(ResponseError):
+    """The response, or what was waited for of it, did not arrive in time."""
+
+
+class ReplyHeaders(Mapping[str, str]):
+    """A response's headers, by names in lower case; the first of equal names. Decoded when asked for.
+
+    A header may have any bytes: those that are not UTF-8 become surrogates.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.encode()].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+
+def raised_again(error: ResponseError) -> ResponseError:
+    """An error to raise for one that is kept, whose traceback would keep the request in memory."""
+    return type(error)(*error.args)

@@ -1,0 +1,322 @@
+"""Batches: what one can cost, its hold, and what it cost.
+
+A batch is held by its input. Every line is a request that its wire bounds, at the price of tokens in
+a batch; the sum is held when the batch is created, and until it is settled or two days have passed.
+It is settled when its output is first read here, from the usage of each line, exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace as replaced
+
+from spanledger.clock import Clock
+from spanledger.errors import InvalidRequestError, ProviderError
+from spanledger.ledger.model import AttemptEnd, Kept
+from spanledger.ledger.ports import Ledger
+from spanledger.money import nano_from_pico
+from spanledger.pricing.price import Price
+from spanledger.pricing.reported import from_openai
+from spanledger.pricing.usage import Usage
+from spanledger.providers.base import Call, Deployment
+from spanledger.routing.course import Candidate
+from spanledger.routing.demand import terms_of, unbounded_by
+from spanledger.routing.hold import DEFAULT_MAX_OUTPUT_TOKENS, EXPECTED_TOKENS, sizes_of
+from spanledger.routing.stores import Stores, is_gone
+from spanledger.telemetry.attributes import attempt_detail
+from spanledger.wires import dropped, outbound
+from spanledger.wires.base import WRITES_TEXT, Habits, Inbound
+from spanledger.wires.batch import (
+    MAX_LINES,
+    Line,
+    Result,
+    is_free,
+    read_line,
+    read_result,
+    wrong_line,
+)
+
+HOLD_S = 48 * 3600
+"""How long a batch is held: a day that it may take, and a day to read its output."""
+ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
+"""Statuses in which a batch bills nothing more."""
+
+
+class About(msgspec.Struct):
+    """What the gateway has to know of a file or a batch.
+
+    Attributes:
+        route: whose deployment it is at.
+        asked: the model, if the route is a wildcard.
+        purpose: of a file.
+        input: the caller's id of a batch's input file.
+        endpoint: what a batch's lines ask for.
+        settled: a batch was charged.
+        bound_nano: what is held for a batch.
+        lines: of a batch's input.
+        gone: files of a batch that were deleted.
+        body: the provider's object, as it was last seen; ids are the provider's.
+    """
+
+    route: str
+    asked: str = ""
+    purpose: str = ""
+    input: str = ""
+    endpoint: str = ""
+    settled: bool = False
+    bound_nano: int = 0
+    lines: int = 0
+    gone: list[str] = []
+    body: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def text(self) -> str:
+        """As it is stored."""
+        return msgspec.json.encode(self).decode()
+
+
+_ABOUT = msgspec.json.Decoder(About)
+
+
+def about(kept: Kept) -> About:
+    """What the gateway knows of something kept."""
+    return _ABOUT.decode(kept.about)
+
+
+@dataclass(slots=True)
+class Bound:
+    """The most that a batch can cost, and what it may be expected to.
+
+    Attributes:
+        unbounded: why nothing bounds it; empty where the sum does.
+        priced: all its lines have a price.
+    """
+
+    full_nano: int = 0
+    expected_nano: int = 0
+    lines: int = 0
+    unbounded: str = ""
+    priced: bool = True
+
+
+class BatchFile:
+    """The input of a batch on its way to an account: each line is read, and written for it.
+
+    Attributes:
+        lines: so far.
+    """
+
+    def __init__(self, target: Candidate, route: str, named: Callable[[str], str]) -> None:
+        self.lines = 0
+        self._target = target
+        self._route = route
+        self._named = named  # the route for a name, which may be an alias
+        self._url = ""
+
+    def rewritten(self, raw: bytes) -> bytes:
+        """A line as the account gets it. Raises InvalidRequestError."""
+        self.lines += 1
+        if self.lines > MAX_LINES:
+            raise wrong_line(self.lines, f"a batch has at most {MAX_LINES} lines")
+        line = read_line(raw, self.lines)
+        self._url = self._url or line.url
+        if line.url != self._url:
+            raise wrong_line(self.lines, f"all lines must have the same url, {self._url}")
+        if self._named(line.ask.route) != self._route:
+            raise wrong_line(
+                self.lines, f"all lines must have the same model, {self._route!r}, as the file"
+            )
+        if line.ask.demand.services:
+            names = " and ".join(line.ask.demand.services)
+            raise wrong_line(self.lines, f"a batch has its own service tier; leave out {names}")
+        return line.written(self._body(line))
+
+    def _body(self, line: Line) -> bytes:
+        target, ask = self._target, line.ask
+        wire = ask.wire
+        spoken = target.deployment.speaks_for(ask.fields)
+        out = outbound(wire, spoken)
+        if out is None or wire.name not in spoken:
+            raise wrong_line(
+                self.lines,
+                f"{self._route!r} does not serve {line.url} itself, and answers in a batch are not"
+                " translated; choose another model or endpoint",
+            )
+        cap = None
+        price = target.price
+        if ask.demand.cap is None and wire.operation in WRITES_TEXT:
+            # Nothing else bounds the answer, and a hold cannot lower its cap afterwards.
+            cap = (
+                None if price is not None and price.max_output_tokens else DEFAULT_MAX_OUTPUT_TOKENS
+            )
+        fields = target.deployment.fields_for(ask.fields, wire.operation)
+        call = Call(target.deployment, wire, fields, 0.0, max_output_tokens=cap)
+        name = target.deployment.cap or "max_tokens"
+        try:
+            return out.request(call, False, Habits(name)).body
+        except ProviderError as error:
+            raise wrong_line(self.lines, str(error)) from None
+
+
+class Batches:
+    """What batches cost."""
+
+    def __init__(self, stores: Stores, ledger: Ledger, clock: Clock) -> None:
+        self.stores = stores
+        self._ledger = ledger
+        self._clock = clock
+
+    async def bound(self, target: Candidate, file: str, endpoint: str, wire: Inbound) -> Bound:
+        """The most that a batch of this file can cost, at prices of a batch.
+
+        Raises:
+            InvalidRequestError: the file is not the input of a batch for this endpoint.
+            ProviderError: it cannot be read.
+        """
+        found = Bound()
+        price = None if target.price is None else target.price.batched
+        found.priced = price is not None or is_free(wire)
+        async with aclosing(self.stores.lines(target.deployment, file)) as lines:
+            async for raw in lines:
+                found.lines += 1
+                line = read_line(raw, found.lines)
+                if line.url != endpoint:
+                    raise InvalidRequestError(
+                        f"the lines of the file are for {line.url}; create the batch with this"
+                        " endpoint",
+                        code="mismatched_endpoint",
+                        param="endpoint",
+                    )
+                _add(found, line, target.deployment, price)
+        if not found.lines:
+            raise InvalidRequestError(
+                "the file has no lines", code="empty_file", param="input_file_id"
+            )
+        return found
+
+    async def settle(
+        self, kept: Kept, known: About, target: Candidate, batch: dict[str, Any]
+    ) -> None:
+        """Charge a batch that has ended. Doing so again changes nothing.
+
+        Raises:
+            ProviderError: its output cannot be read now; it is still held.
+            LedgerUnavailableError: the same.
+        """
+        used = await self._used(target, known, batch)
+        await self._ledger.finish(self._end(kept, known, target.deployment, batch, used))
+
+    async def _used(self, target: Candidate, known: About, batch: dict[str, Any]) -> _Used:
+        price = None if target.price is None else target.price.batched
+        used = _Used(price, known.bound_nano // max(1, known.lines))
+        output = batch.get("output_file_id")
+        if not isinstance(output, str) or not output:
+            return used
+        try:
+            async with aclosing(self.stores.lines(target.deployment, output)) as lines:
+                async for raw in lines:
+                    used.add(read_result(raw))
+        except ProviderError as error:
+            told = from_openai(batch.get("usage"))
+            if not is_gone(error) or told is None:
+                raise
+            used.add(Result(True, told))
+            used.estimated = True
+        return used
+
+    def _end(
+        self,
+        kept: Kept,
+        known: About,
+        deployment: Deployment,
+        batch: dict[str, Any],
+        used: _Used,
+    ) -> AttemptEnd:
+        status = str(batch.get("status", ""))
+        failed = status == "failed"
+        cost: int | None = used.nano
+        if not used.answers and not used.pico:
+            cost = None if failed else 0
+        extra: dict[str, object] = {"spanledger.service_tier": "batch"}
+        if known.lines:
+            extra["spanledger.batch.requests"] = known.lines
+        model = batch.get("model")
+        return AttemptEnd(
+            attempt_id=f"{kept.request_id}.1",
+            ended_ns=self._clock.now_ns(),
+            cost_nano=cost,
+            estimated=used.estimated,
+            unpriced=used.price is None and bool(used.usage.input_tokens),
+            error_type="invalid_request" if failed else "",
+            http_status=200,
+            input_tokens=used.usage.input_tokens,
+            output_tokens=used.usage.output_tokens,
+            cache_read_tokens=used.usage.cache_read_input_tokens,
+            cache_write_tokens=used.usage.cache_write_input_tokens,
+            reasoning_tokens=used.usage.reasoning_output_tokens,
+            response_model=model[:256] if isinstance(model, str) else "",
+            detail=attempt_detail(
+                request={},
+                deployment=deployment,
+                response_id=kept.provider_id,
+                finish_reasons=(),
+                provider_request_id="",
+                extra=extra,
+            ),
+            late=True,
+        )
+
+
+class _Used:
+    """What the answers of a batch add up to."""
+
+    def __init__(self, price: Price | None, guess_nano: int) -> None:
+        self.price = price
+        self.usage = Usage()
+        self.pico = 0
+        self.answers = 0
+        self.estimated = False
+        self._guess_nano = guess_nano
+        self._guessed_nano = 0
+
+    @property
+    def nano(self) -> int:
+        """The sum, rounded up once."""
+        return nano_from_pico(self.pico) + self._guessed_nano
+
+    def add(self, result: Result) -> None:
+        """One answer. Without usage, it is charged what was held for a line on average."""
+        if not result.answered:
+            return
+        self.answers += 1
+        if result.usage is None:
+            if self._guess_nano:
+                self.estimated = True
+                self._guessed_nano += self._guess_nano
+            return
+        self.usage = self.usage.plus(replaced(result.usage, told_nano=0))
+        self.estimated = self.estimated or bool(result.usage.ambiguity)
+        if self.price is not None:
+            self.pico += self.price.cost_pico(result.usage)
+
+
+def _add(found: Bound, line: Line, deployment: Deployment, price: Price | None) -> None:
+    ask = line.ask
+    demand, wire = ask.demand, ask.wire
+    left_out = dropped(wire, deployment.speaks_for(ask.fields))
+    terms = terms_of(demand, deployment, "", left_out)
+    sizes = sizes_of(demand, price, terms)
+    found.full_nano += sizes.holds.full
+    found.unbounded = found.unbounded or unbounded_by(demand, deployment, price, left_out)
+    if price is None:
+        return
+    read = wire.estimate(ask.fields)
+    output = EXPECTED_TOKENS if demand.cap is None else min(demand.cap, EXPECTED_TOKENS)
+    if wire.operation not in WRITES_TEXT:
+        output = 0
+    expected = replaced(read, output_tokens=output * demand.choices)
+    found.expected_nano += min(price.cost_nano(expected), sizes.holds.full)
