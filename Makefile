@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # The stack for test-e2e: `native` starts one, `compose` uses the one that is running.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-clients check fmt generate check-generated bench bench-dashboards screenshots pictures build clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-clients prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ test-clients: $(UV) ## Test people's client packages at a gateway; installs them
 	@$(RUN) python -m tests.clients.install
 	@SPANLEDGER_TEST_CLIENTS=1 $(RUN) pytest tests/clients
 
+prove-holds: $(UV) ## Ask at random in every wire, and compare holds and ledger with the bill: REQUESTS=10000 SEED=1
+	@$(RUN) python -m tests.bounds.prove --requests $(or $(REQUESTS),10000) --seed $(or $(SEED),1)
+
 check: $(UV) ## Check format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
@@ -90,8 +93,12 @@ screenshots: ## Take screenshots of a running Grafana's dashboards: GRAFANA_URL=
 pictures: $(UV) ## Take the README's pictures: starts a stack with Grafana and runs 17 minutes of traffic
 	@$(RUN) python -m tools.readme_pictures $(if $(STACK),--stack $(STACK))
 
-build: $(UV) ## Build the wheel, install it on its own and test it
+build: $(UV) ## Build the package twice, compare, install it on its own, and run its demo
 	@$(RUN) python tools/check_wheel.py
+
+dist: $(UV) ## Build the last commit as a release publishes it, into dist/ (needs Go for Helm)
+	@python3 tools/toolchain.py helm
+	@$(RUN) python tools/package.py
 
 clean: ## Remove everything that was built here, except the ledger in .spanledger/
 	@rm -rf .venv .tools dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

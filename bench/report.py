@@ -40,6 +40,8 @@ class Result:
     name: str
     ready_s: float
     rounds: tuple[Round, ...]
+    alone: tuple[Round, ...] = ()
+    """Rounds with one connection."""
 
     def median(self, name: str) -> float:
         """The median over the rounds."""
@@ -75,6 +77,7 @@ def as_dict(results: Iterable[Result], conditions: dict[str, Any]) -> dict[str, 
             "resident_mb": round(result.median("resident_mb"), 1),
             "ready_s": round(result.ready_s, 2),
             "rounds": [asdict(item) for item in result.rounds],
+            "alone": [asdict(item) for item in result.alone],
         }
         for result in results
     ]
@@ -89,7 +92,8 @@ def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
     head = ("", *(result.name for result in results))
     lines = [
         ("CPU-µs a request", *(_cpu(result) for result in results)),
-        ("its rounds", *(_spread(result) for result in results)),
+        ("its rounds", *(_spread(result.rounds) for result in results)),
+        ("CPU-µs a request alone", *(_alone(result) for result in results)),
         ("requests a second", *(f"{r.median('requests_per_second'):,.0f}" for r in results)),
         ("p50, p99 ms", *(_latency(result) for result in results)),
         ("resident MB", *(f"{r.median('resident_mb'):.0f}" for r in results)),
@@ -163,8 +167,14 @@ def _cpu(result: Result) -> str:
     return f"{total} ({', '.join(f'{name} {us:,.0f}' for name, us in roles.items())})"
 
 
-def _spread(result: Result) -> str:
-    return ", ".join(f"{item.cpu_us_per_request:,.0f}" for item in result.rounds)
+def _spread(rounds: Sequence[Round]) -> str:
+    return ", ".join(f"{item.cpu_us_per_request:,.0f}" for item in rounds)
+
+
+def _alone(result: Result) -> str:
+    if not result.alone:
+        return ""
+    return f"{statistics.median(item.cpu_us_per_request for item in result.alone):,.0f}"
 
 
 def _latency(result: Result) -> str:

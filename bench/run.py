@@ -32,6 +32,8 @@ class Track:
     subject: Subject
     requests: int = 0
     rounds: list[Round] = field(default_factory=list)
+    alone: list[Round] = field(default_factory=list)
+    """The same with one connection: each request waits for the one before."""
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each server (3)")
     parser.add_argument(
-        "--seconds", type=int, default=10, help="seconds of load in each round (10)"
+        "--seconds", type=int, default=10, help="seconds of each load in each round (10)"
     )
     parser.add_argument("--concurrency", type=int, default=16, help="open connections (16)")
     parser.add_argument("--no-litellm", action="store_true", help="measure only spanledger")
@@ -57,17 +59,23 @@ def main() -> None:
         tracks = [Track(subject) for subject in subjects]
         for track in tracks:
             measure(track, provider, WARM_UP_S, options.concurrency)
-            track.rounds.clear()
         for number in range(options.rounds):
             for track in tracks:
-                measure(track, provider, options.seconds, options.concurrency)
-                cpu = track.rounds[-1].cpu_us_per_request
-                sys.stderr.write(f"round {number + 1}: {track.subject.name} {cpu:,.0f} CPU-µs\n")
+                among = measure(track, provider, options.seconds, options.concurrency)
+                alone = measure(track, provider, options.seconds, 1)
+                track.rounds.append(among)
+                track.alone.append(alone)
+                sys.stderr.write(
+                    f"round {number + 1}: {track.subject.name} {among.cpu_us_per_request:,.0f}"
+                    f" CPU-µs, alone {alone.cpu_us_per_request:,.0f}\n"
+                )
         for track in tracks:
             track.subject.verify()
         conditions["load"] = f"{client_name()}, {options.concurrency} connections"
         conditions["provider"] = f"{provider.name} with one fixed answer"
-    results = [Result(t.subject.name, t.subject.ready_s, tuple(t.rounds)) for t in tracks]
+    results = [
+        Result(t.subject.name, t.subject.ready_s, tuple(t.rounds), tuple(t.alone)) for t in tracks
+    ]
     if options.write:
         write_page(results, conditions)
     if options.json:
@@ -77,7 +85,7 @@ def main() -> None:
         print(conclusion(results))
 
 
-def measure(track: Track, provider: Upstream, seconds: int, concurrency: int) -> None:
+def measure(track: Track, provider: Upstream, seconds: int, concurrency: int) -> Round:
     """One round: apply load, wait until all resulting work is done, count."""
     subject = track.subject
     hits, before = provider.hits(), Footprint.of(subject.server.pid)
@@ -89,15 +97,13 @@ def measure(track: Track, provider: Upstream, seconds: int, concurrency: int) ->
     subject.server.wait_for(lambda: subject.settled(track.requests), "the last span")
     after = Footprint.of(subject.server.pid)
     spent = {role: us - before.cpu_us.get(role, 0.0) for role, us in after.cpu_us.items()}
-    track.rounds.append(
-        Round(
-            requests=answered,
-            cpu_us={role: us / answered for role, us in spent.items()},
-            requests_per_second=seen.requests / seen.seconds,
-            p50_ms=seen.p50_ms,
-            p99_ms=seen.p99_ms,
-            resident_mb=after.resident_mb,
-        )
+    return Round(
+        requests=answered,
+        cpu_us={role: us / answered for role, us in spent.items()},
+        requests_per_second=seen.requests / seen.seconds,
+        p50_ms=seen.p50_ms,
+        p99_ms=seen.p99_ms,
+        resident_mb=after.resident_mb,
     )
 
 

@@ -35,7 +35,16 @@ from spanledger.routing.plan import Plan
 from spanledger.wires.bounds import BUILT_IN_TOOL_TOKENS, UNBOUNDED
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
+PAGES = sorted(
+    path
+    for folder, pattern in (
+        ("", "*.md"),
+        ("docs", "**/*.md"),
+        ("bench", "*.md"),
+        ("helm", "**/*.md"),
+    )
+    for path in (ROOT / folder).glob(pattern)
+)
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The pages that describe what is; the changelog also names what was."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

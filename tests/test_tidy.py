@@ -41,13 +41,13 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
 FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/__init__.py:<module>": "seconds",
     "service/spanledger/ledger/__init__.py:open_ledger": "seconds to nanoseconds",
-    "service/spanledger/ledger/files.py:<module>": "seconds",
-    "service/spanledger/ledger/files.py:save": "seconds",
+    "service/spanledger/ledger/sqlite/files.py:<module>": "seconds",
+    "service/spanledger/ledger/sqlite/files.py:save": "seconds",
     "service/spanledger/ledger/group.py:<module>": "seconds",
     "service/spanledger/ledger/group.py:__init__": "seconds",
     "service/spanledger/ledger/group.py:_run": "seconds",
-    "service/spanledger/ledger/database.py:<module>": "seconds",
-    "service/spanledger/ledger/database.py:_execute_when_free": "seconds",
+    "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
+    "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 
@@ -87,7 +87,7 @@ def python_files() -> tuple[Path, ...]:
 @cache
 def markdown_files() -> tuple[Path, ...]:
     """Every page of the project."""
-    folders = (ROOT / "docs", ROOT / "examples", ROOT / "bench")
+    folders = (ROOT / "docs", ROOT / "examples", ROOT / "bench", ROOT / "helm")
     pages = [*ROOT.glob("*.md"), *(p for folder in folders for p in folder.rglob("*.md"))]
     return tuple(sorted(pages))
 

@@ -17,8 +17,8 @@ from tests.test_tidy import ROOT, name_of, text_files
 
 QUOTED: dict[str, str] = {
     "tests/support/words.py": "the table itself",
-    "service/spanledger/ledger/migrations/m001_initial.sql": "released, never edited",
-    "tests/service/ledger/version_1.sql": "a ledger as version 0.1 wrote it",
+    "service/spanledger/ledger/sqlite/migrations/m001_initial.sql": "released, never edited",
+    "tests/service/ledger/sqlite/version_1.sql": "a ledger as version 0.1 wrote it",
 }
 """Files that quote what others wrote, to the reason why."""
 
@@ -26,8 +26,18 @@ QUOTED: dict[str, str] = {
 @cache
 def files() -> tuple[Path, ...]:
     """Every text that is written by hand or shown to a user."""
-    folders = ("compose", "examples", "grafana", "otel-collector", "prometheus", "service", "tempo")
+    folders = (
+        "compose",
+        "examples",
+        "grafana",
+        "helm",
+        "otel-collector",
+        "prometheus",
+        "service",
+        "tempo",
+    )
     kinds = {".yaml", ".yml", ".toml", ".env", ".tmpl", ".conf", ".service", ".timer", ".sql"}
+    kinds |= {".tpl", ".txt"}
     more = (path for folder in folders for path in (ROOT / folder).rglob("*"))
     alone = (ROOT / name for name in ("docker-compose.yml", ".env.example", "service/Dockerfile"))
     hidden = (ROOT / ".github").rglob("*.y*ml")

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.database import sqlite_path
-from spanledger.ledger.records import Records, key_digest
+from spanledger.ledger.sqlite.connection import sqlite_path
+from spanledger.ledger.sqlite.records import Records, key_digest
 
 
 def written_keys(file: Path) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
     python tools/package.py --out dist
 
-Builds the last commit, whatever else is in the folder: the sdist, the wheel, a CycloneDX list of the
-locked dependencies, and the checksums of all of them. Times in the files are those of the commit, and
-the build's own packages are locked with hashes in `service/build-requirements.txt`.
+Builds the last commit, whatever else is in the folder: the sdist, the wheel, the Helm chart, a CycloneDX
+list of the locked dependencies, and the checksums of all of them. Times in the files are those of the
+commit, and the build's own packages are locked with hashes in `service/build-requirements.txt`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-UV = os.environ.get("UV", "uv")
+sys.path.insert(0, str(ROOT))
+
+from tools.toolchain import cache_folder  # noqa: E402 - found by the line above
+
+OURS = ROOT / ".tools" / "bin" / "uv"
+UV = os.environ.get("UV") or (str(OURS) if OURS.exists() else "uv")
 """Set by `uv run` to its own path."""
 READ = (
     ".gitignore",
@@ -58,6 +63,7 @@ def main() -> None:
         run("git", "clone", "--quiet", str(ROOT), str(clone), cwd=ROOT)
         seconds = commit_time(clone)
         build(clone, out, seconds)
+        build_chart(clone, out, seconds)
         write_sbom(clone, out, seconds)
     write_checksums(out)
     for path in sorted(out.iterdir()):
@@ -94,6 +100,20 @@ def build(source: Path, out: Path, seconds: int, env: Mapping[str, str] | None =
     variables = {"SOURCE_DATE_EPOCH": str(seconds), **(env or {})}
     run(UV, "build", "--quiet", *options, cwd=source, env=variables)
     (out / ".gitignore").unlink(missing_ok=True)  # uv puts one next to what it builds
+
+
+def build_chart(source: Path, out: Path, seconds: int) -> None:
+    """Pack the chart with the toolchain's Helm: another version may write other bytes.
+
+    Helm keeps the files' times, so they get the commit's first.
+    """
+    helm = cache_folder() / "bin" / "helm"
+    if not helm.exists():
+        raise SystemExit("helm is missing: build it with `python3 tools/toolchain.py helm`")
+    chart = source / "helm" / "spanledger"
+    for path in (chart, *chart.rglob("*")):
+        os.utime(path, (seconds, seconds))
+    run(str(helm), "package", str(chart), "--destination", str(out), cwd=source)
 
 
 def write_sbom(source: Path, out: Path, seconds: int) -> Path:

@@ -226,6 +226,7 @@ def _run(command: list[str], cwd: Path, **env: str) -> str:
 def main() -> int:
     """Build what is missing or out of date, and report each step and its duration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="only these; default: all")
     parser.add_argument("--check", action="store_true", help="only list what would be built")
     parser.add_argument("--path", action="store_true", help="print the folder of the programs")
     options = parser.parse_args()
@@ -233,14 +234,17 @@ def main() -> int:
     if options.path:
         print(toolchain.bin)
         return 0
-    stale = [program for program in toolchain.programs if not toolchain.is_current(program)]
+    if unknown := set(options.programs) - toolchain.programs.keys():
+        parser.error(f"{', '.join(unknown)}: choose from {', '.join(toolchain.programs)}")
+    wanted = options.programs or toolchain.programs
+    stale = [program for program in wanted if not toolchain.is_current(program)]
     if options.check:
         print("\n".join(f"to build: {program}" for program in stale) or "all current")
         return 1 if stale else 0
     if stale and shutil.which("go") is None:
         print(
             f"error: {', '.join(stale)} must be built, but `go` is not on PATH: install Go"
-            " 1.25 or newer (Debian: golang-go from backports), then run this again",
+            " 1.26 or newer (Debian: golang-go from backports), then run this again",
             file=sys.stderr,
         )
         return 1

@@ -29,9 +29,9 @@ from spanledger.gateway.app import create_app
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger
-from spanledger.ledger.database import sqlite_path
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.connection import sqlite_path
+from spanledger.ledger.sqlite.records import Records
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut

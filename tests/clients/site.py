@@ -19,7 +19,7 @@ from typing import Any
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from tests.clients.install import GO_FLAGS, go_caches, installed, language

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 
 
 def complete(words: list[str], ledger: Path | None) -> tuple[int, list[str], str]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from spanledger.cli import app
 from spanledger.config import load_budgets
 from spanledger.errors import ConfigError
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:

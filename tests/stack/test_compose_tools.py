@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from spanledger.ledger.records import Records, key_digest
+from spanledger.ledger.sqlite.records import Records, key_digest
 from tests.support.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,6 +22,7 @@ HOLDS_OTHER_VERSIONS = {
     "uv.lock": "the lock of the Python packages",
     "service/build-requirements.txt": "the lock of what builds the wheel",
     "CHANGELOG.md": "says what a release had",
+    "helm/collector-values.yaml": "generated from the block",
     "tests/": "examples of versions, which stay as they are when a pin moves",
 }
 """Files and folders in which the same number can mean something else."""

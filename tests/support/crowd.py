@@ -15,9 +15,9 @@ from pathlib import Path
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.config import TelemetrySettings
 from spanledger.errors import PROVIDER_ERROR_KINDS
-from spanledger.ledger.records import Records
-from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from spanledger.telemetry.shipper import run_shipper
 
 CUSTOMERS, MODELS = 10_000, 50
@@ -53,7 +53,7 @@ class Crowd:
         self.path = path
         self.url = f"sqlite:///{path}"
         self.calls = list(calls())
-        store = SqliteStore(path, "crowd", 3600 * SECOND, time.time_ns)
+        store = SqliteWriter(path, "crowd", 3600 * SECOND, time.time_ns)
         self.limit(LIMIT_NANO)
         for first in range(0, len(self.calls), BATCH):
             batch = list(enumerate(self.calls))[first : first + BATCH]

@@ -135,7 +135,7 @@ def _set(
 ) -> tuple[Budget | None, Budget]:
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
 
@@ -210,7 +210,7 @@ def limit(
     json: AsJson = False,
 ) -> None:
     """Change only a budget's limit; what has been spent still counts."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
@@ -239,8 +239,8 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
     Below the table are the budgets that differ from the gateway's file as of its last start.
     """
-    from spanledger.ledger.records import Records
-    from spanledger.ledger.reports import Reports
+    from spanledger.ledger.sqlite.records import Records
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         reports = Reports(ledger_file(ledger))
@@ -305,7 +305,7 @@ def remove(
     json: AsJson = False,
 ) -> None:
     """Remove a budget; its history and what was charged stay in the ledger."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.change(ledger_file(ledger))
@@ -333,7 +333,7 @@ def history(
     A budget's first line shows all of it; later lines show the old and the new value of each field
     that changed.
     """
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.read(ledger_file(ledger))
@@ -386,7 +386,7 @@ def apply(
     --exit-code is given.
     """
     from spanledger.config.budgets import budget_of
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]

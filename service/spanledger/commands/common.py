@@ -112,7 +112,7 @@ def reporting_errors() -> Iterator[None]:
 
 def ledger_file(url: str) -> Path:
     """The file of a ledger URL; an invalid URL is a usage error."""
-    from spanledger.ledger.database import sqlite_path
+    from spanledger.ledger.sqlite.connection import sqlite_path
 
     try:
         return sqlite_path(url)

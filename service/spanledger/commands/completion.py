@@ -14,8 +14,8 @@ import typer
 from spanledger.commands.common import DEFAULT_LEDGER, ledger_file
 
 if TYPE_CHECKING:
-    from spanledger.ledger.records import Records
-    from spanledger.ledger.store import Key
+    from spanledger.ledger.model import Key
+    from spanledger.ledger.sqlite.records import Records
 
 MAX_NAMES = 200
 """A longer list helps nobody to choose; typing on narrows it."""
@@ -28,7 +28,7 @@ def _names(read: Callable[[Records], Iterable[str]]) -> Complete:
         import sqlite3  # here, so that a command without a ledger does not load it
 
         from spanledger.errors import SpanledgerError
-        from spanledger.ledger.records import Records
+        from spanledger.ledger.sqlite.records import Records
 
         try:
             records = Records.read(ledger_file(ctx.params.get("ledger") or DEFAULT_LEDGER))

@@ -10,7 +10,7 @@ from spanledger.errors import SpanledgerError
 
 if TYPE_CHECKING:
     from spanledger.config import Config
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
 
 def against_ledger(config: Config, file: Path) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def against_ledger(config: Config, file: Path) -> dict[str, Any]:
 
     Empty if there is no ledger; a ledger that cannot be read is a warning.
     """
-    from spanledger.ledger.database import sqlite_path
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.connection import sqlite_path
+    from spanledger.ledger.sqlite.records import Records
 
     try:
         path = sqlite_path(config.ledger.url)

@@ -22,7 +22,7 @@ from spanledger.commands.common import (
 )
 from spanledger.commands.completion import customers, teams, valid_keys
 from spanledger.errors import UsageError
-from spanledger.ledger.store import Key
+from spanledger.ledger.model import Key
 
 app = typer.Typer(no_args_is_help=True, help="Virtual keys of customers.")
 
@@ -77,7 +77,7 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown only once: only its digest is stored."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         # As in budgets: names that differ only in how accents are encoded are the same.
@@ -115,7 +115,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List all keys by id, oldest first, including revoked ones."""
     from rich.markup import escape
 
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.read(ledger_file(ledger))
@@ -163,7 +163,7 @@ def revoke(
     json: AsJson = False,
 ) -> None:
     """Revoke a key; gateways stop accepting it within two seconds."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         records = Records.change(ledger_file(ledger))

@@ -28,7 +28,7 @@ from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
-    from spanledger.ledger.pruning import Keep, Pruned, Pruning
+    from spanledger.ledger.sqlite.pruning import Keep, Pruned, Pruning
 
 app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
 
@@ -36,7 +36,7 @@ app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and
 @app.command()
 def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """Recompute every balance from the attempt rows; fail if one nano-dollar differs."""
-    from spanledger.ledger.reports import Reports
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         reports = Reports(ledger_file(ledger))
@@ -88,7 +88,7 @@ def backup(
     from rich.console import Console
     from rich.progress import Progress
 
-    from spanledger.ledger.backup import backup as copy
+    from spanledger.ledger.sqlite.backup import backup as copy
 
     with (
         reporting_errors(),
@@ -138,7 +138,7 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Remove requests that ended before a given time; balances stay as they are."""
-    from spanledger.ledger.pruning import Pruning
+    from spanledger.ledger.sqlite.pruning import Pruning
 
     with reporting_errors():
         before_ns = parse_moment(before)

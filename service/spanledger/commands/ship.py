@@ -47,7 +47,7 @@ def ship(
     The gateway runs this for you. `OTEL_*` variables override the configuration.
     """
     from spanledger.config import Config, parse_config, read_yaml
-    from spanledger.ledger.database import require_ledger
+    from spanledger.ledger.sqlite.connection import require_ledger
     from spanledger.logs import set_up
     from spanledger.telemetry.shipper import run_shipper
 

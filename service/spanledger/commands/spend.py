@@ -50,7 +50,8 @@ def spend(
     """Show spend by customer, model, day, …, to the nano-dollar."""
     from zoneinfo import ZoneInfo
 
-    from spanledger.ledger.reports import SPEND_BY, Reports, SpendBy
+    from spanledger.ledger.rows import SPEND_BY, SpendBy
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         groups: list[SpendBy] = []
@@ -155,7 +156,7 @@ def requests(
     json: AsJson = False,
 ) -> None:
     """Show the newest requests with their trace ids."""
-    from spanledger.ledger.reports import Reports
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         if outcome and outcome not in OUTCOMES:
@@ -210,7 +211,7 @@ def trace(
     json: AsJson = False,
 ) -> None:
     """Show a request and its attempts as a waterfall."""
-    from spanledger.ledger.reports import Reports
+    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         reports = Reports(ledger_file(ledger))

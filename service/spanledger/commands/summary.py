@@ -19,7 +19,7 @@ MAX_NAMED = 12
 
 def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dict[str, object]]]:
     """Messages with their fields. Raises LedgerUnavailableError."""
-    from spanledger.ledger.records import Records
+    from spanledger.ledger.sqlite.records import Records
     from spanledger.pricing.book import PriceBook
     from spanledger.telemetry.endpoints import shown_endpoint
 

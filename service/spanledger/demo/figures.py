@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spanledger.budgets.model import BudgetState
-from spanledger.ledger.database import connect
-from spanledger.ledger.reports import Reports, SpendRow
-from spanledger.ledger.store import Verification
+from spanledger.ledger.model import Verification
+from spanledger.ledger.rows import SpendRow
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.top.figures import Event, quantiles
 
 _NS_PER_S = 1_000_000_000

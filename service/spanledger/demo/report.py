@@ -14,7 +14,7 @@ from rich.table import Table
 
 from spanledger.demo.figures import REPORT_QUANTILES, Percentiles, Totals
 from spanledger.demo.promises import Money, Promise
-from spanledger.ledger.reports import SpendRow
+from spanledger.ledger.rows import SpendRow
 from spanledger.money import format_usd
 
 

@@ -25,7 +25,7 @@ from spanledger.demo.stage import (
     Stage,
     raising,
 )
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.worker.traffic import Ask, Tally
 
 OTHERS = tuple(name for name in CUSTOMERS if name != SPIKING)

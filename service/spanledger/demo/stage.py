@@ -19,7 +19,7 @@ from typing import Any
 from spanledger.demo.processes import Process
 from spanledger.demo.sink import Sink
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 
 CUSTOMERS = ("acme", "globex", "initech")
 SPIKING = "initech"

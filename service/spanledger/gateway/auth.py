@@ -19,7 +19,8 @@ from spanledger.errors import (
     InvalidRequestError,
     PermissionDeniedError,
 )
-from spanledger.ledger.store import KEY_PREFIX, Key, Ledger
+from spanledger.ledger.model import KEY_PREFIX, Key
+from spanledger.ledger.ports import Ledger
 
 _PREFIX = KEY_PREFIX.encode()
 MAX_KEY_BYTES = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from spanledger.ledger.store import UNSAMPLED
+from spanledger.ledger.model import UNSAMPLED
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 MAX_TRACESTATE_BYTES = 512

@@ -23,18 +23,17 @@ from spanledger.errors import (
     SpanledgerError,
     forget_frames,
 )
-from spanledger.gateway import ids
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.bodies import ClientGoneError
 from spanledger.gateway.crowd import SMALL_BODY_BYTES, Slot
+from spanledger.gateway.exchanges import Exchanges
 from spanledger.gateway.pass_paths import PassPath, pass_path, provider_in
 from spanledger.gateway.replies import Headers
-from spanledger.ledger.store import RequestStart
 from spanledger.providers.base import Passage
 from spanledger.routing.pass_through import Passed
 from spanledger.routing.request import Exchange
 from spanledger.wires import PASSED_ON
-from spanledger.wires.base import Ask, Inbound
+from spanledger.wires.base import Inbound
 from spanledger.wires.fields import DECODE_ERRORS, MAX_ROUTE_CHARS
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class PassThrough:
 
     def __init__(self, router: Router, clock: Clock, limits: GatewaySettings) -> None:
         self._router = router
-        self._clock = clock
+        self._exchanges = Exchanges(clock, limits.total_timeout_s)
         self._limits = limits
 
     def is_for(self, path: str) -> bool:
@@ -67,26 +66,8 @@ class PassThrough:
 
     def exchange(self, request_id: str, caller: Caller, scope: Scope, wire: Inbound) -> Exchange:
         """The request, as the ledger gets it."""
-        headers, rng = dict(scope["headers"]), self._clock.rng
-        trace_id, parent = ids.parent_of(headers.get(b"traceparent"))
-        start = RequestStart(
-            request_id=request_id,
-            trace_id=trace_id or ids.new_trace_id(rng),
-            span_id=ids.new_span_id(rng),
-            parent_span_id=parent,
-            started_ns=self._clock.now_ns(),
-            customer=caller.customer,
-            team=caller.team,
-            key_id=caller.key_id,
-            route=PASSED_ON,
-            operation=PASSED_ON,
-            stream=False,
-        )
-        deadline = self._clock.monotonic() + self._limits.total_timeout_s
-        exchange = Exchange(start, Ask(wire), deadline)
-        if trace_id:
-            exchange.tracestate = ids.tracestate_of(headers.get(b"tracestate"))
-        return exchange
+        headers = dict(scope["headers"])
+        return self._exchanges.begin(request_id, caller, headers, wire, PASSED_ON, PASSED_ON)
 
     def check(self, caller: Caller, method: str, headers: dict[bytes, bytes]) -> None:
         """Refuse who may not, and what cannot be passed on.

@@ -33,6 +33,7 @@ _SLASHES = re.compile("/{2,}")
 _ALSO = {"/v2/rerank": "/v1/rerank"}
 """Where Cohere's client sends its requests."""
 _WITHOUT_PREFIX = _ALSO | {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
+_WITH_IDS = ("/models/", "/responses/", "/files/", "/batches/")
 _ANSWER = re.compile(re.escape(RESPONSES.path) + r"/([^/]+)(|/cancel|/input_items)")
 
 
@@ -61,7 +62,7 @@ def call_path(path: str) -> str | None:
         plain = plain.removeprefix("/v1")
     if plain in _WITHOUT_PREFIX:
         return _WITHOUT_PREFIX[plain]
-    if plain.startswith(("/models/", "/responses/")):
+    if plain in ("/files", "/batches") or plain.startswith(_WITH_IDS):
         return "/v1" + plain
     if plain.startswith("/v1/"):
         return plain

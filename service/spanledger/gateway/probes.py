@@ -14,7 +14,7 @@ from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.gateway import replies
 from spanledger.gateway.auth import Authenticator, check_local
 from spanledger.gateway.replies import GatewayReply
-from spanledger.ledger.store import Ledger
+from spanledger.ledger.ports import Ledger
 from spanledger.wires import DEFAULT, spoken_by
 from spanledger.wires.base import Inbound
 

@@ -43,11 +43,38 @@ DRAIN_LOW_BYTES = 16 * 1024
 CANCEL_GRACE_S = 5.0
 """Time for cancelled requests to book their end, after `shutdown_grace_s` is over."""
 DRAIN_TICK_S = 0.05
+_CONTINUE = b"HTTP/1.1 100 "
 BACKLOG = 2048
 
 
 class _Violation(Exception):  # noqa: N818  # not a real error: it unwinds the parser
     """Raised inside the parser's callbacks; `EdgeProtocol.violation` has the details."""
+
+
+class HeadWithBody:
+    """A transport that writes an answer's head together with what follows it: one system call and one
+    packet instead of two."""
+
+    __slots__ = ("_begun", "_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif not self._begun and not data.startswith(_CONTINUE):
+            self._begun, self._head = True, data
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
 
 
 class ServerConfig(uvicorn.Config):
@@ -134,12 +161,6 @@ class EdgeProtocol(HttpToolsProtocol):
             self.patience.cancel()
             self.patience = None
 
-    def break_off(self) -> None:
-        """Close the connection of an answer that cannot be completed, so that its reader sees it."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-        self.transport.close()
-
     # The parser's callbacks.
 
     def on_message_begin(self) -> None:
@@ -186,6 +207,8 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         self.in_body = True
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # whose answer is a head alone
+            self.cycle.transport = cast("asyncio.Transport", HeadWithBody(self.transport))
 
     def on_body(self, body: bytes) -> None:
         self.body_left -= len(body)
@@ -244,6 +267,12 @@ class EdgeProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         # Closing waits until the answer is read; a client that never reads is disconnected.
         self.loop.call_later(self.limits.stream_idle_timeout_s, self.transport.abort)
+
+    def break_off(self) -> None:
+        """Close the connection in the middle of an answer, which is how its client notices."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()
 
     def _watch_backlog(self, before: int | None = None) -> None:
         waiting = self.transport.get_write_buffer_size()

@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable
 
 from spanledger.clock import Clock
-from spanledger.ledger.database import connect, sqlite_path
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.records import Records
-from spanledger.ledger.sqlite import SqliteStore
+from spanledger.ledger.sqlite.connection import connect, sqlite_path
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.writer import SqliteWriter
 
 DEFAULT_LEASE_S = 30.0
 DEFAULT_MAX_HOLD_S = 3600.0
@@ -39,7 +39,7 @@ def open_ledger(
     clock = clock or Clock()
     path = sqlite_path(url)
     owner = f"{os.getpid()}-{secrets.token_hex(6)}"
-    store = SqliteStore(path, owner, int(lease_s * 1e9), clock.now_ns)
+    store = SqliteWriter(path, owner, int(lease_s * 1e9), clock.now_ns)
     return GroupLedger(
         store,
         Records(connect(path, read_only=True)),

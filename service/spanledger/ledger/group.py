@@ -21,24 +21,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.sqlite import ChangeKept, EndRequest, LedgerOperation, LedgerResult, Sweep
-from spanledger.ledger.store import (
+from spanledger.ledger.model import (
     AttemptEnd,
+    ChangeKept,
+    EndRequest,
     Hold,
     Kept,
     KeptAnswer,
     KeptKind,
     Key,
     Later,
+    LedgerOperation,
+    LedgerResult,
     RequestEnd,
     RequestStart,
     Reservation,
     Settled,
+    Sweep,
 )
+from spanledger.ledger.ports import KeyReader, LedgerWriter
 
 log = logging.getLogger(__name__)
 
@@ -64,27 +69,6 @@ CLOSE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
 
-class Store(Protocol):
-    """A database that commits batches; `SqliteStore` is one."""
-
-    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]: ...
-    def check(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class KeyReader(Protocol):
-    """Reads of virtual keys that need no transaction."""
-
-    def find_key(self, digest: str) -> Key | None: ...
-    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None: ...
-    def find_kept(self, request_id: str) -> Kept | None: ...
-    def list_kept(
-        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
-    ) -> list[Kept]: ...
-    def has_keys(self) -> bool: ...
-    def close(self) -> None: ...
-
-
 @dataclass(slots=True)
 class _Waiting:
     """An operation and its waiting caller; a retried end has none."""
@@ -99,7 +83,7 @@ class GroupLedger:
 
     def __init__(
         self,
-        store: Store,
+        store: LedgerWriter,
         keys: KeyReader,
         *,
         now_ns: Callable[[], int],

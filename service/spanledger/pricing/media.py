@@ -21,8 +21,9 @@ under 600 tokens."""
 IMAGE_TOKENS = 48_169
 """The most expensive known image: gpt-4o-mini in high detail, 8 tiles (2048 by 768) of 5,667 tokens
 and 2,833 for the base. gpt-4o counts 1,445 for it, Anthropic under 4,800, Gemini about 4,100."""
-LOW_DETAIL_TOKENS = 2_833
-"""The same model's image in low detail; 85 for gpt-4o."""
+LOW_DETAIL_TOKENS = 16_384
+"""An image in low detail: 2,833 for gpt-4o-mini and 85 for gpt-4o. Servers that do not know the field count
+all of it: Anthropic up to 4,784, Qwen's models up to this many."""
 FILE_TOKENS = 2_760_000
 """A PDF: 600 pages, each up to 3,000 tokens of text and 1,600 for its image (Anthropic's figures
 and limit, the largest of those published): more than any context window. Its base64 is counted as

@@ -105,7 +105,7 @@ class HttpProvider:
 
     async def count(self, call: Call, counter: TokenCounter) -> bytes:
         """Have the provider count a request's input."""
-        target, _ = self._target(call, counter.path)
+        target, _ = self._target(call, counter.sent_to)
         ends_at = self._clock.monotonic() + call.timeout_s
         reply = await self._transport.exchange(call, target, counter.request(call))
         if (fields := counter.eased(call, reply.status, reply.body)) is not None:

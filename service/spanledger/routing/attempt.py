@@ -25,7 +25,8 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.store import AttemptEnd, Hold, Later, Ledger, RequestEnd, Reservation
+from spanledger.ledger.model import AttemptEnd, Hold, Later, RequestEnd, Reservation
+from spanledger.ledger.ports import Ledger
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage

@@ -17,7 +17,8 @@ from msgspec.structs import replace as replaced
 
 from spanledger.clock import Clock
 from spanledger.errors import InvalidRequestError, ProviderError
-from spanledger.ledger.store import AttemptEnd, Kept, Ledger
+from spanledger.ledger.model import AttemptEnd, Kept
+from spanledger.ledger.ports import Ledger
 from spanledger.money import nano_from_pico
 from spanledger.pricing.price import Price
 from spanledger.pricing.reported import from_openai

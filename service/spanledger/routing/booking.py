@@ -14,14 +14,8 @@ from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
-from spanledger.ledger.store import (
-    AttemptEnd,
-    Later,
-    Ledger,
-    RequestEnd,
-    RequestStart,
-    Reservation,
-)
+from spanledger.ledger.model import AttemptEnd, Later, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.ports import Ledger
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
 

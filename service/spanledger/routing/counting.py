@@ -38,7 +38,7 @@ class Counting:
     def __init__(self, choose: Choose, clock: Clock) -> None:
         self._choose = choose
         self._clock = clock
-        self._unable: dict[str, float] = {}
+        self._unable: dict[tuple[str, str], float] = {}
 
     async def count(self, counter: TokenCounter, ask: Ask, levels: Levels) -> Counted:
         """The count of a request's input.
@@ -61,7 +61,7 @@ class Counting:
             if error.status in _REFUSES:
                 raise
             if error.status in _UNKNOWN:
-                self._unable[deployment.id] = self._clock.monotonic() + AGAIN_S
+                self._unable[deployment.id, counter.path] = self._clock.monotonic() + AGAIN_S
             return Counted(counter.estimated(ask))
         finally:
             target.health.ended(began, 0, 0)
@@ -80,6 +80,6 @@ class Counting:
         return (
             counter.wire.name in deployment.speaks
             and isinstance(target.provider, CountsTokens)
-            and now >= self._unable.get(deployment.id, now)
+            and now >= self._unable.get((deployment.id, counter.path), now)
             and target.health.available(now, 0)
         )

@@ -19,6 +19,8 @@ DEFAULT_MAX_OUTPUT_TOKENS = 16_384
 EXPECTED_TOKENS = 1_024
 """Output assumed for an answer nobody saw, on a route without history. It is long on purpose: a
 caller that always hangs up must not pay less than others."""
+WINDOW_MARGIN_TOKENS = 1
+"""The book has 8,191 tokens for the embedding models that take 8,192."""
 LEAST_TOKENS = 16
 """The least output for which an attempt is worth the price of its input."""
 MAX_HOLD_NANO = 10**15
@@ -43,7 +45,8 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap
     if price.max_input_tokens is not None and demand.inputs:
         # The provider refuses a longer prompt.
-        input_tokens = min(input_tokens, price.max_input_tokens * demand.inputs)
+        window = price.max_input_tokens + WINDOW_MARGIN_TOKENS
+        input_tokens = min(input_tokens, window * demand.inputs)
     most = (price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS) if cap is None else cap
     chosen = cap is not None and not demand.must_cap
     full = most * choices + demand.predicted

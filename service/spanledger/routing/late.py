@@ -7,7 +7,8 @@ as any other; reading it again changes nothing.
 from __future__ import annotations
 
 from spanledger.clock import Clock
-from spanledger.ledger.store import AttemptEnd, KeptAnswer, Ledger
+from spanledger.ledger.model import AttemptEnd, KeptAnswer
+from spanledger.ledger.ports import Ledger
 from spanledger.routing.kept import KeptCalls
 from spanledger.routing.pass_through import Passing
 from spanledger.telemetry.attributes import attempt_detail

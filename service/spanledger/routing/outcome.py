@@ -12,7 +12,7 @@ from spanledger.errors import (
     ProviderError,
     SpanledgerError,
 )
-from spanledger.ledger.store import Outcome, RequestEnd
+from spanledger.ledger.model import Outcome, RequestEnd
 
 CANCELLED = "cancelled"
 """`error.type` of an attempt whose caller disconnected."""

@@ -23,7 +23,8 @@ from spanledger.errors import (
     ProviderError,
     SpanledgerError,
 )
-from spanledger.ledger.store import AttemptEnd, Ledger, RequestEnd, Reservation
+from spanledger.ledger.model import AttemptEnd, RequestEnd, Reservation
+from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.price import Price
 from spanledger.providers.base import (

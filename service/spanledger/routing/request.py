@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spanledger.ledger.store import UNSAMPLED, RequestStart
+from spanledger.ledger.model import UNSAMPLED, RequestStart
 from spanledger.wires.base import Ask
 
 

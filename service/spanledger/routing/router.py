@@ -12,10 +12,11 @@ from contextlib import aclosing
 from spanledger.clock import Clock
 from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
-from spanledger.ledger.store import Ledger
+from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
+from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
 from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course, Groups
@@ -30,6 +31,8 @@ from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
+from spanledger.routing.single import SingleAttempts
+from spanledger.routing.stores import Stores
 from spanledger.telemetry.attributes import ContentMode
 from spanledger.wires import INBOUND, outbound
 from spanledger.wires.base import Answer, Ask, Frame, Inbound
@@ -75,6 +78,11 @@ class Router:
         self.groups = RouteGroups(plan, book, providers, self.health)
         self._counting = Counting(self._choose, clock)
         self.kept = KeptCalls(plan, providers, config.gateway.max_response_bytes)
+        self.stores = Stores(plan, self.groups, providers, clock, config.gateway)
+        self.batches = Batches(self.stores, ledger, clock)
+        self.single = SingleAttempts(
+            ledger, self._booking, clock, config.gateway.budget_exceeded_status
+        )
         self.passing = Passing(
             plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
         )
@@ -116,15 +124,21 @@ class Router:
                         yield ready
                     return
 
-    async def count(self, counter: TokenCounter, ask: Ask, route: str, asked: str) -> Counted:
-        """Have the input of a request counted. `asked` is the model, if the route is a wildcard.
+    async def count(
+        self, counter: TokenCounter, ask: Ask, route: str, asked: str, kept_at: str = ""
+    ) -> Counted:
+        """Have the input of a request counted. `asked` is the model, if the route is a wildcard;
+        `kept_at` the deployment that keeps the answer which the request continues.
 
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
         """
-        levels = self.groups.for_request(route, asked, ask.wire).get(route, ())
+        groups = self.groups.for_request(route, asked, ask.wire)
+        levels = groups.get(route, ())
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
+        if kept_at:
+            levels = self.kept.at({route: levels}, kept_at)[route]
         return await self._counting.count(counter, ask, levels)
 
     async def _started(self, exchange: Exchange) -> Run:

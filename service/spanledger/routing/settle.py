@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from spanledger.errors import ProviderError
-from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd
+from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd
 from spanledger.money import NANO_PER_USD
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage, estimate_tokens

@@ -30,6 +30,8 @@ from spanledger.sim.tokens import COUNTING, TOKENS_PER_MESSAGE, file_tokens, pie
 from spanledger.sim.wire import Chunk, Headers
 from spanledger.sim.writer import Answer, Choice
 
+IMAGE_TOKENS_MAX = 4_784
+"""What the newest models count for the largest image; `detail` is not a field of this API."""
 _IGNORED = frozenset({"stream", "metadata"})
 _KINDS = {
     400: "invalid_request_error",
@@ -313,7 +315,7 @@ def _add(prefixes: Prefixes, role: str, content: object) -> None:
 def _block_tokens(block: dict[str, object]) -> int:
     kind = block.get("type")
     if kind == "image":
-        return COUNTING.get().image
+        return min(COUNTING.get().image, IMAGE_TOKENS_MAX)
     if kind == "document":
         return _document_tokens(block)
     if kind == "tool_use":

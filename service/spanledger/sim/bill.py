@@ -199,8 +199,13 @@ WINDOWS: Mapping[str, int] = {
     "claude-opus-4-5": 200_000,
     "claude-sonnet-4-5": 200_000,
     "claude-haiku-4-5": 200_000,
+    "gpt-3.5-turbo-instruct": 4_096,
+    "babbage-002": 16_384,
+    "text-embedding-3-small": 8_192,
+    "text-embedding-3-large": 8_192,
 }
-"""Longest inputs, as the providers' pages of models state them; a longer one is refused."""
+"""Longest inputs, as the providers' pages of models state them; a longer one is refused. Each prompt of a
+legacy completion and each text to embed may be as long."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 

@@ -132,8 +132,7 @@ class Call:
         self._begin(prompt, body)
         if await self._fail_early():
             return
-        if prompt.input_tokens > WINDOWS.get(prompt.model, prompt.input_tokens):
-            raise _refusal_of(Fault("context_window"))
+        self._check_window(prompt.longest_input or prompt.input_tokens)
         dear = price is not None and price.cache_write is not None
         read, written, kept = self.sim.cache.look(prompt, writes_cost=dear)
         self.seen.answers += 1
@@ -160,12 +159,14 @@ class Call:
     async def _embeddings(self, body: dict[str, object]) -> None:
         model, script = model_of(body)
         inputs = read_embedding_inputs(body)
-        count = sum(map(embedding_tokens, inputs))
+        counts = list(map(embedding_tokens, inputs))
+        count = sum(counts)
         digest = digest_of("openai", model, body, frozenset({"user", "metadata"}))
         self._begin(Prompt("openai", model, digest, (), count, script=script), body)
         write_embeddings(body, model, inputs[:1], 0, None)  # reject bad fields before any fault
         if await self._fail_early():
             return
+        self._check_window(max(counts))
         self.seen.answers += 1
         pace = draw_pace(model, self._dice(b"answer", self.seen.answers).rng)
         body_of = partial(write_embeddings, body, model, inputs, self.sim.seed)
@@ -187,6 +188,11 @@ class Call:
         if text is not None:
             # Percent-encoded, so a header can carry line breaks and non-ASCII text.
             self.prompt = replace(prompt, answer_text=unquote(text))
+
+    def _check_window(self, longest: int) -> None:
+        """Refuse an input that the model cannot read."""
+        if self.prompt is not None and longest > WINDOWS.get(self.prompt.model, longest):
+            raise _refusal_of(Fault("context_window"))
 
     async def _fail_early(self) -> bool:
         """Apply faults that replace the answer; True if one did."""

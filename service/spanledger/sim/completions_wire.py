@@ -14,7 +14,7 @@ import msgspec
 
 from spanledger.sim.bill import Usage
 from spanledger.sim.openai_wire import OpenAIWire, usage_json
-from spanledger.sim.prompt import Prefixes, Prompt, RefusalError, digest_of, model_of, string, whole
+from spanledger.sim.prompt import Prompt, RefusalError, digest_of, model_of, string, whole
 from spanledger.sim.tokens import pieces, tokens
 from spanledger.sim.wire import Chunk
 from spanledger.sim.writer import Answer, Choice
@@ -67,16 +67,15 @@ class CompletionsWire(OpenAIWire):
             raise RefusalError(400, "Cannot stream results with best_of > 1.", param="best_of")
         if len(prompts) * (best or shown) > ANSWERS_MAX:
             raise RefusalError(400, f"Too many answers: at most {ANSWERS_MAX}.", param="n")
-        prefixes = Prefixes()
-        for prompt in prompts:
-            prefixes.add(prompt, tokens(prompt) if isinstance(prompt, str) else len(prompt))
+        sizes = [tokens(item) if isinstance(item, str) else len(item) for item in prompts]
         cap = whole(body, "max_tokens", 0, 1_000_000, OUTPUT_TOKENS_DEFAULT)
         return Prompt(
             wire="openai",
             model=model,
             digest=digest_of("completions", model, body, _IGNORED),
             segments=(),
-            input_tokens=prefixes.total,
+            input_tokens=sum(sizes),
+            longest_input=max(sizes),
             stream=stream,
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
             choices=len(prompts) * (best or shown),

@@ -98,6 +98,7 @@ class Prompt:
         service: the service tier requested, later the one granted; empty if not specified.
         shown: how many of how many answers to one prompt are shown (legacy completions), or how
             many partial images.
+        longest_input: tokens of the longest of many prompts; 0 where there is one.
         thinking_tokens_max: most tokens of visible thinking the caller requested; 0 for none.
     """
 
@@ -123,6 +124,7 @@ class Prompt:
     script: Script = NO_SCRIPT
     answer_text: str | None = None
     shown: tuple[int, int] = (1, 1)
+    longest_input: int = 0
 
 
 def model_of(body: dict[str, object]) -> tuple[str, Script]:

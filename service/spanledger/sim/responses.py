@@ -16,6 +16,7 @@ from spanledger.sim.bill import Usage
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel
 from spanledger.sim.prompt import Prompt, RefusalError, string
+from spanledger.sim.responses_rules import check_count
 from spanledger.sim.responses_store import JsonBody, Store, Stored
 from spanledger.sim.responses_wire import ResponsesWire
 from spanledger.sim.writer import Answer
@@ -36,11 +37,27 @@ class Responses:
         one = "/v1/responses/{id}"
         return [
             Route("/v1/responses", _Create(self), methods=["POST"]),
+            Route("/v1/responses/input_tokens", self._count, methods=["POST"]),
             Route(one, self._of_kept(self._retrieve), methods=["GET"]),
             Route(one, self._of_kept(self._delete), methods=["DELETE"]),
             Route(f"{one}/cancel", self._of_kept(self._cancel), methods=["POST"]),
             Route(f"{one}/input_items", self._of_kept(self._input_items), methods=["GET"]),
         ]
+
+    async def _count(self, request: Request) -> Response:
+        """The size of a request's input; free of charge."""
+        wire = ResponsesWire(self.store)
+        try:
+            wire.key(dict(request.headers))
+            body = msgspec.json.decode(await request.body(), type=JsonBody)
+            check_count(body)
+            counted = {
+                "object": "response.input_tokens",
+                "input_tokens": wire.read(body).input_tokens,
+            }
+            return Response(msgspec.json.encode(counted), media_type="application/json")
+        except RefusalError as refusal:
+            return _refused(wire, refusal)
 
     def _of_kept(
         self, serve: Callable[[Request, Stored], JsonBody]
@@ -57,9 +74,7 @@ class Responses:
                 body = msgspec.json.encode(serve(request, found))
                 return Response(body, media_type="application/json")
             except RefusalError as refusal:
-                error, headers = wire.refusal(refusal, "req_kept")
-                shown = {name.decode(): value.decode() for name, value in headers}
-                return Response(error, refusal.status, shown, "application/json")
+                return _refused(wire, refusal)
 
         return endpoint
 
@@ -105,6 +120,12 @@ class Responses:
             "last_id": page[-1]["id"] if page else None,
             "has_more": len(items) > len(page),
         }
+
+
+def _refused(wire: ResponsesWire, refusal: RefusalError) -> Response:
+    error, headers = wire.refusal(refusal, "req_kept")
+    shown = {name.decode(): value.decode() for name, value in headers}
+    return Response(error, refusal.status, shown, "application/json")
 
 
 class _Create:

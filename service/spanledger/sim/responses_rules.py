@@ -49,6 +49,23 @@ _FIELDS = frozenset(
         "user",
     }
 )
+_COUNTED = frozenset(
+    {
+        "conversation",
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "personality",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    }
+)
+"""Fields of a request to count its input. Source: `InputTokenCountParams` of openai-python 2.54."""
 _MOVED = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
@@ -123,6 +140,12 @@ def reasons(model: str) -> bool:
 def reasons_unasked(model: str) -> bool:
     """Whether it does so where the request says nothing of it."""
     return _ALWAYS_REASONS.match(model) is not None or model.startswith(("gpt-5.5", "gpt-5.6"))
+
+
+def check_count(body: JsonBody) -> None:
+    """Refuse fields that have no part in the input. Raises RefusalError."""
+    for name in sorted(body.keys() - _COUNTED):
+        raise _unknown(name)
 
 
 def check(body: JsonBody, model: str) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 from spanledger.sim.prompt import Prompt, Tool
 from spanledger.sim.sampling import WORDS, sample
 from spanledger.sim.scenarios import Fault
-from spanledger.sim.tokens import tokens, truncate
+from spanledger.sim.tokens import COUNTING, tokens, truncate
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "stop_sequence"]
 
@@ -134,7 +134,8 @@ def draw_pace(model: str, rng: random.Random) -> Pace:
 
 def _choice(prompt: Prompt, dice: Dice, fault: Fault | None) -> Choice:
     rng = dice.rng
-    cap = prompt.output_tokens_max or OUTPUT_TOKENS_DEFAULT_MAX
+    asked = prompt.output_tokens_max
+    cap = OUTPUT_TOKENS_DEFAULT_MAX if asked is None else asked
     wanted = round(rng.lognormvariate(math.log(80), 0.6))
     wanted = max(8, min(wanted, 800))
     if prompt.script.output_tokens is not None:
@@ -175,9 +176,9 @@ def _text(prompt: Prompt, rng: random.Random, wanted: int) -> str:
 
 def _prose(rng: random.Random, count: int) -> str:
     """English-looking text of exactly `count` tokens."""
-    size = count * 4
-    if not size:
-        return ""
+    size = count * COUNTING.get().text
+    if size < 2:
+        return "." * size
     text = " ".join(rng.choices(WORDS, k=size // 4 + 2)).capitalize()
     while len(text) < size:
         text += " " + rng.choice(WORDS)

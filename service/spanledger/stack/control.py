@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.records import Records, key_digest
+from spanledger.ledger.sqlite.records import Records, key_digest
 from spanledger.stack.parts import (
     Part,
     check_rules,

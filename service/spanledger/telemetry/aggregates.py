@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from spanledger.ledger.store import UNKNOWN_ROUTE
+from spanledger.ledger.model import UNKNOWN_ROUTE
+from spanledger.ledger.rows import AttemptRow, EndedRow, PointRow, RequestRow
 from spanledger.telemetry import signals
-from spanledger.telemetry.outbox import AttemptRow, EndedRow, PointRow, RequestRow
 from spanledger.telemetry.signals import (
     METRICS,
     OTHER_CUSTOMER,

@@ -28,10 +28,10 @@ from opentelemetry.util.re import parse_env_headers
 from requests.structures import CaseInsensitiveDict
 
 from spanledger import __version__
+from spanledger.ledger.rows import EndedRow
 from spanledger.providers.proxies import is_loopback
 from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.endpoints import Signal, variable_of
-from spanledger.telemetry.outbox import EndedRow
 from spanledger.telemetry.spans import SpanEncoder
 
 MAX_REQUEST_POINTS = 1000

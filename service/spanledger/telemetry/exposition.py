@@ -32,7 +32,7 @@ from spanledger.budgets.model import BudgetState
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
 

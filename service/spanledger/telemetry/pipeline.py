@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.ports import Outbox
+from spanledger.ledger.rows import Advance, AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.aggregates import Aggregates, Series
 from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
-from spanledger.telemetry.outbox import Advance, AttemptRow, EndedRow, Outbox, RequestRow
 from spanledger.telemetry.points import exemplar_ids, metrics_data
 
 log = logging.getLogger("spanledger.shipper")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
 from spanledger.errors import ConfigError, LedgerUnavailableError
-from spanledger.ledger.database import sqlite_path
+from spanledger.ledger.sqlite.connection import sqlite_path
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 from spanledger.telemetry.endpoints import exports
 
@@ -83,7 +83,7 @@ def _run_locked(
         )
     except ValueError as error:  # the SDK reads its limits at import
         raise ConfigError(f"invalid OpenTelemetry setting in the environment: {error}") from error
-    from spanledger.telemetry.outbox import SqliteOutbox
+    from spanledger.ledger.sqlite.outbox import SqliteOutbox
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()

@@ -15,12 +15,12 @@ import msgspec
 from opentelemetry.sdk.resources import Resource
 
 from spanledger import __version__
-from spanledger.ledger.store import UNSAMPLED
+from spanledger.ledger.model import UNSAMPLED
+from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry import otlp
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
 from spanledger.telemetry.otlp import AttributeValue
-from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.signals import SCOPE_NAME
 from spanledger.wires import PASSED_ON, PATHS, operation_of
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spanledger.budgets.model import BudgetState
-from spanledger.ledger.database import connect
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.connection import connect
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.routing.outcome import CANCELLED
 
 _NS_PER_S = 1_000_000_000

@@ -26,6 +26,7 @@ from spanledger.wires.openai.image_forms import (
     ImageVariationsOut,
 )
 from spanledger.wires.openai.images import Images, ImagesOut
+from spanledger.wires.openai.input_tokens import InputTokens
 from spanledger.wires.openai.model_list import OpenAIModels
 from spanledger.wires.openai.moderations import Moderations, ModerationsOut
 from spanledger.wires.openai.other_form import answer_of, frame_of
@@ -64,7 +65,9 @@ PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
 PASSED_ON = "pass_through"
 """The operation of a request to a provider's own endpoint, whatever that does."""
-PATHS[PASSED_ON] = "/v1/{provider}/{path}"
+FILES, BATCHES = "files", "batches"
+"""The operations of an upload, and of creating a batch."""
+PATHS |= {PASSED_ON: "/v1/{provider}/{path}", FILES: "/v1/files", BATCHES: "/v1/batches"}
 _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.values()}
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
@@ -106,7 +109,8 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
-COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in (CountTokens(MESSAGES),)}
+_COUNTERS: tuple[TokenCounter, ...] = (CountTokens(MESSAGES), InputTokens(RESPONSES))
+COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in _COUNTERS}
 """Where callers may have a request's input counted, by path; each is a POST."""
 LATE: dict[str, Callable[[bytes], LateAnswer | None]] = {RESPONSES.name: read_late}
 """How an answer is read that was kept, by the wire of the request that made it."""

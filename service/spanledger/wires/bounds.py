@@ -22,6 +22,11 @@ MAX_CHOICES = 128
 BUILT_IN_TOOL_TOKENS = 4_096
 """Instructions that a provider adds for one of its own tools that the caller runs. The longest known
 are under 1,300 tokens."""
+TOOL_TOKENS = 128
+"""What a provider's template or another wire writes around one tool: up to 30 bytes for a function, and a
+namespace's name, which may have 64."""
+FREE_TEXT_TOOL_TOKENS = 256
+"""The same for a tool without a schema, which other wires need one for."""
 ANY_WINDOW_TOKENS = 10_000_000
 """More than any model reads: a hold lowers it to the model's context window."""
 
@@ -155,6 +160,7 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
         return msgspec.Raw(raw)
     for tool in tools:
         kind = _text(tool.get("type"))
+        demand.input_tokens += FREE_TEXT_TOOL_TOKENS if kind == "custom" else TOOL_TOKENS
         if kind.startswith(_CALLERS_TOOLS):
             demand.input_tokens += BUILT_IN_TOOL_TOKENS
         elif kind not in ("", "function", "custom") or not tool.keys() <= _FUNCTION_KEYS:

@@ -28,11 +28,13 @@ class TokenCounter(Protocol):
 
     Attributes:
         wire: whose requests it counts, and whose errors it has.
-        path: where its requests arrive, and are sent to.
+        path: where its requests arrive.
+        sent_to: where they are sent, below a deployment's address.
     """
 
     wire: Inbound
     path: str
+    sent_to: str
 
     def read(self, body: bytes) -> Ask:
         """Read a request. Raises InvalidRequestError."""

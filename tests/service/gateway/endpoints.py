@@ -12,7 +12,7 @@ from typing import Any
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Gateway, Running

@@ -26,7 +26,8 @@ from spanledger.errors import (
 )
 from spanledger.gateway.app import create_app
 from spanledger.gateway.server import GatewayServer, make_server
-from spanledger.ledger.store import Key, Ledger
+from spanledger.ledger.model import Key
+from spanledger.ledger.ports import Ledger
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange

@@ -14,7 +14,7 @@ from spanledger.clock import Clock
 from spanledger.errors import AuthenticationError, LedgerUnavailableError
 from spanledger.gateway import auth as auth_module
 from spanledger.gateway.auth import Authenticator
-from spanledger.ledger.store import Ledger
+from spanledger.ledger.ports import Ledger
 
 from .harness import Edge, ScriptedLedger, chat, config_with, request, running_edge
 

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import Site, board

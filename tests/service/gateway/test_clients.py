@@ -28,8 +28,8 @@ from spanledger.app import open_gateway
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
 from spanledger.gateway.server import GatewayServer, make_server
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.money import parse_usd
 from spanledger.sim.server import sim_in_thread
 

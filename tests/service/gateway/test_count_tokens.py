@@ -12,7 +12,7 @@ import pytest
 from anthropic.types import MessageParam
 
 from spanledger.config import Config, parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 

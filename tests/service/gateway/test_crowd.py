@@ -102,7 +102,7 @@ def test_bodies_in_flight_are_bounded_together(edge: Edge) -> None:
 
 def test_the_joint_bound_holds_without_keys() -> None:
     """Callers on this machine share the joint limit and have no other."""
-    crowd = Crowd(most_per_key=1, most_body_bytes=300_000, largest_body=100_000)
+    crowd = Crowd(1, 300_000, 100_000, most_upload_bytes=1, largest_upload=1)
     places = [crowd.enter("") for _ in range(5)]
     for place in places:
         place.start_sending()
@@ -119,7 +119,7 @@ def test_the_joint_bound_holds_without_keys() -> None:
 
 def test_small_bodies_are_not_counted() -> None:
     """Up to the small size a body does not count; beyond it, all of it does."""
-    crowd = Crowd(most_per_key=9, most_body_bytes=10**6, largest_body=1)
+    crowd = Crowd(9, 10**6, 1, most_upload_bytes=1, largest_upload=1)
     place = crowd.enter("key")
     place.take(SMALL_BODY_BYTES)
     assert crowd.body_bytes == 0

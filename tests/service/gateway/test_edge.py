@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import cast
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from spanledger.errors import ConfigError, ProviderError
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.replies import reply_to
-from spanledger.gateway.server import make_server
+from spanledger.gateway.server import HeadWithBody, make_server
 
 from .harness import (
     PATIENCE_S,
@@ -50,6 +51,37 @@ def test_answer_carries_the_figures(edge: Edge) -> None:
     assert headers["x-spanledger-cost-usd"] == "0.000001234"
     assert headers["x-spanledger-budget-remaining-usd"] == "5.00"
     assert exchange.start.customer == "default"
+
+
+def test_an_answer_is_one_write() -> None:
+    """The head of an answer is written together with what follows it, an interim response and the
+    rest of a stream at once; closing loses no head."""
+    written: list[bytes] = []
+
+    class Recorder(asyncio.Transport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            written.append(bytes(data))
+
+        def close(self) -> None:
+            written.append(b"closed")
+
+        def is_closing(self) -> bool:
+            return False
+
+    whole, begun = HeadWithBody(Recorder()), HeadWithBody(Recorder())
+    whole.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    for piece in (b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/", b"HTTP/ again"):
+        whole.write(piece)
+    begun.write(b"HTTP/1.1 500 X\r\n\r\n")
+    begun.close()
+
+    assert written == [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nHTTP/",
+        b"HTTP/ again",
+        b"HTTP/1.1 500 X\r\n\r\n",
+        b"closed",
+    ]
 
 
 def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:

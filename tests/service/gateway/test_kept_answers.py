@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board
@@ -90,6 +90,13 @@ def test_ids_that_are_not_ours(site: ResponsesSite, named: str) -> None:
                 client.responses.retrieve(unknown)
             with pytest.raises(openai.BadRequestError):
                 client.responses.create(model="gpt", input=HELLO, previous_response_id=unknown)
+
+
+def test_compaction_is_refused(site: ResponsesSite) -> None:
+    """The error says what to do instead: the path is not that of an answer."""
+    with site.client() as client, pytest.raises(openai.BadRequestError, match="shorter") as caught:
+        client.responses.compact(model="gpt-5", input=HELLO)
+    assert caught.value.code == "unsupported_endpoint"
 
 
 def test_no_fallback_loses_what_was_said(site: ResponsesSite) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.routing.request import Exchange
 from tests.service.providers.scripted import head
 

@@ -10,7 +10,7 @@ import anthropic
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 
 from .test_clients import Running

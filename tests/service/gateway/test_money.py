@@ -14,8 +14,8 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from tests.service.providers.samples import DONE, delta, event
 from tests.service.providers.scripted import head
 

@@ -18,7 +18,7 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.endpoints import Site
 from tests.service.gateway.harness import wait_for

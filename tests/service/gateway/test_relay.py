@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from spanledger.gateway.streaming import relay
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.model import RequestStart
 from spanledger.routing.request import Exchange
 from spanledger.wires import RESPONSES
 from spanledger.wires.base import Ask, Frame

@@ -12,9 +12,9 @@ from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.clock import Clock
 from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 
 NOON = 1_795_435_200 * 1_000_000_000
 """2026-11-23 12:00 UTC, a Monday, in nanoseconds."""

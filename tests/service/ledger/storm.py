@@ -10,7 +10,7 @@ import time
 from spanledger.budgets.model import HoldSizes
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
 
 
 async def storm(url: str, callers: int, hold: int, cost: int) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.applied import MAX_FILES
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.applied import MAX_FILES
+from spanledger.ledger.sqlite.records import Records
 from tests.service.ledger.conftest import NOON
 
 FILE = "/etc/spanledger.yaml"

@@ -11,9 +11,9 @@ import pytest
 from spanledger.budgets.model import Budget
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.records import Records
-from spanledger.ledger.sqlite import SqliteStore
-from spanledger.ledger.store import Reservation
+from spanledger.ledger.model import Reservation
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from spanledger.money import MAX_NANO
 from tests.service.ledger.conftest import Book
 
@@ -315,7 +315,7 @@ async def test_opening_counts_what_ends_while_it_reads(book: Book) -> None:
     def meanwhile(statement: str) -> None:
         """Just before the transaction: the read is done, the lock is not held yet."""
         if statement.startswith("BEGIN IMMEDIATE") and ends:
-            store = SqliteStore(book.path, "other", 30 * 10**9, book.time.now_ns)
+            store = SqliteWriter(book.path, "other", 30 * 10**9, book.time.now_ns)
             late = book.reservation(2 * CENT)
             store.commit([ends.pop(), late, book.end(late, 1 * CENT)])
             store.close()

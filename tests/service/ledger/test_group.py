@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.sqlite import LedgerOperation, LedgerResult, SqliteStore
+from spanledger.ledger.model import LedgerOperation, LedgerResult
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from tests.service.ledger.conftest import Book
 
 CENT = 10_000_000
@@ -21,14 +22,14 @@ async def test_an_end_is_kept_when_the_ledger_goes_away_within_a_batch(
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)
     faults: list[Exception] = [ValueError("of the batch"), LedgerUnavailableError("of one")]
-    commit = SqliteStore.commit
+    commit = SqliteWriter.commit
 
-    def failing(store: SqliteStore, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
+    def failing(store: SqliteWriter, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         if faults:
             raise faults.pop(0)
         return commit(store, operations)
 
-    monkeypatch.setattr(SqliteStore, "commit", failing)
+    monkeypatch.setattr(SqliteWriter, "commit", failing)
     with pytest.raises(LedgerUnavailableError, match="of one"):
         await book.ledger.finish(book.end(reservation, CENT // 2))
     await book.ledger.sweep()

@@ -10,8 +10,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from spanledger.ledger import open_ledger
-from spanledger.ledger.pruning import Pruning
-from spanledger.ledger.store import Kept, KeptKind, Later, RequestEnd
+from spanledger.ledger.model import Kept, KeptKind, Later, RequestEnd
+from spanledger.ledger.sqlite.pruning import Pruning
 from tests.service.ledger.conftest import Book
 
 HOUR = 3_600 * 10**9

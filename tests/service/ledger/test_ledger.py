@@ -17,10 +17,11 @@ from spanledger.errors import (
     UnboundedCostError,
     UnpricedModelError,
 )
-from spanledger.ledger import database, group, open_ledger
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import RequestEnd
+from spanledger.ledger import group, open_ledger
+from spanledger.ledger.model import RequestEnd
+from spanledger.ledger.sqlite import connection
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from tests.service.ledger.conftest import Book, Time
 
 CENT = 10**7
@@ -310,7 +311,7 @@ async def test_an_end_that_could_not_be_written_is_written_later(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process holds the lock, nothing is admitted and no end of an attempt is lost."""
-    monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.05,))
+    monkeypatch.setattr(connection.begin_immediate, "__defaults__", (0.05,))
     book.budget()
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)
@@ -436,7 +437,7 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
 async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the ledger is unavailable, any number of requests is refused; they must not push out the
     end of an attempt."""
-    monkeypatch.setattr(database.begin_immediate, "__defaults__", (0.01,))
+    monkeypatch.setattr(connection.begin_immediate, "__defaults__", (0.01,))
     monkeypatch.setattr(group, "MAX_UNWRITTEN", 5)
     book.budget()
     attempts = [book.reservation(CENT) for _ in range(3)]

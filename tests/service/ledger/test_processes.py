@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 
 STORM = Path(__file__).with_name("storm.py")
 

@@ -27,10 +27,10 @@ from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
 from spanledger.budgets.periods import period_at
 from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.sqlite import SqliteStore, Sweep
-from spanledger.ledger.store import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation, Sweep
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
+from spanledger.ledger.sqlite.writer import SqliteWriter
 
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9
@@ -104,7 +104,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.went_back = False
         self.records = Records.open(self.path)
         self.stores = [
-            SqliteStore(self.path, f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
+            SqliteWriter(self.path, f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
         ]
         self.model: list[Tracked] = []
         self.budgets: dict[str, Budget] = {}

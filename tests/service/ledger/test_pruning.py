@@ -20,11 +20,11 @@ from spanledger.budgets.periods import period_at
 from spanledger.cli import app
 from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
-from spanledger.ledger import pruning
-from spanledger.ledger.pruning import Pruned, Pruning, prunable_until_ns
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.model import RequestStart
+from spanledger.ledger.sqlite import pruning
+from spanledger.ledger.sqlite.pruning import Pruned, Pruning, prunable_until_ns
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.telemetry.shipper import run_shipper
 
 from .conftest import NOON, Book

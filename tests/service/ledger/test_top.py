@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from spanledger.cli import app
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.store import Outcome, RequestEnd
+from spanledger.ledger.model import Outcome, RequestEnd
 from spanledger.top.figures import Picture, Window
 from spanledger.top.view import draw
 

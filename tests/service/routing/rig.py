@@ -17,7 +17,7 @@ from spanledger.budgets.scopes import Scope
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, Refusal, SpanledgerError
-from spanledger.ledger.store import (
+from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
     Kept,

@@ -13,7 +13,7 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.store import Reservation
+from spanledger.ledger.model import Reservation
 from spanledger.routing.hold import EXPECTED_TOKENS
 from spanledger.wires.base import Answer
 from tests.service.routing.rig import OK, Attempted, Site, Step, StrictLedger, fails, no_room, until

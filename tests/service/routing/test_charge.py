@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger.ledger.store import AttemptEnd
+from spanledger.ledger.model import AttemptEnd
 from spanledger.pricing.usage import PROMPT_MISSING, TOTAL_ALONE, Usage
 from spanledger.wires.base import Frame
 from tests.service.routing.rig import FINISH, ROLE, Site, Step, StrictLedger, content, fails

@@ -20,9 +20,9 @@ from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.model import RequestStart
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.money import parse_price
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers

@@ -17,9 +17,9 @@ from spanledger.config import parse_config
 from spanledger.config.budgets import budget_of
 from spanledger.errors import BudgetExceededError, ConfigError, ProviderError, SpanledgerError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
-from spanledger.ledger.store import RequestStart
+from spanledger.ledger.model import RequestStart
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.routing.plan import Plan

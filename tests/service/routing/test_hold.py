@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger.ledger.store import Reservation
+from spanledger.ledger.model import Reservation
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
@@ -19,6 +19,7 @@ from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import (
     DEFAULT_MAX_OUTPUT_TOKENS,
     MAX_HOLD_NANO,
+    WINDOW_MARGIN_TOKENS,
     output_bought,
     sizes_of,
 )
@@ -73,7 +74,7 @@ def test_a_prompt_longer_than_the_model_takes_is_held_as_the_longest() -> None:
     """The provider refuses it, so 20 megabytes do not need a hold for 20 million tokens."""
     price = price_of("gpt-4o-mini")
     assert price.max_input_tokens is not None
-    longest = Demand(price.max_input_tokens, 100, 100, 1, 0)
+    longest = Demand(price.max_input_tokens + WINDOW_MARGIN_TOKENS, 100, 100, 1, 0)
 
     assert sizes_of(Demand(20_000_000, 100, 100, 1, 0), price) == sizes_of(longest, price)
 
@@ -284,4 +285,11 @@ def test_the_longest_prompt_bounds_each_input(inputs: int) -> None:
     price = Price("p", Rates(1_000_000, 0, 0, 0, 0, 0), max_input_tokens=1_000)
     demand = Demand(10_000, 0, 0, 1, 10_000, inputs=inputs)
 
-    assert sizes_of(demand, price).input_tokens == (1_000 * inputs or 10_000)
+    assert sizes_of(demand, price).input_tokens == (1_001 * inputs or 10_000)
+
+
+def test_a_text_that_fills_a_model_is_held() -> None:
+    """OpenAI embeds 8,192 tokens, of which the price book has 8,191."""
+    demand = EMBEDDINGS.read(msgspec.json.encode({"model": "m", "input": [100_000] * 8_192})).demand
+
+    assert sizes_of(demand, price_of("text-embedding-3-small")).input_tokens >= 8_192

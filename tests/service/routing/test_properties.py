@@ -17,7 +17,7 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.store import Reservation
+from spanledger.ledger.model import Reservation
 from spanledger.pricing.usage import Usage
 from spanledger.routing.attempt import MAX_ATTEMPTS
 from spanledger.routing.strategy import STRATEGIES

@@ -16,7 +16,7 @@ from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from spanledger.providers.base import Call
 from tests.service.routing.rig import (
     FINISH,

@@ -240,7 +240,7 @@ def test_the_bill_is_bounded() -> None:
 
 
 async def test_a_dense_provider_bills_more_for_the_same() -> None:
-    """A token for each byte, higher-priced images and files, instructions for tools; answers fit the cap."""
+    """A token for each byte, expensive images and files, instructions for tools; answers fit the cap."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     schema = len(json.dumps([tool], separators=(",", ":")))
     data = "data:application/pdf;base64,JVBE"

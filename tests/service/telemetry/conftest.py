@@ -16,9 +16,16 @@ from msgspec import structs
 
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.config import TelemetrySettings
-from spanledger.ledger.records import Records
-from spanledger.ledger.sqlite import EndRequest, SqliteStore, Sweep
-from spanledger.ledger.store import AttemptEnd, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import (
+    AttemptEnd,
+    EndRequest,
+    RequestEnd,
+    RequestStart,
+    Reservation,
+    Sweep,
+)
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.writer import SqliteWriter
 from spanledger.telemetry.pipeline import Pace
 from spanledger.telemetry.shipper import run_shipper
 from tests.support.otlp_sink import OtlpSink
@@ -35,7 +42,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = SqliteStore(path, "test", 3600 * SECOND, time.time_ns)
+        self.store = SqliteWriter(path, "test", 3600 * SECOND, time.time_ns)
         self._ids = itertools.count(1)
 
     @property

@@ -18,8 +18,8 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanledger import __version__
+from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.conventions import SCHEMA_URLS, Generation, new_attributes
-from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.wires import PATHS, operation_of
 
 
@@ -61,7 +61,7 @@ def _span(row: EndedRow, resource: Resource, form: Generation) -> ReadableSpan:
 def _request(row: RequestRow) -> dict[str, Any]:
     path = PATHS.get(row.operation, "")
     return {
-        "http.request.method": "POST",
+        "http.request.method": "_OTHER" if row.operation == "pass_through" else "POST",
         "http.route": path,
         "url.path": path,
         "url.scheme": "http",

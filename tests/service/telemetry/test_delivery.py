@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.resources import Resource
 
+from spanledger.ledger.rows import EndedRow
+from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.telemetry.delivery import Delivery, SpanSender
-from spanledger.telemetry.outbox import EndedRow, SqliteOutbox
 from tests.service.telemetry.conftest import Book
 from tests.support.otlp_sink import OtlpSink
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanledger.ledger.sqlite import EndRequest
-from spanledger.ledger.store import Later, RequestEnd
+from spanledger.ledger.model import EndRequest, Later, RequestEnd
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import METRICS, prometheus_name, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Running, Ship, until

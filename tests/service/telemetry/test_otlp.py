@@ -14,11 +14,11 @@ from hypothesis import given
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 
-from spanledger.ledger.store import UNSAMPLED
+from spanledger.ledger.model import UNSAMPLED
+from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry import spans
 from spanledger.telemetry.attributes import captured_content
 from spanledger.telemetry.conventions import Generation
-from spanledger.telemetry.outbox import AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.spans import SpanEncoder
 from spanledger.wires import PATHS
 from spanledger.wires.base import Content

@@ -20,8 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.config import TelemetrySettings
+from spanledger.ledger.sqlite import outbox as outbox_module
 from spanledger.telemetry import delivery
-from spanledger.telemetry import outbox as outbox_module
 from spanledger.telemetry.delivery import Delivery, SpanSender
 from spanledger.telemetry.shipper import run_shipper
 from tests.service.telemetry.conftest import FAST, Book, Running, Ship, until

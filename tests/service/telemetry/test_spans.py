@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spanledger.ledger.store import RequestEnd
+from spanledger.ledger.model import RequestEnd
 from spanledger.telemetry.signals import ATTRIBUTES, SPANS
 from tests.service.telemetry.conftest import SECOND, Book, Ship
 from tests.support.otlp_sink import OtlpSink

@@ -321,6 +321,11 @@ def test_a_budgets_cap_lowers_thinking_too() -> None:
         convert(thinking=thinking, max_tokens=9000, cap=4000)["thinking"]["budget_tokens"] == 2000
     )
     assert "thinking" not in convert(thinking=thinking, max_tokens=9000, cap=800)
+    least = {"type": "enabled", "budget_tokens": 1024}
+    assert convert(thinking=least, max_tokens=9000, cap=1025)["thinking"] == least
+    assert "thinking" not in convert(thinking=least, max_tokens=9000, cap=1024)
+    older = convert(model="claude-sonnet-4-5", reasoning_effort="low", max_tokens=1024)
+    assert "thinking" not in older
 
 
 def test_what_needs_thinking_goes_with_it() -> None:

@@ -397,3 +397,73 @@ def test_odd_content_never_fails(given: Any) -> None:
     RESPONSES.content(fields, b"[]", [b"data: {", b"data: 3\n\n"])
     assert RESPONSES.estimate(fields).input_tokens >= 0
     assert RESPONSES.attributes(fields) == {}
+
+
+OURS = {
+    "id": "rs_chat_1_0",
+    "type": "reasoning",
+    "summary": [{"type": "summary_text", "text": "hm"}],
+}
+
+
+@pytest.mark.parametrize("ours", [OURS, {"type": "item_reference", "id": "rs_chat_1_0"}])
+def test_reasoning_that_came_over_a_chat_is_left_out(ours: dict[str, Any]) -> None:
+    """No server of this API knows it, so it is neither sent nor held for, and named as changed."""
+    said = {"role": "user", "content": "hi"}
+    ask = read(input=[ours, said])
+    sent = written(ask)
+    assert json.loads(sent.body)["input"] == [said]
+    assert sent.out.changed == ["input"]
+    assert ask.demand.input_tokens < ANY_WINDOW_TOKENS
+
+
+def test_a_prompt_that_names_our_reasoning_is_sent_as_it_is() -> None:
+    """Only items are left out."""
+    said = [{"role": "user", "content": "what is rs_chat_1_0?"}]
+    sent = written(read(input=said))
+    assert json.loads(sent.body)["input"] == said
+    assert sent.out.changed == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, {"message": "Item with id 'rs_1' not found. Items are not persisted when"}),
+        (400, {"code": "invalid_encrypted_content", "message": "no"}),
+        (
+            400,
+            {"code": None, "message": "The encrypted content gAAA...wXBV could not be verified."},
+        ),
+    ],
+)
+def test_a_refusal_of_reasoning_of_another_account(status: int, error: dict[str, Any]) -> None:
+    """The request is sent again without reasoning, and without ids that servers look up."""
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "id": "fco_1", "call_id": "c", "output": "x"}
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
+    sent = written(read(input=[thought, call, result]))
+    assert sent.eased
+    again = sent.eased(sent.out, status, json.dumps({"error": error}).encode())
+    assert again
+    del call["id"]
+    assert json.loads(bytes(again["input"])) == [call, result]
+    assert sent.out.changed == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "The model 'm' does not exist"),
+        (400, "Invalid 'input'"),
+        (500, "Item with id 'rs_1' not found"),
+        (404, "Item with id 'rs_1' not found"),
+    ],
+)
+def test_other_refusals_stand(status: int, message: str) -> None:
+    """And so does one that nothing can be left out for."""
+    sent = written(read(input=[{"role": "user", "content": "hi"}]))
+    assert sent.eased
+    assert (
+        sent.eased(sent.out, status, json.dumps({"error": {"message": message}}).encode()) is None
+    )
+    assert sent.out.changed == []

@@ -20,7 +20,7 @@ _COUNT = msgspec.json.Decoder(_Count)
 class CountTokens:
     """The side path."""
 
-    path = "/v1/messages/count_tokens"
+    path = sent_to = "/v1/messages/count_tokens"
 
     def __init__(self, wire: Inbound) -> None:
         self.wire = wire

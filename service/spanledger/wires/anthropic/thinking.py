@@ -121,9 +121,9 @@ def fit(thinking: Thinking, max_tokens: int) -> Thinking | None:
     if not isinstance(budget, int):
         return thinking
     fitting = max(MIN_THINKING_TOKENS, budget if budget < max_tokens else max_tokens // 2)
-    if fitting == budget:
-        return thinking
-    return {**thinking, "budget_tokens": fitting} if fitting < max_tokens else None
+    if fitting >= max_tokens:
+        return None
+    return thinking if fitting == budget else {**thinking, "budget_tokens": fitting}
 
 
 def eased(out: Outgoing, status: int, body: bytes) -> Fields | None:

@@ -21,6 +21,7 @@ from spanledger.wires.base import (
     Ask,
     Content,
     Frame,
+    Habits,
     Operation,
     Outgoing,
     Reader,
@@ -226,11 +227,12 @@ def _usage(answer: _Images, payload: bytes) -> Usage | None:
 class ImagesReader:
     """Reads one stream of images: partial ones, and at last the finished one with its usage."""
 
-    __slots__ = ("_began", "_done", "_request_id", "_server", "ended")
+    __slots__ = ("_began", "_done", "_out", "_request_id", "_server", "ended")
 
-    def __init__(self, server: Server, request_id: str) -> None:
+    def __init__(self, out: Outgoing, request_id: str) -> None:
         self.ended = self._began = self._done = False
-        self._server = server
+        self._out = out
+        self._server: Server = out.deployment
         self._request_id = request_id
 
     def read(self, payload: bytes) -> Frame | None:
@@ -247,15 +249,18 @@ class ImagesReader:
         if is_set(event.error) or type(payload) is ErrorPayload or event.type == "error":
             billed = "unknown" if self._began else "no"
             raise refusal(self._server, None, read_failure(payload), billed=billed)
-        self._began = True
-        self._done = self._done or event.type.endswith(".completed")
-        name = event.type.encode()
+        finished = event.type.endswith(".completed")
+        self._began, self._done = True, self._done or finished
+        name, drawn, size = event.type.encode(), is_set(event.b64_json), 0
+        if drawn and BILLED_BY_TOKENS in self._server.known_as:
+            size = 4 * (image_tokens(self._out.fields) if finished else PARTIAL_TOKENS)
         return Frame(
             data=b"event: " + name + b"\ndata: " + payload.replace(b"\n", b" ") + b"\n\n",
-            content=is_set(event.b64_json),
+            content=drawn,
+            output_bytes=size,
             usage=_usage(event, payload),
             provider_request_id=self._request_id,
-            finish_reason="stop" if event.type.endswith(".completed") else "",
+            finish_reason="stop" if finished else "",
         )
 
     def rest(self, tail: bytes) -> list[bytes] | None:
@@ -282,13 +287,17 @@ class ImagesOut(EmbeddingsOut):
     path = "/images/generations"
     finished = "image_generation.completed"
 
+    def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
+        """The caller's body; a stream reports its usage unasked, and `stream_options` are refused."""
+        return super().request(out, stream, habits._replace(ask_usage=False))
+
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer."""
         return read_images(written.out, body, seen.request_id)
 
     def reader(self, written: Written, seen: Seen) -> Reader:
         """What reads the answer's stream."""
-        return ImagesReader(written.out.deployment, seen.request_id)
+        return ImagesReader(written.out, seen.request_id)
 
     def frame(self, out: Outgoing, answer: Answer, /) -> Frame:
         """A complete answer where a stream was requested: its first image, as the last event."""
@@ -298,7 +307,7 @@ class ImagesOut(EmbeddingsOut):
             payload = msgspec.json.encode({"usage": whole.get("usage"), **data})
         except (*DECODE_ERRORS, KeyError, TypeError, IndexError, AttributeError):
             raise malformed(out.deployment, "its answer has no image to stream") from None
-        frame = ImagesReader(out.deployment, answer.provider_request_id).read(payload)
+        frame = ImagesReader(out, answer.provider_request_id).read(payload)
         assert frame is not None
         frame.content, frame.usage = True, answer.usage
         return frame

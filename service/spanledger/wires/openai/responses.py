@@ -60,12 +60,12 @@ class Responses(OpenAIInbound):
                 code="unsupported_parameter",
                 param=name,
             )
-        _check_input(fields)
+        check_input(fields)
         cap = positive(fields, "max_output_tokens", MAX_OUTPUT_TOKENS)
         stream, size = boolean(fields, "stream", "stream"), len(body)
         boolean(fields, "background", "background")
         ask = Ask(self, route, stream, True, fields, size, demand_of(fields, size, cap))
-        ask.follows = _text(fields, "previous_response_id")
+        ask.follows = followed(fields)
         return ask
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
@@ -97,7 +97,8 @@ class Responses(OpenAIInbound):
         return response_error_event(problem)
 
 
-def _check_input(fields: Fields) -> None:
+def check_input(fields: Fields) -> None:
+    """Check that there is an input, here or at the provider. Raises InvalidRequestError."""
     given = fields.get("input")
     if "conversation" in fields and is_set(fields["conversation"]):
         raise InvalidRequestError(
@@ -115,6 +116,11 @@ def _check_input(fields: Fields) -> None:
     raw = memoryview(given)
     if bytes(raw[:1]) not in (b'"', b"[") or EMPTY_ARRAY.fullmatch(raw):
         raise wrong("input", "a string or a non-empty array of items")
+
+
+def followed(fields: Fields) -> str:
+    """The id of the answer that a request continues; empty without one. Raises InvalidRequestError."""
+    return _text(fields, "previous_response_id")
 
 
 def _text(fields: Fields, name: str) -> str:

@@ -13,8 +13,16 @@ import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import UNREADABLE, decode_noting_repeats
-from spanledger.wires.bounds import ANY_WINDOW_TOKENS, BUILT_IN_TOOL_TOKENS, TWICE, bounded
+from spanledger.wires.bounds import (
+    ANY_WINDOW_TOKENS,
+    BUILT_IN_TOOL_TOKENS,
+    FREE_TEXT_TOOL_TOKENS,
+    TOOL_TOKENS,
+    TWICE,
+    bounded,
+)
 from spanledger.wires.fields import DECODE_ERRORS, NULL, Fields, is_set
+from spanledger.wires.openai.foreign_items import OUR_REASONING
 
 _OWN = ("max_output_tokens", "previous_response_id", "tools")
 """Fields that mean something else on other wires."""
@@ -27,6 +35,8 @@ _CALLERS = frozenset({"function", "custom", "apply_patch", "local_shell"})
 _SCREENS = ("computer",)
 _LISTED = "mcp_list_tools"
 """An item with the tools of a server: what runs them is among the request's own."""
+_OURS = b'"' + OUR_REASONING.encode()
+"""Such items are not sent to a server that could have stored them."""
 _SEARCHES = "web_search"
 _SEARCH = (
     "the model reads any number of pages with {!r}, whatever 'max_tool_calls' says; leave the tool out"
@@ -45,6 +55,7 @@ class _Environment(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
+    id: msgspec.Raw = NULL
     type: str | None = None
     role: str | None = None
     encrypted_content: msgspec.Raw = NULL
@@ -100,6 +111,7 @@ def _is_stored(raw: bytes) -> bool:
         (item.type in (None, "item_reference") and item.role is None)
         or (item.type == "reasoning" and not is_set(item.encrypted_content))
         for item in items
+        if not bytes(item.id).startswith(_OURS)
     )
 
 
@@ -133,6 +145,7 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
         return msgspec.Raw(raw)
     for tool in tools:
         kind = _text(tool.get("type"))
+        demand.input_tokens += FREE_TEXT_TOOL_TOKENS if kind == "custom" else TOOL_TOKENS
         if kind == "namespace" and "tools" in tool:
             tool["tools"] = _read_tools(demand, bytes(tool["tools"]))
         elif kind.startswith(_SEARCHES):

@@ -31,6 +31,7 @@ from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_json, is_set, text_bytes
 from spanledger.wires.openai.answer import DONE, decoded
+from spanledger.wires.openai.foreign_items import eased, without_ours
 from spanledger.wires.own_body import own_body
 from spanledger.wires.sse import ErrorPayload, events_of, is_stream
 
@@ -135,13 +136,17 @@ class NativeResponses:
     least_output = 0
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
-        """The caller's body, except for model, stream, cap and the id of an earlier answer."""
+        """The caller's body, except for model, stream, cap, the id of an earlier answer, and reasoning
+        of ours."""
         fields = own_body(out, stream, NOT_OURS)
         _translate_settings(fields)
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens)
         renamed = _rename(fields)
-        return Written(out, _ENCODER.encode(fields), renamed)
+        given = fields.get("input")
+        if isinstance(given, msgspec.Raw):
+            fields["input"] = without_ours(given, out.changed)
+        return Written(out, _ENCODER.encode(fields), renamed, eased=eased)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer; of a stream that came unasked, the answer in its last event."""

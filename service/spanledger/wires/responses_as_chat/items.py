@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from spanledger.wires.openai.foreign_items import OUR_REASONING
 from spanledger.wires.responses_as_chat.calls import CALLS, OUTPUTS, made_by, result_of
 from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes, items_in, shown, text_of
-from spanledger.wires.responses_as_chat.pieces import REASONING_ID
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
 _OF_THE_MODEL = "assistant"
@@ -106,7 +106,7 @@ class _Turns:
             self.end()
         elif kind == "reasoning":
             self._think(item)
-        elif kind == "item_reference" and text_of(item.get("id")).startswith(REASONING_ID):
+        elif kind == "item_reference" and text_of(item.get("id")).startswith(OUR_REASONING):
             self._problems.note("input")
         elif kind == "item_reference":
             told = (

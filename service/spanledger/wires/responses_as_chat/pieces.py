@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from spanledger.wires.openai.foreign_items import OUR_REASONING
 from spanledger.wires.responses_as_chat.calls import PREFIXES, call_item
 from spanledger.wires.responses_as_chat.mistakes import Item
 from spanledger.wires.responses_as_chat.tools import Tool
 
 _ENCODER = msgspec.json.Encoder()
-REASONING_ID = "rs_chat"
-"""What ids of reasoning start with that came over a chat: OpenAI knows nothing of it."""
 
 
 class Events:
@@ -63,7 +62,7 @@ class Thought(Piece):
     """Reasoning."""
 
     def __init__(self, events: Events, index: int, key: str) -> None:
-        item: Item = {"id": f"{REASONING_ID}_{key}_{index}", "type": "reasoning", "summary": []}
+        item: Item = {"id": f"{OUR_REASONING}_{key}_{index}", "type": "reasoning", "summary": []}
         super().__init__(events, index, {**item, "status": "in_progress"})
         self._texts: list[str] = []
 

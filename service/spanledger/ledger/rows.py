@@ -1,0 +1,153 @@
+"""Rows of the ledger as its readers get them: the shipper's, and those of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from spanledger.ledger.model import UNSAMPLED
+
+
+class AttemptRow(NamedTuple):
+    """An ended attempt, with the request's fields its span needs."""
+
+    seq: int
+    request_id: str
+    number: int
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    route: str
+    operation: str
+    stream: int
+    state: str
+    started_ns: int
+    ended_ns: int
+    first_chunk_ns: int
+    chunks: int
+    customer: str
+    team: str
+    key_id: str
+    deployment: str
+    provider: str
+    model: str
+    response_model: str
+    fallback_from: str
+    reason: str
+    cost_nano: int
+    overrun_nano: int
+    price_id: str
+    estimated: int
+    unpriced: int
+    corrected: int
+    decision: str
+    error_type: str
+    http_status: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    detail: str
+    content: str | None
+    shipped_nano: int | None
+    caller_span_id: str
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the trace is sampled: as the caller decided, else yes."""
+        return not self.caller_span_id.endswith(UNSAMPLED)
+
+
+class RequestRow(NamedTuple):
+    """An ended request."""
+
+    seq: int
+    request_id: str
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    started_ns: int
+    ended_ns: int
+    customer: str
+    team: str
+    key_id: str
+    route: str
+    operation: str
+    outcome: str
+    error_type: str
+    http_status: int
+    refused_by: str
+    refused_scope: str
+    attempts: int
+    cost_nano: int
+    decision: str
+    shipped_nano: int | None
+    open: int = 0
+    """An attempt of it is still held: its cost is not known yet."""
+
+    @property
+    def sampled(self) -> bool:
+        """As for an attempt."""
+        return not self.parent_span_id.endswith(UNSAMPLED)
+
+
+EndedRow = AttemptRow | RequestRow
+
+
+class PointRow(NamedTuple):
+    """One stored series."""
+
+    metric: str
+    attributes: str
+    since_ns: int
+    point: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one accepted batch changes, in one transaction.
+
+    `remembered` are expired attempts, and requests that were abandoned or have an open attempt: their
+    cost may be corrected later.
+    """
+
+    from_seq: int
+    to_seq: int
+    points: Sequence[PointRow] = ()
+    remembered: Sequence[EndedRow] = ()
+    with_content: Sequence[AttemptRow] = field(default=())
+
+
+class CursorMovedError(RuntimeError):
+    """Another shipper moved the cursor, which the lock should have made impossible."""
+
+
+SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
+SPEND_BY: tuple[SpendBy, ...] = (
+    "customer",
+    "team",
+    "key",
+    "model",
+    "provider",
+    "deployment",
+    "route",
+    "day",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRow:
+    """Spend of one group; `group` follows the requested order."""
+
+    group: tuple[str, ...]
+    cost_nano: int
+    attempts: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    estimated_nano: int
+    """The part of `cost_nano` whose tokens we counted ourselves."""
+    unpriced: int
+    """Attempts at models without a price: their cost is missing here."""

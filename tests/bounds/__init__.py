@@ -1,0 +1,1 @@
+"""A proof by trial: whatever is asked, what is held covers what the provider bills."""

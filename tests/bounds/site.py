@@ -1,0 +1,304 @@
+"""A whole gateway before two simulators, one of which counts as densely as any provider, and the
+comparison of its ledger with their bills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+
+from spanledger.budgets.model import Budget
+from spanledger.config import Config, parse_config
+from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.sqlite.reports import Reports
+from spanledger.sim.bill import Entry
+from spanledger.sim.server import sim_in_thread
+from spanledger.sim.tokens import DENSEST
+from tests.bounds import dialogue, others
+from tests.bounds.texts import Texts
+from tests.service.gateway.test_clients import Running
+
+AT_ONCE = 12
+TIGHT = 60
+"""Customers with little money, whose answers are capped by what is left of it."""
+TIGHT_SHARE = 0.3
+PATIENCE_S = 60.0
+REPLIES_MAX = 200
+MODELS = {
+    **{f"openai/{name}": "" for name in dialogue.MODELS if name.startswith("gpt")},
+    f"openai/{dialogue.MINI}": "chat-only",
+    **{f"anthropic/{name}": "" for name in dialogue.MODELS if name.startswith("claude")},
+    **{f"openai/{name}": "" for name in (others.EMBED, others.EMBED_LARGE)},
+    **{f"openai/{name}": "" for name in (others.TEXT, others.BABBAGE, others.MODERATE)},
+    f"cohere/{others.COHERE}": "",
+    f"jina_ai/{others.JINA}": "",
+    f"openai/{others.DRAW}": "",
+    f"aiml/{others.PAINT}": "",
+}
+WIRES: dict[str, type[Wire]] = {
+    "chat": dialogue.Chat,
+    "responses": dialogue.Responses,
+    "messages": dialogue.Messages,
+    "embeddings": others.Embeddings,
+    "completions": others.Completions,
+    "moderations": others.Moderations,
+    "rerank": others.Rerank,
+    "images": others.Images,
+}
+
+
+class Wire(Protocol):
+    """A source of requests."""
+
+    path: str
+
+    def __init__(self, texts: Texts) -> None: ...
+
+    def body(self) -> dict[str, Any]:
+        """The next request; its model is the name of a route."""
+        ...
+
+
+def configuration(sims: dict[str, str], ledger: Path) -> Config:
+    """Every model at either simulator; a route's name ends in `@dense` for the dense one."""
+
+    def entry(suffix: str, url: str, model: str, route: str) -> dict[str, Any]:
+        base = url if model.startswith("anthropic/") else f"{url}/v1"
+        name = (route or model.partition("/")[2]) + suffix
+        params = {"model": model, "api_base": base, "api_key": "sk-sim"}
+        info: dict[str, Any] = {"id": f"d-{name}"}
+        if route == dialogue.CHAT_ONLY:
+            info["supported_endpoints"] = ["/v1/chat/completions"]
+        return {"model_name": name, "litellm_params": params, "model_info": info}
+
+    served = [(model, "") for model in MODELS]
+    served.append((f"openai/{dialogue.MINI}", dialogue.CHAT_ONLY))
+    return parse_config(
+        {
+            "model_list": [
+                entry(suffix, url, model, route)
+                for suffix, url in sims.items()
+                for model, route in served
+            ],
+            "router_settings": {"num_retries": 0, "cooldown_time": 0, "allowed_fails": 10**6},
+            "gateway": {"port": 0, "total_timeout_s": 60},
+            "ledger": {"url": f"sqlite:///{ledger}"},
+        },
+        {},
+        "test",
+    )
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one wire's requests.
+
+    Attributes:
+        replies: how many were answered how, by status and error code.
+        refusals: the messages of those that nobody served, and how often each came.
+        under: attempts that cost more than was held.
+        differences: attempts whose cost is not what the provider bills.
+        nearest: the largest share of a hold that an attempt used, by what the provider counts.
+    """
+
+    wire: str
+    replies: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    billed: int = 0
+    under: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    overruns: list[str] = field(default_factory=list)
+    nearest: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def served(self) -> int:
+        """Requests with an answer."""
+        return self.replies["200"]
+
+    def text(self) -> str:
+        """One line."""
+        replies = ", ".join(f"{name}: {count:,}" for name, count in sorted(self.replies.items()))
+        return (
+            f"{self.wire:12} {sum(self.replies.values()):7,} requests ({replies});"
+            f" {self.billed:,} billed; {len(self.under)} under-held,"
+            f" {len(self.differences)} differ, {len(self.overruns)} budgets overrun;"
+            f" at most {self.nearest:.1%} of a hold used; {self.took_s:.0f} s"
+        )
+
+
+class Trial:
+    """A running gateway that is asked at random."""
+
+    def __init__(self, url: str, ledger: Path, keys: dict[str, str]) -> None:
+        self.url, self.ledger, self.keys = url, ledger, keys
+        self.entries: list[tuple[str, Entry]] = []
+        self.bodies: dict[str, bytes] = {}
+
+    def run(self, name: str, requests: int, seed: int) -> Result:
+        """Ask this many times in a wire, and compare."""
+        return asyncio.run(self._run(name, requests, seed))
+
+    async def _run(self, name: str, requests: int, seed: int) -> Result:
+        began, result = time.monotonic(), Result(name)
+        self.entries.clear()
+        self.bodies.clear()
+        texts = Texts(random.Random(f"{seed} {name}"))
+        wire = WIRES[name](texts)
+        numbers = iter(range(requests))
+        connector = aiohttp.TCPConnector(limit=AT_ONCE)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+        kept: list[tuple[str, str, str]] = []
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as web:
+
+            async def ask_on() -> None:
+                for _ in numbers:
+                    await self._ask(web, wire, texts, result, kept)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(ask_on())
+        await self._settled()
+        self._compare(result)
+        result.took_s = time.monotonic() - began
+        return result
+
+    async def _ask(
+        self,
+        web: aiohttp.ClientSession,
+        wire: Wire,
+        texts: Texts,
+        result: Result,
+        kept: list[tuple[str, str, str]],
+    ) -> None:
+        body = wire.body()
+        customer = f"tight-{texts.dice.randrange(TIGHT)}" if texts.chance(TIGHT_SHARE) else "rich"
+        if "model" in body:
+            body["model"] += "@dense" if texts.chance(0.5) else ""
+        if kept and wire.path == "/v1/responses" and texts.chance(0.1):
+            customer, body["model"], body["previous_response_id"] = texts.dice.choice(kept)
+        data = texts.written(body)
+        headers = {
+            "authorization": f"Bearer {self.keys[customer]}",
+            "content-type": "application/json",
+        }
+        async with web.post(self.url + wire.path, data=io.BytesIO(data), headers=headers) as reply:
+            answer = await reply.read()
+            request_id = reply.headers["x-request-id"]
+        self.bodies[request_id] = data
+        if reply.status == 200:
+            result.replies["200"] += 1
+            if wire.path == "/v1/responses" and not body.get("stream") and customer == "rich":
+                _keep(kept, customer, body["model"], json.loads(answer))
+            return
+        error = json.loads(answer)["error"]
+        code = str(error.get("code") or error.get("type"))
+        result.replies[f"{reply.status} {code}"] += 1
+        if len(result.refusals) < REPLIES_MAX and code != "budget_exceeded":
+            result.refusals[f"{body.get('model')}: {error['message'][:200]}"] += 1
+
+    async def _settled(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        with contextlib.closing(sqlite3.connect(self.ledger)) as connection:
+            query = "SELECT count(*) FROM attempts WHERE ended_ns IS NULL"
+            while connection.execute(query).fetchone()[0]:
+                assert time.monotonic() < deadline, "attempts did not end"
+                await asyncio.sleep(0.05)
+
+    def _compare(self, result: Result) -> None:
+        with contextlib.closing(sqlite3.connect(self.ledger)) as connection:
+            rows = connection.execute(
+                "SELECT request_id, cost_nano, hold_nano, estimated, detail, deployment"
+                " FROM attempts"
+            ).fetchall()
+            result.overruns = [
+                str(row)
+                for row in connection.execute(
+                    "SELECT budget, subject, spent_nano, overrun_nano FROM balances"
+                    " WHERE overrun_nano > 0"
+                )
+            ]
+        billed = {(sim, entry.request_id): entry for sim, entry in self.entries if entry.billed}
+        result.billed = len(billed)
+        for request_id, cost, hold, estimated, detail, deployment in rows:
+            if request_id not in self.bodies:
+                continue
+            there = json.loads(detail).get("spanledger.provider.request.id", "")
+            entry = billed.pop(("@dense" if "@dense" in deployment else "", there), None)
+            bill = 0 if entry is None else entry.nano_usd
+            said = f"{request_id} at {deployment}: cost {cost}, hold {hold}, bill {bill}"
+            if entry is not None:
+                said += f", {entry.usage}, {entry.service}"
+            if bill > hold:
+                result.under.append(said)
+            if (cost or 0) != bill or (estimated and cost):
+                result.differences.append(said + (" (estimated)" if estimated else ""))
+            if hold and cost:
+                result.nearest = max(result.nearest, cost / hold)
+        result.differences += [f"no attempt has {entry}" for entry in billed.values()]
+
+    def body_of(self, said: str) -> bytes:
+        """The request behind a finding."""
+        return self.bodies.get(said.partition(" ")[0], b"")
+
+    def problems(self) -> list[str]:
+        """What in the ledger does not add up."""
+        return [str(problem) for problem in verified(self.ledger)]
+
+
+def verified(ledger: Path) -> list[Any]:
+    """The problems that `ledger verify` finds."""
+    reports = Reports(ledger)
+    try:
+        return list(reports.verify().problems)
+    finally:
+        reports.close()
+
+
+def _keep(kept: list[tuple[str, str, str]], customer: str, model: str, answer: Any) -> None:
+    last = answer["output"][-1] if answer["output"] else {}
+    if last.get("type") == "message" and answer.get("store") and len(kept) < REPLIES_MAX:
+        kept.append((customer, model, answer["id"]))
+
+
+@contextlib.contextmanager
+def running_trial(folder: Path) -> Iterator[Trial]:
+    """Simulators and gateway, until the block ends."""
+    ledger = folder / "ledger.db"
+    names = ["rich", *(f"tight-{number}" for number in range(TIGHT))]
+    records = Records.open(ledger)
+    keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
+    limits = {name: 10 ** (5 + 5 * index // TIGHT) for index, name in enumerate(names[1:])}
+    records.set_budgets(
+        [
+            Budget("rich", "customer", "rich", 10**15, "month"),
+            *(
+                Budget(name, "customer", name, limit * 3, "month", strict=index % 2 == 0)
+                for index, (name, limit) in enumerate(limits.items())
+            ),
+        ],
+        1,
+    )
+    records.close()
+    with sim_in_thread() as usual, sim_in_thread() as dense:
+        dense.state.counting = DENSEST
+        sims = {"": usual, "@dense": dense}
+        config = configuration({suffix: sim.url for suffix, sim in sims.items()}, ledger)
+        with Running(config) as url:
+            trial = Trial(url, ledger, keys)
+            for suffix, sim in sims.items():
+                sim.state.bill.on_entry = lambda entry, s=suffix: trial.entries.append((s, entry))
+                sim.state.board.add({"fault": "tokens:700", "share": 0.3})
+                sim.state.board.add({"fault": "tokens:5000", "share": 0.33})
+            yield trial

@@ -1,0 +1,28 @@
+"""A sample of `make prove-holds`: no hold is below its bill, and the ledger is the bill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bounds.site import WIRES, running_trial
+
+REQUESTS = 300
+SEED = 7
+FREE = ("moderations",)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_what_is_held_is_a_bound(wire: str, tmp_path: Path) -> None:
+    """Random requests in this wire, at models that speak it and at others, cost what the providers bill and
+    at most what was held; no budget is overrun and the ledger adds up."""
+    with running_trial(tmp_path) as trial:
+        result = trial.run(wire, REQUESTS, SEED)
+
+        assert result.under == []
+        assert result.differences == []
+        assert result.overruns == []
+        assert trial.problems() == []
+    assert result.served > REQUESTS * 0.6, result.text()
+    assert result.nearest > 0.5 or wire in FREE, result.text()
