@@ -1,0 +1,443 @@
+"""The decisions of a ledger, once for all databases: what is held, how it ends, and what expires.
+
+A batch of operations is decided in order over what a transaction has read: first everything the
+batch needs is collected, so that a database is asked once, then each operation is decided on the
+balances in memory, and all changes are written at the end. No SQL, no clock, no I/O of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from spanledger.budgets.accounts import (
+    Account,
+    AccountKey,
+    Balance,
+    BudgetIndex,
+    Matched,
+    blocking,
+    decide,
+    remaining,
+)
+from spanledger.budgets.model import Budget
+from spanledger.budgets.scopes import Dimensions
+from spanledger.clock import NANOS
+from spanledger.errors import SpanledgerError, UnboundedCostError, UnpricedModelError
+from spanledger.ledger.changes import Changes, StaleError
+from spanledger.ledger.model import (
+    AttemptEnd,
+    ChangeKept,
+    EndRequest,
+    Hold,
+    LedgerOperation,
+    LedgerResult,
+    RequestEnd,
+    Reservation,
+    Settled,
+    Sweep,
+)
+
+MAX_BOOKS = 20_000
+"""Beyond this many, balances are asked for again; each takes about half a kilobyte."""
+
+Accounts = tuple[AccountKey, ...]
+
+
+class Booked(NamedTuple):
+    """What is recorded for an attempt: its state, money, and the balances it changes."""
+
+    state: str
+    hold_nano: int
+    cost_nano: int
+    overrun_nano: int
+    accounts: Accounts
+
+
+class LapsedHold(NamedTuple):
+    """A held attempt whose time is over, and what it costs then."""
+
+    request_id: str
+    number: int
+    hold_nano: int
+    cost_nano: int
+    accounts: Accounts
+
+
+class Lapsed(NamedTuple):
+    """What has been left behind.
+
+    Attributes:
+        requests: ids of requests that have not ended.
+    """
+
+    holds: Sequence[LapsedHold]
+    requests: Sequence[str]
+
+
+NOTHING_LAPSED = Lapsed((), ())
+
+
+class Transaction(Protocol):
+    """A write transaction of a database. What it has read stays as it was read until it ends."""
+
+    seq: int
+    """The last number that an ended row has got from this writer."""
+    budgets_version: int
+    """Increases when a budget changes."""
+    epoch: int
+    """While it stays, the balances that were read before are still the latest."""
+
+    def budgets(self) -> Collection[Budget]:
+        """All budgets."""
+        ...
+
+    def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
+        """What is recorded for attempts; without those that are not."""
+        ...
+
+    def lapsed(self, sweep: Sweep) -> Lapsed:
+        """Holds and requests of owners without a lease, except ours, and those held for too long.
+
+        A lease that ends later than any hold may live was taken before the clock was set back; its
+        owner, if still running, has a new one by now. A hold that outlives its request has a time of
+        its own, and what it then costs was decided with it.
+        """
+        ...
+
+    def balances(self, keys: Collection[AccountKey]) -> Mapping[AccountKey, Balance]:
+        """At least these balances; the engine changes them. A new account starts at zero."""
+        ...
+
+    def write(self, changes: Changes) -> None:
+        """Write the changes.
+
+        Raises:
+            StaleError: an attempt is not in the state that it was believed to be in.
+        """
+        ...
+
+
+class Engine:
+    """Decides for one writer, which is an owner of holds, and remembers its open attempts.
+
+    Ending one of ours needs no look-up. If another process has ended it, the transaction raises
+    `StaleError`, and the rows are read.
+    """
+
+    def __init__(self, owner: str, lease_ns: int) -> None:
+        self.owner = owner
+        self.lease_ns = lease_ns
+        self.lease_until_ns = 0
+        self.budgets = BudgetIndex(())
+        self.open: dict[str, Booked] = {}
+        self.books: dict[int, _Book] = {}
+        self._budgets_version = self._epoch = -1
+
+    def commit(
+        self,
+        transaction: AbstractContextManager[Transaction],
+        operations: Sequence[LedgerOperation],
+    ) -> list[LedgerResult]:
+        """Run all operations in one transaction; a refused one returns its error.
+
+        Args:
+            transaction: begins with each `with`, commits if nothing is raised, and else leaves
+                nothing behind.
+        """
+        try:
+            batch, results = self._run(transaction, operations)
+        except StaleError:
+            self.open.clear()
+            batch, results = self._run(transaction, operations)
+        self.open.update(batch.reserved)
+        for attempt_id in batch.ended:
+            self.open.pop(attempt_id, None)
+        return results
+
+    def _run(
+        self,
+        transaction: AbstractContextManager[Transaction],
+        operations: Sequence[LedgerOperation],
+    ) -> tuple[_Batch, list[LedgerResult]]:
+        try:
+            with transaction as tx:
+                return self._apply(tx, operations)
+        except BaseException:
+            self.lease_until_ns = 0  # what was rolled back may have renewed the lease
+            raise
+
+    def _apply(
+        self, tx: Transaction, operations: Sequence[LedgerOperation]
+    ) -> tuple[_Batch, list[LedgerResult]]:
+        """Decide all operations and write what follows."""
+        if tx.budgets_version != self._budgets_version:
+            self.budgets = BudgetIndex(tx.budgets())
+            self._budgets_version = tx.budgets_version
+            self.open.clear()  # a new budget's accounts were added to held attempts
+            self.books.clear()
+        if tx.epoch != self._epoch or len(self.books) > MAX_BOOKS:
+            self.books.clear()
+            self._epoch = tx.epoch
+        batch = _Batch(self, tx.seq)
+        batch.read(tx, operations)
+        results = [batch.run(operation) for operation in operations]
+        batch.finish()
+        tx.write(batch.changes)
+        return batch, results
+
+
+class _Book:
+    """The balances of some accounts.
+
+    Attempts that change the same accounts mostly share one tuple of keys: the budgets' index makes
+    it. So a book is found by that tuple's identity, without hashing every key of every attempt.
+    """
+
+    __slots__ = ("balances", "counted", "keys", "limiting")
+
+    def __init__(self, keys: Accounts, balances: list[Balance]) -> None:
+        self.keys = keys
+        """Kept, so that no other tuple gets its identity."""
+        self.balances = balances
+        self.counted: list[Account] | None = None
+        self.limiting: list[Account] | None = None
+
+    def counted_by(self, matched: Matched) -> list[Account]:
+        """The accounts with the budgets that an attempt has matched."""
+        if self.counted is None:
+            self.counted = [
+                Account(budget, balance)
+                for (budget, _, _), balance in zip(matched.counted, self.balances, strict=True)
+            ]
+        return self.counted
+
+    def limited_by(self, budgets: BudgetIndex) -> list[Account]:
+        """The accounts that budgets still use."""
+        if self.limiting is None:
+            self.limiting = [
+                Account(budget, balance)
+                for balance in self.balances
+                if (budget := budgets.limiting(balance.key)) is not None
+            ]
+        return self.limiting
+
+
+class _Batch:
+    """The operations of one transaction."""
+
+    def __init__(self, engine: Engine, seq: int) -> None:
+        self.changes = Changes(seq)
+        self.reserved: dict[str, Booked] = {}
+        self.ended: dict[str, Booked] = {}
+        self._engine = engine
+        self._matches: list[Matched] = []
+        self._next_match = iter(self._matches)
+        self._looked_up: Mapping[str, Booked] = {}
+        self._lapsed = NOTHING_LAPSED
+        self._books = engine.books
+        self._unread: dict[int, Accounts] = {}
+        self._changed: set[int] = set()
+        self._put_off: set[str] = set()
+
+    # before ---------------------------------------------------------------------------------
+
+    def read(self, tx: Transaction, operations: Sequence[LedgerOperation]) -> None:
+        """Read everything that the operations need."""
+        budgets, open_ = self._engine.budgets, self._engine.open
+        unknown = []
+        sweep = None
+        for operation in operations:
+            match operation:
+                case Reservation():
+                    matched = budgets.matched(_dimensions_of(operation), operation.now_ns // NANOS)
+                    self._matches.append(matched)
+                    self._need(matched.keys)
+                    if operation.repeat:
+                        unknown.append(operation.attempt_id)
+                case AttemptEnd(attempt_id=attempt_id):
+                    booked = open_.get(attempt_id)
+                    if booked is None:
+                        unknown.append(attempt_id)
+                    else:
+                        self._need(booked.accounts)
+                case Sweep():
+                    sweep = operation
+        if unknown:
+            self._looked_up = tx.booked(unknown)
+            for booked in self._looked_up.values():
+                self._need(booked.accounts)
+        if sweep is not None:
+            self._lapsed = tx.lapsed(sweep)
+            for hold in self._lapsed.holds:
+                self._need(hold.accounts)
+        if self._unread:
+            found = tx.balances({key for keys in self._unread.values() for key in keys})
+            for place, keys in self._unread.items():
+                self._books[place] = _Book(keys, [found[key] for key in keys])
+
+    def _need(self, keys: Accounts) -> None:
+        if id(keys) not in self._books:
+            self._unread[id(keys)] = keys
+
+    # after ----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Add the changed balances to the changes."""
+        books = self._books
+        changed = {id(b): b for place in self._changed for b in books[place].balances}
+        self.changes.balances = list(changed.values())
+
+    # each -----------------------------------------------------------------------------------
+
+    def run(self, operation: LedgerOperation) -> LedgerResult:
+        """Decide one operation."""
+        try:
+            match operation:
+                case Reservation():
+                    return self._reserve(operation, next(self._next_match))
+                case AttemptEnd():
+                    return self._finish(operation)
+                case EndRequest():
+                    self._end_request(operation)
+                    return None
+                case ChangeKept():
+                    self.changes.kept.append(operation)
+                    return None
+                case Sweep():
+                    return self._sweep(operation)
+        except SpanledgerError as refusal:
+            return refusal
+
+    def _reserve(self, reservation: Reservation, matched: Matched) -> Hold:
+        keys = matched.keys
+        accounts = self._books[id(keys)].counted_by(matched)
+        attempt_id = reservation.attempt_id
+        held = self._engine.open.get(attempt_id) or self.reserved.get(attempt_id)
+        if held is None and reservation.repeat:
+            held = self._looked_up.get(attempt_id)
+        if held is not None:  # a repeat: return the first hold
+            return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
+        if not reservation.priced or reservation.unbounded:
+            _require_bound(reservation, accounts)
+        grant = decide(accounts, reservation.sizes)
+        decision = ("warn" if grant.warned else "allow") if accounts else ""
+        self._renew_lease(reservation.now_ns)
+        changes, owner = self.changes, self._engine.owner
+        if reservation.number == 1:
+            changes.begin_request(reservation.request, owner, decision)
+        elif decision:
+            changes.decisions.append((decision, reservation.request.request_id))
+        changes.hold(reservation, owner, grant.hold_nano, decision, matched.text)
+        self.reserved[attempt_id] = Booked("held", grant.hold_nano, 0, 0, keys)
+        for account in accounts:
+            account.balance.held_nano += grant.hold_nano
+        self._changed.add(id(keys))
+        return Hold(
+            attempt_id,
+            grant.hold_nano,
+            "warn" if grant.warned else "allow",
+            grant.warned,
+            grant.remaining_nano,
+        )
+
+    def _finish(self, end: AttemptEnd) -> Settled:
+        attempt_id = end.attempt_id
+        booked = (
+            self.ended.get(attempt_id)
+            or self.reserved.get(attempt_id)
+            or self._engine.open.get(attempt_id)
+            or self._looked_up.get(attempt_id)
+        )
+        if booked is None:
+            raise SpanledgerError(f"attempt {attempt_id!r} was never reserved")
+        request_id, _, number = attempt_id.rpartition(".")
+        state, hold, cost, overrun, keys = booked
+        book = self._books[id(keys)]
+        if state in ("held", "expired"):  # otherwise a repeat: the first end stands
+            cost = end.cost_nano or 0
+            overrun = max(0, cost - hold) if keys else 0
+            self.changes.end_attempt(end, request_id, int(number), state, overrun)
+            for balance in book.balances:
+                balance.held_nano -= hold if state == "held" else 0
+                balance.spent_nano += cost - booked.cost_nano
+                balance.overrun_nano += overrun - booked.overrun_nano
+            self._changed.add(id(keys))
+            self.ended[attempt_id] = Booked("ended", hold, cost, overrun, keys)
+        if end.request is not None:
+            self.changes.end_request(request_id, end.request)
+        elif state == "expired" or (end.late and state == "held"):
+            self.changes.correct_request(request_id)
+        return Settled(cost, overrun, remaining(book.limited_by(self._engine.budgets)))
+
+    def _end_request(self, operation: EndRequest) -> None:
+        request_id = operation.start.request_id
+        self.changes.begin_request(operation.start, self._engine.owner, "")
+        self.changes.end_request(request_id, operation.end)
+        if operation.later is not None:
+            self.changes.put_off.append((request_id, operation.later))
+            self._put_off.add(request_id)
+        if operation.kept is not None:
+            self.changes.kept.append(operation.kept)
+
+    # leases ---------------------------------------------------------------------------------
+
+    def _renew_lease(self, now_ns: int) -> None:
+        """Keep a lease that lasts long enough: a process that slept past its lease takes a new one
+        with its next hold, and so does one whose clock was set back."""
+        engine = self._engine
+        if not engine.lease_ns // 2 <= engine.lease_until_ns - now_ns <= engine.lease_ns:
+            engine.lease_until_ns = self.changes.lease_until_ns = now_ns + engine.lease_ns
+
+    def _sweep(self, sweep: Sweep) -> int:
+        """Expire holds whose lease lapsed: charged in full, because the outcome is unknown.
+
+        An ended lease is kept for a while, because the clock may have been ahead.
+        """
+        changes = self.changes
+        self._engine.lease_until_ns = 0  # ours may have been removed, for the same reason
+        self._renew_lease(sweep.now_ns)
+        changes.sweep = sweep
+        expired = 0
+        for request_id, number, hold, cost, keys in self._lapsed.holds:
+            attempt_id = f"{request_id}.{number}"
+            if attempt_id in self.ended or request_id in self._put_off:
+                continue
+            expired += 1
+            changes.expire(request_id, number, sweep.now_ns, cost)
+            for balance in self._books[id(keys)].balances:
+                balance.held_nano -= hold
+                balance.spent_nano += cost
+            self._changed.add(id(keys))
+            self.ended[attempt_id] = Booked("expired", hold, cost, 0, keys)
+            changes.correct_request(request_id)  # if it has ended before
+        for request_id in self._lapsed.requests:
+            changes.end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
+        return expired
+
+
+def _dimensions_of(reservation: Reservation) -> Dimensions:
+    """The dimensions an attempt counts under."""
+    request = reservation.request
+    return (
+        request.customer,
+        request.key_id,
+        request.team,
+        reservation.model,
+        reservation.provider,
+    )
+
+
+def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:
+    """If a budget blocks, refuse an attempt whose cost no hold can bound."""
+    limit = next((account.budget.name for account in blocking(accounts)), None)
+    if limit is None:
+        return
+    if not reservation.priced:
+        raise UnpricedModelError(
+            f"model {reservation.model!r} has no price, so budget {limit!r} cannot limit it: set"
+            " input_cost_per_token and output_cost_per_token on deployment"
+            f" {reservation.deployment!r}"
+        )
+    raise UnboundedCostError(f"{reservation.unbounded}; budget {limit!r} applies")
