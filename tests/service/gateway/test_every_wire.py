@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
-from spanledger.ledger.store import Budget
+from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway import every_client as ask
 from tests.service.gateway.endpoints import Row, Site
