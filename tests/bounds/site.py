@@ -18,9 +18,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from spanledger.budgets.model import (
-    Budget,
-)
+from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
 from spanledger.ledger.sqlite.records import Records
 from spanledger.ledger.sqlite.reports import Reports

@@ -116,7 +116,8 @@ class ModelInfo(LiteLLM):
         None,
         description="What the model is for, in LiteLLM's words: `chat` (without the Responses API),"
         " `responses` (nothing else), `completion`, `embedding`, `moderation`, `rerank`,"
-        " `image_generation`; default: by the price book, the model's name and the server.",
+        " `image_generation`, `image_edit`, `audio_speech`, `audio_transcription`; default: by the"
+        " price book, the model's name and the server.",
     )
     supported_endpoints: tuple[str, ...] | None = Field(
         None,

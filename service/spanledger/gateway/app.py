@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -32,7 +30,7 @@ from spanledger.errors import (
 from spanledger.gateway import ids, replies
 from spanledger.gateway.access_log import EXCHANGE, AccessLog
 from spanledger.gateway.auth import Authenticator, Caller
-from spanledger.gateway.bodies import ClientGoneError, whole_body
+from spanledger.gateway.bodies import ClientGoneError, upload_of, whole_body
 from spanledger.gateway.cors import with_cors
 from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.file_calls import FileCalls, Request, is_file_path
@@ -50,14 +48,25 @@ from spanledger.gateway.paths import (
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
-from spanledger.gateway.streaming import STREAM_HEADERS, relay
+from spanledger.gateway.sending import (
+    JSON_BODY,
+    OpenCall,
+    answer_headers,
+    end_early,
+    fail,
+    head_of,
+    header_value,
+    log_fault,
+    send_reply,
+)
+from spanledger.gateway.streaming import STREAM_HEADERS, relay, relay_bare
 from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
 from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import COUNTERS, DEFAULT, INBOUND, spoken_by
+from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_head, forwarded
+from spanledger.wires.fields import check_encoding, check_head, forwarded
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -65,32 +74,10 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 CONNECTION = "spanledger.connection"
-"""Scope key of the connection: its `on_lost` is called when the client disconnects, and its `pass_on`
-writes an event of a stream at once."""
-_JSON = (b"content-type", b"application/json")
+"""Scope key of the connection: its `on_lost` is called when the client disconnects, its `pass_on` writes
+an event of a stream at once, and `break_off` closes it in the middle of an answer."""
 
 log = logging.getLogger("spanledger.gateway")
-
-
-class _Call:
-    """One POST in progress: what error handling and a lost connection need to know about it."""
-
-    __slots__ = ("exchange", "lost", "place", "request_id", "started", "task", "wire")
-
-    def __init__(self, request_id: str, wire: Inbound) -> None:
-        self.request_id = request_id
-        self.wire = wire
-        self.exchange: Exchange | None = None
-        self.place: Slot | None = None
-        self.started: Literal["", "stream", "whole"] = ""
-        self.lost = False
-        self.task: asyncio.Task[object] | None = None
-
-    def on_lost(self) -> None:
-        """The client disconnected: stop, which also cancels the call to the provider."""
-        self.lost = True
-        if self.task is not None:
-            self.task.cancel()
 
 
 class Edge:
@@ -160,7 +147,7 @@ class Edge:
                 )
             except SpanledgerError as error:
                 reply = replies.reply_to(error, wire=spoken)
-        await _send(send, reply, request_id, wire=spoken)
+        await send_reply(send, reply, request_id, wire=spoken)
 
     async def _kept(
         self, scope: Scope, headers: dict[bytes, bytes], path: AnswerPath, wire: Inbound
@@ -187,16 +174,16 @@ class Edge:
     ) -> None:
         """One request with its place in the gateway; on no wire of ours, it is passed through."""
         wire = inbound or spoken_by(scope["path"], dict(scope["headers"]))
-        call = _Call(self.new_request_id(), wire)
+        call = OpenCall(self.new_request_id(), wire)
         if self.draining:
-            await _send(send, replies.draining(wire), call.request_id, wire=wire)
+            await send_reply(send, replies.draining(wire), call.request_id, wire=wire)
             return
         if self.in_flight >= self._limits.max_concurrent_requests:
             error = OverloadedError(
                 f"{self._limits.max_concurrent_requests} requests are already in flight "
                 "(gateway.max_concurrent_requests); retry shortly"
             )
-            await _send(send, replies.reply_to(error, wire=wire), call.request_id, wire=wire)
+            await send_reply(send, replies.reply_to(error, wire=wire), call.request_id, wire=wire)
             return
         self.in_flight += 1
         try:
@@ -210,7 +197,7 @@ class Edge:
             pass
         except SpanledgerError as error:
             exchange = call.exchange
-            await _send(
+            await send_reply(
                 send,
                 replies.reply_to(error, exchange.attempts if exchange else 0, wire),
                 call.request_id,
@@ -220,21 +207,23 @@ class Edge:
             forget_frames(error)
         except asyncio.CancelledError as error:
             if not call.lost:
-                await _end_early(send, call)
+                await end_early(send, call)
             forget_frames(error)
         except Exception as error:  # noqa: BLE001  # every caller gets an answer
-            _log_fault(error, call.request_id)
-            await _fail(send, call)
+            log_fault(error, call.request_id)
+            await fail(send, call)
             forget_frames(error)
         finally:
             self.in_flight -= 1
             if EXCHANGE in scope:
                 scope[EXCHANGE] = call.exchange
+            if call.upload is not None:
+                call.upload.close()
             if call.place is not None:
                 call.place.leave()
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: OpenCall
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         caller = await self._auth.identify(headers)
@@ -248,30 +237,38 @@ class Edge:
         try:
             if exchange.start.stream:
 
-                def head() -> Headers:
-                    call.started = "stream"
-                    return _headers(call.request_id, exchange, STREAM_HEADERS)
+                def head(content_type: str = "") -> Headers:
+                    call.started = "whole" if exchange.ask.bare else "stream"
+                    kind = ((b"content-type", content_type.encode()),)
+                    first = kind if content_type else STREAM_HEADERS
+                    return answer_headers(call.request_id, exchange, first)
 
-                await relay(self._router.stream(exchange), exchange, send, head)
+                frames = self._router.stream(exchange)
+                if not exchange.ask.bare:
+                    await relay(frames, exchange, send, head)
+                elif not await relay_bare(frames, send, head) and connection is not None:
+                    connection.break_off()
                 return
-            body = (await self._router.complete(exchange)).body
+            answer = await self._router.complete(exchange)
         finally:
             if connection is not None:
                 connection.on_lost = None
-        first = (_JSON, (b"content-length", b"%d" % len(body)))
-        answer = _headers(call.request_id, exchange, first)
-        answer.append((b"x-spanledger-cost-usd", format_usd(exchange.cost_nano).encode()))
+        body = answer.body
+        kind = (b"content-type", answer.content_type.encode()) if answer.content_type else JSON_BODY
+        first = (kind, (b"content-length", b"%d" % len(body)))
+        shown = answer_headers(call.request_id, exchange, first)
+        shown.append((b"x-spanledger-cost-usd", format_usd(exchange.cost_nano).encode()))
         if exchange.remaining_nano is not None:
             left = format_usd(exchange.remaining_nano).encode()
-            answer.append((b"x-spanledger-budget-remaining-usd", left))
+            shown.append((b"x-spanledger-budget-remaining-usd", left))
         call.started = "whole"
         began = exchange.deadline - self._limits.total_timeout_s
         self._observe_overhead(self.clock.monotonic() - began - exchange.provider_s)
-        await send({"type": "http.response.start", "status": 200, "headers": answer})
+        await send({"type": "http.response.start", "status": 200, "headers": shown})
         await send({"type": "http.response.body", "body": body})
 
     async def _unread(
-        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, wire: Inbound, call: OpenCall
     ) -> None:
         """A request that no wire reads: for files and batches, or for a provider itself."""
         caller = await self._auth.identify(dict(scope["headers"]))
@@ -283,7 +280,7 @@ class Edge:
 
         def head(given: Headers) -> Headers:
             call.started = "whole"
-            return _head(call.request_id, call.exchange, wire, tuple(given))
+            return head_of(call.request_id, call.exchange, wire, tuple(given))
 
         def begun(exchange: Exchange) -> None:
             call.exchange = exchange
@@ -302,12 +299,12 @@ class Edge:
             if connection is not None:
                 connection.on_lost = None
         if isinstance(result, GatewayReply):
-            await _send(send, result, call.request_id, call.exchange, wire)
+            await send_reply(send, result, call.request_id, call.exchange, wire)
         elif not result and connection is not None:
             connection.break_off()
 
     async def _count(
-        self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: _Call
+        self, scope: Scope, receive: Receive, send: Send, counter: TokenCounter, call: OpenCall
     ) -> None:
         """Count a request's input. It costs nothing, so the ledger has no row of it."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -325,7 +322,7 @@ class Edge:
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))
-        await _send(
+        await send_reply(
             send, GatewayReply(200, counted.body, (more,)), call.request_id, wire=counter.wire
         )
 
@@ -335,7 +332,7 @@ class Edge:
         receive: Receive,
         wire: Inbound,
         caller: Caller,
-        call: _Call,
+        call: OpenCall,
         place: Slot,
     ) -> Exchange:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
@@ -345,8 +342,14 @@ class Edge:
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
-            check_head(headers)
-            ask = wire.read(await whole_body(receive, place))
+            if (form_wire := FORMS.get(wire.path)) is not None:
+                check_encoding(headers)
+                call.upload = await upload_of(headers, receive, place)
+                ask = form_wire.read_form(call.upload.form)
+                ask.upload = call.upload
+            else:
+                check_head(headers)
+                ask = wire.read(await whole_body(receive, place))
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -432,73 +435,3 @@ def create_app(
     # A redirect to the path without the slash would contain whatever host the caller sent.
     app.router.redirect_slashes = False
     return app
-
-
-@lru_cache(maxsize=1024)
-def header_value(text: str) -> bytes:
-    """A configured name as a header value; characters that HTTP cannot carry become `?`."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
-
-
-def _headers(
-    request_id: str, exchange: Exchange, first: tuple[tuple[bytes, bytes], ...]
-) -> Headers:
-    headers = [
-        *first,
-        *replies.request_ids(request_id, exchange.ask.wire),
-        (b"x-spanledger-trace-id", exchange.start.trace_id.encode()),
-        (b"x-spanledger-attempts", b"%d" % exchange.attempts),
-        (b"x-spanledger-deployment", header_value(exchange.deployment)),
-    ]
-    if exchange.changed:
-        names = ", ".join(dict.fromkeys(exchange.changed))
-        headers.append((b"x-spanledger-changed", header_value(names)))
-    return headers
-
-
-def _head(
-    request_id: str,
-    exchange: Exchange | None,
-    wire: Inbound,
-    first: tuple[tuple[bytes, bytes], ...],
-) -> Headers:
-    if exchange is None:
-        return [*first, *replies.request_ids(request_id, wire)]
-    return _headers(request_id, exchange, first)
-
-
-async def _send(
-    send: Send,
-    reply: GatewayReply,
-    request_id: str,
-    exchange: Exchange | None = None,
-    wire: Inbound = DEFAULT,
-) -> None:
-    first = (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
-    headers = _head(request_id, exchange, wire, first)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
-
-
-async def _end_early(send: Send, call: _Call) -> None:
-    """The server cancelled the request during shutdown; the router has already booked it."""
-    if call.started == "stream":
-        event = call.wire.error_event(replies.shutting_down())
-        await send({"type": "http.response.body", "body": event})
-    elif not call.started:
-        await _send(send, replies.draining(call.wire), call.request_id, call.exchange, call.wire)
-
-
-def _log_fault(error: Exception, request_id: str) -> None:
-    """Log where a bug of ours is, without the exception's text: it may quote a prompt or a key."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("request %s failed in the gateway: %s\n%s", request_id, type(error).__name__, where)
-
-
-async def _fail(send: Send, call: _Call) -> None:
-    error = replies.internal_error()
-    if call.started == "stream":
-        await send({"type": "http.response.body", "body": call.wire.error_event(error)})
-    elif not call.started:
-        reply = GatewayReply(500, call.wire.error(error), ((b"x-should-retry", b"false"),))
-        await _send(send, reply, call.request_id, call.exchange, call.wire)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from spanledger.clock import Clock
 from spanledger.gateway import ids
 from spanledger.gateway.auth import Caller, HeaderMap
-from spanledger.ledger.model import (
-    RequestStart,
-)
+from spanledger.ledger.model import RequestStart
 from spanledger.routing.request import Exchange
 from spanledger.wires.base import Ask, Inbound
 

@@ -28,12 +28,8 @@ from spanledger.gateway.exchanges import Exchanges
 from spanledger.gateway.files import FilePlace, Files, Object, no_such_file
 from spanledger.gateway.models import Models
 from spanledger.gateway.replies import GatewayReply, Headers, not_allowed
-from spanledger.ledger.model import (
-    UNKNOWN_ROUTE,
-)
-from spanledger.ledger.ports import (
-    Ledger,
-)
+from spanledger.ledger.model import UNKNOWN_ROUTE
+from spanledger.ledger.ports import Ledger
 from spanledger.routing.request import Exchange
 from spanledger.routing.stores import is_gone
 from spanledger.wires import BATCHES, FILES

@@ -19,13 +19,8 @@ from spanledger.gateway.auth import Caller
 from spanledger.gateway.bodies import FormUpload, Spool
 from spanledger.gateway.crowd import Slot
 from spanledger.gateway.models import Models
-from spanledger.ledger.model import (
-    Kept,
-    KeptKind,
-)
-from spanledger.ledger.ports import (
-    Ledger,
-)
+from spanledger.ledger.model import Kept, KeptKind
+from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
 from spanledger.routing.batches import About, BatchFile, about
 from spanledger.routing.course import Candidate
@@ -175,13 +170,14 @@ class Files:
         form, deployment, purpose = upload.form, place.deployment, purpose_of(upload.form)
         await self._router.single.hold(exchange, deployment, 0)
         spool: Spool | None = None
+        endpoint = ""
         try:
             items: list[bytes | ByteRange | tuple[Spool, int]] = []
             for part in form.parts:
                 if part.name in _OURS:
                     continue
                 if purpose == "batch" and part.is_file and part.name == "file":
-                    spool, size = await self._rewritten(upload, part, place, slot)
+                    spool, size, endpoint = await self._rewritten(upload, part, place, slot)
                     items += [ByteRange(part.start, part.value_at), (spool, size), b"\r\n"]
                 else:
                     items.append(ByteRange(part.start, part.end))
@@ -203,7 +199,7 @@ class Files:
             if spool is not None:
                 spool.close()
         start = exchange.start
-        known = About(place.route, place.asked, purpose, body=msgspec.Raw(raw))
+        known = About(place.route, place.asked, purpose, endpoint=endpoint, body=msgspec.Raw(raw))
         kept = Kept(
             *(start.request_id, "file", start.customer, start.team, deployment.id, unique),
             created_ns=self._clock.now_ns(),
@@ -214,8 +210,8 @@ class Files:
 
     async def _rewritten(
         self, upload: FormUpload, part: FormPart, place: FilePlace, slot: Slot
-    ) -> tuple[Spool, int]:
-        """The lines of a batch as the account gets them, and their bytes."""
+    ) -> tuple[Spool, int, str]:
+        """The lines of a batch as the account gets them, their bytes, and what they ask for."""
         if place.target is None:
             raise InvalidRequestError("a batch needs a model", param="file")
         lines = BatchFile(place.target, place.asked or place.route, self._models.route)
@@ -230,7 +226,7 @@ class Files:
         except BaseException:
             spool.close()
             raise
-        return spool, size
+        return spool, size, lines.url
 
 
 class Page(NamedTuple):

@@ -28,6 +28,8 @@ FRAMING_TOKENS = 1_024
 """What a provider may put around the items of an earlier answer."""
 _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
 """Parameters that go on to the provider."""
+_COMPACT = "compact"
+"""A path of OpenAI's that looks like an answer's."""
 _METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
 
 
@@ -67,6 +69,12 @@ class KeptAnswers:
         Raises:
             SpanledgerError: the caller has no such answer, or its provider refuses.
         """
+        if path.answer == _COMPACT and not path.action:
+            raise InvalidRequestError(
+                "conversations are not compacted at the provider here; send a shorter 'input', or let"
+                " the client compact it (Codex does so where the name of its model provider is not OpenAI)",
+                code="unsupported_endpoint",
+            )
         allowed = _METHODS[path.action]
         if method not in allowed:
             shown = f"/v1/responses/{path.answer[:128]}{path.action}"

@@ -23,6 +23,9 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-accel-buffering", b"no"),
 )
 
+OCTETS = "application/octet-stream"
+"""The content type of a file of which the provider does not say it."""
+
 
 async def relay(
     frames: AsyncGenerator[Frame], exchange: Exchange, send: Send, head: Callable[[], Headers]
@@ -58,6 +61,34 @@ async def relay(
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})
+
+
+async def relay_bare(
+    frames: AsyncGenerator[Frame], send: Send, head: Callable[[str], Headers]
+) -> bool:
+    """Send the bytes of one file as they arrive. Returns whether it is complete: nothing may be added
+    to a file, so what it cost is in the ledger, and only a missing end says that it broke off.
+
+    Raises:
+        SpanledgerError: the request failed before anything was sent.
+    """
+    started = False
+    async with aclosing(frames):
+        try:
+            async for frame in frames:
+                if not started:
+                    await _start(send, head(frame.content_type or OCTETS))
+                    started = True
+                await send({"type": "http.response.body", "body": frame.data, "more_body": True})
+        except SpanledgerError as error:
+            if not started:
+                raise
+            forget_frames(error)
+            return False
+    if not started:
+        await _start(send, head(OCTETS))
+    await send({"type": "http.response.body", "body": b""})
+    return True
 
 
 def figures(exchange: Exchange) -> bytes:

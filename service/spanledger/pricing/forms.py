@@ -90,7 +90,10 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("output_tokens_details.reasoning_tokens", "OpenAI Responses API"),
     ),
     "citations": (Place("citation_tokens", "bgeneto/open-webui-cost-tracker#6 (Perplexity)"),),
-    "audio_input": (Place("prompt_tokens_details.audio_tokens", "OpenAI audio guide"),),
+    "audio_input": (
+        Place("prompt_tokens_details.audio_tokens", "OpenAI audio guide"),
+        Place("input_token_details.audio_tokens", "OpenAI API reference (transcriptions)"),
+    ),
     "audio_output": (Place("completion_tokens_details.audio_tokens", "OpenAI audio guide"),),
     "searches": (
         Place("prompt_tokens_details.web_search_requests", "LiteLLM's Usage (Gemini)"),

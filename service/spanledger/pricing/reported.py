@@ -56,6 +56,7 @@ class OpenAIUsage(msgspec.Struct):
     output_tokens: Any = None
     input_tokens_details: Any = None
     output_tokens_details: Any = None
+    input_token_details: Any = None
     cached_tokens: Any = None
     prompt_cache_hit_tokens: Any = None
     cache_read_input_tokens: Any = None

@@ -15,7 +15,16 @@ DEFAULT_AI_VERSION = "2024-05-01-preview"
 V1_VERSIONS = frozenset({"v1", "latest", "preview"})
 """Values of `api_version` that mean Azure's v1 API."""
 _OPENAI_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
-_OPERATIONS = ("/chat/completions", "/embeddings", "/responses")
+_OPERATIONS = (
+    "/chat/completions",
+    "/embeddings",
+    "/responses",
+    "/images/generations",
+    "/images/edits",
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/audio/translations",
+)
 
 
 class Address(NamedTuple):

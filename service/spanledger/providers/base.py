@@ -16,11 +16,24 @@ import msgspec
 from spanledger.config.litellm_keys import BODY_KEYS
 from spanledger.wires.base import Answer, Frame, Inbound, Operation
 from spanledger.wires.fields import is_set
+from spanledger.wires.form import Upload
 from spanledger.wires.side import TokenCounter
 
 ProviderKind = Literal["openai", "anthropic", "litellm"]
 SPOKEN: dict[ProviderKind, tuple[str, ...]] = {
-    "openai": ("chat", "embeddings", "completions", "moderations", "rerank", "images"),
+    "openai": (
+        "chat",
+        "embeddings",
+        "completions",
+        "moderations",
+        "rerank",
+        "images",
+        "image_edits",
+        "image_variations",
+        "speech",
+        "transcriptions",
+        "translations",
+    ),
     "anthropic": ("messages",),
     "litellm": ("chat", "embeddings"),
 }
@@ -205,6 +218,7 @@ class Call:
         headers: those of the caller's that are for deployments of its wire alone.
         request_id: the gateway's id of the request.
         trace_headers: the trace context, for a deployment that is to have it.
+        upload: the caller's form, where its body is one.
         pass_on: takes an event of a stream out of turn, when everything before it was taken;
             returns whether it did. Only events that are `Frame.usual` may be given to it.
     """
@@ -221,6 +235,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    upload: Upload | None = None
     pass_on: PassOn | None = field(default=None, repr=False)
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, PassOn
+from spanledger.providers.bodies import parser_of
 from spanledger.providers.connection import Connection
 from spanledger.providers.failed_calls import name_of, too_late
 from spanledger.providers.reply import LateError, ResponseError
 from spanledger.wires.base import Frame
-from spanledger.wires.sse import EventParser, EventTooLargeError
+from spanledger.wires.sse import EventTooLargeError
 
 ReadUsual = Callable[[bytes], Frame | None]
 
@@ -62,8 +63,8 @@ class EventStream:
         self._recycle = recycle
         self._began = False
         self.producing = False
-        self._parser = EventParser(call.max_response_bytes)
-        self._left = call.max_response_bytes
+        self._left = most = call.max_response_bytes
+        self._parser = parser_of(call.wire.operation, connection.headers, most)
         self._ready: list[bytes] = []
         self._too_much = ""
         self._read: ReadUsual | None = None

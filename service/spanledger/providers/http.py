@@ -20,6 +20,7 @@ from spanledger.clock import Clock
 from spanledger.errors import ProviderError
 from spanledger.providers.addresses import target_of, with_headers
 from spanledger.providers.base import Call, Passage, PassedAnswer
+from spanledger.providers.bodies import content_type_of
 from spanledger.providers.caps import CapName, Caps, renamed
 from spanledger.providers.endpoints import Endpoint
 from spanledger.providers.event_stream import EventStream
@@ -27,10 +28,7 @@ from spanledger.providers.forward import ForwardingTransport
 from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.request_ids import provider_request_id
-from spanledger.providers.transport import (
-    Limits,
-    ProviderReply,
-)
+from spanledger.providers.transport import Body, Limits, ProviderReply
 from spanledger.wires import outbound
 from spanledger.wires.base import Answer, Frame, Habits, Outbound, ReadsUsual, Seen, Written
 from spanledger.wires.error_forms import read_failure
@@ -145,10 +143,10 @@ class HttpProvider:
         ends_at = self._clock.monotonic() + call.timeout_s
         if not wire.spelled:
             written = wire.request(call, False, Habits())
-            reply = await self._transport.exchange(call, target, written.body)
+            reply = await self._transport.exchange(call, *_sent(call, target, written))
             if (eased := self._eased(call, written, reply, ends_at)) is not None:
                 written = wire.request(eased, False, Habits())
-                reply = await self._transport.exchange(eased, target, written.body)
+                reply = await self._transport.exchange(eased, *_sent(eased, target, written))
             return written, reply
         call = self._caps.applied(call)
         name = self._caps.name(call.deployment)
@@ -171,12 +169,12 @@ class HttpProvider:
         ends_at = self._clock.monotonic() + call.timeout_s
         if not wire.spelled:
             written = wire.request(call, True, Habits())
-            source = await self._transport.events(call, target, written.body)
+            source = await self._transport.events(call, *_sent(call, target, written))
             if isinstance(source, ProviderReply) and (
                 (eased := self._eased(call, written, source, ends_at)) is not None
             ):
                 written = wire.request(eased, True, Habits())
-                source = await self._transport.events(eased, target, written.body)
+                source = await self._transport.events(eased, *_sent(eased, target, written))
             return written, source
         call = self._caps.applied(call)
         name, other = self._caps.name(call.deployment), None
@@ -222,7 +220,8 @@ class HttpProvider:
 
     def _seen(self, call: Call, headers: Mapping[str, str], wire: Outbound) -> Seen:
         created = self._clock.now_ns() // 1_000_000_000
-        return Seen(provider_request_id(headers, wire.id_header), created, call.request_id)
+        unique = provider_request_id(headers, wire.id_header)
+        return Seen(unique, created, call.request_id, content_type_of(headers))
 
     def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in; `path` replaces the wire's own."""
@@ -268,6 +267,18 @@ class HttpProvider:
         now = self._clock.monotonic()
         self._misconfigured.refused(call.deployment.id, target.url, error, now)
         return error
+
+
+def _sent(call: Call, target: Endpoint, written: Written) -> tuple[Endpoint, Body]:
+    """Where a request goes and its body, which may be a form."""
+    pieces, upload = written.pieces, call.upload
+    if pieces is None or upload is None:
+        return target, written.body
+    kind = {"content-type": pieces.content_type}
+    if (body := upload.whole(pieces)) is not None:
+        return with_headers(target, kind), body
+    size = {"content-length": str(pieces.size)}
+    return with_headers(target, kind | size), upload.chunks(pieces)
 
 
 def _refuses_options(reply: ProviderReply) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
+from spanledger.providers.media_hosts import MEDIA_WIRES, media_of
 from spanledger.providers.responses_hosts import serves_responses
 from spanledger.wires.openai.models import RESPONSES_ALONE, THINKS_UNASKED, TOOLS_APART
 
@@ -25,6 +26,11 @@ _ENDPOINTS = {
     "/v1/moderations": "moderations",
     "/v1/rerank": "rerank",
     "/v1/images/generations": "images",
+    "/v1/images/edits": "image_edits",
+    "/v1/images/variations": "image_variations",
+    "/v1/audio/speech": "speech",
+    "/v1/audio/transcriptions": "transcriptions",
+    "/v1/audio/translations": "translations",
 }
 _AZURES = ("azure", "azure_ai")
 _MAKERS = (*_AZURES, "openai", "xai")
@@ -61,7 +67,9 @@ def spoken_by(
     # An address of Azure's is changed to one that has it (`azure.v1_address`).
     if prefix in _MAKERS and (served or prefix in _AZURES) and is_alone(known_as, mode):
         return ALONE
-    return (*SPOKEN[kind], "responses") if served else ()
+    absent = MEDIA_WIRES - media_of(prefix, base)
+    own = tuple(name for name in SPOKEN[kind] if name not in absent)
+    return (*own, "responses") if served else own
 
 
 def tools_apart(

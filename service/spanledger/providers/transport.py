@@ -81,7 +81,7 @@ class Transport:
         self._ways: dict[str, Way] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def exchange(self, call: Call, target: Endpoint, body: bytes) -> ProviderReply:
+    async def exchange(self, call: Call, target: Endpoint, body: Body) -> ProviderReply:
         """Send a request and read the complete response.
 
         Raises:
@@ -91,9 +91,7 @@ class Transport:
         connection, way = await self._asked(call, target, body, began, streams=False)
         return self._reply(call, connection, way)
 
-    async def events(
-        self, call: Call, target: Endpoint, body: bytes
-    ) -> EventStream | ProviderReply:
+    async def events(self, call: Call, target: Endpoint, body: Body) -> EventStream | ProviderReply:
         """Send a request for a stream; a `ProviderReply` if the response is not a stream of events.
 
         Raises:

@@ -295,6 +295,7 @@ class Run:
             total_s=left,
             headers=exchange.ask.headers,
             request_id=exchange.start.request_id,
+            upload=exchange.ask.upload,
             pass_on=None if exchange.pass_on is None else self.passed_on,
         )
 

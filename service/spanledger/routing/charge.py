@@ -23,11 +23,19 @@ def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
     if usage is None or not _is_possible(usage):
         counted = _counted(exchange, produced, produced.output_tokens)
         return bounded(counted, _told_input(produced), attempt), True
-    uncounted = produced.uncounted_tokens
+    if produced.counted:
+        return bounded(usage, Usage(), attempt), True
+    uncounted = 0 if _is_billed_by_unit(usage, attempt) else produced.uncounted_tokens
     if not (uncounted or usage.ambiguity):
         return usage, False
     whole = _completed(exchange, produced, usage, usage.output_tokens + uncounted)
     return bounded(whole, _certain(usage), attempt), True
+
+
+def _is_billed_by_unit(usage: Usage, attempt: Attempt) -> bool:
+    """Whether the units that are known are what is billed, so that tokens need not be counted."""
+    price = attempt.target.price
+    return usage.units > 0 and price is not None and price.of_unit(usage.unit) is not None
 
 
 def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tuple[Usage, bool]:

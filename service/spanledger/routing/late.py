@@ -7,10 +7,7 @@ as any other; reading it again changes nothing.
 from __future__ import annotations
 
 from spanledger.clock import Clock
-from spanledger.ledger.model import (
-    AttemptEnd,
-    KeptAnswer,
-)
+from spanledger.ledger.model import AttemptEnd, KeptAnswer
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.kept import KeptCalls
 from spanledger.routing.pass_through import Passing

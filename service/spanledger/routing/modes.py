@@ -10,19 +10,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger.pricing.book import PriceBook
-from spanledger.providers.base import Deployment
+from spanledger.providers.base import SPOKEN, Deployment
 
-_IMAGES = frozenset({"images", "image_edits"})
+_EDITS = frozenset({"image_edits", "image_variations"})
 _NOT_DIALOGUE: dict[str, frozenset[str]] = {
+    "embedding": frozenset({"embeddings"}),
     "moderation": frozenset({"moderations"}),
     "rerank": frozenset({"rerank"}),
-    "image_generation": _IMAGES,
-    "image_edit": frozenset({"image_edits"}),
+    "image_generation": _EDITS | {"images"},
+    "image_edit": _EDITS,
     "audio_speech": frozenset({"speech"}),
     "audio_transcription": frozenset({"transcriptions", "translations"}),
 }
 """Modes that have wires of their own, and these."""
 _OTHER_WIRES = frozenset().union(*_NOT_DIALOGUE.values())
+"""What a model for dialogue does not have."""
 _CHAT_ONLY = ("openai", "azure.ai.openai")
 """Providers whose chat models have no legacy completions."""
 
@@ -43,10 +45,12 @@ def wires_of(deployment: Deployment, mode: str) -> tuple[str, ...]:
     spoken = deployment.speaks
     own = _NOT_DIALOGUE.get(mode)
     if own is not None:
-        return tuple(name for name in spoken if name in own)
+        found = tuple(name for name in spoken if name in own)
+        # A model of this kind is served, although no table says that its server has such models.
+        return found or tuple(name for name in SPOKEN[deployment.kind] if name in own)
     barred = set(_OTHER_WIRES)
     if mode == "completion":
-        barred |= {"chat", "responses", "embeddings"}
+        barred |= {"chat", "responses"}
     elif deployment.provider in _CHAT_ONLY:
         barred.add("completions")
     return tuple(name for name in spoken if name not in barred)

@@ -23,11 +23,7 @@ from spanledger.errors import (
     ProviderError,
     SpanledgerError,
 )
-from spanledger.ledger.model import (
-    AttemptEnd,
-    RequestEnd,
-    Reservation,
-)
+from spanledger.ledger.model import AttemptEnd, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.price import Price

@@ -46,6 +46,7 @@ class Produced:
     provider_request_id: str = ""
     finish_reasons: tuple[str, ...] = ()
     body: bytes = b""
+    counted: bool = False
     pending: bool = False
     events: list[bytes] = field(default_factory=list)
     _since_usage_bytes: int = 0
@@ -64,6 +65,7 @@ class Produced:
             provider_request_id=answer.provider_request_id,
             finish_reasons=answer.finish_reasons,
             body=answer.body,
+            counted=answer.counted,
             pending=answer.pending,
         )
 

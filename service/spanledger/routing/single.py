@@ -10,14 +10,7 @@ import asyncio
 from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
-from spanledger.ledger.model import (
-    AttemptEnd,
-    Hold,
-    Kept,
-    Later,
-    RequestEnd,
-    Reservation,
-)
+from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
 from spanledger.routing.booking import Booking

@@ -55,6 +55,8 @@ class Usage:
     reasoning_output_tokens: int = 0
     units: int = 0
     """What is billed instead of tokens: search units, images, characters or seconds."""
+    image_input_tokens: int = 0
+    """Part of the input that is images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Price:
     cache_write: int | None = None
     cache_write_1h: int | None = None
     unit: int = 0
+    image_input: int | None = None
     services: Mapping[str, Price] = field(default_factory=dict)
     """Prices of the service tiers it grants; requests for others are answered at `default`."""
     long: tuple[int, Price] | None = None
@@ -92,6 +95,7 @@ class Price:
             + usage.cache_write_1h_input_tokens * cache_write_1h
             + usage.output_tokens * self.output
             + usage.units * self.unit
+            + usage.image_input_tokens * ((self.image_input or self.input) - self.input)
         )
 
 
@@ -165,13 +169,17 @@ LIST_PRICES: Mapping[str, Price] = {
 
 UNIT_PRICES: Mapping[str, Price] = {
     "rerank-v3.5": Price(0, unit=2_000_000_000),
-    "gpt-image-1": Price(5_000_000, 40_000_000),
+    "gpt-image-1": Price(5_000_000, 40_000_000, image_input=10_000_000),
     "dall-e-3": Price(0, unit=52_000_000_000),
     "tts-1": Price(0, unit=15_000_000),
+    "tts-1-hd": Price(0, unit=30_000_000),
+    "whisper-1": Price(0, unit=100_000_000),
+    "whisper-large-v3": Price(0, unit=30_830_000),
+    "gpt-4o-transcribe": Price(2_500_000, 10_000_000),
     "gpt-4o-mini-tts": Price(600_000, 12_000_000),
 }
 """The same for what does not answer with text; output tokens are images or audio, `unit` is a search,
-an image (of dall-e-3 at aimlapi.com) or a character."""
+an image (of dall-e-3 at aimlapi.com), a character or a second."""
 
 WINDOWS: Mapping[str, int] = {
     "gpt-4o": 128_000,

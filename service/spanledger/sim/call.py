@@ -17,6 +17,7 @@ import msgspec
 
 from spanledger.sim.bill import DEFAULT_SERVICE, WINDOWS, Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.forms import read_form
 from spanledger.sim.openai_wire import (
     embedding_tokens,
     read_embedding_inputs,
@@ -89,6 +90,8 @@ class Call:
         self.channel = channel
         self.request_id = ""
         self.operation = "chat"
+        self.streams = b"text/event-stream; charset=utf-8"
+        self.answers = b"application/json"
         self.key = ""
         self.prompt: Prompt | None = None
         self.seen = Seen()
@@ -104,12 +107,15 @@ class Call:
         self.operation = "embeddings"
         await self._run(self._embeddings)
 
-    async def _run(self, serve: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    async def _run(
+        self, serve: Callable[[dict[str, object]], Awaitable[None]], *, form: bool = False
+    ) -> None:
         COUNTING.set(self.sim.counting)
         try:
             self.key = self.wire.key(self.channel.headers)
             body = await self.channel.read(self.sim.body_bytes_max)
-            await serve(_decode(body))
+            kind = self.channel.headers.get("content-type", "")
+            await serve(read_form(kind, body) if form else _decode(body))
         except RefusalError as refusal:
             await self._refuse(refusal)
         except ClientGoneError:
@@ -240,7 +246,7 @@ class Call:
         fault = self.script.fault
         if fault is None or fault.name not in ("cut", "stall", "malformed"):
             self._book("answered", billed, answer_id)
-            await self.channel.respond(200, body, headers)
+            await self.channel.respond(200, body, headers, self.answers)
             return
         half = body[: len(body) // 2]
         if fault.name == "malformed":
@@ -265,10 +271,7 @@ class Call:
             self._book("aborted", self._input_only(usage), answer.id)
             return
         headers = self.wire.headers(self.request_id, answer.pace.due_s(hidden))
-        headers += [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache"),
-        ]
+        headers += [(b"content-type", self.streams), (b"cache-control", b"no-cache")]
         await self.channel.start(200, headers)
         for chunk in self.wire.opening(prompt, answer, shown):
             await self.channel.write(chunk.data)

@@ -81,9 +81,11 @@ class Channel:
         if not self._watch().done():
             self._transport().abort()
 
-    async def respond(self, status: int, body: bytes, headers: Headers) -> None:
-        """Send a complete JSON answer."""
-        await self.start(status, [*headers, (b"content-type", b"application/json")], len(body))
+    async def respond(
+        self, status: int, body: bytes, headers: Headers, kind: bytes = b"application/json"
+    ) -> None:
+        """Send a complete answer."""
+        await self.start(status, [*headers, (b"content-type", kind)], len(body))
         await self.write(body, last=True)
 
     async def start(self, status: int, headers: Headers, length: int | None = None) -> None:

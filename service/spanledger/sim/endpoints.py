@@ -7,12 +7,12 @@ from functools import partial
 
 import msgspec
 
-from spanledger.sim import images_wire
+from spanledger.sim import audio_wire, images_wire
 from spanledger.sim.bill import Usage
 from spanledger.sim.call import Call
 from spanledger.sim.prompt import Prompt, RefusalError, digest_of, model_of, whole
 from spanledger.sim.tokens import tokens
-from spanledger.sim.writer import draw_pace
+from spanledger.sim.writer import Answer, Pace, draw_pace
 
 _NOT_CONTENT = frozenset({"user", "metadata"})
 _DOCUMENTS_MAX = 1_000
@@ -34,6 +34,50 @@ class OtherCall(Call):
         self.operation = "images"
         await self._run(self._images)
 
+    async def image_edits(self) -> None:
+        """Serve edits or variations of images."""
+        self.operation = "image_edits"
+        await self._run(self._images, form=True)
+
+    async def speech(self) -> None:
+        """Serve speech, as a file or as events."""
+        self.operation = "speech"
+        await self._run(self._speech)
+
+    async def _speech(self, body: dict[str, object]) -> None:
+        events = body.get("stream_format") == "sse"
+        self.wire = audio_wire.SpeechWire(events=events)
+        prompt = self.wire.read(body)
+        self._begin(prompt, body)
+        if await self._fail_early():
+            return
+        if not events:
+            self.streams = audio_wire.KINDS[str(body.get("response_format", "mp3"))]
+        await self._stream(prompt, self._paced(prompt), audio_wire.speech_usage(prompt))
+
+    async def transcripts(self) -> None:
+        """Serve a transcription or a translation."""
+        self.operation = "transcripts"
+        await self._run(self._transcripts, form=True)
+
+    async def _transcripts(self, body: dict[str, object]) -> None:
+        prompt = self.wire.read(body)
+        self._begin(prompt, body)
+        if await self._fail_early():
+            return
+        usage, answer = audio_wire.transcript_usage(prompt), self._paced(prompt)
+        if prompt.stream:
+            await self._stream(prompt, answer, usage)
+            return
+        self.answers = audio_wire.FORMATS[str(prompt.schema)]
+        await self._plain("", 0.0, usage, partial(self.wire.plain, prompt, answer))
+
+    def _paced(self, prompt: Prompt) -> Answer:
+        """An answer without content of its own, at the pace of a fast model."""
+        self.seen.answers += 1
+        dice = self._dice(b"answer", self.seen.answers)
+        return Answer(dice.name("aud-"), prompt.model, (), Pace(0.0, 1_000.0), 0)
+
     async def _images(self, body: dict[str, object]) -> None:
         prompt = self.wire.read(body)
         self._begin(prompt, body)
@@ -41,10 +85,13 @@ class OtherCall(Call):
             return
         self.seen.answers += 1
         dice = self._dice(b"answer", self.seen.answers)
+        if self.operation == "image_edits":
+            body = images_wire.typed_fields(body)
         asked = images_wire.read_picture(body, prompt)
         answer = images_wire.draw(prompt, asked, dice)
         if prompt.model.startswith(images_wire.BY_TOKENS):
-            usage = Usage(prompt.input_tokens, asked.tokens)
+            seen = prompt.shown[1] if self.operation == "image_edits" else 0
+            usage = Usage(prompt.input_tokens, asked.tokens, image_input_tokens=seen)
         else:
             usage = Usage(units=asked.images)
         if prompt.stream:

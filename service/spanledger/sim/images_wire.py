@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from spanledger.sim.bill import Usage
+from spanledger.sim.forms import File
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import Prompt, RefusalError, digest_of, model_of, string, whole
 from spanledger.sim.tokens import tokens
@@ -21,6 +22,10 @@ from spanledger.sim.wire import Chunk
 from spanledger.sim.writer import Answer, Choice, Dice, Pace
 
 BY_TOKENS = "gpt-image"
+IMAGES_MAX = 17
+INPUT_TOKENS, INPUT_TOKENS_HIGH = 323, 6_563
+"""Of an image that is sent: 65 and two tiles of 129, and 6,240 more in high fidelity."""
+_MAGIC = (b"\x89PNG", b"\xff\xd8", b"RIFF")
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n simulated image").decode()
 _TOKENS = {
     "low": (272, 408, 400),
@@ -76,6 +81,7 @@ class ImagesWire(OpenAIWire):
     """Image generation."""
 
     id_prefix = "img-"
+    event = "image_generation"
 
     def read(self, body: dict[str, object]) -> Prompt:
         """Read a request for images."""
@@ -113,7 +119,7 @@ class ImagesWire(OpenAIWire):
         del answer
         for index in range(prompt.shown[0]):
             data = {"b64_json": PIXEL, "partial_image_index": index}
-            yield Chunk(_event("image_generation.partial_image", data), 100)
+            yield Chunk(_event(f"{self.event}.partial_image", data), 100)
 
     def closing(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
         """The finished images; the last one has the usage."""
@@ -122,11 +128,57 @@ class ImagesWire(OpenAIWire):
             data: dict[str, object] = {"b64_json": choice.text, "created_at": answer.created_s}
             if usage is not None and index == len(answer.choices) - 1:
                 data["usage"] = _usage(usage)
-            yield Chunk(_event("image_generation.completed", data))
+            yield Chunk(_event(f"{self.event}.completed", data))
 
     def broken(self) -> bytes:
         """An event with truncated JSON."""
         return b'event: image_generation.partial_image\ndata: {"type":"image_gen\n\n'
+
+
+class EditsWire(ImagesWire):
+    """Edits and variations; `shown` of a prompt has the images that were sent in place of its 1."""
+
+    event = "image_edit"
+
+    def __init__(self, *, prompted: bool = True) -> None:
+        self.prompted = prompted
+
+    def read(self, body: dict[str, object]) -> Prompt:
+        """Read a form with images."""
+        files = [file for name in ("image", "mask") for file in _files(body.get(name))]
+        if not _files(body.get("image")) or len(files) > IMAGES_MAX:
+            raise RefusalError(400, "Missing required parameter: 'image'.", param="image")
+        if any(not file.data.startswith(_MAGIC) for file in files):
+            raise RefusalError(400, "Invalid image file or mode.", param="image")
+        typed = typed_fields(body)
+        fidelity = typed.pop("input_fidelity", "low")
+        if not self.prompted and "prompt" in typed:
+            raise RefusalError(400, "Unknown parameter: 'prompt'.", param="prompt")
+        asked = super().read(typed if self.prompted else {"prompt": "?", **typed})
+        each = INPUT_TOKENS_HIGH if fidelity == "high" else INPUT_TOKENS
+        seen = each * len(files) if asked.model.startswith(BY_TOKENS) else 0
+        text = asked.input_tokens if self.prompted else 0
+        digest = digest_of("edits", asked.model, {**typed, "seen": seen}, frozenset({"stream"}))
+        return replace(
+            asked, digest=digest, input_tokens=text + seen, shown=(asked.shown[0], max(seen, 1))
+        )
+
+
+def typed_fields(body: dict[str, object]) -> dict[str, object]:
+    """A form's fields without its files, numbers and booleans as what they mean."""
+    found: dict[str, object] = {}
+    for name, value in body.items():
+        if name in ("n", "partial_images", "output_compression") and str(value).isdecimal():
+            found[name] = int(str(value))
+        elif name == "stream":
+            found[name] = value == "true"
+        elif not _files(value):
+            found[name] = value
+    return found
+
+
+def _files(value: object) -> list[File]:
+    return [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, File)]
 
 
 def _usage(usage: Usage) -> dict[str, object]:
@@ -134,7 +186,10 @@ def _usage(usage: Usage) -> dict[str, object]:
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "input_tokens_details": {"text_tokens": usage.input_tokens, "image_tokens": 0},
+        "input_tokens_details": {
+            "text_tokens": usage.input_tokens - usage.image_input_tokens,
+            "image_tokens": usage.image_input_tokens,
+        },
     }
 
 

@@ -5,7 +5,8 @@
     POST, GET /v1/files  /v1/batches  and one of them: `files.py`
     POST /v1/completions  /v1/moderations          the same
     POST /v1/rerank                                Cohere's and Jina's
-    POST /v1/images/generations                    OpenAI's wire
+    POST /v1/images/generations  …/edits  …/variations                        the same
+    POST /v1/audio/speech  /v1/audio/transcriptions  /v1/audio/translations   the same
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
@@ -32,6 +33,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from spanledger.sim.anthropic_wire import AnthropicWire
+from spanledger.sim.audio_wire import SpeechWire, TranscriptWire
 from spanledger.sim.bill import LIST_PRICES, UNIT_PRICES, Bill, Price, read_prices
 from spanledger.sim.call import Call, Sim
 from spanledger.sim.channel import Channel, ClientGoneError
@@ -39,7 +41,7 @@ from spanledger.sim.completions_wire import CompletionsWire
 from spanledger.sim.endpoints import OtherCall
 from spanledger.sim.files import Files
 from spanledger.sim.host import RunningSim, SimServer, listen
-from spanledger.sim.images_wire import ImagesWire
+from spanledger.sim.images_wire import EditsWire, ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
 from spanledger.sim.prompt import RefusalError
 from spanledger.sim.responses import Responses
@@ -55,6 +57,11 @@ BESIDE_CHAT: dict[str, tuple[Wire, Callable[[OtherCall], Awaitable[None]]]] = {
     "/v1/moderations": (OPENAI, OtherCall.moderations),
     "/v1/rerank": (OPENAI, OtherCall.rerank),
     "/v1/images/generations": (ImagesWire(), OtherCall.images),
+    "/v1/images/edits": (EditsWire(), OtherCall.image_edits),
+    "/v1/images/variations": (EditsWire(prompted=False), OtherCall.image_edits),
+    "/v1/audio/speech": (SpeechWire(), OtherCall.speech),
+    "/v1/audio/transcriptions": (TranscriptWire(), OtherCall.transcripts),
+    "/v1/audio/translations": (TranscriptWire(), OtherCall.transcripts),
 }
 """Endpoints that are not a dialogue."""
 

@@ -33,7 +33,8 @@ _ALL = (
     _convention(
         "gen_ai.operation.name",
         "string",
-        "`chat`, `embeddings`, `text_completion`, `moderation`, `rerank` or `image_generation`.",
+        "`chat`, `embeddings`, `text_completion`, `moderation`, `rerank`, `image_generation`,"
+        " `image_edit`, `image_variation`, `speech`, `transcription` or `translation`.",
     ),
     _convention("gen_ai.provider.name", "string", "The provider that serves the model."),
     _convention(

@@ -13,12 +13,18 @@ from spanledger.wires.anthropic.inbound import Messages
 from spanledger.wires.anthropic.messages import MessagesOut
 from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
-from spanledger.wires.base import Inbound, LateAnswer, Outbound
+from spanledger.wires.base import FormWire, Inbound, LateAnswer, Outbound
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
 from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
+from spanledger.wires.openai.image_forms import (
+    ImageEdits,
+    ImageEditsOut,
+    ImageVariations,
+    ImageVariationsOut,
+)
 from spanledger.wires.openai.images import Images, ImagesOut
 from spanledger.wires.openai.input_tokens import InputTokens
 from spanledger.wires.openai.model_list import OpenAIModels
@@ -27,17 +33,34 @@ from spanledger.wires.openai.other_form import answer_of, frame_of
 from spanledger.wires.openai.outbound import ChatOut, EmbeddingsOut
 from spanledger.wires.openai.responses import Responses
 from spanledger.wires.openai.responses_native import NativeResponses, read_late
+from spanledger.wires.openai.speech import AudioSpeech, SpeechOut
+from spanledger.wires.openai.transcriptions import (
+    Transcriptions,
+    TranscriptionsOut,
+    Translations,
+    TranslationsOut,
+)
 from spanledger.wires.rerank import Rerank, RerankOut
 from spanledger.wires.responses_as_chat.callers import ResponsesCallers
 from spanledger.wires.side import ModelList, TokenCounter
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
-_ALONE: tuple[Inbound, ...] = (Completions(), Moderations(), Rerank(), Images())
+_FORMS: tuple[FormWire, ...] = (ImageEdits(), ImageVariations(), Transcriptions(), Translations())
+_ALONE: tuple[Inbound, ...] = (
+    Completions(),
+    Moderations(),
+    Rerank(),
+    Images(),
+    AudioSpeech(),
+    *_FORMS,
+)
 """Wires that no other is translated to or from."""
 _ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, RESPONSES, *_ALONE)
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
 """What callers may speak, by path; each is a POST."""
+FORMS: dict[str, FormWire] = {wire.path: wire for wire in _FORMS}
+"""Those of them whose bodies are forms."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
 """By the name of a wire, which is what rows have as their operation."""
 PASSED_ON = "pass_through"
@@ -52,11 +75,16 @@ DEFAULT: Inbound = CHAT
 UNTRANSLATED: dict[str, Outbound] = {
     "completions": CompletionsOut(),
     "embeddings": EmbeddingsOut(),
+    "image_edits": ImageEditsOut(),
+    "image_variations": ImageVariationsOut(),
     "images": ImagesOut(),
     "messages": NativeMessages(),
     "moderations": ModerationsOut(),
     "rerank": RerankOut(),
     "responses": NativeResponses(),
+    "speech": SpeechOut(),
+    "transcriptions": TranscriptionsOut(),
+    "translations": TranslationsOut(),
 }
 """Wires whose callers are served in their own, as it is."""
 FROM_CHAT: dict[str, Outbound] = {

@@ -16,9 +16,20 @@ from spanledger.errors import Category, ProviderError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
 from spanledger.wires.fields import Fields, JsonValue
+from spanledger.wires.form import Form, Pieces, Upload
 
 Operation = Literal[
-    "chat", "embeddings", "text_completion", "moderation", "rerank", "image_generation"
+    "chat",
+    "embeddings",
+    "text_completion",
+    "moderation",
+    "rerank",
+    "image_generation",
+    "image_edit",
+    "image_variation",
+    "speech",
+    "transcription",
+    "translation",
 ]
 WRITES_TEXT: frozenset[Operation] = frozenset({"chat", "text_completion"})
 """Operations whose answers are text, of a length that a cap bounds."""
@@ -46,6 +57,8 @@ class Ask:
         demand: what bounds its cost.
         headers: those of the caller's that its wire forwards (`Inbound.passes`).
         follows: the id of an answer that it continues, as the caller knows it.
+        bare: its stream is the bytes of one file, not events.
+        upload: its form, where the body is one.
     """
 
     wire: Inbound
@@ -57,6 +70,8 @@ class Ask:
     demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
     headers: Mapping[str, str] = field(default_factory=dict)
     follows: str = ""
+    bare: bool = False
+    upload: Upload | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,14 @@ class Inbound(Protocol):
         ...
 
 
+class FormWire(Inbound, Protocol):
+    """A wire whose requests are forms with files."""
+
+    def read_form(self, form: Form) -> Ask:
+        """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
+        ...
+
+
 class Server(Protocol):
     """Who answers a request: what readers and writers need to know of a deployment.
 
@@ -170,6 +193,7 @@ class Outgoing(Protocol):
         fields: the caller's body with the deployment's defaults, top level, values undecoded.
         max_output_tokens: a cap that a budget sets, None = as the caller asked.
         changed: names of fields that had to change; the wire that writes the request adds to it.
+        upload: the caller's form, where its body is one.
     """
 
     @property
@@ -182,6 +206,8 @@ class Outgoing(Protocol):
     def max_output_tokens(self) -> int | None: ...
     @property
     def changed(self) -> list[str]: ...
+    @property
+    def upload(self) -> Upload | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +221,8 @@ class Answer:
             `usage` has none.
         speech_bytes: base64 bytes of generated speech, for the same.
         service: the service tier it was served at; empty where the provider does not say.
+        content_type: of the body, where that is not JSON.
+        counted: the usage is our own count, because the provider reported none.
         pending: it is still to be written, after the request has ended.
     """
 
@@ -207,6 +235,8 @@ class Answer:
     output_bytes: int = 0
     speech_bytes: int = 0
     service: str = ""
+    content_type: str = ""
+    counted: bool = False
     pending: bool = False
 
 
@@ -257,6 +287,7 @@ class Frame:
         input_usage: the input alone, from a provider that counts it before it answers.
         service: the service tier of the answer; empty where the provider does not say.
         closes: the caller may leave once it has this event, so it is sent once the request is booked.
+        content_type: of a bare stream (`Ask.bare`), on each of its pieces.
         usual: but for its content, an earlier event of the stream said the same.
     """
 
@@ -274,6 +305,7 @@ class Frame:
     service: str = ""
     closes: bool = False
     usual: bool = field(default=False, compare=False)
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +316,7 @@ class Written:
         memo: what the wire has to remember for reading the answer.
         options_ours: its `stream_options` hold nothing that the caller asked for.
         eased: whether a refusal may be overcome; None where the wire knows of none.
+        pieces: the body instead, where it is a form.
     """
 
     out: Outgoing
@@ -291,6 +324,7 @@ class Written:
     memo: object = None
     options_ours: bool = True
     eased: Eased | None = None
+    pieces: Pieces | None = None
 
 
 Eased = Callable[[Outgoing, int, bytes], Fields | None]
@@ -317,11 +351,14 @@ class Seen(NamedTuple):
         request_id: the provider's id of the request.
         created: when it came, in Unix seconds.
         ours: the gateway's id of the request.
+        content_type: what the provider says the body is, as it may be forwarded; empty if it does
+            not say.
     """
 
     request_id: str
     created: int
     ours: str = ""
+    content_type: str = ""
 
 
 class Reader(Protocol):

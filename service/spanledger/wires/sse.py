@@ -119,6 +119,11 @@ def encode_event(payload: bytes) -> bytes:
     return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"
 
 
+def is_events(content_type: str) -> bool:
+    """Whether a content type is that of a stream of events."""
+    return content_type.lower().startswith("text/event-stream")
+
+
 def is_stream(body: bytes) -> bool:
     """Whether a body is a stream of events, whatever its content type says."""
     return body.lstrip(_BOM + b"\r\n ")[:8].startswith(

@@ -66,9 +66,15 @@ class Site(Gateway):
 
 @contextlib.contextmanager
 def running_site(
-    folder: Path, models: dict[str, str], *, fallbacks: dict[str, str], poor_nano: int = 1
+    folder: Path,
+    models: dict[str, str],
+    *,
+    fallbacks: dict[str, str],
+    poor_nano: int = 1,
+    endpoints: dict[str, list[str]] | None = None,
 ) -> Iterator[Site]:
-    """A gateway whose routes are these models at the simulator; `poor` has almost no money."""
+    """A gateway whose routes are these models at the simulator; `poor` has almost no money. Some
+    may be said to serve certain endpoints."""
     ledger = folder / "ledger.db"
     records = Records.open(ledger)
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("free", "poor", "rich")}
@@ -91,7 +97,10 @@ def running_site(
                             "api_base": f"{sim.url}/v1",
                             "api_key": "sk-sim",
                         },
-                        "model_info": {"id": f"d-{route}"},
+                        "model_info": {
+                            "id": f"d-{route}",
+                            "supported_endpoints": (endpoints or {}).get(route),
+                        },
                     }
                     for route, model in models.items()
                 ],

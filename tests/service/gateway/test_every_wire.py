@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from spanledger.budgets.model import Budget
+from spanledger.budgets.model import (
+    Budget,
+)
 from spanledger.config import parse_config
 from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread

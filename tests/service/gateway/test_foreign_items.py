@@ -9,9 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from spanledger.budgets.model import (
-    Budget,
-)
+from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
 from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread

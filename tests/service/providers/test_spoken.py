@@ -39,7 +39,7 @@ def deployment(model: str, info: dict[str, Any] | None = None, **params: Any) ->
         ("openai/o3-pro", {}, {}, ALONE),
         ("gpt-5-pro-2025-10-06", {}, {}, ALONE),
         ("openai/gpt-5.2-codex", {}, {"api_base": "http://127.0.0.1:1/v1"}, ALONE),
-        ("openai/gpt-5.2-codex", {"mode": "chat"}, {}, CHAT),
+        ("openai/gpt-5.2-codex", {"mode": "chat"}, {}, ("chat",)),
         ("openai/gpt-4o", {}, {}, BOTH),
         ("openai/gpt-5.2-chat-latest", {}, {}, BOTH),
         ("openai/gpt-4o", {"mode": "responses"}, {}, ALONE),

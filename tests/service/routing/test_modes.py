@@ -12,7 +12,7 @@ from spanledger.providers.base import SPOKEN
 from spanledger.routing.plan import Plan
 
 BOOK = PriceBook.load()
-ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "DEEPSEEK_API_KEY": "k"}
+ENVIRON = {f"{name}_API_KEY": "k" for name in ("OPENAI", "ANTHROPIC", "DEEPSEEK", "GROQ")}
 
 
 def speaks(model: str, book: PriceBook | None = BOOK, **info: Any) -> tuple[str, ...]:
@@ -34,6 +34,14 @@ def speaks(model: str, book: PriceBook | None = BOOK, **info: Any) -> tuple[str,
         ("openai/gpt-3.5-turbo-instruct", "completions", "chat"),
         ("openai/omni-moderation-latest", "moderations", "chat"),
         ("openai/text-embedding-3-small", "embeddings", "moderations"),
+        ("openai/text-embedding-3-small", "embeddings", "chat"),
+        ("openai/gpt-4o", "chat", "embeddings"),
+        ("openai/tts-1", "speech", "chat"),
+        ("openai/gpt-4o-mini-tts", "speech", "transcriptions"),
+        ("openai/whisper-1", "transcriptions", "chat"),
+        ("openai/whisper-1", "translations", "speech"),
+        ("groq/whisper-large-v3", "transcriptions", "responses"),
+        ("openai/gpt-image-1", "image_edits", "chat"),
         ("anthropic/claude-haiku-4-5", "messages", "completions"),
     ],
 )
@@ -45,7 +53,10 @@ def test_the_price_book_knows_what_a_model_is_for(model: str, has: str, lacks: s
 
 def test_an_unknown_model_may_be_for_anything() -> None:
     """A server of one's own speaks all that its adapter can, until the file says more."""
-    assert speaks("hosted_vllm/mine") == (*SPOKEN["openai"], "responses")
+    named = {"model": "openai/mine", "api_base": "http://127.0.0.1:8000/v1"}
+    config = parse_config({"model_list": [{"model_name": "r", "litellm_params": named}]}, {}, "t")
+    (found,) = Plan.from_config(config, ENVIRON, BOOK).deployments
+    assert found.speaks == (*SPOKEN["openai"], "responses")
     assert speaks("hosted_vllm/mine", mode="moderation") == ("moderations",)
 
 

@@ -88,6 +88,12 @@ def check_listed(public: dict[str, Any], price: Price, suffix: str, names: dict[
         ("aiml/dall-e-3", "unit", "output_cost_per_image"),
         ("tts-1", "unit", "input_cost_per_character"),
         ("gpt-4o-mini-tts", "output", "output_cost_per_audio_token"),
+        ("gpt-image-1", "image_input", "input_cost_per_image_token"),
+        ("tts-1-hd", "unit", "input_cost_per_character"),
+        ("whisper-1", "unit", "output_cost_per_second"),
+        ("groq/whisper-large-v3", "unit", "input_cost_per_second"),
+        ("gpt-4o-transcribe", "input", "input_cost_per_token"),
+        ("gpt-4o-transcribe", "output", "output_cost_per_token"),
     ],
 )
 def test_prices_of_other_units_are_the_public_ones(model: str, ours: str, theirs: str) -> None:

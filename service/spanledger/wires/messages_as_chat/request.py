@@ -71,6 +71,7 @@ class ChatRequest:
     fields: Mapping[str, msgspec.Raw]
     max_output_tokens: int | None
     changed: list[str]
+    upload: None = None
 
 
 def chat_request(out: Outgoing, spoken: str) -> ChatRequest:

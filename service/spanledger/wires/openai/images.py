@@ -81,22 +81,14 @@ class Images(OpenAIInbound):
         check_spelling(fields)
         if "prompt" not in fields:
             raise missing("prompt")
-        positive(fields, "n", MAX_CHOICES)
-        if bytes(fields.get("partial_images", NULL)) != b"0":
-            positive(fields, "partial_images", MAX_PARTIAL)
+        check_counts(fields)
         size = len(body)
         stream = boolean(fields, "stream", "stream")
         return Ask(self, route, stream, True, fields, size, self.demand(fields, size))
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds the cost of these fields, where a deployment changed the caller's."""
-        each = image_tokens(fields)
-        each += PARTIAL_TOKENS * (unchecked(fields, "partial_images") or 0)
-        count = unchecked(fields, "n") or 1
-        given = body_bytes + HIDDEN_TOKENS
-        demand = Demand(given, each, each, count, given + each * count, fixed=True)
-        demand.unit, demand.units = image_unit(fields), count
-        return demand
+        return images_demand(fields, body_bytes + HIDDEN_TOKENS)
 
     def estimate(self, fields: Mapping[str, msgspec.Raw]) -> Usage:
         """The prompt's tokens and the images, counted by us because no provider did."""
@@ -117,6 +109,23 @@ class Images(OpenAIInbound):
         del answer, events
         part = {"type": "text", "content": text_of(fields, "prompt")}
         return Content([{"role": "user", "parts": [part]}], [], [])
+
+
+def check_counts(fields: Fields) -> None:
+    """Check the numbers of images. Raises InvalidRequestError."""
+    positive(fields, "n", MAX_CHOICES)
+    if bytes(fields.get("partial_images", NULL)) != b"0":
+        positive(fields, "partial_images", MAX_PARTIAL)
+
+
+def images_demand(fields: Fields, given: int) -> Demand:
+    """What bounds the cost of drawing, with this much input."""
+    each = image_tokens(fields)
+    each += PARTIAL_TOKENS * (unchecked(fields, "partial_images") or 0)
+    count = unchecked(fields, "n") or 1
+    demand = Demand(given, each, each, count, given + each * count, fixed=True)
+    demand.unit, demand.units = image_unit(fields), count
+    return demand
 
 
 def text_of(fields: Mapping[str, msgspec.Raw], name: str) -> str:
@@ -276,6 +285,7 @@ class ImagesOut(EmbeddingsOut):
 
     name = "images"
     path = "/images/generations"
+    finished = "image_generation.completed"
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body; a stream reports its usage unasked, and `stream_options` are refused."""
@@ -293,7 +303,7 @@ class ImagesOut(EmbeddingsOut):
         """A complete answer where a stream was requested: its first image, as the last event."""
         try:
             whole = msgspec.json.decode(answer.body)
-            data = {**whole["data"][0], "type": "image_generation.completed"}
+            data = {**whole["data"][0], "type": self.finished}
             payload = msgspec.json.encode({"usage": whole.get("usage"), **data})
         except (*DECODE_ERRORS, KeyError, TypeError, IndexError, AttributeError):
             raise malformed(out.deployment, "its answer has no image to stream") from None

@@ -98,6 +98,7 @@ class Translated:
     fields: Mapping[str, msgspec.Raw]
     max_output_tokens: int | None
     changed: list[str]
+    upload: None = None
 
 
 def chat_request(out: Outgoing, spoken: str, habits: Habits) -> tuple[Translated, Toolbox]:

@@ -1,0 +1,144 @@
+"""How long an audio file is: the most that it can be, for a hold, and what it likely is.
+
+Nobody decodes audio here. Uncompressed audio says how many bytes a second it has, and its decoder
+believes it. Of compressed audio, the length is bounded by the lowest bit rate that its format is used
+at, and by the length that the file itself states, whichever is longer. A file made to have a lower
+bit rate than any in use, and to state a length below its own, would overrun its hold.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+LEAST_BYTES_PER_SECOND = 750
+"""6 kbit/s, the lowest that Opus (RFC 6716) and codecs for speech are used at. MP3 begins at 8."""
+LIKELY_BYTES_PER_SECOND = 8_000
+"""64 kbit/s: common for speech in MP3 and AAC."""
+LIKELY_OPUS_BYTES_PER_SECOND = 4_000
+MAX_SECONDS = 10_000_000
+"""What garbage is bounded to."""
+_PLAIN = frozenset({1, 3, 6, 7})
+"""WAV's formats with a fixed size of samples: integers, floats, A-law, µ-law."""
+_EXTENSIBLE = 0xFFFE
+_MP3_KBITS = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+"""By whether it is MPEG 1, and the index in a frame's header (ISO/IEC 11172-3, 13818-3)."""
+
+
+class Length(NamedTuple):
+    """Seconds of audio, rounded up.
+
+    Attributes:
+        most: a bound.
+        likely: what it has probably; for uncompressed audio, what it has.
+    """
+
+    most: int
+    likely: int
+
+
+def length_of(head: bytes, tail: bytes, size: int) -> Length | None:
+    """The length of an audio file, by its beginning, its end and its size in bytes; None if it is in
+    no format that we know."""
+    kind = head[:4]
+    if kind in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return _wav(head, size)
+    if kind == b"fLaC":
+        return _compressed(size, _flac_seconds(head))
+    if kind == b"OggS":
+        return _compressed(size, _ogg_seconds(head, tail), LIKELY_OPUS_BYTES_PER_SECOND)
+    if kind == b"\x1a\x45\xdf\xa3":  # Matroska and WebM
+        return _compressed(size, 0, LIKELY_OPUS_BYTES_PER_SECOND)
+    if head[4:8] == b"ftyp":
+        return _compressed(size, _mp4_seconds(head, tail))
+    if head[:3] == b"ID3":
+        return _compressed(size, 0)
+    if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # MP3, and AAC in ADTS
+        return _compressed(size, 0, _mp3_rate(head) or LIKELY_BYTES_PER_SECOND)
+    return None
+
+
+def _compressed(size: int, stated: int, rate: int = LIKELY_BYTES_PER_SECOND) -> Length:
+    most = max(_up(size, LEAST_BYTES_PER_SECOND), stated)
+    return Length(most, min(stated or _up(size, rate), most))
+
+
+def _wav(head: bytes, size: int) -> Length | None:
+    at = 12
+    while at + 8 <= len(head):
+        name, length = struct.unpack_from("<4sI", head, at)
+        if name != b"fmt ":
+            at += 8 + length + (length & 1)
+            continue
+        if length < 16 or at + 8 + length > len(head):
+            return None
+        form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
+        if form == _EXTENSIBLE and length >= 26:
+            (form,) = struct.unpack_from("<H", head, at + 32)
+        each = channels * rate * bits
+        if form not in _PLAIN or bits not in (8, 16, 24, 32, 64) or not each:
+            return None
+        data = _wav_data(head, at + 8 + length + (length & 1), size)
+        return Length(_up(size * 8, each), _up(data * 8, each))
+    return None
+
+
+def _wav_data(head: bytes, at: int, size: int) -> int:
+    """Bytes of samples; the rest of the file where it was written as a stream."""
+    while at + 8 <= len(head):
+        name, length = struct.unpack_from("<4sI", head, at)
+        if name == b"data":
+            return int(min(length, size - at - 8))
+        at += 8 + length + (length & 1)
+    return size - min(at, size)
+
+
+def _flac_seconds(head: bytes) -> int:
+    """By its first block, STREAMINFO (RFC 9639, section 8.2)."""
+    if len(head) < 26:
+        return 0
+    packed = int.from_bytes(head[18:26], "big")
+    rate, samples = packed >> 44, packed & (2**36 - 1)
+    return _up(samples, rate)
+
+
+def _ogg_seconds(head: bytes, tail: bytes) -> int:
+    """By the position of the last page; Opus counts in 48 kHz (RFC 7845, section 4)."""
+    last = tail.rfind(b"OggS")
+    rate = 48_000
+    vorbis = head.find(b"\x01vorbis")
+    if 0 <= vorbis <= len(head) - 16:
+        (rate,) = struct.unpack_from("<I", head, vorbis + 12)
+    if last < 0 or len(tail) < last + 14:
+        return 0
+    (position,) = struct.unpack_from("<q", tail, last + 6)
+    return _up(max(position, 0), rate)
+
+
+def _mp4_seconds(head: bytes, tail: bytes) -> int:
+    """By the movie's header, near the beginning or the end (ISO/IEC 14496-12, 8.2.2)."""
+    for part in (head, tail):
+        at = part.rfind(b"mvhd") + 4
+        if at < 4:
+            continue
+        form, skip = (">IQ", 20) if part[at : at + 1] == b"\x01" else (">II", 12)
+        if len(part) < at + skip + struct.calcsize(form):
+            continue
+        scale, duration = struct.unpack_from(form, part, at + skip)
+        return _up(duration, scale)
+    return 0
+
+
+def _mp3_rate(head: bytes) -> int:
+    """Bytes a second of the first frame; 0 if it is not MP3."""
+    if head[1] & 0x06 != 0x02:
+        return 0
+    return _MP3_KBITS[head[1] & 0x18 == 0x18][head[2] >> 4] * 125
+
+
+def _up(amount: int, per_second: int) -> int:
+    """Whole seconds, rounded up; none where the rate makes no sense."""
+    return min(-(-amount // per_second), MAX_SECONDS) if per_second else 0
