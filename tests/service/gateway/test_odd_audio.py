@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from spanledger.config import parse_config
-from spanledger.ledger.records import Records
+from spanledger.ledger.sqlite.records import Records
 from tests.service.gateway.audio_files import mp3, wav
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Gateway, Running
