@@ -69,7 +69,9 @@ def site(provider: Bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_a_missing_thing_asked_for_with_head(site: Site, provider: Bytes) -> None:
     """A refusal of HEAD has a length and no body, so there is nothing to wait for."""
-    provider.answer = b"HTTP/1.1 404 X\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n"
+    provider.answer = (
+        b"HTTP/1.1 404 X\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n"
+    )
 
     answer, body = ask(site, "HEAD", PATH)
 
@@ -114,9 +116,7 @@ def test_control_characters_in_headers(site: Site, provider: Bytes, value: bytes
 
 def test_a_lone_carriage_return_in_a_header(site: Site, provider: Bytes) -> None:
     """What some read as the end of a line does not make a header of its own."""
-    provider.answer = (
-        b"HTTP/1.1 200 OK\r\nx-odd: a\rset-cookie: b\r\ncontent-length: 2\r\n\r\n{}"
-    )
+    provider.answer = b"HTTP/1.1 200 OK\r\nx-odd: a\rset-cookie: b\r\ncontent-length: 2\r\n\r\n{}"
 
     answer, _ = ask(site, "GET", PATH)
 
