@@ -24,7 +24,7 @@ PIECE = b"y" * 65_536
 async def test_what_never_becomes_a_body(
     server: Scripted, openai_provider: HttpProvider, start: bytes
 ) -> None:
-    """Trailers and extensions of chunks have the limit of a head: they are not read without end."""
+    """Trailers and extensions of chunks have the limit of a head: they are not read endlessly."""
     written = 0
 
     async def script(writer: asyncio.StreamWriter) -> None:
