@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from spanledger.errors import OverloadedError
 from spanledger.gateway.crowd import Slot
@@ -30,8 +30,12 @@ class ClientGoneError(Exception):
 
 async def whole_body(receive: Receive, place: Slot) -> bytes:
     """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
-    parts = [chunk async for chunk in _arriving(receive, place)]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    message = await receive()
+    if message["type"] == "http.request" and not message["more_body"]:  # as nearly always
+        body: bytes = message["body"]
+        place.take(len(body))
+        return body
+    return b"".join([chunk async for chunk in _arriving(message, receive, place)])
 
 
 async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slot) -> FormUpload:
@@ -44,7 +48,7 @@ async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slo
     reader = FormReader(boundary, headers[b"content-type"].decode("latin-1"))
     spool = Spool(place)
     try:
-        async for chunk in _arriving(receive, place):
+        async for chunk in _arriving(await receive(), receive, place):
             reader.feed(chunk)
             await spool.write(chunk)
         form = reader.finish()
@@ -57,9 +61,8 @@ async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slo
     return FormUpload(form, spool)
 
 
-async def _arriving(receive: Receive, place: Slot) -> AsyncIterator[bytes]:
-    """The body as it arrives, counted."""
-    message = await receive()
+async def _arriving(message: Message, receive: Receive, place: Slot) -> AsyncIterator[bytes]:
+    """The body as it arrives, counted; `message` is the first of it."""
     sending = False
     while True:
         if message["type"] == "http.disconnect":

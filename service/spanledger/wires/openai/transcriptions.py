@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace as with_usage
 
 import msgspec
 from msgspec.structs import replace
@@ -255,7 +254,7 @@ def _counted(out: Outgoing, answer: Answer, text: bytes) -> Answer:
     seconds = max(file.likely(), min(_last_cue(text), file.most()), _least(out.deployment))
     heard = out.wire.estimate(out.fields)
     usage = replace(heard, output_tokens=estimate_tokens(len(text)), units=seconds)
-    return with_usage(answer, usage=usage, counted=True, output_bytes=0)
+    return replace(answer, usage=usage, counted=True, output_bytes=0)
 
 
 def _last_cue(text: bytes) -> int:
