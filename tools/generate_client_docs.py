@@ -37,12 +37,17 @@ WIRES = {
     "chat": "chat completions",
     "messages": "Anthropic's Messages",
     "responses": "Responses",
+    "media": "audio and images",
 }
 TASKS = {
     "whole": "answer",
     "streamed": "stream",
     "tool": "tool call",
     "structured": "structured output",
+    "speech": "speech",
+    "transcript": "transcript",
+    "dictation": "streamed transcript",
+    "edit": "image edit",
 }
 FENCES = {".py": "python", ".mjs": "js", ".go": "go", ".java": "java"}
 

@@ -5,6 +5,7 @@ Three ways through it, each a route with the name of a real model, because some 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import sqlite3
@@ -18,12 +19,13 @@ from typing import Any
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from tests.clients.install import GO_FLAGS, go_caches, installed, language
 from tests.clients.table import CLIENTS, KEY, SCRIPTS, URL, Client
+from tests.service.gateway.audio_files import wav
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 from tests.support.processes import clean_environment, poll
 
 RUN_S = 240.0
@@ -40,6 +42,12 @@ WAYS = {
 """By what the client speaks: the first deployment answers; it is at its rate limit, and one on the same
 wire answers; and one on an unlike wire does."""
 WAYS["responses"] = WAYS["chat"]
+WAYS["media"] = {"direct": "media", "fallback": "media-limited"}
+MEDIA_MODELS = {
+    "media": ("gpt-4o-mini-tts", "gpt-4o-transcribe", "gpt-image-1"),
+    "media-limited": ("tts-1", "gpt-4o-mini-transcribe", "gpt-image-1-mini"),
+}
+"""Routes with a model for each endpoint: a request goes to one that serves it."""
 ALIASES = {
     "claude-haiku-4-5-20251001": "claude-haiku-4-5",
     "claude-opus-4-5-20251101": "claude-opus-4-5",
@@ -48,6 +56,8 @@ ALIASES = {
 FOREIGN = ("CLAUDE", "CODEX", "PYTHON")
 """Variables of the caller's that would change a client. Bytecode that is not kept makes each start slow."""
 LIMITED = {model for ways in WAYS.values() for way, model in ways.items() if way != "direct"}
+LIMITED |= set(MEDIA_MODELS["media-limited"])
+AUDIO, IMAGE = wav(4.5), b"\x89PNG\r\n\x1a\n" + bytes(2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,8 @@ class Site:
             "TRY_KEY": key,
             "TRY_ROUTES": json.dumps(WAYS[client.ways]),
             "TRY_SETTINGS": client.settings,
+            "TRY_AUDIO": base64.b64encode(AUDIO).decode(),
+            "TRY_IMAGE": base64.b64encode(IMAGE).decode(),
             "TRY_ENVIRONMENT": str(environment),
             **{name: text.replace(URL, self.url).replace(KEY, key) for name, text in put.items()},
         }
@@ -188,22 +200,25 @@ def _runner(client: Client, work: Path, environment: Path) -> tuple[list[str], d
 def configuration(sim_url: str, ledger: Path) -> Config:
     """Routes at the simulator, on both wires."""
 
-    def entry(model: str) -> dict[str, Any]:
+    def entry(model: str, route: str = "") -> dict[str, Any]:
         provider = "anthropic" if model.startswith("claude") else "openai"
         base = sim_url if provider == "anthropic" else f"{sim_url}/v1"
         params = {"model": f"{provider}/{model}", "api_base": base, "api_key": "sk-sim"}
-        return {"model_name": model, "litellm_params": params}
+        return {"model_name": route or model, "litellm_params": params}
 
     models = sorted({model for ways in WAYS.values() for model in ways.values()})
+    entries = [entry(model) for model in models if model not in MEDIA_MODELS]
+    entries += [entry(model, route) for route, ms in MEDIA_MODELS.items() for model in ms]
     unlike = {"chat": "messages", "messages": "chat", "reasoning": "messages"}
     fallbacks = [
         {WAYS[kind][way]: [WAYS[wire]["direct"]]}
         for kind, other in unlike.items()
         for way, wire in (("fallback", kind), ("unlike", other))
     ]
+    fallbacks.append({"media-limited": ["media"]})
     return parse_config(
         {
-            "model_list": [entry(model) for model in models],
+            "model_list": entries,
             "router_settings": {
                 "num_retries": 0,
                 "cooldown_time": 0,
@@ -222,7 +237,7 @@ def configuration(sim_url: str, ledger: Path) -> Config:
 def running_site(folder: Path) -> Iterator[Site]:
     """A gateway with a key and a blocking budget for each client."""
     ledger = folder / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     names = [client.name for client in CLIENTS]
     keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
     bounded = [client.name for client in CLIENTS if client.blocking]

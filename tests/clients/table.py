@@ -16,8 +16,10 @@ HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE / "environments"
 SCRIPTS = HERE / "scripts"
 
-Task = Literal["whole", "streamed", "tool", "structured"]
-Wire = Literal["chat", "messages", "responses"]
+Task = Literal[
+    "whole", "streamed", "tool", "structured", "speech", "transcript", "dictation", "edit"
+]
+Wire = Literal["chat", "messages", "responses", "media"]
 
 URL, KEY = "{url}", "{key}"
 """Stand for the gateway's address (without `/v1`) and the caller's key."""
@@ -25,6 +27,13 @@ URL, KEY = "{url}", "{key}"
 LANGUAGES = {".py": "Python", ".mjs": "Node", ".go": "Go", ".java": "Java"}
 """What scripts are written in, by their suffix."""
 ALL: tuple[Task, ...] = ("whole", "streamed", "tool")
+MEDIA: dict[Task, str] = {
+    "speech": "speech",
+    "transcript": "transcriptions",
+    "dictation": "transcriptions",
+    "edit": "image_edits",
+}
+"""Tasks on audio and images, and the wire of each."""
 _OPENAI = {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": KEY}
 _ANTHROPIC = {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_API_KEY": KEY}
 
@@ -37,7 +46,7 @@ class Client:
         name: its script is scripts/NAME.py, or NAME.mjs, NAME.go or NAME.java.
         packages: what a user installs; the environment's lock has the versions.
         environment: the folder under environments/ with its lock.
-        wire: the wire it speaks as installed.
+        wire: the wire it speaks as installed; `media` for those of `MEDIA`.
         env: what is set for it; all else that it needs is in its script, and is on the page.
         quiet: turns its telemetry and update checks off.
         tasks: what is tried.
@@ -122,6 +131,15 @@ CLIENTS = (
     Client("openai-python", "OpenAI, chat completions", ("openai",), "sdk", "chat", _OPENAI),
     Client(
         "openai-responses-python", "OpenAI, Responses", ("openai",), "sdk", "responses", _OPENAI
+    ),
+    Client(
+        "openai-media-python",
+        "OpenAI, audio and images",
+        ("openai",),
+        "sdk",
+        "media",
+        _OPENAI,
+        tasks=tuple(MEDIA),
     ),
     Client("anthropic-python", "Anthropic", ("anthropic",), "sdk", "messages", _ANTHROPIC),
     Client(
@@ -301,6 +319,15 @@ CLIENTS = (
     Client("openai-node", "OpenAI, chat completions", ("openai",), "node-sdk", "chat", _OPENAI),
     Client(
         "openai-responses-node", "OpenAI, Responses", ("openai",), "node-sdk", "responses", _OPENAI
+    ),
+    Client(
+        "openai-media-node",
+        "OpenAI, audio and images",
+        ("openai",),
+        "node-sdk",
+        "media",
+        _OPENAI,
+        tasks=tuple(MEDIA),
     ),
     Client(
         "anthropic-node", "Anthropic", ("@anthropic-ai/sdk",), "node-sdk", "messages", _ANTHROPIC

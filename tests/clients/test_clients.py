@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from spanledger.sim.audio_wire import TOKEN_BYTES
 from spanledger.sim.host import RunningSim
 from tests.clients.install import installed, missing_program
 from tests.clients.site import WAYS, Site
-from tests.clients.table import CLIENTS, FAILING, Client
+from tests.clients.table import CLIENTS, FAILING, MEDIA, Client, Task
 
 
 def cases() -> list[Any]:
@@ -38,7 +39,7 @@ def _marks(client: Client, task: str, way: str) -> list[pytest.MarkDecorator]:
 
 
 @pytest.mark.parametrize(("client", "task", "way"), cases())
-def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
+def test_a_client(site: Site, client: Client, task: Task, way: str) -> None:
     """The client gets what the provider wrote, and the ledger has who asked, on which wire, and its price."""
     tried = site.tried(client)
     assert (task, way) in tried.said, tried.output[-20_000:]
@@ -47,9 +48,12 @@ def test_a_client(site: Site, client: Client, task: str, way: str) -> None:
     rows = site.requests(client, said)
     bill = site.billed(said)
 
-    _check_answer(site.sim, task, said)
+    if client.wire == "media":
+        _check_media(task, said, bill)
+    else:
+        _check_answer(site.sim, task, said)
     assert rows
-    assert {row["operation"] for row in rows} == {client.wire}
+    assert {row["operation"] for row in rows} == {MEDIA.get(task, client.wire)}
     assert {row["outcome"] for row in rows} == {"ok"}
     assert {row["route"] for row in rows} == {WAYS[client.ways][way]}
     assert {row["stream"] for row in rows} == {1} or task != "streamed"
@@ -85,6 +89,17 @@ def _check_answer(sim: RunningSim, task: str, said: Any) -> None:
     if task == "tool":
         assert said.calls
         assert all(call in calls for call in said.calls)
+
+
+def _check_media(task: Task, said: Any, bill: list[dict[str, Any]]) -> None:
+    (entry,) = bill
+    if task == "speech":
+        assert said.data == entry["usage"]["output_tokens"] * TOKEN_BYTES > 0
+    elif task == "edit":
+        assert said.data == 2
+    else:
+        assert (said.text or "".join(said.pieces)).startswith("word ")
+        assert said.pieces is None or len(said.pieces) > 1
 
 
 def _read(text: str) -> Any:

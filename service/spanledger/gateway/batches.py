@@ -29,7 +29,7 @@ from spanledger.gateway.models import Models
 from spanledger.ledger.model import Kept, Later
 from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
-from spanledger.routing.batches import ENDED, HOLD_S, About, about
+from spanledger.routing.batches import ENDED, HOLD_S, About, about, mismatched
 from spanledger.routing.course import Candidate
 from spanledger.routing.request import Exchange
 from spanledger.routing.stores import is_gone
@@ -109,6 +109,8 @@ class KeptBatches:
                 param="input_file_id",
             )
         self._models.check(known.asked or known.route, known.route, caller)
+        if known.endpoint != wanted.endpoint:
+            raise mismatched(known.endpoint)
         wire = ENDPOINTS[wanted.endpoint]
         target = self._router.stores.candidate(deployment.id, known.route, known.asked, wire)
         if target is None:

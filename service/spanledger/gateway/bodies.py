@@ -48,10 +48,9 @@ async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slo
             reader.feed(chunk)
             await spool.write(chunk)
         form = reader.finish()
-        for part in form.parts:
-            if part.is_file:
-                start = part.value_at + max(0, part.size - FILE_TAIL_BYTES)
-                part.tail = await spool.read(ByteRange(start, part.value_at + part.size))
+        for part in form.files("file")[:1]:
+            start = part.value_at + max(0, part.size - FILE_TAIL_BYTES)
+            part.tail = await spool.read(ByteRange(start, part.value_at + part.size))
     except BaseException:
         spool.close()
         raise
@@ -85,6 +84,7 @@ class Spool:
         """What is not on disk."""
         self._file: BinaryIO | None = None
         self._on_disk = 0
+        self._closed = False
 
     async def write(self, data: bytes) -> None:
         """Append.
@@ -126,6 +126,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove it."""
+        self._closed = True
         self._memory.clear()
         if self._file is not None:
             self._file.close()
@@ -133,6 +134,9 @@ class Spool:
     def _append(self, data: bytes) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does it
+            if self._closed:  # while this thread was opening it
+                self._file.close()
+                return
         view = memoryview(data)
         while view:
             count = self._file.write(view)

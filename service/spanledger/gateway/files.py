@@ -170,13 +170,14 @@ class Files:
         form, deployment, purpose = upload.form, place.deployment, purpose_of(upload.form)
         await self._router.single.hold(exchange, deployment, 0)
         spool: Spool | None = None
+        endpoint = ""
         try:
             items: list[bytes | ByteRange | tuple[Spool, int]] = []
             for part in form.parts:
                 if part.name in _OURS:
                     continue
                 if purpose == "batch" and part.is_file and part.name == "file":
-                    spool, size = await self._rewritten(upload, part, place, slot)
+                    spool, size, endpoint = await self._rewritten(upload, part, place, slot)
                     items += [ByteRange(part.start, part.value_at), (spool, size), b"\r\n"]
                 else:
                     items.append(ByteRange(part.start, part.end))
@@ -198,7 +199,7 @@ class Files:
             if spool is not None:
                 spool.close()
         start = exchange.start
-        known = About(place.route, place.asked, purpose, body=msgspec.Raw(raw))
+        known = About(place.route, place.asked, purpose, endpoint=endpoint, body=msgspec.Raw(raw))
         kept = Kept(
             *(start.request_id, "file", start.customer, start.team, deployment.id, unique),
             created_ns=self._clock.now_ns(),
@@ -209,8 +210,8 @@ class Files:
 
     async def _rewritten(
         self, upload: FormUpload, part: FormPart, place: FilePlace, slot: Slot
-    ) -> tuple[Spool, int]:
-        """The lines of a batch as the account gets them, and their bytes."""
+    ) -> tuple[Spool, int, str]:
+        """The lines of a batch as the account gets them, their bytes, and what they ask for."""
         if place.target is None:
             raise InvalidRequestError("a batch needs a model", param="file")
         lines = BatchFile(place.target, place.asked or place.route, self._models.route)
@@ -225,7 +226,7 @@ class Files:
         except BaseException:
             spool.close()
             raise
-        return spool, size
+        return spool, size, lines.url
 
 
 class Page(NamedTuple):

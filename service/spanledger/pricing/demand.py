@@ -35,6 +35,7 @@ class Demand:
         must_cap: the wire makes every caller send a cap, so the answer may be expected to be
             shorter, and close to a limit a lower cap is sent; `usual` is then what the request
             needs at least.
+        in_one: the model answers in one piece, so its longest answer bounds one above `cap` too.
     """
 
     input_tokens: int
@@ -52,3 +53,4 @@ class Demand:
     services: dict[str, str] = field(default_factory=dict)
     unbounded: dict[str, str] = field(default_factory=dict)
     must_cap: bool = False
+    in_one: bool = False

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from spanledger.providers.hosts import HOSTS, host_of
 
-MEDIA = frozenset({"image_edits", "image_variations", "speech", "transcriptions", "translations"})
+MEDIA_WIRES = frozenset(
+    {"image_edits", "image_variations", "speech", "transcriptions", "translations"}
+)
 _HEARING = frozenset({"transcriptions", "translations"})
 _AUDIO = _HEARING | {"speech"}
 
@@ -24,7 +26,7 @@ class MediaHost(NamedTuple):
 
 
 MEDIA_HOSTS = {
-    "openai": MediaHost(MEDIA, "https://platform.openai.com/docs/api-reference/audio"),
+    "openai": MediaHost(MEDIA_WIRES, "https://platform.openai.com/docs/api-reference/audio"),
     "azure": MediaHost(
         _AUDIO | {"image_edits"},
         "https://learn.microsoft.com/azure/ai-foundry/openai/reference-preview",
@@ -40,9 +42,9 @@ MEDIA_HOSTS = {
         _HEARING, "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html"
     ),
     "xinference": MediaHost(
-        MEDIA, "https://inference.readthedocs.io/en/latest/models/model_abilities"
+        MEDIA_WIRES, "https://inference.readthedocs.io/en/latest/models/model_abilities"
     ),
-    "litellm_proxy": MediaHost(MEDIA, "https://docs.litellm.ai/docs/audio_transcription"),
+    "litellm_proxy": MediaHost(MEDIA_WIRES, "https://docs.litellm.ai/docs/audio_transcription"),
 }
 """By LiteLLM's prefix; `openai/` with an address of one's own is among them."""
 
@@ -55,4 +57,4 @@ def media_of(prefix: str, base: str | None) -> frozenset[str]:
     if row is not None:
         return row.wires
     host = HOSTS.get(name)
-    return MEDIA if host is None or host.keyless else frozenset()
+    return MEDIA_WIRES if host is None or host.keyless else frozenset()

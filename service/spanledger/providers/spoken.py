@@ -11,7 +11,7 @@ from typing import Literal
 
 from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
-from spanledger.providers.media_hosts import MEDIA, media_of
+from spanledger.providers.media_hosts import MEDIA_WIRES, media_of
 from spanledger.providers.responses_hosts import serves_responses
 from spanledger.wires.openai.models import RESPONSES_ALONE, THINKS_UNASKED, TOOLS_APART
 
@@ -67,7 +67,7 @@ def spoken_by(
     # An address of Azure's is changed to one that has it (`azure.v1_address`).
     if prefix in _MAKERS and (served or prefix in _AZURES) and is_alone(known_as, mode):
         return ALONE
-    absent = MEDIA - media_of(prefix, base)
+    absent = MEDIA_WIRES - media_of(prefix, base)
     own = tuple(name for name in SPOKEN[kind] if name not in absent)
     return (*own, "responses") if served else own
 

@@ -55,7 +55,7 @@ class About(msgspec.Struct):
         asked: the model, if the route is a wildcard.
         purpose: of a file.
         input: the caller's id of a batch's input file.
-        endpoint: what a batch's lines ask for.
+        endpoint: what the lines of a batch, or of its input, ask for.
         settled: a batch was charged.
         bound_nano: what is held for a batch.
         lines: of a batch's input.
@@ -103,11 +103,21 @@ class Bound:
     priced: bool = True
 
 
+def mismatched(url: str) -> InvalidRequestError:
+    """The error for a batch at another endpoint than its lines."""
+    return InvalidRequestError(
+        f"the lines of the file are for {url}; create the batch with this endpoint",
+        code="mismatched_endpoint",
+        param="endpoint",
+    )
+
+
 class BatchFile:
     """The input of a batch on its way to an account: each line is read, and written for it.
 
     Attributes:
         lines: so far.
+        url: what they ask for.
     """
 
     def __init__(self, target: Candidate, route: str, named: Callable[[str], str]) -> None:
@@ -115,7 +125,7 @@ class BatchFile:
         self._target = target
         self._route = route
         self._named = named  # the route for a name, which may be an alias
-        self._url = ""
+        self.url = ""
 
     def rewritten(self, raw: bytes) -> bytes:
         """A line as the account gets it. Raises InvalidRequestError."""
@@ -123,9 +133,9 @@ class BatchFile:
         if self.lines > MAX_LINES:
             raise wrong_line(self.lines, f"a batch has at most {MAX_LINES} lines")
         line = read_line(raw, self.lines)
-        self._url = self._url or line.url
-        if line.url != self._url:
-            raise wrong_line(self.lines, f"all lines must have the same url, {self._url}")
+        self.url = self.url or line.url
+        if line.url != self.url:
+            raise wrong_line(self.lines, f"all lines must have the same url, {self.url}")
         if self._named(line.ask.route) != self._route:
             raise wrong_line(
                 self.lines, f"all lines must have the same model, {self._route!r}, as the file"
@@ -185,12 +195,7 @@ class Batches:
                 found.lines += 1
                 line = read_line(raw, found.lines)
                 if line.url != endpoint:
-                    raise InvalidRequestError(
-                        f"the lines of the file are for {line.url}; create the batch with this"
-                        " endpoint",
-                        code="mismatched_endpoint",
-                        param="endpoint",
-                    )
+                    raise mismatched(line.url)
                 if line.ask.route != target.deployment.model:
                     raise InvalidRequestError(
                         f"the lines of the file are for {line.ask.route!r}, which its route has no"

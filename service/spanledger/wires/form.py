@@ -87,7 +87,7 @@ class FormPart:
         value_at: where its value begins.
         size: bytes of its value.
         head: the value, or the beginning of a file.
-        tail: the end of a file.
+        tail: the end of the first file with the name `file`.
     """
 
     name: str

@@ -122,8 +122,9 @@ def test_a_file_that_breaks_off_is_not_taken_for_whole(site: Site) -> None:
 
 
 def test_a_caller_who_leaves_pays_for_the_characters(site: Site) -> None:
-    """A model that bills characters bills all of them."""
-    site.fault("slow:1", model="tts-1")
+    """What has arrived is relayed although the provider has fallen silent, and then all characters are
+    charged."""
+    site.fault("stall:3", model="tts-1")
     try:
         asked: Any = {"model": "say", "voice": "alloy", "input": "Many words. " * 300}
         with (

@@ -15,13 +15,12 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.batch_calls import ENDED, billed, chat, jsonl, row, run, theirs, upload
 from tests.service.gateway.endpoints import Site
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 
 CENT = 10**7
 
@@ -54,7 +53,7 @@ def configuration(
 
 def keys_in(ledger: Path) -> dict[str, str]:
     """Keys of four customers, and one of a team; `poor` has a cent, and `rich` a lot."""
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("free", "rich", "poor")}
     keys["twin"] = records.create_key("rich", "", [], 1)[0]
     keys["team"] = records.create_key("rich", "red", [], 1)[0]
@@ -81,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         Running(configuration(sim.url, other.url, ledger)) as url,
     ):
         yield Site(url, sim.url, ledger, keys)
-    reports = Reports(ledger)
+    reports = store_at(ledger).reports()
     assert reports.verify().problems == []
     reports.close()
 
@@ -404,7 +403,7 @@ def test_requests_that_make_no_batch(site: Site) -> None:
         create: Any = client.batches.create
         for endpoint, code in (
             ("/v1/responses", "mismatched_endpoint"),
-            ("/v1/embeddings", "unsupported_endpoint"),
+            ("/v1/embeddings", "mismatched_endpoint"),
             ("/v1/x", "invalid_value"),
         ):
             with pytest.raises(openai.BadRequestError) as caught:

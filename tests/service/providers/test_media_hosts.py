@@ -9,7 +9,7 @@ import pytest
 from spanledger.config import parse_config
 from spanledger.pricing.book import PriceBook
 from spanledger.providers.hosts import HOSTS
-from spanledger.providers.media_hosts import MEDIA, MEDIA_HOSTS
+from spanledger.providers.media_hosts import MEDIA_HOSTS, MEDIA_WIRES
 from spanledger.routing.plan import Plan
 
 BOOK = PriceBook.load()
@@ -22,17 +22,21 @@ def media(model: str, info: dict[str, Any] | None = None, **params: Any) -> set[
     entry = {"model_name": "m", "litellm_params": given, "model_info": info or {}}
     config = parse_config({"model_list": [entry]}, {}, "t")
     (deployment,) = Plan.from_config(config, book=BOOK).deployments
-    return MEDIA & set(deployment.speaks)
+    return {*deployment.speaks} & {*MEDIA_WIRES}
 
 
 @pytest.mark.parametrize(
     ("model", "params", "wanted"),
     [
-        ("openai/mine", {"api_base": LOCAL}, MEDIA),
+        ("openai/mine", {"api_base": LOCAL}, MEDIA_WIRES),
         ("hosted_vllm/mine", {"api_base": LOCAL}, {"transcriptions", "translations"}),
         ("deepseek/mine", {}, set()),
         ("openai/mine", {"api_base": "https://api.deepseek.com"}, set()),
-        ("azure/mine", {"api_base": "https://a.openai.azure.com"}, MEDIA - {"image_variations"}),
+        (
+            "azure/mine",
+            {"api_base": "https://a.openai.azure.com"},
+            MEDIA_WIRES - {"image_variations"},
+        ),
         ("groq/whisper-large-v3", {}, {"transcriptions", "translations"}),
         ("aiml/dall-e-3", {}, set()),
         ("mistral/voxtral-mini-tts-latest", {}, {"speech"}),
@@ -61,4 +65,4 @@ def test_each_row_has_a_host_and_a_source(prefix: str) -> None:
     """So that it can be checked."""
     assert prefix in HOSTS
     assert MEDIA_HOSTS[prefix].source.startswith("https://")
-    assert MEDIA_HOSTS[prefix].wires <= MEDIA
+    assert MEDIA_HOSTS[prefix].wires <= MEDIA_WIRES

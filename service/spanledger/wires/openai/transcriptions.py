@@ -96,13 +96,13 @@ class Transcriptions(FormInbound):
         """What bounds a request: the seconds of its file, and as many tokens as these can have."""
         file = file_of(fields)
         seconds = max(file.most(), *LEAST_SECONDS.values())
-        text = body_bytes
-        if has(fields, "chunking_strategy"):
-            text *= seconds  # the prompt is read again with each chunk
+        in_pieces = has(fields, "chunking_strategy")
+        text = body_bytes * seconds if in_pieces else body_bytes  # each piece has the prompt
         heard = MOST_TOKENS_PER_SECOND * seconds
         given, written = text + HIDDEN_TOKENS + heard, heard + MOST_TOKENS_BESIDE
         demand = Demand(given, written, written, 1, given + written, sound=True, fixed=True)
-        demand.unit, demand.units, demand.inputs = "second", seconds, 0
+        demand.unit, demand.units = "second", seconds
+        demand.inputs, demand.in_one = int(not in_pieces), not in_pieces
         if file.most_s is None:
             demand.unbounded["file"] = (
                 "its format says nothing of its length; send WAV (PCM), MP3, FLAC, Ogg, MP4 or WebM"
