@@ -403,7 +403,6 @@ def test_requests_that_make_no_batch(site: Site) -> None:
         create: Any = client.batches.create
         for endpoint, code in (
             ("/v1/responses", "mismatched_endpoint"),
-            ("/v1/embeddings", "mismatched_endpoint"),
             ("/v1/x", "invalid_value"),
         ):
             with pytest.raises(openai.BadRequestError) as caught:

@@ -24,7 +24,7 @@ PIECE = b"y" * 65_536
 async def test_what_never_becomes_a_body(
     server: Scripted, openai_provider: HttpProvider, start: bytes
 ) -> None:
-    """Trailers and extensions of chunks have the limit of a head: they are not read forever."""
+    """Trailers and extensions of chunks have the limit of a head: they are not read endlessly."""
     written = 0
 
     async def script(writer: asyncio.StreamWriter) -> None:
@@ -44,7 +44,7 @@ async def test_what_never_becomes_a_body(
 
 
 async def test_many_small_chunks(server: Scripted, openai_provider: HttpProvider) -> None:
-    """The sizes of chunks do not count towards that, even where each arrives alone."""
+    """The sizes of chunks never count as such, even where each arrives alone."""
     answer = BODY[:-1] + b" " * 40_000 + b"}"
     server.answer(
         head(b"application/json", chunked=True),
