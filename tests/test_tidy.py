@@ -33,7 +33,6 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     f"{LITELLM}:_next": "LiteLLM raises anything, and must leak nothing",
     f"{LITELLM}:complete": "LiteLLM raises anything, and must leak nothing",
     f"{LITELLM}:stream": "LiteLLM raises anything, and must leak nothing",
-    "service/spanledger/commands/common.py:reporting_errors": "only SQLite's errors, imported late",
     "service/spanledger/worker/run.py:_process": "one job must never end the others",
 }
 """`path:function` to the reason why this funnel may catch everything."""

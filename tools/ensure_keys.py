@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.sqlite.connection import sqlite_path
-from spanledger.ledger.sqlite.records import Records, key_digest
+from spanledger.ledger import open_store
+from spanledger.ledger.records import key_digest
 
 
 def written_keys(file: Path) -> dict[str, str]:
@@ -27,9 +27,8 @@ def written_keys(file: Path) -> dict[str, str]:
 def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
     """Keep valid keys and create the others; returns the customers that got a new key."""
     before = written_keys(file)
-    records = Records.open(sqlite_path(ledger_url))
     keys, made = {}, []
-    try:
+    with open_store(ledger_url).records("create") as records:
         for customer in customers:
             found = records.find_key(key_digest(before.get(customer, "")))
             if found is not None and found.revoked_ns is None and found.customer == customer:
@@ -37,8 +36,6 @@ def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
             else:
                 keys[customer], _ = records.create_key(customer, "", [], time.time_ns())
                 made.append(customer)
-    finally:
-        records.close()
     if keys != before:
         write(file, ",".join(f"{name}={key}" for name, key in keys.items()) + "\n")
     return made

@@ -19,19 +19,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.applications import Starlette
-
 from spanledger.budgets.diff import summary
 from spanledger.clock import Clock
 from spanledger.config import Config
 from spanledger.config.budgets import budget_of
-from spanledger.gateway.app import create_app
+from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
-from spanledger.ledger import open_ledger
+from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.sqlite.connection import sqlite_path
-from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.ports import Store
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut
@@ -78,7 +75,7 @@ FILES_BESIDE = 256
 class Gateway:
     """A built gateway."""
 
-    app: Starlette
+    app: Application
     ledger: GroupLedger
     router: Router
     plan: Plan
@@ -100,24 +97,24 @@ async def open_gateway(
     clock = clock or Clock()
     book = PriceBook.load()
     plan = Plan.from_config(config, os.environ, book)
-    path = sqlite_path(config.ledger.url)
+    store = open_store(config.ledger.url)
     commits = CommitTimes()
     ledger = open_ledger(
-        config.ledger.url,
+        store,
         clock,
         lease_s=config.ledger.lease_s,
         max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
         observe_commit=commits.observe,
     )
     try:
-        _set_up(path, config, clock, config_file)
+        _set_up(store, config, clock, config_file)
         providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
         # Without a shipper, nothing would ever remove captured content from the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
         router = Router(config, plan, ledger, book, providers, clock, content)
         try:
             exposition = Exposition(
-                path, router.health.snapshot, commits, clock, price_book=book.date
+                store, router.health.snapshot, commits, clock, price_book=book.date
             )
             app = create_app(
                 config,
@@ -142,12 +139,11 @@ async def open_gateway(
         await ledger.close()
 
 
-def _set_up(path: Path, config: Config, clock: Clock, config_file: Path | None) -> None:
+def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None) -> None:
     """Set the budgets that are new or have changed in the file. Changes made by command since then
     stay, and the log lists where the two differ."""
     source = "" if config_file is None else str(config_file.resolve())
-    records = Records.open(path)
-    try:
+    with store.records("create") as records:
         records.set_ships(ships=config.telemetry.enabled)
         budgets = [budget_of(entry) for entry in config.budgets]
         for budget in records.apply_file(source, budgets, clock.now_ns()):
@@ -155,8 +151,6 @@ def _set_up(path: Path, config: Config, clock: Clock, config_file: Path | None) 
         for difference in records.differences():
             if difference.source == source:
                 log.warning("%s", difference.text)
-    finally:
-        records.close()
 
 
 def run_gateway(
@@ -172,9 +166,8 @@ def run_gateway(
     Raises:
         SpanledgerError: it cannot start; the message says what to change.
     """
-    records = Records.open(sqlite_path(config.ledger.url))
-    keyed = records.has_keys()
-    records.close()
+    with open_store(config.ledger.url).records("create") as records:
+        keyed = records.has_keys()
     check_exposure(config.gateway.host, keyed)
     _tune_interpreter()
     raise_file_limit(config.gateway.max_concurrent_requests)

@@ -20,14 +20,13 @@ import aiohttp
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.sim.bill import Entry
 from spanledger.sim.server import sim_in_thread
 from spanledger.sim.tokens import DENSEST
 from tests.bounds import dialogue, forms, others
 from tests.bounds.texts import Texts
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 
 AT_ONCE = 12
 TIGHT = 60
@@ -300,7 +299,7 @@ class Trial:
 
 def verified(ledger: Path) -> list[Any]:
     """The problems that `ledger verify` finds."""
-    reports = Reports(ledger)
+    reports = store_at(ledger).reports()
     try:
         return list(reports.verify().problems)
     finally:
@@ -318,7 +317,7 @@ def running_trial(folder: Path) -> Iterator[Trial]:
     """Simulators and gateway, until the block ends."""
     ledger = folder / "ledger.db"
     names = ["rich", *(f"tight-{number}" for number in range(TIGHT))]
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
     limits = {name: 10 ** (5 + 5 * index // TIGHT) for index, name in enumerate(names[1:])}
     records.set_budgets(

@@ -19,13 +19,13 @@ from typing import Any
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from tests.clients.install import GO_FLAGS, go_caches, installed, language
 from tests.clients.table import CLIENTS, KEY, SCRIPTS, URL, Client
 from tests.service.gateway.audio_files import wav
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 from tests.support.processes import clean_environment, poll
 
 RUN_S = 240.0
@@ -237,7 +237,7 @@ def configuration(sim_url: str, ledger: Path) -> Config:
 def running_site(folder: Path) -> Iterator[Site]:
     """A gateway with a key and a blocking budget for each client."""
     ledger = folder / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     names = [client.name for client in CLIENTS]
     keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
     bounded = [client.name for client in CLIENTS if client.blocking]

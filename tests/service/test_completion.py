@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.sqlite.records import Records
+from tests.support.ledgers import store_at
 
 
 def complete(words: list[str], ledger: Path | None) -> tuple[int, list[str], str]:
@@ -36,7 +36,7 @@ def complete(words: list[str], ledger: Path | None) -> tuple[int, list[str], str
 def a_ledger(tmp_path: Path) -> Path:
     """A ledger with three budgets, one of them removed, and two keys, one of them revoked."""
     path = tmp_path / "ledger.db"
-    records = Records.open(path)
+    records = store_at(path).records("create")
     for name in ("acme", "acme-day", "gone"):
         budget = Budget(name, "customer", name, 10**9, "day")
         records.set_budgets([budget], 1)
@@ -50,7 +50,7 @@ def a_ledger(tmp_path: Path) -> Path:
 
 def test_names_complete(ledger: Path) -> None:
     """Each option and argument that takes a name from the ledger offers the names there."""
-    records = Records.read(ledger)
+    records = store_at(ledger).records("read")
     valid = [key.id for key in records.keys() if key.revoked_ns is None]  # noqa: SIM118 - no dict
     records.close()
 

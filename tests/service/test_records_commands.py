@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from spanledger.cli import app
 from spanledger.config import load_budgets
 from spanledger.errors import ConfigError
-from spanledger.ledger.sqlite.records import Records
+from tests.support.ledgers import store_at
 
 
 def run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
@@ -143,7 +143,7 @@ def test_a_key_may_be_allowed_to_pass_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize("since", ["9999-12-31", "0001-01-01"])
 def test_any_date_may_be_asked_for(tmp_path: Path, since: str) -> None:
     """Including times outside the range of the ledger's nanoseconds."""
-    Records.open(tmp_path / "ledger.db").close()
+    store_at(tmp_path / "ledger.db").records("create").close()
 
     assert run(tmp_path, "spend", "--since", since)[0] == 0
 
@@ -151,7 +151,7 @@ def test_any_date_may_be_asked_for(tmp_path: Path, since: str) -> None:
 @pytest.mark.parametrize("since", ["99999999999d", "9999999999w", "²d"])
 def test_a_time_out_of_this_world_is_one_line(tmp_path: Path, since: str) -> None:
     """A usage error, not a traceback."""
-    Records.open(tmp_path / "ledger.db").close()
+    store_at(tmp_path / "ledger.db").records("create").close()
     code, _, problem = run(tmp_path, "spend", "--since", since)
 
     assert (code, problem.count("\n")) == (2, 1)
@@ -314,7 +314,7 @@ def test_help_fits_the_terminal(columns: int) -> None:
 
 def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> None:
     """A key and a budget that do not exist answer with the same exit code."""
-    Records.open(tmp_path / "ledger.db").close()
+    store_at(tmp_path / "ledger.db").records("create").close()
     assert run(tmp_path, "keys", "revoke", "key_none")[0] == 1
     assert run(tmp_path, "budget", "remove", "none")[0] == 1
 
@@ -322,7 +322,7 @@ def test_what_is_not_there_is_a_failure_and_no_wrong_usage(tmp_path: Path) -> No
 @pytest.mark.parametrize("command", ["keys list", "budget list", "budget history"])
 def test_an_empty_list_names_its_ledger(tmp_path: Path, command: str) -> None:
     """The output names the ledger, in case it is the wrong one."""
-    Records.open(tmp_path / "ledger.db").close()
+    store_at(tmp_path / "ledger.db").records("create").close()
     code, out, _ = run(tmp_path, *command.split())
 
     assert code == 0

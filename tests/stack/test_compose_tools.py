@@ -17,7 +17,8 @@ from types import ModuleType
 
 import pytest
 
-from spanledger.ledger.sqlite.records import Records, key_digest
+from spanledger.ledger.records import key_digest
+from tests.support.ledgers import store_at
 from tests.support.processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,7 +289,7 @@ def test_keys_are_made_once_and_again_when_they_stop_working(tmp_path: Path) -> 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert ensure_keys(tmp_path, "acme,globex") == "every customer has a valid key\n"
 
-    records = Records.open(tmp_path / "ledger.db")
+    records = store_at(tmp_path / "ledger.db").records("create")
     assert {records.find_key(key_digest(key)) is not None for key in first.values()} == {True}
     records.revoke_key(first["acme"], NOW_NS)
     records.close()

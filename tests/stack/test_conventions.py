@@ -18,6 +18,7 @@ from tests.service.telemetry.conftest import FAST, SECOND, Book
 from tests.stack.boards import ROOT
 from tests.stack.stored import Message, Stack, storing
 from tests.support.collector import BASE
+from tests.support.ledgers import store_at
 from tests.support.processes import poll
 
 needs_prometheus = pytest.mark.skipif(
@@ -55,7 +56,12 @@ def ship(stack: Stack, folder: Path, name: str, opt_in: str) -> None:
     book.finish(book.reserve(vectors), input_tokens=30, output_tokens=0)
     settings = TelemetrySettings(endpoint=stack.collector.http, service_name=name)
     sent = run_shipper(
-        book.url, settings, threading.Event(), once=True, pace=FAST, environ={OPT_IN: opt_in}
+        store_at(book.path),
+        settings,
+        threading.Event(),
+        once=True,
+        pace=FAST,
+        environ={OPT_IN: opt_in},
     )
     book.store.close()
     assert sent

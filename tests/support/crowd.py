@@ -16,9 +16,8 @@ from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.config import TelemetrySettings
 from spanledger.errors import PROVIDER_ERROR_KINDS
 from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.writer import SqliteWriter
 from spanledger.telemetry.shipper import run_shipper
+from tests.support.ledgers import store_at
 
 CUSTOMERS, MODELS = 10_000, 50
 PROVIDERS = ("openai", "anthropic", "gcp.gemini")
@@ -53,7 +52,7 @@ class Crowd:
         self.path = path
         self.url = f"sqlite:///{path}"
         self.calls = list(calls())
-        store = SqliteWriter(path, "crowd", 3600 * SECOND, time.time_ns)
+        store = store_at(path).writer("crowd", 3600 * SECOND, time.time_ns)
         self.limit(LIMIT_NANO)
         for first in range(0, len(self.calls), BATCH):
             batch = list(enumerate(self.calls))[first : first + BATCH]
@@ -64,7 +63,7 @@ class Crowd:
 
     def limit(self, limit_nano: int) -> None:
         """Set each customer's budget."""
-        records = Records.open(self.path)
+        records = store_at(self.path).records("create")
         each = Budget("each", "customer", "*", limit_nano, "month")
         records.set_budgets([each], time.time_ns())
         records.close()
@@ -82,7 +81,9 @@ class Crowd:
         """Send its metrics to a Prometheus, as the shipper does; returns whether they were accepted."""
         settings = TelemetrySettings(endpoint=f"{prometheus}/api/v1/otlp")
         environ = {"OTEL_TRACES_EXPORTER": "none"}
-        return run_shipper(self.url, settings, threading.Event(), once=True, environ=environ)
+        return run_shipper(
+            store_at(self.path), settings, threading.Event(), once=True, environ=environ
+        )
 
 
 def _held(number: int, call: Call) -> Reservation:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,15 +30,18 @@ from spanledger.commands.common import (
     fail,
     format_day,
     format_time,
-    ledger_file,
     new_table,
     print_json,
     reporting_errors,
+    store_of,
 )
 from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
+
+if TYPE_CHECKING:
+    from spanledger.ledger.ports import Store
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
@@ -126,16 +129,15 @@ def set_(
     }
     given = {option: value for option, value in options.items() if value is not None}
     with reporting_errors():
-        before, budget = _set(name, given, ledger_file(ledger), replace=replace)
+        before, budget = _set(name, given, store_of(ledger), replace=replace)
     _print_set(before, budget, json=json)
 
 
 def _set(
-    name: str, given: Mapping[str, Any], path: Path, *, replace: bool
+    name: str, given: Mapping[str, Any], store: Store, *, replace: bool
 ) -> tuple[Budget | None, Budget]:
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
-    from spanledger.ledger.sqlite.records import Records
 
     validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
 
@@ -146,7 +148,7 @@ def _set(
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
         return budget_of(validate_budget(given))
 
-    records = (Records.open if "limit" in given else Records.change)(path)
+    records = store.records("create" if "limit" in given else "change")
     try:
         return records.edit_budget(name, edit, time.time_ns())
     finally:
@@ -210,11 +212,10 @@ def limit(
     json: AsJson = False,
 ) -> None:
     """Change only a budget's limit; what has been spent still counts."""
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
-        records = Records.change(ledger_file(ledger))
+        records = store_of(ledger).records("change")
         names = [budget.name for budget in records.budgets()]
 
         def edit(budget: Budget | None) -> Budget:
@@ -239,14 +240,11 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
     Below the table are the budgets that differ from the gateway's file as of its last start.
     """
-    from spanledger.ledger.sqlite.records import Records
-    from spanledger.ledger.sqlite.reports import Reports
-
     with reporting_errors():
-        reports = Reports(ledger_file(ledger))
+        reports = store_of(ledger).reports()
         states = reports.budget_states(int(time.time()))
         reports.close()
-        records = Records.read(ledger_file(ledger))
+        records = store_of(ledger).records("read")
         differences = records.differences()
         records.close()
     if json:
@@ -305,10 +303,9 @@ def remove(
     json: AsJson = False,
 ) -> None:
     """Remove a budget; its history and what was charged stay in the ledger."""
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
-        records = Records.change(ledger_file(ledger))
+        records = store_of(ledger).records("change")
         names = [budget.name for budget in records.budgets()]
         removed = records.remove_budget(name, time.time_ns())
         records.close()
@@ -333,10 +330,9 @@ def history(
     A budget's first line shows all of it; later lines show the old and the new value of each field
     that changed.
     """
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
-        records = Records.read(ledger_file(ledger))
+        records = store_of(ledger).records("read")
         changes = list(with_before(records.history(name or None)))
         records.close()
     if name and not changes:
@@ -386,12 +382,10 @@ def apply(
     --exit-code is given.
     """
     from spanledger.config.budgets import budget_of
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]
-        open_ledger = Records.read if dry_run else Records.open
-        records = open_ledger(ledger_file(ledger))
+        records = store_of(ledger).records("read" if dry_run else "create")
         current = {budget.name: budget for budget in records.budgets()}
         changes = plan(current, wanted, prune=prune)
         if not dry_run:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,6 +15,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from spanledger.ledger.ports import Store
 
 from spanledger.config import DEFAULT_LEDGER_URL
 from spanledger.errors import BudgetExceededError, SpanledgerError, UsageError
@@ -102,20 +103,14 @@ def reporting_errors() -> Iterator[None]:
     except BrokenPipeError as error:  # such as `| head`
         sys.stderr.close()
         raise typer.Exit(Exit.DONE) from error
-    except Exception as error:
-        import sqlite3  # here, so commands without a ledger do not load it
-
-        if not isinstance(error, sqlite3.Error):
-            raise
-        raise fail(f"the ledger failed: {error}") from error
 
 
-def ledger_file(url: str) -> Path:
-    """The file of a ledger URL; an invalid URL is a usage error."""
-    from spanledger.ledger.sqlite.connection import sqlite_path
+def store_of(url: str) -> Store:
+    """The ledger of a URL; an invalid URL is a usage error."""
+    from spanledger.ledger import open_store  # here, so commands without a ledger do not load it
 
     try:
-        return sqlite_path(url)
+        return open_store(url)
     except SpanledgerError as error:
         raise UsageError(str(error)) from error
 

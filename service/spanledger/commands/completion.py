@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from spanledger.commands.common import DEFAULT_LEDGER, ledger_file
+from spanledger.commands.common import DEFAULT_LEDGER, store_of
 
 if TYPE_CHECKING:
     from spanledger.ledger.model import Key
-    from spanledger.ledger.sqlite.records import Records
+    from spanledger.ledger.records import Records
 
 MAX_NAMES = 200
 """A longer list helps nobody to choose; typing on narrows it."""
@@ -25,18 +25,12 @@ Complete = Callable[[typer.Context, str], list[str]]
 
 def _names(read: Callable[[Records], Iterable[str]]) -> Complete:
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        import sqlite3  # here, so that a command without a ledger does not load it
-
         from spanledger.errors import SpanledgerError
-        from spanledger.ledger.sqlite.records import Records
 
         try:
-            records = Records.read(ledger_file(ctx.params.get("ledger") or DEFAULT_LEDGER))
-            try:
+            with store_of(ctx.params.get("ledger") or DEFAULT_LEDGER).records("read") as records:
                 names = sorted({name for name in read(records) if name.startswith(incomplete)})
-            finally:
-                records.close()
-        except (SpanledgerError, sqlite3.Error):
+        except SpanledgerError:
             return []
         return names[:MAX_NAMES]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from spanledger.errors import SpanledgerError
 
 if TYPE_CHECKING:
     from spanledger.config import Config
-    from spanledger.ledger.sqlite.records import Records
+    from spanledger.ledger.records import Records
 
 
 def against_ledger(config: Config, file: Path) -> dict[str, Any]:
@@ -18,19 +17,15 @@ def against_ledger(config: Config, file: Path) -> dict[str, Any]:
 
     Empty if there is no ledger; a ledger that cannot be read is a warning.
     """
-    from spanledger.ledger.sqlite.connection import sqlite_path
-    from spanledger.ledger.sqlite.records import Records
+    from spanledger.ledger import open_store
 
     try:
-        path = sqlite_path(config.ledger.url)
-        if not path.exists():
+        store = open_store(config.ledger.url)
+        if not store.exists():
             return _report([], [], [])
-        records = Records.read(path)
-        try:
+        with store.records("read") as records:
             return _compare(records, config, file)
-        finally:
-            records.close()
-    except (SpanledgerError, sqlite3.Error) as error:
+    except SpanledgerError as error:
         return _report([], [], [f"budgets were not compared with the ledger: {error}"])
 
 

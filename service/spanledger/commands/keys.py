@@ -14,11 +14,11 @@ from spanledger.commands.common import (
     LedgerUrl,
     console,
     format_time,
-    ledger_file,
     local_time,
     new_table,
     print_json,
     reporting_errors,
+    store_of,
 )
 from spanledger.commands.completion import customers, teams, valid_keys
 from spanledger.errors import UsageError
@@ -77,7 +77,6 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown only once: only its digest is stored."""
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
         # As in budgets: names that differ only in how accents are encoded are the same.
@@ -86,7 +85,7 @@ def create(
         team = "" if team is None else unicodedata.normalize("NFC", check_name("--team", team))
         given = [] if routes is None else [name.strip() for name in routes.split(",")]
         names = [check_name("--routes", name) for name in given]
-        records = Records.open(ledger_file(ledger))
+        records = store_of(ledger).records("create")
         first = not records.has_keys()
         secret, key = records.create_key(
             customer, team, names, time.time_ns(), pass_through=allow_pass_through
@@ -115,10 +114,8 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """List all keys by id, oldest first, including revoked ones."""
     from rich.markup import escape
 
-    from spanledger.ledger.sqlite.records import Records
-
     with reporting_errors():
-        records = Records.read(ledger_file(ledger))
+        records = store_of(ledger).records("read")
         keys = records.keys()
         records.close()
     if json:
@@ -163,10 +160,9 @@ def revoke(
     json: AsJson = False,
 ) -> None:
     """Revoke a key; gateways stop accepting it within two seconds."""
-    from spanledger.ledger.sqlite.records import Records
 
     with reporting_errors():
-        records = Records.change(ledger_file(ledger))
+        records = store_of(ledger).records("change")
         revoked = records.revoke_key(key, time.time_ns())
         records.close()
     if json:

@@ -18,17 +18,17 @@ from spanledger.commands.common import (
     Exit,
     LedgerUrl,
     format_time,
-    ledger_file,
     parse_moment,
     print_json,
     reporting_errors,
+    store_of,
 )
 from spanledger.commands.spend import trace_as_dict
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
-    from spanledger.ledger.sqlite.pruning import Keep, Pruned, Pruning
+    from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
 app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
 
@@ -36,10 +36,9 @@ app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and
 @app.command()
 def verify(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """Recompute every balance from the attempt rows; fail if one nano-dollar differs."""
-    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
-        reports = Reports(ledger_file(ledger))
+        reports = store_of(ledger).reports()
         found = reports.verify()
         reports.close()
     if json:
@@ -88,15 +87,12 @@ def backup(
     from rich.console import Console
     from rich.progress import Progress
 
-    from spanledger.ledger.sqlite.backup import backup as copy
-
     with (
         reporting_errors(),
         Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
     ):
         task = bar.add_task("pages", total=None)
-        found = copy(
-            ledger_file(ledger),
+        found = store_of(ledger).backup(
             destination,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -138,11 +134,9 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Remove requests that ended before a given time; balances stay as they are."""
-    from spanledger.ledger.sqlite.pruning import Pruning
-
     with reporting_errors():
         before_ns = parse_moment(before)
-        pruning = Pruning(ledger_file(ledger), before_ns, time.time_ns(), unshipped=unshipped)
+        pruning = store_of(ledger).prune(before_ns, time.time_ns(), unshipped=unshipped)
         try:
             found = pruning.count()
             if not dry_run:

@@ -15,8 +15,8 @@ from spanledger.commands.common import (
     Exit,
     LedgerUrl,
     fail,
-    ledger_file,
     reporting_errors,
+    store_of,
 )
 
 
@@ -47,7 +47,6 @@ def ship(
     The gateway runs this for you. `OTEL_*` variables override the configuration.
     """
     from spanledger.config import Config, parse_config, read_yaml
-    from spanledger.ledger.sqlite.connection import require_ledger
     from spanledger.logs import set_up
     from spanledger.telemetry.shipper import run_shipper
 
@@ -60,10 +59,10 @@ def ship(
             parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
         )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
-        path = ledger_file(url)
+        store = store_of(url)
         if once:
-            require_ledger(path)
-        done = run_shipper(url, settings.telemetry, stop, once=once, parent_pid=parent_pid)
+            store.require()
+        done = run_shipper(store, settings.telemetry, stop, once=once, parent_pid=parent_pid)
     if not done:
         raise fail(
             "the collector did not accept everything; the rest stays in the ledger", Exit.FAILED

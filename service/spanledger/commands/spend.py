@@ -13,12 +13,12 @@ from spanledger.commands.common import (
     LedgerUrl,
     console,
     format_time,
-    ledger_file,
     local_time,
     new_table,
     parse_moment,
     print_json,
     reporting_errors,
+    store_of,
 )
 from spanledger.commands.completion import customers
 from spanledger.config import nearest
@@ -51,7 +51,6 @@ def spend(
     from zoneinfo import ZoneInfo
 
     from spanledger.ledger.rows import SPEND_BY, SpendBy
-    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         groups: list[SpendBy] = []
@@ -72,7 +71,7 @@ def spend(
                 f"--until {until} is not after --since {since}; ages count back from now, so the"
                 " larger one is earlier"
             )
-        reports = Reports(ledger_file(ledger))
+        reports = store_of(ledger).reports()
         rows = reports.spend(groups, since_ns, until_ns, timezone)
         pruned_ns = reports.pruned_ns()
         reports.close()
@@ -156,13 +155,12 @@ def requests(
     json: AsJson = False,
 ) -> None:
     """Show the newest requests with their trace ids."""
-    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
         if outcome and outcome not in OUTCOMES:
             near = nearest(outcome, OUTCOMES) or f"; choose from {', '.join(OUTCOMES)}"
             raise UsageError(f"there is no outcome {outcome!r}{near}")
-        reports = Reports(ledger_file(ledger))
+        reports = store_of(ledger).reports()
         rows = reports.requests(
             limit, customer or None, outcome or None, parse_moment(since) if since else 0
         )
@@ -211,10 +209,9 @@ def trace(
     json: AsJson = False,
 ) -> None:
     """Show a request and its attempts as a waterfall."""
-    from spanledger.ledger.sqlite.reports import Reports
 
     with reporting_errors():
-        reports = Reports(ledger_file(ledger))
+        reports = store_of(ledger).reports()
         found = reports.trace(some_id)
         reports.close()
         if not found:

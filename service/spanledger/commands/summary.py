@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spanledger import __version__
-from spanledger.commands.common import ledger_file
+from spanledger.commands.common import store_of
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -19,11 +19,10 @@ MAX_NAMED = 12
 
 def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dict[str, object]]]:
     """Messages with their fields. Raises LedgerUnavailableError."""
-    from spanledger.ledger.sqlite.records import Records
     from spanledger.pricing.book import PriceBook
     from spanledger.telemetry.endpoints import shown_endpoint
 
-    records = Records.read(ledger_file(config.ledger.url))
+    records = store_of(config.ledger.url).records("read")
     keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
     keyed = records.has_keys()
     budgets = records.budgets()

@@ -14,9 +14,9 @@ from spanledger.commands.common import (
     LedgerUrl,
     console,
     format_time,
-    ledger_file,
     print_json,
     reporting_errors,
+    store_of,
 )
 from spanledger.errors import LedgerUnavailableError
 from spanledger.money import format_usd
@@ -50,7 +50,7 @@ def top(
     from spanledger.top.view import draw
 
     with reporting_errors():
-        figures = Window(ledger_file(ledger))
+        figures = Window(store_of(ledger).reports())
         screen = console()
         with contextlib.closing(figures):
             if json:

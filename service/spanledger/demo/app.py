@@ -58,14 +58,14 @@ async def _play(board: Board, seed: int, folder: Path, kept: Path | None) -> Rep
 
         crowd = Applications(stage.gateway_url, stage.keys, seed)
         try:
-            async with board.watching(stage.ledger_path):
+            async with board.watching(stage.ledger):
                 story = await Scenario(stage, crowd, board).play()
         finally:
             await crowd.close()
         seconds = board.seconds
         await stage.gateway.stop()
         spans = stage.sink.snapshot()
-    figures = Figures(folder / "ledger.db")
+    figures = Figures(stage.ledger.reports())
     try:
         totals = figures.totals()
         money = reckon(story, totals, spans)

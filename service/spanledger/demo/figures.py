@@ -1,4 +1,4 @@
-"""The demo's queries of its ledger, for the live view, the report and the promises.
+"""The demo's figures of its ledger, for the live view, the report and the promises.
 
 Read-only; judging the results is left to the callers.
 """
@@ -6,29 +6,16 @@ Read-only; judging the results is left to the callers.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from spanledger.budgets.model import BudgetState
+from spanledger.clock import NANOS
 from spanledger.ledger.model import Verification
-from spanledger.ledger.rows import SpendRow
-from spanledger.ledger.sqlite.connection import connect
-from spanledger.ledger.sqlite.reports import Reports
-from spanledger.top.figures import Event, quantiles
-
-_NS_PER_S = 1_000_000_000
-
-
-class Totals(NamedTuple):
-    """Counts over the whole ledger."""
-
-    requests: int
-    attempts: int
-    fallbacks: int
-    refused: int
-    cost_nano: int
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.rows import EndedAttempt, EndedRequest, Event, SpendRow, Totals
+from spanledger.top.figures import quantiles
 
 
 class ProviderState(NamedTuple):
@@ -38,32 +25,6 @@ class ProviderState(NamedTuple):
     served: int
     failed: int
     error_type: str
-
-
-class EndedRequest(NamedTuple):
-    """A request that ended."""
-
-    span_id: str
-    started_ns: int
-    customer: str
-    route: str
-    outcome: str
-    refused_by: str
-    cost_nano: int
-
-
-class EndedAttempt(NamedTuple):
-    """An attempt that ended."""
-
-    span_id: str
-    started_ns: int
-    customer: str
-    deployment: str
-    state: str
-    fallback_from: str
-    reason: str
-    error_type: str
-    cost_nano: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +41,22 @@ REPORT_QUANTILES = (50, 95, 99)
 
 
 class Figures:
-    """Queries of one ledger file."""
+    """Figures of one ledger, whose reports it closes."""
 
-    def __init__(self, path: Path) -> None:
-        self._reports = Reports(path)
-        self._connection = connect(path, read_only=True)
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
 
     def close(self) -> None:
-        """Close connections."""
-        self._connection.close()
+        """Close the connection."""
         self._reports.close()
 
     def totals(self) -> Totals:
         """Counts and money so far."""
-        requests, refused = self._connection.execute(
-            "SELECT count(*), coalesce(sum(outcome = 'refused'), 0) FROM requests"
-        ).fetchone()
-        attempts, fallbacks, cost = self._connection.execute(
-            "SELECT count(*), coalesce(sum(fallback_from != ''), 0), coalesce(sum(cost_nano), 0)"
-            " FROM attempts"
-        ).fetchone()
-        return Totals(requests, attempts, fallbacks, refused, cost)
+        return self._reports.totals()
 
     def rate(self, seconds: int) -> float:
         """Requests started per second, over the last `seconds`."""
-        since = time.time_ns() - seconds * _NS_PER_S
-        query = "SELECT count(*) FROM requests WHERE started_ns >= ?"
-        return float(self._connection.execute(query, (since,)).fetchone()[0]) / seconds
+        return self._reports.totals(time.time_ns() - seconds * NANOS).requests / seconds
 
     def budgets(self) -> list[BudgetState]:
         """The current state of each budget."""
@@ -122,80 +72,60 @@ class Figures:
 
     def events(self, limit: int) -> list[Event]:
         """The newest fallbacks and refusals, newest first."""
-        rows = self._connection.execute(
-            "SELECT started_ns, 'fallback', customer,"
-            " fallback_from || ' → ' || deployment || ' (' || reason || ')'"
-            " FROM attempts WHERE fallback_from != ''"
-            " UNION ALL SELECT started_ns, 'refused', customer, 'by budget ' || refused_by"
-            " FROM requests WHERE outcome = 'refused'"
-            " ORDER BY started_ns DESC LIMIT ?",
-            (limit,),
-        )
-        return [Event(*row) for row in rows]
+        return self._reports.events(limit)[:limit]
 
     def providers(self, seconds: int) -> list[ProviderState]:
         """Attempts that ended in the last `seconds`, by provider."""
-        rows = self._connection.execute(
-            "SELECT provider, sum(state = 'settled' AND error_type = '' AND ended_ns >= ?1),"
-            " sum(error_type != '' AND ended_ns >= ?1),"
-            " coalesce(max(CASE WHEN ended_ns >= ?1 THEN error_type END), '')"
-            " FROM attempts GROUP BY provider ORDER BY provider DESC",
-            (time.time_ns() - seconds * _NS_PER_S,),
-        )
-        return [ProviderState(name, int(a or 0), int(b or 0), c) for name, a, b, c in rows]
+        since = time.time_ns() - seconds * NANOS
+        recent: dict[str, list[str]] = defaultdict(list)
+        for attempt in self.attempts():
+            errors = recent[attempt.provider]
+            if attempt.ended_ns >= since and (attempt.error_type or attempt.state == "settled"):
+                errors.append(attempt.error_type)
+        return [
+            ProviderState(
+                name, errors.count(""), len(list(filter(None, errors))), max(errors, default="")
+            )
+            for name, errors in sorted(recent.items(), reverse=True)
+        ]
 
     def fallbacks(self) -> list[tuple[str, str, str, int]]:
         """Fallbacks as (from, to, reason, count), most frequent first."""
-        rows = self._connection.execute(
-            "SELECT fallback_from, deployment, reason, count(*) FROM attempts"
-            " WHERE fallback_from != '' GROUP BY 1, 2, 3 ORDER BY 4 DESC"
+        counts = Counter(
+            (a.fallback_from, a.deployment, a.reason) for a in self.attempts() if a.fallback_from
         )
-        return [(str(a), str(b), str(c), int(n)) for a, b, c, n in rows]
+        return [(*fallback, count) for fallback, count in counts.most_common()]
 
     def refusals(self) -> list[tuple[str, str, int]]:
-        """Refusals as (customer, budget, count)."""
-        rows = self._connection.execute(
-            "SELECT customer, refused_by, count(*) FROM requests WHERE outcome = 'refused'"
-            " GROUP BY 1, 2 ORDER BY 3 DESC"
+        """Refusals as (customer, budget, count), most frequent first."""
+        counts = Counter(
+            (r.customer, r.refused_by) for r in self.requests() if r.outcome == "refused"
         )
-        return [(str(a), str(b), int(n)) for a, b, n in rows]
+        return [(*refusal, count) for refusal, count in counts.most_common()]
 
     def requests(self) -> list[EndedRequest]:
         """All requests that ended."""
-        rows = self._connection.execute(
-            "SELECT span_id, started_ns, customer, route, outcome, refused_by, cost_nano"
-            " FROM requests WHERE seq IS NOT NULL ORDER BY started_ns"
-        )
-        return [EndedRequest(*row) for row in rows]
+        return self._reports.ended_requests()
 
     def attempts(self) -> list[EndedAttempt]:
         """All attempts that ended."""
-        rows = self._connection.execute(
-            "SELECT span_id, started_ns, customer, deployment, state, fallback_from, reason,"
-            " error_type, cost_nano FROM attempts WHERE seq IS NOT NULL ORDER BY started_ns"
-        )
-        return [EndedAttempt(*row) for row in rows]
+        return self._reports.ended_attempts()
 
     def open_rows(self) -> int:
         """Requests and attempts that have not ended."""
-        return int(
-            self._connection.execute(
-                "SELECT (SELECT count(*) FROM requests WHERE seq IS NULL)"
-                " + (SELECT count(*) FROM attempts WHERE seq IS NULL)"
-            ).fetchone()[0]
-        )
+        return sum(self._reports.open_rows())
 
     def latencies(self) -> list[Percentiles]:
         """Percentiles of served attempts by model."""
         whole: dict[str, list[float]] = defaultdict(list)
         first: dict[str, list[float]] = defaultdict(list)
-        for model, started, ended, chunk in self._connection.execute(
-            "SELECT model, started_ns, ended_ns, first_chunk_ns FROM attempts"
-            " WHERE state = 'settled' AND error_type = '' ORDER BY model"
-        ):
-            whole[model].append((ended - started) / _NS_PER_S)
-            if chunk:
-                first[model].append((chunk - started) / _NS_PER_S)
+        for attempt in self.attempts():
+            if attempt.state != "settled" or attempt.error_type:
+                continue
+            whole[attempt.model].append((attempt.ended_ns - attempt.started_ns) / NANOS)
+            if attempt.first_chunk_ns:
+                since_start = attempt.first_chunk_ns - attempt.started_ns
+                first[attempt.model].append(since_start / NANOS)
         return [
             Percentiles(
                 model,
@@ -203,5 +133,5 @@ class Figures:
                 quantiles(values, REPORT_QUANTILES),
                 quantiles(first[model], REPORT_QUANTILES),
             )
-            for model, values in whole.items()
+            for model, values in sorted(whole.items())
         ]

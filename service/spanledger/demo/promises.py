@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spanledger.demo.figures import EndedAttempt, EndedRequest, Figures, Totals
+from spanledger.demo.figures import Figures
 from spanledger.demo.scenario import (
     OTHERS,
     REFUSALS,
@@ -17,6 +17,7 @@ from spanledger.demo.scenario import (
 )
 from spanledger.demo.sink import SinkSpan
 from spanledger.demo.stage import PRIMARY_DEPLOYMENTS, SPIKE_BUDGET, SPIKING
+from spanledger.ledger.rows import EndedAttempt, EndedRequest, Totals
 from spanledger.money import format_usd, parse_usd
 
 GATEWAY_SERVICE = "spanledger-gateway"

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spanledger.demo.figures import REPORT_QUANTILES, Percentiles, Totals
+from spanledger.demo.figures import REPORT_QUANTILES, Percentiles
 from spanledger.demo.promises import Money, Promise
-from spanledger.ledger.rows import SpendRow
+from spanledger.ledger.rows import SpendRow, Totals
 from spanledger.money import format_usd
 
 

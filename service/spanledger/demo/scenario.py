@@ -25,7 +25,6 @@ from spanledger.demo.stage import (
     Stage,
     raising,
 )
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.worker.traffic import Ask, Tally
 
 OTHERS = tuple(name for name in CUSTOMERS if name != SPIKING)
@@ -146,13 +145,10 @@ class Scenario:
         """Wait until everything is shipped, then fetch the bill."""
         self._board.phase("checks", "all spans are sent; then bill, ledger and spans are compared")
         deadline = time.monotonic() + SHIP_TIMEOUT_S
-        reports = Reports(self._stage.ledger_path)
-        try:
+        with self._stage.ledger.reports() as reports:
             while reports.health()["outbox_rows"] and time.monotonic() < deadline:
                 self._stage.gateway.check()
                 await asyncio.sleep(_POLL_S)
-        finally:
-            reports.close()
         bill = await self._stage.control("GET", "/sim/bill")
         self.story.bill_usd = bill["total_usd"]
         self.story.bill_calls = bill["calls"]

@@ -19,7 +19,8 @@ from typing import Any
 from spanledger.demo.processes import Process
 from spanledger.demo.sink import Sink
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger import open_store
+from spanledger.ledger.ports import Store
 
 CUSTOMERS = ("acme", "globex", "initech")
 SPIKING = "initech"
@@ -90,9 +91,9 @@ class Stage:
     keys: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
-    def ledger_path(self) -> Path:
-        """The ledger's file."""
-        return self.folder / "ledger.db"
+    def ledger(self) -> Store:
+        """The ledger."""
+        return open_store(self.ledger_url)
 
     @property
     def ledger_url(self) -> str:
@@ -163,7 +164,7 @@ async def open_stage(folder: Path, seed: int) -> AsyncGenerator[Stage]:
         gateway: Process | None = None
         try:
             timezone = quiet_timezone(datetime.now(UTC))
-            keys = _make_keys(folder / "ledger.db")
+            keys = _make_keys(open_store(ledger_url(folder)))
             sim_url = await sim.address()
             config = folder / "spanledger.yaml"
             config.write_text(
@@ -203,15 +204,12 @@ def raising(timezone: str) -> tuple[str, ...]:
     )
 
 
-def _make_keys(path: Path) -> dict[str, str]:
-    records = Records.open(path)
-    try:
+def _make_keys(ledger: Store) -> dict[str, str]:
+    with ledger.records("create") as records:
         return {
             customer: records.create_key(customer, "", [], time.time_ns())[0]
             for customer in CUSTOMERS
         }
-    finally:
-        records.close()
 
 
 def control(method: str, url: str, data: object = None) -> Any:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +20,7 @@ from rich.text import Text
 from spanledger.budgets.model import BudgetState
 from spanledger.demo.figures import Figures
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.ports import Store
 from spanledger.money import format_usd
 from spanledger.top.view import events
 from spanledger.worker.progress import short_usd
@@ -55,7 +55,7 @@ class Board:
         )
 
     @contextlib.asynccontextmanager
-    async def watching(self, ledger: Path) -> AsyncGenerator[None]:
+    async def watching(self, ledger: Store) -> AsyncGenerator[None]:
         """Show the ledger's state while the scenario runs."""
         del ledger
         yield
@@ -65,8 +65,8 @@ class LiveBoard(Board):
     """Prints phases above a live picture of the ledger."""
 
     @contextlib.asynccontextmanager
-    async def watching(self, ledger: Path) -> AsyncGenerator[None]:
-        figures = Figures(ledger)
+    async def watching(self, ledger: Store) -> AsyncGenerator[None]:
+        figures = Figures(ledger.reports())
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             drawing = asyncio.create_task(self._draw(live, figures))
             try:

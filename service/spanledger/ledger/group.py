@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +42,8 @@ from spanledger.ledger.model import (
     Settled,
     Sweep,
 )
-from spanledger.ledger.ports import KeyReader, LedgerWriter
+from spanledger.ledger.ports import LedgerWriter
+from spanledger.ledger.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class GroupLedger:
     def __init__(
         self,
         store: LedgerWriter,
-        keys: KeyReader,
+        keys: Records,
         *,
         now_ns: Callable[[], int],
         lease_s: float,
@@ -194,8 +194,8 @@ class GroupLedger:
         """Read in the reader thread. A failure is logged once, and so is its end."""
         try:
             found = await self._reader.call(read)
-        except sqlite3.Error as error:
-            raise self._cannot_read(str(error)) from error
+        except LedgerUnavailableError as error:
+            raise self._cannot_read(str(error.__cause__ or error)) from error
         except TimeoutError:
             raise self._cannot_read(f"no answer within {KEY_READ_TIMEOUT_S:g} s") from None
         if self._unreadable:

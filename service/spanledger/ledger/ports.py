@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import time_ns
+from typing import Literal, Protocol
 
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -19,7 +21,11 @@ from spanledger.ledger.model import (
     RequestStart,
     Reservation,
     Settled,
+    Verification,
 )
+from spanledger.ledger.pruning import Pruning
+from spanledger.ledger.records import Records
+from spanledger.ledger.reports import Reports
 from spanledger.ledger.rows import Advance, EndedRow, PointRow
 
 
@@ -92,24 +98,24 @@ class Ledger(Protocol):
 
 
 class LedgerWriter(Protocol):
-    """The writing connection of one process: it commits batches."""
+    """The writing connection of one process, which is an owner of holds."""
 
-    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]: ...
-    def check(self) -> None: ...
-    def close(self) -> None: ...
+    def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
+        """Run all operations in one durable transaction; a refused one returns its error.
 
+        Raises:
+            LedgerUnavailableError: nothing was done.
+            Exception: nothing was done, and one of the operations is at fault.
+        """
+        ...
 
-class KeyReader(Protocol):
-    """Reads of virtual keys that need no transaction."""
+    def check(self) -> None:
+        """Raises LedgerUnavailableError if the ledger is not the one that was opened."""
+        ...
 
-    def find_key(self, digest: str) -> Key | None: ...
-    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None: ...
-    def find_kept(self, request_id: str) -> Kept | None: ...
-    def list_kept(
-        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
-    ) -> list[Kept]: ...
-    def has_keys(self) -> bool: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give up the lease if nothing is held, and close the connection."""
+        ...
 
 
 class Outbox(Protocol):
@@ -141,4 +147,84 @@ class Outbox(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class Lock(Protocol):
+    """The right to do something alone on a ledger, of all processes on all machines."""
+
+    def acquire(self) -> bool:
+        """Take it if it is free. It is kept until it is closed, or until the process ends."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+Access = Literal["create", "change", "read"]
+"""`create` makes a ledger if there is none; `change` needs one, and brings it up to date; `read`
+changes nothing."""
+Progress = Callable[[int, int], None]
+"""Called with what has been done and the total."""
+
+
+class Store(Protocol):
+    """A ledger's database, by its URL. Each method opens a connection, which the caller closes.
+
+    The errors of its driver become LedgerUnavailableError, here and in everything it returns.
+    """
+
+    url: str
+
+    def exists(self) -> bool:
+        """Whether there is a ledger."""
+        ...
+
+    def require(self) -> None:
+        """Raises LedgerUnavailableError if there is none: only what writes new rows creates one."""
+        ...
+
+    def migrate(self, now_ns: Callable[[], int] = time_ns) -> None:
+        """Create the ledger, or bring it up to date."""
+        ...
+
+    def writer(self, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> LedgerWriter:
+        """The connection of the request path; creates the ledger."""
+        ...
+
+    def records(self, access: Access) -> Records:
+        """Budgets and keys."""
+        ...
+
+    def reports(self) -> Reports:
+        """What people ask."""
+        ...
+
+    def outbox(self) -> Outbox:
+        """What the shipper ships; creates the ledger."""
+        ...
+
+    def exclusive(self, name: str) -> Lock:
+        """A lock that nobody holds yet."""
+        ...
+
+    def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> Pruning:
+        """A removal of the requests that ended before a given time.
+
+        Args:
+            unshipped: also remove unshipped requests; implied if no shipper is used.
+
+        Raises:
+            UsageError: budgets may still count requests that ended by then.
+        """
+        ...
+
+    def backup(self, destination: Path, progress: Progress) -> Verification:
+        """Copy the ledger into a new file and verify the copy; gateways can run meanwhile.
+
+        Raises:
+            UsageError: the destination exists or cannot be written.
+            SpanledgerError: the copy failed or does not add up; it is deleted.
+        """
         ...

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from spanledger.ledger.model import UNSAMPLED
+
+RawRow = dict[str, Any]
+"""A row of a table by the names of its columns."""
 
 
 class AttemptRow(NamedTuple):
@@ -151,3 +154,68 @@ class SpendRow:
     """The part of `cost_nano` whose tokens we counted ourselves."""
     unpriced: int
     """Attempts at models without a price: their cost is missing here."""
+
+
+class Totals(NamedTuple):
+    """Counts and money of some time.
+
+    Attributes:
+        failed: requests with an error, and abandoned ones.
+    """
+
+    requests: int
+    failed: int
+    refused: int
+    attempts: int
+    fallbacks: int
+    cost_nano: int
+
+
+class CustomerRow(NamedTuple):
+    """A customer's requests."""
+
+    customer: str
+    requests: int
+    failed: int
+    refused: int
+    cost_nano: int
+
+
+class Event(NamedTuple):
+    """A fallback or a refusal."""
+
+    at_ns: int
+    kind: str
+    customer: str
+    text: str
+
+
+class EndedRequest(NamedTuple):
+    """What a request that ended tells at a glance."""
+
+    span_id: str
+    started_ns: int
+    ended_ns: int
+    customer: str
+    route: str
+    outcome: str
+    refused_by: str
+    cost_nano: int
+
+
+class EndedAttempt(NamedTuple):
+    """What an attempt that ended tells at a glance."""
+
+    span_id: str
+    started_ns: int
+    ended_ns: int
+    first_chunk_ns: int
+    customer: str
+    provider: str
+    deployment: str
+    model: str
+    state: str
+    fallback_from: str
+    reason: str
+    error_type: str
+    cost_nano: int

@@ -51,6 +51,8 @@ LEAST_HOLD_NANO = 1
 """Held although nothing bounds the cost, so that a budget with nothing left refuses."""
 MAX_ERROR_BYTES = 64 * 1024
 """Of a refusal's body; the rest is dropped."""
+WITHOUT_BODY = frozenset({204, 304})
+"""Statuses of answers that have none, and whose length says nothing."""
 _UNBOUNDED = (
     "nothing bounds what a request to a provider's own endpoint costs: use an endpoint that this"
     " gateway prices, or a key created with --allow-pass-through"
@@ -206,10 +208,17 @@ class Passed:
         if the body is in `chunks`."""
         assert self._answer is not None
         given, refused = list(self._answer.headers), self._refused
-        if refused is not None:
+        bare = self.status in WITHOUT_BODY
+        if bare or (refused is not None and not self._heads):
             given = [header for header in given if header[0] != b"content-length"]
+        if refused is not None and not self._heads:
             given.append((b"content-length", b"%d" % len(refused)))
-        return given, refused
+        return given, b"" if bare or self._heads else refused
+
+    @property
+    def _heads(self) -> bool:
+        """Whether only a head was asked for: no body comes, whatever length it tells."""
+        return self._passage.method == "HEAD"
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The answer's body as it comes. Raises ProviderError."""
@@ -237,7 +246,7 @@ class Passed:
         self._meter = Meter(answer.content_type, anthropic=deployment.kind == "anthropic")
         if answer.status < 400:
             return
-        body = await answer.error_body(MAX_ERROR_BYTES)
+        body = b"" if self._heads else await answer.error_body(MAX_ERROR_BYTES)
         failure = read_failure(body)
         if answer.status == 401:
             raise refusal(deployment, answer.status, failure)

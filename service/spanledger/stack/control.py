@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.sqlite.records import Records, key_digest
+from spanledger.ledger import open_store
+from spanledger.ledger.records import key_digest
 from spanledger.stack.parts import (
     Part,
     check_rules,
@@ -286,16 +287,13 @@ class Stack:
         path = self._site.keys_file
         known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         keys: dict[str, str] = {}
-        records = Records.open(self._site.data / "ledger.db")
-        try:
+        with open_store(self._site.ledger_url).records("create") as records:
             for customer in KEYED_CUSTOMERS:
                 key = known.get(customer, "")
                 found = records.find_key(key_digest(key))
                 if found is None or found.revoked_ns is not None:
                     key, _ = records.create_key(customer, "", [], time.time_ns())
                 keys[customer] = key
-        finally:
-            records.close()
         if keys != known:
             write_private(path, json.dumps(keys, indent=2))
         return {customer: keys[customer] for customer in KEYED_CUSTOMERS[:-1]}

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter
-from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -32,7 +30,7 @@ from spanledger.budgets.model import BudgetState
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
-from spanledger.ledger.sqlite.reports import Reports
+from spanledger.ledger.ports import Store
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
 
@@ -129,7 +127,7 @@ class Exposition:
 
     def __init__(
         self,
-        path: Path,
+        store: Store,
         deployments: Callable[[], Iterable[DeploymentState]],
         commits: CommitTimes,
         clock: Clock,
@@ -141,7 +139,7 @@ class Exposition:
         self.in_flight: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
-        self._path = path
+        self._store = store
         self._deployments = deployments
         self._commits = commits
         self._clock = clock
@@ -197,13 +195,10 @@ class Exposition:
     def _ledger_families(self) -> Iterator[Metric]:
         now_ns = self._clock.now_ns()
         try:
-            reports = Reports(self._path)
-            try:
+            with self._store.reports() as reports:
                 states = reports.budget_states(now_ns // 1_000_000_000)
                 health = reports.health()
-            finally:
-                reports.close()
-        except (LedgerUnavailableError, sqlite3.Error):
+        except LedgerUnavailableError:
             yield _gauge("spanledger_ledger_up", {(): 0})
             return
         yield _gauge("spanledger_ledger_up", {(): float(not self.ledger_away())})

@@ -6,24 +6,24 @@ The OpenTelemetry SDK is imported only once the lock is held, so a second shippe
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
-from spanledger.errors import ConfigError, LedgerUnavailableError
-from spanledger.ledger.sqlite.connection import sqlite_path
+from spanledger.errors import ConfigError
+from spanledger.ledger.ports import Store
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 from spanledger.telemetry.endpoints import exports
 
 if TYPE_CHECKING:
     from spanledger.telemetry.pipeline import Pace, Pipeline
 
+LOCK = "ship"
+"""What only one process does on a ledger."""
 LOCK_POLL_S = 1.0
 PARENT_POLL_S = 0.5
 STOP_GRACE_S = 5.0
@@ -33,7 +33,7 @@ log = logging.getLogger("spanledger.shipper")
 
 
 def run_shipper(
-    ledger_url: str,
+    store: Store,
     settings: TelemetrySettings,
     stop: threading.Event,
     *,
@@ -54,18 +54,17 @@ def run_shipper(
         Whether everything went well; with `once`, whether the collector accepted every row.
 
     Raises:
-        ConfigError: the ledger's URL is of an unknown kind, or the SDK rejects a variable.
+        ConfigError: the SDK rejects a variable.
         LedgerUnavailableError: the ledger cannot be opened.
     """
-    path = sqlite_path(ledger_url)
-    with _lock(path, stop, parent_pid) as locked:
+    with _lock(store, stop, parent_pid) as locked:
         if not locked:
             return not once
-        return _run_locked(path, settings, stop, once, parent_pid, environ, pace)
+        return _run_locked(store, settings, stop, once, parent_pid, environ, pace)
 
 
 def _run_locked(
-    path: Path,
+    store: Store,
     settings: TelemetrySettings,
     stop: threading.Event,
     once: bool,
@@ -83,7 +82,6 @@ def _run_locked(
         )
     except ValueError as error:  # the SDK reads its limits at import
         raise ConfigError(f"invalid OpenTelemetry setting in the environment: {error}") from error
-    from spanledger.ledger.sqlite.outbox import SqliteOutbox
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
@@ -96,7 +94,7 @@ def _run_locked(
         log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
     for name in unreadable_headers(environ):
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
-    outbox = SqliteOutbox(path)
+    outbox = store.outbox()
     resource = resource_of(settings.service_name, outbox.ledger_id())
     form = form_of(environ)
     spans = metrics = None
@@ -174,20 +172,11 @@ def _orphaned(parent_pid: int | None) -> bool:
 
 
 @contextmanager
-def _lock(path: Path, stop: threading.Event, parent_pid: int | None) -> Iterator[bool]:
-    """Hold the ledger's shipper lock; False if stopped before the lock was free.
-
-    A kernel lock on a file next to the ledger, released when the process that holds it ends.
-    """
-    lock_path = path.with_name(f"{path.name}.ship-lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = lock_path.open("ab")
-    except OSError as error:
-        raise LedgerUnavailableError(f"cannot open {str(lock_path)!r}: {error}") from error
-    with file:
+def _lock(store: Store, stop: threading.Event, parent_pid: int | None) -> Iterator[bool]:
+    """Hold the ledger's shipper lock; False if stopped before the lock was free."""
+    with closing(store.exclusive(LOCK)) as lock:
         waiting = False
-        while not _try_lock(file.fileno()):
+        while not lock.acquire():
             if not waiting:
                 log.info("another shipper is running on this ledger; waiting until it ends")
                 waiting = True
@@ -195,11 +184,3 @@ def _lock(path: Path, stop: threading.Event, parent_pid: int | None) -> Iterator
                 yield False
                 return
         yield True
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,44 +1,24 @@
-"""The queries of `spanledger top`: the requests and attempts of a window that ends now.
+"""The figures of `spanledger top`: the requests and attempts of a window that ends now.
 
-Read-only. Queries read only the window or the open requests, through an index, so they cost the
-same on a ledger of a day as on one of a year.
+Only the window and the open requests are read, so a picture costs the same on a ledger of a day as
+on one of a year.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from spanledger.budgets.model import BudgetState
-from spanledger.ledger.sqlite.connection import connect
-from spanledger.ledger.sqlite.reports import Reports
+from spanledger.clock import NANOS
+from spanledger.ledger.reports import Reports
+from spanledger.ledger.rows import CustomerRow, EndedAttempt, Event
 from spanledger.routing.outcome import CANCELLED
 
-_NS_PER_S = 1_000_000_000
 EVENTS_READ = 200
 """How many of the newest fallbacks and of the newest refusals are read."""
 SHOWN_QUANTILES = (50, 95)
-
-
-class Event(NamedTuple):
-    """A fallback or a refusal."""
-
-    at_ns: int
-    kind: str
-    customer: str
-    text: str
-
-
-class CustomerRow(NamedTuple):
-    """A customer's requests in the window."""
-
-    customer: str
-    requests: int
-    failed: int
-    refused: int
-    cost_nano: int
 
 
 class DeploymentRow(NamedTuple):
@@ -83,100 +63,64 @@ class Picture:
 
 
 class Window:
-    """Takes snapshots of one ledger file."""
+    """Takes snapshots of one ledger, whose reports it closes."""
 
-    def __init__(self, path: Path) -> None:
-        self._reports = Reports(path)
-        self._connection = connect(path, read_only=True)
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
 
     def close(self) -> None:
-        """Close the connections."""
-        self._connection.close()
+        """Close the connection."""
         self._reports.close()
 
     def look(self, now_ns: int, window_s: int) -> Picture:
         """A snapshot of the last `window_s` seconds. Raises LedgerUnavailableError."""
-        since = now_ns - window_s * _NS_PER_S
-        ask = self._connection.execute
-        requests, failed, refused = ask(
-            "SELECT count(*), coalesce(sum(outcome IN ('error', 'abandoned')), 0),"
-            " coalesce(sum(outcome = 'refused'), 0) FROM requests WHERE started_ns >= ?",
-            (since,),
-        ).fetchone()
-        (running,) = ask("SELECT count(*) FROM requests WHERE seq IS NULL").fetchone()
-        fallbacks, cost = ask(
-            "SELECT coalesce(sum(fallback_from != ''), 0), coalesce(sum(cost_nano), 0)"
-            " FROM attempts WHERE started_ns >= ?",
-            (since,),
-        ).fetchone()
-        took = ask(
-            "SELECT ended_ns - started_ns FROM requests WHERE started_ns >= ? AND outcome = 'ok'",
-            (since,),
-        )
-        customers = ask(
-            "SELECT customer, count(*), coalesce(sum(outcome IN ('error', 'abandoned')), 0),"
-            " coalesce(sum(outcome = 'refused'), 0), sum(cost_nano) FROM requests"
-            " WHERE started_ns >= ? GROUP BY customer ORDER BY 5 DESC, 2 DESC, 1",
-            (since,),
-        )
+        since = now_ns - window_s * NANOS
+        totals = self._reports.totals(since)
+        running, _ = self._reports.open_rows()
+        requests = self._reports.ended_requests(since)
+        states = self._reports.budget_states(now_ns // NANOS)
         return Picture(
             at_ns=now_ns,
             window_s=window_s,
-            requests=requests,
+            requests=totals.requests,
             running=running,
-            failed=failed,
-            refused=refused,
-            fallbacks=fallbacks,
-            cost_nano=cost,
-            seconds=quantiles([ns / _NS_PER_S for (ns,) in took]),
-            customers=[CustomerRow(*row) for row in customers],
-            deployments=self._deployments(since),
-            budgets=sorted(self._reports.budget_states(now_ns // _NS_PER_S), key=_left_share),
-            events=self._events(since),
+            failed=totals.failed,
+            refused=totals.refused,
+            fallbacks=totals.fallbacks,
+            cost_nano=totals.cost_nano,
+            seconds=quantiles(
+                [(r.ended_ns - r.started_ns) / NANOS for r in requests if r.outcome == "ok"]
+            ),
+            customers=self._reports.by_customer(since),
+            deployments=_deployments(self._reports.ended_attempts(since)),
+            budgets=sorted(states, key=_left_share),
+            events=self._reports.events(EVENTS_READ, since),
         )
 
-    def _deployments(self, since: int) -> list[DeploymentRow]:
-        served: dict[tuple[str, str], list[float]] = {}
-        failures: dict[tuple[str, str], list[str]] = {}
-        for deployment, model, started, ended, error in self._connection.execute(
-            "SELECT deployment, model, started_ns, ended_ns, error_type FROM attempts"
-            " WHERE started_ns >= ? AND state != 'held' ORDER BY started_ns",
-            (since,),
-        ):
-            which = deployment, model
-            times, errors = served.setdefault(which, []), failures.setdefault(which, [])
-            if error == CANCELLED:
-                continue
-            if error:
-                errors.append(error)
-            else:
-                times.append((ended - started) / _NS_PER_S)
-        rows = [
-            DeploymentRow(
-                *which,
-                len(times),
-                len(failures[which]),
-                failures[which][-1] if failures[which] else "",
-                quantiles(times),
-            )
-            for which, times in served.items()
-        ]
-        return sorted(rows, key=lambda row: (-row.served - row.failed, row.deployment))
 
-    def _events(self, since: int) -> list[Event]:
-        fallbacks = self._connection.execute(
-            "SELECT started_ns, 'fallback', customer,"
-            " fallback_from || ' → ' || deployment || ' (' || reason || ')' FROM attempts"
-            " WHERE started_ns >= ? AND fallback_from != '' ORDER BY started_ns DESC LIMIT ?",
-            (since, EVENTS_READ),
+def _deployments(attempts: Sequence[EndedAttempt]) -> list[DeploymentRow]:
+    served: dict[tuple[str, str], list[float]] = {}
+    failures: dict[tuple[str, str], list[str]] = {}
+    for attempt in attempts:
+        which = attempt.deployment, attempt.model
+        times, errors = served.setdefault(which, []), failures.setdefault(which, [])
+        if attempt.error_type == CANCELLED:
+            continue
+        if attempt.error_type:
+            errors.append(attempt.error_type)
+        else:
+            times.append((attempt.ended_ns - attempt.started_ns) / NANOS)
+    rows = [
+        DeploymentRow(
+            *which,
+            len(times),
+            len(failures[which]),
+            failures[which][-1] if failures[which] else "",
+            quantiles(times),
         )
-        refusals = self._connection.execute(
-            "SELECT started_ns, 'refused', customer, 'by budget ' || refused_by FROM requests"
-            " WHERE started_ns >= ? AND outcome = 'refused' ORDER BY started_ns DESC LIMIT ?",
-            (since, EVENTS_READ),
-        )
-        found = [Event(*row) for row in (*fallbacks, *refusals)]
-        return sorted(found, key=lambda event: -event.at_ns)
+        for which, times in served.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.served - row.failed, row.deployment))
 
 
 def quantiles(values: Sequence[float], which: Sequence[int] = SHOWN_QUANTILES) -> tuple[float, ...]:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spanledger.budgets.model import BudgetState
+from spanledger.ledger.rows import CustomerRow, Event
 from spanledger.money import format_usd
-from spanledger.top.figures import CustomerRow, DeploymentRow, Event, Picture
+from spanledger.top.figures import DeploymentRow, Picture
 
 ROWS = 10
 """Rows of each table; the rest are counted."""

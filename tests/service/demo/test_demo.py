@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.ledgers import store_at
 from typer.testing import CliRunner
 
 from spanledger import cli
@@ -202,7 +203,7 @@ def test_each_promise_can_be_broken(played: Played, tmp_path: Path) -> None:
             source.backup(copy)
             story, spans = _copy(played.story), list(played.spans)
             tamper(copy, story, spans)
-        with closing(Figures(path)) as figures:
+        with closing(Figures(store_at(path).reports())) as figures:
             money = reckon(story, figures.totals(), spans)
             found = judge(story, figures, spans, money)
         assert {promise.name for promise in found if not promise.kept} == expected
@@ -222,7 +223,7 @@ def test_a_worker_that_dies_is_quoted(played: Played) -> None:
     """The broken promise says why, since the worker's log is gone with the demo's folder."""
     story = _copy(played.story)
     story.worker["worker-initech"] = (1, {"died": "No module named 'httpx'"})
-    with closing(Figures(played.folder / "ledger.db")) as figures:
+    with closing(Figures(store_at(played.folder / "ledger.db").reports())) as figures:
         money = reckon(story, figures.totals(), played.spans)
         found = judge(story, figures, list(played.spans), money)
     (broken,) = (promise for promise in found if promise.name == "batch_stopped_and_resumed")

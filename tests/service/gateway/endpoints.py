@@ -12,10 +12,10 @@ from typing import Any
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Gateway, Running
+from tests.support.ledgers import store_at
 
 Row = tuple[Any, ...]
 
@@ -76,7 +76,7 @@ def running_site(
     """A gateway whose routes are these models at the simulator; `poor` has almost no money. Some
     may be said to serve certain endpoints."""
     ledger = folder / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("free", "poor", "rich")}
     records.set_budgets(
         [

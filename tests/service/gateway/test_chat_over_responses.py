@@ -14,10 +14,10 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import Site, board
+from tests.support.ledgers import store_at
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say hello, please."}]
 PARAMETERS: dict[str, Any] = {
@@ -94,7 +94,7 @@ class ChatSite(Site):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatSite]:
     """A gateway with keys; customer `poor` has almost no money, `rich` has a blocking budget."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("poor", "rich")}
     records.set_budgets(
         [

@@ -28,10 +28,9 @@ from spanledger.app import open_gateway
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
 from spanledger.gateway.server import GatewayServer, make_server
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.money import parse_usd
 from spanledger.sim.server import sim_in_thread
+from tests.support.ledgers import store_at
 
 from .harness import PATIENCE_S, chat, wait_for
 
@@ -132,7 +131,7 @@ class Running:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with keys; customer `poor` has almost no money."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("acme", "poor", "rich")}
     records.set_budgets(
         [
@@ -304,7 +303,7 @@ def test_client_asks_again_after_a_failure_but_not_for_money(gateway: Gateway) -
 def test_a_refusal_for_money_may_have_another_status(tmp_path: Path) -> None:
     """`gateway.budget_exceeded_status` is what callers get and what the ledger records."""
     ledger = tmp_path / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     records.set_budgets([Budget("none", "global", "*", 0, "day")], 1)
     records.close()
     with (
@@ -487,6 +486,6 @@ def test_ledger_agrees_with_the_bill(gateway: Gateway) -> None:
     costs = [parse_usd(raw.headers["x-spanledger-cost-usd"]) for raw in raws]
     assert sum(costs) == gateway.billed_nano() - before
     assert all(costs)
-    reports = Reports(gateway.ledger)
+    reports = store_at(gateway.ledger).reports()
     assert reports.verify().problems == []
     reports.close()

@@ -12,8 +12,8 @@ import pytest
 from anthropic.types import MessageParam
 
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
+from tests.support.ledgers import store_at
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 
 from .test_clients import Running
@@ -37,7 +37,7 @@ MESSAGE = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway at the simulator; the key `narrow` may use one route."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {"rich": records.create_key("rich", "", [], 1)[0]}
     keys["narrow"] = records.create_key("narrow", "", ["gpt"], 1)[0]
     records.close()

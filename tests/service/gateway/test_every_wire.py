@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from spanledger.budgets.model import (
-    Budget,
-)
+from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway import every_client as ask
 from tests.service.gateway.endpoints import Row, Site
 from tests.service.gateway.every_client import BROKEN, PATIENCE_S, RATE_LIMITED, TIMED_OUT, Ask
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 
 IMPATIENCE_S = 0.5
 
@@ -148,7 +146,7 @@ def entry(route: str, model: str, sim_url: str, serves: str = "") -> dict[str, A
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Each way with its fallback; `poor` has almost no money, `rich` a blocking budget."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("poor", "rich")}
     records.set_budgets(
         [

@@ -11,11 +11,11 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board
 from tests.service.gateway.test_responses import HELLO, WEATHER, ResponsesSite
+from tests.support.ledgers import store_at
 
 ASK = "What is the weather in Lima? Use get_weather."
 CHANGED = "x-spanledger-changed"
@@ -51,7 +51,7 @@ def configuration(sim_url: str, ledger: Path) -> Config:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResponsesSite]:
     """A gateway with a customer who has a blocking budget."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {"rich": records.create_key("rich", "", [], 1)[0]}
     records.set_budgets([Budget("rich-daily", "customer", "rich", 50_000_000_000, "day")], 1)
     records.close()

@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_responses import HELLO, WEATHER, ResponsesSite
+from tests.support.ledgers import store_at
 from tests.support.raw_provider import Received, Sent, raw_provider
 
 ESTIMATED = "x-spanledger-estimated"
@@ -48,7 +48,7 @@ def configuration(base: str, ledger: Path) -> Config:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResponsesSite]:
     """A gateway at the simulator, with two customers."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("rich", "stranger")}
     records.close()
     with sim_in_thread() as sim, Running(configuration(sim.url, ledger)) as url:

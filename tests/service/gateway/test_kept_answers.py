@@ -10,12 +10,12 @@ from typing import Any
 import openai
 import pytest
 
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board
 from tests.service.gateway.test_responses import HELLO, ResponsesSite, configuration
 from tests.service.gateway.test_responses import site as site
+from tests.support.ledgers import store_at
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -172,7 +172,7 @@ def test_a_background_answer_that_nobody_reads(site: ResponsesSite) -> None:
 def test_ids_survive_a_restart(tmp_path: Path) -> None:
     """Another gateway on the same ledger finds an answer, and continues it."""
     ledger = tmp_path / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {"rich": records.create_key("rich", "", [], 1)[0]}
     records.close()
     with sim_in_thread() as sim:

@@ -14,9 +14,9 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.routing.request import Exchange
 from tests.service.providers.scripted import head
+from tests.support.ledgers import store_at
 
 from .harness import PATIENCE_S, chat, read_response, request, wait_for
 from .test_clients import Running
@@ -81,7 +81,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway over a provider that fails in every way."""
     ledger = tmp_path_factory.mktemp("memory") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     records.set_budgets([Budget("all", "global", "*", 10**12, "day")], 1)
     records.set_budgets([Budget("served", "model", "gone", 0, "day")], 1)
     records.close()

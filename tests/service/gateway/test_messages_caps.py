@@ -10,8 +10,8 @@ import anthropic
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
+from tests.support.ledgers import store_at
 
 from .test_clients import Running
 from .test_messages import HELLO, Site, configuration
@@ -31,7 +31,7 @@ BUDGETS = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway whose customers have little left."""
     ledger: Path = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in BUDGETS}
     budgets = [
         Budget(name, "customer", name, limit, "day", strict=strict)

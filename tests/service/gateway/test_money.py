@@ -14,10 +14,9 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from tests.service.providers.samples import DONE, delta, event
 from tests.service.providers.scripted import head
+from tests.support.ledgers import store_at
 
 from .harness import PATIENCE_S, chat, read_response, request, wait_for
 from .test_clients import Running
@@ -114,7 +113,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Afterwards the ledger is consistent."""
     ledger = tmp_path_factory.mktemp("money") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     records.set_budgets([Budget("small", "model", "small", LIMIT_NANO, "day")], 1)
     records.set_budgets([Budget("prod", "model", "prod-eu-1", 10**10, "day")], 1)
     records.close()
@@ -161,7 +160,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(url, provider, ledger)
     finally:
         provider.close()
-    reports = Reports(ledger)
+    reports = store_at(ledger).reports()
     found = reports.verify()
     reports.close()
     assert (found.problems, found.open_attempts) == ([], 0)

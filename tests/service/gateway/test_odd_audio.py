@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
 from tests.service.gateway.audio_files import mp3, wav
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Gateway, Running
+from tests.support.ledgers import store_at
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 
 ROUTES = {
@@ -64,7 +64,7 @@ class Odd(Gateway):
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Odd]:
     """Without keys, so without budgets."""
     ledger = tmp_path_factory.mktemp("odd") / "ledger.db"
-    Records.open(ledger).close()
+    store_at(ledger).records("create").close()
     with raw_provider(lambda _: Sent()) as provider:
         config = parse_config(
             {

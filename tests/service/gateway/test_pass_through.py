@@ -18,11 +18,11 @@ import pytest
 
 from spanledger.budgets.model import Budget
 from spanledger.config import parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.endpoints import Site
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
+from tests.support.ledgers import store_at
 from tests.support.piecewise import Pieces, piecewise
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 
@@ -36,7 +36,7 @@ def site_of(
 ) -> contextlib.AbstractContextManager[Site]:
     """A gateway with these deployments; the keys of `MAY` may pass requests through."""
     ledger = folder / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {
         name: records.create_key(name, "", [], 1, pass_through=name in MAY)[0]
         for name in (*MAY, "plain", "capped")

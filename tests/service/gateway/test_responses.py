@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import Site, board
+from tests.support.ledgers import store_at
 
 HELLO = "Say hello, please."
 SEARCH = {"type": "web_search"}
@@ -80,7 +80,7 @@ class ResponsesSite(Site):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResponsesSite]:
     """A gateway with keys; customer `poor` has almost no money, `rich` has a blocking budget."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("free", "poor", "rich")}
     keys["team"] = records.create_key("rich", "other-team", [], 1)[0]
     keys["twin"] = records.create_key("rich", "", [], 1)[0]

@@ -18,11 +18,11 @@ from pydantic import BaseModel
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
-from spanledger.ledger.sqlite.records import Records
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Gateway, Running
 from tests.service.wires.codex_requests import LITE, USUAL
+from tests.support.ledgers import store_at
 
 HELLO = "Say hello, please."
 WEATHER: FunctionToolParam = {
@@ -107,7 +107,7 @@ def configuration(sim_url: str, ledger: Path) -> Config:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway with keys; customer `poor` has almost no money, `rich` has a blocking budget."""
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
-    records = Records.open(ledger)
+    records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("poor", "rich")}
     records.set_budgets(
         [

@@ -13,8 +13,7 @@ from spanledger.clock import Clock
 from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
+from tests.support.ledgers import store_at
 
 NOON = 1_795_435_200 * 1_000_000_000
 """2026-11-23 12:00 UTC, a Monday, in nanoseconds."""
@@ -40,6 +39,7 @@ class Book:
 
     def __init__(self, path: Path, time: Time, ledger: GroupLedger) -> None:
         self.path = path
+        self.store = store_at(path)
         self.time = time
         self.ledger = ledger
         self._ids = itertools.count(1)
@@ -53,9 +53,8 @@ class Book:
             "period": "month",
         }
         budget = Budget(name=name, **(settings | changes))  # type: ignore[arg-type]  # test shorthand
-        records = Records.open(self.path)
-        records.set_budgets([budget], self.time.now)
-        records.close()
+        with self.store.records("create") as records:
+            records.set_budgets([budget], self.time.now)
         return budget
 
     def reservation(
@@ -115,9 +114,8 @@ class Book:
 
     def accounts(self, name: str) -> dict[str, tuple[int, int, int]]:
         """The same for all its accounts, by subject."""
-        reports = Reports(self.path)
-        states = reports.budget_states(self.time.now // 10**9)
-        reports.close()
+        with self.store.reports() as reports:
+            states = reports.budget_states(self.time.now // 10**9)
         return {
             state.subject: (state.spent_nano, state.held_nano, state.overrun_nano)
             for state in states
@@ -126,10 +124,8 @@ class Book:
 
     def problems(self) -> list[str]:
         """What `ledger verify` finds."""
-        reports = Reports(self.path)
-        found = reports.verify()
-        reports.close()
-        return found.problems
+        with self.store.reports() as reports:
+            return reports.verify().problems
 
 
 @pytest.fixture
@@ -137,7 +133,7 @@ async def book(tmp_path: Path) -> AsyncIterator[Book]:
     """A ledger in a new file; after the test it must still add up."""
     time = Time()
     path = tmp_path / "ledger.db"
-    ledger = open_ledger(f"sqlite:///{path}", time.clock())
+    ledger = open_ledger(store_at(path), time.clock())
     book = Book(path, time, ledger)
     yield book
     await ledger.close()

@@ -9,13 +9,13 @@ import time
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger import open_ledger
+from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
 
 
 async def storm(url: str, callers: int, hold: int, cost: int) -> None:
     """Reserve and settle `callers` times at once; print how many were admitted."""
-    ledger = open_ledger(url)
+    ledger = open_ledger(open_store(url))
     clock = time.time_ns
     print("ready", flush=True)
     sys.stdin.readline()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.sqlite.applied import MAX_FILES
-from spanledger.ledger.sqlite.records import Records
+from spanledger.ledger.records import MAX_FILES, Records
 from tests.service.ledger.conftest import NOON
+from tests.support.ledgers import store_at
 
 FILE = "/etc/spanledger.yaml"
 USD = 10**9
@@ -24,7 +24,7 @@ BETA = Budget("beta", "customer", "beta", 5 * USD, "day", "Europe/Berlin")
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[Records]:
     """A new ledger."""
-    with contextlib.closing(Records.open(tmp_path / "ledger.db")) as records:
+    with contextlib.closing(store_at(tmp_path / "ledger.db").records("create")) as records:
         yield records
 
 
@@ -138,8 +138,8 @@ def test_changes_of_two_people_at_once_are_both_kept(tmp_path: Path) -> None:
     """The second of two concurrent edits starts from the result of the first."""
     path = tmp_path / "ledger.db"
     with (
-        contextlib.closing(Records.open(path)) as first,
-        contextlib.closing(Records.open(path)) as second,
+        contextlib.closing(store_at(path).records("create")) as first,
+        contextlib.closing(store_at(path).records("create")) as second,
     ):
         first.set_budgets([ACME], NOON)
         edits: list[Budget] = []

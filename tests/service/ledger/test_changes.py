@@ -12,8 +12,7 @@ from spanledger.budgets.model import Budget
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.model import Reservation
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.writer import SqliteWriter
+from spanledger.ledger.opening import Opening, OpeningRows
 from spanledger.money import MAX_NANO
 from tests.service.ledger.conftest import Book
 
@@ -37,7 +36,7 @@ async def hold(book: Book, size: int, **changes: str) -> Reservation:
 
 def remove(book: Book, name: str = "b") -> None:
     """Remove a budget."""
-    records = Records.open(book.path)
+    records = book.store.records("create")
     records.remove_budget(name, book.time.now)
     records.close()
 
@@ -98,7 +97,7 @@ async def test_a_month_counts_what_was_spent_before_its_budget_was_set(book: Boo
 
 async def test_open_holds_move_into_a_new_account(book: Book) -> None:
     """Attempts in flight when a budget is set are held on it and settle on it, in every process."""
-    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    other = open_ledger(book.store, book.time.clock())
     mine, theirs = await hold(book, 10 * CENT), book.reservation(20 * CENT)
     await other.reserve(theirs)
 
@@ -143,7 +142,7 @@ async def test_a_hold_from_before_the_period_stays_out_of_it(book: Book) -> None
 
 async def test_an_expired_try_is_corrected_in_a_new_account(book: Book) -> None:
     """A late real cost replaces the estimate wherever that was counted."""
-    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    dead = open_ledger(book.store, book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
     book.time.now += 31 * 10**9
@@ -180,7 +179,7 @@ async def test_renaming_a_budget_keeps_its_spend(book: Book) -> None:
     old = book.budget("old")
     await spend(book, 3 * CENT)
     flying = await hold(book, 10 * CENT)
-    records = Records.open(book.path)
+    records = book.store.records("create")
     records.set_budgets([replace(old, name="new")], book.time.now, remove=["old"])
     records.close()
 
@@ -289,7 +288,7 @@ async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
 
 async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
     """Revoking a key stops later requests; those in flight settle on the key's budget."""
-    records = Records.open(book.path)
+    records = book.store.records("create")
     _, key = records.create_key("acme", "", (), book.time.now)
     book.budget(scope="key", subject=key.id)
     reservation = book.reservation(10 * CENT, key_id=key.id)
@@ -305,22 +304,26 @@ async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
     assert found.revoked_ns is not None
 
 
-async def test_opening_counts_what_ends_while_it_reads(book: Book) -> None:
+async def test_opening_counts_what_ends_while_it_reads(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rows are read without a lock; what a gateway records meanwhile is counted once."""
     await spend(book, 3 * CENT)
     flying = await hold(book, 10 * CENT)
-    records = Records.open(book.path)
+    records = book.store.records("create")
     ends = [book.end(flying, 4 * CENT)]
 
-    def meanwhile(statement: str) -> None:
-        """Just before the transaction: the read is done, the lock is not held yet."""
-        if statement.startswith("BEGIN IMMEDIATE") and ends:
-            store = SqliteWriter(book.path, "other", 30 * 10**9, book.time.now_ns)
-            late = book.reservation(2 * CENT)
-            store.commit([ends.pop(), late, book.end(late, 1 * CENT)])
-            store.close()
+    read = Opening.read
 
-    records._connection.set_trace_callback(meanwhile)
+    def meanwhile(opening: Opening, rows: OpeningRows) -> None:
+        """The read is done, the lock is not held yet."""
+        read(opening, rows)
+        other = book.store.writer("other", 30 * 10**9, book.time.now_ns)
+        late = book.reservation(2 * CENT)
+        other.commit([ends.pop(), late, book.end(late, 1 * CENT)])
+        other.close()
+
+    monkeypatch.setattr(Opening, "read", meanwhile)
     records.set_budgets([Budget("b", "customer", "acme", 10**9, "month")], book.time.now)
     records.close()
 

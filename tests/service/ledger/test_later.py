@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 from msgspec.structs import replace
 
 from spanledger.ledger import open_ledger
 from spanledger.ledger.model import Kept, KeptKind, Later, RequestEnd
-from spanledger.ledger.sqlite.pruning import Pruning
 from tests.service.ledger.conftest import Book
 
 HOUR = 3_600 * 10**9
@@ -68,7 +66,7 @@ async def test_the_hold_outlives_its_gateway(book: Book) -> None:
     book.budget()
     attempt_id = await put_off(book)
     book.time.now += 23 * HOUR
-    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    other = open_ledger(book.store, book.time.clock())
     assert await other.sweep() == 0
     end = replace(book.end(book.reservation(), CENT, last=False), attempt_id=attempt_id, late=True)
     await other.finish(end)
@@ -149,7 +147,7 @@ async def test_pruning_forgets_what_was_kept(book: Book) -> None:
     one = replace(kept(1), request_id=start.request_id)
     await book.ledger.end_request(start, RequestEnd("ok", "", 200, book.time.now), kept=one)
     later = book.time.now + 100 * 24 * HOUR
-    pruning = Pruning(Path(book.path), book.time.now + HOUR, later, unshipped=True)
+    pruning = book.store.prune(book.time.now + HOUR, later, unshipped=True)
     assert [done.requests for done in pruning.run()] == [1]
     pruning.close()
     assert await book.ledger.find_kept(one.request_id) is None

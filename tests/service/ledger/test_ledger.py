@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,10 @@ from spanledger.errors import (
     UnboundedCostError,
     UnpricedModelError,
 )
-from spanledger.ledger import group, open_ledger
+from spanledger.ledger import open_ledger
 from spanledger.ledger.model import RequestEnd
-from spanledger.ledger.sqlite import connection
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from tests.service.ledger.conftest import Book, Time
+from tests.support.ledgers import store_at
 
 CENT = 10**7
 
@@ -75,15 +72,6 @@ async def test_refusal_names_the_figures(book: Book) -> None:
     await book.ledger.reserve(book.reservation(10 * CENT))
 
 
-async def test_the_file_is_its_owners_alone(book: Book) -> None:
-    """A ledger may contain prompts: only its owner can read it and its log."""
-    await book.ledger.reserve(book.reservation())
-
-    modes = {path.name: path.stat().st_mode & 0o777 for path in book.path.parent.iterdir()}
-
-    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
-
-
 async def test_the_outbox_counts_rows(book: Book) -> None:
     """A repeated end adds no row, so it must not look like one waiting to be shipped."""
     reservation = book.reservation()
@@ -91,7 +79,7 @@ async def test_the_outbox_counts_rows(book: Book) -> None:
     for _ in range(3):
         await book.ledger.finish(book.end(reservation, CENT))
 
-    reports = Reports(book.path)
+    reports = book.store.reports()
     assert reports.health()["outbox_rows"] == 2
     reports.close()
 
@@ -194,7 +182,7 @@ async def test_budget_changes_reach_a_running_gateway(book: Book) -> None:
 async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
     """After its lease, an unknown outcome is charged as an estimate; a late real cost corrects it."""
     book.budget()
-    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    dead = open_ledger(book.store, book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
 
@@ -203,7 +191,7 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
     book.time.now += 2 * 10**9
     assert await book.ledger.sweep() == 1
     assert book.balance() == (20 * CENT, 0, 0)
-    reports = Reports(book.path)
+    reports = book.store.reports()
     [(request, [attempt])] = reports.trace(reservation.request.trace_id)
     reports.close()
     assert (request["outcome"], attempt["state"], attempt["estimated"]) == (
@@ -214,7 +202,7 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
 
     await dead.finish(book.end(reservation, 5 * CENT))
     assert book.balance() == (5 * CENT, 0, 0)
-    reports = Reports(book.path)
+    reports = book.store.reports()
     [(request, [corrected])] = reports.trace(reservation.request.trace_id)
     reports.close()
     assert (request["outcome"], request["cost_nano"]) == ("ok", 5 * CENT)
@@ -225,7 +213,7 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
 
 async def test_a_correction_after_the_request_ended(book: Book) -> None:
     """When only an attempt is corrected, its request's total follows."""
-    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    dead = open_ledger(book.store, book.time.clock())
     reservation = book.reservation(20 * CENT)
     await dead.reserve(reservation)
     book.time.now += 31 * 10**9
@@ -244,7 +232,7 @@ async def test_a_request_refused_before_any_try_is_a_row(book: Book) -> None:
 
     await book.ledger.end_request(start, end)
 
-    reports = Reports(book.path)
+    reports = book.store.reports()
     [(request, attempts)] = reports.trace(start.request_id)
     reports.close()
     assert attempts == []
@@ -283,57 +271,13 @@ async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
     assert book.balance() == (0, CENT, 0)
 
 
-@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another"])
-async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, replaced: bool) -> None:
-    """Deleted or replaced while it is open, nothing is admitted; after it is put back, it continues."""
-    book.budget()
-    reservation = book.reservation(CENT)
-    await book.ledger.reserve(reservation)
-    aside = book.path.with_name("aside.db")
-    book.path.rename(aside)
-    if replaced:
-        book.path.touch()
-
-    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
-        await book.ledger.reserve(book.reservation(CENT))
-    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
-        await book.ledger.check()
-    with pytest.raises(LedgerUnavailableError):
-        await book.ledger.finish(book.end(reservation, CENT // 2))
-
-    aside.rename(book.path)
-    await book.ledger.sweep()
-    await book.ledger.check()
-    assert book.balance() == (CENT // 2, 0, 0)
-
-
-async def test_an_end_that_could_not_be_written_is_written_later(
-    book: Book, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While another process holds the lock, nothing is admitted and no end of an attempt is lost."""
-    monkeypatch.setattr(connection.begin_immediate, "__defaults__", (0.05,))
-    book.budget()
-    reservation = book.reservation(CENT)
-    await book.ledger.reserve(reservation)
-    blocker = sqlite3.connect(book.path, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(LedgerUnavailableError):
-        await book.ledger.reserve(book.reservation(CENT))
-    with pytest.raises(LedgerUnavailableError):
-        await book.ledger.finish(book.end(reservation, CENT))
-    blocker.execute("ROLLBACK")
-    blocker.close()
-
-    await book.ledger.sweep()
-    assert book.balance() == (CENT, 0, 0)
-
-
 async def test_operations_are_those_of_requests(tmp_path: Path) -> None:
     """Commits that only sweep lapsed holds count no operation: an idle gateway has no traffic."""
     seen: list[int] = []
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    ledger = open_ledger(url, observe_commit=lambda _seconds, operations: seen.append(operations))
+    ledger = open_ledger(
+        store_at(tmp_path / "ledger.db"),
+        observe_commit=lambda _seconds, operations: seen.append(operations),
+    )
     for _ in range(3):
         await ledger.sweep()
     idle = sum(seen)
@@ -363,7 +307,7 @@ async def test_a_row_that_breaks_a_rule_does_not_stop_the_ledger(book: Book) -> 
     book.budget()
     reservation, twice = book.reservation(CENT), book.reservation(CENT)
     await book.ledger.reserve(reservation)
-    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    other = open_ledger(book.store, book.time.clock())
     await other.reserve(twice)
     await other.close()
 
@@ -383,7 +327,7 @@ async def test_a_repeat_is_answered_from_the_row(book: Book) -> None:
     """A caller that lost the answer to a reservation can ask again, even if nothing was stored."""
     book.budget()
     reservation = book.reservation(CENT)
-    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    other = open_ledger(book.store, book.time.clock())
     await other.reserve(reservation)
     await other.close()
 
@@ -399,7 +343,7 @@ async def test_holds_end_when_the_clock_was_set_back(book: Book) -> None:
     book.budget()
     years = 5 * 365 * 86_400 * 10**9
     book.time.now += years
-    dead = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    dead = open_ledger(book.store, book.time.clock())
     await dead.reserve(book.reservation(2 * CENT))
     alive = book.reservation(CENT)
     await book.ledger.reserve(alive)
@@ -420,7 +364,7 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
 ) -> None:
     """Meanwhile another gateway believes this one dead; its next holds are alive again."""
     book.budget()
-    other = open_ledger(f"sqlite:///{book.path}", book.time.clock())
+    other = open_ledger(book.store, book.time.clock())
     await book.ledger.reserve(book.reservation(CENT))
     book.time.now += jump_s * 10**9
     assert await other.sweep() == 1
@@ -432,69 +376,3 @@ async def test_a_clock_that_jumps_ahead_and_back_takes_nobodys_hold(
     assert await other.sweep() == 0
     assert book.balance() == (CENT, 2 * CENT, 0)
     await other.close()
-
-
-async def test_money_is_kept_before_refusals(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the ledger is unavailable, any number of requests is refused; they must not push out the
-    end of an attempt."""
-    monkeypatch.setattr(connection.begin_immediate, "__defaults__", (0.01,))
-    monkeypatch.setattr(group, "MAX_UNWRITTEN", 5)
-    book.budget()
-    attempts = [book.reservation(CENT) for _ in range(3)]
-    for reservation in attempts:
-        await book.ledger.reserve(reservation)
-    blocker = sqlite3.connect(book.path, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    refused = RequestEnd("error", "ledger_unavailable", 503, book.time.now)
-
-    async def refuse() -> None:
-        await book.ledger.end_request(book.reservation().request, refused)
-
-    await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
-    ends = (book.ledger.finish(book.end(reservation, CENT)) for reservation in attempts)
-    await asyncio.gather(*ends, return_exceptions=True)
-    await asyncio.gather(*(refuse() for _ in range(20)), return_exceptions=True)
-    blocker.execute("ROLLBACK")
-    blocker.close()
-
-    await book.ledger.sweep()
-    assert book.balance() == (3 * CENT, 0, 0)
-    reports = Reports(book.path)
-    outcomes = [request["outcome"] for request in reports.requests(100)]
-    reports.close()
-    assert sorted(outcomes) == ["error"] * 2 + ["ok"] * 3
-
-
-def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
-    """A typo in the URL must not put our tables into another program's database."""
-    path = tmp_path / "app.db"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE keys (x)")
-
-    with pytest.raises(LedgerUnavailableError, match="another program's"):
-        Records.open(path)
-
-    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("keys",)]
-    other.close()
-
-
-async def test_a_damaged_file_is_found(book: Book) -> None:
-    """`ledger verify` also checks the pages, not just the sums of what can still be read."""
-    book.budget()
-    await book.ledger.reserve(book.reservation(CENT))
-    copy = book.path.with_name("copy.db")
-    with sqlite3.connect(copy) as target:
-        sqlite3.connect(book.path).backup(target)
-        page = target.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'requests_started'"
-        ).fetchone()[0]
-    target.close()
-    with copy.open("r+b") as file:
-        file.seek((page - 1) * 4096 + 3)
-        file.write(b"\0\0")  # the index says it has no rows
-
-    reports = Reports(copy)
-    problems = reports.verify().problems
-    reports.close()
-
-    assert any("damaged" in problem for problem in problems)

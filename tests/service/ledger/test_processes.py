@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
+from tests.support.ledgers import store_at
 
 STORM = Path(__file__).with_name("storm.py")
 
@@ -26,7 +25,7 @@ STORM = Path(__file__).with_name("storm.py")
 def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admitted: int) -> None:
     """Four processes, 200 callers: exactly as many are admitted as the money allows."""
     path = tmp_path / "ledger.db"
-    records = Records.open(path)
+    records = store_at(path).records("create")
     records.set_budgets([Budget("b", "customer", "acme", 375, "month")], time.time_ns())
     records.close()
     storms = [
@@ -45,7 +44,7 @@ def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admi
     outputs = [storm.communicate("go\n", timeout=60)[0] for storm in storms]
 
     assert sum(int(output) for output in outputs) == admitted
-    reports = Reports(path)
+    reports = store_at(path).reports()
     [state] = reports.budget_states(int(time.time()))
     assert state.spent_nano + state.held_nano == admitted * 10
     assert reports.verify().problems == []

@@ -28,9 +28,7 @@ from spanledger.budgets.periods import period_at
 from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation, Sweep
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
-from spanledger.ledger.sqlite.writer import SqliteWriter
+from tests.support.ledgers import store_at
 
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9
@@ -102,9 +100,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "ledger.db"
         self.now = MOMENTS[0]
         self.went_back = False
-        self.records = Records.open(self.path)
+        self.records = store_at(self.path).records("create")
         self.stores = [
-            SqliteWriter(self.path, f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
+            store_at(self.path).writer(f"owner{n}", LEASE_NS, lambda: self.now) for n in range(2)
         ]
         self.model: list[Tracked] = []
         self.budgets: dict[str, Budget] = {}
@@ -313,7 +311,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def adds_up(self) -> None:
         """The file verifies, and its sums are the model's."""
-        reports = Reports(self.path)
+        reports = store_at(self.path).reports()
         found = reports.verify()
         states = reports.budget_states(self.now // SECOND)
         reports.close()

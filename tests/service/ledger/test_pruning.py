@@ -21,10 +21,8 @@ from spanledger.cli import app
 from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
 from spanledger.ledger.model import RequestStart
+from spanledger.ledger.pruning import Keep, Pruned, prunable_until_ns
 from spanledger.ledger.sqlite import pruning
-from spanledger.ledger.sqlite.pruning import Pruned, Pruning, prunable_until_ns
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.telemetry.shipper import run_shipper
 
 from .conftest import NOON, Book
@@ -44,8 +42,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def ship(book: Book) -> None:
     """Skip the rows: nothing is sent, and the cursor moves to the end."""
     environ = {"OTEL_SDK_DISABLED": "true"}
-    url = f"sqlite:///{book.path}"
-    assert run_shipper(url, TelemetrySettings(), threading.Event(), once=True, environ=environ)
+    store = book.store
+    assert run_shipper(store, TelemetrySettings(), threading.Event(), once=True, environ=environ)
 
 
 async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) -> RequestStart:
@@ -63,9 +61,9 @@ async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) ->
     return first.request
 
 
-def prune(book: Book, before_ns: int = BEFORE, keep: pruning.Keep | None = None) -> Pruned:
+def prune(book: Book, before_ns: int = BEFORE, keep: Keep | None = None) -> Pruned:
     """Run a pruning to its end; returns what was removed."""
-    removal = Pruning(book.path, before_ns, NOON)
+    removal = book.store.prune(before_ns, NOON)
     done = [Pruned(), *removal.run(keep)][-1]
     removal.close()
     return done
@@ -73,7 +71,7 @@ def prune(book: Book, before_ns: int = BEFORE, keep: pruning.Keep | None = None)
 
 def requests(book: Book) -> set[str]:
     """The remaining ids."""
-    reports = Reports(book.path)
+    reports = book.store.reports()
     rows = reports.requests(10_000)
     reports.close()
     return {row["request_id"] for row in rows}
@@ -95,7 +93,7 @@ async def test_what_is_old_and_over_leaves(book: Book) -> None:
     assert (done.requests, done.attempts, done.cost_nano) == (count, 2 * count, 1_000 * count)
     assert requests(book) == {late.request_id, edge.request_id}
     assert book.balance() == (77, 0, 0)
-    reports = Reports(book.path)
+    reports = book.store.reports()
     assert (reports.pruned_ns(), reports.verify().pruned_balances) == (BEFORE, 1)
     reports.close()
 
@@ -109,7 +107,7 @@ async def test_what_is_not_over_stays(book: Book) -> None:
     ship(book)
     unshipped = await serve(book, OLD + 2)
 
-    removal = Pruning(book.path, BEFORE, NOON)
+    removal = book.store.prune(BEFORE, NOON)
     found = removal.count()
     removal.close()
     done = prune(book)
@@ -231,7 +229,7 @@ async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
 async def test_where_nothing_ships_everything_old_leaves(book: Book, before: str) -> None:
     """A gateway with telemetry off records that at its start: no row then waits for a shipper, even
     if one ran before."""
-    records = Records.open(book.path)
+    records = book.store.records("create")
     if before != "off":
         records.set_ships(ships=True)
     await serve(book, OLD)
@@ -249,14 +247,14 @@ async def test_what_a_shipper_has_not_taken_stays(book: Book) -> None:
     the command is told to remove them."""
     await serve(book, OLD)
     assert prune(book).requests == 0
-    records = Records.open(book.path)
+    records = book.store.records("create")
     records.set_ships(ships=False)
     records.close()
     ship(book)  # by hand, or by another gateway
     await serve(book, OLD)
     assert prune(book).requests == 1
 
-    removal = Pruning(book.path, BEFORE, NOON, unshipped=True)
+    removal = book.store.prune(BEFORE, NOON, unshipped=True)
     counted = removal.count()
     assert (counted.requests, counted.unshipped) == (1, 0)
     assert [done.requests for done in removal.run()][-1] == 1

@@ -50,7 +50,7 @@ async def serve(book: Book, cost: int, customer: str = "acme", **changes: str) -
 
 def look(book: Book) -> Picture:
     """The last minute, as seen five seconds later."""
-    window = Window(book.path)
+    window = Window(book.store.reports())
     picture = window.look(NOON + 5 * SECOND, 60)
     window.close()
     return picture

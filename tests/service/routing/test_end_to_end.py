@@ -21,8 +21,6 @@ from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerErro
 from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.model import RequestStart
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.money import parse_price
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
@@ -35,6 +33,7 @@ from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from spanledger.wires import CHAT, EMBEDDINGS
 from spanledger.wires.base import Answer
+from tests.support.ledgers import store_at
 from tests.support.processes import poll
 
 ROUTES = {
@@ -114,7 +113,7 @@ class Stack:
 
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts in the ledger."""
-        reports = Reports(self.path)
+        reports = store_at(self.path).reports()
         last = next(self._ids)
         rows = [
             attempt
@@ -163,7 +162,7 @@ async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
     config = parse_config({"model_list": entries, "router_settings": SETTINGS}, {}, "test.yaml")
     clock = Clock()
     plan = Plan.from_config(config)
-    ledger = open_ledger(f"sqlite:///{path}", clock)
+    ledger = open_ledger(store_at(path), clock)
     providers = create_providers({d.kind for d in plan.deployments})
     router = Router(config, plan, ledger, PriceBook.load(), providers, clock, "off")
     stack = Stack(shared_sim, path, router, ledger)
@@ -172,7 +171,7 @@ async def stack(shared_sim: RunningSim, tmp_path: Path) -> AsyncIterator[Stack]:
     for provider in providers.values():
         await provider.close()
     await ledger.close()
-    reports = Reports(path)
+    reports = store_at(path).reports()
     found = reports.verify()
     reports.close()
     assert (found.problems, found.open_attempts) == ([], 0)
@@ -301,7 +300,7 @@ async def test_a_budget_holds_against_callers_without_a_cap(stack: Stack) -> Non
     """Many concurrent requests without caps: what is served stays within the limit to the
     nano-dollar, refusals are for money, and the rest of the money is used."""
     limit = 20_000_000
-    records = Records.open(stack.path)
+    records = store_at(stack.path).records("create")
     records.set_budgets(
         [Budget("b", "customer", "acme", limit, "month", strict=True)], Clock().now_ns()
     )

@@ -18,8 +18,6 @@ from spanledger.config.budgets import budget_of
 from spanledger.errors import BudgetExceededError, ConfigError, ProviderError, SpanledgerError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.model import RequestStart
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.routing.plan import Plan
@@ -28,6 +26,7 @@ from spanledger.routing.router import Router
 from spanledger.wires import CHAT
 from spanledger.wires.base import Answer
 from tests.support.everybody import Everybody, every_provider
+from tests.support.ledgers import store_at
 
 ENVIRON = {"OPENAI_API_KEY": "k-openai", "OPENROUTER_API_KEY": "k-or", "GROQ_API_KEY": "k-groq"}
 
@@ -69,7 +68,7 @@ class Served:
 
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts in the ledger."""
-        reports = Reports(self._path)
+        reports = store_at(self._path).reports()
         rows = [
             attempt
             for unique in range(1, next(self._ids))
@@ -96,8 +95,8 @@ async def serving(
     config = parse_config(data, environ, "file.yaml")
     clock = Clock()
     plan = Plan.from_config(config, environ)
-    ledger = open_ledger(f"sqlite:///{path}", clock)
-    records = Records.open(path)
+    ledger = open_ledger(store_at(path), clock)
+    records = store_at(path).records("create")
     records.set_budgets([budget_of(entry) for entry in config.budgets], clock.now_ns())
     records.close()
     providers = create_providers(plan.kinds)
@@ -109,7 +108,7 @@ async def serving(
         for provider in providers.values():
             await provider.close()
         await ledger.close()
-    reports = Reports(path)
+    reports = store_at(path).reports()
     found = reports.verify()
     reports.close()
     assert (found.problems, found.open_attempts) == ([], 0)

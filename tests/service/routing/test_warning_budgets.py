@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.sqlite.records import Records
 from spanledger.providers.base import Call
 from tests.service.routing.rig import (
     FINISH,
@@ -30,6 +30,7 @@ from tests.service.routing.rig import (
     content,
     fails,
 )
+from tests.support.ledgers import store_at
 
 UNPRICED = {"input_cost_per_token": None, "output_cost_per_token": None}
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -115,10 +116,10 @@ async def play(world: World, held: list[Budget]) -> tuple[list[dict[str, Any]], 
     """The calls of all providers in order, and how each request ended, over a real ledger."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
-        records = Records.open(path)
+        records = store_at(path).records("create")
         records.set_budgets(held, NOON_NS)
         records.close()
-        ledger = open_ledger(f"sqlite:///{path}", Clock(lambda: NOON_NS, lambda: 0.0))
+        ledger = open_ledger(store_at(path), Clock(lambda: NOON_NS, lambda: 0.0))
         site = Site(
             world.routes,
             world.scripts,

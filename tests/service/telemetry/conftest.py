@@ -24,10 +24,9 @@ from spanledger.ledger.model import (
     Reservation,
     Sweep,
 )
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.writer import SqliteWriter
 from spanledger.telemetry.pipeline import Pace
 from spanledger.telemetry.shipper import run_shipper
+from tests.support.ledgers import store_at
 from tests.support.otlp_sink import OtlpSink
 
 SECOND = 1_000_000_000
@@ -42,7 +41,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = SqliteWriter(path, "test", 3600 * SECOND, time.time_ns)
+        self.store = store_at(path).writer("test", 3600 * SECOND, time.time_ns)
         self._ids = itertools.count(1)
 
     @property
@@ -118,7 +117,7 @@ class Book:
 
     def budget(self, name: str, limit_nano: int, **changes: Any) -> None:
         """Set a daily budget for customer acme."""
-        records = Records.open(self.path)
+        records = store_at(self.path).records("create")
         budget = Budget(name, "customer", "acme", limit_nano, "day")
         records.set_budgets([replace(budget, **changes)], time.time_ns())
         records.close()
@@ -176,7 +175,9 @@ class Running:
     def __init__(self, book: Book, settings: TelemetrySettings, pace: Pace) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=run_shipper, args=(book.url, settings, self._stop), kwargs={"pace": pace}
+            target=run_shipper,
+            args=(store_at(book.path), settings, self._stop),
+            kwargs={"pace": pace},
         )
         self._thread.start()
 
@@ -227,7 +228,7 @@ def ship(book: Book, settings: TelemetrySettings) -> Ship:
 
     def run(**changes: Any) -> bool:
         chosen = settings.model_copy(update=changes)
-        return run_shipper(book.url, chosen, threading.Event(), once=True, pace=FAST)
+        return run_shipper(store_at(book.path), chosen, threading.Event(), once=True, pace=FAST)
 
     return run
 

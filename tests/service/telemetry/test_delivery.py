@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.ledger.rows import EndedRow
-from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.telemetry.delivery import Delivery, SpanSender
 from tests.service.telemetry.conftest import Book
+from tests.support.ledgers import store_at
 from tests.support.otlp_sink import OtlpSink
 
 VARIABLE = "OTEL_EXPORTER_OTLP_"
@@ -28,7 +28,7 @@ VARIABLE = "OTEL_EXPORTER_OTLP_"
 def rows_of(book: Book) -> list[EndedRow]:
     """Two rows."""
     book.call()
-    outbox = SqliteOutbox(book.path)
+    outbox = store_at(book.path).outbox()
     try:
         return outbox.read_after(0, 10)
     finally:

@@ -15,6 +15,7 @@ from spanledger.clock import Clock
 from spanledger.telemetry.exposition import TOLD_OF, CommitTimes, Exposition
 from spanledger.telemetry.signals import SCRAPED, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Ship
+from tests.support.ledgers import store_at
 
 Samples = dict[tuple[str, ...], float]
 
@@ -37,7 +38,7 @@ class Scraper:
         self.commits = CommitTimes()
         self.deployments: list[Deployment] = []
         self.exposition = Exposition(
-            path,
+            store_at(path),
             lambda: self.deployments,
             self.commits,
             Clock(now_ns=lambda: self.now_ns),

@@ -25,6 +25,7 @@ from spanledger.telemetry import delivery
 from spanledger.telemetry.delivery import Delivery, SpanSender
 from spanledger.telemetry.shipper import run_shipper
 from tests.service.telemetry.conftest import FAST, Book, Running, Ship, until
+from tests.support.ledgers import store_at
 from tests.support.otlp_sink import OtlpSink, SinkRequest
 
 CONTENT = '{"gen_ai.input.messages":["poison"]}'
@@ -339,7 +340,7 @@ def test_batches_of_any_size_miss_no_row(book: Book, limit: int) -> None:
         start = book.start()
         for attempt in range(1, 2 + number):
             book.finish(book.reserve(start, attempt), None, last=attempt == 1 + number)
-    outbox = outbox_module.SqliteOutbox(book.path)
+    outbox = store_at(book.path).outbox()
     seqs, batch = [0], [0]
     while batch:
         batch = [row.seq for row in outbox.read_after(seqs[-1], limit)]
@@ -405,7 +406,7 @@ def test_requests_are_compressed(book: Book, sink: OtlpSink, ship: Ship) -> None
 def test_a_ledger_file_is_made_when_there_is_none(tmp_path: Any, sink: OtlpSink) -> None:
     """A shipper started before its gateway has nothing to do and reports no error."""
     settings = TelemetrySettings(endpoint=sink.endpoint)
-    url = f"sqlite:///{tmp_path}/new/ledger.db"
+    store = store_at(tmp_path / "new" / "ledger.db")
 
-    assert run_shipper(url, settings, threading.Event(), once=True, pace=FAST)
+    assert run_shipper(store, settings, threading.Event(), once=True, pace=FAST)
     assert sink.spans == []

@@ -9,37 +9,30 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.ledger.model import Verification
+from spanledger.ledger.ports import Progress
 from spanledger.ledger.sqlite.connection import connect
-from spanledger.ledger.sqlite.migrate import check_version
-from spanledger.ledger.sqlite.reports import Reports
+from spanledger.ledger.sqlite.reports import SqliteReports
 
 PAGES = 2_000
 """Pages copied between two reports of progress, 8 MB."""
 
-Progress = Callable[[int, int], None]
-"""Called with the pages copied and the total."""
 
-
-def backup(path: Path, destination: Path, progress: Progress) -> Verification:
+def backup(source: sqlite3.Connection, destination: Path, progress: Progress) -> Verification:
     """Copy the ledger into a new file and verify the copy; gateways can run meanwhile.
 
     Raises:
         UsageError: the destination exists or cannot be written.
-        LedgerUnavailableError: the ledger cannot be read.
         SpanledgerError: the copy failed or does not add up; it is deleted.
     """
     draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     if os.path.lexists(destination):
         raise _exists(destination)
-    source = connect(path, read_only=True)
     try:
-        check_version(source, str(path))
         _create(draft)
         _copy(source, draft, progress)
         found = _verified(draft)
@@ -48,7 +41,6 @@ def backup(path: Path, destination: Path, progress: Progress) -> Verification:
     except (OSError, sqlite3.Error) as error:
         raise SpanledgerError(f"cannot write {str(destination)!r}: {error}") from error
     finally:
-        source.close()
         for suffix in ("", "-journal", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 draft.with_name(draft.name + suffix).unlink()
@@ -105,11 +97,8 @@ def _verified(draft: Path) -> Verification:
         connection.close()
     if state != "ok":
         raise SpanledgerError(f"the copy is damaged, and the ledger may be too: {state}")
-    reports = Reports(draft)
-    try:
+    with SqliteReports(connect(draft, read_only=True)) as reports:
         found = reports.verify()
-    finally:
-        reports.close()
     if found.problems:
         raise SpanledgerError(
             "the copy does not add up, so the ledger does not either; run `spanledger ledger verify`"

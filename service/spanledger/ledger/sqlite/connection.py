@@ -10,21 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spanledger.budgets.model import Budget
-from spanledger.config.addresses import sqlite_file
-from spanledger.errors import ConfigError, LedgerUnavailableError
+from spanledger.errors import LedgerUnavailableError
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
-
-
-def sqlite_path(url: str) -> Path:
-    """The file a ledger URL means. Raises ConfigError for anything but `sqlite:///PATH`."""
-    try:
-        return sqlite_file(url)
-    except ValueError as error:
-        raise ConfigError(f"ledger URL {error}") from None
 
 
 def require_ledger(path: Path) -> None:

@@ -15,8 +15,10 @@ from importlib.resources.abc import Traversable
 
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.opening import Opening
 from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, begin_immediate, budget_from_row
-from spanledger.ledger.sqlite.opening import Opening
+from spanledger.ledger.sqlite.errors import translating
+from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
 MIGRATION_TIMEOUT_S = 60
 """How long a process waits for another to migrate the file; a large file takes a while."""
@@ -35,10 +37,8 @@ def migrate(connection: sqlite3.Connection, now_ns: Callable[[], int] = time.tim
         LedgerUnavailableError: the file is newer than this program, belongs to another program, is
             in use by a gateway of an earlier version, or cannot be written.
     """
-    try:
+    with translating("the ledger cannot be set up"):
         _migrate(connection, now_ns)
-    except sqlite3.Error as error:
-        raise LedgerUnavailableError(f"the ledger cannot be set up: {error}") from error
 
 
 def check_version(connection: sqlite3.Connection, path: str) -> None:
@@ -78,7 +78,7 @@ def _migrate(connection: sqlite3.Connection, now_ns: Callable[[], int]) -> None:
             connection.execute(f"PRAGMA user_version = {number}")
         if 0 < version < ACCOUNTS_VERSION:
             budgets = [budget_from_row(row) for row in connection.execute(SELECT_BUDGETS)]
-            Opening(budgets, now_ns() // NANOS).write(connection)
+            Opening(budgets, now_ns() // NANOS).write(SqliteOpeningRows(connection))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 
-from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.rows import (
     Advance,
     AttemptRow,
@@ -24,9 +23,9 @@ from spanledger.ledger.rows import (
     PointRow,
     RequestRow,
 )
-from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate, connect
+from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate
+from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.files import LedgerFiles
-from spanledger.ledger.sqlite.migrate import migrate
 
 MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector accepts 20 MiB by default, and memory is not free."""
@@ -55,65 +54,49 @@ SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns,
 FROM requests WHERE seq > ? ORDER BY seq LIMIT ?"""
 
 
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """Raise SQLite's errors as ours: the shipper waits until the ledger is back."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise LedgerUnavailableError(f"the ledger failed: {error}") from error
-
-
+@translated
 class SqliteOutbox:
-    """The outbox in a SQLite ledger; used by one thread at a time. Every method may raise
-    LedgerUnavailableError.
+    """`Outbox` on one connection, which it closes; used by one thread at a time.
 
     The connection commits with `synchronous=NORMAL`, unlike the gateway's: a power cut may undo
     the last advances, and their spans are then sent again with the same ids. Killing the process
     undoes nothing. In return the shipper never holds the write lock during a disk sync.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open a ledger, creating it if there is none."""
-        self._connection = connect(path)
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
         self._files = LedgerFiles(path)
-        with _reporting():
-            migrate(self._connection)
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(SET_SHIPS, (1,))
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute(SET_SHIPS, (1,))
         self._data_version = -1
 
     def close(self) -> None:
-        """Close the connection."""
+        """See `Outbox`."""
         self._connection.close()
 
     def cursor(self) -> int:
-        """`seq` of the last row the collector has accepted."""
-        with _reporting():
-            return int(self._one("SELECT seq FROM ship_cursor"))
+        """See `Outbox`."""
+        return int(self._one("SELECT seq FROM ship_cursor"))
 
     def ledger_id(self) -> str:
         """A UUID of this ledger, generated on first use."""
-        with _reporting():
-            self._connection.execute(
-                "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
-            )
-            value = self._one("SELECT value FROM state WHERE key = 'ledger_id'")
+        self._connection.execute(
+            "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
+        )
+        value = self._one("SELECT value FROM state WHERE key = 'ledger_id'")
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
 
     def points(self) -> list[PointRow]:
-        """All series."""
-        with _reporting():
-            rows = self._connection.execute(
-                "SELECT metric, attributes, since_ns, point FROM ship_points"
-            ).fetchall()
+        """See `Outbox`."""
+        rows = self._connection.execute(
+            "SELECT metric, attributes, since_ns, point FROM ship_points"
+        ).fetchall()
         return [PointRow(name, key, ns, point.encode()) for name, key, ns, point in rows]
 
     def changed(self) -> bool:
-        """Whether another connection has committed since the last call."""
+        """See `Outbox`."""
         self._files.check()
-        with _reporting():
-            version = self._one("PRAGMA data_version")
+        version = self._one("PRAGMA data_version")
         changed = version != self._data_version
         self._data_version = version
         return changed
@@ -129,7 +112,7 @@ class SqliteOutbox:
         for the next batch. One transaction: a row that ends between the two queries must not be skipped.
         """
         half = max(1, limit // 2)
-        with _reporting(), self._transaction("BEGIN"):
+        with self._transaction("BEGIN"):
             requests = list(map(RequestRow._make, self._connection.execute(_REQUESTS, (seq, half))))
             attempts, cut_off = self._read_attempts(seq, half)
         merged: list[EndedRow] = sorted([*requests, *attempts], key=_SEQ)
@@ -169,22 +152,21 @@ class SqliteOutbox:
         Raises:
             CursorMovedError: the cursor was not where this shipper left it.
         """
-        with _reporting():
-            try:
-                begin_immediate(self._connection)
-                moved = self._connection.execute(
-                    "UPDATE ship_cursor SET seq = ? WHERE id = 1 AND seq = ?",
-                    (advance.to_seq, advance.from_seq),
-                )
-                if moved.rowcount != 1:
-                    raise CursorMovedError("another shipper is running on this ledger")
-                self._write(advance)
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                # Taking the write lock turned off SQLite's own waiting.
-                self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+        try:
+            begin_immediate(self._connection)
+            moved = self._connection.execute(
+                "UPDATE ship_cursor SET seq = ? WHERE id = 1 AND seq = ?",
+                (advance.to_seq, advance.from_seq),
+            )
+            if moved.rowcount != 1:
+                raise CursorMovedError("another shipper is running on this ledger")
+            self._write(advance)
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            # Taking the write lock turned off SQLite's own waiting.
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     def _write(self, advance: Advance) -> None:
         self._connection.execute(SET_SHIPS, (1,))

@@ -1,88 +1,42 @@
-"""Removes old requests from the ledger while gateways serve: small transactions, each all or nothing.
-
-Only finished requests are removed: ended with all their attempts, accepted by the shipper (if one is
-used), and counted by no budget's current period. Balances stay, so no budget changes.
-"""
+"""Removes old requests from a SQLite file while gateways serve: small transactions, each all or
+nothing."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-from spanledger.budgets.model import PERIOD_KINDS
-from spanledger.budgets.periods import period_at
-from spanledger.clock import NANOS
-from spanledger.errors import UsageError
-from spanledger.ledger.sqlite.connection import begin_immediate, connect, require_ledger, ships
-from spanledger.ledger.sqlite.migrate import check_version
+from spanledger.ledger.pruning import Keep, Pruned
+from spanledger.ledger.sqlite.connection import begin_immediate, ships
+from spanledger.ledger.sqlite.errors import translated
 
 BATCH = 200
 """Requests per transaction: gateways wait for it as for one of their own."""
 KEPT_VERSION = 5
 """First schema version with rows of files and batches."""
-LAST_ZONE = "Etc/GMT+12"
 LAST_SEQ = 2**62
-ZONES_S = 26 * 3600
-"""From midnight in the earth's first time zone to the same midnight in its last."""
-
-RawRow = dict[str, Any]
-Keep = Callable[[Sequence[tuple[RawRow, list[RawRow]]]], None]
-"""Receives requests, each with its attempts, and returns once they are safely stored."""
 
 
-@dataclass(slots=True)
-class Pruned:
-    """What was removed from the ledger; money in nano-USD."""
+@translated
+class SqlitePruning:
+    """`Pruning` on one connection, which it closes."""
 
-    requests: int = 0
-    attempts: int = 0
-    cost_nano: int = 0
-    unshipped: int = 0
-    """Requests of the same age that stay because they or their attempts have not been shipped."""
-
-
-def prunable_until_ns(now_ns: int) -> int:
-    """A time before every budget's current period, of any kind in any time zone."""
-    now_s = now_ns // NANOS
-    return (
-        min(period_at(kind, LAST_ZONE, now_s).start_s for kind in PERIOD_KINDS) - ZONES_S
-    ) * NANOS
-
-
-class Pruning:
-    """One removal of the requests that ended before a given time."""
-
-    def __init__(self, path: Path, before_ns: int, now_ns: int, *, unshipped: bool = False) -> None:
-        """Raises LedgerUnavailableError, or UsageError if budgets may still count from `before_ns`.
-
-        Args:
-            unshipped: also remove unshipped requests; implied if no shipper is used.
-        """
-        until_ns = prunable_until_ns(now_ns)
-        if before_ns > until_ns:
-            day = datetime.fromtimestamp(until_ns // NANOS, UTC).date()
-            raise UsageError(
-                f"budgets may still count requests that ended since {day}: use {day}, 33d or earlier"
-            )
-        require_ledger(path)
+    def __init__(
+        self, connection: sqlite3.Connection, before_ns: int, *, unshipped: bool = False
+    ) -> None:
         self._before_ns = before_ns
-        self._connection = connect(path)
-        check_version(self._connection, str(path))
+        self._connection = connection
         self._version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._unshipped = unshipped or not ships(self._connection)
 
     def close(self) -> None:
-        """Close the connection."""
+        """See `Pruning`."""
         self._connection.close()
 
     def count(self) -> Pruned:
-        """What would be removed, and what is as old but stays."""
+        """See `Pruning`."""
         moments = {"before": self._before_ns, "cursor": self._cursor()}
         found = Pruned(*self._connection.execute(_COUNT, moments).fetchone())
         if not self._unshipped:
@@ -90,10 +44,7 @@ class Pruning:
         return found
 
     def run(self, keep: Keep | None = None) -> Iterator[Pruned]:
-        """Remove them, a batch at a time; yields the running total after each.
-
-        What `keep` receives is removed only once it has returned.
-        """
+        """See `Pruning`."""
         done = Pruned()
         after = (-1, "")
         began = time.monotonic()

@@ -1,30 +1,31 @@
-"""Queries for people: spend, requests, one trace, current budgets, and whether the ledger adds up.
-
-Read-only, each answer from one snapshot. Money is nano-USD; the commands format it.
-"""
+"""Reports from a SQLite file."""
 
 from __future__ import annotations
 
-import operator
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from spanledger.budgets.accounts import AccountKey, account_keys
-from spanledger.budgets.model import BudgetState
-from spanledger.budgets.periods import period_at
-from spanledger.budgets.scopes import DIMENSIONS, SCOPES, Scope
+from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.budgets.model import Budget
+from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.clock import NANOS
-from spanledger.errors import UsageError
-from spanledger.ledger.model import Verification
-from spanledger.ledger.rows import SpendBy, SpendRow
-from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row, connect
-from spanledger.ledger.sqlite.migrate import check_version
+from spanledger.ledger.reports import COUNTED_ROWS, MAX_FOUND, Reports
+from spanledger.ledger.rows import (
+    CustomerRow,
+    EndedAttempt,
+    EndedRequest,
+    Event,
+    RawRow,
+    SpendBy,
+    SpendRow,
+    Totals,
+)
+from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row
+from spanledger.ledger.sqlite.errors import translated
+from spanledger.ledger.verify import CountedAttempt, WrongRow
 
 _SPEND_COLUMN: dict[SpendBy, str] = {
     "customer": "a.customer",
@@ -38,42 +39,35 @@ _SPEND_COLUMN: dict[SpendBy, str] = {
 }
 
 
-MIN_ID_CHARS = 6
-COUNTED_ROWS = 1_000
-"""Most unshipped rows of each kind that are counted exactly."""
+@translated
+class SqliteReports(Reports):
+    """`Reports` on one connection, which it closes."""
 
-
-class Reports:
-    """Reads one ledger file."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = connect(path, read_only=True)
-        check_version(self._connection, str(path))
-        self._connection.row_factory = sqlite3.Row
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
     def close(self) -> None:
-        """Close the connection."""
+        """See `Reports`."""
         self._connection.close()
 
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def _snapshot(self) -> Iterator[None]:
         self._connection.execute("BEGIN")
         try:
-            yield self._connection
+            yield
         finally:
             self._connection.execute("COMMIT")
 
+    def _raw(self, query: str, parameters: tuple[object, ...]) -> list[RawRow]:
+        cursor = self._connection.execute(query, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
     # spend --------------------------------------------------------------------------------
 
-    def spend(
-        self,
-        by: Sequence[SpendBy],
-        since_ns: int = 0,
-        until_ns: int | None = None,
-        timezone: str = "UTC",
+    def _spend(
+        self, by: Sequence[SpendBy], since_ns: int, until_ns: int | None, zone: ZoneInfo
     ) -> list[SpendRow]:
-        """Cost of attempts started in `[since, until)`, the most expensive group first."""
-        zone = ZoneInfo(timezone)
         self._connection.create_function(
             "local_day",
             1,
@@ -94,13 +88,10 @@ class Reports:
             " AND (?2 IS NULL OR a.started_ns < ?2)" + grouping
         )
         width = len(columns)
-        rows = [
+        return [
             SpendRow(tuple(row[:width]), *row[width:])
             for row in self._connection.execute(query, (since_ns, until_ns))
         ]
-        if "day" in by:
-            return sorted(rows, key=lambda r: (r.group[list(by).index("day")], -r.cost_nano))
-        return sorted(rows, key=lambda r: (-r.cost_nano, r.group))
 
     # requests -----------------------------------------------------------------------------
 
@@ -110,96 +101,130 @@ class Reports:
         customer: str | None = None,
         outcome: str | None = None,
         since_ns: int = 0,
-    ) -> list[dict[str, Any]]:
-        """The newest requests as rows of the table, newest first."""
-        rows = self._connection.execute(
+    ) -> list[RawRow]:
+        """See `Reports`."""
+        return self._raw(
             "SELECT * FROM requests WHERE started_ns >= ?1 AND (?2 IS NULL OR customer = ?2)"
             " AND (?3 IS NULL OR coalesce(outcome, 'running') = ?3)"
             " ORDER BY started_ns DESC LIMIT ?4",
             (since_ns, customer, outcome, limit),
         )
-        return [dict(row) for row in rows]
 
-    def trace(self, some_id: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Requests found by a trace, request or span id, each with its attempts in order.
+    def _requests_with_id(self, prefix: str) -> list[RawRow]:
+        return self._raw(
+            "SELECT * FROM requests WHERE substr(request_id, 1, ?2) = ?1"
+            " OR substr(trace_id, 1, ?2) = ?1 OR substr(span_id, 1, ?2) = ?1 OR request_id IN"
+            " (SELECT request_id FROM attempts WHERE substr(span_id, 1, ?2) = ?1)"
+            " ORDER BY started_ns LIMIT ?3",
+            (prefix, len(prefix), MAX_FOUND),
+        )
 
-        A prefix of an id is enough if it belongs to only one trace.
+    def _attempts_of(self, request_id: str) -> list[RawRow]:
+        query = "SELECT * FROM attempts WHERE request_id = ? ORDER BY number"
+        return self._raw(query, (request_id,))
 
-        Raises:
-            UsageError: the prefix is too short, or belongs to several traces.
-        """
-        if len(some_id) < MIN_ID_CHARS:
-            raise UsageError(f"{some_id!r} is too short; give {MIN_ID_CHARS} characters or more")
-        with self._snapshot() as connection:
-            requests = connection.execute(
-                "SELECT * FROM requests WHERE substr(request_id, 1, ?2) = ?1"
-                " OR substr(trace_id, 1, ?2) = ?1 OR substr(span_id, 1, ?2) = ?1 OR request_id IN"
-                " (SELECT request_id FROM attempts WHERE substr(span_id, 1, ?2) = ?1)"
-                " ORDER BY started_ns LIMIT 1000",
-                (some_id, len(some_id)),
-            ).fetchall()
-            if len({request["trace_id"] for request in requests}) > 1:
-                raise UsageError(f"several traces begin with {some_id!r}; give more characters")
-            return [
-                (
-                    dict(request),
-                    [
-                        dict(row)
-                        for row in connection.execute(
-                            "SELECT * FROM attempts WHERE request_id = ? ORDER BY number",
-                            (request["request_id"],),
-                        )
-                    ],
-                )
-                for request in requests
-            ]
+    # activity -----------------------------------------------------------------------------
+
+    def totals(self, since_ns: int = 0) -> Totals:
+        """See `Reports`."""
+        requests = self._connection.execute(
+            "SELECT count(*), coalesce(sum(outcome IN ('error', 'abandoned')), 0),"
+            " coalesce(sum(outcome = 'refused'), 0) FROM requests WHERE started_ns >= ?",
+            (since_ns,),
+        ).fetchone()
+        attempts = self._connection.execute(
+            "SELECT count(*), coalesce(sum(fallback_from != ''), 0), coalesce(sum(cost_nano), 0)"
+            " FROM attempts WHERE started_ns >= ?",
+            (since_ns,),
+        ).fetchone()
+        return Totals(*requests, *attempts)
+
+    def open_rows(self) -> tuple[int, int]:
+        """See `Reports`."""
+        requests, attempts = self._connection.execute(
+            "SELECT (SELECT count(*) FROM requests WHERE seq IS NULL),"
+            " (SELECT count(*) FROM attempts WHERE state = 'held')"
+        ).fetchone()
+        return requests, attempts
+
+    def by_customer(self, since_ns: int) -> list[CustomerRow]:
+        """See `Reports`."""
+        rows = self._connection.execute(
+            "SELECT customer, count(*), coalesce(sum(outcome IN ('error', 'abandoned')), 0),"
+            " coalesce(sum(outcome = 'refused'), 0), sum(cost_nano) FROM requests"
+            " WHERE started_ns >= ? GROUP BY customer ORDER BY 5 DESC, 2 DESC, 1",
+            (since_ns,),
+        )
+        return [CustomerRow(*row) for row in rows]
+
+    def events(self, limit: int, since_ns: int = 0) -> list[Event]:
+        """See `Reports`."""
+        fallbacks = self._connection.execute(
+            "SELECT started_ns, 'fallback', customer,"
+            " fallback_from || ' → ' || deployment || ' (' || reason || ')' FROM attempts"
+            " WHERE started_ns >= ? AND fallback_from != '' ORDER BY started_ns DESC LIMIT ?",
+            (since_ns, limit),
+        )
+        refusals = self._connection.execute(
+            "SELECT started_ns, 'refused', customer, 'by budget ' || refused_by FROM requests"
+            " WHERE started_ns >= ? AND outcome = 'refused' ORDER BY started_ns DESC LIMIT ?",
+            (since_ns, limit),
+        )
+        found = [Event(*row) for row in (*fallbacks, *refusals)]
+        return sorted(found, key=lambda event: -event.at_ns)
+
+    def ended_requests(self, since_ns: int = 0) -> list[EndedRequest]:
+        """See `Reports`."""
+        rows = self._connection.execute(
+            "SELECT span_id, started_ns, ended_ns, customer, route, outcome, refused_by, cost_nano"
+            " FROM requests WHERE started_ns >= ? AND seq IS NOT NULL ORDER BY started_ns",
+            (since_ns,),
+        )
+        return [EndedRequest(*row) for row in rows]
+
+    def ended_attempts(self, since_ns: int = 0) -> list[EndedAttempt]:
+        """See `Reports`."""
+        rows = self._connection.execute(
+            "SELECT span_id, started_ns, ended_ns, first_chunk_ns, customer, provider, deployment,"
+            " model, state, fallback_from, reason, error_type, cost_nano FROM attempts"
+            " WHERE started_ns >= ? AND state != 'held' ORDER BY started_ns",
+            (since_ns,),
+        )
+        return [EndedAttempt(*row) for row in rows]
 
     # budgets ------------------------------------------------------------------------------
 
-    def budget_states(self, now_s: int) -> list[BudgetState]:
-        """Every account of every budget in the period of `now_s`, by budget and subject.
+    def _budgets(self) -> list[Budget]:
+        rows = self._connection.execute(f"{SELECT_BUDGETS} ORDER BY name")
+        return [budget_from_row(row) for row in rows]
 
-        A budget of a named subject without spend yet shows zeros.
-        """
-        with self._snapshot() as connection:
-            budgets = [budget_from_row(tuple(row)) for row in connection.execute(SELECT_BUDGETS)]
-            states = []
-            for budget in sorted(budgets, key=lambda b: b.name):
-                period = period_at(budget.period, budget.timezone, now_s)
-                *account, subject = AccountKey.of(budget, budget.subject, period.start_s)
-                rows = (
-                    connection.execute(_ACCOUNTS, account)
-                    if subject == "*"
-                    else connection.execute(_ACCOUNT, (*account, subject))
-                ).fetchall()
-                for subject, spent, held, overrun in rows or [(budget.subject, 0, 0, 0)]:
-                    states.append(
-                        BudgetState(
-                            budget, subject, spent, held, overrun, period.start_s, period.end_s
-                        )
-                    )
-        return states
+    def _accounts(self, key: AccountKey) -> list[Balance]:
+        *account, subject = key
+        rows = (
+            self._connection.execute(_ACCOUNTS, account)
+            if subject == "*"
+            else self._connection.execute(_ACCOUNT, key)
+        )
+        return [balance_from_row(row) for row in rows]
+
+    # health -------------------------------------------------------------------------------
 
     def pruned_ns(self) -> int:
-        """Requests that ended before this were pruned, Unix nanoseconds; 0 if none were."""
+        """See `Reports`."""
         query = "SELECT value FROM state WHERE key = 'pruned_ns'"
         row = self._connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 
     def health(self) -> dict[str, int]:
-        """Figures for `/metrics`: open holds, the oldest one's start, rows not shipped yet.
-
-        A long backlog is not counted in full, because a scrape must not cost more when things are
-        worse: beyond `COUNTED_ROWS` the count is estimated from the rows' sequence numbers. That
-        includes numbers of repeated ends, about one in thousands.
-        """
-        with self._snapshot() as connection:
-            holds, oldest = connection.execute(
+        """See `Reports`."""
+        ask = self._connection.execute
+        with self._snapshot():
+            holds, oldest = ask(
                 "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
             ).fetchone()
-            cursor = connection.execute("SELECT seq FROM ship_cursor").fetchone()[0]
-            last = connection.execute("SELECT value FROM state WHERE key = 'seq'").fetchone()[0]
-            rows, waiting = connection.execute(_WAITING, (cursor, COUNTED_ROWS)).fetchone()
+            cursor = ask("SELECT seq FROM ship_cursor").fetchone()[0]
+            last = ask("SELECT value FROM state WHERE key = 'seq'").fetchone()[0]
+            rows, waiting = ask(_WAITING, (cursor, COUNTED_ROWS)).fetchone()
             if rows >= COUNTED_ROWS:
                 rows = max(rows, last - cursor)
         return {
@@ -211,128 +236,28 @@ class Reports:
 
     # verify -------------------------------------------------------------------------------
 
-    def verify(self) -> Verification:
-        """Recompute every balance and every total from the attempt rows."""
-        found = Verification()
-        with self._snapshot() as connection:
-            pages = connection.execute("PRAGMA quick_check(8)").fetchall()
-            found.problems += [f"the file is damaged: {text}" for (text,) in pages if text != "ok"]
-            self._verify_balances(connection, found)
-            self._verify_rows(connection, found)
-        return found
+    def _damage(self) -> list[str]:
+        pages = self._connection.execute("PRAGMA quick_check(8)").fetchall()
+        return [f"the file is damaged: {text}" for (text,) in pages if text != "ok"]
 
-    def _verify_balances(self, connection: sqlite3.Connection, found: Verification) -> None:
-        expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
-        pruned_ns = self.pruned_ns()
-        balances = connection.execute("SELECT * FROM balances").fetchall()
-        opened = _Opened(balances)
-        attempts = connection.execute(_ALL_ATTEMPTS)
-        attempts.row_factory = None  # accessing a million rows by name takes seconds more
-        for state, hold, cost, overrun, accounts, seq, started_ns, *subjects in attempts:
-            found.attempts += 1
-            held = hold if state == "held" else 0
-            found.open_attempts += state == "held"
-            found.spent_nano += cost
-            found.held_nano += held
-            keys = account_keys(accounts)
-            if state == "settled":
-                keys += opened.counting(seq, started_ns, subjects, keys)
-            for key in keys:
-                sums = expected[key]
-                sums[0] += cost
-                sums[1] += held
-                sums[2] += overrun
-        for row in balances:
-            found.balances += 1
-            key = _key_of(row)
-            actual = [row["spent_nano"], row["held_nano"], row["overrun_nano"]]
-            wanted = expected.pop(key, [0, 0, 0])
-            if key.period_start_s * NANOS < pruned_ns:
-                found.pruned_balances += 1
-                fits = all(map(operator.ge, actual, wanted)) and actual[1] == wanted[1]
-            else:
-                fits = actual == wanted
-            if not fits:
-                found.problems.append(
-                    f"balance {'/'.join(map(str, key))}: spent, held, overrun are {actual},"
-                    f" but its rows add up to {wanted} (nano-USD)"
-                )
-        found.problems += [
-            f"balance {'/'.join(map(str, key))} is missing, its rows add up to {sums} (nano-USD)"
-            for key, sums in expected.items()
-            if any(sums)
-        ]
+    def _balances(self) -> list[Balance]:
+        return [balance_from_row(row) for row in self._connection.execute(_BALANCES)]
 
-    def _verify_rows(self, connection: sqlite3.Connection, found: Verification) -> None:
-        found.requests = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
-        checks = (
-            (
-                "request {} has a cost that is not the sum of its attempts",
-                (
-                    "SELECT request_id FROM requests r WHERE seq IS NOT NULL AND cost_nano !="
-                    " (SELECT coalesce(sum(cost_nano), 0) FROM attempts a"
-                    " WHERE a.request_id = r.request_id)"
-                ),
-            ),
-            (
-                "attempt {} has ended without a place in the outbox, or has a place without an end",
-                (
-                    "SELECT request_id || '.' || number FROM attempts"
-                    " WHERE (state = 'held') != (seq IS NULL)"
-                ),
-            ),
-            (
-                "attempt {} was not charged but has a cost, or has a negative cost",
-                (
-                    "SELECT request_id || '.' || number FROM attempts"
-                    " WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0"
-                ),
-            ),
-            (
-                "attempt {} belongs to no request",
-                (
-                    "SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r"
-                    " USING (request_id) WHERE r.request_id IS NULL"
-                ),
-            ),
-        )
-        for message, query in checks:
-            found.problems += [message.format(row[0]) for row in connection.execute(query)]
+    def _counted_attempts(self) -> Iterable[CountedAttempt]:
+        return self._connection.execute(_COUNTED)
+
+    def _count_requests(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM requests").fetchone()[0])
+
+    def _wrong_rows(self) -> Iterator[tuple[WrongRow, str]]:
+        for kind, query in _WRONG.items():
+            for (which,) in self._connection.execute(query):
+                yield kind, which
 
 
-class _Opened:
-    """Accounts opened from rows: attempts settled by then count by their dimensions."""
-
-    def __init__(self, balances: Sequence[sqlite3.Row]) -> None:
-        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, int]]] = {}
-        self._last = max((row["opened_seq"] for row in balances), default=0)
-        for row in balances:
-            if row["opened_seq"]:
-                self._by_subject.setdefault((row["scope"], row["subject"]), []).append(
-                    (
-                        _key_of(row),
-                        row["period_start_s"] * NANOS,
-                        row["period_end_s"] * NANOS,
-                        row["opened_seq"],
-                    )
-                )
-
-    def counting(
-        self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
-    ) -> tuple[AccountKey, ...]:
-        """Accounts other than `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
-        if seq > self._last:
-            return ()
-        return tuple(
-            key
-            for place in zip(SCOPES, subjects, strict=True)
-            for key, start_ns, end_ns, last in self._by_subject.get(place, ())
-            if seq <= last and start_ns <= started_ns < end_ns and key not in keys
-        )
-
-
-def _key_of(row: sqlite3.Row) -> AccountKey:
-    return AccountKey(*(row[name] for name in AccountKey._fields))
+def balance_from_row(row: Sequence[object]) -> Balance:
+    """A balance from its columns, in the order of the table."""
+    return Balance(AccountKey(*row[:6]), *row[6:])  # type: ignore[arg-type]  # what Balance.row wrote
 
 
 _WAITING = """
@@ -343,11 +268,28 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM attempts WHERE seq > ?1 LIMIT ?2))
         UNION ALL
         SELECT * FROM (SELECT ended_ns FROM requests WHERE seq > ?1 ORDER BY seq LIMIT 1)))"""
 
-_ACCOUNTS = """
-SELECT subject, spent_nano, held_nano, overrun_nano FROM balances
+_BALANCES = """
+SELECT budget, scope, period, timezone, period_start_s, subject, period_end_s, spent_nano,
+    held_nano, overrun_nano, opened_seq
+FROM balances"""
+_ACCOUNTS = f"""{_BALANCES}
 WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?"""
 _ACCOUNT = f"{_ACCOUNTS} AND subject = ?"
 
-_ALL_ATTEMPTS = f"""
+_COUNTED = f"""
 SELECT state, hold_nano, cost_nano, overrun_nano, accounts, seq, started_ns, {DIMENSIONS}, '*'
 FROM attempts"""  # noqa: S608 - our own columns
+
+_WRONG: dict[WrongRow, str] = {
+    "total": """
+SELECT request_id FROM requests r WHERE seq IS NOT NULL AND cost_nano !=
+    (SELECT coalesce(sum(cost_nano), 0) FROM attempts a WHERE a.request_id = r.request_id)""",
+    "place": """
+SELECT request_id || '.' || number FROM attempts WHERE (state = 'held') != (seq IS NULL)""",
+    "cost": """
+SELECT request_id || '.' || number FROM attempts
+WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0""",
+    "orphan": """
+SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r USING (request_id)
+WHERE r.request_id IS NULL""",
+}

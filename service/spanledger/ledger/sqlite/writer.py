@@ -9,7 +9,7 @@ survive a power cut.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -50,10 +50,8 @@ from spanledger.ledger.sqlite.connection import (
     WRITE_BALANCE,
     begin_immediate,
     budget_from_row,
-    connect,
 )
 from spanledger.ledger.sqlite.files import LedgerFiles
-from spanledger.ledger.sqlite.migrate import migrate
 from spanledger.ledger.sqlite.pending import Pending, StaleError
 
 MAX_CACHED_BALANCES = 20_000
@@ -74,16 +72,15 @@ class _Booked(NamedTuple):
 class SqliteWriter:
     """The writing connection of one process, including its identity as an owner of holds."""
 
-    def __init__(self, path: Path, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> None:
-        self.path = path
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, owner: str, lease_ns: int
+    ) -> None:
         self.owner = owner
         self._lease_ns = lease_ns
         self._lease_until_ns = 0
-        self._now_ns = now_ns
-        self._connection = connect(path)
+        self._connection = connection
         self._files = LedgerFiles(path)
         self._moved = False
-        migrate(self._connection, now_ns)
         self._budgets = BudgetIndex(())
         self._budgets_version = -1
         # Our open attempts, so ending one needs no look-up. If another process has ended one, we

@@ -16,9 +16,8 @@ from typer.testing import CliRunner
 from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError, SpanledgerError, UsageError
 from spanledger.ledger.sqlite import backup as module
-from spanledger.ledger.sqlite.backup import backup
-from spanledger.ledger.sqlite.reports import Reports
 from tests.service.ledger.conftest import Book
+from tests.support.ledgers import store_at
 
 CENT = 10**7
 
@@ -61,16 +60,16 @@ async def test_a_backup_has_all_that_was_committed(book: Book, tmp_path: Path) -
     plain, copy = tmp_path / "plain.db", tmp_path / "copy.db"
     plain.write_bytes(book.path.read_bytes())
 
-    found = backup(book.path, copy, quiet)
+    found = book.store.backup(copy, quiet)
 
     assert (found.requests, found.problems) == (20, [])
     assert copies(tmp_path) == ["copy.db"]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    reports = Reports(copy)
+    reports = store_at(copy).reports()
     assert (reports.verify().requests, reports.verify().problems) == (20, [])
     reports.close()
     with pytest.raises(LedgerUnavailableError):  # the problem a backup avoids
-        Reports(plain)
+        store_at(plain).reports()
 
 
 async def test_a_backup_beside_gateways_is_of_one_moment(
@@ -87,7 +86,7 @@ async def test_a_backup_beside_gateways_is_of_one_moment(
         told.append((done, total))
         writer.execute("UPDATE state SET value = value + 1 WHERE key = 'keys_version'")
 
-    found = backup(book.path, tmp_path / "copy.db", progress)
+    found = book.store.backup(tmp_path / "copy.db", progress)
     writer.close()
 
     assert found.problems == []
@@ -107,11 +106,11 @@ async def test_a_backup_replaces_nothing(book: Book, tmp_path: Path) -> None:
             case _:
                 there.symlink_to(tmp_path / "nowhere")
         with pytest.raises(UsageError, match="exists"):
-            backup(book.path, there, quiet)
+            book.store.backup(there, quiet)
     assert (tmp_path / "file").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(UsageError, match="cannot write into"):
-        backup(book.path, tmp_path / "missing" / "copy.db", quiet)
+        book.store.backup(tmp_path / "missing" / "copy.db", quiet)
 
 
 async def test_a_ledger_that_does_not_add_up_is_not_backed_up(book: Book, tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ async def test_a_ledger_that_does_not_add_up_is_not_backed_up(book: Book, tmp_pa
         connection.execute("UPDATE balances SET spent_nano = spent_nano + 1")
 
     with pytest.raises(SpanledgerError, match="does not add up"):
-        backup(book.path, tmp_path / "copy.db", quiet)
+        book.store.backup(tmp_path / "copy.db", quiet)
 
     with connection:
         connection.execute("UPDATE balances SET spent_nano = spent_nano - 1")

@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 
 from spanledger.ledger.model import EndRequest, RequestEnd, Sweep
-from spanledger.ledger.sqlite.connection import connect
-from spanledger.ledger.sqlite.outbox import SqliteOutbox
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import COUNTED_ROWS, Reports
-from spanledger.ledger.sqlite.writer import SqliteWriter
+from spanledger.ledger.reports import COUNTED_ROWS
 from tests.service.ledger.conftest import NOON, Book, Time
+from tests.support.ledgers import sqlite_at, store_at
 
 CENT = 10**7
 FEW, MANY = 3 * COUNTED_ROWS, 12 * COUNTED_ROWS
@@ -77,7 +74,7 @@ def fill(path: Path, rows: int, *, shipped: bool) -> None:
 
 def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     """Instructions of each operation of requests, scrapes and the shipper."""
-    records = Records.open(path)
+    records = store_at(path).records("create")
     _, key = records.create_key("acme", "", (), NOON)
     records.close()
     fill(path, rows, shipped=shipped)
@@ -85,7 +82,7 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     book = Book(path, time, None)  # type: ignore[arg-type]  # for its records of attempts alone
     book.budget("all", scope="global", subject="*", limit_nano=10**12)
     book.budget("each", subject="*", period="day")
-    store = SqliteWriter(path, "owner", 30 * 10**9, time.now_ns)
+    store = sqlite_at(path).writer("owner", 30 * 10**9, time.now_ns)
     store.commit([Sweep(NOON, 10**18)])
     steps = Steps(store._connection)
     first, second = book.reservation(CENT), book.reservation(CENT)
@@ -100,16 +97,16 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     found["sweep"] = steps.of(lambda: store.commit([Sweep(NOON, 10**18)]))
     store.close()
 
-    keys = Records(connect(path, read_only=True))
+    keys = sqlite_at(path).records("read")
     found["key"] = Steps(keys._connection).of(
         lambda: (keys.find_key(key.digest), keys.find_key("unknown"), keys.has_keys())
     )
     keys.close()
-    reports = Reports(path)
+    reports = sqlite_at(path).reports()
     found["budgets"] = Steps(reports._connection).of(lambda: reports.budget_states(NOON // 10**9))
     found["health"] = Steps(reports._connection).of(reports.health)
     reports.close()
-    outbox = SqliteOutbox(path)
+    outbox = sqlite_at(path).outbox()
     found["ship"] = Steps(outbox._connection).of(
         lambda: (outbox.changed(), outbox.read_after(outbox.cursor(), 50))
     )
@@ -132,9 +129,9 @@ def test_a_long_outbox_is_not_counted_to_its_end(tmp_path: Path) -> None:
     """Up to a limit, waiting rows are counted; above it, sequence numbers give the count."""
     for rows in (COUNTED_ROWS // 2, FEW):
         path = tmp_path / f"{rows}.db"
-        Records.open(path).close()
+        store_at(path).records("create").close()
         fill(path, rows, shipped=False)
-        reports = Reports(path)
+        reports = store_at(path).reports()
         health = reports.health()
         reports.close()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spanledger.ledger.model import Hold
-from spanledger.ledger.sqlite.writer import SqliteWriter
 from tests.service.ledger.conftest import Book
+from tests.support.ledgers import sqlite_at
 
 CENT = 10**7
 
@@ -12,7 +12,7 @@ CENT = 10**7
 async def test_balances_are_read_again_only_after_others_wrote(book: Book) -> None:
     """A gateway alone on its ledger does not read what it wrote itself."""
     book.budget()
-    store = SqliteWriter(book.path, "other", 30 * 10**9, book.time.now_ns)
+    store = sqlite_at(book.path).writer("other", 30 * 10**9, book.time.now_ns)
     asked: list[str] = []
     store._connection.set_trace_callback(asked.append)
 

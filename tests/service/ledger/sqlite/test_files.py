@@ -10,6 +10,7 @@ import pytest
 
 from spanledger.errors import LedgerUnavailableError
 from tests.service.ledger.conftest import Book
+from tests.support.ledgers import store_at
 
 CENT = 10**7
 
@@ -75,3 +76,71 @@ async def test_an_emptied_database_takes_nothing(book: Book) -> None:
 
     book.path.write_bytes(whole)
     await book.ledger.sweep()
+
+
+async def test_the_file_is_its_owners_alone(book: Book) -> None:
+    """A ledger may contain prompts: only its owner can read it and its log."""
+    await book.ledger.reserve(book.reservation())
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in book.path.parent.iterdir()}
+
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another"])
+async def test_a_file_that_is_not_under_its_name_takes_nothing(book: Book, replaced: bool) -> None:
+    """Deleted or replaced while it is open, nothing is admitted; after it is put back, it continues."""
+    book.budget()
+    reservation = book.reservation(CENT)
+    await book.ledger.reserve(reservation)
+    aside = book.path.with_name("aside.db")
+    book.path.rename(aside)
+    if replaced:
+        book.path.touch()
+
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await book.ledger.reserve(book.reservation(CENT))
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await book.ledger.check()
+    with pytest.raises(LedgerUnavailableError):
+        await book.ledger.finish(book.end(reservation, CENT // 2))
+
+    aside.rename(book.path)
+    await book.ledger.sweep()
+    await book.ledger.check()
+    assert book.balance() == (CENT // 2, 0, 0)
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    """A typo in the URL must not put our tables into another program's database."""
+    path = tmp_path / "app.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE keys (x)")
+
+    with pytest.raises(LedgerUnavailableError, match="another program's"):
+        store_at(path).records("create")
+
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("keys",)]
+    other.close()
+
+
+async def test_a_damaged_file_is_found(book: Book) -> None:
+    """`ledger verify` also checks the pages, not just the sums of what can still be read."""
+    book.budget()
+    await book.ledger.reserve(book.reservation(CENT))
+    copy = book.path.with_name("copy.db")
+    with sqlite3.connect(copy) as target:
+        sqlite3.connect(book.path).backup(target)
+        page = target.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'requests_started'"
+        ).fetchone()[0]
+    target.close()
+    with copy.open("r+b") as file:
+        file.seek((page - 1) * 4096 + 3)
+        file.write(b"\0\0")  # the index says it has no rows
+
+    reports = store_at(copy).reports()
+    problems = reports.verify().problems
+    reports.close()
+
+    assert any("damaged" in problem for problem in problems)

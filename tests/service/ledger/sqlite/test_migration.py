@@ -17,14 +17,13 @@ from spanledger.budgets.model import Budget
 from spanledger.cli import app
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import AttemptEnd, RequestEnd, Settled
+from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.sqlite import migrate as migrations
 from spanledger.ledger.sqlite.connection import connect
 from spanledger.ledger.sqlite.migrate import migrate
-from spanledger.ledger.sqlite.outbox import SqliteOutbox
-from spanledger.ledger.sqlite.records import Records
-from spanledger.ledger.sqlite.reports import Reports
-from spanledger.ledger.sqlite.writer import SqliteWriter
+from spanledger.ledger.sqlite.records import SqliteRecords
 from tests.service.ledger.conftest import NOON
+from tests.support.ledgers import store_at
 
 CENT = 10**7
 SECOND = 10**9
@@ -47,9 +46,9 @@ def old(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def opened(path: Path, now_ns: int) -> Iterator[SqliteWriter]:
+def opened(path: Path, now_ns: int) -> Iterator[LedgerWriter]:
     """The old gateway's successor under the same name, so that its holds are not swept."""
-    store = SqliteWriter(path, "alive", 30 * SECOND, lambda: now_ns)
+    store = store_at(path).writer("alive", 30 * SECOND, lambda: now_ns)
     yield store
     store.close()
 
@@ -68,7 +67,7 @@ def version(path: Path) -> int:
 
 def states(path: Path, now_ns: int = LATER) -> dict[tuple[str, str], tuple[int, int, int]]:
     """Cents spent, held and overrun of each account."""
-    reports = Reports(path)
+    reports = store_at(path).reports()
     found = {
         (s.budget.name, s.subject): (
             s.spent_nano // CENT,
@@ -145,7 +144,7 @@ def test_nothing_but_balances_is_lost(old: Path) -> None:
     connection.close()
 
     assert content() == before
-    outbox = SqliteOutbox(old)
+    outbox = store_at(old).outbox()
     assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
     outbox.close()
 
@@ -222,7 +221,7 @@ def test_a_file_that_an_old_gateway_uses_is_left_alone(old: Path) -> None:
     """The old gateway could no longer end its holds; the error says to stop it."""
     for now_ns in (NOON, LEASE_ENDS - 1):
         with pytest.raises(LedgerUnavailableError, match=r"earlier version is using this ledger"):
-            SqliteWriter(old, "new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
+            store_at(old).writer("new", 30 * SECOND, lambda now_ns=now_ns: now_ns)  # type: ignore[misc]  # bound in the loop
         assert version(old) == 1
 
     with opened(old, LATER):
@@ -255,7 +254,7 @@ def test_reading_an_old_file_changes_nothing(old: Path) -> None:
     with pytest.raises(
         LedgerUnavailableError, match=r"version 1, but this program reads 2 and later"
     ):
-        Reports(old)
+        store_at(old).reports()
     result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{old}"])
 
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
@@ -266,21 +265,22 @@ def test_reading_an_old_file_changes_nothing(old: Path) -> None:
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     """Readers and writers refuse a newer file and say what to do."""
     path = tmp_path / "ledger.db"
-    Records.open(path).close()
+    store_at(path).records("create").close()
     with contextlib.closing(sqlite3.connect(path)) as file:
         file.execute("PRAGMA user_version = 99")
 
-    for use in (Records.open, Reports, SqliteOutbox):
+    store = store_at(path)
+    for use in (lambda: store.records("create"), store.reports, store.outbox):
         with pytest.raises(
             LedgerUnavailableError, match=rf"version 99, .* knows {NEWEST}: upgrade spanledger"
         ):
-            use(path)
+            use()
 
 
 def test_a_new_file_has_the_newest_schema_and_no_accounts(tmp_path: Path) -> None:
     """All scripts run on an empty file, and a budget set there works."""
     path = tmp_path / "ledger.db"
-    records = Records.open(path)
+    records = store_at(path).records("create")
     records.set_budgets([Budget("b", "customer", "acme", CENT, "day")], NOON)
     records.close()
 
@@ -300,11 +300,11 @@ def release(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
     """Reports and lists work next to a gateway of that release, and change nothing."""
-    reports = Reports(release)
+    reports = store_at(release).reports()
     assert reports.verify().problems == []
     assert reports.spend(["customer"])
     reports.close()
-    records = Records.read(release)
+    records = store_at(release).records("read")
     assert records.budgets()
     assert records.differences() == []
     records.close()
@@ -318,7 +318,7 @@ def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
 def test_a_file_of_the_release_before_is_brought_up_to_date(release: Path) -> None:
     """A gateway or shipper upgrades the file: every balance, hold and unshipped row is there."""
     before = states(release)
-    outbox = SqliteOutbox(release)
+    outbox = store_at(release).outbox()
     assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
     outbox.close()
 
@@ -333,7 +333,7 @@ def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> 
     """The file's entry was set by an earlier start and later changed by command; an entry that
     the ledger never had is applied."""
     as_in_file = Budget("acme", "customer", "acme", 100 * CENT, "month")
-    with contextlib.closing(Records(connect(release))) as records:
+    with SqliteRecords(connect(release)) as records:
         records.set_budgets([as_in_file], NOON)
         changed = Budget("acme", "customer", "acme", 200 * CENT, "month")
         records.set_budgets([changed], NOON)
@@ -342,7 +342,7 @@ def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> 
     with contextlib.closing(sqlite3.connect(release)) as file:  # its gateway was stopped
         file.execute("DELETE FROM owners")
         file.commit()
-    with contextlib.closing(Records.open(release)) as records:
+    with contextlib.closing(store_at(release).records("create")) as records:
         assert records.apply_file("/etc/spanledger.yaml", [as_in_file, new], LATER) == [new]
         assert changed in records.budgets()
         # Set later, and never by a file.

@@ -1,0 +1,315 @@
+"""Budgets and keys: what people write, with its history. Rare, so each change is a transaction.
+
+What a change means is decided here; a database reads and writes the rows. Nothing here writes rows
+of attempts or requests, except that setting a budget opens its accounts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from types import TracebackType
+from typing import Literal, Self
+
+from spanledger.budgets.applied import AppliedEntry, Difference, differences, due
+from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.clock import NANOS
+from spanledger.errors import SpanledgerError
+from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.opening import Opening, OpeningRows
+
+LATEST_REQUESTS = 10_000
+"""Read for the names of customers that are offered."""
+MAX_FILES = 32
+"""Files remembered; the least recently applied one is forgotten first."""
+
+Version = Literal["budgets_version", "keys_version"]
+
+
+class _ChangedMeanwhileError(Exception):
+    """Another process changed a budget between our read and our write."""
+
+
+class Records(ABC):
+    """Reads and writes of budgets and virtual keys on one connection.
+
+    Every method may raise LedgerUnavailableError.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+    # what a database does -----------------------------------------------------------------
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[None]:
+        """A write transaction, which sees what others committed before it began."""
+
+    @abstractmethod
+    def _increase(self, version: Version) -> None:
+        """Increase a version, which notifies every process once this transaction commits."""
+
+    @property
+    @abstractmethod
+    def _opening_rows(self) -> OpeningRows:
+        """What accounts are opened from."""
+
+    @abstractmethod
+    def _write_budget(self, budget: Budget) -> None:
+        """Create or replace a budget."""
+
+    @abstractmethod
+    def _delete_budget(self, name: str) -> None: ...
+
+    @abstractmethod
+    def _remember(self, change: Literal["set", "remove"], budget: Budget, now_ns: int) -> None:
+        """Add a change to the history."""
+
+    @abstractmethod
+    def _applied_entries(self) -> list[AppliedEntry]:
+        """The entries of all configuration files as last applied, newest first."""
+
+    @abstractmethod
+    def _set_before_files(self, name: str) -> Iterable[Budget]:
+        """What a budget was ever set to before files were remembered."""
+
+    @abstractmethod
+    def _remember_file(self, source: str, listed: Iterable[Budget], now_ns: int) -> None:
+        """Record a file as applied; its entries that are not listed any more stay as such."""
+
+    @abstractmethod
+    def _write_key(self, key: Key) -> None: ...
+
+    @abstractmethod
+    def _revoke_key(self, key_id: str, now_ns: int) -> None: ...
+
+    # budgets ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def budgets(self) -> list[Budget]:
+        """All budgets, by name."""
+
+    @abstractmethod
+    def history(self, name: str | None = None) -> list[BudgetChange]:
+        """Changes of one budget or all, oldest first."""
+
+    def set_budgets(
+        self,
+        budgets: Sequence[Budget],
+        now_ns: int,
+        remove: Sequence[str] = (),
+        *,
+        also: Callable[[], None] = lambda: None,
+    ) -> list[Budget]:
+        """Create or replace budgets and remove others, all or none; returns those that changed.
+
+        A budget counts everything its subject spent since its period began, even before it was set.
+
+        Args:
+            also: called within the transaction, if there is one.
+        """
+        changed, removed, uncounted = self._changes(budgets, remove)
+        if changed or removed:
+            opening = Opening(uncounted, now_ns // NANOS)
+            opening.read(self._opening_rows)
+            with self._transaction():
+                also()
+                before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
+                if uncounted != before:  # another process changed budgets meanwhile
+                    opening = Opening(uncounted, now_ns // NANOS)
+                opening.write(self._opening_rows)
+                for budget in removed:
+                    self._delete_budget(budget.name)
+                    self._remember("remove", budget, now_ns)
+                for budget in changed:
+                    self._write_budget(budget)
+                    self._remember("set", budget, now_ns)
+                self._increase("budgets_version")
+        return changed
+
+    def _changes(
+        self, budgets: Sequence[Budget], remove: Sequence[str]
+    ) -> tuple[list[Budget], list[Budget], list[Budget]]:
+        """Budgets that differ from the current ones, those to remove, and those without accounts yet."""
+        current = {budget.name: budget for budget in self.budgets()}
+        changed = [budget for budget in budgets if current.get(budget.name) != budget]
+        removed = [current[name] for name in remove if name in current]
+        uncounted = [
+            budget
+            for budget in changed
+            if budget.name not in current or budget.counts != current[budget.name].counts
+        ]
+        return changed, removed, uncounted
+
+    def edit_budget(
+        self, name: str, edit: Callable[[Budget | None], Budget], now_ns: int
+    ) -> tuple[Budget | None, Budget]:
+        """Change a budget based on its current value; returns before and after. Concurrent changes are kept."""
+        while True:
+            before = self._budget(name)
+            after = edit(before)
+
+            def unchanged(expected: Budget | None = before) -> None:
+                if self._budget(name) != expected:
+                    raise _ChangedMeanwhileError
+
+            try:
+                self.set_budgets([after], now_ns, also=unchanged)
+            except _ChangedMeanwhileError:
+                continue
+            return before, after
+
+    def remove_budget(self, name: str, now_ns: int) -> Budget | None:
+        """Remove a budget; its balances and history stay. None if there is none."""
+        budget = self._budget(name)
+        self.set_budgets((), now_ns, remove=(name,))
+        return budget
+
+    def _budget(self, name: str) -> Budget | None:
+        return next((budget for budget in self.budgets() if budget.name == name), None)
+
+    # configuration files ------------------------------------------------------------------
+
+    def apply_file(
+        self,
+        source: str,
+        budgets: Sequence[Budget],
+        now_ns: int,
+        *,
+        whole: bool = False,
+        remove: Sequence[str] = (),
+    ) -> list[Budget]:
+        """Set the budgets of a file that are new or have changed in it since it was last applied;
+        returns those that changed.
+
+        Args:
+            source: identifies the file.
+            whole: set all of them, because the user asked to apply the file as it is.
+            remove: names of budgets to remove.
+        """
+
+        def remember() -> None:
+            self._remember_file(source, budgets, now_ns)
+
+        wanted = list(budgets) if whole else self.due_budgets(source, budgets)
+        changed = self.set_budgets(wanted, now_ns, remove, also=remember)
+        if not changed and (budgets or self.knows_file(source)):
+            with self._transaction():
+                remember()
+        return changed
+
+    def knows_file(self, source: str) -> bool:
+        """Whether a gateway has started with this file."""
+        return any(entry.source == source for entry in self._applied_entries())
+
+    def due_budgets(self, source: str, budgets: Sequence[Budget]) -> list[Budget]:
+        """The budgets of a file that a gateway start would set."""
+        return due(source, budgets, self._applied_entries(), self._may_have_been_applied)
+
+    def _may_have_been_applied(self, budget: Budget) -> bool:
+        """Whether the ledger had this very budget before files were remembered. Each start applied
+        the whole file then, so any later change was made by a person."""
+        return any(earlier == budget for earlier in self._set_before_files(budget.name))
+
+    def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
+        """Where budgets differ from their configuration files' entries as last applied."""
+        budgets = {budget.name: budget for budget in self.budgets()}
+        return differences(self._applied_entries(), budgets, still_listed)
+
+    # telemetry ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def set_ships(self, *, ships: bool) -> None:
+        """Record whether a shipper is used: if so, unshipped rows are not pruned."""
+
+    # keys ---------------------------------------------------------------------------------
+
+    def create_key(
+        self,
+        customer: str,
+        team: str,
+        routes: Sequence[str],
+        now_ns: int,
+        *,
+        pass_through: bool = False,
+    ) -> tuple[str, Key]:
+        """Create a virtual key; returns the secret, shown only once, and the stored key."""
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        key = Key(
+            id="key_" + secrets.token_hex(6),
+            digest=key_digest(secret),
+            customer=customer,
+            team=team,
+            routes=tuple(routes),
+            created_ns=now_ns,
+            revoked_ns=None,
+            pass_through=pass_through,
+        )
+        with self._transaction():
+            self._write_key(key)
+            self._increase("keys_version")
+        return secret, key
+
+    def revoke_key(self, id_or_secret: str, now_ns: int) -> Key:
+        """Revoke a key by its id or by the key itself. Raises SpanledgerError if it is unknown."""
+        digest = key_digest(id_or_secret)
+        key = next((k for k in self.keys() if id_or_secret == k.id or digest == k.digest), None)
+        if key is None:
+            raise SpanledgerError("no key has this id; `spanledger keys list` shows all ids")
+        if key.revoked_ns is None:
+            with self._transaction():
+                self._revoke_key(key.id, now_ns)
+                self._increase("keys_version")
+        return key
+
+    @abstractmethod
+    def keys(self) -> list[Key]:
+        """All keys, oldest first, including revoked ones."""
+
+    @abstractmethod
+    def find_key(self, digest: str) -> Key | None:
+        """The key with this digest, by index."""
+
+    @abstractmethod
+    def has_keys(self) -> bool:
+        """Whether any key was ever created: revoking the last one must not open the gateway."""
+
+    # callers ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
+        """The last attempt of a request that came in on this wire, by its primary key."""
+
+    @abstractmethod
+    def find_kept(self, request_id: str) -> Kept | None:
+        """What a provider keeps from a request."""
+
+    @abstractmethod
+    def list_kept(
+        self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
+    ) -> list[Kept]:
+        """A page of what providers keep for a customer's team."""
+
+    @abstractmethod
+    def customers(self) -> set[str]:
+        """Customers of keys, of budgets and of the latest requests."""
+
+
+def key_digest(secret: str) -> str:
+    """The stored form of a key: 256 random bits need neither a salt nor a slow hash."""
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

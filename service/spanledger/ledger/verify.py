@@ -1,0 +1,116 @@
+"""Whether a ledger adds up: every balance and every total, computed again from the rows. Pure."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from spanledger.budgets.accounts import AccountKey, Balance, account_keys
+from spanledger.budgets.scopes import SCOPES, Scope
+from spanledger.clock import NANOS
+from spanledger.ledger.model import Verification
+
+WrongRow = Literal["total", "place", "cost", "orphan"]
+WRONG_ROWS: dict[WrongRow, str] = {
+    "total": "request {} has a cost that is not the sum of its attempts",
+    "place": ("attempt {} has ended without a place in the outbox, or has a place without an end"),
+    "cost": "attempt {} was not charged but has a cost, or has a negative cost",
+    "orphan": "attempt {} belongs to no request",
+}
+"""What may be wrong with a row, whose id goes into the braces."""
+
+
+CountedAttempt = Sequence[Any]
+"""An attempt's part in the balances: state, hold, cost and overrun in nano-USD, accounts, seq, start in
+nanoseconds, then its subjects in the order of `SCOPES`. There may be millions: a tuple is enough."""
+
+
+def check_balances(
+    balances: Sequence[Balance],
+    attempts: Iterable[CountedAttempt],
+    pruned_ns: int,
+    found: Verification,
+) -> None:
+    """Add to `found` what the attempts add up to, and the balances that differ from it.
+
+    Args:
+        pruned_ns: requests that ended before this may be missing.
+    """
+    expected = _expected(balances, attempts, found)
+    for balance in balances:
+        found.balances += 1
+        key = balance.key
+        actual = [balance.spent_nano, balance.held_nano, balance.overrun_nano]
+        wanted = expected.pop(key, [0, 0, 0])
+        if key.period_start_s * NANOS < pruned_ns:
+            found.pruned_balances += 1
+            fits = all(map(operator.ge, actual, wanted)) and actual[1] == wanted[1]
+        else:
+            fits = actual == wanted
+        if not fits:
+            found.problems.append(
+                f"balance {'/'.join(map(str, key))}: spent, held, overrun are {actual},"
+                f" but its rows add up to {wanted} (nano-USD)"
+            )
+    found.problems += [
+        f"balance {'/'.join(map(str, key))} is missing, its rows add up to {sums} (nano-USD)"
+        for key, sums in expected.items()
+        if any(sums)
+    ]
+
+
+def _expected(
+    balances: Sequence[Balance], attempts: Iterable[CountedAttempt], found: Verification
+) -> dict[AccountKey, list[int]]:
+    """Spent, held and overrun of each account, from the attempts."""
+    expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
+    opened = _Opened(balances)
+    for state, hold, cost, overrun, accounts, seq, started_ns, *subjects in attempts:
+        found.attempts += 1
+        held = hold if state == "held" else 0
+        found.open_attempts += state == "held"
+        found.spent_nano += cost
+        found.held_nano += held
+        keys = account_keys(accounts)
+        if state == "settled":
+            keys += opened.counting(seq, started_ns, subjects, keys)
+        for key in keys:
+            sums = expected[key]
+            sums[0] += cost
+            sums[1] += held
+            sums[2] += overrun
+    return expected
+
+
+class _Opened:
+    """Accounts opened from rows: attempts settled by then count by their dimensions."""
+
+    def __init__(self, balances: Sequence[Balance]) -> None:
+        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, int]]] = {}
+        self._last = max((balance.opened_seq for balance in balances), default=0)
+        for balance in balances:
+            if balance.opened_seq:
+                key = balance.key
+                self._by_subject.setdefault((key.scope, key.subject), []).append(
+                    (
+                        key,
+                        key.period_start_s * NANOS,
+                        balance.period_end_s * NANOS,
+                        balance.opened_seq,
+                    )
+                )
+
+    def counting(
+        self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
+    ) -> tuple[AccountKey, ...]:
+        """Accounts other than `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
+        if seq > self._last:
+            return ()
+        return tuple(
+            key
+            for place in zip(SCOPES, subjects, strict=True)
+            for key, start_ns, end_ns, last in self._by_subject.get(place, ())
+            if seq <= last and start_ns <= started_ns < end_ns and key not in keys
+        )
