@@ -8,11 +8,13 @@ what it may cost, so where a budget blocks, only keys that are allowed to may se
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
@@ -45,6 +47,7 @@ from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import attempt_detail
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import hide_key, kind_of, refusal
+from spanledger.wires.fields import MAX_ROUTE_CHARS
 from spanledger.wires.meter import Meter
 
 LEAST_HOLD_NANO = 1
@@ -57,6 +60,11 @@ _UNBOUNDED = (
     "nothing bounds what a request to a provider's own endpoint costs: use an endpoint that this"
     " gateway prices, or a key created with --allow-pass-through"
 )
+
+
+_MODEL_AT = re.compile(r"/(?:deployments|models)/([^/?:]+)")
+"""Where Azure's and Gemini's addresses name the model. They ignore one in the body, which could
+be a cheaper one."""
 
 
 class Passing:
@@ -174,7 +182,7 @@ class Passed:
         self._exchange = exchange
         self._deployment = deployment
         self._passage = passage
-        self._model = model
+        self._model = _model_at(f"{deployment.api_base or ''}/{passage.path}") or model
         self._template = template
         self._may_pass = may_pass
         self._began = 0.0
@@ -360,3 +368,9 @@ class Passed:
             ),
             request=request,
         )
+
+
+def _model_at(address: str) -> str:
+    """The model that an address names; empty if it names none, and so the body may."""
+    found = _MODEL_AT.findall(address)
+    return unquote(found[-1])[:MAX_ROUTE_CHARS] if found else ""

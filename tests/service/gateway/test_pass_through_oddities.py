@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -59,7 +60,10 @@ def site(provider: Bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         provider.running() as url,
         site_of(
             folder,
-            [entry("first", "openai/gpt-4o-mini", url)],
+            [
+                entry("first", "openai/gpt-4o-mini", url),
+                entry("azure", "azure/gpt-4o", url.replace("/v1", "/openai/deployments/gpt-4o")),
+            ],
             pass_through="all",
             stream_idle_timeout_s=30,
         ) as found,
@@ -121,3 +125,27 @@ def test_a_lone_carriage_return_in_a_header(site: Site, provider: Bytes) -> None
     answer, _ = ask(site, "GET", PATH)
 
     assert answer.headers["set-cookie"] is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/azure/chat/completions",
+        "/v1/openai/deployments/gpt-4o/chat/completions",
+        "/v1/openai/models/gpt%2D4o:generate",
+    ],
+)
+def test_the_address_names_the_model(site: Site, provider: Bytes, path: str) -> None:
+    """Where an address names the model, the provider ignores another one in the body, and so do its
+    price and row."""
+    usage = {"prompt_tokens": 1_000, "completion_tokens": 1_000, "total_tokens": 2_000}
+    body = json.dumps({"usage": usage}).encode()
+    kind = b"content-type: application/json"
+    provider.answer = (
+        b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: %d\r\n\r\n" % (kind, len(body)) + body
+    )
+
+    ask(site, "POST", path, b'{"model": "gpt-4o-mini"}')
+
+    row = rows(site)[-1]
+    assert (row["model"], row["cost_nano"]) == ("gpt-4o", 12_500_000)

@@ -44,7 +44,7 @@ async def test_what_never_becomes_a_body(
 
 
 async def test_many_small_chunks(server: Scripted, openai_provider: HttpProvider) -> None:
-    """The sizes of chunks are no such excess, even where each arrives alone."""
+    """The sizes of chunks never count as such, even where each arrives alone."""
     answer = BODY[:-1] + b" " * 40_000 + b"}"
     server.answer(
         head(b"application/json", chunked=True),
