@@ -19,13 +19,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.applications import Starlette
-
 from spanledger.budgets.diff import summary
 from spanledger.clock import Clock
 from spanledger.config import Config
 from spanledger.config.budgets import budget_of
-from spanledger.gateway.app import create_app
+from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
@@ -77,7 +75,7 @@ FILES_BESIDE = 256
 class Gateway:
     """A built gateway."""
 
-    app: Starlette
+    app: Application
     ledger: GroupLedger
     router: Router
     plan: Plan

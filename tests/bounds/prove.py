@@ -40,7 +40,7 @@ def _report(trial: Trial, result: Result) -> bool:
     """Print what is wrong; whether anything is."""
     found = result.under + result.differences + result.overruns + trial.problems()
     for said in found[:SHOWN]:
-        body = trial.body_of(said).decode()
+        body = trial.body_of(said).decode(errors="replace")
         print(f"  {said}\n    {body[:BODY_CHARACTERS]}")
     return bool(found)
 

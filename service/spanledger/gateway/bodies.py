@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from spanledger.errors import OverloadedError
 from spanledger.gateway.crowd import Slot
@@ -30,8 +30,12 @@ class ClientGoneError(Exception):
 
 async def whole_body(receive: Receive, place: Slot) -> bytes:
     """The complete body. The server limits its size and pace, the crowd the total of all bodies."""
-    parts = [chunk async for chunk in _arriving(receive, place)]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    message = await receive()
+    if message["type"] == "http.request" and not message["more_body"]:  # as nearly always
+        body: bytes = message["body"]
+        place.take(len(body))
+        return body
+    return b"".join([chunk async for chunk in _arriving(message, receive, place)])
 
 
 async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slot) -> FormUpload:
@@ -44,23 +48,21 @@ async def upload_of(headers: Mapping[bytes, bytes], receive: Receive, place: Slo
     reader = FormReader(boundary, headers[b"content-type"].decode("latin-1"))
     spool = Spool(place)
     try:
-        async for chunk in _arriving(receive, place):
+        async for chunk in _arriving(await receive(), receive, place):
             reader.feed(chunk)
             await spool.write(chunk)
         form = reader.finish()
-        for part in form.parts:
-            if part.is_file:
-                start = part.value_at + max(0, part.size - FILE_TAIL_BYTES)
-                part.tail = await spool.read(ByteRange(start, part.value_at + part.size))
+        for part in form.files("file")[:1]:
+            start = part.value_at + max(0, part.size - FILE_TAIL_BYTES)
+            part.tail = await spool.read(ByteRange(start, part.value_at + part.size))
     except BaseException:
         spool.close()
         raise
     return FormUpload(form, spool)
 
 
-async def _arriving(receive: Receive, place: Slot) -> AsyncIterator[bytes]:
-    """The body as it arrives, counted."""
-    message = await receive()
+async def _arriving(message: Message, receive: Receive, place: Slot) -> AsyncIterator[bytes]:
+    """The body as it arrives, counted; `message` is the first of it."""
     sending = False
     while True:
         if message["type"] == "http.disconnect":
@@ -85,6 +87,7 @@ class Spool:
         """What is not on disk."""
         self._file: BinaryIO | None = None
         self._on_disk = 0
+        self._closed = False
 
     async def write(self, data: bytes) -> None:
         """Append.
@@ -126,6 +129,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove it."""
+        self._closed = True
         self._memory.clear()
         if self._file is not None:
             self._file.close()
@@ -133,6 +137,9 @@ class Spool:
     def _append(self, data: bytes) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does it
+            if self._closed:  # while this thread was opening it
+                self._file.close()
+                return
         view = memoryview(data)
         while view:
             count = self._file.write(view)

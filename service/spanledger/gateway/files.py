@@ -321,6 +321,12 @@ def decoded(raw: bytes) -> Object:
 def purpose_of(form: Form) -> str:
     """What a file is for. Raises InvalidRequestError."""
     found = _text(form, "purpose")
+    if found and _named_like(form, "purpose") != ["purpose"]:
+        raise InvalidRequestError(
+            "the form must have one field 'purpose', of that name",
+            code="invalid_value",
+            param="purpose",
+        )
     if not found:
         raise InvalidRequestError(
             "the field 'purpose' is missing", code="missing_required_parameter", param="purpose"
@@ -331,7 +337,8 @@ def purpose_of(form: Form) -> str:
 def file_of(form: Form) -> FormPart:
     """The file of a form. Raises InvalidRequestError."""
     found = form.files("file")
-    if len(found) != 1:
+    # Of two with almost one name, the provider may read the one that was not checked.
+    if len(found) != 1 or len(_named_like(form, "file")) > 1:
         raise InvalidRequestError(
             "the form must have one file, in the field 'file'",
             code="missing_required_parameter",
@@ -391,6 +398,12 @@ def _named(form: Form, headers: dict[bytes, bytes]) -> str:
             param="target_model_names",
         )
     return found.pop() if found else ""
+
+
+def _named_like(form: Form, name: str) -> list[str]:
+    """The names of the parts that some reader could take for the one of this name."""
+    names = (part.name for part in form.parts)
+    return [found for found in names if found.strip().lower().removesuffix("[]") == name]
 
 
 def _text(form: Form, name: str) -> str:

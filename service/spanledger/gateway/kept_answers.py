@@ -46,6 +46,7 @@ class KeptAnswers:
 
         Raises:
             InvalidRequestError: the caller has no such answer.
+            ProviderError, LedgerUnavailableError: it is still to be charged, and cannot be now.
         """
         found = await self._find(ask.follows, caller)
         if found is None:
@@ -54,7 +55,11 @@ class KeptAnswers:
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
-        _, answer = found
+        known, answer = found
+        if answer.open:
+            # A caller that continues an answer gets to know it, so it is charged as if it had been read.
+            await self._settled(known, answer)
+            answer = (await self._find(ask.follows, caller) or found)[1]
         more = answer.tokens + FRAMING_TOKENS if answer.tokens else ANY_WINDOW_TOKENS
         ask.body_bytes += more
         ask.demand.input_tokens += more
@@ -83,16 +88,28 @@ class KeptAnswers:
         if found is None:
             raise _not_found(path.answer)
         known, answer = found
+        if answer.open and method == "DELETE":
+            await self._settled(known, answer)  # afterwards nobody can tell what it cost
         body = await self._router.kept.ask(
             answer.deployment, method, known.provider_id, path.action, _query(query)
         )
         if body is None:
             raise _not_found(path.answer)
-        if answer.open and path.action in ("", "/cancel"):
+        if answer.open and method != "DELETE" and path.action in ("", "/cancel"):
             # Its owner may read it although it cannot be charged now; it stays held.
             with suppress(LedgerUnavailableError):
                 await self._router.late.settle(known.request_id, answer, body)
         return GatewayReply(200, relabelled(body, known))
+
+    async def _settled(self, known: AnswerId, answer: KeptAnswer) -> None:
+        """Charge an answer that is complete by now, before its caller does something else with it.
+
+        Raises:
+            SpanledgerError: it cannot be charged now.
+        """
+        body = await self._router.kept.ask(answer.deployment, "GET", known.provider_id, "", "")
+        if body is not None:
+            await self._router.late.settle(known.request_id, answer, body)
 
     async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:
         known = answer_id(handed)

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from spanledger.routing.router import Router
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_WITHOUT_BODY = frozenset({204, 304})
-"""Statuses of answers that have none."""
 
 
 class _Named(msgspec.Struct):
@@ -126,7 +124,7 @@ class PassThrough:
                 await send(
                     {"type": "http.response.start", "status": status, "headers": started(head)}
                 )
-                if scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
+                if body != b"":
                     async with aclosing(passed.chunks() if body is None else _once(body)) as chunks:
                         async for chunk in chunks:
                             part = {"type": "http.response.body", "body": chunk, "more_body": True}

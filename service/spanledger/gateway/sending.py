@@ -14,6 +14,7 @@ from spanledger.gateway import replies
 from spanledger.gateway.bodies import FormUpload
 from spanledger.gateway.crowd import Slot
 from spanledger.gateway.replies import GatewayReply, Headers
+from spanledger.gateway.turn import WHOLE
 from spanledger.routing.request import Exchange
 from spanledger.wires import DEFAULT
 from spanledger.wires.base import Inbound
@@ -90,8 +91,8 @@ async def send_reply(
     """Answer a request with one of the gateway's own replies."""
     first = (JSON_BODY, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
     headers = head_of(request_id, exchange, wire, first)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    start = {"type": "http.response.start", "status": reply.status, "headers": headers}
+    await send({**start, WHOLE: reply.body})
 
 
 async def end_early(send: Send, call: OpenCall) -> None:
@@ -105,7 +106,7 @@ async def end_early(send: Send, call: OpenCall) -> None:
         )
 
 
-def log_fault(error: Exception, request_id: str) -> None:
+def log_fault(error: BaseException, request_id: str) -> None:
     """Log where a bug of ours is, without the exception's text: it may quote a prompt or a key."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("request %s failed in the gateway: %s\n%s", request_id, type(error).__name__, where)

@@ -1,8 +1,8 @@
 """How long an audio file is: the most that it can be, for a hold, and what it likely is.
 
 Nobody decodes audio here. Uncompressed audio says how many bytes a second it has, and its decoder
-believes it. Of compressed audio, the length is bounded by the lowest bit rate that its format is used
-at, and by the length that the file itself states, whichever is longer. A file made to have a lower
+believes it. Of compressed audio, the length is bounded by the lowest bit rate that its format has or
+is used at, and by the length that the file itself states, whichever is longer. A file made to have a lower
 bit rate than any in use, and to state a length below its own, would overrun its hold.
 """
 
@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 LEAST_BYTES_PER_SECOND = 750
-"""6 kbit/s, the lowest that Opus (RFC 6716) and codecs for speech are used at. MP3 begins at 8."""
+"""6 kbit/s, the lowest that Opus (RFC 6716) and codecs for speech are used at."""
 LIKELY_BYTES_PER_SECOND = 8_000
 """64 kbit/s: common for speech in MP3 and AAC."""
 LIKELY_OPUS_BYTES_PER_SECOND = 4_000
@@ -54,15 +54,19 @@ def length_of(head: bytes, tail: bytes, size: int) -> Length | None:
         return _compressed(size, 0, LIKELY_OPUS_BYTES_PER_SECOND)
     if head[4:8] == b"ftyp":
         return _compressed(size, _mp4_seconds(head, tail))
-    if head[:3] == b"ID3":
-        return _compressed(size, 0)
-    if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # MP3, and AAC in ADTS
-        return _compressed(size, 0, _mp3_rate(head) or LIKELY_BYTES_PER_SECOND)
-    return None
+    frame = head[_id3_size(head) :][:4] if head[:3] == b"ID3" else head[:4]
+    if len(frame) > 3 and frame[0] == 0xFF and frame[1] & 0xE0 == 0xE0:  # MP3, and AAC in ADTS
+        return _mp3(frame, size)
+    return _compressed(size, 0) if head[:3] == b"ID3" else None
 
 
-def _compressed(size: int, stated: int, rate: int = LIKELY_BYTES_PER_SECOND) -> Length:
-    most = max(_up(size, LEAST_BYTES_PER_SECOND), stated)
+def _compressed(
+    size: int,
+    stated: int,
+    rate: int = LIKELY_BYTES_PER_SECOND,
+    least: int = LEAST_BYTES_PER_SECOND,
+) -> Length:
+    most = max(_up(size, least), stated)
     return Length(most, min(stated or _up(size, rate), most))
 
 
@@ -132,11 +136,21 @@ def _mp4_seconds(head: bytes, tail: bytes) -> int:
     return 0
 
 
-def _mp3_rate(head: bytes) -> int:
-    """Bytes a second of the first frame; 0 if it is not MP3."""
-    if head[1] & 0x06 != 0x02:
-        return 0
-    return _MP3_KBITS[head[1] & 0x18 == 0x18][head[2] >> 4] * 125
+def _id3_size(head: bytes) -> int:
+    """Bytes of an ID3 tag before the audio; seven bits of each of four are its length."""
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return size + 10
+
+
+def _mp3(frame: bytes, size: int) -> Length:
+    """By the header of the first frame. One MPEG version has one lowest bit rate."""
+    if frame[1] & 0x06 != 0x02:
+        return _compressed(size, 0)
+    rates = _MP3_KBITS[frame[1] & 0x18 == 0x18]
+    kbits = rates[frame[2] >> 4] or rates[1]
+    return _compressed(size, 0, kbits * 125, rates[1] * 125)
 
 
 def _up(amount: int, per_second: int) -> int:

@@ -6,14 +6,13 @@ budget. So a request that asks for what nothing bounds says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 SERVICE_FIELDS = ("service_tier", "speed", "inference_geo")
 """Fields that choose how a request is served, in the order in which a price names them."""
 
 
-@dataclass(slots=True)
-class Demand:
+class Demand(msgspec.Struct):
     """What a request can use up, wherever it goes.
 
     Attributes:
@@ -35,6 +34,7 @@ class Demand:
         must_cap: the wire makes every caller send a cap, so the answer may be expected to be
             shorter, and close to a limit a lower cap is sent; `usual` is then what the request
             needs at least.
+        in_one: the model answers in one piece, so its longest answer bounds one above `cap` too.
     """
 
     input_tokens: int
@@ -49,6 +49,7 @@ class Demand:
     unit: str = ""
     units: int = 0
     inputs: int = 1
-    services: dict[str, str] = field(default_factory=dict)
-    unbounded: dict[str, str] = field(default_factory=dict)
+    services: dict[str, str] = msgspec.field(default_factory=dict)
+    unbounded: dict[str, str] = msgspec.field(default_factory=dict)
     must_cap: bool = False
+    in_one: bool = False

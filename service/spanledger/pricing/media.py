@@ -106,7 +106,7 @@ def bound_input(body_bytes: int, fields: Mapping[str, msgspec.Raw] | None = None
     bound, sound, repeated = body_bytes + HIDDEN_TOKENS, False, ""
     for name in _FIELDS:
         raw = b"" if fields is None or name not in fields else bytes(fields[name])
-        if _may_hold_media(raw):
+        if raw and _may_hold_media(raw):
             try:
                 content, twice = decode_noting_repeats(raw)
                 parts = list(_parts(content))

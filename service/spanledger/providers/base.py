@@ -200,8 +200,7 @@ _CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 PassOn = Callable[[Frame], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One try: what to send where.
 
     Attributes:
@@ -231,12 +230,12 @@ class Call:
     stream_idle_timeout_s: float = 60.0
     max_response_bytes: int = 64 * 1024 * 1024
     total_s: float = math.inf
-    changed: list[str] = field(default_factory=list)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    changed: list[str] = msgspec.field(default_factory=list)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     request_id: str = ""
-    trace_headers: Mapping[str, str] = field(default_factory=dict)
+    trace_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     upload: Upload | None = None
-    pass_on: PassOn | None = field(default=None, repr=False)
+    pass_on: PassOn | None = None
 
 
 @dataclass(frozen=True, slots=True)

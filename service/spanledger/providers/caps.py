@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.providers.base import Call, Deployment
 
@@ -77,10 +78,12 @@ class Caps:
 
 def guessed(deployment: Deployment) -> CapName:
     """The name that host and model suggest; self-hosted servers often know only the older one."""
-    base = deployment.api_base
-    if deployment.cap:
-        return deployment.cap
-    if base is None or _HOSTS.match(base) or _REASONING.search(deployment.known_as):
+    return deployment.cap or _suggested(deployment.api_base, deployment.known_as)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_CAPS)
+def _suggested(base: str | None, model: str) -> CapName:
+    if base is None or _HOSTS.match(base) or _REASONING.search(model):
         return NEW
     return OLD
 

@@ -8,6 +8,7 @@ of `reply.py`.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterable, Callable
 
 import httptools
@@ -29,7 +30,8 @@ MAX_INTERIM = 8
 and reading them forever would stall every caller."""
 MAX_REPLY_HEADERS = 128
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a response."""
+"""Of a response; and as much may follow of its body without any of the body itself, such as trailers,
+which the parser keeps."""
 HIGH_WATER_BYTES = 128 * 1024
 """A stream that nobody reads is not read from the network beyond this."""
 PIECE_BYTES = 256 * 1024
@@ -64,6 +66,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_armed_at",
+        "_beside",
         "_chunks",
         "_deadline",
         "_error",
@@ -79,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_on_drained",
         "_parser",
         "_passes",
+        "_poll",
         "_raw",
         "_reading_paused",
         "_size",
@@ -108,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
+        self._poll = select.poll()
         self._writing_paused = self._reading_paused = False
         self._on_drained: Callable[[], None] | None = None
         self.on_closed: Callable[[Connection], None] | None = None
@@ -123,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._raw: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
         self.on_more: Callable[[], bool] | None = None
-        self._size = self._head_bytes = self._interim = 0
+        self._size = self._head_bytes = self._interim = self._beside = 0
         self._in_head = self._keep = self._until_end = self._streams = self._passes = False
         self._most = self._most_of_error = 0
         self._error: ResponseError | None = None
@@ -228,6 +233,12 @@ class Connection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()
         )
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing arrived, not even its end, that the loop has not come to yet. Else the next
+        request would get what was sent after the last one's response."""
+        return not self._poll.poll(0)
+
     def rest(self, now: float) -> None:
         """Nobody waits for anything."""
         self._deadline = None
@@ -265,6 +276,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # always a two-way one here
+        if (sock := transport.get_extra_info("socket")) is not None:
+            self._poll.register(sock.fileno(), select.POLLIN)
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(**_LENIENT)
 
@@ -275,6 +288,7 @@ class Connection(asyncio.Protocol):
         if self.complete:  # nobody asked for it
             self.close()
             return
+        before = self._size
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -292,6 +306,9 @@ class Connection(asyncio.Protocol):
             self._wake()
             if self._on_drained is not None:
                 self._drained()
+        elif self._size == before and self.headed and self._is_beside(len(data)):
+            self._ended(BadResponseError("it has too much besides its body"))
+            self._abort()
         elif self._streams and self.headed:
             waiter, on_more = self._waiter, self.on_more
             if on_more is not None and waiter is not None and not waiter.done() and on_more():
@@ -301,6 +318,11 @@ class Connection(asyncio.Protocol):
                 if self._transport is not None:
                     self._transport.pause_reading()
             self._wake()
+
+    def _is_beside(self, count: int) -> bool:
+        """Whether with these bytes, that were none of the body, too many have come in a row."""
+        self._beside += count
+        return self._beside > MAX_HEAD_BYTES
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.headed and self._until_end and exc is None and not self.closed:
@@ -335,7 +357,11 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > MAX_HEAD_BYTES or len(raw) >= MAX_REPLY_HEADERS:
             self._fault = BadResponseError("its head is too large")
             raise _StopParsing
-        raw.setdefault(name.lower(), value)
+        name = name.lower()
+        if name not in raw:
+            raw[name] = value
+        elif name == b"transfer-encoding":
+            raw[name] += b"," + value
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -362,6 +388,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
+        self._beside = 0
         if self._size > self._most and not self._streams:
             self._fault = TooLargeError()
             raise _StopParsing

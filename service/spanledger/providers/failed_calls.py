@@ -78,7 +78,7 @@ def unanswered(call: Call, error: ResponseError, status: int, *, at_once: bool) 
     elif isinstance(error, TooLargeError):
         limit = f"{call.max_response_bytes} bytes (gateway.max_response_bytes)"
         why = f"its response is larger than {limit}"
-    elif isinstance(error, BadResponseError) and not status:
+    elif isinstance(error, BadResponseError):
         why = f"its response is not valid HTTP ({error})"
     else:
         why = "the connection broke during its response"

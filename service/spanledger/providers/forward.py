@@ -24,10 +24,10 @@ from spanledger.providers.failed_calls import name_of
 from spanledger.providers.hosts import HOSTS
 from spanledger.providers.reply import LateError, ResponseError
 from spanledger.providers.request_ids import provider_request_id
-from spanledger.providers.transport import Transport
+from spanledger.providers.transport import Transport, coding_of
 from spanledger.wires import FROM_CHAT, UNTRANSLATED
 from spanledger.wires.base import Outbound
-from spanledger.wires.failures import MIN_KEY_CHARS, scrub
+from spanledger.wires.failures import MIN_KEY_CHARS, malformed, scrub
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -60,6 +60,9 @@ _KEPT_THERE = _HOP | {
     *("x-request-id", "request-id", "www-authenticate", "openai-organization", "openai-project"),
 }
 """The provider's headers that the caller does not get; its id of the request is in the ledger."""
+STATUSES = range(200, 600)
+"""Of answers that can be passed back."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSION = re.compile(r"v[0-9][a-z0-9]*")
 _KEY_LIKE = b"slk_"
 MASK = b"*"
@@ -184,14 +187,16 @@ class ForwardingTransport(Transport):
         connection, way = await self._asked(
             call, target, passage.body, began, streams=True, passes=True
         )
-        if connection.headers.get("content-encoding", "identity") != "identity":
+        why = ""
+        if coding_of(connection):
+            why = "its answer is compressed although we asked for `identity`"
+        elif connection.status not in STATUSES:
+            why = f"its status is {connection.status}, which HTTP does not have"
+        if why:
             connection.close()
-            raise ProviderError(
-                "malformed_response",
-                f"{name_of(call)}: its answer is compressed although we asked for `identity`",
-                status=connection.status,
-                billed="unknown",
-            )
+            error = malformed(call.deployment, why)
+            error.status = connection.status
+            raise error
 
         def give_back() -> None:
             self.pool.give_back(connection, way, self._now())
@@ -286,14 +291,16 @@ def _answered(
         for name, value in given.items()
     ]
     dropped = _named_by_connection(raw)
-    key = (deployment.api_key or "").encode()
+    key = (deployment.api_key or "").strip().encode()
     found: list[tuple[bytes, bytes]] = []
     for raw_name, raw_value in raw:
         name, value = raw_name.lower(), raw_value
         shown = name.decode("latin-1")
         if shown in _KEPT_THERE or shown in dropped or shown.startswith("x-spanledger-"):
             continue
-        if key and len(key) >= MIN_KEY_CHARS:
+        if _CONTROL.search(value):
+            continue  # what reads a lone carriage return as a line's end would see two headers
+        if len(key) >= MIN_KEY_CHARS:
             value = value.replace(key, MASK * len(key))
         if shown == "location":
             value = _location(value, deployment, passage, asked)

@@ -14,7 +14,9 @@ that was.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import replace
+from dataclasses import replace as at
+
+from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import ProviderError
@@ -122,7 +124,7 @@ class HttpProvider:
         target, _ = self._target(call)
         url = target.url.with_path(target.url.raw_path + path, encoded=True, keep_query=True)
         url = url.update_query(query) if query else url
-        target = replace(target, url=url, method=method)
+        target = at(target, url=url, method=method)
         reply = await self._transport.exchange(call, target, b"")
         if not 200 <= reply.status < 300:
             raise refusal(call.deployment, reply.status, read_failure(reply.body))

@@ -70,7 +70,8 @@ class Pool:
         kept = self._idle.get(way)
         while kept:
             connection = kept.pop()
-            if now - connection.idle_since < self._keepalive_s and connection.reusable:
+            fresh = now - connection.idle_since < self._keepalive_s
+            if fresh and connection.reusable and connection.is_quiet:
                 return connection
             connection.close()
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class ResponseError(Exception):
@@ -46,6 +47,11 @@ class ReplyHeaders(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._raw[name.encode()].decode("utf-8", "surrogateescape")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A header, without the exception that a mapping would raise and catch for a missing one."""
+        value = self._raw.get(name.encode())
+        return default if value is None else value.decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._raw)

@@ -101,7 +101,7 @@ class Transport:
         connection, way = await self._asked(call, target, body, began, streams=True)
         if not connection.is_stream:
             return self._reply(call, connection, way)
-        if _coding(connection):
+        if coding_of(connection):
             # A few compressed bytes can expand without limit and block the event loop.
             connection.close()
             raise ProviderError(
@@ -178,7 +178,7 @@ class Transport:
     def _reply(self, call: Call, connection: Connection, way: Way) -> ProviderReply:
         """The complete response that a connection has, which is then free."""
         status, headers, body = connection.status, connection.headers, connection.body
-        coding = _coding(connection)
+        coding = coding_of(connection)
         self.pool.give_back(connection, way, self._now())
         if not coding or not body:
             return ProviderReply(status, headers, body)
@@ -214,7 +214,7 @@ class Transport:
         return loop.time()
 
 
-def _coding(connection: Connection) -> str:
+def coding_of(connection: Connection) -> str:
     """The response's compression; empty if there is none."""
     coding = connection.headers.get("content-encoding", "").strip().lower()
     return "" if coding == "identity" else coding

@@ -11,9 +11,11 @@ because it is the budget that stops the request.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn, Self
+
+from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings

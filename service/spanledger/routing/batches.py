@@ -196,6 +196,13 @@ class Batches:
                 line = read_line(raw, found.lines)
                 if line.url != endpoint:
                     raise mismatched(line.url)
+                if line.ask.route != target.deployment.model:
+                    raise InvalidRequestError(
+                        f"the lines of the file are for {line.ask.route!r}, which its route has no"
+                        " longer; upload it again",
+                        code="mismatched_model",
+                        param="input_file_id",
+                    )
                 _add(found, line, target.deployment, price)
         if not found.lines:
             raise InvalidRequestError(

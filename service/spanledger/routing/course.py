@@ -20,7 +20,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.price import Price
@@ -56,8 +59,7 @@ Choose = Callable[[Sequence[Candidate], float, random.Random, bool], Candidate]
 """Chooses one of several deployments at a given time; the last argument: is it for a stream."""
 
 
-@dataclass(slots=True)
-class Pick:
+class Pick(msgspec.Struct):
     """The next attempt.
 
     Attributes:

@@ -6,7 +6,7 @@ for what nothing bounds is refused where a budget blocks.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from spanledger.pricing.book import SERVICES
 from spanledger.pricing.demand import SERVICE_FIELDS, Demand

@@ -48,6 +48,8 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
         window = price.max_input_tokens + WINDOW_MARGIN_TOKENS
         input_tokens = min(input_tokens, window * demand.inputs)
     most = (price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS) if cap is None else cap
+    if demand.in_one:
+        most = min(most, price.max_output_tokens or most)
     chosen = cap is not None and not demand.must_cap
     full = most * choices + demand.predicted
     usual = full if chosen else min(demand.usual, most) * choices + demand.predicted

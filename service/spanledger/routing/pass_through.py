@@ -8,11 +8,13 @@ what it may cost, so where a budget blocks, only keys that are allowed to may se
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
@@ -45,16 +47,24 @@ from spanledger.routing.request import Exchange
 from spanledger.telemetry.attributes import attempt_detail
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import hide_key, kind_of, refusal
+from spanledger.wires.fields import MAX_ROUTE_CHARS
 from spanledger.wires.meter import Meter
 
 LEAST_HOLD_NANO = 1
 """Held although nothing bounds the cost, so that a budget with nothing left refuses."""
 MAX_ERROR_BYTES = 64 * 1024
 """Of a refusal's body; the rest is dropped."""
+WITHOUT_BODY = frozenset({204, 304})
+"""Statuses of answers that have none, and whose length says nothing."""
 _UNBOUNDED = (
     "nothing bounds what a request to a provider's own endpoint costs: use an endpoint that this"
     " gateway prices, or a key created with --allow-pass-through"
 )
+
+
+_MODEL_AT = re.compile(r"/(?:deployments|models)/([^/?:]+)")
+"""Where Azure's and Gemini's addresses name the model. They ignore one in the body, which could
+be a cheaper one."""
 
 
 class Passing:
@@ -172,7 +182,7 @@ class Passed:
         self._exchange = exchange
         self._deployment = deployment
         self._passage = passage
-        self._model = model
+        self._model = _model_at(f"{deployment.api_base or ''}/{passage.path}") or model
         self._template = template
         self._may_pass = may_pass
         self._began = 0.0
@@ -206,10 +216,17 @@ class Passed:
         if the body is in `chunks`."""
         assert self._answer is not None
         given, refused = list(self._answer.headers), self._refused
-        if refused is not None:
+        bare = self.status in WITHOUT_BODY
+        if bare or (refused is not None and not self._heads):
             given = [header for header in given if header[0] != b"content-length"]
+        if refused is not None and not self._heads:
             given.append((b"content-length", b"%d" % len(refused)))
-        return given, refused
+        return given, b"" if bare or self._heads else refused
+
+    @property
+    def _heads(self) -> bool:
+        """Whether only a head was asked for: no body comes, whatever length it tells."""
+        return self._passage.method == "HEAD"
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The answer's body as it comes. Raises ProviderError."""
@@ -237,7 +254,7 @@ class Passed:
         self._meter = Meter(answer.content_type, anthropic=deployment.kind == "anthropic")
         if answer.status < 400:
             return
-        body = await answer.error_body(MAX_ERROR_BYTES)
+        body = b"" if self._heads else await answer.error_body(MAX_ERROR_BYTES)
         failure = read_failure(body)
         if answer.status == 401:
             raise refusal(deployment, answer.status, failure)
@@ -351,3 +368,9 @@ class Passed:
             ),
             request=request,
         )
+
+
+def _model_at(address: str) -> str:
+    """The model that an address names; empty if it names none, and so the body may."""
+    found = _MODEL_AT.findall(address)
+    return unquote(found[-1])[:MAX_ROUTE_CHARS] if found else ""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from spanledger.ledger.model import UNSAMPLED, RequestStart
 from spanledger.wires.base import Ask
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """A parsed request and its results so far; owned by one task.
 
     The gateway fills the first part, routing the second as attempts are made; the response headers
@@ -42,8 +42,8 @@ class Exchange:
     deployment: str = ""
     cost_nano: int = 0
     remaining_nano: int | None = None
-    warned: tuple[str, ...] = field(default=())
-    changed: list[str] = field(default_factory=list)
+    warned: tuple[str, ...] = ()
+    changed: list[str] = msgspec.field(default_factory=list)
 
     def trace_headers(self, span_id: str) -> dict[str, str]:
         """The trace context of an attempt, as its provider is to continue it."""

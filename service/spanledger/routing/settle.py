@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd
@@ -30,8 +32,7 @@ SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of audio, one token at OpenAI, in the only format that is streamed (pcm16)."""
 
 
-@dataclass(slots=True)
-class Produced:
+class Produced(msgspec.Struct):
     """The output of an attempt so far."""
 
     usage: Usage | None = None
@@ -48,7 +49,7 @@ class Produced:
     body: bytes = b""
     counted: bool = False
     pending: bool = False
-    events: list[bytes] = field(default_factory=list)
+    events: list[bytes] = msgspec.field(default_factory=list)
     _since_usage_bytes: int = 0
     _event_bytes: int = 0
 
@@ -139,8 +140,7 @@ def produced_of(error: ProviderError, produced: Produced) -> Produced:
     return produced
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """An attempt that holds money.
 
     Attributes:
@@ -155,7 +155,7 @@ class Attempt:
     call: Call
     began: float
     demand: Demand
-    produced: Produced = field(default_factory=Produced)
+    produced: Produced = msgspec.field(default_factory=Produced)
 
     def frames(self) -> AsyncGenerator[Frame]:
         """The provider's stream; nothing is sent before it is read."""

@@ -104,9 +104,13 @@ class SingleAttempts:
             LedgerUnavailableError: nobody could find again what the caller would be given.
         """
         end = self._end(exchange, deployment, 0, None, 200, "", response_id)
-        await self._booking.finish(exchange, end)
         done = RequestEnd("ok", "", 200, self._clock.now_ns())
-        await self._ledger.end_request(exchange.start, done, kept=kept)
+
+        async def booked() -> None:
+            await self._booking.finish(exchange, end)
+            await self._ledger.end_request(exchange.start, done, kept=kept)
+
+        await self._booking.detached(booked())
 
     async def put_off(self, exchange: Exchange, kept: Kept, later: Later) -> None:
         """End the request, whose attempt stays held.
@@ -115,7 +119,9 @@ class SingleAttempts:
             LedgerUnavailableError: as above.
         """
         done = RequestEnd("ok", "", 200, self._clock.now_ns())
-        await self._ledger.end_request(exchange.start, done, kept=kept, later=later)
+        # A caller that leaves now would leave a batch that nobody finds, and a hold without an end.
+        work = self._ledger.end_request(exchange.start, done, kept=kept, later=later)
+        await self._booking.detached(work)
 
     def _end(
         self,

@@ -43,8 +43,7 @@ INT64 = range(-(2**63), 2**63)
 """What an OTLP integer can hold."""
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct):
     """A caller's request, as its wire read it: once, and no deeper than somebody acts on it.
 
     Attributes:
@@ -65,10 +64,10 @@ class Ask:
     route: str = ""
     stream: bool = False
     include_usage: bool = False
-    fields: Fields = field(default_factory=dict)
+    fields: Fields = msgspec.field(default_factory=dict)
     body_bytes: int = 0
-    demand: Demand = field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
-    headers: Mapping[str, str] = field(default_factory=dict)
+    demand: Demand = msgspec.field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     follows: str = ""
     bare: bool = False
     upload: Upload | None = None
@@ -210,8 +209,7 @@ class Outgoing(Protocol):
     def upload(self) -> Upload | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A complete answer.
 
     Attributes:
@@ -308,8 +306,7 @@ class Frame:
     content_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """A request as it goes out.
 
     Attributes:

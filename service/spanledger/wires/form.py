@@ -37,7 +37,7 @@ _KIND = re.compile(
 )
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _DISPOSITION = re.compile(
-    rb'form-data((?:\s*;\s*[\w*-]+=(?:"(?:[^"\\]|\\.)*"|[^\s;"]+))*)\s*;?\s*', re.IGNORECASE
+    rb'form-data((?:\s*;\s*[\w*-]+=(?:"(?:[^"\\]|\\.)*"|[^\s;"]+))*)\s*(?:;\s*)?', re.IGNORECASE
 )
 _PARAMETER = re.compile(rb';\s*([\w*-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]+)')
 _AS_THEY_ARE = (b"7bit", b"8bit", b"binary")
@@ -87,7 +87,7 @@ class FormPart:
         value_at: where its value begins.
         size: bytes of its value.
         head: the value, or the beginning of a file.
-        tail: the end of a file.
+        tail: the end of the first file with the name `file`.
     """
 
     name: str

@@ -8,10 +8,9 @@ Jina and Voyage bill tokens, the query's once for each document.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
-from msgspec.structs import replace as with_units
+from msgspec.structs import replace
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS, UNREADABLE
@@ -115,7 +114,7 @@ class RerankOut(EmbeddingsOut):
         told = found.usage
         if told is not None and not told.units:
             units = written.out.wire.estimate(written.out.fields).units
-            return replace(found, usage=with_units(told, unit="query", units=units))
+            return replace(found, usage=replace(told, unit="query", units=units))
         return found
 
 

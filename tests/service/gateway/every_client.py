@@ -9,12 +9,14 @@ import anthropic
 import httpx
 import openai
 
+from tests.service.gateway.audio_files import wav
 from tests.service.gateway.endpoints import Site
 
 HELLO: Any = [{"role": "user", "content": "Say hello, please."}]
 TEXT = "Say hello, please."
 PATIENCE_S = 30.0
 CAP = 1_500
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 Note = Callable[[str], None]
 """Gets each piece of content as it comes. What it raises ends the call, as when a program stops reading."""
 Ask = Callable[[Site, str, str, bool, Note, float], str]
@@ -108,6 +110,49 @@ def images(
             note(event.b64_json)
             end = event.type.rpartition(".")[2]
         return end
+
+
+def edits(site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float) -> str:
+    """Edits of images."""
+    asked: Any = {"model": route, "prompt": "A hat", "image": ("cat.png", PNG), "quality": "low"}
+    with site.client(customer, max_retries=0, timeout=timeout_s) as client:
+        if not stream:
+            answer = client.images.edit(**asked)
+            note((answer.data or [])[0].b64_json or "")
+            return "completed"
+        end = ""
+        for event in client.images.edit(**asked, stream=True, partial_images=3):
+            note(event.b64_json)
+            end = event.type.rpartition(".")[2]
+        return end
+
+
+def transcriptions(
+    site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
+) -> str:
+    """Transcriptions."""
+    asked: Any = {"model": route, "file": ("a.wav", wav(40.0))}
+    with site.client(customer, max_retries=0, timeout=timeout_s) as client:
+        if not stream:
+            note(client.audio.transcriptions.create(**asked).text)
+            return "done"
+        end = ""
+        for event in client.audio.transcriptions.create(**asked, stream=True):
+            if event.type == "transcript.text.delta":
+                note(event.delta)
+            end = event.type.rpartition(".")[2]
+        return end
+
+
+def speech(
+    site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
+) -> str:
+    """Speech, as a file."""
+    assert not stream
+    with site.client(customer, max_retries=0, timeout=timeout_s) as client:
+        answer = client.audio.speech.create(model=route, input=TEXT, voice="alloy")
+        note(str(len(answer.content)))
+        return answer.response.headers["content-type"]
 
 
 def embeddings(

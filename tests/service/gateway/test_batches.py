@@ -25,7 +25,9 @@ from tests.support.ledgers import store_at
 CENT = 10**7
 
 
-def configuration(sim_url: str, other_url: str, ledger: Path) -> Any:
+def configuration(
+    sim_url: str, other_url: str, ledger: Path, cheap: str = "openai/gpt-4o-mini"
+) -> Any:
     """Routes at two accounts, and one that LiteLLM's adapter could not keep files for."""
 
     def entry(route: str, model: str, base: str, key: str = "sk-sim") -> dict[str, Any]:
@@ -35,7 +37,7 @@ def configuration(sim_url: str, other_url: str, ledger: Path) -> Any:
     return parse_config(
         {
             "model_list": [
-                entry("cheap", "openai/gpt-4o-mini", f"{sim_url}/v1"),
+                entry("cheap", cheap, f"{sim_url}/v1"),
                 entry("embed", "openai/text-embedding-3-small", f"{sim_url}/v1"),
                 entry("elsewhere", "openai/gpt-4o-mini", f"{other_url}/v1", "sk-other"),
                 entry("claude", "anthropic/claude-haiku-4-5", sim_url),
@@ -400,7 +402,7 @@ def test_requests_that_make_no_batch(site: Site) -> None:
         file = upload(client, jsonl(chat()))
         create: Any = client.batches.create
         for endpoint, code in (
-            ("/v1/embeddings", "mismatched_endpoint"),
+            ("/v1/responses", "mismatched_endpoint"),
             ("/v1/x", "invalid_value"),
         ):
             with pytest.raises(openai.BadRequestError) as caught:
@@ -431,6 +433,32 @@ def test_ids_survive_a_restart(tmp_path: Path) -> None:
                 wait_for(lambda: client.batches.retrieve(batch.id).status in ENDED)
                 assert client.files.retrieve(file.id).bytes
             assert row(site, batch.id)["cost_nano"] == site.billed_nano() > 0
+
+
+def test_a_model_that_is_another_by_now(tmp_path: Path) -> None:
+    """A file's lines keep the model of its upload, so it is not held and charged as another one."""
+    ledger = tmp_path / "ledger.db"
+    keys = keys_in(ledger)
+    with sim_in_thread() as sim:
+        config = configuration(sim.url, sim.url, ledger)
+        with Running(config) as url, Site(url, sim.url, ledger, keys).client("rich") as client:
+            file = upload(client, jsonl(chat()))
+        config = configuration(sim.url, sim.url, ledger, cheap="openai/gpt-4.1-nano")
+        with Running(config) as url, Site(url, sim.url, ledger, keys).client("rich") as client:
+            with pytest.raises(openai.BadRequestError, match="upload it again") as caught:
+                client.batches.create(
+                    input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+                )
+            assert caught.value.code == "mismatched_model"
+
+
+@pytest.mark.parametrize("name", ["file", "file[]", "File", "purpose", "purpose[]", "Purpose"])
+def test_a_form_that_two_readers_read_differently(site: Site, name: str) -> None:
+    """A second field that the provider might take for the file, or for what it is for, is refused:
+    its lines would not have been read."""
+    unread = jsonl(chat(), model="gpt-4o").decode()
+    with site.client("rich") as client, pytest.raises(openai.BadRequestError):
+        upload(client, jsonl(chat()), extra_body={name: unread})
 
 
 def test_an_upload_that_is_too_large(site: Site) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from starlette.applications import Starlette
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from spanledger.errors import ConfigError, ProviderError
+from spanledger.gateway.app import Application
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.replies import reply_to
-from spanledger.gateway.server import HeadWithBody, make_server
+from spanledger.gateway.server import make_server
+from spanledger.gateway.turn import WHOLE, Turn
 
 from .harness import (
     PATIENCE_S,
@@ -68,20 +70,49 @@ def test_an_answer_is_one_write() -> None:
         def is_closing(self) -> bool:
             return False
 
-    whole, begun = HeadWithBody(Recorder()), HeadWithBody(Recorder())
-    whole.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    for piece in (b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/", b"HTTP/ again"):
-        whole.write(piece)
-    begun.write(b"HTTP/1.1 500 X\r\n\r\n")
-    begun.close()
+    def turn(**more: bool) -> Turn:
+        transport = Recorder()
+        expects = {"expects_continue": False, "keep_alive": True} | more
+        return Turn({"method": "POST"}, transport, FlowControl(transport), lambda: None, **expects)
 
+    async def answered() -> None:
+        whole, streamed, begun = turn(expects_continue=True), turn(), turn()
+        whole.arrived(b"{}")
+        assert (await whole.receive())["body"] == b"{}"
+        length = [(b"content-length", b"2")]
+        start = {"type": "http.response.start", "status": 200}
+        await whole.send({**start, "headers": length, WHOLE: b"ok"})
+        await streamed.send({**start, "headers": []})
+        for more in (True, False):
+            await streamed.send({"type": "http.response.body", "body": b"part", "more_body": more})
+        begun.start(200, length)
+        begun.abandon()
+
+    asyncio.run(answered())
     assert written == [
         b"HTTP/1.1 100 Continue\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\nHTTP/",
-        b"HTTP/ again",
-        b"HTTP/1.1 500 X\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"4\r\npart\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n",
         b"closed",
     ]
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"a\rb", b"a\0b", b"a\x7f"])
+def test_a_header_cannot_add_another(value: bytes) -> None:
+    """No line break and no control character of a value gets into the head of an answer."""
+    transport = asyncio.Transport()
+    turn = Turn(
+        {"method": "POST"},
+        transport,
+        FlowControl(transport),
+        lambda: None,
+        expects_continue=False,
+        keep_alive=True,
+    )
+    with pytest.raises(RuntimeError, match="control character"):
+        turn.start(200, [(b"content-type", value)])
 
 
 def test_stream_is_relayed_with_figures_before_the_end_mark(edge: Edge) -> None:
@@ -295,7 +326,7 @@ def test_keyless_gateway_is_for_this_machine() -> None:
 def test_taken_port_is_named(edge: Edge) -> None:
     """A port in use is one clear message."""
     config = config_with(port=edge.port)
-    app = cast("Starlette", edge.server.config.app)
+    app = cast("Application", edge.server.config.app)
     with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{edge.port}"):
         make_server(app, config)
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spanledger.gateway import server
+from spanledger.gateway import connection
 
 from .harness import (
     Edge,
@@ -38,7 +38,7 @@ def edge() -> Iterator[Edge]:
         max_concurrent_requests=3,
     )
     with pytest.MonkeyPatch.context() as patch, running_edge(config) as running:
-        patch.setattr(server, "LINGER_S", 0.5)
+        patch.setattr(connection, "LINGER_S", 0.5)
         yield running
 
 

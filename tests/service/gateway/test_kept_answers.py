@@ -11,6 +11,8 @@ import openai
 import pytest
 
 from spanledger.sim.server import sim_in_thread
+from spanledger.wires.answer_ids import answer_id
+from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_messages import board
 from tests.service.gateway.test_responses import HELLO, ResponsesSite, configuration
@@ -152,6 +154,34 @@ def test_background_answers(site: ResponsesSite, customer: str) -> None:
     assert row[0] == bill > 0
     assert row[1] >= row[0]
     assert row[2] == 0
+
+
+@pytest.mark.parametrize("way", ["continue", "delete", "count"])
+def test_background_answers_that_are_used_unread(site: ResponsesSite, way: str) -> None:
+    """Who continues an answer knows it, and who deletes it leaves no other way to tell its cost: it
+    is charged as if it had been read."""
+    before = len(site.billed())
+    with (
+        site.client("rich") as client,
+        openai.OpenAI(base_url=f"{site.sim_url}/v1", api_key="sk-sim") as sim,
+    ):
+        raw = client.responses.with_raw_response.create(
+            model="gpt", input=HELLO, background=True, metadata={"sim": "tokens:3000"}
+        )
+        unique, answer = raw.headers["x-request-id"], raw.parse()
+        known = answer_id(answer.id)
+        assert known is not None
+        wait_for(lambda: sim.responses.retrieve(known.provider_id).status == "completed")
+        (bill,) = [entry["nano_usd"] for entry in site.billed()[before:] if entry["billed"]]
+        if way == "continue":
+            client.responses.create(model="gpt", input="Repeat it.", previous_response_id=answer.id)
+        elif way == "count":
+            client.responses.input_tokens.count(model="gpt", previous_response_id=answer.id)
+        else:
+            client.responses.delete(answer.id)
+
+    ((cost, _, held, *_),) = site.attempts(unique)
+    assert (cost, held) == (bill, 0)
 
 
 def test_a_background_answer_that_nobody_reads(site: ResponsesSite) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spanledger.gateway.server import UPLOAD_PACE_BYTES
+from spanledger.gateway.connection import UPLOAD_PACE_BYTES
 
 from .audio_files import wav
 from .harness import (

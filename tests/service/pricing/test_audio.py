@@ -45,6 +45,18 @@ def test_mp3_is_bounded_at_every_bit_rate(kbits: int) -> None:
     assert abs(found.likely - 30) <= 1
 
 
+def test_mp3_of_the_first_version_begins_at_32_kbits() -> None:
+    """So it is bounded more closely; also behind a tag, unless that is a long one."""
+    frame = b"\xff\xfb\x90\xc4" + bytes(413)  # 128 kbit/s
+    audio = frame * 400
+    tag = b"ID3\x04\0\0" + bytes((0, 0, 1, 0)) + bytes(128)
+    long_tag = b"ID3\x04\0\0" + bytes((0, 1, 0, 0)) + bytes(16_384)
+
+    assert measured(audio) == (42, 11)
+    assert measured(tag + audio) == (42, 11)
+    assert measured(long_tag + audio) == (245, 23)
+
+
 @pytest.mark.parametrize("size", [500, 100_000])
 def test_a_container_says_how_long_it_is(size: int) -> None:
     """Where it is longer than its size makes likely, that counts."""

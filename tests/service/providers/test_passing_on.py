@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.providers.http import HttpProvider
@@ -155,7 +155,7 @@ async def test_the_limits_of_a_stream_hold(
     """While events are passed on, a stream's limits on silence, time and size are what they were, and
     so are its errors; activity counts from the last event that was passed on."""
     caller = Caller(server)
-    caller.call = replace(caller.call, **changes)  # type: ignore[arg-type]  # fields of a call
+    caller.call = replace(caller.call, **changes)
 
     async def script(writer: asyncio.StreamWriter) -> None:
         writer.write(head(b"text/event-stream", chunked=True) + chunk(b"".join(FIRST)))

@@ -7,9 +7,9 @@ import contextlib
 import json
 import tracemalloc
 import zlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.providers.http import HttpProvider

@@ -6,10 +6,10 @@ sign. It is counted and charged all the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage

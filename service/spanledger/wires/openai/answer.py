@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai

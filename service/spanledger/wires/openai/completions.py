@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import InvalidRequestError, ProviderError
 from spanledger.pricing.demand import Demand

@@ -6,7 +6,8 @@ Usage that a stream reported before it broke is kept: it is billed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace as with_usage
 
 import msgspec
 from msgspec.structs import replace
@@ -96,13 +95,13 @@ class Transcriptions(FormInbound):
         """What bounds a request: the seconds of its file, and as many tokens as these can have."""
         file = file_of(fields)
         seconds = max(file.most(), *LEAST_SECONDS.values())
-        text = body_bytes
-        if has(fields, "chunking_strategy"):
-            text *= seconds  # the prompt is read again with each chunk
+        in_pieces = has(fields, "chunking_strategy")
+        text = body_bytes * seconds if in_pieces else body_bytes  # each piece has the prompt
         heard = MOST_TOKENS_PER_SECOND * seconds
         given, written = text + HIDDEN_TOKENS + heard, heard + MOST_TOKENS_BESIDE
         demand = Demand(given, written, written, 1, given + written, sound=True, fixed=True)
-        demand.unit, demand.units, demand.inputs = "second", seconds, 0
+        demand.unit, demand.units = "second", seconds
+        demand.inputs, demand.in_one = int(not in_pieces), not in_pieces
         if file.most_s is None:
             demand.unbounded["file"] = (
                 "its format says nothing of its length; send WAV (PCM), MP3, FLAC, Ogg, MP4 or WebM"
@@ -255,7 +254,7 @@ def _counted(out: Outgoing, answer: Answer, text: bytes) -> Answer:
     seconds = max(file.likely(), min(_last_cue(text), file.most()), _least(out.deployment))
     heard = out.wire.estimate(out.fields)
     usage = replace(heard, output_tokens=estimate_tokens(len(text)), units=seconds)
-    return with_usage(answer, usage=usage, counted=True, output_bytes=0)
+    return replace(answer, usage=usage, counted=True, output_bytes=0)
 
 
 def _last_cue(text: bytes) -> int:

@@ -7,10 +7,10 @@ arguments may come by turns.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
