@@ -1,4 +1,4 @@
-"""A real ledger file and helpers to use it."""
+"""A real ledger of each kind, and helpers to use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from spanledger.clock import Clock
 from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
-from tests.support.ledgers import store_at
+from spanledger.ledger.ports import Store
+from spanledger.ledger.sqlite.store import SqliteStore
+from tests.service.ledger.stores import KINDS, new_store
 
 NOON = 1_795_435_200 * 1_000_000_000
 """2026-11-23 12:00 UTC, a Monday, in nanoseconds."""
@@ -35,14 +37,19 @@ class Time:
 
 
 class Book:
-    """A ledger file and an open ledger on it."""
+    """A ledger of some kind, opened for the request path."""
 
-    def __init__(self, path: Path, time: Time, ledger: GroupLedger) -> None:
-        self.path = path
-        self.store = store_at(path)
+    def __init__(self, store: Store, time: Time, ledger: GroupLedger) -> None:
+        self.store = store
         self.time = time
         self.ledger = ledger
         self._ids = itertools.count(1)
+
+    @property
+    def path(self) -> Path:
+        """The ledger's file, for tests of SQLite alone."""
+        assert isinstance(self.store, SqliteStore)
+        return self.store.path
 
     def budget(self, name: str = "b", **changes: object) -> Budget:
         """Set a budget: a dollar a month for customer acme, unless overridden."""
@@ -128,13 +135,18 @@ class Book:
             return reports.verify().problems
 
 
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A ledger of each kind that does not exist yet."""
+    return new_store(request.param, tmp_path)
+
+
 @pytest.fixture
-async def book(tmp_path: Path) -> AsyncIterator[Book]:
-    """A ledger in a new file; after the test it must still add up."""
+async def book(store: Store) -> AsyncIterator[Book]:
+    """A new ledger; after the test it must still add up."""
     time = Time()
-    path = tmp_path / "ledger.db"
-    ledger = open_ledger(store_at(path), time.clock())
-    book = Book(path, time, ledger)
+    ledger = open_ledger(store, time.clock())
+    book = Book(store, time, ledger)
     yield book
     await ledger.close()
     assert book.problems() == []

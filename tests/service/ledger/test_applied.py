@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from spanledger.budgets.model import Budget
+from spanledger.ledger.ports import Store
 from spanledger.ledger.records import MAX_FILES, Records
 from tests.service.ledger.conftest import NOON
-from tests.support.ledgers import store_at
+from tests.service.ledger.stores import raw
 
 FILE = "/etc/spanledger.yaml"
 USD = 10**9
@@ -22,9 +20,9 @@ BETA = Budget("beta", "customer", "beta", 5 * USD, "day", "Europe/Berlin")
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Records]:
+def records(store: Store) -> Iterator[Records]:
     """A new ledger."""
-    with contextlib.closing(store_at(tmp_path / "ledger.db").records("create")) as records:
+    with store.records("create") as records:
         yield records
 
 
@@ -124,23 +122,17 @@ def test_a_file_that_moved_goes_on_where_it_was(records: Records) -> None:
     assert limits(records) == {"acme": 50}
 
 
-def test_only_so_many_files_are_remembered(records: Records, tmp_path: Path) -> None:
+def test_only_so_many_files_are_remembered(records: Records, store: Store) -> None:
     """Files with a new name at each start do not fill the ledger."""
     for number in range(MAX_FILES + 5):
         records.apply_file(f"/tmp/{number}.yaml", [ACME], NOON + number)
 
-    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
-        (count,) = file.execute("SELECT count(*) FROM applied_budgets").fetchone()
-    assert count == MAX_FILES
+    assert raw(store, "SELECT count(*) FROM applied_budgets") == [(MAX_FILES,)]
 
 
-def test_changes_of_two_people_at_once_are_both_kept(tmp_path: Path) -> None:
+def test_changes_of_two_people_at_once_are_both_kept(store: Store) -> None:
     """The second of two concurrent edits starts from the result of the first."""
-    path = tmp_path / "ledger.db"
-    with (
-        contextlib.closing(store_at(path).records("create")) as first,
-        contextlib.closing(store_at(path).records("create")) as second,
-    ):
+    with store.records("create") as first, store.records("create") as second:
         first.set_budgets([ACME], NOON)
         edits: list[Budget] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,6 +14,7 @@ from spanledger.ledger.model import Reservation
 from spanledger.ledger.opening import Opening, OpeningRows
 from spanledger.money import MAX_NANO
 from tests.service.ledger.conftest import Book
+from tests.service.ledger.stores import raw
 
 CENT = 10**7
 DAY_NS = 86_400 * 10**9
@@ -368,11 +368,8 @@ async def test_an_account_says_which_part_is_wrong(book: Book) -> None:
     """`ledger verify` also recomputes opened accounts and detects a nano-dollar."""
     await spend(book, 3 * CENT)
     book.budget()
-    with sqlite3.connect(book.path) as file:
-        file.execute("UPDATE balances SET spent_nano = spent_nano + 1")
+    raw(book.store, "UPDATE balances SET spent_nano = spent_nano + 1")
 
     assert len(book.problems()) == 1
 
-    with sqlite3.connect(book.path) as file:
-        file.execute("UPDATE balances SET spent_nano = spent_nano - 1")
-    file.close()
+    raw(book.store, "UPDATE balances SET spent_nano = spent_nano - 1")

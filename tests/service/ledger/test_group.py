@@ -8,7 +8,6 @@ import pytest
 
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import LedgerOperation, LedgerResult
-from spanledger.ledger.sqlite.writer import SqliteWriter
 from tests.service.ledger.conftest import Book
 
 CENT = 10_000_000
@@ -22,14 +21,15 @@ async def test_an_end_is_kept_when_the_ledger_goes_away_within_a_batch(
     reservation = book.reservation(CENT)
     await book.ledger.reserve(reservation)
     faults: list[Exception] = [ValueError("of the batch"), LedgerUnavailableError("of one")]
-    commit = SqliteWriter.commit
+    writer = book.ledger._store
+    commit = writer.commit
 
-    def failing(store: SqliteWriter, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
+    def failing(operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         if faults:
             raise faults.pop(0)
-        return commit(store, operations)
+        return commit(operations)
 
-    monkeypatch.setattr(SqliteWriter, "commit", failing)
+    monkeypatch.setattr(writer, "commit", failing)
     with pytest.raises(LedgerUnavailableError, match="of one"):
         await book.ledger.finish(book.end(reservation, CENT // 2))
     await book.ledger.sweep()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 
 from msgspec.structs import replace
 
 from spanledger.ledger import open_ledger
 from spanledger.ledger.model import Kept, KeptKind, Later, RequestEnd
 from tests.service.ledger.conftest import Book
+from tests.service.ledger.stores import raw
 
 HOUR = 3_600 * 10**9
 CENT = 10**7
@@ -41,8 +40,7 @@ def rows(book: Book) -> list[tuple[object, ...]]:
         "SELECT a.state, a.cost_nano, a.estimated, a.corrected, r.cost_nano FROM attempts a"
         " JOIN requests r USING (request_id) ORDER BY a.request_id"
     )
-    with closing(sqlite3.connect(book.path)) as file:
-        return list(file.execute(query))
+    return raw(book.store, query)
 
 
 async def test_the_hold_stays_and_is_settled_once(book: Book) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -18,8 +17,8 @@ from spanledger.errors import (
 )
 from spanledger.ledger import open_ledger
 from spanledger.ledger.model import RequestEnd
+from spanledger.ledger.ports import Store
 from tests.service.ledger.conftest import Book, Time
-from tests.support.ledgers import store_at
 
 CENT = 10**7
 
@@ -271,17 +270,17 @@ async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
     assert book.balance() == (0, CENT, 0)
 
 
-async def test_operations_are_those_of_requests(tmp_path: Path) -> None:
+async def test_operations_are_those_of_requests(store: Store) -> None:
     """Commits that only sweep lapsed holds count no operation: an idle gateway has no traffic."""
     seen: list[int] = []
     ledger = open_ledger(
-        store_at(tmp_path / "ledger.db"),
+        store,
         observe_commit=lambda _seconds, operations: seen.append(operations),
     )
     for _ in range(3):
         await ledger.sweep()
     idle = sum(seen)
-    book = Book(tmp_path / "ledger.db", Time(), ledger)
+    book = Book(store, Time(), ledger)
     reservation = book.reservation()
     await ledger.reserve(reservation)
     await ledger.finish(book.end(reservation, CENT))

@@ -1,4 +1,4 @@
-"""Several processes on one file."""
+"""Several processes on one ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spanledger.budgets.model import Budget
-from tests.support.ledgers import store_at
+from spanledger.ledger.ports import Store
 
 STORM = Path(__file__).with_name("storm.py")
 
@@ -22,15 +22,14 @@ STORM = Path(__file__).with_name("storm.py")
         pytest.param(10, 37, id="settled at their hold"),
     ],
 )
-def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admitted: int) -> None:
+def test_four_processes_on_a_nearly_empty_budget(store: Store, cost: int, admitted: int) -> None:
     """Four processes, 200 callers: exactly as many are admitted as the money allows."""
-    path = tmp_path / "ledger.db"
-    records = store_at(path).records("create")
+    records = store.records("create")
     records.set_budgets([Budget("b", "customer", "acme", 375, "month")], time.time_ns())
     records.close()
     storms = [
         subprocess.Popen(
-            [sys.executable, str(STORM), f"sqlite:///{path}", "50", "10", str(cost)],
+            [sys.executable, str(STORM), store.url, "50", "10", str(cost)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -44,7 +43,7 @@ def test_four_processes_on_a_nearly_empty_budget(tmp_path: Path, cost: int, admi
     outputs = [storm.communicate("go\n", timeout=60)[0] for storm in storms]
 
     assert sum(int(output) for output in outputs) == admitted
-    reports = store_at(path).reports()
+    reports = store.reports()
     [state] = reports.budget_states(int(time.time()))
     assert state.spent_nano + state.held_nano == admitted * 10
     assert reports.verify().problems == []

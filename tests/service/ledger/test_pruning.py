@@ -24,6 +24,7 @@ from spanledger.ledger.model import RequestStart
 from spanledger.ledger.pruning import Keep, Pruned, prunable_until_ns
 from spanledger.ledger.sqlite import pruning
 from spanledger.telemetry.shipper import run_shipper
+from tests.support.ledgers import store_at
 
 from .conftest import NOON, Book
 
@@ -181,8 +182,9 @@ async def test_gateways_serve_meanwhile(book: Book) -> None:
 
 def command(book: Book, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
-    url = f"sqlite:///{book.path}"
-    result = CliRunner().invoke(app, [*arguments, "--ledger", url], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, [*arguments, "--ledger", book.store.url], catch_exceptions=False
+    )
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -220,9 +222,9 @@ async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
     assert "kept 1 requests of the same age" in problem
     code, _, problem = command(book, "ledger", "prune", "--before", "1d")
     assert (code, "33d" in problem) == (2, True)
-    missing = Book(tmp_path / "none.db", book.time, book.ledger)
+    missing = Book(store_at(tmp_path / "none.db"), book.time, book.ledger)
     assert command(missing, "ledger", "prune", "--before", "90d")[0] == 1
-    assert not missing.path.exists()
+    assert not missing.store.exists()
 
 
 @pytest.mark.parametrize("before", ["off", "on", "shipped"])

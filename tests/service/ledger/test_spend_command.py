@@ -17,7 +17,7 @@ async def test_an_estimate_is_explained_for_callers_that_left_too(book: Book) ->
     end = replace(book.end(reservation, 250), error_type="cancelled", estimated=True)
     await book.ledger.finish(end)
 
-    result = CliRunner().invoke(app, ["spend", "--ledger", f"sqlite:///{book.path}"])
+    result = CliRunner().invoke(app, ["spend", "--ledger", book.store.url])
 
     assert (
         "$0.00000025 of this is estimated, because the provider reported no usage, or its response"

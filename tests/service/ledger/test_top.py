@@ -111,7 +111,7 @@ async def test_top_as_data(book: Book) -> None:
     """Money is text, times have a zone, and a ledger without traffic is not an error."""
     book.budget()
 
-    done = CliRunner().invoke(app, ["top", "--json", "--ledger", f"sqlite:///{book.path}"])
+    done = CliRunner().invoke(app, ["top", "--json", "--ledger", book.store.url])
 
     found = json.loads(done.stdout)
     assert done.exit_code == 0

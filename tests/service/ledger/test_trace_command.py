@@ -18,7 +18,7 @@ async def test_a_trace_as_data_has_real_booleans_and_nulls(book: Book) -> None:
     await book.ledger.finish(book.end(reservation, 250))
 
     result = CliRunner().invoke(
-        app, ["trace", reservation.request.trace_id, "--json", "--ledger", f"sqlite:///{book.path}"]
+        app, ["trace", reservation.request.trace_id, "--json", "--ledger", book.store.url]
     )
 
     (request,) = json.loads(result.stdout)

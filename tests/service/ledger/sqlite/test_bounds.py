@@ -79,7 +79,7 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     records.close()
     fill(path, rows, shipped=shipped)
     time = Time()
-    book = Book(path, time, None)  # type: ignore[arg-type]  # for its records of attempts alone
+    book = Book(store_at(path), time, None)  # type: ignore[arg-type]  # for its records of attempts alone
     book.budget("all", scope="global", subject="*", limit_nano=10**12)
     book.budget("each", subject="*", period="day")
     store = sqlite_at(path).writer("owner", 30 * 10**9, time.now_ns)
