@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -32,8 +32,9 @@ SPEECH_BYTES_PER_TOKEN = 3_200
 """Base64 of 50 ms of audio, one token at OpenAI, in the only format that is streamed (pcm16)."""
 
 
-class Produced(msgspec.Struct):
-    """The output of an attempt so far."""
+@dataclass(slots=True)
+class Produced:
+    """The output of an attempt so far; a dataclass, because its counters are stored at every chunk."""
 
     usage: Usage | None = None
     input_usage: Usage | None = None
@@ -49,7 +50,7 @@ class Produced(msgspec.Struct):
     body: bytes = b""
     counted: bool = False
     pending: bool = False
-    events: list[bytes] = msgspec.field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
     _since_usage_bytes: int = 0
     _event_bytes: int = 0
 

@@ -185,7 +185,15 @@ VALUES = st.one_of(
 )
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=150), VALUES, max_size=6))
+def is_of_no_column(name: str) -> bool:
+    """Routing never gives a detail the name of a column that is encoded apart (`shared_of_attempt`)."""
+    return not name.startswith(("gen_ai.", "spanledger.", "http.", "error."))
+
+
+NAMES = st.text(min_size=1, max_size=150).filter(is_of_no_column)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=6))
 def test_every_value_is_encoded_as_by_the_sdk(found: dict[str, Any]) -> None:
     """Whatever a detail holds, a collector reads the same name, type and value."""
     pick = random.Random(0)  # repeatable
