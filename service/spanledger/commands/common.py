@@ -39,7 +39,7 @@ LedgerUrl = Annotated[
     typer.Option(
         "--ledger",
         envvar="SPANLEDGER_LEDGER_URL",
-        help="Ledger URL, sqlite:///PATH.",
+        help="Ledger URL, sqlite:///PATH, or a path.",
         metavar="URL",
     ),
 ]

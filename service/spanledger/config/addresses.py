@@ -6,12 +6,17 @@ The checks raise ValueError with what to write instead. Addresses are shown with
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
 
 def sqlite_file(url: str) -> Path:
-    """The file that a ledger's URL names."""
+    """The file that a ledger's URL names; a URL without a scheme is the path itself."""
+    if url and not _SCHEME.match(url):
+        return Path(url)
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path:
         raise ValueError(

@@ -20,7 +20,7 @@ def open_store(url: str) -> Store:
     """The ledger of a URL; nothing is opened before it is used.
 
     Args:
-        url: `sqlite:///PATH`.
+        url: `sqlite:///PATH`, or a path.
 
     Raises:
         ConfigError: the URL is of an unknown kind.

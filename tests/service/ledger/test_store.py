@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from spanledger.budgets.model import Budget
@@ -52,7 +54,20 @@ def test_a_gateway_and_a_shipper_may_be_first(store: Store, create: str) -> None
         assert reports.budget_states(NOON // 10**9) == []
 
 
-def test_an_unknown_kind_of_ledger_is_a_mistake_of_the_configuration() -> None:
+def test_a_path_is_a_file(tmp_path: Path) -> None:
+    """Without a scheme, a ledger's URL is the path of its file."""
+    with open_store(str(tmp_path / "a b.db")).records("create") as records:
+        records.set_budgets([BUDGET], NOON)
+
+    with open_store(f"sqlite:///{tmp_path / 'a b.db'}").records("read") as records:
+        assert records.budgets() == [BUDGET]
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:secret@db/x", "sqlite:ledger.db", "sqlite://ledger.db", "sqlite:///", ""]
+)
+def test_an_unknown_kind_of_ledger_is_a_mistake_of_the_configuration(url: str) -> None:
     """The message says what to write, without the password."""
-    with pytest.raises(ConfigError, match=r"'mysql://db/x' is not supported; write sqlite:///PATH"):
-        open_store("mysql://me:secret@db/x")
+    with pytest.raises(ConfigError, match=r"is not supported; write sqlite:///PATH") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
