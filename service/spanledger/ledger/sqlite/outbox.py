@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 
+from spanledger.ledger.lanes import Position, one_lane
 from spanledger.ledger.rows import (
     Advance,
     AttemptRow,
@@ -31,12 +32,12 @@ MAX_BATCH_BYTES = 4 * 2**20
 """Content in one batch; a collector accepts 20 MiB by default, and memory is not free."""
 
 
-_SEQ = itemgetter(0)
-"""Of a row of either kind; its first column."""
+_SEQ = itemgetter(1)
+"""Of a row of either kind; its second column."""
 
 
 _ATTEMPTS = """
-SELECT a.seq, a.request_id, a.number, r.trace_id, a.span_id, r.span_id, r.route, r.operation,
+SELECT 0, a.seq, a.request_id, a.number, r.trace_id, a.span_id, r.span_id, r.route, r.operation,
     r.stream, a.state, a.started_ns, a.ended_ns, a.first_chunk_ns, a.chunks, a.customer, a.team,
     a.key_id, a.deployment, a.provider, a.model, a.response_model, a.fallback_from, a.reason,
     a.cost_nano, a.overrun_nano, a.price_id, a.estimated, a.unpriced, a.corrected, a.decision,
@@ -47,7 +48,7 @@ FROM attempts a JOIN requests r USING (request_id)
 WHERE a.seq > ? ORDER BY a.seq LIMIT ?"""
 
 _REQUESTS = """
-SELECT seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
+SELECT 0, seq, request_id, trace_id, span_id, parent_span_id, started_ns, ended_ns, customer, team,
     key_id, route, operation, outcome, error_type, http_status, refused_by, refused_scope,
     attempts, cost_nano, decision, shipped_nano,
     EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = requests.request_id AND a.seq IS NULL)
@@ -74,9 +75,9 @@ class SqliteOutbox:
         """See `Outbox`."""
         self._connection.close()
 
-    def cursor(self) -> int:
+    def cursor(self) -> Position:
         """See `Outbox`."""
-        return int(self._one("SELECT seq FROM ship_cursor"))
+        return one_lane(self._one("SELECT seq FROM ship_cursor"))
 
     def ledger_id(self) -> str:
         """A UUID of this ledger, generated on first use."""
@@ -105,13 +106,13 @@ class SqliteOutbox:
         value: int = self._connection.execute(sql).fetchone()[0]
         return value
 
-    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
+    def read_after(self, cursor: Position, limit: int) -> list[EndedRow]:
         """Ended rows after a cursor, both kinds merged in order.
 
         Half of the limit is read of each kind, and what follows the first kind to be cut off is left
         for the next batch. One transaction: a row that ends between the two queries must not be skipped.
         """
-        half = max(1, limit // 2)
+        seq, half = cursor.of(0), max(1, limit // 2)
         with self._transaction("BEGIN"):
             requests = list(map(RequestRow._make, self._connection.execute(_REQUESTS, (seq, half))))
             attempts, cut_off = self._read_attempts(seq, half)
@@ -156,7 +157,7 @@ class SqliteOutbox:
             begin_immediate(self._connection)
             moved = self._connection.execute(
                 "UPDATE ship_cursor SET seq = ? WHERE id = 1 AND seq = ?",
-                (advance.to_seq, advance.from_seq),
+                (advance.to_cursor.of(0), advance.from_cursor.of(0)),
             )
             if moved.rowcount != 1:
                 raise CursorMovedError("another shipper is running on this ledger")

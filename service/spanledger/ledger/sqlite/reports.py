@@ -12,6 +12,7 @@ from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.clock import NANOS
+from spanledger.ledger.lanes import one_lane
 from spanledger.ledger.reports import COUNTED_ROWS, MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     CustomerRow,
@@ -25,7 +26,7 @@ from spanledger.ledger.rows import (
 )
 from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row
 from spanledger.ledger.sqlite.errors import translated
-from spanledger.ledger.verify import CountedAttempt, WrongRow
+from spanledger.ledger.verify import CountedAttempt, Openings, WrongRow
 
 _SPEND_COLUMN: dict[SpendBy, str] = {
     "customer": "a.customer",
@@ -246,6 +247,9 @@ class SqliteReports(Reports):
     def _counted_attempts(self) -> Iterable[CountedAttempt]:
         return self._connection.execute(_COUNTED)
 
+    def _openings(self) -> Openings:
+        return one_lane
+
     def _count_requests(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM requests").fetchone()[0])
 
@@ -277,7 +281,7 @@ WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_
 _ACCOUNT = f"{_ACCOUNTS} AND subject = ?"
 
 _COUNTED = f"""
-SELECT state, hold_nano, cost_nano, overrun_nano, accounts, seq, started_ns, {DIMENSIONS}, '*'
+SELECT state, hold_nano, cost_nano, overrun_nano, accounts, 0, seq, started_ns, {DIMENSIONS}, '*'
 FROM attempts"""  # noqa: S608 - our own columns
 
 _WRONG: dict[WrongRow, str] = {
