@@ -22,7 +22,7 @@ from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
 from spanledger.ledger.model import RequestStart
 from spanledger.ledger.pruning import Keep, Pruned, prunable_until_ns
-from spanledger.ledger.sqlite import pruning
+from spanledger.ledger.sql import pruning
 from spanledger.telemetry.shipper import run_shipper
 from tests.support.ledgers import store_at
 
