@@ -5,34 +5,17 @@ from __future__ import annotations
 import json
 
 from spanledger.budgets.accounts import AccountKey, Balance
-from spanledger.budgets.model import Budget
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 from spanledger.ledger.model import Key
 from spanledger.ledger.sql.port import Columns
 
-SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
-FROM budgets"""
+SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
+"""Its rows are for `budget_from_row`."""
 
 SELECT_BALANCES = """
 SELECT budget, scope, period, timezone, period_start_s, subject, period_end_s, spent_nano,
     held_nano, overrun_nano, opened_seq
 FROM balances"""
-
-
-def budget_from_row(row: Columns) -> Budget:
-    """A budget from `SELECT_BUDGETS`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
-    return Budget(
-        name=name,
-        scope=scope,
-        subject=subject,
-        limit_nano=limit,
-        period=period,
-        timezone=timezone,
-        action=action,
-        thresholds=tuple(json.loads(thresholds)),
-        strict=bool(strict),
-    )
 
 
 def balance_from_row(row: Columns) -> Balance:

@@ -9,9 +9,10 @@ from typing import Literal
 
 from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
 from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS, budget_from_row, key_from_row
+from spanledger.ledger.sql.decoding import SELECT_BUDGETS, key_from_row
 from spanledger.ledger.sql.port import Sql
 
 EVERY_CHANGE = 2**62

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     CustomerRow,
@@ -25,7 +26,6 @@ from spanledger.ledger.sql.decoding import (
     SELECT_BALANCES,
     SELECT_BUDGETS,
     balance_from_row,
-    budget_from_row,
 )
 from spanledger.ledger.sql.port import Sql
 from spanledger.ledger.verify import CountedAttempt, WrongRow

@@ -13,6 +13,7 @@ from types import TracebackType
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
@@ -23,7 +24,7 @@ from spanledger.ledger.changes import (
 )
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS, budget_from_row
+from spanledger.ledger.sql.decoding import SELECT_BUDGETS
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import WRITE_BALANCE, begin_immediate
 
