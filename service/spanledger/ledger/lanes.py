@@ -44,6 +44,11 @@ class Position:
         """The position behind these rows, which are in order within each lane."""
         return Position({**self._last, **dict(map(_PLACE, rows))})
 
+    def same_as(self, other: Position) -> bool:
+        """Whether both are the same place, also if one lacks lanes in which the other is at 0."""
+        lanes = {*self._last, *other._last}
+        return all(self.of(lane) == other.of(lane) for lane in lanes)
+
     def lanes(self) -> Iterator[tuple[int, int]]:
         """Each lane with its last number."""
         yield from self._last.items()

@@ -33,6 +33,8 @@ def test_each_lane_moves_on_its_own() -> None:
     assert dict(there.lanes()) == {0: 3, 1: 1, 2: 12}
     assert there == Position({1: 1, 2: 12, 0: 3})
     assert here.past([]) == here
+    assert Position({0: 0, 1: 4}).same_as(Position({1: 4}))
+    assert not Position({1: 4}).same_as(Position({1: 4, 2: 1}))
 
 
 def test_a_position_tells_whether_anything_is_before_it() -> None:
