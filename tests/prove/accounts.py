@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spanledger.money import parse_usd
+from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import BrokenPromiseError, Counts, promise
 from tests.prove.site import Seen, Site, shown
 from tests.service.ledger.stores import raw
 from tests.support.processes import poll
-
-SHIP_S = 60.0
 
 
 class AttemptRow(NamedTuple):
@@ -68,18 +67,18 @@ def wait_until_shipped(site: Site) -> None:
         "SELECT (SELECT count(*) FROM attempts WHERE state = 'held')"
         " + (SELECT count(*) FROM requests WHERE seq IS NULL)"
     )
-    left = poll(lambda: raw(site.store, counting)[0][0] == 0, SHIP_S)
+    left = poll(lambda: raw(site.store, counting)[0][0] == 0, PATIENCE_S)
     promise(left, f"{raw(site.store, counting)[0][0]} attempts and requests never ended")
     expected = {row.span_id for row in attempt_rows(site)} | {
         row.span_id for row in request_rows(site)
     }
     promise(
-        poll(lambda: expected <= site.sink.by_id().keys(), SHIP_S),
+        poll(lambda: expected <= site.sink.by_id().keys(), PATIENCE_S),
         f"{len(expected - site.sink.by_id().keys())} of {len(expected)} spans never arrived",
     )
     total = sum(row.cost for row in attempt_rows(site))
     promise(
-        poll(lambda: _exported(site) == total, SHIP_S),
+        poll(lambda: _exported(site) == total, PATIENCE_S),
         f"the metrics have {_exported(site)} nano-USD, the ledger {total}",
     )
 

@@ -19,8 +19,9 @@ import aiohttp
 from spanledger.budgets.model import Budget
 from spanledger.money import parse_usd
 from tests.prove.accounts import attempt_rows, request_rows
+from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import Counts, Scenario, promise
-from tests.prove.site import PATIENCE_S, Site, Sites
+from tests.prove.site import Site, Sites
 from tests.service.ledger.stores import new_store
 
 GATEWAYS = 4

@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 
 from spanledger.budgets.model import Budget
 from tests.prove.accounts import compare, wait_until_shipped
-from tests.prove.nursery import Started
+from tests.prove.nursery import PATIENCE_S, Started
 from tests.prove.points import GATEWAY_POINTS, SHIPPER_POINTS, Fuse
 from tests.prove.proof import Counts, Scenario, promise
 from tests.prove.provider import MOMENTS, Moment
-from tests.prove.site import PATIENCE_S, Callers, Site, Sites
+from tests.prove.site import Callers, Site, Sites
 from tests.service.ledger.stores import new_store
 
 KILLS = 10
@@ -74,8 +74,8 @@ class Kill(NamedTuple):
 class Kills(Scenario):
     """The scenario."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, kills: int = KILLS) -> None:
+        self.kind, self.kills = kind, kills
         self._sites = Sites()
 
     def close(self) -> None:
@@ -86,11 +86,11 @@ class Kills(Scenario):
         """See `Scenario`."""
         site = self._sites.site
         site.begin(new_store(self.kind, folder), folder, BUDGETS, seed)
-        return asyncio.run(_Life(site, seed).live())
+        return asyncio.run(_Life(site, seed).live(self.kills))
 
 
 class _Life:
-    """One ledger's ten kills."""
+    """One ledger's kills."""
 
     def __init__(self, site: Site, seed: int) -> None:
         self.site = site
@@ -99,7 +99,7 @@ class _Life:
         self.counts: Counts = Counter()
         self.shipper: Started
 
-    async def live(self) -> Counts:
+    async def live(self, kills: int) -> Counts:
         """All of it; returns what happened."""
         site = self.site
         self.shipper, steady = site.shipper(), site.gateway()
@@ -110,7 +110,7 @@ class _Life:
             for number in range(STEADY_CALLERS):
                 group.create_task(steady_callers.ask_on(str(url), number))
             try:
-                for _ in range(KILLS):
+                for _ in range(kills):
                     await self._kill(Kill.of(self.dice))
             finally:
                 steady_callers.stopped = True

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,8 @@ from tests.prove.proof import ROOT, BrokenPromiseError
 from tests.support.processes import clean_environment
 
 PR_SET_PDEATHSIG = 1
-START_S = 60.0
-END_S = 30.0
+PATIENCE_S = 300.0
+"""Longest wait for a process: proofs run at low priority on busy machines."""
 LINE_BYTES = 65_536
 
 
@@ -46,6 +47,7 @@ class Started:
 
     def __init__(self, pid: int, log: Path) -> None:
         self.pid, self.log = pid, log
+        self._lock = threading.Lock()
         try:
             self._fd = os.pidfd_open(pid)
         except ProcessLookupError:  # it has ended already
@@ -56,9 +58,10 @@ class Started:
         return self._fd < 0 or bool(select.select([self._fd], [], [], timeout_s)[0])
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._fd, number)
+        """Send it a signal, unless it has ended; from any thread."""
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._fd >= 0:
+                signal.pidfd_send_signal(self._fd, number)
 
     def kill(self) -> None:
         """Kill it, and wait until it is gone."""
@@ -68,12 +71,13 @@ class Started:
 
     def wait(self) -> None:
         """Wait until it has ended."""
-        if not self.ended(END_S):
+        if not self.ended(PATIENCE_S):
             self.send(signal.SIGKILL)
-            raise BrokenPromiseError(f"it did not end within {END_S:g} s:\n{self.output}")
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            raise BrokenPromiseError(f"it did not end within {PATIENCE_S:g} s:\n{self.output}")
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     @property
     def output(self) -> str:
@@ -82,12 +86,12 @@ class Started:
 
     def url(self) -> str | None:
         """The address it listens on; None if it ended before it did."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + PATIENCE_S
         while "(base URL" not in (said := self.output):
             if self.ended(0.005):
                 return None
             if time.monotonic() > deadline:
-                raise BrokenPromiseError(f"not ready within {START_S:g} s:\n{said}")
+                raise BrokenPromiseError(f"not ready within {PATIENCE_S:g} s:\n{said}")
         return said.split("listening on ")[1].split()[0]
 
 
@@ -134,7 +138,7 @@ class Nursery:
         for child in self._children:
             child.kill()
         self._socket.close()
-        self._process.wait(END_S)
+        self._process.wait(PATIENCE_S)
 
 
 # the process that forks -------------------------------------------------------------------------

@@ -17,14 +17,13 @@ import yaml
 
 from spanledger.budgets.model import Budget
 from spanledger.ledger.ports import Store
-from tests.prove.nursery import Nursery, Started
+from tests.prove.nursery import PATIENCE_S, Nursery, Started
 from tests.prove.points import Fuse
 from tests.prove.provider import Provider, running_provider
 from tests.support.otlp_sink import OtlpSink
 
 ROUTES = ("gpt-4o-mini", "gpt-4o")
 """The second one's provider fails at times, and Claude takes over."""
-PATIENCE_S = 60.0
 REFUSED_PAUSE_S = 0.01
 LEASE_S = 1.0
 LONG_TOKENS = 40

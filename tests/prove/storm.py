@@ -117,6 +117,7 @@ class Storm(Scenario):
                 "requests": len(got),
                 "admitted": len(admitted),
                 "refused": len(got) - len(admitted),
+                "asked again after 503": sum(caller.unavailable for caller in got),
                 "looks": looks[0],
             }
         )
@@ -129,7 +130,7 @@ def _prepare(store: Store, seed: int, plan: Plan) -> None:
     if plan.before:
         writer = store.writer("before", 30 * 10**9, lambda: now_ns)
         first = Order("", seed, PROCESSES, 1, "acme", plan.before, plan.before, "settle")
-        reservation = reservation_of(first, 0, now_ns)
+        reservation = reservation_of(first, 0, 0, now_ns)
         end = RequestEnd("ok", "", 200, now_ns)
         writer.commit([reservation])
         writer.commit([AttemptEnd(reservation.attempt_id, now_ns, plan.before, request=end)])

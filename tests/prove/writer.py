@@ -7,6 +7,7 @@ another, lets all callers go at once, and prints what each of them got.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import time
@@ -15,10 +16,13 @@ import msgspec
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
-from spanledger.errors import BudgetExceededError, SpanledgerError
+from spanledger.errors import BudgetExceededError, LedgerUnavailableError
 from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.model import AttemptEnd, RequestEnd, RequestStart, Reservation
+
+MOST_TIMES = 50
+AGAIN_S = 0.1
 
 
 class Order(msgspec.Struct):
@@ -49,6 +53,7 @@ class Got(msgspec.Struct, omit_defaults=True):
     Attributes:
         now_ns: by the process's clock, when it asked.
         cost: what it was charged; -1 if its hold was kept.
+        unavailable: how often the ledger could not be reached in time, and it asked again.
     """
 
     now_ns: int
@@ -58,6 +63,7 @@ class Got(msgspec.Struct, omit_defaults=True):
     held: int = 0
     limit: int = 0
     needed: int = 0
+    unavailable: int = 0
     error: str = ""
 
 
@@ -98,55 +104,67 @@ async def serve_order(order: Order) -> list[Got]:
     return list(got)
 
 
-def reservation_of(order: Order, number: int, now_ns: int) -> Reservation:
-    """A caller's request."""
-    unique = order.process * 2**16 + number
+def reservation_of(order: Order, number: int, again: int, now_ns: int) -> Reservation:
+    """A caller's request, for the first time or again."""
+    unique = (again * 2**8 + order.process) * 2**16 + number
     start = RequestStart(
         f"req_{order.seed:012x}{unique:012x}", f"{unique + 2**64:032x}", f"{unique + 1:016x}", "",
         now_ns, order.customer, "team", "key", "chat", "chat", False,
     )  # fmt: skip
     sizes = HoldSizes(order.hold, order.hold, order.least)
     return Reservation(
-        start, 1, f"{unique + 2**32:016x}", now_ns, "d", "openai", "m", sizes, True, "p"
+        start, 1, f"{unique + 2**48:016x}", now_ns, "d", "openai", "m", sizes, True, "p"
     )
 
 
 async def _call(
     ledger: GroupLedger, clock: Clock, order: Order, number: int, dice: random.Random
 ) -> Got:
+    """A caller that asks until it is served or refused: 503 is neither."""
     await asyncio.sleep(order.pause_s * dice.random())
-    now_ns = clock.now_ns()
-    reservation = reservation_of(order, number, now_ns)
-    try:
-        hold = (await ledger.reserve(reservation)).hold_nano
-    except BudgetExceededError as refused:
-        end = RequestEnd("refused", refused.error_type, 429, clock.now_ns(), "tight", "customer")
-        await ledger.end_request(reservation.request, end)
-        told = refused.refusal
-        return Got(
-            now_ns,
-            spent=told.spent_nano,
-            held=told.held_nano,
-            limit=told.limit_nano,
-            needed=told.needed_nano,
-        )
-    except SpanledgerError as error:
-        return Got(now_ns, error=f"{type(error).__name__}: {error}")
-    if order.then == "keep":
-        return Got(now_ns, hold)
+    for again in range(MOST_TIMES):
+        now_ns = clock.now_ns()
+        reservation = reservation_of(order, number, again, now_ns)
+        try:
+            hold = (await ledger.reserve(reservation)).hold_nano
+        except LedgerUnavailableError:
+            await asyncio.sleep(AGAIN_S)
+        except BudgetExceededError as refused:
+            end = RequestEnd("refused", refused.error_type, 429, clock.now_ns(), "tight")
+            await ledger.end_request(reservation.request, end)
+            told = refused.refusal
+            return Got(
+                now_ns,
+                spent=told.spent_nano,
+                held=told.held_nano,
+                limit=told.limit_nano,
+                needed=told.needed_nano,
+                unavailable=again,
+            )
+        else:
+            cost = await _then(ledger, clock, (reservation, hold, order.then), dice)
+            return Got(now_ns, hold, cost, unavailable=again)
+    return Got(now_ns, error=f"the ledger was unavailable {MOST_TIMES} times")
+
+
+async def _then(
+    ledger: GroupLedger, clock: Clock, held: tuple[Reservation, int, str], dice: random.Random
+) -> int:
+    """What follows a hold; returns its cost, or -1 if it is kept."""
+    reservation, hold, then = held
+    if then == "keep":
+        return -1
     if dice.random() < 0.3:
         await asyncio.sleep(0.005 * dice.random())
     cost = {
         "settle": hold,
         "cheaper": dice.randrange(hold + 1),
         "dearer": hold + dice.randrange(hold + 1),
-    }.get(order.then)
+    }.get(then)
     end = RequestEnd("ok", "", 200, clock.now_ns())
-    try:
+    with contextlib.suppress(LedgerUnavailableError):  # then it is written as soon as it can be
         await ledger.finish(AttemptEnd(reservation.attempt_id, clock.now_ns(), cost, request=end))
-    except SpanledgerError as error:
-        return Got(now_ns, hold, error=f"{type(error).__name__}: {error}")
-    return Got(now_ns, hold, cost or 0)
+    return cost or 0
 
 
 def main() -> None:
