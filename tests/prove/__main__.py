@@ -21,7 +21,6 @@ from tests.prove.proof import Report, Scenario, prove
 from tests.prove.soak import Soak
 from tests.prove.stateful import Stateful
 from tests.prove.storm import Storm
-from tests.service.ledger.stores import KINDS
 
 SCENARIOS: dict[str, Callable[[str], Scenario]] = {
     "storm": Storm,
@@ -35,6 +34,7 @@ SCENARIOS: dict[str, Callable[[str], Scenario]] = {
     "soak": Soak,
 }
 
+STORES = ("sqlite", "postgres")
 ON_SERVERS = ("server-kills", "failover", "proxy")
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     """Run what is asked for; returns the exit code."""
     asked = argparse.ArgumentParser(prog="python -m tests.prove", description=__doc__)
     asked.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], default=[])
-    asked.add_argument("--store", choices=KINDS, default=KINDS[0])
+    asked.add_argument("--store", choices=STORES, default=STORES[0])
     asked.add_argument("--seeds", type=int, default=1_000)
     asked.add_argument("--first", type=int, default=1, help="the first seed")
     asked.add_argument("--minutes", type=float, default=10.0, help="stop after this long")

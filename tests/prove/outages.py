@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import tempfile
 import time
 from abc import abstractmethod
 from collections import Counter
@@ -21,7 +20,7 @@ from spanledger.ledger import open_store
 from tests.prove.accounts import compare, wait_until_shipped
 from tests.prove.kills import BUDGETS
 from tests.prove.proof import Counts, Scenario, promise
-from tests.prove.servers import USER, Server, own
+from tests.prove.servers import ProvenServer
 from tests.prove.site import Callers, Seen, Site, Sites
 from tests.prove.toxics import Toxic, ToxicProxy, toxic_proxy
 
@@ -41,15 +40,13 @@ class Outages(Scenario):
 
     def __init__(self, kind: str) -> None:
         promise(kind == "postgres", "this needs a server: --store postgres")
-        self.folder = Path(tempfile.mkdtemp(prefix="prove-servers-"))
-        own(self.folder)
         self.stack = ExitStack()
         self.counts: Counts = Counter()
         self._sites: Sites | None = None
-        self.primary = Server(self.folder / "first")
+        self.primary = ProvenServer()
+        self.stack.callback(self.primary.remove)
         self.primary.create()
         self.primary.start()
-        self.stack.callback(lambda: self.primary.kill())
 
     def close(self) -> None:
         """See `Scenario`."""
@@ -73,11 +70,11 @@ class Outages(Scenario):
         self._sites = self._sites or Sites()
         self.counts = Counter()
         database = f"seed_{seed}"
-        self.primary.ask(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
-        self.primary.ask(f"CREATE DATABASE {database}")
+        self.primary.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        self.primary.sql(f"CREATE DATABASE {database} TEMPLATE template0")
         site = self._sites.site
-        site.ledger_url = f"postgresql://{USER}@{self.addresses()}/{database}{self.options}"
-        store = open_store(f"postgresql://{USER}@{self.primary.address}/{database}")
+        site.ledger_url = f"postgresql://{self.addresses()}/{database}{self.options}"
+        store = open_store(self.primary.url(database))
         site.begin(store, folder, BUDGETS, seed)
         asyncio.run(self._live(site, database, random.Random(f"outages {seed}")))
         return self.counts
@@ -102,7 +99,7 @@ class Outages(Scenario):
             finally:
                 for some in callers:
                     some.stopped = True
-        site.store = open_store(f"postgresql://{USER}@{self.primary.address}/{database}")
+        site.store = open_store(self.primary.url(database))
         for process in (*gateways, shipper):
             promise(not process.ended(), f"it ended:\n{process.output}")
         await asyncio.to_thread(wait_until_shipped, site)
@@ -136,7 +133,7 @@ class ServerKills(Outages):
 
     def addresses(self) -> str:
         """See `Outages`."""
-        return self.primary.address
+        return f"127.0.0.1:{self.primary.port}"
 
     async def disturb(self, dice: random.Random) -> None:
         """See `Outages`."""
@@ -153,8 +150,8 @@ class Failovers(Outages):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.standby = Server(self.folder / "second")
-        self.stack.callback(lambda: self.standby.kill())
+        self.standby = ProvenServer()
+        self.stack.callback(self.standby.remove)
         self.standby.follow(self.primary)
         self.primary.wait_for_standby()
         self._ports = sorted((self.primary.port, self.standby.port))
