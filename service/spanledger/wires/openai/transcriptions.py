@@ -104,7 +104,8 @@ class Transcriptions(FormInbound):
         demand.inputs, demand.in_one = int(not in_pieces), not in_pieces
         if file.most_s is None:
             demand.unbounded["file"] = (
-                "its format says nothing of its length; send WAV (PCM), MP3, FLAC, Ogg, MP4 or WebM"
+                "it does not say how long it is; send WAV (PCM), MP3, Ogg, MP4, WebM, or FLAC with its"
+                " number of samples, which encoders that write to a pipe leave out"
             )
         return demand
 
