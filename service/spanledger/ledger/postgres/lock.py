@@ -21,6 +21,8 @@ class AdvisoryLock:
 
     def acquire(self) -> bool:
         """See `Lock`."""
+        if self.held():
+            return True
         with translating("the ledger cannot be locked"):
             connection = self._session.connection
             if self._session.pooled:

@@ -10,11 +10,13 @@ from typing import Literal
 from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.ledger.budget_rows import budget_from_row
-from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
 from spanledger.ledger.sql.decoding import SELECT_BUDGETS, key_from_row
 from spanledger.ledger.sql.port import Sql
 
+MAX_OWNERS = 64
+"""Of files that have the same id at several providers."""
 EVERY_CHANGE = 2**62
 """Above the id of any change of a budget."""
 
@@ -164,6 +166,19 @@ class SqlRecords(Records):
         )
         return [Kept(*row) for row in rows]
 
+    def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Records`."""
+        rows = self._sql.rows(_OWNERS, provider_id=provider_id, limit=MAX_OWNERS)
+        return [(customer, team) for customer, team in rows]
+
+    def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Records`. Both states have an index, and few rows."""
+        found: list[Unread] = []
+        for query in (_UNREAD.format(state="held"), _UNREAD.format(state="expired")):
+            rows = self._sql.rows(query, since=since_ns, limit=limit - len(found))
+            found += [Unread(*row) for row in rows]
+        return found
+
     def customers(self) -> set[str]:
         """See `Records`."""
         return {customer for (customer,) in self._sql.rows(_CUSTOMERS, limit=LATEST_REQUESTS)}
@@ -212,7 +227,7 @@ _ANSWER = """
 SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND a.estimated = 0
     THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,
     CASE WHEN a.state IN ('held', 'expired') AND a.held_until_ns != 0 THEN 1 ELSE 0 END,
-    a.expected_nano
+    a.expected_nano, a.detail
 FROM attempts a JOIN requests r USING (request_id)
 WHERE a.request_id = :id AND r.operation = :operation ORDER BY a.number DESC LIMIT 1"""
 
@@ -221,6 +236,17 @@ SELECT request_id, kind, customer, team, deployment, provider_id, created_ns, ab
 _KEPT_OF = f"{_KEPT} WHERE customer = :customer AND team = :team AND kind = :kind"
 _KEPT_RISING = f"{_KEPT_OF} AND request_id > :after ORDER BY request_id LIMIT :limit"
 _KEPT_FALLING = f"{_KEPT_OF} AND request_id < :after ORDER BY request_id DESC LIMIT :limit"
+
+_OWNERS = """
+SELECT DISTINCT customer, team FROM kept WHERE provider_id = :provider_id AND kind = 'file'
+LIMIT :limit"""
+
+_UNREAD = """
+SELECT k.request_id, k.kind, k.deployment, a.started_ns, a.held_until_ns
+FROM attempts a JOIN kept k ON k.request_id = a.request_id
+WHERE a.state = '{state}' AND a.started_ns >= :since AND a.held_until_ns != 0
+    AND k.kind IN ('answer', 'batch')
+ORDER BY a.held_until_ns LIMIT :limit"""
 
 _CUSTOMERS = """
 SELECT customer FROM keys

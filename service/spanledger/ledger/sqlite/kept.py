@@ -1,4 +1,4 @@
-"""Writes what providers keep for callers: files and batches, as rows of their own.
+"""Writes what providers keep for callers: files, batches and open answers, as rows of their own.
 
 Nothing here moves money, except that a hold may be made to outlive its request (`Later`).
 """
@@ -32,7 +32,7 @@ def change(connection: sqlite3.Connection, request_id: str, about: str | None) -
 def hold_on(connection: sqlite3.Connection, request_id: str, later: Later) -> None:
     """Let the held attempt of a request outlive it, and its gateway."""
     connection.execute(
-        "UPDATE attempts SET held_until_ns = ?, expected_nano = min(?, hold_nano)"
+        "UPDATE attempts SET held_until_ns = ?, expected_nano = min(?, hold_nano), detail = ?"
         " WHERE request_id = ? AND state = 'held'",
-        (later.until_ns, later.expected_nano, request_id),
+        (later.until_ns, later.expected_nano, later.detail, request_id),
     )

@@ -10,7 +10,8 @@ CREATE TABLE spanledger.state (
     value bigint NOT NULL
 );
 INSERT INTO spanledger.state (key, value)
-VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1);
+VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1),
+    ('changes_of_unknown_source', 0);
 
 CREATE TABLE spanledger.keys (
     id           text COLLATE "C" PRIMARY KEY,
@@ -185,6 +186,7 @@ CREATE TABLE spanledger.kept (
     about       text NOT NULL                   -- JSON: what the gateway knows of it
 );
 CREATE INDEX kept_by_owner ON spanledger.kept (customer, team, kind, request_id);
+CREATE INDEX kept_by_provider ON spanledger.kept (provider_id);
 
 -- The shipper's own: its cursor in each lane, and the durable aggregates behind every metric point.
 CREATE TABLE spanledger.ship_cursor (
