@@ -30,7 +30,7 @@ from spanledger.ledger.changes import (
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.postgres import kept, statements
-from spanledger.ledger.postgres.arrays import columns_of, integers, texts
+from spanledger.ledger.postgres.arrays import columns_of, integers, storable, texts
 from spanledger.ledger.postgres.connection import Link, Session
 from spanledger.ledger.postgres.errors import (
     STALE,
@@ -321,7 +321,8 @@ class PostgresTransaction:
             arrays = [texts(decided.values()), texts(decided)]
             self._execute(statements.DECIDE, arrays)
         for request_id, later in changes.put_off:
-            self._execute(statements.HOLD_ON, (later.until_ns, later.expected_nano, request_id))
+            terms = (later.until_ns, later.expected_nano, storable(later.detail), request_id)
+            self._execute(statements.HOLD_ON, terms)
 
     def _write_balances(self, balances: Iterable[Balance]) -> None:
         """Add what has changed; the rows are locked, or were opened by us."""
