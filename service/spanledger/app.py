@@ -61,6 +61,10 @@ SHIPPER_VARIABLES = frozenset(
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
         "SPANLEDGER_LEDGER_URL",
+        *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"),
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGTARGETSESSIONATTRS"),
+        *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLCRLDIR"),
+        *("PGCHANNELBINDING", "PGREQUIREAUTH", "PGGSSENCMODE", "PGKRBSRVNAME"),
     }
 )
 """The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
@@ -231,7 +235,13 @@ async def _serve(
     sock = bind(config.gateway.host, config.gateway.port)
     async with open_gateway(config, config_file=config_file) as gateway:
         server = make_server(gateway.app, config, sock, on_ready)
-        shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
+        shipper = None
+        if shipper_command:
+            # Not as an option: everybody on the machine can read the arguments of a process.
+            environment = {**os.environ, "SPANLEDGER_LEDGER_URL": config.ledger.url}
+            shipper = asyncio.create_task(
+                _keep_shipping(shipper_command, shipper_environment(environment))
+            )
         try:
             await server.serve()
         finally:
@@ -241,13 +251,13 @@ async def _serve(
                     await shipper
 
 
-async def _keep_shipping(command: list[str]) -> None:
+async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> None:
     """Run the shipper as a child process and restart it when it dies. It exits by itself if we are
     killed."""
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
-        child = await asyncio.create_subprocess_exec(*command, env=shipper_environment(os.environ))
+        child = await asyncio.create_subprocess_exec(*command, env=environment)
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -271,7 +281,7 @@ def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
+    command = [sys.executable, "-m", "spanledger", "ship"]
     command += ["--parent-pid", str(os.getpid())]
     gateway = config.gateway
     command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]

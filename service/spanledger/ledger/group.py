@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
-from spanledger.errors import LedgerUnavailableError, SpanledgerError
+from spanledger.errors import CommitInDoubtError, LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -404,6 +404,10 @@ class GroupLedger:
             ends = [end for end in ends if id(end) not in dropped]
             log.info("%d requests refused during the outage are not recorded", len(dropped))
         self._unwritten = [_Waiting(end, None, None) for end in ends]
+        if isinstance(error, CommitInDoubtError):  # a hold that nobody knows of must be released
+            for waiting in batch:
+                if isinstance(waiting.operation, Reservation):
+                    self._leave(waiting.operation)
         _deliver(batch, [error] * len(batch))
 
     def _sweep_operation(self) -> Sweep:

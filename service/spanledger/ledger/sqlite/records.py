@@ -10,6 +10,7 @@ from typing import Literal
 
 from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
 from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
 from spanledger.ledger.sqlite import kept
@@ -17,7 +18,6 @@ from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     SET_SHIPS,
     begin_immediate,
-    budget_from_row,
 )
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
