@@ -25,6 +25,7 @@ from spanledger.config import Config
 from spanledger.config.budgets import budget_of
 from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.bodies import room_for_uploads
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.group import GroupLedger
@@ -131,9 +132,15 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
+            lock = store.exclusive("unread")
+            reader = asyncio.create_task(router.unread.run(lock))
+            reader.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
+                reader.cancel()
+                await asyncio.wait([reader])
+                lock.close()
                 exposition.close()
         finally:
             await router.close()
@@ -141,6 +148,11 @@ async def open_gateway(
                 await provider.close()
     finally:
         await ledger.close()
+
+
+def _report(reader: asyncio.Task[None]) -> None:
+    if not reader.cancelled() and (error := reader.exception()) is not None:
+        log.error("batches and answers that nobody reads are not read any more", exc_info=error)
 
 
 def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None) -> None:
@@ -175,6 +187,8 @@ def run_gateway(
     check_exposure(config.gateway.host, keyed)
     _tune_interpreter()
     raise_file_limit(config.gateway.max_concurrent_requests)
+    if warning := room_for_uploads(config.gateway.most_upload_bytes):
+        log.warning("%s", warning)
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None

@@ -25,13 +25,13 @@ from spanledger.gateway.batches import BatchRequest, KeptBatches, read_wanted
 from spanledger.gateway.bodies import upload_of, whole_body
 from spanledger.gateway.crowd import Slot
 from spanledger.gateway.exchanges import Exchanges
-from spanledger.gateway.files import FilePlace, Files, Object, no_such_file
+from spanledger.gateway.files import FilePlace, Files, no_such_file
 from spanledger.gateway.models import Models
 from spanledger.gateway.replies import GatewayReply, Headers, not_allowed
 from spanledger.ledger.model import UNKNOWN_ROUTE
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import is_gone
+from spanledger.routing.stores import Object, is_gone
 from spanledger.wires import BATCHES, FILES
 from spanledger.wires.base import Inbound
 from spanledger.wires.fields import check_head

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -25,7 +25,7 @@ from spanledger.providers.base import Deployment
 from spanledger.routing.batches import About, BatchFile, about
 from spanledger.routing.course import Candidate
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import is_gone
+from spanledger.routing.stores import Object, decoded, is_gone
 from spanledger.wires.batch import ENDPOINTS, read_line
 from spanledger.wires.fields import DECODE_ERRORS
 from spanledger.wires.form import ByteRange, Form, FormPart, Pieces
@@ -42,7 +42,6 @@ LINE_BYTES = 4 * 2**20
 """Of a line of a batch."""
 _OURS = frozenset({"model", "target_model_names", "target_model_names[]"})
 """Fields of the form that are for the gateway."""
-Object = dict[str, Any]
 
 
 class FilePlace(NamedTuple):
@@ -282,7 +281,8 @@ def listing(data: list[Object], *, more: bool) -> Object:
 
 
 def id_of(kept: Kept) -> str:
-    """The id that its owner knows something by."""
+    """The id that its owner knows a file or a batch by."""
+    assert kept.kind != "answer"
     return handed_id(kept.kind, kept.request_id, kept.provider_id)
 
 
@@ -290,6 +290,8 @@ def files_of(kept: Kept) -> tuple[str, ...]:
     """The provider's ids of the files that a row vouches for: an upload, or what a batch wrote."""
     if kept.kind == "file":
         return (kept.provider_id,)
+    if kept.kind == "answer":
+        return ()
     batch = decoded(bytes(about(kept).body))
     found = (batch.get(name) for name in ("output_file_id", "error_file_id"))
     return tuple(unique for unique in found if isinstance(unique, str) and unique)
@@ -305,17 +307,6 @@ def no_such_file(handed: str, more: str = "") -> InvalidRequestError:
     return InvalidRequestError(
         f"File with id {handed[:128]!r} not found{more}.", status=404, code="file_not_found"
     )
-
-
-def decoded(raw: bytes) -> Object:
-    """A provider's object."""
-    try:
-        found = msgspec.json.decode(raw)
-    except DECODE_ERRORS:
-        found = None
-    if not isinstance(found, dict):
-        raise ProviderError("malformed_response", "a provider's answer about a file is not JSON")
-    return found
 
 
 def purpose_of(form: Form) -> str:

@@ -41,6 +41,7 @@ from spanledger.ledger.model import (
     Reservation,
     Settled,
     Sweep,
+    Unread,
 )
 from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.records import Records
@@ -165,6 +166,14 @@ class GroupLedger:
         """See `Ledger.list_kept`."""
         page = partial(self._keys.list_kept, after=after, rising=rising, limit=limit)
         return await self._read(partial(page, owner, kind))
+
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Ledger.owners_of_file`."""
+        return await self._read(partial(self._keys.owners_of_file, provider_id))
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Ledger.list_unread`."""
+        return await self._read(partial(self._keys.list_unread, since_ns, limit))
 
     async def change_kept(self, request_id: str, about: str | None) -> None:
         """See `Ledger.change_kept`."""
