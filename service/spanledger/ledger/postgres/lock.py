@@ -23,6 +23,7 @@ class AdvisoryLock:
         with translating("the ledger cannot be locked"):
             connection = self._session.connection
             if self._session.pooled:
+                self._session.close()
                 raise LedgerUnavailableError(
                     "the ledger is reached through a pooler, which cannot keep a lock for one"
                     " process: give this process the address of the server itself"

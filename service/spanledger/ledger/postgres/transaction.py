@@ -97,7 +97,7 @@ class PostgresTransaction:
     def _begin(self, connection: Link) -> None:
         """Queue the first statements; their results are looked at with those of the next."""
         owner = self._owner
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", prepare=False)
         self._session.settle_in(connection)
         self._execute(statements.BEGIN_BATCH, (owner.lane, owner.id, owner.batch, 1))
         self._state = self._execute(statements.SELECT_STATE)
@@ -134,7 +134,7 @@ class PostgresTransaction:
         assert pipeline is not None
         self._session.not_replicated = False
         try:
-            connection.execute("COMMIT")
+            connection.execute("COMMIT", prepare=False)
             self._pipeline = None
             pipeline.__exit__(None, None, None)
         except psycopg.Error as error:
