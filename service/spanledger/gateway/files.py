@@ -6,7 +6,7 @@ row says whose it is; for everybody but its customer's team it does not exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote
@@ -40,6 +40,7 @@ MAX_LISTED = 10_000
 """Rows that one list looks at, if most of them have another purpose."""
 LINE_BYTES = 4 * 2**20
 """Of a line of a batch."""
+ResolvedLine = Callable[[bytes], Awaitable[bytes]]
 _OURS = frozenset({"model", "target_model_names", "target_model_names[]"})
 """Fields of the form that are for the gateway."""
 
@@ -160,8 +161,9 @@ class Files:
         place: FilePlace,
         exchange: Exchange,
         slot: Slot,
+        resolved: ResolvedLine,
     ) -> Object:
-        """Upload a file.
+        """Upload a file. `resolved` makes of a batch's line one that names files as the account does.
 
         Raises:
             SpanledgerError: it was not; the request is booked.
@@ -176,7 +178,9 @@ class Files:
                 if part.name in _OURS:
                     continue
                 if purpose == "batch" and part.is_file and part.name == "file":
-                    spool, size, endpoint = await self._rewritten(upload, part, place, slot)
+                    spool, size, endpoint = await self._rewritten(
+                        upload, part, place, slot, resolved
+                    )
                     items += [ByteRange(part.start, part.value_at), (spool, size), b"\r\n"]
                 else:
                     items.append(ByteRange(part.start, part.end))
@@ -208,7 +212,12 @@ class Files:
         return {**said, "id": handed}
 
     async def _rewritten(
-        self, upload: FormUpload, part: FormPart, place: FilePlace, slot: Slot
+        self,
+        upload: FormUpload,
+        part: FormPart,
+        place: FilePlace,
+        slot: Slot,
+        resolved: ResolvedLine,
     ) -> tuple[Spool, int, str]:
         """The lines of a batch as the account gets them, their bytes, and what they ask for."""
         if place.target is None:
@@ -218,7 +227,7 @@ class Files:
         try:
             async with aclosing(lines_of(upload, part)) as raw:
                 async for line in raw:
-                    written = lines.rewritten(line)
+                    written = lines.rewritten(await resolved(line))
                     size += len(written)
                     slot.take(len(written))
                     await spool.write(written)
