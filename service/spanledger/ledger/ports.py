@@ -171,6 +171,10 @@ class Lock(Protocol):
         the process ends."""
         ...
 
+    def held(self) -> bool:
+        """Whether it is still ours. A lock on another machine is lost with the connection to it."""
+        ...
+
     def close(self) -> None:
         """Give it back."""
         ...

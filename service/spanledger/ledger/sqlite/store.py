@@ -112,6 +112,10 @@ class FileLock:
             return False
         return True
 
+    def held(self) -> bool:
+        """See `Lock`."""
+        return True
+
     def close(self) -> None:
         """See `Lock`."""
         self._file.close()
