@@ -185,6 +185,7 @@ CREATE TABLE spanledger.kept (
     about       text NOT NULL                   -- JSON: what the gateway knows of it
 );
 CREATE INDEX kept_by_owner ON spanledger.kept (customer, team, kind, request_id);
+CREATE INDEX kept_by_provider ON spanledger.kept (provider_id);
 
 -- The shipper's own: its cursor in each lane, and the durable aggregates behind every metric point.
 CREATE TABLE spanledger.ship_cursor (
