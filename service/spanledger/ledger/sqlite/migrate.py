@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.opening import Opening
 from spanledger.ledger.sql.decoding import SELECT_BUDGETS
 from spanledger.ledger.sqlite.connection import begin_immediate
@@ -24,8 +25,6 @@ from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
 MIGRATION_TIMEOUT_S = 60
 """How long a process waits for another to migrate the file; a large file takes a while."""
-MAX_LEASE_NS = 3_600 * NANOS
-"""A lease that ends later than this dates from before the clock was set back."""
 ACCOUNTS_VERSION = 2
 """First schema version with today's balance keys."""
 READABLE_VERSION = 2
