@@ -133,15 +133,13 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
-            lock = store.exclusive("unread")
-            reader = asyncio.create_task(router.unread.run(lock))
+            reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
             reader.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
                 reader.cancel()
                 await asyncio.wait([reader])
-                lock.close()
                 exposition.close()
         finally:
             await router.close()
