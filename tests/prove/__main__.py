@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 
 from tests.prove.clocks import Clocks
 from tests.prove.crowd import Crowd
@@ -64,7 +63,7 @@ def main() -> int:
         if not options.json:
             print(reports[-1].line(), flush=True)
     if options.json:
-        print(json.dumps([asdict(report) for report in reports], indent=1))
+        print(json.dumps([report.json() for report in reports], indent=1))
     for report in reports:
         for failure in report.failures:
             _say(f"\nseed {failure.seed}: {failure.text}")

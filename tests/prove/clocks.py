@@ -289,7 +289,7 @@ class Turns:
         customer, hold = dice.choice(("acme", "red")), dice.randrange(0, 900)
         unique = len(model.known) + self.counts["refused"] + 1
         start = RequestStart(
-            f"req_{unique:024x}", f"{unique:032x}", f"{unique:016x}", "", now_ns, customer,
+            f"req_{now_ns // 10**6:012x}{unique:012x}", f"{unique:032x}", f"{unique:016x}", "", now_ns, customer,
             "team", "key", "chat", "chat", False,
         )  # fmt: skip
         sizes = HoldSizes(hold, hold, hold)

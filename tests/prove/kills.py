@@ -20,11 +20,12 @@ from tests.prove.nursery import PATIENCE_S, Started
 from tests.prove.points import GATEWAY_POINTS, SHIPPER_POINTS, Fuse
 from tests.prove.proof import Counts, Scenario, promise
 from tests.prove.provider import MOMENTS, Moment
-from tests.prove.site import Callers, Site, Sites
+from tests.prove.site import LEASE_S, Callers, Site, Sites
 from tests.service.ledger.stores import new_store
 
 KILLS = 10
 STEADY_CALLERS = 2
+STEADY_PAUSE_S = 0.02
 CALLERS = 6
 PASSES = (0, 0, 1, 2, 5, 12, 30)
 DELAY_S = 0.004
@@ -35,13 +36,23 @@ BUDGETS = (
     Budget("red", "customer", "red", 8_000_000, "month", strict=True),
 )
 
-Kind = Literal["gateway", "provider", "any time", "starting", "stopping", "shipper", "collector"]
+Kind = Literal[
+    "gateway", "provider", "any time", "paused", "starting", "stopping", "shipper", "collector"
+]
 KINDS: tuple[Kind, ...] = (
-    *("gateway",) * 8,
-    *("provider",) * 5,
-    *("any time", "any time", "starting", "stopping"),
-    *("shipper", "shipper", "collector"),
+    *("gateway",) * 16,
+    *("provider",) * 10,
+    *("any time", "any time", "any time", "paused"),
+    *("starting", "starting", "stopping", "stopping"),
+    *("shipper", "shipper", "shipper", "collector", "collector"),
 )
+SKEWS_NS = (*(0,) * 8, -3_600 * 10**9, -1_800 * 10**9, -(10**9), 10**9)
+"""How far a gateway's clock is ahead. One that is killed an hour ahead keeps its holds for that hour."""
+PAUSE_S = 2 * LEASE_S
+"""So long that the others take it for dead."""
+
+TIMED = ("any time", "paused", "stopping")
+"""Killed by the proof itself, after some answers."""
 
 
 class Kill(NamedTuple):
@@ -51,12 +62,14 @@ class Kill(NamedTuple):
         point: of the process, or a moment of a call at the provider.
         passes: how often the point is passed before.
         delay_s: how long after the point.
+        skew_ns: its clock is ahead by this much.
     """
 
     kind: Kind
     point: str
     passes: int
     delay_s: float
+    skew_ns: int
 
     @classmethod
     def of(cls, dice: random.Random) -> Kill:
@@ -67,8 +80,10 @@ class Kill(NamedTuple):
         passes = dice.choice(PASSES)
         if kind == "shipper":
             passes = min(passes, 5)  # it ships a few batches a second
-        longest = {"starting": 0.3, "any time": 0.05, "stopping": 0.05}.get(kind, DELAY_S)
-        return cls(kind, point, passes, dice.random() * longest)
+        longest = {"starting": 0.3, "any time": 0.05, "paused": 0.5, "stopping": 0.05}.get(
+            kind, DELAY_S
+        )
+        return cls(kind, point, passes, dice.random() * longest, dice.choice(SKEWS_NS))
 
 
 class Kills(Scenario):
@@ -103,7 +118,9 @@ class _Life:
         """All of it; returns what happened."""
         site = self.site
         self.shipper, steady = site.shipper(), site.gateway()
-        steady_callers = Callers(site.keys, random.Random(self.dice.random()))
+        steady_callers = Callers(
+            site.keys, random.Random(self.dice.random()), pause_s=STEADY_PAUSE_S
+        )
         async with asyncio.TaskGroup() as group:
             url = await asyncio.to_thread(steady.url)
             promise(url, f"the first gateway did not start: {steady.output}")
@@ -131,7 +148,7 @@ class _Life:
         fuse = None
         if kill.kind == "gateway":
             fuse = Fuse(kill.point, kill.passes, kill.delay_s)
-        victim = self.site.gateway(fuse)
+        victim = self.site.gateway(fuse, kill.skew_ns)
         try:
             if kill.kind == "starting":
                 await asyncio.sleep(kill.delay_s)
@@ -140,6 +157,7 @@ class _Life:
         finally:
             await asyncio.to_thread(victim.kill)
         self.counts[f"kills ({kill.point or kill.kind})"] += 1
+        self.counts["of them with a wrong clock"] += bool(kill.skew_ns)
 
     async def _under_load(self, kill: Kill, victim: Started) -> None:
         url = await asyncio.to_thread(victim.url)
@@ -151,12 +169,16 @@ class _Life:
             asyncio.create_task(self.callers.ask_on(str(url), number)) for number in range(CALLERS)
         ]
         try:
-            if kill.kind in ("any time", "stopping"):
+            if kill.kind in TIMED:
                 while sum(s.whole for s in self.callers.seen[before:]) < kill.passes:  # noqa: ASYNC110 - callers fill a list
                     await asyncio.sleep(0.002)
             if kill.kind == "stopping":
                 victim.send(signal.SIGTERM)
-            if kill.kind in ("any time", "stopping"):
+            if kill.kind == "paused":
+                victim.send(signal.SIGSTOP)
+                await asyncio.sleep(PAUSE_S)
+                victim.send(signal.SIGCONT)
+            if kill.kind in TIMED:
                 await asyncio.sleep(kill.delay_s)
                 victim.send(signal.SIGKILL)
             gone = await asyncio.to_thread(victim.ended, PATIENCE_S)

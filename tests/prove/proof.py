@@ -11,7 +11,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +80,12 @@ class Report:
     version: str = __version__
     commit: str = field(default_factory=lambda: _commit())
     python: str = field(default_factory=platform.python_version)
+
+    def json(self) -> dict[str, object]:
+        """All of it."""
+        failures = [asdict(failure) for failure in self.failures]
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return {**own, "counts": dict(self.counts), "failures": failures}
 
     def line(self) -> str:
         """One line of counts."""

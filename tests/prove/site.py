@@ -54,12 +54,13 @@ class Seen:
 
 @dataclass(slots=True)
 class Callers:
-    """Callers that ask a gateway without pause until it is gone or they are stopped."""
+    """Callers that ask a gateway again and again until it is gone or they are stopped."""
 
     keys: Sequence[str]
     dice: random.Random
     seen: list[Seen] = field(default_factory=list)
     stopped: bool = False
+    pause_s: float = 0.0
 
     async def ask_on(self, url: str, number: int) -> None:
         """One caller's requests."""
@@ -75,8 +76,7 @@ class Callers:
                     return
                 finally:
                     seen.seconds = time.monotonic() - began
-                if seen.code:
-                    await asyncio.sleep(REFUSED_PAUSE_S)
+                await asyncio.sleep(REFUSED_PAUSE_S if seen.code else self.pause_s)
 
     async def _ask(self, web: aiohttp.ClientSession, url: str, key: str, seen: Seen) -> None:
         dice = self.dice

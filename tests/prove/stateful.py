@@ -1,8 +1,8 @@
 """The random operations of the ledger's property test, for longer and with more that may happen.
 
 Besides what that test has (reservations, ends, sweeps, budgets that change, clocks that jump):
-reservations that are asked again, holds that outlive their request, gateways that start again, and
-several operations in one transaction.
+reservations that are asked again, further attempts of a request, holds that outlive their request,
+gateways that start again, and several operations in one transaction.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import multiple, precondition, rule, run_state_machine_as_test
 from msgspec import structs
 
-from spanledger.errors import SpanledgerError
+from spanledger.budgets.model import HoldSizes
+from spanledger.errors import BudgetExceededError, SpanledgerError
 from spanledger.ledger.model import (
     AttemptEnd,
     EndRequest,
@@ -33,6 +34,7 @@ from tests.service.ledger.test_properties import (
     LIMIT,
     SECOND,
     LedgerMachine,
+    Tracked,
 )
 
 EXAMPLES = 20
@@ -50,6 +52,8 @@ class Machine(LedgerMachine):
         self.owners: dict[int, str] = {}
         """The name of an attempt's gateway, once it has another one."""
         self.late: dict[int, Later] = {}
+        self.followed: set[int] = set()
+        """Attempts after which their request went on with another one."""
 
     def owner_of(self, number: int) -> str:
         """The name under which an attempt was reserved."""
@@ -79,13 +83,13 @@ class Machine(LedgerMachine):
         attempt = self.model[number]
         if not self.held(number) or number in self.late:
             return
+        self.count("put off")
         later = Later(self.now + hours * 3_600 * SECOND, int(attempt.hold * share))
         end = RequestEnd("ok", "", 200, self.now)
         self.stores[attempt.owner].commit(
             [EndRequest(attempt.reservation.request, end, later=later)]
         )
         self.late[number] = later
-        self.count("put off")
 
     @rule(number=LedgerMachine.attempts, by=st.integers(0, 1), cost=st.integers(0, LIMIT))
     def learn(self, number: int, by: int, cost: int) -> None:
@@ -102,6 +106,46 @@ class Machine(LedgerMachine):
         assert settled.cost_nano == attempt.cost
         self.count("learned late")
 
+    @rule(
+        target=LedgerMachine.attempts,
+        number=LedgerMachine.attempts,
+        cost=st.none() | st.integers(0, LIMIT),
+        hold=st.integers(0, LIMIT),
+    )
+    def fall_back(self, number: int, cost: int | None, hold: int) -> object:
+        """An attempt fails, and its request goes on with another one, if there is room for that."""
+        failed = self.model[number]
+        if not self.held(number) or number in self.late:
+            return multiple()
+        by, first = failed.owner, failed.reservation
+        self.stores[by].commit([AttemptEnd(first.attempt_id, self.now, cost, error_type="503")])
+        failed.state, failed.cost = "ended", cost or 0
+        failed.overrun = max(0, failed.cost - failed.hold) if failed.accounts else 0
+        sizes = HoldSizes(hold, hold, hold)
+        span_id = f"{2**32 + len(self.model):016x}"
+        second = structs.replace(
+            first, number=first.number + 1, span_id=span_id, now_ns=self.now, sizes=sizes
+        )
+        attempt = Tracked(second, by, hold)
+        rooms = []
+        for budget in self.budgets.values():
+            if account := self.account(budget, attempt, self.now):
+                attempt.accounts.add(account)
+                if budget.action == "block":
+                    rooms.append(budget.limit_nano - self.used(account))
+        [result] = self.stores[by].commit([second])
+        if hold > min(rooms, default=hold):
+            assert isinstance(result, BudgetExceededError)
+            end = RequestEnd("refused", "budget_exceeded", 429, self.now)
+            self.stores[by].commit([EndRequest(first.request, end)])
+            return multiple()
+        assert isinstance(result, Hold)
+        self.followed.add(number)
+        self.model.append(attempt)
+        self.count("fell back")
+        return len(self.model) - 1
+
+    @precondition(lambda self: self.model)
     @rule(number=st.integers(0, 1))
     def start_again(self, number: int) -> None:
         """A gateway stops, and its successor has another name."""
@@ -120,7 +164,8 @@ class Machine(LedgerMachine):
     )
     def finish_some(self, numbers: list[int], by: int, cost: int | None) -> None:
         """One transaction ends several attempts of both gateways, some for the second time."""
-        known = [n for n in numbers if self.model[n].state != "refused" and n not in self.late]
+        odd = self.followed | self.late.keys()
+        known = [n for n in numbers if self.model[n].state != "refused" and n not in odd]
         leases = self.leases()
         request = RequestEnd("ok", "", 200, self.now)
         ends = [
@@ -142,7 +187,7 @@ class Machine(LedgerMachine):
     @rule(number=LedgerMachine.attempts, cost=st.none() | st.integers(0, LIMIT))
     def finish(self, number: int, cost: int | None) -> None:
         """End an attempt whose request has not ended before it."""
-        if number not in self.late:
+        if number not in self.late and number not in self.followed:
             super().finish(number, cost)
 
     @rule(by=st.integers(0, 1))

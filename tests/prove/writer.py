@@ -108,7 +108,7 @@ def reservation_of(order: Order, number: int, again: int, now_ns: int) -> Reserv
     """A caller's request, for the first time or again."""
     unique = (again * 2**8 + order.process) * 2**16 + number
     start = RequestStart(
-        f"req_{order.seed:012x}{unique:012x}", f"{unique + 2**64:032x}", f"{unique + 1:016x}", "",
+        f"req_{now_ns // 10**6:012x}{unique:012x}", f"{unique + 2**64:032x}", f"{unique + 1:016x}", "",
         now_ns, order.customer, "team", "key", "chat", "chat", False,
     )  # fmt: skip
     sizes = HoldSizes(order.hold, order.hold, order.least)

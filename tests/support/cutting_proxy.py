@@ -61,6 +61,7 @@ class CuttingProxy:
 
     def close(self) -> None:
         """Stop listening, and cut what is open."""
+        _end(self._listener)
         self._listener.close()
         self.cut_all()
 
@@ -69,7 +70,6 @@ class CuttingProxy:
         with self._lock:
             for end in self._open:
                 _end(end)
-            self._open.clear()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -83,13 +83,18 @@ class CuttingProxy:
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._open |= {client, server}
-                silent = threading.Event()
-                threading.Thread(
-                    target=self._up, args=(client, server, silent), daemon=True
-                ).start()
-                threading.Thread(
-                    target=self._down, args=(server, client, silent), daemon=True
-                ).start()
+                threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        silent = threading.Event()
+        down = threading.Thread(target=self._down, args=(server, client, silent), daemon=True)
+        down.start()
+        self._up(client, server, silent)
+        down.join()
+        with self._lock:
+            self._open -= {client, server}
+            client.close()
+            server.close()
 
     def _up(self, client: socket.socket, server: socket.socket, silent: threading.Event) -> None:
         with suppress(OSError):
@@ -97,22 +102,22 @@ class CuttingProxy:
                 cut = self._due(data)
                 if cut is not None and cut.moment == "before":
                     _end(client)
-                    _end(server)
-                    return
+                    break
                 if cut is not None:
                     silent.set()  # before the server can have answered
                 server.sendall(data)
                 if cut is not None and cut.moment == "after":
-                    _end(client)  # the server finishes what it has got
-                    return
+                    _end(client)
+                    break
         with suppress(OSError):
-            server.shutdown(socket.SHUT_WR)
+            server.shutdown(socket.SHUT_WR)  # the server finishes what it has got
 
     def _down(self, server: socket.socket, client: socket.socket, silent: threading.Event) -> None:
         with suppress(OSError):
             while data := server.recv(65_536):
-                if not silent.is_set():
-                    client.sendall(data)
+                with suppress(OSError):  # its answer to a client that is gone
+                    if not silent.is_set():
+                        client.sendall(data)
         if not silent.is_set():
             _end(client)
 

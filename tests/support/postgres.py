@@ -234,3 +234,18 @@ def free_port() -> int:
 def _end_with_parent() -> None:
     """Ask Linux to end this process when its parent ends, however that happens."""
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGQUIT)
+
+
+def require_password(port: int, user: str) -> None:
+    """Let a user of the shared server log in with the password `secret` alone."""
+    shared = server()
+    assert port == shared.port
+    shared.sql(
+        f"DO $$ BEGIN CREATE ROLE {user} LOGIN PASSWORD 'secret'; EXCEPTION WHEN duplicate_object"
+        " THEN NULL; END $$"
+    )
+    rules = shared.data / "pg_hba.conf"
+    line = f"host all {user} 127.0.0.1/32 scram-sha-256\n"
+    if line not in rules.read_text():
+        rules.write_text(line + rules.read_text())
+        shared.sql("SELECT pg_reload_conf()")

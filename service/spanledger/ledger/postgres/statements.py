@@ -134,7 +134,7 @@ DECIDE = (
     " WHERE t.request_id = x.request_id AND t.decision != 'warn'"
 )
 HOLD_ON = """
-UPDATE spanledger.attempts SET held_until_ns = %s, expected_nano = least(%s, hold_nano)
+UPDATE spanledger.attempts SET held_until_ns = %s, expected_nano = least(%s, hold_nano), detail = %s
 WHERE request_id = %s AND state = 'held'"""
 EXPIRE = _guarded(
     "UPDATE spanledger.attempts t SET state = 'expired', ended_ns = x.ended_ns,"

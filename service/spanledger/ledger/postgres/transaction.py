@@ -30,7 +30,7 @@ from spanledger.ledger.changes import (
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.postgres import kept, statements
-from spanledger.ledger.postgres.arrays import columns_of, integers, texts
+from spanledger.ledger.postgres.arrays import columns_of, integers, storable, texts
 from spanledger.ledger.postgres.connection import Link, Session
 from spanledger.ledger.postgres.errors import (
     STALE,
@@ -97,7 +97,7 @@ class PostgresTransaction:
     def _begin(self, connection: Link) -> None:
         """Queue the first statements; their results are looked at with those of the next."""
         owner = self._owner
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", prepare=False)
         self._session.settle_in(connection)
         self._execute(statements.BEGIN_BATCH, (owner.lane, owner.id, owner.batch, 1))
         self._state = self._execute(statements.SELECT_STATE)
@@ -134,7 +134,7 @@ class PostgresTransaction:
         assert pipeline is not None
         self._session.not_replicated = False
         try:
-            connection.execute("COMMIT")
+            connection.execute("COMMIT", prepare=False)
             self._pipeline = None
             pipeline.__exit__(None, None, None)
         except psycopg.Error as error:
@@ -321,7 +321,8 @@ class PostgresTransaction:
             arrays = [texts(decided.values()), texts(decided)]
             self._execute(statements.DECIDE, arrays)
         for request_id, later in changes.put_off:
-            self._execute(statements.HOLD_ON, (later.until_ns, later.expected_nano, request_id))
+            terms = (later.until_ns, later.expected_nano, storable(later.detail), request_id)
+            self._execute(statements.HOLD_ON, terms)
 
     def _write_balances(self, balances: Iterable[Balance]) -> None:
         """Add what has changed; the rows are locked, or were opened by us."""

@@ -10,7 +10,8 @@ CREATE TABLE spanledger.state (
     value bigint NOT NULL
 );
 INSERT INTO spanledger.state (key, value)
-VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1);
+VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1),
+    ('changes_of_unknown_source', 0);
 
 CREATE TABLE spanledger.keys (
     id           text COLLATE "C" PRIMARY KEY,
@@ -173,14 +174,14 @@ CREATE INDEX attempts_started ON spanledger.attempts (started_ns);
 -- Attempts that a late cost may still correct.
 CREATE INDEX attempts_expired ON spanledger.attempts (started_ns) WHERE state = 'expired';
 
--- Files and batches. The key is the request that made them, which the ids of callers name.
+-- Files, batches and open answers. The key is the request that made them, which the ids of callers name.
 CREATE TABLE spanledger.kept (
     request_id  text COLLATE "C" PRIMARY KEY,
-    kind        text COLLATE "C" NOT NULL,      -- file batch
+    kind        text COLLATE "C" NOT NULL,      -- file batch answer
     customer    text COLLATE "C" NOT NULL,
     team        text COLLATE "C" NOT NULL,
     deployment  text NOT NULL,
-    provider_id text NOT NULL,
+    provider_id text COLLATE "C" NOT NULL,
     created_ns  bigint NOT NULL,
     about       text NOT NULL                   -- JSON: what the gateway knows of it
 );
