@@ -66,7 +66,7 @@ from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_encoding, check_head, forwarded
+from spanledger.wires.fields import check_encoding, check_head, forwarded, is_json_head
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -341,7 +341,8 @@ class Edge:
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
-            if (form_wire := FORMS.get(wire.path)) is not None:
+            form_wire = FORMS.get(wire.path)
+            if form_wire is not None and not is_json_head(headers):
                 check_encoding(headers)
                 call.upload = await upload_of(headers, receive, place)
                 ask = form_wire.read_form(call.upload.form)
