@@ -44,6 +44,7 @@ from spanledger.gateway.paths import (
     AnswerPath,
     answer_path,
     is_model,
+    is_realtime,
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
@@ -135,6 +136,8 @@ class Edge:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif (answer := answer_path(path)) is not None:
             reply = await self._kept(scope, headers, answer, spoken)
+        elif is_realtime(path):
+            reply = replies.no_realtime(spoken)
         elif not is_model(path):
             reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":

@@ -29,11 +29,17 @@ SERVED = ", ".join(
 )
 """The paths that a 404 lists."""
 
+REALTIME = "/v1/realtime"
+"""OpenAI's conversations by audio, over WebSockets or WebRTC. They are not served."""
 _SLASHES = re.compile("/{2,}")
 _ALSO = {"/v2/rerank": "/v1/rerank"}
 """Where Cohere's client sends its requests."""
-_WITHOUT_PREFIX = _ALSO | {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
-_WITH_IDS = ("/models/", "/responses/", "/files/", "/batches/")
+_WITHOUT_PREFIX = _ALSO | {
+    path.removeprefix("/v1"): path
+    for path in (*INBOUND, *COUNTERS, MODELS)
+    if path.startswith("/v1/")
+}
+_WITH_IDS = ("/realtime/", "/models/", "/responses/", "/files/", "/batches/")
 _ANSWER = re.compile(re.escape(RESPONSES.path) + r"/([^/]+)(|/cancel|/input_items)")
 
 
@@ -62,11 +68,14 @@ def call_path(path: str) -> str | None:
         plain = plain.removeprefix("/v1")
     if plain in _WITHOUT_PREFIX:
         return _WITHOUT_PREFIX[plain]
-    if plain in ("/files", "/batches") or plain.startswith(_WITH_IDS):
+    if plain in ("/files", "/batches", "/realtime") or plain.startswith(_WITH_IDS):
         return "/v1" + plain
-    if plain.startswith("/v1/"):
-        return plain
-    return None
+    return plain if plain.startswith("/v1/") else None
+
+
+def is_realtime(path: str) -> bool:
+    """Whether a canonical path is that of the realtime API."""
+    return path == REALTIME or path.startswith(REALTIME + "/")
 
 
 def is_model(path: str) -> bool:
