@@ -55,6 +55,7 @@ WIRES: dict[str, type[Wire]] = {
     "chat": dialogue.Chat,
     "responses": dialogue.Responses,
     "messages": dialogue.Messages,
+    "compact": dialogue.Compact,
     "embeddings": others.Embeddings,
     "completions": others.Completions,
     "moderations": others.Moderations,

@@ -318,7 +318,7 @@ class Edge:
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
-        kept_at = await self._answers.follow(ask, caller) if ask.follows else ""
+        kept_at = await self._answers.place_of(ask, caller)
         asked = route if route != serving else ""
         counted = await self._router.count(counter, ask, serving, asked, kept_at)
         more = (b"x-spanledger-estimated", b"true")
@@ -358,8 +358,8 @@ class Edge:
             route = self._models.route(ask.route)
             serving = self._models.serving(route)
             self._models.check(route, serving, caller)
-            if ask.follows:
-                kept_at = await self._answers.follow(ask, caller)
+            if ask.follows or ask.bound_to:
+                kept_at = await self._answers.place_of(ask, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)

@@ -204,14 +204,26 @@ class Router:
         found = self.kept.at(groups, exchange.kept_at)
         if any(any(found[name]) for name in (route, *self._plan.onward[route].fallbacks)):
             return found
-        elsewhere = InvalidRequestError(
-            f"the answer before it is kept where no deployment of {exchange.asked or route!r} is;"
-            " use the model that gave it, or send the messages in 'input'",
+        elsewhere = _not_here(exchange.asked or route, follows=bool(exchange.ask.follows))
+        await self.reject(exchange, elsewhere)
+        raise elsewhere
+
+
+def _not_here(route: str, *, follows: bool) -> InvalidRequestError:
+    """The error for a request that is bound to an account where none of these deployments is."""
+    if follows:
+        return InvalidRequestError(
+            f"the answer before it is kept where no deployment of {route!r} is; use the model that"
+            " gave it, or send the messages in 'input'",
             code="previous_response_not_here",
             param="previous_response_id",
         )
-        await self.reject(exchange, elsewhere)
-        raise elsewhere
+    return InvalidRequestError(
+        f"only the account that made the compaction in 'input' can read it, and no deployment of"
+        f" {route!r} is there; use the model that made it, or send the items that it stands for",
+        code="compaction_not_here",
+        param="input",
+    )
 
 
 def _unsupported(route: str, wire: Inbound, spoken: Spoken) -> InvalidRequestError:

@@ -17,6 +17,7 @@ from spanledger.wires.base import FormWire, Inbound, LateAnswer, Outbound
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
+from spanledger.wires.openai.compact import Compact, CompactOut
 from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.image_forms import (
@@ -46,8 +47,10 @@ from spanledger.wires.side import ModelList, TokenCounter
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
+COMPACT = Compact()
 _FORMS: tuple[FormWire, ...] = (ImageEdits(), ImageVariations(), Transcriptions(), Translations())
 _ALONE: tuple[Inbound, ...] = (
+    COMPACT,
     Completions(),
     Moderations(),
     Rerank(),
@@ -73,6 +76,7 @@ DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
 UNTRANSLATED: dict[str, Outbound] = {
+    "compact": CompactOut(),
     "completions": CompletionsOut(),
     "embeddings": EmbeddingsOut(),
     "image_edits": ImageEditsOut(),

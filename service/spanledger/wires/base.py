@@ -56,6 +56,7 @@ class Ask(msgspec.Struct):
         demand: what bounds its cost.
         headers: those of the caller's that its wire forwards (`Inbound.passes`).
         follows: the id of an answer that it continues, as the caller knows it.
+        bound_to: an earlier request, whose account alone can read a part of this one.
         bare: its stream is the bytes of one file, not events.
         upload: its form, where the body is one.
     """
@@ -69,6 +70,7 @@ class Ask(msgspec.Struct):
     demand: Demand = msgspec.field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     follows: str = ""
+    bound_to: str = ""
     bare: bool = False
     upload: Upload | None = None
 

@@ -57,6 +57,17 @@ def responses(
             return str(events.get_final_response().status)
 
 
+def compact(
+    site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
+) -> str:
+    """A compaction, which is never streamed."""
+    assert not stream
+    with site.client(customer, max_retries=0, timeout=timeout_s) as client:
+        answer = client.responses.compact(model=route, input=TEXT)
+        note(answer.output[-1].type)
+        return answer.object
+
+
 def messages(
     site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
 ) -> str:

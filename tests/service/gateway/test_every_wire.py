@@ -68,6 +68,7 @@ WAYS = (
     Way("responses", ask.responses, GPT, MINI, "completed"),
     Way("responses-over-chat", ask.responses, GPT, MINI, "completed", serves=ON_CHAT),
     Way("responses-over-messages", ask.responses, SONNET, MINI, "completed"),
+    Way("compact", ask.compact, GPT, MINI, "response.compaction", streams=False),
     Way("messages", ask.messages, SONNET, HAIKU, "end_turn"),
     Way("messages-over-chat", ask.messages, GPT, HAIKU, "end_turn", serves=ON_CHAT),
     Way("messages-over-responses", ask.messages, CODEX, HAIKU, "end_turn"),
