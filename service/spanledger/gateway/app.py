@@ -65,7 +65,7 @@ from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
 from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
+from spanledger.wires import COUNTERS, FORMS, INBOUND, named_in_path, spoken_by
 from spanledger.wires.base import Ask, Inbound
 from spanledger.wires.fields import check_encoding, check_head, forwarded, is_json_head
 from spanledger.wires.side import TokenCounter
@@ -123,6 +123,8 @@ class Edge:
         wire, counter = INBOUND.get(path), None
         if wire is None and (counter := COUNTERS.get(path)) is not None:
             wire = counter.wire
+        if wire is None and (found := named_in_path(scope["raw_path"], scope["query_string"])):
+            wire, counter = found
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
             return

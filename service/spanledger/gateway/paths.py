@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from spanledger.wires import COUNTERS, INBOUND, RESPONSES
+from spanledger.wires import COUNTERS, GOOGLE_ALONE, INBOUND, LISTS_MODELS, RESPONSES
 
 MODELS = "/v1/models"
 LIVE = ("/healthz", "/health/liveliness", "/health/liveness", "/api/hello")
@@ -70,7 +70,7 @@ def call_path(path: str) -> str | None:
         return _WITHOUT_PREFIX[plain]
     if plain in ("/files", "/batches", "/realtime") or plain.startswith(_WITH_IDS):
         return "/v1" + plain
-    return plain if plain.startswith("/v1/") else None
+    return plain if plain.startswith(("/v1/", *GOOGLE_ALONE)) else None
 
 
 def is_realtime(path: str) -> bool:
@@ -83,4 +83,6 @@ def is_model(path: str) -> bool:
 
     Paths of Google's API start the same way (`/v1/models/gemini-2.5-pro:generateContent`).
     """
+    if LISTS_MODELS(path):
+        return True
     return path == MODELS or (path.startswith(MODELS + "/") and ":" not in path.rsplit("/", 1)[1])

@@ -21,6 +21,7 @@ MARKER = "responses/"
 _ENDPOINTS = {
     "/v1/chat/completions": "chat",
     "/v1/embeddings": "embeddings",
+    "/v1beta/models/{model}:generateContent": "generate_content",
     "/v1/responses": "responses",
     "/v1/responses/compact": "compact",
     "/v1/completions": "completions",
@@ -70,7 +71,10 @@ def spoken_by(
     ):
         return own
     absent = MEDIA_WIRES - media_of(prefix, base)
-    return (*(name for name in SPOKEN[kind] if name not in absent), *served)
+    owner = host_of(base)
+    google = (prefix if owner is None else owner.prefix) == "gemini"
+    own = (*(name for name in SPOKEN[kind] if name not in absent), *served)
+    return (*own, "generate_content") if google else own
 
 
 def tools_apart(

@@ -112,6 +112,7 @@ class Inbound(Protocol):
         end: the event that ends a stream.
         passes: the caller's headers that go on to deployments of the same wire, lower case.
         id_header: where its clients look for the id of a request.
+        comments: whether its clients pass over comments in a stream, as the format says.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Inbound(Protocol):
     end: bytes
     passes: tuple[str, ...]
     id_header: str
+    comments: bool
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -401,6 +403,13 @@ class ReadsUsual(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamsApart(Protocol):
+    """A wire whose streams deployments have at a path of their own."""
+
+    stream_path: str
+
+
 class Outbound(Protocol):
     """A wire that deployments speak, for the callers of one inbound wire.
 
@@ -409,7 +418,7 @@ class Outbound(Protocol):
 
     Attributes:
         name: what a deployment states that speaks it.
-        path: appended to a deployment's address.
+        path: appended to a deployment's address; `{model}` in it stands for the deployment's model.
         host: whose address it is where a deployment has none.
         headers: what every request carries.
         key_header: the header for the key, where a deployment cannot say.

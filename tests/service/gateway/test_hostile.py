@@ -244,6 +244,7 @@ def test_bad_bodies_are_booked(edge: Edge, body: bytes, status: int) -> None:
         "authorization",
         "api-key",
         "x-api-key",
+        "x-goog-api-key",
         "x-spanledger-customer",
     ],
 )
