@@ -270,7 +270,8 @@ class LedgerSettings(Ours):
     """Where the ledger is."""
 
     url: Annotated[str, AfterValidator(ledger_url)] = Field(
-        DEFAULT_LEDGER_URL, description="`sqlite:///PATH`, or a path."
+        DEFAULT_LEDGER_URL,
+        description="`sqlite:///PATH`, a path, or `postgresql://USER:PASSWORD@HOST/DATABASE`.",
     )
     lease_s: Annotated[float, Field(ge=1)] = Field(
         30.0, description="A gateway's holds expire this many seconds after its last sign of life."

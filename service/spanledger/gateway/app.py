@@ -68,6 +68,7 @@ from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, FORMS, INBOUND, named_in_path, spoken_by
 from spanledger.wires.base import Ask, Inbound
 from spanledger.wires.fields import check_encoding, check_head, forwarded, is_json_head
+from spanledger.wires.file_ids import names_files
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -315,14 +316,17 @@ class Edge:
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
         check_head(headers)
-        ask = counter.read(await whole_body(receive, place))
+        body = await whole_body(receive, place)
+        ask, files_at = counter.read(body), ""
+        if names_files(body):
+            ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
         kept_at = await self._answers.place_of(ask, caller)
         asked = route if route != serving else ""
-        counted = await self._router.count(counter, ask, serving, asked, kept_at)
+        counted = await self._router.count(counter, ask, serving, asked, kept_at, files_at)
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))
@@ -342,7 +346,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask, kept_at = "", None, ""
+        route, ask, kept_at, files_at = "", None, "", ""
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
@@ -354,7 +358,10 @@ class Edge:
                 ask.upload = call.upload
             else:
                 check_head(headers)
-                ask = wire.read(await whole_body(receive, place))
+                body = await whole_body(receive, place)
+                ask = wire.read(body)
+                if names_files(body):
+                    ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -380,7 +387,7 @@ class Edge:
             operation=wire.name,
             stream=ask.stream,
         )
-        exchange = Exchange(start, ask, deadline, kept_at=kept_at)
+        exchange = Exchange(start, ask, deadline, kept_at=kept_at, files_at=files_at)
         if serving != route:
             exchange.asked = route
         if trace_id:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
-from spanledger.errors import LedgerUnavailableError, SpanledgerError
+from spanledger.errors import CommitInDoubtError, LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -41,6 +41,7 @@ from spanledger.ledger.model import (
     Reservation,
     Settled,
     Sweep,
+    Unread,
 )
 from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.records import Records
@@ -165,6 +166,14 @@ class GroupLedger:
         """See `Ledger.list_kept`."""
         page = partial(self._keys.list_kept, after=after, rising=rising, limit=limit)
         return await self._read(partial(page, owner, kind))
+
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Ledger.owners_of_file`."""
+        return await self._read(partial(self._keys.owners_of_file, provider_id))
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Ledger.list_unread`."""
+        return await self._read(partial(self._keys.list_unread, since_ns, limit))
 
     async def change_kept(self, request_id: str, about: str | None) -> None:
         """See `Ledger.change_kept`."""
@@ -395,6 +404,10 @@ class GroupLedger:
             ends = [end for end in ends if id(end) not in dropped]
             log.info("%d requests refused during the outage are not recorded", len(dropped))
         self._unwritten = [_Waiting(end, None, None) for end in ends]
+        if isinstance(error, CommitInDoubtError):  # a hold that nobody knows of must be released
+            for waiting in batch:
+                if isinstance(waiting.operation, Reservation):
+                    self._leave(waiting.operation)
         _deliver(batch, [error] * len(batch))
 
     def _sweep_operation(self) -> Sweep:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from spanledger.budgets.model import Budget
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
@@ -93,22 +91,6 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
             return
 
 
-def budget_from_row(row: Sequence[object]) -> Budget:
-    """A budget from `SELECT_BUDGETS`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
-    return Budget(
-        name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
-        subject=str(subject),
-        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
-        period=period,  # type: ignore[arg-type]  # as scope
-        timezone=str(timezone),
-        action=action,  # type: ignore[arg-type]  # as scope
-        thresholds=tuple(json.loads(str(thresholds))),
-        strict=bool(strict),
-    )
-
-
 def ships(connection: sqlite3.Connection) -> bool:
     """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
     of its own writes; until then the answer is yes."""
@@ -122,9 +104,7 @@ INSERT INTO state (key, value) VALUES ('ships', ?1)
 ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
 """Records whether a shipper is in use; writes only on a change."""
 
-SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
-FROM budgets"""
+SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

@@ -12,6 +12,7 @@ from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.clock import NANOS
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.reports import COUNTED_ROWS, MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     CustomerRow,
@@ -23,7 +24,7 @@ from spanledger.ledger.rows import (
     SpendRow,
     Totals,
 )
-from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row
+from spanledger.ledger.sqlite.connection import SELECT_BUDGETS
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.verify import CountedAttempt, WrongRow
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
+from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
@@ -28,7 +29,6 @@ from spanledger.ledger.sqlite.connection import (
     SELECT_BUDGETS,
     WRITE_BALANCE,
     begin_immediate,
-    budget_from_row,
 )
 
 MAX_CACHED_BALANCES = 20_000

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import InvalidRequestError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS, LIKELY_IMAGE_TOKENS
 from spanledger.pricing.usage import Usage, estimate_tokens
@@ -31,7 +30,6 @@ from spanledger.wires.fields import (
     wrong,
 )
 from spanledger.wires.form import Form
-from spanledger.wires.kept_ids import kept_id
 from spanledger.wires.openai.forms import FormInbound, FormOut, has, read_fields, size_of, text_of
 from spanledger.wires.openai.images import ImagesOut, check_counts, image_unit, images_demand
 from spanledger.wires.openai.spelling import check_spelling
@@ -115,8 +113,7 @@ def _named(fields: Fields) -> int:
     """Bytes of the images that a request in JSON names: they do not belong to the prompt.
 
     Raises:
-        InvalidRequestError: one of them is not named as OpenAI names it, or by an id of ours, which the
-            provider would not know.
+        InvalidRequestError: one of them is not named as OpenAI names it.
     """
     size = 0
     for name in ("images", "mask"):
@@ -128,13 +125,6 @@ def _named(fields: Fields) -> int:
         for image in value if isinstance(value, list) else [value] if value else []:
             if (image.image_url is None) == (image.file_id is None):
                 raise wrong(name, "made of objects with either an image_url or a file_id")
-            if image.file_id is not None and kept_id(image.file_id) is not None:
-                raise InvalidRequestError(
-                    "ids of files of this gateway are not known to the model; send the image in"
-                    " 'image_url'",
-                    code="unsupported_value",
-                    param=name,
-                )
         size += len(bytes(raw))
     return size
 
