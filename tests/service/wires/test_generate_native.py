@@ -95,7 +95,7 @@ def test_settings_of_a_deployment() -> None:
     ],
 )
 def test_usage(told: dict[str, Any], counts: tuple[Any, ...]) -> None:
-    """Thoughts and what tools added are beside the other counts; an unexplained rest is output."""
+    """Thoughts and what tools added are not in the other counts; an unexplained rest is output."""
     usage = msgspec.convert(told, UsageMetadata).to_usage()
     assert usage is not None
     assert counts == (
@@ -152,7 +152,7 @@ def test_a_blocked_prompt() -> None:
         ),
     ],
 )
-def test_what_is_no_answer(body: bytes, kind: str, billed: str) -> None:
+def test_what_cannot_be_an_answer(body: bytes, kind: str, billed: str) -> None:
     """It fails the attempt, and may be billed unless it says that nothing was done."""
     with pytest.raises(ProviderError) as caught:
         WIRE.answer(written(), body, SEEN)
