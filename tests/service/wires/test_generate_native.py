@@ -108,7 +108,7 @@ def test_usage(told: dict[str, Any], counts: tuple[Any, ...]) -> None:
 
 
 def test_usage_by_kind() -> None:
-    """Audio and images have prices of their own; garbage is no usage."""
+    """Audio and images have prices of their own; garbage is not counted."""
     sound = [{"modality": "TEXT", "tokenCount": 4}, {"modality": "AUDIO", "tokenCount": 6}]
     drawn = [{"modality": "IMAGE", "tokenCount": 5}]
     told = {**USAGE, "promptTokensDetails": sound, "candidatesTokensDetails": drawn}
