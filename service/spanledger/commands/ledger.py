@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.clock import NANOS
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -28,6 +29,7 @@ from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
+    from spanledger.ledger.ports import Store
     from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
 app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
@@ -117,7 +119,10 @@ def backup(
 @app.command()
 def prune(
     before: Annotated[
-        str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")
+        str,
+        typer.Option(
+            help="A date or an age: 2026-08-01, 90d. 33d is old enough for periods up to a month."
+        ),
     ],
     archive: Annotated[
         Path | None,
@@ -126,6 +131,13 @@ def prune(
     unshipped: Annotated[
         bool,
         typer.Option("--unshipped", help="Also remove requests whose telemetry was not shipped."),
+    ] = False,
+    counted: Annotated[
+        bool,
+        typer.Option(
+            "--counted",
+            help="Also remove requests that a budget's current period counts; its balance stays.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Show what would be removed, without removing it.")
@@ -136,8 +148,11 @@ def prune(
     """Remove requests that ended before a given time; balances stay as they are."""
     with reporting_errors():
         before_ns = parse_moment(before)
-        pruning = store_of(ledger).prune(before_ns, time.time_ns(), unshipped=unshipped)
+        store = store_of(ledger)
+        pruning = store.prune(before_ns, time.time_ns(), unshipped=unshipped)
         try:
+            if not counted:
+                _refuse_counted(store, before_ns)
             found = pruning.count()
             if not dry_run:
                 with _archive(archive) as keep:
@@ -145,6 +160,21 @@ def prune(
         finally:
             pruning.close()
     _tell(found, before_ns, dry_run=dry_run, json=json)
+
+
+def _refuse_counted(store: Store, before_ns: int) -> None:
+    """Raises UsageError if a budget's current period began before the given time."""
+    from spanledger.ledger.pruning import counting
+
+    with store.records("read") as records:
+        since = counting(records.budgets(), before_ns, time.time_ns())
+    if since:
+        name = min(since, key=lambda name: (since[name], name))
+        day = format_time(since[name] * NANOS)
+        raise UsageError(
+            f"budget {name!r} counts requests since {day}: use that or earlier, or add --counted. Its"
+            " balance stays then, but is too low if its period, time zone or subject changes later"
+        )
 
 
 def _run(pruning: Pruning, keep: Keep | None, found: Pruned) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
@@ -132,8 +133,8 @@ class LedgerWriter(Protocol):
 class Outbox(Protocol):
     """What the shipper needs from a ledger."""
 
-    def cursor(self) -> int:
-        """`seq` of the last row the collector has accepted."""
+    def cursor(self) -> Position:
+        """Behind the last row of each lane that the collector has accepted."""
         ...
 
     def ledger_id(self) -> str:
@@ -148,8 +149,9 @@ class Outbox(Protocol):
         """Whether another connection has committed since the last call; cheap."""
         ...
 
-    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
-        """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
+    def read_after(self, cursor: Position, limit: int) -> list[EndedRow]:
+        """Ended rows after a cursor, in order within each lane; fewer than `limit` if they carry a lot
+        of content."""
         ...
 
     def advance(self, advance: Advance) -> None:

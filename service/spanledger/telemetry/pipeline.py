@@ -203,8 +203,8 @@ class Pipeline:
             log.error("the collector discarded %d spans of a batch it accepted", delivery.rejected)
             self._aggregates.count_dropped("refused", delivery.rejected, now_ns)
         advance = Advance(
-            from_seq=self._cursor,
-            to_seq=rows[-1].seq,
+            from_cursor=self._cursor,
+            to_cursor=self._cursor.past(rows),
             points=self._aggregates.take_changed(),
             remembered=[row for row in rows if _may_be_corrected(row)],
             with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
@@ -214,7 +214,7 @@ class Pipeline:
         except BaseException:
             self._aggregates = self._load_aggregates()  # the new counts were not committed
             raise
-        self._cursor = advance.to_seq
+        self._cursor = advance.to_cursor
 
     def _load_aggregates(self) -> Aggregates:
         return Aggregates(

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
@@ -90,21 +89,6 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
         else:
             return
 
-
-def ships(connection: sqlite3.Connection) -> bool:
-    """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
-    of its own writes; until then the answer is yes."""
-    query = "SELECT value FROM state WHERE key = 'ships'"
-    row = connection.execute(query).fetchone()
-    return row is None or bool(row[0])
-
-
-SET_SHIPS = """
-INSERT INTO state (key, value) VALUES ('ships', ?1)
-ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
-"""Records whether a shipper is in use; writes only on a change."""
-
-SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

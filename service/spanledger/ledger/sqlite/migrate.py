@@ -17,7 +17,8 @@ from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, begin_immediate
+from spanledger.ledger.sql.decoding import SELECT_BUDGETS
+from spanledger.ledger.sqlite.connection import begin_immediate
 from spanledger.ledger.sqlite.errors import translating
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 

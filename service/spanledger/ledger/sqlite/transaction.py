@@ -24,12 +24,9 @@ from spanledger.ledger.changes import (
 )
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
+from spanledger.ledger.sql.decoding import SELECT_BUDGETS
 from spanledger.ledger.sqlite import kept
-from spanledger.ledger.sqlite.connection import (
-    SELECT_BUDGETS,
-    WRITE_BALANCE,
-    begin_immediate,
-)
+from spanledger.ledger.sqlite.connection import WRITE_BALANCE, begin_immediate
 
 MAX_CACHED_BALANCES = 20_000
 """Beyond this many, balances are read again; each takes about half a kilobyte."""
