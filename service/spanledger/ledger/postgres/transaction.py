@@ -31,7 +31,7 @@ from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.postgres import kept, statements
 from spanledger.ledger.postgres.arrays import columns_of, integers, storable, texts
-from spanledger.ledger.postgres.connection import Link, Session
+from spanledger.ledger.postgres.connection import Link, Session, roll_back
 from spanledger.ledger.postgres.errors import (
     STALE,
     BeginAgainError,
@@ -127,6 +127,8 @@ class PostgresTransaction:
             self._commit()
         else:
             self._roll_back()
+            if isinstance(error, psycopg.Error) and error.sqlstate == STALE:
+                raise StaleError from None  # it came while statements were still being sent
 
     def _commit(self) -> None:
         connection, pipeline = self._connection, self._pipeline
@@ -195,8 +197,7 @@ class PostgresTransaction:
             with suppress(psycopg.Error):
                 pipeline.__exit__(None, None, None)
         if not connection.closed:
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
+            roll_back(connection)
 
     def _execute(self, statement: str, parameters: Any = ()) -> Cursor:
         assert self._connection is not None
