@@ -150,7 +150,7 @@ class Call:
         )
         self.sim.written.append(answer)
         # Anthropic does not report reasoning tokens: its thinking is ordinary output.
-        reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
+        reasoning = answer.reasoning_tokens if prompt.wire != "anthropic" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
         await self._serve(prompt, answer, usage)
 
