@@ -46,6 +46,7 @@ def set_acme(tmp_path: Path) -> None:
 
 ALL = (
     *("scope", "subject", "limit_usd", "period", "period_day", "period_from", "period_to"),
+    *("valid_from", "valid_to"),
     *("timezone", "action", "thresholds", "strict"),
 )
 CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -62,6 +63,10 @@ CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "once": (
         *(["--period", "once", "--period-from", "2026-01-01", "--period-to", "2199-01-01"],),
         {"period": "once", "period_from": "2026-01-01", "period_to": "2199-01-01"},
+    ),
+    "valid": (
+        ["--valid-from", "2026-01-01", "--valid-to", "2199-01-01T09:30"],
+        {"valid_from": "2026-01-01", "valid_to": "2199-01-01T09:30"},
     ),
     "timezone": (["--timezone", "UTC"], {"timezone": "UTC"}),
     "action": (["--action", "block"], {"action": "block"}),
@@ -303,6 +308,16 @@ def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
             ("--period", "once", "--period-from", "2199-01-01T09:30"),
             "once from 2199-01-01T09:30",
             "begins 2199-01-01 09:30",
+        ),
+        (
+            ("--period", "day", "--valid-from", "2199-01-01"),
+            "day, valid from 2199-01-01",
+            "begins 2199-01-01",
+        ),
+        (
+            ("--period", "day", "--valid-to", "2026-01-01"),
+            "day, valid until 2026-01-01",
+            "ended 2026-01-01",
         ),
     ],
 )

@@ -40,7 +40,7 @@ class Budget:
 class BudgetState:
     """A budget's account in its current period: what commands and `/metrics` show.
 
-    The period of a one-time budget is its own, even before it begins and after it has ended.
+    Before a budget is valid that is its first period, and afterwards its last.
     """
 
     budget: Budget

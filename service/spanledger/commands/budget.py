@@ -79,6 +79,8 @@ def set_(
     period_day: options.PeriodDay = None,
     period_from: options.PeriodFrom = None,
     period_to: options.PeriodTo = None,
+    valid_from: options.ValidFrom = None,
+    valid_to: options.ValidTo = None,
     timezone: options.Timezone = None,
     action: options.Then = None,
     thresholds: options.Percentages = None,
@@ -110,6 +112,8 @@ def set_(
         "period_day": period_day,
         "period_from": period_from,
         "period_to": period_to,
+        "valid_from": valid_from,
+        "valid_to": valid_to,
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
@@ -294,13 +298,14 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
 
 
 def _renews(state: BudgetState, now_s: int) -> str:
-    """When another period begins, for a terminal; of a one-time budget what comes next."""
-    kind = renewal(state.budget.period)
-    if kind != "renews" and now_s < state.period_start_s:
-        return f"begins {_when(state.period_start_s, state.budget)}"
+    """When another period begins, for a terminal; where none does, what comes instead."""
+    budget = state.budget
+    if now_s < state.period_start_s:
+        return f"begins {_when(state.period_start_s, budget)}"
+    kind = renewal(budget.period, budget.timezone, state.period_end_s)
     if kind == "never":
         return kind
-    end = _when(state.period_end_s, state.budget)
+    end = _when(state.period_end_s, budget)
     if kind == "renews":
         return end
     return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
