@@ -58,6 +58,8 @@ PERIODS = [
     "10d@2026-03-24",
     "once@2026-11-23..2026-11-30",
     "once@2026-11-24",
+    "day[2026-11-24..]",
+    "week[..2026-11-25T10:00]",
 ]
 SUBJECTS: dict[Scope, list[str]] = {
     "customer": ["*", "acme", "red"],
