@@ -20,8 +20,7 @@ from spanledger.budgets.periods import (
     kind_of,
 )
 
-FIRST_YEAR = 1970
-LAST_YEAR = 2199
+POSSIBLE_YEARS = range(1970, 2200)
 """Years in which a period may begin or end: others are slips."""
 _MOST = {"12h": MAX_HOURS, "30d": MAX_DAYS}
 """The largest amount, by the kind's name."""
@@ -122,8 +121,8 @@ def _moment(text: str, zone: ZoneInfo) -> tuple[str, list[str]]:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return text, [f"{text!r} is not a moment; write one {_EXAMPLE}"]
-    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        return text, [f"{text!r} is not between {FIRST_YEAR} and {LAST_YEAR}"]
+    if moment.year not in POSSIBLE_YEARS:
+        return text, [f"{text!r} is not between {POSSIBLE_YEARS[0]} and {POSSIBLE_YEARS[-1]}"]
     if moment.microsecond:
         return text, [f"{text!r} is more exact than a second"]
     reading = moment

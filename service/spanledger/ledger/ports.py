@@ -7,6 +7,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
+from spanledger.ledger.copying import Tables
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -171,6 +172,10 @@ class Lock(Protocol):
         the process ends."""
         ...
 
+    def held(self) -> bool:
+        """Whether it is still ours. A lock on another machine is lost with the connection to it."""
+        ...
+
     def close(self) -> None:
         """Give it back."""
         ...
@@ -232,6 +237,10 @@ class Store(Protocol):
         Raises:
             UsageError: budgets may still count requests that ended by then.
         """
+        ...
+
+    def tables(self) -> Tables:
+        """All rows, for a copy; of a ledger that is up to date."""
         ...
 
     def backup(self, destination: Path, progress: Progress) -> Verification:
