@@ -30,7 +30,7 @@ from spanledger.ledger.engine import Booked, Lapsed
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.postgres import kept, statements
 from spanledger.ledger.postgres.arrays import columns_of, integers, storable, texts
-from spanledger.ledger.postgres.connection import Link, Session
+from spanledger.ledger.postgres.connection import Link, Session, roll_back
 from spanledger.ledger.postgres.errors import (
     STALE,
     BeginAgainError,
@@ -136,6 +136,8 @@ class Batch(ABC):
             self._commit()
         else:
             self._roll_back()
+            if isinstance(error, psycopg.Error) and error.sqlstate == STALE:
+                raise StaleError from None  # it came while statements were still being sent
 
     def _commit(self) -> None:
         connection, pipeline = self._connection, self._pipeline
@@ -212,8 +214,7 @@ class Batch(ABC):
             with suppress(psycopg.Error):
                 pipeline.__exit__(None, None, None)
         if not connection.closed and connection.info.transaction_status != IDLE:
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
+            roll_back(connection)
 
     def _execute(self, statement: str, parameters: Any = ()) -> Cursor:
         assert self._connection is not None
