@@ -46,11 +46,12 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/group.py:__init__": "seconds",
     "service/spanledger/ledger/group.py:_run": "seconds",
     "service/spanledger/ledger/postgres/deadline.py:<module>": "seconds",
+    "service/spanledger/ledger/postgres/batch.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/pruning.py:<module>": "seconds",
-    "service/spanledger/ledger/postgres/transaction.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/writer.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
+    "service/spanledger/pricing/audio.py:_ebml_float": "a length that a file states",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 

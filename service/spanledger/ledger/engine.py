@@ -251,7 +251,7 @@ class _Batch:
         for operation in operations:
             match operation:
                 case Reservation():
-                    matched = budgets.matched(_dimensions_of(operation), operation.now_ns // NANOS)
+                    matched = budgets.matched(dimensions_of(operation), operation.now_ns // NANOS)
                     self._matches.append(matched)
                     self._need(matched.keys)
                     if operation.repeat:
@@ -417,7 +417,7 @@ class _Batch:
         return expired
 
 
-def _dimensions_of(reservation: Reservation) -> Dimensions:
+def dimensions_of(reservation: Reservation) -> Dimensions:
     """The dimensions an attempt counts under."""
     request = reservation.request
     return (
