@@ -51,7 +51,6 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/postgres/writer.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
-    "service/spanledger/pricing/audio.py:_ebml_float": "a length that a file states",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 
