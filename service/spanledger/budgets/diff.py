@@ -27,14 +27,17 @@ def as_dict(budget: Budget) -> dict[str, Any]:
         "action": budget.action,
         "thresholds": list(budget.thresholds),
         "strict": budget.strict,
+        "on_ledger_down_allow_usd": format_usd(budget.allow_when_down_nano),
     }
 
 
 def summary(budget: Budget) -> str:
     """A budget in one phrase."""
+    allowed = budget.allow_when_down_nano
     return (
         f"{whose(budget)} ${format_usd(budget.limit_nano)} a {budget.period}"
         f" ({budget.timezone}), {budget.action}{', strict' if budget.strict else ''}"
+        + (f", ${format_usd(allowed)} while the ledger is down" if allowed else "")
     )
 
 
@@ -122,7 +125,7 @@ def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool
 
 
 def _shown(field: str, value: Any) -> str:
-    if field == "limit_usd":
+    if field.endswith("_usd"):
         return f"${value}"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -43,6 +43,26 @@ from spanledger.money import format_usd
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
 
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
+]
+OnLedgerDownAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
+        " budget is new."
+    ),
+]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Recreate an existing budget: options not given get their defaults."
+    ),
+]
+_LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
+"""Options that are not called as in a file."""
+
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
 
@@ -92,18 +112,9 @@ def set_(
     thresholds: Annotated[
         str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
     ] = None,
-    strict: Annotated[
-        bool | None,
-        typer.Option(
-            "--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."
-        ),
-    ] = None,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Recreate an existing budget: options not given get their defaults."
-        ),
-    ] = False,
+    strict: Strict = None,
+    on_ledger_down_allow: OnLedgerDownAllow = None,
+    replace: Replace = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -126,6 +137,7 @@ def set_(
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "strict": strict,
+        "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
     given = {option: value for option, value in options.items() if value is not None}
     with reporting_errors():
@@ -139,14 +151,14 @@ def _set(
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
 
-    validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
+    validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
-        return budget_of(validate_budget(given))
+        return budget_of(validate_budget(given, _LABELS))
 
     records = store.records("create" if "limit" in given else "change")
     try:
@@ -167,8 +179,15 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
             f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
-            f" then {budget.action}s"
+            f" then {budget.action}s{_when_down(budget)}"
         )
+
+
+def _when_down(budget: Budget) -> str:
+    """What a budget allows while the ledger is unavailable, if anything, as the end of a sentence."""
+    if not budget.allow_when_down_nano:
+        return ""
+    return f"; ${format_usd(budget.allow_when_down_nano)} while the ledger is down"
 
 
 def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
@@ -192,8 +211,9 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
         "action": before.action,
         "thresholds": before.thresholds,
         "strict": before.strict,
+        "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
-    after = budget_of(validate_budget({**entry, **given}))
+    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
         return replace(after, scope=before.scope, subject=before.subject)
     if (after.scope, after.subject) != (before.scope, before.subject):
@@ -263,6 +283,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 def _print_states(states: Sequence[BudgetState]) -> None:
     from rich.markup import escape
 
+    any_when_down = any(state.budget.allow_when_down_nano for state in states)
     table = new_table(
         {
             "budget": "fold",
@@ -273,6 +294,7 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             "used": "figure",
             "then": "keep",
             "renews": "keep",
+            **({"ledger down": "figure"} if any_when_down else {}),
         }
     )
     for state in states:
@@ -292,6 +314,7 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             f"[{colour}]{used} %[/]",
             budget.action,
             format_day(state.period_end_s, budget.timezone)[:10],
+            *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
         )
     console().print(table)
 

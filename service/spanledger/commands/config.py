@@ -165,6 +165,7 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
 
 
 def _budget(entry: BudgetEntry) -> dict[str, Any]:
+    from spanledger.config.budgets import budget_of
     from spanledger.money import format_usd
 
     scopes = ("customer", "key", "team", "model", "provider")
@@ -178,6 +179,7 @@ def _budget(entry: BudgetEntry) -> dict[str, Any]:
         "timezone": entry.timezone,
         "action": entry.action,
         "strict": entry.strict,
+        "on_ledger_down_allow_usd": format_usd(budget_of(entry).allow_when_down_nano),
     }
 
 
@@ -216,6 +218,9 @@ def _print_summary(report: dict[str, Any]) -> None:
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)
+        any_when_down = any(e["on_ledger_down_allow_usd"] != "0.00" for e in report["budgets"])
+        if any_when_down:
+            budgets.add_column("ledger down")
         for entry in report["budgets"]:
             budgets.add_row(
                 entry["name"],
@@ -225,6 +230,7 @@ def _print_summary(report: dict[str, Any]) -> None:
                 f"${entry['limit_usd']}",
                 f"{entry['period']} ({entry['timezone']})",
                 entry["action"],
+                *([f"${entry['on_ledger_down_allow_usd']}"] if any_when_down else []),
             )
         console.print()
         console.print(budgets)

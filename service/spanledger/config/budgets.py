@@ -11,6 +11,14 @@ from spanledger.budgets.scopes import SUBJECT_SCOPES, Scope
 from spanledger.config.fields import Name, Ours, Owner, Usd, nearest
 
 
+class OnLedgerDown(Ours):
+    """`on_ledger_down` of a budget."""
+
+    allow_up_to: Usd = Field(
+        0, description="What each gateway process may spend while the ledger is unavailable."
+    )
+
+
 class BudgetEntry(Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
@@ -30,6 +38,8 @@ class BudgetEntry(Ours):
         (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
     strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
+
+    on_ledger_down: OnLedgerDown = OnLedgerDown()
 
     @field_validator("timezone")
     @classmethod
@@ -60,4 +70,5 @@ def budget_of(entry: BudgetEntry) -> Budget:
         action=entry.action,
         thresholds=tuple(sorted(set(entry.thresholds))),
         strict=entry.strict,
+        allow_when_down_nano=entry.on_ledger_down.allow_up_to,
     )

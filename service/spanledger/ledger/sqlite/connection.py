@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from spanledger.errors import LedgerUnavailableError
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
+ALLOWANCE_VERSION = 6
+"""First schema version whose budgets may allow spending while the ledger is unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -93,9 +96,15 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
             return
 
 
-def budget_from_row(row: Sequence[object]) -> Budget:
-    """A budget from `SELECT_BUDGETS`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
+def read_budgets(connection: sqlite3.Connection) -> list[Budget]:
+    """All budgets, by name. A file that is only read may lack the newest column."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    last = "allow_when_down_nano" if version >= ALLOWANCE_VERSION else "0"
+    return [_budget(row) for row in connection.execute(_SELECT_BUDGETS.format(last))]
+
+
+def _budget(row: Sequence[object]) -> Budget:
+    name, scope, subject, limit, period, timezone, action, thresholds, strict, allowed = row
     return Budget(
         name=str(name),
         scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
@@ -106,7 +115,17 @@ def budget_from_row(row: Sequence[object]) -> Budget:
         action=action,  # type: ignore[arg-type]  # as scope
         thresholds=tuple(json.loads(str(thresholds))),
         strict=bool(strict),
+        allow_when_down_nano=allowed,  # type: ignore[arg-type]  # INTEGER NOT NULL
     )
+
+
+def ledger_id(connection: sqlite3.Connection) -> str:
+    """A UUID of the ledger, generated on first use."""
+    connection.execute(
+        "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
+    )
+    (value,) = connection.execute("SELECT value FROM state WHERE key = 'ledger_id'").fetchone()
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
 
 
 def ships(connection: sqlite3.Connection) -> bool:
@@ -122,9 +141,9 @@ INSERT INTO state (key, value) VALUES ('ships', ?1)
 ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
 """Records whether a shipper is in use; writes only on a change."""
 
-SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
-FROM budgets"""
+_SELECT_BUDGETS = """
+SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict, {}
+FROM budgets ORDER BY name"""
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

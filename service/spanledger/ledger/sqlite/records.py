@@ -14,10 +14,10 @@ from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import (
-    SELECT_BUDGETS,
+    ALLOWANCE_VERSION,
     SET_SHIPS,
     begin_immediate,
-    budget_from_row,
+    read_budgets,
 )
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
@@ -63,8 +63,7 @@ class SqliteRecords(Records):
 
     def budgets(self) -> list[Budget]:
         """See `Records`."""
-        rows = self._connection.execute(f"{SELECT_BUDGETS} ORDER BY name")
-        return [budget_from_row(row) for row in rows]
+        return read_budgets(self._connection)
 
     def history(self, name: str | None = None) -> list[BudgetChange]:
         """See `Records`."""
@@ -76,20 +75,23 @@ class SqliteRecords(Records):
         return [BudgetChange(at, change, budget_from_json(text)) for at, change, text in rows]
 
     def _write_budget(self, budget: Budget) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO budgets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                budget.name,
-                budget.scope,
-                budget.subject,
-                budget.limit_nano,
-                budget.period,
-                budget.timezone,
-                budget.action,
-                json.dumps(budget.thresholds),
-                budget.strict,
-            ),
+        values: tuple[object, ...] = (
+            budget.name,
+            budget.scope,
+            budget.subject,
+            budget.limit_nano,
+            budget.period,
+            budget.timezone,
+            budget.action,
+            json.dumps(budget.thresholds),
+            budget.strict,
+            budget.allow_when_down_nano,
         )
+        if self._version < ALLOWANCE_VERSION:
+            values = values[:-1]
+        places = ", ".join("?" * len(values))
+        insert = f"INSERT OR REPLACE INTO budgets VALUES ({places})"  # noqa: S608 - question marks
+        self._connection.execute(insert, values)
 
     def _delete_budget(self, name: str) -> None:
         self._connection.execute("DELETE FROM budgets WHERE name = ?", (name,))

@@ -23,7 +23,7 @@ from spanledger.ledger.rows import (
     SpendRow,
     Totals,
 )
-from spanledger.ledger.sqlite.connection import SELECT_BUDGETS, budget_from_row
+from spanledger.ledger.sqlite.connection import read_budgets
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.verify import CountedAttempt, WrongRow
 
@@ -195,8 +195,7 @@ class SqliteReports(Reports):
     # budgets ------------------------------------------------------------------------------
 
     def _budgets(self) -> list[Budget]:
-        rows = self._connection.execute(f"{SELECT_BUDGETS} ORDER BY name")
-        return [budget_from_row(row) for row in rows]
+        return read_budgets(self._connection)
 
     def _accounts(self, key: AccountKey) -> list[Balance]:
         *account, subject = key

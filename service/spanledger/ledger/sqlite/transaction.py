@@ -25,10 +25,9 @@ from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import (
-    SELECT_BUDGETS,
     WRITE_BALANCE,
     begin_immediate,
-    budget_from_row,
+    read_budgets,
 )
 
 MAX_CACHED_BALANCES = 20_000
@@ -96,7 +95,7 @@ class SqliteTransaction:
 
     def budgets(self) -> Collection[Budget]:
         """See `Transaction`."""
-        return [budget_from_row(row) for row in self._connection.execute(SELECT_BUDGETS)]
+        return read_budgets(self._connection)
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""
