@@ -44,7 +44,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/sqlite/files.py:save": "seconds",
     "service/spanledger/ledger/group.py:<module>": "seconds",
     "service/spanledger/ledger/group.py:__init__": "seconds",
-    "service/spanledger/ledger/group.py:_run": "seconds",
+    "service/spanledger/ledger/group.py:_idle_s": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
 }

@@ -105,6 +105,7 @@ async def open_gateway(
         lease_s=config.ledger.lease_s,
         max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
         observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
     )
     try:
         _set_up(store, config, clock, config_file)
@@ -127,6 +128,7 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
+            exposition.journal = lambda: ledger.journal_state
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:

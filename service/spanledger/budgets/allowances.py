@@ -14,7 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from spanledger.budgets.accounts import Account, AccountKey, Balance, BudgetIndex, decide
+from spanledger.budgets.accounts import (
+    Account,
+    AccountKey,
+    Balance,
+    BudgetIndex,
+    decide,
+    remaining,
+)
 from spanledger.budgets.model import Budget, BudgetState, HoldSizes
 from spanledger.budgets.scopes import Dimensions
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError, Refusal
@@ -117,12 +124,17 @@ class Allowances:
             self._balances[balance.key] = balance
         return Granted(matched.keys, grant.hold_nano, grant.remaining_nano or 0)
 
-    def settle(self, granted: Granted, cost_nano: int) -> None:
-        """Replace a hold by what the attempt cost."""
+    def settle(self, granted: Granted, cost_nano: int) -> int | None:
+        """Replace a hold by what the attempt cost; returns the least that is left, if any budget
+        still limits it."""
+        accounts = []
         for key in granted.keys:
             balance = self._balances[key]
             balance.held_nano -= granted.hold_nano
             balance.spent_nano += cost_nano
+            if budget := self._index.limiting(key):
+                accounts.append(Account(budget, balance))
+        return remaining(accounts)
 
     def start_from(self, states: Sequence[BudgetState]) -> None:
         """Begin again, with nothing held: what an account is over its limit is used already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ def new_store(kind: str, folder: Path) -> Store:
     """
     assert kind in KINDS
     return store_at(folder / "ledger.db")
+
+
+@contextlib.contextmanager
+def cut_off(store: Store) -> Iterator[None]:
+    """Within it, nothing can be committed, and nothing new can be opened."""
+    assert isinstance(store, SqliteStore)
+    aside = store.path.with_name("aside.db")
+    store.path.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(store.path)
 
 
 def raw(store: Store, statement: str, *parameters: object) -> list[Any]:

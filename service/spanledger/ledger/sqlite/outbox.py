@@ -8,7 +8,6 @@ content column once shipped.
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,12 @@ from spanledger.ledger.rows import (
     PointRow,
     RequestRow,
 )
-from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, SET_SHIPS, begin_immediate
+from spanledger.ledger.sqlite.connection import (
+    BUSY_TIMEOUT_S,
+    SET_SHIPS,
+    begin_immediate,
+    ledger_id,
+)
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.files import LedgerFiles
 
@@ -80,11 +84,7 @@ class SqliteOutbox:
 
     def ledger_id(self) -> str:
         """A UUID of this ledger, generated on first use."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
-        )
-        value = self._one("SELECT value FROM state WHERE key = 'ledger_id'")
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
+        return ledger_id(self._connection)
 
     def points(self) -> list[PointRow]:
         """See `Outbox`."""

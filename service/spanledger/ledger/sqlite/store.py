@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import sqlite3
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from spanledger.ledger.model import Verification
 from spanledger.ledger.ports import Access, Progress
 from spanledger.ledger.pruning import check_prunable
 from spanledger.ledger.sqlite.backup import backup
-from spanledger.ledger.sqlite.connection import connect, require_ledger
+from spanledger.ledger.sqlite.connection import connect, ledger_id, require_ledger
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.migrate import check_version, migrate
 from spanledger.ledger.sqlite.outbox import SqliteOutbox
@@ -66,6 +67,11 @@ class SqliteStore:
     def exclusive(self, name: str) -> FileLock:
         """See `Store`."""
         return FileLock(self.path.with_name(f"{self.path.name}.{name}-lock"))
+
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        with contextlib.closing(self._upgraded()) as connection:
+            return ledger_id(connection)
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> SqlitePruning:
         """See `Store`."""
