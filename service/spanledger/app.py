@@ -25,6 +25,7 @@ from spanledger.config import Config
 from spanledger.config.budgets import budget_of
 from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.bodies import room_for_uploads
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.group import GroupLedger
@@ -60,6 +61,10 @@ SHIPPER_VARIABLES = frozenset(
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
         "SPANLEDGER_LEDGER_URL",
+        *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"),
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGTARGETSESSIONATTRS"),
+        *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLCRLDIR"),
+        *("PGCHANNELBINDING", "PGREQUIREAUTH", "PGGSSENCMODE", "PGKRBSRVNAME"),
     }
 )
 """The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
@@ -129,9 +134,15 @@ async def open_gateway(
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
             exposition.journal = lambda: ledger.journal_state
+            lock = store.exclusive("unread")
+            reader = asyncio.create_task(router.unread.run(lock))
+            reader.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
+                reader.cancel()
+                await asyncio.wait([reader])
+                lock.close()
                 exposition.close()
         finally:
             await router.close()
@@ -139,6 +150,11 @@ async def open_gateway(
                 await provider.close()
     finally:
         await ledger.close()
+
+
+def _report(reader: asyncio.Task[None]) -> None:
+    if not reader.cancelled() and (error := reader.exception()) is not None:
+        log.error("batches and answers that nobody reads are not read any more", exc_info=error)
 
 
 def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None) -> None:
@@ -173,6 +189,8 @@ def run_gateway(
     check_exposure(config.gateway.host, keyed)
     _tune_interpreter()
     raise_file_limit(config.gateway.max_concurrent_requests)
+    if warning := room_for_uploads(config.gateway.most_upload_bytes):
+        log.warning("%s", warning)
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
@@ -219,7 +237,13 @@ async def _serve(
     sock = bind(config.gateway.host, config.gateway.port)
     async with open_gateway(config, config_file=config_file) as gateway:
         server = make_server(gateway.app, config, sock, on_ready)
-        shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
+        shipper = None
+        if shipper_command:
+            # Not as an option: everybody on the machine can read the arguments of a process.
+            environment = {**os.environ, "SPANLEDGER_LEDGER_URL": config.ledger.url}
+            shipper = asyncio.create_task(
+                _keep_shipping(shipper_command, shipper_environment(environment))
+            )
         try:
             await server.serve()
         finally:
@@ -229,13 +253,13 @@ async def _serve(
                     await shipper
 
 
-async def _keep_shipping(command: list[str]) -> None:
+async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> None:
     """Run the shipper as a child process and restart it when it dies. It exits by itself if we are
     killed."""
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
-        child = await asyncio.create_subprocess_exec(*command, env=shipper_environment(os.environ))
+        child = await asyncio.create_subprocess_exec(*command, env=environment)
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -259,7 +283,7 @@ def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
+    command = [sys.executable, "-m", "spanledger", "ship"]
     command += ["--parent-pid", str(os.getpid())]
     gateway = config.gateway
     command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]

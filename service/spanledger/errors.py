@@ -157,6 +157,10 @@ class LedgerUnavailableError(SpanledgerError):
     retryable = True
 
 
+class CommitInDoubtError(LedgerUnavailableError):
+    """The database was lost while a commit was under way: it may have been made or not."""
+
+
 class ProviderError(SpanledgerError):
     """An attempt at a provider failed.
 

@@ -14,7 +14,7 @@ from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
 from spanledger.config import DEFAULT_CONFIG
-from spanledger.config.addresses import without_secrets
+from spanledger.config.addresses import shown_ledger, without_secrets
 from spanledger.config.sections import GatewaySettings
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         found["differences"],
     )
     report["warnings"] += found["warnings"]
-    report["ledger"] = config.ledger.url
+    report["ledger"] = shown_ledger(config.ledger.url)
     report["listen"] = f"{config.gateway.host}:{config.gateway.port}"
     report["default_customer"] = config.gateway.default_customer
     report["limits"] = _limits(config.gateway)

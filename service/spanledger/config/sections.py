@@ -272,7 +272,8 @@ class LedgerSettings(Ours):
     """Where the ledger is."""
 
     url: Annotated[str, AfterValidator(ledger_url)] = Field(
-        DEFAULT_LEDGER_URL, description="`sqlite:///PATH`, or a path."
+        DEFAULT_LEDGER_URL,
+        description="`sqlite:///PATH`, a path, or `postgresql://USER:PASSWORD@HOST/DATABASE`.",
     )
     journal: Annotated[str, Field(min_length=1)] = Field(
         DEFAULT_JOURNAL,

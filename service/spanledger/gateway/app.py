@@ -67,6 +67,7 @@ from spanledger.routing.request import Exchange
 from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
 from spanledger.wires.base import Ask, Inbound
 from spanledger.wires.fields import check_encoding, check_head, forwarded
+from spanledger.wires.file_ids import names_files
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -310,14 +311,17 @@ class Edge:
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
         check_head(headers)
-        ask = counter.read(await whole_body(receive, place))
+        body = await whole_body(receive, place)
+        ask, files_at = counter.read(body), ""
+        if names_files(body):
+            ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
         kept_at = await self._answers.follow(ask, caller) if ask.follows else ""
         asked = route if route != serving else ""
-        counted = await self._router.count(counter, ask, serving, asked, kept_at)
+        counted = await self._router.count(counter, ask, serving, asked, kept_at, files_at)
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))
@@ -337,7 +341,7 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask, kept_at = "", None, ""
+        route, ask, kept_at, files_at = "", None, "", ""
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
@@ -348,7 +352,10 @@ class Edge:
                 ask.upload = call.upload
             else:
                 check_head(headers)
-                ask = wire.read(await whole_body(receive, place))
+                body = await whole_body(receive, place)
+                ask = wire.read(body)
+                if names_files(body):
+                    ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -374,7 +381,7 @@ class Edge:
             operation=wire.name,
             stream=ask.stream,
         )
-        exchange = Exchange(start, ask, deadline, kept_at=kept_at)
+        exchange = Exchange(start, ask, deadline, kept_at=kept_at, files_at=files_at)
         if serving != route:
             exchange.asked = route
         if trace_id:

@@ -58,7 +58,7 @@ class KeptAnswers:
         known, answer = found
         if answer.open:
             # A caller that continues an answer gets to know it, so it is charged as if it had been read.
-            await self._settled(known, answer)
+            await self._router.late.read(*known, answer)
             answer = (await self._find(ask.follows, caller) or found)[1]
         more = answer.tokens + FRAMING_TOKENS if answer.tokens else ANY_WINDOW_TOKENS
         ask.body_bytes += more
@@ -89,7 +89,7 @@ class KeptAnswers:
             raise _not_found(path.answer)
         known, answer = found
         if answer.open and method == "DELETE":
-            await self._settled(known, answer)  # afterwards nobody can tell what it cost
+            await self._router.late.stop(*known, answer)  # afterwards nobody can tell what it cost
         body = await self._router.kept.ask(
             answer.deployment, method, known.provider_id, path.action, _query(query)
         )
@@ -98,18 +98,8 @@ class KeptAnswers:
         if answer.open and method != "DELETE" and path.action in ("", "/cancel"):
             # Its owner may read it although it cannot be charged now; it stays held.
             with suppress(LedgerUnavailableError):
-                await self._router.late.settle(known.request_id, answer, body)
+                await self._router.late.settle(*known, answer, body)
         return GatewayReply(200, relabelled(body, known))
-
-    async def _settled(self, known: AnswerId, answer: KeptAnswer) -> None:
-        """Charge an answer that is complete by now, before its caller does something else with it.
-
-        Raises:
-            SpanledgerError: it cannot be charged now.
-        """
-        body = await self._router.kept.ask(answer.deployment, "GET", known.provider_id, "", "")
-        if body is not None:
-            await self._router.late.settle(known.request_id, answer, body)
 
     async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:
         known = answer_id(handed)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spanledger.clock import Clock
-from spanledger.config.addresses import sqlite_file
+from spanledger.config.addresses import is_postgres, sqlite_file
 from spanledger.errors import ConfigError
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.journal.journal import Journal
@@ -22,19 +22,33 @@ def open_store(url: str) -> Store:
     """The ledger of a URL; nothing is opened before it is used.
 
     Args:
-        url: `sqlite:///PATH`, or a path.
+        url: `sqlite:///PATH`, a path, or `postgresql://HOST/DATABASE`.
 
     Raises:
-        ConfigError: the URL is of an unknown kind.
+        ConfigError: the URL is of an unknown kind, or the driver of its database is not installed.
     """
-    from spanledger.ledger.sqlite.store import (
-        SqliteStore,  # here, so that only its driver is loaded
-    )
-
+    # Imported here, so that only the driver of this database is loaded.
     try:
+        if is_postgres(url):
+            return _postgres_store(url)
+        from spanledger.ledger.sqlite.store import SqliteStore
+
         return SqliteStore(url, sqlite_file(url))
     except ValueError as error:
         raise ConfigError(f"ledger URL {error}") from None
+
+
+def _postgres_store(url: str) -> Store:
+    try:
+        from spanledger.ledger.postgres.store import PostgresStore
+    except ImportError as error:
+        if error.name is not None and not error.name.startswith("psycopg"):
+            raise
+        raise ConfigError(
+            "the driver for a ledger in Postgres is not installed:"
+            ' run pip install "spanledger[postgres]"'
+        ) from error
+    return PostgresStore(url)
 
 
 def open_ledger(

@@ -24,7 +24,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
-from spanledger.errors import BudgetExceededError, LedgerUnavailableError, SpanledgerError
+from spanledger.errors import (
+    BudgetExceededError,
+    CommitInDoubtError,
+    LedgerUnavailableError,
+    SpanledgerError,
+)
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.journal.file import JournalEntry
 from spanledger.ledger.journal.journal import Journal, JournalState
@@ -45,10 +50,11 @@ from spanledger.ledger.model import (
     Reservation,
     Settled,
     Sweep,
+    Unread,
 )
 from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.records import Records
-from spanledger.ledger.waiting import InDoubtError, Waiting, deliver, unsent
+from spanledger.ledger.waiting import Waiting, deliver, unsent
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +205,14 @@ class GroupLedger:
         page = partial(self._keys.list_kept, after=after, rising=rising, limit=limit)
         return await self._read(partial(page, owner, kind))
 
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Ledger.owners_of_file`."""
+        return await self._read(partial(self._keys.owners_of_file, provider_id))
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Ledger.list_unread`."""
+        return await self._read(partial(self._keys.list_unread, since_ns, limit))
+
     async def change_kept(self, request_id: str, about: str | None) -> None:
         """See `Ledger.change_kept`."""
         await self._submit(ChangeKept(request_id, about))
@@ -241,8 +255,8 @@ class GroupLedger:
                 raise error
             return await journal.hold(reservation)
         except LedgerUnavailableError:
-            if isinstance(error, InDoubtError):
-                self._leave(reservation)
+            if isinstance(error, CommitInDoubtError) or reservation.repeat:
+                self._leave(reservation)  # a hold that nobody knows of must be released
             raise
 
     async def _read(self, read: Callable[[], T]) -> T:
@@ -275,7 +289,7 @@ class GroupLedger:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[LedgerResult] = loop.create_future()
         if problem := self._stalled():
-            if not isinstance(operation, Reservation) or operation.repeat:
+            if not isinstance(operation, Reservation):
                 self._leave(operation)
             raise LedgerUnavailableError(problem)
         self._queue.put(Waiting(operation, future, loop))
@@ -312,12 +326,12 @@ class GroupLedger:
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """While callers wait for a commit, make sure that none waits forever."""
         if problem := self._stalled():
-            self._give_up(InDoubtError(problem))
+            self._give_up(CommitInDoubtError(problem))
         self._watched = self._waiting > 0
         if self._watched:
             loop.call_later(WATCH_S, self._watch, loop)
 
-    def _give_up(self, error: InDoubtError) -> None:
+    def _give_up(self, error: CommitInDoubtError) -> None:
         """Answer all waiting callers. Queued operations that move money are written once the disk responds."""
         queued: list[Waiting | None] = []
         with suppress(queue.Empty):
@@ -327,14 +341,10 @@ class GroupLedger:
         for waiting in (*writing, *queued):
             if waiting is None:
                 continue
-            told = waiting.future is not None and not waiting.future.done()
-            if told and waiting.future is not None:
+            if waiting.future is not None and not waiting.future.done():
                 waiting.future.set_result(error)
-            # An operation being written is not repeated, but a hold nobody knows of must be released.
-            if isinstance(waiting.operation, Reservation):
-                if not told:  # otherwise its caller does it
-                    self._leave(waiting.operation)
-            elif waiting not in writing:
+            # What is being written is not repeated. A hold is released by its caller.
+            if waiting not in writing and not isinstance(waiting.operation, Reservation):
                 self._leave(waiting.operation)
         if None in queued:
             self._queue.put(None)

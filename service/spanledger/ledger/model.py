@@ -131,7 +131,8 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
-KeptKind = Literal["file", "batch"]
+KeptKind = Literal["file", "batch", "answer"]
+"""An `answer` is one in the background, until it is charged."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -157,10 +158,26 @@ class Later(msgspec.Struct, frozen=True):
     Attributes:
         until_ns: when it expires, if nobody has learned the cost by then.
         expected_nano: what is charged in that case, as an estimate; never more than the hold.
+        detail: what is known of the attempt by now, as in its end.
     """
 
     until_ns: int
     expected_nano: int
+    detail: str = "{}"
+
+
+class Unread(NamedTuple):
+    """A result that was not seen yet, whose attempt is held or has expired.
+
+    Attributes:
+        until_ns: when its hold expires.
+    """
+
+    request_id: str
+    kind: KeptKind
+    deployment: str
+    started_ns: int
+    until_ns: int
 
 
 class AttemptEnd(msgspec.Struct, frozen=True):
@@ -271,6 +288,7 @@ class KeptAnswer(NamedTuple):
         model: as the attempt's row has it.
         open: its cost is not known yet: it is held, or expired.
         expected_nano: what its cost is expected to be, while it is open.
+        detail: what was known of the attempt when its request ended, as in an attempt's end.
     """
 
     customer: str
@@ -281,3 +299,4 @@ class KeptAnswer(NamedTuple):
     model: str = ""
     open: bool = False
     expected_nano: int = 0
+    detail: str = "{}"

@@ -22,6 +22,7 @@ from spanledger.ledger.model import (
     RequestStart,
     Reservation,
     Settled,
+    Unread,
     Verification,
 )
 from spanledger.ledger.pruning import Pruning
@@ -83,6 +84,16 @@ class Ledger(Protocol):
     ) -> list[Kept]:
         """A page of what providers keep for a customer's team, oldest first if `rising`; `after` is
         the request before its first, or empty."""
+        ...
+
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """Customer and team of those that uploaded files which a provider calls so; empty if nobody
+        did."""
+        ...
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """Batches and answers in the background whose cost nobody has learned, of requests since then;
+        those whose hold ends first come first."""
         ...
 
     async def change_kept(self, request_id: str, about: str | None) -> None:
@@ -165,7 +176,8 @@ class Lock(Protocol):
     """The right to do something alone on a ledger, of all processes on all machines."""
 
     def acquire(self) -> bool:
-        """Take it if it is free. It is kept until it is closed, or until the process ends."""
+        """Take it if it is free, or say whether it is still ours. It is kept until it is closed, or until
+        the process ends."""
         ...
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from spanledger.budgets.applied import AppliedEntry, Difference, differences, du
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.opening import Opening, OpeningRows
 
 LATEST_REQUESTS = 10_000
@@ -304,6 +304,14 @@ class Records(ABC):
         self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
     ) -> list[Kept]:
         """A page of what providers keep for a customer's team."""
+
+    @abstractmethod
+    def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Ledger`."""
+
+    @abstractmethod
+    def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Ledger`."""
 
     @abstractmethod
     def customers(self) -> set[str]:

@@ -10,10 +10,6 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import AttemptEnd, LedgerOperation, LedgerResult, Reservation
 
 
-class InDoubtError(LedgerUnavailableError):
-    """A commit takes too long: a reservation in it may be held when it ends."""
-
-
 @dataclass(slots=True)
 class Waiting:
     """An operation and its waiting caller; a retried end has none."""

@@ -42,7 +42,7 @@ def is_alone(known_as: str, mode: str | None) -> bool:
     return mode == "responses" or (mode != "chat" and bool(RESPONSES_ALONE.match(known_as)))
 
 
-def spoken_by(
+def wires_of(
     kind: ProviderKind,
     prefix: str,
     base: str | None,

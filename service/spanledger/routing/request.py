@@ -22,6 +22,7 @@ class Exchange(msgspec.Struct):
         deadline: monotonic seconds by which the request must end.
         asked: the model that the caller named, if its route is a wildcard.
         kept_at: the deployment that keeps the answer which the request continues.
+        files_at: the deployment whose account has the files that the request names.
         tracestate: the caller's, which belongs to the trace it continues.
         pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
             None where events can only take their turn.
@@ -35,6 +36,7 @@ class Exchange(msgspec.Struct):
     deadline: float
     asked: str = ""
     kept_at: str = ""
+    files_at: str = ""
     tracestate: str = ""
     pass_on: Callable[[bytes], bool] | None = None
 

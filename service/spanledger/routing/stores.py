@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings
@@ -30,10 +33,12 @@ from spanledger.wires import DEFAULT
 from spanledger.wires.base import Inbound
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import malformed, refusal
+from spanledger.wires.fields import DECODE_ERRORS
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """Of a refusal's body."""
 GivenHeaders = Sequence[tuple[bytes, bytes]]
+Object = dict[str, Any]
 JSON: GivenHeaders = ((b"content-type", b"application/json"),)
 
 
@@ -186,6 +191,17 @@ class Stores:
     def ends_at(self) -> float:
         """When a file that begins to be read now must have ended, on the loop's clock."""
         return asyncio.get_running_loop().time() + self._limits.total_timeout_s
+
+
+def decoded(raw: bytes) -> Object:
+    """A provider's object. Raises ProviderError."""
+    try:
+        found = msgspec.json.decode(raw)
+    except DECODE_ERRORS:
+        found = None
+    if not isinstance(found, dict):
+        raise ProviderError("malformed_response", "a provider's answer about a file is not JSON")
+    return found
 
 
 def is_gone(error: ProviderError) -> bool:

@@ -248,6 +248,7 @@ class LateAnswer(NamedTuple):
     usage: Usage | None
     service: str
     model: str
+    finish_reason: str = ""
 
 
 class FailedAnswerError(ProviderError):

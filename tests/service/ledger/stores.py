@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from spanledger.ledger import open_store
 from spanledger.ledger.ports import Store
 from spanledger.ledger.sqlite.store import SqliteStore
+from tests.support import postgres
 from tests.support.ledgers import store_at
 
 KINDS = ("sqlite",)
@@ -22,7 +26,9 @@ def new_store(kind: str, folder: Path) -> Store:
     Args:
         folder: an empty folder, for databases that are files.
     """
-    assert kind in KINDS
+    if kind == "postgres":
+        return open_store(postgres.new_ledger_url())
+    assert kind == "sqlite"
     return store_at(folder / "ledger.db")
 
 
@@ -39,7 +45,16 @@ def cut_off(store: Store) -> Iterator[None]:
 
 
 def raw(store: Store, statement: str, *parameters: object) -> list[Any]:
-    """Run a statement of SQL behind the ledger's back; returns its rows."""
-    assert isinstance(store, SqliteStore)
-    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
+    """Run a statement of SQL behind the ledger's back; returns its rows.
+
+    Args:
+        statement: with `?` for parameters, in every database.
+    """
+    if isinstance(store, SqliteStore):
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+            return connection.execute(statement, parameters).fetchall()
+    with psycopg.connect(
+        store.url, autocommit=True, options="-c search_path=spanledger"
+    ) as connection:
+        cursor = connection.execute(statement.replace("?", "%s").encode(), parameters)
+        return cursor.fetchall() if cursor.description else []

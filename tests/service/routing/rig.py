@@ -29,6 +29,7 @@ from spanledger.ledger.model import (
     RequestStart,
     Reservation,
     Settled,
+    Unread,
 )
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.usage import Usage
@@ -244,6 +245,14 @@ class StrictLedger:
     async def list_kept(
         self, owner: tuple[str, str], kind: KeptKind, *, after: str, rising: bool, limit: int
     ) -> list[Kept]:
+        """As above."""
+        raise NotImplementedError
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """As above."""
+        raise NotImplementedError
+
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
         """As above."""
         raise NotImplementedError
 

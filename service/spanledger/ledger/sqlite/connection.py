@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
 from spanledger.budgets.model import Budget
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.budget_rows import ALLOWANCE_COLUMN, BUDGET_COLUMNS, budget_from_row
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
-ALLOWANCE_VERSION = 6
+ALLOWANCE_VERSION = 7
 """First schema version whose budgets may allow spending while the ledger is unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
@@ -99,24 +98,9 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
 def read_budgets(connection: sqlite3.Connection) -> list[Budget]:
     """All budgets, by name. A file that is only read may lack the newest column."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    last = "allow_when_down_nano" if version >= ALLOWANCE_VERSION else "0"
-    return [_budget(row) for row in connection.execute(_SELECT_BUDGETS.format(last))]
-
-
-def _budget(row: Sequence[object]) -> Budget:
-    name, scope, subject, limit, period, timezone, action, thresholds, strict, allowed = row
-    return Budget(
-        name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
-        subject=str(subject),
-        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
-        period=period,  # type: ignore[arg-type]  # as scope
-        timezone=str(timezone),
-        action=action,  # type: ignore[arg-type]  # as scope
-        thresholds=tuple(json.loads(str(thresholds))),
-        strict=bool(strict),
-        allow_when_down_nano=allowed,  # type: ignore[arg-type]  # INTEGER NOT NULL
-    )
+    last = "" if version >= ALLOWANCE_VERSION else "0 AS "
+    query = SELECT_BUDGETS.replace(ALLOWANCE_COLUMN, last + ALLOWANCE_COLUMN)
+    return [budget_from_row(row) for row in connection.execute(f"{query} ORDER BY name")]
 
 
 def ledger_id(connection: sqlite3.Connection) -> str:
@@ -141,9 +125,7 @@ INSERT INTO state (key, value) VALUES ('ships', ?1)
 ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
 """Records whether a shipper is in use; writes only on a change."""
 
-_SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict, {}
-FROM budgets ORDER BY name"""
+SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

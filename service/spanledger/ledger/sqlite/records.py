@@ -10,7 +10,7 @@ from typing import Literal
 
 from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
 from spanledger.budgets.model import Budget, BudgetChange
-from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import (
@@ -191,7 +191,7 @@ class SqliteRecords(Records):
         row = self._connection.execute(
             "SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND NOT"
             " a.estimated THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,"
-            " a.state IN ('held', 'expired') AND a.held_until_ns, a.expected_nano"
+            " a.state IN ('held', 'expired') AND a.held_until_ns, a.expected_nano, a.detail"
             " FROM attempts a JOIN requests r USING (request_id)"
             " WHERE a.request_id = ? AND r.operation = ? ORDER BY a.number DESC LIMIT 1",
             (request_id, operation),
@@ -207,6 +207,14 @@ class SqliteRecords(Records):
     ) -> list[Kept]:
         """See `Records`."""
         return kept.listed(self._connection, owner, kind, after=after, rising=rising, limit=limit)
+
+    def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Records`."""
+        return kept.owners(self._connection, provider_id)
+
+    def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Records`."""
+        return kept.unread(self._connection, since_ns, limit)
 
     def customers(self) -> set[str]:
         """See `Records`."""

@@ -302,7 +302,8 @@ def read_late(body: bytes) -> LateAnswer | None:
         return None
     if not found.status or found.status in _WRITING:
         return None
-    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "")
+    reason = "error" if found.status == "failed" else _finish(found, found.output or [])
+    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "", reason)
 
 
 def _answer(
