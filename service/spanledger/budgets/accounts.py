@@ -65,7 +65,8 @@ class Balance:
     held_nano: int = 0
     overrun_nano: int = 0
     opened_seq: int = 0
-    """Attempts settled by then count by their dimensions, later ones by their `accounts`."""
+    """The opening of the account: attempts settled by then count by their dimensions, later ones by
+    their `accounts`. 0 if it was opened empty."""
 
     @property
     def row(self) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from time import time_ns
 from typing import Literal, Protocol
 
 from spanledger.budgets.accounts import BudgetIndex
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
@@ -143,8 +144,8 @@ class LedgerWriter(Protocol):
 class Outbox(Protocol):
     """What the shipper needs from a ledger."""
 
-    def cursor(self) -> int:
-        """`seq` of the last row the collector has accepted."""
+    def cursor(self) -> Position:
+        """Behind the last row of each lane that the collector has accepted."""
         ...
 
     def ledger_id(self) -> str:
@@ -159,8 +160,9 @@ class Outbox(Protocol):
         """Whether another connection has committed since the last call; cheap."""
         ...
 
-    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
-        """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
+    def read_after(self, cursor: Position, limit: int) -> list[EndedRow]:
+        """Ended rows after a cursor, in order within each lane; fewer than `limit` if they carry a lot
+        of content."""
         ...
 
     def advance(self, advance: Advance) -> None:
@@ -178,6 +180,10 @@ class Lock(Protocol):
     def acquire(self) -> bool:
         """Take it if it is free, or say whether it is still ours. It is kept until it is closed, or until
         the process ends."""
+        ...
+
+    def held(self) -> bool:
+        """Whether it is still ours. A lock on another machine is lost with the connection to it."""
         ...
 
     def close(self) -> None:

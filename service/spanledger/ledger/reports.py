@@ -27,7 +27,13 @@ from spanledger.ledger.rows import (
     SpendRow,
     Totals,
 )
-from spanledger.ledger.verify import WRONG_ROWS, CountedAttempt, WrongRow, check_balances
+from spanledger.ledger.verify import (
+    WRONG_ROWS,
+    CountedAttempt,
+    Openings,
+    WrongRow,
+    check_balances,
+)
 
 MIN_ID_CHARS = 6
 MAX_FOUND = 1_000
@@ -198,7 +204,8 @@ class Reports(ABC):
         found = Verification()
         with self._snapshot():
             found.problems += self._damage()
-            check_balances(self._balances(), self._counted_attempts(), self.pruned_ns(), found)
+            balances, attempts = self._balances(), self._counted_attempts()
+            check_balances(balances, attempts, self._openings(), self.pruned_ns(), found)
             found.requests = self._count_requests()
             found.problems += [WRONG_ROWS[kind].format(which) for kind, which in self._wrong_rows()]
         return found
@@ -212,6 +219,9 @@ class Reports(ABC):
 
     @abstractmethod
     def _counted_attempts(self) -> Iterable[CountedAttempt]: ...
+
+    @abstractmethod
+    def _openings(self) -> Openings: ...
 
     @abstractmethod
     def _count_requests(self) -> int: ...

@@ -17,7 +17,13 @@ from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.ports import Outbox
-from spanledger.ledger.rows import Advance, AttemptRow, EndedRow, RequestRow
+from spanledger.ledger.rows import (
+    Advance,
+    AttemptRow,
+    CursorMovedError,
+    EndedRow,
+    RequestRow,
+)
 from spanledger.telemetry.aggregates import Aggregates, Series
 from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
@@ -89,10 +95,15 @@ class Pipeline:
         self._metric_failures = 0
         self._full_at = 0.0
         self._away: dict[str, str] = {}
+        self._dismissed = False
+
+    def dismiss(self) -> None:
+        """Stop as soon as possible, from another thread: the rows are somebody else's now."""
+        self._dismissed = True
 
     def run(self, stop: threading.Event) -> None:
         """Ship until stopped, then ship what remains."""
-        while not stop.is_set():
+        while not (stop.is_set() or self._dismissed):
             try:
                 step = self.step()
                 self.export_metrics_if_due()
@@ -108,7 +119,7 @@ class Pipeline:
         self._retry_at, self._pending = 0.0, True
         try:
             step: Step = "more"
-            while step == "more":
+            while step == "more" and not self._dismissed:
                 step = self.step()
             return step == "idle" and self.export_metrics(full=True)
         except LedgerUnavailableError as error:
@@ -129,7 +140,12 @@ class Pipeline:
             self._pending = False
             return "idle"
         self._small = len(rows) < self._pace.small_rows
-        return "more" if self._ship(rows) else "failed"
+        try:
+            return "more" if self._ship(rows) else "failed"
+        except CursorMovedError:
+            log.warning("another shipper was still at work; going on from where it stopped")
+            self._cursor = self._outbox.cursor()
+            return "more"
 
     # spans --------------------------------------------------------------------------------
 
@@ -203,8 +219,8 @@ class Pipeline:
             log.error("the collector discarded %d spans of a batch it accepted", delivery.rejected)
             self._aggregates.count_dropped("refused", delivery.rejected, now_ns)
         advance = Advance(
-            from_seq=self._cursor,
-            to_seq=rows[-1].seq,
+            from_cursor=self._cursor,
+            to_cursor=self._cursor.past(rows),
             points=self._aggregates.take_changed(),
             remembered=[row for row in rows if _may_be_corrected(row)],
             with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
@@ -214,7 +230,7 @@ class Pipeline:
         except BaseException:
             self._aggregates = self._load_aggregates()  # the new counts were not committed
             raise
-        self._cursor = advance.to_seq
+        self._cursor = advance.to_cursor
 
     def _load_aggregates(self) -> Aggregates:
         return Aggregates(

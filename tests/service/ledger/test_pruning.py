@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -22,7 +23,7 @@ from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
 from spanledger.ledger.model import RequestStart
 from spanledger.ledger.pruning import Keep, Pruned, prunable_until_ns
-from spanledger.ledger.sqlite import pruning
+from spanledger.ledger.sql import pruning
 from spanledger.telemetry.shipper import run_shipper
 from tests.support.ledgers import store_at
 
@@ -64,10 +65,8 @@ async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) ->
 
 def prune(book: Book, before_ns: int = BEFORE, keep: Keep | None = None) -> Pruned:
     """Run a pruning to its end; returns what was removed."""
-    removal = book.store.prune(before_ns, NOON)
-    done = [Pruned(), *removal.run(keep)][-1]
-    removal.close()
-    return done
+    with closing(book.store.prune(before_ns, NOON)) as removal:
+        return [Pruned(), *removal.run(keep)][-1]
 
 
 def requests(book: Book) -> set[str]:

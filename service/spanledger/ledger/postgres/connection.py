@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 
 from spanledger.config.addresses import WRITE_POSTGRES, postgres_url, shown_ledger
@@ -92,7 +94,17 @@ class ServerAddress:
         if not read_only or self._several:
             parameters.setdefault("target_session_attrs", "read-write")
         with translating(f"cannot connect to the ledger {self.shown!r}"):
-            return psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)
+            connection = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)
+        connection.adapters.register_loader("numeric", WholeLoader)
+        return connection
+
+
+class WholeLoader(Loader):
+    """Loads sums of integers, which Postgres makes decimals of."""
+
+    def load(self, data: Buffer) -> int:
+        """The number."""
+        return int(bytes(data))
 
 
 class Session:

@@ -38,6 +38,7 @@ class LaneLostError(Exception):
 
 RETRIED = ("40001", "40P01")
 """Serialization failure and deadlock: the same transaction may succeed a moment later."""
+LOCK_NOT_AVAILABLE = "55P03"
 READ_ONLY = "25006"
 NO_PARTITION = "23514"
 """A check failed: also the code of a row for which there is no partition."""

@@ -8,8 +8,14 @@ from time import time_ns
 
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
-from spanledger.ledger.ports import Access, Outbox, Progress
-from spanledger.ledger.postgres.connection import REPORT_TIMEOUT_S, ServerAddress, Session
+from spanledger.ledger.ports import Access, Progress
+from spanledger.ledger.postgres.connection import (
+    PLANNER,
+    REPORT_TIMEOUT_S,
+    STATEMENT_TIMEOUT_S,
+    ServerAddress,
+    Session,
+)
 from spanledger.ledger.postgres.errors import translated
 from spanledger.ledger.postgres.lock import AdvisoryLock
 from spanledger.ledger.postgres.migrate import (
@@ -18,10 +24,24 @@ from spanledger.ledger.postgres.migrate import (
     no_ledger,
     schema_version,
 )
+from spanledger.ledger.postgres.outbox import PostgresOutbox
+from spanledger.ledger.postgres.pruning import PostgresPruning
+from spanledger.ledger.postgres.records import PostgresRecords
+from spanledger.ledger.postgres.reports import PostgresReports
+from spanledger.ledger.postgres.sql import PostgresSql
 from spanledger.ledger.postgres.writer import PostgresWriter
-from spanledger.ledger.pruning import Pruning, check_prunable
-from spanledger.ledger.records import Records
-from spanledger.ledger.reports import Reports
+from spanledger.ledger.pruning import check_prunable
+from spanledger.ledger.sql.identity import ledger_uuid
+
+NOTICED = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""The server notices a machine that has vanished, and gives its lock to another, within about 10 s."""
+BY_INDEX = {**PLANNER, "enable_bitmapscan": "off"}
+"""The shipper reads a few rows in the order of an index; without statistics, all would be sorted."""
 
 
 @translated
@@ -58,26 +78,46 @@ class PostgresStore:
         self.migrate(now_ns)
         return PostgresWriter(self._address, owner, lease_ns, now_ns)
 
-    def records(self, access: Access) -> Records:  # noqa: ARG002 - as the port has it
+    def records(self, access: Access) -> PostgresRecords:
         """See `Store`."""
-        raise UsageError("budgets and keys cannot be kept in Postgres yet")
+        if access == "read":
+            return PostgresRecords(PostgresSql(self._read(STATEMENT_TIMEOUT_S)))
+        if access == "change":
+            self.require()
+        return PostgresRecords(PostgresSql(self._upgraded()))
 
-    def reports(self) -> Reports:
+    def reports(self) -> PostgresReports:
         """See `Store`."""
-        raise UsageError("reports cannot be read from Postgres yet")
+        return PostgresReports(PostgresSql(self._read(REPORT_TIMEOUT_S)))
 
-    def outbox(self) -> Outbox:
+    def outbox(self) -> PostgresOutbox:
         """See `Store`."""
-        raise UsageError("the shipper does not know Postgres yet")
+        self.migrate()
+        return PostgresOutbox(PostgresSql(Session(self._address, settings=BY_INDEX)))
 
     def exclusive(self, name: str) -> AdvisoryLock:
         """See `Store`."""
-        return AdvisoryLock(Session(self._address), name)
+        return AdvisoryLock(Session(self._address, settings=NOTICED), name)
 
-    def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> Pruning:
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        sql = PostgresSql(self._upgraded())
+        try:
+            return ledger_uuid(sql)
+        finally:
+            sql.close()
+
+    def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> PostgresPruning:
         """See `Store`."""
         check_prunable(before_ns, now_ns)
-        raise UsageError(f"requests cannot be removed from Postgres yet, {unshipped=}")
+        self.require()
+        session = Session(self._address, statement_timeout_s=REPORT_TIMEOUT_S)
+        try:
+            check_version(session.connection, self.url)
+            return PostgresPruning(PostgresSql(session), before_ns, unshipped=unshipped)
+        except BaseException:
+            session.close()
+            raise
 
     def backup(self, destination: Path, progress: Progress) -> Verification:  # noqa: ARG002 - as the port has it
         """See `Store`."""
@@ -96,14 +136,9 @@ class PostgresStore:
             raise
         return session
 
-    def _changing(self) -> Session:
-        """The same, on a ledger that must be there."""
-        self.require()
-        return self._upgraded()
-
-    def _read(self) -> Session:
+    def _read(self, timeout_s: int) -> Session:
         """A session that only reads."""
-        session = Session(self._address, read_only=True, statement_timeout_s=REPORT_TIMEOUT_S)
+        session = Session(self._address, read_only=True, statement_timeout_s=timeout_s)
         try:
             check_version(session.connection, self.url)
         except BaseException:

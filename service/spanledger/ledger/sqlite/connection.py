@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
-from spanledger.budgets.model import Budget
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.budget_rows import ALLOWANCE_COLUMN, BUDGET_COLUMNS, budget_from_row
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
@@ -95,37 +94,11 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
             return
 
 
-def read_budgets(connection: sqlite3.Connection) -> list[Budget]:
-    """All budgets, by name. A file that is only read may lack the newest column."""
+def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
+    """The columns that the file has of budgets: one that is only read may lack the newest."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    last = "" if version >= ALLOWANCE_VERSION else "0 AS "
-    query = SELECT_BUDGETS.replace(ALLOWANCE_COLUMN, last + ALLOWANCE_COLUMN)
-    return [budget_from_row(row) for row in connection.execute(f"{query} ORDER BY name")]
+    return BUDGET_COLUMNS if version >= ALLOWANCE_VERSION else BUDGET_COLUMNS[:-1]
 
-
-def ledger_id(connection: sqlite3.Connection) -> str:
-    """A UUID of the ledger, generated on first use."""
-    connection.execute(
-        "INSERT OR IGNORE INTO state (key, value) VALUES ('ledger_id', abs(random()))"
-    )
-    (value,) = connection.execute("SELECT value FROM state WHERE key = 'ledger_id'").fetchone()
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"spanledger:{value}"))
-
-
-def ships(connection: sqlite3.Connection) -> bool:
-    """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
-    of its own writes; until then the answer is yes."""
-    query = "SELECT value FROM state WHERE key = 'ships'"
-    row = connection.execute(query).fetchone()
-    return row is None or bool(row[0])
-
-
-SET_SHIPS = """
-INSERT INTO state (key, value) VALUES ('ships', ?1)
-ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
-"""Records whether a shipper is in use; writes only on a change."""
-
-SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

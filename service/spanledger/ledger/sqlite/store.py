@@ -13,14 +13,16 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.ports import Access, Progress
 from spanledger.ledger.pruning import check_prunable
+from spanledger.ledger.sql.identity import ledger_uuid
 from spanledger.ledger.sqlite.backup import backup
-from spanledger.ledger.sqlite.connection import connect, ledger_id, require_ledger
+from spanledger.ledger.sqlite.connection import connect, require_ledger
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.migrate import check_version, migrate
 from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.ledger.sqlite.pruning import SqlitePruning
 from spanledger.ledger.sqlite.records import SqliteRecords
 from spanledger.ledger.sqlite.reports import SqliteReports
+from spanledger.ledger.sqlite.sql import SqliteSql
 from spanledger.ledger.sqlite.writer import SqliteWriter
 
 
@@ -71,7 +73,7 @@ class SqliteStore:
     def ledger_id(self) -> str:
         """See `Store`."""
         with contextlib.closing(self._upgraded()) as connection:
-            return ledger_id(connection)
+            return ledger_uuid(SqliteSql(connection))
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> SqlitePruning:
         """See `Store`."""
@@ -116,6 +118,10 @@ class FileLock:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        return True
+
+    def held(self) -> bool:
+        """See `Lock`."""
         return True
 
     def close(self) -> None:

@@ -10,7 +10,8 @@ CREATE TABLE spanledger.state (
     value bigint NOT NULL
 );
 INSERT INTO spanledger.state (key, value)
-VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1);
+VALUES ('schema_version', 1), ('budgets_version', 1), ('keys_version', 1),
+    ('changes_of_unknown_source', 0);
 
 CREATE TABLE spanledger.keys (
     id           text COLLATE "C" PRIMARY KEY,
