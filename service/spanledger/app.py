@@ -30,6 +30,7 @@ from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.ports import Store
+from spanledger.ledger.pruning import missing
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut
@@ -133,16 +134,15 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
-            exposition.journal = lambda: ledger.journal_state
-            lock = store.exclusive("unread")
-            reader = asyncio.create_task(router.unread.run(lock))
+            if ledger.journal is not None:
+                exposition.journal = ledger.journal.figures
+            reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
             reader.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
                 reader.cancel()
                 await asyncio.wait([reader])
-                lock.close()
                 exposition.close()
         finally:
             await router.close()
@@ -164,11 +164,17 @@ def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None
     with store.records("create") as records:
         records.set_ships(ships=config.telemetry.enabled)
         budgets = [budget_of(entry) for entry in config.budgets]
-        for budget in records.apply_file(source, budgets, clock.now_ns()):
+        before = {budget.name: budget for budget in records.budgets()}
+        changed = records.apply_file(source, budgets, clock.now_ns())
+        for budget in changed:
             log.info("budget %r set from the file: %s", budget.name, summary(budget))
         for difference in records.differences():
             if difference.source == source:
                 log.warning("%s", difference.text)
+    with store.reports() as reports:
+        pruned_ns = reports.pruned_ns()
+    for text in missing(before, changed, pruned_ns, clock.now_ns()):
+        log.warning("%s", text)
 
 
 def run_gateway(

@@ -40,10 +40,25 @@ def set_acme(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-ALL = ("scope", "subject", "limit_usd", "period", "timezone", "action", "thresholds", "strict")
+ALL = (
+    *("scope", "subject", "limit_usd", "period", "period_day", "period_from", "period_to"),
+    *("timezone", "action", "thresholds", "strict"),
+)
 CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "limit": (["--limit", "13"], {"limit_usd": "13.00"}),
-    "period": (["--period", "week"], {"period": "week"}),
+    "period": (["--period", "week"], {"period": "week", "period_day": "monday"}),
+    "billing-month": (
+        ["--period", "month", "--period-day", "31"],
+        {"period": "month", "period_day": "31"},
+    ),
+    "days": (
+        ["--period", "30d", "--period-from", "2026-01-01T00:00+01:00"],
+        {"period": "30d", "period_from": "2026-01-01"},
+    ),
+    "once": (
+        *(["--period", "once", "--period-from", "2026-01-01", "--period-to", "2199-01-01"],),
+        {"period": "once", "period_from": "2026-01-01", "period_to": "2199-01-01"},
+    ),
     "timezone": (["--timezone", "UTC"], {"timezone": "UTC"}),
     "action": (["--action", "block"], {"action": "block"}),
     "thresholds": (["--thresholds", "50,80"], {"thresholds": [50, 80]}),
@@ -233,7 +248,12 @@ def test_a_check_says_what_the_next_start_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "problem"),
     [
-        ("--period", "year", "--period: expected 'day', 'week' or 'month', got 'year'"),
+        ("--period", "fortnight", "--period: 'fortnight' is not a period"),
+        ("--period", "", "--period: "),
+        ("--period", "30d", "--period-from: is missing"),
+        ("--period-day", "32", "--period-day: '32' is not a day of the month; write 1 to 31"),
+        ("--period-day", "", "--period-day: "),
+        ("--period-from", "2026-01-01", "--period-from: a period of 'month' has none"),
         ("--timezone", "Mars", "--timezone: 'Mars' is not an IANA time zone"),
         ("--limit", "much", "--limit: 'much' is not an amount; write it like 12.50"),
         ("--thresholds", "50,200", "--thresholds: must be at most 100, got '200'"),
@@ -245,3 +265,102 @@ def test_a_mistake_names_its_option(tmp_path: Path, option: str, value: str, pro
 
     assert code == 2
     assert said.startswith(f"error: {problem}")
+
+
+def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
+    """The rest of it stays, and the change is shown by the names of a file's keys."""
+    days = ("--period", "30d", "--period-from", "2026-01-01")
+    run(tmp_path, "budget", "set", "acme", "--limit", "5", *days)
+
+    code, out, _ = run(tmp_path, "budget", "set", "acme", "--period", "10d")
+
+    assert (code, out) == (0, "changed 'acme': period 30d → 10d\n")
+    assert budget(tmp_path)["period_from"] == "2026-01-01"
+    _, out, _ = run(tmp_path, "budget", "set", "acme", "--period", "month", "--period-day", "31")
+    assert out == (
+        "changed 'acme': period 10d → month, period_day none → 31, period_from 2026-01-01 → none\n"
+    )
+    _, out, _ = run(tmp_path, "budget", "history", "acme")
+    assert "acme: everybody $5.00 every 30 days from 2026-01-01 (UTC), block\n" in out
+    assert "period_day none → 31" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "each", "renews"),
+    [
+        (("--period", "month", "--period-day", "31"), "month from day 31", ""),
+        (("--period", "once", "--period-from", "2026-01-01"), "once from 2026-01-01", "never"),
+        (
+            ("--period", "once", "--period-from", "2026-01-01", "--period-to", "2026-01-02"),
+            "once from 2026-01-01 until 2026-01-02",
+            "ended 2026-01-02",
+        ),
+        (
+            ("--period", "once", "--period-from", "2199-01-01T09:30"),
+            "once from 2199-01-01T09:30",
+            "begins 2199-01-01 09:30",
+        ),
+    ],
+)
+def test_the_list_shows_each_period(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    each: str,
+    renews: str,
+) -> None:
+    """How often a budget is renewed and when next, or what comes instead."""
+    monkeypatch.setenv("COLUMNS", "200")
+    run(tmp_path, "budget", "set", "acme", "--limit", "5", *options)
+
+    _, out, _ = run(tmp_path, "budget", "list")
+
+    assert each in out
+    assert renews in out
+
+
+def test_a_file_has_the_same_periods(tmp_path: Path) -> None:
+    """YAML's own days, dates and times are understood, and the plan is in words."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text(
+        """
+- {name: a, limit: 1, period: month, period_day: 31}
+- {name: b, limit: 1, period: week, period_day: sunday}
+- {name: c, limit: 1, period: 30d, period_from: 2026-01-01}
+- {name: d, limit: 1, period: once, period_from: 2026-01-01T09:30:00Z, period_to: 2026-02-01,
+   timezone: Europe/Berlin}
+"""
+    )
+
+    code, out, _ = run(tmp_path, "apply", "-f", str(file))
+
+    assert code == 0
+    assert out.splitlines()[:4] == [
+        "+ a: everybody $1.00 a month from day 31 (UTC), block",
+        "+ b: everybody $1.00 a week from Sunday (UTC), block",
+        "+ c: everybody $1.00 every 30 days from 2026-01-01 (UTC), block",
+        "+ d: everybody $1.00 once from 2026-01-01T10:30 until 2026-02-01 (Europe/Berlin), block",
+    ]
+    assert "4 unchanged" in run(tmp_path, "apply", "-f", str(file))[1]
+
+
+def test_all_mistakes_of_periods_are_listed(tmp_path: Path) -> None:
+    """Each at its place, together with the other mistakes of the same budget."""
+    file = tmp_path / "spanledger.yaml"
+    file.write_text(
+        f"""{MODEL}
+budgets:
+  - {{name: a, period: month, period_day: 32}}
+  - {{name: b, limit: 1, period: 30d, period_day: 5}}
+"""
+    )
+
+    problems = examine(file, {})["problems"]
+
+    places = (
+        "limit",
+        "0.period_day: '32'",
+        "1.period_day: a period of",
+        "1.period_from: is missing",
+    )
+    assert [sum(place in problem for problem in problems) for place in places] == [1, 1, 1, 1]

@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple
 
 from spanledger.budgets.scopes import Scope
 
-PeriodKind = Literal["day", "week", "month"]
-PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 Action = Literal["block", "warn"]
 
 
@@ -18,14 +16,14 @@ class Budget:
     """A limit on what a subject may spend in each period.
 
     `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
-    is always `*` and means everybody together.
+    is always `*` and means everybody together. `period` is the text of a period, see `periods`.
     """
 
     name: str
     scope: Scope
     subject: str
     limit_nano: int
-    period: PeriodKind
+    period: str
     timezone: str = "UTC"
     action: Action = "block"
     thresholds: tuple[int, ...] = (50, 80, 95)
@@ -42,7 +40,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget's account in its current period: what commands and `/metrics` show."""
+    """A budget's account in its current period: what commands and `/metrics` show.
+
+    The period of a one-time budget is its own, even before it begins and after it has ended.
+    """
 
     budget: Budget
     subject: str
@@ -52,6 +53,10 @@ class BudgetState:
     overrun_nano: int
     period_start_s: int
     period_end_s: int
+
+    def counts_at(self, now_s: float) -> bool:
+        """Whether the budget limits anything now."""
+        return self.period_start_s <= now_s < self.period_end_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import typer
 
 from spanledger.budgets.diff import (
     Change,
+    allowance,
     as_dict,
     changes_text,
     field_changes,
@@ -21,6 +22,9 @@ from spanledger.budgets.diff import (
     with_before,
 )
 from spanledger.budgets.model import Budget, BudgetState
+from spanledger.budgets.periods import Parts, every, in_words, parts_of, renewal
+from spanledger.budgets.written import changed
+from spanledger.commands import budget_options as options
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -35,7 +39,8 @@ from spanledger.commands.common import (
     reporting_errors,
     store_of,
 )
-from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
+from spanledger.commands.completion import budget_names, known_budgets
+from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
@@ -43,23 +48,6 @@ from spanledger.money import format_usd
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
 
-Strict = Annotated[
-    bool | None,
-    typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
-]
-OnLedgerDownAllow = Annotated[
-    str | None,
-    typer.Option(
-        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
-        " budget is new."
-    ),
-]
-Replace = Annotated[
-    bool,
-    typer.Option(
-        "--replace", help="Recreate an existing budget: options not given get their defaults."
-    ),
-]
 _LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
 """Options that are not called as in a file."""
 
@@ -82,39 +70,28 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 
 @app.command("set")
 def set_(
-    name: Annotated[
-        str, typer.Argument(help="Unique name of the budget.", autocompletion=budget_names)
-    ],
-    limit: Annotated[
-        str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
-    ] = None,
-    customer: Annotated[
-        str | None,
+    name: options.Unique,
+    limit: options.Limit = None,
+    customer: options.OfCustomer = None,
+    key: options.OfKey = None,
+    team: options.OfTeam = None,
+    model: options.OfModel = None,
+    provider: options.OfProvider = None,
+    period: options.Each = None,
+    period_day: options.PeriodDay = None,
+    period_from: options.PeriodFrom = None,
+    period_to: options.PeriodTo = None,
+    timezone: options.Timezone = None,
+    action: options.Then = None,
+    thresholds: options.Percentages = None,
+    strict: options.Strict = None,
+    on_ledger_down_allow: options.OnLedgerDownAllow = None,
+    replace: Annotated[
+        bool,
         typer.Option(
-            help="Customer; '*' limits each customer separately.", autocompletion=customers
+            "--replace", help="Recreate an existing budget: options not given get their defaults."
         ),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Id of a key (key_…), or '*'.", autocompletion=valid_keys)
-    ] = None,
-    team: Annotated[str | None, typer.Option(help="Team, or '*'.", autocompletion=teams)] = None,
-    model: Annotated[str | None, typer.Option(help="A provider's model, or '*'.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Provider, or '*'.")] = None,
-    period: Annotated[
-        str | None, typer.Option(help="day, week (ISO) or month; month if the budget is new.")
-    ] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option(help="block or warn; block if the budget is new.")
-    ] = None,
-    thresholds: Annotated[
-        str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
-    ] = None,
-    strict: Strict = None,
-    on_ledger_down_allow: OnLedgerDownAllow = None,
-    replace: Replace = False,
+    ] = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -124,7 +101,7 @@ def set_(
     subject, add --replace. A budget counts everything its subject has spent since the period began,
     including what was spent before the budget was set.
     """
-    options = {
+    written = {
         "name": name,
         "limit": limit,
         "customer": customer,
@@ -133,15 +110,20 @@ def set_(
         "model": model,
         "provider": provider,
         "period": period,
+        "period_day": period_day,
+        "period_from": period_from,
+        "period_to": period_to,
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "strict": strict,
         "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
-    given = {option: value for option, value in options.items() if value is not None}
+    given = {option: value for option, value in written.items() if value is not None}
     with reporting_errors():
-        before, budget = _set(name, given, store_of(ledger), replace=replace)
+        store = store_of(ledger)
+        before, budget = _set(name, given, store, replace=replace)
+        report_missing(store, {name: before} if before else {}, [budget])
     _print_set(before, budget, json=json)
 
 
@@ -151,7 +133,8 @@ def _set(
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
 
-    validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
+    if not store.exists():
+        validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
@@ -178,8 +161,7 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
-            f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
-            f" then {budget.action}s{_when_down(budget)}"
+            f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
         )
 
 
@@ -206,13 +188,15 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
 
     entry: dict[str, Any] = {
         "limit": format_usd(before.limit_nano),
-        "period": before.period,
         "timezone": before.timezone,
         "action": before.action,
         "thresholds": before.thresholds,
         "strict": before.strict,
         "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
+    written = Parts(*(given.get(part, "") for part in Parts._fields))
+    period = changed(parts_of(before.period), written)._asdict()
+    entry |= {part: text for part, text in period.items() if text}
     after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
         return replace(after, scope=before.scope, subject=before.subject)
@@ -249,7 +233,7 @@ def limit(
         print_json({**as_dict(after), "changed": after != before})
     elif before is not None:
         typer.echo(
-            f"{name!r} allows ${format_usd(wanted)} a {after.period}, was"
+            f"{name!r} allows ${format_usd(wanted)} {every(after.period)}, was"
             f" ${format_usd(before.limit_nano)}"
         )
 
@@ -262,7 +246,8 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """
     with reporting_errors():
         reports = store_of(ledger).reports()
-        states = reports.budget_states(int(time.time()))
+        now_s = int(time.time())
+        states = reports.budget_states(now_s)
         reports.close()
         records = store_of(ledger).records("read")
         differences = records.differences()
@@ -275,12 +260,12 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     if not states:
         typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
     else:
-        _print_states(states)
+        _print_states(states, now_s)
     for difference in differences:
         typer.echo(difference.text, err=True)
 
 
-def _print_states(states: Sequence[BudgetState]) -> None:
+def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
     from rich.markup import escape
 
     any_when_down = any(state.budget.allow_when_down_nano for state in states)
@@ -291,6 +276,7 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             "spent": "figure",
             "held": "figure",
             "limit": "figure",
+            "each": "fold",
             "used": "figure",
             "then": "keep",
             "renews": "keep",
@@ -311,12 +297,32 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             "$" + format_usd(state.spent_nano),
             "$" + format_usd(state.held_nano),
             "$" + format_usd(budget.limit_nano),
+            in_words(budget.period),
             f"[{colour}]{used} %[/]",
             budget.action,
-            format_day(state.period_end_s, budget.timezone)[:10],
+            _renews(state, now_s),
             *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
         )
     console().print(table)
+
+
+def _renews(state: BudgetState, now_s: int) -> str:
+    """When another period begins, for a terminal; of a one-time budget what comes next."""
+    kind = renewal(state.budget.period)
+    if kind != "renews" and now_s < state.period_start_s:
+        return f"begins {_when(state.period_start_s, state.budget)}"
+    if kind == "never":
+        return kind
+    end = _when(state.period_end_s, state.budget)
+    if kind == "renews":
+        return end
+    return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
+
+
+def _when(seconds: int, budget: Budget) -> str:
+    """A day in the budget's time zone, with the time unless it is midnight."""
+    text = format_day(seconds, budget.timezone)
+    return text[:10] if text[11:19] == "00:00:00" else f"{text[:10]} {text[11:16]}"
 
 
 @app.command()
@@ -408,7 +414,8 @@ def apply(
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]
-        records = store_of(ledger).records("read" if dry_run else "create")
+        store = store_of(ledger)
+        records = store.records("read" if dry_run else "create")
         current = {budget.name: budget for budget in records.budgets()}
         changes = plan(current, wanted, prune=prune)
         if not dry_run:
@@ -419,6 +426,7 @@ def apply(
             else:
                 records.set_budgets(wanted, time.time_ns(), remove=dropped)
         records.close()
+        report_missing(store, current, [c.budget for c in changes if c.kind != "remove"])
     if json:
         _print_plan_json(wanted, changes, dry_run=dry_run)
     else:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.budgets.diff import as_dict
+from spanledger.budgets.periods import Parts, in_words
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
-from spanledger.config import DEFAULT_CONFIG
+from spanledger.config import DEFAULT_CONFIG, budget_of
 from spanledger.config.addresses import shown_ledger, without_secrets
 from spanledger.config.sections import GatewaySettings
 
 if TYPE_CHECKING:
-    from spanledger.config import BudgetEntry
     from spanledger.pricing.book import PriceBook
     from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
@@ -110,7 +111,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
-    report["budgets"] = [_budget(entry) for entry in config.budgets]
+    report["budgets"] = [as_dict(budget_of(entry)) for entry in config.budgets]
     found = against_ledger(config, file)
     report["budgets_at_start"], report["budget_differences"] = (
         found["at_start"],
@@ -164,25 +165,6 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
     }
 
 
-def _budget(entry: BudgetEntry) -> dict[str, Any]:
-    from spanledger.config.budgets import budget_of
-    from spanledger.money import format_usd
-
-    scopes = ("customer", "key", "team", "model", "provider")
-    scope = next((name for name in scopes if getattr(entry, name)), "global")
-    return {
-        "name": entry.name,
-        "scope": scope,
-        "subject": getattr(entry, scope, None) or "*",
-        "limit_usd": format_usd(entry.limit),
-        "period": entry.period,
-        "timezone": entry.timezone,
-        "action": entry.action,
-        "strict": entry.strict,
-        "on_ledger_down_allow_usd": format_usd(budget_of(entry).allow_when_down_nano),
-    }
-
-
 def _print_summary(report: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -228,7 +210,7 @@ def _print_summary(report: dict[str, Any]) -> None:
                 if entry["scope"] == "global"
                 else f"{entry['scope']} {entry['subject']}",
                 f"${entry['limit_usd']}",
-                f"{entry['period']} ({entry['timezone']})",
+                f"{_each(entry)} ({entry['timezone']})",
                 entry["action"],
                 *([f"${entry['on_ledger_down_allow_usd']}"] if any_when_down else []),
             )
@@ -237,6 +219,11 @@ def _print_summary(report: dict[str, Any]) -> None:
     for change in report["budgets_at_start"]:
         typer.echo(f"at the next start, in {report['ledger']}: {change['text']}")
     _print_limits(report["limits"])
+
+
+def _each(budget: Mapping[str, Any]) -> str:
+    """A budget's period, to stand below "each"."""
+    return in_words(Parts(*(budget[name] or "" for name in Parts._fields)).text)
 
 
 def _print_limits(limits: Mapping[str, Any]) -> None:

@@ -112,8 +112,8 @@ class Authenticator:
             return await self._by_key(key)
         if await self.is_keyed():
             raise AuthenticationError(
-                "send a spanledger key as `Authorization: Bearer slk_…`; "
-                "`spanledger keys create --customer NAME` creates one"
+                "send a spanledger key as `Authorization: Bearer slk_…`, or in `x-api-key` or "
+                "`x-goog-api-key`; `spanledger keys create --customer NAME` creates one"
             )
         check_local(headers, self._origins)
         return self._open_caller(headers)
@@ -223,7 +223,8 @@ def _presented(headers: HeaderMap) -> bytes:
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
             return key.strip()
-    return (headers.get(b"api-key") or headers.get(b"x-api-key") or b"").strip()
+    names = (b"api-key", b"x-api-key", b"x-goog-api-key")
+    return next(filter(None, map(headers.get, names)), b"").strip()
 
 
 def _host_name(host: bytes) -> bytes:

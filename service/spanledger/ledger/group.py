@@ -32,7 +32,7 @@ from spanledger.errors import (
 )
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.journal.file import JournalEntry
-from spanledger.ledger.journal.journal import Journal, JournalState
+from spanledger.ledger.journal.journal import Journal, meanwhile
 from spanledger.ledger.model import (
     AttemptEnd,
     ChangeKept,
@@ -104,7 +104,7 @@ class GroupLedger:
         self._observe_commit = observe_commit
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._unwritten: list[Waiting] = []
-        self._journal = journal
+        self.journal = journal
         self._unrecorded: Mapping[str, int] = {} if journal is None else journal.unrecorded
         self._closed: Collection[object] = () if journal is None else journal.closed
         self._away = ""
@@ -129,13 +129,8 @@ class GroupLedger:
     @property
     def journaling(self) -> bool:
         """See `Ledger.journaling`."""
-        journal = self._journal
+        journal = self.journal
         return journal is not None and bool(self._stalled() or self._away) and journal.has_room
-
-    @property
-    def journal_state(self) -> JournalState:
-        """Figures of the journal."""
-        return JournalState(0, 0) if self._journal is None else self._journal.state
 
     # callers ------------------------------------------------------------------------------
 
@@ -150,13 +145,13 @@ class GroupLedger:
         try:
             hold = cast("Hold", await self._submit(reservation))
         except BudgetExceededError as error:
-            if self._journal is not None:
-                self._journal.refused(error.refusal)
+            if self.journal is not None:
+                self.journal.refused(error.refusal)
             raise
         except LedgerUnavailableError as error:
             return await self._hold_elsewhere(reservation, error)
-        if self._closed and self._journal is not None:
-            self._journal.admitted(reservation)
+        if self._closed and self.journal is not None:
+            self.journal.admitted(reservation)
         return hold
 
     async def finish(self, end: AttemptEnd) -> Settled:
@@ -177,8 +172,8 @@ class GroupLedger:
     ) -> None:
         """See `Ledger.end_request`."""
         operation = EndRequest(start, end, kept, later)
-        if start.request_id in self._unrecorded and self._journal is not None:
-            await self._journal.end_request(operation)
+        if start.request_id in self._unrecorded and self.journal is not None:
+            await self.journal.end_request(operation)
         else:
             await self._submit(operation)
 
@@ -233,15 +228,15 @@ class GroupLedger:
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("the ledger could not be closed: its disk is not responding")
-        if self._journal is not None:
-            await asyncio.to_thread(self._journal.close)
+        if self.journal is not None:
+            await asyncio.to_thread(self.journal.close)
         with suppress(TimeoutError):
             await self._reader.call(self._keys.close)
         self._reader.close()
 
     def _journal_for(self, request_id: str) -> Journal | None:
         """The journal, if what follows in this request has to go there."""
-        journal = self._journal
+        journal = self.journal
         if journal is None or request_id in self._unrecorded:
             return journal
         return journal if self._away and journal.serves else None
@@ -315,13 +310,8 @@ class GroupLedger:
         problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
         if self._away != problem:
             self._away = problem
-            log.error("%s; %s until it does", problem, self._meanwhile())
+            log.error("%s; %s until it does", problem, meanwhile(self.journal))
         return problem
-
-    def _meanwhile(self) -> str:
-        if self._journal is not None and self._journal.serves:
-            return "only what budgets allow meanwhile is sent to providers"
-        return "nothing is sent to providers"
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """While callers wait for a commit, make sure that none waits forever."""
@@ -359,8 +349,8 @@ class GroupLedger:
             case Reservation():
                 self._queue.put(Waiting(unsent(operation, self._now_ns()), None, None))
             case AttemptEnd():
-                if self._journal is not None and self._journal.serves:
-                    self._journal.keep(operation)
+                if self.journal is not None and self.journal.serves:
+                    self.journal.keep(operation)
                 else:
                     self._queue.put(Waiting(operation, None, None))
             case EndRequest() if self._queue.qsize() < MAX_UNWRITTEN:
@@ -379,7 +369,7 @@ class GroupLedger:
                 batch.append(Waiting(self._sweep_operation(), None, None))
                 next_sweep = self._monotonic() + self._sweep_every_s
             self._write_next(batch)
-        while self._journal is not None and self._journal.waiting and not self._away:
+        while self.journal is not None and self.journal.waiting and not self._away:
             self._write_next([])
         if self._unwritten:
             log.error(
@@ -391,7 +381,7 @@ class GroupLedger:
     def _idle_s(self, next_sweep: float) -> float:
         """How long to wait for a caller's operation before something else has to be written."""
         idle_s = max(0.0, next_sweep - self._monotonic())
-        journal = self._journal
+        journal = self.journal
         if self._unwritten or self._probes:
             return min(idle_s, COMMIT_PAUSE_S)
         return 0.0 if journal is not None and journal.waiting else idle_s
@@ -399,7 +389,7 @@ class GroupLedger:
     @property
     def _probes(self) -> bool:
         """Whether to find out by ourselves that the ledger is back: nobody else may ask it."""
-        return bool(self._away) and self._journal is not None and self._journal.serves
+        return bool(self._away) and self.journal is not None and self.journal.serves
 
     def _wake(self) -> None:
         """The journal has an entry for the ledger, which is written at once if that is not down."""
@@ -410,7 +400,7 @@ class GroupLedger:
         """Write what is left from before, what the journal has, and a batch, in this order."""
         batch, earlier = self._unwritten + batch, len(self._unwritten)
         self._unwritten = []
-        journal = self._journal
+        journal = self.journal
         entries = journal.chunk() if journal is not None and journal.waiting else ()
         if batch or entries:
             self._write(batch, entries, earlier)
@@ -460,10 +450,10 @@ class GroupLedger:
         asked = sum(not isinstance(waiting.operation, Sweep) for waiting in whole)
         self._observe_commit(self._monotonic() - started, asked)
         deliver(whole, results)
-        if self._journal is not None:
+        if self.journal is not None:
             if entries:
-                self._journal.recorded(entries, results[earlier : earlier + len(entries)])
-            self._journal.committed(self._store.budgets, again=asked < len(whole))
+                self.journal.recorded(entries, results[earlier : earlier + len(entries)])
+            self.journal.committed(self._store.budgets, again=asked < len(whole))
 
     def _commit(self, batch: Sequence[Waiting]) -> list[LedgerResult]:
         self._writing, self._writing_since = batch, self._monotonic()
@@ -489,13 +479,13 @@ class GroupLedger:
         after the attempts.
         """
         if str(error) not in (self._away, self._unreadable):
-            log.error("%s; %s until it recovers", error, self._meanwhile())
+            log.error("%s; %s until it recovers", error, meanwhile(self.journal))
         self._away = str(error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
-        if self._journal is not None and self._journal.serves:
+        if self.journal is not None and self.journal.serves:
             for end in ends:
                 if isinstance(end, AttemptEnd) or end.later is not None:
-                    self._journal.keep(end)
+                    self.journal.keep(end)
             ends = [end for end in ends if isinstance(end, EndRequest) and end.later is None]
         if len(ends) > MAX_UNWRITTEN:
             refused = [end for end in ends if isinstance(end, EndRequest)]

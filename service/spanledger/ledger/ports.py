@@ -8,6 +8,7 @@ from time import time_ns
 from typing import Literal, Protocol
 
 from spanledger.budgets.accounts import BudgetIndex
+from spanledger.ledger.copying import Tables
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -251,6 +252,10 @@ class Store(Protocol):
         Raises:
             UsageError: budgets may still count requests that ended by then.
         """
+        ...
+
+    def tables(self) -> Tables:
+        """All rows, for a copy; of a ledger that is up to date."""
         ...
 
     def backup(self, destination: Path, progress: Progress) -> Verification:

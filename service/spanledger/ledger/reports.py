@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget, BudgetState
-from spanledger.budgets.periods import period_at
+from spanledger.budgets.periods import shown_period
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.rows import (
@@ -157,7 +157,7 @@ class Reports(ABC):
         states = []
         with self._snapshot():
             for budget in self._budgets():
-                period = period_at(budget.period, budget.timezone, now_s)
+                period = shown_period(budget.period, budget.timezone, now_s)
                 key = AccountKey.of(budget, budget.subject, period.start_s)
                 found = self._accounts(key) or [Balance(key, period.end_s)]
                 states += [

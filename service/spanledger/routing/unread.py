@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from spanledger.clock import NANOS, Clock
 from spanledger.errors import LedgerUnavailableError, ProviderError, SpanledgerError
@@ -79,16 +80,29 @@ class UnreadResults:
         self._paused: dict[str, float] = {}  # until when, by deployment
         self._unknown: set[str] = set()  # deployments that were logged
 
-    async def run(self, lock: Lock) -> None:
+    async def run(self, exclusive: Callable[[], Lock]) -> None:
         """Read until cancelled, while no other gateway of the ledger does."""
-        clock = self._clock
-        while True:
-            await clock.sleep(ROUND_S * clock.rng.uniform(0.75, 1.25))
-            try:
-                if await asyncio.to_thread(lock.acquire):
-                    await self.look()
-            except LedgerUnavailableError:
-                continue  # the ledger logs it
+        clock, told = self._clock, ""
+        lock: Lock | None = None
+        try:
+            while True:
+                await clock.sleep(ROUND_S * clock.rng.uniform(0.75, 1.25))
+                try:
+                    if lock is None:
+                        lock = await asyncio.to_thread(exclusive)
+                    if await asyncio.to_thread(lock.acquire):
+                        await self.look()
+                    told = ""
+                except LedgerUnavailableError as error:
+                    if told != str(error):
+                        told = str(error)
+                        log.warning("batches and answers that nobody reads are not read: %s", error)
+                    if lock is not None:  # its connection may be lost
+                        lock.close()
+                        lock = None
+        finally:
+            if lock is not None:
+                lock.close()
 
     async def look(self) -> int:
         """Ask for what is due now, and return how many were charged.

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from spanledger import __version__
 from spanledger.budgets.model import BudgetState
+from spanledger.budgets.periods import in_words
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
@@ -231,7 +232,8 @@ class _Families(Collector):
 def budget_families(
     states: Sequence[BudgetState], now_s: float, most: int, few: int
 ) -> Iterator[Metric]:
-    """The gauges for the accounts nearest their limit."""
+    """The gauges for the accounts nearest their limit, of those whose budget counts now."""
+    states = [state for state in states if state.counts_at(now_s)]
     ranked = sorted(((_rank(state), state) for state in states), key=itemgetter(0), reverse=True)
     told_of = sum(is_told_of for (is_told_of, _), _ in ranked)
     shown = [state for _, state in ranked[: max(few, min(told_of, most))]]
@@ -242,6 +244,8 @@ def budget_families(
         key = (state.budget.name, state.budget.scope, state.subject)
         limit = state.budget.limit_nano
         left = limit - state.spent_nano - state.held_nano
+        about = (*key, in_words(state.budget.period), state.budget.timezone)
+        values["spanledger_budget_info"][about] = 1
         values["spanledger_budget_limit_usd"][key] = limit / NANO_PER_USD
         values["spanledger_budget_spent_usd"][key] = state.spent_nano / NANO_PER_USD
         values["spanledger_budget_held_usd"][key] = state.held_nano / NANO_PER_USD

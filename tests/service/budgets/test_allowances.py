@@ -45,8 +45,8 @@ def exactly(nano: int) -> HoldSizes:
 
 def state(of: Budget, spent: int, held: int = 0, subject: str = "acme") -> BudgetState:
     """An account in today's period."""
-    start_s, end_s = period_at(of.period, of.timezone, NOON_S)
-    return BudgetState(of, subject, spent, held, 0, start_s, end_s)
+    period = period_at(of.period, of.timezone, NOON_S)
+    return BudgetState(of, subject, spent, held, 0, period.start_s, period.end_s)
 
 
 def refusal(of: Budget) -> Refusal:

@@ -22,6 +22,9 @@ from hypothesis import strategies as st
 from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.config import parse_config
+from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger import group
+from spanledger.ledger.ports import Lock
 from spanledger.routing import unread
 from spanledger.routing.attempt import LATE_ANSWER_S
 from spanledger.routing.batches import HOLD_S
@@ -138,8 +141,10 @@ def configuration(sim_url: str, ledger: Path, **params: Any) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A simulator without gateways; at the end the ledger adds up."""
+    # A clock that is set forward during a commit makes it look as if the disk had stalled.
+    monkeypatch.setattr(group, "STALL_S", 10 * DAY)
     ledger = tmp_path / "ledger.db"
     records = store_at(ledger).records("create")
     key, _ = records.create_key("rich", "", [], 1)
@@ -342,6 +347,38 @@ def test_one_gateway_of_a_ledger_reads(place: Place) -> None:
     place.stack.close()
     assert other.acquire()
     other.close()
+
+
+def test_a_lock_that_cannot_be_had(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """While the ledger has no lock to give, nothing is read; that is logged once, and a new one is tried
+    each time until there is one."""
+
+    async def soon(_: float) -> None:
+        await asyncio.sleep(0.01)
+
+    gateway, store, tried = place.open(Time(sleeps=soon)), store_at(place.ledger), []
+
+    def exclusive() -> Lock:
+        tried.append(1)
+        if len(tried) < 5:
+            raise LedgerUnavailableError("it is behind a pooler")
+        return store.exclusive("another")
+
+    loop, built = gateway.running.loop, gateway.running.built
+    assert loop is not None
+    assert built is not None
+    running = asyncio.run_coroutine_threadsafe(built.router.unread.run(exclusive), loop)
+
+    def is_free() -> bool:
+        with contextlib.closing(store.exclusive("another")) as lock:
+            return lock.acquire()
+
+    wait_for(lambda: len(tried) == 5)
+    wait_for(lambda: not is_free())
+    assert sum("behind a pooler" in record.message for record in caplog.records) == 1
+    running.cancel()
+    wait_for(is_free)
+    assert len(tried) == 5
 
 
 class Asked:

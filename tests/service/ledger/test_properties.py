@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
-from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
-from spanledger.budgets.periods import period_at
+from spanledger.budgets.model import Budget, HoldSizes
+from spanledger.budgets.periods import period_at, shown_period
 from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation, Sweep
@@ -45,6 +45,20 @@ MOMENTS = [
     )
 ]
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Africa/Abidjan"]
+PERIODS = [
+    "day",
+    "week",
+    "month",
+    "week/sunday",
+    "month/24",
+    "month/31",
+    "quarter",
+    "year",
+    "5h@2026-11-23T08:30",
+    "10d@2026-03-24",
+    "once@2026-11-23..2026-11-30",
+    "once@2026-11-24",
+]
 SUBJECTS: dict[Scope, list[str]] = {
     "customer": ["*", "acme", "red"],
     "team": ["*", "red"],
@@ -58,7 +72,7 @@ class Account(NamedTuple):
 
     budget: str
     scope: Scope
-    period: PeriodKind
+    period: str
     timezone: str
     start_s: int
     subject: str
@@ -140,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         scope=st.sampled_from(["customer", "team", "model", "global"]),
         which=st.integers(0, 2),
         limit=st.integers(0, 3 * LIMIT),
-        period=st.sampled_from(["day", "week", "month"]),
+        period=st.sampled_from(PERIODS),
         timezone=st.sampled_from(ZONES),
         action=st.sampled_from(["block", "block", "warn"]),
     )
@@ -150,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         scope: Scope,
         which: int,
         limit: int,
-        period: PeriodKind,
+        period: str,
         timezone: str,
         action: str,
     ) -> None:
@@ -168,6 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 {"period": "day"},
                 {"period": "week"},
                 {"period": "month"},
+                *({"period": period} for period in PERIODS),
                 {"timezone": "UTC"},
                 {"timezone": "Africa/Abidjan"},
             ]
@@ -205,8 +220,10 @@ class LedgerMachine(RuleBasedStateMachine):
         subject = attempt.subjects[budget.scope]
         if not subject or budget.subject not in ("*", subject):
             return None
-        start_s = period_at(budget.period, budget.timezone, at_ns // SECOND).start_s
-        return Account(budget.name, budget.scope, budget.period, budget.timezone, start_s, subject)
+        period = period_at(budget.period, budget.timezone, at_ns // SECOND)
+        if not period.counts:
+            return None
+        return Account(*budget_key(budget), period.start_s, subject)
 
     # attempts --------------------------------------------------------------------------------
 
@@ -320,7 +337,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
         shown: dict[str, dict[str, tuple[int, int, int]]] = defaultdict(dict)
         for state in states:
-            assert state.period_start_s * SECOND <= self.now < state.period_end_s * SECOND
+            about = (state.budget.period, state.budget.timezone, self.now // SECOND)
+            assert state.counts_at(self.now // SECOND) == period_at(*about).counts
             figures = (state.spent_nano, state.held_nano, state.overrun_nano)
             if any(figures):
                 shown[state.budget.name][state.subject] = figures
@@ -329,14 +347,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def expected(self, budget: Budget) -> dict[str, tuple[int, int, int]]:
         """The accounts of a budget now; unless the clock was changed, all its subjects' attempts in
-        the period, whenever it was set."""
+        the period, whenever it was set. A one-time budget has its own accounts before and after, too."""
         found = {}
-        start_s = period_at(budget.period, budget.timezone, self.now // SECOND).start_s
+        about = (budget.period, budget.timezone, self.now // SECOND)
+        start_s, counts = shown_period(*about).start_s, period_at(*about).counts
         subjects = {attempt.subjects[budget.scope] for attempt in self.model} - {""}
         for subject in subjects if budget.subject == "*" else subjects & {budget.subject}:
             account = Account(*budget_key(budget), start_s, subject)
             counted = self.counted(account)
-            if not self.went_back:
+            if counts and not self.went_back:
                 assert sums(counted) == sums(
                     [
                         attempt
@@ -359,7 +378,7 @@ def sums(attempts: list[Tracked]) -> tuple[int, int, int]:
     )
 
 
-def budget_key(budget: Budget) -> tuple[str, Scope, PeriodKind, str]:
+def budget_key(budget: Budget) -> tuple[str, Scope, str, str]:
     """The fields of a budget that are part of its accounts' key."""
     return budget.name, budget.scope, budget.period, budget.timezone
 

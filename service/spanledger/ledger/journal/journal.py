@@ -163,9 +163,8 @@ class Journal:
         """Whether there are entries for the ledger."""
         return bool(self._entries or self._left)
 
-    @property
-    def state(self) -> JournalState:
-        """Figures for `/metrics`."""
+    def figures(self) -> JournalState:
+        """For `/metrics`."""
         left = sum(len(found.entries) for found in tuple(self._left)) - self._at
         return JournalState(self._attempts, len(self._entries) + left)
 
@@ -339,7 +338,7 @@ class Journal:
                 "the journal in %s has %d entries that the ledger does not have; the next gateway"
                 " on this machine records them",
                 self._folder,
-                self.state.waiting,
+                self.figures().waiting,
             )
 
     # the journal's thread -----------------------------------------------------------------
@@ -451,3 +450,10 @@ class Journal:
 def _resolve(future: _Done) -> None:
     if not future.done():  # the caller may have been cancelled
         future.set_result(None)
+
+
+def meanwhile(journal: Journal | None) -> str:
+    """What is sent while the ledger is unavailable, for a log."""
+    if journal is not None and journal.serves:
+        return "only what budgets allow meanwhile is sent to providers"
+    return "nothing is sent to providers"

@@ -17,14 +17,21 @@ from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.journal import file as journal_file
 from spanledger.ledger.journal import journal as journal_module
 from spanledger.ledger.journal.file import JOURNAL_SUFFIX
+from spanledger.ledger.journal.journal import Journal
 from spanledger.ledger.model import Later, RequestEnd
 from spanledger.ledger.ports import Store
 from tests.service.ledger.conftest import Book, Time
-from tests.service.ledger.stores import cut_off, raw
+from tests.service.ledger.stores import cut_off, new_store, raw
 from tests.support.processes import poll
 
 CENT = 10_000_000
 DEADLINE_S = 60.0
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A ledger of each kind that does not exist yet."""
+    return new_store(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -50,16 +57,20 @@ async def allow(book: Book, nano: int, **changes: object) -> None:
     """Set a budget that allows this much, and wait until the gateway knows."""
     book.budget("b", allow_when_down_nano=nano, **changes)
     await book.ledger.sweep()
-    journal = book.ledger._journal
-    assert journal is not None
+    journal = journal_of(book.ledger)
     await until(lambda: journal.armed and journal._allowances.any)
+
+
+def journal_of(ledger: GroupLedger) -> Journal:
+    """Its journal."""
+    assert ledger.journal is not None
+    return ledger.journal
 
 
 async def is_back(ledger: GroupLedger) -> None:
     """Wait until the ledger commits again and has everything."""
-    await until(lambda: not ledger.away and ledger.journal_state.waiting == 0)
-    journal = ledger._journal
-    assert journal is not None
+    await until(lambda: not ledger.away and journal_of(ledger).figures().waiting == 0)
+    journal = journal_of(ledger)
     await until(lambda: not journal.unrecorded)
 
 
@@ -264,8 +275,7 @@ async def test_a_budget_over_its_limit_allows_what_is_left_of_the_allowance(book
         await book.ledger.finish(book.end(second, 8 * CENT))
     await is_back(book.ledger)
     assert book.balance() == (26 * CENT, 0, 0)
-    journal = book.ledger._journal
-    assert journal is not None
+    journal = journal_of(book.ledger)
     await until(lambda: bool(journal._file and journal._file.empty and not journal._queue.qsize()))
     await until(
         lambda: [b.spent_nano for b in journal._allowances._balances.values()] == [6 * CENT]
@@ -389,7 +399,7 @@ async def test_a_lot_at_once(book: Book) -> None:
 
     with cut_off(book.store):
         await asyncio.gather(*(call(number) for number in range(700)))
-        assert book.ledger.journal_state.attempts == 700
+        assert journal_of(book.ledger).figures().attempts == 700
     spent = sum(range(700))
     await is_back(book.ledger)
 
@@ -427,7 +437,7 @@ async def test_the_next_process_records_what_a_dead_one_left(
     time.now += 60 * 10**9
 
     successor = open_ledger(store, time.clock(), journal=folder)
-    await until(lambda: successor.journal_state.waiting == 0)
+    await until(lambda: journal_of(successor).figures().waiting == 0)
     await successor.sweep()
     await successor.sweep()
 
@@ -450,7 +460,7 @@ async def test_a_file_of_a_running_process_is_its_own(store: Store, tmp_path: Pa
         await first.finish(book.end(reservation, CENT))
         assert len(list(folder.glob(f"*{JOURNAL_SUFFIX}"))) == 1
     second = open_ledger(store, time.clock(), journal=folder)
-    assert second.journal_state.waiting == 0
+    assert journal_of(second).figures().waiting == 0
     await second.sweep()
     await is_back(first)
     await second.close()
@@ -488,8 +498,7 @@ async def test_a_journal_of_another_ledger_is_left(
 
 def _die(ledger: GroupLedger) -> None:
     """Release what a killed process would: its locks. Its threads do nothing more."""
-    journal = ledger._journal
-    assert journal is not None
+    journal = journal_of(ledger)
     assert journal._file is not None
     journal._file.close()
     journal._entries.clear()
