@@ -44,7 +44,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/sqlite/files.py:save": "seconds",
     "service/spanledger/ledger/group.py:<module>": "seconds",
     "service/spanledger/ledger/group.py:__init__": "seconds",
-    "service/spanledger/ledger/group.py:_run": "seconds",
+    "service/spanledger/ledger/group.py:_idle_s": "seconds",
     "service/spanledger/ledger/postgres/deadline.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/batch.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/pruning.py:<module>": "seconds",

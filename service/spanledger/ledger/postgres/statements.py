@@ -87,7 +87,7 @@ UPDATE spanledger.owners SET id = NULL, lease_ns = 0 WHERE lane = %(lane)s AND i
 
 # reads ------------------------------------------------------------------------------------
 
-READ_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM spanledger.budgets"
+READ_BUDGETS = f"SELECT {', '.join(BUDGET_COLUMNS)} FROM spanledger.budgets"
 BOOKED = """
 SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts
 FROM unnest(%s::text[], %s::int[]) x (request_id, number)
