@@ -78,9 +78,7 @@ class Pipeline:
         self._form = form
         self._now_ns = now_ns
         self._monotonic = monotonic
-        self._cursor = outbox.cursor()
-        self._aggregates = self._load_aggregates()
-        self._pending = True
+        self._read_state()
         self._small = True
         self._failures = 0
         self._refusals = 0
@@ -117,6 +115,8 @@ class Pipeline:
 
     def step(self) -> Step:
         """Ship one batch. Raises LedgerUnavailableError."""
+        if self._in_doubt:
+            self._read_state()
         if self._outbox.changed():
             self._pending = True
         if not self._pending:
@@ -209,19 +209,21 @@ class Pipeline:
             remembered=[row for row in rows if _may_be_corrected(row)],
             with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
         )
-        try:
-            self._outbox.advance(advance)
-        except BaseException:
-            self._aggregates = self._load_aggregates()  # the new counts were not committed
-            raise
+        self._in_doubt = True
+        self._outbox.advance(advance)
+        self._in_doubt = False
         self._cursor = advance.to_cursor
 
-    def _load_aggregates(self) -> Aggregates:
-        return Aggregates(
+    def _read_state(self) -> None:
+        """Go on from what the ledger has. After a failure it alone knows whether the batch was counted:
+        a commit whose answer was lost may have been made."""
+        self._cursor = self._outbox.cursor()
+        self._aggregates = Aggregates(
             self._outbox.points(),
             max_customers=self._max_customers,
             series_lead_ns=self._interval_ns,
         )
+        self._in_doubt, self._pending = False, True
 
     # metrics ------------------------------------------------------------------------------
 
@@ -249,6 +251,8 @@ class Pipeline:
         """Export points: first the zeros of new series, then the values."""
         if self._metrics is None:
             return True
+        if self._in_doubt:
+            self._read_state()
         new = [series for series in self._aggregates.series if not series.zero_sent]
         # One interval back: the value follows at once, and no timestamp is in the future.
         if new and not self._send_points(new, self._now_ns() - self._interval_ns, zero=True):
