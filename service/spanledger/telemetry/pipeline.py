@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.ports import Outbox
 from spanledger.ledger.rows import Advance, AttemptRow, EndedRow, RequestRow
 from spanledger.telemetry.aggregates import Aggregates, Series
@@ -78,6 +79,8 @@ class Pipeline:
         self._form = form
         self._now_ns = now_ns
         self._monotonic = monotonic
+        self._cursor: Position
+        self._aggregates: Aggregates
         self._read_state()
         self._small = True
         self._failures = 0
