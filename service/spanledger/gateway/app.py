@@ -44,6 +44,7 @@ from spanledger.gateway.paths import (
     AnswerPath,
     answer_path,
     is_model,
+    is_realtime,
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
@@ -64,9 +65,9 @@ from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
 from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
+from spanledger.wires import COUNTERS, FORMS, INBOUND, named_in_path, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_encoding, check_head, forwarded
+from spanledger.wires.fields import check_encoding, check_head, forwarded, is_json_head
 from spanledger.wires.file_ids import names_files
 from spanledger.wires.side import TokenCounter
 
@@ -123,6 +124,8 @@ class Edge:
         wire, counter = INBOUND.get(path), None
         if wire is None and (counter := COUNTERS.get(path)) is not None:
             wire = counter.wire
+        if wire is None and (found := named_in_path(scope["raw_path"], scope["query_string"])):
+            wire, counter = found
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
             return
@@ -136,6 +139,8 @@ class Edge:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif (answer := answer_path(path)) is not None:
             reply = await self._kept(scope, headers, answer, spoken)
+        elif is_realtime(path):
+            reply = replies.no_realtime(spoken)
         elif not is_model(path):
             reply = replies.no_such_path(path, spoken)
         elif scope["method"] != "GET":
@@ -319,7 +324,7 @@ class Edge:
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
-        kept_at = await self._answers.follow(ask, caller) if ask.follows else ""
+        kept_at = await self._answers.place_of(ask, caller)
         asked = route if route != serving else ""
         counted = await self._router.count(counter, ask, serving, asked, kept_at, files_at)
         more = (b"x-spanledger-estimated", b"true")
@@ -345,7 +350,8 @@ class Edge:
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
-            if (form_wire := FORMS.get(wire.path)) is not None:
+            form_wire = FORMS.get(wire.path)
+            if form_wire is not None and not is_json_head(headers):
                 check_encoding(headers)
                 call.upload = await upload_of(headers, receive, place)
                 ask = form_wire.read_form(call.upload.form)
@@ -361,8 +367,8 @@ class Edge:
             route = self._models.route(ask.route)
             serving = self._models.serving(route)
             self._models.check(route, serving, caller)
-            if ask.follows:
-                kept_at = await self._answers.follow(ask, caller)
+            if ask.follows or ask.bound_to:
+                kept_at = await self._answers.place_of(ask, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)

@@ -22,7 +22,7 @@ from spanledger.errors import ConfigError
 from spanledger.providers import azure, hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS, Host
-from spanledger.providers.spoken import ALONE, MARKER, is_alone, tools_apart, wires_of
+from spanledger.providers.spoken import MARKER, is_alone, tools_apart, wires_of
 from spanledger.routing.entry_headers import headers_of
 from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
@@ -416,7 +416,7 @@ class Entry:
             named |= owner.drops
         if kind == "openai" and reasoning:
             named |= hosts.REASONING_DROPS
-        return named | {"stop"} if wires == ALONE else named
+        return named | {"stop"} if "responses" in wires and "chat" not in wires else named
 
     def _cap(
         self, kind: ProviderKind, prefix: str, base: str | None, *, reasoning: bool

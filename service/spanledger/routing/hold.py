@@ -50,7 +50,7 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     most = (price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS) if cap is None else cap
     if demand.in_one:
         most = min(most, price.max_output_tokens or most)
-    chosen = cap is not None and not demand.must_cap
+    chosen = demand.fixed or (cap is not None and not demand.must_cap)
     full = most * choices + demand.predicted
     usual = full if chosen else min(demand.usual, most) * choices + demand.predicted
     full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)

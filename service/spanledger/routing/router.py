@@ -164,7 +164,9 @@ class Router:
             raise unknown
         if exchange.kept_at:
             kept = self.kept.at(groups, exchange.kept_at, RESPONSES.name)
-            groups = await self._at(exchange, kept, _answer_elsewhere)
+            follows = exchange.ask.follows
+            elsewhere = _answer_elsewhere if follows else _compaction_elsewhere
+            groups = await self._at(exchange, kept, elsewhere)
         if exchange.files_at:
             kept = self.kept.at(groups, exchange.files_at)
             groups = await self._at(exchange, kept, _file_elsewhere)
@@ -231,6 +233,15 @@ def _answer_elsewhere(route: str) -> InvalidRequestError:
         " or send the messages in 'input'",
         code="previous_response_not_here",
         param="previous_response_id",
+    )
+
+
+def _compaction_elsewhere(route: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"only the account that made the compaction in 'input' can read it, and no deployment of"
+        f" {route!r} is there; use the model that made it, or send the items that it stands for",
+        code="compaction_not_here",
+        param="input",
     )
 
 

@@ -18,7 +18,13 @@ from typing import Literal
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.ports import Outbox
-from spanledger.ledger.rows import Advance, AttemptRow, EndedRow, RequestRow
+from spanledger.ledger.rows import (
+    Advance,
+    AttemptRow,
+    CursorMovedError,
+    EndedRow,
+    RequestRow,
+)
 from spanledger.telemetry.aggregates import Aggregates, Series
 from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
@@ -90,10 +96,15 @@ class Pipeline:
         self._metric_failures = 0
         self._full_at = 0.0
         self._away: dict[str, str] = {}
+        self._dismissed = False
+
+    def dismiss(self) -> None:
+        """Stop as soon as possible, from another thread: the rows are somebody else's now."""
+        self._dismissed = True
 
     def run(self, stop: threading.Event) -> None:
         """Ship until stopped, then ship what remains."""
-        while not stop.is_set():
+        while not (stop.is_set() or self._dismissed):
             try:
                 step = self.step()
                 self.export_metrics_if_due()
@@ -109,7 +120,7 @@ class Pipeline:
         self._retry_at, self._pending = 0.0, True
         try:
             step: Step = "more"
-            while step == "more":
+            while step == "more" and not self._dismissed:
                 step = self.step()
             return step == "idle" and self.export_metrics(full=True)
         except LedgerUnavailableError as error:
@@ -132,7 +143,12 @@ class Pipeline:
             self._pending = False
             return "idle"
         self._small = len(rows) < self._pace.small_rows
-        return "more" if self._ship(rows) else "failed"
+        try:
+            return "more" if self._ship(rows) else "failed"
+        except CursorMovedError:
+            log.warning("another shipper was still at work; going on from where it stopped")
+            self._cursor = self._outbox.cursor()
+            return "more"
 
     # spans --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 
 from spanledger.config import parse_config
 from tests.service.gateway.batch_calls import theirs
-from tests.service.gateway.endpoints import Site
+from tests.service.gateway.endpoints import Site, running_site
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_strange_providers import completion
 from tests.support.ledgers import store_at
@@ -217,3 +217,16 @@ def test_a_file_in_a_batch(two: Two) -> None:
             client.files.create(file=("in.jsonl", lines(other)), purpose="batch")
         with pytest.raises(openai.BadRequestError, match="another account"):
             client.files.create(file=("in.jsonl", lines(elsewhere)), purpose="batch")
+
+
+def test_at_a_provider_that_checks(tmp_path: Path) -> None:
+    """The simulator knows the files of its key, as OpenAI does: one of ours is read there, and one that
+    it does not have is its refusal."""
+    routes = {"cheap": "openai/gpt-4o-mini"}
+    with running_site(tmp_path, routes, fallbacks={}) as site, site.client("rich") as client:
+        file = client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+        assert chat(client, "cheap", file.id).choices[0].message.content
+        given: Any = [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}]
+        assert client.responses.create(model="cheap", input=given).output_text
+        with pytest.raises(openai.NotFoundError, match="No such File"):
+            chat(client, "cheap", "file-unknown")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from spanledger.ledger.changes import Changes
 from spanledger.ledger.model import Settled
 from spanledger.ledger.ports import Store
+from spanledger.ledger.postgres.batch import Batch
 from spanledger.ledger.postgres.connection import ServerAddress, Session
-from spanledger.ledger.postgres.transaction import PostgresTransaction
 from tests.service.ledger.postgres.rig import end, reservation, states, writing
 
 
@@ -32,19 +33,19 @@ def test_a_stale_attempt_that_is_noticed_early_is_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server may complain before all statements of a batch are sent; the batch is decided again."""
-    write_balances = PostgresTransaction._write_balances
+    write_rows = Batch._write_rows
 
-    def after_all_results(transaction: PostgresTransaction, balances: object) -> None:
-        assert transaction._connection is not None
-        with transaction._connection.pipeline():
+    def and_wait(batch: Batch, changes: Changes) -> None:
+        write_rows(batch, changes)
+        assert batch._connection is not None
+        with batch._connection.pipeline():
             pass  # waits for all results so far
-        write_balances(transaction, balances)  # type: ignore[arg-type]  # passed on
 
     with writing(store) as first, writing(store, "other") as second:
         held = reservation()
         first.commit([held])
         second.commit([end(held)])
-        monkeypatch.setattr(PostgresTransaction, "_write_balances", after_all_results)
+        monkeypatch.setattr(Batch, "_write_rows", and_wait)
 
         [settled] = first.commit([end(held)])
 
