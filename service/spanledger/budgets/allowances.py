@@ -152,11 +152,11 @@ class Allowances:
         found = False
         for budget in self._index.by_name.values():
             everybody = budget.scope == "global"
-            room = budget.allow_when_down_nano
+            room, period = budget.allow_when_down_nano, self._index.period(budget, at_s)
+            if not period.counts:
+                continue
             if room and (everybody or budget.subject != "*"):
-                key = AccountKey.of(
-                    budget, budget.subject, self._index.period(budget, at_s).start_s
-                )
+                key = AccountKey.of(budget, budget.subject, period.start_s)
                 balance = self._balances.get(key)
                 closed = self._is_closed(budget, budget.subject, at_s)
                 used = 0 if balance is None else balance.spent_nano + balance.held_nano
