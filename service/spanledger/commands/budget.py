@@ -43,6 +43,7 @@ from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def set_(
     period_day: options.PeriodDay = None,
     period_from: options.PeriodFrom = None,
     period_to: options.PeriodTo = None,
+    valid_from: options.ValidFrom = None,
+    valid_to: options.ValidTo = None,
     timezone: options.Timezone = None,
     action: options.Then = None,
     thresholds: options.Percentages = None,
@@ -113,6 +116,8 @@ def set_(
         "period_day": period_day,
         "period_from": period_from,
         "period_to": period_to,
+        "valid_from": valid_from,
+        "valid_to": valid_to,
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
@@ -144,6 +149,7 @@ def _set(
         return budget_of(validate_budget(given, _LABELS))
 
     records = store.records("create" if "limit" in given else "change")
+    records.by = by_command()
     try:
         return records.edit_budget(name, edit, time.time_ns())
     finally:
@@ -220,6 +226,7 @@ def limit(
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
 
         def edit(budget: Budget | None) -> Budget:
@@ -307,13 +314,14 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
 
 
 def _renews(state: BudgetState, now_s: int) -> str:
-    """When another period begins, for a terminal; of a one-time budget what comes next."""
-    kind = renewal(state.budget.period)
-    if kind != "renews" and now_s < state.period_start_s:
-        return f"begins {_when(state.period_start_s, state.budget)}"
+    """When another period begins, for a terminal; where none does, what comes instead."""
+    budget = state.budget
+    if now_s < state.period_start_s:
+        return f"begins {_when(state.period_start_s, budget)}"
+    kind = renewal(budget.period, budget.timezone, state.period_end_s)
     if kind == "never":
         return kind
-    end = _when(state.period_end_s, state.budget)
+    end = _when(state.period_end_s, budget)
     if kind == "renews":
         return end
     return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
@@ -335,6 +343,7 @@ def remove(
 
     with reporting_errors():
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
         removed = records.remove_budget(name, time.time_ns())
         records.close()
@@ -357,7 +366,7 @@ def history(
     """Show every change of the budgets, oldest first.
 
     A budget's first line shows all of it; later lines show the old and the new value of each field
-    that changed.
+    that changed. Behind it is how it was changed, and by which user of the machine.
     """
 
     with reporting_errors():
@@ -372,6 +381,7 @@ def history(
                 {
                     "at": format_time(change.at_ns),
                     "change": change.change,
+                    **{name: value or None for name, value in change.by._asdict().items()},
                     **as_dict(change.budget),
                     "changes": [] if before is None else _fields(before, change.budget),
                 }
@@ -385,7 +395,11 @@ def history(
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)
         text = changes_text(fields) or summary(budget)
-        typer.echo(f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}")
+        by = change.by
+        author = f" ({by.way}{by.file and f' {by.file}'}, {by.who})" if by.way else ""
+        typer.echo(
+            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}{author}"
+        )
 
 
 def apply(
@@ -420,6 +434,7 @@ def apply(
         changes = plan(current, wanted, prune=prune)
         if not dry_run:
             source = str(file.resolve())
+            records.by = by_file(source)
             dropped = [change.name for change in changes if change.kind == "remove"]
             if records.knows_file(source) or _is_configuration(file):
                 records.apply_file(source, wanted, time.time_ns(), whole=True, remove=dropped)

@@ -44,6 +44,12 @@ PeriodFrom = Annotated[
 PeriodTo = Annotated[
     str | None, typer.Option(help="When a period of once ends; without it, it does not end.")
 ]
+ValidFrom = Annotated[
+    str | None, typer.Option(help="From when on the budget limits and counts; default: always.")
+]
+ValidTo = Annotated[
+    str | None, typer.Option(help="Until when the budget limits and counts; default: for good.")
+]
 Timezone = Annotated[
     str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
 ]

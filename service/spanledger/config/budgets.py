@@ -53,6 +53,10 @@ class BudgetEntry(Ours):
         None, description="When the first period begins, like `2026-01-01` or `2026-01-01T09:30`."
     )
     period_to: PeriodPart | None = Field(None, description="When a period of `once` ends.")
+    valid_from: PeriodPart | None = Field(
+        None, description="From when on it limits and counts; default: always."
+    )
+    valid_to: PeriodPart | None = Field(None, description="Until when; default: for good.")
     timezone: str = Field("UTC", description="IANA time zone of the period.")
     action: Action = Field("block", description="What happens at the limit.")
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(

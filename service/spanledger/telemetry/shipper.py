@@ -100,13 +100,7 @@ def _run_locked(
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
-    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    if protocol != "http/protobuf":
-        log.warning(
-            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
-        )
-    for item in unknown_opt_ins(environ):
-        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
+    _warn_of_ignored(environ)
     for name in unreadable_headers(environ):
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = store.outbox()
@@ -148,6 +142,16 @@ def _run_locked(
         return not once
     outbox.close()
     return worker.done if held else None
+
+
+def _warn_of_ignored(environ: Mapping[str, str]) -> None:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    if protocol != "http/protobuf":
+        log.warning(
+            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
+        )
+    for item in unknown_opt_ins(environ):
+        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
 
 
 class _Worker(threading.Thread):

@@ -18,7 +18,7 @@ from spanledger.ledger.sqlite.store import SqliteStore
 from tests.support import postgres
 from tests.support.ledgers import store_at
 
-KINDS = ("sqlite",)
+KINDS = ("sqlite", "postgres")
 
 
 def new_store(kind: str, folder: Path) -> Store:

@@ -29,11 +29,13 @@ from spanledger.ledger.model import (
     Reservation,
     Sweep,
 )
+from spanledger.ledger.postgres.batch import Batch, Memory
 from spanledger.ledger.postgres.connection import PLANNER, ServerAddress, Session
 from spanledger.ledger.postgres.deadline import Deadline
 from spanledger.ledger.postgres.errors import (
     LANE_LOST,
     NO_PARTITION,
+    NO_ROOM,
     READ_ONLY,
     RETRIED,
     BeginAgainError,
@@ -42,6 +44,8 @@ from spanledger.ledger.postgres.errors import (
     reason,
     translating,
 )
+from spanledger.ledger.postgres.locking import LockingBatch
+from spanledger.ledger.postgres.optimistic import OptimisticBatch, UnexpectedError, expected
 from spanledger.ledger.postgres.owner import LaneOwner
 from spanledger.ledger.postgres.partitions import (
     Partition,
@@ -49,7 +53,6 @@ from spanledger.ledger.postgres.partitions import (
     partition_of,
     partitions_ahead,
 )
-from spanledger.ledger.postgres.transaction import PostgresTransaction
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,9 @@ class PostgresWriter:
         )
         self._owner = LaneOwner(owner, lease_ns, now_ns)
         self._engine = Engine(owner, lease_ns)
-        self._transaction = PostgresTransaction(self._session, self._owner)
+        memory = self._memory = Memory()
+        self._locking = LockingBatch(self._session, self._owner, memory)
+        self._optimistic = OptimisticBatch(self._session, self._owner, memory)
         self._partitions_until_ns = 0
 
     @property
@@ -111,12 +116,14 @@ class PostgresWriter:
         """See `LedgerWriter`."""
         self._make_partitions_ahead(operations)
         lost = 0
+        self._optimistic.expected = expected(operations, self._engine.budgets)
+        batch: Batch = self._optimistic
         for _ in range(MAX_BEGINNINGS):
             try:
                 with self._deadline.watching():
-                    return self._engine.commit(self._transaction, operations)
-            except (StaleError, BeginAgainError):
-                continue
+                    return self._engine.commit(batch, operations)
+            except (StaleError, BeginAgainError, UnexpectedError):
+                pass
             except LaneLostError:
                 operations = [_as_repeat(operation) for operation in operations]
             except psycopg.Error as error:
@@ -127,6 +134,7 @@ class PostgresWriter:
                         raise self._unavailable(error) from None
                 else:
                     self._recover(error, operations)
+            batch = self._locking
         raise LedgerUnavailableError(
             "the ledger could not commit: other transactions changed the same rows again and again"
         )
@@ -141,7 +149,9 @@ class PostgresWriter:
         """Prepare for another beginning, or raise what the batch's callers get."""
         state = error.sqlstate
         if state == LANE_LOST:
-            self._transaction.forget_lane()
+            self._memory.fenced = None  # made sure of before the next batch
+        elif state == NO_ROOM:
+            pass  # the other kind of batch is next, which looks
         elif state in RETRIED:
             time.sleep(random.uniform(0, CONFLICT_PAUSE_S))
         elif state == NO_PARTITION and error.diag.constraint_name is None:

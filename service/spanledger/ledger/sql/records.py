@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
-from spanledger.budgets.applied import AppliedEntry, budget_from_json, budget_to_json
+from spanledger.budgets.applied import (
+    AppliedEntry,
+    budget_from_json,
+    budget_to_json,
+    change_from_json,
+    change_to_json,
+)
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.ledger.budget_rows import (
     BUDGET_COLUMNS,
@@ -59,7 +65,7 @@ class SqlRecords(Records):
     def history(self, name: str | None = None) -> list[BudgetChange]:
         """See `Records`."""
         return [
-            BudgetChange(at, change, budget_from_json(text))
+            BudgetChange(at, change, *change_from_json(text))
             for at, change, text in self._sql.rows(_HISTORY, name=name)
         ]
 
@@ -82,7 +88,7 @@ class SqlRecords(Records):
         self._sql.run("DELETE FROM budgets WHERE name = :name", name=name)
 
     def _remember(self, change: Literal["set", "remove"], budget: Budget, now_ns: int) -> None:
-        text = budget_to_json(budget)
+        text = change_to_json(budget, self.by)
         self._sql.run(_REMEMBER, at_ns=now_ns, change=change, name=budget.name, budget=text)
 
     # configuration files ------------------------------------------------------------------

@@ -90,7 +90,7 @@ class SqlTables(ABC):
 
     def lease_ns(self, now_ns: int) -> int:
         """See `Tables`."""
-        ((until_ns,),) = self._sql.rows(_LEASE, now=now_ns, latest=now_ns + MAX_LEASE_NS)
+        ((until_ns,),) = self._sql.rows(_LEASE, now=now_ns, latest=now_ns + _MAX_LEASE_NS)
         return int(until_ns)
 
     def sums(self) -> dict[str, int]:
@@ -217,7 +217,7 @@ def _upsert(table: str, columns: tuple[str, ...]) -> str:
     return f"{_insert(table, columns)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
 
 
-MAX_LEASE_NS = 3_600 * 10**9
+_MAX_LEASE_NS = 3_600 * 10**9
 """A lease that ends later than this dates from before the clock was set back."""
 
 _ANYTHING = """

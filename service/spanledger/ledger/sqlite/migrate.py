@@ -23,7 +23,7 @@ from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
 MIGRATION_TIMEOUT_S = 60
 """How long a process waits for another to migrate the file; a large file takes a while."""
-MAX_LEASE_NS = 3_600 * NANOS
+_MAX_LEASE_NS = 3_600 * NANOS
 """A lease that ends later than this dates from before the clock was set back."""
 ACCOUNTS_VERSION = 2
 """First schema version with today's balance keys."""
@@ -106,7 +106,7 @@ def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
     """A gateway of an earlier version could not end its holds in an upgraded file."""
     until_ns = connection.execute(
         "SELECT max(lease_ns) FROM owners WHERE lease_ns BETWEEN ? AND ?",
-        (now_ns, now_ns + MAX_LEASE_NS),
+        (now_ns, now_ns + _MAX_LEASE_NS),
     ).fetchone()[0]
     if until_ns is not None:
         raise LedgerUnavailableError(
