@@ -28,6 +28,7 @@ from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.bodies import room_for_uploads
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
+from spanledger.ledger.authors import by_file
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.ports import Store
 from spanledger.ledger.pruning import missing
@@ -111,6 +112,7 @@ async def open_gateway(
         lease_s=config.ledger.lease_s,
         max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
         observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
     )
     try:
         _set_up(store, config, clock, config_file)
@@ -133,6 +135,8 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
+            if ledger.journal is not None:
+                exposition.journal = ledger.journal.figures
             reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
             reader.add_done_callback(_report)
             try:
@@ -159,6 +163,7 @@ def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None
     stay, and the log lists where the two differ."""
     source = "" if config_file is None else str(config_file.resolve())
     with store.records("create") as records:
+        records.by = by_file(source)
         records.set_ships(ships=config.telemetry.enabled)
         budgets = [budget_of(entry) for entry in config.budgets]
         before = {budget.name: budget for budget in records.budgets()}

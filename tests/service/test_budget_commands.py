@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import pwd
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ def set_acme(tmp_path: Path) -> None:
 
 ALL = (
     *("scope", "subject", "limit_usd", "period", "period_day", "period_from", "period_to"),
+    *("valid_from", "valid_to"),
     *("timezone", "action", "thresholds", "strict"),
 )
 CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -58,6 +63,10 @@ CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "once": (
         *(["--period", "once", "--period-from", "2026-01-01", "--period-to", "2199-01-01"],),
         {"period": "once", "period_from": "2026-01-01", "period_to": "2199-01-01"},
+    ),
+    "valid": (
+        ["--valid-from", "2026-01-01", "--valid-to", "2199-01-01T09:30"],
+        {"valid_from": "2026-01-01", "valid_to": "2199-01-01T09:30"},
     ),
     "timezone": (["--timezone", "UTC"], {"timezone": "UTC"}),
     "action": (["--action", "block"], {"action": "block"}),
@@ -149,7 +158,7 @@ def test_the_history_shows_old_and_new_values(tmp_path: Path) -> None:
     text = run(tmp_path, "budget", "history")[1].splitlines()
     data = json.loads(run(tmp_path, "budget", "history", "acme", "--json")[1])
 
-    assert [line.split("  ", 1)[1] for line in text] == [
+    assert [line.split("  ", 1)[1].rpartition(" (command, ")[0] for line in text] == [
         "set     acme: customer acme $0.0006 a month (UTC), block",
         "set     acme: limit $0.0006 → $0.0005, action block → warn",
         "set     other: everybody $1.00 a month (UTC), block",
@@ -281,7 +290,7 @@ def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
         "changed 'acme': period 10d → month, period_day none → 31, period_from 2026-01-01 → none\n"
     )
     _, out, _ = run(tmp_path, "budget", "history", "acme")
-    assert "acme: everybody $5.00 every 30 days from 2026-01-01 (UTC), block\n" in out
+    assert "acme: everybody $5.00 every 30 days from 2026-01-01 (UTC), block (command, " in out
     assert "period_day none → 31" in out
 
 
@@ -299,6 +308,16 @@ def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
             ("--period", "once", "--period-from", "2199-01-01T09:30"),
             "once from 2199-01-01T09:30",
             "begins 2199-01-01 09:30",
+        ),
+        (
+            ("--period", "day", "--valid-from", "2199-01-01"),
+            "day, valid from 2199-01-01",
+            "begins 2199-01-01",
+        ),
+        (
+            ("--period", "day", "--valid-to", "2026-01-01"),
+            "day, valid until 2026-01-01",
+            "ended 2026-01-01",
         ),
     ],
 )
@@ -364,3 +383,48 @@ budgets:
         "1.period_from: is missing",
     )
     assert [sum(place in problem for problem in problems) for place in places] == [1, 1, 1, 1]
+
+
+def test_the_history_names_authors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change says by which way it was made, from which file, and by which user, also behind sudo."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    file, config = tmp_path / "budgets.yaml", tmp_path / "spanledger.yaml"
+    file.write_text("[{name: acme, limit: 2}]")
+    config.write_text(f"{MODEL}budgets: [{{name: acme, limit: 3}}]\n")
+
+    run(tmp_path, "budget", "set", "acme", "--limit", "1")
+    run(tmp_path, "apply", "-f", str(file))
+    asyncio.run(start(config, tmp_path / "ledger.db"))
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "alice")
+    run(tmp_path, "budget", "limit", "acme", "4")
+    run(tmp_path, "budget", "remove", "acme")
+
+    _, out, _ = run(tmp_path, "budget", "history", "--json")
+    found = [(change["way"], change["who"], change["file"]) for change in json.loads(out)]
+    assert found == [
+        ("command", user, None),
+        ("file", user, str(file)),
+        ("file", user, str(config)),
+        ("command", "alice", None),
+        ("command", "alice", None),
+    ]
+    lines = run(tmp_path, "budget", "history")[1].splitlines()
+    assert lines[1].endswith(f"acme: limit $1.00 → $2.00 (file {file}, {user})")
+    assert lines[3].endswith("acme: limit $3.00 → $4.00 (command, alice)")
+
+
+def test_changes_from_before_authors_were_remembered_have_none(tmp_path: Path) -> None:
+    """A ledger's older history is shown as it is."""
+    run(tmp_path, "budget", "set", "acme", "--limit", "1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE budget_history SET budget = json_remove(budget, '$.by')")
+
+    _, out, _ = run(tmp_path, "budget", "history", "--json")
+
+    [change] = json.loads(out)
+    assert (change["way"], change["who"], change["file"]) == (None, None, None)
+    assert run(tmp_path, "budget", "history")[1].endswith(
+        "acme: everybody $1.00 a month (UTC), block\n"
+    )

@@ -242,6 +242,6 @@ def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededErr
         held_nano=balance.held_nano,
         needed_nano=sizes.least if _strict(accounts) else sizes.usual,
         renews_at_s=balance.period_end_s,
-        renewal=renewal(budget.period),
+        renewal=renewal(budget.period, budget.timezone, balance.period_end_s),
     )
     return BudgetExceededError(refusal)

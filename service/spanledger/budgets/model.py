@@ -29,6 +29,8 @@ class Budget:
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
+    allow_when_down_nano: int = 0
+    """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ class Budget:
 class BudgetState:
     """A budget's account in its current period: what commands and `/metrics` show.
 
-    The period of a one-time budget is its own, even before it begins and after it has ended.
+    Before a budget is valid that is its first period, and afterwards its last.
     """
 
     budget: Budget
@@ -57,13 +59,31 @@ class BudgetState:
         return self.period_start_s <= now_s < self.period_end_s
 
 
+class Author(NamedTuple):
+    """Who changed a budget, and by which way; empty in changes from before this was remembered.
+
+    Attributes:
+        way: by a command's options, or from a file.
+        who: the user of the machine.
+        file: the file, if it was one.
+    """
+
+    way: Literal["", "command", "file"] = ""
+    who: str = ""
+    file: str = ""
+
+
+UNKNOWN_AUTHOR = Author()
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetChange:
-    """One change in a budget's history: what changed, when."""
+    """One change in a budget's history: what changed, when, and by whom."""
 
     at_ns: int
     change: Literal["set", "remove"]
     budget: Budget
+    by: Author = UNKNOWN_AUTHOR
 
 
 class HoldSizes(NamedTuple):

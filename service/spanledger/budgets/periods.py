@@ -1,7 +1,7 @@
 """Budget periods, computed from the calendar of a time zone: no job ever resets anything.
 
 A budget has its period as a text, from which everything else follows: `month`, `month/31`,
-`week/sunday`, `30d@2026-01-01`, `once@2026-01-01..2026-04-01`. `PERIOD_KINDS` has a row for each kind.
+`week/sunday`, `30d@2026-01-01`, `once@2026-01-01..2026-04-01`, `day[2026-01-01..]`. `PERIOD_KINDS` has a row for each kind.
 Moments in a text are what clocks in the budget's time zone show.
 
 A period begins at the first moment at which the clocks show its beginning or something later. So a
@@ -42,7 +42,7 @@ _DAY = timedelta(days=1)
 class Period(NamedTuple):
     """Unix seconds, `start_s <= t < end_s`.
 
-    `counts` is false before and after a one-time period: its budget limits nothing then.
+    `counts` is false before and after the time for which a budget is valid: it limits nothing then.
     """
 
     start_s: int
@@ -53,21 +53,23 @@ class Period(NamedTuple):
 class Parts(NamedTuple):
     """A period as people write it, in the fields of a file or the options of a command.
 
-    Its text is `period/period_day@period_from..period_to`, without what it does not have, and without
-    the day on which weeks and months begin anyway.
+    Its text is `period/period_day@period_from..period_to[valid_from..valid_to]`, without what it does
+    not have, and without the day on which weeks and months begin anyway.
     """
 
     period: str
     period_day: str = ""
     period_from: str = ""
     period_to: str = ""
+    valid_from: str = ""
+    valid_to: str = ""
 
     @property
     def text(self) -> str:
         """The text that a budget has."""
         kind = kind_of(self.period)
         day = "" if kind and kind.day == self.period_day else self.period_day
-        return "".join(
+        text = "".join(
             mark + part
             for mark, part in (
                 ("", self.period),
@@ -77,6 +79,9 @@ class Parts(NamedTuple):
             )
             if part
         )
+        if self.valid_from or self.valid_to:
+            text += f"[{self.valid_from}..{self.valid_to}]"
+        return text
 
 
 class Cycle(Protocol):
@@ -100,6 +105,7 @@ class PeriodKind(NamedTuple):
         takes: the parts that it may have, besides `period`.
         needs: those that it must have.
         day: its `period_day` if none is given.
+        valid: the parts for when it counts, unless its own say that.
     """
 
     name: str
@@ -111,6 +117,7 @@ class PeriodKind(NamedTuple):
     takes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     day: str = ""
+    valid: tuple[str, ...] = ("valid_from", "valid_to")
 
 
 def period_at(text: str, timezone: str, at_s: int) -> Period:
@@ -124,11 +131,12 @@ def period_at(text: str, timezone: str, at_s: int) -> Period:
 
 
 def shown_period(text: str, timezone: str, now_s: int) -> Period:
-    """The current period; of a one-time budget always its own, even before or after it."""
-    cycle = _cycle_of(text)
-    if isinstance(cycle, _Once):
-        return cycle.own(ZoneInfo(timezone))
-    return cycle.at(ZoneInfo(timezone), now_s)
+    """The current period; before the first one that counts that one, and after the last one the last."""
+    cycle, zone = _cycle_of(text), ZoneInfo(timezone)
+    if isinstance(cycle, _Bounded):
+        first_s, end_s = cycle.bounds(zone)
+        now_s = min(max(now_s, first_s), end_s - 1)
+    return cycle.at(zone, now_s)
 
 
 def parts_of(text: str) -> Parts:
@@ -138,7 +146,7 @@ def parts_of(text: str) -> Parts:
     given = {name: part for name, part in match.groupdict().items() if part} if match else {}
     if (
         kind is None
-        or not given.keys() <= {"period", *kind.takes}
+        or not given.keys() <= {"period", *kind.takes, *kind.valid}
         or not given.keys() >= {*kind.needs}
         or (kind.day and given.get("period_day", kind.day) not in _DAYS[kind.name])
     ):
@@ -154,22 +162,27 @@ def kind_of(period: str) -> PeriodKind | None:
 def in_words(text: str) -> str:
     """A period for people: `month from day 31`."""
     parts = parts_of(text)
-    return _kind(parts).words(parts)
+    return _kind(parts).words(parts) + _validity(parts)
+
+
+def _validity(parts: Parts) -> str:
+    since = f" from {parts.valid_from}" if parts.valid_from else ""
+    until = f" until {parts.valid_to}" if parts.valid_to else ""
+    return f", valid{since}{until}" if since or until else ""
 
 
 def every(text: str) -> str:
     """How often a limit is renewed, to follow the amount: `a month from day 31`."""
-    parts = parts_of(text)
-    kind = _kind(parts)
-    return kind.often + kind.words(parts)
+    return _kind(parts_of(text)).often + in_words(text)
 
 
-def renewal(text: str) -> Renewal:
-    """What follows a period."""
+def renewal(text: str, timezone: str, end_s: int) -> Renewal:
+    """What follows the period that ends so."""
+    if end_s == FOREVER_S:
+        return "never"
     cycle = _cycle_of(text)
-    if not isinstance(cycle, _Once):
-        return "renews"
-    return "ends" if cycle.until else "never"
+    last = isinstance(cycle, _Bounded) and cycle.bounds(ZoneInfo(timezone))[1] == end_s
+    return "ends" if last else "renews"
 
 
 def _kind(parts: Parts) -> PeriodKind:
@@ -182,7 +195,13 @@ def _kind(parts: Parts) -> PeriodKind:
 @lru_cache(maxsize=1024)
 def _cycle_of(text: str) -> Cycle:
     parts = parts_of(text)
-    return _kind(parts).cycle(parts)
+    cycle = _kind(parts).cycle(parts)
+    since, until = parts.valid_from, parts.valid_to
+    return _Bounded(cycle, _reading_of(since), _reading_of(until)) if since or until else cycle
+
+
+def _reading_of(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 # moments -----------------------------------------------------------------------------------
@@ -255,25 +274,30 @@ class _Hours:
 
 
 @dataclass(frozen=True, slots=True)
-class _Once:
-    """One period; what is before and after it does not count."""
+class _Bounded:
+    """The part of other periods between two readings, or all of it as one; what is before and after does
+    not count."""
 
-    since: datetime
+    cycle: Cycle | None
+    since: datetime | None
     until: datetime | None
 
-    def own(self, zone: ZoneInfo) -> Period:
-        """The period that counts."""
-        end_s = FOREVER_S if self.until is None else first_moment(self.until, zone)
-        return Period(first_moment(self.since, zone), end_s)
+    def bounds(self, zone: ZoneInfo) -> tuple[int, int]:
+        """The first second that counts, and the first that does not any more."""
+        return (
+            first_moment(self.since, zone) if self.since else BEGINNING_S,
+            first_moment(self.until, zone) if self.until else FOREVER_S,
+        )
 
     def at(self, zone: ZoneInfo, at_s: int) -> Period:
         """See `Cycle`."""
-        own = self.own(zone)
-        if at_s < own.start_s:
-            return Period(min(BEGINNING_S, at_s), own.start_s, counts=False)
-        if at_s >= own.end_s:
-            return Period(own.end_s, max(FOREVER_S, at_s + 1), counts=False)
-        return own
+        first_s, end_s = self.bounds(zone)
+        if at_s < first_s:
+            return Period(min(BEGINNING_S, at_s), first_s, counts=False)
+        if at_s >= end_s:
+            return Period(end_s, max(FOREVER_S, at_s + 1), counts=False)
+        period = self.cycle.at(zone, at_s) if self.cycle else Period(first_s, end_s)
+        return Period(max(period.start_s, first_s), min(period.end_s, end_s))
 
 
 def _days(days: int, since: datetime) -> Cycle:
@@ -311,6 +335,7 @@ _MOMENT = r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?)?"
 _TEXT = re.compile(
     r"(?P<period>[a-z0-9]+)(?:/(?P<period_day>[a-z0-9]+))?"
     rf"(?:@(?P<period_from>{_MOMENT})(?:\.\.(?P<period_to>{_MOMENT}))?)?"
+    rf"(?:\[(?P<valid_from>{_MOMENT})?\.\.(?P<valid_to>{_MOMENT})?\])?"
 )
 
 
@@ -342,8 +367,7 @@ def _windows(parts: Parts, unit: str) -> str:
 
 
 def _once(parts: Parts) -> Cycle:
-    since, until = parts.period_from, parts.period_to
-    return _Once(datetime.fromisoformat(since), datetime.fromisoformat(until) if until else None)
+    return _Bounded(None, _reading_of(parts.period_from), _reading_of(parts.period_to))
 
 
 def _once_words(parts: Parts) -> str:
@@ -404,6 +428,7 @@ PERIOD_KINDS: tuple[PeriodKind, ...] = (
         often="",
         takes=("period_from", "period_to"),
         needs=("period_from",),
+        valid=(),
     ),
 )
 """All kinds of period, in the order in which people read of them."""

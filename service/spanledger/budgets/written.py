@@ -20,11 +20,11 @@ from spanledger.budgets.periods import (
     kind_of,
 )
 
-FIRST_YEAR = 1970
-LAST_YEAR = 2199
+POSSIBLE_YEARS = range(1970, 2200)
 """Years in which a period may begin or end: others are slips."""
 _MOST = {"12h": MAX_HOURS, "30d": MAX_DAYS}
 """The largest amount, by the kind's name."""
+_INSTEAD = {"valid_from": "period_from", "valid_to": "period_to"}
 _EXAMPLE = "like 2026-01-01 or 2026-01-01T09:30"
 
 
@@ -54,24 +54,35 @@ def read_period(written: Parts, timezone: str) -> tuple[Parts, list[Mistake]]:
         longest = f"{most}{kind.name[-1]}"
         mistakes.append(Mistake("period", f"{written.period!r} is longer than {longest}"))
     zone = ZoneInfo(timezone)
-    for name in ("period_from", "period_to"):
+    for name in ("period_from", "period_to", "valid_from", "valid_to"):
         text = getattr(written, name)
-        if text and name in kind.takes:
+        if text and name in (*kind.takes, *kind.valid):
             reading, wrong = _moment(text, zone)
             mistakes += [Mistake(name, what) for what in wrong]
             parts = parts._replace(**{name: reading})
-    if not mistakes and parts.period_to:
-        ends = (datetime.fromisoformat(m) for m in (parts.period_from, parts.period_to))
-        since_s, until_s = (first_moment(reading, zone) for reading in ends)
-        if until_s <= since_s:
-            mistakes.append(Mistake("period_to", "must be later than period_from"))
-    return parts, mistakes
+    return parts, mistakes or _backwards(parts, zone)
+
+
+def _backwards(parts: Parts, zone: ZoneInfo) -> list[Mistake]:
+    """Ends that are not after their beginnings."""
+    found = []
+    for first, last in (("period_from", "period_to"), ("valid_from", "valid_to")):
+        since, until = getattr(parts, first), getattr(parts, last)
+        if since and until:
+            ends = (datetime.fromisoformat(reading) for reading in (since, until))
+            since_s, until_s = (first_moment(reading, zone) for reading in ends)
+            if until_s <= since_s:
+                found.append(Mistake(last, f"must be later than {first}"))
+    return found
 
 
 def changed(before: Parts, given: Parts) -> Parts:
     """What is given, and of the rest what it was before and still fits."""
     kind = kind_of(given.period or before.period)
-    kept = before if kind is not None and kind == kind_of(before.period) else Parts("")
+    kept = before
+    if kind is None or kind != kind_of(before.period):
+        valid = {name: getattr(before, name) for name in (kind.valid if kind else ())}
+        kept = Parts("", **valid)
     return Parts(*(new or old for new, old in zip(given, kept, strict=True)))
 
 
@@ -90,7 +101,11 @@ def _misplaced(kind: PeriodKind, written: Parts) -> list[Mistake]:
     found = []
     for name in Parts._fields[1:]:
         given = bool(getattr(written, name))
-        if given and name not in kind.takes:
+        if given and name in _INSTEAD and name not in kind.valid:
+            found.append(
+                Mistake(name, f"a period of {written.period!r} has {_INSTEAD[name]} instead")
+            )
+        elif given and name not in (*kind.takes, *kind.valid):
             having = " or ".join(other.name for other in PERIOD_KINDS if name in other.takes)
             found.append(
                 Mistake(
@@ -122,8 +137,8 @@ def _moment(text: str, zone: ZoneInfo) -> tuple[str, list[str]]:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return text, [f"{text!r} is not a moment; write one {_EXAMPLE}"]
-    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        return text, [f"{text!r} is not between {FIRST_YEAR} and {LAST_YEAR}"]
+    if moment.year not in POSSIBLE_YEARS:
+        return text, [f"{text!r} is not between {POSSIBLE_YEARS[0]} and {POSSIBLE_YEARS[-1]}"]
     if moment.microsecond:
         return text, [f"{text!r} is more exact than a second"]
     reading = moment

@@ -42,11 +42,16 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
+
+_LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
+"""Options that are not called as in a file."""
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
@@ -78,10 +83,13 @@ def set_(
     period_day: options.PeriodDay = None,
     period_from: options.PeriodFrom = None,
     period_to: options.PeriodTo = None,
+    valid_from: options.ValidFrom = None,
+    valid_to: options.ValidTo = None,
     timezone: options.Timezone = None,
     action: options.Then = None,
     thresholds: options.Percentages = None,
     strict: options.Strict = None,
+    on_ledger_down_allow: options.OnLedgerDownAllow = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -109,10 +117,13 @@ def set_(
         "period_day": period_day,
         "period_from": period_from,
         "period_to": period_to,
+        "valid_from": valid_from,
+        "valid_to": valid_to,
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "strict": strict,
+        "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
     given = {option: value for option, value in written.items() if value is not None}
     with reporting_errors():
@@ -129,16 +140,17 @@ def _set(
     from spanledger.config.budgets import budget_of
 
     if not store.exists():
-        validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
+        validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
-        return budget_of(validate_budget(given))
+        return budget_of(validate_budget(given, _LABELS))
 
     records = store.records("create" if "limit" in given else "change")
+    records.by = by_command()
     try:
         return records.edit_budget(name, edit, time.time_ns())
     finally:
@@ -156,8 +168,15 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
-            f" {allowance(budget)}, then {budget.action}s"
+            f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
         )
+
+
+def _when_down(budget: Budget) -> str:
+    """What a budget allows while the ledger is unavailable, if anything, as the end of a sentence."""
+    if not budget.allow_when_down_nano:
+        return ""
+    return f"; ${format_usd(budget.allow_when_down_nano)} while the ledger is down"
 
 
 def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
@@ -180,11 +199,12 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
         "action": before.action,
         "thresholds": before.thresholds,
         "strict": before.strict,
+        "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
     written = Parts(*(given.get(part, "") for part in Parts._fields))
     period = changed(parts_of(before.period), written)._asdict()
     entry |= {part: text for part, text in period.items() if text}
-    after = budget_of(validate_budget({**entry, **given}))
+    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
         return replace(after, scope=before.scope, subject=before.subject)
     if (after.scope, after.subject) != (before.scope, before.subject):
@@ -207,6 +227,7 @@ def limit(
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
 
         def edit(budget: Budget | None) -> Budget:
@@ -245,7 +266,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json(shown)
         return
     if not states:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
         _print_states(states, now_s)
     for difference in differences:
@@ -255,6 +276,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
     from rich.markup import escape
 
+    any_when_down = any(state.budget.allow_when_down_nano for state in states)
     table = new_table(
         {
             "budget": "fold",
@@ -266,6 +288,7 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
             "used": "figure",
             "then": "keep",
             "renews": "keep",
+            **({"ledger down": "figure"} if any_when_down else {}),
         }
     )
     for state in states:
@@ -286,18 +309,20 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
             f"[{colour}]{used} %[/]",
             budget.action,
             _renews(state, now_s),
+            *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
         )
     console().print(table)
 
 
 def _renews(state: BudgetState, now_s: int) -> str:
-    """When another period begins, for a terminal; of a one-time budget what comes next."""
-    kind = renewal(state.budget.period)
-    if kind != "renews" and now_s < state.period_start_s:
-        return f"begins {_when(state.period_start_s, state.budget)}"
+    """When another period begins, for a terminal; where none does, what comes instead."""
+    budget = state.budget
+    if now_s < state.period_start_s:
+        return f"begins {_when(state.period_start_s, budget)}"
+    kind = renewal(budget.period, budget.timezone, state.period_end_s)
     if kind == "never":
         return kind
-    end = _when(state.period_end_s, state.budget)
+    end = _when(state.period_end_s, budget)
     if kind == "renews":
         return end
     return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
@@ -319,6 +344,7 @@ def remove(
 
     with reporting_errors():
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
         removed = records.remove_budget(name, time.time_ns())
         records.close()
@@ -341,7 +367,7 @@ def history(
     """Show every change of the budgets, oldest first.
 
     A budget's first line shows all of it; later lines show the old and the new value of each field
-    that changed.
+    that changed. Behind it is how it was changed, and by which user of the machine.
     """
 
     with reporting_errors():
@@ -356,6 +382,7 @@ def history(
                 {
                     "at": format_time(change.at_ns),
                     "change": change.change,
+                    **{name: value or None for name, value in change.by._asdict().items()},
                     **as_dict(change.budget),
                     "changes": [] if before is None else _fields(before, change.budget),
                 }
@@ -364,12 +391,16 @@ def history(
         )
         return
     if not changes:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     for change, before in changes:
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)
         text = changes_text(fields) or summary(budget)
-        typer.echo(f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}")
+        by = change.by
+        author = f" ({by.way}{by.file and f' {by.file}'}, {by.who})" if by.way else ""
+        typer.echo(
+            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}{author}"
+        )
 
 
 def apply(
@@ -404,6 +435,7 @@ def apply(
         changes = plan(current, wanted, prune=prune)
         if not dry_run:
             source = str(file.resolve())
+            records.by = by_file(source)
             dropped = [change.name for change in changes if change.kind == "remove"]
             if records.knows_file(source) or _is_configuration(file):
                 records.apply_file(source, wanted, time.time_ns(), whole=True, remove=dropped)

@@ -44,6 +44,12 @@ PeriodFrom = Annotated[
 PeriodTo = Annotated[
     str | None, typer.Option(help="When a period of once ends; without it, it does not end.")
 ]
+ValidFrom = Annotated[
+    str | None, typer.Option(help="From when on the budget limits and counts; default: always.")
+]
+ValidTo = Annotated[
+    str | None, typer.Option(help="Until when the budget limits and counts; default: for good.")
+]
 Timezone = Annotated[
     str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
 ]
@@ -54,4 +60,11 @@ Percentages = Annotated[
 Strict = Annotated[
     bool | None,
     typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
+]
+OnLedgerDownAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
+        " budget is new."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""`spanledger ledger`: verify it, back it up, and prune old requests."""
+"""`spanledger ledger`: create, verify, back up, copy and prune it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,26 @@ if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
     from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
-app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Create or upgrade the ledger, verify, back up, copy and prune it."
+)
+
+
+@app.command()
+def migrate(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+    """Create the ledger if there is none, and bring its schema up to date.
+
+    Gateways and shippers do the same when they start. A process that dies halfway leaves the ledger
+    unchanged, and one that runs twice changes nothing.
+    """
+    with reporting_errors():
+        store = store_of(ledger)
+        existed = store.exists()
+        store.migrate()
+    if json:
+        print_json({"ledger": store.url, "created": not existed})
+    else:
+        typer.echo(f"{'is up to date' if existed else 'created'}: {store.url}")
 
 
 @app.command()
@@ -113,6 +132,53 @@ def backup(
     typer.echo(
         f"backed up and verified: {found.requests:,} requests, {found.attempts:,} attempts,"
         f" {size:,} bytes in {destination}"
+    )
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the ledger to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database.")],
+    json: AsJson = False,
+) -> None:
+    """Copy a ledger into another database, such as from SQLite to Postgres, and verify the copy.
+
+    The bulk is copied while gateways are running. To finish, stop all gateways and shippers of FROM and
+    run the same command again: it copies the rest, compares all sums and recomputes every balance. Then
+    start them with TO. A copy that was interrupted continues; until it is complete, no gateway starts
+    with it. FROM stays as it is.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from spanledger.ledger.copying import copy_ledger
+
+    with (
+        reporting_errors(),
+        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
+    ):
+        task = bar.add_task("requests", total=None)
+        found = copy_ledger(
+            store_of(source),
+            store_of(target),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if json:
+        print_json(
+            {
+                "requests": found.requests,
+                "attempts": found.attempts,
+                "open_attempts": found.open_attempts,
+                "balances": found.balances,
+                "spent_usd": format_usd(found.spent_nano),
+                "held_usd": format_usd(found.held_nano),
+            }
+        )
+        return
+    typer.echo(
+        f"copied and verified: {found.requests:,} requests, {found.attempts:,} attempts"
+        f" ({found.open_attempts:,} open), {found.balances:,} balances,"
+        f" ${format_usd(found.spent_nano)} spent, ${format_usd(found.held_nano)} held"
     )
 
 

@@ -25,6 +25,14 @@ PeriodPart = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 PERIODS = ", ".join(f"`{kind.name}`" for kind in PERIOD_KINDS)
 
 
+class OnLedgerDown(Ours):
+    """`on_ledger_down` of a budget."""
+
+    allow_up_to: Usd = Field(
+        0, description="What each gateway process may spend while the ledger is unavailable."
+    )
+
+
 class BudgetEntry(Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
@@ -45,12 +53,18 @@ class BudgetEntry(Ours):
         None, description="When the first period begins, like `2026-01-01` or `2026-01-01T09:30`."
     )
     period_to: PeriodPart | None = Field(None, description="When a period of `once` ends.")
+    valid_from: PeriodPart | None = Field(
+        None, description="From when on it limits and counts; default: always."
+    )
+    valid_to: PeriodPart | None = Field(None, description="Until when; default: for good.")
     timezone: str = Field("UTC", description="IANA time zone of the period.")
     action: Action = Field("block", description="What happens at the limit.")
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
     strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
+
+    on_ledger_down: OnLedgerDown = OnLedgerDown()
 
     @field_validator("timezone")
     @classmethod
@@ -88,4 +102,5 @@ def budget_of(entry: BudgetEntry) -> Budget:
         action=entry.action,
         thresholds=tuple(sorted(set(entry.thresholds))),
         strict=entry.strict,
+        allow_when_down_nano=entry.on_ledger_down.allow_up_to,
     )

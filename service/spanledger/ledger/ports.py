@@ -7,6 +7,8 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
+from spanledger.budgets.accounts import BudgetIndex
+from spanledger.ledger.copying import Tables
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -104,6 +106,11 @@ class Ledger(Protocol):
         """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
         ...
 
+    @property
+    def journaling(self) -> bool:
+        """Whether the ledger is unavailable, and attempts of some callers are held in a journal."""
+        ...
+
     async def has_keys(self) -> bool:
         """Whether any key was ever created; until then the gateway accepts local callers without one."""
         ...
@@ -111,6 +118,11 @@ class Ledger(Protocol):
 
 class LedgerWriter(Protocol):
     """The writing connection of one process, which is an owner of holds."""
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """All budgets as of the last commit; another object once one of them has changed."""
+        ...
 
     def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         """Run all operations in one durable transaction; a refused one returns its error.
@@ -171,6 +183,10 @@ class Lock(Protocol):
         the process ends."""
         ...
 
+    def held(self) -> bool:
+        """Whether it is still ours. A lock on another machine is lost with the connection to it."""
+        ...
+
     def close(self) -> None:
         """Give it back."""
         ...
@@ -223,6 +239,10 @@ class Store(Protocol):
         """A lock that nobody holds yet."""
         ...
 
+    def ledger_id(self) -> str:
+        """A UUID of this ledger, which never changes."""
+        ...
+
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> Pruning:
         """A removal of the requests that ended before a given time.
 
@@ -232,6 +252,10 @@ class Store(Protocol):
         Raises:
             UsageError: budgets may still count requests that ended by then.
         """
+        ...
+
+    def tables(self) -> Tables:
+        """All rows, for a copy; of a ledger that is up to date."""
         ...
 
     def backup(self, destination: Path, progress: Progress) -> Verification:

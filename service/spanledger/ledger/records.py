@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from spanledger.budgets.applied import AppliedEntry, Difference, differences, due
-from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.budgets.model import UNKNOWN_AUTHOR, Budget, BudgetChange
 from spanledger.budgets.periods import period_at
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
@@ -38,7 +38,12 @@ class Records(ABC):
     """Reads and writes of budgets and virtual keys on one connection.
 
     Every method may raise LedgerUnavailableError.
+
+    Attributes:
+        by: whom the history names as the author of changes on this connection.
     """
+
+    by = UNKNOWN_AUTHOR
 
     def __enter__(self) -> Self:
         return self

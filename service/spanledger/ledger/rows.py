@@ -127,7 +127,7 @@ class Advance:
 
 
 class CursorMovedError(RuntimeError):
-    """Another shipper moved the cursor, which the lock should have made impossible."""
+    """Another shipper moved the cursor: one of the two has lost the lock and not noticed it yet."""
 
 
 SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]

@@ -84,6 +84,7 @@ def create_sim(
         raise ValueError("speed must be 0 or more")
     listed = {**LIST_PRICES, **UNIT_PRICES, **(prices or {})}
     sim, in_batches = Sim(seed, speed, Bill(prices=listed)), Sim(seed, 0, Bill(prices=listed))
+    in_batches.files = sim.files
     control = _Control(sim)
     app = Starlette(
         routes=[

@@ -17,6 +17,7 @@ from spanledger.budgets.periods import (
     PERIOD_KINDS,
     WEEKDAYS,
     every,
+    first_moment,
     kind_of,
     parts_of,
     period_at,
@@ -53,7 +54,7 @@ def texts(draw: st.DrawFn) -> str:
     """Any period."""
     kind = draw(st.sampled_from(["word", "week", "month", "hours", "days", "once", "for good"]))
     since, until = sorted((draw(MOMENTS), draw(MOMENTS)))
-    return {
+    found = {
         "word": draw(st.sampled_from(["day", "week", "month", "quarter", "year"])),
         "week": f"week/{draw(st.sampled_from(WEEKDAYS[1:]))}",
         "month": f"month/{draw(st.integers(2, 31))}",
@@ -62,6 +63,10 @@ def texts(draw: st.DrawFn) -> str:
         "once": f"once@{since}..{until}",
         "for good": f"once@{since}",
     }[kind]
+    if kind.startswith(("once", "for")) or draw(st.booleans()):
+        return found
+    first, last = sorted((draw(MOMENTS), draw(MOMENTS)))
+    return found + draw(st.sampled_from([f"[{first}..{last}]", f"[{first}..]", f"[..{last}]"]))
 
 
 @given(
@@ -78,7 +83,7 @@ def texts(draw: st.DrawFn) -> str:
 def test_periods_tile_time(text: str, zone: str, at_s: int) -> None:
     """Each moment lies in exactly one period, the next begins where it ends, and that before ends where
     it begins."""
-    assume(not text.startswith("once") or one_after_the_other(text, zone))
+    assume(one_after_the_other(text, zone))
     period = period_at(text, zone, at_s)
 
     assert period.start_s <= at_s < period.end_s
@@ -91,9 +96,15 @@ def test_periods_tile_time(text: str, zone: str, at_s: int) -> None:
 
 
 def one_after_the_other(text: str, zone: str) -> bool:
-    """Whether a one-time period ends after it begins, which is checked when it is set."""
-    own = shown_period(text, zone, 0)
-    return own.start_s < own.end_s
+    """Whether what counts ends after it begins, which is checked when it is set."""
+    parts = parts_of(text)
+    ends = [parts.period_from, parts.period_to] if "once" in text else [*parts[-2:]]
+    if not all(ends):
+        return True
+    first, last = (
+        first_moment(datetime.fromisoformat(reading), ZoneInfo(zone)) for reading in ends
+    )
+    return first < last
 
 
 @given(text=texts(), zone=st.sampled_from(ZONES), at_s=st.integers(100_000_000, 4_000_000_000))
@@ -101,7 +112,7 @@ def test_clocks_show_the_beginning(text: str, zone: str, at_s: int) -> None:
     """At a period's first second, clocks show what was written for the first time: a second earlier
     they have not reached it, unless they are set back later."""
     period = period_at(text, zone, at_s)
-    assume(period.counts and "h@" not in text)
+    assume(period.counts and "h@" not in text and "[" not in text)
     shown, before = (
         datetime.fromtimestamp(moment, ZoneInfo(zone)).replace(tzinfo=None)
         for moment in (period.start_s, period.start_s - 1)
@@ -275,12 +286,15 @@ def test_a_one_time_period_counts_nothing_else() -> None:
         ("30d@2026-01-01T09:30", "every 30 days from 2026-01-01T09:30", "renews"),
         ("once@2026-01-01", "once from 2026-01-01", "never"),
         ("once@2026-01-01..2026-04-01", "once from 2026-01-01 until 2026-04-01", "ends"),
+        ("day[2026-01-01..]", "a day, valid from 2026-01-01", "renews"),
+        ("year[..2026-04-01]", "a year, valid until 2026-04-01", "ends"),
     ],
 )
 def test_a_period_can_be_read(text: str, often: str, follows: str) -> None:
     """It follows an amount, and says what comes after it."""
     assert every(text) == often
-    assert renewal(text) == follows
+    end_s = shown_period(text, "Asia/Tokyo", 4_000_000_000).end_s
+    assert renewal(text, "Asia/Tokyo", end_s) == follows
 
 
 @pytest.mark.parametrize(
@@ -288,7 +302,7 @@ def test_a_period_can_be_read(text: str, often: str, follows: str) -> None:
     [
         *("", "fortnight", "month/32", "month/sunday", "week/8", "day/2", "month/1/2", "month/"),
         *("day@2026-01-01", "12h", "0h@2026-01-01", "once", "once@x", "2026-01-01"),
-        "30d@2026-01-01..2026-02-01",
+        *("30d@2026-01-01..2026-02-01", "once@2026-01-01[2026-01-01..]", "day[2026-01-01]"),
     ],
 )
 def test_other_texts_are_refused(text: str) -> None:
@@ -300,3 +314,17 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_every_kind_has_its_own_name() -> None:
     """The name of each kind is an example of it, and of no other."""
     assert [kind_of(kind.name) for kind in PERIOD_KINDS] == list(PERIOD_KINDS)
+
+
+def test_a_valid_time_cuts_periods() -> None:
+    """The first period begins with it and the last one ends with it; those between are whole."""
+    text, zone = "month/31[2026-01-15..2026-04-10T12:00]", "UTC"
+    at_s = shown_period(text, zone, 0).start_s
+    found = []
+    while (period := period_at(text, zone, at_s)).counts:
+        found.append(datetime.fromtimestamp(period.start_s, UTC).strftime("%m-%d %H"))
+        at_s = period.end_s
+    found.append(datetime.fromtimestamp(at_s, UTC).strftime("%m-%d %H"))
+
+    assert found == ["01-15 00", "01-31 00", "02-28 00", "03-31 00", "04-10 12"]
+    assert shown_period(text, zone, FOREVER_S).end_s == at_s

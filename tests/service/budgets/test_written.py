@@ -23,6 +23,13 @@ from spanledger.budgets.written import changed, read_period
         (Parts("12h", "", "2025-12-31T23:00Z"), "Europe/Berlin", "12h@2026-01-01"),
         (Parts("once", "", "2026-01-01"), "UTC", "once@2026-01-01"),
         (Parts("once", "", "2026-01-01", "2026-04-01"), "UTC", "once@2026-01-01..2026-04-01"),
+        (Parts("day", "", "", "", "2026-01-01"), "UTC", "day[2026-01-01..]"),
+        (Parts("year", "", "", "", "", "2026-01-01"), "UTC", "year[..2026-01-01]"),
+        (
+            Parts("5h", "", "2026-01-01", "", "2026-01-01 09:30", "2026-02-01"),
+            "UTC",
+            "5h@2026-01-01[2026-01-01T09:30..2026-02-01]",
+        ),
     ],
 )
 def test_what_is_written_is_understood(written: Parts, zone: str, text: str) -> None:
@@ -49,6 +56,11 @@ def test_what_is_written_is_understood(written: Parts, zone: str, text: str) -> 
         (Parts("4000d", "", "2026-01-01"), {"period": "longer than 3660d"}),
         (Parts("0d", "", "2026-01-01"), {"period": "is not a period"}),
         (Parts("once", "", "2026-01-01", "2026-01-01"), {"period_to": "later than period_from"}),
+        (Parts("once", "", "2026-01-01", "", "2026-01-01"), {"valid_from": "period_from instead"}),
+        (
+            Parts("day", "", "", "", "2026-01-02", "2026-01-01"),
+            {"valid_to": "later than valid_from"},
+        ),
         (Parts("once", "", "soon"), {"period_from": "is not a moment"}),
         (Parts("once", "", "2026-01-01T00:00:00.5"), {"period_from": "more exact than a second"}),
         (Parts("once", "", "1066-10-14"), {"period_from": "between 1970 and 2199"}),
@@ -90,6 +102,8 @@ def test_the_second_time_of_a_reading_is_refused() -> None:
         ("month/31", Parts("week"), "week"),
         ("30d@2026-01-01", Parts("10d"), "10d@2026-01-01"),
         ("30d@2026-01-01", Parts("", "", "2026-02-01"), "30d@2026-02-01"),
+        ("day[2026-01-01..]", Parts("month"), "month[2026-01-01..]"),
+        ("day[2026-01-01..]", Parts("once", "", "2026-02-01"), "once@2026-02-01"),
         ("once@2026-01-01", Parts("", "", "", "2026-04-01"), "once@2026-01-01..2026-04-01"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 from spanledger.config import parse_config
 from tests.service.gateway.batch_calls import theirs
-from tests.service.gateway.endpoints import Site
+from tests.service.gateway.endpoints import Site, running_site
 from tests.service.gateway.test_clients import Running
 from tests.service.gateway.test_strange_providers import completion
 from tests.support.ledgers import store_at
@@ -93,6 +93,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
                     entry("mini", "openai/gpt-4o-mini", here),
                     entry("big", "openai/gpt-4o", here),
                     entry("other", "openai/gpt-4o-mini", there),
+                    entry("claude", "anthropic/claude-haiku-4-5", there),
                 ],
                 "router_settings": {
                     "num_retries": 0,
@@ -170,6 +171,9 @@ def test_it_is_served_where_the_file_is(two: Two) -> None:
         with pytest.raises(openai.BadRequestError, match="target_model_names=big") as caught:
             chat(client, "big", elsewhere)
         assert caught.value.code == "file_not_here"
+        with pytest.raises(openai.BadRequestError) as caught:
+            chat(client, "claude", unique)
+        assert "target_model_names" not in str(caught.value)  # nothing there keeps files
         with pytest.raises(openai.BadRequestError, match="several accounts"):
             chat(client, "mini", unique, elsewhere)
 
@@ -217,3 +221,16 @@ def test_a_file_in_a_batch(two: Two) -> None:
             client.files.create(file=("in.jsonl", lines(other)), purpose="batch")
         with pytest.raises(openai.BadRequestError, match="another account"):
             client.files.create(file=("in.jsonl", lines(elsewhere)), purpose="batch")
+
+
+def test_at_a_provider_that_checks(tmp_path: Path) -> None:
+    """The simulator knows the files of its key, as OpenAI does: one of ours is read there, and one that
+    it does not have is its refusal."""
+    routes = {"cheap": "openai/gpt-4o-mini"}
+    with running_site(tmp_path, routes, fallbacks={}) as site, site.client("rich") as client:
+        file = client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+        assert chat(client, "cheap", file.id).choices[0].message.content
+        given: Any = [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}]
+        assert client.responses.create(model="cheap", input=given).output_text
+        with pytest.raises(openai.NotFoundError, match="No such File"):
+            chat(client, "cheap", "file-unknown")

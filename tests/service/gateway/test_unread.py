@@ -23,6 +23,7 @@ from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger import group
 from spanledger.ledger.ports import Lock
 from spanledger.routing import unread
 from spanledger.routing.attempt import LATE_ANSWER_S
@@ -140,8 +141,10 @@ def configuration(sim_url: str, ledger: Path, **params: Any) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A simulator without gateways; at the end the ledger adds up."""
+    # A clock that is set forward during a commit makes it look as if the disk had stalled.
+    monkeypatch.setattr(group, "STALL_S", 10 * DAY)
     ledger = tmp_path / "ledger.db"
     records = store_at(ledger).records("create")
     key, _ = records.create_key("rich", "", [], 1)

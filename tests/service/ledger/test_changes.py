@@ -399,6 +399,30 @@ async def test_a_one_time_budget_limits_nothing_else(book: Book) -> None:
     await spend(book, 50 * CENT)
 
 
+async def test_a_budget_limits_only_while_it_is_valid(book: Book) -> None:
+    """It counts from its first moment on, renews meanwhile, and ends with its last."""
+    at(book, "2026-12-01T08:00")
+    await spend(book, 9 * CENT)
+    book.budget(period="day[2026-12-01T12:00..2026-12-02T18:00]", limit_nano=5 * CENT)
+    await spend(book, 9 * CENT)
+
+    at(book, "2026-12-01T12:00")
+    assert book.balance() == (0, 0, 0)
+    await spend(book, 5 * CENT)
+    with pytest.raises(BudgetExceededError, match="it renews at 2026-12-02T00:00:00Z"):
+        await hold(book, CENT)
+    at(book, "2026-12-02T00:00")
+    await spend(book, 5 * CENT)
+    with pytest.raises(BudgetExceededError, match="it ends at 2026-12-02T18:00:00Z"):
+        await hold(book, CENT)
+    book.budget(period="day[2026-12-01T12:00..2026-12-02T19:00]", limit_nano=5 * CENT)
+    assert book.balance() == (5 * CENT, 0, 0)  # a later end forgives nothing
+
+    at(book, "2026-12-02T19:00")
+    await spend(book, 9 * CENT)
+    assert book.balance() == (5 * CENT, 0, 0)
+
+
 async def test_a_budget_that_never_renews_says_so(book: Book) -> None:
     """It counts everything since its beginning, and refuses from then on."""
     await spend(book, 4 * CENT)

@@ -29,8 +29,10 @@ from spanledger.ledger.postgres.pruning import PostgresPruning
 from spanledger.ledger.postgres.records import PostgresRecords
 from spanledger.ledger.postgres.reports import PostgresReports
 from spanledger.ledger.postgres.sql import PostgresSql
+from spanledger.ledger.postgres.tables import PostgresTables
 from spanledger.ledger.postgres.writer import PostgresWriter
 from spanledger.ledger.pruning import check_prunable
+from spanledger.ledger.sql.identity import ledger_uuid, refuse_incomplete
 
 NOTICED = {
     "tcp_keepalives_idle": "5",
@@ -39,6 +41,8 @@ NOTICED = {
     "tcp_user_timeout": "10000",
 }
 """The server notices a machine that has vanished, and gives its lock to another, within about 10 s."""
+PATIENT = {"idle_in_transaction_session_timeout": "0"}
+"""A copy keeps everybody out while it works on the other database."""
 BY_INDEX = {**PLANNER, "enable_bitmapscan": "off"}
 """The shipper reads a few rows in the order of an index; without statistics, all would be sorted."""
 
@@ -74,7 +78,7 @@ class PostgresStore:
 
     def writer(self, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> PostgresWriter:
         """See `Store`."""
-        self.migrate(now_ns)
+        self._whole(now_ns).close()
         return PostgresWriter(self._address, owner, lease_ns, now_ns)
 
     def records(self, access: Access) -> PostgresRecords:
@@ -83,7 +87,7 @@ class PostgresStore:
             return PostgresRecords(PostgresSql(self._read(STATEMENT_TIMEOUT_S)))
         if access == "change":
             self.require()
-        return PostgresRecords(PostgresSql(self._upgraded()))
+        return PostgresRecords(PostgresSql(self._whole()))
 
     def reports(self) -> PostgresReports:
         """See `Store`."""
@@ -91,12 +95,20 @@ class PostgresStore:
 
     def outbox(self) -> PostgresOutbox:
         """See `Store`."""
-        self.migrate()
+        self._whole().close()
         return PostgresOutbox(PostgresSql(Session(self._address, settings=BY_INDEX)))
 
     def exclusive(self, name: str) -> AdvisoryLock:
         """See `Store`."""
         return AdvisoryLock(Session(self._address, settings=NOTICED), name)
+
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        sql = PostgresSql(self._upgraded())
+        try:
+            return ledger_uuid(sql)
+        finally:
+            sql.close()
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> PostgresPruning:
         """See `Store`."""
@@ -110,12 +122,30 @@ class PostgresStore:
             session.close()
             raise
 
+    def tables(self) -> PostgresTables:
+        """See `Store`."""
+        return PostgresTables(
+            PostgresSql(
+                Session(self._address, statement_timeout_s=REPORT_TIMEOUT_S, settings=PATIENT)
+            )
+        )
+
     def backup(self, destination: Path, progress: Progress) -> Verification:  # noqa: ARG002 - as the port has it
         """See `Store`."""
         raise UsageError(
             "a ledger in Postgres is backed up with `pg_dump` or a standby's tools: see"
             " docs/postgres.md"
         )
+
+    def _whole(self, now_ns: Callable[[], int] = time_ns) -> Session:
+        """The same, if it is not an incomplete copy."""
+        session = self._upgraded(now_ns)
+        try:
+            refuse_incomplete(PostgresSql(session))
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def _upgraded(self, now_ns: Callable[[], int] = time_ns) -> Session:
         """A session that writes, on a ledger of this program's version."""
