@@ -42,6 +42,7 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
@@ -265,7 +266,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json(shown)
         return
     if not states:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
         _print_states(states, now_s)
     for difference in differences:
@@ -390,7 +391,7 @@ def history(
         )
         return
     if not changes:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     for change, before in changes:
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)

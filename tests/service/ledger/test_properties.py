@@ -247,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         number = len(self.model)
         usual = min(full, usual)
         start = RequestStart(
-            f"req_{number}", f"{number:032x}", f"{number:016x}", "", self.now, customer, team, "",
+            f"req_{number:024x}", f"{number:032x}", f"{number:016x}", "", self.now, customer, team, "",
             "chat", "chat", False,
         )  # fmt: skip
         sizes = HoldSizes(full, usual, usual)
