@@ -7,11 +7,13 @@ to its end is an estimate within its hold.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from spanledger.ledger.sqlite.store import SqliteStore
 from spanledger.money import parse_usd
 from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import BrokenPromiseError, Counts, promise
@@ -31,6 +33,7 @@ class AttemptRow(NamedTuple):
     cost: int
     overrun: int
     estimated: int
+    lane: int
     seq: int | None
 
 
@@ -43,21 +46,30 @@ class RequestRow(NamedTuple):
     outcome: str | None
     cost: int
     attempts: int
+    lane: int
     seq: int | None
+
+
+def _lane(site: Site) -> str:
+    """The column of a row's lane; a file has only one."""
+    return "0" if isinstance(site.store, SqliteStore) else "lane"
 
 
 def attempt_rows(site: Site) -> list[AttemptRow]:
     """All attempts."""
     query = (
         "SELECT request_id, number, span_id, state, hold_nano, cost_nano, overrun_nano, estimated,"
-        " seq FROM attempts"
+        f" {_lane(site)}, seq FROM attempts"
     )
     return [AttemptRow(*row) for row in raw(site.store, query)]
 
 
 def request_rows(site: Site) -> list[RequestRow]:
     """All requests."""
-    query = "SELECT request_id, trace_id, span_id, outcome, cost_nano, attempts, seq FROM requests"
+    query = (
+        "SELECT request_id, trace_id, span_id, outcome, cost_nano, attempts,"
+        f" {_lane(site)}, seq FROM requests"
+    )
     return [RequestRow(*row) for row in raw(site.store, query)]
 
 
@@ -78,9 +90,21 @@ def wait_until_shipped(site: Site) -> None:
     )
     total = sum(row.cost for row in attempt_rows(site))
     promise(
-        poll(lambda: _exported(site) == total, PATIENCE_S),
-        f"the metrics have {_exported(site)} nano-USD, the ledger {total}",
+        poll(lambda: _counted(site)[0] == total, PATIENCE_S),
+        f"the shipper has counted {_counted(site)[0]} nano-USD, the ledger has {total}",
     )
+    promise(
+        poll(lambda: _exported(site) == _counted(site)[1], PATIENCE_S),
+        f"the metrics have {_exported(site)} nano-USD, not {_counted(site)[1]}",
+    )
+
+
+def _counted(site: Site) -> tuple[int, int]:
+    """What the shipper has counted, and what it exports: a counter never falls, so one that counted a
+    whole hold, which turned out to cost less, stays until the rest has caught up."""
+    query = "SELECT point FROM ship_points WHERE metric = 'spanledger.cost.usd'"
+    points = [json.loads(point) for (point,) in raw(site.store, query)]
+    return sum(p.get("total", 0) for p in points), sum(p.get("peak", 0) for p in points)
 
 
 def _exported(site: Site) -> int:
@@ -153,7 +177,7 @@ def _compare_requests(attempts: Sequence[AttemptRow], requests: Sequence[Request
         promise(request.outcome is not None and request.seq is not None, said)
         promise(request.cost == sum(own) and request.attempts == len(own), said)
     promise(not costs, f"attempts of no request: {shown(costs)}")
-    places = [row.seq for row in attempts] + [row.seq for row in requests]
+    places = [(row.lane, row.seq) for row in attempts] + [(row.lane, row.seq) for row in requests]
     promise(len(set(places)) == len(places), "two rows have the same place in the outbox")
 
 

@@ -29,6 +29,8 @@ class Budget:
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
+    allow_when_down_nano: int = 0
+    """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
 
     @property
     def counts(self) -> tuple[str, ...]:

@@ -61,3 +61,10 @@ Strict = Annotated[
     bool | None,
     typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
 ]
+OnLedgerDownAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
+        " budget is new."
+    ),
+]

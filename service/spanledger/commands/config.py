@@ -200,6 +200,9 @@ def _print_summary(report: dict[str, Any]) -> None:
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)
+        any_when_down = any(e["on_ledger_down_allow_usd"] != "0.00" for e in report["budgets"])
+        if any_when_down:
+            budgets.add_column("ledger down")
         for entry in report["budgets"]:
             budgets.add_row(
                 entry["name"],
@@ -209,6 +212,7 @@ def _print_summary(report: dict[str, Any]) -> None:
                 f"${entry['limit_usd']}",
                 f"{_each(entry)} ({entry['timezone']})",
                 entry["action"],
+                *([f"${entry['on_ledger_down_allow_usd']}"] if any_when_down else []),
             )
         console.print()
         console.print(budgets)

@@ -30,7 +30,7 @@ from spanledger.providers.base import Deployment
 from spanledger.routing.batches import HOLD_S, About, about, detail_of, has_ended, mismatched
 from spanledger.routing.course import Candidate
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import Object, decoded, is_gone
+from spanledger.routing.stores import JSON, Object, decoded, is_gone
 from spanledger.wires.batch import ENDPOINTS
 from spanledger.wires.fields import Fields, decode
 from spanledger.wires.kept_ids import handed_id, kept_id
@@ -141,7 +141,9 @@ class KeptBatches:
         try:
             fields = {**wanted.fields, "input_file_id": file.provider_id}
             body = msgspec.json.encode(fields)
-            raw = await self._router.stores.json(deployment, "POST", "batches", body)
+            raw, request_id = await self._router.stores.whole(
+                deployment, "POST", "batches", JSON, body
+            )
             batch = decoded(raw)
             unique = str(batch.get("id", ""))
             handed_id("batch", start.request_id, unique)
@@ -163,7 +165,7 @@ class KeptBatches:
             created_ns=now_ns,
             about=found.text(),
         )
-        detail = detail_of(deployment, unique, bound.lines)
+        detail = detail_of(deployment, unique, bound.lines, request_id)
         later = Later(now_ns + HOLD_S * 1_000_000_000, bound.expected_nano, detail)
         try:
             await self._router.single.put_off(exchange, kept, later)

@@ -191,7 +191,9 @@ class Files:
                 (b"content-length", b"%d" % size),
             )
             body = _sent(upload, items)
-            raw = await self._router.stores.whole(deployment, "POST", "files", headers, body)
+            raw, provider_request_id = await self._router.stores.whole(
+                deployment, "POST", "files", headers, body
+            )
             said = decoded(raw)
             unique = str(said.get("id", ""))
             handed = handed_id("file", exchange.start.request_id, unique)
@@ -208,7 +210,8 @@ class Files:
             created_ns=self._clock.now_ns(),
             about=known.text(),
         )
-        await self._router.single.free(exchange, deployment, unique, kept)
+        ids = (unique, provider_request_id)
+        await self._router.single.free(exchange, deployment, ids, kept)
         return {**said, "id": handed}
 
     async def _rewritten(

@@ -31,6 +31,7 @@ from spanledger.ledger.model import (
     ChangeKept,
     EndRequest,
     Hold,
+    Journaled,
     LedgerOperation,
     LedgerResult,
     RequestEnd,
@@ -251,7 +252,7 @@ class _Batch:
         for operation in operations:
             match operation:
                 case Reservation():
-                    matched = budgets.matched(_dimensions_of(operation), operation.now_ns // NANOS)
+                    matched = budgets.matched(dimensions_of(operation), operation.now_ns // NANOS)
                     self._matches.append(matched)
                     self._need(matched.keys)
                     if operation.repeat:
@@ -264,6 +265,11 @@ class _Batch:
                         self._need(booked.accounts)
                 case Sweep():
                     sweep = operation
+                case Journaled(reservation=began):
+                    matched = budgets.matched(dimensions_of(began), began.now_ns // NANOS)
+                    self._matches.append(matched)
+                    self._need(matched.keys)
+                    unknown.append(began.attempt_id)
         if unknown:
             self._looked_up = tx.booked(unknown)
             for booked in self._looked_up.values():
@@ -307,6 +313,9 @@ class _Batch:
                     return None
                 case Sweep():
                     return self._sweep(operation)
+                case Journaled():
+                    self._record(operation, next(self._next_match))
+                    return None
         except SpanledgerError as refusal:
             return refusal
 
@@ -341,6 +350,25 @@ class _Batch:
             grant.warned,
             grant.remaining_nano,
         )
+
+    def _record(self, journaled: Journaled, matched: Matched) -> None:
+        """Hold what a journal held: it is spent or may be, so no budget is asked."""
+        reservation, hold, keys = journaled.reservation, journaled.hold_nano, matched.keys
+        attempt_id, open_ = reservation.attempt_id, self._engine.open
+        if attempt_id in open_ or attempt_id in self.reserved or attempt_id in self._looked_up:
+            return
+        accounts = self._books[id(keys)].counted_by(matched)
+        over = any(a.budget.action == "warn" and hold > a.room_nano for a in accounts)
+        decision = ("warn" if over else "allow") if accounts else ""
+        owner, changes = journaled.owner or self._engine.owner, self.changes
+        changes.begin_request(reservation.request, owner, decision)
+        if decision:
+            changes.decisions.append((decision, reservation.request.request_id))
+        changes.hold(reservation, owner, hold, decision, matched.text)
+        self.reserved[attempt_id] = Booked("held", hold, 0, 0, keys)
+        for account in accounts:
+            account.balance.held_nano += hold
+        self._changed.add(id(keys))
 
     def _finish(self, end: AttemptEnd) -> Settled:
         attempt_id = end.attempt_id
@@ -417,7 +445,7 @@ class _Batch:
         return expired
 
 
-def _dimensions_of(reservation: Reservation) -> Dimensions:
+def dimensions_of(reservation: Reservation) -> Dimensions:
     """The dimensions an attempt counts under."""
     request = reservation.request
     return (

@@ -133,7 +133,7 @@ def _webm(head: bytes, tail: bytes, size: int) -> Length:
     scale_ns = _ebml_number(head, b"\x2a\xd7\xb1") or 1_000_000
     at = tail.rfind(b"\x1f\x43\xb6\x75")
     last = 0 if at < 0 else _ebml_number(tail[at + 4 : at + 36], b"\xe7")
-    length = max(_ebml_float(head, b"\x44\x89"), last)
+    length = max(_ebml_duration(head, b"\x44\x89"), last)
     stated = _up(length * scale_ns, NANOS)
     # A cluster's blocks are at most 32,767 ticks later than it.
     most = max(_up(size, LEAST_BYTES_PER_SECOND), _up((length + 32_767) * scale_ns, NANOS))
@@ -148,14 +148,14 @@ def _ebml_number(data: bytes, name: bytes) -> int:
     return int.from_bytes(data[at + 1 : at + 1 + (data[at] & 0x0F)], "big")
 
 
-def _ebml_float(data: bytes, name: bytes) -> int:
+def _ebml_duration(data: bytes, name: bytes) -> int:
     """The same for a float, rounded up."""
     at = data.find(name) + len(name)
     form = {b"\x84": ">f", b"\x88": ">d"}.get(data[at : at + 1]) if at >= len(name) else None
     if form is None or len(data) < at + 1 + struct.calcsize(form):
         return 0
     (value,) = struct.unpack_from(form, data, at + 1)
-    return math.ceil(value) if 0 <= value < 1e15 else 0
+    return math.ceil(value) if 0 <= value < 10**15 else 0
 
 
 def _mp4_seconds(head: bytes, tail: bytes) -> int:

@@ -241,6 +241,7 @@ class Run:
             else:
                 exchange.attempts += 1
                 exchange.remaining_nano = hold.remaining_nano
+                exchange.journaled = hold.journaled
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(target, sizes, hold, now)

@@ -30,7 +30,7 @@ from spanledger.routing.demand import terms_of, unbounded_by
 from spanledger.routing.hold import DEFAULT_MAX_OUTPUT_TOKENS, EXPECTED_TOKENS, sizes_of
 from spanledger.routing.stores import Object, Stores, decoded, is_gone
 from spanledger.telemetry.attributes import attempt_detail
-from spanledger.wires import dropped, outbound
+from spanledger.wires import BATCHES, dropped, outbound
 from spanledger.wires.base import WRITES_TEXT, Habits, Inbound
 from spanledger.wires.batch import (
     ENDPOINTS,
@@ -267,7 +267,11 @@ class Batches:
                 )
             return False
         used = await self._used(target, known, batch)
-        await self._ledger.finish(self._end(kept, known, target.deployment, batch, used))
+        end = self._end(kept, known, target.deployment, batch, used)
+        created = await self._ledger.find_answer(kept.request_id, BATCHES)
+        if created is not None and created.detail != "{}":
+            end = replaced(end, detail=created.detail)
+        await self._ledger.finish(end)
         return True
 
     async def _used(self, target: Candidate, known: About, batch: Object) -> _Used:
@@ -328,7 +332,7 @@ def has_ended(batch: Object) -> bool:
     return status in ENDED or (status not in RUNNING and bool(batch.get("output_file_id")))
 
 
-def detail_of(deployment: Deployment, batch: str, lines: int) -> str:
+def detail_of(deployment: Deployment, batch: str, lines: int, request_id: str = "") -> str:
     """What is known of a batch's attempt and has no column."""
     extra: dict[str, object] = {"spanledger.service_tier": "batch"}
     if lines:
@@ -338,7 +342,7 @@ def detail_of(deployment: Deployment, batch: str, lines: int) -> str:
         deployment=deployment,
         response_id=batch,
         finish_reasons=(),
-        provider_request_id="",
+        provider_request_id=request_id,
         extra=extra,
     )
 

@@ -100,13 +100,7 @@ def _run_locked(
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
-    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    if protocol != "http/protobuf":
-        log.warning(
-            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
-        )
-    for item in unknown_opt_ins(environ):
-        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
+    _warn_of_ignored(environ)
     for name in unreadable_headers(environ):
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = store.outbox()
@@ -127,15 +121,9 @@ def _run_locked(
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()
-    held = True
-    while held and worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
-        if _orphaned(parent_pid):
-            log.info("the parent process has ended; shipping the remaining rows")
-            stop.set()
-        elif not once and not lock.held():
-            log.warning("the connection to the ledger was lost, and with it the right to ship")
-            pipeline.dismiss()
-            held = False
+    held = _watch(worker, lock, stop, once, parent_pid)
+    if not held:
+        pipeline.dismiss()
     worker.join(STOP_GRACE_S)
     for sender in (spans, metrics):
         if sender is not None:
@@ -148,6 +136,30 @@ def _run_locked(
         return not once
     outbox.close()
     return worker.done if held else None
+
+
+def _watch(
+    worker: _Worker, lock: Lock, stop: threading.Event, once: bool, parent_pid: int | None
+) -> bool:
+    """Wait until the worker has ended or is to stop; returns whether the lock is still held."""
+    while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
+        if _orphaned(parent_pid):
+            log.info("the parent process has ended; shipping the remaining rows")
+            stop.set()
+        elif not once and not lock.held():
+            log.warning("the connection to the ledger was lost, and with it the right to ship")
+            return False
+    return True
+
+
+def _warn_of_ignored(environ: Mapping[str, str]) -> None:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    if protocol != "http/protobuf":
+        log.warning(
+            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
+        )
+    for item in unknown_opt_ins(environ):
+        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
 
 
 class _Worker(threading.Thread):

@@ -8,7 +8,7 @@ id, which a pooler makes up at the start of a connection.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -209,8 +209,7 @@ class Session:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
+            roll_back(connection)
             raise
 
     @contextmanager
@@ -222,8 +221,7 @@ class Session:
             self.settle_in(connection)
             yield connection
         finally:
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
+            roll_back(connection)
 
     def settle_in(self, connection: Link) -> None:
         """Apply the settings to the transaction that has begun, where the connection cannot keep them."""
@@ -255,6 +253,18 @@ class Session:
 _SET = (
     "SELECT set_config(s.name, s.value, {local}) FROM unnest(%s::text[], %s::text[]) s(name, value)"
 )
+
+
+def roll_back(connection: Link) -> None:
+    """End a transaction that must not be committed.
+
+    A connection that cannot do so is closed: one that was lost within a pipeline may look open for
+    ever, and refuse everything.
+    """
+    try:
+        connection.execute("ROLLBACK")
+    except psycopg.Error:
+        connection.close()
 
 
 def has_table(connection: Link, name: str) -> bool:

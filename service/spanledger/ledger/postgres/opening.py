@@ -72,7 +72,7 @@ class PostgresOpeningRows:
     def write_balances(self, balances: Collection[Balance]) -> None:
         """See `OpeningRows`."""
         self._sql.many(
-            WRITE_BALANCE,
+            _WRITE_BALANCE,
             [
                 {
                     **balance.key._asdict(),
@@ -119,7 +119,7 @@ UNION ALL
 SELECT {DIMENSIONS}, request_id, number, started_ns, accounts, 0, cost_nano, overrun_nano
 FROM attempts WHERE state = 'expired' AND started_ns >= :since"""
 
-WRITE_BALANCE = """
+_WRITE_BALANCE = """
 INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,
     spent_nano, held_nano, overrun_nano, opened_seq)
 VALUES (:budget, :scope, :period, :timezone, :period_start_s, :subject, :end, :spent, :held, :overrun,

@@ -17,8 +17,11 @@ from spanledger.ledger.postgres.connection import Link, has_table
 TABLES = ("requests", "attempts")
 MONTHS_AHEAD = 2
 """Partitions that are made before their first row comes."""
-_ID_TIME = re.compile(r"req_([0-9a-f]{12})")
-LAST_YEAR = 9999
+_PREFIX = "req_"
+_DIGITS = 12
+_HEX = re.compile("[0-9a-f]*")
+_FIRST, _AFTER = "req_000000000000", "req_g"
+_LAST_YEAR = 9999
 _LAST_MS = 253_402_300_799_999
 _LOCK = "spanledger.partitions"
 
@@ -37,17 +40,25 @@ class Partition(NamedTuple):
     end: str
 
 
-BEFORE_ALL = Partition("early", "MINVALUE", "'req_000000000000'")
+BEFORE_ALL = Partition("early", "MINVALUE", f"'{_FIRST}'")
 """Ids that no gateway has made, which sort before all others."""
-BEHIND_ALL = Partition("late", "'req_g'", "MAXVALUE")
+BEHIND_ALL = Partition("late", f"'{_AFTER}'", "MAXVALUE")
 
 
 def partition_of(request_id: str) -> Partition:
-    """The partition that an id belongs to."""
-    found = _ID_TIME.match(request_id)
-    if found is None:
-        return BEFORE_ALL if request_id < "req_" else BEHIND_ALL
-    return _month_of(min(int(found[1], 16), _LAST_MS))
+    """The partition that an id belongs to, by the order of its bytes."""
+    if request_id < _FIRST:
+        return BEFORE_ALL
+    if request_id >= _AFTER:
+        return BEHIND_ALL
+    digits = request_id[len(_PREFIX) :][:_DIGITS]
+    known = _HEX.match(digits)
+    assert known is not None
+    time, after = known[0], digits[known.end() :][:1]
+    if after > "9":  # a letter that is not a digit: behind all that could stand there
+        time += "9" if after < "a" else ""
+        time = time.ljust(_DIGITS, "f")
+    return _month_of(min(int(time.ljust(_DIGITS, "0"), 16), _LAST_MS))
 
 
 def partitions_ahead(now_ns: int) -> list[Partition]:
@@ -71,8 +82,8 @@ def _month(year: int, month: int) -> Partition:
 
 def _first_id(year: int, month: int) -> str:
     year, month = year + month // 12, month % 12
-    if year > LAST_YEAR:
-        return "'req_g'"
+    if year > _LAST_YEAR:
+        return f"'{_AFTER}'"
     start_s = int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
     return f"'req_{start_s * 1000:012x}'"
 

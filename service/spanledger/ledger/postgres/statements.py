@@ -16,7 +16,7 @@ from spanledger.ledger.changes import (
     REQUEST_END_COLUMNS,
 )
 from spanledger.ledger.postgres.arrays import unnest
-from spanledger.ledger.postgres.errors import LANE_LOST, STALE
+from spanledger.ledger.postgres.errors import LANE_LOST, NO_ROOM, STALE
 
 ENDED_COLUMNS = ("request_id", "number", "was", *ATTEMPT_END_COLUMNS)
 REQUEST_ENDED_COLUMNS = ("request_id", *REQUEST_END_COLUMNS)
@@ -52,6 +52,12 @@ up can no longer come through. It also waits while budgets are set."""
 END_BATCH = (
     "UPDATE spanledger.owners SET seq = %s, lease_ns = coalesce(%s, lease_ns) WHERE lane = %s"
 )
+WHOLE_BATCH = _guarded(
+    "UPDATE spanledger.owners SET batch = batch + 1, seq = %s, lease_ns = coalesce(%s, lease_ns)"
+    " WHERE lane = %s AND id = %s AND batch = %s",
+    LANE_LOST,
+)
+"""Both in one, for a batch that is decided before it begins."""
 SELECT_STATE = (
     "SELECT key, value FROM spanledger.state WHERE key IN ('schema_version', 'budgets_version')"
 )
@@ -81,7 +87,7 @@ UPDATE spanledger.owners SET id = NULL, lease_ns = 0 WHERE lane = %(lane)s AND i
 
 # reads ------------------------------------------------------------------------------------
 
-READ_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM spanledger.budgets"
+READ_BUDGETS = f"SELECT {', '.join(BUDGET_COLUMNS)} FROM spanledger.budgets"
 BOOKED = """
 SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts
 FROM unnest(%s::text[], %s::int[]) x (request_id, number)
@@ -168,3 +174,18 @@ UPDATE spanledger.balances b SET spent_nano = b.spent_nano + x.spent,
     held_nano = b.held_nano + x.held, overrun_nano = b.overrun_nano + x.overrun
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) x (id, spent, held, overrun)
 WHERE b.id = x.id"""
+LOCK_IDS = """
+SELECT FROM spanledger.balances WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"""
+CHANGE_WHERE_ROOM = f"""
+WITH u AS (
+    UPDATE spanledger.balances b SET spent_nano = b.spent_nano + x.spent,
+        held_nano = b.held_nano + x.held, overrun_nano = b.overrun_nano + x.overrun
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        x (id, spent, held, overrun, most, slack)
+    WHERE b.id = x.id AND (x.slack IS NULL
+        OR x.most - (b.spent_nano + x.spent) - (b.held_nano + x.held) >= x.slack)
+    RETURNING b.id, b.spent_nano, b.held_nano, b.overrun_nano)
+SELECT array_agg(id), array_agg(spent_nano), array_agg(held_nano), array_agg(overrun_nano),
+    spanledger.ledger_guard(count(*) = %s AND %s =
+        (SELECT value FROM spanledger.state WHERE key = 'budgets_version'), '{NO_ROOM}')
+FROM u"""

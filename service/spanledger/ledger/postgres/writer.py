@@ -15,22 +15,27 @@ from contextlib import suppress
 import msgspec
 import psycopg
 
+from spanledger.budgets.accounts import BudgetIndex
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.changes import StaleError
 from spanledger.ledger.engine import Engine
 from spanledger.ledger.model import (
     EndRequest,
+    Journaled,
     LedgerOperation,
     LedgerResult,
+    RequestStart,
     Reservation,
     Sweep,
 )
+from spanledger.ledger.postgres.batch import Batch, Memory
 from spanledger.ledger.postgres.connection import PLANNER, ServerAddress, Session
 from spanledger.ledger.postgres.deadline import Deadline
 from spanledger.ledger.postgres.errors import (
     LANE_LOST,
     NO_PARTITION,
+    NO_ROOM,
     READ_ONLY,
     RETRIED,
     BeginAgainError,
@@ -39,6 +44,8 @@ from spanledger.ledger.postgres.errors import (
     reason,
     translating,
 )
+from spanledger.ledger.postgres.locking import LockingBatch
+from spanledger.ledger.postgres.optimistic import OptimisticBatch, UnexpectedError, expected
 from spanledger.ledger.postgres.owner import LaneOwner
 from spanledger.ledger.postgres.partitions import (
     Partition,
@@ -46,7 +53,6 @@ from spanledger.ledger.postgres.partitions import (
     partition_of,
     partitions_ahead,
 )
-from spanledger.ledger.postgres.transaction import PostgresTransaction
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +85,20 @@ class PostgresWriter:
         )
         self._owner = LaneOwner(owner, lease_ns, now_ns)
         self._engine = Engine(owner, lease_ns)
-        self._transaction = PostgresTransaction(self._session, self._owner)
+        memory = self._memory = Memory()
+        self._locking = LockingBatch(self._session, self._owner, memory)
+        self._optimistic = OptimisticBatch(self._session, self._owner, memory)
         self._partitions_until_ns = 0
 
     @property
     def owner(self) -> str:
         """Its identity."""
         return self._owner.id
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """See `LedgerWriter`."""
+        return self._engine.budgets
 
     def close(self) -> None:
         """See `LedgerWriter`."""
@@ -103,12 +116,14 @@ class PostgresWriter:
         """See `LedgerWriter`."""
         self._make_partitions_ahead(operations)
         lost = 0
+        self._optimistic.expected = expected(operations, self._engine.budgets)
+        batch: Batch = self._optimistic
         for _ in range(MAX_BEGINNINGS):
             try:
                 with self._deadline.watching():
-                    return self._engine.commit(self._transaction, operations)
-            except (StaleError, BeginAgainError):
-                continue
+                    return self._engine.commit(batch, operations)
+            except (StaleError, BeginAgainError, UnexpectedError):
+                pass
             except LaneLostError:
                 operations = [_as_repeat(operation) for operation in operations]
             except psycopg.Error as error:
@@ -119,6 +134,7 @@ class PostgresWriter:
                         raise self._unavailable(error) from None
                 else:
                     self._recover(error, operations)
+            batch = self._locking
         raise LedgerUnavailableError(
             "the ledger could not commit: other transactions changed the same rows again and again"
         )
@@ -133,7 +149,9 @@ class PostgresWriter:
         """Prepare for another beginning, or raise what the batch's callers get."""
         state = error.sqlstate
         if state == LANE_LOST:
-            self._transaction.forget_lane()
+            self._memory.fenced = None  # made sure of before the next batch
+        elif state == NO_ROOM:
+            pass  # the other kind of batch is next, which looks
         elif state in RETRIED:
             time.sleep(random.uniform(0, CONFLICT_PAUSE_S))
         elif state == NO_PARTITION and error.diag.constraint_name is None:
@@ -177,9 +195,17 @@ def _as_repeat(operation: LedgerOperation) -> LedgerOperation:
 def _new_ids(operations: Sequence[LedgerOperation]) -> set[str]:
     """Ids of requests that a batch may begin."""
     return {
-        operation.request.request_id
-        if isinstance(operation, Reservation)
-        else operation.start.request_id
+        _start_of(operation).request_id
         for operation in operations
-        if isinstance(operation, Reservation | EndRequest)
+        if isinstance(operation, Reservation | EndRequest | Journaled)
     }
+
+
+def _start_of(operation: Reservation | EndRequest | Journaled) -> RequestStart:
+    match operation:
+        case Reservation():
+            return operation.request
+        case EndRequest():
+            return operation.start
+        case Journaled():
+            return operation.reservation.request

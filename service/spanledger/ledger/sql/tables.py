@@ -11,6 +11,7 @@ from spanledger.budgets.accounts import Balance
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.ledger.copying import SettledAttempt
 from spanledger.ledger.lanes import Position
+from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.rows import RawRow
 from spanledger.ledger.sql.decoding import SELECT_BALANCES, balance_from_row
 from spanledger.ledger.sql.identity import ledger_id
@@ -216,9 +217,6 @@ def _upsert(table: str, columns: tuple[str, ...]) -> str:
     changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
     return f"{_insert(table, columns)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
 
-
-MAX_LEASE_NS = 3_600 * 10**9
-"""A lease that ends later than this dates from before the clock was set back."""
 
 _ANYTHING = """
 SELECT 1 WHERE EXISTS (SELECT 1 FROM requests) OR EXISTS (SELECT 1 FROM keys)

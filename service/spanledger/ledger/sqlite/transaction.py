@@ -13,7 +13,7 @@ from types import TracebackType
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
-from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.budget_rows import budget_from_row, select_budgets
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
@@ -24,7 +24,6 @@ from spanledger.ledger.changes import (
 )
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import WRITE_BALANCE, begin_immediate
 
@@ -93,7 +92,7 @@ class SqliteTransaction:
 
     def budgets(self) -> Collection[Budget]:
         """See `Transaction`."""
-        return [budget_from_row(row) for row in self._connection.execute(SELECT_BUDGETS)]
+        return [budget_from_row(row) for row in self._connection.execute(select_budgets())]
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""

@@ -13,7 +13,7 @@ from spanledger.errors import CommitInDoubtError, LedgerUnavailableError
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.model import Hold, Reservation, Settled
 from spanledger.ledger.ports import Store
-from spanledger.ledger.postgres import transaction as transaction_module
+from spanledger.ledger.postgres import batch as batch_module
 from spanledger.ledger.postgres import writer as writer_module
 from tests.service.ledger.postgres.rig import (
     balance,
@@ -90,13 +90,13 @@ def test_the_answer_to_the_question_is_lost_too(
     more, the answer is still the right one."""
     with writing(through(store, proxy.port)) as writer:
         writer.commit([reservation()])
-        settle = writer._transaction._settle
+        settle = batch_module.Batch._settle
 
-        def settle_with_cuts(problem: str) -> None:
+        def settle_with_cuts(batch: batch_module.Batch, problem: str) -> None:
             proxy.cut(COMMIT, "after", times=3)
-            settle(problem)
+            settle(batch, problem)
 
-        monkeypatch.setattr(writer._transaction, "_settle", settle_with_cuts)
+        monkeypatch.setattr(batch_module.Batch, "_settle", settle_with_cuts)
         proxy.cut(COMMIT, moment)
 
         [result] = writer.commit([reservation()])
@@ -146,7 +146,7 @@ async def test_holds_of_a_lost_database_are_released_when_it_is_back(
 ) -> None:
     """The database is lost in mid-commit and stays unreachable: callers get an error, and once it is back,
     the hold that was made after all is released."""
-    monkeypatch.setattr(transaction_module, "SETTLE_S", 0.3)
+    monkeypatch.setattr(batch_module, "SETTLE_S", 0.3)
     set_budget(store, 100)
     with writing(through(store, proxy.port)) as writer:
         ledger = group(writer)

@@ -7,6 +7,7 @@ import pytest
 from spanledger.clock import NANOS
 from spanledger.ledger.model import Hold, Settled, Sweep
 from spanledger.ledger.ports import Store
+from spanledger.ledger.postgres.batch import Batch
 from spanledger.ledger.postgres.owner import LANE_GRACE_S
 from tests.service.ledger.postgres.rig import (
     balance,
@@ -127,16 +128,15 @@ def test_a_batch_that_was_committed_before_its_lane_was_lost_is_not_held_twice(
     set_budget(store, 100)
     with writing(store, "a") as a:
         a.commit([reservation()])
-        commit = a._transaction._commit
 
-        def lose_answer_and_lane() -> None:
+        def lose_answer_and_lane(batch: Batch) -> None:
             monkeypatch.undo()
-            commit()
+            batch._commit()
             raw(store, "UPDATE owners SET id = 'thief' WHERE id = 'a'")
             a._owner.batch -= 1
-            a._transaction._settle("the answer was lost")
+            batch._settle("the answer was lost")
 
-        monkeypatch.setattr(a._transaction, "_commit", lose_answer_and_lane)
+        monkeypatch.setattr(Batch, "_commit", lose_answer_and_lane)
 
         [result] = a.commit([reservation()])
 

@@ -125,7 +125,11 @@ def test_an_id_belongs_to_the_month_of_its_time() -> None:
     assert november.end == partition_of(id_at(2026, 12, 1)).start
     assert partition_of(id_at(2028, 2, 29)).suffix == "2028_02"
     assert partition_of("1234-5").suffix == "early"
+    assert partition_of("req_0").suffix == "early"
     assert partition_of("reqz").suffix == "late"
+    for odd in ("req_01", "req_019Z", "req_019z", "req_01a2/", "req_01a2_", "req_09f_0"):
+        partition = partition_of(odd)
+        assert partition.start.strip("'") <= odd < partition.end.strip("'"), odd
     assert partition_of("req_ffffffffffff" + "0" * 12).suffix == "9999_12"
     assert [p.suffix for p in partitions_ahead(NOON)] == ["2026_11", "2026_12", "2027_01"]
 

@@ -123,8 +123,8 @@ def test_another_shipper_takes_over_from_a_killed_one(
 def test_a_shipper_that_lost_its_connection_stops(
     store: Store, rows: Rows, sink: OtlpSink, start: Callable[[], Child]
 ) -> None:
-    """Its lock is lost with it: it says so, waits like any other, and whoever has the lock then ships
-    each row once."""
+    """Its lock is lost with it: it says so and waits like any other, and the shipper that gets the lock
+    ships each row once."""
     first = start()
     rows.serve(10)
     until(lambda: counted(store) == 10)
