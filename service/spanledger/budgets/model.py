@@ -4,7 +4,9 @@ nanoseconds as their names say."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from spanledger.budgets.scopes import Scope
 
@@ -61,7 +63,7 @@ class BudgetChange:
     budget: Budget
 
 
-class HoldSizes(NamedTuple):
+class HoldSizes(msgspec.Struct, frozen=True):
     """How much an attempt asks to hold, nano-USD, largest first.
 
     `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).

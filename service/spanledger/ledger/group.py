@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
+
+import msgspec
 
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
 from spanledger.ledger.aside import Aside
@@ -69,8 +70,7 @@ CLOSE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """An operation and its waiting caller; a retried end has none."""
 
     operation: LedgerOperation
