@@ -46,7 +46,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/group.py:__init__": "seconds",
     "service/spanledger/ledger/group.py:_run": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
-    "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
+    "service/spanledger/ledger/sqlite/connection.py:execute_when_free": "seconds",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 
