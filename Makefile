@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # The stack for test-e2e: `native` starts one, `compose` uses the one that is running.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-clients prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-clients prove prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-engine: $(UV) ## Test the Compose stack on its own Docker engine (needs roo
 test-clients: $(UV) ## Test people's client packages at a gateway; installs them into the user's cache first
 	@$(RUN) python -m tests.clients.install
 	@SPANLEDGER_TEST_CLIENTS=1 $(RUN) pytest tests/clients
+
+prove: $(UV) ## Prove the ledger's promises by seeds; PROVE="kills --store sqlite --seeds 100 --minutes 40"
+	@$(RUN) python -m tests.prove $(PROVE)
 
 prove-holds: $(UV) ## Ask at random in every wire, and compare holds and ledger with the bill: REQUESTS=10000 SEED=1
 	@$(RUN) python -m tests.bounds.prove --requests $(or $(REQUESTS),10000) --seed $(or $(SEED),1)

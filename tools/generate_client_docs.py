@@ -29,7 +29,7 @@ your routes.
 
 Each version below is installed from its registry and runs against a gateway in continuous integration, with a
 simulated provider behind it. Each task is done three times: directly, after the first deployment answered
-429 and a fallback on the same API took over, and after a fallback on the other provider's API did. The answer
+429 and a fallback on the same API took over, and after a fallback on another provider's API did. The answer
 must be what the provider sent, and the ledger must have the customer, the API, the tokens and the price.
 
 """
@@ -38,6 +38,7 @@ WIRES = {
     "messages": "Anthropic's Messages",
     "responses": "Responses",
     "media": "audio and images",
+    "generate_content": "Google's generateContent",
 }
 TASKS = {
     "whole": "answer",

@@ -116,6 +116,8 @@ BUDGET_COLUMNS = {
     "budget": "Budget",
     "scope": "Scope",
     "subject": "Whose",
+    "period": "Each",
+    "timezone": "Time zone",
     "Value #A": "Limit",
     "Value #B": "Spent",
     "Value #C": "Held",
@@ -168,9 +170,9 @@ BUDGETS = Row(
         ),
         table(
             "Every budget, in its own period",
-            "Click a budget to show its period: days begin at midnight in the budget's time zone,"
-            " weeks on Monday. “Used up” is when the limit will be reached at this period's average rate;"
-            " empty if the budget will last.",
+            "Click a budget to show its period, which begins by the clocks of the budget's time zone."
+            " “Used up” is when the limit will be reached at this period's average rate; empty if the budget"
+            " will last. A budget that never renews shows the year 2200.",
             "currencyUSD",
             [
                 Prom(expr, instant=True, table=True, step="")
@@ -184,6 +186,7 @@ BUDGETS = Row(
                     q.ends_early(),
                     f"1000 * {q.account(q.STARTS)}",
                     f"1000 * {q.account(q.ENDS)}",
+                    q.PERIODS,
                 )
             ],
             Links(down=(CUSTOMER,), runbooks=("BudgetWillExhaustEarly", "BudgetExhausted")),
@@ -191,7 +194,10 @@ BUDGETS = Row(
                 width=24,
                 height=9,
                 sort_by="Used",
-                transformations=(("merge", {}), *renamed(BUDGET_COLUMNS)),
+                transformations=(
+                    ("merge", {}),
+                    *renamed(BUDGET_COLUMNS, dropped=("Time", "Value #J")),
+                ),
                 overrides=(
                     ("Budget", {"links": [{"title": "Show this period", "url": THIS_PERIOD}]}),
                     ("Whose", EVERYBODY),

@@ -52,6 +52,7 @@ HELD = scraped("spanledger_budget_held_usd")
 LEFT = scraped("spanledger_budget_remaining_usd")
 STARTS = scraped("spanledger_budget_period_start_seconds")
 ENDS = scraped("spanledger_budget_period_end_seconds")
+ABOUT_BUDGET = scraped("spanledger_budget_info")
 EXHAUSTION = scraped("spanledger_budget_exhaustion_seconds")
 LEFT_OUT = scraped("spanledger_budgets_left_out")
 HOLDS = scraped("spanledger_holds_open")
@@ -208,6 +209,8 @@ USED = f"{account(SPENT)} / ({account(LIMIT)} > 0)"
 """Share of the limit that is spent."""
 COMMITTED = f"({account(SPENT)} + {account(HELD)}) / ({account(LIMIT)} > 0)"
 NEAREST = named(f"topk(10, {COMMITTED})")
+PERIODS = f"max by ({ACCOUNT}, period, timezone) ({ABOUT_BUDGET})"
+"""Each account, with its budget's period and time zone as labels."""
 
 
 def ends_early(where: str = "") -> str:

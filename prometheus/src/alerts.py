@@ -126,7 +126,7 @@ def _exhausted(t: Thresholds) -> Alert:
         f" unless on ({BY_BUDGET}) {_ONLY_WARNS}",
         "page",
         "A budget is used up; requests are refused",
-        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. Requests are refused until it renews.",
+        f"{_BUDGET} is used up: {_USD} spent {_SINCE}. Requests are refused until its period ends.",
         COST,
         for_s=t.exhausted_for_s,
         keep_firing_s=t.budget_gap_s,

@@ -25,10 +25,13 @@ from spanledger.config import Config
 from spanledger.config.budgets import budget_of
 from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
+from spanledger.gateway.bodies import room_for_uploads
 from spanledger.gateway.server import bind, make_server
 from spanledger.ledger import open_ledger, open_store
+from spanledger.ledger.authors import by_file
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.ports import Store
+from spanledger.ledger.pruning import missing
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut
@@ -60,6 +63,10 @@ SHIPPER_VARIABLES = frozenset(
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
         "SPANLEDGER_LEDGER_URL",
+        *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"),
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGTARGETSESSIONATTRS"),
+        *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLCRLDIR"),
+        *("PGCHANNELBINDING", "PGREQUIREAUTH", "PGGSSENCMODE", "PGKRBSRVNAME"),
     }
 )
 """The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
@@ -105,6 +112,7 @@ async def open_gateway(
         lease_s=config.ledger.lease_s,
         max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
         observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
     )
     try:
         _set_up(store, config, clock, config_file)
@@ -127,9 +135,15 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
+            if ledger.journal is not None:
+                exposition.journal = ledger.journal.figures
+            reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
+            reader.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
+                reader.cancel()
+                await asyncio.wait([reader])
                 exposition.close()
         finally:
             await router.close()
@@ -139,18 +153,30 @@ async def open_gateway(
         await ledger.close()
 
 
+def _report(reader: asyncio.Task[None]) -> None:
+    if not reader.cancelled() and (error := reader.exception()) is not None:
+        log.error("batches and answers that nobody reads are not read any more", exc_info=error)
+
+
 def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None) -> None:
     """Set the budgets that are new or have changed in the file. Changes made by command since then
     stay, and the log lists where the two differ."""
     source = "" if config_file is None else str(config_file.resolve())
     with store.records("create") as records:
+        records.by = by_file(source)
         records.set_ships(ships=config.telemetry.enabled)
         budgets = [budget_of(entry) for entry in config.budgets]
-        for budget in records.apply_file(source, budgets, clock.now_ns()):
+        before = {budget.name: budget for budget in records.budgets()}
+        changed = records.apply_file(source, budgets, clock.now_ns())
+        for budget in changed:
             log.info("budget %r set from the file: %s", budget.name, summary(budget))
         for difference in records.differences():
             if difference.source == source:
                 log.warning("%s", difference.text)
+    with store.reports() as reports:
+        pruned_ns = reports.pruned_ns()
+    for text in missing(before, changed, pruned_ns, clock.now_ns()):
+        log.warning("%s", text)
 
 
 def run_gateway(
@@ -171,6 +197,8 @@ def run_gateway(
     check_exposure(config.gateway.host, keyed)
     _tune_interpreter()
     raise_file_limit(config.gateway.max_concurrent_requests)
+    if warning := room_for_uploads(config.gateway.most_upload_bytes):
+        log.warning("%s", warning)
     import uvloop
 
     shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
@@ -217,7 +245,13 @@ async def _serve(
     sock = bind(config.gateway.host, config.gateway.port)
     async with open_gateway(config, config_file=config_file) as gateway:
         server = make_server(gateway.app, config, sock, on_ready)
-        shipper = asyncio.create_task(_keep_shipping(shipper_command)) if shipper_command else None
+        shipper = None
+        if shipper_command:
+            # Not as an option: everybody on the machine can read the arguments of a process.
+            environment = {**os.environ, "SPANLEDGER_LEDGER_URL": config.ledger.url}
+            shipper = asyncio.create_task(
+                _keep_shipping(shipper_command, shipper_environment(environment))
+            )
         try:
             await server.serve()
         finally:
@@ -227,13 +261,13 @@ async def _serve(
                     await shipper
 
 
-async def _keep_shipping(command: list[str]) -> None:
+async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> None:
     """Run the shipper as a child process and restart it when it dies. It exits by itself if we are
     killed."""
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
-        child = await asyncio.create_subprocess_exec(*command, env=shipper_environment(os.environ))
+        child = await asyncio.create_subprocess_exec(*command, env=environment)
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -257,7 +291,7 @@ def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "spanledger", "ship", "--ledger", config.ledger.url]
+    command = [sys.executable, "-m", "spanledger", "ship"]
     command += ["--parent-pid", str(os.getpid())]
     gateway = config.gateway
     command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]

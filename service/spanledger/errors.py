@@ -88,6 +88,10 @@ class OverloadedError(SpanledgerError):
     retryable = True
 
 
+Renewal = Literal["renews", "ends", "never"]
+"""What follows the period of a budget: another, no limit, or nothing, because it does not end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a budget refused: the figures at the time of the decision, in nano-USD."""
@@ -101,19 +105,23 @@ class Refusal:
     needed_nano: int
     renews_at_s: int
     """Unix seconds at which the budget's period ends."""
+    renewal: Renewal = "renews"
 
     @property
-    def renews_at(self) -> str:
-        """The end of the period, in UTC."""
+    def renews_at(self) -> str | None:
+        """The end of the period, in UTC; None if it has none."""
+        if self.renewal == "never":
+            return None
         return datetime.fromtimestamp(self.renews_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def __str__(self) -> str:
         amounts = (self.limit_nano, self.spent_nano, self.held_nano, self.needed_nano)
         limit, spent, held, needed = (format_usd(nano) for nano in amounts)
+        end = self.renews_at
         return (
             f"budget {self.budget!r} ({self.scope} {self.subject!r}) has no room for this request:"
             f" limit ${limit}, spent ${spent}, held ${held}, needed ${needed};"
-            f" it renews at {self.renews_at}"
+            f" {'it does not renew' if end is None else f'it {self.renewal} at {end}'}"
         )
 
 
@@ -155,6 +163,10 @@ class LedgerUnavailableError(SpanledgerError):
     error_type = "ledger_unavailable"
     http_status = 503
     retryable = True
+
+
+class CommitInDoubtError(LedgerUnavailableError):
+    """The database was lost while a commit was under way: it may have been made or not."""
 
 
 class ProviderError(SpanledgerError):

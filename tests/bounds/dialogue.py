@@ -240,6 +240,22 @@ class Responses(Dialogue):
         return body
 
 
+class Compact(Responses):
+    """Compaction of a conversation."""
+
+    path = "/v1/responses/compact"
+
+    def model(self) -> str:
+        """Who is asked: those that compact."""
+        return self.dice.choice([name for name in MODELS if name.startswith("gpt")])
+
+    def body(self) -> Body:
+        """A request."""
+        body = super().body()
+        known = ("model", "input", "instructions", "tools", "reasoning", "text", "service_tier")
+        return {name: value for name, value in body.items() if name in known}
+
+
 class Messages(Dialogue):
     """Anthropic's Messages API."""
 

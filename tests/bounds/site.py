@@ -23,7 +23,7 @@ from spanledger.config import Config, parse_config
 from spanledger.sim.bill import Entry
 from spanledger.sim.server import sim_in_thread
 from spanledger.sim.tokens import DENSEST
-from tests.bounds import dialogue, forms, others
+from tests.bounds import dialogue, forms, google, others
 from tests.bounds.texts import Texts
 from tests.service.gateway.test_clients import Running
 from tests.support.ledgers import store_at
@@ -37,10 +37,12 @@ PATIENCE_S = 60.0
 FORMS = ("transcriptions", "translations", "edits", "variations")
 BODY_SHOWN = 2_000
 REPLIES_MAX = 200
+BASES = {"anthropic": "", "gemini": "/v1beta/openai"}
 MODELS = {
     **{f"openai/{name}": "" for name in dialogue.MODELS if name.startswith("gpt")},
     f"openai/{dialogue.MINI}": "chat-only",
     **{f"anthropic/{name}": "" for name in dialogue.MODELS if name.startswith("claude")},
+    **{f"gemini/{name}": "" for name in (google.FLASH, google.LITE)},
     **{f"openai/{name}": "" for name in (others.EMBED, others.EMBED_LARGE)},
     **{f"openai/{name}": "" for name in (others.TEXT, others.BABBAGE, others.MODERATE)},
     f"cohere/{others.COHERE}": "",
@@ -55,6 +57,8 @@ WIRES: dict[str, type[Wire]] = {
     "chat": dialogue.Chat,
     "responses": dialogue.Responses,
     "messages": dialogue.Messages,
+    "compact": dialogue.Compact,
+    "generate_content": google.GenerateContent,
     "embeddings": others.Embeddings,
     "completions": others.Completions,
     "moderations": others.Moderations,
@@ -86,7 +90,7 @@ def configuration(sims: dict[str, str], ledger: Path) -> Config:
     """Every model at either simulator; a route's name ends in `@dense` for the dense one."""
 
     def entry(suffix: str, url: str, model: str, route: str) -> dict[str, Any]:
-        base = url if model.startswith("anthropic/") else f"{url}/v1"
+        base = url + BASES.get(model.partition("/")[0], "/v1")
         name = (route or model.partition("/")[2]) + suffix
         params = {"model": model, "api_base": base, "api_key": "sk-sim"}
         info: dict[str, Any] = {"id": f"d-{name}"}
@@ -204,11 +208,14 @@ class Trial:
             body["model"] += "@dense" if texts.chance(0.5) else ""
         if kept and wire.path == "/v1/responses" and texts.chance(0.1):
             customer, body["model"], body["previous_response_id"] = texts.dice.choice(kept)
+        model, path = body.get("model"), wire.path
+        if path == google.GenerateContent.path:
+            path = google.path_of(body)
         is_form = wire.path.endswith(FORMS)
         data = forms.written_form(body) if is_form else texts.written(body)
         kind = f"multipart/form-data; boundary={forms.BOUNDARY}" if is_form else "application/json"
         headers = {"authorization": f"Bearer {self.keys[customer]}", "content-type": kind}
-        async with web.post(self.url + wire.path, data=io.BytesIO(data), headers=headers) as reply:
+        async with web.post(self.url + path, data=io.BytesIO(data), headers=headers) as reply:
             answer = await reply.read()
             request_id = reply.headers["x-request-id"]
         self.bodies[request_id] = data
@@ -223,7 +230,7 @@ class Trial:
         code = str(error.get("code") or error.get("type"))
         result.replies[f"{reply.status} {code}"] += 1
         if len(result.refusals) < REPLIES_MAX and code != "budget_exceeded":
-            result.refusals[f"{body.get('model')}: {error['message'][:200]}"] += 1
+            result.refusals[f"{model}: {error['message'][:200]}"] += 1
 
     async def _read_later(
         self, web: aiohttp.ClientSession, headers: dict[str, str], answer_id: str

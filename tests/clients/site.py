@@ -42,12 +42,19 @@ WAYS = {
 """By what the client speaks: the first deployment answers; it is at its rate limit, and one on the same
 wire answers; and one on an unlike wire does."""
 WAYS["responses"] = WAYS["chat"]
+WAYS["generate_content"] = {
+    "direct": "gemini-2.5-flash",
+    "fallback": "gemini-2.5-flash-lite",
+    "unlike": "gemini-2.5-pro",
+}
 WAYS["media"] = {"direct": "media", "fallback": "media-limited"}
 MEDIA_MODELS = {
     "media": ("gpt-4o-mini-tts", "gpt-4o-transcribe", "gpt-image-1"),
     "media-limited": ("tts-1", "gpt-4o-mini-transcribe", "gpt-image-1-mini"),
 }
 """Routes with a model for each endpoint: a request goes to one that serves it."""
+PROVIDERS = {"claude": "anthropic", "gemini": "gemini"}
+"""By the first word of a model; all others are OpenAI's."""
 ALIASES = {
     "claude-haiku-4-5-20251001": "claude-haiku-4-5",
     "claude-opus-4-5-20251101": "claude-opus-4-5",
@@ -201,15 +208,20 @@ def configuration(sim_url: str, ledger: Path) -> Config:
     """Routes at the simulator, on both wires."""
 
     def entry(model: str, route: str = "") -> dict[str, Any]:
-        provider = "anthropic" if model.startswith("claude") else "openai"
-        base = sim_url if provider == "anthropic" else f"{sim_url}/v1"
+        provider = PROVIDERS.get(model.partition("-")[0], "openai")
+        base = sim_url + {"anthropic": "", "gemini": "/v1beta/openai"}.get(provider, "/v1")
         params = {"model": f"{provider}/{model}", "api_base": base, "api_key": "sk-sim"}
         return {"model_name": route or model, "litellm_params": params}
 
     models = sorted({model for ways in WAYS.values() for model in ways.values()})
     entries = [entry(model) for model in models if model not in MEDIA_MODELS]
     entries += [entry(model, route) for route, ms in MEDIA_MODELS.items() for model in ms]
-    unlike = {"chat": "messages", "messages": "chat", "reasoning": "messages"}
+    unlike = {
+        "chat": "messages",
+        "messages": "chat",
+        "reasoning": "messages",
+        "generate_content": "messages",
+    }
     fallbacks = [
         {WAYS[kind][way]: [WAYS[wire]["direct"]]}
         for kind, other in unlike.items()

@@ -19,7 +19,7 @@ SCRIPTS = HERE / "scripts"
 Task = Literal[
     "whole", "streamed", "tool", "structured", "speech", "transcript", "dictation", "edit"
 ]
-Wire = Literal["chat", "messages", "responses", "media"]
+Wire = Literal["chat", "messages", "responses", "media", "generate_content"]
 
 URL, KEY = "{url}", "{key}"
 """Stand for the gateway's address (without `/v1`) and the caller's key."""
@@ -35,6 +35,7 @@ MEDIA: dict[Task, str] = {
 }
 """Tasks on audio and images, and the wire of each."""
 _OPENAI = {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": KEY}
+_GOOGLE = {"GOOGLE_GEMINI_BASE_URL": URL, "GEMINI_API_KEY": KEY}
 _ANTHROPIC = {"ANTHROPIC_BASE_URL": URL, "ANTHROPIC_API_KEY": KEY}
 
 
@@ -142,6 +143,15 @@ CLIENTS = (
         tasks=tuple(MEDIA),
     ),
     Client("anthropic-python", "Anthropic", ("anthropic",), "sdk", "messages", _ANTHROPIC),
+    Client(
+        "google-genai-python",
+        "Google",
+        ("google-genai",),
+        "google",
+        "generate_content",
+        _GOOGLE,
+        tasks=(*ALL, "structured"),
+    ),
     Client(
         "instructor-openai",
         "instructor, OpenAI",
@@ -331,6 +341,15 @@ CLIENTS = (
     ),
     Client(
         "anthropic-node", "Anthropic", ("@anthropic-ai/sdk",), "node-sdk", "messages", _ANTHROPIC
+    ),
+    Client(
+        "google-genai-node",
+        "Google",
+        ("@google/genai",),
+        "google-node",
+        "generate_content",
+        _GOOGLE,
+        tasks=(*ALL, "structured"),
     ),
     Client(
         "ai-sdk-openai",

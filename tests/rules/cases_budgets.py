@@ -82,7 +82,7 @@ def used_up(
     """An exhausted budget."""
     return Fires(
         f"Budget {name or subject} of {whose or f'{scope} {subject}'} is used up: {usd} USD spent"
-        f" {SINCE}. {'It only warns: requests continue.' if warns else 'Requests are refused until it renews.'}",
+        f" {SINCE}. {'It only warns: requests continue.' if warns else 'Requests are refused until its period ends.'}",
         of(subject, name=name, scope=scope),
         "warns" if warns else "",
         f"{usd} USD",

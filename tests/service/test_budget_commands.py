@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import pwd
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +44,30 @@ def set_acme(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-ALL = ("scope", "subject", "limit_usd", "period", "timezone", "action", "thresholds", "strict")
+ALL = (
+    *("scope", "subject", "limit_usd", "period", "period_day", "period_from", "period_to"),
+    *("valid_from", "valid_to"),
+    *("timezone", "action", "thresholds", "strict"),
+)
 CHANGES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "limit": (["--limit", "13"], {"limit_usd": "13.00"}),
-    "period": (["--period", "week"], {"period": "week"}),
+    "period": (["--period", "week"], {"period": "week", "period_day": "monday"}),
+    "billing-month": (
+        ["--period", "month", "--period-day", "31"],
+        {"period": "month", "period_day": "31"},
+    ),
+    "days": (
+        ["--period", "30d", "--period-from", "2026-01-01T00:00+01:00"],
+        {"period": "30d", "period_from": "2026-01-01"},
+    ),
+    "once": (
+        *(["--period", "once", "--period-from", "2026-01-01", "--period-to", "2199-01-01"],),
+        {"period": "once", "period_from": "2026-01-01", "period_to": "2199-01-01"},
+    ),
+    "valid": (
+        ["--valid-from", "2026-01-01", "--valid-to", "2199-01-01T09:30"],
+        {"valid_from": "2026-01-01", "valid_to": "2199-01-01T09:30"},
+    ),
     "timezone": (["--timezone", "UTC"], {"timezone": "UTC"}),
     "action": (["--action", "block"], {"action": "block"}),
     "thresholds": (["--thresholds", "50,80"], {"thresholds": [50, 80]}),
@@ -134,7 +158,7 @@ def test_the_history_shows_old_and_new_values(tmp_path: Path) -> None:
     text = run(tmp_path, "budget", "history")[1].splitlines()
     data = json.loads(run(tmp_path, "budget", "history", "acme", "--json")[1])
 
-    assert [line.split("  ", 1)[1] for line in text] == [
+    assert [line.split("  ", 1)[1].rpartition(" (command, ")[0] for line in text] == [
         "set     acme: customer acme $0.0006 a month (UTC), block",
         "set     acme: limit $0.0006 → $0.0005, action block → warn",
         "set     other: everybody $1.00 a month (UTC), block",
@@ -233,7 +257,12 @@ def test_a_check_says_what_the_next_start_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "problem"),
     [
-        ("--period", "year", "--period: expected 'day', 'week' or 'month', got 'year'"),
+        ("--period", "fortnight", "--period: 'fortnight' is not a period"),
+        ("--period", "", "--period: "),
+        ("--period", "30d", "--period-from: is missing"),
+        ("--period-day", "32", "--period-day: '32' is not a day of the month; write 1 to 31"),
+        ("--period-day", "", "--period-day: "),
+        ("--period-from", "2026-01-01", "--period-from: a period of 'month' has none"),
         ("--timezone", "Mars", "--timezone: 'Mars' is not an IANA time zone"),
         ("--limit", "much", "--limit: 'much' is not an amount; write it like 12.50"),
         ("--thresholds", "50,200", "--thresholds: must be at most 100, got '200'"),
@@ -245,3 +274,157 @@ def test_a_mistake_names_its_option(tmp_path: Path, option: str, value: str, pro
 
     assert code == 2
     assert said.startswith(f"error: {problem}")
+
+
+def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
+    """The rest of it stays, and the change is shown by the names of a file's keys."""
+    days = ("--period", "30d", "--period-from", "2026-01-01")
+    run(tmp_path, "budget", "set", "acme", "--limit", "5", *days)
+
+    code, out, _ = run(tmp_path, "budget", "set", "acme", "--period", "10d")
+
+    assert (code, out) == (0, "changed 'acme': period 30d → 10d\n")
+    assert budget(tmp_path)["period_from"] == "2026-01-01"
+    _, out, _ = run(tmp_path, "budget", "set", "acme", "--period", "month", "--period-day", "31")
+    assert out == (
+        "changed 'acme': period 10d → month, period_day none → 31, period_from 2026-01-01 → none\n"
+    )
+    _, out, _ = run(tmp_path, "budget", "history", "acme")
+    assert "acme: everybody $5.00 every 30 days from 2026-01-01 (UTC), block (command, " in out
+    assert "period_day none → 31" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "each", "renews"),
+    [
+        (("--period", "month", "--period-day", "31"), "month from day 31", ""),
+        (("--period", "once", "--period-from", "2026-01-01"), "once from 2026-01-01", "never"),
+        (
+            ("--period", "once", "--period-from", "2026-01-01", "--period-to", "2026-01-02"),
+            "once from 2026-01-01 until 2026-01-02",
+            "ended 2026-01-02",
+        ),
+        (
+            ("--period", "once", "--period-from", "2199-01-01T09:30"),
+            "once from 2199-01-01T09:30",
+            "begins 2199-01-01 09:30",
+        ),
+        (
+            ("--period", "day", "--valid-from", "2199-01-01"),
+            "day, valid from 2199-01-01",
+            "begins 2199-01-01",
+        ),
+        (
+            ("--period", "day", "--valid-to", "2026-01-01"),
+            "day, valid until 2026-01-01",
+            "ended 2026-01-01",
+        ),
+    ],
+)
+def test_the_list_shows_each_period(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    each: str,
+    renews: str,
+) -> None:
+    """How often a budget is renewed and when next, or what comes instead."""
+    monkeypatch.setenv("COLUMNS", "200")
+    run(tmp_path, "budget", "set", "acme", "--limit", "5", *options)
+
+    _, out, _ = run(tmp_path, "budget", "list")
+
+    assert each in out
+    assert renews in out
+
+
+def test_a_file_has_the_same_periods(tmp_path: Path) -> None:
+    """YAML's own days, dates and times are understood, and the plan is in words."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text(
+        """
+- {name: a, limit: 1, period: month, period_day: 31}
+- {name: b, limit: 1, period: week, period_day: sunday}
+- {name: c, limit: 1, period: 30d, period_from: 2026-01-01}
+- {name: d, limit: 1, period: once, period_from: 2026-01-01T09:30:00Z, period_to: 2026-02-01,
+   timezone: Europe/Berlin}
+"""
+    )
+
+    code, out, _ = run(tmp_path, "apply", "-f", str(file))
+
+    assert code == 0
+    assert out.splitlines()[:4] == [
+        "+ a: everybody $1.00 a month from day 31 (UTC), block",
+        "+ b: everybody $1.00 a week from Sunday (UTC), block",
+        "+ c: everybody $1.00 every 30 days from 2026-01-01 (UTC), block",
+        "+ d: everybody $1.00 once from 2026-01-01T10:30 until 2026-02-01 (Europe/Berlin), block",
+    ]
+    assert "4 unchanged" in run(tmp_path, "apply", "-f", str(file))[1]
+
+
+def test_all_mistakes_of_periods_are_listed(tmp_path: Path) -> None:
+    """Each at its place, together with the other mistakes of the same budget."""
+    file = tmp_path / "spanledger.yaml"
+    file.write_text(
+        f"""{MODEL}
+budgets:
+  - {{name: a, period: month, period_day: 32}}
+  - {{name: b, limit: 1, period: 30d, period_day: 5}}
+"""
+    )
+
+    problems = examine(file, {})["problems"]
+
+    places = (
+        "limit",
+        "0.period_day: '32'",
+        "1.period_day: a period of",
+        "1.period_from: is missing",
+    )
+    assert [sum(place in problem for problem in problems) for place in places] == [1, 1, 1, 1]
+
+
+def test_the_history_names_authors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change says by which way it was made, from which file, and by which user, also behind sudo."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    file, config = tmp_path / "budgets.yaml", tmp_path / "spanledger.yaml"
+    file.write_text("[{name: acme, limit: 2}]")
+    config.write_text(f"{MODEL}budgets: [{{name: acme, limit: 3}}]\n")
+
+    run(tmp_path, "budget", "set", "acme", "--limit", "1")
+    run(tmp_path, "apply", "-f", str(file))
+    asyncio.run(start(config, tmp_path / "ledger.db"))
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "alice")
+    run(tmp_path, "budget", "limit", "acme", "4")
+    run(tmp_path, "budget", "remove", "acme")
+
+    _, out, _ = run(tmp_path, "budget", "history", "--json")
+    found = [(change["way"], change["who"], change["file"]) for change in json.loads(out)]
+    assert found == [
+        ("command", user, None),
+        ("file", user, str(file)),
+        ("file", user, str(config)),
+        ("command", "alice", None),
+        ("command", "alice", None),
+    ]
+    lines = run(tmp_path, "budget", "history")[1].splitlines()
+    assert lines[1].endswith(f"acme: limit $1.00 → $2.00 (file {file}, {user})")
+    assert lines[3].endswith("acme: limit $3.00 → $4.00 (command, alice)")
+
+
+def test_changes_from_before_authors_were_remembered_have_none(tmp_path: Path) -> None:
+    """A ledger's older history is shown as it is."""
+    run(tmp_path, "budget", "set", "acme", "--limit", "1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE budget_history SET budget = json_remove(budget, '$.by')")
+
+    _, out, _ = run(tmp_path, "budget", "history", "--json")
+
+    [change] = json.loads(out)
+    assert (change["way"], change["who"], change["file"]) == (None, None, None)
+    assert run(tmp_path, "budget", "history")[1].endswith(
+        "acme: everybody $1.00 a month (UTC), block\n"
+    )

@@ -318,6 +318,32 @@ def test_a_pod_is_not_killed_while_it_drains(tmp_path: Path, grace: str, until_k
     assert pod["terminationGracePeriodSeconds"] == until_killed
 
 
+@pytest.mark.parametrize(
+    ("setting", "most_mib"),
+    [
+        ("", 1_024),
+        ("max_upload_bytes_in_flight: 2147483648", 2_048),
+        ("max_upload_bytes: 3221225472, max_upload_bytes_in_flight: null", 3_072),
+    ],
+)
+def test_uploads_have_the_room_that_they_may_take(
+    tmp_path: Path, setting: str, most_mib: int
+) -> None:
+    """The volume of large uploads is larger than the gateway's limit on them: Kubernetes removes a pod
+    that exceeds a volume's size."""
+    file = tmp_path / "spanledger.yaml"
+    section = f"\ngateway: {{{setting}}}\n" if setting else ""
+    file.write_text(EXAMPLE.read_text(encoding="utf-8") + section, encoding="utf-8")
+
+    pod = gateway_of(render({}, tmp_path, file))["spec"]["template"]["spec"]
+
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "uploads"]
+    assert volume["emptyDir"]["sizeLimit"] == str((most_mib + 64) * 2**20)
+    (container,) = pod["containers"]
+    places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"name": "TMPDIR", "value": places["uploads"]} in container["env"]
+
+
 def test_the_configuration_is_passed_on_as_it_is(tmp_path: Path) -> None:
     """The gateway reads the file byte for byte, and its pods are replaced when it changes."""
     changed = tmp_path / "changed.yaml"

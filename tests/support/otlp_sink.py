@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable
@@ -98,7 +99,7 @@ class OtlpSink:
         self.keep_then: Callable[[SinkRequest], None] = lambda _request: None
         self.response_body = b""
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer((host, port), _handler(self))
+        self._server = _Server((host, port), _handler(self))
         self._server.daemon_threads = True
         self._scheme = "http"
         if tls is not None:
@@ -185,6 +186,15 @@ _CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,
 }
+
+
+class _Server(ThreadingHTTPServer):
+    """A sender that is killed in the middle of a request is nothing to report."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report any other error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(sink: OtlpSink) -> type[BaseHTTPRequestHandler]:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools import apt
+
 PACKAGES = {
     "debootstrap": "debootstrap",
     "iptables": "iptables",
@@ -67,21 +69,5 @@ def is_debian() -> bool:
 
 def install() -> str | None:
     """Install missing programs with apt-get; returns why that failed, or None."""
-    if not missing_programs():
-        return None
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"cannot install {', '.join(missing_programs())}: this needs root and apt-get"
-    packages = sorted({PACKAGES[name] for name in missing_programs()})
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        done = subprocess.run(
-            ["apt-get", "--quiet=2", *words],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            return f"`apt-get {words[0]}` failed: {''.join(last)}"
-    return None
+    missing = missing_programs()
+    return apt.install(PACKAGES[name] for name in missing) if missing else None

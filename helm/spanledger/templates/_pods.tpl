@@ -52,6 +52,16 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{/* Large uploads are on disk until their request has ended. Kubernetes removes a pod that exceeds the
+size, so it is the gateway's own limit and a margin. */}}
+{{- define "spanledger.uploadVolume" -}}
+{{- $gateway := dig "gateway" dict (.Values.config | fromYaml) | default dict }}
+{{- $each := get $gateway "max_upload_bytes" | default 52428800 | int64 }}
+{{- $all := get $gateway "max_upload_bytes_in_flight" | default 1073741824 | int64 }}
+- name: uploads
+  emptyDir: {sizeLimit: "{{ add (max $each $all) 67108864 }}"}
+{{- end }}
+
 {{- define "spanledger.configVolume" -}}
 - name: config
   configMap:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from spanledger.budgets.model import Budget, HoldSizes, PeriodKind
-from spanledger.budgets.periods import Period, period_at
+from spanledger.budgets.model import Budget, HoldSizes
+from spanledger.budgets.periods import Period, period_at, renewal
 from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
 from spanledger.errors import BudgetExceededError, Refusal
 
@@ -34,7 +34,7 @@ class AccountKey(NamedTuple):
 
     budget: str
     scope: Scope
-    period: PeriodKind
+    period: str
     timezone: str
     period_start_s: int
     subject: str
@@ -67,7 +67,8 @@ class Balance:
     held_nano: int = 0
     overrun_nano: int = 0
     opened_seq: int = 0
-    """Attempts settled by then count by their dimensions, later ones by their `accounts`."""
+    """The opening of the account: attempts settled by then count by their dimensions, later ones by
+    their `accounts`. 0 if it was opened empty."""
 
     @property
     def row(self) -> tuple[object, ...]:
@@ -156,9 +157,10 @@ class BudgetIndex:
         start_s, end_s = -sys.maxsize, sys.maxsize
         for budget, subject in self.match(dimensions):
             period = self.period(budget, at_s)
-            key = AccountKey.of(budget, subject, period.start_s)
-            counted.append((budget, key, period.end_s))
             start_s, end_s = max(start_s, period.start_s), min(end_s, period.end_s)
+            if period.counts:
+                key = AccountKey.of(budget, subject, period.start_s)
+                counted.append((budget, key, period.end_s))
         keys = tuple(key for _, key, _ in counted)
         return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
 
@@ -247,5 +249,6 @@ def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededErr
         held_nano=balance.held_nano,
         needed_nano=sizes.least if _strict(accounts) else sizes.usual,
         renews_at_s=balance.period_end_s,
+        renewal=renewal(budget.period, budget.timezone, balance.period_end_s),
     )
     return BudgetExceededError(refusal)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from spanledger.budgets.diff import FieldChange, changes_text, field_changes
-from spanledger.budgets.model import Budget
+from spanledger.budgets.model import Author, Budget
 
 
 class AppliedEntry(NamedTuple):
@@ -142,6 +142,17 @@ def budget_to_json(budget: Budget) -> str:
 
 def budget_from_json(text: str) -> Budget:
     """Decode a budget from the ledger's history."""
+    return change_from_json(text)[0]
+
+
+def change_to_json(budget: Budget, by: Author) -> str:
+    """Encode a change for the ledger's history: the budget, and who changed it."""
+    return json.dumps({**asdict(budget), "by": by})
+
+
+def change_from_json(text: str) -> tuple[Budget, Author]:
+    """Decode a change from the ledger's history."""
     data = json.loads(text)
+    by = Author(*data.pop("by", ()))
     data["thresholds"] = tuple(data["thresholds"])
-    return Budget(**data)
+    return Budget(**data), by

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.budgets.periods import every, parts_of
 from spanledger.money import format_usd
 
 
@@ -16,25 +17,32 @@ def whose(budget: Budget) -> str:
 
 
 def as_dict(budget: Budget) -> dict[str, Any]:
-    """A budget as JSON."""
+    """A budget as JSON. Its period has the fields of a file; null are those that its kind lacks."""
     return {
         "name": budget.name,
         "scope": budget.scope,
         "subject": budget.subject,
         "limit_usd": format_usd(budget.limit_nano),
-        "period": budget.period,
+        **{name: part or None for name, part in parts_of(budget.period)._asdict().items()},
         "timezone": budget.timezone,
         "action": budget.action,
         "thresholds": list(budget.thresholds),
         "strict": budget.strict,
+        "on_ledger_down_allow_usd": format_usd(budget.allow_when_down_nano),
     }
+
+
+def allowance(budget: Budget) -> str:
+    """How much a budget allows, and when again."""
+    return f"${format_usd(budget.limit_nano)} {every(budget.period)} ({budget.timezone})"
 
 
 def summary(budget: Budget) -> str:
     """A budget in one phrase."""
+    allowed = budget.allow_when_down_nano
     return (
-        f"{whose(budget)} ${format_usd(budget.limit_nano)} a {budget.period}"
-        f" ({budget.timezone}), {budget.action}{', strict' if budget.strict else ''}"
+        f"{whose(budget)} {allowance(budget)}, {budget.action}{', strict' if budget.strict else ''}"
+        + (f", ${format_usd(allowed)} while the ledger is down" if allowed else "")
     )
 
 
@@ -122,8 +130,10 @@ def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool
 
 
 def _shown(field: str, value: Any) -> str:
-    if field == "limit_usd":
+    if field.endswith("_usd"):
         return f"${value}"
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

@@ -4,14 +4,12 @@ nanoseconds as their names say."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from spanledger.budgets.scopes import Scope
 
-PeriodKind = Literal["day", "week", "month"]
-PERIOD_KINDS: tuple[PeriodKind, ...] = ("day", "week", "month")
 Action = Literal["block", "warn"]
 
 
@@ -20,19 +18,21 @@ class Budget:
     """A limit on what a subject may spend in each period.
 
     `subject` is a name, or `*`: each subject of the scope has its own limit. For scope `global` it
-    is always `*` and means everybody together.
+    is always `*` and means everybody together. `period` is the text of a period, see `periods`.
     """
 
     name: str
     scope: Scope
     subject: str
     limit_nano: int
-    period: PeriodKind
+    period: str
     timezone: str = "UTC"
     action: Action = "block"
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
+    allow_when_down_nano: int = 0
+    """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -42,7 +42,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget's account in its current period: what commands and `/metrics` show."""
+    """A budget's account in its current period: what commands and `/metrics` show.
+
+    Before a budget is valid that is its first period, and afterwards its last.
+    """
 
     budget: Budget
     subject: str
@@ -53,14 +56,36 @@ class BudgetState:
     period_start_s: int
     period_end_s: int
 
+    def counts_at(self, now_s: float) -> bool:
+        """Whether the budget limits anything now."""
+        return self.period_start_s <= now_s < self.period_end_s
+
+
+class Author(NamedTuple):
+    """Who changed a budget, and by which way; empty in changes from before this was remembered.
+
+    Attributes:
+        way: by a command's options, or from a file.
+        who: the user of the machine.
+        file: the file, if it was one.
+    """
+
+    way: Literal["", "command", "file"] = ""
+    who: str = ""
+    file: str = ""
+
+
+UNKNOWN_AUTHOR = Author()
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetChange:
-    """One change in a budget's history: what changed, when."""
+    """One change in a budget's history: what changed, when, and by whom."""
 
     at_ns: int
     change: Literal["set", "remove"]
     budget: Budget
+    by: Author = UNKNOWN_AUTHOR
 
 
 class HoldSizes(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ import typer
 
 from spanledger.budgets.diff import (
     Change,
+    allowance,
     as_dict,
     changes_text,
     field_changes,
@@ -21,6 +22,9 @@ from spanledger.budgets.diff import (
     with_before,
 )
 from spanledger.budgets.model import Budget, BudgetState
+from spanledger.budgets.periods import Parts, every, in_words, parts_of, renewal
+from spanledger.budgets.written import changed
+from spanledger.commands import budget_options as options
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -35,13 +39,19 @@ from spanledger.commands.common import (
     reporting_errors,
     store_of,
 )
-from spanledger.commands.completion import budget_names, customers, known_budgets, teams, valid_keys
+from spanledger.commands.completion import budget_names, known_budgets
+from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
+
+_LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
+"""Options that are not called as in a file."""
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
@@ -62,42 +72,24 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 
 @app.command("set")
 def set_(
-    name: Annotated[
-        str, typer.Argument(help="Unique name of the budget.", autocompletion=budget_names)
-    ],
-    limit: Annotated[
-        str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
-    ] = None,
-    customer: Annotated[
-        str | None,
-        typer.Option(
-            help="Customer; '*' limits each customer separately.", autocompletion=customers
-        ),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Id of a key (key_…), or '*'.", autocompletion=valid_keys)
-    ] = None,
-    team: Annotated[str | None, typer.Option(help="Team, or '*'.", autocompletion=teams)] = None,
-    model: Annotated[str | None, typer.Option(help="A provider's model, or '*'.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Provider, or '*'.")] = None,
-    period: Annotated[
-        str | None, typer.Option(help="day, week (ISO) or month; month if the budget is new.")
-    ] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option(help="block or warn; block if the budget is new.")
-    ] = None,
-    thresholds: Annotated[
-        str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
-    ] = None,
-    strict: Annotated[
-        bool | None,
-        typer.Option(
-            "--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."
-        ),
-    ] = None,
+    name: options.Unique,
+    limit: options.Limit = None,
+    customer: options.OfCustomer = None,
+    key: options.OfKey = None,
+    team: options.OfTeam = None,
+    model: options.OfModel = None,
+    provider: options.OfProvider = None,
+    period: options.Each = None,
+    period_day: options.PeriodDay = None,
+    period_from: options.PeriodFrom = None,
+    period_to: options.PeriodTo = None,
+    valid_from: options.ValidFrom = None,
+    valid_to: options.ValidTo = None,
+    timezone: options.Timezone = None,
+    action: options.Then = None,
+    thresholds: options.Percentages = None,
+    strict: options.Strict = None,
+    on_ledger_down_allow: options.OnLedgerDownAllow = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -113,7 +105,7 @@ def set_(
     subject, add --replace. A budget counts everything its subject has spent since the period began,
     including what was spent before the budget was set.
     """
-    options = {
+    written = {
         "name": name,
         "limit": limit,
         "customer": customer,
@@ -122,14 +114,22 @@ def set_(
         "model": model,
         "provider": provider,
         "period": period,
+        "period_day": period_day,
+        "period_from": period_from,
+        "period_to": period_to,
+        "valid_from": valid_from,
+        "valid_to": valid_to,
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "strict": strict,
+        "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
-    given = {option: value for option, value in options.items() if value is not None}
+    given = {option: value for option, value in written.items() if value is not None}
     with reporting_errors():
-        before, budget = _set(name, given, store_of(ledger), replace=replace)
+        store = store_of(ledger)
+        before, budget = _set(name, given, store, replace=replace)
+        report_missing(store, {name: before} if before else {}, [budget])
     _print_set(before, budget, json=json)
 
 
@@ -139,16 +139,18 @@ def _set(
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
 
-    validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
+    if not store.exists():
+        validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
-        return budget_of(validate_budget(given))
+        return budget_of(validate_budget(given, _LABELS))
 
     records = store.records("create" if "limit" in given else "change")
+    records.by = by_command()
     try:
         return records.edit_budget(name, edit, time.time_ns())
     finally:
@@ -166,9 +168,15 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
-            f" ${format_usd(budget.limit_nano)} a {budget.period} ({budget.timezone}),"
-            f" then {budget.action}s"
+            f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
         )
+
+
+def _when_down(budget: Budget) -> str:
+    """What a budget allows while the ledger is unavailable, if anything, as the end of a sentence."""
+    if not budget.allow_when_down_nano:
+        return ""
+    return f"; ${format_usd(budget.allow_when_down_nano)} while the ledger is down"
 
 
 def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
@@ -187,13 +195,16 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
 
     entry: dict[str, Any] = {
         "limit": format_usd(before.limit_nano),
-        "period": before.period,
         "timezone": before.timezone,
         "action": before.action,
         "thresholds": before.thresholds,
         "strict": before.strict,
+        "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
-    after = budget_of(validate_budget({**entry, **given}))
+    written = Parts(*(given.get(part, "") for part in Parts._fields))
+    period = changed(parts_of(before.period), written)._asdict()
+    entry |= {part: text for part, text in period.items() if text}
+    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
         return replace(after, scope=before.scope, subject=before.subject)
     if (after.scope, after.subject) != (before.scope, before.subject):
@@ -216,6 +227,7 @@ def limit(
     with reporting_errors():
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
 
         def edit(budget: Budget | None) -> Budget:
@@ -229,7 +241,7 @@ def limit(
         print_json({**as_dict(after), "changed": after != before})
     elif before is not None:
         typer.echo(
-            f"{name!r} allows ${format_usd(wanted)} a {after.period}, was"
+            f"{name!r} allows ${format_usd(wanted)} {every(after.period)}, was"
             f" ${format_usd(before.limit_nano)}"
         )
 
@@ -242,7 +254,8 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """
     with reporting_errors():
         reports = store_of(ledger).reports()
-        states = reports.budget_states(int(time.time()))
+        now_s = int(time.time())
+        states = reports.budget_states(now_s)
         reports.close()
         records = store_of(ledger).records("read")
         differences = records.differences()
@@ -253,16 +266,17 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json(shown)
         return
     if not states:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
-        _print_states(states)
+        _print_states(states, now_s)
     for difference in differences:
         typer.echo(difference.text, err=True)
 
 
-def _print_states(states: Sequence[BudgetState]) -> None:
+def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
     from rich.markup import escape
 
+    any_when_down = any(state.budget.allow_when_down_nano for state in states)
     table = new_table(
         {
             "budget": "fold",
@@ -270,9 +284,11 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             "spent": "figure",
             "held": "figure",
             "limit": "figure",
+            "each": "fold",
             "used": "figure",
             "then": "keep",
             "renews": "keep",
+            **({"ledger down": "figure"} if any_when_down else {}),
         }
     )
     for state in states:
@@ -289,11 +305,33 @@ def _print_states(states: Sequence[BudgetState]) -> None:
             "$" + format_usd(state.spent_nano),
             "$" + format_usd(state.held_nano),
             "$" + format_usd(budget.limit_nano),
+            in_words(budget.period),
             f"[{colour}]{used} %[/]",
             budget.action,
-            format_day(state.period_end_s, budget.timezone)[:10],
+            _renews(state, now_s),
+            *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
         )
     console().print(table)
+
+
+def _renews(state: BudgetState, now_s: int) -> str:
+    """When another period begins, for a terminal; where none does, what comes instead."""
+    budget = state.budget
+    if now_s < state.period_start_s:
+        return f"begins {_when(state.period_start_s, budget)}"
+    kind = renewal(budget.period, budget.timezone, state.period_end_s)
+    if kind == "never":
+        return kind
+    end = _when(state.period_end_s, budget)
+    if kind == "renews":
+        return end
+    return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
+
+
+def _when(seconds: int, budget: Budget) -> str:
+    """A day in the budget's time zone, with the time unless it is midnight."""
+    text = format_day(seconds, budget.timezone)
+    return text[:10] if text[11:19] == "00:00:00" else f"{text[:10]} {text[11:16]}"
 
 
 @app.command()
@@ -306,6 +344,7 @@ def remove(
 
     with reporting_errors():
         records = store_of(ledger).records("change")
+        records.by = by_command()
         names = [budget.name for budget in records.budgets()]
         removed = records.remove_budget(name, time.time_ns())
         records.close()
@@ -328,7 +367,7 @@ def history(
     """Show every change of the budgets, oldest first.
 
     A budget's first line shows all of it; later lines show the old and the new value of each field
-    that changed.
+    that changed. Behind it is how it was changed, and by which user of the machine.
     """
 
     with reporting_errors():
@@ -343,6 +382,7 @@ def history(
                 {
                     "at": format_time(change.at_ns),
                     "change": change.change,
+                    **{name: value or None for name, value in change.by._asdict().items()},
                     **as_dict(change.budget),
                     "changes": [] if before is None else _fields(before, change.budget),
                 }
@@ -351,12 +391,16 @@ def history(
         )
         return
     if not changes:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     for change, before in changes:
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)
         text = changes_text(fields) or summary(budget)
-        typer.echo(f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}")
+        by = change.by
+        author = f" ({by.way}{by.file and f' {by.file}'}, {by.who})" if by.way else ""
+        typer.echo(
+            f"{format_time(change.at_ns)}  {change.change:<6}  {budget.name}: {text}{author}"
+        )
 
 
 def apply(
@@ -385,17 +429,20 @@ def apply(
 
     with reporting_errors():
         wanted = [budget_of(entry) for entry in load_budgets(file)]
-        records = store_of(ledger).records("read" if dry_run else "create")
+        store = store_of(ledger)
+        records = store.records("read" if dry_run else "create")
         current = {budget.name: budget for budget in records.budgets()}
         changes = plan(current, wanted, prune=prune)
         if not dry_run:
             source = str(file.resolve())
+            records.by = by_file(source)
             dropped = [change.name for change in changes if change.kind == "remove"]
             if records.knows_file(source) or _is_configuration(file):
                 records.apply_file(source, wanted, time.time_ns(), whole=True, remove=dropped)
             else:
                 records.set_budgets(wanted, time.time_ns(), remove=dropped)
         records.close()
+        report_missing(store, current, [c.budget for c in changes if c.kind != "remove"])
     if json:
         _print_plan_json(wanted, changes, dry_run=dry_run)
     else:

@@ -39,7 +39,7 @@ LedgerUrl = Annotated[
     typer.Option(
         "--ledger",
         envvar="SPANLEDGER_LEDGER_URL",
-        help="Ledger URL, sqlite:///PATH, or a path.",
+        help="Ledger URL: sqlite:///PATH, a path, or postgresql://HOST/DATABASE.",
         metavar="URL",
     ),
 ]

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.budgets.diff import as_dict
+from spanledger.budgets.periods import Parts, in_words
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
 from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
-from spanledger.config import DEFAULT_CONFIG
-from spanledger.config.addresses import without_secrets
+from spanledger.config import DEFAULT_CONFIG, budget_of
+from spanledger.config.addresses import shown_ledger, without_secrets
 from spanledger.config.sections import GatewaySettings
 
 if TYPE_CHECKING:
-    from spanledger.config import BudgetEntry
     from spanledger.pricing.book import PriceBook
     from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
@@ -110,14 +111,14 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
-    report["budgets"] = [_budget(entry) for entry in config.budgets]
+    report["budgets"] = [as_dict(budget_of(entry)) for entry in config.budgets]
     found = against_ledger(config, file)
     report["budgets_at_start"], report["budget_differences"] = (
         found["at_start"],
         found["differences"],
     )
     report["warnings"] += found["warnings"]
-    report["ledger"] = config.ledger.url
+    report["ledger"] = shown_ledger(config.ledger.url)
     report["listen"] = f"{config.gateway.host}:{config.gateway.port}"
     report["default_customer"] = config.gateway.default_customer
     report["limits"] = _limits(config.gateway)
@@ -164,23 +165,6 @@ def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
     }
 
 
-def _budget(entry: BudgetEntry) -> dict[str, Any]:
-    from spanledger.money import format_usd
-
-    scopes = ("customer", "key", "team", "model", "provider")
-    scope = next((name for name in scopes if getattr(entry, name)), "global")
-    return {
-        "name": entry.name,
-        "scope": scope,
-        "subject": getattr(entry, scope, None) or "*",
-        "limit_usd": format_usd(entry.limit),
-        "period": entry.period,
-        "timezone": entry.timezone,
-        "action": entry.action,
-        "strict": entry.strict,
-    }
-
-
 def _print_summary(report: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -216,6 +200,9 @@ def _print_summary(report: dict[str, Any]) -> None:
     console.print(routes)
     if report["budgets"]:
         budgets = Table("budget", "for", "limit", "each", "action", box=None, pad_edge=False)
+        any_when_down = any(e["on_ledger_down_allow_usd"] != "0.00" for e in report["budgets"])
+        if any_when_down:
+            budgets.add_column("ledger down")
         for entry in report["budgets"]:
             budgets.add_row(
                 entry["name"],
@@ -223,14 +210,20 @@ def _print_summary(report: dict[str, Any]) -> None:
                 if entry["scope"] == "global"
                 else f"{entry['scope']} {entry['subject']}",
                 f"${entry['limit_usd']}",
-                f"{entry['period']} ({entry['timezone']})",
+                f"{_each(entry)} ({entry['timezone']})",
                 entry["action"],
+                *([f"${entry['on_ledger_down_allow_usd']}"] if any_when_down else []),
             )
         console.print()
         console.print(budgets)
     for change in report["budgets_at_start"]:
         typer.echo(f"at the next start, in {report['ledger']}: {change['text']}")
     _print_limits(report["limits"])
+
+
+def _each(budget: Mapping[str, Any]) -> str:
+    """A budget's period, to stand below "each"."""
+    return in_words(Parts(*(budget[name] or "" for name in Parts._fields)).text)
 
 
 def _print_limits(limits: Mapping[str, Any]) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from spanledger.errors import SpanledgerError
 
 if TYPE_CHECKING:
+    from spanledger.budgets.model import Budget
     from spanledger.config import Config
+    from spanledger.ledger.ports import Store
     from spanledger.ledger.records import Records
 
 
@@ -47,6 +53,16 @@ def _compare(records: Records, config: Config, file: Path) -> dict[str, Any]:
         [difference.as_dict for difference in differences],
         [difference.text for difference in differences],
     )
+
+
+def report_missing(store: Store, before: Mapping[str, Budget], after: Iterable[Budget]) -> None:
+    """Say on stderr which budgets, as set now, count requests that were pruned."""
+    from spanledger.ledger.pruning import missing
+
+    with store.reports() as reports:
+        pruned_ns = reports.pruned_ns()
+    for text in missing(before, after, pruned_ns, time.time_ns()):
+        typer.echo(text, err=True)
 
 
 def _report(

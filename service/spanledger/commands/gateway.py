@@ -36,7 +36,7 @@ def gateway(
         typer.Option(
             "--ledger",
             metavar="URL",
-            help="Ledger URL, sqlite:///PATH, or a path; default: SPANLEDGER_LEDGER_URL, then the file's.",
+            help="Ledger URL; default: SPANLEDGER_LEDGER_URL, then the file's.",
         ),
     ] = None,
     ship: Annotated[

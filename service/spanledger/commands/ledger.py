@@ -1,4 +1,4 @@
-"""`spanledger ledger`: verify it, back it up, and prune old requests."""
+"""`spanledger ledger`: create, verify, back up, copy and prune it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spanledger.clock import NANOS
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -28,9 +29,29 @@ from spanledger.errors import SpanledgerError, UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
+    from spanledger.ledger.ports import Store
     from spanledger.ledger.pruning import Keep, Pruned, Pruning
 
-app = typer.Typer(no_args_is_help=True, help="Verify the ledger, back it up, and prune it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Create or upgrade the ledger, verify, back up, copy and prune it."
+)
+
+
+@app.command()
+def migrate(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+    """Create the ledger if there is none, and bring its schema up to date.
+
+    Gateways and shippers do the same when they start. A process that dies halfway leaves the ledger
+    unchanged, and one that runs twice changes nothing.
+    """
+    with reporting_errors():
+        store = store_of(ledger)
+        existed = store.exists()
+        store.migrate()
+    if json:
+        print_json({"ledger": store.url, "created": not existed})
+    else:
+        typer.echo(f"{'is up to date' if existed else 'created'}: {store.url}")
 
 
 @app.command()
@@ -115,9 +136,59 @@ def backup(
 
 
 @app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the ledger to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database.")],
+    json: AsJson = False,
+) -> None:
+    """Copy a ledger into another database, such as from SQLite to Postgres, and verify the copy.
+
+    The bulk is copied while gateways are running. To finish, stop all gateways and shippers of FROM and
+    run the same command again: it copies the rest, compares all sums and recomputes every balance. Then
+    start them with TO. A copy that was interrupted continues; until it is complete, no gateway starts
+    with it. FROM stays as it is.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from spanledger.ledger.copying import copy_ledger
+
+    with (
+        reporting_errors(),
+        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
+    ):
+        task = bar.add_task("requests", total=None)
+        found = copy_ledger(
+            store_of(source),
+            store_of(target),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if json:
+        print_json(
+            {
+                "requests": found.requests,
+                "attempts": found.attempts,
+                "open_attempts": found.open_attempts,
+                "balances": found.balances,
+                "spent_usd": format_usd(found.spent_nano),
+                "held_usd": format_usd(found.held_nano),
+            }
+        )
+        return
+    typer.echo(
+        f"copied and verified: {found.requests:,} requests, {found.attempts:,} attempts"
+        f" ({found.open_attempts:,} open), {found.balances:,} balances,"
+        f" ${format_usd(found.spent_nano)} spent, ${format_usd(found.held_nano)} held"
+    )
+
+
+@app.command()
 def prune(
     before: Annotated[
-        str, typer.Option(help="A date or an age: 2026-08-01, 90d. 33d is always old enough.")
+        str,
+        typer.Option(
+            help="A date or an age: 2026-08-01, 90d. 33d is old enough for periods up to a month."
+        ),
     ],
     archive: Annotated[
         Path | None,
@@ -126,6 +197,13 @@ def prune(
     unshipped: Annotated[
         bool,
         typer.Option("--unshipped", help="Also remove requests whose telemetry was not shipped."),
+    ] = False,
+    counted: Annotated[
+        bool,
+        typer.Option(
+            "--counted",
+            help="Also remove requests that a budget's current period counts; its balance stays.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Show what would be removed, without removing it.")
@@ -136,8 +214,11 @@ def prune(
     """Remove requests that ended before a given time; balances stay as they are."""
     with reporting_errors():
         before_ns = parse_moment(before)
-        pruning = store_of(ledger).prune(before_ns, time.time_ns(), unshipped=unshipped)
+        store = store_of(ledger)
+        pruning = store.prune(before_ns, time.time_ns(), unshipped=unshipped)
         try:
+            if not counted:
+                _refuse_counted(store, before_ns)
             found = pruning.count()
             if not dry_run:
                 with _archive(archive) as keep:
@@ -145,6 +226,21 @@ def prune(
         finally:
             pruning.close()
     _tell(found, before_ns, dry_run=dry_run, json=json)
+
+
+def _refuse_counted(store: Store, before_ns: int) -> None:
+    """Raises UsageError if a budget's current period began before the given time."""
+    from spanledger.ledger.pruning import counting
+
+    with store.records("read") as records:
+        since = counting(records.budgets(), before_ns, time.time_ns())
+    if since:
+        name = min(since, key=lambda name: (since[name], name))
+        day = format_time(since[name] * NANOS)
+        raise UsageError(
+            f"budget {name!r} counts requests since {day}: use that or earlier, or add --counted. Its"
+            " balance stays then, but is too low if its period, time zone or subject changes later"
+        )
 
 
 def _run(pruning: Pruning, keep: Keep | None, found: Pruned) -> None:

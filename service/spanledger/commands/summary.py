@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spanledger import __version__
 from spanledger.commands.common import store_of
+from spanledger.config.addresses import shown_ledger
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -33,7 +34,7 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
             f"spanledger {__version__} is ready",
             {
                 "config": str(file),
-                "ledger": config.ledger.url,
+                "ledger": shown_ledger(config.ledger.url),
                 "prices": PriceBook.load().date,
                 "telemetry": shown_endpoint(telemetry.endpoint, os.environ)
                 if telemetry.enabled

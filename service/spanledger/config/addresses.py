@@ -11,6 +11,39 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_POSTGRES = re.compile(
+    r"(?P<scheme>postgres(?:ql)?)://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]*)(?P<database>/[^@?#]*)?"
+    r"(?:\?[^@#]*)?"
+)
+"""No `@` after the first: a password with one could be taken for a host, and shown."""
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::[0-9]+)?")
+WRITE_POSTGRES = (
+    "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with the password's special characters"
+    " percent-encoded (@ as %40, / as %2F)"
+)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a ledger's URL is of a Postgres database."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def postgres_url(url: str) -> str:
+    """The URL, if it names a Postgres database; its parameters are for libpq to judge."""
+    found = _POSTGRES.fullmatch(url)
+    if found is None or not all(map(_HOST.fullmatch, found["hosts"].split(","))):
+        raise ValueError(f"of a Postgres database cannot be read; {WRITE_POSTGRES}")
+    return url
+
+
+def shown_ledger(url: str) -> str:
+    """A ledger's URL that is safe to print: a database's without user, password and parameters."""
+    if not is_postgres(url):
+        return url
+    found = _POSTGRES.fullmatch(url)
+    if found is None or not all(map(_HOST.fullmatch, found["hosts"].split(","))):
+        return "postgresql://"
+    return f"postgresql://{found['hosts']}{found['database'] or ''}"
 
 
 def sqlite_file(url: str) -> Path:
@@ -21,13 +54,15 @@ def sqlite_file(url: str) -> Path:
     if scheme != "sqlite" or not separator or not path:
         raise ValueError(
             f"{without_secrets(url)!r} is not supported; write sqlite:///PATH"
-            " (four slashes for an absolute path)"
+            " (four slashes for an absolute path) or postgresql://HOST/DATABASE"
         )
     return Path(path)
 
 
 def ledger_url(url: str) -> str:
     """The URL, if it names a ledger."""
+    if is_postgres(url):
+        return postgres_url(url)
     sqlite_file(url)
     return url
 

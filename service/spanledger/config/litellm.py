@@ -13,18 +13,12 @@ from typing import Any
 
 from spanledger.config import litellm_keys
 from spanledger.config.fields import nearest
+from spanledger.config.litellm_durations import read_duration
 from spanledger.config.litellm_keys import LiteLLMKey, row_of
 from spanledger.config.sections import LiteLLMParams, RouterSettings
 
 SECTIONS = ("litellm_settings", "general_settings")
 _ENVIRONMENT = "os.environ/"
-_DURATIONS = {
-    **dict.fromkeys(("1d", "24h", "86400s", "daily"), "day"),
-    **dict.fromkeys(("7d", "1w", "168h", "weekly"), "week"),
-    **dict.fromkeys(("30d", "1mo", "1m", "monthly"), "month"),
-}
-"""LiteLLM's durations that match a period here; LiteLLM also aligns them to the calendar day, week
-or month."""
 _ADDRESSES = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
 _SERVED_MODES = (
     "chat",
@@ -297,22 +291,35 @@ def global_budget(
         unset: list[str] = []
         limit = environment.resolve(settings["max_budget"], unset)
         given = environment.resolve(settings.get("budget_duration"), unset)
-        duration = str(given or "").strip().lower()
+        zone = environment.resolve(
+            _section(data, "litellm_settings", None).get("timezone", "UTC"), unset
+        )
         if unset:
             problems.append(f"{section}.max_budget: the environment variable {unset[0]} is not set")
-        elif duration not in _DURATIONS:
-            said = (
-                f"budget_duration {duration!r} is not supported"
-                if duration
-                else "it needs a budget_duration"
-            )
+            continue
+        if given is None:
             problems.append(
-                f"{section}.max_budget: {said}; write budget_duration: 1d, 7d or 30d (a day, a"
+                f"{section}.max_budget: it needs a budget_duration, like 1d, 7d or 30d (a day, a"
                 " week or a month)"
             )
-        else:
-            name = GLOBAL_BUDGET if not found else f"{GLOBAL_BUDGET}-{section.partition('_')[0]}"
-            found.append({"name": name, "limit": limit, "period": _DURATIONS[duration]})
+            continue
+        duration = read_duration(str(given).strip().lower())
+        place = f"{section}.budget_duration"
+        if duration.problem:
+            problems.append(f"{place}: {duration.problem}")
+            continue
+        if duration.warning:
+            problems.warnings.append(f"{place}: {duration.warning}")
+        name = GLOBAL_BUDGET if not found else f"{GLOBAL_BUDGET}-{section.partition('_')[0]}"
+        found.append(
+            {
+                "name": name,
+                "limit": limit,
+                "period": duration.period,
+                **({"period_from": duration.period_from} if duration.period_from else {}),
+                "timezone": zone,
+            }
+        )
     return found
 
 

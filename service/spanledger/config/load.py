@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from spanledger.budgets.scopes import SUBJECT_SCOPES
 from spanledger.config import litellm, litellm_keys
 from spanledger.config.addresses import ledger_url
-from spanledger.config.budgets import BudgetEntry
+from spanledger.config.budgets import BudgetEntry, period_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.reading import read_yaml, with_includes
@@ -113,7 +113,8 @@ def _of_option(problem: str, labels: Mapping[str, str]) -> str:
     if not place.startswith("budgets.0."):
         return problem
     key = place.split(".")[2]
-    return f"{labels.get(key) or ('NAME' if key == 'name' else f'--{key}')}{colon}{what}"
+    option = "NAME" if key == "name" else f"--{key.replace('_', '-')}"
+    return f"{labels.get(key) or option}{colon}{what}"
 
 
 def _whole(draft: Draft, source: str) -> Config:
@@ -226,10 +227,13 @@ def _budgets(
     placed += [("max_budget", e) for e in litellm.global_budget(data, environment, problems)]
     found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
     # A missing or wrong limit must not hide another mistake of the same budget.
-    limited = [{**entry, "limit": "0"} for _, entry in placed if isinstance(entry, dict)]
-    named = [_validated(BudgetEntry, entry, "", Problems()) for entry in limited]
-    _check_budgets([budget for budget in named if budget is not None], problems)
-    return tuple(budget for budget in found if budget is not None)
+    limited = [(p, {**entry, "limit": "0"}) for p, entry in placed if isinstance(entry, dict)]
+    named = [(p, _validated(BudgetEntry, entry, "", Problems())) for p, entry in limited]
+    _check_budgets([budget for _, budget in named if budget is not None], problems)
+    for place, budget in named:
+        mistakes = [] if budget is None else period_of(budget)[1]
+        problems.extend(f"{place}.{part}: {text}" for part, text in mistakes)
+    return tuple(b for b in found if b is not None and not period_of(b)[1])
 
 
 def _named_routes(data: Mapping[Any, Any]) -> list[str]:

@@ -44,6 +44,7 @@ from spanledger.gateway.paths import (
     AnswerPath,
     answer_path,
     is_model,
+    is_realtime,
 )
 from spanledger.gateway.probes import Probes
 from spanledger.gateway.replies import GatewayReply, Headers
@@ -64,9 +65,10 @@ from spanledger.ledger.model import UNKNOWN_ROUTE, RequestStart
 from spanledger.ledger.ports import Ledger
 from spanledger.money import format_usd
 from spanledger.routing.request import Exchange
-from spanledger.wires import COUNTERS, FORMS, INBOUND, spoken_by
+from spanledger.wires import COUNTERS, FORMS, INBOUND, named_in_path, spoken_by
 from spanledger.wires.base import Ask, Inbound
-from spanledger.wires.fields import check_encoding, check_head, forwarded
+from spanledger.wires.fields import check_encoding, check_head, forwarded, is_json_head
+from spanledger.wires.file_ids import names_files
 from spanledger.wires.side import TokenCounter
 
 if TYPE_CHECKING:
@@ -122,6 +124,8 @@ class Edge:
         wire, counter = INBOUND.get(path), None
         if wire is None and (counter := COUNTERS.get(path)) is not None:
             wire = counter.wire
+        if wire is None and (found := named_in_path(scope["raw_path"], scope["query_string"])):
+            wire, counter = found
         if wire is not None and scope["method"] == "POST":
             await self._post(scope, receive, send, wire, counter)
             return
@@ -135,8 +139,15 @@ class Edge:
             reply = replies.not_allowed(scope["method"], path, b"POST", wire)
         elif (answer := answer_path(path)) is not None:
             reply = await self._kept(scope, headers, answer, spoken)
+        elif is_realtime(path):
+            reply = replies.no_realtime(spoken)
         elif not is_model(path):
-            reply = replies.no_such_path(path, spoken)
+            absent = self._through.absent(path)
+            reply = (
+                replies.no_such_provider(absent, spoken)
+                if absent
+                else replies.no_such_path(path, spoken)
+            )
         elif scope["method"] != "GET":
             reply = replies.not_allowed(scope["method"], path, b"GET", spoken)
         else:
@@ -310,14 +321,17 @@ class Edge:
         caller = await self._auth.identify(headers)
         call.place = place = self.crowd.enter(caller.key_id)
         check_head(headers)
-        ask = counter.read(await whole_body(receive, place))
+        body = await whole_body(receive, place)
+        ask, files_at = counter.read(body), ""
+        if names_files(body):
+            ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
-        kept_at = await self._answers.follow(ask, caller) if ask.follows else ""
+        kept_at = await self._answers.place_of(ask, caller)
         asked = route if route != serving else ""
-        counted = await self._router.count(counter, ask, serving, asked, kept_at)
+        counted = await self._router.count(counter, ask, serving, asked, kept_at, files_at)
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))
@@ -337,25 +351,29 @@ class Edge:
         """The parsed request of a known caller. An invalid request is recorded for that caller."""
         started_ns = self.clock.now_ns()
         deadline = self.clock.monotonic() + self._limits.total_timeout_s
-        route, ask, kept_at = "", None, ""
+        route, ask, kept_at, files_at = "", None, "", ""
         serving: str | None = None
         fault: SpanledgerError | None = None
         try:
-            if (form_wire := FORMS.get(wire.path)) is not None:
+            form_wire = FORMS.get(wire.path)
+            if form_wire is not None and not is_json_head(headers):
                 check_encoding(headers)
                 call.upload = await upload_of(headers, receive, place)
                 ask = form_wire.read_form(call.upload.form)
                 ask.upload = call.upload
             else:
                 check_head(headers)
-                ask = wire.read(await whole_body(receive, place))
+                body = await whole_body(receive, place)
+                ask = wire.read(body)
+                if names_files(body):
+                    ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
             serving = self._models.serving(route)
             self._models.check(route, serving, caller)
-            if ask.follows:
-                kept_at = await self._answers.follow(ask, caller)
+            if ask.follows or ask.bound_to:
+                kept_at = await self._answers.place_of(ask, caller)
         except (InvalidRequestError, PermissionDeniedError) as error:
             fault = error
         ask = ask or Ask(wire)
@@ -374,7 +392,7 @@ class Edge:
             operation=wire.name,
             stream=ask.stream,
         )
-        exchange = Exchange(start, ask, deadline, kept_at=kept_at)
+        exchange = Exchange(start, ask, deadline, kept_at=kept_at, files_at=files_at)
         if serving != route:
             exchange.asked = route
         if trace_id:

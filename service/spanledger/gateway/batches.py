@@ -7,7 +7,7 @@ seen to have ended. What its owner reads of it comes from the provider each time
 from __future__ import annotations
 
 import asyncio
-import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
@@ -18,8 +18,6 @@ from spanledger.errors import InvalidRequestError, LedgerUnavailableError, Provi
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.files import (
     Files,
-    Object,
-    decoded,
     id_of,
     is_owner,
     listing,
@@ -29,10 +27,10 @@ from spanledger.gateway.models import Models
 from spanledger.ledger.model import Kept, Later
 from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
-from spanledger.routing.batches import ENDED, HOLD_S, About, about, mismatched
+from spanledger.routing.batches import HOLD_S, About, about, detail_of, has_ended, mismatched
 from spanledger.routing.course import Candidate
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import is_gone
+from spanledger.routing.stores import JSON, Object, decoded, is_gone
 from spanledger.wires.batch import ENDPOINTS
 from spanledger.wires.fields import Fields, decode
 from spanledger.wires.kept_ids import handed_id, kept_id
@@ -44,8 +42,6 @@ REFRESHED_AT_ONCE = 8
 """Batches of a list that are read from their providers at the same time."""
 LISTED_BATCHES, MAX_LISTED_BATCHES = 20, 100
 """As at OpenAI."""
-
-log = logging.getLogger("spanledger.gateway")
 
 
 class BatchRequest(msgspec.Struct):
@@ -145,7 +141,9 @@ class KeptBatches:
         try:
             fields = {**wanted.fields, "input_file_id": file.provider_id}
             body = msgspec.json.encode(fields)
-            raw = await self._router.stores.json(deployment, "POST", "batches", body)
+            raw, request_id = await self._router.stores.whole(
+                deployment, "POST", "batches", JSON, body
+            )
             batch = decoded(raw)
             unique = str(batch.get("id", ""))
             handed_id("batch", start.request_id, unique)
@@ -167,8 +165,16 @@ class KeptBatches:
             created_ns=now_ns,
             about=found.text(),
         )
-        later = Later(now_ns + HOLD_S * 1_000_000_000, bound.expected_nano)
-        await self._router.single.put_off(exchange, kept, later)
+        detail = detail_of(deployment, unique, bound.lines, request_id)
+        later = Later(now_ns + HOLD_S * 1_000_000_000, bound.expected_nano, detail)
+        try:
+            await self._router.single.put_off(exchange, kept, later)
+        except LedgerUnavailableError:
+            # The caller does not learn its id, and will create another one.
+            with suppress(ProviderError):
+                path = f"batches/{quote(unique, safe='')}/cancel"
+                await self._router.stores.json(deployment, "POST", path)
+            raise
         return shown(kept, found, batch)
 
     # reading ------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ class KeptBatches:
         """A batch as it is now; it is charged if it has ended."""
         kept, deployment = await self.find(handed, caller)
         try:
-            return await self._refreshed(kept, deployment, "GET", "")
+            return await self._refreshed(kept, deployment)
         except ProviderError as error:
             if not is_gone(error):
                 raise
@@ -222,7 +228,7 @@ class KeptBatches:
                 return shown(kept, known, decoded(bytes(known.body)))
             async with slots:
                 try:
-                    return await self._refreshed(kept, deployment, "GET", "")
+                    return await self._refreshed(kept, deployment)
                 except ProviderError:
                     return shown(kept, known, decoded(bytes(known.body)))
 
@@ -232,47 +238,31 @@ class KeptBatches:
         """Charge the batch whose files are about to be read or deleted, unless it was.
 
         Raises:
-            ProviderError: it cannot be charged now.
+            InvalidRequestError: it has not ended, or its model is not served any more.
+            ProviderError, LedgerUnavailableError: it cannot be charged now.
         """
-        if kept.kind == "batch" and not about(kept).settled:
-            await self._refreshed(kept, deployment, "GET", "", must_settle=True)
+        if kept.kind != "batch" or about(kept).settled:
+            return
+        known, batch = await self._router.batches.refreshed(kept, deployment, must_settle=True)
+        if known.settled:
+            return
+        if has_ended(batch):
+            raise InvalidRequestError(
+                f"the batch cannot be charged, so its files cannot be read: {known.route!r} does not have"
+                f" its deployment for {known.endpoint} any more; put it back into the configuration",
+                code="unsupported_endpoint",
+            )
+        raise InvalidRequestError(
+            f"the batch has not ended (its status is {str(batch.get('status'))[:64]!r}); its files can"
+            " be read and deleted once it has",
+            code="batch_not_ended",
+        )
 
     async def _refreshed(
-        self,
-        kept: Kept,
-        deployment: Deployment,
-        method: str,
-        action: str,
-        *,
-        must_settle: bool = False,
+        self, kept: Kept, deployment: Deployment, method: str = "GET", action: str = ""
     ) -> Object:
-        path = f"batches/{quote(kept.provider_id, safe='')}{action}"
-        raw = await self._router.stores.json(deployment, method, path)
-        known, batch = about(kept), decoded(raw)
-        known.body = msgspec.Raw(raw)
-        if batch.get("status") in ENDED and not known.settled:
-            known.settled = await self._settle(kept, known, batch, must_settle=must_settle)
-        await self._ledger.change_kept(kept.request_id, known.text())
+        known, batch = await self._router.batches.refreshed(kept, deployment, method, action)
         return shown(kept, known, batch)
-
-    async def _settle(self, kept: Kept, known: About, batch: Object, *, must_settle: bool) -> bool:
-        """Charge a batch; whether that is done. Unless it must be, it is tried again next time."""
-        wire = ENDPOINTS[known.endpoint]
-        target = self._router.stores.candidate(kept.deployment, known.route, known.asked, wire)
-        if target is None:
-            log.warning(
-                "batch %s is not charged: the configuration has no deployment %r for it any more",
-                kept.request_id,
-                kept.deployment,
-            )
-            return False
-        try:
-            await self._router.batches.settle(kept, known, target, batch)
-        except (ProviderError, LedgerUnavailableError):
-            if must_settle:
-                raise
-            return False
-        return True
 
 
 def shown(kept: Kept, known: About, batch: Object) -> Object:

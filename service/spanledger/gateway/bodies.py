@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
@@ -22,6 +23,21 @@ SPOOL_BYTES = 1024 * 1024
 """Larger uploads are kept on disk."""
 CHUNK_BYTES = 256 * 1024
 """Of an upload on disk, what is read or written at a time."""
+
+
+def room_for_uploads(most_bytes: int) -> str:
+    """A warning where large uploads have less room than the settings let them take; else empty."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        return "there is no directory for large uploads, which are refused: set TMPDIR to one"
+    free = shutil.disk_usage(folder).free
+    if free >= most_bytes:
+        return ""
+    return (
+        f"large uploads may take {most_bytes >> 20} MiB, but {folder!r} has {free >> 20} MiB left: set"
+        " TMPDIR to a directory with more room, or lower gateway.max_upload_bytes_in_flight"
+    )
 
 
 class ClientGoneError(Exception):

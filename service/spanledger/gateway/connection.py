@@ -32,7 +32,10 @@ MAX_HEADERS = 100
 KEEP_ALIVE_S = 75
 """Longer than clients and load balancers keep a connection, so that they close it rather than us."""
 ONCE = frozenset(
-    {b"host", b"origin", b"authorization", b"api-key", b"x-api-key", b"x-spanledger-customer"}
+    {
+        *(b"host", b"origin", b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key"),
+        b"x-spanledger-customer",
+    }
 )
 """Headers that identify the caller. Of two, a proxy before us may have checked the other one."""
 LINGER_S = 2.0

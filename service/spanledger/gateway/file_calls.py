@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,13 +26,14 @@ from spanledger.gateway.batches import BatchRequest, KeptBatches, read_wanted
 from spanledger.gateway.bodies import upload_of, whole_body
 from spanledger.gateway.crowd import Slot
 from spanledger.gateway.exchanges import Exchanges
-from spanledger.gateway.files import FilePlace, Files, Object, no_such_file
+from spanledger.gateway.file_ids import FileIds
+from spanledger.gateway.files import FilePlace, Files, no_such_file
 from spanledger.gateway.models import Models
 from spanledger.gateway.replies import GatewayReply, Headers, not_allowed
 from spanledger.ledger.model import UNKNOWN_ROUTE
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import is_gone
+from spanledger.routing.stores import Object, is_gone
 from spanledger.wires import BATCHES, FILES
 from spanledger.wires.base import Inbound
 from spanledger.wires.fields import check_head
@@ -67,6 +69,7 @@ class FileCalls:
         self._exchanges = Exchanges(clock, limits.total_timeout_s)
         self._files = Files(ledger, router, models, clock)
         self._batches = KeptBatches(ledger, router, self._files, models, clock)
+        self.ids = FileIds(ledger, router, self._files, self._batches)
 
     async def serve(
         self,
@@ -128,7 +131,8 @@ class FileCalls:
             finally:
                 route = UNKNOWN_ROUTE if place is None else place.route
                 exchange = self._begin(request, headers, FILES, route)
-            return await self._files.uploaded(upload, place, exchange, request.slot)
+            resolved = partial(self.ids.in_line, request.caller, place.deployment)
+            return await self._files.uploaded(upload, place, exchange, request.slot, resolved)
         except SpanledgerError as error:
             await self._rejected(request, error)
             raise

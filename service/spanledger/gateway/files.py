@@ -6,9 +6,9 @@ row says whose it is; for everybody but its customer's team it does not exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -25,7 +25,7 @@ from spanledger.providers.base import Deployment
 from spanledger.routing.batches import About, BatchFile, about
 from spanledger.routing.course import Candidate
 from spanledger.routing.request import Exchange
-from spanledger.routing.stores import is_gone
+from spanledger.routing.stores import Object, decoded, is_gone
 from spanledger.wires.batch import ENDPOINTS, read_line
 from spanledger.wires.fields import DECODE_ERRORS
 from spanledger.wires.form import ByteRange, Form, FormPart, Pieces
@@ -40,9 +40,9 @@ MAX_LISTED = 10_000
 """Rows that one list looks at, if most of them have another purpose."""
 LINE_BYTES = 4 * 2**20
 """Of a line of a batch."""
+ResolvedLine = Callable[[bytes], Awaitable[bytes]]
 _OURS = frozenset({"model", "target_model_names", "target_model_names[]"})
 """Fields of the form that are for the gateway."""
-Object = dict[str, Any]
 
 
 class FilePlace(NamedTuple):
@@ -161,8 +161,9 @@ class Files:
         place: FilePlace,
         exchange: Exchange,
         slot: Slot,
+        resolved: ResolvedLine,
     ) -> Object:
-        """Upload a file.
+        """Upload a file. `resolved` makes of a batch's line one that names files as the account does.
 
         Raises:
             SpanledgerError: it was not; the request is booked.
@@ -177,7 +178,9 @@ class Files:
                 if part.name in _OURS:
                     continue
                 if purpose == "batch" and part.is_file and part.name == "file":
-                    spool, size, endpoint = await self._rewritten(upload, part, place, slot)
+                    spool, size, endpoint = await self._rewritten(
+                        upload, part, place, slot, resolved
+                    )
                     items += [ByteRange(part.start, part.value_at), (spool, size), b"\r\n"]
                 else:
                     items.append(ByteRange(part.start, part.end))
@@ -188,7 +191,9 @@ class Files:
                 (b"content-length", b"%d" % size),
             )
             body = _sent(upload, items)
-            raw = await self._router.stores.whole(deployment, "POST", "files", headers, body)
+            raw, provider_request_id = await self._router.stores.whole(
+                deployment, "POST", "files", headers, body
+            )
             said = decoded(raw)
             unique = str(said.get("id", ""))
             handed = handed_id("file", exchange.start.request_id, unique)
@@ -205,11 +210,17 @@ class Files:
             created_ns=self._clock.now_ns(),
             about=known.text(),
         )
-        await self._router.single.free(exchange, deployment, unique, kept)
+        ids = (unique, provider_request_id)
+        await self._router.single.free(exchange, deployment, ids, kept)
         return {**said, "id": handed}
 
     async def _rewritten(
-        self, upload: FormUpload, part: FormPart, place: FilePlace, slot: Slot
+        self,
+        upload: FormUpload,
+        part: FormPart,
+        place: FilePlace,
+        slot: Slot,
+        resolved: ResolvedLine,
     ) -> tuple[Spool, int, str]:
         """The lines of a batch as the account gets them, their bytes, and what they ask for."""
         if place.target is None:
@@ -219,7 +230,7 @@ class Files:
         try:
             async with aclosing(lines_of(upload, part)) as raw:
                 async for line in raw:
-                    written = lines.rewritten(line)
+                    written = lines.rewritten(await resolved(line))
                     size += len(written)
                     slot.take(len(written))
                     await spool.write(written)
@@ -282,7 +293,8 @@ def listing(data: list[Object], *, more: bool) -> Object:
 
 
 def id_of(kept: Kept) -> str:
-    """The id that its owner knows something by."""
+    """The id that its owner knows a file or a batch by."""
+    assert kept.kind != "answer"
     return handed_id(kept.kind, kept.request_id, kept.provider_id)
 
 
@@ -290,6 +302,8 @@ def files_of(kept: Kept) -> tuple[str, ...]:
     """The provider's ids of the files that a row vouches for: an upload, or what a batch wrote."""
     if kept.kind == "file":
         return (kept.provider_id,)
+    if kept.kind == "answer":
+        return ()
     batch = decoded(bytes(about(kept).body))
     found = (batch.get(name) for name in ("output_file_id", "error_file_id"))
     return tuple(unique for unique in found if isinstance(unique, str) and unique)
@@ -305,17 +319,6 @@ def no_such_file(handed: str, more: str = "") -> InvalidRequestError:
     return InvalidRequestError(
         f"File with id {handed[:128]!r} not found{more}.", status=404, code="file_not_found"
     )
-
-
-def decoded(raw: bytes) -> Object:
-    """A provider's object."""
-    try:
-        found = msgspec.json.decode(raw)
-    except DECODE_ERRORS:
-        found = None
-    if not isinstance(found, dict):
-        raise ProviderError("malformed_response", "a provider's answer about a file is not JSON")
-    return found
 
 
 def purpose_of(form: Form) -> str:

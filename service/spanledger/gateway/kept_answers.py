@@ -16,7 +16,7 @@ from spanledger.gateway.paths import AnswerPath
 from spanledger.gateway.replies import GatewayReply, not_allowed
 from spanledger.ledger.model import KeptAnswer
 from spanledger.ledger.ports import Ledger
-from spanledger.wires import RESPONSES
+from spanledger.wires import COMPACT, RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
 from spanledger.wires.base import Ask
 from spanledger.wires.bounds import ANY_WINDOW_TOKENS
@@ -28,8 +28,8 @@ FRAMING_TOKENS = 1_024
 """What a provider may put around the items of an earlier answer."""
 _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
 """Parameters that go on to the provider."""
-_COMPACT = "compact"
-"""A path of OpenAI's that looks like an answer's."""
+_COMPACTING = (COMPACT.name, RESPONSES.name)
+"""Wires whose answers may have compactions."""
 _METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
 
 
@@ -40,7 +40,23 @@ class KeptAnswers:
         self._ledger = ledger
         self._router = router
 
-    async def follow(self, ask: Ask, caller: Caller) -> str:
+    async def place_of(self, ask: Ask, caller: Caller) -> str:
+        """The deployment whose account a request is bound to; empty if any can serve it.
+
+        Raises:
+            SpanledgerError: as `_follow`.
+        """
+        if ask.follows:
+            return await self._follow(ask, caller)
+        if not ask.bound_to:
+            return ""
+        for wire in _COMPACTING:
+            found = await self._ledger.find_answer(ask.bound_to, wire)
+            if found is not None and (found.customer, found.team) == (caller.customer, caller.team):
+                return found.deployment
+        return ""  # its row was pruned, and it may still be readable where the request goes
+
+    async def _follow(self, ask: Ask, caller: Caller) -> str:
         """The deployment that has the answer which a request continues. What that answer was made
         of is input of the request as well, so its tokens are held.
 
@@ -58,7 +74,7 @@ class KeptAnswers:
         known, answer = found
         if answer.open:
             # A caller that continues an answer gets to know it, so it is charged as if it had been read.
-            await self._settled(known, answer)
+            await self._router.late.read(*known, answer)
             answer = (await self._find(ask.follows, caller) or found)[1]
         more = answer.tokens + FRAMING_TOKENS if answer.tokens else ANY_WINDOW_TOKENS
         ask.body_bytes += more
@@ -74,12 +90,6 @@ class KeptAnswers:
         Raises:
             SpanledgerError: the caller has no such answer, or its provider refuses.
         """
-        if path.answer == _COMPACT and not path.action:
-            raise InvalidRequestError(
-                "conversations are not compacted at the provider here; send a shorter 'input', or let"
-                " the client compact it (Codex does so where the name of its model provider is not OpenAI)",
-                code="unsupported_endpoint",
-            )
         allowed = _METHODS[path.action]
         if method not in allowed:
             shown = f"/v1/responses/{path.answer[:128]}{path.action}"
@@ -89,7 +99,7 @@ class KeptAnswers:
             raise _not_found(path.answer)
         known, answer = found
         if answer.open and method == "DELETE":
-            await self._settled(known, answer)  # afterwards nobody can tell what it cost
+            await self._router.late.stop(*known, answer)  # afterwards nobody can tell what it cost
         body = await self._router.kept.ask(
             answer.deployment, method, known.provider_id, path.action, _query(query)
         )
@@ -98,18 +108,8 @@ class KeptAnswers:
         if answer.open and method != "DELETE" and path.action in ("", "/cancel"):
             # Its owner may read it although it cannot be charged now; it stays held.
             with suppress(LedgerUnavailableError):
-                await self._router.late.settle(known.request_id, answer, body)
+                await self._router.late.settle(*known, answer, body)
         return GatewayReply(200, relabelled(body, known))
-
-    async def _settled(self, known: AnswerId, answer: KeptAnswer) -> None:
-        """Charge an answer that is complete by now, before its caller does something else with it.
-
-        Raises:
-            SpanledgerError: it cannot be charged now.
-        """
-        body = await self._router.kept.ask(answer.deployment, "GET", known.provider_id, "", "")
-        if body is not None:
-            await self._router.late.settle(known.request_id, answer, body)
 
     async def _find(self, handed: str, caller: Caller) -> tuple[AnswerId, KeptAnswer] | None:
         known = answer_id(handed)

@@ -53,8 +53,8 @@ class Models:
     def shown(self, path: str, query: bytes, caller: Caller, wire: Inbound) -> bytes:
         """The list of a caller's models, or one of them, in the shape of the caller's wire."""
         shape = model_list(wire)
-        if path != MODELS:
-            name = path.removeprefix(MODELS + "/")
+        name = path.partition("/models")[2].removeprefix("/")
+        if name:
             route = self.route(name)
             self.check(route, self.serving(route), caller)
             return shape.one(name, self._created_s)

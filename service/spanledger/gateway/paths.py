@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from spanledger.wires import COUNTERS, INBOUND, RESPONSES
+from spanledger.wires import COUNTERS, GOOGLE_ALONE, INBOUND, LISTS_MODELS, RESPONSES
 
 MODELS = "/v1/models"
 LIVE = ("/healthz", "/health/liveliness", "/health/liveness", "/api/hello")
@@ -29,11 +29,17 @@ SERVED = ", ".join(
 )
 """The paths that a 404 lists."""
 
+REALTIME = "/v1/realtime"
+"""OpenAI's conversations by audio, over WebSockets or WebRTC. They are not served."""
 _SLASHES = re.compile("/{2,}")
 _ALSO = {"/v2/rerank": "/v1/rerank"}
 """Where Cohere's client sends its requests."""
-_WITHOUT_PREFIX = _ALSO | {path.removeprefix("/v1"): path for path in (*INBOUND, *COUNTERS, MODELS)}
-_WITH_IDS = ("/models/", "/responses/", "/files/", "/batches/")
+_WITHOUT_PREFIX = _ALSO | {
+    path.removeprefix("/v1"): path
+    for path in (*INBOUND, *COUNTERS, MODELS)
+    if path.startswith("/v1/")
+}
+_WITH_IDS = ("/realtime/", "/models/", "/responses/", "/files/", "/batches/")
 _ANSWER = re.compile(re.escape(RESPONSES.path) + r"/([^/]+)(|/cancel|/input_items)")
 
 
@@ -62,11 +68,14 @@ def call_path(path: str) -> str | None:
         plain = plain.removeprefix("/v1")
     if plain in _WITHOUT_PREFIX:
         return _WITHOUT_PREFIX[plain]
-    if plain in ("/files", "/batches") or plain.startswith(_WITH_IDS):
+    if plain in ("/files", "/batches", "/realtime") or plain.startswith(_WITH_IDS):
         return "/v1" + plain
-    if plain.startswith("/v1/"):
-        return plain
-    return None
+    return plain if plain.startswith(("/v1/", *GOOGLE_ALONE)) else None
+
+
+def is_realtime(path: str) -> bool:
+    """Whether a canonical path is that of the realtime API."""
+    return path == REALTIME or path.startswith(REALTIME + "/")
 
 
 def is_model(path: str) -> bool:
@@ -74,4 +83,6 @@ def is_model(path: str) -> bool:
 
     Paths of Google's API start the same way (`/v1/models/gemini-2.5-pro:generateContent`).
     """
+    if LISTS_MODELS(path):
+        return True
     return path == MODELS or (path.startswith(MODELS + "/") and ":" not in path.rsplit("/", 1)[1])

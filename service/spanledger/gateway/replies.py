@@ -112,6 +112,26 @@ def no_such_path(path: str, wire: Inbound = DEFAULT) -> GatewayReply:
     return GatewayReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
 
 
+def no_such_provider(name: str, wire: Inbound = DEFAULT) -> GatewayReply:
+    """404 for a path of a provider that no deployment is of."""
+    message = (
+        f"no deployment is of the provider {name!r}, so nothing can be passed through to it; add one to"
+        " model_list"
+    )
+    problem = Problem(message, "not_found", "unknown_url")
+    return GatewayReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
+
+
+def no_realtime(wire: Inbound = DEFAULT) -> GatewayReply:
+    """501 for OpenAI's realtime API."""
+    message = (
+        "the realtime API is not served: this gateway has no WebSockets and no WebRTC; use POST"
+        " /v1/audio/transcriptions, /v1/responses and /v1/audio/speech"
+    )
+    problem = Problem(message, "not_found", "realtime_unsupported")
+    return GatewayReply(501, wire.error(problem), ((b"x-should-retry", b"false"),))
+
+
 def not_allowed(method: str, path: str, allowed: bytes, wire: Inbound = DEFAULT) -> GatewayReply:
     """405 for a path that is served for another method only."""
     message = f"{method} is not allowed for {path}; use {allowed.decode()}"

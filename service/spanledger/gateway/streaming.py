@@ -38,7 +38,7 @@ async def relay(
     Raises:
         SpanledgerError: the request failed before anything was sent.
     """
-    started, closing = False, b""
+    started, closing, wire = False, b"", exchange.ask.wire
     async with aclosing(frames):
         try:
             async for frame in frames:
@@ -53,11 +53,10 @@ async def relay(
             if not started:
                 raise
             # The error comes first: some clients parse anything before it as part of its JSON.
-            wire = exchange.ask.wire
             last = wire.error_event(describe(error, exchange.attempts)) + figures(exchange)
             forget_frames(error)
         else:
-            last = figures(exchange) + closing + exchange.ask.wire.end
+            last = figures(exchange) + closing + wire.end
     if not started:
         await _start(send, head())
     await send({"type": "http.response.body", "body": last})
@@ -92,7 +91,10 @@ async def relay_bare(
 
 
 def figures(exchange: Exchange) -> bytes:
-    """The comment at the end of a stream, with what the headers of a non-streamed answer have."""
+    """The comment at the end of a stream, with what the headers of a non-streamed answer have; nothing
+    where clients take a comment for a part of the answer."""
+    if not exchange.ask.wire.comments:
+        return b""
     line = (
         f": spanledger cost_usd={format_usd(exchange.cost_nano)} attempts={exchange.attempts}"
         f" deployment={exchange.deployment.replace(chr(10), ' ').replace(chr(13), ' ')}"

@@ -33,6 +33,7 @@ from spanledger.ledger.model import (
     ChangeKept,
     EndRequest,
     Hold,
+    Journaled,
     LedgerOperation,
     LedgerResult,
     RequestEnd,
@@ -252,7 +253,7 @@ class _Batch:
         sweep = None
         for operation in operations:
             if isinstance(operation, Reservation):
-                matched = budgets.matched(_dimensions_of(operation), operation.now_ns // NANOS)
+                matched = budgets.matched(dimensions_of(operation), operation.now_ns // NANOS)
                 self._matches.append(matched)
                 self._need(matched.keys)
                 if operation.repeat:
@@ -265,6 +266,12 @@ class _Batch:
                     self._need(booked.accounts)
             elif isinstance(operation, Sweep):
                 sweep = operation
+            elif isinstance(operation, Journaled):
+                began = operation.reservation
+                matched = budgets.matched(dimensions_of(began), began.now_ns // NANOS)
+                self._matches.append(matched)
+                self._need(matched.keys)
+                unknown.append(began.attempt_id)
         if unknown:
             self._looked_up = tx.booked(unknown)
             for booked in self._looked_up.values():
@@ -301,6 +308,9 @@ class _Batch:
                 return self._finish(operation)
             if isinstance(operation, Sweep):
                 return self._sweep(operation)
+            if isinstance(operation, Journaled):
+                self._record(operation, next(self._next_match))
+                return None
         except SpanledgerError as refusal:
             return refusal
         if isinstance(operation, ChangeKept):
@@ -340,6 +350,25 @@ class _Batch:
             grant.warned,
             grant.remaining_nano,
         )
+
+    def _record(self, journaled: Journaled, matched: Matched) -> None:
+        """Hold what a journal held: it is spent or may be, so no budget is asked."""
+        reservation, hold, keys = journaled.reservation, journaled.hold_nano, matched.keys
+        attempt_id, open_ = reservation.attempt_id, self._engine.open
+        if attempt_id in open_ or attempt_id in self.reserved or attempt_id in self._looked_up:
+            return
+        accounts = self._books[id(keys)].counted_by(matched)
+        over = any(a.budget.action == "warn" and hold > a.room_nano for a in accounts)
+        decision = ("warn" if over else "allow") if accounts else ""
+        owner, changes = journaled.owner or self._engine.owner, self.changes
+        changes.begin_request(reservation.request, owner, decision)
+        if decision:
+            changes.decisions.append((decision, reservation.request.request_id))
+        changes.hold(reservation, owner, hold, decision, matched.text)
+        self.reserved[attempt_id] = Booked("held", hold, 0, 0, keys)
+        for account in accounts:
+            account.balance.held_nano += hold
+        self._changed.add(id(keys))
 
     def _finish(self, end: AttemptEnd) -> Settled:
         attempt_id = end.attempt_id
@@ -417,7 +446,7 @@ class _Batch:
         return expired
 
 
-def _dimensions_of(reservation: Reservation) -> Dimensions:
+def dimensions_of(reservation: Reservation) -> Dimensions:
     """The dimensions an attempt counts under."""
     request = reservation.request
     return (

@@ -22,6 +22,8 @@ Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
 
 KEY_PREFIX = "slk_"
+MAX_LEASE_NS = 3_600 * 10**9
+"""A lease that ends later than this dates from before the clock was set back."""
 UNKNOWN_ROUTE = "unknown"
 """Recorded instead of the name of a model that is not configured: names chosen by callers would
 create an unbounded number of series."""
@@ -89,6 +91,8 @@ class Reservation(msgspec.Struct, frozen=True):
     """Why its cost has no bound; it is then refused if a budget blocks."""
     repeat: bool = False
     """A repeat whose first answer was lost: an existing row says what was held."""
+    only_ledger: bool = False
+    """It is never held in a journal: nothing bounds its cost, or what it makes must be found again."""
 
     @property
     def attempt_id(self) -> str:
@@ -105,6 +109,8 @@ class Hold(msgspec.Struct, frozen=True):
         warned: names of those budgets.
         remaining_nano: the least `limit - spent - held` over all blocking budgets after this
             hold, at least zero; None if no blocking budget applies.
+        journaled: it is held in this process's journal, because the ledger is unavailable;
+            `remaining_nano` is what may still be spent meanwhile.
     """
 
     attempt_id: str
@@ -112,6 +118,7 @@ class Hold(msgspec.Struct, frozen=True):
     decision: Literal["allow", "warn"]
     warned: tuple[str, ...]
     remaining_nano: int | None
+    journaled: bool = False
 
 
 class RequestEnd(msgspec.Struct, frozen=True):
@@ -126,7 +133,8 @@ class RequestEnd(msgspec.Struct, frozen=True):
     refused_scope: str = ""
 
 
-KeptKind = Literal["file", "batch"]
+KeptKind = Literal["file", "batch", "answer"]
+"""An `answer` is one in the background, until it is charged."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -152,10 +160,26 @@ class Later(msgspec.Struct, frozen=True):
     Attributes:
         until_ns: when it expires, if nobody has learned the cost by then.
         expected_nano: what is charged in that case, as an estimate; never more than the hold.
+        detail: what is known of the attempt by now, as in its end.
     """
 
     until_ns: int
     expected_nano: int
+    detail: str = "{}"
+
+
+class Unread(NamedTuple):
+    """A result that was not seen yet, whose attempt is held or has expired.
+
+    Attributes:
+        until_ns: when its hold expires.
+    """
+
+    request_id: str
+    kind: KeptKind
+    deployment: str
+    started_ns: int
+    until_ns: int
 
 
 class AttemptEnd(msgspec.Struct, frozen=True):
@@ -215,6 +239,19 @@ class ChangeKept:
     about: str | None
 
 
+class Journaled(msgspec.Struct, frozen=True):
+    """Record an attempt that was held in a journal while the ledger was unavailable, whatever room
+    its budgets have; one that is recorded already stays as it is.
+
+    Attributes:
+        owner: the process that began it, if that is dead and its end is unknown; else empty.
+    """
+
+    reservation: Reservation
+    hold_nano: int
+    owner: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Renew this process's lease, and expire the holds of owners whose lease has ended."""
@@ -224,7 +261,7 @@ class Sweep:
     """No hold lives longer than this, even if its owner is alive."""
 
 
-LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
+LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep | Journaled
 LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 
@@ -253,6 +290,7 @@ class KeptAnswer(NamedTuple):
         model: as the attempt's row has it.
         open: its cost is not known yet: it is held, or expired.
         expected_nano: what its cost is expected to be, while it is open.
+        detail: what was known of the attempt when its request ended, as in an attempt's end.
     """
 
     customer: str
@@ -263,3 +301,4 @@ class KeptAnswer(NamedTuple):
     model: str = ""
     open: bool = False
     expected_nano: int = 0
+    detail: str = "{}"

@@ -18,6 +18,7 @@ from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
 from spanledger.budgets.scopes import Dimensions
 from spanledger.clock import NANOS
+from spanledger.ledger.lanes import START, Position
 
 
 class SettledSum(NamedTuple):
@@ -44,12 +45,12 @@ class Unfinished(NamedTuple):
 class OpeningRows(Protocol):
     """The rows that accounts are opened from."""
 
-    def last_seq(self) -> int:
-        """The last number that an ended row got."""
+    def last(self) -> Position:
+        """Behind the last row that has ended."""
         ...
 
-    def settled(self, period: Period, after_seq: int, to_seq: int) -> Iterable[SettledSum]:
-        """Attempts that started in a period and were settled between two numbers."""
+    def settled(self, period: Period, after: Position, to: Position) -> Iterable[SettledSum]:
+        """Attempts that started in a period and were settled between two positions."""
         ...
 
     def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
@@ -58,6 +59,10 @@ class OpeningRows(Protocol):
 
     def set_accounts(self, attempt: Unfinished, accounts: str) -> None:
         """Change an attempt's `accounts`."""
+        ...
+
+    def number_of(self, position: Position) -> int:
+        """The number that stands for a position in balances opened there (`Reports.verify`)."""
         ...
 
     def write_balances(self, balances: Collection[Balance]) -> None:
@@ -70,7 +75,7 @@ class Opening:
 
     def __init__(self, budgets: Sequence[Budget], now_s: int) -> None:
         self._balances: dict[AccountKey, Balance] = {}
-        self._read_to = 0
+        self._read_to = START
         by_period: dict[Period, list[Budget]] = {}
         for budget in budgets:
             period = period_at(budget.period, budget.timezone, now_s)
@@ -80,22 +85,23 @@ class Opening:
     def read(self, rows: OpeningRows) -> None:
         """Sum what is settled so far; outside a transaction, because it may take seconds."""
         if self._indexes:
-            self._add_settled(rows, rows.last_seq())
+            self._add_settled(rows, rows.last())
 
     def write(self, rows: OpeningRows) -> None:
         """Add the rest and write the balances; call it within a write transaction."""
         if not self._indexes:
             return
-        last = rows.last_seq()
+        last = rows.last()
         self._add_settled(rows, last)
         since_ns = min(period.start_s for period, _ in self._indexes) * NANOS
         for attempt in rows.unfinished(since_ns):
             self._add_unfinished(rows, attempt)
+        number = rows.number_of(last)
         for balance in self._balances.values():
-            balance.opened_seq = last
+            balance.opened_seq = number
         rows.write_balances(self._balances.values())
 
-    def _add_settled(self, rows: OpeningRows, last: int) -> None:
+    def _add_settled(self, rows: OpeningRows, last: Position) -> None:
         for period, budgets in self._indexes:
             for found in rows.settled(period, self._read_to, last):
                 for balance in self._matching(period, budgets, found.dimensions):

@@ -7,6 +7,9 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
+from spanledger.budgets.accounts import BudgetIndex
+from spanledger.ledger.copying import Tables
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
@@ -21,6 +24,7 @@ from spanledger.ledger.model import (
     RequestStart,
     Reservation,
     Settled,
+    Unread,
     Verification,
 )
 from spanledger.ledger.pruning import Pruning
@@ -84,12 +88,27 @@ class Ledger(Protocol):
         the request before its first, or empty."""
         ...
 
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """Customer and team of those that uploaded files which a provider calls so; empty if nobody
+        did."""
+        ...
+
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """Batches and answers in the background whose cost nobody has learned, of requests since then;
+        those whose hold ends first come first."""
+        ...
+
     async def change_kept(self, request_id: str, about: str | None) -> None:
         """Replace what is known of something kept; None forgets it."""
         ...
 
     async def check(self) -> None:
         """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
+        ...
+
+    @property
+    def journaling(self) -> bool:
+        """Whether the ledger is unavailable, and attempts of some callers are held in a journal."""
         ...
 
     async def has_keys(self) -> bool:
@@ -99,6 +118,11 @@ class Ledger(Protocol):
 
 class LedgerWriter(Protocol):
     """The writing connection of one process, which is an owner of holds."""
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """All budgets as of the last commit; another object once one of them has changed."""
+        ...
 
     def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         """Run all operations in one durable transaction; a refused one returns its error.
@@ -121,8 +145,8 @@ class LedgerWriter(Protocol):
 class Outbox(Protocol):
     """What the shipper needs from a ledger."""
 
-    def cursor(self) -> int:
-        """`seq` of the last row the collector has accepted."""
+    def cursor(self) -> Position:
+        """Behind the last row of each lane that the collector has accepted."""
         ...
 
     def ledger_id(self) -> str:
@@ -137,8 +161,9 @@ class Outbox(Protocol):
         """Whether another connection has committed since the last call; cheap."""
         ...
 
-    def read_after(self, seq: int, limit: int) -> list[EndedRow]:
-        """Ended rows after a cursor, in order; fewer than `limit` if they carry a lot of content."""
+    def read_after(self, cursor: Position, limit: int) -> list[EndedRow]:
+        """Ended rows after a cursor, in order within each lane; fewer than `limit` if they carry a lot
+        of content."""
         ...
 
     def advance(self, advance: Advance) -> None:
@@ -154,7 +179,12 @@ class Lock(Protocol):
     """The right to do something alone on a ledger, of all processes on all machines."""
 
     def acquire(self) -> bool:
-        """Take it if it is free. It is kept until it is closed, or until the process ends."""
+        """Take it if it is free, or say whether it is still ours. It is kept until it is closed, or until
+        the process ends."""
+        ...
+
+    def held(self) -> bool:
+        """Whether it is still ours. A lock on another machine is lost with the connection to it."""
         ...
 
     def close(self) -> None:
@@ -209,6 +239,10 @@ class Store(Protocol):
         """A lock that nobody holds yet."""
         ...
 
+    def ledger_id(self) -> str:
+        """A UUID of this ledger, which never changes."""
+        ...
+
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> Pruning:
         """A removal of the requests that ended before a given time.
 
@@ -218,6 +252,10 @@ class Store(Protocol):
         Raises:
             UsageError: budgets may still count requests that ended by then.
         """
+        ...
+
+    def tables(self) -> Tables:
+        """All rows, for a copy; of a ledger that is up to date."""
         ...
 
     def backup(self, destination: Path, progress: Progress) -> Verification:

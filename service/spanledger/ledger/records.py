@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Literal, Self
 
 from spanledger.budgets.applied import AppliedEntry, Difference, differences, due
-from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.budgets.model import UNKNOWN_AUTHOR, Budget, BudgetChange
+from spanledger.budgets.periods import period_at
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError
-from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key
+from spanledger.ledger.model import KEY_PREFIX, Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.opening import Opening, OpeningRows
 
 LATEST_REQUESTS = 10_000
@@ -37,7 +38,12 @@ class Records(ABC):
     """Reads and writes of budgets and virtual keys on one connection.
 
     Every method may raise LedgerUnavailableError.
+
+    Attributes:
+        by: whom the history names as the author of changes on this connection.
     """
+
+    by = UNKNOWN_AUTHOR
 
     def __enter__(self) -> Self:
         return self
@@ -125,13 +131,13 @@ class Records(ABC):
         """
         changed, removed, uncounted = self._changes(budgets, remove)
         if changed or removed:
-            opening = Opening(uncounted, now_ns // NANOS)
+            opening = _opening(uncounted, now_ns)
             opening.read(self._opening_rows)
             with self._transaction():
                 also()
                 before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
                 if uncounted != before:  # another process changed budgets meanwhile
-                    opening = Opening(uncounted, now_ns // NANOS)
+                    opening = _opening(uncounted, now_ns)
                 opening.write(self._opening_rows)
                 for budget in removed:
                     self._delete_budget(budget.name)
@@ -306,8 +312,23 @@ class Records(ABC):
         """A page of what providers keep for a customer's team."""
 
     @abstractmethod
+    def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """See `Ledger`."""
+
+    @abstractmethod
+    def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """See `Ledger`."""
+
+    @abstractmethod
     def customers(self) -> set[str]:
         """Customers of keys, of budgets and of the latest requests."""
+
+
+def _opening(budgets: Sequence[Budget], now_ns: int) -> Opening:
+    """The accounts of budgets in their current periods, as far as they count anything now."""
+    now_s = now_ns // NANOS
+    counting = [b for b in budgets if period_at(b.period, b.timezone, now_s).counts]
+    return Opening(counting, now_s)
 
 
 def key_digest(secret: str) -> str:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget, BudgetState
-from spanledger.budgets.periods import period_at
+from spanledger.budgets.periods import shown_period
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.rows import (
@@ -27,7 +27,13 @@ from spanledger.ledger.rows import (
     SpendRow,
     Totals,
 )
-from spanledger.ledger.verify import WRONG_ROWS, CountedAttempt, WrongRow, check_balances
+from spanledger.ledger.verify import (
+    WRONG_ROWS,
+    CountedAttempt,
+    Openings,
+    WrongRow,
+    check_balances,
+)
 
 MIN_ID_CHARS = 6
 MAX_FOUND = 1_000
@@ -151,7 +157,7 @@ class Reports(ABC):
         states = []
         with self._snapshot():
             for budget in self._budgets():
-                period = period_at(budget.period, budget.timezone, now_s)
+                period = shown_period(budget.period, budget.timezone, now_s)
                 key = AccountKey.of(budget, budget.subject, period.start_s)
                 found = self._accounts(key) or [Balance(key, period.end_s)]
                 states += [
@@ -198,7 +204,8 @@ class Reports(ABC):
         found = Verification()
         with self._snapshot():
             found.problems += self._damage()
-            check_balances(self._balances(), self._counted_attempts(), self.pruned_ns(), found)
+            balances, attempts = self._balances(), self._counted_attempts()
+            check_balances(balances, attempts, self._openings(), self.pruned_ns(), found)
             found.requests = self._count_requests()
             found.problems += [WRONG_ROWS[kind].format(which) for kind, which in self._wrong_rows()]
         return found
@@ -212,6 +219,9 @@ class Reports(ABC):
 
     @abstractmethod
     def _counted_attempts(self) -> Iterable[CountedAttempt]: ...
+
+    @abstractmethod
+    def _openings(self) -> Openings: ...
 
     @abstractmethod
     def _count_requests(self) -> int: ...

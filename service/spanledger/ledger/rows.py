@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import UNSAMPLED
 
 RawRow = dict[str, Any]
@@ -15,6 +16,7 @@ RawRow = dict[str, Any]
 class AttemptRow(NamedTuple):
     """An ended attempt, with the request's fields its span needs."""
 
+    lane: int
     seq: int
     request_id: str
     number: int
@@ -66,6 +68,7 @@ class AttemptRow(NamedTuple):
 class RequestRow(NamedTuple):
     """An ended request."""
 
+    lane: int
     seq: int
     request_id: str
     trace_id: str
@@ -116,15 +119,15 @@ class Advance:
     cost may be corrected later.
     """
 
-    from_seq: int
-    to_seq: int
+    from_cursor: Position
+    to_cursor: Position
     points: Sequence[PointRow] = ()
     remembered: Sequence[EndedRow] = ()
     with_content: Sequence[AttemptRow] = field(default=())
 
 
 class CursorMovedError(RuntimeError):
-    """Another shipper moved the cursor, which the lock should have made impossible."""
+    """Another shipper moved the cursor: one of the two has lost the lock and not noticed it yet."""
 
 
 SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.scopes import SCOPES, Scope
 from spanledger.clock import NANOS
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import Verification
 
 WrongRow = Literal["total", "place", "cost", "orphan"]
@@ -23,13 +24,17 @@ WRONG_ROWS: dict[WrongRow, str] = {
 
 
 CountedAttempt = Sequence[Any]
-"""An attempt's part in the balances: state, hold, cost and overrun in nano-USD, accounts, seq, start in
-nanoseconds, then its subjects in the order of `SCOPES`. There may be millions: a tuple is enough."""
+"""An attempt's part in the balances: state, hold, cost and overrun in nano-USD, accounts, lane, seq, start
+in nanoseconds, then its subjects in the order of `SCOPES`. There may be millions: a tuple is enough."""
+
+Openings = Callable[[int], Position]
+"""The position that a balance's `opened_seq` stands for."""
 
 
 def check_balances(
     balances: Sequence[Balance],
     attempts: Iterable[CountedAttempt],
+    openings: Openings,
     pruned_ns: int,
     found: Verification,
 ) -> None:
@@ -38,7 +43,7 @@ def check_balances(
     Args:
         pruned_ns: requests that ended before this may be missing.
     """
-    expected = _expected(balances, attempts, found)
+    expected = _expected(Opened(balances, openings), attempts, found)
     for balance in balances:
         found.balances += 1
         key = balance.key
@@ -62,12 +67,11 @@ def check_balances(
 
 
 def _expected(
-    balances: Sequence[Balance], attempts: Iterable[CountedAttempt], found: Verification
+    opened: Opened, attempts: Iterable[CountedAttempt], found: Verification
 ) -> dict[AccountKey, list[int]]:
     """Spent, held and overrun of each account, from the attempts."""
     expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
-    opened = _Opened(balances)
-    for state, hold, cost, overrun, accounts, seq, started_ns, *subjects in attempts:
+    for state, hold, cost, overrun, accounts, lane, seq, started_ns, *subjects in attempts:
         found.attempts += 1
         held = hold if state == "held" else 0
         found.open_attempts += state == "held"
@@ -75,7 +79,7 @@ def _expected(
         found.held_nano += held
         keys = account_keys(accounts)
         if state == "settled":
-            keys += opened.counting(seq, started_ns, subjects, keys)
+            keys += opened.counting((lane, seq), started_ns, subjects, keys)
         for key in keys:
             sums = expected[key]
             sums[0] += cost
@@ -84,12 +88,16 @@ def _expected(
     return expected
 
 
-class _Opened:
+class Opened:
     """Accounts opened from rows: attempts settled by then count by their dimensions."""
 
-    def __init__(self, balances: Sequence[Balance]) -> None:
-        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, int]]] = {}
-        self._last = max((balance.opened_seq for balance in balances), default=0)
+    def __init__(self, balances: Sequence[Balance], openings: Openings) -> None:
+        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, Position]]] = {}
+        self._last: dict[int, int] = {}
+        positions = {number: openings(number) for number in {b.opened_seq for b in balances} - {0}}
+        for position in positions.values():
+            for lane, seq in position.lanes():
+                self._last[lane] = max(self._last.get(lane, 0), seq)
         for balance in balances:
             if balance.opened_seq:
                 key = balance.key
@@ -98,19 +106,29 @@ class _Opened:
                         key,
                         key.period_start_s * NANOS,
                         balance.period_end_s * NANOS,
-                        balance.opened_seq,
+                        positions[balance.opened_seq],
                     )
                 )
 
     def counting(
-        self, seq: int, started_ns: int, subjects: Sequence[str], keys: Sequence[AccountKey]
+        self,
+        place: tuple[int, int],
+        started_ns: int,
+        subjects: Sequence[str],
+        keys: Sequence[AccountKey],
     ) -> tuple[AccountKey, ...]:
-        """Accounts other than `keys` that count an attempt; `subjects` are in the order of `SCOPES`."""
-        if seq > self._last:
+        """Accounts other than `keys` that count an attempt.
+
+        Args:
+            place: its lane and number.
+            subjects: in the order of `SCOPES`.
+        """
+        lane, seq = place
+        if seq > self._last.get(lane, 0):
             return ()
         return tuple(
             key
-            for place in zip(SCOPES, subjects, strict=True)
-            for key, start_ns, end_ns, last in self._by_subject.get(place, ())
-            if seq <= last and start_ns <= started_ns < end_ns and key not in keys
+            for subject in zip(SCOPES, subjects, strict=True)
+            for key, start_ns, end_ns, opened in self._by_subject.get(subject, ())
+            if seq <= opened.of(lane) and start_ns <= started_ns < end_ns and key not in keys
         )

@@ -2,14 +2,18 @@
 
 Nobody decodes audio here. Uncompressed audio says how many bytes a second it has, and its decoder
 believes it. Of compressed audio, the length is bounded by the lowest bit rate that its format has or
-is used at, and by the length that the file itself states, whichever is longer. A file made to have a lower
-bit rate than any in use, and to state a length below its own, would overrun its hold.
+is used at, and by the length that the file itself states, whichever is longer: silence takes next to
+no bytes in FLAC, and in Opus with DTX. So FLAC that states no length has no bound. A file forged to
+have a lower bit rate than any in use, and to state a length below its own, overruns its hold.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import NamedTuple
+
+from spanledger.clock import NANOS
 
 LEAST_BYTES_PER_SECOND = 750
 """6 kbit/s, the lowest that Opus (RFC 6716) and codecs for speech are used at."""
@@ -47,11 +51,12 @@ def length_of(head: bytes, tail: bytes, size: int) -> Length | None:
     if kind in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return _wav(head, size)
     if kind == b"fLaC":
-        return _compressed(size, _flac_seconds(head))
+        stated = _flac_seconds(head)
+        return _compressed(size, stated) if stated else None
     if kind == b"OggS":
         return _compressed(size, _ogg_seconds(head, tail), LIKELY_OPUS_BYTES_PER_SECOND)
     if kind == b"\x1a\x45\xdf\xa3":  # Matroska and WebM
-        return _compressed(size, 0, LIKELY_OPUS_BYTES_PER_SECOND)
+        return _webm(head, tail, size)
     if head[4:8] == b"ftyp":
         return _compressed(size, _mp4_seconds(head, tail))
     frame = head[_id3_size(head) :][:4] if head[:3] == b"ID3" else head[:4]
@@ -120,6 +125,37 @@ def _ogg_seconds(head: bytes, tail: bytes) -> int:
         return 0
     (position,) = struct.unpack_from("<q", tail, last + 6)
     return _up(max(position, 0), rate)
+
+
+def _webm(head: bytes, tail: bytes, size: int) -> Length:
+    """By the duration near the beginning and the time of the last cluster, whichever is later (RFC 9559,
+    sections 5.1.2 and 5.1.3). Browsers that record write no duration."""
+    scale_ns = _ebml_number(head, b"\x2a\xd7\xb1") or 1_000_000
+    at = tail.rfind(b"\x1f\x43\xb6\x75")
+    last = 0 if at < 0 else _ebml_number(tail[at + 4 : at + 36], b"\xe7")
+    length = max(_ebml_duration(head, b"\x44\x89"), last)
+    stated = _up(length * scale_ns, NANOS)
+    # A cluster's blocks are at most 32,767 ticks later than it.
+    most = max(_up(size, LEAST_BYTES_PER_SECOND), _up((length + 32_767) * scale_ns, NANOS))
+    return Length(most, min(stated or _up(size, LIKELY_OPUS_BYTES_PER_SECOND), most))
+
+
+def _ebml_number(data: bytes, name: bytes) -> int:
+    """The first element of a name that is a number of up to 8 bytes; 0 without one."""
+    at = data.find(name) + len(name)
+    if at < len(name) or not 0x81 <= data[at : at + 1].ljust(1, b"\0")[0] <= 0x88:
+        return 0
+    return int.from_bytes(data[at + 1 : at + 1 + (data[at] & 0x0F)], "big")
+
+
+def _ebml_duration(data: bytes, name: bytes) -> int:
+    """The same for a float, rounded up."""
+    at = data.find(name) + len(name)
+    form = {b"\x84": ">f", b"\x88": ">d"}.get(data[at : at + 1]) if at >= len(name) else None
+    if form is None or len(data) < at + 1 + struct.calcsize(form):
+        return 0
+    (value,) = struct.unpack_from(form, data, at + 1)
+    return math.ceil(value) if 0 <= value < 10**15 else 0
 
 
 def _mp4_seconds(head: bytes, tail: bytes) -> int:

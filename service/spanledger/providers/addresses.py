@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import quote
 
 from spanledger.providers.base import Deployment
 from spanledger.providers.endpoints import Endpoint, make_target
 from spanledger.providers.hosts import HOSTS
 from spanledger.wires.base import Outbound
 
+_MODEL = "{model}"
 _LISTS = frozenset({"anthropic-beta"})
 """Headers whose values add up."""
 
@@ -30,6 +32,10 @@ def target_of(deployment: Deployment, wire: Outbound, path: str = "") -> Endpoin
     if path.startswith("/v1/"):
         # People write the base with and without the version.
         base = base.removesuffix("/v1")
+    if _MODEL in path:
+        # Next to Google's own API is the one that is compatible with OpenAI's.
+        base = base.removesuffix("/openai")
+        path = path.replace(_MODEL, quote(deployment.model.removeprefix("models/"), safe="/"))
     return make_target(deployment, f"{base}{path}{deployment.query}", headers)
 
 

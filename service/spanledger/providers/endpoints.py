@@ -5,7 +5,6 @@ Knows addresses and headers, and opens no connections.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from yarl import URL
 from spanledger import __version__
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Deployment
+from spanledger.providers.own_secrets import basic_auth
 
 _PORTS = {"http": 80, "https": 443}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -115,7 +115,6 @@ def make_target(deployment: Deployment, url: str, headers: Mapping[str, str]) ->
             "connection_error",
             f"deployment {deployment.id!r}: its api_base is not an http or https URL",
         )
-    if parsed.user is not None and "authorization" not in given:
-        pair = f"{parsed.user}:{parsed.password or ''}".encode()
-        given["authorization"] = "Basic " + base64.b64encode(pair).decode()
+    if (basic := basic_auth(url)) and "authorization" not in given:
+        given["authorization"] = basic
     return Endpoint(parsed, given)

@@ -3,7 +3,7 @@
 The address is the deployment's, followed by the caller's path; the key is the deployment's. Of the
 headers, those go on that say something about the request itself, and in neither direction those
 that belong to a connection, an account or a person. Nothing is retried, no redirect is followed, and
-bodies pass in pieces as they come. Our key is masked wherever an answer has it.
+bodies pass in pieces as they come. The deployment's secrets are masked wherever an answer has them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from spanledger.providers.connection import Connection
 from spanledger.providers.endpoints import Endpoint, make_target
 from spanledger.providers.failed_calls import name_of
 from spanledger.providers.hosts import HOSTS
+from spanledger.providers.own_secrets import SecretMask, basic_auth, masked, secrets_of
 from spanledger.providers.reply import LateError, ResponseError
 from spanledger.providers.request_ids import provider_request_id
 from spanledger.providers.transport import Transport, coding_of
 from spanledger.wires import FROM_CHAT, UNTRANSLATED
 from spanledger.wires.base import Outbound
-from spanledger.wires.failures import MIN_KEY_CHARS, malformed, scrub
+from spanledger.wires.failures import malformed, scrub
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -49,6 +50,7 @@ _KEPT_HERE = _HOP | {
     *("host", "expect", "accept-encoding", "http2-settings"),
     *("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key"),
     *("cookie", "origin", "referer", "openai-organization", "openai-project"),
+    *("x-goog-user-project", "x-litellm-api-key"),
     *("forwarded", "via", "x-real-ip", "traceparent", "tracestate", "baggage"),
 }
 """The caller's headers that do not go on: of the connection, of who is calling, and those that choose
@@ -65,7 +67,10 @@ STATUSES = range(200, 600)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSION = re.compile(r"v[0-9][a-z0-9]*")
 _KEY_LIKE = b"slk_"
-MASK = b"*"
+_GOOGLE = "googleapis.com"
+_GOOGLES_ACCOUNT = frozenset({"access_token", "key", "oauth_token", "quotauser", "userproject"})
+"""Parameters that choose another account at Google, with or without a dollar sign (system parameters,
+https://cloud.google.com/apis/docs/system-parameters)."""
 
 
 class Forwarded:
@@ -100,7 +105,7 @@ class Forwarded:
         Raises:
             ProviderError: the connection broke, or nothing came for too long.
         """
-        mask = KeyMask(self._call.deployment.api_key)
+        mask = SecretMask(secrets_of(self._call.deployment))
         try:
             while chunk := await self._next(ends_at):
                 if ready := mask.feed(chunk):
@@ -120,8 +125,9 @@ class Forwarded:
         with suppress(ResponseError):
             while len(body) < limit and (chunk := await self._next(ends_at)):
                 body += chunk
-        text = body[:limit].decode("utf-8", "replace")
-        return scrub(text, self._call.deployment).encode()
+        deployment = self._call.deployment
+        text = scrub(body[:limit].decode("utf-8", "replace"), deployment)
+        return masked(text.encode(), secrets_of(deployment))
 
     def close(self) -> None:
         """Keep the connection if the body was read to its end, else close it at once."""
@@ -144,32 +150,6 @@ class Forwarded:
         return ProviderError(
             kind, f"{name_of(self._call)}: {why}", status=self.status, billed="unknown"
         )
-
-
-class KeyMask:
-    """Replaces a key in a stream of bytes by as many stars. Only what may be the beginning of the key
-    waits for the next piece."""
-
-    __slots__ = ("_held", "_key")
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key.strip().encode() if key and len(key) >= MIN_KEY_CHARS else b""
-        self._held = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """What may go on."""
-        key = self._key
-        if not key:
-            return chunk
-        data = (self._held + chunk).replace(key, MASK * len(key))
-        keep = next((n for n in range(len(key) - 1, 0, -1) if data.endswith(key[:n])), 0)
-        self._held = data[len(data) - keep :]
-        return data[: len(data) - keep]
-
-    def rest(self) -> bytes:
-        """What was held back to the end."""
-        held, self._held = self._held, b""
-        return held
 
 
 class ForwardingTransport(Transport):
@@ -219,6 +199,10 @@ def passage_target(deployment: Deployment, passage: Passage) -> tuple[Endpoint, 
         name = wire.key_header or deployment.key_header
         bearer = "Bearer " if name == "authorization" else ""
         headers[name] = bearer + deployment.api_key.strip()
+    if "authorization" not in {name.lower() for name in headers} and (
+        basic := basic_auth(deployment.api_base)
+    ):
+        headers["authorization"] = basic
     known = make_target(deployment, base, headers)
     url = URL(f"{base}/{passage.path}{_query(deployment, passage.query)}", encoded=True)
     if url.origin() != known.url.origin():
@@ -260,6 +244,15 @@ def _query(deployment: Deployment, raw: str) -> str:
     if not raw:
         return deployment.query
     given = {name for name, _ in parse_qsl(raw, keep_blank_values=True)}
+    host = URL(deployment.api_base or "").host or ""
+    if host == _GOOGLE or host.endswith("." + _GOOGLE):
+        named = {name for name in given if name.removeprefix("$").lower() in _GOOGLES_ACCOUNT}
+        if named:
+            raise InvalidRequestError(
+                f"the query parameter {min(named)!r} would choose another account than the gateway's;"
+                " leave it out",
+                code="key_in_query",
+            )
     own = parse_qsl(deployment.query.removeprefix("?"), keep_blank_values=True)
     more = urlencode([(name, value) for name, value in own if name not in given])
     return f"?{raw}&{more}" if more else f"?{raw}"
@@ -291,7 +284,7 @@ def _answered(
         for name, value in given.items()
     ]
     dropped = _named_by_connection(raw)
-    key = (deployment.api_key or "").strip().encode()
+    secrets = secrets_of(deployment)
     found: list[tuple[bytes, bytes]] = []
     for raw_name, raw_value in raw:
         name, value = raw_name.lower(), raw_value
@@ -300,10 +293,9 @@ def _answered(
             continue
         if _CONTROL.search(value):
             continue  # what reads a lone carriage return as a line's end would see two headers
-        if len(key) >= MIN_KEY_CHARS:
-            value = value.replace(key, MASK * len(key))
         if shown == "location":
             value = _location(value, deployment, passage, asked)
+        value = masked(value, secrets)
         found.append((name, value))
     return found
 
@@ -312,10 +304,10 @@ def _location(value: bytes, deployment: Deployment, passage: Passage, asked: URL
     """A redirect within the deployment's address as one within ours; any other as it is, as the
     caller may follow it without our key."""
     try:
-        there = asked.join(URL(value.decode("latin-1")))
+        there = asked.join(URL(value.decode("latin-1"))).with_user(None)
+        own = str(URL(address_of(deployment, passage.path)).with_user(None))
     except ValueError:
         return value
-    own = address_of(deployment, passage.path)
     whole = str(there)
     if whole.startswith(own + "/"):
         return f"/v1/{passage.provider}/{whole.removeprefix(own + '/')}".encode()

@@ -32,7 +32,16 @@ from spanledger.providers.proxies import WayOut
 from spanledger.providers.request_ids import provider_request_id
 from spanledger.providers.transport import Body, Limits, ProviderReply
 from spanledger.wires import outbound
-from spanledger.wires.base import Answer, Frame, Habits, Outbound, ReadsUsual, Seen, Written
+from spanledger.wires.base import (
+    Answer,
+    Frame,
+    Habits,
+    Outbound,
+    ReadsUsual,
+    Seen,
+    StreamsApart,
+    Written,
+)
 from spanledger.wires.error_forms import read_failure
 from spanledger.wires.failures import invalid, malformed, refusal
 from spanledger.wires.side import TokenCounter
@@ -57,7 +66,7 @@ class HttpProvider:
         self._caps = Caps()
         self._misconfigured = Misconfigured()
         self._targets: dict[
-            tuple[str, str | None, str | None, str, bool], tuple[Endpoint, Outbound]
+            tuple[str, str | None, str | None, str, bool, bool], tuple[Endpoint, Outbound]
         ] = {}
         self._refuses_options: set[str] = set()
 
@@ -69,7 +78,7 @@ class HttpProvider:
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Ask for a stream of events."""
-        target, wire = self._target(call)
+        target, wire = self._target(call, stream=True)
         written, source = await self._opened(call, target, wire)
         if isinstance(source, ProviderReply):
             yield wire.frame(call, self._read(call, target, wire, written, source))
@@ -225,12 +234,14 @@ class HttpProvider:
         unique = provider_request_id(headers, wire.id_header)
         return Seen(unique, created, call.request_id, content_type_of(headers))
 
-    def _target(self, call: Call, path: str = "") -> tuple[Endpoint, Outbound]:
+    def _target(
+        self, call: Call, path: str = "", *, stream: bool = False
+    ) -> tuple[Endpoint, Outbound]:
         """Where a call goes, and the wire it is spoken in; `path` replaces the wire's own."""
         deployment = call.deployment
         base, secret = deployment.api_base, deployment.api_key
         apart = deployment.tools_apart != "" and deployment.is_apart(call.fields)
-        key = (deployment.id, base, secret, path or call.wire.name, apart)
+        key = (deployment.id, base, secret, path or call.wire.name, apart, stream)
         found = self._targets.get(key)
         if found is None:
             wire = outbound(call.wire, deployment.speaks_for(call.fields))
@@ -240,6 +251,8 @@ class HttpProvider:
                 raise invalid(what, param="model")
             if len(self._targets) >= MAX_TARGETS:  # a wildcard's address may have the model in it
                 self._targets.clear()
+            if stream and isinstance(wire, StreamsApart):
+                path = wire.stream_path
             found = self._targets[key] = target_of(deployment, wire, path), wire
         target, wire = found
         if call.headers and wire.passes:

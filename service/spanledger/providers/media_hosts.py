@@ -26,25 +26,29 @@ class MediaHost(NamedTuple):
 
 
 MEDIA_HOSTS = {
-    "openai": MediaHost(MEDIA_WIRES, "https://platform.openai.com/docs/api-reference/audio"),
+    "openai": MediaHost(MEDIA_WIRES, "https://developers.openai.com/api/reference"),
     "azure": MediaHost(
         _AUDIO | {"image_edits"},
-        "https://learn.microsoft.com/azure/ai-foundry/openai/reference-preview",
+        "https://learn.microsoft.com/azure/foundry/openai/reference-preview",
     ),
     "groq": MediaHost(_AUDIO, "https://console.groq.com/docs/speech-to-text"),
     "mistral": MediaHost(
-        frozenset({"speech", "transcriptions"}),
-        "https://docs.mistral.ai/capabilities/audio_transcription",
+        frozenset({"speech", "transcriptions"}), "https://docs.mistral.ai/studio/audio/overview"
     ),
-    "together_ai": MediaHost(_AUDIO, "https://docs.together.ai/docs/speech-to-text"),
-    "deepinfra": MediaHost(_AUDIO, "https://deepinfra.com/docs/openai_api"),
+    "together_ai": MediaHost(
+        _AUDIO, "https://docs.together.ai/docs/inference/transcription/overview"
+    ),
+    "deepinfra": MediaHost(_AUDIO, "https://docs.deepinfra.com"),
     "hosted_vllm": MediaHost(
-        _HEARING, "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html"
+        _HEARING, "https://docs.vllm.ai/en/stable/serving/online_serving.html"
     ),
     "xinference": MediaHost(
-        MEDIA_WIRES, "https://inference.readthedocs.io/en/latest/models/model_abilities"
+        MEDIA_WIRES, "https://github.com/xorbitsai/inference/tree/main/xinference/api/routers"
     ),
-    "litellm_proxy": MediaHost(MEDIA_WIRES, "https://docs.litellm.ai/docs/audio_transcription"),
+    "litellm_proxy": MediaHost(
+        frozenset({"image_edits", "speech", "transcriptions"}),
+        "https://docs.litellm.ai/docs/providers/litellm_proxy",
+    ),
 }
 """By LiteLLM's prefix; `openai/` with an address of one's own is among them."""
 

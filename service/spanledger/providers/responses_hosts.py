@@ -23,13 +23,25 @@ SERVES_RESPONSES = {
 }
 """By LiteLLM's prefix. `openai/` with an address of one's own is among them, as in LiteLLM
 (https://docs.litellm.ai/docs/response_api_native_passthrough)."""
+SERVES_COMPACTION = {
+    "openai": "https://developers.openai.com/api/docs/guides/compaction",
+    "azure": "https://learn.microsoft.com/azure/foundry/reference/rest/compactconversation",
+    "vercel_ai_gateway": "https://vercel.com/docs/ai-gateway/sdks-and-apis/responses/compaction",
+    "litellm_proxy": "https://docs.litellm.ai/docs/response_api_compact",
+}
+"""Who of these compacts conversations as well, at a path of its own. OpenRouter compacts within an answer
+alone (https://openrouter.ai/docs/api_reference/responses/compaction)."""
+_BOTH = ("responses", "compact")
 _AZURE_V1 = "/openai/v1"
 """Azure serves it at this address alone, not below a deployment's name."""
 
 
-def serves_responses(prefix: str, base: str | None) -> bool:
-    """Whether a deployment's server has it: by whose address it is, then by the prefix."""
+def responses_of(prefix: str, base: str | None) -> tuple[str, ...]:
+    """The wires of this API that a deployment's server has: by whose address it is, then by the prefix."""
     owner = host_of(base)
-    if prefix == "azure" or (owner is not None and owner.prefix == "azure"):
-        return (base or "").endswith(_AZURE_V1)
-    return (prefix if owner is None else owner.prefix) in SERVES_RESPONSES
+    name = prefix if owner is None else owner.prefix
+    if "azure" in (prefix, name):
+        return _BOTH if (base or "").endswith(_AZURE_V1) else ()
+    if name not in SERVES_RESPONSES:
+        return ()
+    return _BOTH if name in SERVES_COMPACTION else _BOTH[:1]

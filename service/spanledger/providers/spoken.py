@@ -12,16 +12,18 @@ from typing import Literal
 from spanledger.providers.base import SPOKEN, ProviderKind
 from spanledger.providers.hosts import host_of
 from spanledger.providers.media_hosts import MEDIA_WIRES, media_of
-from spanledger.providers.responses_hosts import serves_responses
+from spanledger.providers.responses_hosts import responses_of
 from spanledger.wires.openai.models import RESPONSES_ALONE, THINKS_UNASKED, TOOLS_APART
 
-ALONE = ("responses",)
+_ALONE = ("responses", "compact")
 MARKER = "responses/"
 """The beginning of a model that is to be spoken to in the Responses API."""
 _ENDPOINTS = {
     "/v1/chat/completions": "chat",
     "/v1/embeddings": "embeddings",
+    "/v1beta/models/{model}:generateContent": "generate_content",
     "/v1/responses": "responses",
+    "/v1/responses/compact": "compact",
     "/v1/completions": "completions",
     "/v1/moderations": "moderations",
     "/v1/rerank": "rerank",
@@ -42,7 +44,7 @@ def is_alone(known_as: str, mode: str | None) -> bool:
     return mode == "responses" or (mode != "chat" and bool(RESPONSES_ALONE.match(known_as)))
 
 
-def spoken_by(
+def wires_of(
     kind: ProviderKind,
     prefix: str,
     base: str | None,
@@ -61,15 +63,18 @@ def spoken_by(
         return tuple(name for path, name in _ENDPOINTS.items() if path in endpoints)
     if mode == "chat":
         return ()
-    if mode == "responses":
-        return ALONE
-    served = serves_responses(prefix, base)
+    served = responses_of(prefix, base)
     # An address of Azure's is changed to one that has it (`azure.v1_address`).
-    if prefix in _MAKERS and (served or prefix in _AZURES) and is_alone(known_as, mode):
-        return ALONE
+    own = served or _ALONE[: 2 if prefix in _AZURES else 1]
+    if mode == "responses" or (
+        prefix in _MAKERS and (served or prefix in _AZURES) and is_alone(known_as, mode)
+    ):
+        return own
     absent = MEDIA_WIRES - media_of(prefix, base)
-    own = tuple(name for name in SPOKEN[kind] if name not in absent)
-    return (*own, "responses") if served else own
+    owner = host_of(base)
+    google = (prefix if owner is None else owner.prefix) == "gemini"
+    own = (*(name for name in SPOKEN[kind] if name not in absent), *served)
+    return (*own, "generate_content") if google else own
 
 
 def tools_apart(

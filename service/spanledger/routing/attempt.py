@@ -27,7 +27,7 @@ from spanledger.errors import (
     SpanledgerError,
     UnpricedModelError,
 )
-from spanledger.ledger.model import AttemptEnd, Hold, Later, RequestEnd, Reservation
+from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
@@ -45,7 +45,7 @@ from spanledger.routing.outcome import (
     request_end,
 )
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import Attempt, Recorder, produced_of
+from spanledger.routing.settle import NO_USAGE, Attempt, Recorder, produced_of
 from spanledger.wires import dropped, least_output
 from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
@@ -241,6 +241,7 @@ class Run:
             else:
                 exchange.attempts += 1
                 exchange.remaining_nano = hold.remaining_nano
+                exchange.journaled = hold.journaled
                 if hold.warned:
                     exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
                 call = self._call(target, sizes, hold, now)
@@ -359,9 +360,15 @@ class Run:
         self._over(attempt, None)
         self._ended = True
         now_ns = self._shared.clock.now_ns()
-        later = Later(now_ns + LATE_ANSWER_S * 1_000_000_000, expected)
+        detail = self._shared.recorder.detail(exchange, attempt, NO_USAGE, ())
+        later = Later(now_ns + LATE_ANSWER_S * 1_000_000_000, expected, detail)
+        start, unique = exchange.start, attempt.produced.response_id
+        kept = Kept(
+            *(start.request_id, "answer", start.customer, start.team),
+            *(attempt.target.deployment.id, unique, now_ns, "{}"),
+        )
         done = RequestEnd("ok", "", 200, now_ns)
-        await self._shared.booking.end_request(exchange.start, done, later)
+        await self._shared.booking.end_request(start, done, later, kept)
 
     async def failed(self, attempt: Attempt, error: ProviderError) -> bool:
         """Book a failed attempt. Returns whether another one follows."""

@@ -7,16 +7,17 @@ It is settled when its output is first read here, from the usage of each line, e
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace as replaced
 
 from spanledger.clock import Clock
-from spanledger.errors import InvalidRequestError, ProviderError
+from spanledger.errors import InvalidRequestError, LedgerUnavailableError, ProviderError
 from spanledger.ledger.model import AttemptEnd, Kept
 from spanledger.ledger.ports import Ledger
 from spanledger.money import nano_from_pico
@@ -27,11 +28,12 @@ from spanledger.providers.base import Call, Deployment
 from spanledger.routing.course import Candidate
 from spanledger.routing.demand import terms_of, unbounded_by
 from spanledger.routing.hold import DEFAULT_MAX_OUTPUT_TOKENS, EXPECTED_TOKENS, sizes_of
-from spanledger.routing.stores import Stores, is_gone
+from spanledger.routing.stores import Object, Stores, decoded, is_gone
 from spanledger.telemetry.attributes import attempt_detail
-from spanledger.wires import dropped, outbound
+from spanledger.wires import BATCHES, dropped, outbound
 from spanledger.wires.base import WRITES_TEXT, Habits, Inbound
 from spanledger.wires.batch import (
+    ENDPOINTS,
     MAX_LINES,
     Line,
     Result,
@@ -45,6 +47,10 @@ HOLD_S = 48 * 3600
 """How long a batch is held: a day that it may take, and a day to read its output."""
 ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 """Statuses in which a batch bills nothing more."""
+RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+"""Statuses in which a batch may still bill something."""
+
+log = logging.getLogger(__name__)
 
 
 class About(msgspec.Struct):
@@ -179,6 +185,7 @@ class Batches:
         self.stores = stores
         self._ledger = ledger
         self._clock = clock
+        self._left: set[tuple[str, str, str]] = set()  # what was logged
 
     async def bound(self, target: Candidate, file: str, endpoint: str, wire: Inbound) -> Bound:
         """The most that a batch of this file can cost, at prices of a batch.
@@ -210,19 +217,64 @@ class Batches:
             )
         return found
 
-    async def settle(
-        self, kept: Kept, known: About, target: Candidate, batch: dict[str, Any]
-    ) -> None:
-        """Charge a batch that has ended. Doing so again changes nothing.
+    async def refreshed(
+        self,
+        kept: Kept,
+        deployment: Deployment,
+        method: str = "GET",
+        action: str = "",
+        *,
+        must_settle: bool = False,
+    ) -> tuple[About, Object]:
+        """What is known of a batch, and the batch as its provider shows it now. It is charged if it has
+        ended; unless it must be, a failure to do so is left to the next time.
+
+        Raises:
+            ProviderError: the provider cannot be asked, or what it must be charged by cannot be read.
+            LedgerUnavailableError: nothing was remembered.
+        """
+        path = f"batches/{quote(kept.provider_id, safe='')}{action}"
+        raw = await self.stores.json(deployment, method, path)
+        known, batch = about(kept), decoded(raw)
+        known.body = msgspec.Raw(raw)
+        if has_ended(batch) and not known.settled:
+            try:
+                known.settled = await self._settle(kept, known, batch)
+            except (ProviderError, LedgerUnavailableError):
+                if must_settle:
+                    raise
+        await self._ledger.change_kept(kept.request_id, known.text())
+        return known, batch
+
+    async def _settle(self, kept: Kept, known: About, batch: Object) -> bool:
+        """Charge a batch that has ended, and return whether that is done. Doing so again changes
+        nothing.
 
         Raises:
             ProviderError: its output cannot be read now; it is still held.
             LedgerUnavailableError: the same.
         """
+        wire = ENDPOINTS[known.endpoint]
+        target = self.stores.candidate(kept.deployment, known.route, known.asked, wire)
+        if target is None:
+            place = (kept.deployment, known.route, wire.path)
+            if place not in self._left:
+                self._left.add(place)
+                log.warning(
+                    "batches of deployment %r are not charged: the configuration does not have it as %r"
+                    " for %s any more",
+                    *place,
+                )
+            return False
         used = await self._used(target, known, batch)
-        await self._ledger.finish(self._end(kept, known, target.deployment, batch, used))
+        end = self._end(kept, known, target.deployment, batch, used)
+        created = await self._ledger.find_answer(kept.request_id, BATCHES)
+        if created is not None and created.detail != "{}":
+            end = replaced(end, detail=created.detail)
+        await self._ledger.finish(end)
+        return True
 
-    async def _used(self, target: Candidate, known: About, batch: dict[str, Any]) -> _Used:
+    async def _used(self, target: Candidate, known: About, batch: Object) -> _Used:
         price = None if target.price is None else target.price.batched
         used = _Used(price, known.bound_nano // max(1, known.lines))
         output = batch.get("output_file_id")
@@ -245,7 +297,7 @@ class Batches:
         kept: Kept,
         known: About,
         deployment: Deployment,
-        batch: dict[str, Any],
+        batch: Object,
         used: _Used,
     ) -> AttemptEnd:
         status = str(batch.get("status", ""))
@@ -253,9 +305,6 @@ class Batches:
         cost: int | None = used.nano
         if not used.answers and not used.pico:
             cost = None if failed else 0
-        extra: dict[str, object] = {"spanledger.service_tier": "batch"}
-        if known.lines:
-            extra["spanledger.batch.requests"] = known.lines
         model = batch.get("model")
         return AttemptEnd(
             attempt_id=f"{kept.request_id}.1",
@@ -271,16 +320,31 @@ class Batches:
             cache_write_tokens=used.usage.cache_write_input_tokens,
             reasoning_tokens=used.usage.reasoning_output_tokens,
             response_model=model[:256] if isinstance(model, str) else "",
-            detail=attempt_detail(
-                request={},
-                deployment=deployment,
-                response_id=kept.provider_id,
-                finish_reasons=(),
-                provider_request_id="",
-                extra=extra,
-            ),
+            detail=detail_of(deployment, kept.provider_id, known.lines),
             late=True,
         )
+
+
+def has_ended(batch: Object) -> bool:
+    """Whether a batch bills nothing more. A server that names no status of a batch ends it with its
+    output."""
+    status = batch.get("status")
+    return status in ENDED or (status not in RUNNING and bool(batch.get("output_file_id")))
+
+
+def detail_of(deployment: Deployment, batch: str, lines: int, request_id: str = "") -> str:
+    """What is known of a batch's attempt and has no column."""
+    extra: dict[str, object] = {"spanledger.service_tier": "batch"}
+    if lines:
+        extra["spanledger.batch.requests"] = lines
+    return attempt_detail(
+        request={},
+        deployment=deployment,
+        response_id=batch,
+        finish_reasons=(),
+        provider_request_id=request_id,
+        extra=extra,
+    )
 
 
 class _Used:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError, SpanledgerError
-from spanledger.ledger.model import AttemptEnd, Later, RequestEnd, RequestStart, Reservation
+from spanledger.ledger.model import AttemptEnd, Kept, Later, RequestEnd, RequestStart, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
@@ -46,15 +46,20 @@ class Booking:
             exchange.remaining_nano = settled.remaining_nano
 
     async def end_request(
-        self, start: RequestStart, end: RequestEnd, later: Later | None = None
+        self,
+        start: RequestStart,
+        end: RequestEnd,
+        later: Later | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        """End a request outside an attempt, or while its attempt stays held (`later`)."""
+        """End a request outside an attempt, or while its attempt stays held (`later`) for what its
+        provider keeps."""
         try:
-            await self._ledger.end_request(start, end, later=later)
+            await self._ledger.end_request(start, end, later=later, kept=kept)
         except SpanledgerError as error:
             _unbooked("request", start.request_id, error)
         except asyncio.CancelledError:
-            self._spawn(self._end_again(start, end, later))
+            self._spawn(self._end_again(start, end, later, kept))
             raise
 
     async def undo(self, exchange: Exchange, reservation: Reservation) -> None:
@@ -99,9 +104,11 @@ class Booking:
         except SpanledgerError as error:
             _unbooked("attempt", end.attempt_id, error)
 
-    async def _end_again(self, start: RequestStart, end: RequestEnd, later: Later | None) -> None:
+    async def _end_again(
+        self, start: RequestStart, end: RequestEnd, later: Later | None, kept: Kept | None
+    ) -> None:
         try:
-            await self._ledger.end_request(start, end, later=later)
+            await self._ledger.end_request(start, end, later=later, kept=kept)
         except SpanledgerError as error:
             _unbooked("request", start.request_id, error)
 

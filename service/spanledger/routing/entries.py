@@ -22,7 +22,7 @@ from spanledger.errors import ConfigError
 from spanledger.providers import azure, hosts
 from spanledger.providers.base import Deployment, ProviderKind
 from spanledger.providers.hosts import HOSTS, Host
-from spanledger.providers.spoken import ALONE, MARKER, is_alone, spoken_by, tools_apart
+from spanledger.providers.spoken import MARKER, is_alone, tools_apart, wires_of
 from spanledger.routing.entry_headers import headers_of
 from spanledger.routing.entry_prices import PRICE_KEY, prices_of
 
@@ -131,7 +131,7 @@ class Entry:
             prefix, model = self._spelled(prefix, model, host)
         prices = prices_of(self.entry, self.extra, self.place)
         named, said = self._known_as(model), self.entry.model_info.supported_endpoints
-        wires = spoken_by(kind, prefix, base, named, mode=self._mode(), endpoints=said)
+        wires = wires_of(kind, prefix, base, named, mode=self._mode(), endpoints=said)
         self._warn_unused(kind, prices, unique)
         reasoning = bool(hosts.REASONING_MODEL.match(params.model.partition("/")[2] or model))
         return Deployment(
@@ -416,7 +416,7 @@ class Entry:
             named |= owner.drops
         if kind == "openai" and reasoning:
             named |= hosts.REASONING_DROPS
-        return named | {"stop"} if wires == ALONE else named
+        return named | {"stop"} if "responses" in wires and "chat" not in wires else named
 
     def _cap(
         self, kind: ProviderKind, prefix: str, base: str | None, *, reasoning: bool

@@ -52,7 +52,7 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
         most = min(most, price.max_output_tokens or most)
     full = usual = most * choices + demand.predicted
     full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
-    if cap is None or demand.must_cap:
+    if not demand.fixed and (cap is None or demand.must_cap):
         usual = min(demand.usual, most) * choices + demand.predicted
         usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
     least, least_nano = usual, usual_nano

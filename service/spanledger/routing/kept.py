@@ -34,10 +34,16 @@ class KeptCalls:
         """A deployment by its id; None if the configuration has it no longer."""
         return self._deployments.get(unique)
 
-    def at(self, groups: Groups, deployment: str) -> Groups:
-        """The groups without the deployments that do not have what this one keeps."""
+    def at(self, groups: Groups, deployment: str, speaks: str = "") -> Groups:
+        """The groups without the deployments that do not have what this one keeps, or do not speak a
+        wire."""
         found = self._deployments.get(deployment)
-        return _At(groups, None if found is None else _account(found))
+        return _At(groups, None if found is None else _account(found), speaks)
+
+    def same_account(self, first: str, second: str) -> bool:
+        """Whether two deployments have the same account."""
+        one, other = self._deployments.get(first), self._deployments.get(second)
+        return one is not None and other is not None and _account(one) == _account(other)
 
     async def ask(
         self, deployment: str, method: str, provider_id: str, action: str, query: str
@@ -65,10 +71,11 @@ class KeptCalls:
 class _At(dict[str, Levels]):
     """Groups with the deployments of one account, filtered when they are looked at."""
 
-    def __init__(self, groups: Groups, account: _Account | None) -> None:
+    def __init__(self, groups: Groups, account: _Account | None, speaks: str) -> None:
         super().__init__()
         self._all = groups
         self._account = account
+        self._speaks = speaks
 
     def __missing__(self, route: str) -> Levels:
         levels = [
@@ -79,7 +86,8 @@ class _At(dict[str, Levels]):
         return found
 
     def _has(self, deployment: Deployment) -> bool:
-        return _account(deployment) == self._account and RESPONSES.name in deployment.speaks
+        speaks = not self._speaks or self._speaks in deployment.speaks
+        return speaks and _account(deployment) == self._account
 
 
 def _account(deployment: Deployment) -> _Account:

@@ -6,14 +6,27 @@ as any other; reading it again changes nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
 from spanledger.clock import Clock
+from spanledger.errors import LedgerUnavailableError, ProviderError
 from spanledger.ledger.model import AttemptEnd, KeptAnswer
 from spanledger.ledger.ports import Ledger
+from spanledger.providers.base import Deployment
 from spanledger.routing.kept import KeptCalls
 from spanledger.routing.pass_through import Passing
+from spanledger.routing.settle import priced_by
 from spanledger.telemetry.attributes import attempt_detail
 from spanledger.wires import LATE, RESPONSES
+from spanledger.wires.base import LateAnswer
 from spanledger.wires.failures import hide_key
+
+LateState = Literal["charged", "open", "gone"]
+"""What became of an answer that was looked at: `open`, it is still being written; `gone`, its provider
+does not have it."""
 
 
 class LateAnswers:
@@ -25,9 +38,42 @@ class LateAnswers:
         self._passing = passing
         self._clock = clock
 
-    async def settle(self, request_id: str, answer: KeptAnswer, body: bytes) -> None:
-        """Charge an answer, if it is complete. Without usage or a price it is charged what was
-        expected, as an estimate.
+    async def read(self, request_id: str, provider_id: str, answer: KeptAnswer) -> LateState:
+        """Look whether an answer is complete, and charge it if it is.
+
+        Raises:
+            ProviderError, LedgerUnavailableError: it cannot be charged now; it is still held.
+        """
+        body = await self._kept.ask(answer.deployment, "GET", provider_id, "", "")
+        if body is None:
+            return "gone"
+        done = await self.settle(request_id, provider_id, answer, body)
+        return "charged" if done else "open"
+
+    async def stop(self, request_id: str, provider_id: str, answer: KeptAnswer) -> None:
+        """Charge an answer that is about to be deleted. One in progress is cancelled first, so that its
+        provider says what it bills for it.
+
+        Raises:
+            ProviderError, LedgerUnavailableError: it cannot be charged now; it is still held.
+        """
+        if await self.read(request_id, provider_id, answer) != "open":
+            return
+        try:
+            body = await self._kept.ask(answer.deployment, "POST", provider_id, "/cancel", "")
+        except ProviderError as error:
+            # It has just ended, or its server cannot cancel.
+            if error.status is None or not 400 <= error.status < 500 or error.status == 429:
+                raise
+            body = None
+        if body is None or not await self.settle(request_id, provider_id, answer, body):
+            await self.read(request_id, provider_id, answer)
+
+    async def settle(
+        self, request_id: str, provider_id: str, answer: KeptAnswer, body: bytes
+    ) -> bool:
+        """Charge an answer, and return whether it is complete. Without usage or a price it is charged
+        what was expected, as an estimate.
 
         Raises:
             LedgerUnavailableError: it is still held.
@@ -35,7 +81,7 @@ class LateAnswers:
         deployment = self._kept.deployment(answer.deployment)
         late = LATE[RESPONSES.name](body)
         if late is None or deployment is None:
-            return
+            return False
         price, usage = self._passing.price(deployment, answer.model), late.usage
         cost = answer.expected_nano
         if price is not None and usage is not None:
@@ -53,13 +99,23 @@ class LateAnswers:
             cache_write_tokens=0 if usage is None else usage.cache_write_input_tokens,
             reasoning_tokens=0 if usage is None else usage.reasoning_output_tokens,
             response_model=hide_key(late.model[:256], deployment),
-            detail=attempt_detail(
-                request={},
-                deployment=deployment,
-                response_id="",
-                finish_reasons=(),
-                provider_request_id="",
-            ),
+            detail=_detail(provider_id, answer, deployment, late),
             late=True,
         )
         await self._ledger.finish(end)
+        with suppress(LedgerUnavailableError):
+            await self._ledger.change_kept(request_id, None)  # nobody has to look for it any more
+        return True
+
+
+def _detail(provider_id: str, answer: KeptAnswer, deployment: Deployment, late: LateAnswer) -> str:
+    """What was known when the request ended, and what the answer says."""
+    known = msgspec.json.decode(answer.detail, type=dict[str, object])
+    return attempt_detail(
+        request=known,
+        deployment=deployment,
+        response_id=hide_key(provider_id, deployment),
+        finish_reasons=(late.finish_reason,) if late.finish_reason else (),
+        provider_request_id="",
+        extra={} if late.usage is None else priced_by(late.usage, late.service),
+    )

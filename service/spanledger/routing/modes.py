@@ -50,7 +50,7 @@ def wires_of(deployment: Deployment, mode: str) -> tuple[str, ...]:
         return found or tuple(name for name in SPOKEN[deployment.kind] if name in own)
     barred = set(_OTHER_WIRES)
     if mode == "completion":
-        barred |= {"chat", "responses"}
+        barred |= {"chat", "compact", "responses"}
     elif deployment.provider in _CHAT_ONLY:
         barred.add("completions")
     return tuple(name for name in spoken if name not in barred)

@@ -22,10 +22,12 @@ class Exchange(msgspec.Struct):
         deadline: monotonic seconds by which the request must end.
         asked: the model that the caller named, if its route is a wildcard.
         kept_at: the deployment that keeps the answer which the request continues.
+        files_at: the deployment whose account has the files that the request names.
         tracestate: the caller's, which belongs to the trace it continues.
         pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
             None where events can only take their turn.
         changed: fields that the adapter of the last attempt changed or omitted.
+        journaled: its last attempt is held in a journal, because the ledger is unavailable.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
 
@@ -34,6 +36,7 @@ class Exchange(msgspec.Struct):
     deadline: float
     asked: str = ""
     kept_at: str = ""
+    files_at: str = ""
     tracestate: str = ""
     pass_on: Callable[[bytes], bool] | None = None
 
@@ -42,6 +45,7 @@ class Exchange(msgspec.Struct):
     deployment: str = ""
     cost_nano: int = 0
     remaining_nano: int | None = None
+    journaled: bool = False
     warned: tuple[str, ...] = ()
     changed: list[str] = msgspec.field(default_factory=list)
 

@@ -6,8 +6,9 @@ an attempt is held, judged and booked is in `attempt`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from spanledger.clock import Clock
 from spanledger.config import Config, nearest
@@ -33,8 +34,9 @@ from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
 from spanledger.routing.single import SingleAttempts
 from spanledger.routing.stores import Stores
+from spanledger.routing.unread import UnreadResults
 from spanledger.telemetry.attributes import ContentMode
-from spanledger.wires import INBOUND, outbound
+from spanledger.wires import INBOUND, RESPONSES, outbound
 from spanledger.wires.base import Answer, Ask, Frame, Inbound
 from spanledger.wires.side import TokenCounter
 
@@ -87,6 +89,7 @@ class Router:
             plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
         )
         self.late = LateAnswers(ledger, self.kept, self.passing, clock)
+        self.unread = UnreadResults(ledger, self.kept, self.late, self.batches, self.health, clock)
         self._histories = {route: OutputHistory() for route in plan.routes}
 
     async def close(self) -> None:
@@ -125,10 +128,17 @@ class Router:
                     return
 
     async def count(
-        self, counter: TokenCounter, ask: Ask, route: str, asked: str, kept_at: str = ""
+        self,
+        counter: TokenCounter,
+        ask: Ask,
+        route: str,
+        asked: str,
+        kept_at: str = "",
+        files_at: str = "",
     ) -> Counted:
         """Have the input of a request counted. `asked` is the model, if the route is a wildcard;
-        `kept_at` the deployment that keeps the answer which the request continues.
+        `kept_at` the deployment that keeps the answer which the request continues, `files_at` that of its
+        files.
 
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
@@ -138,7 +148,9 @@ class Router:
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
         if kept_at:
-            levels = self.kept.at({route: levels}, kept_at)[route]
+            levels = self.kept.at({route: levels}, kept_at, RESPONSES.name)[route]
+        if files_at:
+            levels = self.kept.at({route: levels}, files_at)[route]
         return await self._counting.count(counter, ask, levels)
 
     async def _started(self, exchange: Exchange) -> Run:
@@ -152,7 +164,14 @@ class Router:
             await self.reject(exchange, unknown)
             raise unknown
         if exchange.kept_at:
-            groups = await self._at(exchange, groups)
+            kept = self.kept.at(groups, exchange.kept_at, RESPONSES.name)
+            follows = exchange.ask.follows
+            elsewhere = _answer_elsewhere if follows else _compaction_elsewhere
+            groups = await self._at(exchange, kept, elsewhere)
+        if exchange.files_at:
+            kept = self.kept.at(groups, exchange.files_at)
+            elsewhere = partial(_file_elsewhere, keeps=self.stores.serves(route))
+            groups = await self._at(exchange, kept, elsewhere)
         history = self._histories[route]
         demand = with_history(exchange.ask.demand, history)
         course = Course(
@@ -198,20 +217,44 @@ class Router:
             retry_after_s=wait,
         )
 
-    async def _at(self, exchange: Exchange, groups: Groups) -> Groups:
-        """The groups where the answer is that a request continues. Raises InvalidRequestError."""
+    async def _at(
+        self, exchange: Exchange, groups: Groups, elsewhere: Callable[[str], InvalidRequestError]
+    ) -> Groups:
+        """The groups at an account, if they have any deployment. Raises InvalidRequestError."""
         route = exchange.start.route
-        found = self.kept.at(groups, exchange.kept_at)
-        if any(any(found[name]) for name in (route, *self._plan.onward[route].fallbacks)):
-            return found
-        elsewhere = InvalidRequestError(
-            f"the answer before it is kept where no deployment of {exchange.asked or route!r} is;"
-            " use the model that gave it, or send the messages in 'input'",
-            code="previous_response_not_here",
-            param="previous_response_id",
-        )
-        await self.reject(exchange, elsewhere)
-        raise elsewhere
+        if any(any(groups[name]) for name in (route, *self._plan.onward[route].fallbacks)):
+            return groups
+        error = elsewhere(exchange.asked or route)
+        await self.reject(exchange, error)
+        raise error
+
+
+def _answer_elsewhere(route: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"the answer before it is kept where no deployment of {route!r} is; use the model that gave it,"
+        " or send the messages in 'input'",
+        code="previous_response_not_here",
+        param="previous_response_id",
+    )
+
+
+def _compaction_elsewhere(route: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"only the account that made the compaction in 'input' can read it, and no deployment of"
+        f" {route!r} is there; use the model that made it, or send the items that it stands for",
+        code="compaction_not_here",
+        param="input",
+    )
+
+
+def _file_elsewhere(route: str, *, keeps: bool) -> InvalidRequestError:
+    again = f", or upload it with the field target_model_names={route}" if keeps else ""
+    return InvalidRequestError(
+        f"a file of this request is kept where no deployment of {route!r} is; use a model of the account"
+        f" it was uploaded to{again}",
+        code="file_not_here",
+        param="file_id",
+    )
 
 
 def _unsupported(route: str, wire: Inbound, spoken: Spoken) -> InvalidRequestError:

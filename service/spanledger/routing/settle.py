@@ -205,16 +205,7 @@ class Recorder:
         cost: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
-        used = usage or _NOTHING
-        extra = _priced_by(used, service)
-        if used.told_nano and tells_cost(call.deployment.api_base):
-            extra["spanledger.provider.cost.usd"] = used.told_nano / NANO_PER_USD
-            extra["spanledger.provider.cost.nano_usd"] = used.told_nano
-        if call.deployment.label:
-            extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
-        if call.max_output_tokens is not None:
-            # The cap that was sent to the provider, as a budget lowered it.
-            extra["gen_ai.request.max_tokens"] = call.max_output_tokens
+        used = usage or NO_USAGE
         # Of more than fifteen arguments by name, Python makes a dict at each call.
         return AttemptEnd(
             attempt.hold.attempt_id,
@@ -232,16 +223,7 @@ class Recorder:
             first_chunk_ns=produced.first_chunk_ns,
             chunks=produced.chunks,
             response_model=hide_key(produced.response_model[:MAX_TEXT], call.deployment),
-            detail=attempt_detail(
-                request=exchange.ask.wire.attributes(call.fields),
-                deployment=call.deployment,
-                response_id=hide_key(produced.response_id, call.deployment),
-                finish_reasons=[
-                    hide_key(reason, call.deployment) for reason in produced.finish_reasons
-                ],
-                provider_request_id=hide_key(produced.provider_request_id, call.deployment),
-                extra=extra,
-            ),
+            detail=self.detail(exchange, attempt, used, produced.finish_reasons),
             content=None
             if self.content == "off"
             else captured_content(
@@ -252,11 +234,34 @@ class Recorder:
             request=request,
         )
 
+    def detail(
+        self, exchange: Exchange, attempt: Attempt, used: Usage, finish_reasons: tuple[str, ...]
+    ) -> str:
+        """What is known of an attempt and has no column."""
+        call, produced = attempt.call, attempt.produced
+        extra = priced_by(used, produced.service_of(attempt))
+        if used.told_nano and tells_cost(call.deployment.api_base):
+            extra["spanledger.provider.cost.usd"] = used.told_nano / NANO_PER_USD
+            extra["spanledger.provider.cost.nano_usd"] = used.told_nano
+        if call.deployment.label:
+            extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
+        if call.max_output_tokens is not None:
+            # The cap that was sent to the provider, as a budget lowered it.
+            extra["gen_ai.request.max_tokens"] = call.max_output_tokens
+        return attempt_detail(
+            request=exchange.ask.wire.attributes(call.fields),
+            deployment=call.deployment,
+            response_id=hide_key(produced.response_id, call.deployment),
+            finish_reasons=[hide_key(reason, call.deployment) for reason in finish_reasons],
+            provider_request_id=hide_key(produced.provider_request_id, call.deployment),
+            extra=extra,
+        )
+
 
 _AS_USUAL = ("auto", "default", "standard")
 
 
-def _priced_by(usage: Usage, service: str) -> dict[str, object]:
+def priced_by(usage: Usage, service: str) -> dict[str, object]:
     """What the cost depends on in addition to the row's columns, where it is not zero."""
     found: dict[str, object] = {}
     if service and service not in _AS_USUAL:
@@ -282,4 +287,4 @@ def _priced_by(usage: Usage, service: str) -> dict[str, object]:
     return found
 
 
-_NOTHING = Usage()
+NO_USAGE = Usage()

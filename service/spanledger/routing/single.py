@@ -58,6 +58,7 @@ class SingleAttempts:
             priced=priced,
             price_id=price_id,
             unbounded=unbounded,
+            only_ledger=True,
         )
         try:
             hold = await self._ledger.reserve(reservation)
@@ -92,18 +93,19 @@ class SingleAttempts:
             request, cost = cancelled_end(now_ns), expected_nano or None
         else:
             request, cost = internal_error_end(now_ns), expected_nano or None
-        end = self._end(exchange, deployment, cost, request, status, kind or request.error_type, "")
+        end = self._end(exchange, deployment, cost, request, status, kind or request.error_type)
         await self._booking.detached(self._booking.finish(exchange, end))
 
     async def free(
-        self, exchange: Exchange, deployment: Deployment, response_id: str, kept: Kept
+        self, exchange: Exchange, deployment: Deployment, ids: tuple[str, str], kept: Kept
     ) -> None:
-        """End an attempt that cost nothing, and its request, of which something is kept.
+        """End an attempt that cost nothing, and its request, of which something is kept. `ids` are the
+        provider's, of that and of the request.
 
         Raises:
             LedgerUnavailableError: nobody could find again what the caller would be given.
         """
-        end = self._end(exchange, deployment, 0, None, 200, "", response_id)
+        end = self._end(exchange, deployment, 0, None, 200, "", ids)
         done = RequestEnd("ok", "", 200, self._clock.now_ns())
 
         async def booked() -> None:
@@ -131,7 +133,7 @@ class SingleAttempts:
         request: RequestEnd | None,
         status: int,
         error_type: str,
-        response_id: str,
+        ids: tuple[str, str] = ("", ""),
     ) -> AttemptEnd:
         return AttemptEnd(
             attempt_id=f"{exchange.start.request_id}.1",
@@ -143,9 +145,9 @@ class SingleAttempts:
             detail=attempt_detail(
                 request={},
                 deployment=deployment,
-                response_id=response_id,
+                response_id=ids[0],
                 finish_reasons=(),
-                provider_request_id="",
+                provider_request_id=ids[1],
             ),
             request=request,
         )

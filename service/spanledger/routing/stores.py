@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any, NamedTuple
 from urllib.parse import quote
+
+import msgspec
 
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings
@@ -29,12 +32,21 @@ from spanledger.routing.plan import Plan
 from spanledger.wires import DEFAULT
 from spanledger.wires.base import Inbound
 from spanledger.wires.error_forms import read_failure
-from spanledger.wires.failures import malformed, refusal
+from spanledger.wires.failures import hide_key, malformed, refusal
+from spanledger.wires.fields import DECODE_ERRORS
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """Of a refusal's body."""
 GivenHeaders = Sequence[tuple[bytes, bytes]]
+Object = dict[str, Any]
 JSON: GivenHeaders = ((b"content-type", b"application/json"),)
+
+
+class WholeAnswer(NamedTuple):
+    """An account's answer, and its id of the request."""
+
+    body: bytes
+    request_id: str
 
 
 class Stores:
@@ -105,6 +117,10 @@ class Stores:
         found = (t for level in levels for t in level if t.deployment.id == deployment)
         return next(found, None)
 
+    def serves(self, route: str) -> bool:
+        """Whether an account of a route keeps files."""
+        return any(deployment.route == route for deployment in self._deployments.values())
+
     def find(self, deployment: str) -> Deployment | None:
         """A deployment that keeps files, by its id; None if the configuration has it no longer."""
         return self._deployments.get(deployment)
@@ -113,7 +129,8 @@ class Stores:
         self, deployment: Deployment, method: str, path: str, body: bytes = b""
     ) -> bytes:
         """What an account answers. Raises ProviderError."""
-        return await self.whole(deployment, method, path, JSON if body else (), body)
+        given = JSON if body else ()
+        return (await self.whole(deployment, method, path, given, body)).body
 
     async def whole(
         self,
@@ -122,7 +139,7 @@ class Stores:
         path: str,
         headers: GivenHeaders,
         body: bytes | AsyncIterable[bytes],
-    ) -> bytes:
+    ) -> WholeAnswer:
         """The whole of an account's answer. Raises ProviderError."""
         whole = b""
         async with (
@@ -133,7 +150,7 @@ class Stores:
                 whole += chunk
                 if len(whole) > self._limits.max_response_bytes:
                     raise malformed(deployment, "its answer is larger than max_response_bytes")
-        return whole
+        return WholeAnswer(whole, hide_key(answer.request_id, deployment))
 
     async def lines(self, deployment: Deployment, file: str) -> AsyncGenerator[bytes]:
         """The lines of a file, one by one, without the empty ones. Raises ProviderError."""
@@ -186,6 +203,17 @@ class Stores:
     def ends_at(self) -> float:
         """When a file that begins to be read now must have ended, on the loop's clock."""
         return asyncio.get_running_loop().time() + self._limits.total_timeout_s
+
+
+def decoded(raw: bytes) -> Object:
+    """A provider's object. Raises ProviderError."""
+    try:
+        found = msgspec.json.decode(raw)
+    except DECODE_ERRORS:
+        found = None
+    if not isinstance(found, dict):
+        raise ProviderError("malformed_response", "a provider's answer about a file is not JSON")
+    return found
 
 
 def is_gone(error: ProviderError) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from spanledger.sim.bill import DEFAULT_SERVICE, WINDOWS, Bill, Outcome, Usage, key_digest
 from spanledger.sim.channel import Channel, ClientGoneError
+from spanledger.sim.file_refs import FILES_MAX, check_files
 from spanledger.sim.forms import read_form
 from spanledger.sim.openai_wire import (
     embedding_tokens,
@@ -68,6 +69,8 @@ class Sim:
     body_bytes_max: int = BODY_BYTES_MAX
     counting: Counting = USUAL
     """How it counts tokens."""
+    files: Recent[str] = field(default_factory=lambda: Recent(FILES_MAX))
+    """Whose key uploaded a file, by its id."""
     refused: int = 0
     written: deque[Answer] = field(default_factory=lambda: deque(maxlen=WRITTEN_MAX))
     """The latest answers, so that a test can compare what a caller got."""
@@ -132,6 +135,8 @@ class Call:
         self._begin(prompt, body)
         if await self._fail_early():
             return
+        if prompt.wire == "openai":
+            check_files(body, self.sim.files, key_digest(self.key))
         self._check_window(prompt.longest_input or prompt.input_tokens)
         dear = price is not None and price.cache_write is not None
         read, written, kept = self.sim.cache.look(prompt, writes_cost=dear)
@@ -145,7 +150,7 @@ class Call:
         )
         self.sim.written.append(answer)
         # Anthropic does not report reasoning tokens: its thinking is ordinary output.
-        reasoning = answer.reasoning_tokens if prompt.wire == "openai" else 0
+        reasoning = answer.reasoning_tokens if prompt.wire != "anthropic" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
         await self._serve(prompt, answer, usage)
 

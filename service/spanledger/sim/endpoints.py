@@ -37,7 +37,8 @@ class OtherCall(Call):
     async def image_edits(self) -> None:
         """Serve edits or variations of images."""
         self.operation = "image_edits"
-        await self._run(self._images, form=True)
+        in_json = self.channel.headers.get("content-type", "").startswith("application/json")
+        await self._run(self._images, form=not in_json)
 
     async def speech(self) -> None:
         """Serve speech, as a file or as events."""

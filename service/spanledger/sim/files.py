@@ -141,11 +141,14 @@ class Files:
             "status_details": None,
         }
         self._put(Kept(key_digest(key), body, content))
+        self.sim.files.put(string(body["id"]).encode(), key_digest(key))
         return body
 
     async def _delete(self, request: Request, key: str) -> JsonBody:
         found = self._find(request.path_params["id"], key, "file")
-        self.kept.items.pop(string(found.body["id"]).encode(), None)
+        unique = string(found.body["id"]).encode()
+        self.kept.items.pop(unique, None)
+        self.sim.files.items.pop(unique, None)
         return {"object": "file", "id": found.body["id"], "deleted": True}
 
     async def _content(self, request: Request, key: str) -> bytes:

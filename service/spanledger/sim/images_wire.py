@@ -16,7 +16,15 @@ import msgspec
 from spanledger.sim.bill import Usage
 from spanledger.sim.forms import File
 from spanledger.sim.openai_wire import OpenAIWire
-from spanledger.sim.prompt import Prompt, RefusalError, digest_of, model_of, string, whole
+from spanledger.sim.prompt import (
+    Prompt,
+    RefusalError,
+    digest_of,
+    model_of,
+    objects,
+    string,
+    whole,
+)
 from spanledger.sim.tokens import tokens
 from spanledger.sim.wire import Chunk
 from spanledger.sim.writer import Answer, Choice, Dice, Pace
@@ -144,7 +152,9 @@ class EditsWire(ImagesWire):
         self.prompted = prompted
 
     def read(self, body: dict[str, object]) -> Prompt:
-        """Read a form with images."""
+        """Read a form with images, or JSON that names them."""
+        if "images" in body:
+            return self._read_named(body)
         files = [file for name in ("image", "mask") for file in _files(body.get(name))]
         if not _files(body.get("image")) or len(files) > IMAGES_MAX:
             raise RefusalError(400, "Missing required parameter: 'image'.", param="image")
@@ -163,6 +173,25 @@ class EditsWire(ImagesWire):
             asked, digest=digest, input_tokens=text + seen, shown=(asked.shown[0], max(seen, 1))
         )
 
+    def _read_named(self, body: dict[str, object]) -> Prompt:
+        """Read a request in JSON."""
+        mask = body.get("mask")
+        images = [*objects(body["images"]), *objects([] if mask is None else [mask])]
+        if not images or len(images) > IMAGES_MAX or not self.prompted:
+            raise RefusalError(400, "Invalid value for 'images'.", param="images")
+        for image in images:
+            if len(image.keys() & {"image_url", "file_id"}) != 1 or len(image) > 1:
+                raise RefusalError(400, "Provide exactly one of image_url or file_id.")
+        left = {n: v for n, v in body.items() if n not in ("images", "mask", "input_fidelity")}
+        asked = super().read(left)
+        each = INPUT_TOKENS_HIGH if body.get("input_fidelity") == "high" else INPUT_TOKENS
+        seen = each * len(images) if asked.model.startswith(BY_TOKENS) else 0
+        digest = digest_of("edits", asked.model, {**left, "seen": seen}, frozenset({"stream"}))
+        tokens_in = asked.input_tokens + seen
+        return replace(
+            asked, digest=digest, input_tokens=tokens_in, shown=(asked.shown[0], max(seen, 1))
+        )
+
 
 def typed_fields(body: dict[str, object]) -> dict[str, object]:
     """A form's fields without its files, numbers and booleans as what they mean."""
@@ -171,7 +200,7 @@ def typed_fields(body: dict[str, object]) -> dict[str, object]:
         if name in ("n", "partial_images", "output_compression") and str(value).isdecimal():
             found[name] = int(str(value))
         elif name == "stream":
-            found[name] = value == "true"
+            found[name] = value in ("true", True)
         elif not _files(value):
             found[name] = value
     return found

@@ -18,7 +18,7 @@ from spanledger.sim.channel import Channel
 from spanledger.sim.prompt import Prompt, RefusalError, string
 from spanledger.sim.responses_rules import check_count
 from spanledger.sim.responses_store import JsonBody, Store, Stored
-from spanledger.sim.responses_wire import ResponsesWire
+from spanledger.sim.responses_wire import CompactWire, ResponsesWire
 from spanledger.sim.writer import Answer
 
 PAGE_ITEMS_MAX = 100
@@ -37,6 +37,7 @@ class Responses:
         one = "/v1/responses/{id}"
         return [
             Route("/v1/responses", _Create(self), methods=["POST"]),
+            Route("/v1/responses/compact", _Compact(self), methods=["POST"]),
             Route("/v1/responses/input_tokens", self._count, methods=["POST"]),
             Route(one, self._of_kept(self._retrieve), methods=["GET"]),
             Route(one, self._of_kept(self._delete), methods=["DELETE"]),
@@ -138,6 +139,16 @@ class _Create:
         wire = ResponsesWire(self.responses.store)
         channel = Channel(scope, receive, send)
         await _Creation(self.responses, wire, channel).responses()
+
+
+class _Compact(_Create):
+    """The same for what compacts a conversation."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wire = CompactWire(self.responses.store)
+        call = Call(self.responses.sim, wire, Channel(scope, receive, send))
+        call.operation = "compact"
+        await call.chat()
 
 
 class _Creation(Call):

@@ -12,6 +12,8 @@ from spanledger.sim.prompt import RefusalError, objects, string
 from spanledger.sim.responses_store import JsonBody
 
 CAP_MIN = 16
+COMPACT_NOW = "compaction_trigger"
+"""The last item of a request whose answer is a compaction."""
 INPUT_ITEMS_MAX = 2_048
 _FIELDS = frozenset(
     {
@@ -66,6 +68,24 @@ _COUNTED = frozenset(
     }
 )
 """Fields of a request to count its input. Source: `InputTokenCountParams` of openai-python 2.54."""
+_COMPACTED = frozenset(
+    {
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning",
+        "service_tier",
+        "text",
+        "tools",
+    }
+)
+"""Fields of a compaction. Source: `ResponseCompactParams` of openai-python 3.57; `ApiCompactionInput` of
+Codex 0.171 has `tools`, `parallel_tool_calls`, `reasoning` and `text` in addition."""
 _MOVED = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
@@ -121,6 +141,7 @@ _ITEMS = (
     "tool_search_call",
     "tool_search_output",
     "compaction",
+    COMPACT_NOW,
 )
 _INPUT_PARTS = ("input_text", "input_image", "input_file", "input_audio", "computer_screenshot")
 _OUTPUT_PARTS = ("output_text", "refusal")
@@ -145,6 +166,12 @@ def reasons_unasked(model: str) -> bool:
 def check_count(body: JsonBody) -> None:
     """Refuse fields that have no part in the input. Raises RefusalError."""
     for name in sorted(body.keys() - _COUNTED):
+        raise _unknown(name)
+
+
+def check_compaction(body: JsonBody) -> None:
+    """Refuse fields that have no part in a compaction. Raises RefusalError."""
+    for name in sorted(body.keys() - _COMPACTED):
         raise _unknown(name)
 
 
@@ -354,6 +381,7 @@ def _check_item(item: object, at: str) -> None:
         "function_call_output": ("call_id", "output"),
         "reasoning": ("summary",),
         "item_reference": ("id",),
+        "compaction": ("encrypted_content",),
     }
     for name in needed.get(string(kind), ()):
         if item.get(name) is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -25,7 +26,13 @@ from spanledger.sim.prompt import (
     string,
     text_of,
 )
-from spanledger.sim.responses_rules import check, check_calls, reasons_unasked
+from spanledger.sim.responses_rules import (
+    COMPACT_NOW,
+    check,
+    check_calls,
+    check_compaction,
+    reasons_unasked,
+)
 from spanledger.sim.responses_store import JsonBody, Store, Stored
 from spanledger.sim.scenarios import WireName
 from spanledger.sim.tokens import COUNTING, TOKENS_PER_MESSAGE, file_tokens, pieces, tokens
@@ -55,6 +62,8 @@ class ResponsesWire(OpenAIWire):
         """Every item the model sees, those of earlier answers included."""
         self.given: list[JsonBody] = []
         """The request's own items."""
+        self.compacts = False
+        """The answer is a compaction."""
         self._numbers = itertools.count()
 
     def key(self, headers: Mapping[str, str]) -> str:
@@ -72,6 +81,9 @@ class ResponsesWire(OpenAIWire):
         self.context = [*self._before(), *self.given]
         self.store.check_references(self.given, self.owner)
         self.context = [self.store.resolved(item, self.owner) for item in self.context]
+        self.compacts = self.context[-1:] == [{"type": COMPACT_NOW}]
+        if self.compacts:
+            self.context.pop()
         check_calls(self.context)
         self._check_seals()
         prefixes = Prefixes()
@@ -96,7 +108,7 @@ class ResponsesWire(OpenAIWire):
             stream=body.get("stream") is True,
             output_tokens_max=cap if isinstance(cap, int) else None,
             asked=asked_of(last.get("content")) if last.get("role") == "user" else "",
-            tools=tools,
+            tools=() if self.compacts else tools,
             force_tool=force,
             tools_barred=barred,
             parallel_tools=body.get("parallel_tool_calls") is not False,
@@ -196,7 +208,9 @@ class ResponsesWire(OpenAIWire):
                 )
             elif text:
                 yield from self._summary(place, text)
-            yield self._event("response.output_item.done", {"output_index": index, "item": item})
+            whole = answer.choices[0].visible_tokens if item["type"] == "compaction" else 0
+            done = {"output_index": index, "item": item}
+            yield self._event("response.output_item.done", done, whole)
 
     def closing(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> Iterator[Chunk]:
         """The whole answer once more, with its usage; no end marker follows."""
@@ -240,7 +254,12 @@ class ResponsesWire(OpenAIWire):
     def _check_seals(self) -> None:
         for item in self.context:
             sealed = string(item.get("encrypted_content"))
-            if item.get("type") == "reasoning" and sealed and self._seal(sealed[-8:]) != sealed:
+            begins = self._seal("")
+            if item.get("type") == "reasoning":
+                begins = sealed and self._seal(sealed[-8:])
+            elif item.get("type") != "compaction":
+                continue
+            if not sealed.startswith(begins):
                 raise RefusalError(
                     400,
                     f"The encrypted content for item {item.get('id')} could not be verified. "
@@ -282,6 +301,9 @@ class ResponsesWire(OpenAIWire):
     def _items(self, answer: Answer) -> Iterator[tuple[JsonBody, str]]:
         """The output's items as they are at the end, each with the text that streams in."""
         choice, tail = answer.choices[0], answer.id.removeprefix(self.id_prefix)
+        if self.compacts:
+            yield self.compaction(answer), ""
+            return
         if choice.reasoning_tokens:
             yield self._reasoning(f"rs_{tail}", choice)
         done = "incomplete" if choice.finish in _ENDS else "completed"
@@ -306,6 +328,13 @@ class ResponsesWire(OpenAIWire):
                 "name": call.name,
             }
             yield item, call.arguments
+
+    def compaction(self, answer: Answer) -> JsonBody:
+        """The item that stands for the earlier ones; nobody else can read it."""
+        text = answer.choices[0].text
+        sealed = self._seal("A" * len(text.encode("utf-8", "surrogatepass")))
+        tail = answer.id.removeprefix(self.id_prefix)
+        return {"id": f"cmp_{tail}", "type": "compaction", "encrypted_content": sealed}
 
     def _reasoning(self, item_id: str, choice: Choice) -> tuple[JsonBody, str]:
         asked = self.body.get("reasoning")
@@ -354,6 +383,34 @@ class ResponsesWire(OpenAIWire):
         return Chunk(b"event: " + name.encode() + b"\ndata: " + payload + b"\n\n", added)
 
 
+class CompactWire(ResponsesWire):
+    """One call of `POST /v1/responses/compact`."""
+
+    def read(self, body: JsonBody) -> Prompt:
+        """Read a request."""
+        check_compaction(body)
+        return replace(super().read(body), tools=(), schema=None)
+
+    def plain(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> bytes:
+        """What is left of the conversation: what the user said, and what stands for the rest."""
+        said = [
+            {"id": f"msg_{number:04d}{answer.id[5:]}", "status": "completed", **item}
+            for number, item in enumerate(self.context)
+            if item.get("role") == "user"
+        ]
+        data: JsonBody = {
+            "id": answer.id,
+            "object": "response.compaction",
+            "created_at": answer.created_s,
+            "output": [*said, self.compaction(answer)],
+        }
+        if "service_tier" in self.body:
+            data["service_tier"] = prompt.service or DEFAULT_SERVICE
+        if usage is not None:
+            data["usage"] = usage_json(usage)
+        return msgspec.json.encode(data)
+
+
 def usage_json(usage: Usage) -> JsonBody:
     """`usage` of a response."""
     return {
@@ -384,6 +441,7 @@ _EMPTY: Mapping[str, JsonBody] = {
     "message": {"status": "in_progress", "content": []},
     "function_call": {"status": "in_progress", "arguments": ""},
     "reasoning": {"summary": []},
+    "compaction": {"encrypted_content": ""},
 }
 """What an item lacks when it is announced."""
 

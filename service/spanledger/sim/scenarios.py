@@ -38,7 +38,7 @@ DIRECTIVE_CHARACTERS_MAX = 256
 HUGE_MIB = 65
 HUGE_MIB_MAX = 1024
 
-WireName = Literal["openai", "anthropic"]
+WireName = Literal["openai", "anthropic", "google"]
 STATUSES = (400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529)
 _BARE = ("context_window", "timeout", "reset", "missing_usage", "wrong_usage", "garbage")
 _COUNTED = ("cut", "stall", "malformed", "failed")

@@ -8,6 +8,9 @@
     POST /v1/images/generations  …/edits  …/variations                        the same
     POST /v1/audio/speech  /v1/audio/transcriptions  /v1/audio/translations   the same
     POST /v1/messages  /v1/messages/count_tokens   Anthropic's wire
+    POST /v1beta/models/{model}:{verb}             Google's wire: generateContent,
+                                                   streamGenerateContent?alt=sse, countTokens
+    POST /v1beta/openai/chat/completions           OpenAI's wire at Google's address
     GET  /v1/models  /v1/models/{id}               either, by the `anthropic-version` header
     GET, DELETE        /sim/bill                   what was charged; `?entries=1` lists each call
     GET, POST, DELETE  /sim/faults                 active faults (grammar: scenarios.py)
@@ -40,6 +43,7 @@ from spanledger.sim.channel import Channel, ClientGoneError
 from spanledger.sim.completions_wire import CompletionsWire
 from spanledger.sim.endpoints import OtherCall
 from spanledger.sim.files import Files
+from spanledger.sim.google_wire import GoogleWire
 from spanledger.sim.host import RunningSim, SimServer, listen
 from spanledger.sim.images_wire import EditsWire, ImagesWire
 from spanledger.sim.openai_wire import OpenAIWire
@@ -80,6 +84,7 @@ def create_sim(
         raise ValueError("speed must be 0 or more")
     listed = {**LIST_PRICES, **UNIT_PRICES, **(prices or {})}
     sim, in_batches = Sim(seed, speed, Bill(prices=listed)), Sim(seed, 0, Bill(prices=listed))
+    in_batches.files = sim.files
     control = _Control(sim)
     app = Starlette(
         routes=[
@@ -87,6 +92,7 @@ def create_sim(
             *Files(sim, (Starlette(routes=_answering(in_batches)), in_batches)).routes(),
             Route("/v1/messages", _Endpoint(sim, ANTHROPIC, Call.chat), methods=["POST"]),
             Route("/v1/messages/count_tokens", control.count_tokens, methods=["POST"]),
+            Route("/v1beta/models/{asked:path}", _Google(sim), methods=["POST"]),
             Route("/v1/models", control.models),
             Route("/v1/models/{model:path}", control.models),
             Route("/sim/bill", control.bill, methods=["GET", "DELETE"]),
@@ -103,7 +109,10 @@ def create_sim(
 def _answering(sim: Sim) -> list[BaseRoute]:
     """What answers requests on OpenAI's wire, and those near it."""
     return [
-        Route("/v1/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"]),
+        *(
+            Route(f"{base}/chat/completions", _Endpoint(sim, OPENAI, Call.chat), methods=["POST"])
+            for base in ("/v1", "/v1beta/openai")
+        ),
         Route("/v1/embeddings", _Endpoint(sim, OPENAI, Call.embeddings), methods=["POST"]),
         *Responses(sim).routes(),
         *(
@@ -198,6 +207,43 @@ class _Other(_Endpoint):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.other(OtherCall(self.sim, self.wire, Channel(scope, receive, send)))
+
+
+class _Google:
+    """An ASGI endpoint for one model and verb of Google's."""
+
+    def __init__(self, sim: Sim) -> None:
+        self.sim = sim
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        model, _, verb = scope["path_params"]["asked"].rpartition(":")
+        request = Request(scope, receive, send)
+        wire = GoogleWire(model, stream=verb == "streamGenerateContent")
+        if verb == "countTokens":
+            await (await _count_contents(request, wire))(scope, receive, send)
+        elif verb == "generateContent" or (
+            wire.stream and request.query_params.get("alt") == "sse"
+        ):
+            await Call(self.sim, wire, Channel(scope, receive, send)).chat()
+        else:
+            unknown = _refused(wire, RefusalError(404, f"Method {verb!r} is not simulated."))
+            await unknown(scope, receive, send)
+
+
+async def _count_contents(request: Request, wire: GoogleWire) -> Response:
+    """Google's token counting; free of charge."""
+    try:
+        wire.key(dict(request.headers))
+        data = await _read(request)
+        body = data if isinstance(data, dict) else {}
+        inner = body.get("generateContentRequest")
+        if isinstance(inner, dict):
+            body = {name: value for name, value in inner.items() if name != "model"}
+        return _json({"totalTokens": wire.read(body).input_tokens})
+    except RefusalError as refusal:
+        return _refused(wire, refusal)
+    except ValueError as error:
+        return _refused(wire, RefusalError(400, str(error)))
 
 
 class _Control:

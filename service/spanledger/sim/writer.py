@@ -205,7 +205,7 @@ def _tool_calls(prompt: Prompt, dice: Dice) -> list[ToolCall]:
         chosen = named or ([prompt.tools[0]] if re.search(r"\btools?\b", asked) else [])
     if not prompt.parallel_tools:
         chosen = chosen[:1]
-    prefix = "call_" if prompt.wire == "openai" else "toolu_"
+    prefix = "toolu_" if prompt.wire == "anthropic" else "call_"
     return [
         ToolCall(dice.name(prefix), tool.name, _arguments(tool, prompt.asked, dice))
         for tool in chosen

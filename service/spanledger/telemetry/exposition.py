@@ -27,9 +27,11 @@ from prometheus_client.registry import Collector
 
 from spanledger import __version__
 from spanledger.budgets.model import BudgetState
+from spanledger.budgets.periods import in_words
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
+from spanledger.ledger.journal.journal import JournalState
 from spanledger.ledger.ports import Store
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
@@ -121,8 +123,8 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight` and `ledger_away` may be set once the gateway exists; `ledger_away` returns why the
-    last commit failed.
+    `in_flight`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
+    why the last commit failed.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Exposition:
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
+        self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
         self._store = store
         self._deployments = deployments
@@ -172,6 +175,9 @@ class Exposition:
         yield self.overhead.family()
         yield _gauge("spanledger_build_info", {(__version__, platform.python_version()): 1})
         yield _gauge("spanledger_price_book_info", {(self._price_book,): 1})
+        journal, name = self.journal(), "spanledger_journal_attempts_total"
+        yield CounterMetricFamily(name, _BY_NAME[name].meaning, value=journal.attempts)
+        yield _gauge("spanledger_journal_rows", {(): journal.waiting})
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
 
@@ -226,7 +232,8 @@ class _Families(Collector):
 def budget_families(
     states: Sequence[BudgetState], now_s: float, most: int, few: int
 ) -> Iterator[Metric]:
-    """The gauges for the accounts nearest their limit."""
+    """The gauges for the accounts nearest their limit, of those whose budget counts now."""
+    states = [state for state in states if state.counts_at(now_s)]
     ranked = sorted(((_rank(state), state) for state in states), key=itemgetter(0), reverse=True)
     told_of = sum(is_told_of for (is_told_of, _), _ in ranked)
     shown = [state for _, state in ranked[: max(few, min(told_of, most))]]
@@ -237,6 +244,8 @@ def budget_families(
         key = (state.budget.name, state.budget.scope, state.subject)
         limit = state.budget.limit_nano
         left = limit - state.spent_nano - state.held_nano
+        about = (*key, in_words(state.budget.period), state.budget.timezone)
+        values["spanledger_budget_info"][about] = 1
         values["spanledger_budget_limit_usd"][key] = limit / NANO_PER_USD
         values["spanledger_budget_spent_usd"][key] = state.spent_nano / NANO_PER_USD
         values["spanledger_budget_held_usd"][key] = state.held_nano / NANO_PER_USD

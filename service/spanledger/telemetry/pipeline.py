@@ -16,8 +16,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.ports import Outbox
-from spanledger.ledger.rows import Advance, AttemptRow, EndedRow, RequestRow
+from spanledger.ledger.rows import (
+    Advance,
+    AttemptRow,
+    CursorMovedError,
+    EndedRow,
+    RequestRow,
+)
 from spanledger.telemetry.aggregates import Aggregates, Series
 from spanledger.telemetry.conventions import Generation
 from spanledger.telemetry.delivery import Delivery, MetricSender, SpanSender
@@ -78,9 +85,9 @@ class Pipeline:
         self._form = form
         self._now_ns = now_ns
         self._monotonic = monotonic
-        self._cursor = outbox.cursor()
-        self._aggregates = self._load_aggregates()
-        self._pending = True
+        self._cursor: Position
+        self._aggregates: Aggregates
+        self._read_state()
         self._small = True
         self._failures = 0
         self._refusals = 0
@@ -89,10 +96,15 @@ class Pipeline:
         self._metric_failures = 0
         self._full_at = 0.0
         self._away: dict[str, str] = {}
+        self._dismissed = False
+
+    def dismiss(self) -> None:
+        """Stop as soon as possible, from another thread: the rows are somebody else's now."""
+        self._dismissed = True
 
     def run(self, stop: threading.Event) -> None:
         """Ship until stopped, then ship what remains."""
-        while not stop.is_set():
+        while not (stop.is_set() or self._dismissed):
             try:
                 step = self.step()
                 self.export_metrics_if_due()
@@ -108,7 +120,7 @@ class Pipeline:
         self._retry_at, self._pending = 0.0, True
         try:
             step: Step = "more"
-            while step == "more":
+            while step == "more" and not self._dismissed:
                 step = self.step()
             return step == "idle" and self.export_metrics(full=True)
         except LedgerUnavailableError as error:
@@ -117,6 +129,8 @@ class Pipeline:
 
     def step(self) -> Step:
         """Ship one batch. Raises LedgerUnavailableError."""
+        if self._in_doubt:
+            self._read_state()
         if self._outbox.changed():
             self._pending = True
         if not self._pending:
@@ -129,7 +143,12 @@ class Pipeline:
             self._pending = False
             return "idle"
         self._small = len(rows) < self._pace.small_rows
-        return "more" if self._ship(rows) else "failed"
+        try:
+            return "more" if self._ship(rows) else "failed"
+        except CursorMovedError:
+            log.warning("another shipper was still at work; going on from where it stopped")
+            self._cursor = self._outbox.cursor()
+            return "more"
 
     # spans --------------------------------------------------------------------------------
 
@@ -203,25 +222,27 @@ class Pipeline:
             log.error("the collector discarded %d spans of a batch it accepted", delivery.rejected)
             self._aggregates.count_dropped("refused", delivery.rejected, now_ns)
         advance = Advance(
-            from_seq=self._cursor,
-            to_seq=rows[-1].seq,
+            from_cursor=self._cursor,
+            to_cursor=self._cursor.past(rows),
             points=self._aggregates.take_changed(),
             remembered=[row for row in rows if _may_be_corrected(row)],
             with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
         )
-        try:
-            self._outbox.advance(advance)
-        except BaseException:
-            self._aggregates = self._load_aggregates()  # the new counts were not committed
-            raise
-        self._cursor = advance.to_seq
+        self._in_doubt = True
+        self._outbox.advance(advance)
+        self._in_doubt = False
+        self._cursor = advance.to_cursor
 
-    def _load_aggregates(self) -> Aggregates:
-        return Aggregates(
+    def _read_state(self) -> None:
+        """Go on from what the ledger has. After a failure it alone knows whether the batch was counted:
+        a commit whose answer was lost may have been made."""
+        self._cursor = self._outbox.cursor()
+        self._aggregates = Aggregates(
             self._outbox.points(),
             max_customers=self._max_customers,
             series_lead_ns=self._interval_ns,
         )
+        self._in_doubt, self._pending = False, True
 
     # metrics ------------------------------------------------------------------------------
 
@@ -249,6 +270,8 @@ class Pipeline:
         """Export points: first the zeros of new series, then the values."""
         if self._metrics is None:
             return True
+        if self._in_doubt:
+            self._read_state()
         new = [series for series in self._aggregates.series if not series.zero_sent]
         # One interval back: the value follows at once, and no timestamp is in the future.
         if new and not self._send_points(new, self._now_ns() - self._interval_ns, zero=True):

@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
-from spanledger.errors import ConfigError
-from spanledger.ledger.ports import Store
+from spanledger.errors import ConfigError, LedgerUnavailableError
+from spanledger.ledger.ports import Lock, Store
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 from spanledger.telemetry.endpoints import exports
 
@@ -57,13 +57,27 @@ def run_shipper(
         ConfigError: the SDK rejects a variable.
         LedgerUnavailableError: the ledger cannot be opened.
     """
-    with _lock(store, stop, parent_pid) as locked:
-        if not locked:
+    lost = False
+    while True:
+        try:
+            with _lock(store, stop, parent_pid) as lock:
+                if lock is None:
+                    return not once
+                done = _run_locked(lock, store, settings, stop, once, parent_pid, environ, pace)
+        except LedgerUnavailableError as error:
+            if not lost:
+                raise
+            log.warning("%s; retrying", error)
+            done = None
+        if done is not None:
+            return done
+        lost = True
+        if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
             return not once
-        return _run_locked(store, settings, stop, once, parent_pid, environ, pace)
 
 
 def _run_locked(
+    lock: Lock,
     store: Store,
     settings: TelemetrySettings,
     stop: threading.Event,
@@ -71,7 +85,8 @@ def _run_locked(
     parent_pid: int | None,
     environ: Mapping[str, str],
     pace: Pace | None,
-) -> bool:
+) -> bool | None:
+    """See `run_shipper`; None if the lock was lost."""
     try:
         from spanledger.telemetry.delivery import (
             MetricSender,
@@ -85,13 +100,7 @@ def _run_locked(
     from spanledger.telemetry.pipeline import Pipeline
 
     quiet_exporters()
-    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    if protocol != "http/protobuf":
-        log.warning(
-            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
-        )
-    for item in unknown_opt_ins(environ):
-        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
+    _warn_of_ignored(environ)
     for name in unreadable_headers(environ):
         log.warning("%s has a part that is not of the form name=value; that part is not sent", name)
     outbox = store.outbox()
@@ -112,20 +121,45 @@ def _run_locked(
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()
-    while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
-        if _orphaned(parent_pid):
-            log.info("the parent process has ended; shipping the remaining rows")
-            stop.set()
+    held = _watch(worker, lock, stop, once, parent_pid)
+    if not held:
+        pipeline.dismiss()
     worker.join(STOP_GRACE_S)
     for sender in (spans, metrics):
         if sender is not None:
             sender.shutdown()
     worker.join(STOP_GRACE_S / 5)
     if worker.is_alive():  # a daemon thread: it and an open transaction end with the process
+        if not held:
+            raise LedgerUnavailableError("a batch is still being sent")
         log.warning("stopped before everything was shipped; the rest is sent after a restart")
         return not once
     outbox.close()
-    return worker.done
+    return worker.done if held else None
+
+
+def _watch(
+    worker: _Worker, lock: Lock, stop: threading.Event, once: bool, parent_pid: int | None
+) -> bool:
+    """Wait until the worker has ended or is to stop; returns whether the lock is still held."""
+    while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
+        if _orphaned(parent_pid):
+            log.info("the parent process has ended; shipping the remaining rows")
+            stop.set()
+        elif not once and not lock.held():
+            log.warning("the connection to the ledger was lost, and with it the right to ship")
+            return False
+    return True
+
+
+def _warn_of_ignored(environ: Mapping[str, str]) -> None:
+    protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    if protocol != "http/protobuf":
+        log.warning(
+            "OTEL_EXPORTER_OTLP_PROTOCOL=%s is ignored: only http/protobuf is supported", protocol
+        )
+    for item in unknown_opt_ins(environ):
+        log.warning("%s=%s has no effect; to export the new names, use %s", OPT_IN, item, LATEST)
 
 
 class _Worker(threading.Thread):
@@ -172,15 +206,26 @@ def _orphaned(parent_pid: int | None) -> bool:
 
 
 @contextmanager
-def _lock(store: Store, stop: threading.Event, parent_pid: int | None) -> Iterator[bool]:
-    """Hold the ledger's shipper lock; False if stopped before the lock was free."""
+def _lock(store: Store, stop: threading.Event, parent_pid: int | None) -> Iterator[Lock | None]:
+    """Hold the ledger's shipper lock; None if stopped before the lock was free."""
     with closing(store.exclusive(LOCK)) as lock:
         waiting = False
-        while not lock.acquire():
+        while not _acquired(lock, patient=waiting):
             if not waiting:
                 log.info("another shipper is running on this ledger; waiting until it ends")
                 waiting = True
             if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
-                yield False
+                yield None
                 return
-        yield True
+        yield lock
+
+
+def _acquired(lock: Lock, *, patient: bool) -> bool:
+    """Take the lock if it is free; with `patient`, a ledger that cannot be asked is not an error."""
+    try:
+        return lock.acquire()
+    except LedgerUnavailableError as error:
+        if not patient:
+            raise
+        log.debug("%s; retrying", error)
+        return False

@@ -346,6 +346,12 @@ OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.
 COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 SCRAPED: tuple[Scraped, ...] = (
+    Scraped(
+        "spanledger_budget_info",
+        "gauge",
+        "1 for each budget, with its period and time zone as labels.",
+        (*_BUDGET, "period", "timezone"),
+    ),
     Scraped("spanledger_budget_limit_usd", "gauge", "Limit per period.", _BUDGET),
     Scraped("spanledger_budget_spent_usd", "gauge", "Spent in the current period.", _BUDGET),
     Scraped("spanledger_budget_held_usd", "gauge", "Held by attempts in progress.", _BUDGET),
@@ -440,14 +446,11 @@ SCRAPED: tuple[Scraped, ...] = (
         " if it has no such limit.",
         ("deployment", "route", "limit"),
     ),
+    Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
+    Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
-    Scraped(
-        "spanledger_price_book_info",
-        "gauge",
-        "Always 1; the date of the price book in use.",
-        ("book",),
-    ),
+    Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),
 )
 
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}

@@ -78,7 +78,8 @@ class Window:
         totals = self._reports.totals(since)
         running, _ = self._reports.open_rows()
         requests = self._reports.ended_requests(since)
-        states = self._reports.budget_states(now_ns // NANOS)
+        now_s = now_ns // NANOS
+        states = [s for s in self._reports.budget_states(now_s) if s.counts_at(now_s)]
         return Picture(
             at_ns=now_ns,
             window_s=window_s,

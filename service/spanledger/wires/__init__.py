@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from spanledger.wires.anthropic.count_tokens import CountTokens
 from spanledger.wires.anthropic.inbound import Messages
@@ -15,8 +17,15 @@ from spanledger.wires.anthropic.model_list import AnthropicModels
 from spanledger.wires.anthropic.native import NativeMessages
 from spanledger.wires.base import FormWire, Inbound, LateAnswer, Outbound
 from spanledger.wires.chat_as_responses.outbound import ChatAsResponses
+from spanledger.wires.gemini.count_tokens import CountContents
+from spanledger.wires.gemini.inbound import GenerateContent
+from spanledger.wires.gemini.model_list import GeminiModels
+from spanledger.wires.gemini.native import NativeGenerate
+from spanledger.wires.gemini.paths import GOOGLE_PATHS, asked_in, is_model_path
+from spanledger.wires.gemini_as_chat.callers import GenerateCallers
 from spanledger.wires.messages_as_chat.callers import MessagesCallers
 from spanledger.wires.openai.chat import Chat
+from spanledger.wires.openai.compact import Compact, CompactOut
 from spanledger.wires.openai.completions import Completions, CompletionsOut
 from spanledger.wires.openai.embeddings import Embeddings
 from spanledger.wires.openai.image_forms import (
@@ -46,8 +55,11 @@ from spanledger.wires.side import ModelList, TokenCounter
 from spanledger.wires.through import Through, ToChat
 
 CHAT, EMBEDDINGS, MESSAGES, RESPONSES = Chat(), Embeddings(), Messages(), Responses()
+COMPACT = Compact()
+GENERATE = GenerateContent()
 _FORMS: tuple[FormWire, ...] = (ImageEdits(), ImageVariations(), Transcriptions(), Translations())
 _ALONE: tuple[Inbound, ...] = (
+    COMPACT,
     Completions(),
     Moderations(),
     Rerank(),
@@ -56,9 +68,10 @@ _ALONE: tuple[Inbound, ...] = (
     *_FORMS,
 )
 """Wires that no other is translated to or from."""
-_ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, RESPONSES, *_ALONE)
+_ALL: tuple[Inbound, ...] = (CHAT, EMBEDDINGS, MESSAGES, RESPONSES, GENERATE, *_ALONE)
 INBOUND: dict[str, Inbound] = {wire.path: wire for wire in _ALL}
-"""What callers may speak, by path; each is a POST."""
+"""What callers may speak, by path; each is a POST. Where the path has the model in it, `named_in_path`
+finds the wire."""
 FORMS: dict[str, FormWire] = {wire.path: wire for wire in _FORMS}
 """Those of them whose bodies are forms."""
 PATHS: dict[str, str] = {wire.name: wire.path for wire in INBOUND.values()}
@@ -69,12 +82,18 @@ FILES, BATCHES = "files", "batches"
 """The operations of an upload, and of creating a batch."""
 PATHS |= {PASSED_ON: "/v1/{provider}/{path}", FILES: "/v1/files", BATCHES: "/v1/batches"}
 _OPERATIONS: dict[str, str] = {wire.name: wire.operation for wire in INBOUND.values()}
+GOOGLE_ALONE = GOOGLE_PATHS
+"""Beginnings of paths that are Google's alone."""
+LISTS_MODELS = is_model_path
+"""Whether a path below these is that of the list of models, or of one of them."""
 DEFAULT: Inbound = CHAT
 """What a caller is answered in whose request says nothing of its wire."""
 
 UNTRANSLATED: dict[str, Outbound] = {
+    "compact": CompactOut(),
     "completions": CompletionsOut(),
     "embeddings": EmbeddingsOut(),
+    "generate_content": NativeGenerate(),
     "image_edits": ImageEditsOut(),
     "image_variations": ImageVariationsOut(),
     "images": ImagesOut(),
@@ -94,6 +113,7 @@ FROM_CHAT: dict[str, Outbound] = {
 }
 """What is spoken to deployments for the callers of chat."""
 TO_CHAT: dict[str, ToChat] = {
+    "generate_content": GenerateCallers(),
     "messages": MessagesCallers(),
     "responses": ResponsesCallers(),
 }
@@ -109,13 +129,20 @@ OUTBOUND: dict[tuple[str, str], Outbound] = {
     **{(name, name): wire for name, wire in UNTRANSLATED.items()},
 }
 """What is spoken to a deployment: by the caller's wire, and one that the deployment speaks."""
-_COUNTERS: tuple[TokenCounter, ...] = (CountTokens(MESSAGES), InputTokens(RESPONSES))
+_COUNTERS: tuple[TokenCounter, ...] = (
+    CountTokens(MESSAGES),
+    InputTokens(RESPONSES),
+    CountContents(GENERATE),
+)
 COUNTERS: dict[str, TokenCounter] = {counter.path: counter for counter in _COUNTERS}
 """Where callers may have a request's input counted, by path; each is a POST."""
 LATE: dict[str, Callable[[bytes], LateAnswer | None]] = {RESPONSES.name: read_late}
 """How an answer is read that was kept, by the wire of the request that made it."""
 _OPENAI_MODELS = OpenAIModels()
-_MODEL_LISTS: dict[str, ModelList] = {"messages": AnthropicModels()}
+_MODEL_LISTS: dict[str, ModelList] = {
+    "generate_content": GeminiModels(),
+    "messages": AnthropicModels(),
+}
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -124,7 +151,34 @@ def spoken_by(path: str, headers: Mapping[bytes, bytes]) -> Inbound:
     headers."""
     counter = COUNTERS.get(path)
     named = MESSAGES if b"anthropic-version" in headers else DEFAULT
+    if path.startswith(GOOGLE_PATHS) or b"x-goog-api-key" in headers:
+        named = GENERATE
     return INBOUND.get(path) or (named if counter is None else counter.wire)
+
+
+class Found(NamedTuple):
+    """What a path asks for.
+
+    Attributes:
+        wire: for the model that the path names.
+        counter: where the input is to be counted instead.
+    """
+
+    wire: Inbound
+    counter: TokenCounter | None = None
+
+
+def named_in_path(raw_path: bytes, query: bytes) -> Found | None:
+    """The wire of a path that names the model, as it stood in the request line."""
+    asked = asked_in(raw_path)
+    if asked is None:
+        return None
+    if asked.verb == "countTokens":
+        wire = GenerateContent(asked.model)
+        return Found(wire, CountContents(wire))
+    as_events = ("alt", "sse") in parse_qsl(query.decode("latin-1"))
+    stream = asked.verb == "streamGenerateContent"
+    return Found(GenerateContent(asked.model, stream=stream, as_events=as_events))
 
 
 def model_list(wire: Inbound) -> ModelList:

@@ -56,6 +56,7 @@ class Ask(msgspec.Struct):
         demand: what bounds its cost.
         headers: those of the caller's that its wire forwards (`Inbound.passes`).
         follows: the id of an answer that it continues, as the caller knows it.
+        bound_to: an earlier request, whose account alone can read a part of this one.
         bare: its stream is the bytes of one file, not events.
         upload: its form, where the body is one.
     """
@@ -69,6 +70,7 @@ class Ask(msgspec.Struct):
     demand: Demand = msgspec.field(default_factory=lambda: Demand(0, 0, 0, 1, 0))
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     follows: str = ""
+    bound_to: str = ""
     bare: bool = False
     upload: Upload | None = None
 
@@ -110,6 +112,7 @@ class Inbound(Protocol):
         end: the event that ends a stream.
         passes: the caller's headers that go on to deployments of the same wire, lower case.
         id_header: where its clients look for the id of a request.
+        comments: whether its clients pass over comments in a stream, as the format says.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Inbound(Protocol):
     end: bytes
     passes: tuple[str, ...]
     id_header: str
+    comments: bool
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""
@@ -248,6 +252,7 @@ class LateAnswer(NamedTuple):
     usage: Usage | None
     service: str
     model: str
+    finish_reason: str = ""
 
 
 class FailedAnswerError(ProviderError):
@@ -399,6 +404,13 @@ class ReadsUsual(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamsApart(Protocol):
+    """A wire whose streams deployments have at a path of their own."""
+
+    stream_path: str
+
+
 class Outbound(Protocol):
     """A wire that deployments speak, for the callers of one inbound wire.
 
@@ -407,7 +419,7 @@ class Outbound(Protocol):
 
     Attributes:
         name: what a deployment states that speaks it.
-        path: appended to a deployment's address.
+        path: appended to a deployment's address; `{model}` in it stands for the deployment's model.
         host: whose address it is where a deployment has none.
         headers: what every request carries.
         key_header: the header for the key, where a deployment cannot say.

@@ -100,9 +100,11 @@ def read_line(raw: bytes, number: int) -> Line:
         raise wrong_line(number, str(error)) from None
     if ask.stream:
         raise wrong_line(number, "an answer in a batch is not streamed; leave out 'stream'")
-    if ask.follows or "background" in ask.fields:
+    if ask.follows or ask.bound_to or "background" in ask.fields:
         raise wrong_line(
-            number, "'previous_response_id' and 'background' do not work in a batch; leave them out"
+            number,
+            "'previous_response_id', 'background' and compactions do not work in a batch; leave them"
+            " out",
         )
     return Line(line.custom_id, line.url, ask)
 

@@ -59,6 +59,11 @@ _REQUEST_ALONE = re.compile(
 )
 """Token limits per minute, and accounts that could still pay for a smaller request."""
 
+_CALLERS_THING = re.compile(
+    r"(?<![A-Za-z0-9_/-])(?:file|batch|vs|cntr|conv|pmpt|resp|rs|msg|fc)[-_][A-Za-z0-9]{3,}"
+)
+"""The id of something that only a request can name. What a 404 is about otherwise is the deployment."""
+
 _KIND_BY_CODE = {
     **codes_of("context_window_exceeded", CONTEXT),
     **codes_of("content_filtered", CONTENT),
@@ -175,6 +180,10 @@ def kind_of(status: int | None, failure: Failure) -> str:
         # Azure, xAI and some gateways refuse content with 403.
         if status == 403 and (named == "content_filtered" or _FILTER.search(failure.message)):
             return "content_filtered"
+        # A caller that names a file which is not there must not shut a deployment for everybody.
+        named_by_caller = status in (404, 410) and failure.code != "model_not_found"
+        if named_by_caller and _CALLERS_THING.search(failure.message):
+            return "invalid_request"
         return _KIND_BY_STATUS[status]
     if status >= 500:
         return "server_error"

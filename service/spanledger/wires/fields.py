@@ -27,6 +27,7 @@ MAX_HEADER_BYTES = 1024
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """`ValidationError` is a `DecodeError`; a text may hide invalid UTF-8, nesting may be too deep."""
 
+_JSON = b"application/json"
 NULL = msgspec.Raw(b"null")
 OBJECT = msgspec.json.Decoder(Fields)
 _STRING = msgspec.json.Decoder(str)
@@ -71,15 +72,24 @@ def route_of(fields: Fields) -> str:
 def check_head(headers: dict[bytes, bytes]) -> None:
     """Refuse bodies we would have to guess at or inflate. Raises InvalidRequestError."""
     check_encoding(headers)
-    kind = headers.get(b"content-type", b"application/json")
-    if kind != b"application/json":
-        essence = kind.partition(b";")[0].strip().lower()
-        if essence != b"application/json" and not essence.endswith(b"+json"):
-            raise InvalidRequestError(
-                "the body must be JSON; send `Content-Type: application/json`",
-                status=415,
-                code="unsupported_media_type",
-            )
+    if not _is_json_type(headers.get(b"content-type", _JSON)):
+        raise InvalidRequestError(
+            "the body must be JSON; send `Content-Type: application/json`",
+            status=415,
+            code="unsupported_media_type",
+        )
+
+
+def is_json_head(headers: dict[bytes, bytes]) -> bool:
+    """Whether the head of a request says that its body is JSON."""
+    return _is_json_type(headers.get(b"content-type", b""))
+
+
+def _is_json_type(kind: bytes) -> bool:
+    if kind == _JSON:
+        return True
+    essence = kind.partition(b";")[0].strip().lower()
+    return essence == _JSON or essence.endswith(b"+json")
 
 
 def check_encoding(headers: dict[bytes, bytes]) -> None:

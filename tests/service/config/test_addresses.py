@@ -7,26 +7,46 @@ from typing import Any
 import pytest
 
 from spanledger.config import parse_config
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import ConfigError
 from tests.service.config.test_litellm_files import problems_of
 
 WRITE_URL = "is not an http(s) URL; write it like http://localhost:4318"
-WRITE_LEDGER = "is not supported; write sqlite:///PATH (four slashes for an absolute path)"
+WRITE_LEDGER = (
+    "is not supported; write sqlite:///PATH (four slashes for an absolute path) or"
+    " postgresql://HOST/DATABASE"
+)
+WRITE_POSTGRES = (
+    "of a Postgres database cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with"
+    " the password's special characters percent-encoded (@ as %40, / as %2F)"
+)
 WRITE_HOST = "is not an IPv4 address; write four numbers from 0 to 255, like 127.0.0.1"
 BARE_HOST = "is neither an address nor a host name; write it without a scheme or port"
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "another database": (
-        {"ledger": {"url": "postgres://x"}},
-        f"ledger.url: 'postgres://x' {WRITE_LEDGER}",
+        {"ledger": {"url": "mysql://x"}},
+        f"ledger.url: 'mysql://x' {WRITE_LEDGER}",
     ),
     "two slashes": (
         {"ledger": {"url": "sqlite://ledger.db"}},
         f"ledger.url: 'sqlite://ledger.db' {WRITE_LEDGER}",
     ),
     "password": (
-        {"ledger": {"url": "postgres://me:secret@db/x?sslkey=k"}},
-        f"ledger.url: 'postgres://db/x' {WRITE_LEDGER}",
+        {"ledger": {"url": "mysql://me:secret@db/x?sslkey=k"}},
+        f"ledger.url: 'mysql://db/x' {WRITE_LEDGER}",
+    ),
+    "password with a slash": (
+        {"ledger": {"url": "postgresql://me:sec/ret@db/x"}},
+        f"ledger.url: {WRITE_POSTGRES}",
+    ),
+    "password with a question mark": (
+        {"ledger": {"url": "postgresql://me:123?456@db/x"}},
+        f"ledger.url: {WRITE_POSTGRES}",
+    ),
+    "port of Postgres": (
+        {"ledger": {"url": "postgresql://me@db:five/x"}},
+        f"ledger.url: {WRITE_POSTGRES}",
     ),
     "collector without scheme": (
         {"telemetry": {"endpoint": "localhost:4318"}},
@@ -83,9 +103,27 @@ def test_collectors_are_named_by_url(endpoint: str) -> None:
     assert config.telemetry.endpoint == endpoint
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/x?sslmode=verify-full", "postgresql://db:5432/x"),
+        ("postgres://me:sec%40ret@db/x", "postgresql://db/x"),
+        ("postgresql://a:5432,b:5433/x?target_session_attrs=any", "postgresql://a:5432,b:5433/x"),
+        ("postgresql://[::1]:5432/x", "postgresql://[::1]:5432/x"),
+        ("postgresql:///x?host=/run/postgresql&password=secret", "postgresql:///x"),
+        ("postgresql://me:sec/ret@db/x", "postgresql://"),
+        ("postgresql://me:123?456@db/x", "postgresql://"),
+        ("sqlite:///ledger.db", "sqlite:///ledger.db"),
+    ],
+)
+def test_a_ledger_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    """User, password and parameters of a database's URL are never shown, not even in part."""
+    assert shown_ledger(url) == shown
+
+
 def test_a_ledger_of_the_environment_is_checked_under_its_own_name() -> None:
     """The variable replaces the file's ledger, whatever that is."""
-    wrong = {"ledger": {"url": "postgres://x"}}
+    wrong = {"ledger": {"url": "mysql://y"}}
 
     used = parse_config(wrong, {"SPANLEDGER_LEDGER_URL": "sqlite:///l.db"}, "f")
     with pytest.raises(ConfigError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,17 @@ def responses(
                 if event.type == "response.output_text.delta":
                     note(event.delta)
             return str(events.get_final_response().status)
+
+
+def compact(
+    site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
+) -> str:
+    """A compaction, which is never streamed."""
+    assert not stream
+    with site.client(customer, max_retries=0, timeout=timeout_s) as client:
+        answer = client.responses.compact(model=route, input=TEXT)
+        note(answer.output[-1].type)
+        return answer.object
 
 
 def messages(
@@ -189,6 +201,52 @@ def rerank(
     return str(len(answer.json()["results"]))
 
 
-RATE_LIMITED = (openai.RateLimitError, anthropic.RateLimitError)
-BROKEN = (openai.APIError, anthropic.APIError)
-TIMED_OUT = (openai.APITimeoutError, anthropic.APITimeoutError)
+class GoogleError(Exception):
+    """What Google's client raises for an error, also within a stream."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(f"{error['status']}: {error['message']}")
+        self.status_code = error["code"]
+
+
+def generate(
+    site: Site, customer: str, route: str, stream: bool, note: Note, timeout_s: float
+) -> str:
+    """`generateContent`, read as Google's client does: line by line, and strictly. The client itself is
+    among those of tests/clients."""
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": TEXT}]}],
+        "generationConfig": {"maxOutputTokens": CAP},
+    }
+    verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    url = f"{site.url}/v1beta/models/{route}:{verb}"
+    headers = {"x-goog-api-key": site.keys[customer]}
+    end = ""
+    with (
+        httpx.Client(headers=headers, timeout=timeout_s) as client,
+        client.stream("POST", url, json=body) as answer,
+    ):
+        if not stream or answer.status_code != 200:
+            answer.read()
+            return _generated(answer.json(), note)
+        for line in answer.iter_lines():
+            if line:
+                assert line.startswith("data: "), line
+                end = _generated(json.loads(line[6:]), note) or end
+    return end
+
+
+def _generated(data: dict[str, Any], note: Note) -> str:
+    """Note what an answer or an event says. Returns its finish reason, once it has one."""
+    if "error" in data:
+        raise GoogleError(data["error"])
+    (candidate,) = data["candidates"]
+    text = "".join(part["text"] for part in candidate["content"]["parts"])
+    if text:
+        note(text)
+    return str(candidate.get("finishReason", ""))
+
+
+RATE_LIMITED = (openai.RateLimitError, anthropic.RateLimitError, GoogleError)
+BROKEN = (openai.APIError, anthropic.APIError, GoogleError)
+TIMED_OUT = (openai.APITimeoutError, anthropic.APITimeoutError, httpx.TimeoutException)

@@ -110,11 +110,14 @@ def test_a_batch_costs_what_its_output_says(site: Site, key: str) -> None:
     assert found["hold_nano"] >= found["cost_nano"]
     assert (found["state"], found["estimated"], found["corrected"]) == ("settled", 0, 0)
     assert found["input_tokens"] > 0
-    assert json.loads(found["detail"])["spanledger.service_tier"] == "batch"
+    detail = json.loads(found["detail"])
+    assert detail["spanledger.service_tier"] == "batch"
+    assert detail["spanledger.provider.request.id"].startswith("req_")
     uploaded = row(site, file.id)
     assert (uploaded["operation"], uploaded["cost_nano"], uploaded["state"]) == (
         "files", 0, "settled",
     )  # fmt: skip
+    assert "spanledger.provider.request.id" in json.loads(uploaded["detail"])
 
 
 @pytest.mark.parametrize(

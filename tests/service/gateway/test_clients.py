@@ -24,8 +24,9 @@ from openai.types.chat import (
 )
 from pydantic import SecretStr
 
-from spanledger.app import open_gateway
+from spanledger import app
 from spanledger.budgets.model import Budget
+from spanledger.clock import Clock
 from spanledger.config import Config, parse_config
 from spanledger.gateway.server import GatewayServer, make_server
 from spanledger.money import parse_usd
@@ -104,14 +105,18 @@ def configuration(sim_url: str, ledger: Path, **gateway: Any) -> Config:
 class Running:
     """A gateway in a thread with its own event loop."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
+        self.clock = clock
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.built: app.Gateway | None = None
         self.urls: list[str] = []
         self.server: GatewayServer | None = None
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     async def _serve(self) -> None:
-        async with open_gateway(self.config) as gateway:
+        async with app.open_gateway(self.config, self.clock) as gateway:
+            self.loop, self.built = asyncio.get_running_loop(), gateway
             self.server = make_server(gateway.app, self.config, on_ready=self.urls.append)
             await self.server.serve()
 

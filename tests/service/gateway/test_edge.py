@@ -240,7 +240,7 @@ def test_other_paths_and_methods(edge: Edge) -> None:
     """Paths and methods that are not served get errors in OpenAI's shape too."""
     assert edge.post({}, "/v1/nothing").error["code"] == "unknown_url"
     assert "POST /v1/chat/completions" in edge.post({}, "/v1/nothing").error["message"]
-    assert edge.post({}, "/v1/models/gemini-2.5-pro:generateContent").status == 404
+    assert edge.post({}, "/v1/models/gemini-2.5-pro:embedContent").status == 404
     assert edge.post({}, "/v1/models/echo").status == 405
     answer = edge.get("/v1/chat/completions")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")

@@ -58,6 +58,7 @@ class Way:
 
 GPT, MINI, CODEX = "openai/gpt-4.1", "openai/gpt-4o-mini", "openai/gpt-5.1-codex"
 SONNET, HAIKU = "anthropic/claude-sonnet-4-5", "anthropic/claude-haiku-4-5"
+FLASH, LITE = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-flash-lite"
 LISTEN = "openai/gpt-4o-transcribe"
 EMBED = "openai/text-embedding-3"
 ON_CHAT = "/v1/chat/completions"
@@ -68,6 +69,12 @@ WAYS = (
     Way("responses", ask.responses, GPT, MINI, "completed"),
     Way("responses-over-chat", ask.responses, GPT, MINI, "completed", serves=ON_CHAT),
     Way("responses-over-messages", ask.responses, SONNET, MINI, "completed"),
+    Way("compact", ask.compact, GPT, MINI, "response.compaction", streams=False),
+    Way("generate", ask.generate, LITE, FLASH, "STOP"),
+    Way("generate-over-chat", ask.generate, GPT, LITE, "STOP", serves=ON_CHAT),
+    Way("generate-over-messages", ask.generate, SONNET, LITE, "STOP"),
+    Way("generate-over-responses", ask.generate, CODEX, LITE, "STOP"),
+    Way("chat-at-google", ask.chat, LITE, MINI, "stop"),
     Way("messages", ask.messages, SONNET, HAIKU, "end_turn"),
     Way("messages-over-chat", ask.messages, GPT, HAIKU, "end_turn", serves=ON_CHAT),
     Way("messages-over-responses", ask.messages, CODEX, HAIKU, "end_turn"),
@@ -132,9 +139,12 @@ STREAMS = [pytest.param(way, id=way.name) for way in WAYS if way.streams]
 ALL = [pytest.param(way, id=way.name) for way in WAYS]
 
 
+BASES = {"anthropic": "", "gemini": "/v1beta/openai"}
+
+
 def entry(route: str, model: str, sim_url: str, serves: str = "") -> dict[str, Any]:
     """A deployment at the simulator."""
-    base = sim_url if model.startswith("anthropic/") else f"{sim_url}/v1"
+    base = f"{sim_url}{BASES.get(model.partition('/')[0], '/v1')}"
     info: dict[str, Any] = {"id": f"d-{route}"}
     if serves:
         info["supported_endpoints"] = [serves]

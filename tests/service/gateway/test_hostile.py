@@ -237,7 +237,16 @@ def test_bad_bodies_are_booked(edge: Edge, body: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["host", "origin", "authorization", "api-key", "x-api-key", "x-spanledger-customer"]
+    "name",
+    [
+        "host",
+        "origin",
+        "authorization",
+        "api-key",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-spanledger-customer",
+    ],
 )
 def test_a_caller_is_named_once(edge: Edge, name: str) -> None:
     """Of two identity headers, a proxy before us may have checked the one that we ignore."""
@@ -279,6 +288,25 @@ def test_other_content_types(edge: Edge) -> None:
     assert edge.send(bare).status == 200
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
         assert edge.post(body, content_type=kind).status == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/realtime?model=gpt-realtime"),
+        ("POST", "/v1/realtime/client_secrets"),
+        ("GET", "/realtime"),
+    ],
+)
+def test_the_realtime_api_is_not_served(edge: Edge, method: str, path: str) -> None:
+    """Its clients are told so, also where they offer a WebSocket."""
+    offer = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: AA==\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n"
+    for more in ("", offer):
+        answer = edge.send(f"{head}{more}\r\n".encode())
+        assert answer.status == 501
+        assert answer.error["code"] == "realtime_unsupported"
+        assert "/v1/audio/speech" in answer.error["message"]
 
 
 def test_upgrade_is_not_taken(edge: Edge) -> None:

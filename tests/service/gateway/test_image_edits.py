@@ -6,11 +6,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from tests.service.gateway.endpoints import Site, running_site
 
+PIXELS = "data:image/png;base64," + "A" * 60_000
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
 
 
@@ -61,6 +63,54 @@ def test_whole(site: Site, fields: dict[str, Any]) -> None:
         each = 6_563 if "input_fidelity" in fields else 323
         assert answer.usage.input_tokens_details.image_tokens == each * sent
     assert site.rows("operation")[-1] == ("image_edits",)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"images": [{"image_url": "https://x.test/cat.png"}]},
+        {"images": [{"image_url": PIXELS}, {"file_id": "file-abc"}], "mask": {"image_url": PIXELS}},
+        {"images": [{"image_url": PIXELS}], "n": 2, "quality": "low", "input_fidelity": "high"},
+    ],
+    ids=["address", "many", "fields"],
+)
+def test_images_named_in_json(site: Site, fields: dict[str, Any], stream: bool) -> None:
+    """As in a form, they are held for and charged, and their data does not count as prompt."""
+    before = len(site.billed())
+    body = {"model": "draw", "prompt": "A hat", "stream": stream, **fields}
+    with site.client("rich", max_retries=0) as client:
+        answer = client.post("/images/edits", body=body, cast_to=httpx.Response)
+    assert b"b64_json" in answer.content
+    (entry,) = site.check(answer.headers["x-request-id"], before)
+    each = 6_563 if "input_fidelity" in fields else 323
+    named = len(fields["images"]) + ("mask" in fields)
+    assert entry["usage"]["image_input_tokens"] == each * named
+    ((_, hold, *_),) = site.attempts(answer.headers["x-request-id"])
+    assert hold < 1_100_000_000  # three images, and no text of 120,000 characters
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "words"),
+    [
+        ("edits", {}, "'images' is missing"),
+        ("edits", {"images": []}, "a non-empty array"),
+        ("edits", {"images": [{}]}, "either an image_url or a file_id"),
+        ("edits", {"images": [{"file_id": f"file-{'0' * 24}_x"}]}, "not found"),
+        ("edits", {"images": [{"image_url": PIXELS}], "mask": "x"}, "made of objects"),
+        ("edits", {"images": [{"image_url": PIXELS}], "model": "paint"}, "multipart/form-data"),
+        ("variations", {"images": [{"image_url": PIXELS}]}, "multipart/form-data"),
+    ],
+)
+def test_what_json_cannot_say(site: Site, path: str, fields: dict[str, Any], words: str) -> None:
+    """It is refused with what to send instead, and nobody is called."""
+    before = len(site.billed())
+    body = {"model": "draw", "prompt": "A hat", **fields}
+    with site.client("rich", max_retries=0) as client, pytest.raises(openai.APIStatusError) as no:
+        client.post(f"/images/{path}", body=body, cast_to=object)
+    assert no.value.status_code in (400, 404, 415)
+    assert words in no.value.message
+    assert len(site.billed()) == before
 
 
 def test_streamed(site: Site) -> None:

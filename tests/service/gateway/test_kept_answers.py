@@ -94,13 +94,6 @@ def test_ids_that_are_not_ours(site: ResponsesSite, named: str) -> None:
                 client.responses.create(model="gpt", input=HELLO, previous_response_id=unknown)
 
 
-def test_compaction_is_refused(site: ResponsesSite) -> None:
-    """The error says what to do instead: the path is not that of an answer."""
-    with site.client() as client, pytest.raises(openai.BadRequestError, match="shorter") as caught:
-        client.responses.compact(model="gpt-5", input=HELLO)
-    assert caught.value.code == "unsupported_endpoint"
-
-
 def test_no_fallback_loses_what_was_said(site: ResponsesSite) -> None:
     """A failing provider's error is the answer: another account does not know what came before."""
     with site.client() as client:

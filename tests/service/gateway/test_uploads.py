@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from spanledger.gateway.bodies import room_for_uploads
 from spanledger.gateway.connection import UPLOAD_PACE_BYTES
 
 from .audio_files import wav
@@ -25,6 +26,7 @@ from .harness import (
 )
 
 MAX_UPLOAD = 6 * 2**20
+TERABYTE = 2**40
 PATH = "/v1/audio/transcriptions"
 KIND = "multipart/form-data; boundary=frontier"
 
@@ -211,3 +213,17 @@ def test_nothing_is_written_where_files_are_seen(edge: Edge, tmp_path: Path) -> 
     finally:
         monkeypatch.undo()
         edge.router.released = False
+
+
+def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that has less room than uploads may take is named at start, with what to change; one
+    with enough is not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert room_for_uploads(1) == ""
+    warning = room_for_uploads(1_000_000 * TERABYTE)
+    assert str(tmp_path) in warning
+    assert "TMPDIR" in warning
+    assert "max_upload_bytes_in_flight" in warning
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    assert "TMPDIR" in room_for_uploads(1)

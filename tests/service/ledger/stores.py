@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from spanledger.ledger import open_store
 from spanledger.ledger.ports import Store
 from spanledger.ledger.sqlite.store import SqliteStore
+from tests.support import postgres
 from tests.support.ledgers import store_at
 
-KINDS = ("sqlite",)
+KINDS = ("sqlite", "postgres")
 
 
 def new_store(kind: str, folder: Path) -> Store:
@@ -21,12 +27,47 @@ def new_store(kind: str, folder: Path) -> Store:
     Args:
         folder: an empty folder, for databases that are files.
     """
-    assert kind in KINDS
+    if kind == "postgres":
+        return open_store(postgres.new_ledger_url())
+    assert kind == "sqlite"
     return store_at(folder / "ledger.db")
 
 
+@contextlib.contextmanager
+def cut_off(store: Store) -> Iterator[None]:
+    """Within it, nothing can be committed, and nothing new can be opened."""
+    if isinstance(store, SqliteStore):
+        aside = store.path.with_name("aside.db")
+        store.path.rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(store.path)
+        return
+    name = conninfo_to_dict(store.url)["dbname"]
+    server = make_conninfo(store.url, dbname="postgres")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+            yield
+        finally:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+
+
 def raw(store: Store, statement: str, *parameters: object) -> list[Any]:
-    """Run a statement of SQL behind the ledger's back; returns its rows."""
-    assert isinstance(store, SqliteStore)
-    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
+    """Run a statement of SQL behind the ledger's back; returns its rows.
+
+    Args:
+        statement: with `?` for parameters, in every database.
+    """
+    if isinstance(store, SqliteStore):
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+            return connection.execute(statement, parameters).fetchall()
+    with psycopg.connect(
+        store.url, autocommit=True, options="-c search_path=spanledger"
+    ) as connection:
+        cursor = connection.execute(statement.replace("?", "%s").encode(), parameters)
+        return cursor.fetchall() if cursor.description else []

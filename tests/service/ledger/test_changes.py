@@ -373,3 +373,80 @@ async def test_an_account_says_which_part_is_wrong(book: Book) -> None:
     assert len(book.problems()) == 1
 
     raw(book.store, "UPDATE balances SET spent_nano = spent_nano - 1")
+
+
+async def test_a_one_time_budget_limits_nothing_else(book: Book) -> None:
+    """It counts from its beginning on, whenever it was set, and ends without another period."""
+    at(book, "2026-11-30T23:59")
+    book.budget(period="once@2026-12-01..2026-12-03", limit_nano=5 * CENT)
+    early = await hold(book, 9 * CENT)
+    assert book.balance() == (0, 0, 0)
+
+    at(book, "2026-12-01T00:00")
+    await book.ledger.finish(book.end(early, 9 * CENT))  # it was admitted before
+    await spend(book, 3 * CENT)
+    with pytest.raises(BudgetExceededError, match="it ends at 2026-12-03T00:00:00Z"):
+        await hold(book, 3 * CENT)
+    late = await hold(book, 2 * CENT)
+    book.budget(period="once@2026-12-01..2026-12-04", limit_nano=5 * CENT)
+    assert book.balance() == (3 * CENT, 2 * CENT, 0)
+
+    at(book, "2026-12-04T00:00")
+    await spend(book, 50 * CENT)
+    await book.ledger.finish(book.end(late, 1 * CENT))
+    assert book.balance() == (4 * CENT, 0, 0)
+    book.budget(period="once@2026-12-01..2026-12-03", limit_nano=CENT)  # too late to count
+    await spend(book, 50 * CENT)
+
+
+async def test_a_budget_limits_only_while_it_is_valid(book: Book) -> None:
+    """It counts from its first moment on, renews meanwhile, and ends with its last."""
+    at(book, "2026-12-01T08:00")
+    await spend(book, 9 * CENT)
+    book.budget(period="day[2026-12-01T12:00..2026-12-02T18:00]", limit_nano=5 * CENT)
+    await spend(book, 9 * CENT)
+
+    at(book, "2026-12-01T12:00")
+    assert book.balance() == (0, 0, 0)
+    await spend(book, 5 * CENT)
+    with pytest.raises(BudgetExceededError, match="it renews at 2026-12-02T00:00:00Z"):
+        await hold(book, CENT)
+    at(book, "2026-12-02T00:00")
+    await spend(book, 5 * CENT)
+    with pytest.raises(BudgetExceededError, match="it ends at 2026-12-02T18:00:00Z"):
+        await hold(book, CENT)
+    book.budget(period="day[2026-12-01T12:00..2026-12-02T19:00]", limit_nano=5 * CENT)
+    assert book.balance() == (5 * CENT, 0, 0)  # a later end forgives nothing
+
+    at(book, "2026-12-02T19:00")
+    await spend(book, 9 * CENT)
+    assert book.balance() == (5 * CENT, 0, 0)
+
+
+async def test_a_budget_that_never_renews_says_so(book: Book) -> None:
+    """It counts everything since its beginning, and refuses from then on."""
+    await spend(book, 4 * CENT)
+    book.budget(period="once@2020-01-01", limit_nano=5 * CENT)
+
+    with pytest.raises(BudgetExceededError, match="it does not renew") as refused:
+        await hold(book, 2 * CENT)
+
+    assert refused.value.refusal.renews_at is None
+    assert book.balance() == (4 * CENT, 0, 0)
+
+
+async def test_a_billing_month_begins_on_its_day(book: Book) -> None:
+    """Counted from the 31st, November's is over on its last day."""
+    at(book, "2026-11-29T23:59")
+    book.budget(period="month/31", limit_nano=5 * CENT)
+    await spend(book, 4 * CENT)
+    with pytest.raises(BudgetExceededError, match="it renews at 2026-11-30T00:00:00Z"):
+        await hold(book, 2 * CENT)
+
+    at(book, "2026-11-30T00:00")
+    await spend(book, 2 * CENT)
+    assert book.balance() == (2 * CENT, 0, 0)
+    at(book, "2026-12-30T23:59")
+    assert book.balance() == (2 * CENT, 0, 0)
+    at(book, "2026-12-31T00:00")
+    assert book.balance() == (0, 0, 0)

@@ -28,9 +28,9 @@ async def put_off(book: Book, hold: int = 50 * CENT, expected: int = 20 * CENT) 
     await book.ledger.reserve(reservation)
     end = RequestEnd("ok", "", 200, book.time.now)
     until_ns = book.time.now + 24 * HOUR
-    await book.ledger.end_request(
-        reservation.request, end, later=Later(until_ns, expected), kept=kept(1, "batch")
-    )
+    request = reservation.request
+    one = replace(kept(1, "batch"), request_id=request.request_id)
+    await book.ledger.end_request(request, end, later=Later(until_ns, expected), kept=one)
     return reservation.attempt_id
 
 
@@ -124,6 +124,73 @@ async def test_kept_things_are_their_owners(book: Book) -> None:
     assert await page(f"req_{5:024x}") == [1]
     assert await page(rising=True, limit=9) == [1, 4, 7]
     assert await page(f"req_{2:024x}", rising=True) == [4, 7]
+
+
+async def test_what_nobody_read(book: Book) -> None:
+    """Open results are listed with the end of their hold, first those that are held; what is settled,
+    old or kept as a file is not."""
+    book.budget()
+    first = await put_off(book)
+    second = await put_off(book)
+    start = book.reservation().request
+    end = RequestEnd("ok", "", 200, book.time.now)
+    await book.ledger.end_request(start, end, kept=replace(kept(5), request_id=start.request_id))
+
+    async def listed(since_ns: int = 0, limit: int = 9) -> list[tuple[str, str, int]]:
+        found = await book.ledger.list_unread(since_ns, limit)
+        return [(each.request_id, each.kind, each.until_ns - book.time.now) for each in found]
+
+    def names(*attempts: str) -> list[tuple[str, str, int]]:
+        return [(each.rpartition(".")[0], "batch", 24 * HOUR) for each in attempts]
+
+    assert await listed() == names(first, second)
+    assert await listed(limit=1) == names(first)
+    assert await listed(since_ns=book.time.now + 1) == []
+    done = replace(book.end(book.reservation(), CENT, last=False), attempt_id=first, late=True)
+    await book.ledger.finish(done)
+    assert await listed() == names(second)
+
+    book.time.now += 25 * HOUR
+    assert await book.ledger.sweep() == 1
+    assert [each[2] for each in await listed()] == [-HOUR]
+    third = await put_off(book)
+    assert [each[0] for each in await listed()] == [
+        third.rpartition(".")[0],
+        second.rpartition(".")[0],
+    ]
+
+
+async def test_what_was_known_when_the_request_ended(book: Book) -> None:
+    """The row has it from then on, for the charge of the answer and for an estimate."""
+    reservation = book.reservation()
+    await book.ledger.reserve(reservation)
+    later = Later(book.time.now + HOUR, CENT, '{"gen_ai.response.id":"resp_1"}')
+    end = RequestEnd("ok", "", 200, book.time.now)
+    await book.ledger.end_request(reservation.request, end, later=later)
+    request = reservation.request
+    answer = await book.ledger.find_answer(request.request_id, request.operation)
+    assert answer is not None
+    assert answer.open
+    assert answer.detail == later.detail
+    book.time.now += 2 * HOUR
+    await book.ledger.sweep()
+    assert raw(book.store, "SELECT state, detail FROM attempts") == [("expired", later.detail)]
+
+
+async def test_whose_a_file_is(book: Book) -> None:
+    """By the provider's id all are found that uploaded one, whatever else has that id."""
+    for customer, team, kind in (
+        ("acme", "", "file"),
+        ("acme", "red", "file"),
+        ("acme", "red", "file"),
+        ("other", "", "batch"),
+    ):
+        start = book.reservation().request
+        one = replace(kept(1, "file", customer, team), request_id=start.request_id)
+        one = replace(one, kind="batch") if kind == "batch" else one
+        await book.ledger.end_request(start, RequestEnd("ok", "", 200, book.time.now), kept=one)
+    assert sorted(await book.ledger.owners_of_file("file-1")) == [("acme", ""), ("acme", "red")]
+    assert await book.ledger.owners_of_file("file-2") == []
 
 
 async def test_kept_things_change_and_go(book: Book) -> None:

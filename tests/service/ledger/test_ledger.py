@@ -206,7 +206,8 @@ async def test_a_dead_gateways_holds_expire_in_full(book: Book) -> None:
     reports.close()
     assert (request["outcome"], request["cost_nano"]) == ("ok", 5 * CENT)
     assert (corrected["state"], corrected["corrected"]) == ("settled", 1)
-    assert corrected["seq"] > attempt["seq"]
+    # It is shipped again; another gateway's lane has numbers of its own.
+    assert (corrected.get("lane"), corrected["seq"]) != (attempt.get("lane"), attempt["seq"])
     await dead.close()
 
 
@@ -258,7 +259,7 @@ async def test_concurrent_callers_share_commits(book: Book) -> None:
 async def test_one_bad_operation_does_not_hurt_the_others(book: Book) -> None:
     """A value the database cannot store fails only its own caller."""
     book.budget()
-    bad = replace(book.reservation(), deployment="\ud800")
+    bad = replace(book.reservation(), now_ns=2**63)
 
     results = await asyncio.gather(
         book.ledger.reserve(bad),

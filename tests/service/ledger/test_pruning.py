@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -15,14 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from spanledger.budgets.model import PERIOD_KINDS
 from spanledger.budgets.periods import period_at
 from spanledger.cli import app
 from spanledger.config import TelemetrySettings
 from spanledger.errors import UsageError
 from spanledger.ledger.model import RequestStart
 from spanledger.ledger.pruning import Keep, Pruned, prunable_until_ns
-from spanledger.ledger.sqlite import pruning
+from spanledger.ledger.sql import pruning
 from spanledger.telemetry.shipper import run_shipper
 from tests.support.ledgers import store_at
 
@@ -64,10 +64,8 @@ async def serve(book: Book, at_ns: int, cost: int = 1_000, attempts: int = 1) ->
 
 def prune(book: Book, before_ns: int = BEFORE, keep: Keep | None = None) -> Pruned:
     """Run a pruning to its end; returns what was removed."""
-    removal = book.store.prune(before_ns, NOON)
-    done = [Pruned(), *removal.run(keep)][-1]
-    removal.close()
-    return done
+    with closing(book.store.prune(before_ns, NOON)) as removal:
+        return [Pruned(), *removal.run(keep)][-1]
 
 
 def requests(book: Book) -> set[str]:
@@ -122,24 +120,26 @@ async def test_what_is_not_over_stays(book: Book) -> None:
 async def test_a_budget_set_afterwards_counts_all_of_its_period(book: Book) -> None:
     """No current period needs a prunable row: the latest time allowed removes none of its attempts."""
     await serve(book, NOON - 22 * DAY, cost=5)  # 1 November, 12:00
-    await serve(book, NOON - 30 * DAY, cost=7)
+    await serve(book, NOON - 33 * DAY, cost=7)
     ship(book)
 
     assert prune(book, prunable_until_ns(NOON)).cost_nano == 7
     book.budget()
 
     assert book.balance() == (5, 0, 0)
-    with pytest.raises(UsageError, match="2026-10-31"):
+    with pytest.raises(UsageError, match="2026-10-22"):
         prune(book, prunable_until_ns(NOON) + 1)
 
 
 @given(
     now_s=st.integers(1_600_000_000, 2_200_000_000),
-    kind=st.sampled_from(PERIOD_KINDS),
+    kind=st.sampled_from(
+        ["day", "week", "month", "week/friday", *(f"month/{day}" for day in range(2, 32))]
+    ),
     zone=st.sampled_from(sorted(available_timezones())),
 )
-def test_no_present_period_began_before(now_s: int, kind: Any, zone: str) -> None:
-    """This is true in every time zone, at any time."""
+def test_no_present_period_began_before(now_s: int, kind: str, zone: str) -> None:
+    """This is true in every time zone, at any time, of periods of up to a month."""
     assert prunable_until_ns(now_s * SECOND) <= period_at(kind, zone, now_s).start_s * SECOND
     assert prunable_until_ns(now_s * SECOND) >= (now_s - 33 * 86_400) * SECOND
 
@@ -225,6 +225,25 @@ async def test_the_command_says_what_stays(book: Book, tmp_path: Path) -> None:
     missing = Book(store_at(tmp_path / "none.db"), book.time, book.ledger)
     assert command(missing, "ledger", "prune", "--before", "90d")[0] == 1
     assert not missing.store.exists()
+
+
+async def test_requests_of_a_long_period_need_a_word(book: Book) -> None:
+    """The command names the budget that counts them; if told to, it removes them and the balance
+    stays, but a budget that is set afterwards is said to lack them."""
+    book.budget(period="once@2020-01-01")
+    await serve(book, OLD, cost=7)
+    ship(book)
+
+    code, _, problem = command(book, "ledger", "prune", "--before", "2026-10-01")
+    assert (code, "budget 'b' counts requests since 2020-01-01" in problem) == (2, True)
+    code, _, _ = command(book, "ledger", "prune", "--before", "2026-10-01", "--counted")
+
+    assert (code, requests(book)) == (0, set())
+    assert book.balance() == (7, 0, 0)
+    same = ("budget", "set", "b", "--limit", "2")
+    assert "were pruned" not in command(book, *same)[2]
+    code, _, said = command(book, *same, "--timezone", "Asia/Tokyo")
+    assert (code, "those that ended before 2026-10-01 were pruned" in said) == (0, True)
 
 
 @pytest.mark.parametrize("before", ["off", "on", "shipped"])

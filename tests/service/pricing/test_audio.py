@@ -83,6 +83,7 @@ def test_flac_and_mp4_say_it_too() -> None:
         wav(1).replace(b"\x01\x00\x01\x00", b"\x55\x00\x01\x00", 1),  # MP3 inside a WAV
         wav(1)[:30],
         b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16) + bytes(500),
+        b"fLaC\0\0\0\x22" + bytes(10) + (16_000 << 44).to_bytes(8, "big") + bytes(5_000),
     ],
 )
 def test_what_nobody_can_tell_has_no_length(data: bytes) -> None:
@@ -90,6 +91,33 @@ def test_what_nobody_can_tell_has_no_length(data: bytes) -> None:
     assert measured(data) is None
 
 
+WEBM = b"\x1a\x45\xdf\xa3" + bytes(40)
+CLUSTER = b"\x1f\x43\xb6\x75\x01" + b"\xff" * 7
+
+
 def test_webm_is_bounded_by_its_size() -> None:
     """Browsers that record do not write how long it became."""
-    assert measured(b"\x1a\x45\xdf\xa3" + bytes(75_000 - 4)) == (100, 19)
+    assert measured(WEBM + bytes(75_000 - len(WEBM))) == (100, 19)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "likely"),
+    [
+        (b"\x44\x89\x88" + struct.pack(">d", 90_500.0), b"", 91),
+        (b"\x44\x89\x84" + struct.pack(">f", 90_500.0), b"", 91),
+        (b"\x2a\xd7\xb1\x83\x98\x96\x80\x44\x89\x84" + struct.pack(">f", 9_050.0), b"", 91),
+        (b"", CLUSTER + b"\xe7\x83\x01\x61\x84", 91),
+        (b"", CLUSTER + b"\xbf\x84abcd\xe7\x83\x01\x61\x84", 91),
+        (b"\x44\x89\x84" + struct.pack(">f", float("nan")), b"", 1),
+        (b"\x44\x89\x84" + struct.pack(">f", -5.0), CLUSTER, 1),
+        (b"\x44\x89", b"\x1f\x43\xb6\x75", 1),
+    ],
+)
+def test_webm_with_pauses(head: bytes, tail: bytes, likely: int) -> None:
+    """Silence may take no bytes: what the file says of its length, or the time of its last cluster, is
+    longer than its size makes likely."""
+    found = measured(WEBM + head + bytes(500) + tail + bytes(99 if tail else 0))
+
+    assert found is not None
+    assert found.likely == likely
+    assert found.most > found.likely

@@ -40,6 +40,11 @@ def media(model: str, info: dict[str, Any] | None = None, **params: Any) -> set[
         ("groq/whisper-large-v3", {}, {"transcriptions", "translations"}),
         ("aiml/dall-e-3", {}, set()),
         ("mistral/voxtral-mini-tts-latest", {}, {"speech"}),
+        (
+            "litellm_proxy/mine",
+            {"api_base": LOCAL},
+            {"image_edits", "speech", "transcriptions"},
+        ),
         ("openai/gpt-4o", {}, set()),
     ],
 )

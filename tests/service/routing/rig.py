@@ -29,6 +29,7 @@ from spanledger.ledger.model import (
     RequestStart,
     Reservation,
     Settled,
+    Unread,
 )
 from spanledger.pricing.book import PriceBook
 from spanledger.pricing.usage import Usage
@@ -247,12 +248,22 @@ class StrictLedger:
         """As above."""
         raise NotImplementedError
 
+    async def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
+        """As above."""
+        raise NotImplementedError
+
+    async def owners_of_file(self, provider_id: str) -> list[tuple[str, str]]:
+        """As above."""
+        raise NotImplementedError
+
     async def change_kept(self, request_id: str, about: str | None) -> None:
         """As above."""
         raise NotImplementedError
 
     async def check(self) -> None:
         """It is always available."""
+
+    journaling = False
 
     async def has_keys(self) -> bool:
         """Routing never asks for keys."""

@@ -56,7 +56,7 @@ def test_an_unknown_model_may_be_for_anything() -> None:
     named = {"model": "openai/mine", "api_base": "http://127.0.0.1:8000/v1"}
     config = parse_config({"model_list": [{"model_name": "r", "litellm_params": named}]}, {}, "t")
     (found,) = Plan.from_config(config, ENVIRON, BOOK).deployments
-    assert found.speaks == (*SPOKEN["openai"], "responses")
+    assert found.speaks == (*SPOKEN["openai"], "responses", "compact")
     assert speaks("hosted_vllm/mine", mode="moderation") == ("moderations",)
 
 

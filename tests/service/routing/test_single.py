@@ -47,7 +47,7 @@ async def test_a_caller_that_leaves_at_the_end(end: str, gated: int) -> None:
     await single.hold(exchange, target, 5)
 
     if end == "free":
-        work = asyncio.ensure_future(single.free(exchange, target, "file-1", kept))
+        work = asyncio.ensure_future(single.free(exchange, target, ("file-1", "req_1"), kept))
     else:
         work = asyncio.ensure_future(single.put_off(exchange, kept, Later(9, 5)))
     await until(lambda: ledger.writes == gated or work.done())

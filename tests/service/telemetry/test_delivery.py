@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.resources import Resource
 
+from spanledger.ledger.lanes import START
 from spanledger.ledger.rows import EndedRow
 from spanledger.telemetry.delivery import Delivery, SpanSender
 from tests.service.telemetry.conftest import Book
@@ -30,7 +31,7 @@ def rows_of(book: Book) -> list[EndedRow]:
     book.call()
     outbox = store_at(book.path).outbox()
     try:
-        return outbox.read_after(0, 10)
+        return outbox.read_after(START, 10)
     finally:
         outbox.close()
 

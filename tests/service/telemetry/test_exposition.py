@@ -63,6 +63,26 @@ def scraper(book: Book) -> Scraper:
     return Scraper(book.path)
 
 
+async def test_only_budgets_that_count_are_exported(book: Book, scraper: Scraper) -> None:
+    """A one-time budget is shown from its beginning to its end, with its period in words."""
+    for name, period in {
+        "before": "once@2026-11-24..2026-12-01",
+        "during": "once@2026-11-20..2026-12-01",
+        "for-good": "once@2026-11-20",
+        "after": "once@2026-11-01..2026-11-20",
+    }.items():
+        book.budget(name, 1_000_000_000, period=period, timezone="Asia/Tokyo")
+
+    samples = await scraper.scrape()
+
+    about = {key[1]: (key[2], key[5]) for key in samples if key[0] == "spanledger_budget_info"}
+    assert about == {
+        "during": ("once from 2026-11-20 until 2026-12-01", "Asia/Tokyo"),
+        "for-good": ("once from 2026-11-20", "Asia/Tokyo"),
+    }
+    assert samples["spanledger_budgets_left_out",] == 0
+
+
 async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -> None:
     """Limit, spent, held, what remains, the period and the forecast are exported."""
     book.budget("b", 1_000_000_000)
@@ -84,6 +104,7 @@ async def test_a_budgets_figures_are_the_ledgers(book: Book, scraper: Scraper) -
     assert samples["spanledger_budget_blocks", *labels] == 1
     steps = {k[-1]: v for k, v in samples.items() if k[0] == "spanledger_budget_threshold_ratio"}
     assert steps == {"50": 0.5, "80": 0.8, "95": 0.95}
+    assert samples["spanledger_budget_info", "b", "day", "customer", "acme", "UTC"] == 1
     assert samples["spanledger_budgets_shown",] == 1
     assert samples["spanledger_holds_open",] == 1
     assert samples["spanledger_oldest_hold_seconds",] == 3600

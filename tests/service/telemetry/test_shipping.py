@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 
 from spanledger.config import TelemetrySettings
+from spanledger.ledger.lanes import START
 from spanledger.ledger.sqlite import outbox as outbox_module
 from spanledger.telemetry import delivery
 from spanledger.telemetry.delivery import Delivery, SpanSender
@@ -341,14 +342,14 @@ def test_batches_of_any_size_miss_no_row(book: Book, limit: int) -> None:
         for attempt in range(1, 2 + number):
             book.finish(book.reserve(start, attempt), None, last=attempt == 1 + number)
     outbox = store_at(book.path).outbox()
-    seqs, batch = [0], [0]
-    while batch:
-        batch = [row.seq for row in outbox.read_after(seqs[-1], limit)]
+    cursor, seqs = START, []
+    while batch := outbox.read_after(cursor, limit):
         assert len(batch) <= limit
-        seqs += batch
+        seqs += [row.seq for row in batch]
+        cursor = cursor.past(batch)
     outbox.close()
 
-    assert seqs == list(range(book.last_seq + 1))
+    assert seqs == list(range(1, book.last_seq + 1))
 
 
 @pytest.mark.parametrize(

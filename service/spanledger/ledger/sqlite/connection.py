@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from spanledger.budgets.model import Budget
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
+ALLOWANCE_VERSION = 7
+"""First schema version whose budgets may allow spending while the ledger is unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -93,38 +94,11 @@ def execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s:
             return
 
 
-def budget_from_row(row: Sequence[object]) -> Budget:
-    """A budget from `SELECT_BUDGETS`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict = row
-    return Budget(
-        name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
-        subject=str(subject),
-        limit_nano=limit,  # type: ignore[arg-type]  # INTEGER NOT NULL
-        period=period,  # type: ignore[arg-type]  # as scope
-        timezone=str(timezone),
-        action=action,  # type: ignore[arg-type]  # as scope
-        thresholds=tuple(json.loads(str(thresholds))),
-        strict=bool(strict),
-    )
+def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
+    """The columns that the file has of budgets: one that is only read may lack the newest."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return BUDGET_COLUMNS if version >= ALLOWANCE_VERSION else BUDGET_COLUMNS[:-1]
 
-
-def ships(connection: sqlite3.Connection) -> bool:
-    """Whether a shipper will ship the rows. A gateway records this at startup, and a shipper at each
-    of its own writes; until then the answer is yes."""
-    query = "SELECT value FROM state WHERE key = 'ships'"
-    row = connection.execute(query).fetchone()
-    return row is None or bool(row[0])
-
-
-SET_SHIPS = """
-INSERT INTO state (key, value) VALUES ('ships', ?1)
-ON CONFLICT (key) DO UPDATE SET value = ?1 WHERE value != ?1"""
-"""Records whether a shipper is in use; writes only on a change."""
-
-SELECT_BUDGETS = """
-SELECT name, scope, subject, limit_nano, period, timezone, action, thresholds, strict
-FROM budgets"""
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

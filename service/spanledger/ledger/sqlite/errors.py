@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.translation import translate_methods
 
-C = TypeVar("C")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -23,27 +22,6 @@ def translating(what: str = "the ledger failed") -> Iterator[None]:
         raise LedgerUnavailableError(f"{what}: {error}") from error
 
 
-def translated(cls: type[C]) -> type[C]:
+def translated(cls: type[T]) -> type[T]:
     """A class whose public methods, also inherited ones, raise SQLite's errors as ours."""
-    for name, attribute in inspect.getmembers_static(cls):
-        if not name.startswith("_") and inspect.isfunction(attribute):
-            setattr(cls, name, _translated(attribute))
-    return cls
-
-
-def _translated(method: Callable[..., Any]) -> Callable[..., Any]:
-    if inspect.isgeneratorfunction(method):
-
-        @functools.wraps(method)
-        def generate(*args: Any, **options: Any) -> Iterator[Any]:
-            with translating():
-                yield from method(*args, **options)
-
-        return generate
-
-    @functools.wraps(method)
-    def call(*args: Any, **options: Any) -> Any:
-        with translating():
-            return method(*args, **options)
-
-    return call
+    return translate_methods(cls, translating)

@@ -9,6 +9,7 @@ from spanledger.budgets.accounts import Balance
 from spanledger.budgets.periods import Period
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.clock import NANOS
+from spanledger.ledger.lanes import Position, one_lane
 from spanledger.ledger.opening import SettledSum, Unfinished
 from spanledger.ledger.sqlite.connection import WRITE_BALANCE
 
@@ -30,18 +31,18 @@ class SqliteOpeningRows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def last_seq(self) -> int:
+    def last(self) -> Position:
         """See `OpeningRows`."""
         query = "SELECT value FROM state WHERE key = 'seq'"
-        return int(self._connection.execute(query).fetchone()[0])
+        return one_lane(self._connection.execute(query).fetchone()[0])
 
-    def settled(self, period: Period, after_seq: int, to_seq: int) -> Iterator[SettledSum]:
+    def settled(self, period: Period, after: Position, to: Position) -> Iterator[SettledSum]:
         """See `OpeningRows`."""
         # What was not read before are the last rows, whichever period they started in.
-        index = "attempts_seq" if after_seq else "attempts_started"
+        index = "attempts_seq" if after else "attempts_started"
         rows = self._connection.execute(
             _SETTLED.format(index=index),
-            (after_seq, to_seq, period.start_s * NANOS, period.end_s * NANOS),
+            (after.of(0), to.of(0), period.start_s * NANOS, period.end_s * NANOS),
         )
         for *dimensions, cost, overrun in rows:
             yield SettledSum(tuple(dimensions), cost, overrun)
@@ -62,6 +63,10 @@ class SqliteOpeningRows:
             "UPDATE attempts SET accounts = ? WHERE request_id = ? AND number = ?",
             (accounts, attempt.request_id, attempt.number),
         )
+
+    def number_of(self, position: Position) -> int:
+        """See `OpeningRows`."""
+        return position.of(0)
 
     def write_balances(self, balances: Collection[Balance]) -> None:
         """See `OpeningRows`."""

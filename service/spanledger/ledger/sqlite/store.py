@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import sqlite3
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.ports import Access, Progress
 from spanledger.ledger.pruning import check_prunable
+from spanledger.ledger.sql.identity import ledger_uuid, refuse_incomplete
 from spanledger.ledger.sqlite.backup import backup
 from spanledger.ledger.sqlite.connection import connect, require_ledger
 from spanledger.ledger.sqlite.errors import translated
@@ -20,6 +22,8 @@ from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.ledger.sqlite.pruning import SqlitePruning
 from spanledger.ledger.sqlite.records import SqliteRecords
 from spanledger.ledger.sqlite.reports import SqliteReports
+from spanledger.ledger.sqlite.sql import SqliteSql
+from spanledger.ledger.sqlite.tables import SqliteTables
 from spanledger.ledger.sqlite.writer import SqliteWriter
 
 
@@ -45,7 +49,7 @@ class SqliteStore:
 
     def writer(self, owner: str, lease_ns: int, now_ns: Callable[[], int]) -> SqliteWriter:
         """See `Store`."""
-        return SqliteWriter(self._upgraded(now_ns), self.path, owner, lease_ns)
+        return SqliteWriter(self._whole(now_ns), self.path, owner, lease_ns)
 
     def records(self, access: Access) -> SqliteRecords:
         """See `Store`."""
@@ -53,7 +57,7 @@ class SqliteStore:
             return SqliteRecords(self._read())
         if access == "change":
             self.require()
-        return SqliteRecords(self._upgraded())
+        return SqliteRecords(self._whole())
 
     def reports(self) -> SqliteReports:
         """See `Store`."""
@@ -61,11 +65,16 @@ class SqliteStore:
 
     def outbox(self) -> SqliteOutbox:
         """See `Store`."""
-        return SqliteOutbox(self._upgraded(), self.path)
+        return SqliteOutbox(self._whole(), self.path)
 
     def exclusive(self, name: str) -> FileLock:
         """See `Store`."""
         return FileLock(self.path.with_name(f"{self.path.name}.{name}-lock"))
+
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        with contextlib.closing(self._upgraded()) as connection:
+            return ledger_uuid(SqliteSql(connection))
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> SqlitePruning:
         """See `Store`."""
@@ -75,6 +84,12 @@ class SqliteStore:
         check_version(connection, str(self.path))
         return SqlitePruning(connection, before_ns, unshipped=unshipped)
 
+    def tables(self) -> SqliteTables:
+        """See `Store`."""
+        connection = connect(self.path)
+        check_version(connection, str(self.path))
+        return SqliteTables(connection)
+
     def backup(self, destination: Path, progress: Progress) -> Verification:
         """See `Store`."""
         source = self._read()
@@ -82,6 +97,16 @@ class SqliteStore:
             return backup(source, destination, progress)
         finally:
             source.close()
+
+    def _whole(self, now_ns: Callable[[], int] = time_ns) -> sqlite3.Connection:
+        """A connection to a ledger that is up to date, and is not an incomplete copy."""
+        connection = self._upgraded(now_ns)
+        try:
+            refuse_incomplete(SqliteSql(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _upgraded(self, now_ns: Callable[[], int] = time_ns) -> sqlite3.Connection:
         connection = connect(self.path)
@@ -110,6 +135,10 @@ class FileLock:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        return True
+
+    def held(self) -> bool:
+        """See `Lock`."""
         return True
 
     def close(self) -> None:

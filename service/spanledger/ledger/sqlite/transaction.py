@@ -13,6 +13,7 @@ from types import TracebackType
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
+from spanledger.ledger.budget_rows import budget_from_row, select_budgets
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
@@ -24,13 +25,7 @@ from spanledger.ledger.changes import (
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.sqlite import kept
-from spanledger.ledger.sqlite.connection import (
-    BUSY_TIMEOUT_S,
-    SELECT_BUDGETS,
-    WRITE_BALANCE,
-    budget_from_row,
-    execute_when_free,
-)
+from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, WRITE_BALANCE, execute_when_free
 
 MAX_CACHED_BALANCES = 20_000
 """Beyond this many, balances are read again; each takes about half a kilobyte."""
@@ -98,7 +93,7 @@ class SqliteTransaction:
 
     def budgets(self) -> Collection[Budget]:
         """See `Transaction`."""
-        return [budget_from_row(row) for row in self._connection.execute(SELECT_BUDGETS)]
+        return [budget_from_row(row) for row in self._connection.execute(select_budgets())]
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""

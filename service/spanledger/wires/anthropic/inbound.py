@@ -62,6 +62,7 @@ class Messages:
     end = LAST_EVENT
     passes: tuple[str, ...] = ("anthropic-beta", "anthropic-version")
     id_header = "request-id"
+    comments = True
 
     def read(self, body: bytes) -> Ask:
         """Read a request and check what the gateway acts on. Raises InvalidRequestError."""

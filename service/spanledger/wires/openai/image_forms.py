@@ -1,4 +1,5 @@
-"""OpenAI's edits and variations of images: forms with the images that are to be changed.
+"""OpenAI's edits and variations of images: forms with the images that are to be changed. Those of an
+edit may also be named in JSON, each by its address, its data or its file.
 
 They cost what generated images cost, and the images that are sent in addition, as input tokens.
 """
@@ -13,18 +14,34 @@ from msgspec.structs import replace
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS, LIKELY_IMAGE_TOKENS
 from spanledger.pricing.usage import Usage, estimate_tokens
-from spanledger.wires.base import Ask, Content, Operation
+from spanledger.wires.base import Ask, Content, Habits, Operation, Outgoing, Written
 from spanledger.wires.bounds import unchecked
-from spanledger.wires.fields import DECODE_ERRORS, Fields, boolean, missing, route_of, text_bytes
+from spanledger.wires.failures import invalid
+from spanledger.wires.fields import (
+    DECODE_ERRORS,
+    NULL,
+    Fields,
+    boolean,
+    check_array,
+    decode,
+    missing,
+    route_of,
+    text_bytes,
+    wrong,
+)
 from spanledger.wires.form import Form
 from spanledger.wires.openai.forms import FormInbound, FormOut, has, read_fields, size_of, text_of
 from spanledger.wires.openai.images import ImagesOut, check_counts, image_unit, images_demand
+from spanledger.wires.openai.spelling import check_spelling
 
 INPUT_IMAGE_TOKENS = 16_384
 """Of each image that is sent. A gpt-image-1 in high fidelity counts up to 6,240 and 129 for each of a
 few tiles, and no image that is drawn has more than 13,367 tokens
 (platform.openai.com/docs/guides/image-generation)."""
 IMAGES = ("image", "image[]")
+_TAKES_JSON = ("openai",)
+"""Providers (`Server.provider`) that take edits in JSON
+(developers.openai.com/api/reference/resources/images/methods/edit); a server of one's own is among them."""
 
 
 class ImageEdits(FormInbound):
@@ -46,6 +63,22 @@ class ImageEdits(FormInbound):
                 raise missing(name)
         check_counts(fields)
         size = size_of(form)
+        stream = boolean(fields, "stream", "stream")
+        return Ask(self, route, stream, True, fields, size, self.demand(fields, size))
+
+    def read(self, body: bytes) -> Ask:
+        """Read a request in JSON. Raises InvalidRequestError."""
+        if not self.needs:
+            return super().read(body)
+        fields = decode(body)
+        route = route_of(fields)
+        check_spelling(fields)
+        check_array(fields, "images")
+        for name in self.needs:
+            if not has(fields, name):
+                raise missing(name)
+        check_counts(fields)
+        size = len(body) - _named(fields)
         stream = boolean(fields, "stream", "stream")
         return Ask(self, route, stream, True, fields, size, self.demand(fields, size))
 
@@ -76,6 +109,31 @@ class ImageEdits(FormInbound):
         return Content([{"role": "user", "parts": [part]}], [], [])
 
 
+def _named(fields: Fields) -> int:
+    """Bytes of the images that a request in JSON names: they do not belong to the prompt.
+
+    Raises:
+        InvalidRequestError: one of them is not named as OpenAI names it.
+    """
+    size = 0
+    for name in ("images", "mask"):
+        raw = fields.get(name, NULL)
+        try:
+            value = msgspec.json.decode(raw, type=list[_Named] | _Named | None)
+        except DECODE_ERRORS:
+            raise wrong(name, "made of objects with an image_url or a file_id") from None
+        for image in value if isinstance(value, list) else [value] if value else []:
+            if (image.image_url is None) == (image.file_id is None):
+                raise wrong(name, "made of objects with either an image_url or a file_id")
+        size += len(bytes(raw))
+    return size
+
+
+class _Named(msgspec.Struct):
+    image_url: str | None = None
+    file_id: str | None = None
+
+
 class ImageVariations(ImageEdits):
     """The inbound wire of variations, which have no prompt."""
 
@@ -91,6 +149,18 @@ class ImageEditsOut(FormOut, ImagesOut):
     name = "image_edits"
     path = "/images/edits"
     finished = "image_edit.completed"
+
+    def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
+        """The caller's form, or its JSON, with the deployment's model."""
+        if out.upload is not None:
+            return super().request(out, stream, habits)
+        if out.deployment.provider not in _TAKES_JSON:
+            raise invalid(
+                "this provider takes images to edit in a form; send `multipart/form-data`",
+                param="images",
+                code="unsupported_media_type",
+            )
+        return ImagesOut.request(self, out, stream, habits)
 
 
 class ImageVariationsOut(ImageEditsOut):

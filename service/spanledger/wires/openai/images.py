@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace as with_parts
 
-from spanledger.errors import ProviderError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS, UNREADABLE
 from spanledger.pricing.reported import from_openai
@@ -38,7 +37,6 @@ from spanledger.wires.fields import (
     Fields,
     boolean,
     decode,
-    is_json,
     is_set,
     missing,
     positive,
@@ -47,6 +45,7 @@ from spanledger.wires.fields import (
 )
 from spanledger.wires.openai.answer import DONE, UsageField, decoded, no_answer
 from spanledger.wires.openai.inbound import OpenAIInbound
+from spanledger.wires.openai.last_event import LastEventReader
 from spanledger.wires.openai.outbound import EmbeddingsOut
 from spanledger.wires.openai.spelling import check_spelling
 from spanledger.wires.sse import ErrorPayload
@@ -224,13 +223,14 @@ def _usage(answer: _Images, payload: bytes) -> Usage | None:
     return with_parts(told, image_input_tokens=max(seen, 0), image_output_tokens=max(output, 0))
 
 
-class ImagesReader:
+class ImagesReader(LastEventReader):
     """Reads one stream of images: partial ones, and at last the finished one with its usage."""
 
-    __slots__ = ("_began", "_done", "_out", "_request_id", "_server", "ended")
+    __slots__ = ("_began", "_out", "_request_id", "_server")
 
     def __init__(self, out: Outgoing, request_id: str) -> None:
-        self.ended = self._began = self._done = False
+        super().__init__()
+        self._began = False
         self._out = out
         self._server: Server = out.deployment
         self._request_id = request_id
@@ -262,17 +262,6 @@ class ImagesReader:
             provider_request_id=self._request_id,
             finish_reason="stop" if finished else "",
         )
-
-    def rest(self, tail: bytes) -> list[bytes] | None:
-        """A clean close after the finished image is the end."""
-        if tail and (type(tail) is ErrorPayload or is_json(tail)):
-            return [tail]
-        return [DONE] if self._done and not tail else None
-
-    def survives(self, error: ProviderError) -> bool:
-        """Nothing is missing after the finished image."""
-        del error
-        return self._done
 
     def last(self) -> None:
         """Nothing follows; a stream without an image is an error."""

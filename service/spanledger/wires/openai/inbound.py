@@ -16,6 +16,7 @@ class OpenAIInbound:
 
     passes: tuple[str, ...] = ()
     id_header = "x-request-id"
+    comments = True
 
     def content(
         self, fields: Mapping[str, msgspec.Raw], answer: bytes, events: Sequence[bytes]

@@ -6,6 +6,7 @@ import msgspec
 
 from spanledger.wires.answer_ids import answer_id
 from spanledger.wires.base import Ask, Inbound, Outgoing
+from spanledger.wires.compactions import maker_of, unmarked
 from spanledger.wires.fields import DECODE_ERRORS, Fields, decode, is_set, route_of
 from spanledger.wires.openai.responses import check_input, followed
 
@@ -33,13 +34,15 @@ class InputTokens:
         route = route_of(fields)
         check_input(fields)
         ask = Ask(self.wire, route, fields=fields, body_bytes=len(body))
-        ask.follows = followed(fields)
+        ask.follows, ask.bound_to = followed(fields), maker_of(fields.get("input"))
         return ask
 
     def request(self, out: Outgoing) -> bytes:
         """The caller's body with the deployment's model, and the provider's id of the answer that it
         continues. Nothing is added: the API refuses fields that have no part in the input."""
         fields: dict[str, object] = {**out.fields, "model": out.deployment.model}
+        if (given := out.fields.get("input")) is not None:
+            fields["input"] = unmarked(given)
         raw = out.fields.get("previous_response_id")
         if raw is not None and is_set(raw):
             known = answer_id(msgspec.json.decode(raw, type=str))

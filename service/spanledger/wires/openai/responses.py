@@ -11,6 +11,7 @@ from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Ask, Content, Operation, Problem
 from spanledger.wires.bounds import MAX_OUTPUT_TOKENS, unchecked
+from spanledger.wires.compactions import maker_of
 from spanledger.wires.fields import (
     DECODE_ERRORS,
     EMPTY_ARRAY,
@@ -65,7 +66,7 @@ class Responses(OpenAIInbound):
         stream, size = boolean(fields, "stream", "stream"), len(body)
         boolean(fields, "background", "background")
         ask = Ask(self, route, stream, True, fields, size, demand_of(fields, size, cap))
-        ask.follows = followed(fields)
+        ask.follows, ask.bound_to = followed(fields), maker_of(fields.get("input"))
         return ask
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:

@@ -27,6 +27,7 @@ from spanledger.wires.base import (
     Server,
     Written,
 )
+from spanledger.wires.compactions import marked, unmarked
 from spanledger.wires.error_forms import read_error_event
 from spanledger.wires.failures import embedded_error, invalid, malformed, refusal, unreadable
 from spanledger.wires.fields import DECODE_ERRORS, NULL, is_json, is_set, text_bytes
@@ -64,6 +65,7 @@ _WRITING = frozenset({"queued", "in_progress"})
 _LAST_EVENTS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
+_ITEM_DONE = "response.output_item.done"
 _ENDS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 
@@ -79,6 +81,7 @@ class _Item(msgspec.Struct):
     summary: list[_Part] | None = None
     arguments: str | None = None
     input: str | None = None
+    encrypted_content: str | None = None
 
 
 class _Details(msgspec.Struct):
@@ -118,6 +121,7 @@ class Renamed(NamedTuple):
         """An answer with the ids that its caller knows."""
         if self.theirs:
             data = data.replace(quoted(self.theirs), quoted(self.callers))
+        data = marked(data, request_id)
         return relabelled(data, AnswerId(request_id, provider_id)) if provider_id else data
 
 
@@ -136,16 +140,20 @@ class NativeResponses:
     least_output = 0
 
     def request(self, out: Outgoing, stream: bool, _: Habits, /) -> Written:
-        """The caller's body, except for model, stream, cap, the id of an earlier answer, and reasoning
-        of ours."""
+        """The caller's body, except for model, stream, cap, and what `written` changes."""
         fields = own_body(out, stream, NOT_OURS)
         _translate_settings(fields)
         if out.max_output_tokens is not None:
             _cap(fields, out.max_output_tokens)
+        return self.written(out, fields)
+
+    def written(self, out: Outgoing, fields: dict[str, object]) -> Written:
+        """The body with the provider's id of an earlier answer, compactions as the provider made them,
+        and no reasoning of ours."""
         renamed = _rename(fields)
         given = fields.get("input")
         if isinstance(given, msgspec.Raw):
-            fields["input"] = without_ours(given, out.changed)
+            fields["input"] = without_ours(unmarked(given), out.changed)
         return Written(out, _ENCODER.encode(fields), renamed, eased=eased)
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
@@ -245,6 +253,8 @@ class ResponseReader:
             raise refusal(self._server, None, read_error_event(payload), billed=billed)
         if event.response is not None:
             return self._whole(kind, event.response, payload)
+        if kind == _ITEM_DONE:
+            payload = marked(payload, self._ours)
         frame = Frame(_relayed(kind, payload), provider_request_id=self._request_id)
         if kind.endswith(".delta"):
             delta = event.delta
@@ -302,7 +312,8 @@ def read_late(body: bytes) -> LateAnswer | None:
         return None
     if not found.status or found.status in _WRITING:
         return None
-    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "")
+    reason = "error" if found.status == "failed" else _finish(found, found.output or [])
+    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "", reason)
 
 
 def _answer(
@@ -346,9 +357,11 @@ def _finish(response: _Response, items: list[_Item]) -> str:
 
 
 def _size(item: _Item) -> int:
-    """Bytes of text, reasoning and arguments."""
+    """Bytes of text, reasoning, arguments, and what stands for earlier items."""
     parts = [*(item.content or ()), *(item.summary or ())]
     size = sum(text_bytes(part.text) + text_bytes(part.refusal) for part in parts)
+    if item.type == "compaction":
+        size += text_bytes(item.encrypted_content)
     return size + text_bytes(item.arguments) + text_bytes(item.input)
 
 

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS, SPOKEN_TOKENS
 from spanledger.pricing.reported import from_openai
@@ -40,7 +39,6 @@ from spanledger.wires.fields import (
     NULL,
     Fields,
     decode,
-    is_json,
     is_set,
     missing,
     route_of,
@@ -50,6 +48,7 @@ from spanledger.wires.fields import (
 from spanledger.wires.openai.answer import DONE, UsageField, decoded, no_answer
 from spanledger.wires.openai.forms import text_of
 from spanledger.wires.openai.inbound import OpenAIInbound
+from spanledger.wires.openai.last_event import LastEventReader
 from spanledger.wires.openai.outbound import EmbeddingsOut
 from spanledger.wires.openai.spelling import check_spelling
 from spanledger.wires.sse import ErrorPayload, is_events
@@ -153,16 +152,16 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-class SpeechReader:
+class SpeechReader(LastEventReader):
     """Reads one answer: events or a file, for a caller who asked for either."""
 
     def __init__(self, out: Outgoing, seen: Seen) -> None:
-        self.ended = False
+        super().__init__()
         self._out = out
         self._seen = seen
         self._events = is_events(seen.content_type)
         self._wants_events = _wants_events(out.fields)
-        self._began = self._done = self._told = False
+        self._began = self._told = False
         chosen = text_of(out.fields, "response_format")
         self._kind, self._rate = FORMATS.get(chosen, FORMATS["mp3"])
 
@@ -213,18 +212,11 @@ class SpeechReader:
         )
 
     def rest(self, tail: bytes) -> list[bytes] | None:
-        """A clean close is the end of a file, and of events after the one that says so."""
-        if not self._events:
-            self.ended = True
-            return []
-        if tail and (type(tail) is ErrorPayload or is_json(tail)):
-            return [tail]
-        return [DONE] if self._done and not tail else None
-
-    def survives(self, error: ProviderError) -> bool:
-        """Nothing is missing after the last event."""
-        del error
-        return self._done
+        """A clean close is the end of a file, and of events after the last one."""
+        if self._events:
+            return super().rest(tail)
+        self.ended = True
+        return []
 
     def last(self) -> Frame | None:
         """The characters, where they are what is billed. An answer without audio is an error."""

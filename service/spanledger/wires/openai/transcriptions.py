@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
 from spanledger.pricing.audio import LEAST_BYTES_PER_SECOND, length_of
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import HIDDEN_TOKENS
@@ -49,6 +48,7 @@ from spanledger.wires.fields import (
 from spanledger.wires.form import Form
 from spanledger.wires.openai.answer import DONE, decoded, no_answer
 from spanledger.wires.openai.forms import FormInbound, FormOut, has, read_fields, size_of, text_of
+from spanledger.wires.openai.last_event import LastEventReader
 from spanledger.wires.openai.transcript import blob_part
 from spanledger.wires.sse import ErrorPayload, encode_event, events_of, is_stream
 
@@ -104,7 +104,8 @@ class Transcriptions(FormInbound):
         demand.inputs, demand.in_one = int(not in_pieces), not in_pieces
         if file.most_s is None:
             demand.unbounded["file"] = (
-                "its format says nothing of its length; send WAV (PCM), MP3, FLAC, Ogg, MP4 or WebM"
+                "it does not say how long it is; send WAV (PCM), MP3, Ogg, MP4, WebM, or FLAC with its"
+                " number of samples, which encoders that write to a pipe leave out"
             )
         return demand
 
@@ -279,13 +280,14 @@ def _delta_in(event: bytes) -> str:
         return ""
 
 
-class TranscriptReader:
+class TranscriptReader(LastEventReader):
     """Reads one stream of a transcript."""
 
-    __slots__ = ("_began", "_done", "_out", "_request_id", "ended")
+    __slots__ = ("_began", "_out", "_request_id")
 
     def __init__(self, out: Outgoing, request_id: str) -> None:
-        self.ended = self._began = self._done = False
+        super().__init__()
+        self._began = False
         self._out = out
         self._request_id = request_id
 
@@ -319,17 +321,6 @@ class TranscriptReader:
             provider_request_id=self._request_id,
             finish_reason="stop" if done else "",
         )
-
-    def rest(self, tail: bytes) -> list[bytes] | None:
-        """A clean close after the last event is the end."""
-        if tail and (type(tail) is ErrorPayload or is_json(tail)):
-            return [tail]
-        return [DONE] if self._done and not tail else None
-
-    def survives(self, error: ProviderError) -> bool:
-        """Nothing is missing after the last event."""
-        del error
-        return self._done
 
     def last(self) -> None:
         """Nothing follows; a stream without an end is an error."""

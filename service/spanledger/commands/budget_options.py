@@ -1,0 +1,70 @@
+"""The options of `spanledger budget set`: a budget's fields, each of which may be left out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spanledger.commands.completion import budget_names, customers, teams, valid_keys
+
+Unique = Annotated[
+    str, typer.Argument(help="Unique name of the budget.", autocompletion=budget_names)
+]
+Limit = Annotated[
+    str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
+]
+OfCustomer = Annotated[
+    str | None,
+    typer.Option(help="Customer; '*' limits each customer separately.", autocompletion=customers),
+]
+OfKey = Annotated[
+    str | None, typer.Option(help="Id of a key (key_…), or '*'.", autocompletion=valid_keys)
+]
+OfTeam = Annotated[str | None, typer.Option(help="Team, or '*'.", autocompletion=teams)]
+OfModel = Annotated[str | None, typer.Option(help="A provider's model, or '*'.")]
+OfProvider = Annotated[str | None, typer.Option(help="Provider, or '*'.")]
+Each = Annotated[
+    str | None,
+    typer.Option(
+        help="day, week, month, quarter, year, a number of hours (12h) or days (30d), or once;"
+        " month if the budget is new."
+    ),
+]
+PeriodDay = Annotated[
+    str | None,
+    typer.Option(help="Weekday or day of the month (1 to 31) on which weeks or months begin."),
+]
+PeriodFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="When the first period begins, for hours, days and once: 2026-01-01, or with a time."
+    ),
+]
+PeriodTo = Annotated[
+    str | None, typer.Option(help="When a period of once ends; without it, it does not end.")
+]
+ValidFrom = Annotated[
+    str | None, typer.Option(help="From when on the budget limits and counts; default: always.")
+]
+ValidTo = Annotated[
+    str | None, typer.Option(help="Until when the budget limits and counts; default: for good.")
+]
+Timezone = Annotated[
+    str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
+]
+Then = Annotated[str | None, typer.Option(help="block or warn; block if the budget is new.")]
+Percentages = Annotated[
+    str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
+]
+OnLedgerDownAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
+        " budget is new."
+    ),
+]

@@ -1,0 +1,1 @@
+"""A ledger in a Postgres database, which gateways on many machines share."""

@@ -1,0 +1,114 @@
+"""Partitions of requests and attempts: one of each for a month, by the time in their ids.
+
+An id is `req_`, 12 hex digits of its time in milliseconds, and chance. So a month is a range of ids, the
+primary key is also the key of the partitions, and pruning drops whole tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from spanledger.clock import NANOS
+from spanledger.ledger.postgres.connection import Link, has_table
+
+TABLES = ("requests", "attempts")
+MONTHS_AHEAD = 2
+"""Partitions that are made before their first row comes."""
+_PREFIX = "req_"
+_DIGITS = 12
+_HEX = re.compile("[0-9a-f]*")
+_FIRST, _AFTER = "req_000000000000", "req_g"
+_LAST_YEAR = 9999
+_LAST_MS = 253_402_300_799_999
+_LOCK = "spanledger.partitions"
+
+
+class Partition(NamedTuple):
+    """A part of the ids.
+
+    Attributes:
+        suffix: of its tables' names.
+        start: its first id, or MINVALUE.
+        end: the first id after it, or MAXVALUE.
+    """
+
+    suffix: str
+    start: str
+    end: str
+
+
+BEFORE_ALL = Partition("early", "MINVALUE", f"'{_FIRST}'")
+"""Ids that no gateway has made, which sort before all others."""
+BEHIND_ALL = Partition("late", f"'{_AFTER}'", "MAXVALUE")
+
+
+def partition_of(request_id: str) -> Partition:
+    """The partition that an id belongs to, by the order of its bytes."""
+    if request_id < _FIRST:
+        return BEFORE_ALL
+    if request_id >= _AFTER:
+        return BEHIND_ALL
+    digits = request_id[len(_PREFIX) :][:_DIGITS]
+    known = _HEX.match(digits)
+    assert known is not None
+    time, after = known[0], digits[known.end() :][:1]
+    if after > "9":  # a letter that is not a digit: behind all that could stand there
+        time += "9" if after < "a" else ""
+        time = time.ljust(_DIGITS, "f")
+    return _month_of(min(int(time.ljust(_DIGITS, "0"), 16), _LAST_MS))
+
+
+def partitions_ahead(now_ns: int) -> list[Partition]:
+    """The partition of now and those of the coming months."""
+    moment = datetime.fromtimestamp(now_ns // NANOS, UTC)
+    months = [moment.year * 12 + moment.month - 1 + ahead for ahead in range(MONTHS_AHEAD + 1)]
+    return [_month(*divmod(month, 12)) for month in months]
+
+
+def _month_of(ms: int) -> Partition:
+    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    return _month(moment.year, moment.month - 1)
+
+
+def _month(year: int, month: int) -> Partition:
+    """Args: month: from 0."""
+    return Partition(
+        f"{year:04d}_{month + 1:02d}", _first_id(year, month), _first_id(year, month + 1)
+    )
+
+
+def _first_id(year: int, month: int) -> str:
+    year, month = year + month // 12, month % 12
+    if year > _LAST_YEAR:
+        return f"'{_AFTER}'"
+    start_s = int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
+    return f"'req_{start_s * 1000:012x}'"
+
+
+def ensure(connection: Link, wanted: Iterable[Partition]) -> None:
+    """Make the partitions that are missing; call it within a transaction.
+
+    A table is made on its own and then attached, which other transactions need not wait for.
+    """
+    missing = [partition for partition in wanted if not _exists(connection, partition)]
+    if not missing:
+        return
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (_LOCK,))
+    for partition in missing:
+        if _exists(connection, partition):  # another process may have been faster
+            continue
+        for table in TABLES:
+            name = f"spanledger.{table}_{partition.suffix}"
+            connection.execute(f"CREATE TABLE {name} (LIKE spanledger.{table} INCLUDING ALL)")
+            connection.execute(
+                f"ALTER TABLE spanledger.{table} ATTACH PARTITION {name}"
+                f" FOR VALUES FROM ({partition.start}) TO ({partition.end})"
+            )
+
+
+def _exists(connection: Link, partition: Partition) -> bool:
+    """Whether both tables of a partition are there; they are made in one transaction."""
+    return has_table(connection, f"{TABLES[-1]}_{partition.suffix}")

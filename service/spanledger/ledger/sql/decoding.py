@@ -1,0 +1,34 @@
+"""Rows of the small tables as what they mean."""
+
+from __future__ import annotations
+
+import json
+
+from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.ledger.model import Key
+from spanledger.ledger.sql.port import Columns
+
+SELECT_BALANCES = """
+SELECT budget, scope, period, timezone, period_start_s, subject, period_end_s, spent_nano,
+    held_nano, overrun_nano, opened_seq
+FROM balances"""
+
+
+def balance_from_row(row: Columns) -> Balance:
+    """A balance from `SELECT_BALANCES`."""
+    return Balance(AccountKey(*row[:6]), *row[6:])
+
+
+def key_from_row(row: Columns) -> Key:
+    """A key from the columns of its table."""
+    key_id, digest, customer, team, routes, created_ns, revoked_ns, pass_through = row
+    return Key(
+        id=key_id,
+        digest=digest,
+        customer=customer,
+        team=team,
+        routes=tuple(json.loads(routes)),
+        created_ns=created_ns,
+        revoked_ns=revoked_ns,
+        pass_through=bool(pass_through),
+    )

@@ -1,0 +1,1 @@
+"""Google's `generateContent` for callers, over deployments that speak chat completions."""
