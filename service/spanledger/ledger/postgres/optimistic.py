@@ -21,6 +21,7 @@ from spanledger.ledger.model import LedgerOperation, Reservation, Sweep
 from spanledger.ledger.postgres import statements
 from spanledger.ledger.postgres.arrays import integers
 from spanledger.ledger.postgres.batch import NOT_READ, Batch, Cursor
+from spanledger.ledger.postgres.migrate import known_version
 
 _HOLD = ATTEMPT_COLUMNS.index("hold_nano")
 _DECISION = ATTEMPT_COLUMNS.index("decision")
@@ -143,7 +144,8 @@ class OptimisticBatch(Batch):
             self._execute(statements.LOCK_IDS, (ids,))
         columns = [_nullable(values) for values in zip(*amounts, strict=True)] or ["{}"] * 5
         self._changed = self._execute(
-            statements.CHANGE_WHERE_ROOM, (ids, *columns, len(keys), self.budgets_version)
+            statements.CHANGE_WHERE_ROOM,
+            (ids, *columns, len(keys), self.budgets_version, known_version()),
         )
 
     def _remember(self) -> None:
