@@ -44,14 +44,13 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/sqlite/files.py:save": "seconds",
     "service/spanledger/ledger/group.py:<module>": "seconds",
     "service/spanledger/ledger/group.py:__init__": "seconds",
-    "service/spanledger/ledger/group.py:_run": "seconds",
+    "service/spanledger/ledger/group.py:_idle_s": "seconds",
     "service/spanledger/ledger/postgres/deadline.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/batch.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/pruning.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/writer.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
-    "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
-    "service/spanledger/pricing/audio.py:_ebml_float": "a length that a file states",
+    "service/spanledger/ledger/sqlite/connection.py:execute_when_free": "seconds",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 

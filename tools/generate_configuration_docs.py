@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from spanledger import config
 from spanledger.config import litellm_keys
+from spanledger.config.budgets import OnLedgerDown
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
@@ -73,6 +74,12 @@ SECTIONS = (
         config.BudgetEntry,
         "A list. Each budget names one subject (`customer`, `key`, `team`, `model` or `provider`), "
         "or none to limit everything together. [Budgets](budgets.md) explains how they work.",
+    ),
+    Section(
+        "budgets[].on_ledger_down",
+        OnLedgerDown,
+        "Without it, requests get 503 while the ledger is unavailable. [Budgets]"
+        "(budgets.md#spend-while-the-ledger-is-unavailable) explains what may be spent.",
     ),
 )
 

@@ -112,6 +112,7 @@ async def open_gateway(
         lease_s=config.ledger.lease_s,
         max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
         observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
     )
     try:
         _set_up(store, config, clock, config_file)
@@ -134,6 +135,8 @@ async def open_gateway(
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
             exposition.ledger_away = lambda: ledger.away
+            if ledger.journal is not None:
+                exposition.journal = ledger.journal.figures
             reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
             reader.add_done_callback(_report)
             try:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from spanledger.ledger.sqlite.store import SqliteStore
 from spanledger.money import parse_usd
 from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import BrokenPromiseError, Counts, promise
@@ -32,6 +33,7 @@ class AttemptRow(NamedTuple):
     cost: int
     overrun: int
     estimated: int
+    lane: int
     seq: int | None
 
 
@@ -44,21 +46,30 @@ class RequestRow(NamedTuple):
     outcome: str | None
     cost: int
     attempts: int
+    lane: int
     seq: int | None
+
+
+def _lane(site: Site) -> str:
+    """The column of a row's lane; a file has only one."""
+    return "0" if isinstance(site.store, SqliteStore) else "lane"
 
 
 def attempt_rows(site: Site) -> list[AttemptRow]:
     """All attempts."""
     query = (
         "SELECT request_id, number, span_id, state, hold_nano, cost_nano, overrun_nano, estimated,"
-        " seq FROM attempts"
+        f" {_lane(site)}, seq FROM attempts"
     )
     return [AttemptRow(*row) for row in raw(site.store, query)]
 
 
 def request_rows(site: Site) -> list[RequestRow]:
     """All requests."""
-    query = "SELECT request_id, trace_id, span_id, outcome, cost_nano, attempts, seq FROM requests"
+    query = (
+        "SELECT request_id, trace_id, span_id, outcome, cost_nano, attempts,"
+        f" {_lane(site)}, seq FROM requests"
+    )
     return [RequestRow(*row) for row in raw(site.store, query)]
 
 
@@ -166,7 +177,7 @@ def _compare_requests(attempts: Sequence[AttemptRow], requests: Sequence[Request
         promise(request.outcome is not None and request.seq is not None, said)
         promise(request.cost == sum(own) and request.attempts == len(own), said)
     promise(not costs, f"attempts of no request: {shown(costs)}")
-    places = [row.seq for row in attempts] + [row.seq for row in requests]
+    places = [(row.lane, row.seq) for row in attempts] + [(row.lane, row.seq) for row in requests]
     promise(len(set(places)) == len(places), "two rows have the same place in the outbox")
 
 

@@ -28,6 +28,7 @@ def as_dict(budget: Budget) -> dict[str, Any]:
         "action": budget.action,
         "thresholds": list(budget.thresholds),
         "strict": budget.strict,
+        "on_ledger_down_allow_usd": format_usd(budget.allow_when_down_nano),
     }
 
 
@@ -38,8 +39,10 @@ def allowance(budget: Budget) -> str:
 
 def summary(budget: Budget) -> str:
     """A budget in one phrase."""
+    allowed = budget.allow_when_down_nano
     return (
         f"{whose(budget)} {allowance(budget)}, {budget.action}{', strict' if budget.strict else ''}"
+        + (f", ${format_usd(allowed)} while the ledger is down" if allowed else "")
     )
 
 
@@ -127,7 +130,7 @@ def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool
 
 
 def _shown(field: str, value: Any) -> str:
-    if field == "limit_usd":
+    if field.endswith("_usd"):
         return f"${value}"
     if value is None:
         return "none"

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from spanledger.budgets.scopes import Scope
 
 Action = Literal["block", "warn"]
@@ -29,6 +31,8 @@ class Budget:
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
+    allow_when_down_nano: int = 0
+    """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -84,7 +88,7 @@ class BudgetChange:
     by: Author = UNKNOWN_AUTHOR
 
 
-class HoldSizes(NamedTuple):
+class HoldSizes(msgspec.Struct, frozen=True):
     """How much an attempt asks to hold, nano-USD, largest first.
 
     `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).

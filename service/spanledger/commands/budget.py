@@ -42,12 +42,16 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
+
+_LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
+"""Options that are not called as in a file."""
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 
@@ -85,6 +89,7 @@ def set_(
     action: options.Then = None,
     thresholds: options.Percentages = None,
     strict: options.Strict = None,
+    on_ledger_down_allow: options.OnLedgerDownAllow = None,
     replace: Annotated[
         bool,
         typer.Option(
@@ -118,6 +123,7 @@ def set_(
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "strict": strict,
+        "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
     given = {option: value for option, value in written.items() if value is not None}
     with reporting_errors():
@@ -134,14 +140,15 @@ def _set(
     from spanledger.config.budgets import budget_of
 
     if not store.exists():
-        validate_budget({"limit": "0", **given})  # a mistake must not create a ledger
+        validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
+        entry = validate_budget({"limit": "0", **given}, _LABELS)
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
-        return budget_of(validate_budget(given))
+        return budget_of(entry)
 
     records = store.records("create" if "limit" in given else "change")
     records.by = by_command()
@@ -162,8 +169,15 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
-            f" {allowance(budget)}, then {budget.action}s"
+            f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
         )
+
+
+def _when_down(budget: Budget) -> str:
+    """What a budget allows while the ledger is unavailable, if anything, as the end of a sentence."""
+    if not budget.allow_when_down_nano:
+        return ""
+    return f"; ${format_usd(budget.allow_when_down_nano)} while the ledger is down"
 
 
 def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
@@ -186,11 +200,16 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
         "action": before.action,
         "thresholds": before.thresholds,
         "strict": before.strict,
+        "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
+    # "none" takes an end, or a beginning, from a budget that has one.
+    gone = {part for part in ("period_to", "valid_from", "valid_to") if given.get(part) == "none"}
+    given = {option: value for option, value in given.items() if option not in gone}
     written = Parts(*(given.get(part, "") for part in Parts._fields))
-    period = changed(parts_of(before.period), written)._asdict()
+    old = parts_of(before.period)._replace(**dict.fromkeys(gone, ""))
+    period = changed(old, written)._asdict()
     entry |= {part: text for part, text in period.items() if text}
-    after = budget_of(validate_budget({**entry, **given}))
+    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
         return replace(after, scope=before.scope, subject=before.subject)
     if (after.scope, after.subject) != (before.scope, before.subject):
@@ -252,7 +271,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json(shown)
         return
     if not states:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
         _print_states(states, now_s)
     for difference in differences:
@@ -262,6 +281,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
     from rich.markup import escape
 
+    any_when_down = any(state.budget.allow_when_down_nano for state in states)
     table = new_table(
         {
             "budget": "fold",
@@ -273,6 +293,7 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
             "used": "figure",
             "then": "keep",
             "renews": "keep",
+            **({"ledger down": "figure"} if any_when_down else {}),
         }
     )
     for state in states:
@@ -293,6 +314,7 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
             f"[{colour}]{used} %[/]",
             budget.action,
             _renews(state, now_s),
+            *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
         )
     console().print(table)
 
@@ -374,7 +396,7 @@ def history(
         )
         return
     if not changes:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     for change, before in changes:
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)

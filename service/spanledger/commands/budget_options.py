@@ -41,14 +41,12 @@ PeriodFrom = Annotated[
         help="When the first period begins, for hours, days and once: 2026-01-01, or with a time."
     ),
 ]
-PeriodTo = Annotated[
-    str | None, typer.Option(help="When a period of once ends; without it, it does not end.")
-]
+PeriodTo = Annotated[str | None, typer.Option(help="When a period of once ends; `none`: never.")]
 ValidFrom = Annotated[
-    str | None, typer.Option(help="From when on the budget limits and counts; default: always.")
+    str | None, typer.Option(help="From when on the budget limits and counts; `none`: always.")
 ]
 ValidTo = Annotated[
-    str | None, typer.Option(help="Until when the budget limits and counts; default: for good.")
+    str | None, typer.Option(help="Until when the budget limits and counts; `none`: for good.")
 ]
 Timezone = Annotated[
     str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
@@ -60,4 +58,11 @@ Percentages = Annotated[
 Strict = Annotated[
     bool | None,
     typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
+]
+OnLedgerDownAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
+        " budget is new."
+    ),
 ]

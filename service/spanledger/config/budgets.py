@@ -25,6 +25,14 @@ PeriodPart = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 PERIODS = ", ".join(f"`{kind.name}`" for kind in PERIOD_KINDS)
 
 
+class OnLedgerDown(Ours):
+    """`on_ledger_down` of a budget."""
+
+    allow_up_to: Usd = Field(
+        0, description="What each gateway process may spend while the ledger is unavailable."
+    )
+
+
 class BudgetEntry(Ours):
     """A budget, as in `budgets.yaml` and under `budgets` in the config."""
 
@@ -55,6 +63,8 @@ class BudgetEntry(Ours):
         (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
     strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
+
+    on_ledger_down: OnLedgerDown = OnLedgerDown()
 
     @field_validator("timezone")
     @classmethod
@@ -92,4 +102,5 @@ def budget_of(entry: BudgetEntry) -> Budget:
         action=entry.action,
         thresholds=tuple(sorted(set(entry.thresholds))),
         strict=entry.strict,
+        allow_when_down_nano=entry.on_ledger_down.allow_up_to,
     )

@@ -28,6 +28,8 @@ from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 """Relative to the working directory; four slashes make the path absolute."""
 
+DEFAULT_JOURNAL = ".spanledger/journal"
+
 Rate = Annotated[int, Field(ge=1, le=10**12)]
 """Per minute; bounded, because shares of traffic are computed from it."""
 
@@ -272,6 +274,11 @@ class LedgerSettings(Ours):
     url: Annotated[str, AfterValidator(ledger_url)] = Field(
         DEFAULT_LEDGER_URL,
         description="`sqlite:///PATH`, a path, or `postgresql://USER:PASSWORD@HOST/DATABASE`.",
+    )
+    journal: Annotated[str, Field(min_length=1)] = Field(
+        DEFAULT_JOURNAL,
+        description="Folder for what budgets allow while the ledger is unavailable (`on_ledger_down`);"
+        " on this machine, and not on the ledger's disk.",
     )
     lease_s: Annotated[float, Field(ge=1)] = Field(
         30.0, description="A gateway's holds expire this many seconds after its last sign of life."

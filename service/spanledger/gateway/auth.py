@@ -27,6 +27,8 @@ MAX_KEY_BYTES = 256
 """Longer keys are refused without a lookup: we never create one this long."""
 CACHE_TTL_S = 1.0
 """Revoking a key, or creating the very first one, takes effect within this time everywhere."""
+KNOWN_FOR_S = 3600.0
+"""While attempts are held in a journal, a key that was used within this time needs no look-up."""
 MAX_CACHED_KEYS = 10_000
 """For known and for unknown keys separately, so that a flood of wrong keys evicts no valid one."""
 
@@ -103,7 +105,7 @@ class Authenticator:
             AuthenticationError: the key is missing, unknown or revoked.
             PermissionDeniedError: no keys exist, and the call may come from a web page.
             InvalidRequestError: the customer header is not a valid name.
-            LedgerUnavailableError: the key could not be looked up.
+            LedgerUnavailableError: the key could not be looked up, and is not known from before.
         """
         key = _presented(headers)
         if key.startswith(_PREFIX):
@@ -126,6 +128,8 @@ class Authenticator:
             first, before = self._keyed_until == float("-inf"), self._keyed_until
             if not first:
                 self._keyed_until = now + CACHE_TTL_S
+                if self._ledger.journaling:
+                    return self._keyed
             try:
                 self._keyed = await self._ledger.has_keys()
             except BaseException:
@@ -146,8 +150,12 @@ class Authenticator:
         token = digest.digest()
         now = self._now()
         cached = self._known.get(token)
-        if cached is not None and now < cached[1]:
-            return cached[0]
+        if cached is not None:
+            if now < cached[1]:
+                return cached[0]
+            if self._ledger.journaling and now < cached[1] + KNOWN_FOR_S:
+                self._known[token] = (cached[0], now + CACHE_TTL_S)
+                return cached[0]
         if self._unknown.get(token, 0.0) > now:
             raise AuthenticationError("the key is unknown or was revoked")
         found = await self._ledger.find_key(digest.hexdigest())

@@ -57,17 +57,21 @@ class Probes:
         return self._respond(200, {"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        """Requests can be served: the ledger accepts commits and we are not shutting down."""
+        """Requests can be served: the ledger accepts commits, or budgets allow some meanwhile, and we
+        are not shutting down."""
         if self._edge.draining:
             return self._respond(503, {"status": "draining"})
+        status = {"status": "ready"}
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._ledger.check()
         except (LedgerUnavailableError, TimeoutError):
-            return self._respond(503, {"status": "ledger_unavailable"})
+            if not self._ledger.journaling:
+                return self._respond(503, {"status": "ledger_unavailable"})
+            status = {"status": "degraded", "ledger": "unavailable"}
         states = [deployment.state for deployment in self._health.snapshot()]
         counts = {state: states.count(state) for state in ("up", "cooling", "off")}
-        return self._respond(200, {"status": "ready", "deployments": counts})
+        return self._respond(200, {**status, "deployments": counts})
 
     async def metrics(self, request: Request) -> Response:
         """Metrics for Prometheus."""

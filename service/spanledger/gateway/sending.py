@@ -63,6 +63,8 @@ def answer_headers(
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
     ]
+    if exchange.journaled:
+        headers.append((b"x-spanledger-ledger", b"journal"))
     if exchange.changed:
         names = ", ".join(dict.fromkeys(exchange.changed))
         headers.append((b"x-spanledger-changed", header_value(names)))

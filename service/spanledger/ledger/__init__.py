@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 from spanledger.clock import Clock
 from spanledger.config.addresses import is_postgres, sqlite_file
 from spanledger.errors import ConfigError
 from spanledger.ledger.group import GroupLedger
+from spanledger.ledger.journal.journal import Journal
 from spanledger.ledger.ports import Store
 
 DEFAULT_LEASE_S = 30.0
@@ -56,6 +58,7 @@ def open_ledger(
     lease_s: float = DEFAULT_LEASE_S,
     max_hold_s: float = DEFAULT_MAX_HOLD_S,
     observe_commit: Callable[[float, int], None] = lambda _seconds, _operations: None,
+    journal: Path | None = None,
 ) -> GroupLedger:
     """Open a ledger for the request path, creating it if needed; close it with `await ledger.close()`.
 
@@ -63,6 +66,8 @@ def open_ledger(
         lease_s: seconds after this process's last lease renewal when others expire its holds.
         max_hold_s: no hold lives longer than this.
         observe_commit: receives the duration in seconds and the number of operations of each commit.
+        journal: the folder for what budgets allow while the database is unavailable; without it,
+            nothing is allowed.
 
     Raises:
         LedgerUnavailableError: the database cannot be opened.
@@ -70,6 +75,9 @@ def open_ledger(
     clock = clock or Clock()
     owner = f"{os.getpid()}-{secrets.token_hex(6)}"
     writer = store.writer(owner, int(lease_s * 1e9), clock.now_ns)
+    held = None if journal is None else Journal(journal, store, owner, clock.now_ns)
+    if held is not None:
+        held.take_over()
     return GroupLedger(
         writer,
         store.records("read"),
@@ -78,4 +86,5 @@ def open_ledger(
         lease_s=lease_s,
         max_hold_s=max_hold_s,
         observe_commit=observe_commit,
+        journal=held,
     )

@@ -7,6 +7,9 @@ millisecond for more: that costs less than the fsyncs it saves.
 
 The event loop never waits for the disk. When a commit takes too long, the callers waiting for it
 get an error that the ledger is unavailable, and so do new callers until it has ended.
+
+While the ledger is unavailable, a journal may hold attempts instead, if budgets allow it. What
+follows in their requests goes there too, until the ledger has it.
 """
 
 from __future__ import annotations
@@ -16,14 +19,20 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
-from spanledger.errors import CommitInDoubtError, LedgerUnavailableError, SpanledgerError
+from spanledger.errors import (
+    BudgetExceededError,
+    CommitInDoubtError,
+    LedgerUnavailableError,
+    SpanledgerError,
+)
 from spanledger.ledger.aside import Aside
+from spanledger.ledger.journal.file import JournalEntry
+from spanledger.ledger.journal.journal import Journal, meanwhile
 from spanledger.ledger.model import (
     AttemptEnd,
     ChangeKept,
@@ -45,6 +54,7 @@ from spanledger.ledger.model import (
 )
 from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.records import Records
+from spanledger.ledger.waiting import Waiting, deliver, unsent
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +80,6 @@ CLOSE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """An operation and its waiting caller; a retried end has none."""
-
-    operation: LedgerOperation
-    future: asyncio.Future[LedgerResult] | None
-    loop: asyncio.AbstractEventLoop | None
-
-
 class GroupLedger:
     """The asynchronous ledger over a synchronous store; the `Ledger` of the request path."""
 
@@ -92,6 +93,7 @@ class GroupLedger:
         max_hold_s: float,
         observe_commit: Callable[[float, int], None] = lambda _seconds, _operations: None,
         monotonic: Callable[[], float],
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -100,18 +102,23 @@ class GroupLedger:
         self._sweep_every_s = lease_s / 3
         self._max_hold_ns = int(max_hold_s * 1e9)
         self._observe_commit = observe_commit
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._unwritten: list[_Waiting] = []
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._unwritten: list[Waiting] = []
+        self.journal = journal
+        self._unrecorded: Mapping[str, int] = {} if journal is None else journal.unrecorded
+        self._closed: Collection[object] = () if journal is None else journal.closed
         self._away = ""
         self._unreadable = ""
         self._crowded = False
-        self._writing: Sequence[_Waiting] = ()
+        self._writing: Sequence[Waiting] = ()
         self._writing_since: float | None = None
         self._waiting = 0
         self._watched = False
         self._reader = Aside("ledger-keys", KEY_READ_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
+        if journal is not None:
+            journal.wake = self._wake
 
     @property
     def away(self) -> str:
@@ -119,18 +126,40 @@ class GroupLedger:
         well."""
         return self._stalled() or self._away or self._unreadable
 
+    @property
+    def journaling(self) -> bool:
+        """See `Ledger.journaling`."""
+        journal = self.journal
+        return journal is not None and bool(self._stalled() or self._away) and journal.has_room
+
     # callers ------------------------------------------------------------------------------
 
     async def reserve(self, reservation: Reservation) -> Hold:
         """See `Ledger.reserve`."""
+        if (self._away or self._unrecorded) and (
+            journal := self._journal_for(reservation.request.request_id)
+        ):
+            return await journal.hold(reservation)
         if self._queue.qsize() >= MAX_QUEUED:
             raise LedgerUnavailableError("the ledger is too far behind; try again")
-        if problem := self._stalled():
-            raise LedgerUnavailableError(problem)
-        return cast("Hold", await self._submit(reservation))
+        try:
+            hold = cast("Hold", await self._submit(reservation))
+        except BudgetExceededError as error:
+            if self.journal is not None:
+                self.journal.refused(error.refusal)
+            raise
+        except LedgerUnavailableError as error:
+            return await self._hold_elsewhere(reservation, error)
+        if self._closed and self.journal is not None:
+            self.journal.admitted(reservation)
+        return hold
 
     async def finish(self, end: AttemptEnd) -> Settled:
         """See `Ledger.finish`. After a failed commit, the end is retried until it is written."""
+        if (self._away or self._unrecorded) and (
+            journal := self._journal_for(end.attempt_id.rpartition(".")[0])
+        ):
+            return await journal.finish(end)
         return cast("Settled", await self._submit(end))
 
     async def end_request(
@@ -142,7 +171,11 @@ class GroupLedger:
         later: Later | None = None,
     ) -> None:
         """See `Ledger.end_request`."""
-        await self._submit(EndRequest(start, end, kept, later))
+        operation = EndRequest(start, end, kept, later)
+        if start.request_id in self._unrecorded and self.journal is not None:
+            await self.journal.end_request(operation)
+        else:
+            await self._submit(operation)
 
     async def sweep(self) -> int:
         """Expire lapsed holds now; return how many there were."""
@@ -195,9 +228,31 @@ class GroupLedger:
         await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("the ledger could not be closed: its disk is not responding")
+        if self.journal is not None:
+            await asyncio.to_thread(self.journal.close)
         with suppress(TimeoutError):
             await self._reader.call(self._keys.close)
         self._reader.close()
+
+    def _journal_for(self, request_id: str) -> Journal | None:
+        """The journal, if what follows in this request has to go there."""
+        journal = self.journal
+        if journal is None or request_id in self._unrecorded:
+            return journal
+        return journal if self._away and journal.serves else None
+
+    async def _hold_elsewhere(self, reservation: Reservation, error: SpanledgerError) -> Hold:
+        """Hold in the journal what could not be held in the ledger, or raise. The ledger may still
+        hold it when a commit ends that takes too long: what the journal has stands then."""
+        try:
+            journal = self._journal_for(reservation.request.request_id)
+            if journal is None:
+                raise error
+            return await journal.hold(reservation)
+        except LedgerUnavailableError:
+            if isinstance(error, CommitInDoubtError) or reservation.repeat:
+                self._leave(reservation)  # a hold that nobody knows of must be released
+            raise
 
     async def _read(self, read: Callable[[], T]) -> T:
         """Read in the reader thread. A failure is logged once, and so is its end."""
@@ -229,9 +284,10 @@ class GroupLedger:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[LedgerResult] = loop.create_future()
         if problem := self._stalled():
-            self._leave(operation)
+            if not isinstance(operation, Reservation):
+                self._leave(operation)
             raise LedgerUnavailableError(problem)
-        self._queue.put(_Waiting(operation, future, loop))
+        self._queue.put(Waiting(operation, future, loop))
         if not self._watched:
             self._watched = True
             loop.call_later(WATCH_S, self._watch, loop)
@@ -254,20 +310,20 @@ class GroupLedger:
         problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
         if self._away != problem:
             self._away = problem
-            log.error("%s; nothing is sent to providers until it does", problem)
+            log.error("%s; %s until it does", problem, meanwhile(self.journal))
         return problem
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """While callers wait for a commit, make sure that none waits forever."""
         if problem := self._stalled():
-            self._give_up(LedgerUnavailableError(problem))
+            self._give_up(CommitInDoubtError(problem))
         self._watched = self._waiting > 0
         if self._watched:
             loop.call_later(WATCH_S, self._watch, loop)
 
-    def _give_up(self, error: LedgerUnavailableError) -> None:
+    def _give_up(self, error: CommitInDoubtError) -> None:
         """Answer all waiting callers. Queued operations that move money are written once the disk responds."""
-        queued: list[_Waiting | None] = []
+        queued: list[Waiting | None] = []
         with suppress(queue.Empty):
             while True:
                 queued.append(self._queue.get_nowait())
@@ -277,8 +333,8 @@ class GroupLedger:
                 continue
             if waiting.future is not None and not waiting.future.done():
                 waiting.future.set_result(error)
-            # An operation being written is not repeated, but a hold nobody knows of must be released.
-            if waiting not in writing or isinstance(waiting.operation, Reservation):
+            # What is being written is not repeated. A hold is released by its caller.
+            if waiting not in writing and not isinstance(waiting.operation, Reservation):
                 self._leave(waiting.operation)
         if None in queued:
             self._queue.put(None)
@@ -291,17 +347,14 @@ class GroupLedger:
         """
         match operation:
             case Reservation():
-                unsent = AttemptEnd(
-                    operation.attempt_id,
-                    self._now_ns(),
-                    None,
-                    error_type=LedgerUnavailableError.error_type,
-                )
-                self._queue.put(_Waiting(unsent, None, None))
+                self._queue.put(Waiting(unsent(operation, self._now_ns()), None, None))
             case AttemptEnd():
-                self._queue.put(_Waiting(operation, None, None))
+                if self.journal is not None and self.journal.serves:
+                    self.journal.keep(operation)
+                else:
+                    self._queue.put(Waiting(operation, None, None))
             case EndRequest() if self._queue.qsize() < MAX_UNWRITTEN:
-                self._queue.put(_Waiting(operation, None, None))
+                self._queue.put(Waiting(operation, None, None))
             case _:
                 pass
 
@@ -311,14 +364,13 @@ class GroupLedger:
         closing = False
         next_sweep = self._monotonic()
         while not closing:
-            batch, closing = self._next_batch(max(0.0, next_sweep - self._monotonic()))
-            if self._monotonic() >= next_sweep:
-                batch.append(_Waiting(self._sweep_operation(), None, None))
+            batch, closing = self._next_batch(self._idle_s(next_sweep))
+            if self._monotonic() >= next_sweep or self._probes:
+                batch.append(Waiting(self._sweep_operation(), None, None))
                 next_sweep = self._monotonic() + self._sweep_every_s
-            batch = self._unwritten + batch
-            self._unwritten = []
-            if batch:
-                self._write(batch)
+            self._write_next(batch)
+        while self.journal is not None and self.journal.waiting and not self._away:
+            self._write_next([])
         if self._unwritten:
             log.error(
                 "%d ended attempts could not be written; their holds will expire",
@@ -326,13 +378,38 @@ class GroupLedger:
             )
         self._store.close()
 
-    def _next_batch(self, wait_s: float) -> tuple[list[_Waiting], bool]:
+    def _idle_s(self, next_sweep: float) -> float:
+        """How long to wait for a caller's operation before something else has to be written."""
+        idle_s = max(0.0, next_sweep - self._monotonic())
+        journal = self.journal
+        if self._unwritten or self._probes:
+            return min(idle_s, COMMIT_PAUSE_S)
+        return 0.0 if journal is not None and journal.waiting else idle_s
+
+    @property
+    def _probes(self) -> bool:
+        """Whether to find out by ourselves that the ledger is back: nobody else may ask it."""
+        return bool(self._away) and self.journal is not None and self.journal.serves
+
+    def _wake(self) -> None:
+        """The journal has an entry for the ledger, which is written at once if that is not down."""
+        if not self._away:
+            self._queue.put(Waiting(self._sweep_operation(), None, None))
+
+    def _write_next(self, batch: list[Waiting]) -> None:
+        """Write what is left from before, what the journal has, and a batch, in this order."""
+        batch, earlier = self._unwritten + batch, len(self._unwritten)
+        self._unwritten = []
+        journal = self.journal
+        entries = journal.chunk() if journal is not None and journal.waiting else ()
+        if batch or entries:
+            self._write(batch, entries, earlier)
+
+    def _next_batch(self, wait_s: float) -> tuple[list[Waiting], bool]:
         """All queued operations, waiting at most `wait_s` for the first, and whether to close."""
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         try:
-            item = self._queue.get(
-                timeout=min(wait_s, COMMIT_PAUSE_S) if self._unwritten else wait_s
-            )
+            item = self._queue.get(timeout=wait_s)
             if self._crowded:
                 time.sleep(GATHER_S)
             while item is not None and len(batch) < MAX_BATCH - 1:
@@ -346,39 +423,46 @@ class GroupLedger:
         batch.append(item)
         return batch, False
 
-    def _write(self, batch: list[_Waiting]) -> None:
+    def _write(self, batch: list[Waiting], entries: Sequence[JournalEntry], earlier: int) -> None:
+        """Commit a batch, with the journal's entries behind its first `earlier` operations."""
         started = self._monotonic()
-        operations = [waiting.operation for waiting in batch]
+        recording = [Waiting(entry, None, None) for entry in entries]
+        whole = [*batch[:earlier], *recording, *batch[earlier:]] if recording else batch
         try:
-            results = self._commit(batch)
+            results = self._commit(whole)
         except LedgerUnavailableError as error:
             self._failed(batch, error)
             return
         except Exception:  # one operation's data is at fault: the others must not fail with it
-            log.exception("a batch of %d operations failed; writing them one by one", len(batch))
-            results = [self._commit_alone(waiting) for waiting in batch]
+            log.exception("a batch of %d operations failed; writing them one by one", len(whole))
+            results = [self._commit_alone(waiting) for waiting in whole]
             self._unwritten = [
-                _Waiting(waiting.operation, None, None)
-                for waiting, result in zip(batch, results, strict=True)
+                Waiting(waiting.operation, None, None)
+                for waiting, result in zip(whole, results, strict=True)
                 if isinstance(result, LedgerUnavailableError)
                 and isinstance(waiting.operation, AttemptEnd | EndRequest)
+                and waiting not in recording
             ]
         if self._away:
             self._away = ""
             log.warning("the ledger is committing again")
         # The sweep is not a request's operation: an idle gateway counts none.
-        asked = sum(not isinstance(operation, Sweep) for operation in operations)
+        asked = sum(not isinstance(waiting.operation, Sweep) for waiting in whole)
         self._observe_commit(self._monotonic() - started, asked)
-        _deliver(batch, results)
+        deliver(whole, results)
+        if self.journal is not None:
+            if entries:
+                self.journal.recorded(entries, results[earlier : earlier + len(entries)])
+            self.journal.committed(self._store.budgets, again=asked < len(whole))
 
-    def _commit(self, batch: Sequence[_Waiting]) -> list[LedgerResult]:
+    def _commit(self, batch: Sequence[Waiting]) -> list[LedgerResult]:
         self._writing, self._writing_since = batch, self._monotonic()
         try:
             return self._store.commit([waiting.operation for waiting in batch])
         finally:  # before any caller gets its result
             self._writing, self._writing_since = (), None
 
-    def _commit_alone(self, waiting: _Waiting) -> LedgerResult:
+    def _commit_alone(self, waiting: Waiting) -> LedgerResult:
         try:
             return self._commit([waiting])[0]
         except SpanledgerError as error:
@@ -387,7 +471,7 @@ class GroupLedger:
             log.exception("the ledger rejected an operation")
             return SpanledgerError(f"the ledger rejected this operation: {error}")
 
-    def _failed(self, batch: list[_Waiting], error: LedgerUnavailableError) -> None:
+    def _failed(self, batch: list[Waiting], error: LedgerUnavailableError) -> None:
         """Fail the callers, log it once, and keep the ends of attempts for the next batch.
 
         Ends of attempts must not be lost. A request that ended without an attempt moves no money,
@@ -395,39 +479,21 @@ class GroupLedger:
         after the attempts.
         """
         if str(error) not in (self._away, self._unreadable):
-            log.error("%s; nothing is sent to providers until it recovers", error)
+            log.error("%s; %s until it recovers", error, meanwhile(self.journal))
         self._away = str(error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
+        if self.journal is not None and self.journal.serves:
+            for end in ends:
+                if isinstance(end, AttemptEnd) or end.later is not None:
+                    self.journal.keep(end)
+            ends = [end for end in ends if isinstance(end, EndRequest) and end.later is None]
         if len(ends) > MAX_UNWRITTEN:
             refused = [end for end in ends if isinstance(end, EndRequest)]
             dropped = {id(end) for end in refused[-(len(ends) - MAX_UNWRITTEN) :]}
             ends = [end for end in ends if id(end) not in dropped]
             log.info("%d requests refused during the outage are not recorded", len(dropped))
-        self._unwritten = [_Waiting(end, None, None) for end in ends]
-        if isinstance(error, CommitInDoubtError):  # a hold that nobody knows of must be released
-            for waiting in batch:
-                if isinstance(waiting.operation, Reservation):
-                    self._leave(waiting.operation)
-        _deliver(batch, [error] * len(batch))
+        self._unwritten = [Waiting(end, None, None) for end in ends]
+        deliver(batch, [error] * len(batch))
 
     def _sweep_operation(self) -> Sweep:
         return Sweep(self._now_ns(), self._max_hold_ns)
-
-
-def _deliver(batch: Sequence[_Waiting], results: Sequence[LedgerResult]) -> None:
-    """Wake each event loop once with all its results."""
-    by_loop: dict[
-        asyncio.AbstractEventLoop, list[tuple[asyncio.Future[LedgerResult], LedgerResult]]
-    ] = {}
-    for waiting, result in zip(batch, results, strict=True):
-        if waiting.future is not None and waiting.loop is not None:
-            by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
-    for loop, pairs in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, pairs)
-
-
-def _resolve(pairs: Sequence[tuple[asyncio.Future[LedgerResult], LedgerResult]]) -> None:
-    for future, result in pairs:
-        if not future.done():  # the caller may have been cancelled
-            future.set_result(result)

@@ -91,6 +91,8 @@ class Reservation(msgspec.Struct, frozen=True):
     """Why its cost has no bound; it is then refused if a budget blocks."""
     repeat: bool = False
     """A repeat whose first answer was lost: an existing row says what was held."""
+    only_ledger: bool = False
+    """It is never held in a journal: nothing bounds its cost, or what it makes must be found again."""
 
     @property
     def attempt_id(self) -> str:
@@ -107,6 +109,8 @@ class Hold(msgspec.Struct, frozen=True):
         warned: names of those budgets.
         remaining_nano: the least `limit - spent - held` over all blocking budgets after this
             hold, at least zero; None if no blocking budget applies.
+        journaled: it is held in this process's journal, because the ledger is unavailable;
+            `remaining_nano` is what may still be spent meanwhile.
     """
 
     attempt_id: str
@@ -114,6 +118,7 @@ class Hold(msgspec.Struct, frozen=True):
     decision: Literal["allow", "warn"]
     warned: tuple[str, ...]
     remaining_nano: int | None
+    journaled: bool = False
 
 
 class RequestEnd(msgspec.Struct, frozen=True):
@@ -234,6 +239,19 @@ class ChangeKept:
     about: str | None
 
 
+class Journaled(msgspec.Struct, frozen=True):
+    """Record an attempt that was held in a journal while the ledger was unavailable, whatever room
+    its budgets have; one that is recorded already stays as it is.
+
+    Attributes:
+        owner: the process that began it, if that is dead and its end is unknown; else empty.
+    """
+
+    reservation: Reservation
+    hold_nano: int
+    owner: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Renew this process's lease, and expire the holds of owners whose lease has ended."""
@@ -243,7 +261,7 @@ class Sweep:
     """No hold lives longer than this, even if its owner is alive."""
 
 
-LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep
+LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep | Journaled
 LedgerResult = Hold | Settled | int | None | SpanledgerError
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
+from spanledger.budgets.accounts import BudgetIndex
 from spanledger.ledger.copying import Tables
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
@@ -105,6 +106,11 @@ class Ledger(Protocol):
         """Raises LedgerUnavailableError if it cannot be read or its last commit failed."""
         ...
 
+    @property
+    def journaling(self) -> bool:
+        """Whether the ledger is unavailable, and attempts of some callers are held in a journal."""
+        ...
+
     async def has_keys(self) -> bool:
         """Whether any key was ever created; until then the gateway accepts local callers without one."""
         ...
@@ -112,6 +118,11 @@ class Ledger(Protocol):
 
 class LedgerWriter(Protocol):
     """The writing connection of one process, which is an owner of holds."""
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """All budgets as of the last commit; another object once one of them has changed."""
+        ...
 
     def commit(self, operations: Sequence[LedgerOperation]) -> list[LedgerResult]:
         """Run all operations in one durable transaction; a refused one returns its error.
@@ -226,6 +237,10 @@ class Store(Protocol):
 
     def exclusive(self, name: str) -> Lock:
         """A lock that nobody holds yet."""
+        ...
+
+    def ledger_id(self) -> str:
+        """A UUID of this ledger, which never changes."""
         ...
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> Pruning:

@@ -279,6 +279,7 @@ class Passed:
             priced=True,
             price_id="" if price is None else price.id,
             unbounded="" if self._may_pass else _UNBOUNDED,
+            only_ledger=True,
         )
         self._attempt_id = reservation.attempt_id
         self._began = clock.monotonic()

@@ -27,6 +27,7 @@ class Exchange(msgspec.Struct):
         pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
             None where events can only take their turn.
         changed: fields that the adapter of the last attempt changed or omitted.
+        journaled: its last attempt is held in a journal, because the ledger is unavailable.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
 
@@ -44,6 +45,7 @@ class Exchange(msgspec.Struct):
     deployment: str = ""
     cost_nano: int = 0
     remaining_nano: int | None = None
+    journaled: bool = False
     warned: tuple[str, ...] = ()
     changed: list[str] = msgspec.field(default_factory=list)
 

@@ -58,6 +58,7 @@ class SingleAttempts:
             priced=priced,
             price_id=price_id,
             unbounded=unbounded,
+            only_ledger=True,
         )
         try:
             hold = await self._ledger.reserve(reservation)

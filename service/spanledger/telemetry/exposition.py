@@ -31,6 +31,7 @@ from spanledger.budgets.periods import in_words
 from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
+from spanledger.ledger.journal.journal import JournalState
 from spanledger.ledger.ports import Store
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
@@ -122,8 +123,8 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight` and `ledger_away` may be set once the gateway exists; `ledger_away` returns why the
-    last commit failed.
+    `in_flight`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
+    why the last commit failed.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Exposition:
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
+        self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
         self._store = store
         self._deployments = deployments
@@ -173,6 +175,9 @@ class Exposition:
         yield self.overhead.family()
         yield _gauge("spanledger_build_info", {(__version__, platform.python_version()): 1})
         yield _gauge("spanledger_price_book_info", {(self._price_book,): 1})
+        journal, name = self.journal(), "spanledger_journal_attempts_total"
+        yield CounterMetricFamily(name, _BY_NAME[name].meaning, value=journal.attempts)
+        yield _gauge("spanledger_journal_rows", {(): journal.waiting})
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
 

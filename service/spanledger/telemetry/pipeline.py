@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.lanes import Position
 from spanledger.ledger.ports import Outbox
 from spanledger.ledger.rows import (
     Advance,
@@ -84,9 +85,9 @@ class Pipeline:
         self._form = form
         self._now_ns = now_ns
         self._monotonic = monotonic
-        self._cursor = outbox.cursor()
-        self._aggregates = self._load_aggregates()
-        self._pending = True
+        self._cursor: Position
+        self._aggregates: Aggregates
+        self._read_state()
         self._small = True
         self._failures = 0
         self._refusals = 0
@@ -128,6 +129,8 @@ class Pipeline:
 
     def step(self) -> Step:
         """Ship one batch. Raises LedgerUnavailableError."""
+        if self._in_doubt:
+            self._read_state()
         if self._outbox.changed():
             self._pending = True
         if not self._pending:
@@ -225,19 +228,21 @@ class Pipeline:
             remembered=[row for row in rows if _may_be_corrected(row)],
             with_content=[r for r in rows if isinstance(r, AttemptRow) and r.content is not None],
         )
-        try:
-            self._outbox.advance(advance)
-        except BaseException:
-            self._aggregates = self._load_aggregates()  # the new counts were not committed
-            raise
+        self._in_doubt = True
+        self._outbox.advance(advance)
+        self._in_doubt = False
         self._cursor = advance.to_cursor
 
-    def _load_aggregates(self) -> Aggregates:
-        return Aggregates(
+    def _read_state(self) -> None:
+        """Go on from what the ledger has. After a failure it alone knows whether the batch was counted:
+        a commit whose answer was lost may have been made."""
+        self._cursor = self._outbox.cursor()
+        self._aggregates = Aggregates(
             self._outbox.points(),
             max_customers=self._max_customers,
             series_lead_ns=self._interval_ns,
         )
+        self._in_doubt, self._pending = False, True
 
     # metrics ------------------------------------------------------------------------------
 
@@ -265,6 +270,8 @@ class Pipeline:
         """Export points: first the zeros of new series, then the values."""
         if self._metrics is None:
             return True
+        if self._in_doubt:
+            self._read_state()
         new = [series for series in self._aggregates.series if not series.zero_sent]
         # One interval back: the value follows at once, and no timestamp is in the future.
         if new and not self._send_points(new, self._now_ns() - self._interval_ns, zero=True):

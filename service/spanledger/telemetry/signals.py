@@ -446,14 +446,11 @@ SCRAPED: tuple[Scraped, ...] = (
         " if it has no such limit.",
         ("deployment", "route", "limit"),
     ),
+    Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
+    Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
-    Scraped(
-        "spanledger_price_book_info",
-        "gauge",
-        "Always 1; the date of the price book in use.",
-        ("book",),
-    ),
+    Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),
 )
 
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}

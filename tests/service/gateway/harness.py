@@ -54,6 +54,7 @@ class ScriptedLedger:
         self.lookups: list[str] = []
         self.has_keys_calls = 0
         self.down = False
+        self.journaling = False
 
     def add(self, secret: str, customer: str, routes: tuple[str, ...] = ()) -> None:
         """Create a key."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from spanledger.ledger import open_store
 from spanledger.ledger.ports import Store
@@ -29,6 +31,30 @@ def new_store(kind: str, folder: Path) -> Store:
         return open_store(postgres.new_ledger_url())
     assert kind == "sqlite"
     return store_at(folder / "ledger.db")
+
+
+@contextlib.contextmanager
+def cut_off(store: Store) -> Iterator[None]:
+    """Within it, nothing can be committed, and nothing new can be opened."""
+    if isinstance(store, SqliteStore):
+        aside = store.path.with_name("aside.db")
+        store.path.rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(store.path)
+        return
+    name = conninfo_to_dict(store.url)["dbname"]
+    server = make_conninfo(store.url, dbname="postgres")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+            yield
+        finally:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
 
 def raw(store: Store, statement: str, *parameters: object) -> list[Any]:

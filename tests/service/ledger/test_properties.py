@@ -31,7 +31,7 @@ from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, 
 from tests.service.ledger.stores import KINDS, new_store, raw
 
 EXAMPLES = {"sqlite": 60, "postgres": 12}
-"""Courses of events; `make prove` plays more."""
+"""Courses of events; `make prove` runs more."""
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9
 SECOND = 10**9
@@ -247,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         number = len(self.model)
         usual = min(full, usual)
         start = RequestStart(
-            f"req_{number}", f"{number:032x}", f"{number:016x}", "", self.now, customer, team, "",
+            f"req_{number:024x}", f"{number:032x}", f"{number:016x}", "", self.now, customer, team, "",
             "chat", "chat", False,
         )  # fmt: skip
         sizes = HoldSizes(full, usual, usual)

@@ -263,6 +263,8 @@ class StrictLedger:
     async def check(self) -> None:
         """It is always available."""
 
+    journaling = False
+
     async def has_keys(self) -> bool:
         """Routing never asks for keys."""
         raise NotImplementedError

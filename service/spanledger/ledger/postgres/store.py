@@ -32,7 +32,7 @@ from spanledger.ledger.postgres.sql import PostgresSql
 from spanledger.ledger.postgres.tables import PostgresTables
 from spanledger.ledger.postgres.writer import PostgresWriter
 from spanledger.ledger.pruning import check_prunable
-from spanledger.ledger.sql.identity import refuse_incomplete
+from spanledger.ledger.sql.identity import ledger_uuid, refuse_incomplete
 
 NOTICED = {
     "tcp_keepalives_idle": "5",
@@ -101,6 +101,14 @@ class PostgresStore:
     def exclusive(self, name: str) -> AdvisoryLock:
         """See `Store`."""
         return AdvisoryLock(Session(self._address, settings=NOTICED), name)
+
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        sql = PostgresSql(self._upgraded())
+        try:
+            return ledger_uuid(sql)
+        finally:
+            sql.close()
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> PostgresPruning:
         """See `Store`."""

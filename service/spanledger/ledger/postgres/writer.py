@@ -15,14 +15,17 @@ from contextlib import suppress
 import msgspec
 import psycopg
 
+from spanledger.budgets.accounts import BudgetIndex
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.changes import StaleError
 from spanledger.ledger.engine import Engine
 from spanledger.ledger.model import (
     EndRequest,
+    Journaled,
     LedgerOperation,
     LedgerResult,
+    RequestStart,
     Reservation,
     Sweep,
 )
@@ -91,6 +94,11 @@ class PostgresWriter:
     def owner(self) -> str:
         """Its identity."""
         return self._owner.id
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """See `LedgerWriter`."""
+        return self._engine.budgets
 
     def close(self) -> None:
         """See `LedgerWriter`."""
@@ -187,9 +195,17 @@ def _as_repeat(operation: LedgerOperation) -> LedgerOperation:
 def _new_ids(operations: Sequence[LedgerOperation]) -> set[str]:
     """Ids of requests that a batch may begin."""
     return {
-        operation.request.request_id
-        if isinstance(operation, Reservation)
-        else operation.start.request_id
+        _start_of(operation).request_id
         for operation in operations
-        if isinstance(operation, Reservation | EndRequest)
+        if isinstance(operation, Reservation | EndRequest | Journaled)
     }
+
+
+def _start_of(operation: Reservation | EndRequest | Journaled) -> RequestStart:
+    match operation:
+        case Reservation():
+            return operation.request
+        case EndRequest():
+            return operation.start
+        case Journaled():
+            return operation.reservation.request

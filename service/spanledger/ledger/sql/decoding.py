@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 
 from spanledger.budgets.accounts import AccountKey, Balance
-from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 from spanledger.ledger.model import Key
 from spanledger.ledger.sql.port import Columns
-
-SELECT_BUDGETS = f"SELECT {BUDGET_COLUMNS} FROM budgets"  # noqa: S608 - our own columns
-"""Its rows are for `budget_from_row`."""
 
 SELECT_BALANCES = """
 SELECT budget, scope, period, timezone, period_start_s, subject, period_end_s, spent_nano,

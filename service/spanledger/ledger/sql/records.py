@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -15,10 +15,15 @@ from spanledger.budgets.applied import (
     change_to_json,
 )
 from spanledger.budgets.model import Budget, BudgetChange
-from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.budget_rows import (
+    BUDGET_COLUMNS,
+    budget_from_row,
+    select_budgets,
+    write_budget,
+)
 from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
 from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS, key_from_row
+from spanledger.ledger.sql.decoding import key_from_row
 from spanledger.ledger.sql.port import Sql
 
 MAX_OWNERS = 64
@@ -30,6 +35,7 @@ EVERY_CHANGE = 2**62
 class SqlRecords(Records):
     """`Records` on one connection, which it closes."""
 
+    budget_columns: Sequence[str] = BUDGET_COLUMNS
     keys_query = (
         "SELECT id, digest, customer, team, routes, created_ns, revoked_ns, pass_through FROM keys"
     )
@@ -52,7 +58,8 @@ class SqlRecords(Records):
 
     def budgets(self) -> list[Budget]:
         """See `Records`."""
-        found = [budget_from_row(row) for row in self._sql.rows(SELECT_BUDGETS)]
+        rows = self._sql.rows(select_budgets(self.budget_columns))
+        found = [budget_from_row(row) for row in rows]
         return sorted(found, key=lambda budget: budget.name)
 
     def history(self, name: str | None = None) -> list[BudgetChange]:
@@ -64,7 +71,7 @@ class SqlRecords(Records):
 
     def _write_budget(self, budget: Budget) -> None:
         self._sql.run(
-            _WRITE_BUDGET,
+            write_budget(self.budget_columns),
             name=budget.name,
             scope=budget.scope,
             subject=budget.subject,
@@ -74,6 +81,7 @@ class SqlRecords(Records):
             action=budget.action,
             thresholds=json.dumps(budget.thresholds),
             strict=int(budget.strict),
+            allow_when_down_nano=budget.allow_when_down_nano,
         )
 
     def _delete_budget(self, name: str) -> None:
@@ -180,9 +188,9 @@ class SqlRecords(Records):
     def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
         """See `Records`. Both states have an index, and few rows."""
         found: list[Unread] = []
-        for query in (_UNREAD.format(state="held"), _UNREAD.format(state="expired")):
+        for query in UNREAD:
             rows = self._sql.rows(query, since=since_ns, limit=limit - len(found))
-            found += [Unread(*row) for row in rows]
+            found += [Unread(*row) for row in rows if row[3] >= since_ns]
         return found
 
     def customers(self) -> set[str]:
@@ -198,13 +206,6 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE state.value != excl
 _HISTORY = """
 SELECT at_ns, change, budget FROM budget_history
 WHERE CAST(:name AS TEXT) IS NULL OR name = :name ORDER BY id"""
-
-_WRITE_BUDGET = """
-INSERT INTO budgets (name, scope, subject, limit_nano, period, timezone, action, thresholds, strict)
-VALUES (:name, :scope, :subject, :limit_nano, :period, :timezone, :action, :thresholds, :strict)
-ON CONFLICT (name) DO UPDATE SET scope = excluded.scope, subject = excluded.subject,
-    limit_nano = excluded.limit_nano, period = excluded.period, timezone = excluded.timezone,
-    action = excluded.action, thresholds = excluded.thresholds, strict = excluded.strict"""
 
 _REMEMBER = """
 INSERT INTO budget_history (at_ns, change, name, budget) VALUES (:at_ns, :change, :name, :budget)"""
@@ -250,9 +251,14 @@ LIMIT :limit"""
 _UNREAD = """
 SELECT k.request_id, k.kind, k.deployment, a.started_ns, a.held_until_ns
 FROM attempts a JOIN kept k ON k.request_id = a.request_id
-WHERE a.state = '{state}' AND a.started_ns >= :since AND a.held_until_ns != 0
-    AND k.kind IN ('answer', 'batch')
+WHERE {state} AND a.held_until_ns != 0 AND k.kind IN ('answer', 'batch')
 ORDER BY a.held_until_ns LIMIT :limit"""
+UNREAD = (
+    # With a time as well, a planner would look through all attempts since then.
+    _UNREAD.format(state="a.state = 'held'"),
+    _UNREAD.format(state="a.state = 'expired' AND a.started_ns >= :since"),
+)
+"""What is held, and what has expired; each has an index of its own."""
 
 _CUSTOMERS = """
 SELECT customer FROM keys

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import DIMENSIONS
-from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     CustomerRow,
@@ -24,7 +24,6 @@ from spanledger.ledger.rows import (
 )
 from spanledger.ledger.sql.decoding import (
     SELECT_BALANCES,
-    SELECT_BUDGETS,
     balance_from_row,
 )
 from spanledger.ledger.sql.port import Sql
@@ -48,6 +47,7 @@ class SqlReports(Reports):
 
     lane = "a.lane"
     """The lane of an attempt `a`, as SQL."""
+    budget_columns: Sequence[str] = BUDGET_COLUMNS
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
@@ -150,7 +150,7 @@ class SqlReports(Reports):
     # budgets ------------------------------------------------------------------------------
 
     def _budgets(self) -> list[Budget]:
-        rows = self._sql.rows(f"{SELECT_BUDGETS} ORDER BY name")
+        rows = self._sql.rows(f"{select_budgets(self.budget_columns)} ORDER BY name")
         return [budget_from_row(row) for row in rows]
 
     def _accounts(self, key: AccountKey) -> list[Balance]:

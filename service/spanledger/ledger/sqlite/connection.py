@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.budget_rows import BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
+ALLOWANCE_VERSION = 7
+"""First schema version whose budgets may allow spending while the ledger is unavailable."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -48,7 +52,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             )
             # Processes that open a new file at once get in each other's way here, and SQLite does not
             # wait: each would wait for the other.
-            _execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
+            execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute("PRAGMA cache_size = -16384")
@@ -65,10 +69,10 @@ def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIME
         LedgerUnavailableError: another process kept it longer than `timeout_s`.
     """
     connection.execute("PRAGMA busy_timeout = 0")
-    _execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
+    execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
 
 
-def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
+def execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
     """Execute a statement, and retry it while another process holds a lock.
 
     Raises:
@@ -88,6 +92,12 @@ def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s
             time.sleep(random.uniform(0.0002, 0.001))
         else:
             return
+
+
+def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
+    """The columns that the file has of budgets: one that is only read may lack the newest."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return BUDGET_COLUMNS if version >= ALLOWANCE_VERSION else BUDGET_COLUMNS[:-1]
 
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

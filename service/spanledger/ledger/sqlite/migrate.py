@@ -15,11 +15,10 @@ from importlib.resources.abc import Traversable
 
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.budget_rows import budget_from_row, select_budgets
 from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS
-from spanledger.ledger.sqlite.connection import begin_immediate
+from spanledger.ledger.sqlite.connection import begin_immediate, budget_columns
 from spanledger.ledger.sqlite.errors import translating
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
@@ -78,7 +77,10 @@ def _migrate(connection: sqlite3.Connection, now_ns: Callable[[], int]) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         if 0 < version < ACCOUNTS_VERSION:
-            budgets = [budget_from_row(row) for row in connection.execute(SELECT_BUDGETS)]
+            budgets = [
+                budget_from_row(row)
+                for row in connection.execute(select_budgets(budget_columns(connection)))
+            ]
             Opening(budgets, now_ns() // NANOS).write(SqliteOpeningRows(connection))
         connection.execute("COMMIT")
     except BaseException:

@@ -6,6 +6,7 @@ import sqlite3
 
 from spanledger.budgets.applied import AppliedEntry
 from spanledger.ledger.sql.records import SqlRecords
+from spanledger.ledger.sqlite.connection import budget_columns
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 from spanledger.ledger.sqlite.sql import SqliteSql
@@ -24,6 +25,7 @@ class SqliteRecords(SqlRecords):
         super().__init__(SqliteSql(connection))
         self._connection = connection
         self._version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        self.budget_columns = budget_columns(connection)
         if self._version < PASS_THROUGH_VERSION:
             self.keys_query = self.keys_query.replace("pass_through", "0")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import sqlite3
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.ports import Access, Progress
 from spanledger.ledger.pruning import check_prunable
-from spanledger.ledger.sql.identity import refuse_incomplete
+from spanledger.ledger.sql.identity import ledger_uuid, refuse_incomplete
 from spanledger.ledger.sqlite.backup import backup
 from spanledger.ledger.sqlite.connection import connect, require_ledger
 from spanledger.ledger.sqlite.errors import translated
@@ -69,6 +70,11 @@ class SqliteStore:
     def exclusive(self, name: str) -> FileLock:
         """See `Store`."""
         return FileLock(self.path.with_name(f"{self.path.name}.{name}-lock"))
+
+    def ledger_id(self) -> str:
+        """See `Store`."""
+        with contextlib.closing(self._upgraded()) as connection:
+            return ledger_uuid(SqliteSql(connection))
 
     def prune(self, before_ns: int, now_ns: int, *, unshipped: bool = False) -> SqlitePruning:
         """See `Store`."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
-from spanledger.ledger.budget_rows import budget_from_row
+from spanledger.ledger.budget_rows import budget_from_row, select_budgets
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
@@ -24,9 +24,8 @@ from spanledger.ledger.changes import (
 )
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
-from spanledger.ledger.sql.decoding import SELECT_BUDGETS
 from spanledger.ledger.sqlite import kept
-from spanledger.ledger.sqlite.connection import WRITE_BALANCE, begin_immediate
+from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, WRITE_BALANCE, execute_when_free
 
 MAX_CACHED_BALANCES = 20_000
 """Beyond this many, balances are read again; each takes about half a kilobyte."""
@@ -42,12 +41,13 @@ class SqliteTransaction:
         self.epoch = 0
         self._connection = connection
         self._owner = owner
+        connection.execute("PRAGMA busy_timeout = 0")  # as `begin_immediate` does, but once
         # As stored in the file, until another connection writes to it.
         self._file_version = _UNKNOWN
         self._balances: dict[AccountKey, Balance] = {}
 
     def __enter__(self) -> SqliteTransaction:
-        begin_immediate(self._connection)
+        execute_when_free(self._connection, "BEGIN IMMEDIATE", BUSY_TIMEOUT_S)
         try:
             self._refresh()
         except BaseException:
@@ -93,7 +93,7 @@ class SqliteTransaction:
 
     def budgets(self) -> Collection[Budget]:
         """See `Transaction`."""
-        return [budget_from_row(row) for row in self._connection.execute(SELECT_BUDGETS)]
+        return [budget_from_row(row) for row in self._connection.execute(select_budgets())]
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""

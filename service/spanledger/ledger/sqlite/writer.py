@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from spanledger.budgets.accounts import BudgetIndex
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.engine import Engine
 from spanledger.ledger.model import LedgerOperation, LedgerResult
@@ -30,6 +31,11 @@ class SqliteWriter:
         self._transaction = SqliteTransaction(connection, owner)
         self._files = LedgerFiles(path)
         self._moved = False
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """See `LedgerWriter`."""
+        return self._engine.budgets
 
     def close(self) -> None:
         """See `LedgerWriter`."""
