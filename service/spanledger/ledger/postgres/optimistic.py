@@ -56,8 +56,9 @@ def expected(operations: Sequence[LedgerOperation], budgets: BudgetIndex) -> Exp
     slacks: dict[int, tuple[Matched, int]] = {}
     for hold in holds:
         matched = budgets.matched(dimensions_of(hold), hold.now_ns // NANOS)
-        full, usual, _, capped = hold.sizes
-        slack = 0 if capped or full == usual else (ROOMY - 1) * full
+        sizes = hold.sizes
+        capped = sizes.capped or sizes.full == sizes.usual
+        slack = 0 if capped else (ROOMY - 1) * sizes.full
         found = slacks.get(id(matched))
         if found is None or slack > found[1]:
             slacks[id(matched)] = (matched, slack)
