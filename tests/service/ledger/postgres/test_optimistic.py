@@ -86,6 +86,20 @@ def test_what_another_gateway_has_taken_is_not_granted(
     assert balance(store) == (0, 100)
 
 
+def test_a_full_hold_needs_room_that_is_still_there(store: Store) -> None:
+    """An attempt without a cap gets its full hold only while that is a tenth of what others have left."""
+    set_budget(store, 1_000)
+    with writing(store, "a") as a, writing(store, "b") as b:
+        a.commit([reservation(10)])
+        b.commit([reservation(500)])
+        uncapped = msgspec.structs.replace(reservation(), sizes=HoldSizes(90, 30, 30))
+
+        [hold] = a.commit([uncapped])
+
+        assert isinstance(hold, Hold)
+        assert (hold.hold_nano, hold.remaining_nano) == (30, 460)
+
+
 def test_a_budget_that_was_changed_meanwhile_applies(store: Store) -> None:
     """Also to a batch that was decided on the budget before."""
     set_budget(store, 100)

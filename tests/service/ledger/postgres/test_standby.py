@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from spanledger.errors import CommitInDoubtError
@@ -28,10 +29,32 @@ def server() -> Iterator[postgres.Server]:
     server.remove()
 
 
+CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
 def wait_for_standby(server: postgres.Server, name: str) -> None:
-    """Let commits wait for a standby; an empty name is none."""
+    """Let commits wait for a standby; an empty name is none. Returns once they do."""
     server.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
     server.sql("SELECT pg_reload_conf()")
+    if not name:
+        return
+    waiting = threading.Event()
+
+    def commit() -> None:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            while not waiting.is_set():  # the server takes a moment to read its settings
+                connection.execute("CREATE TABLE IF NOT EXISTS probe (); DROP TABLE probe")
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    with psycopg.connect(server.url("postgres"), autocommit=True) as watcher:
+        try:
+            seen = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            assert poll(lambda: watcher.execute(seen).fetchall())
+        finally:
+            waiting.set()
+            watcher.execute(CANCEL)
+            thread.join()
 
 
 def test_a_cancelled_wait_for_a_standby_is_not_a_commit(server: postgres.Server) -> None:
@@ -51,8 +74,7 @@ def test_a_cancelled_wait_for_a_standby_is_not_a_commit(server: postgres.Server)
 
         thread = threading.Thread(target=commit)
         thread.start()
-        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        assert poll(lambda: raw(store, cancel))
+        assert poll(lambda: raw(store, CANCEL))
         thread.join()
         wait_for_standby(server, "")
 
