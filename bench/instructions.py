@@ -6,6 +6,7 @@ the difference in work. Without the kernel's part. Minutes. Linux only.
 
 Lanes: `whole` (requests on 16 connections), `alone` (one request after the other) and `chunk` (64
 streams whose chunks travel one by one), all without the shipper; and `shipper`, which counts only that.
+`--wire` says whose streams `chunk` has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pathlib import Path
 from bench import shipper_lane
 from bench.ends import upstream
 from bench.processes import free_port
-from bench.stepped import Steps
+from bench.stepped import STREAMS, Steps
 from bench.subjects import CONFIG
 
 READY_S = 600.0
@@ -77,6 +78,9 @@ def main() -> None:
     parser.add_argument(
         "--python", default=sys.executable, help="the Python of another checkout's environment"
     )
+    parser.add_argument(
+        "--wire", default="chat", choices=STREAMS, help="whose streams: %(choices)s (%(default)s)"
+    )
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("error: there is no `valgrind` on PATH; install it")
@@ -92,7 +96,7 @@ def main() -> None:
             continue
         lane = LANES[name]
         with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(options.python, Path(folder))
+            subject = Subject(options.python, Path(folder), options.wire)
             work = lane.at_once * (lane.many - lane.few)
             each = (subject.count(name, lane.many) - subject.count(name, lane.few)) / work
         print(f"{each / 1000:,.0f} thousand user instructions a {lane.one}", flush=True)
@@ -101,7 +105,8 @@ def main() -> None:
 class Subject:
     """A checkout's gateway, with a key and two budgets."""
 
-    def __init__(self, python: str, work: Path) -> None:
+    def __init__(self, python: str, work: Path, wire: str) -> None:
+        self._stream = STREAMS[wire]
         self._program = [python, "-m", "spanledger"]
         self._work = work
         self._env = {**os.environ, "SPANLEDGER_LEDGER_URL": f"sqlite:///{work / 'ledger.db'}"}
@@ -127,7 +132,7 @@ class Subject:
             return self._counted(answering.port, callers)
 
     async def _steps(self, provider: int, port: int, chunks: int) -> None:
-        steps = Steps(chunks)
+        steps = Steps(chunks, self._stream)
         await steps.listen(provider)
         await steps.call(port, self._key, LANES["chunk"].at_once)
         await steps.close()
@@ -135,9 +140,8 @@ class Subject:
     def _counted(self, provider: int, drive: Callable[[int], None]) -> int:
         """Instructions of a gateway from its start to its end, driven like that."""
         port, log, config = free_port(), self._work / "log", self._work / "bench.yaml"
-        config.write_text(
-            CONFIG.format(port=provider) + "telemetry: {enabled: false}\n", encoding="utf-8"
-        )
+        models = CONFIG.format(port=provider).replace(STREAMS["chat"].model, self._stream.model)
+        config.write_text(models + "telemetry: {enabled: false}\n", encoding="utf-8")
         valgrind = [
             "valgrind",
             "--tool=cachegrind",

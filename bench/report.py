@@ -62,6 +62,13 @@ def ratio(ours: Result, theirs: Result) -> float:
     return theirs.median("cpu_us_per_request") / ours.median("cpu_us_per_request")
 
 
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """How much of the other server's CPU ours needs, round by round: what slows the machine down for a
+    while slows down both."""
+    each = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(each):.2f} ({', '.join(f'{one:.2f}' for one in each)}) times"
+
+
 def as_dict(results: Iterable[Result], conditions: dict[str, Any]) -> dict[str, Any]:
     """All results, for `--json`."""
     results = list(results)
@@ -119,15 +126,27 @@ def conclusion(results: list[Result]) -> str:
     """The result in one sentence."""
     if len(results) < 2:
         return ""
-    times = ratio(results[0], results[1])
-    return f"{times:.0f} times fewer CPU-µs a request than {results[1].name}, shipping included."
+    ours, other = results
+    if not other.name.startswith("spanledger"):
+        times = ratio(ours, other)
+        return f"{times:.0f} times fewer CPU-µs a request than {other.name}, shipping included."
+    among = ratios(_totals(ours.rounds), _totals(other.rounds))
+    alone = ratios(_totals(ours.alone), _totals(other.alone))
+    return (
+        f"{among} the CPU-µs a request of {other.name}, shipping included; for a request alone"
+        f" {alone}."
+    )
 
 
-def write_page(results: list[Result], conditions: dict[str, Any]) -> None:
+def _totals(rounds: Sequence[Round]) -> list[float]:
+    return [item.cpu_us_per_request for item in rounds]
+
+
+def write_page(results: list[Result], conditions: dict[str, Any], section: str = "bench") -> None:
     """Write the figures to the page."""
     said = "; ".join(f"{name} {value}" for name, value in conditions.items())
     text = f"{markdown(rows(results))}\n\n{conclusion(results)}\n\nMeasured with {said}."
-    write_section("bench", text)
+    write_section(section, text)
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,8 @@
 spanledger runs as in production: a virtual key, a durable ledger, two budgets on every request, every
 span and metric shipped; the shipper's CPU is counted until the last span has been sent. LiteLLM's
 proxy runs one worker without a database, its simplest setup. The result is the CPU time of the process
-trees divided by the requests the provider answered. Linux only.
+trees divided by the requests the provider answered. With `--against`, the gateway of another checkout
+takes the place of LiteLLM's proxy. Linux only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.ends import Upstream, client_name, load, sink, upstream
+from bench.ends import Upstream, client_name, load, upstream
 from bench.processes import Footprint
 from bench.report import Result, Round, as_dict, conclusion, machine, rows, table, write_page
-from bench.subjects import Subject, litellm, spanledger
+from bench.subjects import AGAINST, Subject, subjects_of
 
 WARM_UP_S = 3
 
@@ -45,6 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--concurrency", type=int, default=16, help="open connections (16)")
     parser.add_argument("--no-litellm", action="store_true", help="measure only spanledger")
+    parser.add_argument("--against", default="", metavar="PYTHON", help=AGAINST)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--write", action="store_true", help="also update docs/performance.md")
     options = parser.parse_args()
@@ -52,11 +54,8 @@ def main() -> None:
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         provider = stack.enter_context(upstream())
-        sink_port, spans = stack.enter_context(sink())
-        subjects = [stack.enter_context(spanledger(work, provider, sink_port, spans))]
-        if not options.no_litellm:
-            subjects.append(stack.enter_context(litellm(work, provider)))
-        tracks = [Track(subject) for subject in subjects]
+        found = subjects_of(work, provider, options.against, with_litellm=not options.no_litellm)
+        tracks = [Track(stack.enter_context(subject)) for subject in found]
         for track in tracks:
             measure(track, provider, WARM_UP_S, options.concurrency)
         for number in range(options.rounds):
@@ -77,7 +76,7 @@ def main() -> None:
         Result(t.subject.name, t.subject.ready_s, tuple(t.rounds), tuple(t.alone)) for t in tracks
     ]
     if options.write:
-        write_page(results, conditions)
+        write_page(results, conditions, "against" if options.against else "bench")
     if options.json:
         print(json.dumps(as_dict(results, conditions), indent=2, ensure_ascii=False))
     else:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from bench.wire import content_length
 
@@ -42,11 +44,120 @@ USAGE = json.dumps(
     },
     separators=(",", ":"),
 )
+ITEM = {"id": "msg_bench", "type": "message", "role": "assistant", "status": "in_progress"}
+RESPONSE = {
+    "id": "resp_bench",
+    "object": "response",
+    "created_at": 1_790_000_000,
+    "model": "gpt-4o",
+}
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
 _ID = re.compile(rb"stream (\d+)")
+
+
+def typed(kind: str, **fields: Any) -> str:
+    """An event that says its type."""
+    return json.dumps({"type": kind, **fields}, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What a wire's streams are made of.
+
+    Attributes:
+        model: the deployment's, with its provider.
+        chunk: the usual event.
+        marker: is in that one alone.
+        end: is in the last event.
+        cap: the wire's name of the cap.
+    """
+
+    path: str
+    model: str
+    first: tuple[str, ...]
+    chunk: str
+    last: tuple[str, ...]
+    marker: bytes
+    end: bytes
+    cap: str = "max_tokens"
+    prompt: str = "messages"
+
+
+STREAMS = {
+    "chat": Stream(
+        path="/v1/chat/completions",
+        model="openai/gpt-4o-mini",
+        first=(),
+        chunk=CHUNK,
+        last=(LAST, USAGE, "[DONE]"),
+        marker=b'"content"',
+        end=b"[DONE]",
+    ),
+    "messages": Stream(
+        path="/v1/messages",
+        model="anthropic/claude-sonnet-4-5",
+        first=(
+            typed(
+                "message_start",
+                message={
+                    "id": "msg_bench",
+                    "type": "message",
+                    "role": "assistant",
+                    "model": "claude-sonnet-4-5",
+                    "content": [],
+                    "stop_reason": None,
+                    "usage": {"input_tokens": 60, "output_tokens": 1},
+                },
+            ),
+            typed("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        ),
+        chunk=typed("content_block_delta", index=0, delta={"type": "text_delta", "text": " rows"}),
+        last=(
+            typed("content_block_stop", index=0),
+            typed("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 56}),
+            typed("message_stop"),
+        ),
+        marker=b'"text_delta"',
+        end=b"message_stop",
+    ),
+    "responses": Stream(
+        path="/v1/responses",
+        model="openai/gpt-4o-mini",
+        first=(
+            typed("response.created", sequence_number=0, response={**RESPONSE, "output": []}),
+            typed("response.output_item.added", sequence_number=1, output_index=0, item=ITEM),
+        ),
+        chunk=typed(
+            "response.output_text.delta",
+            sequence_number=2,
+            item_id="msg_bench",
+            output_index=0,
+            content_index=0,
+            delta=" rows",
+            logprobs=[],
+            obfuscation="aB3",
+        ),
+        last=(
+            typed(
+                "response.completed",
+                sequence_number=3,
+                response={
+                    **RESPONSE,
+                    "status": "completed",
+                    "output": [],
+                    "usage": {"input_tokens": 60, "output_tokens": 56, "total_tokens": 116},
+                },
+            ),
+        ),
+        marker=b"output_text.delta",
+        end=b"response.completed",
+        cap="max_output_tokens",
+        prompt="input",
+    ),
+}
 
 
 def event(payload: str) -> bytes:
@@ -58,8 +169,9 @@ def event(payload: str) -> bytes:
 class Steps:
     """The provider and its callers, who tell it what they have got."""
 
-    def __init__(self, chunks: int) -> None:
+    def __init__(self, chunks: int, stream: Stream) -> None:
         self._chunks = chunks
+        self._stream = stream
         self._got: dict[int, asyncio.Semaphore] = {}
         self._server: asyncio.Server | None = None
 
@@ -86,10 +198,12 @@ class Steps:
                     raise SystemExit(f"error: a request without its number: {body!r}")
                 got = self._got[int(found[1])]
                 writer.write(HEAD)
+                for payload in self._stream.first:
+                    writer.write(event(payload))
                 for _ in range(self._chunks):
-                    writer.write(event(CHUNK))
+                    writer.write(event(self._stream.chunk))
                     await got.acquire()
-                for payload in (LAST, USAGE, "[DONE]"):
+                for payload in self._stream.last:
                     writer.write(event(payload))
                 writer.write(b"0\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -101,22 +215,23 @@ class Steps:
             {
                 "model": "bench",
                 "stream": True,
-                "max_tokens": 200,
-                "messages": [{"role": "user", "content": f"stream {number}"}],
+                self._stream.cap: 200,
+                self._stream.prompt: [{"role": "user", "content": f"stream {number}"}],
             }
         ).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+            b"POST %b HTTP/1.1\r\nhost: localhost\r\n"
             b"authorization: Bearer %b\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n%b" % (key.encode(), len(body), body)
+            b"content-length: %d\r\n\r\n%b"
+            % (self._stream.path.encode(), key.encode(), len(body), body)
         )
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"error: a stream was answered with {head!r}")
         chunks = 0
-        while b"[DONE]" not in (data := await reader.readuntil(b"\n\n")):
-            if b'"content"' in data:
+        while self._stream.end not in (data := await reader.readuntil(b"\n\n")):
+            if self._stream.marker in data:
                 chunks += 1
                 self._got[number].release()
         if chunks != self._chunks:

@@ -3,7 +3,8 @@
 Many streams at the pace of a model run through each server, set up as in `bench.run`. The result is the
 CPU time of its process tree, shipper included, divided by the chunks that arrived; the start and end
 of the streams are in it. The time to the first chunk is compared with that of the provider itself.
-At the end, far more streams are read at once, and every chunk of each has to arrive in order.
+At the end, far more streams are read at once, and every chunk of each has to arrive in order. With
+`--against`, the gateway of another checkout takes the place of LiteLLM's proxy.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.ends import Upstream, sink
+from bench.ends import Upstream
 from bench.processes import OTHER_CORE, Footprint, fetch, free_port, pinned, server
-from bench.report import machine, markdown, table, write_section
-from bench.subjects import ROOT, Subject, litellm, spanledger
+from bench.report import machine, markdown, ratios, table, write_section
+from bench.subjects import AGAINST, ROOT, Subject, subjects_of
 
 LOSSLESS_CHUNKS, LOSSLESS_RATE = 50, 5
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=100, help="chunks of a stream a second (100)")
     parser.add_argument("--lossless", type=int, default=512, help="streams of the last round (512)")
     parser.add_argument("--no-litellm", action="store_true", help="measure only spanledger")
+    parser.add_argument("--against", default="", metavar="PYTHON", help=AGAINST)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--write", action="store_true", help="also update docs/performance.md")
     options = parser.parse_args()
@@ -71,11 +73,8 @@ def main() -> None:
         url = f"http://127.0.0.1:{port}/ready"
         provider.wait_for(lambda: fetch(url) is not None, "the provider", 20)
         upstream = Upstream("asyncio", port, lambda: 0)
-        sink_port, spans = stack.enter_context(sink())
-        subjects = [stack.enter_context(spanledger(work, upstream, sink_port, spans))]
-        if not options.no_litellm:
-            subjects.append(stack.enter_context(litellm(work, upstream)))
-        lanes = [Lane(subject) for subject in subjects]
+        found = subjects_of(work, upstream, options.against, with_litellm=not options.no_litellm)
+        lanes = [Lane(stack.enter_context(subject)) for subject in found]
         for lane in lanes:  # warm-up
             drive(lane.subject.port, lane.subject.key, (4, 50, 100))
             lane.requests += 4
@@ -148,11 +147,16 @@ def report(lanes: list[Lane], size: tuple[int, int, int], options: argparse.Name
     found = rows(lanes, options.lossless)
     streams, chunks, rate = size
     load = f"{streams} streams of {chunks} chunks, {rate} a second each"
+    said = ""
+    if options.against:
+        said = f"{ratios(*(lane.cpu_us for lane in lanes))} the CPU-µs of {lanes[1].subject.name}."
     if options.write:
-        said = "; ".join(f"{name} {value}" for name, value in machine().items())
-        write_section("streams", f"{markdown(found)}\n\nMeasured with {load}; {said}.")
+        where = "; ".join(f"{name} {value}" for name, value in machine().items())
+        text = "\n\n".join(filter(None, (markdown(found), said, f"Measured with {load}; {where}.")))
+        write_section("streams against" if options.against else "streams", text)
     if not options.json:
         print(table(found))
+        print(said)
         return
     print(
         json.dumps(

@@ -1,8 +1,7 @@
-"""The two servers compared, each as its users would run it, on one core."""
+"""The servers compared, each as its users would run it, on one core."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import secrets
@@ -12,14 +11,15 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.ends import Upstream
+from bench.ends import Upstream, sink
 from bench.processes import SUBJECT_CORE, Server, fetch, free_port, server
 
 ROOT = Path(__file__).resolve().parent.parent
+AGAINST = "the Python of another checkout's environment; measure that in place of LiteLLM's proxy"
 SPANS_PER_REQUEST = 2
 """One span for the request and one for its only attempt."""
 CONFIG = """\
@@ -47,43 +47,70 @@ class Subject:
     verify: Callable[[], None]
 
 
+def subjects_of(
+    work: Path, upstream: Upstream, against: str, *, with_litellm: bool
+) -> list[AbstractContextManager[Subject]]:
+    """The servers to compare, this checkout's gateway first."""
+    if against:
+        ours = spanledger(work / "ours", upstream, sys.executable)
+        return [ours, spanledger(work / "other", upstream, against)]
+    ours = spanledger(work / "ours", upstream)
+    return [ours, litellm(work, upstream)] if with_litellm else [ours]
+
+
 @contextmanager
-def spanledger(
-    work: Path, upstream: Upstream, sink_port: int, spans: Callable[[], int]
-) -> Iterator[Subject]:
-    """The gateway with a key, two budgets, a durable ledger, and its shipper sending to the sink."""
+def spanledger(work: Path, upstream: Upstream, python: str = "") -> Iterator[Subject]:
+    """The gateway with a key, two budgets, a durable ledger, and its shipper sending to a sink of its
+    own. With a `python`, of a checkout's environment, the name has the commit."""
+    interpreter = python or sys.executable
+    work.mkdir(exist_ok=True)
     ledger = f"sqlite:///{work / 'ledger.db'}"
     config = work / "bench.yaml"
     config.write_text(CONFIG.format(port=upstream.port), encoding="utf-8")
-    made = _spanledger(ledger, "keys", "create", "--customer", "bench", "--json")
+
+    def run(*words: str) -> str:
+        return _printed([interpreter, "-m", "spanledger", *words, "--ledger", ledger])
+
+    key = json.loads(run("keys", "create", "--customer", "bench", "--json"))["key"]
     money = ("--limit", "1000000", "--period", "month")
-    _spanledger(ledger, "budget", "set", "customer", "--customer", "bench", *money)
-    _spanledger(ledger, "budget", "set", "everything", *money)
-    environment = {
-        "SPANLEDGER_LEDGER_URL": ledger,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink_port}",
-    }
+    run("budget", "set", "customer", "--customer", "bench", *money)
+    run("budget", "set", "everything", *money)
     port = free_port()
-    command = [sys.executable, "-m", "spanledger", "gateway", "--config", str(config)]
+    command = [interpreter, "-m", "spanledger", "gateway", "--config", str(config)]
     command += ["--port", str(port)]
-    name = f"spanledger {importlib.metadata.version('spanledger')}"
-    with server(command, SUBJECT_CORE, environment) as started:
-        yield Subject(
-            name,
-            started,
-            port,
-            json.loads(made)["key"],
-            _ready(started, f"http://127.0.0.1:{port}/readyz"),
-            lambda requests: spans() >= SPANS_PER_REQUEST * requests,
-            lambda: print(_spanledger(ledger, "ledger", "verify").strip(), file=sys.stderr),
-        )
+    name = f"spanledger {_version(interpreter, with_commit=bool(python))}"
+    with sink() as (sink_port, spans):
+        environment = {
+            "SPANLEDGER_LEDGER_URL": ledger,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink_port}",
+        }
+        with server(command, SUBJECT_CORE, environment) as started:
+            yield Subject(
+                name,
+                started,
+                port,
+                key,
+                _ready(started, f"http://127.0.0.1:{port}/readyz"),
+                lambda requests: spans() >= SPANS_PER_REQUEST * requests,
+                lambda: print(run("ledger", "verify").strip(), file=sys.stderr),
+            )
 
 
-def _spanledger(ledger: str, *words: str) -> str:
-    command = [sys.executable, "-m", "spanledger", *words, "--ledger", ledger]
+def _version(python: str, *, with_commit: bool) -> str:
+    """The version that an environment has installed, and the commit if it is that of a checkout."""
+    code = "import spanledger; print(spanledger.__version__, spanledger.__file__)"
+    version, _, file = _printed([python, "-c", code]).strip().partition(" ")
+    if not with_commit:
+        return version
+    describe = ["git", "-C", str(Path(file).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{version} at {found or file}"
+
+
+def _printed(command: list[str]) -> str:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise SystemExit(f"spanledger {' '.join(words)} failed:\n{ended.stderr}{ended.stdout}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{ended.stderr}{ended.stdout}")
     return ended.stdout
 
 

@@ -50,7 +50,7 @@ FLOAT_ALLOWED: dict[str, str] = {
     "service/spanledger/ledger/postgres/pruning.py:<module>": "seconds",
     "service/spanledger/ledger/postgres/writer.py:<module>": "seconds",
     "service/spanledger/ledger/sqlite/connection.py:<module>": "seconds",
-    "service/spanledger/ledger/sqlite/connection.py:_execute_when_free": "seconds",
+    "service/spanledger/ledger/sqlite/connection.py:execute_when_free": "seconds",
 }
 """`path:function` of the money modules to the reason why a float there is not money."""
 

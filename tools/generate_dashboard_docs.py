@@ -53,7 +53,7 @@ data source's exemplar link to the same address as in `grafana/provisioning/data
 
 **Time.** Panels show the range selected at the top; each dashboard opens with a range that fits its questions.
 Rates are averaged over at least two minutes, so sharp edges look smoothed. "In the selected range" adds up the
-whole range. Budgets always show their own period: days and weeks begin in the budget's time zone. Prometheus
+whole range. Budgets always show their own period, which begins in the budget's time zone. Prometheus
 keeps 30 days and Tempo a week, unless you change it; the ledger keeps everything.
 
 **Current values** are a few seconds old. If they are not, *Stack health* shows how far telemetry is behind.

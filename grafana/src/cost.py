@@ -172,7 +172,7 @@ BUDGETS = Row(
             "Every budget, in its own period",
             "Click a budget to show its period, which begins by the clocks of the budget's time zone."
             " “Used up” is when the limit will be reached at this period's average rate; empty if the budget"
-            " will last. A budget that never renews shows the year 2200.",
+            " will last. “Forecast” and “Renews” are empty if the budget's period does not end.",
             "currencyUSD",
             [
                 Prom(expr, instant=True, table=True, step="")
@@ -185,7 +185,7 @@ BUDGETS = Row(
                     q.forecast(),
                     q.ends_early(),
                     f"1000 * {q.account(q.STARTS)}",
-                    f"1000 * {q.account(q.ENDS)}",
+                    f"1000 * {q.renews()}",
                     q.PERIODS,
                 )
             ],
@@ -244,7 +244,7 @@ LASTS = Row(
             "s",
             [Prom(q.PERIOD_LEFT, step="")],
             Links(down=(CUSTOMER,), runbooks=("BudgetExhausted",)),
-            Look(width=4, height=9, decimals=1),
+            Look(width=4, height=9, decimals=1, no_value="never"),
         ),
     ],
 )

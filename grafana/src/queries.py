@@ -8,6 +8,7 @@ bypassed it; percentiles use only the gateway's, because bucket bounds differ.
 from __future__ import annotations
 
 from prometheus.src import long
+from spanledger.budgets.periods import FOREVER_S
 from spanledger.errors import PROVIDER_ERROR_KINDS
 from spanledger.telemetry import signals
 from spanledger.telemetry.signals import Metric, Scraped, prometheus_name, prometheus_series
@@ -286,20 +287,25 @@ def share_of_limit(name: str) -> str:
     return f'label_replace({joined}, "account", "$1…", "account", "(.{{{LONGEST_NAME}}}).+")'
 
 
+def renews(where: str = "") -> str:
+    """When budgets renew, in Unix seconds; absent for those whose period does not end."""
+    return f"({account(ENDS, where)} < {FOREVER_S})"
+
+
 def forecast(where: str = "") -> str:
     """Spend at the end of the period, at its average rate so far."""
-    length = f"({account(ENDS, where)} - {account(STARTS, where)})"
+    length = f"({renews(where)} - {account(STARTS, where)})"
     return f"{account(SPENT, where)} * {length} / clamp_min(time() - {account(STARTS, where)}, 60)"
 
 
 EVEN_PACE = (
-    f"{account(LIMIT, ONE_ACCOUNT)} * ({account(ENDS, ONE_ACCOUNT)} - time())"
+    f"{account(LIMIT, ONE_ACCOUNT)} * ({renews(ONE_ACCOUNT)} - time())"
     f" / ({account(ENDS, ONE_ACCOUNT)} - {account(STARTS, ONE_ACCOUNT)})"
 )
 """What would be left now if the limit were spent evenly over the period."""
 LEFT_AT_END = f"{account(LIMIT, ONE_ACCOUNT)} - {forecast(ONE_ACCOUNT)}"
 ENDS_ON = ends_early(ONE_ACCOUNT)
-PERIOD_LEFT = f"{account(ENDS, ONE_ACCOUNT)} - time()"
+PERIOD_LEFT = f"{renews(ONE_ACCOUNT)} - time()"
 
 PERIOD_FROM = f"query_result(1000 * max({STARTS}{{{ONE_ACCOUNT}}}))"
 PERIOD_TO = f"query_result(1000 * max({ENDS}{{{ONE_ACCOUNT}}}))"

@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import ceil
 
 NANO_PER_USD = 1_000_000_000
+_NANO_DIGITS = 9
 PICO_PER_NANO = 1_000
 PICO_PER_USD = NANO_PER_USD * PICO_PER_NANO
 MAX_NANO = 2**62
@@ -61,10 +62,9 @@ def parse_price(text: str | int | float | Decimal) -> int:
 
 def format_usd(nano: int) -> str:
     """Write nano-USD as a plain decimal string, at least two decimals: `12.50`, `0.000000123`."""
-    sign = "-" if nano < 0 else ""
-    whole, part = divmod(abs(nano), NANO_PER_USD)
-    decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{decimals}"
+    digits = str(abs(nano)).rjust(_NANO_DIGITS + 1, "0")
+    decimals = digits[-_NANO_DIGITS:].rstrip("0").ljust(2, "0")
+    return f"{'-' if nano < 0 else ''}{digits[:-_NANO_DIGITS]}.{decimals}"
 
 
 def nano_from_pico(pico: int) -> int:

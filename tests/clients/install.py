@@ -133,8 +133,9 @@ def _python(source: Path, folder: Path) -> None:
 
 def _node(source: Path, folder: Path) -> None:
     folder.mkdir()
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(source / name, folder)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        if (source / name).exists():
+            shutil.copy(source / name, folder)
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
     _run("npm", "ci", *quiet, folder=folder)
 

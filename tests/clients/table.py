@@ -126,6 +126,7 @@ _HAYSTACK = {"HAYSTACK_TELEMETRY_ENABLED": "False"}
 _AGENTS = {"OPENAI_AGENTS_DISABLE_TRACING": "1"}
 _CREW = {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false"}
 _HUGGING_FACE = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+_PROMPTFOO = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
 _CLAUDE_QUIET = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
 
 CLIENTS = (
@@ -435,6 +436,16 @@ CLIENTS = (
         like="codex",
         thinks=True,
         settings='web_search = "disabled"',
+    ),
+    Client(
+        "promptfoo",
+        "promptfoo",
+        ("promptfoo",),
+        "promptfoo",
+        "chat",
+        _OPENAI,
+        _PROMPTFOO,
+        ("whole", "structured"),
     ),
 )
 FAILING: dict[tuple[str, str, str], str] = {}

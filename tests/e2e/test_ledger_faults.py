@@ -16,10 +16,11 @@ from tests.support.processes import Child, poll
 
 
 def _full_disk(gateway: Child, ledger: Path) -> Callable[[], object]:
-    """Stop files from growing; returns a function that lifts the limit."""
+    """Stop the log, to which each commit appends, from growing; returns a function that lifts the
+    limit. With more room, small commits would succeed between others that fail."""
     pid, kind = gateway.process.pid, resource.RLIMIT_FSIZE
     before = resource.prlimit(pid, kind)
-    size = max(path.stat().st_size for path in ledger.parent.iterdir())
+    size = ledger.with_name(f"{ledger.name}-wal").stat().st_size
     resource.prlimit(pid, kind, (size, before[1]))
     return lambda: resource.prlimit(pid, kind, before)
 

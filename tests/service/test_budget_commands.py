@@ -294,6 +294,29 @@ def test_a_part_of_a_period_can_be_changed(tmp_path: Path) -> None:
     assert "period_day none → 31" in out
 
 
+def test_an_end_can_be_taken_back(tmp_path: Path) -> None:
+    """`none` removes what limits a budget's time; a new budget has nothing to remove."""
+    ends = ("--valid-from", "2026-01-01", "--valid-to", "2026-02-01")
+    run(tmp_path, "budget", "set", "acme", "--limit", "5", *ends)
+
+    _, out, _ = run(tmp_path, "budget", "set", "acme", "--valid-to", "none")
+
+    assert out == "changed 'acme': valid_to 2026-02-01 → none\n"
+    assert budget(tmp_path)["valid_from"] == "2026-01-01"
+    code, _, said = run(tmp_path, "budget", "set", "b", "--limit", "5", "--valid-to", "none")
+    assert (code, "--valid-to: 'none' is not a moment" in said) == (2, True)
+
+
+def test_a_missing_limit_hides_no_other_mistake(tmp_path: Path) -> None:
+    """Also in a ledger that exists already."""
+    run(tmp_path, "budget", "set", "acme", "--limit", "5")
+
+    _, _, said = run(tmp_path, "budget", "set", "b", "--period", "fortnight", "--thresholds", "200")
+
+    assert "--period: 'fortnight' is not a period" in said
+    assert "--thresholds: " in said
+
+
 @pytest.mark.parametrize(
     ("options", "each", "renews"),
     [

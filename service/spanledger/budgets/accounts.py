@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.budgets.periods import Period, period_at, renewal
 from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
@@ -90,10 +92,11 @@ class Account(NamedTuple):
     @property
     def room_nano(self) -> int:
         """What is left to hold; negative after an overrun or a lowered limit."""
-        return self.budget.limit_nano - self.balance.spent_nano - self.balance.held_nano
+        budget, balance = self
+        return budget.limit_nano - balance.spent_nano - balance.held_nano
 
 
-class Grant(NamedTuple):
+class Grant(msgspec.Struct, frozen=True):
     """A granted hold, before it is written."""
 
     hold_nano: int
@@ -186,13 +189,19 @@ def blocking(accounts: Sequence[Account]) -> list[Account]:
 
 def room(accounts: Sequence[Account]) -> int | None:
     """The least room over all blocking accounts; None if nothing blocks."""
-    return min((a.room_nano for a in accounts if a.budget.action == "block"), default=None)
+    least: int | None = None
+    for account in accounts:
+        if account.budget.action == "block":
+            left = account.room_nano
+            if least is None or left < least:
+                least = left
+    return least
 
 
 def remaining(accounts: Sequence[Account]) -> int | None:
     """The least amount left over all blocking accounts, at least zero."""
     left = room(accounts)
-    return None if left is None else max(0, left)
+    return 0 if left is not None and left < 0 else left
 
 
 def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
@@ -220,10 +229,8 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
         hold = left
     else:
         raise _refusal(accounts, sizes)
-    warned = tuple(
-        a.budget.name for a in accounts if a.budget.action == "warn" and hold > a.room_nano
-    )
-    return Grant(hold, warned, None if left is None else left - hold)
+    warned = [a.budget.name for a in accounts if a.budget.action == "warn" and hold > a.room_nano]
+    return Grant(hold, tuple(warned), None if left is None else left - hold)
 
 
 def _strict(accounts: Sequence[Account]) -> bool:

@@ -65,6 +65,8 @@ class Allowances:
         self._limits: dict[str, int] = {}
         self._index = BudgetIndex(())
         self._balances: dict[AccountKey, Balance] = {}
+        self._everybody: list[Budget] = []
+        self._others: list[Budget] = []
 
     def renew(self, budgets: Iterable[Budget]) -> None:
         """Use these budgets from now on. What has been counted stays."""
@@ -72,6 +74,8 @@ class Allowances:
         self._limits = {budget.name: budget.limit_nano for budget in asked}
         self._index = BudgetIndex(_as_budget(budget) for budget in asked)
         self.any = any(budget.allow_when_down_nano for budget in asked)
+        self._everybody = [b for b in self._index.by_name.values() if b.scope == "global"]
+        self._others = [b for b in self._index.by_name.values() if b.scope != "global"]
 
     def refused(self, refusal: Refusal) -> None:
         """The ledger refused an attempt: its account stays closed until it admits another one."""
@@ -149,22 +153,27 @@ class Allowances:
 
     def has_room(self, at_s: int) -> bool:
         """Whether any attempt may be admitted, as far as that can be known without one."""
-        found = False
-        for budget in self._index.by_name.values():
-            everybody = budget.scope == "global"
-            room = budget.allow_when_down_nano
-            if room and (everybody or budget.subject != "*"):
-                key = AccountKey.of(
-                    budget, budget.subject, self._index.period(budget, at_s).start_s
-                )
-                balance = self._balances.get(key)
-                closed = self._is_closed(budget, budget.subject, at_s)
-                used = 0 if balance is None else balance.spent_nano + balance.held_nano
-                room = 0 if closed else max(0, room - used)
-            if everybody and not room:
-                return False
-            found = found or room > 0
-        return found
+        everybody = [self._room(b, at_s) for b in self._everybody if self._counts(b, at_s)]
+        if not all(everybody):
+            return False
+        return bool(everybody) or any(
+            self._room(b, at_s) for b in self._others if self._counts(b, at_s)
+        )
+
+    def _counts(self, budget: Budget, at_s: int) -> bool:
+        return self._index.period(budget, at_s).counts
+
+    def _room(self, budget: Budget, at_s: int) -> int:
+        """What a budget's account has left, or any of its accounts if it has several."""
+        allowed = budget.allow_when_down_nano
+        if not allowed or (budget.subject == "*" and budget.scope != "global"):
+            return allowed
+        if self._is_closed(budget, budget.subject, at_s):
+            return 0
+        start_s = self._index.period(budget, at_s).start_s
+        balance = self._balances.get(AccountKey.of(budget, budget.subject, start_s))
+        used = 0 if balance is None else balance.spent_nano + balance.held_nano
+        return max(0, allowed - used)
 
     def _is_closed(self, budget: Budget, subject: str, at_s: int) -> bool:
         closed = self.closed.get((budget.name, subject))

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from spanledger.budgets.scopes import Scope
 
 Action = Literal["block", "warn"]
@@ -86,7 +88,7 @@ class BudgetChange:
     by: Author = UNKNOWN_AUTHOR
 
 
-class HoldSizes(NamedTuple):
+class HoldSizes(msgspec.Struct, frozen=True):
     """How much an attempt asks to hold, nano-USD, largest first.
 
     `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).

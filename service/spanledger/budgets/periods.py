@@ -120,6 +120,7 @@ class PeriodKind(NamedTuple):
     valid: tuple[str, ...] = ("valid_from", "valid_to")
 
 
+@lru_cache(maxsize=4096)
 def period_at(text: str, timezone: str, at_s: int) -> Period:
     """The period that contains `at_s`. Each moment belongs to exactly one.
 
@@ -130,6 +131,7 @@ def period_at(text: str, timezone: str, at_s: int) -> Period:
     return _cycle_of(text).at(ZoneInfo(timezone), at_s)
 
 
+@lru_cache(maxsize=4096)
 def shown_period(text: str, timezone: str, now_s: int) -> Period:
     """The current period; before the first one that counts that one, and after the last one the last."""
     cycle, zone = _cycle_of(text), ZoneInfo(timezone)

@@ -42,6 +42,7 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
 from spanledger.ledger.authors import by_command, by_file
 from spanledger.money import format_usd
@@ -144,9 +145,10 @@ def _set(
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
             return _with_options(before, given)
+        entry = validate_budget({"limit": "0", **given}, _LABELS)
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
-        return budget_of(validate_budget(given, _LABELS))
+        return budget_of(entry)
 
     records = store.records("create" if "limit" in given else "change")
     records.by = by_command()
@@ -200,8 +202,12 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
         "strict": before.strict,
         "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
+    # "none" takes an end, or a beginning, from a budget that has one.
+    gone = {part for part in ("period_to", "valid_from", "valid_to") if given.get(part) == "none"}
+    given = {option: value for option, value in given.items() if option not in gone}
     written = Parts(*(given.get(part, "") for part in Parts._fields))
-    period = changed(parts_of(before.period), written)._asdict()
+    old = parts_of(before.period)._replace(**dict.fromkeys(gone, ""))
+    period = changed(old, written)._asdict()
     entry |= {part: text for part, text in period.items() if text}
     after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SUBJECT_SCOPES):
@@ -265,7 +271,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         print_json(shown)
         return
     if not states:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
         _print_states(states, now_s)
     for difference in differences:
@@ -390,7 +396,7 @@ def history(
         )
         return
     if not changes:
-        typer.echo(f"no budgets yet in {ledger}; see `spanledger budget set --help`")
+        typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     for change, before in changes:
         budget = change.budget
         fields = [] if before is None else field_changes(before, budget)

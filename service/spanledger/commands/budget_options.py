@@ -41,14 +41,12 @@ PeriodFrom = Annotated[
         help="When the first period begins, for hours, days and once: 2026-01-01, or with a time."
     ),
 ]
-PeriodTo = Annotated[
-    str | None, typer.Option(help="When a period of once ends; without it, it does not end.")
-]
+PeriodTo = Annotated[str | None, typer.Option(help="When a period of once ends; `none`: never.")]
 ValidFrom = Annotated[
-    str | None, typer.Option(help="From when on the budget limits and counts; default: always.")
+    str | None, typer.Option(help="From when on the budget limits and counts; `none`: always.")
 ]
 ValidTo = Annotated[
-    str | None, typer.Option(help="Until when the budget limits and counts; default: for good.")
+    str | None, typer.Option(help="Until when the budget limits and counts; `none`: for good.")
 ]
 Timezone = Annotated[
     str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")

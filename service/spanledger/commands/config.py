@@ -14,7 +14,13 @@ from spanledger.budgets.periods import Parts, in_words
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
-from spanledger.commands.gateway import nothing_served, read_config, unmatched_budgets, unpriced
+from spanledger.commands.gateway import (
+    journal_warnings,
+    nothing_served,
+    read_config,
+    unmatched_budgets,
+    unpriced,
+)
 from spanledger.config import DEFAULT_CONFIG, budget_of
 from spanledger.config.addresses import shown_ledger, without_secrets
 from spanledger.config.sections import GatewaySettings
@@ -109,6 +115,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
             f"gateway.host is {config.gateway.host!r}, so the gateway only starts once a key exists"
         )
     report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
+    report["warnings"] += journal_warnings(config)
     report["routes"] = [_route(name, plan, book) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
     report["budgets"] = [as_dict(budget_of(entry)) for entry in config.budgets]

@@ -143,7 +143,7 @@ def _warnings(config: Config, plan: Plan, book: PriceBook) -> list[str]:
     nothing = nothing_served(plan)
     return [
         *(*config.warnings, *plan.warnings, *unpriced(plan, book)),
-        *unmatched_budgets(config, plan),
+        *(*unmatched_budgets(config, plan), *journal_warnings(config)),
         *([nothing] if nothing else []),
     ]
 
@@ -195,6 +195,30 @@ def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
             " the provider's, such as gpt-4o-mini"
         )
     return lines
+
+
+def journal_warnings(config: Config) -> list[str]:
+    """A warning if the journal cannot do what the file's budgets expect of it."""
+    from spanledger.config.addresses import is_postgres, sqlite_file
+
+    if not any(entry.on_ledger_down.allow_up_to for entry in config.budgets):
+        return []
+    url, folder = config.ledger.url, _existing(Path(config.ledger.journal))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        problem = (
+            "cannot be written by this user, so nothing is sent while the ledger is unavailable"
+        )
+    elif is_postgres(url) or folder.stat().st_dev != _existing(sqlite_file(url)).stat().st_dev:
+        return []
+    else:
+        problem = "is on the ledger's disk, and fails together with it; choose one on another disk"
+    return [f"ledger.journal: the folder {config.ledger.journal!r} {problem}"]
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above that exists."""
+    path = path.absolute()
+    return next(found for found in (path, *path.parents) if found.exists())
 
 
 def _may_be(model: str, given: str) -> bool:

@@ -21,6 +21,7 @@ from spanledger.commands.common import (
     store_of,
 )
 from spanledger.commands.completion import customers, teams, valid_keys
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Key
 
@@ -123,7 +124,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         return
     if not keys:
         typer.echo(
-            f"no keys yet in {ledger}: the gateway serves only this machine; see `keys create`"
+            f"no keys yet in {shown_ledger(ledger)}: the gateway serves only this machine; see `keys create`"
         )
         return
     table = new_table(

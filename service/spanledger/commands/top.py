@@ -18,6 +18,7 @@ from spanledger.commands.common import (
     reporting_errors,
     store_of,
 )
+from spanledger.config.addresses import shown_ledger
 from spanledger.errors import LedgerUnavailableError
 from spanledger.money import format_usd
 
@@ -56,10 +57,10 @@ def top(
             if json:
                 print_json(as_dict(figures.look(time.time_ns(), window)))
             elif once or not screen.is_terminal:
-                screen.print(draw(figures.look(time.time_ns(), window), ledger))
+                screen.print(draw(figures.look(time.time_ns(), window), shown_ledger(ledger)))
             else:
                 with contextlib.suppress(KeyboardInterrupt):
-                    _watch(figures, ledger, window, every)
+                    _watch(figures, shown_ledger(ledger), window, every)
 
 
 def _watch(figures: Window, ledger: str, window: int, every: float) -> None:

@@ -142,7 +142,12 @@ class Edge:
         elif is_realtime(path):
             reply = replies.no_realtime(spoken)
         elif not is_model(path):
-            reply = replies.no_such_path(path, spoken)
+            absent = self._through.absent(path)
+            reply = (
+                replies.no_such_provider(absent, spoken)
+                if absent
+                else replies.no_such_path(path, spoken)
+            )
         elif scope["method"] != "GET":
             reply = replies.not_allowed(scope["method"], path, b"GET", spoken)
         else:

@@ -46,6 +46,7 @@ DRAIN_LOW_BYTES = 16 * 1024
 """Once its answer backs up, a client must read this much in each `stream_idle_timeout_s`."""
 CANCEL_GRACE_S = 5.0
 """Time for cancelled requests to book their end, after `shutdown_grace_s` is over."""
+_HASH = ord("#")
 
 
 class _Violation(Exception):  # noqa: N818  # not a real error: it unwinds the parser
@@ -254,7 +255,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _scope(self) -> Scope:
         """What ASGI says of a request, of which the head has arrived."""
         url = self.url
-        if url.startswith(b"/") and b"#" not in url:
+        if url.startswith(b"/") and _HASH not in url:
             raw_path, _, query = url.partition(b"?")
         else:
             parsed = httptools.parse_url(url)

@@ -45,14 +45,14 @@ def new_request_id(rng: random.Random, now_ns: int) -> str:
 
     Ids that rise with time keep the ledger's rows of one moment on the same pages.
     """
-    return f"req_{now_ns // 1_000_000:012x}{rng.getrandbits(48):012x}"
+    return f"req_{now_ns // 1_000_000 << 48 | rng.getrandbits(48):024x}"
 
 
 def new_trace_id(rng: random.Random) -> str:
     """32 hex digits, not all zero."""
-    return f"{rng.getrandbits(128) or 1:032x}"
+    return (rng.getrandbits(128) or 1).to_bytes(16).hex()
 
 
 def new_span_id(rng: random.Random) -> str:
     """16 hex digits, not all zero."""
-    return f"{rng.getrandbits(64) or 1:016x}"
+    return (rng.getrandbits(64) or 1).to_bytes(8).hex()

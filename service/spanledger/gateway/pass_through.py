@@ -30,6 +30,7 @@ from spanledger.gateway.exchanges import Exchanges
 from spanledger.gateway.pass_paths import PassPath, pass_path, provider_in
 from spanledger.gateway.replies import Headers
 from spanledger.providers.base import Passage
+from spanledger.providers.hosts import HOSTS
 from spanledger.routing.pass_through import Passed
 from spanledger.routing.request import Exchange
 from spanledger.wires import PASSED_ON
@@ -61,6 +62,11 @@ class PassThrough:
         """Whether a path is that of a provider which a deployment is of."""
         provider = provider_in(path)
         return bool(provider) and self._router.passing.knows(provider)
+
+    def absent(self, path: str) -> str:
+        """The provider whose path it is, if no deployment is of it; else empty."""
+        provider = provider_in(path)
+        return provider if provider in HOSTS and not self.is_for(path) else ""
 
     def exchange(self, request_id: str, caller: Caller, scope: Scope, wire: Inbound) -> Exchange:
         """The request, as the ledger gets it."""

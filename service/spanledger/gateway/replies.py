@@ -112,6 +112,16 @@ def no_such_path(path: str, wire: Inbound = DEFAULT) -> GatewayReply:
     return GatewayReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
 
 
+def no_such_provider(name: str, wire: Inbound = DEFAULT) -> GatewayReply:
+    """404 for a path of a provider that no deployment is of."""
+    message = (
+        f"no deployment is of the provider {name!r}, so nothing can be passed through to it; add one to"
+        " model_list"
+    )
+    problem = Problem(message, "not_found", "unknown_url")
+    return GatewayReply(404, wire.error(problem), ((b"x-should-retry", b"false"),))
+
+
 def no_realtime(wire: Inbound = DEFAULT) -> GatewayReply:
     """501 for OpenAI's realtime API."""
     message = (

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from spanledger.budgets.accounts import (
     Account,
     AccountKey,
@@ -46,7 +48,7 @@ MAX_BOOKS = 20_000
 Accounts = tuple[AccountKey, ...]
 
 
-class Booked(NamedTuple):
+class Booked(msgspec.Struct, frozen=True):
     """What is recorded for an attempt: its state, money, and the balances it changes."""
 
     state: str
@@ -250,26 +252,26 @@ class _Batch:
         unknown = []
         sweep = None
         for operation in operations:
-            match operation:
-                case Reservation():
-                    matched = budgets.matched(dimensions_of(operation), operation.now_ns // NANOS)
-                    self._matches.append(matched)
-                    self._need(matched.keys)
-                    if operation.repeat:
-                        unknown.append(operation.attempt_id)
-                case AttemptEnd(attempt_id=attempt_id):
-                    booked = open_.get(attempt_id)
-                    if booked is None:
-                        unknown.append(attempt_id)
-                    else:
-                        self._need(booked.accounts)
-                case Sweep():
-                    sweep = operation
-                case Journaled(reservation=began):
-                    matched = budgets.matched(dimensions_of(began), began.now_ns // NANOS)
-                    self._matches.append(matched)
-                    self._need(matched.keys)
-                    unknown.append(began.attempt_id)
+            if isinstance(operation, Reservation):
+                matched = budgets.matched(dimensions_of(operation), operation.now_ns // NANOS)
+                self._matches.append(matched)
+                self._need(matched.keys)
+                if operation.repeat:
+                    unknown.append(operation.attempt_id)
+            elif isinstance(operation, AttemptEnd):
+                booked = open_.get(operation.attempt_id)
+                if booked is None:
+                    unknown.append(operation.attempt_id)
+                else:
+                    self._need(booked.accounts)
+            elif isinstance(operation, Sweep):
+                sweep = operation
+            elif isinstance(operation, Journaled):
+                began = operation.reservation
+                matched = budgets.matched(dimensions_of(began), began.now_ns // NANOS)
+                self._matches.append(matched)
+                self._need(matched.keys)
+                unknown.append(began.attempt_id)
         if unknown:
             self._looked_up = tx.booked(unknown)
             for booked in self._looked_up.values():
@@ -300,24 +302,22 @@ class _Batch:
     def run(self, operation: LedgerOperation) -> LedgerResult:
         """Decide one operation."""
         try:
-            match operation:
-                case Reservation():
-                    return self._reserve(operation, next(self._next_match))
-                case AttemptEnd():
-                    return self._finish(operation)
-                case EndRequest():
-                    self._end_request(operation)
-                    return None
-                case ChangeKept():
-                    self.changes.kept.append(operation)
-                    return None
-                case Sweep():
-                    return self._sweep(operation)
-                case Journaled():
-                    self._record(operation, next(self._next_match))
-                    return None
+            if isinstance(operation, Reservation):
+                return self._reserve(operation, next(self._next_match))
+            if isinstance(operation, AttemptEnd):
+                return self._finish(operation)
+            if isinstance(operation, Sweep):
+                return self._sweep(operation)
+            if isinstance(operation, Journaled):
+                self._record(operation, next(self._next_match))
+                return None
         except SpanledgerError as refusal:
             return refusal
+        if isinstance(operation, ChangeKept):
+            self.changes.kept.append(operation)
+        else:
+            self._end_request(operation)
+        return None
 
     def _reserve(self, reservation: Reservation, matched: Matched) -> Hold:
         keys = matched.keys
@@ -381,11 +381,12 @@ class _Batch:
         if booked is None:
             raise SpanledgerError(f"attempt {attempt_id!r} was never reserved")
         request_id, _, number = attempt_id.rpartition(".")
-        state, hold, cost, overrun, keys = booked
+        state, hold, keys = booked.state, booked.hold_nano, booked.accounts
+        cost, overrun = booked.cost_nano, booked.overrun_nano
         book = self._books[id(keys)]
         if state in ("held", "expired"):  # otherwise a repeat: the first end stands
             cost = end.cost_nano or 0
-            overrun = max(0, cost - hold) if keys else 0
+            overrun = cost - hold if keys and cost > hold else 0
             self.changes.end_attempt(end, request_id, int(number), state, overrun)
             for balance in book.balances:
                 balance.held_nano -= hold if state == "held" else 0

@@ -22,6 +22,8 @@ Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
 
 KEY_PREFIX = "slk_"
+MAX_LEASE_NS = 3_600 * 10**9
+"""A lease that ends later than this dates from before the clock was set back."""
 UNKNOWN_ROUTE = "unknown"
 """Recorded instead of the name of a model that is not configured: names chosen by callers would
 create an unbounded number of series."""

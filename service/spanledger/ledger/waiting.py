@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.model import AttemptEnd, LedgerOperation, LedgerResult, Reservation
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """An operation and its waiting caller; a retried end has none."""
 
     operation: LedgerOperation

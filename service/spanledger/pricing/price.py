@@ -189,20 +189,21 @@ class Price:
 
     def cost_pico(self, usage: Usage, service: str = "") -> int:
         """The same in pico-USD, for sums that are rounded at their end."""
-        tokens = max(usage.input_tokens, 0)
+        tokens = max(0, usage.input_tokens)
         schedule = self._charged(service) if service else self.usual
         rates = schedule.at(tokens)
         pico = _input_pico(rates, usage, tokens) + _output_pico(rates, usage)
         if usage.unit:
             pico += max(usage.units, 0) * (self.of_unit(usage.unit) or 0)
-        return pico + max(usage.searches, 0) * self.search
+        return pico + usage.searches * self.search if usage.searches > 0 else pico
 
     def bound_nano(self, input_tokens: int, output_tokens: int, terms: Terms = USUAL) -> int:
         """The most that up to this many tokens can cost: written to the cache or not, in any tier
         up to this size, and with the service tier granted or not."""
         if terms is USUAL and not self.tiers:
             given, taken = self._dearest_text
-            return nano_from_pico(max(input_tokens, 0) * given + max(output_tokens, 0) * taken)
+            pico = input_tokens * given if input_tokens > 0 else 0
+            return nano_from_pico(pico + output_tokens * taken if output_tokens > 0 else pico)
         reached = self.usual.up_to(input_tokens)
         if terms.service not in USUAL_SERVICES:
             for schedule in self._served_as(terms.service):
@@ -217,10 +218,12 @@ class Price:
 def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
     read, write = usage.cache_read_input_tokens, usage.cache_write_input_tokens
     hour, sound = usage.cache_write_1h_input_tokens, usage.audio_input_tokens
+    seen = usage.image_input_tokens
+    if not (read or write or hour or sound or seen):
+        return tokens * rates.input
     fresh = tokens - read - write
     if read < 0 or fresh < 0 or not 0 <= hour <= write or not 0 <= sound <= tokens:
         return tokens * rates.dearest_input()
-    seen = usage.image_input_tokens
     if not 0 <= seen <= fresh:
         return tokens * rates.dearest_input()
     pico = fresh * rates.input + read * rates.cache_read
@@ -237,8 +240,12 @@ def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:
 
 
 def _output_pico(rates: Rates, usage: Usage) -> int:
-    output, reasoning = max(usage.output_tokens, 0), usage.reasoning_output_tokens
+    output, reasoning = usage.output_tokens, usage.reasoning_output_tokens
+    if output < 0:
+        output = 0
     speech, drawn = usage.audio_output_tokens, usage.image_output_tokens
+    if not (reasoning or speech or drawn):
+        return output * rates.output
     if reasoning < 0 or speech < 0 or drawn < 0 or reasoning + speech + drawn > output:
         return output * rates.dearest_output()
     spoken = rates.output if rates.audio_output is None else rates.audio_output

@@ -168,7 +168,7 @@ class ForwardingTransport(Transport):
             call, target, passage.body, began, streams=True, passes=True
         )
         why = ""
-        if coding_of(connection):
+        if coding_of(connection.headers):
             why = "its answer is compressed although we asked for `identity`"
         elif connection.status not in STATUSES:
             why = f"its status is {connection.status}, which HTTP does not have"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call
@@ -62,7 +63,7 @@ class Limits:
     drain_bytes: int = 64 * 1024
 
 
-class ProviderReply(NamedTuple):
+class ProviderReply(msgspec.Struct, frozen=True):
     """A complete response."""
 
     status: int
@@ -101,7 +102,7 @@ class Transport:
         connection, way = await self._asked(call, target, body, began, streams=True)
         if not connection.is_stream:
             return self._reply(call, connection, way)
-        if coding_of(connection):
+        if coding_of(connection.headers):
             # A few compressed bytes can expand without limit and block the event loop.
             connection.close()
             raise ProviderError(
@@ -178,7 +179,7 @@ class Transport:
     def _reply(self, call: Call, connection: Connection, way: Way) -> ProviderReply:
         """The complete response that a connection has, which is then free."""
         status, headers, body = connection.status, connection.headers, connection.body
-        coding = coding_of(connection)
+        coding = coding_of(headers)
         self.pool.give_back(connection, way, self._now())
         if not coding or not body:
             return ProviderReply(status, headers, body)
@@ -214,7 +215,7 @@ class Transport:
         return loop.time()
 
 
-def coding_of(connection: Connection) -> str:
-    """The response's compression; empty if there is none."""
-    coding = connection.headers.get("content-encoding", "").strip().lower()
+def coding_of(headers: Mapping[str, str]) -> str:
+    """A response's compression; empty if there is none."""
+    coding = headers.get("content-encoding", "").strip().lower()
     return "" if coding == "identity" else coding

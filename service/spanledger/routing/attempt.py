@@ -45,7 +45,7 @@ from spanledger.routing.outcome import (
     request_end,
 )
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import NO_USAGE, Attempt, Produced, Recorder, produced_of
+from spanledger.routing.settle import NO_USAGE, Attempt, Recorder, produced_of
 from spanledger.wires import dropped, least_output
 from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
@@ -139,7 +139,7 @@ class Run:
             answer = await attempt.target.provider.complete(attempt.call)
         finally:
             self._exchange.provider_s += clock.monotonic() - sent
-        attempt.produced = Produced.whole(answer)
+        attempt.produced.take(answer)
         if "content_filter" in answer.finish_reasons and self._course.turns_to("content_filtered"):
             raise ProviderError(
                 "content_filtered", "the answer was filtered", status=200, billed="unknown"
@@ -260,7 +260,7 @@ class Run:
         return Reservation(
             request=exchange.start,
             number=exchange.attempts + 1,
-            span_id=f"{clock.rng.getrandbits(64) or 1:016x}",
+            span_id=(clock.rng.getrandbits(64) or 1).to_bytes(8).hex(),
             now_ns=clock.now_ns(),
             deployment=deployment.id,
             provider=deployment.provider,
@@ -343,7 +343,7 @@ class Run:
         health.succeeded(attempt.began)
         if not exchange.start.stream:
             now = self._shared.clock.monotonic()
-            health.measured(now, (now - attempt.began) / max(1, output), stream=False)
+            health.measured(now, (now - attempt.began) / (output or 1), stream=False)
         self._over(attempt, usage)
         now_ns = self._shared.clock.now_ns()
         request = RequestEnd("ok", "", 200, now_ns)

@@ -7,7 +7,7 @@ sent a cap on the output that the hold can pay for, so that it remains an upper 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.pricing.demand import Demand
@@ -27,7 +27,7 @@ MAX_HOLD_NANO = 10**15
 """A million dollars, so that sums of holds stay far below 64 bits."""
 
 
-class Sizes(NamedTuple):
+class Sizes(msgspec.Struct, frozen=True):
     """The ledger's hold sizes, the output tokens (over all choices) behind each, and the terms."""
 
     holds: HoldSizes
@@ -50,13 +50,15 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     most = (price.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS) if cap is None else cap
     if demand.in_one:
         most = min(most, price.max_output_tokens or most)
-    chosen = demand.fixed or (cap is not None and not demand.must_cap)
-    full = most * choices + demand.predicted
-    usual = full if chosen else min(demand.usual, most) * choices + demand.predicted
-    full_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
-    usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
-    least = usual if demand.fixed else min(LEAST_TOKENS * choices + demand.predicted, usual)
-    least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
+    full = usual = most * choices + demand.predicted
+    full_nano = usual_nano = min(price.bound_nano(input_tokens, full, terms), MAX_HOLD_NANO)
+    if not demand.fixed and (cap is None or demand.must_cap):
+        usual = min(demand.usual, most) * choices + demand.predicted
+        usual_nano = min(price.bound_nano(input_tokens, usual, terms), full_nano)
+    least, least_nano = usual, usual_nano
+    if not demand.fixed and (few := LEAST_TOKENS * choices + demand.predicted) < usual:
+        least = few
+        least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
     holds = HoldSizes(full_nano, usual_nano, least_nano, demand.must_cap)
     return Sizes(holds, input_tokens, full, usual, least, terms)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from spanledger.clock import Clock
 from spanledger.config import Config, nearest
@@ -169,7 +170,8 @@ class Router:
             groups = await self._at(exchange, kept, elsewhere)
         if exchange.files_at:
             kept = self.kept.at(groups, exchange.files_at)
-            groups = await self._at(exchange, kept, _file_elsewhere)
+            elsewhere = partial(_file_elsewhere, keeps=self.stores.serves(route))
+            groups = await self._at(exchange, kept, elsewhere)
         history = self._histories[route]
         demand = with_history(exchange.ask.demand, history)
         course = Course(
@@ -245,10 +247,11 @@ def _compaction_elsewhere(route: str) -> InvalidRequestError:
     )
 
 
-def _file_elsewhere(route: str) -> InvalidRequestError:
+def _file_elsewhere(route: str, *, keeps: bool) -> InvalidRequestError:
+    again = f", or upload it with the field target_model_names={route}" if keeps else ""
     return InvalidRequestError(
         f"a file of this request is kept where no deployment of {route!r} is; use a model of the account"
-        f" it was uploaded to, or upload it with the field target_model_names={route}",
+        f" it was uploaded to{again}",
         code="file_not_here",
         param="file_id",
     )

@@ -57,19 +57,23 @@ class Produced:
     @classmethod
     def whole(cls, answer: Answer) -> Produced:
         """The output of a non-streamed answer."""
-        return cls(
-            usage=answer.usage,
-            service=answer.service,
-            output_bytes=answer.output_bytes,
-            speech_bytes=answer.speech_bytes,
-            response_id=answer.response_id,
-            response_model=answer.response_model,
-            provider_request_id=answer.provider_request_id,
-            finish_reasons=answer.finish_reasons,
-            body=answer.body,
-            counted=answer.counted,
-            pending=answer.pending,
-        )
+        produced = cls()
+        produced.take(answer)
+        return produced
+
+    def take(self, answer: Answer) -> None:
+        """The answer came in one piece: it is all of the output."""
+        self.usage = answer.usage
+        self.service = answer.service
+        self.output_bytes = answer.output_bytes
+        self.speech_bytes = answer.speech_bytes
+        self.response_id = answer.response_id
+        self.response_model = answer.response_model
+        self.provider_request_id = answer.provider_request_id
+        self.finish_reasons = answer.finish_reasons
+        self.body = answer.body
+        self.counted = answer.counted
+        self.pending = answer.pending
 
     def note(self, frame: Frame, now_ns: Callable[[], int]) -> None:
         """Add an event of a stream."""
@@ -202,12 +206,13 @@ class Recorder:
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
         used = usage or NO_USAGE
+        # Of more than fifteen arguments by name, Python makes a dict at each call.
         return AttemptEnd(
-            attempt_id=attempt.hold.attempt_id,
-            ended_ns=ended_ns,
-            cost_nano=cost,
-            estimated=estimated,
-            unpriced=price is None and usage is not None,
+            attempt.hold.attempt_id,
+            ended_ns,
+            cost,
+            estimated,
+            price is None and usage is not None,
             error_type=error_type,
             http_status=http_status,
             input_tokens=used.input_tokens,
@@ -247,7 +252,7 @@ class Recorder:
             request=exchange.ask.wire.attributes(call.fields),
             deployment=call.deployment,
             response_id=hide_key(produced.response_id, call.deployment),
-            finish_reasons=tuple(hide_key(reason, call.deployment) for reason in finish_reasons),
+            finish_reasons=[hide_key(reason, call.deployment) for reason in finish_reasons],
             provider_request_id=hide_key(produced.provider_request_id, call.deployment),
             extra=extra,
         )

@@ -117,6 +117,10 @@ class Stores:
         found = (t for level in levels for t in level if t.deployment.id == deployment)
         return next(found, None)
 
+    def serves(self, route: str) -> bool:
+        """Whether an account of a route keeps files."""
+        return any(deployment.route == route for deployment in self._deployments.values())
+
     def find(self, deployment: str) -> Deployment | None:
         """A deployment that keeps files, by its id; None if the configuration has it no longer."""
         return self._deployments.get(deployment)

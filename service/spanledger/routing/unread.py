@@ -120,8 +120,8 @@ class UnreadResults:
         async def ask() -> None:
             nonlocal charged
             for each in waiting:
-                if self._available(each.deployment):
-                    charged += await self._ask(each)
+                if self._available(each.deployment) and await self._ask(each):
+                    charged += 1
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(due))):

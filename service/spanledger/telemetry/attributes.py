@@ -7,7 +7,7 @@ or answer, however odd: a field of an unexpected type is left out. No SDK import
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ def attempt_detail(
     request: dict[str, object],
     deployment: Deployment,
     response_id: str,
-    finish_reasons: tuple[str, ...],
+    finish_reasons: Sequence[str],
     provider_request_id: str,
     extra: Mapping[str, object] = {},
 ) -> str:

@@ -121,15 +121,9 @@ def _run_locked(
     )
     worker = _Worker(pipeline, stop, once=once)
     worker.start()
-    held = True
-    while held and worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
-        if _orphaned(parent_pid):
-            log.info("the parent process has ended; shipping the remaining rows")
-            stop.set()
-        elif not once and not lock.held():
-            log.warning("the connection to the ledger was lost, and with it the right to ship")
-            pipeline.dismiss()
-            held = False
+    held = _watch(worker, lock, stop, once, parent_pid)
+    if not held:
+        pipeline.dismiss()
     worker.join(STOP_GRACE_S)
     for sender in (spans, metrics):
         if sender is not None:
@@ -142,6 +136,20 @@ def _run_locked(
         return not once
     outbox.close()
     return worker.done if held else None
+
+
+def _watch(
+    worker: _Worker, lock: Lock, stop: threading.Event, once: bool, parent_pid: int | None
+) -> bool:
+    """Wait until the worker has ended or is to stop; returns whether the lock is still held."""
+    while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
+        if _orphaned(parent_pid):
+            log.info("the parent process has ended; shipping the remaining rows")
+            stop.set()
+        elif not once and not lock.held():
+            log.warning("the connection to the ledger was lost, and with it the right to ship")
+            return False
+    return True
 
 
 def _warn_of_ignored(environ: Mapping[str, str]) -> None:

@@ -334,7 +334,7 @@ Eased = Callable[[Outgoing, int, bytes], Fields | None]
 to change is added to `Outgoing.changed`."""
 
 
-class Habits(NamedTuple):
+class Habits(msgspec.Struct, frozen=True):
     """What a server was seen to accept.
 
     Attributes:
@@ -346,7 +346,7 @@ class Habits(NamedTuple):
     ask_usage: bool = True
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True):
     """What is known of an answer before it is read.
 
     Attributes:

@@ -107,7 +107,8 @@ def bounded(
 
     The usual length of the route's answers is not known here: `usual` is the caller's cap, or 0.
     """
-    input_tokens, sound, repeated = bound_input(body_bytes, fields)
+    bound = bound_input(body_bytes, fields)
+    input_tokens, sound, repeated = bound.tokens, bound.sound, bound.repeated
     first, second = caps
     # A provider respects one of two caps, and we do not know which.
     cap = second if first is None else first if second is None else max(first, second)

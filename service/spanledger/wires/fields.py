@@ -33,6 +33,7 @@ OBJECT = msgspec.json.Decoder(Fields)
 _STRING = msgspec.json.Decoder(str)
 _INTEGER = msgspec.json.Decoder(int)
 EMPTY_ARRAY = re.compile(rb"\[\s*\]")
+_FILLED_ARRAY = re.compile(rb"\[\s*[^\s\]]")
 
 
 def decode(body: bytes) -> Fields:
@@ -123,8 +124,7 @@ def check_array(fields: Fields, name: str) -> None:
     raw = fields.get(name)
     if raw is None:
         raise missing(name)
-    view = memoryview(raw)
-    if bytes(view[:1]) != b"[" or EMPTY_ARRAY.fullmatch(view):
+    if _FILLED_ARRAY.match(memoryview(raw)) is None:
         raise wrong(name, "a non-empty array")
 
 

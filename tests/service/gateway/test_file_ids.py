@@ -93,6 +93,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
                     entry("mini", "openai/gpt-4o-mini", here),
                     entry("big", "openai/gpt-4o", here),
                     entry("other", "openai/gpt-4o-mini", there),
+                    entry("claude", "anthropic/claude-haiku-4-5", there),
                 ],
                 "router_settings": {
                     "num_retries": 0,
@@ -170,6 +171,9 @@ def test_it_is_served_where_the_file_is(two: Two) -> None:
         with pytest.raises(openai.BadRequestError, match="target_model_names=big") as caught:
             chat(client, "big", elsewhere)
         assert caught.value.code == "file_not_here"
+        with pytest.raises(openai.BadRequestError) as caught:
+            chat(client, "claude", unique)
+        assert "target_model_names" not in str(caught.value)  # nothing there keeps files
         with pytest.raises(openai.BadRequestError, match="several accounts"):
             chat(client, "mini", unique, elsewhere)
 

@@ -330,6 +330,9 @@ def test_which_deployment(raw: Site, provider: RawProvider) -> None:
 def test_what_is_no_provider(raw: Site) -> None:
     """A path below a name that no deployment is of is unknown, and a key is needed for one that is."""
     assert ask(raw, "GET", "/v1/cohere/v2/rerank")[0].status == 404
+    answer, body = ask(raw, "GET", "/v1/gemini/models")
+    assert answer.status == 404
+    assert b"add one to model_list" in body
     assert ask(raw, "GET", "/v1/openai")[0].status == 404
     assert ask(raw, "GET", "/v1/openai/models", key="")[0].status == 401
 

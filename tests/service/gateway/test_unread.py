@@ -35,6 +35,7 @@ from tests.service.gateway.batch_calls import chat, jsonl, upload
 from tests.service.gateway.endpoints import Site
 from tests.service.gateway.harness import PATIENCE_S, wait_for
 from tests.service.gateway.test_clients import Running
+from tests.service.ledger.stores import KINDS, new_store, raw
 from tests.support.ledgers import store_at
 from tests.support.raw_provider import RawProvider, Received, Sent, raw_provider
 
@@ -121,6 +122,7 @@ class Place:
 def configuration(sim_url: str, ledger: Path, **params: Any) -> Any:
     """One deployment at the simulator."""
     unique, route = params.pop("id", "d-gpt"), params.pop("route", "gpt")
+    ledger_url = params.pop("ledger_url", f"sqlite:///{ledger}")
     told = {"model": "openai/gpt-4o-mini", "api_base": f"{sim_url}/v1", "api_key": "sk-sim"}
     return parse_config(
         {
@@ -133,7 +135,7 @@ def configuration(sim_url: str, ledger: Path, **params: Any) -> Any:
             ],
             "router_settings": {"num_retries": 0, "cooldown_time": 0},
             "gateway": {"port": 0, "total_timeout_s": 20},
-            "ledger": {"url": f"sqlite:///{ledger}", "lease_s": 1},
+            "ledger": {"url": ledger_url, "lease_s": 1},
         },
         {},
         "test",
@@ -203,6 +205,35 @@ def test_it_is_read_and_charged(place: Place, make: Callable[[Open], tuple[str, 
     assert detail["gen_ai.response.id"] == handed.split("_", 2)[2]
     assert "answer" not in place.kept()
     assert gateway.later(HOUR) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_every_kind_of_ledger(place: Place, kind: str, tmp_path: Path) -> None:
+    """Also in the other databases results are found, charged once and forgotten, and one of two gateways
+    has the lock."""
+    store = new_store(kind, tmp_path / "of-its-own")
+    with store.records("create") as records:
+        place.key, _ = records.create_key("rich", "", [], 1)
+        records.set_budgets([Budget("rich", "customer", "rich", 10**13, "month")], 1)
+    time = Time()
+    gateways = [place.open(time, ledger_url=store.url) for _ in range(2)]
+    made = [answered(gateways[0])[0], batched(gateways[0])[0]]
+    wait_for(lambda: len(place.sim.state.bill.entries) == 2)
+    for gateway in gateways:
+        gateway.look()
+    time.ahead_s += HOUR
+    assert sum(gateway.look() for gateway in gateways) == 2
+    assert sum(gateway.look() for gateway in gateways) == 0
+    query = "SELECT state, estimated, cost_nano FROM attempts WHERE request_id IN (?, ?)"
+    found = raw(store, query, *made)
+    assert [row[:2] for row in found] == [("settled", 0)] * 2
+    assert sum(row[2] for row in found) == bill(place)
+    locks = [store.exclusive("unread") for _ in range(2)]
+    assert [lock.acquire() for lock in locks] == [True, False]
+    for lock in locks:
+        lock.close()
+    with contextlib.closing(store.reports()) as reports:
+        assert reports.verify().problems == []
 
 
 def test_what_the_provider_said_stays_on_the_row(place: Place) -> None:

@@ -31,7 +31,7 @@ from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, 
 from tests.service.ledger.stores import KINDS, new_store, raw
 
 EXAMPLES = {"sqlite": 60, "postgres": 12}
-"""Courses of events; `make prove` plays more."""
+"""Courses of events; `make prove` runs more."""
 LIMIT = 1_000
 LEASE_NS = 30 * 10**9
 SECOND = 10**9

@@ -17,6 +17,7 @@ from spanledger.pricing.media import (
     LOW_DETAIL_TOKENS,
     SPOKEN_TOKENS,
     WINDOW_TOKENS,
+    InputBound,
     bound_input,
     likely_media,
 )
@@ -44,7 +45,7 @@ def test_text_is_bound_by_its_bytes() -> None:
     """Text counts its bytes, also if it mentions images or contains a data URL."""
     assert bound([{"role": "user", "content": "naïve 日本語 🎉"}]) == 0
     assert bound(user(LONG_TEXT), tools=[{"type": "function"}]) == 0
-    assert bound_input(1000) == (1000 + HIDDEN_TOKENS, False, "")
+    assert bound_input(1000) == InputBound(1000 + HIDDEN_TOKENS)
 
 
 @pytest.mark.parametrize(

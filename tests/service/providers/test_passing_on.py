@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.providers.http import HttpProvider
-from spanledger.wires.base import Frame
+from spanledger.wires import MESSAGES, RESPONSES
+from spanledger.wires.base import Frame, Inbound
 from tests.service.providers.samples import COUNTED, DONE, delta, event
 from tests.service.providers.scripted import Scripted, ask, call, chunk, deployment, head
 
 FIRST = [delta(role="assistant", content=""), delta(content="zero")]
 LAST = [delta("stop"), COUNTED]
+
+
+def text(word: str) -> dict[str, Any]:
+    """A delta of the Messages API."""
+    return {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": word},
+    }
+
+
+def said(word: str) -> dict[str, Any]:
+    """A delta of the Responses API."""
+    return {"type": "response.output_text.delta", "item_id": "msg_1", "delta": word}
+
+
+WORDS = [f"word {n}" for n in range(9)]
+NEW = {"id": "resp_1", "object": "response", "model": "m", "output": []}
+TYPED: dict[str, tuple[list[dict[str, Any]], ...]] = {
+    "messages": (
+        [{"type": "message_start", "message": {"id": "msg_1", "usage": {}}}, text("zero")],
+        [text(word) for word in WORDS],
+        [
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+            {"type": "message_stop"},
+        ],
+    ),
+    "responses": (
+        [{"type": "response.created", "response": NEW}, said("zero")],
+        [said(word) for word in WORDS],
+        [{"type": "response.completed", "response": {**NEW, "status": "completed"}}],
+    ),
+}
+"""By wire: what begins a stream, its usual events, and what ends it."""
 
 
 class Caller:
@@ -74,6 +111,33 @@ async def test_usual_events_wake_nobody(server: Scripted, openai_provider: HttpP
     assert [data for data, _ in caller.got] == [*FIRST, *usual[:10], odd, *usual[10:], *LAST]
     assert {data for data, out_of_turn in caller.got if out_of_turn} == set(usual)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("wire", [MESSAGES, RESPONSES], ids=lambda wire: str(wire.name))
+async def test_deltas_of_other_wires(
+    server: Scripted, openai_provider: HttpProvider, wire: Inbound
+) -> None:
+    """Where events say their type, deltas behind the first one wake nobody; the rest takes its turn."""
+    caller = Caller(server)
+    target = dataclasses.replace(caller.call.deployment, wires=(wire.name,))
+    caller.call = replace(caller.call, wire=wire, deployment=target)
+    first, deltas, last = TYPED[wire.name]
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(b"text/event-stream", chunked=True))
+        for number, piece in enumerate([*first, *deltas], 1):
+            writer.write(chunk(event(piece)))
+            await caller.has(number)
+        writer.write(chunk(b"".join(map(event, last))) + b"0\r\n\r\n")
+
+    server.script = script
+    await caller.read(openai_provider)
+
+    turns = [out_of_turn for _, out_of_turn in caller.got]
+    assert turns[: len(first) + len(deltas)] == [False] * len(first) + [True] * len(deltas)
+    assert not any(turns[len(first) + len(deltas) :])
+    for (data, _), sent in zip(caller.got, [*first, *deltas], strict=False):
+        assert data.startswith(b"event: " + sent["type"].encode())
 
 
 async def test_many_events_in_one_read(server: Scripted, openai_provider: HttpProvider) -> None:

@@ -54,7 +54,7 @@ def test_a_hold_covers_what_it_lets_out(
     demand = Demand(prompt, cap, cap or usual, choices, 0)
 
     sizes = sizes_of(demand, price)
-    full, usual_nano, least, _ = sizes.holds
+    full, usual_nano, least = sizes.holds.full, sizes.holds.usual, sizes.holds.least
     hold = int(least + (full - least) * share)
     bought = output_bought(sizes, price, hold)
 
@@ -178,7 +178,8 @@ async def test_embeddings_hold_their_input_alone() -> None:
     await site.ask(exchange)
 
     prompt = bound_input(exchange.ask.body_bytes, exchange.ask.fields).tokens
-    assert set(site.ledger.asked[0].sizes[:3]) == {prompt * 1_000}
+    asked = site.ledger.asked[0].sizes
+    assert {asked.full, asked.usual, asked.least} == {prompt * 1_000}
     assert site.provider.calls[0].max_output_tokens is None
 
 

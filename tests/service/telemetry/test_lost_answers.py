@@ -14,7 +14,7 @@ from tests.support.ledgers import store_at
 
 
 class Leaving:
-    """An outbox that goes away at its first `advance`, and stays away for a while."""
+    """An outbox that is unavailable from its first `advance` on, for a while."""
 
     def __init__(self, outbox: Outbox, *, committed: bool) -> None:
         self._outbox = outbox

@@ -258,8 +258,8 @@ _SET = (
 def roll_back(connection: Link) -> None:
     """End a transaction that must not be committed.
 
-    A connection that cannot do so is closed: one that was lost within a pipeline may look open for
-    ever, and refuse everything.
+    A connection that cannot do so is closed: one that was lost within a pipeline may look open
+    forever, and refuse everything.
     """
     try:
         connection.execute("ROLLBACK")

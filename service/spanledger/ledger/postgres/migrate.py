@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.postgres.connection import Link, Session, has_table
 from spanledger.ledger.postgres.errors import translating
@@ -20,6 +21,8 @@ from spanledger.ledger.postgres.partitions import ensure, partitions_ahead
 UPGRADE_TIMEOUT_S = 60
 """How long a process waits for another to migrate the ledger."""
 _LOCK = "spanledger.migrate"
+_LONGEST_LEASE_NS = 3_600 * NANOS
+"""A lease that ends later than this dates from before a clock was set back."""
 
 
 def migrate(session: Session, now_ns: Callable[[], int] = time.time_ns) -> None:
@@ -32,12 +35,12 @@ def migrate(session: Session, now_ns: Callable[[], int] = time.time_ns) -> None:
         version = schema_version(session.connection)
         _refuse_newer(version)
         if version < known_version():
-            _upgrade(session)
+            _upgrade(session, now_ns)
         with session.transaction() as connection:
             ensure(connection, partitions_ahead(now_ns()))
 
 
-def _upgrade(session: Session) -> None:
+def _upgrade(session: Session, now_ns: Callable[[], int]) -> None:
     with session.transaction() as connection:
         timeout = f"{UPGRADE_TIMEOUT_S}s"
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (timeout,))
@@ -46,11 +49,29 @@ def _upgrade(session: Session) -> None:
         _refuse_newer(version)
         if version == 0:
             connection.execute("CREATE SCHEMA IF NOT EXISTS spanledger")
+        elif version < known_version():
+            _refuse_in_use(connection, now_ns())
         for number, script in enumerate(_scripts()[version:], start=version + 1):
             connection.execute(script.read_text(encoding="utf-8"))
             connection.execute(
                 "UPDATE spanledger.state SET value = %s WHERE key = 'schema_version'", (number,)
             )
+
+
+def _refuse_in_use(connection: Link, now_ns: int) -> None:
+    """A gateway of an earlier version would answer 503 from the moment of the upgrade."""
+    connection.execute("LOCK TABLE spanledger.owners IN SHARE ROW EXCLUSIVE MODE")
+    row = connection.execute(
+        "SELECT max(lease_ns) FROM spanledger.owners"
+        " WHERE id IS NOT NULL AND lease_ns BETWEEN %s AND %s",
+        (now_ns, now_ns + _LONGEST_LEASE_NS),
+    ).fetchone()
+    assert row is not None
+    if row[0] is not None:
+        raise LedgerUnavailableError(
+            "a gateway of an earlier version is using this ledger: stop all of them, then start again;"
+            f" if one was killed, start again in {(row[0] - now_ns) // NANOS + 1} s"
+        )
 
 
 def known_version() -> int:

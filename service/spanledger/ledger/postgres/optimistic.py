@@ -21,6 +21,7 @@ from spanledger.ledger.model import LedgerOperation, Reservation, Sweep
 from spanledger.ledger.postgres import statements
 from spanledger.ledger.postgres.arrays import integers
 from spanledger.ledger.postgres.batch import NOT_READ, Batch, Cursor
+from spanledger.ledger.postgres.migrate import known_version
 
 _HOLD = ATTEMPT_COLUMNS.index("hold_nano")
 _DECISION = ATTEMPT_COLUMNS.index("decision")
@@ -55,8 +56,9 @@ def expected(operations: Sequence[LedgerOperation], budgets: BudgetIndex) -> Exp
     slacks: dict[int, tuple[Matched, int]] = {}
     for hold in holds:
         matched = budgets.matched(dimensions_of(hold), hold.now_ns // NANOS)
-        full, usual, _, capped = hold.sizes
-        slack = 0 if capped or full == usual else (ROOMY - 1) * full
+        sizes = hold.sizes
+        capped = sizes.capped or sizes.full == sizes.usual
+        slack = 0 if capped else (ROOMY - 1) * sizes.full
         found = slacks.get(id(matched))
         if found is None or slack > found[1]:
             slacks[id(matched)] = (matched, slack)
@@ -142,7 +144,8 @@ class OptimisticBatch(Batch):
             self._execute(statements.LOCK_IDS, (ids,))
         columns = [_nullable(values) for values in zip(*amounts, strict=True)] or ["{}"] * 5
         self._changed = self._execute(
-            statements.CHANGE_WHERE_ROOM, (ids, *columns, len(keys), self.budgets_version)
+            statements.CHANGE_WHERE_ROOM,
+            (ids, *columns, len(keys), self.budgets_version, known_version()),
         )
 
     def _remember(self) -> None:

@@ -13,7 +13,7 @@ from spanledger.ledger.sql.port import Columns
 
 FETCHED = 5_000
 """Rows of a long answer that are in memory at a time."""
-ALONE = "LOCK TABLE spanledger.owners IN SHARE ROW EXCLUSIVE MODE"
+KEEP_OTHERS_OUT = "LOCK TABLE spanledger.owners IN SHARE ROW EXCLUSIVE MODE"
 """Waits for the batches of all gateways that are under way, and keeps others out until the end of the
 transaction: every batch begins by changing its gateway's row there."""
 
@@ -88,7 +88,7 @@ class PostgresSql:
     def transaction(self) -> Iterator[None]:
         """See `Sql`; no gateway commits meanwhile."""
         with self._session.transaction() as connection:
-            connection.execute(ALONE)
+            connection.execute(KEEP_OTHERS_OUT)
             with self._within(connection):
                 yield
 

@@ -186,6 +186,7 @@ WITH u AS (
         OR x.most - (b.spent_nano + x.spent) - (b.held_nano + x.held) >= x.slack)
     RETURNING b.id, b.spent_nano, b.held_nano, b.overrun_nano)
 SELECT array_agg(id), array_agg(spent_nano), array_agg(held_nano), array_agg(overrun_nano),
-    spanledger.ledger_guard(count(*) = %s AND %s =
-        (SELECT value FROM spanledger.state WHERE key = 'budgets_version'), '{NO_ROOM}')
+    spanledger.ledger_guard(count(*) = %s AND
+        (SELECT value FROM spanledger.state WHERE key = 'budgets_version') = %s AND
+        (SELECT value FROM spanledger.state WHERE key = 'schema_version') = %s, '{NO_ROOM}')
 FROM u"""

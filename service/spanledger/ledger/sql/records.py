@@ -188,9 +188,9 @@ class SqlRecords(Records):
     def list_unread(self, since_ns: int, limit: int) -> list[Unread]:
         """See `Records`. Both states have an index, and few rows."""
         found: list[Unread] = []
-        for query in (_UNREAD.format(state="held"), _UNREAD.format(state="expired")):
+        for query in UNREAD:
             rows = self._sql.rows(query, since=since_ns, limit=limit - len(found))
-            found += [Unread(*row) for row in rows]
+            found += [Unread(*row) for row in rows if row[3] >= since_ns]
         return found
 
     def customers(self) -> set[str]:
@@ -251,9 +251,14 @@ LIMIT :limit"""
 _UNREAD = """
 SELECT k.request_id, k.kind, k.deployment, a.started_ns, a.held_until_ns
 FROM attempts a JOIN kept k ON k.request_id = a.request_id
-WHERE a.state = '{state}' AND a.started_ns >= :since AND a.held_until_ns != 0
-    AND k.kind IN ('answer', 'batch')
+WHERE {state} AND a.held_until_ns != 0 AND k.kind IN ('answer', 'batch')
 ORDER BY a.held_until_ns LIMIT :limit"""
+UNREAD = (
+    # With a time as well, a planner would look through all attempts since then.
+    _UNREAD.format(state="a.state = 'held'"),
+    _UNREAD.format(state="a.state = 'expired' AND a.started_ns >= :since"),
+)
+"""What is held, and what has expired; each has an index of its own."""
 
 _CUSTOMERS = """
 SELECT customer FROM keys

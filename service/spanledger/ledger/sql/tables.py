@@ -11,6 +11,7 @@ from spanledger.budgets.accounts import Balance
 from spanledger.budgets.scopes import DIMENSIONS
 from spanledger.ledger.copying import SettledAttempt
 from spanledger.ledger.lanes import Position
+from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.rows import RawRow
 from spanledger.ledger.sql.decoding import SELECT_BALANCES, balance_from_row
 from spanledger.ledger.sql.identity import ledger_id
@@ -90,7 +91,7 @@ class SqlTables(ABC):
 
     def lease_ns(self, now_ns: int) -> int:
         """See `Tables`."""
-        ((until_ns,),) = self._sql.rows(_LEASE, now=now_ns, latest=now_ns + _MAX_LEASE_NS)
+        ((until_ns,),) = self._sql.rows(_LEASE, now=now_ns, latest=now_ns + MAX_LEASE_NS)
         return int(until_ns)
 
     def sums(self) -> dict[str, int]:
@@ -216,9 +217,6 @@ def _upsert(table: str, columns: tuple[str, ...]) -> str:
     changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
     return f"{_insert(table, columns)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
 
-
-_MAX_LEASE_NS = 3_600 * 10**9
-"""A lease that ends later than this dates from before the clock was set back."""
 
 _ANYTHING = """
 SELECT 1 WHERE EXISTS (SELECT 1 FROM requests) OR EXISTS (SELECT 1 FROM keys)

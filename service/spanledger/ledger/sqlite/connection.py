@@ -52,7 +52,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             )
             # Processes that open a new file at once get in each other's way here, and SQLite does not
             # wait: each would wait for the other.
-            _execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
+            execute_when_free(connection, "PRAGMA journal_mode = WAL", BUSY_TIMEOUT_S)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute("PRAGMA cache_size = -16384")
@@ -69,10 +69,10 @@ def begin_immediate(connection: sqlite3.Connection, timeout_s: float = BUSY_TIME
         LedgerUnavailableError: another process kept it longer than `timeout_s`.
     """
     connection.execute("PRAGMA busy_timeout = 0")
-    _execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
+    execute_when_free(connection, "BEGIN IMMEDIATE", timeout_s)
 
 
-def _execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
+def execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s: float) -> None:
     """Execute a statement, and retry it while another process holds a lock.
 
     Raises:

@@ -16,15 +16,14 @@ from importlib.resources.abc import Traversable
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.budget_rows import budget_from_row, select_budgets
+from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.opening import Opening
-from spanledger.ledger.sqlite.connection import begin_immediate
+from spanledger.ledger.sqlite.connection import begin_immediate, budget_columns
 from spanledger.ledger.sqlite.errors import translating
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 
 MIGRATION_TIMEOUT_S = 60
 """How long a process waits for another to migrate the file; a large file takes a while."""
-_MAX_LEASE_NS = 3_600 * NANOS
-"""A lease that ends later than this dates from before the clock was set back."""
 ACCOUNTS_VERSION = 2
 """First schema version with today's balance keys."""
 READABLE_VERSION = 2
@@ -78,7 +77,10 @@ def _migrate(connection: sqlite3.Connection, now_ns: Callable[[], int]) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         if 0 < version < ACCOUNTS_VERSION:
-            budgets = [budget_from_row(row) for row in connection.execute(select_budgets())]
+            budgets = [
+                budget_from_row(row)
+                for row in connection.execute(select_budgets(budget_columns(connection)))
+            ]
             Opening(budgets, now_ns() // NANOS).write(SqliteOpeningRows(connection))
         connection.execute("COMMIT")
     except BaseException:
@@ -103,7 +105,7 @@ def _refuse_in_use(connection: sqlite3.Connection, now_ns: int) -> None:
     """A gateway of an earlier version could not end its holds in an upgraded file."""
     until_ns = connection.execute(
         "SELECT max(lease_ns) FROM owners WHERE lease_ns BETWEEN ? AND ?",
-        (now_ns, now_ns + _MAX_LEASE_NS),
+        (now_ns, now_ns + MAX_LEASE_NS),
     ).fetchone()[0]
     if until_ns is not None:
         raise LedgerUnavailableError(

@@ -25,7 +25,7 @@ from spanledger.ledger.changes import (
 from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.sqlite import kept
-from spanledger.ledger.sqlite.connection import WRITE_BALANCE, begin_immediate
+from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, WRITE_BALANCE, execute_when_free
 
 MAX_CACHED_BALANCES = 20_000
 """Beyond this many, balances are read again; each takes about half a kilobyte."""
@@ -41,12 +41,13 @@ class SqliteTransaction:
         self.epoch = 0
         self._connection = connection
         self._owner = owner
+        connection.execute("PRAGMA busy_timeout = 0")  # as `begin_immediate` does, but once
         # As stored in the file, until another connection writes to it.
         self._file_version = _UNKNOWN
         self._balances: dict[AccountKey, Balance] = {}
 
     def __enter__(self) -> SqliteTransaction:
-        begin_immediate(self._connection)
+        execute_when_free(self._connection, "BEGIN IMMEDIATE", BUSY_TIMEOUT_S)
         try:
             self._refresh()
         except BaseException:

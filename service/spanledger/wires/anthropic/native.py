@@ -92,6 +92,7 @@ class _Event(msgspec.Struct):
     object: str = ""
 
 
+_DELTA = b'"content_block_delta"'
 _MESSAGE = msgspec.json.Decoder(_Message)
 _EVENT = msgspec.json.Decoder(_Event)
 
@@ -219,10 +220,33 @@ def _size(block: _Block) -> int:
     return size + (len(bytes(block.input)) if is_set(block.input) else 0)
 
 
+def _is_error(event: _Event) -> bool:
+    return event.type == "error" or event.object == "error" or is_set(event.error)
+
+
 class EventReader(StreamState):
     """Reads one stream, whose events are relayed as they came."""
 
     __slots__ = ()
+
+    def usual(self, payload: bytes) -> Frame | None:
+        """A delta behind the first one: it is decoded, but what waits for the rest is not woken."""
+        if not self.began or _DELTA not in payload or type(payload) is ErrorPayload:
+            return None
+        try:
+            event = _EVENT.decode(payload)
+        except DECODE_ERRORS:
+            return None
+        if event.type != "content_block_delta" or event.delta is None or _is_error(event):
+            return None
+        size = _size(event.delta)
+        return Frame(
+            relayed(event.type, payload),
+            size > 0,
+            size,
+            provider_request_id=self.request_id,
+            usual=True,
+        )
 
     def read(self, payload: bytes) -> Frame | None:
         """The event; None for the end mark.
@@ -230,13 +254,14 @@ class EventReader(StreamState):
         Raises:
             ProviderError: it is not an event of the Messages API, or it is an error.
         """
+        if (known := self.usual(payload)) is not None:
+            return known
         event = self.decoded(_EVENT, payload)
         kind = event.type
         if kind == "message_stop":
             self.ended = True
             return None
-        failed = kind == "error" or event.object == "error" or is_set(event.error)
-        if failed or type(payload) is ErrorPayload:
+        if _is_error(event) or type(payload) is ErrorPayload:
             raise self.failed(payload)
         frame = Frame(relayed(kind, payload), provider_request_id=self.request_id)
         if kind == "content_block_delta" and event.delta is not None:

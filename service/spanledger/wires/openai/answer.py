@@ -117,14 +117,19 @@ def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> A
     Raises:
         ProviderError: it is not an answer in this wire, or it is an error despite its status.
     """
-    if b'"arguments":{' in body or b'"arguments": {' in body:
+    if b'"arguments"' in body and (b'"arguments":{' in body or b'"arguments": {' in body):
         body = with_text_arguments(body)
     try:
         answer = decoded(_COMPLETION, body)
     except DECODE_ERRORS:
         raise unreadable(server, body, "its answer is not in OpenAI's format") from None
     choices = answer.choices or ()
-    broken = is_set(answer.error) or any(map(_failed, choices))
+    broken = is_set(answer.error)
+    finish_reasons = []
+    for choice in choices:
+        broken = broken or _failed(choice)
+        if choice.finish_reason:
+            finish_reasons.append(choice.finish_reason)
     usage = from_openai(answer.usage)
     uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
     size, speech = _generated_bytes(body) if uncounted and choices else (0, 0)
@@ -133,7 +138,7 @@ def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> A
         usage=usage,
         response_id=str(answer.id or ""),
         response_model=answer.model or "",
-        finish_reasons=tuple(c.finish_reason for c in choices if c.finish_reason),
+        finish_reasons=tuple(finish_reasons),
         provider_request_id=provider_request_id,
         output_bytes=size,
         speech_bytes=speech,

@@ -86,7 +86,8 @@ def _check_input(fields: Fields) -> None:
 
 def _demand(fields: Fields, body_bytes: int) -> Demand:
     """What bounds a request for embeddings: its input, since there is no output."""
-    input_tokens, sound, repeated = bound_input(body_bytes, fields)
+    bound = bound_input(body_bytes, fields)
+    input_tokens, sound, repeated = bound.tokens, bound.sound, bound.repeated
     demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)
     demand.inputs = bytes(fields.get("input", b"")).count(b",") + 1  # or fewer
     if b"data:" in bytes(fields.get("input", b"")):

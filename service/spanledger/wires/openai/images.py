@@ -278,7 +278,7 @@ class ImagesOut(EmbeddingsOut):
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body; a stream reports its usage unasked, and `stream_options` are refused."""
-        return super().request(out, stream, habits._replace(ask_usage=False))
+        return super().request(out, stream, with_parts(habits, ask_usage=False))
 
     def answer(self, written: Written, body: bytes, seen: Seen) -> Answer:
         """A complete answer."""

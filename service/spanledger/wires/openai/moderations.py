@@ -51,7 +51,8 @@ class Moderations(OpenAIInbound):
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:
         """What bounds a request: its input, since nothing is generated."""
-        input_tokens, sound, repeated = bound_input(body_bytes, fields)
+        bound = bound_input(body_bytes, fields)
+        input_tokens, sound, repeated = bound.tokens, bound.sound, bound.repeated
         demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)
         if repeated:
             demand.unbounded["input"] = TWICE.format(repeated)

@@ -40,7 +40,7 @@ class ChatOut:
 
     def request(self, out: Outgoing, stream: bool, habits: Habits, /) -> Written:
         """The caller's body, except for model, stream and cap."""
-        name, ask_usage = habits
+        name, ask_usage = habits.cap_name, habits.ask_usage
         body = encode_request(out, stream=stream, cap_key=name, ask_usage=ask_usage)
         ours = not stream or asks_for_usage(out.fields.get("stream_options"))
         return Written(out, body, options_ours=ours)

@@ -65,6 +65,8 @@ _WRITING = frozenset({"queued", "in_progress"})
 _LAST_EVENTS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
+_DELTA = ".delta"
+_DELTA_MARK = b'.delta"'
 _ITEM_DONE = "response.output_item.done"
 _ENDS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = frozenset({"function_call", "custom_tool_call"})
@@ -218,6 +220,10 @@ class _Last(msgspec.Struct):
 _LAST = msgspec.json.Decoder(_Last)
 
 
+def _delta_bytes(event: _Event) -> int:
+    return text_bytes(event.delta) if isinstance(event.delta, str) else 0
+
+
 class ResponseReader:
     """Reads one stream, whose events are relayed as they came but for the ids of answers."""
 
@@ -230,12 +236,33 @@ class ResponseReader:
         self._renamed = cast("Renamed", written.memo)
         self._request_id = seen.request_id
 
+    def usual(self, payload: bytes) -> Frame | None:
+        """A delta behind the first one: it is decoded, but what waits for the rest is not woken."""
+        if not self._began or _DELTA_MARK not in payload or type(payload) is ErrorPayload:
+            return None
+        try:
+            event = _EVENT.decode(payload)
+        except DECODE_ERRORS:
+            return None
+        kind = event.type
+        if not kind.endswith(_DELTA) or event.response is not None or is_set(event.error):
+            return None
+        return Frame(
+            _relayed(kind, payload),
+            True,
+            _delta_bytes(event),
+            provider_request_id=self._request_id,
+            usual=True,
+        )
+
     def read(self, payload: bytes) -> Frame | None:
         """The event.
 
         Raises:
             ProviderError: it is not an event of this API, or it is an error.
         """
+        if (known := self.usual(payload)) is not None:
+            return known
         if payload.startswith(DONE):  # some servers have an end mark all the same
             raise self._broken("its stream ended without the event that has the answer")
         try:
@@ -256,9 +283,8 @@ class ResponseReader:
         if kind == _ITEM_DONE:
             payload = marked(payload, self._ours)
         frame = Frame(_relayed(kind, payload), provider_request_id=self._request_id)
-        if kind.endswith(".delta"):
-            delta = event.delta
-            frame.output_bytes = text_bytes(delta) if isinstance(delta, str) else 0
+        if kind.endswith(_DELTA):
+            frame.output_bytes = _delta_bytes(event)
             frame.content = self._began = True
         return frame
 

@@ -27,6 +27,7 @@ MAX_CANDIDATES = 4
 _BEGINNING = re.compile(rb'"(?:content|reasoning_content|reasoning|arguments)": ?"')
 _TEXT = re.compile(rb'(?:[^\x00-\x1f"\\]+|\\["\\/bfnrt])*')
 """A JSON string up to its end quote; escapes of more than one character are left to the decoder."""
+_BACKSLASH = ord("\\")
 _ESCAPE = re.compile(rb"\\.")
 _PADDING = re.compile(rb'(,"obfuscation":")[0-9A-Za-z]*"\}')
 """Random characters with which OpenAI hides the length of a chunk's text."""
@@ -81,7 +82,7 @@ class UsualReader:
                     text.decode()
                 except UnicodeDecodeError:
                     return None
-            if b"\\" in text:
+            if _BACKSLASH in text:
                 size -= len(_ESCAPE.findall(text))
         self._served += 1
         frame = self._frame

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,75 +12,16 @@ from msgspec.structs import replace
 from spanledger.budgets.model import HoldSizes
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError
 from spanledger.ledger import open_ledger
-from spanledger.ledger.group import GroupLedger
-from spanledger.ledger.journal import file as journal_file
 from spanledger.ledger.journal import journal as journal_module
 from spanledger.ledger.journal.file import JOURNAL_SUFFIX
-from spanledger.ledger.journal.journal import Journal
 from spanledger.ledger.model import Later, RequestEnd
 from spanledger.ledger.ports import Store
 from tests.service.ledger.conftest import Book, Time
-from tests.service.ledger.stores import cut_off, new_store, raw
-from tests.support.processes import poll
+from tests.service.ledger.journal.conftest import allow, attempt, is_back, journal_of, until
+from tests.service.ledger.stores import cut_off, raw
 
 CENT = 10_000_000
 DEADLINE_S = 60.0
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A ledger of each kind that does not exist yet."""
-    return new_store(request.param, tmp_path)
-
-
-@pytest.fixture
-async def book(store: Store, tmp_path: Path) -> AsyncIterator[Book]:
-    """A new ledger whose gateway has a journal; after the test it must add up, with no file left."""
-    time = Time()
-    folder = tmp_path / "journal"
-    ledger = open_ledger(store, time.clock(), journal=folder)
-    await ledger.sweep()
-    book = Book(store, time, ledger)
-    yield book
-    await book.ledger.close()
-    assert book.problems() == []
-    assert list(folder.glob("*")) == []
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    assert await asyncio.to_thread(poll, condition, DEADLINE_S)
-
-
-async def allow(book: Book, nano: int, **changes: object) -> None:
-    """Set a budget that allows this much, and wait until the gateway knows."""
-    book.budget("b", allow_when_down_nano=nano, **changes)
-    await book.ledger.sweep()
-    journal = journal_of(book.ledger)
-    await until(lambda: journal.armed and journal._allowances.any)
-
-
-def journal_of(ledger: GroupLedger) -> Journal:
-    """Its journal."""
-    assert ledger.journal is not None
-    return ledger.journal
-
-
-async def is_back(ledger: GroupLedger) -> None:
-    """Wait until the ledger commits again and has everything."""
-    await until(lambda: not ledger.away and journal_of(ledger).figures().waiting == 0)
-    journal = journal_of(ledger)
-    await until(lambda: not journal.unrecorded)
-
-
-def attempt(store: Store, request_id: str, number: int = 1) -> tuple[object, ...]:
-    """State, hold, cost, start and end of an attempt's row."""
-    query = (
-        "SELECT state, hold_nano, cost_nano, started_ns, ended_ns FROM attempts"
-        f" WHERE request_id = '{request_id}' AND number = {number}"
-    )
-    (row,) = raw(store, query)
-    return tuple(row)
 
 
 async def test_an_attempt_in_an_outage_is_charged_when_the_ledger_is_back(book: Book) -> None:
@@ -417,92 +357,3 @@ async def test_budgets_change_while_attempts_are_in_the_journal(book: Book) -> N
     await is_back(book.ledger)
 
     assert book.balance("all") == (CENT, 0, 0)
-
-
-@pytest.mark.parametrize("ended", [True, False])
-async def test_the_next_process_records_what_a_dead_one_left(
-    store: Store, tmp_path: Path, ended: bool
-) -> None:
-    """A process that died in the outage: what ended is charged what it cost, what did not is charged
-    in full once its lease has run out; and its file is gone."""
-    folder, time = tmp_path / "journal", Time()
-    dead = open_ledger(store, time.clock(), journal=folder)
-    book = Book(store, time, dead)
-    await allow(book, 10 * CENT)
-    with cut_off(store):
-        await dead.reserve(reservation := book.reservation(3 * CENT))
-        if ended:
-            await dead.finish(book.end(reservation, CENT))
-        _die(dead)
-    time.now += 60 * 10**9
-
-    successor = open_ledger(store, time.clock(), journal=folder)
-    await until(lambda: journal_of(successor).figures().waiting == 0)
-    await successor.sweep()
-    await successor.sweep()
-
-    assert book.balance() == ((CENT if ended else 3 * CENT), 0, 0)
-    state = "settled" if ended else "expired"
-    assert attempt(store, reservation.request.request_id)[0] == state
-    assert book.problems() == []
-    await successor.close()
-    assert list(folder.glob(f"*{JOURNAL_SUFFIX}")) == []
-
-
-async def test_a_file_of_a_running_process_is_its_own(store: Store, tmp_path: Path) -> None:
-    """A second gateway leaves the journal of one that runs alone; both are recorded."""
-    folder, time = tmp_path / "journal", Time()
-    first = open_ledger(store, time.clock(), journal=folder)
-    book = Book(store, time, first)
-    await allow(book, 10 * CENT)
-    with cut_off(store):
-        await first.reserve(reservation := book.reservation(CENT))
-        await first.finish(book.end(reservation, CENT))
-        assert len(list(folder.glob(f"*{JOURNAL_SUFFIX}"))) == 1
-    second = open_ledger(store, time.clock(), journal=folder)
-    assert journal_of(second).figures().waiting == 0
-    await second.sweep()
-    await is_back(first)
-    await second.close()
-    await first.close()
-
-    assert book.balance() == (CENT, 0, 0)
-    assert list(folder.glob("*")) == []
-
-
-async def test_a_journal_of_another_ledger_is_left(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Entries are recorded only in the ledger that they are for."""
-    folder, time = tmp_path / "journal", Time()
-    dead = open_ledger(store, time.clock(), journal=folder)
-    book = Book(store, time, dead)
-    await allow(book, 10 * CENT)
-    with cut_off(store):
-        await dead.reserve(reservation := book.reservation(CENT))
-        await dead.finish(book.end(reservation, CENT))
-        _die(dead)
-    (path,) = folder.glob(f"*{JOURNAL_SUFFIX}")
-    lines = path.read_bytes().splitlines(keepends=True)
-    begun = journal_file._Begun(1, "another", "owner")
-    path.write_bytes(journal_file._line(begun) + b"".join(lines[1:]))
-
-    successor = open_ledger(store, time.clock(), journal=folder)
-    await successor.sweep()
-    await successor.close()
-
-    assert "belongs to another ledger" in caplog.text
-    assert path.exists()
-    assert book.balance() == (0, 0, 0)
-
-
-def _die(ledger: GroupLedger) -> None:
-    """Release what a killed process would: its locks. Its threads do nothing more."""
-    journal = journal_of(ledger)
-    assert journal._file is not None
-    journal._file.close()
-    journal._entries.clear()
-    journal.armed = False
-    ledger._unwritten.clear()
-    ledger._queue.put(None)
-    ledger._thread.join(30)

@@ -20,7 +20,7 @@ def get_stuck(session: Session) -> None:
 
 
 def test_a_connection_that_cannot_be_rolled_back_is_replaced(store: Store) -> None:
-    """One that is stuck in a pipeline looks open for ever, and refuses everything."""
+    """One that is stuck in a pipeline looks open forever, and refuses everything."""
     session = Session(ServerAddress(store.url))
     with pytest.raises(psycopg.Error):
         get_stuck(session)

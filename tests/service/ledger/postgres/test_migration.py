@@ -11,9 +11,11 @@ import pytest
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger import open_store
 from spanledger.ledger.ports import Store
+from spanledger.ledger.postgres import migrate as module
 from spanledger.ledger.postgres.partitions import partition_of, partitions_ahead
 from spanledger.ledger.postgres.store import PostgresStore
 from tests.service.ledger.conftest import NOON
+from tests.service.ledger.postgres.rig import end, reservation, states, writing
 from tests.service.ledger.stores import raw
 
 PARTITIONS = """
@@ -75,8 +77,6 @@ def test_a_migration_that_dies_leaves_nothing_behind(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is cut halfway; the next one starts from nothing and succeeds."""
-    from spanledger.ledger.postgres import migrate as module
-
     scripts = module._scripts()
     cut = "SELECT pg_terminate_backend(pg_backend_pid())"
 
@@ -97,6 +97,50 @@ def test_a_migration_that_dies_leaves_nothing_behind(
     store.migrate()
 
     assert store.exists()
+
+
+def test_a_ledger_in_use_by_an_earlier_version_is_not_upgraded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gateways would stop serving: the error says to stop them, and afterwards it is upgraded."""
+    scripts = module._scripts()
+    with writing(store) as writer:
+        held = reservation()
+        writer.commit([held])
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_scripts", lambda: [*scripts, Harmless()])
+            with pytest.raises(LedgerUnavailableError, match=r"earlier version .* killed, start"):
+                store.migrate()
+        writer.commit([end(held)])
+    monkeypatch.setattr(module, "_scripts", lambda: [*scripts, Harmless()])
+
+    store.migrate()
+
+    version = raw(store, "SELECT value FROM state WHERE key = 'schema_version'")
+    assert version == [(len(scripts) + 1,)]
+
+
+class Harmless:
+    """A script of a later version."""
+
+    name = "m999.sql"
+
+    def read_text(self, encoding: str) -> str:
+        """It changes nothing."""
+        return f"SELECT '{encoding}'"
+
+
+def test_a_running_gateway_notices_that_the_ledger_was_upgraded(store: Store) -> None:
+    """It writes nothing into a schema that it does not know, and says what to do."""
+    with writing(store) as writer:
+        writer.commit([reservation()])
+        raw(store, "UPDATE state SET value = 99 WHERE key = 'schema_version'")
+
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailableError, match="upgraded to schema version 99"):
+                writer.commit([reservation()])
+
+    assert states(store) == {"held": 1}
 
 
 def test_another_programs_schema_is_left_alone(store: Store) -> None:

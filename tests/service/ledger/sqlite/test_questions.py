@@ -7,6 +7,7 @@ from types import TracebackType
 
 from spanledger.ledger.engine import Engine, Transaction
 from spanledger.ledger.model import LedgerResult, Settled, Sweep
+from spanledger.ledger.sql.records import UNREAD
 from spanledger.ledger.sqlite.connection import connect
 from spanledger.ledger.sqlite.transaction import SqliteTransaction
 from tests.service.ledger.conftest import Book
@@ -63,3 +64,17 @@ async def test_a_batch_asks_once(book: Book) -> None:
     assert transaction.calls == dict.fromkeys(ASKED, 1)
     assert sum(isinstance(result, Settled) for result in results) == 40
     assert book.accounts("each")["c15"] == (2 * CENT, 0, 0)
+
+
+async def test_what_is_unread_is_found_by_index(book: Book) -> None:
+    """Every gateway asks for it twice a minute, so it must not look through all attempts of a day."""
+    connection = connect(book.path)
+    plans = [
+        [
+            row[3]
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", {"since": 1, "limit": 9})
+        ]
+        for query in UNREAD
+    ]
+    connection.close()
+    assert ["attempts_open" in plans[0][0], "attempts_expired" in plans[1][0]] == [True, True]
