@@ -19,16 +19,18 @@ from pathlib import Path
 from spanledger.ledger import open_store
 from tests.prove.accounts import compare, wait_until_shipped
 from tests.prove.kills import BUDGETS
+from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import Counts, Scenario, promise
 from tests.prove.servers import ProvenServer
 from tests.prove.site import Callers, Seen, Site, Sites
 from tests.prove.toxics import Toxic, ToxicProxy, toxic_proxy
+from tests.support.processes import poll
 
 GATEWAYS = 2
 CALLERS = 4
 """Of each gateway."""
 FAULTS = 5
-RECOVER_S = 60.0
+RECOVER_S = 120.0
 LONGEST_S = 45.0
 """A request's own deadline is shorter; twice the longest commit comes on top."""
 STRIKE_S = 15.0
@@ -91,6 +93,9 @@ class Outages(Scenario):
                 for number in range(CALLERS):
                     group.create_task(some.ask_on(str(url), number))
             try:
+                # The first fault is of a ledger that all of them use: a shipper that starts without one ends.
+                shipping = await asyncio.to_thread(poll, lambda: site.sink.spans, PATIENCE_S)
+                promise(shipping, f"the shipper sends nothing:\n{shipper.output}")
                 for _ in range(FAULTS):
                     await asyncio.sleep(dice.random() * 0.5)
                     await self.disturb(dice)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spanledger import __version__
 from spanledger.commands.common import store_of
 from spanledger.config.addresses import shown_ledger
+from spanledger.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -19,15 +20,10 @@ MAX_NAMED = 12
 
 
 def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dict[str, object]]]:
-    """Messages with their fields. Raises LedgerUnavailableError."""
+    """Messages with their fields."""
     from spanledger.pricing.book import PriceBook
     from spanledger.telemetry.endpoints import shown_endpoint
 
-    records = store_of(config.ledger.url).records("read")
-    keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
-    keyed = records.has_keys()
-    budgets = records.budgets()
-    records.close()
     telemetry = config.telemetry
     return [
         (
@@ -50,6 +46,21 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
                 "providers": ",".join(sorted({d.provider for d in plan.deployments})),
             },
         ),
+        *_stored(config.ledger.url),
+    ]
+
+
+def _stored(url: str) -> list[tuple[str, dict[str, object]]]:
+    """What the ledger has of budgets and keys. A gateway that serves does not end because it cannot be
+    read just now."""
+    try:
+        with store_of(url).records("read") as records:
+            keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
+            keyed = records.has_keys()
+            budgets = records.budgets()
+    except LedgerUnavailableError as error:
+        return [(f"budgets and keys are not known yet: {error}", {})]
+    return [
         (
             "budgets",
             {

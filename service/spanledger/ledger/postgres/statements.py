@@ -156,8 +156,9 @@ END_ATTEMPTS = _guarded(
     STALE,
 )
 CORRECT = (
-    "UPDATE spanledger.requests t SET lane = %s, seq = x.seq, cost_nano ="
-    " (SELECT sum(a.cost_nano)::bigint FROM spanledger.attempts a WHERE a.request_id = t.request_id)"
+    "UPDATE spanledger.requests t SET lane = %s, seq = x.seq, (attempts, cost_nano) ="
+    " (SELECT count(*), sum(a.cost_nano)::bigint FROM spanledger.attempts a"
+    " WHERE a.request_id = t.request_id)"
     f" FROM {unnest(CORRECTED_COLUMNS)} x ({_names(CORRECTED_COLUMNS)})"
     " WHERE t.request_id = x.request_id AND t.seq IS NOT NULL"
 )

@@ -228,7 +228,7 @@ UPDATE attempts SET {_set(ATTEMPT_END_COLUMNS, 4)}
 WHERE request_id = ?1 AND number = ?2 AND state = ?3"""  # noqa: S608 - as above
 
 _CORRECT = """
-UPDATE requests SET seq = ?1, cost_nano = (SELECT sum(cost_nano) FROM attempts a
+UPDATE requests SET seq = ?1, (attempts, cost_nano) = (SELECT count(*), sum(cost_nano) FROM attempts a
     WHERE a.request_id = requests.request_id) WHERE request_id = ?2 AND seq IS NOT NULL"""
 
 _END_REQUEST = f"""
