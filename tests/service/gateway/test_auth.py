@@ -217,3 +217,38 @@ def test_customer_header_in_open_mode(name: str, status: int) -> None:
         assert answer.status == status
         if status == 200:
             assert edge.router.seen[-1].start.customer == name
+
+
+async def test_a_key_in_use_needs_no_look_up_while_attempts_are_journaled() -> None:
+    """During such an outage a key that was used within the hour is accepted, as long as it goes on
+    being used; an idle one and an unknown one are not."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    ledger.add(KEY, "acme")
+    ledger.add(NARROW, "globex")
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    for key in (KEY, NARROW):
+        await auth.identify(bearer(key))
+    ledger.down = True
+    time.now += 10
+    with pytest.raises(LedgerUnavailableError):
+        await auth.identify(bearer(KEY))
+    ledger.journaling = True
+    looked_up = len(ledger.lookups)
+    for _ in range(4):
+        assert (await auth.identify(bearer(KEY))).customer == "acme"
+        time.now += auth_module.KNOWN_FOR_S / 2
+    assert len(ledger.lookups) == looked_up
+    for key in (NARROW, "slk_" + "c3" * 20):
+        with pytest.raises(LedgerUnavailableError):
+            await auth.identify(bearer(key))
+
+
+async def test_an_open_gateway_stays_open_while_attempts_are_journaled() -> None:
+    """Where no key exists, local callers are served in such an outage as before."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    here = {b"host": b"localhost"}
+    assert (await auth.identify(here)).customer == "default"
+    ledger.down = ledger.journaling = True
+    time.now += 10
+    assert (await auth.identify(here)).customer == "default"

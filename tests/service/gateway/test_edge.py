@@ -271,8 +271,12 @@ def test_health_and_metrics(edge: Edge) -> None:
         assert (answer.status, answer.json()) == (503, {"status": "ledger_unavailable"})
         assert answer.headers["x-request-id"].startswith("req_")
         assert edge.get("/healthz").status == 200
+        edge.ledger.journaling = True
+        answer = edge.get("/readyz")
+        assert (answer.status, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["ledger"] == "unavailable"
     finally:
-        edge.ledger.down = False
+        edge.ledger.down = edge.ledger.journaling = False
 
 
 def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:

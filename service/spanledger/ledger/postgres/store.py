@@ -148,8 +148,9 @@ class PostgresStore:
         return session
 
     def _upgraded(self, now_ns: Callable[[], int] = time_ns) -> Session:
-        """A session that writes, on a ledger of this program's version."""
-        session = Session(self._address)
+        """A session that writes, on a ledger of this program's version. It may read many rows: to
+        upgrade them, or to open the accounts of a budget."""
+        session = Session(self._address, statement_timeout_s=REPORT_TIMEOUT_S)
         try:
             migrate(session, now_ns)
         except BaseException:
