@@ -248,7 +248,7 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     ]
 
 
-MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply"}
+MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply", "ledger migrate"}
 """Commands that write something new, and so create a ledger if there is none."""
 NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
