@@ -104,21 +104,30 @@ def check_no_litellm(python: Path, work: Path) -> None:
 
 
 def check_as_users_do(wheel: Path, work: Path) -> None:
-    """`pip install` into an empty environment, import every module, and run the demo there."""
+    """`pip install` into an empty environment, import every module, and run the demo there; then the
+    same with the driver that a ledger in Postgres needs."""
     python = work / "newest" / "bin" / "python"
     run(UV, "venv", "--quiet", "--seed", "--python", sys.executable, str(work / "newest"), cwd=work)
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
     run(str(python), *pip, str(wheel), cwd=work)
-    code = (
-        "import importlib, pkgutil, spanledger\n"
-        "for m in pkgutil.walk_packages(spanledger.__path__, 'spanledger.'):\n"
-        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)"
-    )
-    run(str(python), "-c", code, cwd=work)
+    import_all_but(python, "spanledger.ledger.postgres", work)
     home = work / "home"
     home.mkdir()
     env = {"HOME": str(home), "PATH": f"{python.parent}{os.pathsep}{os.defpath}"}
     run(str(python.parent / "spanledger"), "demo", cwd=home, env=env)
+    run(str(python), *pip, f"{wheel}[postgres]", cwd=work)
+    import_all_but(python, "", work)
+
+
+def import_all_but(python: Path, left_out: str, work: Path) -> None:
+    """Import every module of the package, except those below the one that is left out."""
+    code = (
+        "import importlib, pkgutil, sys, spanledger\n"
+        "for m in pkgutil.walk_packages(spanledger.__path__, 'spanledger.'):\n"
+        "    if m.name.endswith('__main__') or f'{m.name}.'.startswith(f'{sys.argv[1]}.'): continue\n"
+        "    importlib.import_module(m.name)"
+    )
+    run(str(python), "-c", code, left_out, cwd=work)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import psycopg
 from bench.processes import tree
@@ -15,6 +16,7 @@ from bench.processes import tree
 from tests.prove.nursery import PATIENCE_S
 from tests.prove.proof import promise
 from tests.support.postgres import Server
+from tests.support.processes import poll
 
 DURABLE = {
     "fsync": "on",
@@ -36,10 +38,13 @@ class ProvenServer(Server):
         process = self._process
         if process is None or process.poll() is not None:
             return
-        for pid in tree(process.pid):
+        pids = tree(process.pid)
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+        # The next start is refused while one of them still has the shared memory.
+        promise(poll(lambda: not any(map(_runs, pids))), f"these processes do not end: {pids}")
 
     def follow(self, primary: ProvenServer) -> None:
         """Become a standby of another server, from a copy of it, and start."""
@@ -69,6 +74,15 @@ class ProvenServer(Server):
     def promote(self) -> None:
         """Become the primary."""
         self.run("pg_ctl", "promote", "--pgdata", str(self.data), "--wait")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has not ended yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 def _user() -> str:

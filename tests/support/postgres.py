@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,7 @@ QUICK = {
 """Settings of the server that tests share."""
 _PDEATHSIG = 1
 _numbers = itertools.count(1)
+_starter = ThreadPoolExecutor(1, "postgres-starter")
 
 
 @cache
@@ -99,7 +101,9 @@ class Server:
             command += ["-c", f"{name}={value}"]
         user = other_user()
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            # For Linux, a process's parent is the thread that started it, and the caller's may end sooner.
+            self._process = _starter.submit(
+                subprocess.Popen,
                 command,
                 stdout=log,
                 stderr=log,
@@ -108,7 +112,7 @@ class Server:
                 group=user,
                 extra_groups=[] if user else None,
                 cwd=self.folder,
-            )
+            ).result()
         deadline = time.monotonic() + START_S
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:

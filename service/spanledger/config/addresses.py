@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PARAMETERS = re.compile(r"(?:host|hostaddr|port|dbname|user|password|service)\s*=")
+"""The other form that libpq reads; not shown in an error, because it may have a password."""
 _POSTGRES = re.compile(
     r"(?P<scheme>postgres(?:ql)?)://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]*)(?P<database>/[^@?#]*)?"
     r"(?:\?[^@#]*)?"
@@ -48,6 +50,11 @@ def shown_ledger(url: str) -> str:
 
 def sqlite_file(url: str) -> Path:
     """The file that a ledger's URL names; a URL without a scheme is the path itself."""
+    if _PARAMETERS.match(url):
+        raise ValueError(
+            "in the form host=… dbname=… is not supported; write"
+            " postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
     if url and not _SCHEME.match(url):
         return Path(url)
     scheme, separator, path = url.partition(":///")

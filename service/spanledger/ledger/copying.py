@@ -239,10 +239,14 @@ class Copy:
         """Make the target ours.
 
         Raises:
-            UsageError: it holds something else.
+            UsageError: it holds something else, or the source is itself an incomplete copy.
             LedgerUnavailableError: the source was pruned since the copy began.
         """
         here, there = self._source.state(), self._target.state()
+        if UNFINISHED in here:
+            raise UsageError(
+                "the source is a copy that is not complete: copy from the ledger that it was copied from"
+            )
         identity = self._source.identity()
         if _SOURCE not in there:
             if not self._target.empty():
@@ -457,7 +461,7 @@ def copy_ledger(
             raise LedgerUnavailableError("another process is copying into the target")
 
         def verify() -> Verification:
-            with target.reports() as reports:
+            with target.reports(incomplete=True) as reports:
                 return reports.verify()
 
         copy = Copy(rows, copies, now_ns, verify, progress)

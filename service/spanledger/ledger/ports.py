@@ -227,8 +227,8 @@ class Store(Protocol):
         """Budgets and keys."""
         ...
 
-    def reports(self) -> Reports:
-        """What people ask."""
+    def reports(self, *, incomplete: bool = False) -> Reports:
+        """What people ask; of an incomplete copy only if `incomplete`, because its sums are too low."""
         ...
 
     def outbox(self) -> Outbox:

@@ -114,6 +114,6 @@ class Booking:
 
 
 def _unbooked(what: str, unique: str, error: SpanledgerError) -> None:
-    """Log it; at INFO if the ledger is unavailable, which the ledger itself logs once."""
-    level = logging.INFO if isinstance(error, LedgerUnavailableError) else logging.WARNING
+    """Log it; at DEBUG if the ledger is unavailable, which the ledger itself logs once."""
+    level = logging.DEBUG if isinstance(error, LedgerUnavailableError) else logging.WARNING
     log.log(level, "the end of %s %s is not recorded yet: %s", what, unique, error)

@@ -20,6 +20,10 @@ WRITE_POSTGRES = (
     "of a Postgres database cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with"
     " the password's special characters percent-encoded (@ as %40, / as %2F)"
 )
+NO_PARAMETERS = (
+    "in the form host=… dbname=… is not supported; write"
+    " postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+)
 WRITE_HOST = "is not an IPv4 address; write four numbers from 0 to 255, like 127.0.0.1"
 BARE_HOST = "is neither an address nor a host name; write it without a scheme or port"
 
@@ -43,6 +47,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "password with a question mark": (
         {"ledger": {"url": "postgresql://me:123?456@db/x"}},
         f"ledger.url: {WRITE_POSTGRES}",
+    ),
+    "parameters of libpq": (
+        {"ledger": {"url": "host=db dbname=x password=secret"}},
+        f"ledger.url: {NO_PARAMETERS}",
     ),
     "port of Postgres": (
         {"ledger": {"url": "postgresql://me@db:five/x"}},

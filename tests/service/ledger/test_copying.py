@@ -254,6 +254,25 @@ async def test_a_killed_copy_continues(
     assert all_rows(target) == all_rows(source.store)
 
 
+async def test_an_incomplete_copy_is_no_ledger(
+    source: Book, target: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be reported on, pruned or copied, because it lacks rows."""
+    await serve(source)
+    ship(source.store)
+    await source.ledger.close()
+    source.time.now += 60 * SECOND
+    monkeypatch.setattr(copying.Copy, "_checked", Killer(0).around(copying.Copy._checked))
+    with pytest.raises(Killed):
+        copied(source, target)
+
+    for use in (target.reports, lambda: target.prune(NOON - 60 * DAY, NOON)):
+        with pytest.raises(LedgerUnavailableError, match="copy that is not complete"):
+            use()
+    with pytest.raises(UsageError, match="the source is a copy that is not complete"):
+        copied(Book(target, source.time, source.ledger), new_store("sqlite", tmp_path / "third"))
+
+
 class Killed(BaseException):
     """The process ends."""
 

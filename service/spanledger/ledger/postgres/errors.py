@@ -43,17 +43,20 @@ READ_ONLY = "25006"
 NO_PARTITION = "23514"
 """A check failed: also the code of a row for which there is no partition."""
 _HINTS = {
-    "25006": "this server is read-only: name all servers in the URL, and add"
-    " target_session_attrs=read-write",
+    "25006": "this server only reads, as a standby does: give the URL of the primary, or name all"
+    " servers in it",
     "3F000": "there is no ledger in this database; run `spanledger ledger migrate`",
     "42P01": "there is no ledger in this database, or only a part of one; run"
     " `spanledger ledger migrate`",
-    "42501": "the user lacks a right: it must own the schema `spanledger`",
+    "42501": "the user lacks a right: it must own the schema `spanledger`, or be allowed to create it:"
+    " GRANT CREATE ON DATABASE",
     "53100": "the server's disk is full",
     "53300": "the server has no free connection: raise max_connections",
     "55P03": "another transaction held a lock for too long",
     "57014": "it took too long",
 }
+_NO_PRIMARY = "session is read-only"
+"""End of libpq's own message, which has no SQLSTATE, for a server that is not the primary."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -61,7 +64,8 @@ def reason(error: psycopg.Error) -> str:
     """What went wrong, in one line without data of any row."""
     primary = error.diag.message_primary or str(error).partition("\nDETAIL:")[0]
     text = _SPACES.sub(" ", primary).strip()
-    hint = _HINTS.get(error.sqlstate or "")
+    state = READ_ONLY if text.endswith(_NO_PRIMARY) else error.sqlstate
+    hint = _HINTS.get(state or "")
     return f"{text} ({hint})" if hint else text
 
 

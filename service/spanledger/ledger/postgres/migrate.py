@@ -48,7 +48,7 @@ def _upgrade(session: Session, now_ns: Callable[[], int]) -> None:
         version = schema_version(connection)  # another process may have been faster
         _refuse_newer(version)
         if version == 0:
-            connection.execute("CREATE SCHEMA IF NOT EXISTS spanledger")
+            _make_schema(connection)
         elif version < known_version():
             _refuse_in_use(connection, now_ns())
         for number, script in enumerate(_scripts()[version:], start=version + 1):
@@ -56,6 +56,14 @@ def _upgrade(session: Session, now_ns: Callable[[], int]) -> None:
             connection.execute(
                 "UPDATE spanledger.state SET value = %s WHERE key = 'schema_version'", (number,)
             )
+
+
+def _make_schema(connection: Link) -> None:
+    """An administrator may have made it; then the user needs no right on the database, which even
+    `IF NOT EXISTS` asks for."""
+    found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'spanledger'").fetchone()
+    if found is None:
+        connection.execute("CREATE SCHEMA spanledger")
 
 
 def _refuse_in_use(connection: Link, now_ns: int) -> None:

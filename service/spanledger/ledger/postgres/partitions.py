@@ -93,22 +93,27 @@ def ensure(connection: Link, wanted: Iterable[Partition]) -> None:
 
     A table is made on its own and then attached, which other transactions need not wait for.
     """
-    missing = [partition for partition in wanted if not _exists(connection, partition)]
+    both = [(table, partition) for partition in wanted for table in TABLES]
+    missing = [one for one in both if not _attached(connection, *one)]
     if not missing:
         return
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (_LOCK,))
-    for partition in missing:
-        if _exists(connection, partition):  # another process may have been faster
+    for table, partition in missing:
+        if _attached(connection, table, partition):  # another process may have been faster
             continue
-        for table in TABLES:
-            name = f"spanledger.{table}_{partition.suffix}"
+        name = f"spanledger.{table}_{partition.suffix}"
+        if not has_table(connection, f"{table}_{partition.suffix}"):  # else it was detached
             connection.execute(f"CREATE TABLE {name} (LIKE spanledger.{table} INCLUDING ALL)")
-            connection.execute(
-                f"ALTER TABLE spanledger.{table} ATTACH PARTITION {name}"
-                f" FOR VALUES FROM ({partition.start}) TO ({partition.end})"
-            )
+        connection.execute(
+            f"ALTER TABLE spanledger.{table} ATTACH PARTITION {name}"
+            f" FOR VALUES FROM ({partition.start}) TO ({partition.end})"
+        )
 
 
-def _exists(connection: Link, partition: Partition) -> bool:
-    """Whether both tables of a partition are there; they are made in one transaction."""
-    return has_table(connection, f"{TABLES[-1]}_{partition.suffix}")
+def _attached(connection: Link, table: str, partition: Partition) -> bool:
+    """Whether rows of a partition have a table: people may drop or detach one of the two."""
+    query = (
+        "SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s) AND inhparent = to_regclass(%s)"
+    )
+    names = (f"spanledger.{table}_{partition.suffix}", f"spanledger.{table}")
+    return connection.execute(query, names).fetchone() is not None

@@ -89,9 +89,10 @@ class PostgresStore:
             self.require()
         return PostgresRecords(PostgresSql(self._whole()))
 
-    def reports(self) -> PostgresReports:
+    def reports(self, *, incomplete: bool = False) -> PostgresReports:
         """See `Store`."""
-        return PostgresReports(PostgresSql(self._read(REPORT_TIMEOUT_S)))
+        session = self._read(REPORT_TIMEOUT_S, whole=not incomplete)
+        return PostgresReports(PostgresSql(session))
 
     def outbox(self) -> PostgresOutbox:
         """See `Store`."""
@@ -117,6 +118,7 @@ class PostgresStore:
         session = Session(self._address, statement_timeout_s=REPORT_TIMEOUT_S)
         try:
             check_version(session.connection, self.url)
+            refuse_incomplete(PostgresSql(session))
             return PostgresPruning(PostgresSql(session), before_ns, unshipped=unshipped)
         except BaseException:
             session.close()
@@ -158,11 +160,13 @@ class PostgresStore:
             raise
         return session
 
-    def _read(self, timeout_s: int) -> Session:
+    def _read(self, timeout_s: int, *, whole: bool = False) -> Session:
         """A session that only reads."""
         session = Session(self._address, read_only=True, statement_timeout_s=timeout_s)
         try:
             check_version(session.connection, self.url)
+            if whole:
+                refuse_incomplete(PostgresSql(session))
         except BaseException:
             session.close()
             raise

@@ -59,9 +59,12 @@ class SqliteStore:
             self.require()
         return SqliteRecords(self._whole())
 
-    def reports(self) -> SqliteReports:
+    def reports(self, *, incomplete: bool = False) -> SqliteReports:
         """See `Store`."""
-        return SqliteReports(self._read())
+        connection = self._read()
+        if not incomplete:
+            _refuse_incomplete(connection)
+        return SqliteReports(connection)
 
     def outbox(self) -> SqliteOutbox:
         """See `Store`."""
@@ -82,6 +85,7 @@ class SqliteStore:
         self.require()
         connection = connect(self.path)
         check_version(connection, str(self.path))
+        _refuse_incomplete(connection)
         return SqlitePruning(connection, before_ns, unshipped=unshipped)
 
     def tables(self) -> SqliteTables:
@@ -101,11 +105,7 @@ class SqliteStore:
     def _whole(self, now_ns: Callable[[], int] = time_ns) -> sqlite3.Connection:
         """A connection to a ledger that is up to date, and is not an incomplete copy."""
         connection = self._upgraded(now_ns)
-        try:
-            refuse_incomplete(SqliteSql(connection))
-        except BaseException:
-            connection.close()
-            raise
+        _refuse_incomplete(connection)
         return connection
 
     def _upgraded(self, now_ns: Callable[[], int] = time_ns) -> sqlite3.Connection:
@@ -117,6 +117,15 @@ class SqliteStore:
         connection = connect(self.path, read_only=True)
         check_version(connection, str(self.path))
         return connection
+
+
+def _refuse_incomplete(connection: sqlite3.Connection) -> None:
+    """Close it and raise LedgerUnavailableError if the ledger is an incomplete copy."""
+    try:
+        refuse_incomplete(SqliteSql(connection))
+    except BaseException:
+        connection.close()
+        raise
 
 
 class FileLock:

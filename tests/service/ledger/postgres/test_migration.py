@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -15,8 +16,9 @@ from spanledger.ledger.postgres import migrate as module
 from spanledger.ledger.postgres.partitions import partition_of, partitions_ahead
 from spanledger.ledger.postgres.store import PostgresStore
 from tests.service.ledger.conftest import NOON
-from tests.service.ledger.postgres.rig import end, reservation, states, writing
+from tests.service.ledger.postgres.rig import end, port_of, reservation, states, writing
 from tests.service.ledger.stores import raw
+from tests.support import postgres
 
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
@@ -51,6 +53,32 @@ def test_a_newer_ledger_is_refused(store: Store) -> None:
         store.migrate()
 
     assert raw(store, "SELECT value FROM state WHERE key = 'schema_version'") == [(99,)]
+
+
+def test_a_schema_that_is_there_needs_no_right_on_the_database(store: Store) -> None:
+    """The administrator has made it for the gateway's role, which may make no other."""
+    port, database = port_of(store), urlsplit(store.url).path
+    postgres.require_password(port, "guarded")
+    raw(store, "CREATE SCHEMA spanledger AUTHORIZATION guarded")
+
+    PostgresStore(f"postgresql://guarded:secret@127.0.0.1:{port}{database}").migrate()
+
+    assert store.exists()
+
+
+@pytest.mark.parametrize("table", ["requests", "attempts"])
+@pytest.mark.parametrize("way", ["DROP TABLE {0}", "ALTER TABLE {1} DETACH PARTITION {0}"])
+def test_a_month_that_lost_one_table_gets_it_back(store: Store, table: str, way: str) -> None:
+    """A gateway goes on with the first request that needs it."""
+    with writing(store) as writer:
+        held = reservation()
+        month = partition_of(held.request.request_id).suffix
+        raw(store, way.format(f"{table}_{month}", table))
+
+        writer.commit([held, end(held)])
+
+        assert states(store) == {"settled": 1}
+        assert raw(store, "SELECT count(*) FROM requests") == [(1,)]
 
 
 def test_processes_that_start_at_once_make_one_ledger(store: Store) -> None:
