@@ -1,4 +1,4 @@
-"""The stack with its ledger in Postgres: two gateways behind a proxy, one shipper, and each of them killed."""
+"""The stack with its ledger in Postgres: two gateways behind a proxy, one shipper; gateways and server killed."""
 
 from __future__ import annotations
 
