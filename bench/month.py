@@ -307,6 +307,9 @@ class Month:
             ):
                 series = f"spanledger_budget_{name}{{{labels}}}"
                 yield Series(series, thin if n else full, value, "gauge")
+            about = f'{labels},period="month",timezone="UTC"'
+            series = f"spanledger_budget_info{{{about}}}"
+            yield Series(series, thin if n else full, 1, "gauge")
             for step in (0.5, 0.8, 0.95):
                 series = f'spanledger_budget_threshold_ratio{{{labels},threshold="{100 * step:g}"}}'
                 yield Series(series, thin if n else full, step, "gauge")
