@@ -118,6 +118,7 @@ def test_every_port_named_is_used() -> None:
     """A port of this machine in a page is one of the stack's, or of another program by default."""
     address = re.compile(r"(?:127\.0\.0\.1|localhost):(\d+)")
     others = {"8000": "a server of the reader's", "6006": "Phoenix", "9093": "Alertmanager"}
+    others["4080"] = "the proxy of compose/postgres.yml"
     known = {str(port) for port in DEFAULTS.values()} | set(others)
     known |= {port for host in HOSTS.values() for port in address.findall(host.base or "")}
     named = {

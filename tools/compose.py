@@ -32,6 +32,7 @@ READY_S = 180.0
 POLL_S = 0.5
 PORTS = {
     ("grafana", 3000): "GRAFANA_PORT",
+    ("proxy", 4080): "PROXY_PORT",
     ("gateway", 4000): "GATEWAY_PORT",
     ("prometheus", 9090): "PROMETHEUS_PORT",
     ("tempo", 3200): "TEMPO_PORT",
@@ -42,12 +43,16 @@ PORTS = {
 """The variable of each published port, by service and container port."""
 PROBES = {
     "grafana": ("Grafana", "/api/health", ""),
+    "proxy": ("proxy", "/readyz", "/v1"),
     "gateway": ("gateway", "/readyz", "/v1"),
     "prometheus": ("Prometheus", "/-/ready", ""),
     "tempo": ("Tempo", "/ready", ""),
 }
 """By service: its display name, the path that answers 200 once ready, and the path to show."""
-ONCE = ("init-volumes", "check-files", "init-keys", "init-secrets", "collector-ready")
+ONCE = (
+    *("init-volumes", "check-files", "init-keys", "init-secrets", "collector-ready"),
+    *("init-database", "init-ledger"),
+)
 """Services that run once and exit. If the start fails, their logs are shown."""
 
 LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
@@ -224,7 +229,13 @@ def up(layers: list[str]) -> int:
         return 1
     started = time.monotonic()
     if status := compose(layers, "up", "--detach", "--build", "--remove-orphans"):
-        compose(layers, "logs", "--no-log-prefix", "--tail=20", *ONCE)
+        compose(
+            layers,
+            "logs",
+            "--no-log-prefix",
+            "--tail=20",
+            *(n for n in ONCE if n in stack["services"]),
+        )
         return status
     ports = {name: port for (name, _), port in published(stack).items() if name in PROBES}
     if late := wait(ports, started):

@@ -15,6 +15,7 @@ READS = {
     "collector": ("otel-collector/config.yaml", "otel-collector/overlays"),
     "grafana": ("grafana/provisioning",),
     "prometheus": ("prometheus/prometheus.yml", "prometheus/rules"),
+    "proxy": ("compose/Caddyfile",),
     "tempo": ("tempo/tempo.yaml",),
 }
 """Files read only at startup, by service, without the gateway's. Dashboards and targets are reloaded."""

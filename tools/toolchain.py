@@ -28,6 +28,11 @@ ALERTMANAGER = "github.com/prometheus/alertmanager"
 VERSION = "github.com/prometheus/common/version.Version"
 
 CHECKERS = {
+    "caddy": (
+        "CADDY_VERSION",
+        "github.com/caddyserver/caddy/v2/cmd/caddy",
+        "github.com/caddyserver/caddy/v2.CustomVersion",
+    ),
     "helm": (
         "HELM_VERSION",
         "helm.sh/helm/v4/cmd/helm",

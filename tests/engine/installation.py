@@ -66,6 +66,8 @@ class Installation:
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.http = httpx.Client(trust_env=False, timeout=10)
+        self.url = "http://127.0.0.1:4000"
+        """Where requests are sent."""
         self._env = {**clean_environment(), **(env or {})}
 
     def run(self, *words: str, timeout_s: float = 600) -> Done:
@@ -110,7 +112,7 @@ class Installation:
     def ask(self, key: str, text: str = "hello") -> httpx.Response:
         """Send a chat request."""
         return self.http.post(
-            "http://127.0.0.1:4000/v1/chat/completions",
+            f"{self.url}/v1/chat/completions",
             headers={"authorization": f"Bearer {key}"},
             json={
                 "model": "fast",

@@ -22,14 +22,14 @@ class Load:
         self.answered = 0
         self.customer = customer
         self._stack = stack
-        self._key = stack.key(customer)
+        self.key = stack.key(customer)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         while not self._stopping.wait(PACE_S):
             try:
-                answer = self._stack.ask(self._key)
+                answer = self._stack.ask(self.key)
             except httpx.HTTPError:
                 continue
             self.answered += answer.status_code == 200

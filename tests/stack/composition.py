@@ -32,13 +32,15 @@ OVERRIDDEN = ("command", "entrypoint", "test")
 """Lists that a later file replaces; all others are extended."""
 
 
+APART = ("postgres", "real-providers")
+"""Layers that do not go together."""
 STACKS = [
     (),
     *((layer,) for layer in LAYERS),
-    tuple(LAYERS),
+    *(tuple(layer for layer in LAYERS if layer.stem != one) for one in APART),
     *itertools.combinations([layer for layer in LAYERS if "vendor-" in layer.name], 2),
 ]
-"""The base, each layer, all of them, and any two vendors."""
+"""The base, each layer, all that go together, and any two vendors."""
 
 
 class CompositionError(Exception):

@@ -78,6 +78,22 @@ def test_secrets_of_env_are_taken(tmp_path: Path) -> None:
     assert (tmp_path / "secret-key").read_text("utf-8") == "old key"
 
 
+def test_the_database_s_password_is_made_up_once(tmp_path: Path) -> None:
+    """Server and services get the same one, which others cannot read, and a lost passfile is remade."""
+    tool = module("ensure_database")
+
+    assert tool.ensure(tmp_path) == "password generated"
+    password = (tmp_path / "password").read_text("utf-8")
+    (tmp_path / "pgpass").unlink()
+    assert tool.ensure(tmp_path) == "the password exists"
+
+    assert len(password) > 20
+    assert (tmp_path / "password").read_text("utf-8") == password
+    assert (tmp_path / "pgpass").read_text("utf-8") == f"*:*:*:*:{password}\n"
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes == {"password": 0o440, "pgpass": 0o400}
+
+
 OLD_ENV = """# Versions: this block is the one place where they stand. The native build takes them from here.
 COLLECTOR_VERSION=0.1.0
 # The collector's modules that are past 1.0 (its configuration providers) have this number.

@@ -37,7 +37,12 @@ def cache_folder() -> Path:
 def parts(packages: Packages) -> images.Parts:
     """What images are built from on this machine. Raises EngineError."""
     built = toolchain.Toolchain(toolchain.cache_folder(), toolchain.pins())
-    needed = {"otelcol": "collector", "prometheus": "prometheus", "promtool": "promtool"}
+    needed = {
+        "otelcol": "collector",
+        "prometheus": "prometheus",
+        "promtool": "promtool",
+        "caddy": "caddy",
+    }
     if stale := [program for program in needed if not built.is_current(program)]:
         raise EngineError(f"{', '.join(stale)} must be built first: `make toolchain`")
     programs = {name: built.bin / program for program, name in needed.items()}
@@ -46,7 +51,9 @@ def parts(packages: Packages) -> images.Parts:
         if path := shutil.which(given) or shutil.which(str(built.bin / name)):
             programs[name] = Path(path)
     home = os.environ.get("SPANLEDGER_GRAFANA_HOME", "/usr/share/grafana")
-    return images.Parts(packages.base, programs, Path(home) if Path(home).is_dir() else None)
+    return images.Parts(
+        packages.base, packages.postgres, programs, Path(home) if Path(home).is_dir() else None
+    )
 
 
 def run(command: list[str]) -> int:

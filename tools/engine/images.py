@@ -7,6 +7,7 @@ program is missing, a stand-in answers the health check, and the image has a lab
 from __future__ import annotations
 
 import hashlib
+import struct
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence, Set
@@ -19,18 +20,25 @@ MADE_OF = "spanledger.made-of"
 STAND_IN = "spanledger.stand-in"
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+NET_BIND_SERVICE = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+"""The attribute `security.capability` of a file with that capability, permitted and effective."""
+CAPABILITY = "SCHILY.xattr.security.capability"
 BARE = "bare"
 """The version of a Python image that trusts only the public certificate authorities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file, a folder with its content, a link (`to`), or an empty folder."""
+    """A file, a folder with its content, a link (`to`), or an empty folder.
+
+    `capabilities` is the file's attribute of that name.
+    """
 
     path: str
     source: Path | None = None
     to: str = ""
     owner: int = 0
+    capabilities: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class Image:
         digest = hashlib.sha256(repr((self.name, self.changes)).encode())
         for entry in (*self.entries, Entry("", self.base)):
             digest.update(repr((entry.path, str(entry.source), entry.to, entry.owner)).encode())
+            digest.update(entry.capabilities)
             if entry.source is not None:
                 told = entry.source.stat()
                 digest.update(f"{told.st_size} {told.st_mtime_ns}".encode())
@@ -79,12 +88,14 @@ class Parts:
 
     Args:
         base: the archive of a small Debian with Python.
-        programs: paths of `collector`, `prometheus`, `promtool` and, if found, `tempo` and `grafana`.
+        postgres: the same with a Postgres server.
+        programs: paths of `caddy`, `collector`, `prometheus`, `promtool` and, if found, `tempo` and `grafana`.
         grafana_home: Grafana's folder of pages and defaults.
         certificates: the authorities that this machine trusts, including its network's own.
     """
 
     base: Path
+    postgres: Path
     programs: Mapping[str, Path]
     grafana_home: Path | None
     certificates: Path = Path("/") / CERTIFICATES
@@ -116,6 +127,8 @@ def images(parts: Parts, versions: Mapping[str, str]) -> list[Image]:
         _prometheus(parts, versions["PROMETHEUS_VERSION"]),
         _tempo(parts, versions["TEMPO_VERSION"]),
         _grafana(parts, versions["GRAFANA_VERSION"]),
+        _caddy(parts, versions["CADDY_VERSION"]),
+        _postgres(parts, versions["POSTGRES_VERSION"]),
     ]
 
 
@@ -177,6 +190,39 @@ def _grafana(parts: Parts, version: str) -> Image:
     return Image(name, entries, changes, parts.base)
 
 
+def _caddy(parts: Parts, version: str) -> Image:
+    """Like the official image, its program has a capability in its file, and `wget` is busybox's."""
+    program = Entry("usr/bin/caddy", parts.programs["caddy"], capabilities=NET_BIND_SERVICE)
+    changes = [
+        "ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data",
+        'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
+    ]
+    return Image(
+        f"caddy:{version}", [Entry("usr/bin/wget", to="busybox"), program], changes, parts.base
+    )
+
+
+def _postgres(parts: Parts, version: str) -> Image:
+    """Debian's server of the same version, started as in the official image."""
+    major = version.partition(".")[0]
+    programs = f"/usr/lib/postgresql/{major}/bin"
+    return Image(
+        f"postgres:{version}-trixie",
+        [
+            Entry("usr/local/bin/docker-entrypoint.sh", STAND_INS / "postgres.py"),
+            Entry("var/lib/postgresql/data", owner=999),
+        ],
+        [
+            f"ENV PATH=/usr/local/bin:/usr/bin:/bin:{programs}",
+            "ENV PGDATA=/var/lib/postgresql/data",
+            "STOPSIGNAL SIGINT",
+            'ENTRYPOINT ["docker-entrypoint.sh"]',
+            'CMD ["postgres"]',
+        ],
+        parts.postgres,
+    )
+
+
 def _copy(tar: tarfile.TarFile, base: Path, without: Set[str]) -> None:
     """Copy an archive's content, except for the replaced entries."""
     with tarfile.open(base) as source:
@@ -192,6 +238,8 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
         info.uid = info.gid = entry.owner
         info.uname = info.gname = ""
         info.mode |= 0o755 if info.isdir() else 0o444
+        if entry.capabilities:
+            info.pax_headers = {CAPABILITY: entry.capabilities.decode("latin-1")}
         return info
 
     if entry.source is not None:

@@ -17,6 +17,10 @@ SUITE = "trixie"
 ENGINE = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io", "tini")
 BASE = ("busybox", "ca-certificates", "python3")
 """Packages that the base images have in addition to a minimal Debian."""
+POSTGRES = "postgresql-17"
+"""The package of the Postgres image, of the major version that the stack's files pin."""
+POSTGRES_USER = "postgres:x:999:999:PostgreSQL:/var/lib/postgresql:/bin/sh\n"
+"""As in the official image."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SOURCES = Path("/etc/apt")
 
@@ -51,6 +55,9 @@ class Packages:
         wanted = " ".join((SUITE, *BASE))
         self.base = folder / f"base-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}.tar"
         """The base system's files."""
+        digest = hashlib.sha256(f"{self.base.name} {POSTGRES}".encode()).hexdigest()[:8]
+        self.postgres = folder / f"postgres-{digest}.tar"
+        """The base system with a Postgres server, without what its installation would run."""
 
     def fetch(self) -> None:
         """Fetch what is missing. Raises FetchError."""
@@ -59,6 +66,8 @@ class Packages:
             self._fetch_engine()
         if not self.base.exists():
             self._make_base()
+        if not self.postgres.exists():
+            self._add_postgres()
 
     def _fetch_engine(self) -> None:
         draft = _empty(self._folder / "draft")
@@ -72,11 +81,19 @@ class Packages:
         (draft / "root").rename(self.root)
         shutil.rmtree(draft)
 
-    def _apt(self, draft: Path) -> list[str]:
-        """An apt command that knows only one suite and uses its own folder."""
+    def _apt(self, draft: Path, installed: Path | None = None) -> list[str]:
+        """An apt command that knows only one suite and uses its own folder.
+
+        Args:
+            draft: the folder.
+            installed: the status file of a system that has packages; by default there are none.
+        """
         for name in ("parts", "lists/partial", "cache/archives/partial"):
             (draft / name).mkdir(parents=True)
-        (draft / "status").touch()
+        if installed is not None:
+            shutil.copyfile(installed, draft / "status")
+        else:
+            (draft / "status").touch()
         (draft / "parts" / "suite.sources").write_text(
             f"Types: deb\nURIs: {mirror()}\nSuites: {SUITE}\nComponents: main\n"
             f"Signed-By: {KEYRING}\n",
@@ -104,6 +121,32 @@ class Packages:
         with tarfile.open(new, "w") as archive:
             archive.add(root, arcname=".", filter=lambda entry: None if entry.isdev() else entry)
         new.rename(self.base)
+        shutil.rmtree(draft)
+
+    def _add_postgres(self) -> None:
+        """Unpacked only: its installation scripts would create a cluster and start it."""
+        draft = _empty(self._folder / "draft-postgres")
+        root = draft / "root"
+        root.mkdir()
+        _run(["tar", "--extract", f"--file={self.base}", f"--directory={root}"], draft)
+        apt = self._apt(draft, root / "var/lib/dpkg/status")
+        _run([*apt, "update"], draft)
+        words = ("--yes", "--download-only", "--no-install-recommends")
+        _run([*apt, "install", *words, POSTGRES], draft)
+        for deb in sorted((draft / "cache" / "archives").glob("*.deb")):
+            # dpkg-deb would replace the links of a merged /usr by folders; tar follows them.
+            unpack = (
+                f"dpkg-deb --fsys-tarfile '{deb}' | tar -x --keep-directory-symlink -C '{root}'"
+            )
+            _run(["sh", "-euc", unpack], draft)
+        with (root / "etc/passwd").open("a", encoding="utf-8") as users:
+            users.write(POSTGRES_USER)
+        for waste in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
+            shutil.rmtree(root / waste, ignore_errors=True)
+        new = draft / "postgres.tar"
+        with tarfile.open(new, "w") as archive:
+            archive.add(root, arcname=".")
+        new.rename(self.postgres)
         shutil.rmtree(draft)
 
 
