@@ -9,7 +9,7 @@ import msgspec
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.media import bound_input
 from spanledger.pricing.reported import from_openai
-from spanledger.pricing.usage import Usage
+from spanledger.pricing.usage import TOTAL_ALONE, Usage
 from spanledger.wires.base import Answer, Ask, Operation, Server
 from spanledger.wires.bounds import TWICE
 from spanledger.wires.failures import unreadable
@@ -98,13 +98,18 @@ def _demand(fields: Fields, body_bytes: int) -> Demand:
 
 
 def read_embeddings(server: Server, body: bytes, provider_request_id: str) -> Answer:
+    """Read an answer. Only input is used: a total alone, as Voyage reports it, is input. Raises
+    ProviderError."""
     try:
         answer = decoded(_EMBEDDINGS, body)
     except DECODE_ERRORS:
         raise unreadable(server, body, "its answer is not in OpenAI's format") from None
+    usage = from_openai(answer.usage)
+    if usage is not None and usage.ambiguity == TOTAL_ALONE:
+        usage = Usage(usage.output_tokens, told_nano=usage.told_nano)
     found = Answer(
         body=body,
-        usage=from_openai(answer.usage),
+        usage=usage,
         response_id=str(answer.id or ""),
         response_model=answer.model or "",
         provider_request_id=provider_request_id,

@@ -14,6 +14,8 @@ from spanledger.wires.fields import is_set
 from spanledger.wires.responses_as_chat.mistakes import Item
 from spanledger.wires.responses_as_chat.tools import Toolbox
 
+_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
+"""What the client's type knows; another provider's tier is `default`."""
 _DEFAULTS: Item = {
     "instructions": None,
     "max_output_tokens": None,
@@ -87,7 +89,7 @@ def finish(response: Item, finish_reason: str, usage: Usage | None, service: str
     response["incomplete_details"] = None if reason is None else {"reason": reason}
     if reason is None:
         response["completed_at"] = response["created_at"]
-    response["service_tier"] = service or "default"
+    response["service_tier"] = service if service in _TIERS else "default"
     response["usage"] = usage_shown(usage)
 
 
