@@ -112,8 +112,11 @@ def ensure(connection: Link, wanted: Iterable[Partition]) -> None:
 
 def _attached(connection: Link, table: str, partition: Partition) -> bool:
     """Whether rows of a partition have a table: people may drop or detach one of the two."""
-    query = (
-        "SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s) AND inhparent = to_regclass(%s)"
-    )
-    names = (f"spanledger.{table}_{partition.suffix}", f"spanledger.{table}")
+    # By rows of the catalogue: `to_regclass` remembers within a transaction that a name was unknown.
+    query = """
+SELECT 1 FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+    JOIN pg_class whole ON whole.oid = inhparent AND whole.relnamespace = part.relnamespace
+WHERE part.relname = %s AND whole.relname = %s
+    AND part.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'spanledger')"""
+    names = (f"{table}_{partition.suffix}", table)
     return connection.execute(query, names).fetchone() is not None

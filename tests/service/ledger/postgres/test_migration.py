@@ -13,13 +13,15 @@ from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger import open_store
 from spanledger.ledger.ports import Store
 from spanledger.ledger.postgres import migrate as module
-from spanledger.ledger.postgres.partitions import partition_of, partitions_ahead
+from spanledger.ledger.postgres.partitions import ensure, partition_of, partitions_ahead
 from spanledger.ledger.postgres.store import PostgresStore
 from tests.service.ledger.conftest import NOON
 from tests.service.ledger.postgres.rig import end, port_of, reservation, states, writing
 from tests.service.ledger.stores import raw
 from tests.support import postgres
+from tests.support.processes import poll
 
+DAY = 86_400 * 10**9
 PARTITIONS = """
 SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
 WHERE inhparent IN ('requests'::regclass, 'attempts'::regclass) ORDER BY 1"""
@@ -99,6 +101,23 @@ def test_processes_that_start_at_once_make_one_ledger(store: Store) -> None:
 
     assert failures == []
     assert raw(store, "SELECT count(*) FROM state WHERE key = 'schema_version'") == [(1,)]
+
+
+def test_two_that_need_the_same_month_at_once_get_it(store: Store) -> None:
+    """One makes it; the other has found none, waits, and then finds it."""
+    store.migrate(lambda: NOON)
+    later = partitions_ahead(NOON + 400 * DAY)
+
+    with psycopg.connect(store.url) as first, psycopg.connect(store.url) as second:
+        ensure(first, later)
+        other = threading.Thread(target=ensure, args=(second, later))
+        other.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        assert poll(lambda: raw(store, waiting) == [(1,)], 10)
+        first.commit()
+        other.join()
+
+        assert second.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_migration_that_dies_leaves_nothing_behind(
