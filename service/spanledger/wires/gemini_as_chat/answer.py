@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
-from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, Frame, Reader, Server
 from spanledger.wires.fields import DECODE_ERRORS
 from spanledger.wires.gemini.finish import shown_finish
 from spanledger.wires.gemini.spelling import GoogleItem, objects
 from spanledger.wires.gemini.usage import shown
+from spanledger.wires.over_chat import OverChat
 from spanledger.wires.sse import encode_event
 
 MAX_CALLS = 1024
@@ -81,46 +80,15 @@ class _Call:
         return [{"functionCall": {**call, "id": self.id} if self.id else call}]
 
 
-class GeneratedEvents:
-    """Turns one stream of chunks into one of answers.
-
-    Attributes:
-        ended: the end mark has come.
-    """
+class GeneratedEvents(OverChat):
+    """Turns one stream of chunks into one of answers."""
 
     def __init__(self, chunks: Reader, server: Server) -> None:
-        self.ended = False
-        self._chunks = chunks
+        super().__init__(chunks)
         self._server = server
         self._response_id = self._model = ""
         self._ends: dict[int, str] = {}
         self._calls: dict[tuple[int, int], _Call] = {}
-        self._usage: Usage | None = None
-
-    def read(self, payload: bytes) -> Frame | None:
-        """The event for a chunk, empty where it has nothing to show. Raises ProviderError."""
-        frame = self._chunks.read(payload)
-        self.ended = self._chunks.ended
-        if frame is None:
-            return None
-        if frame.usage is not None:
-            earlier = self._usage
-            self._usage = frame.usage if earlier is None else earlier.followed_by(frame.usage)
-        self._response_id = frame.response_id or self._response_id
-        self._model = frame.response_model or self._model
-        frame.data = self._events(frame.data)
-        frame.usage_only = False  # usage is never an event of its own here
-        return frame
-
-    def rest(self, tail: bytes) -> list[bytes] | None:
-        """What is still to be read once the connection has closed."""
-        found = self._chunks.rest(tail)
-        self.ended = self._chunks.ended
-        return found
-
-    def survives(self, error: ProviderError) -> bool:
-        """Whether nothing is missing but the end mark."""
-        return self._chunks.survives(error)
 
     def last(self) -> Frame | None:
         """The calls, the finish reasons and the usage, which chunks have in an order of their own."""
@@ -139,9 +107,11 @@ class GeneratedEvents:
         usage = None if rest is None else rest.usage
         return Frame(encode_event(msgspec.json.encode(body)), usage=usage)
 
-    def _events(self, data: bytes) -> bytes:
+    def _events(self, frame: Frame) -> bytes:
+        self._response_id = frame.response_id or self._response_id
+        self._model = frame.response_model or self._model
         found: list[GoogleItem] = []
-        for choice in _choices(data):
+        for choice in _choices(frame.data):
             index = choice.get("index", 0)
             index = index if isinstance(index, int) else 0
             if isinstance(end := choice.get("finish_reason"), str):

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.wires.anthropic.events import event
 from spanledger.wires.base import Answer, Frame, Reader, Server
 from spanledger.wires.fields import DECODE_ERRORS
 from spanledger.wires.messages_as_chat.turns import ChatMessage
+from spanledger.wires.over_chat import OverChat
 
 _STOPS = {
     "length": "max_tokens",
@@ -57,16 +57,11 @@ def usage_shown(usage: Usage | None) -> dict[str, int]:
     }
 
 
-class MessageEvents:
-    """Turns one stream of chunks into the events of a message.
-
-    Attributes:
-        ended: the end mark has come.
-    """
+class MessageEvents(OverChat):
+    """Turns one stream of chunks into the events of a message."""
 
     def __init__(self, chunks: Reader, server: Server) -> None:
-        self.ended = False
-        self._chunks = chunks
+        super().__init__(chunks)
         self._server = server
         self._started = False
         self._open: int | None = None
@@ -74,31 +69,6 @@ class MessageEvents:
         self._text: int | None = None
         self._tools: dict[int, int] = {}
         self._finish = ""
-        self._usage: Usage | None = None
-
-    def read(self, payload: bytes) -> Frame | None:
-        """The events for a chunk. Raises ProviderError."""
-        frame = self._chunks.read(payload)
-        self.ended = self._chunks.ended
-        if frame is None:
-            return None
-        if frame.usage is not None:
-            earlier = self._usage
-            self._usage = frame.usage if earlier is None else earlier.followed_by(frame.usage)
-        self._finish = frame.finish_reason or self._finish
-        frame.data = self._events(frame)
-        frame.usage_only = False  # usage is never an event of its own here
-        return frame
-
-    def rest(self, tail: bytes) -> list[bytes] | None:
-        """What is still to be read once the connection has closed."""
-        found = self._chunks.rest(tail)
-        self.ended = self._chunks.ended
-        return found
-
-    def survives(self, error: ProviderError) -> bool:
-        """Whether nothing is missing but the end mark."""
-        return self._chunks.survives(error)
 
     def last(self) -> Frame | None:
         """The stop reason and the usage, which chunks have in an order of their own."""
@@ -111,6 +81,7 @@ class MessageEvents:
         )
 
     def _events(self, frame: Frame) -> bytes:
+        self._finish = frame.finish_reason or self._finish
         data = self._start(frame.response_id, frame.response_model)
         for delta in _deltas(frame.data):
             if text := _text(delta.get("content")) + _text(delta.get("refusal")):

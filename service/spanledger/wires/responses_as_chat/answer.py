@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from spanledger.errors import ProviderError
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, Frame, Reader, Seen, Server
 from spanledger.wires.fields import DECODE_ERRORS
+from spanledger.wires.over_chat import OverChat
 from spanledger.wires.responses_as_chat.mistakes import Item, items_in, text_of
 from spanledger.wires.responses_as_chat.pieces import CallPiece, Events, Speech, Thought
 from spanledger.wires.responses_as_chat.shapes import (
@@ -178,53 +178,27 @@ class Writer:
         return data + (piece.add(arguments) if arguments else b"")
 
 
-class ResponseEvents:
+class ResponseEvents(OverChat):
     """Turns one stream of chunks into the events of a response.
 
     An event that has nothing for the caller is marked as usage alone, which no caller asks for here.
-
-    Attributes:
-        ended: the end mark has come.
     """
 
     def __init__(self, chunks: Reader, server: Server, echo: Echo, seen: Seen) -> None:
-        self.ended = False
-        self._chunks = chunks
+        super().__init__(chunks)
         self._writer = Writer(server, echo, seen)
         self._finish = ""
         self._service = ""
-        self._usage: Usage | None = None
 
-    def read(self, payload: bytes) -> Frame | None:
-        """The events for a chunk. Raises ProviderError."""
-        frame = self._chunks.read(payload)
-        self.ended = self._chunks.ended
-        if frame is None:
-            return None
-        if frame.usage is not None:
-            earlier = self._usage
-            self._usage = frame.usage if earlier is None else earlier.followed_by(frame.usage)
+    def _events(self, frame: Frame) -> bytes:
         self._finish = frame.finish_reason or self._finish
         self._service = frame.service or self._service
-        writer, data = self._writer, b""
-        chunk = frame.data
-        if not frame.usage_only:
-            data = writer.start(frame.response_id, frame.response_model)
-            for delta, logprobs in _deltas(chunk):
-                data += writer.add(delta, logprobs)
-        frame.data = data
-        frame.usage_only = False  # usage is never an event of its own here
-        return frame
-
-    def rest(self, tail: bytes) -> list[bytes] | None:
-        """What is still to be read once the connection has closed."""
-        found = self._chunks.rest(tail)
-        self.ended = self._chunks.ended
-        return found
-
-    def survives(self, error: ProviderError) -> bool:
-        """Whether nothing is missing but the end mark."""
-        return self._chunks.survives(error)
+        if frame.usage_only:
+            return b""
+        data = self._writer.start(frame.response_id, frame.response_model)
+        for delta, logprobs in _deltas(frame.data):
+            data += self._writer.add(delta, logprobs)
+        return data
 
     def last(self) -> Frame | None:
         """The end of all items, and the response with its usage, which comes last in a chat."""
