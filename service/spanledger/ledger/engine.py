@@ -13,16 +13,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from spanledger.budgets.accounts import (
-    Account,
-    AccountKey,
-    Balance,
-    BudgetIndex,
-    Matched,
-    blocking,
-    decide,
-    remaining,
-)
+from spanledger.budgets.accounts import Account, AccountKey, Balance, blocking, decide, remaining
+from spanledger.budgets.matching import BudgetIndex, Matched
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import Dimensions
 from spanledger.clock import NANOS

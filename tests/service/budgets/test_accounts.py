@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spanledger.budgets.accounts import Account, AccountKey, Balance, BudgetIndex, decide
+from spanledger.budgets.accounts import Account, AccountKey, Balance, decide
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.errors import BudgetExceededError
 
