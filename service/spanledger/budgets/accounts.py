@@ -15,7 +15,6 @@ import msgspec
 
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.budgets.periods import renewal
-from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError, Refusal
 
 ROOMY = 10
@@ -30,7 +29,7 @@ class AccountKey(NamedTuple):
     """
 
     budget: str
-    scope: Scope
+    scope: str
     period: str
     timezone: str
     period_start_s: int

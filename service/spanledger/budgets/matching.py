@@ -13,9 +13,10 @@ from typing import NamedTuple
 from spanledger.budgets.accounts import AccountKey
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
-from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
+from spanledger.budgets.scopes import EACH, EVERYBODY, SCOPE_NAMES, Dimensions
 
 MAX_CACHED_MATCHES = 10_000
+_SCOPES = (*SCOPE_NAMES, EVERYBODY)
 
 
 class Matched(NamedTuple):
@@ -38,7 +39,7 @@ class BudgetIndex:
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self.by_name = {budget.name: budget for budget in budgets}
-        self._named: dict[tuple[Scope, str], list[Budget]] = {}
+        self._named: dict[tuple[str, str], list[Budget]] = {}
         for budget in self.by_name.values():
             self._named.setdefault((budget.scope, budget.subject), []).append(budget)
         self._matched: dict[Dimensions, Matched] = {}
@@ -52,7 +53,7 @@ class BudgetIndex:
             or budget.scope != key.scope
             or budget.period != key.period
             or budget.timezone != key.timezone
-            or budget.subject not in ("*", key.subject)
+            or budget.subject not in (EACH, key.subject)
         ):
             return None
         return budget
@@ -80,10 +81,10 @@ class BudgetIndex:
 
     def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
         """Budgets that apply, each with its account's subject. No budget applies to an empty dimension."""
-        for scope, subject in zip(SCOPES, (*dimensions, "*"), strict=True):
+        for scope, subject in zip(_SCOPES, (*dimensions, EACH), strict=True):
             if not subject:
                 continue
-            for name in dict.fromkeys((subject, "*")):
+            for name in dict.fromkeys((subject, EACH)):
                 for budget in self._named.get((scope, name), ()):
                     yield budget, subject
 

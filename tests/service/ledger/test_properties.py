@@ -25,7 +25,6 @@ from msgspec import structs
 
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.budgets.periods import period_at, shown_period
-from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation, Sweep
 from tests.service.ledger.stores import KINDS, new_store, raw
@@ -63,7 +62,7 @@ PERIODS = [
     "day[2026-11-24..]",
     "week[..2026-11-25T10:00]",
 ]
-SUBJECTS: dict[Scope, list[str]] = {
+SUBJECTS: dict[str, list[str]] = {
     "customer": ["*", "acme", "red"],
     "team": ["*", "red"],
     "model": ["*", "m1"],
@@ -75,7 +74,7 @@ class Account(NamedTuple):
     """An account in the model, with its key spelled out independently."""
 
     budget: str
-    scope: Scope
+    scope: str
     period: str
     timezone: str
     start_s: int
@@ -95,7 +94,7 @@ class Tracked:
     overrun: int = 0
 
     @property
-    def subjects(self) -> dict[Scope, str]:
+    def subjects(self) -> dict[str, str]:
         """The dimensions it counts under."""
         request = self.reservation.request
         return {
@@ -165,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def set_budget(
         self,
         name: str,
-        scope: Scope,
+        scope: str,
         which: int,
         limit: int,
         period: str,
@@ -382,7 +381,7 @@ def sums(attempts: list[Tracked]) -> tuple[int, int, int]:
     )
 
 
-def budget_key(budget: Budget) -> tuple[str, Scope, str, str]:
+def budget_key(budget: Budget) -> tuple[str, str, str, str]:
     """The fields of a budget that are part of its accounts' key."""
     return budget.name, budget.scope, budget.period, budget.timezone
 

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from spanledger.budgets.allowances import Allowances, Granted
 from spanledger.budgets.matching import BudgetIndex
+from spanledger.budgets.scopes import dimensions_of
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError, Refusal, SpanledgerError
-from spanledger.ledger.engine import dimensions_of
 from spanledger.ledger.journal.file import (
     JournalEntry,
     JournalFile,
