@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from msgspec import structs
 
 from spanledger.budgets.model import Budget, HoldSizes
-from spanledger.budgets.scopes import Scope
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger.model import AttemptEnd, Hold, RequestEnd, RequestStart, Reservation, Sweep
 from tests.service.budgets.wall_clock import WEEKDAYS, Label, label, shown_label
@@ -94,7 +93,7 @@ def any_period(draw: st.DrawFn) -> str:
     return text if kind == "once" else text + draw(st.sampled_from(valid))
 
 
-SUBJECTS: dict[Scope, list[str]] = {
+SUBJECTS: dict[str, list[str]] = {
     "customer": ["*", "acme", "red"],
     "team": ["*", "red"],
     "model": ["*", "m1"],
@@ -106,7 +105,7 @@ class Account(NamedTuple):
     """An account in the model, with its key spelled out independently."""
 
     budget: str
-    scope: Scope
+    scope: str
     period: str
     timezone: str
     counts: Label
@@ -127,7 +126,7 @@ class Tracked:
     overrun: int = 0
 
     @property
-    def subjects(self) -> dict[Scope, str]:
+    def subjects(self) -> dict[str, str]:
         """The dimensions it counts under."""
         request = self.reservation.request
         return {
@@ -198,7 +197,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def set_budget(
         self,
         name: str,
-        scope: Scope,
+        scope: str,
         which: int,
         limit: int,
         period: str,
@@ -423,7 +422,7 @@ def sums(attempts: list[Tracked]) -> tuple[int, int, int]:
     )
 
 
-def budget_key(budget: Budget) -> tuple[str, Scope, str, str]:
+def budget_key(budget: Budget) -> tuple[str, str, str, str]:
     """The fields of a budget that are part of its accounts' key."""
     return budget.name, budget.scope, budget.period, budget.timezone
 
