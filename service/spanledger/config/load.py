@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from spanledger.budgets.scopes import SUBJECT_SCOPES
+from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm, litellm_keys
 from spanledger.config.addresses import ledger_url, server_url
-from spanledger.config.budgets import BudgetEntry, period_of
+from spanledger.config.budgets import BudgetEntry, period_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.reading import read_yaml, with_includes
@@ -269,11 +269,11 @@ def _check_budgets(budgets: Sequence[BudgetEntry], problems: Problems) -> None:
         f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
     )
     for budget in budgets:
-        subjects = [s for s in SUBJECT_SCOPES if getattr(budget, s)]
+        subjects = subjects_of(budget)
         # `customer:` without a value must not become a limit on everybody together.
         problems.extend(
             f"budget {budget.name!r}: {s} is empty; name one, write '*' for every {s}, or remove it"
-            for s in SUBJECT_SCOPES
+            for s in SCOPE_NAMES
             if s in budget.model_fields_set and s not in subjects
         )
         if len(subjects) > 1:
