@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spanledger.budgets.model import Budget
-from spanledger.budgets.scopes import Scope
 from spanledger.ledger.model import AttemptEnd, RequestEnd
 from spanledger.ledger.ports import Store
 from tests.prove.proof import Counts, Scenario, promise
@@ -28,7 +27,7 @@ CALLERS = 256
 LOOK_EVERY_S = 0.005
 NOON_NS = 1_795_435_200 * 10**9
 """2026-11-23 12:00 UTC: no period ends during a storm."""
-SCOPES: tuple[Scope, ...] = ("customer", "customer", "key", "team", "model", "provider", "global")
+SCOPES: tuple[str, ...] = ("customer", "customer", "key", "team", "model", "provider", "global")
 PERIODS: tuple[str, ...] = ("day", "week", "month")
 SUBJECTS = {"customer": "acme", "key": "key", "team": "team", "model": "m", "provider": "openai"}
 THEN = ("keep", "keep", "settle", "settle", "cheaper", "release", "dearer")

@@ -1,4 +1,4 @@
-"""Which budgets an attempt touches, and whether they have room: pure functions over balances.
+"""Whether the budgets that an attempt touches have room: pure functions over balances.
 
 No I/O, no clock. The store loads the balances inside its transaction, asks these functions, and
 writes the changed balances back before it commits.
@@ -7,22 +7,18 @@ writes the changed balances back before it commits.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 
 from spanledger.budgets.model import Budget, HoldSizes
-from spanledger.budgets.periods import Period, period_at, renewal
-from spanledger.budgets.scopes import SCOPES, Dimensions, Scope
+from spanledger.budgets.periods import renewal
 from spanledger.errors import BudgetExceededError, Refusal
 
 ROOMY = 10
 """An attempt without a cap holds its full bound only if that is at most 1/ROOMY of what is left."""
-
-MAX_CACHED_MATCHES = 10_000
 
 
 class AccountKey(NamedTuple):
@@ -33,7 +29,7 @@ class AccountKey(NamedTuple):
     """
 
     budget: str
-    scope: Scope
+    scope: str
     period: str
     timezone: str
     period_start_s: int
@@ -102,84 +98,6 @@ class Grant(msgspec.Struct, frozen=True):
     hold_nano: int
     warned: tuple[str, ...]
     remaining_nano: int | None
-
-
-class Matched(NamedTuple):
-    """The accounts for some dimensions, valid while all their periods last.
-
-    Attributes:
-        counted: each budget with its account and the end of that account's period, Unix seconds.
-        text: the accounts as stored in an attempt's row.
-    """
-
-    counted: tuple[tuple[Budget, AccountKey, int], ...]
-    keys: tuple[AccountKey, ...]
-    text: str
-    start_s: int
-    end_s: int
-
-
-class BudgetIndex:
-    """All budgets, indexed by what they apply to; rebuilt when one changes."""
-
-    def __init__(self, budgets: Iterable[Budget]) -> None:
-        self.by_name = {budget.name: budget for budget in budgets}
-        self._named: dict[tuple[Scope, str], list[Budget]] = {}
-        for budget in self.by_name.values():
-            self._named.setdefault((budget.scope, budget.subject), []).append(budget)
-        self._matched: dict[Dimensions, Matched] = {}
-        self._periods: dict[str, Period] = {}
-
-    def limiting(self, key: AccountKey) -> Budget | None:
-        """The budget an account belongs to, if the budget still uses that account."""
-        budget = self.by_name.get(key.budget)
-        if (
-            budget is None
-            or budget.scope != key.scope
-            or budget.period != key.period
-            or budget.timezone != key.timezone
-            or budget.subject not in ("*", key.subject)
-        ):
-            return None
-        return budget
-
-    def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
-        """The accounts that count an attempt at a given time."""
-        found = self._matched.get(dimensions)
-        if found is None or not found.start_s <= at_s < found.end_s:
-            if len(self._matched) >= MAX_CACHED_MATCHES:
-                self._matched.clear()
-            found = self._matched[dimensions] = self._work_out(dimensions, at_s)
-        return found
-
-    def _work_out(self, dimensions: Dimensions, at_s: int) -> Matched:
-        counted = []
-        start_s, end_s = -sys.maxsize, sys.maxsize
-        for budget, subject in self.match(dimensions):
-            period = self.period(budget, at_s)
-            start_s, end_s = max(start_s, period.start_s), min(end_s, period.end_s)
-            if period.counts:
-                key = AccountKey.of(budget, subject, period.start_s)
-                counted.append((budget, key, period.end_s))
-        keys = tuple(key for _, key, _ in counted)
-        return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
-
-    def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
-        """Budgets that apply, each with its account's subject. No budget applies to an empty dimension."""
-        for scope, subject in zip(SCOPES, (*dimensions, "*"), strict=True):
-            if not subject:
-                continue
-            for name in dict.fromkeys((subject, "*")):
-                for budget in self._named.get((scope, name), ()):
-                    yield budget, subject
-
-    def period(self, budget: Budget, at_s: int) -> Period:
-        """The budget's period at a given time, cached until it ends."""
-        period = self._periods.get(budget.name)
-        if period is None or not period.start_s <= at_s < period.end_s:
-            period = period_at(budget.period, budget.timezone, at_s)
-            self._periods[budget.name] = period
-        return period
 
 
 def blocking(accounts: Sequence[Account]) -> list[Account]:

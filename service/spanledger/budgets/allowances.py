@@ -14,14 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from spanledger.budgets.accounts import (
-    Account,
-    AccountKey,
-    Balance,
-    BudgetIndex,
-    decide,
-    remaining,
-)
+from spanledger.budgets.accounts import Account, AccountKey, Balance, decide, remaining
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget, BudgetState, HoldSizes
 from spanledger.budgets.scopes import Dimensions
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError, Refusal

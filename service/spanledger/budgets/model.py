@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from spanledger.budgets.scopes import Scope
-
 Action = Literal["block", "warn"]
 
 
@@ -22,7 +20,7 @@ class Budget:
     """
 
     name: str
-    scope: Scope
+    scope: str
     subject: str
     limit_nano: int
     period: str

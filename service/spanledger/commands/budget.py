@@ -23,6 +23,7 @@ from spanledger.budgets.diff import (
 )
 from spanledger.budgets.model import Budget, BudgetState
 from spanledger.budgets.periods import Parts, every, in_words, parts_of, renewal
+from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.budgets.written import changed
 from spanledger.commands import budget_options as options
 from spanledger.commands.common import (
@@ -41,6 +42,7 @@ from spanledger.commands.common import (
 )
 from spanledger.commands.completion import budget_names, known_budgets
 from spanledger.commands.differences import report_missing
+from spanledger.commands.scope_options import with_scopes
 from spanledger.config import load_budgets, nearest, read_yaml, validate_budget
 from spanledger.config.addresses import shown_ledger
 from spanledger.errors import SpanledgerError, UsageError
@@ -71,14 +73,12 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
 
 
 @app.command("set")
+@with_scopes(lambda scope: f"{scope.meaning}; '*': each separately.")
 def set_(
+    *,
     name: options.Unique,
     limit: options.Limit = None,
-    customer: options.OfCustomer = None,
-    key: options.OfKey = None,
-    team: options.OfTeam = None,
-    model: options.OfModel = None,
-    provider: options.OfProvider = None,
+    subjects: Mapping[str, str],
     period: options.Each = None,
     period_day: options.PeriodDay = None,
     period_from: options.PeriodFrom = None,
@@ -108,11 +108,7 @@ def set_(
     written = {
         "name": name,
         "limit": limit,
-        "customer": customer,
-        "key": key,
-        "team": team,
-        "model": model,
-        "provider": provider,
+        **subjects,
         "period": period,
         "period_day": period_day,
         "period_from": period_from,
@@ -191,7 +187,6 @@ def _percentages(text: str) -> list[str]:
 
 def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     """A budget with the given options changed. Raises UsageError if its subject would change."""
-    from spanledger.budgets.scopes import SUBJECT_SCOPES
     from spanledger.config.budgets import budget_of
 
     entry: dict[str, Any] = {
@@ -210,7 +205,7 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     period = changed(old, written)._asdict()
     entry |= {part: text for part, text in period.items() if text}
     after = budget_of(validate_budget({**entry, **given}, _LABELS))
-    if not any(scope in given for scope in SUBJECT_SCOPES):
+    if not any(scope in given for scope in SCOPE_NAMES):
         return replace(after, scope=before.scope, subject=before.subject)
     if (after.scope, after.subject) != (before.scope, before.subject):
         raise UsageError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanledger.commands.completion import budget_names, customers, teams, valid_keys
+from spanledger.commands.completion import budget_names
 
 Unique = Annotated[
     str, typer.Argument(help="Unique name of the budget.", autocompletion=budget_names)
@@ -14,16 +14,6 @@ Unique = Annotated[
 Limit = Annotated[
     str | None, typer.Option(help="USD per period, like 12.50; required for a new budget.")
 ]
-OfCustomer = Annotated[
-    str | None,
-    typer.Option(help="Customer; '*' limits each customer separately.", autocompletion=customers),
-]
-OfKey = Annotated[
-    str | None, typer.Option(help="Id of a key (key_…), or '*'.", autocompletion=valid_keys)
-]
-OfTeam = Annotated[str | None, typer.Option(help="Team, or '*'.", autocompletion=teams)]
-OfModel = Annotated[str | None, typer.Option(help="A provider's model, or '*'.")]
-OfProvider = Annotated[str | None, typer.Option(help="Provider, or '*'.")]
 Each = Annotated[
     str | None,
     typer.Option(

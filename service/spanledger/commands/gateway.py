@@ -12,6 +12,7 @@ import typer
 
 from spanledger.commands.common import reporting_errors
 from spanledger.config import DEFAULT_CONFIG, matches
+from spanledger.config.budgets import subjects_of
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -187,7 +188,7 @@ def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
         entry.litellm_params.model for entry in config.model_list
     ]  # also of those that are off
     for budget in config.budgets:
-        model = budget.model
+        model = subjects_of(budget).get("model")
         if model in (None, "*") or model in has or any(_may_be(model, name) for name in given):
             continue
         lines.append(

@@ -50,10 +50,10 @@ def spend(
     """Show spend by customer, model, day, …, to the nano-dollar."""
     from zoneinfo import ZoneInfo
 
-    from spanledger.ledger.rows import SPEND_BY, SpendBy
+    from spanledger.ledger.rows import SPEND_BY
 
     with reporting_errors():
-        groups: list[SpendBy] = []
+        groups: list[str] = []
         for name in (part.strip() for part in by.split(",")):
             match = [known for known in SPEND_BY if known == name]
             if not match:

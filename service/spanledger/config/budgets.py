@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from spanledger.budgets.model import Action, Budget
 from spanledger.budgets.periods import PERIOD_KINDS, Parts
-from spanledger.budgets.scopes import SUBJECT_SCOPES, Scope
+from spanledger.budgets.scopes import EACH, EVERYBODY, SCOPE_NAMES, SCOPES, Scope
 from spanledger.budgets.written import Mistake, read_period
 from spanledger.config.fields import Name, Ours, Owner, Usd, nearest
 
@@ -33,17 +33,28 @@ class OnLedgerDown(Ours):
     )
 
 
-class BudgetEntry(Ours):
-    """A budget, as in `budgets.yaml` and under `budgets` in the config."""
+def _subject(scope: Scope) -> tuple[Any, Any]:
+    """A scope's key: its type and description."""
+    kind = Owner if scope.owner else Name
+    return kind | None, Field(None, description=f"{scope.meaning}; `*`: each separately.")
 
-    name: Name = Field(description="Unique name.", max_length=128)
-    customer: Owner | None = Field(
-        None, description="Subject; `*` limits each customer separately."
+
+if TYPE_CHECKING:  # its fields follow from a table
+    _Named = Ours
+else:
+    _Named = create_model(
+        "_Named",
+        __base__=Ours,
+        name=(Name, Field(description="Unique name.", max_length=128)),
+        **{scope.name: _subject(scope) for scope in SCOPES},
     )
-    key: Name | None = Field(None, description="Subject: a key's id (`key_…`).")
-    team: Owner | None = Field(None, description="Subject: a team.")
-    model: Name | None = Field(None, description="Subject: a provider's model.")
-    provider: Name | None = Field(None, description="Subject: a provider.")
+
+
+class BudgetEntry(_Named):
+    """A budget, as in `budgets.yaml` and under `budgets` in the config. It has a key for each scope."""
+
+    if TYPE_CHECKING:
+        name: Name
     limit: Usd = Field(description="USD per period, like `12.50`.")
     period: PeriodPart = Field("month", description=f"When it renews: {PERIODS}.")
     period_day: PeriodPart | None = Field(
@@ -85,13 +96,15 @@ def period_of(entry: BudgetEntry) -> tuple[Parts, list[Mistake]]:
     return read_period(written, entry.timezone)
 
 
+def subjects_of(entry: BudgetEntry) -> dict[str, str]:
+    """The subjects that a configured budget names, by scope."""
+    return {name: given for name in SCOPE_NAMES if (given := getattr(entry, name))}
+
+
 def budget_of(entry: BudgetEntry) -> Budget:
     """A configured budget as the ledger stores it; without a subject it applies to everybody."""
     period, _ = period_of(entry)
-    everybody: tuple[Scope, str] = ("global", "*")
-    scope, subject = next(
-        ((s, getattr(entry, s)) for s in SUBJECT_SCOPES if getattr(entry, s)), everybody
-    )
+    scope, subject = next(iter(subjects_of(entry).items()), (EVERYBODY, EACH))
     return Budget(
         name=entry.name,
         scope=scope,

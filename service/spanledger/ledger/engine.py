@@ -13,18 +13,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from spanledger.budgets.accounts import (
-    Account,
-    AccountKey,
-    Balance,
-    BudgetIndex,
-    Matched,
-    blocking,
-    decide,
-    remaining,
-)
+from spanledger.budgets.accounts import Account, AccountKey, Balance, blocking, decide, remaining
+from spanledger.budgets.matching import BudgetIndex, Matched
 from spanledger.budgets.model import Budget
-from spanledger.budgets.scopes import Dimensions
+from spanledger.budgets.scopes import dimensions_of
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError, UnboundedCostError, UnpricedModelError
 from spanledger.ledger.changes import Changes, StaleError
@@ -444,18 +436,6 @@ class _Batch:
         for request_id in self._lapsed.requests:
             changes.end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         return expired
-
-
-def dimensions_of(reservation: Reservation) -> Dimensions:
-    """The dimensions an attempt counts under."""
-    request = reservation.request
-    return (
-        request.customer,
-        request.key_id,
-        request.team,
-        reservation.model,
-        reservation.provider,
-    )
 
 
 def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:

@@ -13,7 +13,8 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from spanledger.budgets.accounts import AccountKey, Balance, BudgetIndex, account_keys
+from spanledger.budgets.accounts import AccountKey, Balance, account_keys
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
 from spanledger.budgets.scopes import Dimensions

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Literal, Protocol
 
-from spanledger.budgets.accounts import BudgetIndex
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.ledger.copying import Tables
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (

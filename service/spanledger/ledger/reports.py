@@ -23,7 +23,6 @@ from spanledger.ledger.rows import (
     EndedRequest,
     Event,
     RawRow,
-    SpendBy,
     SpendRow,
     Totals,
 )
@@ -68,7 +67,7 @@ class Reports(ABC):
 
     def spend(
         self,
-        by: Sequence[SpendBy],
+        by: Sequence[str],
         since_ns: int = 0,
         until_ns: int | None = None,
         timezone: str = "UTC",
@@ -81,7 +80,7 @@ class Reports(ABC):
 
     @abstractmethod
     def _spend(
-        self, by: Sequence[SpendBy], since_ns: int, until_ns: int | None, zone: ZoneInfo
+        self, by: Sequence[str], since_ns: int, until_ns: int | None, zone: ZoneInfo
     ) -> list[SpendRow]:
         """See `spend`, in any order."""
 

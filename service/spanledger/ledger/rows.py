@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import UNSAMPLED
 
@@ -130,17 +131,8 @@ class CursorMovedError(RuntimeError):
     """Another shipper moved the cursor: one of the two has lost the lock and not noticed it yet."""
 
 
-SpendBy = Literal["customer", "team", "key", "model", "provider", "deployment", "route", "day"]
-SPEND_BY: tuple[SpendBy, ...] = (
-    "customer",
-    "team",
-    "key",
-    "model",
-    "provider",
-    "deployment",
-    "route",
-    "day",
-)
+SPEND_BY: tuple[str, ...] = (*SCOPE_NAMES, "deployment", "route", "day")
+"""What a report of spend can be grouped by."""
 
 
 @dataclass(frozen=True, slots=True)

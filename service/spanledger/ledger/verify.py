@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
-from spanledger.budgets.scopes import SCOPES, Scope
+from spanledger.budgets.scopes import EVERYBODY, SCOPE_NAMES
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import Verification
@@ -25,7 +25,7 @@ WRONG_ROWS: dict[WrongRow, str] = {
 
 CountedAttempt = Sequence[Any]
 """An attempt's part in the balances: state, hold, cost and overrun in nano-USD, accounts, lane, seq, start
-in nanoseconds, then its subjects in the order of `SCOPES`. There may be millions: a tuple is enough."""
+in nanoseconds, then its subjects in the order of `SCOPES`, and `EACH`. There may be millions: a tuple is enough."""
 
 Openings = Callable[[int], Position]
 """The position that a balance's `opened_seq` stands for."""
@@ -88,11 +88,14 @@ def _expected(
     return expected
 
 
+_SCOPES = (*SCOPE_NAMES, EVERYBODY)
+
+
 class Opened:
     """Accounts opened from rows: attempts settled by then count by their dimensions."""
 
     def __init__(self, balances: Sequence[Balance], openings: Openings) -> None:
-        self._by_subject: dict[tuple[Scope, str], list[tuple[AccountKey, int, int, Position]]] = {}
+        self._by_subject: dict[tuple[str, str], list[tuple[AccountKey, int, int, Position]]] = {}
         self._last: dict[int, int] = {}
         positions = {number: openings(number) for number in {b.opened_seq for b in balances} - {0}}
         for position in positions.values():
@@ -121,14 +124,14 @@ class Opened:
 
         Args:
             place: its lane and number.
-            subjects: in the order of `SCOPES`.
+            subjects: in the order of `SCOPES`, and `EACH`.
         """
         lane, seq = place
         if seq > self._last.get(lane, 0):
             return ()
         return tuple(
             key
-            for subject in zip(SCOPES, subjects, strict=True)
+            for subject in zip(_SCOPES, subjects, strict=True)
             for key, start_ns, end_ns, opened in self._by_subject.get(subject, ())
             if seq <= opened.of(lane) and start_ns <= started_ns < end_ns and key not in keys
         )

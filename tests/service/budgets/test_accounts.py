@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spanledger.budgets.accounts import Account, AccountKey, Balance, BudgetIndex, decide
+from spanledger.budgets.accounts import Account, AccountKey, Balance, decide
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.errors import BudgetExceededError
 
@@ -66,7 +67,7 @@ def test_matching() -> None:
     """A named subject and `*` both apply, `*` for each subject separately; an empty subject has none."""
 
     def named(name: str, scope: str, subject: str) -> Budget:
-        return Budget(name, scope, subject, 1, "day")  # type: ignore[arg-type]  # test shorthand
+        return Budget(name, scope, subject, 1, "day")
 
     index = BudgetIndex(
         [

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from spanledger.budgets.scopes import Scope
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, Refusal, SpanledgerError
@@ -293,7 +292,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-def no_room(scope: Scope = "customer") -> BudgetExceededError:
+def no_room(scope: str = "customer") -> BudgetExceededError:
     """A refusal."""
     return BudgetExceededError(Refusal("b", scope, "acme", 10, 9, 0, 5, 0))
 

@@ -22,11 +22,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from spanledger.budgets.accounts import BudgetIndex
 from spanledger.budgets.allowances import Allowances, Granted
+from spanledger.budgets.matching import BudgetIndex
+from spanledger.budgets.scopes import dimensions_of
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError, Refusal, SpanledgerError
-from spanledger.ledger.engine import dimensions_of
 from spanledger.ledger.journal.file import (
     JournalEntry,
     JournalFile,

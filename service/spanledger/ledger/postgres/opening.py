@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spanledger.budgets.accounts import Balance
 from spanledger.budgets.periods import Period
-from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.budgets.scopes import DIMENSIONS, SCOPES
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import START, Position
 from spanledger.ledger.opening import SettledSum, Unfinished
@@ -46,7 +46,8 @@ class PostgresOpeningRows:
     def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
         """See `OpeningRows`."""
         return [
-            Unfinished((*row[:5],), *row[5:]) for row in self._sql.rows(_NOT_FINAL, since=since_ns)
+            Unfinished((*row[:_WIDTH],), *row[_WIDTH:])
+            for row in self._sql.rows(_NOT_FINAL, since=since_ns)
         ]
 
     def set_accounts(self, attempt: Unfinished, accounts: str) -> None:
@@ -96,6 +97,8 @@ def openings(sql: Sql) -> Openings:
     return lambda number: positions.get(number, START)
 
 
+_WIDTH = len(SCOPES)
+
 _SETTLED = f"""
 SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
 FROM attempts a
@@ -114,10 +117,10 @@ GROUP BY {DIMENSIONS}"""
 _NOT_FINAL = f"""
 SELECT {DIMENSIONS}, request_id, number, started_ns, accounts,
     CASE state WHEN 'held' THEN hold_nano ELSE 0 END, cost_nano, overrun_nano
-FROM attempts WHERE state = 'held' AND started_ns >= :since
+FROM attempts a WHERE state = 'held' AND started_ns >= :since
 UNION ALL
 SELECT {DIMENSIONS}, request_id, number, started_ns, accounts, 0, cost_nano, overrun_nano
-FROM attempts WHERE state = 'expired' AND started_ns >= :since"""
+FROM attempts a WHERE state = 'expired' AND started_ns >= :since"""
 
 _WRITE_BALANCE = """
 INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from spanledger.budgets.accounts import ROOMY, AccountKey, Balance, BudgetIndex, Matched
+from spanledger.budgets.accounts import ROOMY, AccountKey, Balance
+from spanledger.budgets.matching import BudgetIndex, Matched
+from spanledger.budgets.scopes import dimensions_of
 from spanledger.clock import NANOS
 from spanledger.ledger.changes import ATTEMPT_COLUMNS, Changes
-from spanledger.ledger.engine import dimensions_of
 from spanledger.ledger.model import LedgerOperation, Reservation, Sweep
 from spanledger.ledger.postgres import statements
 from spanledger.ledger.postgres.arrays import integers

@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 import psycopg
 
-from spanledger.budgets.accounts import BudgetIndex
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.changes import StaleError

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
-from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.budgets.scopes import DIMENSIONS, EACH, SCOPES
 from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
@@ -18,7 +18,6 @@ from spanledger.ledger.rows import (
     EndedRequest,
     Event,
     RawRow,
-    SpendBy,
     SpendRow,
     Totals,
 )
@@ -31,12 +30,8 @@ from spanledger.ledger.verify import CountedAttempt, WrongRow
 
 EVER_NS = 2**63 - 1
 """After every time."""
-_SPEND_COLUMN: dict[SpendBy, str] = {
-    "customer": "a.customer",
-    "team": "a.team",
-    "key": "a.key_id",
-    "model": "a.model",
-    "provider": "a.provider",
+_SPEND_COLUMN: dict[str, str] = {
+    **{scope.name: scope.column for scope in SCOPES},
     "deployment": "a.deployment",
     "route": "r.route",
 }
@@ -72,7 +67,7 @@ class SqlReports(Reports):
     # spend --------------------------------------------------------------------------------
 
     def _spend(
-        self, by: Sequence[SpendBy], since_ns: int, until_ns: int | None, zone: ZoneInfo
+        self, by: Sequence[str], since_ns: int, until_ns: int | None, zone: ZoneInfo
     ) -> list[SpendRow]:
         columns = [self._day(zone) if name == "day" else _SPEND_COLUMN[name] for name in by]
         places = ", ".join(str(number) for number in range(1, len(by) + 1))
@@ -253,7 +248,7 @@ _HOLDS = "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
 
 _COUNTED = f"""
 SELECT state, hold_nano, cost_nano, overrun_nano, accounts, {{lane}}, seq, started_ns, {DIMENSIONS},
-    '*'
+    '{EACH}'
 FROM attempts a"""  # noqa: S608 - our own columns
 
 _WRONG: dict[WrongRow, str] = {

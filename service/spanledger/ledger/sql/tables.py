@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 
 from spanledger.budgets.accounts import Balance
-from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.budgets.scopes import DIMENSIONS, EACH
 from spanledger.ledger.copying import SettledAttempt
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import MAX_LEASE_NS
@@ -158,8 +158,8 @@ class SqlTables(ABC):
     def settled(self) -> Iterator[SettledAttempt]:
         """See `Tables`."""
         query = (
-            f"SELECT request_id, number, accounts, {self.lane}, seq, started_ns, {DIMENSIONS}, '*'"  # noqa: S608 - our own names
-            " FROM attempts WHERE state = 'settled'"
+            f"SELECT request_id, number, accounts, {self.lane}, seq, started_ns, {DIMENSIONS}, '{EACH}'"  # noqa: S608 - our own names
+            " FROM attempts a WHERE state = 'settled'"
         )
         for request_id, number, accounts, lane, seq, started_ns, *subjects in self._sql.each(query):
             yield SettledAttempt(request_id, number, accounts, lane, seq, started_ns, subjects)

@@ -7,22 +7,24 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spanledger.budgets.accounts import Balance
 from spanledger.budgets.periods import Period
-from spanledger.budgets.scopes import DIMENSIONS
+from spanledger.budgets.scopes import DIMENSIONS, SCOPES
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import Position, one_lane
 from spanledger.ledger.opening import SettledSum, Unfinished
 from spanledger.ledger.sqlite.connection import WRITE_BALANCE
 
+_WIDTH = len(SCOPES)
+
 _SETTLED = f"""
 SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
-FROM attempts INDEXED BY {{index}}
+FROM attempts a INDEXED BY {{index}}
 WHERE state = 'settled' AND seq > ? AND seq <= ? AND started_ns >= ? AND started_ns < ?
 GROUP BY {DIMENSIONS}"""  # noqa: S608 - our own columns
 
 _NOT_FINAL = f"""
 SELECT {DIMENSIONS}, request_id, number, started_ns, accounts,
     CASE state WHEN 'held' THEN hold_nano ELSE 0 END, cost_nano, overrun_nano
-FROM attempts INDEXED BY {{index}} WHERE state = '{{state}}' AND started_ns >= ?"""  # noqa: S608 - as above
+FROM attempts a INDEXED BY {{index}} WHERE state = '{{state}}' AND started_ns >= ?"""  # noqa: S608 - as above
 
 
 class SqliteOpeningRows:
@@ -50,7 +52,7 @@ class SqliteOpeningRows:
     def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
         """See `OpeningRows`."""
         return [
-            Unfinished((*row[:5],), *row[5:])
+            Unfinished((*row[:_WIDTH],), *row[_WIDTH:])
             for index, state in (("attempts_open", "held"), ("attempts_expired", "expired"))
             for row in self._connection.execute(
                 _NOT_FINAL.format(index=index, state=state), (since_ns,)

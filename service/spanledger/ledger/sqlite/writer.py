@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from spanledger.budgets.accounts import BudgetIndex
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.engine import Engine
 from spanledger.ledger.model import LedgerOperation, LedgerResult
