@@ -67,7 +67,7 @@ def test_matching() -> None:
     """A named subject and `*` both apply, `*` for each subject separately; an empty subject has none."""
 
     def named(name: str, scope: str, subject: str) -> Budget:
-        return Budget(name, scope, subject, 1, "day")  # type: ignore[arg-type]  # test shorthand
+        return Budget(name, scope, subject, 1, "day")
 
     index = BudgetIndex(
         [

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from spanledger.config import draft_config, load_config
+from spanledger.config.budgets import subjects_of
 from spanledger.errors import ConfigError
 from spanledger.providers.hosts import HOSTS
 from spanledger.routing.plan import Plan
@@ -37,9 +38,6 @@ REFUSED = {
     ],
     "Causal-Insights--ai-gateway": [
         "litellm_settings.custom_provider_map: it decides which model answers"
-    ],
-    "D0wn10ad--ai-gateway": [
-        "litellm_settings.max_end_user_budget: it limits money: write a budget under `budgets`"
     ],
 }
 EMPTY = {"AgenttiX--agx-ai", "Helmi--oss-llmops-stack"}
@@ -95,6 +93,7 @@ HOSTS_OF = {
     "1-1is0--llm-proxy": ["api.anthropic.com"],
     "ADORSYS-GIS--lite-llm-customer": ["ollama"],
     "ClickHouse--agentic-data-stack": ["litellm"],
+    "D0wn10ad--ai-gateway": ["litellm"],
     "Ashish-Tembhekar--LiteLLM_Gateway": ["generativelanguage.googleapis.com", "api.groq.com"],
     "Center-for-Hybrid-Intelligence--owui_seminar_code": ["api.anthropic.com", "api.mistral.ai"],
 }
@@ -162,7 +161,7 @@ def test_money_of_a_file_becomes_a_budget() -> None:
             2_000_000_000,
             "day",
         )
-        assert budget.customer is None
+        assert subjects_of(budget) == {}
 
 
 def test_settings_without_effect_are_listed() -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from spanledger import cli
 from spanledger.config import load_config
+from spanledger.config.budgets import subjects_of
 from spanledger.demo import app, promises
 from spanledger.demo.figures import REPORT_QUANTILES, Figures
 from spanledger.demo.promises import Money, Promise, judge, reckon
@@ -100,7 +101,7 @@ def test_the_incident_keeps_its_promises(played: Played) -> None:
 def test_what_is_kept_can_be_looked_at(played: Played) -> None:
     """The kept config is valid, the commands can read the kept ledger, and the batch is complete."""
     config = load_config(played.folder / "spanledger.yaml", {})
-    assert {budget.customer for budget in config.budgets} == set(CUSTOMERS)
+    assert {subjects_of(budget)["customer"] for budget in config.budgets} == set(CUSTOMERS)
     spend = CliRunner().invoke(
         cli.app, ["spend", "--by", "customer", "--json", "--ledger", config.ledger.url]
     )
