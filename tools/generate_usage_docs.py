@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spanledger.pricing.forms import AMBIGUITIES, PLACES, STREAMS, USAGE_FORMS
 from spanledger.pricing.names import RESOLD, ROUTES
+from spanledger.pricing.searches import SEARCHES
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "usage.md"
 
@@ -64,7 +65,9 @@ def main() -> None:
 
 def page() -> str:
     """All sections of the page."""
-    return HEAD + "\n".join((places(), forms(), streams(), ambiguities(), anthropic(), prices()))
+    return HEAD + "\n".join(
+        (places(), forms(), streams(), searches(), ambiguities(), anthropic(), prices())
+    )
 
 
 def places() -> str:
@@ -119,6 +122,17 @@ def streams() -> str:
         "If a stream breaks before its usage arrives, the gateway counts what it has received and\n"
         "marks the attempt as `estimated`. An estimate never exceeds the output limit that was sent to\n"
         "the provider, nor the hold. What a provider reports can exceed both, and is charged in full.\n"
+    )
+
+
+def searches() -> str:
+    """How many web searches are billed where `usage` does not count them."""
+    rows = "".join(f"| {row.told} | {row.read} | {'; '.join(row.sources)} |\n" for row in SEARCHES)
+    return (
+        "## Web searches\n\n"
+        "Web searches have a fee each, in addition to tokens. A count in `usage` is used if there is\n"
+        "one; otherwise they are counted in the answer:\n\n"
+        "| the answer has | searches | sources |\n|---|---|---|\n" + rows
     )
 
 

@@ -38,6 +38,7 @@ from spanledger.providers.proxies import WayOut
 from spanledger.routing.plan import Plan
 from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
+from spanledger.telemetry.shipper import SETTINGS_AT_FAULT
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ SHIPPER_VARIABLES = frozenset(
         *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("SYSTEMROOT", "INVOCATION_ID", "JOURNAL_STREAM"),
-        "SPANLEDGER_LEDGER_URL",
+        *("SPANLEDGER_LEDGER_URL", "SPANLEDGER_LEDGER_DIRECT_URL"),
         *("PGUSER", "PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"),
         *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGTARGETSESSIONATTRS"),
         *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGSSLCRLDIR"),
@@ -104,7 +105,7 @@ async def open_gateway(
     clock = clock or Clock()
     book = PriceBook.load()
     plan = Plan.from_config(config, os.environ, book)
-    store = open_store(config.ledger.url)
+    store = open_store(config.ledger.url, config.ledger.direct_url)
     commits = CommitTimes()
     ledger = open_ledger(
         store,
@@ -248,7 +249,11 @@ async def _serve(
         shipper = None
         if shipper_command:
             # Not as an option: everybody on the machine can read the arguments of a process.
-            environment = {**os.environ, "SPANLEDGER_LEDGER_URL": config.ledger.url}
+            environment = {
+                **os.environ,
+                "SPANLEDGER_LEDGER_URL": config.ledger.url,
+                "SPANLEDGER_LEDGER_DIRECT_URL": config.ledger.direct_url,
+            }
             shipper = asyncio.create_task(
                 _keep_shipping(shipper_command, shipper_environment(environment))
             )
@@ -262,8 +267,8 @@ async def _serve(
 
 
 async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> None:
-    """Run the shipper as a child process and restart it when it dies. It exits by itself if we are
-    killed."""
+    """Run the shipper as a child process and restart it when it dies, unless its settings are at fault.
+    It exits by itself if we are killed."""
     pause = SHIPPER_RESTART_S[0]
     while True:
         started = time.monotonic()
@@ -273,6 +278,12 @@ async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> 
         except asyncio.CancelledError:
             await _stop(child)
             raise
+        if status == SETTINGS_AT_FAULT:
+            log.error(
+                "telemetry is not sent: the shipper cannot run with its settings, as it says above. Change"
+                " them and restart the gateway, or start it with --no-ship and run `spanledger ship`"
+            )
+            return
         if time.monotonic() - started > SHIPPER_RESTART_S[1]:
             pause = SHIPPER_RESTART_S[0]
         log.warning("the shipper exited with status %d; restarting it in %.1f s", status, pause)

@@ -165,6 +165,10 @@ class LedgerUnavailableError(SpanledgerError):
     retryable = True
 
 
+class NoLockError(LedgerUnavailableError):
+    """The ledger's address rules out a lock. Waiting does not help; only a setting does."""
+
+
 class CommitInDoubtError(LedgerUnavailableError):
     """The database was lost while a commit was under way: it may have been made or not."""
 

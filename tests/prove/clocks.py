@@ -4,7 +4,7 @@ Two shapes. In one, a few gateways of one process take turns as the seed says, e
 its own, so the ledger's answers can be compared with a model one by one. In the other, eight
 processes reserve at once while their clocks pass midnight.
 
-The model knows periods from the date on a wall clock alone: it shares no code with the ledger.
+The model knows periods from the hands of a wall clock alone: it shares no code with the ledger.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from spanledger.ledger.ports import LedgerWriter, Store
 from tests.prove.proof import Counts, Scenario, promise
 from tests.prove.writer import Got, Order
 from tests.prove.writers import Writers
+from tests.service.budgets.wall_clock import WEEKDAYS, Label, label
 from tests.service.ledger.stores import new_store, raw
 
 NANOS = 10**9
@@ -43,7 +44,6 @@ STEPS = 140
 GATEWAYS = 3
 PROCESSES = 8
 MIDNIGHT_CALLERS = 8
-PERIODS: tuple[str, ...] = ("day", "week", "month")
 
 EDGES = (
     # Leap days, and years that look like leap years.
@@ -70,14 +70,27 @@ JUMPS_NS = (HOUR_NS, -HOUR_NS, NANOS, -NANOS, HOUR_NS // 2, -HOUR_NS // 2, 5 * N
 WAITS_NS = (0, 1, 10**6, 10**8, NANOS, 20 * NANOS, 60 * NANOS, 20 * 60 * NANOS, HOUR_NS)
 
 
-def period_of(kind: str, zone: str, at_ns: int) -> tuple[int, ...]:
-    """The period that a wall clock shows at a time: a date, a week of a year, or a month."""
-    here = datetime.fromtimestamp(at_ns // NANOS, ZoneInfo(zone))
-    if kind == "day":
-        return here.year, here.month, here.day
-    if kind == "week":
-        return here.isocalendar()[:2]
-    return here.year, here.month
+def period_near(dice: random.Random, edge: datetime) -> str:
+    """The text of a kind of period. Those that have a reading of their own begin or end near the edge."""
+    close = [
+        (edge + timedelta(minutes=minutes)).replace(tzinfo=None).isoformat()
+        for minutes in (-1_500, -61, -1, 0, 0, 1, 59, 1_440)
+    ]
+    since, until = sorted(dice.sample(sorted(set(close)), 2))
+    kind = dice.choice(("day", "day", "week", "month", "quarter", "year", "hours", "days", "once"))
+    text = {
+        "week": dice.choice(("week", *(f"week/{day}" for day in WEEKDAYS[1:]))),
+        "month": dice.choice(
+            ("month", f"month/{edge.day}", "month/31", f"month/{dice.randrange(2, 32)}")
+        ),
+        "hours": f"{dice.choice((1, 2, 5, 24, dice.randrange(1, 400)))}h@{since}",
+        "days": f"{dice.choice((1, 7, 30, dice.randrange(1, 400)))}d@{since}",
+        "once": dice.choice((f"once@{since}", f"once@{since}..{until}")),
+    }.get(kind, kind)
+    text = text.removesuffix("/1")
+    if kind == "once" or dice.random() < 0.7:
+        return text
+    return text + dice.choice((f"[{since}..]", f"[..{until}]", f"[{since}..{until}]"))
 
 
 class Place(NamedTuple):
@@ -85,7 +98,7 @@ class Place(NamedTuple):
 
     budget: str
     subject: str
-    period: tuple[int, ...]
+    period: Label
 
 
 @dataclass(slots=True)
@@ -119,8 +132,9 @@ class Model:
         for budget in self.budgets:
             subject = customer if budget.scope == "customer" else "*"
             if budget.subject in ("*", subject):
-                period = period_of(budget.period, budget.timezone, now_ns)
-                found.append(Place(budget.name, subject, period))
+                period = label(budget.period, budget.timezone, now_ns // NANOS)
+                if period is not None:
+                    found.append(Place(budget.name, subject, period))
         return found
 
     def has_room(self, places: list[Place], hold: int) -> bool:
@@ -187,20 +201,20 @@ class Clocks(Scenario):
 def _check_days(store: Store, budget: Budget, hold: int, got: list[Got]) -> None:
     errors = [caller.error for caller in got if caller.error]
     promise(not errors, f"callers got errors: {errors[:3]}")
-    charged: Counter[tuple[int, ...]] = Counter()
-    refused: Counter[tuple[int, ...]] = Counter()
+    charged: Counter[Label | None] = Counter()
+    refused: Counter[Label | None] = Counter()
     for caller in got:
-        day = period_of("day", budget.timezone, caller.now_ns)
+        day = label("day", budget.timezone, caller.now_ns // NANOS)
         charged[day] += max(0, caller.hold)
         refused[day] += caller.hold < 0
     for day, total in charged.items():
         said = f"on {day}, {total} were charged of {budget.limit_nano}, {refused[day]} refused"
         promise(total <= budget.limit_nano, said)
         promise(not refused[day] or total + hold > budget.limit_nano, said)
-    stored: Counter[tuple[int, ...]] = Counter()
+    stored: Counter[Label | None] = Counter()
     for name, start_s, spent, held in balances(store):
         if name == "day":
-            stored[period_of("day", budget.timezone, start_s * NANOS)] += spent + held
+            stored[label("day", budget.timezone, start_s)] += spent + held
     promise(+stored == +charged, f"the days have {+stored}, the callers {+charged}")
     _verify(store)
 
@@ -235,9 +249,9 @@ class Turns:
         self.model = Model(
             [
                 Budget("day", "customer", "*", 4_000, "day", zone),
-                Budget("all", "global", "*", 9_000, dice.choice(PERIODS), zone),
-                Budget("far", "customer", "acme", 6_000, dice.choice(PERIODS), others[0]),
-                Budget("team", "team", "*", 10**9, dice.choice(PERIODS), others[1]),
+                Budget("all", "global", "*", 9_000, period_near(dice, edge), zone),
+                Budget("far", "customer", "acme", 6_000, period_near(dice, edge), others[0]),
+                Budget("team", "team", "*", 10**9, period_near(dice, edge), others[1]),
             ]
         )
         self.counts: Counts = Counter({"in turns": 1})
@@ -325,12 +339,12 @@ class Turns:
     def _compare(self) -> None:
         """Each account has what the model has of it, in the period of the hold."""
         budgets = {budget.name: budget for budget in self.model.budgets}
-        stored: Counter[tuple[str, tuple[int, ...]]] = Counter()
+        stored: Counter[tuple[str, Label | None]] = Counter()
         for name, start_s, spent, held in balances(self.store):
             budget = budgets[name]
             promise(held == 0, f"{held} are still held on {name}")
-            stored[name, period_of(budget.period, budget.timezone, start_s * NANOS)] += spent
-        wanted: Counter[tuple[str, tuple[int, ...]]] = Counter()
+            stored[name, label(budget.period, budget.timezone, start_s)] += spent
+        wanted: Counter[tuple[str, Label | None]] = Counter()
         for place, used in self.model.used.items():
             wanted[place.budget, place.period] += used
         promise(+stored == +wanted, f"the ledger has {+stored}, the model {+wanted}")

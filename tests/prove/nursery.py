@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ PR_SET_PDEATHSIG = 1
 PATIENCE_S = 300.0
 """Longest wait for a process: proofs run at low priority on busy machines."""
 LINE_BYTES = 65_536
+IMPORTED = (
+    "psycopg",
+    "spanledger.app",
+    "spanledger.commands.gateway",
+    "spanledger.commands.ship",
+    "spanledger.commands.summary",
+    "spanledger.ledger.postgres.store",
+    "spanledger.ledger.sqlite.store",
+    "spanledger.telemetry.delivery",
+    "spanledger.telemetry.pipeline",
+    "spanledger.telemetry.shipper",
+)
 
 
 class Command(msgspec.Struct):
@@ -160,9 +173,10 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    from spanledger.pricing.book import PriceBook
-
-    PriceBook.load()
+    """All that a gateway and a shipper need: imports cost them a second of CPU."""
+    for name in IMPORTED:
+        import_module(name)
+    assert threading.active_count() == 1, "a process with threads must not be forked"
 
 
 def _become(command: Command) -> None:

@@ -1,23 +1,36 @@
 """The random operations of the ledger's property test, for longer and with more that may happen.
 
-Besides what that test has (reservations, ends, sweeps, budgets that change, clocks that jump):
-reservations that are asked again, further attempts of a request, holds that outlive their request,
-gateways that start again, and several operations in one transaction.
+Besides what that test has (reservations, ends, sweeps, budgets and periods that change, clocks that
+jump): reservations that are asked again, further attempts of a request, holds that outlive their
+request, gateways that start again, several operations in one transaction, a shipper, and copies into
+the other kind of database. A copy begins while gateways serve, may be killed, and is the ledger from
+then on; the model does not know about it.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import multiple, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    initialize,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import structs
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.errors import BudgetExceededError, SpanledgerError
+from spanledger.ledger import copying
+from spanledger.ledger.copying import InUseError, copy_ledger
 from spanledger.ledger.model import (
     AttemptEnd,
     EndRequest,
@@ -27,8 +40,10 @@ from spanledger.ledger.model import (
     Settled,
     Sweep,
 )
+from spanledger.ledger.ports import Store
+from spanledger.ledger.rows import Advance, AttemptRow, EndedRow
 from tests.prove.proof import BrokenPromiseError, Counts, Scenario
-from tests.service.ledger.stores import raw
+from tests.service.ledger.stores import new_store, raw, remove_store
 from tests.service.ledger.test_properties import (
     LEASE_NS,
     LIMIT,
@@ -36,9 +51,16 @@ from tests.service.ledger.test_properties import (
     LedgerMachine,
     Tracked,
 )
+from tests.support import postgres
 
 EXAMPLES = 20
 STEPS = 60
+COPY_CHUNK = 3
+"""Requests in one transaction of a copy, so that one takes several."""
+
+
+class KilledError(Exception):
+    """The process that copies is gone."""
 
 
 class Machine(LedgerMachine):
@@ -49,11 +71,21 @@ class Machine(LedgerMachine):
     def __init__(self) -> None:
         super().__init__()
         self.names = ["owner0", "owner1"]
+        self.started = 0
         self.owners: dict[int, str] = {}
         """The name of an attempt's gateway, once it has another one."""
         self.late: dict[int, Later] = {}
         self.followed: set[int] = set()
         """Attempts after which their request went on with another one."""
+        self.ships = True
+        self.target: Store | None = None
+        """A copy that is not complete."""
+
+    def teardown(self) -> None:
+        """Delete the copy as well."""
+        super().teardown()
+        if self.target is not None:
+            remove_store(self.target)
 
     def owner_of(self, number: int) -> str:
         """The name under which an attempt was reserved."""
@@ -149,12 +181,8 @@ class Machine(LedgerMachine):
     @rule(number=st.integers(0, 1))
     def start_again(self, number: int) -> None:
         """A gateway stops, and its successor has another name."""
-        for known, attempt in enumerate(self.model):
-            if attempt.owner == number:
-                self.owners.setdefault(known, self.names[number])
-        self.stores[number].close()
-        self.names[number] = f"{self.names[number].partition('.')[0]}.{len(self.model)}.{self.now}"
-        self.stores[number] = self.store.writer(self.names[number], LEASE_NS, lambda: self.now)
+        self.take_off(number)
+        self.open_writer(number)
         self.count("started again")
 
     @rule(
@@ -181,6 +209,95 @@ class Machine(LedgerMachine):
                 attempt.overrun = max(0, attempt.cost - attempt.hold) if attempt.accounts else 0
         self.count("ended together")
         self.expire(by, leases)
+
+    # shipper and copies -------------------------------------------------------------------
+
+    @initialize(ships=st.booleans())
+    def choose(self, ships: bool) -> None:
+        """Some ledgers have no shipper, so that all that has ended is final."""
+        self.ships = ships
+        self.records.set_ships(ships=ships)
+
+    @rule(most=st.sampled_from([1, 3, 1_000]))
+    def ship(self, most: int) -> None:
+        """A collector accepts the next rows."""
+        if not self.ships:
+            return
+        with closing(self.store.outbox()) as outbox:
+            cursor = outbox.cursor()
+            rows = outbox.read_after(cursor, most)
+            if rows:
+                again = [row for row in rows if _may_be_corrected(row)]
+                outbox.advance(Advance(cursor, cursor.past(rows), remembered=again))
+        self.count("shipped")
+
+    @rule(stop=st.booleans(), killed_after=st.sampled_from([0, 1, 2, 100, 100]))
+    def copy(self, stop: bool, killed_after: int) -> None:
+        """The ledger moves into the other kind of database, once its gateways have stopped."""
+        if self.target is None:
+            folder = tempfile.mkdtemp(dir=self.folder.name)
+            self.target = new_store(other_kind(self.kind), Path(folder))
+        if stop:
+            self.stop_all()
+        last_lease = max(self.leases().values(), default=0)
+        left = killed_after
+
+        def progress(_done: int, _total: int) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+
+        try:
+            found = copy_ledger(self.store, self.target, progress, lambda: self.now)
+        except KilledError:
+            self.count("copies killed")
+        except InUseError:
+            assert self.now < last_lease
+            self.count("copied while serving")
+        else:
+            assert not stop or last_lease < self.now
+            assert found.problems == []
+            self.go_on_with(self.target)
+            return
+        if stop:
+            self.open_writers()
+
+    def stop_all(self) -> None:
+        """Both gateways stop, and what they have left is nobody's any more."""
+        for number in range(2):
+            self.take_off(number)
+        latest = max(self.leases().values(), default=0)
+        self.now = max(self.now, latest + SECOND)
+
+    def go_on_with(self, copy: Store) -> None:
+        """The copy is the ledger now."""
+        self.count(f"moved from {self.kind}")
+        for number in range(2):
+            self.take_off(number)
+        self.records.close()
+        remove_store(self.store)
+        self.store, self.target, self.kind = copy, None, other_kind(self.kind)
+        self.records = self.store.records("create")
+        self.open_writers()
+
+    def take_off(self, number: int) -> None:
+        """A gateway stops; its successor is to have another name."""
+        for known, attempt in enumerate(self.model):
+            if attempt.owner == number:
+                self.owners.setdefault(known, self.names[number])
+        self.stores[number].close()
+
+    def open_writers(self) -> None:
+        """Both gateways start again."""
+        for number in range(2):
+            self.open_writer(number)
+
+    def open_writer(self, number: int) -> None:
+        """A gateway starts under a new name."""
+        self.started += 1
+        self.names[number] = f"owner{number}.{self.started}"
+        self.stores[number] = self.store.writer(self.names[number], LEASE_NS, lambda: self.now)
 
     # what is different then ---------------------------------------------------------------
 
@@ -219,14 +336,26 @@ class Machine(LedgerMachine):
         type(self).steps[what] += 1
 
 
+def other_kind(kind: str) -> str:
+    """The kind of database that a copy is made in; files alone if there is no server."""
+    return "postgres" if kind == "sqlite" and postgres.binaries() else "sqlite"
+
+
+def _may_be_corrected(row: EndedRow) -> bool:
+    """Whether a row may come again with another cost."""
+    if isinstance(row, AttemptRow):
+        return row.state == "expired"
+    return row.outcome == "abandoned" or bool(row.open)
+
+
 LEASES = "SELECT id, lease_ns FROM owners WHERE id IS NOT NULL"
 
 
 class Stateful(Scenario):
     """The scenario: a seed is a number of examples."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, examples: int = EXAMPLES) -> None:
+        self.kind, self.examples = kind, examples
 
     def run(self, seed: int, folder: Path) -> Counts:  # noqa: ARG002 - hypothesis has folders of its own
         """See `Scenario`."""
@@ -234,7 +363,7 @@ class Stateful(Scenario):
         machine = type("Machine", (Machine,), {"kind": self.kind, "steps": steps})
         machine._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]  # as `@seed` does
         options = settings(
-            max_examples=EXAMPLES,
+            max_examples=self.examples,
             stateful_step_count=STEPS,
             database=None,
             deadline=None,
@@ -242,9 +371,10 @@ class Stateful(Scenario):
             suppress_health_check=list(HealthCheck),
         )
         try:
-            run_state_machine_as_test(machine, settings=options)
+            with patch.object(copying, "CHUNK", COPY_CHUNK):
+                run_state_machine_as_test(machine, settings=options)
         except AssertionError as error:
             raise BrokenPromiseError(
                 "\n".join([str(error), *getattr(error, "__notes__", ())])
             ) from error
-        return Counter({"examples": EXAMPLES}) + steps
+        return Counter({"examples": self.examples}) + steps

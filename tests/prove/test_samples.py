@@ -10,12 +10,18 @@ import pytest
 from tests.prove.__main__ import SCENARIOS
 from tests.prove.kills import Kills
 from tests.prove.proof import Report, Scenario, prove
+from tests.prove.stateful import Stateful
 
-OPENED: dict[str, Callable[[str], Scenario]] = {**SCENARIOS, "kills": partial(Kills, kills=4)}
+OPENED: dict[str, Callable[[str], Scenario]] = {
+    **SCENARIOS,
+    "kills": partial(Kills, kills=4),
+    "stateful": partial(Stateful, examples=6),
+}
 SAMPLES = [
     *(("sqlite", name, seeds) for name, seeds in {"storm": 3, "crowd": 1, "kills": 1}.items()),
     *(("sqlite", name, seeds) for name, seeds in {"clocks": 10, "stateful": 1}.items()),
     *(("postgres", name, seeds) for name, seeds in {"storm": 2, "crowd": 1, "clocks": 5}.items()),
+    ("postgres", "stateful", 1),
 ]
 TIME_S = 60.0
 

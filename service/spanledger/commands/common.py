@@ -105,12 +105,12 @@ def reporting_errors() -> Iterator[None]:
         raise typer.Exit(Exit.DONE) from error
 
 
-def store_of(url: str) -> Store:
+def store_of(url: str, direct_url: str = "") -> Store:
     """The ledger of a URL; an invalid URL is a usage error."""
     from spanledger.ledger import open_store  # here, so commands without a ledger do not load it
 
     try:
-        return open_store(url)
+        return open_store(url, direct_url)
     except SpanledgerError as error:
         raise UsageError(str(error)) from error
 

@@ -18,6 +18,7 @@ from spanledger.commands.common import (
     reporting_errors,
     store_of,
 )
+from spanledger.errors import ConfigError, NoLockError
 
 
 def ship(
@@ -26,6 +27,15 @@ def ship(
         typer.Option("--config", help="Configuration file; its `telemetry` section is used."),
     ] = None,
     ledger: LedgerUrl = "",
+    direct: Annotated[
+        str,
+        typer.Option(
+            "--direct-ledger",
+            envvar="SPANLEDGER_LEDGER_DIRECT_URL",
+            help="URL of the Postgres server itself, where the ledger's is that of a pooler.",
+            metavar="URL",
+        ),
+    ] = "",
     once: Annotated[
         bool,
         typer.Option("--once", help="Ship everything pending and exit; 1 if any was not accepted."),
@@ -48,7 +58,7 @@ def ship(
     """
     from spanledger.config import Config, parse_config, read_yaml
     from spanledger.logs import set_up
-    from spanledger.telemetry.shipper import run_shipper
+    from spanledger.telemetry.shipper import SETTINGS_AT_FAULT, run_shipper
 
     set_up(log_level, log_format, "shipper")
     stop = threading.Event()
@@ -59,10 +69,14 @@ def ship(
             parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
         )
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
-        store = store_of(url)
+        store = store_of(url, direct or settings.ledger.direct_url)
         if once:
             store.require()
-        done = run_shipper(store, settings.telemetry, stop, once=once, parent_pid=parent_pid)
+        try:
+            done = run_shipper(store, settings.telemetry, stop, once=once, parent_pid=parent_pid)
+        except (ConfigError, NoLockError) as error:
+            code = Exit.FAILED if parent_pid is None else Exit(SETTINGS_AT_FAULT)
+            raise fail(str(error), code) from error
     if not done:
         raise fail(
             "the collector did not accept everything; the rest stays in the ledger", Exit.FAILED

@@ -74,6 +74,11 @@ def ledger_url(url: str) -> str:
     return url
 
 
+def server_url(url: str) -> str:
+    """The URL, if it names a server of Postgres; empty if there is none."""
+    return postgres_url(url) if url else url
+
+
 def collector_url(url: str) -> str:
     """The URL, if spans and metrics can be sent to it."""
     if not _is_http(url):

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from spanledger.budgets.scopes import EACH, SCOPE_NAMES
 from spanledger.config import litellm, litellm_keys
-from spanledger.config.addresses import ledger_url
+from spanledger.config.addresses import ledger_url, server_url
 from spanledger.config.budgets import BudgetEntry, period_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
@@ -42,6 +42,13 @@ _OURS: dict[str, type[BaseModel]] = {
 _TOP = [*Config.model_fields, *litellm_keys.keys_of(litellm_keys.TOP)]
 
 
+_LEDGER_VARIABLES = (
+    ("SPANLEDGER_LEDGER_URL", "url", ledger_url, DEFAULT_LEDGER_URL),
+    ("SPANLEDGER_LEDGER_DIRECT_URL", "direct_url", server_url, ""),
+)
+"""Variable, field, check, and what stands in for a URL that cannot be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The valid part of a file, and all its problems."""
@@ -53,7 +60,8 @@ class Draft:
 def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """Read and check a configuration file.
 
-    `SPANLEDGER_LEDGER_URL` in the environment overrides `ledger.url`.
+    `SPANLEDGER_LEDGER_URL` in the environment overrides `ledger.url`, and `SPANLEDGER_LEDGER_DIRECT_URL`
+    `ledger.direct_url`.
 
     Raises:
         ConfigError: with every problem found, one per line, each with its place in the file.
@@ -148,16 +156,13 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         "drop_params": litellm.drop_params(data),
         "variables": environment.own,
     }
-    url = _ledger_of(environ, problems)
+    addresses = _ledger_of(environ, problems)
     for name, model in _OURS.items():
         section = data.get(name, {})
-        if name == "ledger" and url and isinstance(section, dict):
-            section = {**section, "url": url}
-        if (
-            name == "gateway"
-            and isinstance(section, dict)
-            and (users := litellm.user_headers(data))
-        ):
+        if name == "ledger" and addresses and isinstance(section, dict):
+            section = {**section, **addresses}
+        users = litellm.user_headers(data) if name == "gateway" else []
+        if users and isinstance(section, dict):
             section = {"user_headers": users, **section}
         found[name] = _validated(model, section, name, problems)
     litellm.review(data, problems)
@@ -169,17 +174,19 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     return Draft(config, tuple(dict.fromkeys(problems)))
 
 
-def _ledger_of(environ: Mapping[str, str], problems: Problems) -> str | None:
-    """The ledger's URL of the environment; one that cannot be used is a problem, and the default
-    URL stands in for it."""
-    url = environ.get("SPANLEDGER_LEDGER_URL")
-    if not url:
-        return None
-    try:
-        return ledger_url(url)
-    except ValueError as error:
-        problems.append(f"SPANLEDGER_LEDGER_URL: {error}")
-        return DEFAULT_LEDGER_URL
+def _ledger_of(environ: Mapping[str, str], problems: Problems) -> dict[str, str]:
+    """The ledger's URLs of the environment; one that cannot be used is a problem, and the default
+    stands in for it."""
+    found: dict[str, str] = {}
+    for name, field, check, default in _LEDGER_VARIABLES:
+        if not (url := environ.get(name)):
+            continue
+        try:
+            found[field] = check(url)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            found[field] = default
+    return found
 
 
 def _check_top(data: Mapping[Any, Any], problems: Problems) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 
-from spanledger.config.addresses import collector_url, ledger_url, listening_host
+from spanledger.config.addresses import collector_url, ledger_url, listening_host, server_url
 from spanledger.config.budgets import BudgetEntry
 from spanledger.config.fields import (
     HeaderName,
@@ -291,6 +291,11 @@ class LedgerSettings(Ours):
     url: Annotated[str, AfterValidator(ledger_url)] = Field(
         DEFAULT_LEDGER_URL,
         description="`sqlite:///PATH`, a path, or `postgresql://USER:PASSWORD@HOST/DATABASE`.",
+    )
+    direct_url: Annotated[str, AfterValidator(server_url)] = Field(
+        "",
+        description="The address of the Postgres server itself, where `url` is that of a pooler such as"
+        " PgBouncer: for the shipper's lock, and for that of who reads unread answers.",
     )
     journal: Annotated[str, Field(min_length=1)] = Field(
         DEFAULT_JOURNAL,

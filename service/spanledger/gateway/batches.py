@@ -195,7 +195,10 @@ class KeptBatches:
             raise no_such_batch(handed)
         deployment = self._router.stores.find(kept.deployment)
         if deployment is None:
-            raise no_such_batch(handed, "; its deployment is not in the configuration any more")
+            self._router.kept.deployment(kept.deployment)  # logs it
+            raise no_such_batch(
+                handed, "; its deployment is not in the configuration of this gateway"
+            )
         return kept, deployment
 
     async def read(self, handed: str, caller: Caller) -> Object:

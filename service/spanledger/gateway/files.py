@@ -81,7 +81,10 @@ class Files:
             raise no_such_file(handed)
         deployment = self._router.stores.find(kept.deployment)
         if deployment is None:
-            raise no_such_file(handed, "; its deployment is not in the configuration any more")
+            self._router.kept.deployment(kept.deployment)  # logs it
+            raise no_such_file(
+                handed, "; its deployment is not in the configuration of this gateway"
+            )
         return kept, known.provider_id, deployment
 
     async def shown(self, handed: str, caller: Caller) -> Object:

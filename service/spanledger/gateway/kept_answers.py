@@ -98,6 +98,10 @@ class KeptAnswers:
         if found is None:
             raise _not_found(path.answer)
         known, answer = found
+        if self._router.kept.deployment(answer.deployment) is None:
+            raise _not_found(
+                path.answer, "; its deployment is not in the configuration of this gateway"
+            )
         if answer.open and method == "DELETE":
             await self._router.late.stop(*known, answer)  # afterwards nobody can tell what it cost
         body = await self._router.kept.ask(
@@ -130,7 +134,7 @@ def _query(raw: bytes) -> str:
     return urlencode([(name, value) for name, value in given if name in _PASSED])
 
 
-def _not_found(handed: str) -> InvalidRequestError:
+def _not_found(handed: str, why: str = ".") -> InvalidRequestError:
     return InvalidRequestError(
-        f"Response with id {handed[:128]!r} not found.", status=404, code="response_not_found"
+        f"Response with id {handed[:128]!r} not found{why}", status=404, code="response_not_found"
     )

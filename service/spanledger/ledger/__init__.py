@@ -18,11 +18,12 @@ DEFAULT_LEASE_S = 30.0
 DEFAULT_MAX_HOLD_S = 3600.0
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, direct_url: str = "") -> Store:
     """The ledger of a URL; nothing is opened before it is used.
 
     Args:
         url: `sqlite:///PATH`, a path, or `postgresql://HOST/DATABASE`.
+        direct_url: the address of the database's server, where `url` is that of a pooler.
 
     Raises:
         ConfigError: the URL is of an unknown kind, or the driver of its database is not installed.
@@ -30,15 +31,17 @@ def open_store(url: str) -> Store:
     # Imported here, so that only the driver of this database is loaded.
     try:
         if is_postgres(url):
-            return _postgres_store(url)
+            return _postgres_store(url, direct_url)
         from spanledger.ledger.sqlite.store import SqliteStore
 
+        if direct_url:
+            raise ConfigError("ledger.direct_url is only for a ledger in Postgres; leave it out")
         return SqliteStore(url, sqlite_file(url))
     except ValueError as error:
         raise ConfigError(f"ledger URL {error}") from None
 
 
-def _postgres_store(url: str) -> Store:
+def _postgres_store(url: str, direct_url: str) -> Store:
     try:
         from spanledger.ledger.postgres.store import PostgresStore
     except ImportError as error:
@@ -48,7 +51,7 @@ def _postgres_store(url: str) -> Store:
             "the driver for a ledger in Postgres is not installed:"
             ' run pip install "spanledger[postgres]"'
         ) from error
-    return PostgresStore(url)
+    return PostgresStore(url, direct_url)
 
 
 def open_ledger(

@@ -99,6 +99,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
         Place("prompt_tokens_details.web_search_requests", "LiteLLM's Usage (Gemini)"),
         Place("server_tool_use.web_search_requests", "LiteLLM's Usage (Anthropic)"),
         Place("num_search_queries", "bgeneto/open-webui-cost-tracker#6 (Perplexity)"),
+        Place("server_side_tool_usage_details.web_search_calls", "xAI API reference"),
     ),
 }
 """For each count the places where it is looked for, in this order; the first above zero is used."""

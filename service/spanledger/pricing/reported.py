@@ -69,6 +69,7 @@ class OpenAIUsage(msgspec.Struct):
     citation_tokens: Any = None
     server_tool_use: Any = None
     num_search_queries: Any = None
+    server_side_tool_usage_details: Any = None
     cost: Any = None
     """OpenRouter's charge, in USD; with a key of one's own at the provider it is their fee alone,
     and `cost_details.upstream_inference_cost` is what that provider charges."""

@@ -86,6 +86,8 @@ class Usage(msgspec.Struct, frozen=True):
         earlier_output = later.output_tokens < self.output_tokens
         if self.told_nano and not later.told_nano:
             later = replace(later, told_nano=self.told_nano)
+        if self.searches and not later.searches:
+            later = replace(later, searches=self.searches)
         if not (earlier_input or earlier_output):
             return later
         merged = later
@@ -97,7 +99,6 @@ class Usage(msgspec.Struct, frozen=True):
                 cache_write_input_tokens=self.cache_write_input_tokens,
                 cache_write_1h_input_tokens=self.cache_write_1h_input_tokens,
                 audio_input_tokens=self.audio_input_tokens,
-                searches=max(self.searches, later.searches),
             )
         if earlier_output:
             merged = replace(

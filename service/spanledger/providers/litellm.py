@@ -25,9 +25,12 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from spanledger.clock import Clock
 from spanledger.errors import ConfigError, ProviderError
+from spanledger.pricing.searches import searches_billed
+from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
 from spanledger.providers.litellm_failures import translate
 from spanledger.wires import outbound
@@ -129,7 +132,8 @@ class LiteLLMProvider:
                 f"its response is larger than {call.max_response_bytes} bytes "
                 "(gateway.max_response_bytes)",
             )
-        return wire.answer(written, body, self._seen(answer))
+        found = wire.answer(written, body, self._seen(answer))
+        return replace(found, usage=_as_billed(call, found.usage))
 
     async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Request a stream of chunks."""
@@ -151,6 +155,7 @@ class LiteLLMProvider:
                 frame = reader.read(payload)
                 if frame is None:
                     continue
+                frame.usage = _as_billed(call, frame.usage)
                 began = began or frame.content
                 if (held or frame.finish_reason) and not began and frame.usage is None:
                     held.append(frame)
@@ -164,6 +169,7 @@ class LiteLLMProvider:
                 # content has usage.
                 raise malformed(call.deployment, "its stream was empty")
             if (last := reader.last()) is not None:
+                last.usage = _as_billed(call, last.usage)
                 yield last
         finally:
             with contextlib.suppress(Exception):
@@ -296,6 +302,13 @@ def _chunk_json(chunk: Any) -> bytes:
     if not any(choice.get("finish_reason") or choice.get("delta") for choice in choices):
         data["choices"] = []
     return msgspec.json.encode(data)
+
+
+def _as_billed(call: Call, usage: Usage | None) -> Usage | None:
+    """LiteLLM counts a search for each query, also where Google bills one a prompt."""
+    if usage is None or usage.searches < 2:
+        return usage
+    return replace(usage, searches=searches_billed(usage.searches, call.deployment.known_as))
 
 
 def _request_id(answer: Any) -> str:

@@ -103,6 +103,23 @@ class RouteGroups:
         return Candidate(deployment, self._providers[deployment.kind], price, health)
 
 
+class OwnWire(dict[str, Levels]):
+    """Groups with the deployments that speak a wire themselves, filtered when they are looked at."""
+
+    def __init__(self, groups: Groups, wire: Inbound) -> None:
+        super().__init__()
+        self._all = groups
+        self._wire = wire.name
+
+    def __missing__(self, route: str) -> Levels:
+        levels = [
+            [target for target in level if self._wire in target.deployment.speaks]
+            for level in self._all[route]
+        ]
+        found = self[route] = [level for level in levels if level] or [[]]
+        return found
+
+
 def _usable(levels: Levels, wire: Inbound) -> Levels:
     """The levels without the deployments that the wire's requests cannot be sent to."""
     found = [[t for t in level if outbound(wire, t.deployment.speaks)] for level in levels]

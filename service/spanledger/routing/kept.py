@@ -6,6 +6,7 @@ continues one has only these as candidates, also among its fallbacks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -17,6 +18,11 @@ from spanledger.wires import RESPONSES
 
 KEPT_TIMEOUT_S = 60.0
 """Longest wait for a kept answer; nothing is generated meanwhile."""
+MAX_MISSING = 1_000
+"""Deployments whose absence is logged, each once."""
+
+log = logging.getLogger(__name__)
+
 _Account = tuple[str, str | None, str | None]
 
 
@@ -29,10 +35,21 @@ class KeptCalls:
         self._deployments = {deployment.id: deployment for deployment in plan.deployments}
         self._providers = providers
         self._max_response_bytes = max_response_bytes
+        self._missing: set[str] = set()
 
     def deployment(self, unique: str) -> Deployment | None:
-        """A deployment by its id; None if the configuration has it no longer."""
-        return self._deployments.get(unique)
+        """A deployment that a row of the ledger names; None, and logged once, if this gateway's
+        configuration does not have it."""
+        found = self._deployments.get(unique)
+        if found is None and unique not in self._missing and len(self._missing) < MAX_MISSING:
+            self._missing.add(unique)
+            log.warning(
+                "the ledger has files, batches or answers at deployment %r, which is not in the"
+                " configuration of this gateway, or off: they cannot be read here, and what nobody else"
+                " reads is charged as estimated. Gateways of one ledger need the same deployments",
+                unique,
+            )
+        return found
 
     def at(self, groups: Groups, deployment: str, speaks: str = "") -> Groups:
         """The groups without the deployments that do not have what this one keeps, or do not speak a

@@ -22,7 +22,7 @@ from spanledger.routing.booking import Booking
 from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course, Groups
 from spanledger.routing.demand import with_history
-from spanledger.routing.groups import RouteGroups, Spoken
+from spanledger.routing.groups import OwnWire, RouteGroups, Spoken
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.kept import KeptCalls
@@ -172,6 +172,10 @@ class Router:
             kept = self.kept.at(groups, exchange.files_at)
             elsewhere = partial(_file_elsewhere, keeps=self.stores.serves(route))
             groups = await self._at(exchange, kept, elsewhere)
+        if exchange.ask.own_alone:
+            own = OwnWire(groups, exchange.ask.wire)
+            if self._serves(route, own):  # else the translation says what has no counterpart
+                groups = own
         history = self._histories[route]
         demand = with_history(exchange.ask.demand, history)
         course = Course(
@@ -183,7 +187,7 @@ class Router:
             self._clock.rng,
             tokens=demand.tokens,
             stream=exchange.start.stream,
-            unserved=UNSUPPORTED_ENDPOINT if spoken else OFF,
+            unserved=UNSUPPORTED_ENDPOINT if spoken or exchange.ask.own_alone else OFF,
         )
         pick = course.first(self._clock.monotonic())
         if pick is None:
@@ -217,12 +221,16 @@ class Router:
             retry_after_s=wait,
         )
 
+    def _serves(self, route: str, groups: Groups) -> bool:
+        """Whether the route or its fallbacks have any deployment there."""
+        return any(any(groups[name]) for name in (route, *self._plan.onward[route].fallbacks))
+
     async def _at(
         self, exchange: Exchange, groups: Groups, elsewhere: Callable[[str], InvalidRequestError]
     ) -> Groups:
         """The groups at an account, if they have any deployment. Raises InvalidRequestError."""
         route = exchange.start.route
-        if any(any(groups[name]) for name in (route, *self._plan.onward[route].fallbacks)):
+        if self._serves(route, groups):
             return groups
         error = elsewhere(exchange.asked or route)
         await self.reject(exchange, error)

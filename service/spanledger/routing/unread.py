@@ -78,7 +78,6 @@ class UnreadResults:
         self._clock = clock
         self._due: dict[str, float] = {}  # by request, monotonic seconds
         self._paused: dict[str, float] = {}  # until when, by deployment
-        self._unknown: set[str] = set()  # deployments that were logged
 
     async def run(self, exclusive: Callable[[], Lock]) -> None:
         """Read until cancelled, while no other gateway of the ledger does."""
@@ -145,17 +144,7 @@ class UnreadResults:
 
     def _asks(self, each: Unread) -> bool:
         """Whether the configuration has the deployment of a result."""
-        name = each.deployment
-        if self._kept.deployment(name) is not None:
-            return True
-        if name not in self._unknown:
-            self._unknown.add(name)
-            log.warning(
-                "deployment %r is not in the configuration any more, or off: batches and answers in the"
-                " background that nobody reads there are charged as estimated",
-                name,
-            )
-        return False
+        return self._kept.deployment(each.deployment) is not None
 
     def _available(self, deployment: str) -> bool:
         now = self._clock.monotonic()

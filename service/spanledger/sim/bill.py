@@ -57,6 +57,8 @@ class Usage:
     """What is billed instead of tokens: search units, images, characters or seconds."""
     image_input_tokens: int = 0
     """Part of the input that is images."""
+    searches: int = 0
+    """Searches of the web, each with a fee of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Price:
     cache_write_1h: int | None = None
     unit: int = 0
     image_input: int | None = None
+    search: int = 0
     services: Mapping[str, Price] = field(default_factory=dict)
     """Prices of the service tiers it grants; requests for others are answered at `default`."""
     long: tuple[int, Price] | None = None
@@ -95,6 +98,7 @@ class Price:
             + usage.cache_write_1h_input_tokens * cache_write_1h
             + usage.output_tokens * self.output
             + usage.units * self.unit
+            + usage.searches * self.search
             + usage.image_input_tokens * ((self.image_input or self.input) - self.input)
         )
 
@@ -111,10 +115,16 @@ LIST_PRICES: Mapping[str, Price] = {
             "batch": Price(75_000, 300_000),
         },
     ),
-    "gpt-4.1": Price(2_000_000, 8_000_000, 500_000),
+    "gpt-4.1": Price(
+        2_000_000,
+        8_000_000,
+        500_000,
+        search=25_000_000_000,
+        services={"batch": Price(1_000_000, 4_000_000, search=25_000_000_000)},
+    ),
     "gpt-4.1-mini": Price(400_000, 1_600_000, 100_000),
     "gpt-4.1-nano": Price(100_000, 400_000, 25_000),
-    "gpt-5": Price(1_250_000, 10_000_000, 125_000),
+    "gpt-5": Price(1_250_000, 10_000_000, 125_000, search=10_000_000_000),
     "gpt-5-mini": Price(
         250_000,
         2_000_000,

@@ -152,6 +152,7 @@ class Call:
         # Anthropic does not report reasoning tokens: its thinking is ordinary output.
         reasoning = answer.reasoning_tokens if prompt.wire != "anthropic" else 0
         usage = Usage(prompt.input_tokens, answer.tokens, read, written, kept, reasoning)
+        usage = replace(usage, searches=prompt.searches)
         await self._serve(prompt, answer, usage)
 
     async def _serve(self, prompt: Prompt, answer: Answer, usage: Usage) -> None:

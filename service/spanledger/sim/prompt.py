@@ -125,6 +125,7 @@ class Prompt:
     answer_text: str | None = None
     shown: tuple[int, int] = (1, 1)
     longest_input: int = 0
+    searches: int = 0
 
 
 def model_of(body: dict[str, object]) -> tuple[str, Script]:

@@ -44,6 +44,8 @@ SEALED = "gAAAAAB"
 OBFUSCATED_CHARACTERS = 16
 HOSTED = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
 """Types of tools that the provider runs, whose results the model reads."""
+SEARCHES = ("search", "search", "open_page")
+"""What an answer does that was asked to search the web; opening a page is not billed."""
 _IGNORED = frozenset({"stream", "stream_options", "metadata", "user", "store", "background"})
 _ENDS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -64,6 +66,8 @@ class ResponsesWire(OpenAIWire):
         """The request's own items."""
         self.compacts = False
         """The answer is a compaction."""
+        self.searched: tuple[str, ...] = ()
+        """What it did on the web first."""
         self._numbers = itertools.count()
 
     def key(self, headers: Mapping[str, str]) -> str:
@@ -99,6 +103,10 @@ class ResponsesWire(OpenAIWire):
         last = self.context[-1] if self.context else {}
         cap = body.get("max_output_tokens")
         force, barred = self._choice()
+        asked = asked_of(last.get("content")) if last.get("role") == "user" else ""
+        hosted = [string(tool.get("type")) for tool in objects(body.get("tools"))]
+        if "search the web" in asked.lower() and any(t.startswith("web_search") for t in hosted):
+            self.searched = SEARCHES
         return Prompt(
             wire="openai",
             model=model,
@@ -107,7 +115,7 @@ class ResponsesWire(OpenAIWire):
             input_tokens=prefixes.total,
             stream=body.get("stream") is True,
             output_tokens_max=cap if isinstance(cap, int) else None,
-            asked=asked_of(last.get("content")) if last.get("role") == "user" else "",
+            asked=asked,
             tools=() if self.compacts else tools,
             force_tool=force,
             tools_barred=barred,
@@ -116,6 +124,7 @@ class ResponsesWire(OpenAIWire):
             reasoning=self._effort(model),
             service=string(body.get("service_tier")),
             script=script,
+            searches=self.searched.count("search"),
         )
 
     def plain(self, prompt: Prompt, answer: Answer, usage: Usage | None) -> bytes:
@@ -206,7 +215,7 @@ class ResponsesWire(OpenAIWire):
                 yield self._event(
                     f"{delta}.done", {**place, "name": item["name"], "arguments": text}
                 )
-            elif text:
+            elif text and item["type"] == "reasoning":
                 yield from self._summary(place, text)
             whole = answer.choices[0].visible_tokens if item["type"] == "compaction" else 0
             done = {"output_index": index, "item": item}
@@ -304,15 +313,19 @@ class ResponsesWire(OpenAIWire):
         if self.compacts:
             yield self.compaction(answer), ""
             return
+        for number, action in enumerate(self.searched):
+            done: JsonBody = {"type": action, **_ACTIONS[action]}
+            found = {"id": f"ws_{number}{tail}", "type": "web_search_call", "status": "completed"}
+            yield {**found, "action": done}, ""
         if choice.reasoning_tokens:
             yield self._reasoning(f"rs_{tail}", choice)
-        done = "incomplete" if choice.finish in _ENDS else "completed"
+        status = "incomplete" if choice.finish in _ENDS else "completed"
         if choice.text or not (choice.calls or choice.finish == "length"):
             yield (
                 {
                     "id": f"msg_{tail}",
                     "type": "message",
-                    "status": done,
+                    "status": status,
                     "role": "assistant",
                     "content": [_text_part(choice.text)],
                 },
@@ -322,7 +335,7 @@ class ResponsesWire(OpenAIWire):
             item: JsonBody = {
                 "id": f"fc_{number}{tail}",
                 "type": "function_call",
-                "status": done,
+                "status": status,
                 "arguments": call.arguments,
                 "call_id": call.id,
                 "name": call.name,
@@ -442,8 +455,15 @@ _EMPTY: Mapping[str, JsonBody] = {
     "function_call": {"status": "in_progress", "arguments": ""},
     "reasoning": {"summary": []},
     "compaction": {"encrypted_content": ""},
+    "web_search_call": {"status": "in_progress"},
 }
 """What an item lacks when it is announced."""
+
+
+_ACTIONS: Mapping[str, JsonBody] = {
+    "search": {"query": "weather in Bern", "queries": ["weather in Bern", "Bern rain"]},
+    "open_page": {"url": "https://example.org/bern"},
+}
 
 
 def _text_part(text: str) -> JsonBody:

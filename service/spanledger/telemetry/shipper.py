@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LOCK = "ship"
 """What only one process does on a ledger."""
+SETTINGS_AT_FAULT = 2
+"""The exit status of a gateway's shipper that no restart helps."""
 LOCK_POLL_S = 1.0
 PARENT_POLL_S = 0.5
 STOP_GRACE_S = 5.0

@@ -59,6 +59,7 @@ class Ask(msgspec.Struct):
         bound_to: an earlier request, whose account alone can read a part of this one.
         bare: its stream is the bytes of one file, not events.
         upload: its form, where the body is one.
+        own_alone: no other wire can say what it asks for.
     """
 
     wire: Inbound
@@ -73,6 +74,7 @@ class Ask(msgspec.Struct):
     bound_to: str = ""
     bare: bool = False
     upload: Upload | None = None
+    own_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import msgspec
 
 from spanledger.errors import InvalidRequestError
 from spanledger.pricing.reported import OpenAIUsage
+from spanledger.pricing.searches import with_citations, with_searches
 from spanledger.pricing.usage import Usage
 from spanledger.wires import INBOUND
 from spanledger.wires.base import Ask, Inbound
@@ -115,10 +116,14 @@ def read_result(raw: bytes) -> Result:
         response = _RESULT.decode(raw).response
         if response is None or response.status_code != 200:
             return Result(False, None)
-        usage = _BODY.decode(response.body).usage
+        told = _BODY.decode(response.body).usage
     except DECODE_ERRORS:
         return Result(True, None)
-    return Result(True, None if usage is None else usage.to_usage())
+    usage = None if told is None else told.to_usage()
+    if usage is not None:
+        body = bytes(response.body)
+        usage = with_citations(with_searches(usage, body), body)
+    return Result(True, usage)
 
 
 def is_free(wire: Inbound) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from spanledger.pricing.reported import add_counts, anthropic_service, from_anthropic, from_openai
+from spanledger.pricing.searches import with_citations, with_searches
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import MAX_TEXT
 from spanledger.wires.fields import DECODE_ERRORS
@@ -95,6 +96,8 @@ class Meter:
             if isinstance(place, dict):
                 self._note(place.get("model"), place.get("usage"), place.get("service_tier"))
         self._note(seen.model, seen.usage, seen.service_tier)
+        if self.usage is not None and not self._anthropic:
+            self.usage = with_citations(with_searches(self.usage, payload), payload)
 
     def _note(self, model: object, usage: object, service: object) -> None:
         if isinstance(model, str) and model:

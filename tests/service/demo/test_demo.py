@@ -101,7 +101,8 @@ def test_the_incident_keeps_its_promises(played: Played) -> None:
 def test_what_is_kept_can_be_looked_at(played: Played) -> None:
     """The kept config is valid, the commands can read the kept ledger, and the batch is complete."""
     config = load_config(played.folder / "spanledger.yaml", {})
-    assert {subjects_of(budget)["customer"] for budget in config.budgets} == set(CUSTOMERS)
+    named = [subjects_of(budget) for budget in config.budgets]
+    assert {subjects["customer"] for subjects in named} == set(CUSTOMERS)
     spend = CliRunner().invoke(
         cli.app, ["spend", "--by", "customer", "--json", "--ledger", config.ledger.url]
     )

@@ -317,13 +317,16 @@ def test_what_is_gone_is_left_to_the_estimate(
 def test_a_deployment_that_is_not_there_any_more(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody can ask without its credentials: that is logged once, and the hold stays."""
+    """A gateway without it cannot ask: its caller is answered so, the log says so once with its name, and
+    the hold stays."""
     time = Time()
-    request_id, _ = answered(place.open(time))
+    request_id, handed = answered(place.open(time))
     other = place.open(time, id="d-other")
     for _ in range(3):
         assert other.later(HOUR) == 0
-    assert sum("not in the configuration" in record.message for record in caplog.records) == 1
+    with other.client() as client, pytest.raises(openai.NotFoundError, match="of this gateway"):
+        client.responses.retrieve(handed)
+    assert sum("'d-gpt', which is not in" in record.message for record in caplog.records) == 1
     assert place.attempt(request_id)["state"] == "held"
 
 

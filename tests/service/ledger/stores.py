@@ -33,6 +33,13 @@ def new_store(kind: str, folder: Path) -> Store:
     return store_at(folder / "ledger.db")
 
 
+def remove_store(store: Store) -> None:
+    """Delete a ledger that nobody uses any more, if it is not a file: tests delete their folders."""
+    if not isinstance(store, SqliteStore):
+        name = conninfo_to_dict(store.url)["dbname"]
+        postgres.server().sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @contextlib.contextmanager
 def cut_off(store: Store) -> Iterator[None]:
     """Within it, nothing can be committed, and nothing new can be opened."""

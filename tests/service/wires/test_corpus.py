@@ -59,6 +59,7 @@ PARTS = {
     "reasoning": "reasoning_output_tokens",
     "audio_input": "audio_input_tokens",
     "image_input": "image_input_tokens",
+    "searches": "searches",
 }
 UNKNOWN: tuple[Any, ...] = (None, True, -1.5, "2099", [], {"a": [{"b": None}]})
 

@@ -51,12 +51,16 @@ BY_INDEX = {**PLANNER, "enable_bitmapscan": "off"}
 class PostgresStore:
     """`Store` of one database.
 
+    Args:
+        direct_url: where the server itself is, if `url` is a pooler; for what needs a connection of its own.
+
     Attributes:
         url: without user, password and parameters, because it is shown.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, direct_url: str = "") -> None:
         self._address = ServerAddress(url)
+        self._direct = ServerAddress(direct_url) if direct_url else None
         self.url = self._address.shown
 
     def exists(self) -> bool:
@@ -101,7 +105,8 @@ class PostgresStore:
 
     def exclusive(self, name: str) -> AdvisoryLock:
         """See `Store`."""
-        return AdvisoryLock(Session(self._address, settings=NOTICED), name)
+        session = Session(self._direct or self._address, settings=NOTICED)
+        return AdvisoryLock(session, name, None if self._direct is None else self.ledger_id)
 
     def ledger_id(self) -> str:
         """See `Store`."""

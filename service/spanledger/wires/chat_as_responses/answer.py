@@ -13,6 +13,7 @@ import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import from_openai
+from spanledger.pricing.searches import with_searches
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Seen, Server
 from spanledger.wires.chat_as_responses.items import SERVED_BY, JsonObject
@@ -41,7 +42,7 @@ def read_response(server: Server, body: bytes, seen: Seen) -> Answer:
         response = None
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise unreadable(server, body, "its answer is not in the Responses API's format")
-    usage = usage_of(response)
+    usage = with_searches(usage_of(response), body)
     if response.get("status", "completed") not in _DONE or response.get("error"):
         raise failed(server, response)
     said, size = message_of(server, response["output"])

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from spanledger.errors import ProviderError
+from spanledger.pricing.searches import with_searches
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Frame, Seen, Server
 from spanledger.wires.chat_as_responses.answer import (
@@ -97,7 +98,7 @@ class ResponseChunks:
             case "response.output_text.annotation.added":
                 return self._annotated(event)
             case "response.completed" | "response.incomplete":
-                return self._finish(_object(event.get("response")))
+                return self._finish(_object(event.get("response")), payload)
             case "response.failed" | "response.cancelled":
                 raise failed(self._server, _object(event.get("response")), began=self.began)
         if kind == "error" or type(payload) is ErrorPayload or event.get("error"):
@@ -186,12 +187,12 @@ class ResponseChunks:
             return self._chunk({"reasoning_items": kept})
         return None
 
-    def _finish(self, response: JsonObject) -> Frame:
+    def _finish(self, response: JsonObject, payload: bytes) -> Frame:
         self.ended = True
         self._read_head(response)
         delta, text = self._unsaid(response)
         reason = finish_reason(response, called=bool(self._calls or delta.get("tool_calls")))
-        self._usage = usage_of(response)
+        self._usage = with_searches(usage_of(response), payload)
         frame = self._chunk(delta, text=text, content=bool(text), finish=reason)
         frame.finish_reason = reason
         # `last` says it once more, for callers who asked for it.

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from spanledger.errors import ProviderError
+from spanledger.pricing.searches import queries_billed
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, Frame, Habits, Outgoing, Seen, Server, Written
 from spanledger.wires.error_forms import read_error_event
@@ -60,6 +61,8 @@ CHAT_ALONE = frozenset(
     }
 )
 """Fields of chat completions, which this API refuses."""
+MAX_QUERIES = 1024
+"""Different web searches of an answer that are counted."""
 _CUT = "it sent an unfinished stream, and a complete answer was requested"
 _NO_ANSWER = "its answer is not in the form of generateContent"
 
@@ -88,6 +91,7 @@ class _Content(msgspec.Struct, rename="camel"):
 class _Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
+    grounding_metadata: Any = None
 
     @property
     def parts(self) -> list[_Part]:
@@ -113,6 +117,14 @@ class Generated(msgspec.Struct, rename="camel"):
     def usage(self) -> Usage | None:
         """The usage, where it has one."""
         return None if self.usage_metadata is None else self.usage_metadata.to_usage()
+
+    @property
+    def queries(self) -> set[str]:
+        """What it searched the web for."""
+        found = [c.grounding_metadata for c in self.candidates or () if c.grounding_metadata]
+        told = [one.get("webSearchQueries") for one in found if isinstance(one, dict)]
+        asked = [query for queries in told if isinstance(queries, list) for query in queries]
+        return {query for query in asked[:MAX_QUERIES] if isinstance(query, str)}
 
     @property
     def parts(self) -> list[_Part]:
@@ -216,7 +228,7 @@ def read_whole(server: Server, body: bytes, request_id: str) -> Answer:
         generated = _GENERATED.decode(body)
     except DECODE_ERRORS:
         raise unreadable(server, body, _NO_ANSWER) from None
-    usage = generated.usage
+    usage = _with_searches(generated.usage, generated.queries, server)
     if is_set(generated.error):
         billed = "no" if usage is None else "unknown"
         raise embedded_error(server, bytes(generated.error), billed=billed)
@@ -231,6 +243,13 @@ def read_whole(server: Server, body: bytes, request_id: str) -> Answer:
         provider_request_id=request_id,
         output_bytes=sum(part.size for part in generated.parts),
     )
+
+
+def _with_searches(usage: Usage | None, queries: set[str], server: Server) -> Usage | None:
+    searches = queries_billed(queries, server.known_as) if queries else 0
+    if not searches or usage is None:
+        return usage
+    return msgspec.structs.replace(usage, searches=searches)
 
 
 def whole_frame(answer: Answer) -> Frame:
@@ -276,13 +295,14 @@ def _add_part(parts: list[Any], part: GoogleItem) -> None:
 class GenerateReader:
     """Reads one stream, whose events are relayed as they came."""
 
-    __slots__ = ("_began", "_counted", "_request_id", "_server", "ended", "finished")
+    __slots__ = ("_began", "_counted", "_queries", "_request_id", "_server", "ended", "finished")
 
     def __init__(self, server: Server, request_id: str) -> None:
         self.ended = self.finished = False
         self._began = self._counted = False
         self._server = server
         self._request_id = request_id
+        self._queries: set[str] = set()
 
     def read(self, payload: bytes) -> Frame | None:
         """The event.
@@ -311,8 +331,10 @@ class GenerateReader:
             provider_request_id=self._request_id,
         )
         self.finished = self.finished or bool(frame.finish_reason)
+        if len(self._queries) < MAX_QUERIES:
+            self._queries |= event.queries
         if self.finished:
-            frame.usage = usage
+            frame.usage = usage = _with_searches(usage, self._queries, self._server)
             self._counted = self._counted or usage is not None
         elif usage is not None:
             frame.input_usage = msgspec.structs.replace(

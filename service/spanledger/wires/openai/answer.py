@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai
+from spanledger.pricing.searches import with_citations
 from spanledger.pricing.usage import Usage
 from spanledger.wires.base import Answer, FailedAnswerError, Frame, Server
 from spanledger.wires.error_forms import read_failure
@@ -59,6 +60,7 @@ class _Message(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     audio: msgspec.Raw = NULL
+    annotations: msgspec.Raw = NULL
 
 
 class _Choice(msgspec.Struct):
@@ -130,7 +132,7 @@ def read_answer(server: Server, body: bytes, provider_request_id: str = "") -> A
         broken = broken or _failed(choice)
         if choice.finish_reason:
             finish_reasons.append(choice.finish_reason)
-    usage = from_openai(answer.usage)
+    usage = with_citations(from_openai(answer.usage), body)
     uncounted = usage is None or usage.output_tokens == 0 or usage.ambiguity != ""
     size, speech = _generated_bytes(body) if uncounted and choices else (0, 0)
     found = Answer(
@@ -183,6 +185,7 @@ def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, bega
     broken = chunk.error is not NULL and is_set(chunk.error)
     finish_reason = ""
     beside: UsageField = None
+    cited: Usage | None = None
     for choice in chunk.choices or ():
         if choice.finish_reason:
             finish_reason = choice.finish_reason
@@ -195,6 +198,8 @@ def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, bega
             content = content or bool(delta.tool_calls or delta.function_call)
             if is_set(delta.audio):
                 content, speech = True, speech + len(bytes(delta.audio))
+            if delta.annotations is not NULL:
+                cited = with_citations(cited, bytes(delta.annotations))
             if content and not odd:
                 odd = _has_odd_arguments(delta)
         elif is_set(choice.message):
@@ -202,6 +207,8 @@ def read_chunk(server: Server, payload: bytes, provider_request_id: str, *, bega
     usage = from_openai(chunk.usage) if chunk.usage is not None else None
     if usage is None and (beside or chunk.x_groq is not None):
         usage = from_openai(beside) or from_openai(getattr(chunk.x_groq, "usage", None))
+    if cited is not None:  # said before the usage, which does not count searches
+        usage = cited if usage is None else cited.followed_by(usage)
     if broken or not chunk.choices:
         _check_chunk(server, payload, chunk, usage, began=began or content)
     elif odd:

@@ -64,9 +64,11 @@ class Responses(OpenAIInbound):
         check_input(fields)
         cap = positive(fields, "max_output_tokens", MAX_OUTPUT_TOKENS)
         stream, size = boolean(fields, "stream", "stream"), len(body)
-        boolean(fields, "background", "background")
+        later = boolean(fields, "background", "background")
         ask = Ask(self, route, stream, True, fields, size, demand_of(fields, size, cap))
         ask.follows, ask.bound_to = followed(fields), maker_of(fields.get("input"))
+        # Both are kept at the provider, which a chat cannot ask for.
+        ask.own_alone = later or ("prompt" in fields and is_set(fields["prompt"]))
         return ask
 
     def demand(self, fields: Fields, body_bytes: int) -> Demand:

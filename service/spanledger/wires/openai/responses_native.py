@@ -14,7 +14,8 @@ import msgspec
 
 from spanledger.errors import ProviderError
 from spanledger.pricing.reported import OpenAIUsage, from_openai
-from spanledger.pricing.usage import Usage
+from spanledger.pricing.searches import searches_in, with_searches
+from spanledger.pricing.usage import PROMPT_MISSING, Usage
 from spanledger.wires.answer_ids import AnswerId, answer_id, quoted, relabelled
 from spanledger.wires.base import (
     Answer,
@@ -227,11 +228,12 @@ def _delta_bytes(event: _Event) -> int:
 class ResponseReader:
     """Reads one stream, whose events are relayed as they came but for the ids of answers."""
 
-    __slots__ = ("_began", "_ours", "_renamed", "_request_id", "_server", "ended")
+    __slots__ = ("_began", "_ours", "_renamed", "_request_id", "_searches", "_server", "ended")
 
     def __init__(self, written: Written, seen: Seen) -> None:
         self.ended = self._began = False
         self._ours = seen.ours
+        self._searches = 0
         self._server = written.out.deployment
         self._renamed = cast("Renamed", written.memo)
         self._request_id = seen.request_id
@@ -280,9 +282,14 @@ class ResponseReader:
             raise refusal(self._server, None, read_error_event(payload), billed=billed)
         if event.response is not None:
             return self._whole(kind, event.response, payload)
+        found = 0
         if kind == _ITEM_DONE:
             payload = marked(payload, self._ours)
+            found = searches_in(payload)
         frame = Frame(_relayed(kind, payload), provider_request_id=self._request_id)
+        if found:  # billed even if the stream breaks before its usage comes
+            self._searches += found
+            frame.usage = Usage(searches=self._searches, ambiguity=PROMPT_MISSING)
         if kind.endswith(_DELTA):
             frame.output_bytes = _delta_bytes(event)
             frame.content = self._began = True
@@ -339,14 +346,17 @@ def read_late(body: bytes) -> LateAnswer | None:
     if not found.status or found.status in _WRITING:
         return None
     reason = "error" if found.status == "failed" else _finish(found, found.output or [])
-    return LateAnswer(from_openai(found.usage), found.service_tier or "", found.model or "", reason)
+    usage = from_openai(found.usage)
+    if usage is not None:
+        usage = with_searches(usage, body)
+    return LateAnswer(usage, found.service_tier or "", found.model or "", reason)
 
 
 def _answer(
     server: Server, response: _Response, body: bytes, request_id: str, *, began: bool = False
 ) -> Answer:
     """The answer in a response. Raises ProviderError for one that failed."""
-    usage: Usage | None = from_openai(response.usage)
+    usage = with_searches(from_openai(response.usage), body)
     failed = response.status == "failed" or is_set(response.error)
     if not failed and (response.output is None or not response.id):
         raise unreadable(server, body, "its answer has no output")

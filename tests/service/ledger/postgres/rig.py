@@ -22,7 +22,12 @@ _numbers = itertools.count(1)
 
 def through(store: Store, port: int) -> PostgresStore:
     """The same ledger behind another port."""
-    return PostgresStore(f"postgresql://127.0.0.1:{port}{urlsplit(store.url).path}")
+    return PostgresStore(url_through(store, port))
+
+
+def url_through(store: Store, port: int) -> str:
+    """Its URL there."""
+    return f"postgresql://127.0.0.1:{port}{urlsplit(store.url).path}"
 
 
 def port_of(store: Store) -> int:
