@@ -234,6 +234,12 @@ class Connection(asyncio.Protocol):
         )
 
     @property
+    def unseen(self) -> bool:
+        """Whether it served a request before, and nothing at all came for this one: its server may
+        have closed it, as unused, when this request was on its way."""
+        return self.idle_since > 0 and not self.headed and not self._interim
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nothing arrived, not even its end, that the loop has not come to yet. Else the next
         request would get what was sent after the last one's response."""
