@@ -22,6 +22,7 @@ from spanledger.providers.reply import (
     ReplyHeaders,
     ResponseError,
     TooLargeError,
+    is_whole,
     raised_again,
 )
 
@@ -388,7 +389,7 @@ class Connection(asyncio.Protocol):
             and b"chunked" not in raw.get(b"transfer-encoding", b"").lower()
         )
         if self._streams and not self._passes:
-            self._streams = status == 200 and not _is_whole(raw.get(b"content-type", b""))
+            self._streams = status == 200 and not is_whole(raw.get(b"content-type", b""))
         if not 200 <= status < 300:
             self._most = self._most_of_error
 
@@ -496,8 +497,3 @@ class Connection(asyncio.Protocol):
         if self.on_closed is not None:
             self.on_closed(self)
             self.on_closed = None
-
-
-def _is_whole(content_type: bytes) -> bool:
-    """Whether a content type is that of a JSON answer or a web page, not of a stream."""
-    return content_type.lower().startswith((b"application/json", b"text/html"))

@@ -120,7 +120,7 @@ def hang_up_first(server: Scripted, times: int, then: Script) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_stale_connection_costs_one_free_attempt(rig: Rig, stream: bool) -> None:
     """The request is served by the same deployment on a new connection, with no retries allowed; the
-    first attempt is released, and the deployment does not cool down for it."""
+    first attempt is released, and no cooldown begins for it."""
     answer = answering(rig.server, stream=stream)
     await rig.ask(stream=stream)
     hang_up_first(rig.server, 1, answer)
@@ -160,8 +160,8 @@ async def test_all_kept_connections_may_be_stale(rig: Rig) -> None:
 
 
 async def test_a_provider_that_hangs_up_on_everybody_has_failed(rig: Rig) -> None:
-    """On a new connection it is a failure like any other: the caller gets it, and the deployment cools
-    down."""
+    """On a new connection it is a failure like any other: the caller gets it, and a cooldown
+    begins."""
     answer = answering(rig.server, stream=False)
     await rig.ask()
     hang_up_first(rig.server, 2, answer)
