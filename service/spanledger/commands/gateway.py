@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from spanledger.commands.common import reporting_errors
-from spanledger.config import DEFAULT_CONFIG, matches
+from spanledger.config import DEFAULT_CONFIG, matches, nearest
 from spanledger.config.budgets import subjects_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def _warnings(config: Config, plan: Plan, book: PriceBook) -> list[str]:
     return [
         *(*config.warnings, *plan.warnings, *unpriced(plan, book)),
         *(*unmatched_budgets(config, plan), *journal_warnings(config)),
+        *unmatched_pricing(config, plan),
         *([nothing] if nothing else []),
     ]
 
@@ -195,6 +196,26 @@ def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
             f"budget {budget.name!r}: no deployment has the model {model!r}; a budget's `model` is"
             " the provider's, such as gpt-4o-mini"
         )
+    return lines
+
+
+def unmatched_pricing(config: Config, plan: Plan) -> list[str]:
+    """A warning for each rule of `pricing` that names what no deployment has."""
+    ids = [*(d.id for d in plan.deployments), *(off.id for off in plan.off)]
+    models = {name for d in plan.deployments for name in (d.model, d.label)}
+    given = [entry.litellm_params.model for entry in config.model_list]
+    lines = []
+    for rule in config.pricing.contracts:
+        deployment, model = rule.names.get("deployment", "*"), rule.names.get("model", "*")
+        if not any(matches(deployment, name) is not None for name in ids):
+            near = nearest(deployment, ids)
+            lines.append(f"contract {rule.name!r}: there is no deployment {deployment!r}{near}")
+        known = any(matches(model, name) is not None for name in models)
+        if not (known or any(_may_be(model, name) for name in given)):
+            lines.append(
+                f"contract {rule.name!r}: no deployment has the model {model!r}; a contract's `model`"
+                " is the provider's, such as gpt-4o-mini"
+            )
     return lines
 
 

@@ -303,6 +303,7 @@ class KeptAnswer(NamedTuple):
         open: its cost is not known yet: it is held, or expired.
         expected_nano: what its cost is expected to be, while it is open.
         detail: what was known of the attempt when its request ended, as in an attempt's end.
+        began_ns: when its request began.
     """
 
     customer: str
@@ -314,3 +315,4 @@ class KeptAnswer(NamedTuple):
     open: bool = False
     expected_nano: int = 0
     detail: str = "{}"
+    began_ns: int = 0

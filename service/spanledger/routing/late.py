@@ -82,7 +82,8 @@ class LateAnswers:
         late = LATE[RESPONSES.name](body)
         if late is None or deployment is None:
             return False
-        price, usage = self._passing.price(deployment, answer.model), late.usage
+        price = self._passing.price(deployment, answer.model, answer.began_ns)
+        usage = late.usage
         cost = answer.expected_nano
         if price is not None and usage is not None:
             cost = price.cost_nano(usage, late.service)

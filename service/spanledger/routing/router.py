@@ -15,6 +15,7 @@ from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.batches import Batches
@@ -77,7 +78,8 @@ class Router:
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
-        self.groups = RouteGroups(plan, book, providers, self.health)
+        prices = Prices(book, config.pricing)
+        self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
         self._counting = Counting(self._choose, clock)
         self.kept = KeptCalls(plan, providers, config.gateway.max_response_bytes)
         self.stores = Stores(plan, self.groups, providers, clock, config.gateway)
@@ -86,7 +88,7 @@ class Router:
             ledger, self._booking, clock, config.gateway.budget_exceeded_status
         )
         self.passing = Passing(
-            plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
+            plan, ledger, prices, providers, self.health, self._booking, clock, config.gateway
         )
         self.late = LateAnswers(ledger, self.kept, self.passing, clock)
         self.unread = UnreadResults(ledger, self.kept, self.late, self.batches, self.health, clock)
@@ -143,7 +145,7 @@ class Router:
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
         """
-        groups = self.groups.for_request(route, asked, ask.wire)
+        groups = self.groups.for_request(route, asked, ask.wire, self._clock.now_ns())
         levels = groups.get(route, ())
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
@@ -156,7 +158,8 @@ class Router:
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises the error that ends it before any attempt."""
         route = exchange.start.route
-        groups = self.groups.for_request(route, exchange.asked, exchange.ask.wire)
+        began_ns = exchange.start.started_ns
+        groups = self.groups.for_request(route, exchange.asked, exchange.ask.wire, began_ns)
         here = any(groups.get(route, ()))
         spoken = () if here else self.groups.spoken(route, exchange.asked)
         if not (here or spoken) and (exchange.asked or route not in groups):
