@@ -19,7 +19,7 @@ from spanledger import config
 from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
-from spanledger.config.pricing import ContractEntry
+from spanledger.config.pricing import ChargeEntry, ContractEntry
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
@@ -82,6 +82,11 @@ SECTIONS = (
         ContractEntry,
         "A list. What providers bill by contract, in place of the list price. [Prices](pricing.md) "
         "explains which rule applies.",
+    ),
+    Section(
+        "pricing.charges",
+        ChargeEntry,
+        "A list. What customers are charged, next to what it costs.",
     ),
     Section(
         "budgets[].on_ledger_down",

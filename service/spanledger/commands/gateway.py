@@ -205,17 +205,18 @@ def unmatched_pricing(config: Config, plan: Plan) -> list[str]:
     models = {name for d in plan.deployments for name in (d.model, d.label)}
     given = [entry.litellm_params.model for entry in config.model_list]
     lines = []
-    for rule in config.pricing.contracts:
-        deployment, model = rule.names.get("deployment", "*"), rule.names.get("model", "*")
-        if not any(matches(deployment, name) is not None for name in ids):
-            near = nearest(deployment, ids)
-            lines.append(f"contract {rule.name!r}: there is no deployment {deployment!r}{near}")
-        known = any(matches(model, name) is not None for name in models)
-        if not (known or any(_may_be(model, name) for name in given)):
-            lines.append(
-                f"contract {rule.name!r}: no deployment has the model {model!r}; a contract's `model`"
-                " is the provider's, such as gpt-4o-mini"
-            )
+    for kind, rules in (("contract", config.pricing.contracts), ("charge", config.pricing.charges)):
+        for rule in rules:
+            deployment, model = rule.names.get("deployment", "*"), rule.names.get("model", "*")
+            if not any(matches(deployment, name) is not None for name in ids):
+                near = nearest(deployment, ids)
+                lines.append(f"pricing: {kind} {rule.name!r}: no deployment {deployment!r}{near}")
+            known = any(matches(model, name) is not None for name in models)
+            if not (known or any(_may_be(model, name) for name in given)):
+                lines.append(
+                    f"pricing: {kind} {rule.name!r}: no deployment has the model {model!r}; `model`"
+                    " is the provider's, such as gpt-4o-mini"
+                )
     return lines
 
 

@@ -1,4 +1,5 @@
-"""`spanledger prices explain`: what a model costs by contract, and which one says so."""
+"""`spanledger prices explain`: what a model costs by contract, what a customer is charged for it, and
+which rules say so."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ import typer
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, fail, parse_moment, print_json, reporting_errors
 from spanledger.config import DEFAULT_CONFIG, nearest
-from spanledger.money import format_usd
+from spanledger.money import format_share, format_usd
 
 if TYPE_CHECKING:
+    from spanledger.pricing.charges import Charges
     from spanledger.pricing.contracts import Prices
     from spanledger.pricing.price import Price
     from spanledger.providers.base import Deployment
@@ -27,13 +29,16 @@ def explain(
     file: Annotated[
         Path, typer.Option("--config", "-c", help="Configuration file.", metavar="FILE")
     ] = Path(DEFAULT_CONFIG),
+    customer: Annotated[str, typer.Option(help="Who is charged.")] = "",
+    team: Annotated[str, typer.Option(help="The customer's team.")] = "",
     at: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …; default: now.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Print what a model costs by contract, and by which one."""
+    """Print what a model costs by contract, what a customer is charged, and by which rules."""
     from spanledger.clock import Clock
     from spanledger.config import load_config
     from spanledger.pricing.book import PriceBook
+    from spanledger.pricing.charges import Charges
     from spanledger.pricing.contracts import Prices
     from spanledger.routing.plan import Plan
 
@@ -49,8 +54,9 @@ def explain(
             raise fail(
                 f"no deployment of {str(file)!r} is or serves {model!r}{nearest(model, names)}"
             )
-        prices = Prices(book, config.pricing)
-        rows = [_explained(d, prices, at_ns) for d in found]
+        prices, charges = Prices(book, config.pricing), Charges(config.pricing)
+        who = (customer or config.gateway.default_customer, team)
+        rows = [_explained(d, prices, charges, who, at_ns) for d in found]
     if as_json:
         print_json(rows)
         return
@@ -58,19 +64,29 @@ def explain(
         _print(row)
 
 
-def _explained(deployment: Deployment, prices: Prices, at_ns: int) -> dict[str, Any]:
+def _explained(
+    deployment: Deployment, prices: Prices, charges: Charges, who: tuple[str, str], at_ns: int
+) -> dict[str, Any]:
     price = prices.price_of(deployment, at_ns)
     listed = None if price is None else price.listed or price
     contracts = prices.contracts(deployment, at_ns)
+    matching = charges.matching(*who, deployment.model, deployment.provider, at_ns)
+    rule = charges.find(*who, deployment.model, deployment.provider, at_ns)
     return {
         "deployment": deployment.id,
         "provider": deployment.provider,
         "model": deployment.model,
+        "customer": who[0],
+        "team": who[1],
         "price_id": price.id if price else None,
         "list_usd_per_million_tokens": _two(listed),
         "usd_per_million_tokens": _two(price),
         "contract": contracts[0].name if contracts else None,
         "other_contracts": [each.name for each in contracts[1:]],
+        "charge": rule.name or None,
+        "charge_share": format_share(rule.what.share),
+        "charge_of": rule.what.of,
+        "other_charges": [each.name for each in matching[1:]],
     }
 
 
@@ -94,7 +110,12 @@ def _print(row: dict[str, Any]) -> None:
     screen.print(f"  list price   {_per_million(row['list_usd_per_million_tokens'])}")
     screen.print(
         f"  cost         {_per_million(row['usd_per_million_tokens'])}"
-        f"  {_by(row['contract'], row['other_contracts'])}"
+        f"  {_by('contract', row['contract'], row['other_contracts'])}"
+    )
+    what = {"cost": "the cost", "list": "the list price"}[row["charge_of"]]
+    screen.print(
+        f"  {escape(row['customer'])} is charged {row['charge_share']} of {what}"
+        f"  {_by('rule', row['charge'], row['other_charges'])}"
     )
 
 
@@ -102,10 +123,10 @@ def _per_million(usd: dict[str, str]) -> str:
     return f"${usd['input']} in, ${usd['output']} out per million tokens"
 
 
-def _by(name: str | None, others: list[str]) -> str:
+def _by(kind: str, name: str | None, others: list[str]) -> str:
     from rich.markup import escape
 
     if name is None:
-        return "(no contract matches)"
+        return f"(no {kind} matches)"
     less = f"; less specific or earlier: {', '.join(map(escape, others))}" if others else ""
-    return f"(by contract {escape(name)}{less})"
+    return f"(by {kind} {escape(name)}{less})"

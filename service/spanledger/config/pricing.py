@@ -1,18 +1,19 @@
-"""The section `pricing`: what providers bill by contract."""
+"""The section `pricing`: what providers bill by contract, and what customers are charged."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spanledger.budgets.written import POSSIBLE_YEARS
 from spanledger.clock import NANOS
-from spanledger.config.fields import Name, Ours, PicoUsd
+from spanledger.config.fields import Name, Ours, Owner, PicoUsd
 from spanledger.money import WHOLE_SHARE, parse_percent
 
 MAX_PRICE_RULES = 1_000
+"""Of each kind."""
 MAX_MARKUP = 10 * WHOLE_SHARE
 
 
@@ -128,6 +129,29 @@ CONTRACT_PRICES = (
 """Prices that a contract may have, by LiteLLM's keys."""
 
 
+class ChargeEntry(_Rule):
+    """One of `charges`: what a customer is charged."""
+
+    customer: Owner | None = Field(None, description="Only this customer; `*` stands for any text.")
+    team: Owner | None = Field(None, description="Only this team.")
+    model: Name | None = Field(None, description="Only this model of the provider.")
+    provider: Name | None = Field(None, description="Only this provider.")
+    of: Literal["cost", "list"] = Field(
+        "cost", description="What the percentage is of: the cost, or the list price."
+    )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Whom and what it is for."""
+        return self._given(("customer", "team", "model", "provider"))
+
+    @model_validator(mode="after")
+    def _check_share(self) -> ChargeEntry:
+        if self.discount is None and self.markup is None and self.of == "cost":
+            raise ValueError("needs a discount, a markup, or `of: list`")
+        return self
+
+
 def _named_once(rules: tuple[Any, ...]) -> tuple[Any, ...]:
     names = [rule.name for rule in rules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -136,9 +160,12 @@ def _named_once(rules: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class PricingSettings(Ours):
-    """Prices that differ from the list prices. Of several rules that
+    """Contract prices, and what customers are charged next to what it costs. Of several rules that
     match, the most specific one applies; of equally specific ones, the last."""
 
     contracts: Annotated[tuple[ContractEntry, ...], AfterValidator(_named_once)] = Field(
         (), description="What providers bill by contract.", max_length=MAX_PRICE_RULES
+    )
+    charges: Annotated[tuple[ChargeEntry, ...], AfterValidator(_named_once)] = Field(
+        (), description="What customers are charged.", max_length=MAX_PRICE_RULES
     )

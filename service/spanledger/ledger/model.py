@@ -103,6 +103,8 @@ class Reservation(msgspec.Struct, frozen=True):
     """Why its cost has no bound; it is then refused if a budget blocks."""
     repeat: bool = False
     """A repeat whose first answer was lost: an existing row says what was held."""
+    charge_rule: str = ""
+    """By which its customer is charged (`ChargeRule.text`); empty: what it costs."""
     only_ledger: bool = False
     """It is never held in a journal: nothing bounds its cost, or what it makes must be found again."""
 
@@ -221,6 +223,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    list_nano: int | None = None
+    """What it would cost without any contract; None: the same, as far as anybody knows."""
     late: bool = False
     """Its request has ended before (`Later`), and gets the cost now."""
 

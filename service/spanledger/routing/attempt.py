@@ -35,6 +35,7 @@ from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
 from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
+from spanledger.routing.charging import Charging
 from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
@@ -72,6 +73,7 @@ class Shared:
     booking: Booking
     recorder: Recorder
     limits: GatewaySettings
+    charging: Charging
     unasked: dict[str, str] = field(default_factory=dict)
 
 
@@ -257,7 +259,7 @@ class Run:
                 return attempt
 
     def _reservation(self, pick: Pick, sizes: Sizes, dropped_there: frozenset[str]) -> Reservation:
-        clock, exchange = self._shared.clock, self._exchange
+        clock, charging, exchange = self._shared.clock, self._shared.charging, self._exchange
         deployment, price = pick.target.deployment, pick.target.price
         return Reservation(
             request=exchange.start,
@@ -273,6 +275,7 @@ class Run:
             fallback_from=pick.fallback_from,
             reason=pick.reason,
             unbounded=unbounded_by(self._demand, deployment, price, dropped_there),
+            charge_rule="" if charging.off else charging.rule(exchange.start, deployment),
         )
 
     def _call(self, target: Candidate, sizes: Sizes, hold: Hold, now: float) -> Call:

@@ -310,6 +310,7 @@ class Batches:
             attempt_id=f"{kept.request_id}.1",
             ended_ns=self._clock.now_ns(),
             cost_nano=cost,
+            list_nano=None if cost is None else used.list_nano,
             estimated=used.estimated,
             unpriced=used.price is None and bool(used.usage.input_tokens),
             error_type="invalid_request" if failed else "",
@@ -354,6 +355,7 @@ class _Used:
         self.price = price
         self.usage = Usage()
         self.pico = 0
+        self.list_pico = 0
         self.answers = 0
         self.estimated = False
         self._guess_nano = guess_nano
@@ -365,6 +367,13 @@ class _Used:
         if self.price is None:
             return self._guessed_nano
         return self.price.billed_nano(self.pico) + self._guessed_nano
+
+    @property
+    def list_nano(self) -> int | None:
+        """The same without any contract; None while there are no contracts."""
+        if self.price is None or self.price.listed is None:
+            return None
+        return self.price.listed.billed_nano(self.list_pico) + self._guessed_nano
 
     def add(self, result: Result) -> None:
         """One answer. Without usage, it is charged what was held for a line on average."""
@@ -380,6 +389,8 @@ class _Used:
         self.estimated = self.estimated or bool(result.usage.ambiguity)
         if self.price is not None:
             self.pico += self.price.cost_pico(result.usage)
+            if self.price.listed is not None:
+                self.list_pico += self.price.listed.cost_pico(result.usage)
 
 
 def _add(found: Bound, line: Line, deployment: Deployment, price: Price | None) -> None:

@@ -84,13 +84,15 @@ class LateAnswers:
             return False
         price = self._passing.price(deployment, answer.model, answer.began_ns)
         usage = late.usage
-        cost = answer.expected_nano
+        cost, listed = answer.expected_nano, None
         if price is not None and usage is not None:
             cost = price.cost_nano(usage, late.service)
+            listed = price.list_nano(usage, late.service)
         end = AttemptEnd(
             attempt_id=f"{request_id}.{answer.number}",
             ended_ns=self._clock.now_ns(),
             cost_nano=cost,
+            list_nano=listed,
             estimated=usage is None or bool(usage.ambiguity),
             unpriced=price is None,
             http_status=200,

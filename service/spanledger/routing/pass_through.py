@@ -39,6 +39,7 @@ from spanledger.providers.base import (
     ProviderKind,
 )
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.groups import OTHER_MODEL
 from spanledger.routing.health import Health
 from spanledger.routing.outcome import cancelled_end, internal_error_end, request_end
@@ -79,11 +80,13 @@ class Passing:
         health: Health,
         booking: Booking,
         clock: Clock,
+        charging: Charging,
         limits: GatewaySettings,
     ) -> None:
         self.ledger = ledger
         self.booking = booking
         self.clock = clock
+        self.charging = charging
         self.limits = limits
         self.health = health
         self._prices = prices
@@ -281,6 +284,7 @@ class Passed:
             priced=True,
             price_id="" if price is None else price.id,
             unbounded="" if self._may_pass else _UNBOUNDED,
+            charge_rule=passing.charging.rule(exchange.start, deployment, self._model),
             only_ledger=True,
         )
         self._attempt_id = reservation.attempt_id
@@ -337,8 +341,10 @@ class Passed:
         began_ns = self._exchange.start.started_ns
         price = self._passing.price(deployment, self._model or meter.model, began_ns)
         cost: int | None = None
+        listed: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, meter.service)
+            listed = None if price is None else price.list_nano(usage, meter.service)
         elif not request.error_type:
             cost = 0
         extra: dict[str, object] = {
@@ -352,6 +358,7 @@ class Passed:
             attempt_id=self._attempt_id,
             ended_ns=request.ended_ns,
             cost_nano=cost,
+            list_nano=listed,
             estimated=usage is not None and bool(usage.ambiguity),
             unpriced=usage is not None and price is None,
             error_type=request.error_type,

@@ -15,11 +15,13 @@ from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.charges import Charges
 from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course, Groups
 from spanledger.routing.demand import with_history
@@ -77,7 +79,8 @@ class Router:
         )
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
-        self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway)
+        charging = Charging(Charges(config.pricing))
+        self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway, charging)
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
         self._counting = Counting(self._choose, clock)
@@ -85,10 +88,18 @@ class Router:
         self.stores = Stores(plan, self.groups, providers, clock, config.gateway)
         self.batches = Batches(self.stores, ledger, clock)
         self.single = SingleAttempts(
-            ledger, self._booking, clock, config.gateway.budget_exceeded_status
+            ledger, self._booking, clock, charging, config.gateway.budget_exceeded_status
         )
         self.passing = Passing(
-            plan, ledger, prices, providers, self.health, self._booking, clock, config.gateway
+            plan,
+            ledger,
+            prices,
+            providers,
+            self.health,
+            self._booking,
+            clock,
+            charging,
+            config.gateway,
         )
         self.late = LateAnswers(ledger, self.kept, self.passing, clock)
         self.unread = UnreadResults(ledger, self.kept, self.late, self.batches, self.health, clock)

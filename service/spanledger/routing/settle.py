@@ -203,8 +203,11 @@ class Recorder:
         call, price, produced = attempt.call, attempt.target.price, attempt.produced
         service = produced.service_of(attempt)
         cost: int | None = None
+        listed: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
+            if price is not None and price.listed is not None:
+                listed = price.list_nano(usage, service)
         used = usage or NO_USAGE
         # Of more than fifteen arguments by name, Python makes a dict at each call.
         return AttemptEnd(
@@ -232,6 +235,7 @@ class Recorder:
                 exchange.ask.wire.content(exchange.ask.fields, produced.body, produced.events),
             ),
             request=request,
+            list_nano=listed,
         )
 
     def detail(

@@ -144,13 +144,13 @@ def test_a_share_is_written_as_a_decimal() -> None:
     ]
 
 
-def _config(*contracts: dict[str, Any]) -> Config:
+def _config(*contracts: dict[str, Any], **more: Any) -> Config:
     entry = {
         "model_name": "chat",
         "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"},
         "model_info": {"id": "main"},
     }
-    pricing = {"contracts": list(contracts)}
+    pricing = {"contracts": list(contracts), **more}
     return parse_config({"model_list": [entry], "pricing": pricing}, {}, "c.yaml")
 
 
@@ -246,16 +246,18 @@ def test_all_mistakes_of_rules_are_reported_at_once() -> None:
             {"name": "e", "discount": "101%"},
             {"name": "f", "markup": "1%", "from": "soon"},
             {"name": "g", "discont": "1%"},
-            {"name": "h", "markup": "9999%"},
+            charges=[{"name": "h"}, {"name": "i", "markup": "9999%"}],
         )
 
     text = str(caught.value)
-    for place in range(8):
+    for place in range(7):
         assert f"pricing.contracts.{place}" in text
+    for place in range(2):
+        assert f"pricing.charges.{place}" in text
 
 
-def test_the_command_says_which_contract_applies(tmp_path: Path) -> None:
-    """The most specific one at that time, and those that it replaces."""
+def test_the_command_says_which_rules_apply(tmp_path: Path) -> None:
+    """The list price, the cost by the most specific contract, and the customer charge."""
     file = tmp_path / "c.yaml"
     file.write_text(
         """
@@ -266,9 +268,11 @@ pricing:
   contracts:
     - {name: all, discount: 10%}
     - {name: ours, provider: openai, discount: 20%, from: 2026-06-01}
+  charges:
+    - {name: acme, customer: acme, markup: 20%}
 """
     )
-    command = ["prices", "explain", "gpt-4o", "--config", str(file)]
+    command = ["prices", "explain", "gpt-4o", "--config", str(file), "--customer", "acme"]
 
     early = CliRunner().invoke(app, [*command, "--at", "2026-05-31"])
     late = CliRunner().invoke(app, [*command, "--at", "2026-06-02"])
@@ -276,3 +280,4 @@ pricing:
     assert early.exit_code == late.exit_code == 0, early.output + late.output
     assert "contract all" in early.output
     assert "contract ours; less specific or earlier: all" in " ".join(late.output.split())
+    assert "acme is charged 1.2 of the cost" in late.output
