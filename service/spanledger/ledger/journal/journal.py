@@ -54,6 +54,8 @@ MAX_RECORDED = 256
 """Entries recorded in one transaction of the ledger."""
 MAX_WRITTEN = 512
 """Entries that share one fsync."""
+RETRY_S = 10
+"""For so long after a write that failed, the journal counts as without room; then a request tries again."""
 JOURNAL_CLOSE_S = 5
 """Timeout for writing what is queued when the gateway stops."""
 _UNBOUNDED = (
@@ -134,6 +136,7 @@ class Journal:
         self._ledger_id = store.ledger_id()
         self._file: JournalFile | None = None
         self._problem = ""
+        self._failed_ns = 0
         self._attempts = 0
         self._open: dict[str, _Open] = {}
         self._entries: deque[JournalEntry] = deque()
@@ -154,6 +157,8 @@ class Journal:
     def has_room(self) -> bool:
         """Whether it can hold an attempt of anybody."""
         if not self.serves or self._is_full():
+            return False
+        if abs(self._now_ns() - self._failed_ns) < RETRY_S * NANOS:
             return False
         with self._lock:
             return self._allowances.has_room(self._now_ns() // NANOS)
@@ -384,6 +389,7 @@ class Journal:
                 self._opened().append(lines)
         except OSError as error:
             problem = str(error)
+        self._failed_ns = self._now_ns() if problem else 0
         if problem:
             log.error("the journal in %s cannot be written: %s", self._folder, problem)
         with self._lock:
