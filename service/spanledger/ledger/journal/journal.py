@@ -56,6 +56,8 @@ MAX_WRITTEN = 512
 """Entries that share one fsync."""
 RETRY_S = 10
 """For so long after a write that failed, the journal counts as without room; then a request tries again."""
+TAKE_OVER_EVERY_S = 60
+"""Between two looks for files of processes that died meanwhile."""
 JOURNAL_CLOSE_S = 5
 """Timeout for writing what is queued when the gateway stops."""
 _UNBOUNDED = (
@@ -141,6 +143,8 @@ class Journal:
         self._open: dict[str, _Open] = {}
         self._entries: deque[JournalEntry] = deque()
         self._left: deque[LeftBehind] = deque()
+        self._passed: set[Path] = set()
+        self._looked_ns = 0
         self._at = 0
         self._rejected = False
         self._queue: queue.SimpleQueue[_Written | _Renew | None] = queue.SimpleQueue()
@@ -277,8 +281,9 @@ class Journal:
     # the ledger's thread ------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Read the files that dead processes left; called before anything is committed."""
-        for left in left_behind(self._folder, self._ledger_id):
+        """Read the files that dead processes left: before anything is committed, and now and then."""
+        self._looked_ns = self._now_ns()
+        for left in left_behind(self._folder, self._ledger_id, self._passed):
             if left.entries:
                 self._left.append(left)
             else:
@@ -290,6 +295,8 @@ class Journal:
         Args:
             again: what could not be prepared before is tried again.
         """
+        if abs(self._now_ns() - self._looked_ns) >= TAKE_OVER_EVERY_S * NANOS and not self._left:
+            self.take_over()
         if budgets is self._budgets and not (again and (self._unread or self._problem)):
             return
         self._budgets, self._unread = budgets, False
