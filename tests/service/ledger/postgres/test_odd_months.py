@@ -30,7 +30,9 @@ def test_a_clock_that_jumps_about_makes_no_more(
         monkeypatch.setattr(partitions, "MAX_MONTHS", made + 2)
         serve(wrong, now + 2 * YEAR)
         serve(wrong, now + 3 * YEAR)
-        with pytest.raises(LedgerUnavailableError, match=r"makes none for \d{4}_\d\d: set the clock"):
+        with pytest.raises(
+            LedgerUnavailableError, match=r"makes none for \d{4}_\d\d: set the clock"
+        ):
             serve(wrong, now + 4 * YEAR)
         assert raw(store, count) == [(made + 2,)]
 
