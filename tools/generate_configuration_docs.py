@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from spanledger import config
+from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
 from spanledger.money import format_usd, parse_price, parse_usd
@@ -72,8 +73,8 @@ SECTIONS = (
     Section(
         "budgets",
         config.BudgetEntry,
-        "A list. Each budget names one subject (`customer`, `key`, `team`, `model` or `provider`), "
-        "or none to limit everything together. [Budgets](budgets.md) explains how they work.",
+        f"A list. Each budget names one subject or several ({', '.join(f'`{n}`' for n in SCOPE_NAMES)}), "
+        "or none to limit everything together. [Budgets](budgets.md#scope) explains how they work.",
     ),
     Section(
         "budgets[].on_ledger_down",

@@ -160,7 +160,7 @@ class Allowances:
     def _room(self, budget: Budget, at_s: int) -> int:
         """What a budget's account has left, or any of its accounts if it has several."""
         allowed = budget.allow_when_down_nano
-        if not allowed or (budget.subject == "*" and budget.scope != "global"):
+        if not allowed or budget.open_parts:
             return allowed
         if self._is_closed(budget, budget.subject, at_s):
             return 0

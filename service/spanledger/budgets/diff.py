@@ -8,12 +8,19 @@ from typing import Any, Literal, NamedTuple
 
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.budgets.periods import every, parts_of
+from spanledger.budgets.scopes import subjects_by_scope
 from spanledger.money import format_usd
 
 
 def whose(budget: Budget) -> str:
     """Whom a budget limits, as text."""
-    return "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject}"
+    return whom(budget.scope, budget.subject)
+
+
+def whom(scope: str, subject: str) -> str:
+    """A subject of a budget or an account as text."""
+    subjects = subjects_by_scope(scope, subject)
+    return " and ".join(f"{name} {part}" for name, part in subjects.items()) or "everybody"
 
 
 def as_dict(budget: Budget) -> dict[str, Any]:
@@ -22,6 +29,8 @@ def as_dict(budget: Budget) -> dict[str, Any]:
         "name": budget.name,
         "scope": budget.scope,
         "subject": budget.subject,
+        "subjects": subjects_by_scope(budget.scope, budget.subject),
+        "default": budget.default,
         "limit_usd": format_usd(budget.limit_nano),
         **{name: part or None for name, part in parts_of(budget.period)._asdict().items()},
         "timezone": budget.timezone,
@@ -41,7 +50,7 @@ def summary(budget: Budget) -> str:
     """A budget in one phrase."""
     allowed = budget.allow_when_down_nano
     return (
-        f"{whose(budget)} {allowance(budget)}, {budget.action}{', strict' if budget.strict else ''}"
+        f"{'by default, ' if budget.default else ''}{whose(budget)} {allowance(budget)}, {budget.action}{', strict' if budget.strict else ''}"
         + (f", ${format_usd(allowed)} while the ledger is down" if allowed else "")
     )
 
@@ -136,6 +145,8 @@ def _shown(field: str, value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " and ".join(f"{name} {part}" for name, part in value.items()) or "everybody"
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     return str(value)

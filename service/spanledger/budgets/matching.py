@@ -1,30 +1,44 @@
 """Which budgets apply to an attempt, and the accounts that count it. Pure: no I/O, no clock.
 
-An attempt is looked up by its subjects, so the number of budgets does not matter.
+An attempt is looked up by its subjects, so the number of budgets does not matter: for each scope that
+budgets have, and for each set of its parts that some budget leaves open (`*`), there is one look-up.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from spanledger.budgets.accounts import AccountKey
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
-from spanledger.budgets.scopes import EACH, EVERYBODY, SCOPE_NAMES, Dimensions
+from spanledger.budgets.scopes import (
+    EACH,
+    Dimensions,
+    covers,
+    places_of,
+    subject_parts,
+    subject_text,
+    subjects_in,
+)
 
 MAX_CACHED_MATCHES = 10_000
-_SCOPES = (*SCOPE_NAMES, EVERYBODY)
+MAX_CACHED_PERIODS = 1_000
+"""Different periods and time zones of budgets."""
 
 
 class Matched(NamedTuple):
     """The accounts for some dimensions, valid while all their periods last.
 
     Attributes:
-        counted: each budget with its account and the end of that account's period, Unix seconds.
-        text: the accounts as stored in an attempt's row.
+        counted: each budget that limits, with its account and the end of that account's period, Unix
+            seconds.
+        keys: those accounts in the same order, then the accounts of default budgets that do not limit
+            because another budget does in their place: they count as well.
+        text: all of them as stored in an attempt's row.
     """
 
     counted: tuple[tuple[Budget, AccountKey, int], ...]
@@ -34,64 +48,127 @@ class Matched(NamedTuple):
     end_s: int
 
 
+class _Group:
+    """All budgets of one scope."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self._named: dict[tuple[str, ...], tuple[Budget, ...]] = {}
+        self._open: list[tuple[bool, ...]] = []
+
+    def add(self, budget: Budget) -> None:
+        """Add a budget."""
+        parts = subject_parts(self.scope, budget.subject)
+        self._named[parts] = (*self._named.get(parts, ()), budget)
+        open_ = tuple(part == EACH for part in parts)
+        if open_ not in self._open:
+            self._open = sorted([*self._open, open_], key=sum)
+
+    def match(self, parts: tuple[str, ...]) -> Iterator[Budget]:
+        """Budgets that apply to a subject, those that leave the fewest of its parts open first."""
+        wanted = (
+            tuple([EACH if each else part for each, part in zip(open_, parts, strict=True)])
+            for open_ in self._open
+        )
+        for pattern in dict.fromkeys(wanted):
+            yield from self._named.get(pattern, ())
+
+
 class BudgetIndex:
     """All budgets, indexed by what they apply to; rebuilt when one changes."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self.by_name = {budget.name: budget for budget in budgets}
-        self._named: dict[tuple[str, str], list[Budget]] = {}
+        self._groups: dict[str, _Group] = {}
         for budget in self.by_name.values():
-            self._named.setdefault((budget.scope, budget.subject), []).append(budget)
-        self._matched: dict[Dimensions, Matched] = {}
-        self._periods: dict[str, Period] = {}
+            group = self._groups.get(budget.scope)
+            if group is None:
+                group = self._groups[budget.scope] = _Group(budget.scope)
+            group.add(budget)
+        self._needed = _picked({p for scope in self._groups for p in places_of(scope)})
+        self._matched: dict[object, Matched] = {}
+        self._periods: dict[tuple[str, str], Period] = {}
 
     def limiting(self, key: AccountKey) -> Budget | None:
-        """The budget an account belongs to, if the budget still uses that account."""
+        """The budget an account belongs to, if the budget still uses that account, and no other one
+        limits in its place."""
         budget = self.by_name.get(key.budget)
         if (
             budget is None
             or budget.scope != key.scope
             or budget.period != key.period
             or budget.timezone != key.timezone
-            or budget.subject not in (EACH, key.subject)
+            or not covers(key.scope, budget.subject, key.subject)
         ):
+            return None
+        if budget.default and self.replacing(budget, key.subject, key.period_start_s):
             return None
         return budget
 
+    def replacing(self, budget: Budget, subject: str, at_s: int) -> Budget | None:
+        """The budget that limits an account in the place of a default one, if there is any: one that
+        names more of its subject, counts at the time, and refuses if the default one does."""
+        if not budget.default:
+            return None
+        open_ = budget.open_parts
+        for other in self._groups[budget.scope].match(subject_parts(budget.scope, subject)):
+            if (
+                other.open_parts < open_
+                and (other.action != "warn" or budget.action == "warn")
+                and self.period(other, at_s).counts
+            ):
+                return other
+        return None
+
     def matched(self, dimensions: Dimensions, at_s: int) -> Matched:
         """The accounts that count an attempt at a given time."""
-        found = self._matched.get(dimensions)
+        needed = self._needed(dimensions)
+        found = self._matched.get(needed)
         if found is None or not found.start_s <= at_s < found.end_s:
             if len(self._matched) >= MAX_CACHED_MATCHES:
                 self._matched.clear()
-            found = self._matched[dimensions] = self._work_out(dimensions, at_s)
+            found = self._matched[needed] = self._work_out(dimensions, at_s)
         return found
 
     def _work_out(self, dimensions: Dimensions, at_s: int) -> Matched:
-        counted = []
+        counted, replaced = [], []
         start_s, end_s = -sys.maxsize, sys.maxsize
         for budget, subject in self.match(dimensions):
             period = self.period(budget, at_s)
             start_s, end_s = max(start_s, period.start_s), min(end_s, period.end_s)
             if period.counts:
                 key = AccountKey.of(budget, subject, period.start_s)
-                counted.append((budget, key, period.end_s))
-        keys = tuple(key for _, key, _ in counted)
+                if budget.default and self.replacing(budget, subject, at_s):
+                    replaced.append(key)
+                else:
+                    counted.append((budget, key, period.end_s))
+        keys = (*[key for _, key, _ in counted], *replaced)
         return Matched(tuple(counted), keys, json.dumps(keys), start_s, end_s)
 
     def match(self, dimensions: Dimensions) -> Iterable[tuple[Budget, str]]:
-        """Budgets that apply, each with its account's subject. No budget applies to an empty dimension."""
-        for scope, subject in zip(_SCOPES, (*dimensions, EACH), strict=True):
-            if not subject:
-                continue
-            for name in dict.fromkeys((subject, EACH)):
-                for budget in self._named.get((scope, name), ()):
+        """Budgets that count an attempt, each with its account's subject. None counts an attempt that
+        lacks a subject of its scope."""
+        for scope, group in self._groups.items():
+            for parts in subjects_in(scope, dimensions):
+                subject = subject_text(parts)
+                for budget in group.match(parts):
                     yield budget, subject
 
     def period(self, budget: Budget, at_s: int) -> Period:
         """The budget's period at a given time, cached until it ends."""
-        period = self._periods.get(budget.name)
+        place = (budget.period, budget.timezone)
+        period = self._periods.get(place)
         if period is None or not period.start_s <= at_s < period.end_s:
-            period = period_at(budget.period, budget.timezone, at_s)
-            self._periods[budget.name] = period
+            if len(self._periods) >= MAX_CACHED_PERIODS:
+                self._periods.clear()
+            period = self._periods[place] = period_at(budget.period, budget.timezone, at_s)
         return period
+
+
+def _picked(places: set[int]) -> Callable[[Dimensions], object]:
+    """A function that picks what the budgets ask for, so that nothing else of an attempt matters."""
+    return itemgetter(*sorted(places)) if places else _nothing
+
+
+def _nothing(_: Dimensions) -> object:
+    return ()

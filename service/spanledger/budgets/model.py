@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from spanledger.budgets.scopes import EACH, subjects_by_scope
+
 Action = Literal["block", "warn"]
 
 
@@ -31,11 +33,19 @@ class Budget:
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
     allow_when_down_nano: int = 0
     """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
+    default: bool = False
+    """It limits a subject only if no budget of the same scope names more of that subject."""
 
     @property
     def counts(self) -> tuple[str, ...]:
         """The fields that decide which attempts it counts."""
         return self.scope, self.subject, self.period, self.timezone
+
+    @property
+    def open_parts(self) -> frozenset[str]:
+        """The scopes whose subjects it does not name, so that each has its own limit."""
+        parts = subjects_by_scope(self.scope, self.subject)
+        return frozenset(name for name, part in parts.items() if part == EACH)
 
 
 @dataclass(frozen=True, slots=True)

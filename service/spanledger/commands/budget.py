@@ -18,14 +18,16 @@ from spanledger.budgets.diff import (
     field_changes,
     plan,
     summary,
+    whom,
     whose,
     with_before,
 )
 from spanledger.budgets.model import Budget, BudgetState
 from spanledger.budgets.periods import Parts, every, in_words, parts_of, renewal
-from spanledger.budgets.scopes import SCOPE_NAMES
+from spanledger.budgets.scopes import SCOPE_NAMES, subjects_by_scope
 from spanledger.budgets.written import changed
 from spanledger.commands import budget_options as options
+from spanledger.commands.budget_explain import explain_
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -56,6 +58,7 @@ _LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
 """Options that are not called as in a file."""
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
+app.command("explain")(explain_)
 
 
 def _state_as_dict(state: BudgetState) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def _state_as_dict(state: BudgetState) -> dict[str, Any]:
     return {
         **as_dict(state.budget),
         "subject": state.subject,
+        "subjects": subjects_by_scope(state.budget.scope, state.subject),
         "spent_usd": format_usd(state.spent_nano),
         "held_usd": format_usd(state.held_nano),
         "overrun_usd": format_usd(state.overrun_nano),
@@ -88,6 +92,7 @@ def set_(
     timezone: options.Timezone = None,
     action: options.Then = None,
     thresholds: options.Percentages = None,
+    default: options.Default = None,
     strict: options.Strict = None,
     on_ledger_down_allow: options.OnLedgerDownAllow = None,
     replace: Annotated[
@@ -101,8 +106,9 @@ def set_(
 ) -> None:
     """Create a budget, or change the given options of an existing one.
 
-    A new budget without a subject limits everybody together. To give an existing budget another
-    subject, add --replace. A budget counts everything its subject has spent since the period began,
+    A new budget without a subject limits everybody together; one with several limits what they have in
+    common, such as a customer's requests for a model. To give an existing budget another subject, add
+    --replace. A budget counts everything its subject has spent since the period began,
     including what was spent before the budget was set.
     """
     written = {
@@ -118,6 +124,7 @@ def set_(
         "timezone": timezone,
         "action": action,
         "thresholds": None if thresholds is None else _percentages(thresholds),
+        "default": default,
         "strict": strict,
         "on_ledger_down": on_ledger_down_allow and {"allow_up_to": on_ledger_down_allow},
     }
@@ -162,7 +169,8 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
     elif changes:
         typer.echo(f"changed {budget.name!r}: {changes_text(changes)}")
     else:
-        whom = "everybody" if budget.scope == "global" else f"{budget.scope} {budget.subject!r}"
+        subjects = subjects_by_scope(budget.scope, budget.subject)
+        whom = " and ".join(f"{scope} {name!r}" for scope, name in subjects.items()) or "everybody"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
             f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
@@ -194,6 +202,7 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
         "timezone": before.timezone,
         "action": before.action,
         "thresholds": before.thresholds,
+        "default": before.default,
         "strict": before.strict,
         "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
     }
@@ -204,9 +213,9 @@ def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
     old = parts_of(before.period)._replace(**dict.fromkeys(gone, ""))
     period = changed(old, written)._asdict()
     entry |= {part: text for part, text in period.items() if text}
-    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if not any(scope in given for scope in SCOPE_NAMES):
-        return replace(after, scope=before.scope, subject=before.subject)
+        entry |= subjects_by_scope(before.scope, before.subject)
+    after = budget_of(validate_budget({**entry, **given}, _LABELS))
     if (after.scope, after.subject) != (before.scope, before.subject):
         raise UsageError(
             f"budget {before.name!r} is for {whose(before)}, not {whose(after)}: choose another"
@@ -301,7 +310,7 @@ def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
         colour = "red" if used >= 95 else "yellow" if used >= 80 else "green"
         table.add_row(
             escape(budget.name),
-            "everybody" if budget.scope == "global" else escape(f"{budget.scope} {state.subject}"),
+            escape(whom(budget.scope, state.subject) + (" (default)" if budget.default else "")),
             "$" + format_usd(state.spent_nano),
             "$" + format_usd(state.held_nano),
             "$" + format_usd(budget.limit_nano),

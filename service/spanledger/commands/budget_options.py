@@ -49,6 +49,13 @@ Strict = Annotated[
     bool | None,
     typer.Option("--strict/--no-strict", help="Lower max_tokens to what the budget can pay for."),
 ]
+Default = Annotated[
+    bool | None,
+    typer.Option(
+        "--default/--no-default",
+        help="With '*': limits only subjects that no other budget of the same scope names.",
+    ),
+]
 OnLedgerDownAllow = Annotated[
     str | None,
     typer.Option(

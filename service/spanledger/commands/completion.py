@@ -41,6 +41,11 @@ def _keys(records: Records) -> list[Key]:
     return records.keys()
 
 
+def of_keys(names: Callable[[Key], Iterable[str]]) -> Complete:
+    """Names that keys have."""
+    return _names(lambda records: (n for key in _keys(records) for n in names(key) if n))
+
+
 budget_names = _names(lambda records: (budget.name for budget in records.budgets()))
 known_budgets = _names(lambda records: (change.budget.name for change in records.history()))
 valid_keys = _names(lambda records: (key.id for key in _keys(records) if key.revoked_ns is None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
+    ColumnKind,
     LedgerUrl,
     console,
     format_time,
@@ -23,7 +25,7 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import customers, teams, valid_keys
 from spanledger.config.addresses import shown_ledger
 from spanledger.errors import UsageError
-from spanledger.ledger.model import Key
+from spanledger.ledger.model import MAX_TAGS, Key
 
 app = typer.Typer(no_args_is_help=True, help="Virtual keys of customers.")
 
@@ -43,11 +45,34 @@ def check_name(what: str, value: str) -> str:
     return value
 
 
+def _owner(what: str, value: str) -> str:
+    """As in budgets: names that differ only in how accents are encoded are the same."""
+    return unicodedata.normalize("NFC", check_name(what, value))
+
+
+def _key_names(**given: str | None) -> dict[str, str]:
+    """Names by option. An empty option is a script's unset variable, and must not mean "none"."""
+    return {
+        option: "" if value is None else _owner(f"--{option}", value)
+        for option, value in given.items()
+    }
+
+
+def _key_tags(given: Sequence[str]) -> list[str]:
+    tags = [_owner("--tag", each) for each in given]
+    if len(set(tags)) > MAX_TAGS:
+        raise UsageError(f"--tag may be given {MAX_TAGS} times: a request has no more tags")
+    return tags
+
+
 def _as_dict(key: Key) -> dict[str, Any]:
     return {
         "id": key.id,
         "customer": key.customer,
         "team": key.team or None,
+        "user": key.user or None,
+        "project": key.project or None,
+        "tags": list(key.tags),
         "routes": list(key.routes),
         "pass_through": key.pass_through,
         "created_at": format_time(key.created_ns),
@@ -63,6 +88,18 @@ def create(
     ],
     team: Annotated[
         str | None, typer.Option(help="Team within the customer.", autocompletion=teams)
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="User of all its requests; default: the one that a request names."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Project of all its requests; default: the one that a request names."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Tag of all its requests, besides their own; may be repeated."),
     ] = None,
     routes: Annotated[
         str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
@@ -80,16 +117,22 @@ def create(
     """Create a key and print it. It is shown only once: only its digest is stored."""
 
     with reporting_errors():
-        # As in budgets: names that differ only in how accents are encoded are the same.
-        customer = unicodedata.normalize("NFC", check_name("--customer", customer))
-        # An empty option is a script's unset variable, and must not mean "all".
-        team = "" if team is None else unicodedata.normalize("NFC", check_name("--team", team))
+        owner = _owner("--customer", customer)
+        names = _key_names(team=team, user=user, project=project)
+        tags = _key_tags(tag or ())
         given = [] if routes is None else [name.strip() for name in routes.split(",")]
-        names = [check_name("--routes", name) for name in given]
+        allowed = [check_name("--routes", name) for name in given]
         records = store_of(ledger).records("create")
         first = not records.has_keys()
         secret, key = records.create_key(
-            customer, team, names, time.time_ns(), pass_through=allow_pass_through
+            owner,
+            names["team"],
+            allowed,
+            time.time_ns(),
+            pass_through=allow_pass_through,
+            user=names["user"],
+            project=names["project"],
+            tags=tags,
         )
         records.close()
     if json:
@@ -97,7 +140,7 @@ def create(
     else:
         typer.echo(secret)
         typer.secho(
-            f"{key.id} for customer {customer!r}; the key is not shown again",
+            f"{key.id} for customer {owner!r}; the key is not shown again",
             fg="bright_black",
             err=True,
         )
@@ -108,6 +151,10 @@ def create(
                 fg="yellow",
                 err=True,
             )
+
+
+def _shown(value: str | tuple[str, ...]) -> str:
+    return (value if isinstance(value, str) else ", ".join(value)) or "-"
 
 
 @app.command("list")
@@ -127,11 +174,14 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             f"no keys yet in {shown_ledger(ledger)}: the gateway serves only this machine; see `keys create`"
         )
         return
+    more = [name for name in ("user", "project", "tags") if any(getattr(k, name) for k in keys)]
+    columns: dict[str, ColumnKind] = dict.fromkeys(more, "fold")
     table = new_table(
         {
             "id": "keep",
             "customer": "fold",
             "team": "fold",
+            **columns,
             "routes": "fold",
             "pass-through": "keep",
             "created": "keep",
@@ -143,6 +193,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
             key.id,
             escape(key.customer),
             escape(key.team or "-"),
+            *(escape(_shown(getattr(key, name))) for name in more),
             escape(", ".join(key.routes) or "all"),
             "yes" if key.pass_through else "-",
             local_time(key.created_ns),

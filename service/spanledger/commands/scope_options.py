@@ -1,4 +1,4 @@
-"""Options for the subject of a budget: one for each scope, made from the table of scopes."""
+"""Options for subjects: one for each scope, made from the table of scopes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,43 @@ from typing import Annotated, Any
 import typer
 
 from spanledger.budgets.scopes import SCOPES, Scope
-from spanledger.commands.completion import Complete, customers, teams, valid_keys
+from spanledger.commands.completion import (
+    Complete,
+    customers,
+    of_keys,
+    teams,
+    valid_keys,
+)
 
-_COMPLETIONS: dict[str, Complete] = {"customer": customers, "key": valid_keys, "team": teams}
+_COMPLETIONS: dict[str, Complete] = {
+    "customer": customers,
+    "key": valid_keys,
+    "team": teams,
+    "user": of_keys(lambda key: [key.user]),
+    "project": of_keys(lambda key: [key.project]),
+    "tag": of_keys(lambda key: key.tags),
+}
 """Names that the shell offers, by scope."""
 
 
-def with_scopes(help_of: Callable[[Scope], str]) -> Callable[[Callable[..., None]], Any]:
+def with_scopes(
+    help_of: Callable[[Scope], str], *, several: bool = False
+) -> Callable[[Callable[..., None]], Any]:
     """Give a command an option for each scope, in the place of its parameter `subjects`.
 
     The command gets the given subjects, by the names of their scopes.
+
+    Args:
+        several: where a request may have several subjects of a scope, a list of them is given.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
+        options = [_option(scope, help_of(scope), several and scope.several) for scope in SCOPES]
         parameters = [
             parameter
             for known in signature.parameters.values()
-            for parameter in (_options(help_of) if known.name == "subjects" else [known])
+            for parameter in (options if known.name == "subjects" else [known])
         ]
 
         @wraps(command)
@@ -43,20 +62,13 @@ def with_scopes(help_of: Callable[[Scope], str]) -> Callable[[Callable[..., None
     return decorate
 
 
-def _options(help_of: Callable[[Scope], str]) -> list[inspect.Parameter]:
-    return [
-        inspect.Parameter(
-            scope.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                str | None,
-                typer.Option(
-                    f"--{scope.name}",
-                    help=help_of(scope),
-                    autocompletion=_COMPLETIONS.get(scope.name),
-                ),
-            ],
-        )
-        for scope in SCOPES
-    ]
+def _option(scope: Scope, text: str, several: bool) -> inspect.Parameter:
+    option = typer.Option(
+        f"--{scope.name}",
+        help=f"{text} May be repeated." if several else text,
+        autocompletion=_COMPLETIONS.get(scope.name),
+    )
+    kind = Annotated[list[str] | None, option] if several else Annotated[str | None, option]
+    return inspect.Parameter(
+        scope.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+    )

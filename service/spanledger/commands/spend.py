@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spanledger.budgets.scopes import tags_in
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -23,6 +24,7 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import customers
 from spanledger.config import nearest
 from spanledger.errors import SpanledgerError, UsageError
+from spanledger.ledger.rows import SPEND_BY
 from spanledger.money import format_usd
 
 WATERFALL_COLUMNS = (10, 40)
@@ -37,8 +39,8 @@ def spend(
     by: Annotated[
         str,
         typer.Option(
-            help="Group by these, separated by commas: customer, team, key, model, provider,"
-            " deployment, route, day."
+            help=f"Group by these, separated by commas: {', '.join(SPEND_BY)}. An attempt counts in"
+            " the group of each of its tags."
         ),
     ] = "customer,model",
     since: Annotated[str, typer.Option(help="2026-11-01, 24h, 7d …; default: everything.")] = "",
@@ -49,8 +51,6 @@ def spend(
 ) -> None:
     """Show spend by customer, model, day, …, to the nano-dollar."""
     from zoneinfo import ZoneInfo
-
-    from spanledger.ledger.rows import SPEND_BY
 
     with reporting_errors():
         groups: list[str] = []
@@ -73,13 +73,15 @@ def spend(
             )
         reports = store_of(ledger).reports()
         rows = reports.spend(groups, since_ns, until_ns, timezone)
+        # Rows of several tags count in several groups.
+        whole = reports.spend((), since_ns, until_ns) if "tag" in groups else rows
         pruned_ns = reports.pruned_ns()
         reports.close()
     if since_ns < pruned_ns:
         typer.echo(
             f"note: requests that ended before {format_time(pruned_ns)} were pruned", err=True
         )
-    total = sum(row.cost_nano for row in rows)
+    total = sum(row.cost_nano for row in whole)
     if json:
         print_json(
             {
@@ -101,10 +103,10 @@ def spend(
             }
         )
         return
-    _print_spend(list(groups), rows, total)
+    _print_spend(list(groups), rows, whole)
 
 
-def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
+def _print_spend(groups: list[str], rows: list[Any], whole: list[Any]) -> None:
     from rich.markup import escape
 
     names: dict[str, ColumnKind] = dict.fromkeys(groups, "fold")
@@ -122,11 +124,13 @@ def _print_spend(groups: list[str], rows: list[Any], total: int) -> None:
             f"{row.output_tokens:,}",
         )
     table.add_section()
-    table.add_row("total", *[""] * (len(groups) - 1), "$" + format_usd(total))
+    table.add_row(
+        "total", *[""] * (len(groups) - 1), "$" + format_usd(sum(r.cost_nano for r in whole))
+    )
     screen = console()
     screen.print(table)
-    estimated = sum(row.estimated_nano for row in rows)
-    unpriced = sum(row.unpriced for row in rows)
+    estimated = sum(row.estimated_nano for row in whole)
+    unpriced = sum(row.unpriced for row in whole)
     if estimated:
         screen.print(
             f"${format_usd(estimated)} of this is estimated, because the provider reported no usage,"
@@ -304,6 +308,9 @@ def _request_as_dict(row: dict[str, Any]) -> dict[str, Any]:
         "customer": row["customer"],
         "team": row["team"] or None,
         "key": row["key_id"] or None,
+        "user": row.get("user_id") or None,
+        "project": row.get("project") or None,
+        "tags": tags_in(row.get("tags")),
         "route": row["route"],
         "operation": row["operation"],
         "stream": bool(row["stream"]),

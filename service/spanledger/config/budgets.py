@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from spanledger.budgets.model import Action, Budget
 from spanledger.budgets.periods import PERIOD_KINDS, Parts
-from spanledger.budgets.scopes import EACH, EVERYBODY, SCOPE_NAMES, SCOPES, Scope
+from spanledger.budgets.scopes import SCOPE_NAMES, SCOPES, Scope, named
 from spanledger.budgets.written import Mistake, read_period
 from spanledger.config.fields import Name, Ours, Owner, Usd, nearest
 
@@ -73,6 +73,10 @@ class BudgetEntry(_Named):
     thresholds: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (50, 80, 95), description="Percentages of the limit at which an alert fires."
     )
+    default: bool = Field(
+        False,
+        description="With `*`: limits only subjects that no other budget of the same scope names.",
+    )
     strict: bool = Field(False, description="Lower `max_tokens` to what the budget can pay for.")
 
     on_ledger_down: OnLedgerDown = OnLedgerDown()
@@ -102,9 +106,10 @@ def subjects_of(entry: BudgetEntry) -> dict[str, str]:
 
 
 def budget_of(entry: BudgetEntry) -> Budget:
-    """A configured budget as the ledger stores it; without a subject it applies to everybody."""
+    """A configured budget as the ledger stores it; without a subject it applies to everybody, and with
+    several to what they have in common."""
     period, _ = period_of(entry)
-    scope, subject = next(iter(subjects_of(entry).items()), (EVERYBODY, EACH))
+    scope, subject = named(subjects_of(entry))
     return Budget(
         name=entry.name,
         scope=scope,
@@ -116,4 +121,5 @@ def budget_of(entry: BudgetEntry) -> Budget:
         thresholds=tuple(sorted(set(entry.thresholds))),
         strict=entry.strict,
         allow_when_down_nano=entry.on_ledger_down.allow_up_to,
+        default=entry.default,
     )

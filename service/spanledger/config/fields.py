@@ -46,6 +46,7 @@ Owner = Annotated[Name, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 """A customer or team; names that differ only in how accents are encoded are the same."""
 Origin = Annotated[str, AfterValidator(_origin)]
 """In the form that browsers send."""
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,128}$")]
 Usd = Annotated[int, BeforeValidator(parse_usd)]
 PicoUsd = Annotated[int, BeforeValidator(parse_price)]
 Seconds = Annotated[float, Field(gt=0)]

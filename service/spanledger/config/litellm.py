@@ -13,7 +13,6 @@ from typing import Any
 
 from spanledger.config import litellm_keys
 from spanledger.config.fields import nearest
-from spanledger.config.litellm_durations import read_duration
 from spanledger.config.litellm_keys import LiteLLMKey, row_of
 from spanledger.config.sections import LiteLLMParams, RouterSettings
 
@@ -34,8 +33,6 @@ _SERVED_MODES = (
     "audio_transcription",
 )
 _SHELL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?")
-GLOBAL_BUDGET = "litellm-max-budget"
-"""Name of the budget made from a LiteLLM file's `max_budget`."""
 
 
 class Problems(list[str]):
@@ -198,8 +195,8 @@ def router_settings(
 ) -> dict[str, Any]:
     """The routing settings. Like LiteLLM, we also read routing keys from `litellm_settings`;
     `router_settings` takes precedence."""
-    shared = _section(data, "litellm_settings", problems)
-    own = _section(data, "router_settings", problems)
+    shared = section_of(data, "litellm_settings", problems)
+    own = section_of(data, "router_settings", problems)
     taken = {
         str(key): value
         for key, value in shared.items()
@@ -279,53 +276,21 @@ def _target_names(targets: Any, place: str, problems: Problems) -> Any:
     return names
 
 
-def global_budget(
-    data: Mapping[Any, Any], environment: Environment, problems: Problems
-) -> list[dict[str, Any]]:
-    """`max_budget` and its `budget_duration`, as a budget for everything together."""
-    found: list[dict[str, Any]] = []
-    for section in SECTIONS:
-        settings = _section(data, section, None)
-        if settings.get("max_budget") is None:
-            continue
-        unset: list[str] = []
-        limit = environment.resolve(settings["max_budget"], unset)
-        given = environment.resolve(settings.get("budget_duration"), unset)
-        zone = environment.resolve(
-            _section(data, "litellm_settings", None).get("timezone", "UTC"), unset
-        )
-        if unset:
-            problems.append(f"{section}.max_budget: the environment variable {unset[0]} is not set")
-            continue
-        if given is None:
-            problems.append(
-                f"{section}.max_budget: it needs a budget_duration, like 1d, 7d or 30d (a day, a"
-                " week or a month)"
-            )
-            continue
-        duration = read_duration(str(given).strip().lower())
-        place = f"{section}.budget_duration"
-        if duration.problem:
-            problems.append(f"{place}: {duration.problem}")
-            continue
-        if duration.warning:
-            problems.warnings.append(f"{place}: {duration.warning}")
-        name = GLOBAL_BUDGET if not found else f"{GLOBAL_BUDGET}-{section.partition('_')[0]}"
-        found.append(
-            {
-                "name": name,
-                "limit": limit,
-                "period": duration.period,
-                **({"period_from": duration.period_from} if duration.period_from else {}),
-                "timezone": zone,
-            }
-        )
-    return found
-
-
 def drop_params(data: Mapping[Any, Any]) -> bool:
     """`litellm_settings.drop_params`."""
-    return _section(data, "litellm_settings", None).get("drop_params") in (True, "true", "True")
+    return section_of(data, "litellm_settings", None).get("drop_params") in (True, "true", "True")
+
+
+def user_headers(data: Mapping[Any, Any]) -> list[str]:
+    """The headers that name a request's user, as `general_settings` has them."""
+    settings = section_of(data, "general_settings", None)
+    mappings = settings.get("user_header_mappings")
+    found = [
+        mapping.get("header_name")
+        for mapping in (mappings if isinstance(mappings, list) else [mappings])
+        if isinstance(mapping, dict)
+    ]
+    return [name for name in (*found, settings.get("user_header_name")) if isinstance(name, str)]
 
 
 def is_slip(key: str, name: str, given: Mapping[Any, Any]) -> bool:
@@ -339,7 +304,7 @@ def review(data: Mapping[Any, Any], problems: Problems) -> None:
     """Warn of the keys that have no effect here, and refuse those that LiteLLM obeys and that
     decide where a request, a key or money goes."""
     for section in (*SECTIONS, "router_settings"):
-        settings = _section(data, section, None)
+        settings = section_of(data, section, None)
         for key, value in settings.items():
             _judge(section, str(key), value, problems)
     for key, value in data.items():
@@ -395,7 +360,7 @@ def _warning(row: LiteLLMKey, place: str) -> str:
     return f"{place} has no effect" + (f": {row.note}" if row.note else "")
 
 
-def _section(data: Mapping[Any, Any], name: str, problems: Problems | None) -> dict[Any, Any]:
+def section_of(data: Mapping[Any, Any], name: str, problems: Problems | None) -> dict[Any, Any]:
     """A section without its nulls. One that is not a mapping is a problem, reported once."""
     value = data.get(name)
     if value is None or isinstance(value, dict):

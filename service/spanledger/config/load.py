@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from spanledger.budgets.scopes import SCOPE_NAMES
+from spanledger.budgets.scopes import EACH, SCOPE_NAMES
 from spanledger.config import litellm, litellm_keys
 from spanledger.config.addresses import ledger_url, server_url
 from spanledger.config.budgets import BudgetEntry, period_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
+from spanledger.config.litellm_budgets import budgets_of
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
     DEFAULT_LEDGER_URL,
@@ -160,6 +161,9 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         section = data.get(name, {})
         if name == "ledger" and addresses and isinstance(section, dict):
             section = {**section, **addresses}
+        users = litellm.user_headers(data) if name == "gateway" else []
+        if users and isinstance(section, dict):
+            section = {"user_headers": users, **section}
         found[name] = _validated(model, section, name, problems)
     litellm.review(data, problems)
     config = Config.model_construct(
@@ -234,7 +238,7 @@ def _budgets(
         problems.append(f"budgets: expected a list of budgets, got {type(entries).__name__}")
         entries = []
     placed = [(f"budgets.{index}", entry) for index, entry in enumerate(entries)]
-    placed += [("max_budget", e) for e in litellm.global_budget(data, environment, problems)]
+    placed += budgets_of(data, environment, problems)
     found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
     # A missing or wrong limit must not hide another mistake of the same budget.
     limited = [(p, {**entry, "limit": "0"}) for p, entry in placed if isinstance(entry, dict)]
@@ -263,7 +267,7 @@ def _check_references(config: Config, served: list[str], problems: Problems) -> 
 
 
 def _check_budgets(budgets: Sequence[BudgetEntry], problems: Problems) -> None:
-    """Names are unique, and each budget has at most one subject."""
+    """Names are unique, and subjects say whom they mean."""
     names = [budget.name for budget in budgets]
     problems.extend(
         f"budget {n!r} is set twice" for n in sorted({n for n in names if names.count(n) > 1})
@@ -276,8 +280,11 @@ def _check_budgets(budgets: Sequence[BudgetEntry], problems: Problems) -> None:
             for s in SCOPE_NAMES
             if s in budget.model_fields_set and s not in subjects
         )
-        if len(subjects) > 1:
-            problems.append(f"budget {budget.name!r} names {' and '.join(subjects)}; choose one")
+        if budget.default and EACH not in subjects.values():
+            problems.append(
+                f"budget {budget.name!r}: only one for each subject ('*') can be a default; name '*', or"
+                " remove default"
+            )
 
 
 def _check_routes(config: Config, served: list[str], problems: Problems) -> None:

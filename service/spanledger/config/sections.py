@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Private
 from spanledger.config.addresses import collector_url, ledger_url, listening_host, server_url
 from spanledger.config.budgets import BudgetEntry
 from spanledger.config.fields import (
+    HeaderName,
     LiteLLM,
     Name,
     Origin,
@@ -232,6 +233,22 @@ class GatewaySettings(Ours):
     )
     default_customer: Annotated[Owner, AfterValidator(not_each), Field(max_length=128)] = Field(
         "default", description="Customer of requests while no keys exist."
+    )
+    names_in_body: bool = Field(
+        True,
+        description="Read a request's user, project and tags from its body (`user`, `metadata`, …),"
+        " as far as its key has none.",
+    )
+    user_headers: tuple[HeaderName, ...] = Field(
+        (),
+        description="Headers that name a request's user, such as `x-litellm-end-user-id`; they"
+        " precede the body. List only what callers, or a proxy before them, may choose.",
+    )
+    project_headers: tuple[HeaderName, ...] = Field(
+        (), description="Headers that name its project, such as `openai-project`."
+    )
+    tag_headers: tuple[HeaderName, ...] = Field(
+        (), description="Headers with tags, separated by commas, such as `x-litellm-tags`."
     )
     allow_origins: tuple[Origin, ...] = Field(
         (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."

@@ -36,6 +36,7 @@ from spanledger.gateway.crowd import Crowd, Slot
 from spanledger.gateway.file_calls import FileCalls, Request, is_file_path
 from spanledger.gateway.kept_answers import KeptAnswers
 from spanledger.gateway.models import Models
+from spanledger.gateway.names import NameSources
 from spanledger.gateway.pass_through import PassThrough
 from spanledger.gateway.paths import (
     LIVE,
@@ -99,6 +100,7 @@ class Edge:
         self.in_flight = 0
         self.clock = clock
         self._limits = config.gateway
+        self._sources = NameSources(config.gateway)
         self._router = router
         self._auth = auth
         self._answers = answers
@@ -354,6 +356,7 @@ class Edge:
         route, ask, kept_at, files_at = "", None, "", ""
         serving: str | None = None
         fault: SpanledgerError | None = None
+        names = caller.names
         try:
             form_wire = FORMS.get(wire.path)
             if form_wire is not None and not is_json_head(headers):
@@ -367,6 +370,7 @@ class Edge:
                 ask = wire.read(body)
                 if names_files(body) or self._files.ids.checks_all:
                     ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
+            names = self._sources.names(names, headers, ask.fields)
             if wire.passes:
                 ask.headers = forwarded(headers, wire.passes)
             route = self._models.route(ask.route)
@@ -391,6 +395,9 @@ class Edge:
             route=serving or UNKNOWN_ROUTE,
             operation=wire.name,
             stream=ask.stream,
+            user=names.user,
+            project=names.project,
+            tags=names.tags,
         )
         exchange = Exchange(start, ask, deadline, kept_at=kept_at, files_at=files_at)
         if serving != route:

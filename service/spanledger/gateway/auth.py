@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from spanledger.clock import Clock
 from spanledger.errors import (
@@ -39,12 +40,24 @@ _LOCAL_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 HeaderMap = Mapping[bytes, bytes]
 
 
+class ForWhom(NamedTuple):
+    """Whom a request is for besides customer and team; empty where nobody is named."""
+
+    user: str = ""
+    project: str = ""
+    tags: tuple[str, ...] = ()
+
+
+NOBODY = ForWhom()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whom a request is booked on. `routes` None: all routes.
 
     Attributes:
         pass_through: the key may use endpoints that nothing prices (`gateway.pass_through`).
+        names: those of the key.
     """
 
     customer: str
@@ -52,6 +65,7 @@ class Caller:
     key_id: str
     routes: frozenset[str] | None
     pass_through: bool = False
+    names: ForWhom = NOBODY
 
     def may_use(self, route: str) -> bool:
         """Whether the key allows this route."""
@@ -236,7 +250,8 @@ def _host_name(host: bytes) -> bytes:
 
 def _caller(key: Key) -> Caller:
     routes = frozenset(key.routes) if key.routes else None
-    return Caller(key.customer, key.team, key.id, routes, key.pass_through)
+    names = ForWhom(key.user, key.project, key.tags)
+    return Caller(key.customer, key.team, key.id, routes, key.pass_through, names)
 
 
 def _make_room(cache: dict[bytes, tuple[Caller, float]] | dict[bytes, float]) -> None:

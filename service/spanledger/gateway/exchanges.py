@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from spanledger.clock import Clock
+from spanledger.config.sections import GatewaySettings
 from spanledger.gateway import ids
 from spanledger.gateway.auth import Caller, HeaderMap
+from spanledger.gateway.names import NameSources
 from spanledger.ledger.model import RequestStart
 from spanledger.routing.request import Exchange
 from spanledger.wires.base import Ask, Inbound
+from spanledger.wires.fields import Fields
 
 
 class Exchanges:
     """Begins such requests."""
 
-    def __init__(self, clock: Clock, total_timeout_s: float) -> None:
+    def __init__(self, clock: Clock, settings: GatewaySettings) -> None:
         self._clock = clock
-        self._total_timeout_s = total_timeout_s
+        self._total_timeout_s = settings.total_timeout_s
+        self._sources = NameSources(settings)
 
     def begin(
         self,
@@ -25,8 +29,17 @@ class Exchanges:
         wire: Inbound,
         operation: str,
         route: str,
+        fields: Fields | None = None,
     ) -> Exchange:
-        """A request of a known caller. It continues the caller's trace, or begins one."""
+        """A request of a known caller. It continues the caller's trace, or begins one.
+
+        Args:
+            fields: its body, if it is JSON and was read.
+
+        Raises:
+            InvalidRequestError: what names whom it is for is not valid.
+        """
+        user, project, tags = self._sources.names(caller.names, headers, fields)
         rng = self._clock.rng
         trace_id, parent = ids.parent_of(headers.get(b"traceparent"))
         start = RequestStart(
@@ -41,6 +54,9 @@ class Exchanges:
             route=route,
             operation=operation,
             stream=False,
+            user=user,
+            project=project,
+            tags=tags,
         )
         deadline = self._clock.monotonic() + self._total_timeout_s
         exchange = Exchange(start, Ask(wire), deadline)

@@ -36,7 +36,7 @@ from spanledger.routing.request import Exchange
 from spanledger.routing.stores import Object, is_gone
 from spanledger.wires import BATCHES, FILES
 from spanledger.wires.base import Inbound
-from spanledger.wires.fields import check_head
+from spanledger.wires.fields import Fields, check_head
 
 if TYPE_CHECKING:
     from spanledger.routing.router import Router
@@ -66,7 +66,7 @@ class FileCalls:
         limits: GatewaySettings,
     ) -> None:
         self._router = router
-        self._exchanges = Exchanges(clock, limits.total_timeout_s)
+        self._exchanges = Exchanges(clock, limits)
         self._files = Files(ledger, router, models, clock)
         self._batches = KeptBatches(ledger, router, self._files, models, clock)
         self.ids = FileIds(ledger, router, self._files, self._batches, limits)
@@ -151,17 +151,24 @@ class FileCalls:
                 file, target = await self._batches.place(wanted, request.caller)
                 route = target.deployment.route
             finally:
-                exchange = self._begin(request, headers, BATCHES, route)
+                exchange = self._begin(
+                    request, headers, BATCHES, route, None if wanted is None else wanted.fields
+                )
             return await self._batches.created(wanted, file, target, exchange)
         except SpanledgerError as error:
             await self._rejected(request, error)
             raise
 
     def _begin(
-        self, request: Request, headers: dict[bytes, bytes], operation: str, route: str
+        self,
+        request: Request,
+        headers: dict[bytes, bytes],
+        operation: str,
+        route: str,
+        fields: Fields | None = None,
     ) -> Exchange:
         exchange = self._exchanges.begin(
-            request.request_id, request.caller, headers, request.wire, operation, route
+            request.request_id, request.caller, headers, request.wire, operation, route, fields
         )
         request.begun(exchange)
         return exchange

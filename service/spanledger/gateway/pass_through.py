@@ -55,7 +55,7 @@ class PassThrough:
 
     def __init__(self, router: Router, clock: Clock, limits: GatewaySettings) -> None:
         self._router = router
-        self._exchanges = Exchanges(clock, limits.total_timeout_s)
+        self._exchanges = Exchanges(clock, limits)
         self._limits = limits
 
     def is_for(self, path: str) -> bool:

@@ -9,9 +9,11 @@ from spanledger.budgets.model import Budget
 
 BUDGET_COLUMNS = (
     *("name", "scope", "subject", "limit_nano", "period", "timezone", "action", "thresholds"),
-    *("strict", "allow_when_down_nano"),
+    *("strict", "allow_when_down_nano", "is_default"),
 )
-"""The last one is missing in ledgers of earlier versions."""
+"""The last ones are missing in ledgers of earlier versions (`ADDED`)."""
+ADDED: dict[str, int] = {"allow_when_down_nano": 7, "is_default": 8}
+"""Columns that SQLite's schema has only since this version; before, each was zero or false."""
 
 
 def select_budgets(columns: Sequence[str] = BUDGET_COLUMNS) -> str:
@@ -31,16 +33,18 @@ def write_budget(columns: Sequence[str] = BUDGET_COLUMNS) -> str:
 
 def budget_from_row(row: Sequence[object]) -> Budget:
     """A budget from `select_budgets`."""
-    name, scope, subject, limit, period, timezone, action, thresholds, strict, *allowed = row
+    name, scope, subject, limit, period, timezone, action, thresholds, strict, *added = row
+    allowed, default, *_ = (*added, 0, 0)
     return Budget(
         name=str(name),
-        scope=scope,  # type: ignore[arg-type]  # the table only contains what Budget accepted
+        scope=str(scope),
         subject=str(subject),
         limit_nano=limit,  # type: ignore[arg-type]  # an integer that is never NULL
-        period=period,  # type: ignore[arg-type]  # as scope
+        period=str(period),
         timezone=str(timezone),
-        action=action,  # type: ignore[arg-type]  # as scope
+        action=action,  # type: ignore[arg-type]  # the table only contains what Budget accepted
         thresholds=tuple(json.loads(str(thresholds))),
         strict=bool(strict),
-        allow_when_down_nano=allowed[0] if allowed else 0,  # type: ignore[arg-type]  # as limit
+        allow_when_down_nano=allowed,  # type: ignore[arg-type]  # as limit
+        default=bool(default),
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spanledger.budgets.accounts import Balance
+from spanledger.budgets.scopes import tags_text
 from spanledger.ledger.model import (
     AttemptEnd,
     ChangeKept,
@@ -23,7 +24,7 @@ from spanledger.ledger.model import (
 
 REQUEST_COLUMNS = (
     *("request_id", "trace_id", "span_id", "parent_span_id", "owner", "started_ns", "customer"),
-    *("team", "key_id", "route", "operation", "stream", "decision"),
+    *("team", "key_id", "route", "operation", "stream", "decision", "user_id", "project", "tags"),
 )
 ATTEMPT_COLUMNS = (
     *("request_id", "number", "span_id", "owner", "started_ns", "customer", "team", "key_id"),
@@ -115,6 +116,9 @@ class Changes:
                 start.operation,
                 int(start.stream),
                 decision,
+                start.user,
+                start.project,
+                tags_text(start.tags) if start.tags else "",
             )
         )
 

@@ -18,6 +18,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from spanledger.budgets.accounts import Balance, account_keys
+from spanledger.budgets.scopes import Dimensions, SubjectColumns, columns_for
 from spanledger.clock import NANOS
 from spanledger.errors import LedgerUnavailableError, SpanledgerError, UsageError
 from spanledger.ledger.lanes import START, Position
@@ -50,7 +51,7 @@ class SettledAttempt(NamedTuple):
     lane: int
     seq: int
     started_ns: int
-    subjects: Sequence[str]
+    dimensions: Dimensions
 
 
 class Tables(Protocol):
@@ -120,8 +121,8 @@ class Tables(Protocol):
         """What the balances' numbers stand for."""
         ...
 
-    def settled(self) -> Iterator[SettledAttempt]:
-        """All settled attempts; only within `alone`."""
+    def settled(self, columns: SubjectColumns) -> Iterator[SettledAttempt]:
+        """All settled attempts, with these columns; only within `alone`."""
         ...
 
     # as a target --------------------------------------------------------------------------
@@ -368,10 +369,10 @@ class Copy:
 
     def _name_accounts(self, opened: Opened) -> None:
         changed: list[tuple[str, int, str]] = []
-        for attempt in self._source.settled():
+        for attempt in self._source.settled(columns_for(opened.scopes)):
             keys = account_keys(attempt.accounts)
             place = (attempt.lane, attempt.seq)
-            more = opened.counting(place, attempt.started_ns, attempt.subjects, keys)
+            more = opened.counting(place, attempt.started_ns, attempt.dimensions, keys)
             if more:
                 accounts = json.dumps((*keys, *more))
                 changed.append((attempt.request_id, attempt.number, accounts))

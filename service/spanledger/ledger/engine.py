@@ -204,7 +204,8 @@ class _Book:
         if self.counted is None:
             self.counted = [
                 Account(budget, balance)
-                for (budget, _, _), balance in zip(matched.counted, self.balances, strict=True)
+                # Default budgets that another one replaces count, but do not limit: they come last.
+                for (budget, _, _), balance in zip(matched.counted, self.balances, strict=False)
             ]
         return self.counted
 
@@ -313,7 +314,8 @@ class _Batch:
 
     def _reserve(self, reservation: Reservation, matched: Matched) -> Hold:
         keys = matched.keys
-        accounts = self._books[id(keys)].counted_by(matched)
+        book = self._books[id(keys)]
+        accounts = book.counted_by(matched)
         attempt_id = reservation.attempt_id
         held = self._engine.open.get(attempt_id) or self.reserved.get(attempt_id)
         if held is None and reservation.repeat:
@@ -332,8 +334,8 @@ class _Batch:
             changes.decisions.append((decision, reservation.request.request_id))
         changes.hold(reservation, owner, grant.hold_nano, decision, matched.text)
         self.reserved[attempt_id] = Booked("held", grant.hold_nano, 0, 0, keys)
-        for account in accounts:
-            account.balance.held_nano += grant.hold_nano
+        for balance in book.balances:
+            balance.held_nano += grant.hold_nano
         self._changed.add(id(keys))
         return Hold(
             attempt_id,
@@ -349,7 +351,8 @@ class _Batch:
         attempt_id, open_ = reservation.attempt_id, self._engine.open
         if attempt_id in open_ or attempt_id in self.reserved or attempt_id in self._looked_up:
             return
-        accounts = self._books[id(keys)].counted_by(matched)
+        book = self._books[id(keys)]
+        accounts = book.counted_by(matched)
         over = any(a.budget.action == "warn" and hold > a.room_nano for a in accounts)
         decision = ("warn" if over else "allow") if accounts else ""
         owner, changes = journaled.owner or self._engine.owner, self.changes
@@ -358,8 +361,8 @@ class _Batch:
             changes.decisions.append((decision, reservation.request.request_id))
         changes.hold(reservation, owner, hold, decision, matched.text)
         self.reserved[attempt_id] = Booked("held", hold, 0, 0, keys)
-        for account in accounts:
-            account.balance.held_nano += hold
+        for balance in book.balances:
+            balance.held_nano += hold
         self._changed.add(id(keys))
 
     def _finish(self, end: AttemptEnd) -> Settled:

@@ -22,6 +22,8 @@ Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
 
 KEY_PREFIX = "slk_"
+MAX_TAGS = 16
+"""Of a request, with those of its key."""
 MAX_LEASE_NS = 3_600 * 10**9
 """A lease that ends later than this dates from before the clock was set back."""
 UNKNOWN_ROUTE = "unknown"
@@ -45,6 +47,12 @@ class Key:
     revoked_ns: int | None
     pass_through: bool = False
     """It may use endpoints that nothing prices, also under a blocking budget."""
+    user: str = ""
+    """Of all its requests; if empty, a request may name its own."""
+    project: str = ""
+    """As `user`."""
+    tags: tuple[str, ...] = ()
+    """All its requests have them, besides their own."""
 
 
 UNSAMPLED = "-00"
@@ -67,6 +75,10 @@ class RequestStart(msgspec.Struct, frozen=True):
     operation: str
     """The name of the wire it came in on, such as `chat`."""
     stream: bool
+    user: str = ""
+    project: str = ""
+    tags: tuple[str, ...] = ()
+    """In order, without repeats."""
 
 
 class Reservation(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from spanledger.budgets.accounts import AccountKey, Balance, account_keys
 from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
-from spanledger.budgets.scopes import Dimensions
+from spanledger.budgets.scopes import Dimensions, SubjectColumns, columns_for
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import START, Position
 
@@ -50,11 +50,13 @@ class OpeningRows(Protocol):
         """Behind the last row that has ended."""
         ...
 
-    def settled(self, period: Period, after: Position, to: Position) -> Iterable[SettledSum]:
+    def settled(
+        self, columns: SubjectColumns, period: Period, after: Position, to: Position
+    ) -> Iterable[SettledSum]:
         """Attempts that started in a period and were settled between two positions."""
         ...
 
-    def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
+    def unfinished(self, columns: SubjectColumns, since_ns: int) -> Sequence[Unfinished]:
         """Attempts that started since then and are not final."""
         ...
 
@@ -82,6 +84,7 @@ class Opening:
             period = period_at(budget.period, budget.timezone, now_s)
             by_period.setdefault(period, []).append(budget)
         self._indexes = [(period, BudgetIndex(some)) for period, some in by_period.items()]
+        self._columns = columns_for({budget.scope for budget in budgets})
 
     def read(self, rows: OpeningRows) -> None:
         """Sum what is settled so far; outside a transaction, because it may take seconds."""
@@ -95,7 +98,7 @@ class Opening:
         last = rows.last()
         self._add_settled(rows, last)
         since_ns = min(period.start_s for period, _ in self._indexes) * NANOS
-        for attempt in rows.unfinished(since_ns):
+        for attempt in rows.unfinished(self._columns, since_ns):
             self._add_unfinished(rows, attempt)
         number = rows.number_of(last)
         for balance in self._balances.values():
@@ -104,7 +107,7 @@ class Opening:
 
     def _add_settled(self, rows: OpeningRows, last: Position) -> None:
         for period, budgets in self._indexes:
-            for found in rows.settled(period, self._read_to, last):
+            for found in rows.settled(self._columns, period, self._read_to, last):
                 for balance in self._matching(period, budgets, found.dimensions):
                     balance.spent_nano += found.cost_nano
                     balance.overrun_nano += found.overrun_nano

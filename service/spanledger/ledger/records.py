@@ -253,6 +253,9 @@ class Records(ABC):
         now_ns: int,
         *,
         pass_through: bool = False,
+        user: str = "",
+        project: str = "",
+        tags: Sequence[str] = (),
     ) -> tuple[str, Key]:
         """Create a virtual key; returns the secret, shown only once, and the stored key."""
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -265,6 +268,9 @@ class Records(ABC):
             created_ns=now_ns,
             revoked_ns=None,
             pass_through=pass_through,
+            user=user,
+            project=project,
+            tags=tuple(dict.fromkeys(tags)),
         )
         with self._transaction():
             self._write_key(key)

@@ -5,6 +5,7 @@ Read-only, each answer from one snapshot. Money is nano-USD; the commands format
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -13,8 +14,10 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget, BudgetState
-from spanledger.budgets.periods import shown_period
+from spanledger.budgets.periods import Period, shown_period
+from spanledger.budgets.scopes import SubjectColumns, columns_for, tags_in
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
 from spanledger.ledger.rows import (
@@ -72,8 +75,13 @@ class Reports(ABC):
         until_ns: int | None = None,
         timezone: str = "UTC",
     ) -> list[SpendRow]:
-        """Cost of attempts started in `[since, until)`, the most expensive group first."""
+        """Cost of attempts started in `[since, until)`, the most expensive group first.
+
+        By tag, an attempt counts in the group of each of its tags.
+        """
         rows = self._spend(by, since_ns, until_ns, ZoneInfo(timezone))
+        if "tag" in by:
+            rows = _by_each_tag(rows, list(by).index("tag"))
         if "day" in by:
             return sorted(rows, key=lambda r: (r.group[list(by).index("day")], -r.cost_nano))
         return sorted(rows, key=lambda r: (-r.cost_nano, r.group))
@@ -82,7 +90,7 @@ class Reports(ABC):
     def _spend(
         self, by: Sequence[str], since_ns: int, until_ns: int | None, zone: ZoneInfo
     ) -> list[SpendRow]:
-        """See `spend`, in any order."""
+        """See `spend`, in any order; by tag, each group has all tags of its attempts (`tags_text`)."""
 
     # requests -----------------------------------------------------------------------------
 
@@ -149,29 +157,41 @@ class Reports(ABC):
     # budgets ------------------------------------------------------------------------------
 
     def budget_states(self, now_s: int) -> list[BudgetState]:
-        """Every account of every budget in the period of `now_s`, by budget and subject.
+        """Every account that budgets limit in the period of `now_s`, by budget and subject.
 
         A budget of a named subject without spend yet shows zeros.
         """
         states = []
         with self._snapshot():
-            for budget in self._budgets():
+            budgets = self._budgets()
+            index = BudgetIndex(budgets)
+            for budget in budgets:
                 period = shown_period(budget.period, budget.timezone, now_s)
                 key = AccountKey.of(budget, budget.subject, period.start_s)
                 found = self._accounts(key) or [Balance(key, period.end_s)]
-                states += [
-                    BudgetState(
-                        budget,
-                        balance.key.subject,
-                        balance.spent_nano,
-                        balance.held_nano,
-                        balance.overrun_nano,
-                        period.start_s,
-                        period.end_s,
-                    )
-                    for balance in found
-                ]
+                if budget.default:
+                    found = [b for b in found if not index.replacing(budget, b.key.subject, now_s)]
+                states += [_state(budget, balance, period) for balance in found]
         return states
+
+    def account_states(
+        self, accounts: Sequence[tuple[Budget, str]], now_s: int
+    ) -> list[BudgetState]:
+        """These accounts, each by its budget and subject, in the period of `now_s`; with zeros where
+        nothing was counted."""
+        states = []
+        with self._snapshot():
+            for budget, subject in accounts:
+                period = shown_period(budget.period, budget.timezone, now_s)
+                key = AccountKey.of(budget, subject, period.start_s)
+                [balance] = self._accounts(key) or [Balance(key, period.end_s)]
+                states.append(_state(budget, balance, period))
+        return states
+
+    @abstractmethod
+    def usual_hold(self, **subjects: str) -> int | None:
+        """The mean hold of the latest attempts with these subjects, by scope, nano-USD; None if there
+        is none among the newest."""
 
     @abstractmethod
     def _budgets(self) -> list[Budget]:
@@ -179,7 +199,7 @@ class Reports(ABC):
 
     @abstractmethod
     def _accounts(self, key: AccountKey) -> list[Balance]:
-        """The account with this key; those of all subjects if the key's subject is `*`."""
+        """The accounts that a budget with this subject counts, by subject."""
 
     # health -------------------------------------------------------------------------------
 
@@ -203,7 +223,8 @@ class Reports(ABC):
         found = Verification()
         with self._snapshot():
             found.problems += self._damage()
-            balances, attempts = self._balances(), self._counted_attempts()
+            balances = self._balances()
+            attempts = self._counted_attempts(columns_for({b.key.scope for b in balances}))
             check_balances(balances, attempts, self._openings(), self.pruned_ns(), found)
             found.requests = self._count_requests()
             found.problems += [WRONG_ROWS[kind].format(which) for kind, which in self._wrong_rows()]
@@ -217,7 +238,7 @@ class Reports(ABC):
     def _balances(self) -> list[Balance]: ...
 
     @abstractmethod
-    def _counted_attempts(self) -> Iterable[CountedAttempt]: ...
+    def _counted_attempts(self, columns: SubjectColumns) -> Iterable[CountedAttempt]: ...
 
     @abstractmethod
     def _openings(self) -> Openings: ...
@@ -228,3 +249,26 @@ class Reports(ABC):
     @abstractmethod
     def _wrong_rows(self) -> Iterable[tuple[WrongRow, str]]:
         """Rows that contradict themselves or each other, with their ids."""
+
+
+def _by_each_tag(rows: Sequence[SpendRow], place: int) -> list[SpendRow]:
+    """Groups of a single tag, of groups that have several at a place."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row in rows:
+        before, tags, after = row.group[:place], row.group[place], row.group[place + 1 :]
+        for tag in tags_in(tags) or [""]:
+            sums = found.setdefault((*before, tag, *after), [0] * 7)
+            sums[:] = map(operator.add, sums, row.figures)
+    return [SpendRow(group, *sums) for group, sums in found.items()]
+
+
+def _state(budget: Budget, balance: Balance, period: Period) -> BudgetState:
+    return BudgetState(
+        budget,
+        balance.key.subject,
+        balance.spent_nano,
+        balance.held_nano,
+        balance.overrun_nano,
+        period.start_s,
+        period.end_s,
+    )

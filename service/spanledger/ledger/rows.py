@@ -59,6 +59,10 @@ class AttemptRow(NamedTuple):
     content: str | None
     shipped_nano: int | None
     caller_span_id: str
+    user_id: str = ""
+    project: str = ""
+    tags: str = ""
+    """A JSON array, or empty."""
 
     @property
     def sampled(self) -> bool:
@@ -93,6 +97,10 @@ class RequestRow(NamedTuple):
     shipped_nano: int | None
     open: int = 0
     """An attempt of it is still held: its cost is not known yet."""
+    user_id: str = ""
+    project: str = ""
+    tags: str = ""
+    """As of an attempt."""
 
     @property
     def sampled(self) -> bool:
@@ -131,7 +139,7 @@ class CursorMovedError(RuntimeError):
     """Another shipper moved the cursor: one of the two has lost the lock and not noticed it yet."""
 
 
-SPEND_BY: tuple[str, ...] = (*SCOPE_NAMES, "deployment", "route", "day")
+SPEND_BY: tuple[str, ...] = (*SCOPE_NAMES, "deployment", "day")
 """What a report of spend can be grouped by."""
 
 
@@ -149,6 +157,19 @@ class SpendRow:
     """The part of `cost_nano` whose tokens we counted ourselves."""
     unpriced: int
     """Attempts at models without a price: their cost is missing here."""
+
+    @property
+    def figures(self) -> tuple[int, ...]:
+        """All but the group."""
+        return (
+            self.cost_nano,
+            self.attempts,
+            self.failed,
+            self.input_tokens,
+            self.output_tokens,
+            self.estimated_nano,
+            self.unpriced,
+        )
 
 
 class Totals(NamedTuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
-from spanledger.budgets.scopes import EVERYBODY, SCOPE_NAMES
+from spanledger.budgets.scopes import Dimensions, account_subjects, dimensions_in
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import Verification
@@ -25,7 +25,7 @@ WRONG_ROWS: dict[WrongRow, str] = {
 
 CountedAttempt = Sequence[Any]
 """An attempt's part in the balances: state, hold, cost and overrun in nano-USD, accounts, lane, seq, start
-in nanoseconds, then its subjects in the order of `SCOPES`, and `EACH`. There may be millions: a tuple is enough."""
+in nanoseconds, then what `SubjectColumns.select` reads for the balances. There may be millions: a tuple is enough."""
 
 Openings = Callable[[int], Position]
 """The position that a balance's `opened_seq` stands for."""
@@ -71,7 +71,7 @@ def _expected(
 ) -> dict[AccountKey, list[int]]:
     """Spent, held and overrun of each account, from the attempts."""
     expected: dict[AccountKey, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for state, hold, cost, overrun, accounts, lane, seq, started_ns, *subjects in attempts:
+    for state, hold, cost, overrun, accounts, lane, seq, started_ns, *columns in attempts:
         found.attempts += 1
         held = hold if state == "held" else 0
         found.open_attempts += state == "held"
@@ -79,7 +79,7 @@ def _expected(
         found.held_nano += held
         keys = account_keys(accounts)
         if state == "settled":
-            keys += opened.counting((lane, seq), started_ns, subjects, keys)
+            keys += opened.counting((lane, seq), started_ns, dimensions_in(columns), keys)
         for key in keys:
             sums = expected[key]
             sums[0] += cost
@@ -88,14 +88,11 @@ def _expected(
     return expected
 
 
-_SCOPES = (*SCOPE_NAMES, EVERYBODY)
-
-
 class Opened:
     """Accounts opened from rows: attempts settled by then count by their dimensions."""
 
     def __init__(self, balances: Sequence[Balance], openings: Openings) -> None:
-        self._by_subject: dict[tuple[str, str], list[tuple[AccountKey, int, int, Position]]] = {}
+        self._by_subject: dict[str, dict[str, list[tuple[AccountKey, int, int, Position]]]] = {}
         self._last: dict[int, int] = {}
         positions = {number: openings(number) for number in {b.opened_seq for b in balances} - {0}}
         for position in positions.values():
@@ -104,7 +101,7 @@ class Opened:
         for balance in balances:
             if balance.opened_seq:
                 key = balance.key
-                self._by_subject.setdefault((key.scope, key.subject), []).append(
+                self._by_subject.setdefault(key.scope, {}).setdefault(key.subject, []).append(
                     (
                         key,
                         key.period_start_s * NANOS,
@@ -113,25 +110,31 @@ class Opened:
                     )
                 )
 
+    @property
+    def scopes(self) -> Collection[str]:
+        """The scopes of these accounts."""
+        return self._by_subject.keys()
+
     def counting(
         self,
         place: tuple[int, int],
         started_ns: int,
-        subjects: Sequence[str],
+        dimensions: Dimensions,
         keys: Sequence[AccountKey],
     ) -> tuple[AccountKey, ...]:
         """Accounts other than `keys` that count an attempt.
 
         Args:
             place: its lane and number.
-            subjects: in the order of `SCOPES`, and `EACH`.
+            dimensions: as far as the scopes of the balances need them.
         """
         lane, seq = place
         if seq > self._last.get(lane, 0):
             return ()
         return tuple(
             key
-            for subject in zip(_SCOPES, subjects, strict=True)
-            for key, start_ns, end_ns, opened in self._by_subject.get(subject, ())
+            for scope, accounts in self._by_subject.items()
+            for subject in account_subjects(scope, dimensions)
+            for key, start_ns, end_ns, opened in accounts.get(subject, ())
             if seq <= opened.of(lane) and start_ns <= started_ns < end_ns and key not in keys
         )

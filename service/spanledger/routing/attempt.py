@@ -55,6 +55,8 @@ LATE_ANSWER_S = 24 * 3600
 """How long an answer that is written in the background is held, if nobody reads it."""
 MAX_PENDING_FRAMES = 16
 """Events buffered before the first content, while another deployment can still take over."""
+_OF_DEPLOYMENTS = frozenset({"model", "provider"})
+"""Scopes whose subject is another one at another deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +311,8 @@ class Run:
         Before the first attempt, only a refusal specific to this deployment is a reason to look."""
         self._course.after_refusal(target)
         exchange = self._exchange
-        only_there = isinstance(refusal, UnpricedModelError) or refusal.refusal.scope in (
-            "model",
-            "provider",
+        only_there = isinstance(refusal, UnpricedModelError) or not _OF_DEPLOYMENTS.isdisjoint(
+            refusal.refusal.scope.split(",")
         )
         first = exchange.attempts == 0 and self._course.group == exchange.start.route
         if (first and not only_there) or self._asked >= MAX_ATTEMPTS:
@@ -374,7 +375,7 @@ class Run:
         """Book a failed attempt. Returns whether another one follows."""
         target, now = attempt.target, self._shared.clock.monotonic()
         attempt.produced = produced_of(error, attempt.produced)
-        if not error.request_alone:
+        if not error.request_alone and not error.stale:
             target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
         self._course.after_failure(target, error, now)
         following = None if self._pending is None else self._after_failure(error, now)

@@ -103,6 +103,9 @@ _WHO = (
     "spanledger.customer",
     "spanledger.team",
     "spanledger.key.id",
+    "user.id",
+    "spanledger.project",
+    "spanledger.tags",
 )
 
 SPANS: tuple[Span, ...] = (

@@ -9,6 +9,7 @@ Attributes follow the registry; those without a value are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import itemgetter
 
 import msgspec
@@ -31,6 +32,7 @@ NS_PER_S = 1_000_000_000
 Attributes = dict[str, AttributeValue]
 
 _details = msgspec.json.Decoder(Attributes)
+_tags = msgspec.json.Decoder(list[str])
 _contents = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -120,7 +122,10 @@ class SpanEncoder:
         )
 
     def _caller(self, row: EndedRow, key: tuple[object, ...]) -> bytes:
-        return self._shared.get(key) or self._keep(key, self._attributes(caller(row)))
+        encoded = self._shared.get(key) or self._keep(key, self._attributes(caller(row)))
+        if row.user_id or row.project or row.tags:  # not kept: there may be millions of users
+            encoded += self._attributes(named(row))
+        return encoded
 
     def _attributes(self, found: Attributes) -> bytes:
         return otlp.attributes(new_attributes(found) if self._new else found)
@@ -143,6 +148,15 @@ def caller(row: EndedRow) -> Attributes:
     """Attributes of both spans that say who pays."""
     found: Attributes = {"spanledger.customer": row.customer}
     return _with(found, (("spanledger.team", row.team), ("spanledger.key.id", row.key_id)))
+
+
+def named(row: EndedRow) -> Attributes:
+    """Attributes of both spans that say whom it was for."""
+    found: Attributes = {}
+    if row.tags:
+        with suppress(msgspec.DecodeError):  # as for the detail
+            found["spanledger.tags"] = _tags.decode(row.tags)
+    return _with(found, (("user.id", row.user_id), ("spanledger.project", row.project)))
 
 
 def shared_of_request(row: RequestRow) -> Attributes:

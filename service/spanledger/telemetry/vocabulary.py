@@ -127,6 +127,14 @@ _ALL = (
     ),
     Attribute("spanledger.team", "string", "The key's team."),
     Attribute("spanledger.key.id", "string", "The virtual key's public name."),
+    Attribute(
+        "user.id",
+        "string",
+        "The user that the key or the request names. Not on metrics.",
+        "development",
+    ),
+    Attribute("spanledger.project", "string", "The project that the key or the request names."),
+    Attribute("spanledger.tags", "string[]", "The tags of the key and the request."),
     Attribute("spanledger.deployment", "string", "The entry of `model_list` that was called."),
     Attribute("spanledger.attempt.number", "int", "1 for the first attempt of a request."),
     Attribute(

@@ -39,9 +39,6 @@ REFUSED = {
     "Causal-Insights--ai-gateway": [
         "litellm_settings.custom_provider_map: it decides which model answers"
     ],
-    "D0wn10ad--ai-gateway": [
-        "litellm_settings.max_end_user_budget: it limits money: write a budget under `budgets`"
-    ],
 }
 EMPTY = {"AgenttiX--agx-ai", "Helmi--oss-llmops-stack"}
 HOSTS_OF = {
@@ -96,6 +93,7 @@ HOSTS_OF = {
     "1-1is0--llm-proxy": ["api.anthropic.com"],
     "ADORSYS-GIS--lite-llm-customer": ["ollama"],
     "ClickHouse--agentic-data-stack": ["litellm"],
+    "D0wn10ad--ai-gateway": ["litellm"],
     "Ashish-Tembhekar--LiteLLM_Gateway": ["generativelanguage.googleapis.com", "api.groq.com"],
     "Center-for-Hybrid-Intelligence--owui_seminar_code": ["api.anthropic.com", "api.mistral.ai"],
 }

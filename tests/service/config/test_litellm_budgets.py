@@ -89,6 +89,61 @@ def test_a_difference_from_litellm_is_a_warning(duration: str, warning: str) -> 
     assert [warning in text for text in found] == ([True] if warning else [])
 
 
+def test_budgets_of_providers_tags_and_users_are_read() -> None:
+    """Each becomes a budget of ours: a named one for a provider or a tag, a default one for users."""
+    config = config_of(
+        {"MOST": "7"},
+        router_settings={
+            "provider_budget_config": {
+                "openai": {"budget_limit": "os.environ/MOST", "time_period": "1d"},
+                "azure": {"max_budget": 3, "budget_duration": "30d"},
+            }
+        },
+        litellm_settings={
+            "max_end_user_budget": 0.5,
+            "tag_budget_config": {"nightly": {"max_budget": 2, "budget_duration": "7d"}},
+            "timezone": "Asia/Tokyo",
+        },
+    )
+    found = {budget.name: budget for budget in map(budget_of, config.budgets)}
+
+    assert {name: (b.scope, b.subject, b.limit_nano, b.period) for name, b in found.items()} == {
+        "litellm-provider-openai": ("provider", "openai", 7 * 10**9, "day"),
+        "litellm-provider-azure": ("provider", "azure", 3 * 10**9, "month"),
+        "litellm-tag-nightly": ("tag", "nightly", 2 * 10**9, "week"),
+        "litellm-max-end-user-budget": ("user", "*", 5 * 10**8, "once@2024-01-01"),
+    }
+    assert found["litellm-max-end-user-budget"].default
+    assert {budget.timezone for budget in found.values()} == {"Asia/Tokyo"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "problem"),
+    [
+        ({"budget_limit": 1}, "tag_budget_config.x: it needs a budget_duration"),
+        ({"max_budget": 1, "budget_duration": "1y"}, "x.budget_duration: '1y' is not a duration"),
+        ({"budget_duration": "1d"}, "tag_budget_config.x.limit"),
+        (5, "expected a mapping from each tag to its budget"),
+    ],
+)
+def test_a_budget_of_a_tag_that_is_none_is_refused(budget: Any, problem: str) -> None:
+    """The mistake names the tag."""
+    (found,) = problems_of(litellm_settings={"tag_budget_config": {"x": budget}})
+
+    assert problem in found
+
+
+def test_headers_that_litellm_maps_to_users_name_users() -> None:
+    """They are the gateway's, unless that has its own."""
+    general = {
+        "user_header_name": "X-One",
+        "user_header_mappings": [{"header_name": "X-Two", "litellm_user_role": "customer"}],
+    }
+    assert config_of(general_settings=general).gateway.user_headers == ("X-Two", "X-One")
+    both = config_of(general_settings=general, gateway={"user_headers": ["x-own"]})
+    assert both.gateway.user_headers == ("x-own",)
+
+
 @cache
 def _litellm_durations() -> dict[str, Any]:
     """The functions of LiteLLM's module for durations, run without the package that it is in."""

@@ -136,6 +136,7 @@ def forms(ways: Iterable[Way]) -> list[Any]:
 
 FORMS, PAID_FORMS = forms(WAYS), forms(way for way in WAYS if not way.free)
 STREAMS = [pytest.param(way, id=way.name) for way in WAYS if way.streams]
+PAID = [pytest.param(way, id=way.name) for way in WAYS if not way.free]
 ALL = [pytest.param(way, id=way.name) for way in WAYS]
 
 
@@ -158,9 +159,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.db"
     records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in ("poor", "rich")}
+    keys["user"] = records.create_key("many", "", [], 1, user="ada")[0]
+    keys["tag"] = records.create_key("many", "", [], 1, project="p", tags=["new", "old"])[0]
     records.set_budgets(
         [
             Budget("poor-daily", "customer", "poor", 1, "day"),
+            Budget("user-daily", "user", "*", 1, "day"),
+            Budget("tag-daily", "project,tag", "*,old", 1, "day"),
             Budget("rich-daily", "customer", "rich", 10**15, "day"),
         ],
         1,
@@ -319,6 +324,22 @@ def test_a_client_that_does_not_wait(site: Site, way: Way) -> None:
     assert site.rows("outcome")[-1] == ("cancelled",)
     assert billed["nano_usd"] <= cost <= hold
     assert guessed
+
+
+@pytest.mark.parametrize("scope", ["user", "tag"])
+@pytest.mark.parametrize("way", PAID)
+def test_a_budget_for_what_a_key_names_refuses(site: Site, way: Way, scope: str) -> None:
+    """A budget for the key's user, or for one of its tags in a project, refuses as the wire's client
+    expects; nobody is called."""
+    before = len(site.billed())
+
+    with pytest.raises(RATE_LIMITED) as caught:
+        way.ask(site, scope, way.name, False, lambda _: None, PATIENCE_S)
+
+    assert f"{scope}-daily" in str(caught.value)
+    request = site.last_request()
+    assert site.rows("refused_by", f"request_id = '{request}'") == [(f"{scope}-daily",)]
+    assert len(site.billed()) == before
 
 
 @pytest.mark.parametrize(("way", "stream"), PAID_FORMS)

@@ -64,6 +64,9 @@ class Book:
             route="smart",
             operation="chat",
             stream=False,
+            user="ada",
+            project="apollo",
+            tags=("batch", "night"),
         )
         return structs.replace(start, **changes)
 

@@ -80,6 +80,7 @@ def attempt(pick: random.Random, seq: int) -> AttemptRow:
         "detail": detail(pick),
         "content": content(pick),
         "shipped_nano": None,
+        "tags": pick.choice(["", '["a"]', '["b", "\u00e5"]']),
     }
     for name in ("estimated", "unpriced", "corrected"):
         values[name] = pick.randint(0, 1)
@@ -152,6 +153,8 @@ def test_rows_that_differ_in_one_column_share_nothing_that_depends_on_it(
         change: dict[str, Any] = {name: "other"}
         if kinds[name] is int:
             change = {name: 0 if getattr(row, name) else 1}
+        if name == "tags":
+            change = {name: '["other"]'}
         rows += [row._replace(**change), row]
 
     assert in_order(decoded(rows)) == in_order(export_by_sdk(rows, RESOURCE, Generation.OLD))

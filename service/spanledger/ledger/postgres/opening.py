@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spanledger.budgets.accounts import Balance
 from spanledger.budgets.periods import Period
-from spanledger.budgets.scopes import DIMENSIONS, SCOPES
+from spanledger.budgets.scopes import SCOPES, SUBJECT_PLACES, SubjectColumns, dimensions_in
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import START, Position
 from spanledger.ledger.opening import SettledSum, Unfinished
@@ -28,12 +28,14 @@ class PostgresOpeningRows:
         """See `OpeningRows`."""
         return Position(dict(self._sql.rows("SELECT lane, seq FROM owners")))
 
-    def settled(self, period: Period, after: Position, to: Position) -> Iterator[SettledSum]:
+    def settled(
+        self, columns: SubjectColumns, period: Period, after: Position, to: Position
+    ) -> Iterator[SettledSum]:
         """See `OpeningRows`."""
         lanes = dict(to.lanes())
         rows = self._sql.rows(
             # What was not read before are the last rows, whichever period they started in.
-            _SETTLED_SINCE if after else _SETTLED,
+            _of(columns, _SETTLED_SINCE if after else _SETTLED),
             lanes=list(lanes),
             after=[after.of(lane) for lane in lanes],
             last=list(lanes.values()),
@@ -41,13 +43,13 @@ class PostgresOpeningRows:
             end=period.end_s * NANOS,
         )
         for *dimensions, cost, overrun in rows:
-            yield SettledSum((*dimensions,), cost, overrun)
+            yield SettledSum(dimensions_in(dimensions), cost, overrun)
 
-    def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
+    def unfinished(self, columns: SubjectColumns, since_ns: int) -> Sequence[Unfinished]:
         """See `OpeningRows`."""
         return [
-            Unfinished((*row[:_WIDTH],), *row[_WIDTH:])
-            for row in self._sql.rows(_NOT_FINAL, since=since_ns)
+            Unfinished(dimensions_in(row[:_WIDTH]), *row[_WIDTH:])
+            for row in self._sql.rows(_of(columns, _NOT_FINAL), since=since_ns)
         ]
 
     def set_accounts(self, attempt: Unfinished, accounts: str) -> None:
@@ -99,28 +101,36 @@ def openings(sql: Sql) -> Openings:
 
 _WIDTH = len(SCOPES)
 
-_SETTLED = f"""
-SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
-FROM attempts a
-JOIN unnest(CAST(:lanes AS integer[]), CAST(:last AS bigint[])) AS l (lane, last) USING (lane)
-WHERE state = 'settled' AND seq <= l.last AND started_ns >= :start AND started_ns < :end
-GROUP BY {DIMENSIONS}"""
 
-_SETTLED_SINCE = f"""
-SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
+def _of(columns: SubjectColumns, query: str) -> str:
+    """A query that reads these columns."""
+    join = "JOIN requests r ON r.request_id = a.request_id" if columns.of_request else ""
+    return query.format(select=columns.select, join=join, places=SUBJECT_PLACES)
+
+
+_SETTLED = """
+SELECT {select}, sum(a.cost_nano), sum(a.overrun_nano)
+FROM attempts a
+JOIN unnest(CAST(:lanes AS integer[]), CAST(:last AS bigint[])) AS l (lane, last)
+    ON l.lane = a.lane {join}
+WHERE a.state = 'settled' AND a.seq <= l.last AND a.started_ns >= :start AND a.started_ns < :end
+GROUP BY {places}"""
+
+_SETTLED_SINCE = """
+SELECT {select}, sum(a.cost_nano), sum(a.overrun_nano)
 FROM unnest(CAST(:lanes AS integer[]), CAST(:after AS bigint[]), CAST(:last AS bigint[]))
     AS l (lane, after, last)
-JOIN attempts a ON a.lane = l.lane AND a.seq > l.after AND a.seq <= l.last
-WHERE state = 'settled' AND started_ns >= :start AND started_ns < :end
-GROUP BY {DIMENSIONS}"""
+JOIN attempts a ON a.lane = l.lane AND a.seq > l.after AND a.seq <= l.last {join}
+WHERE a.state = 'settled' AND a.started_ns >= :start AND a.started_ns < :end
+GROUP BY {places}"""
 
-_NOT_FINAL = f"""
-SELECT {DIMENSIONS}, request_id, number, started_ns, accounts,
-    CASE state WHEN 'held' THEN hold_nano ELSE 0 END, cost_nano, overrun_nano
-FROM attempts a WHERE state = 'held' AND started_ns >= :since
+_NOT_FINAL = """
+SELECT {select}, a.request_id, a.number, a.started_ns, a.accounts,
+    CASE a.state WHEN 'held' THEN a.hold_nano ELSE 0 END, a.cost_nano, a.overrun_nano
+FROM attempts a {join} WHERE a.state = 'held' AND a.started_ns >= :since
 UNION ALL
-SELECT {DIMENSIONS}, request_id, number, started_ns, accounts, 0, cost_nano, overrun_nano
-FROM attempts a WHERE state = 'expired' AND started_ns >= :since"""
+SELECT {select}, a.request_id, a.number, a.started_ns, a.accounts, 0, a.cost_nano, a.overrun_nano
+FROM attempts a {join} WHERE a.state = 'expired' AND a.started_ns >= :since"""
 
 _WRITE_BALANCE = """
 INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,

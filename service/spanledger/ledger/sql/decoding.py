@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.budgets.scopes import tags_in
 from spanledger.ledger.model import Key
 from spanledger.ledger.sql.port import Columns
 
@@ -21,7 +22,8 @@ def balance_from_row(row: Columns) -> Balance:
 
 def key_from_row(row: Columns) -> Key:
     """A key from the columns of its table."""
-    key_id, digest, customer, team, routes, created_ns, revoked_ns, pass_through = row
+    key_id, digest, customer, team, routes, created_ns, revoked_ns, through, *names = row
+    user, project, tags = names
     return Key(
         id=key_id,
         digest=digest,
@@ -30,5 +32,8 @@ def key_from_row(row: Columns) -> Key:
         routes=tuple(json.loads(routes)),
         created_ns=created_ns,
         revoked_ns=revoked_ns,
-        pass_through=bool(pass_through),
+        pass_through=bool(through),
+        user=user,
+        project=project,
+        tags=tuple(tags_in(tags)),
     )

@@ -15,7 +15,7 @@ a.key_id, a.deployment, a.provider, a.model, a.response_model, a.fallback_from, 
 a.cost_nano, a.overrun_nano, a.price_id, a.estimated, a.unpriced, a.corrected, a.decision,
 a.error_type, a.http_status, a.input_tokens, a.output_tokens, a.cache_read_tokens,
 a.cache_write_tokens, a.reasoning_tokens, a.detail, a.content, a.shipped_nano,
-r.parent_span_id"""
+r.parent_span_id, r.user_id, r.project, r.tags"""
 """Of an `AttemptRow`, behind its lane; the attempt is `a`, its request `r`."""
 
 SHIPPED_REQUEST = """
@@ -23,7 +23,7 @@ r.seq, r.request_id, r.trace_id, r.span_id, r.parent_span_id, r.started_ns, r.en
 r.team, r.key_id, r.route, r.operation, r.outcome, r.error_type, r.http_status, r.refused_by,
 r.refused_scope, r.attempts, r.cost_nano, r.decision, r.shipped_nano,
 CASE WHEN EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = r.request_id AND a.seq IS NULL)
-    THEN 1 ELSE 0 END"""
+    THEN 1 ELSE 0 END, r.user_id, r.project, r.tags"""
 """Of a `RequestRow`, behind its lane; the request is `r`."""
 
 POINTS = "SELECT metric, attributes, since_ns, point FROM ship_points"

@@ -15,6 +15,7 @@ from spanledger.budgets.applied import (
     change_to_json,
 )
 from spanledger.budgets.model import Budget, BudgetChange
+from spanledger.budgets.scopes import tags_text
 from spanledger.ledger.budget_rows import (
     BUDGET_COLUMNS,
     budget_from_row,
@@ -37,7 +38,8 @@ class SqlRecords(Records):
 
     budget_columns: Sequence[str] = BUDGET_COLUMNS
     keys_query = (
-        "SELECT id, digest, customer, team, routes, created_ns, revoked_ns, pass_through FROM keys"
+        "SELECT id, digest, customer, team, routes, created_ns, revoked_ns, pass_through, user_id,"
+        " project, tags FROM keys"
     )
     applied_query = "SELECT source, budget, applied_ns, listed, name FROM applied_budgets"
 
@@ -82,6 +84,7 @@ class SqlRecords(Records):
             thresholds=json.dumps(budget.thresholds),
             strict=int(budget.strict),
             allow_when_down_nano=budget.allow_when_down_nano,
+            is_default=int(budget.default),
         )
 
     def _delete_budget(self, name: str) -> None:
@@ -134,6 +137,9 @@ class SqlRecords(Records):
             created_ns=key.created_ns,
             revoked_ns=key.revoked_ns,
             pass_through=int(key.pass_through),
+            user_id=key.user,
+            project=key.project,
+            tags=tags_text(key.tags),
         )
 
     def _revoke_key(self, key_id: str, now_ns: int) -> None:
@@ -227,8 +233,10 @@ DELETE FROM applied_budgets WHERE source NOT IN (SELECT source FROM applied_budg
     GROUP BY source ORDER BY max(applied_ns) DESC LIMIT :files)"""
 
 _WRITE_KEY = """
-INSERT INTO keys (id, digest, customer, team, routes, created_ns, revoked_ns, pass_through)
-VALUES (:id, :digest, :customer, :team, :routes, :created_ns, :revoked_ns, :pass_through)"""
+INSERT INTO keys (id, digest, customer, team, routes, created_ns, revoked_ns, pass_through, user_id,
+    project, tags)
+VALUES (:id, :digest, :customer, :team, :routes, :created_ns, :revoked_ns, :pass_through, :user_id,
+    :project, :tags)"""
 
 _ANSWER = """
 SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND a.estimated = 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
-from spanledger.budgets.scopes import DIMENSIONS, EACH, SCOPES
+from spanledger.budgets.scopes import EACH, SCOPES, SubjectColumns, covers, subject_parts
 from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
@@ -28,12 +28,13 @@ from spanledger.ledger.sql.decoding import (
 from spanledger.ledger.sql.port import Sql
 from spanledger.ledger.verify import CountedAttempt, WrongRow
 
+NEWEST = 10_000
+"""Attempts that are looked at for what is usual."""
 EVER_NS = 2**63 - 1
 """After every time."""
 _SPEND_COLUMN: dict[str, str] = {
     **{scope.name: scope.column for scope in SCOPES},
     "deployment": "a.deployment",
-    "route": "r.route",
 }
 
 
@@ -43,6 +44,7 @@ class SqlReports(Reports):
     lane = "a.lane"
     """The lane of an attempt `a`, as SQL."""
     budget_columns: Sequence[str] = BUDGET_COLUMNS
+    spend_columns: Mapping[str, str] = _SPEND_COLUMN
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
@@ -69,7 +71,7 @@ class SqlReports(Reports):
     def _spend(
         self, by: Sequence[str], since_ns: int, until_ns: int | None, zone: ZoneInfo
     ) -> list[SpendRow]:
-        columns = [self._day(zone) if name == "day" else _SPEND_COLUMN[name] for name in by]
+        columns = [self._day(zone) if name == "day" else self.spend_columns[name] for name in by]
         places = ", ".join(str(number) for number in range(1, len(by) + 1))
         query = (
             f"SELECT {''.join(c + ', ' for c in columns)}"  # noqa: S608 - from a fixed table
@@ -149,8 +151,17 @@ class SqlReports(Reports):
         return [budget_from_row(row) for row in rows]
 
     def _accounts(self, key: AccountKey) -> list[Balance]:
-        query = _ACCOUNTS if key.subject == "*" else _ACCOUNT
-        return [balance_from_row(row) for row in self._sql.rows(query, **key._asdict())]
+        parts = subject_parts(key.scope, key.subject)
+        query = _ACCOUNTS if EACH in parts else _ACCOUNT
+        found = [balance_from_row(row) for row in self._sql.rows(query, **key._asdict())]
+        return [b for b in found if covers(key.scope, key.subject, b.key.subject)]
+
+    def usual_hold(self, **subjects: str) -> int | None:
+        """See `Reports`."""
+        wanted = "".join(f" AND {self.spend_columns[name]} = :{name}" for name in subjects)
+        query = _HELD.format(wanted=wanted)
+        ((count, total),) = self._sql.rows(query, newest=NEWEST, **subjects)
+        return total // count if count else None
 
     # health -------------------------------------------------------------------------------
 
@@ -176,8 +187,10 @@ class SqlReports(Reports):
     def _balances(self) -> list[Balance]:
         return [balance_from_row(row) for row in self._sql.rows(SELECT_BALANCES)]
 
-    def _counted_attempts(self) -> Iterable[CountedAttempt]:
-        return self._sql.each(_COUNTED.format(lane=self.lane))
+    def _counted_attempts(self, columns: SubjectColumns) -> Iterable[CountedAttempt]:
+        # An attempt whose request is missing is a problem of its own.
+        join = "LEFT JOIN requests r USING (request_id)" if columns.of_request else ""
+        return self._sql.each(_COUNTED.format(lane=self.lane, select=columns.select, join=join))
 
     def _count_requests(self) -> int:
         ((count,),) = self._sql.rows("SELECT count(*) FROM requests")
@@ -244,12 +257,17 @@ WHERE budget = :budget AND scope = :scope AND period = :period AND timezone = :t
     AND period_start_s = :period_start_s"""
 _ACCOUNT = f"{_ACCOUNTS} AND subject = :subject"
 
+_HELD = """
+SELECT count(*), coalesce(sum(hold_nano), 0)
+FROM (SELECT * FROM attempts ORDER BY started_ns DESC LIMIT :newest) a
+JOIN requests r ON r.request_id = a.request_id WHERE a.hold_nano > 0{wanted}"""
+
 _HOLDS = "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
 
-_COUNTED = f"""
-SELECT state, hold_nano, cost_nano, overrun_nano, accounts, {{lane}}, seq, started_ns, {DIMENSIONS},
-    '{EACH}'
-FROM attempts a"""  # noqa: S608 - our own columns
+_COUNTED = """
+SELECT a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts, {lane}, a.seq, a.started_ns,
+    {select}
+FROM attempts a {join}"""
 
 _WRONG: dict[WrongRow, str] = {
     "total": """

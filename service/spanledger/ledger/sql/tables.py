@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 
 from spanledger.budgets.accounts import Balance
-from spanledger.budgets.scopes import DIMENSIONS, EACH
+from spanledger.budgets.scopes import SubjectColumns, dimensions_in
 from spanledger.ledger.copying import SettledAttempt
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import MAX_LEASE_NS
@@ -155,14 +155,17 @@ class SqlTables(ABC):
         """See `Tables`."""
         return [balance_from_row(row) for row in self._sql.rows(SELECT_BALANCES)]
 
-    def settled(self) -> Iterator[SettledAttempt]:
+    def settled(self, columns: SubjectColumns) -> Iterator[SettledAttempt]:
         """See `Tables`."""
+        lane = "a.lane" if self.lane == "lane" else self.lane
+        join = "JOIN requests r USING (request_id)" if columns.of_request else ""
         query = (
-            f"SELECT request_id, number, accounts, {self.lane}, seq, started_ns, {DIMENSIONS}, '{EACH}'"  # noqa: S608 - our own names
-            " FROM attempts a WHERE state = 'settled'"
+            f"SELECT a.request_id, a.number, a.accounts, {lane}, a.seq, a.started_ns,"  # noqa: S608 - our own names
+            f" {columns.select} FROM attempts a {join} WHERE a.state = 'settled'"
         )
-        for request_id, number, accounts, lane, seq, started_ns, *subjects in self._sql.each(query):
-            yield SettledAttempt(request_id, number, accounts, lane, seq, started_ns, subjects)
+        for request_id, number, accounts, lane, seq, started_ns, *row in self._sql.each(query):
+            found = dimensions_in(row)
+            yield SettledAttempt(request_id, number, accounts, lane, seq, started_ns, found)
 
     # as a target --------------------------------------------------------------------------
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spanledger.errors import LedgerUnavailableError
-from spanledger.ledger.budget_rows import BUDGET_COLUMNS
+from spanledger.ledger.budget_rows import ADDED, BUDGET_COLUMNS
 
 BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
-ALLOWANCE_VERSION = 7
-"""First schema version whose budgets may allow spending while the ledger is unavailable."""
+SCOPES_VERSION = 8
+"""First schema version whose requests and keys have users, projects and tags."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -94,10 +94,16 @@ def execute_when_free(connection: sqlite3.Connection, statement: str, timeout_s:
             return
 
 
+def has_scopes(connection: sqlite3.Connection) -> bool:
+    """Whether requests and keys of the file have users, projects and tags."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version >= SCOPES_VERSION)
+
+
 def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
     """The columns that the file has of budgets: one that is only read may lack the newest."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return BUDGET_COLUMNS if version >= ALLOWANCE_VERSION else BUDGET_COLUMNS[:-1]
+    return [name for name in BUDGET_COLUMNS if version >= ADDED.get(name, 0)]
 
 
 WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -7,24 +7,25 @@ from collections.abc import Collection, Iterator, Sequence
 
 from spanledger.budgets.accounts import Balance
 from spanledger.budgets.periods import Period
-from spanledger.budgets.scopes import DIMENSIONS, SCOPES
+from spanledger.budgets.scopes import SCOPES, SUBJECT_PLACES, SubjectColumns, dimensions_in
 from spanledger.clock import NANOS
 from spanledger.ledger.lanes import Position, one_lane
 from spanledger.ledger.opening import SettledSum, Unfinished
 from spanledger.ledger.sqlite.connection import WRITE_BALANCE
 
 _WIDTH = len(SCOPES)
+_JOIN = "JOIN requests r USING (request_id)"
 
-_SETTLED = f"""
-SELECT {DIMENSIONS}, sum(cost_nano), sum(overrun_nano)
-FROM attempts a INDEXED BY {{index}}
-WHERE state = 'settled' AND seq > ? AND seq <= ? AND started_ns >= ? AND started_ns < ?
-GROUP BY {DIMENSIONS}"""  # noqa: S608 - our own columns
+_SETTLED = """
+SELECT {select}, sum(a.cost_nano), sum(a.overrun_nano)
+FROM attempts a INDEXED BY {index} {join}
+WHERE a.state = 'settled' AND a.seq > ? AND a.seq <= ? AND a.started_ns >= ? AND a.started_ns < ?
+GROUP BY {places}"""
 
-_NOT_FINAL = f"""
-SELECT {DIMENSIONS}, request_id, number, started_ns, accounts,
-    CASE state WHEN 'held' THEN hold_nano ELSE 0 END, cost_nano, overrun_nano
-FROM attempts a INDEXED BY {{index}} WHERE state = '{{state}}' AND started_ns >= ?"""  # noqa: S608 - as above
+_NOT_FINAL = """
+SELECT {select}, a.request_id, a.number, a.started_ns, a.accounts,
+    CASE a.state WHEN 'held' THEN a.hold_nano ELSE 0 END, a.cost_nano, a.overrun_nano
+FROM attempts a INDEXED BY {index} {join} WHERE a.state = '{state}' AND a.started_ns >= ?"""
 
 
 class SqliteOpeningRows:
@@ -38,24 +39,37 @@ class SqliteOpeningRows:
         query = "SELECT value FROM state WHERE key = 'seq'"
         return one_lane(self._connection.execute(query).fetchone()[0])
 
-    def settled(self, period: Period, after: Position, to: Position) -> Iterator[SettledSum]:
+    def settled(
+        self, columns: SubjectColumns, period: Period, after: Position, to: Position
+    ) -> Iterator[SettledSum]:
         """See `OpeningRows`."""
         # What was not read before are the last rows, whichever period they started in.
         index = "attempts_seq" if after else "attempts_started"
         rows = self._connection.execute(
-            _SETTLED.format(index=index),
+            _SETTLED.format(
+                select=columns.select,
+                index=index,
+                join=_JOIN if columns.of_request else "",
+                places=SUBJECT_PLACES,
+            ),
             (after.of(0), to.of(0), period.start_s * NANOS, period.end_s * NANOS),
         )
         for *dimensions, cost, overrun in rows:
-            yield SettledSum(tuple(dimensions), cost, overrun)
+            yield SettledSum(dimensions_in(dimensions), cost, overrun)
 
-    def unfinished(self, since_ns: int) -> Sequence[Unfinished]:
+    def unfinished(self, columns: SubjectColumns, since_ns: int) -> Sequence[Unfinished]:
         """See `OpeningRows`."""
         return [
-            Unfinished((*row[:_WIDTH],), *row[_WIDTH:])
+            Unfinished(dimensions_in(row[:_WIDTH]), *row[_WIDTH:])
             for index, state in (("attempts_open", "held"), ("attempts_expired", "expired"))
             for row in self._connection.execute(
-                _NOT_FINAL.format(index=index, state=state), (since_ns,)
+                _NOT_FINAL.format(
+                    select=columns.select,
+                    index=index,
+                    join=_JOIN if columns.of_request else "",
+                    state=state,
+                ),
+                (since_ns,),
             )
         ]
 

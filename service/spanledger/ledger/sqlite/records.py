@@ -6,7 +6,7 @@ import sqlite3
 
 from spanledger.budgets.applied import AppliedEntry
 from spanledger.ledger.sql.records import SqlRecords
-from spanledger.ledger.sqlite.connection import budget_columns
+from spanledger.ledger.sqlite.connection import budget_columns, has_scopes
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.opening import SqliteOpeningRows
 from spanledger.ledger.sqlite.sql import SqliteSql
@@ -28,6 +28,9 @@ class SqliteRecords(SqlRecords):
         self.budget_columns = budget_columns(connection)
         if self._version < PASS_THROUGH_VERSION:
             self.keys_query = self.keys_query.replace("pass_through", "0")
+        if not has_scopes(connection):
+            for column in ("user_id", "project", "tags"):
+                self.keys_query = self.keys_query.replace(f" {column}", " ''")
 
     @property
     def _opening_rows(self) -> SqliteOpeningRows:

@@ -10,7 +10,7 @@ from spanledger.clock import NANOS
 from spanledger.ledger.lanes import one_lane
 from spanledger.ledger.reports import COUNTED_ROWS
 from spanledger.ledger.sql.reports import SqlReports
-from spanledger.ledger.sqlite.connection import budget_columns
+from spanledger.ledger.sqlite.connection import budget_columns, has_scopes
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.sql import SqliteSql
 from spanledger.ledger.verify import Openings
@@ -25,6 +25,9 @@ class SqliteReports(SqlReports):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(SqliteSql(connection))
         self.budget_columns = budget_columns(connection)
+        if not has_scopes(connection):
+            late = dict.fromkeys(("user", "project", "tag"), "''")
+            self.spend_columns = {**self.spend_columns, **late}
         self._connection = connection
 
     def _day(self, zone: ZoneInfo) -> str:

@@ -30,7 +30,7 @@ SECOND = 10**9
 LEASE_ENDS = NOON + 70 * SECOND
 """When the lease of the old gateway with open holds ends."""
 LATER = LEASE_ENDS + SECOND
-NEWEST = 7
+NEWEST = 8
 VERSION_1 = Path(__file__).with_name("version_1.sql")
 LATE, EXPIRED, FLYING, OTHER = (f"req_{number:024x}.1" for number in (5, 10, 12, 13))
 
@@ -309,7 +309,13 @@ def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
     assert records.differences() == []
     records.close()
     url = f"sqlite:///{release}"
-    for command in (["spend"], ["budget", "list"], ["keys", "list"], ["requests"]):
+    for command in (
+        ["spend"],
+        ["spend", "--by", "user,tag,route"],
+        ["budget", "list"],
+        ["keys", "list"],
+        ["requests"],
+    ):
         result = CliRunner().invoke(app, [*command, "--ledger", url], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
     assert version(release) == 2
@@ -350,3 +356,25 @@ def test_what_a_person_changed_under_the_release_before_stays(release: Path) -> 
         records.set_budgets([beta], LATER)
         records.remove_budget("beta", LATER)
         assert records.apply_file("/etc/spanledger.yaml", [as_in_file, new, beta], LATER) == [beta]
+
+
+def test_rows_of_the_release_before_count_by_route_and_for_nobody(release: Path) -> None:
+    """A budget for each route counts what was spent before routes had budgets; no old row has a user or
+    a tag."""
+    with opened(release, LATER):
+        pass
+    with store_at(release).records("change") as records:
+        wide = 10**15
+        budgets = [Budget(name, name, "*", wide, "month") for name in ("route", "user", "tag")]
+        records.set_budgets(budgets, LATER)
+
+    found = states(release)
+    with store_at(release).reports() as reports:
+        assert reports.verify().problems == []
+        spent = {row.group[0]: row.cost_nano for row in reports.spend(("route",))}
+        assert {row.group for row in reports.spend(("user", "tag"))} == {("", "")}
+    assert {s: f for (name, s), f in found.items() if name == "user"} == {"*": (0, 0, 0)}
+    assert {s: f for (name, s), f in found.items() if name == "tag"} == {"*": (0, 0, 0)}
+    routes = {s: f for (name, s), f in found.items() if name == "route"}
+    assert routes.keys() <= spent.keys()
+    assert sum(f[0] for f in routes.values()) == found["all", "*"][0]

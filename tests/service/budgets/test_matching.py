@@ -1,0 +1,119 @@
+"""Which budgets apply to an attempt: by index, and by looking at all of them."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanledger.budgets import matching
+from spanledger.budgets.matching import BudgetIndex
+from spanledger.budgets.model import Budget
+from spanledger.budgets.scopes import (
+    SCOPE_NAMES,
+    account_subjects,
+    covers,
+    named,
+    subject_parts,
+    subject_text,
+    subjects_by_scope,
+)
+from tests.service.budgets import brute_force
+
+NOON_S = 1_795_435_200
+"""2026-11-23 12:00 UTC."""
+NAMES = ("a", "b", "a,b", "a\\", "\\,", "*x", "å")
+"""Few, so that budgets and attempts meet, with the characters that combinations write otherwise."""
+SOME = st.sampled_from(NAMES)
+SUBJECTS = st.dictionaries(st.sampled_from(SCOPE_NAMES), st.one_of(st.just("*"), SOME), max_size=4)
+
+
+@st.composite
+def _budgets(draw: st.DrawFn) -> list[Budget]:
+    found = []
+    for number in range(draw(st.integers(0, 12))):
+        scope, subject = named(draw(SUBJECTS))
+        found.append(
+            Budget(
+                f"b{number}",
+                scope,
+                subject,
+                100,
+                draw(st.sampled_from(("day", "month", "day[..2026-11-01]", "once@2026-12-01"))),
+                action=draw(st.sampled_from(("block", "block", "warn"))),
+                default=draw(st.booleans()),
+            )
+        )
+    return found
+
+
+@st.composite
+def _attempts(draw: st.DrawFn) -> dict[str, str | tuple[str, ...]]:
+    found: dict[str, str | tuple[str, ...]] = {
+        name: draw(st.one_of(st.just(""), SOME)) for name in SCOPE_NAMES if name != "tag"
+    }
+    found["tag"] = tuple(draw(st.lists(SOME, max_size=3, unique=True)))
+    return found
+
+
+@settings(max_examples=400)
+@given(budgets=_budgets(), attempts=st.lists(_attempts(), min_size=1, max_size=5))
+def test_index_finds_what_looking_at_all_budgets_finds(
+    budgets: list[Budget], attempts: list[dict[str, str | tuple[str, ...]]]
+) -> None:
+    """The index finds the same accounts, and the same of them limit, as a look at every budget."""
+    index = BudgetIndex(budgets)
+    for attempt in attempts:
+        dimensions = tuple(attempt[name] for name in SCOPE_NAMES)
+        matched = index.matched(dimensions, NOON_S)
+        every, limiting = brute_force.accounts(budgets, attempt, NOON_S)
+        assert {(key.budget, key.subject) for key in matched.keys} == every
+        assert len(matched.keys) == len(every)
+        assert {(b.name, key.subject) for b, key, _ in matched.counted} == limiting
+        assert matched.keys[: len(matched.counted)] == tuple(key for _, key, _ in matched.counted)
+        assert {
+            (key.budget, key.subject) for key in matched.keys if index.limiting(key) is not None
+        } >= limiting
+
+
+@given(parts=st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_subjects_of_a_combination_come_back_from_their_text(parts: list[str]) -> None:
+    """Whatever characters subjects have, one text stands for one list of them."""
+    scope = ",".join(SCOPE_NAMES[: len(parts)])
+    text = subject_text(parts)
+    assert subject_parts(scope, text) == tuple(parts)
+    assert subjects_by_scope(scope, text) == dict(
+        zip(SCOPE_NAMES[: len(parts)], parts, strict=True)
+    )
+    assert covers(scope, text, text)
+    assert covers(scope, subject_text(["*"] * len(parts)), text)
+    if len(parts) > 1:
+        assert text == brute_force.account_text(parts)
+
+
+def test_a_combination_is_written_in_the_order_of_the_scopes() -> None:
+    """The same subjects are the same budget, in whatever order they are named."""
+    assert named({"model": "m", "customer": "c"}) == ("customer,model", "c,m")
+    assert named({"customer": "c", "model": "m"}) == ("customer,model", "c,m")
+    assert named({}) == ("global", "*")
+
+
+def test_an_attempt_counts_once_for_each_tag() -> None:
+    """With tags, an account counts each tag of an attempt; without one, none does."""
+    dimensions = ("c", "", "", "m", "", "", "", "", ("x", "y"))
+    assert account_subjects("customer,tag", dimensions) == ["c,x", "c,y"]
+    assert account_subjects("tag", dimensions) == ["x", "y"]
+    assert account_subjects("team,tag", dimensions) == []
+    assert account_subjects("customer,tag", (*dimensions[:-1], ())) == []
+
+
+def test_what_no_budget_asks_for_does_not_fill_the_cache() -> None:
+    """Subjects of scopes without a budget do not make further matches: callers choose users."""
+    index = BudgetIndex(
+        [Budget("b", "customer", "*", 1, "day"), Budget("m", "model", "m", 1, "day")]
+    )
+    found = {
+        id(index.matched(("c", "", "", "m", "p", f"user{n}", "", "", (f"t{n}",)), NOON_S))
+        for n in range(100)
+    }
+    assert len(found) == 1
+    assert matching.MAX_CACHED_MATCHES >= len(index._matched) == 1
