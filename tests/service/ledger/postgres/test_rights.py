@@ -86,7 +86,7 @@ def test_the_role_can_do_what_gateways_do(server: Server) -> None:
 
 
 def test_the_role_can_do_nothing_else(server: Server) -> None:
-    """It is no superuser, and cannot make roles, databases or other schemas."""
+    """It is not a superuser, and cannot make roles, databases or other schemas."""
     with psycopg.connect(as_role(server), autocommit=True) as connection:
         for statement in ("CREATE ROLE x", "CREATE DATABASE x", "CREATE SCHEMA x", "CHECKPOINT"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
