@@ -117,3 +117,31 @@ def test_what_no_budget_asks_for_does_not_fill_the_cache() -> None:
     }
     assert len(found) == 1
     assert matching.MAX_CACHED_MATCHES >= len(index._matched) == 1
+
+
+@settings(max_examples=200)
+@given(
+    before=_budgets(),
+    after=_budgets(),
+    removed=st.sets(st.integers(0, 11)),
+    attempts=st.lists(_attempts(), min_size=1, max_size=4),
+)
+def test_an_index_with_changes_is_the_index_of_what_they_lead_to(
+    before: list[Budget],
+    after: list[Budget],
+    removed: set[int],
+    attempts: list[dict[str, str | tuple[str, ...]]],
+) -> None:
+    """Whatever is set, replaced or removed, the changed index finds what a new one finds, and the old
+    one what it found before."""
+    old = BudgetIndex(before)
+    gone = {f"b{number}" for number in removed} - {budget.name for budget in after}
+    changed = old.with_changes({*gone, *(budget.name for budget in after)}, after)
+    wanted = {b.name: b for b in (*before, *after) if b.name not in gone}
+
+    assert changed.by_name == wanted
+    for index, budgets in ((changed, list(wanted.values())), (old, before)):
+        for attempt in attempts:
+            dimensions = tuple(attempt[name] for name in SCOPE_NAMES)
+            keys = index.matched(dimensions, NOON_S).keys
+            assert sorted(keys) == sorted(BudgetIndex(budgets).matched(dimensions, NOON_S).keys)

@@ -257,6 +257,19 @@ async def test_rows_from_before_a_budget_count_by_route_and_tag(book: Book) -> N
     assert book.accounts("tag") == {"acme,x": (5, 30, 0), "acme,z": (5, 0, 0)}
 
 
+async def test_a_usual_hold_is_the_average_of_such_attempts(book: Book) -> None:
+    """Of those with the same subjects, or of all; there is none where nobody asked."""
+    book.budget("b", limit_nano=10**9)
+    for model, nano in (("m", 100), ("m", 300), ("n", 900)):
+        asked = structs.replace(book.reservation(nano), model=model)
+        await book.ledger.reserve(asked)
+        await book.ledger.finish(book.end(asked, 1))
+    with book.store.reports() as reports:
+        assert reports.usual_hold(model="m", customer="acme") == 200
+        assert reports.usual_hold(model="x") is None
+        assert reports.usual_hold() == 433
+
+
 def _asked(book: Book, nano: int, **changes: object) -> Reservation:
     """An attempt of a new request with these names."""
     found = book.reservation(nano)
