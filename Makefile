@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # The stack for test-e2e: `native` starts one, `compose` uses the one that is running.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-clients prove prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-postgres test-clients prove prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ test-e2e: $(UV) ## Test complete gateways and the complete stack: crashes, load,
 
 test-engine: $(UV) ## Test the Compose stack on its own Docker engine (needs root on Debian; takes minutes)
 	@python3 -m tools.engine run -- $(RUN) pytest tests/engine tests/stack/test_compose_reader.py
+
+test-postgres: $(UV) ## Test the ledger on another version of PostgreSQL, fetched with npm: VERSION=18, 17, 16 or 14
+	@bin=$$(python3 -m tools.postgres fetch $(or $(VERSION),18)); \
+	SPANLEDGER_POSTGRES_BIN=$$bin $(RUN) pytest $(or $(TESTS),tests/service/ledger) -k postgres
 
 test-clients: $(UV) ## Test people's client packages at a gateway; installs them into the user's cache first
 	@$(RUN) python -m tests.clients.install

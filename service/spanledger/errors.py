@@ -186,6 +186,8 @@ class ProviderError(SpanledgerError):
         billed: `no` when the provider certainly bills nothing, `unknown` when it may (the request
             was fully sent and no answer came, or a stream broke).
         request_alone: it rejects only this request, for its size, and would serve others.
+        stale: the provider closed a connection that was kept from an earlier request, as idle ones are
+            closed, before it saw this one; it is well, and a new connection would have served.
     """
 
     error_type = "provider_error"
@@ -201,6 +203,7 @@ class ProviderError(SpanledgerError):
         told: dict[str, Any] | None = None,
         billed: str = "no",
         request_alone: bool = False,
+        stale: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -209,6 +212,7 @@ class ProviderError(SpanledgerError):
         self.told = told
         self.billed = billed
         self.request_alone = request_alone
+        self.stale = stale
 
 
 PROVIDER_ERROR_KINDS = (

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tools import postgres
+
+from spanledger.ledger.postgres.connection import OLDEST_SERVER
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = "docker-compose.yml"
@@ -146,3 +149,14 @@ def test_what_is_built_natively_is_what_compose_pulls(program: str) -> None:
     said = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     assert said is not None
     assert said[0] == pins()[BUILT[program]]
+
+
+def test_every_version_of_postgres_that_the_page_lists_can_be_tested() -> None:
+    """`make test-postgres` knows each of them but Debian's own, and the oldest is the oldest accepted."""
+    page = (ROOT / "docs" / "postgres.md").read_text(encoding="utf-8")
+    table = page.split("## Versions")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([\d., ]+) \|", table, flags=re.MULTILINE)
+    listed = {version.split(".")[0] for row in rows for version in row.split(", ")}
+
+    assert listed - {"15"} == set(postgres.VERSIONS)
+    assert min(map(int, listed)) == OLDEST_SERVER // 10_000

@@ -1,7 +1,8 @@
 """A real Postgres server for tests: one for all of a run, with a database of its own for each test.
 
 It runs as an unprivileged user in a temporary folder, on loopback and a Unix socket, and ends with the
-process that started it. Without Debian's `postgresql` (or another one on PATH), tests skip.
+process that started it. Its programs are those in `SPANLEDGER_POSTGRES_BIN`, on PATH, or Debian's; without
+any, tests skip.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+BINARIES = "SPANLEDGER_POSTGRES_BIN"
 USER = "postgres"
 """Runs the server if the tests run as root, as Postgres refuses to."""
 START_S = 60.0
@@ -45,6 +47,9 @@ _starter = ThreadPoolExecutor(1, "postgres-starter")
 @cache
 def binaries() -> Path | None:
     """The folder of `postgres` and `initdb`: Debian keeps them off PATH."""
+    if given := os.environ.get(BINARIES):
+        assert Path(given, "postgres").is_file(), f"{BINARIES}={given} has no `postgres` in it"
+        return Path(given)
     found = shutil.which("postgres")
     if found:
         return Path(found).resolve().parent

@@ -22,6 +22,7 @@ from spanledger.providers.reply import (
     ReplyHeaders,
     ResponseError,
     TooLargeError,
+    is_whole,
     raised_again,
 )
 
@@ -234,6 +235,12 @@ class Connection(asyncio.Protocol):
         )
 
     @property
+    def unseen(self) -> bool:
+        """Whether it served a request before, and nothing at all came for this one: its server may
+        have closed it, as unused, when this request was on its way."""
+        return self.idle_since > 0 and not self.headed and not self._interim
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nothing arrived, not even its end, that the loop has not come to yet. Else the next
         request would get what was sent after the last one's response."""
@@ -382,7 +389,7 @@ class Connection(asyncio.Protocol):
             and b"chunked" not in raw.get(b"transfer-encoding", b"").lower()
         )
         if self._streams and not self._passes:
-            self._streams = status == 200 and not _is_whole(raw.get(b"content-type", b""))
+            self._streams = status == 200 and not is_whole(raw.get(b"content-type", b""))
         if not 200 <= status < 300:
             self._most = self._most_of_error
 
@@ -490,8 +497,3 @@ class Connection(asyncio.Protocol):
         if self.on_closed is not None:
             self.on_closed(self)
             self.on_closed = None
-
-
-def _is_whole(content_type: bytes) -> bool:
-    """Whether a content type is that of a JSON answer or a web page, not of a stream."""
-    return content_type.lower().startswith((b"application/json", b"text/html"))

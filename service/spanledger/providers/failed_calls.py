@@ -64,6 +64,12 @@ def unconnected(call: Call, error: BaseException, most: int) -> ProviderError:
     return ProviderError("connection_error", f"{name_of(call)}: {why}")
 
 
+def closed_as_unused(call: Call) -> ProviderError:
+    """The provider closed a kept connection when the request was on its way, so it did not see it."""
+    why = "it closed a connection that was kept from an earlier request"
+    return ProviderError("connection_error", f"{name_of(call)}: {why}", stale=True)
+
+
 def unanswered(call: Call, error: ResponseError, status: int, *, at_once: bool) -> ProviderError:
     """The request was sent, and its response did not come as it should. `status` is 0 before its head;
     `at_once`: so soon that the provider had not begun."""

@@ -25,7 +25,7 @@ from spanledger.providers.hosts import HOSTS
 from spanledger.providers.own_secrets import SecretMask, basic_auth, masked, secrets_of
 from spanledger.providers.reply import LateError, ResponseError
 from spanledger.providers.request_ids import provider_request_id
-from spanledger.providers.transport import Transport, coding_of
+from spanledger.providers.transport import REPEATABLE, Transport, coding_of
 from spanledger.wires import FROM_CHAT, UNTRANSLATED
 from spanledger.wires.base import Outbound
 from spanledger.wires.failures import malformed, scrub
@@ -165,7 +165,10 @@ class ForwardingTransport(Transport):
         target, wire = passage_target(call.deployment, passage)
         began = self._now()
         connection, way = await self._asked(
-            call, target, passage.body, began, streams=True, passes=True
+            *(call, target, passage.body, began),
+            streams=True,
+            passes=True,
+            twice=passage.method in REPEATABLE,
         )
         why = ""
         if coding_of(connection.headers):

@@ -30,7 +30,7 @@ from spanledger.providers.forward import ForwardingTransport
 from spanledger.providers.misconfigured import Misconfigured
 from spanledger.providers.proxies import WayOut
 from spanledger.providers.request_ids import provider_request_id
-from spanledger.providers.transport import Body, Limits, ProviderReply
+from spanledger.providers.transport import REPEATABLE, Body, Limits, ProviderReply
 from spanledger.wires import outbound
 from spanledger.wires.base import (
     Answer,
@@ -118,7 +118,7 @@ class HttpProvider:
         """Have the provider count a request's input."""
         target, _ = self._target(call, counter.sent_to)
         ends_at = self._clock.monotonic() + call.timeout_s
-        reply = await self._transport.exchange(call, target, counter.request(call))
+        reply = await self._transport.exchange(call, target, counter.request(call), twice=True)
         if (fields := counter.eased(call, reply.status, reply.body)) is not None:
             call = self._again(replace(call, fields=fields), ends_at)
             reply = await self._transport.exchange(call, target, counter.request(call))
@@ -134,7 +134,8 @@ class HttpProvider:
         url = target.url.with_path(target.url.raw_path + path, encoded=True, keep_query=True)
         url = url.update_query(query) if query else url
         target = at(target, url=url, method=method)
-        reply = await self._transport.exchange(call, target, b"")
+        twice = method in REPEATABLE
+        reply = await self._transport.exchange(call, target, b"", twice=twice)
         if not 200 <= reply.status < 300:
             raise refusal(call.deployment, reply.status, read_failure(reply.body))
         return reply.body

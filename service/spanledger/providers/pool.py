@@ -106,6 +106,12 @@ class Pool:
             self._open.add(connection)
         return connection
 
+    def forget(self, way: Way) -> None:
+        """Close the kept connections that lead there: what one server has closed as unused, the others
+        are about to."""
+        for connection in self._idle.pop(way, ()):
+            connection.close()
+
     def give_back(self, connection: Connection, way: Way, now: float) -> None:
         """Keep a connection whose response is complete, if another request may use it."""
         if not connection.reusable:

@@ -63,3 +63,8 @@ class ReplyHeaders(Mapping[str, str]):
 def raised_again(error: ResponseError) -> ResponseError:
     """An error to raise for one that is kept, whose traceback would keep the request in memory."""
     return type(error)(*error.args)
+
+
+def is_whole(content_type: bytes) -> bool:
+    """Whether a content type is that of a JSON answer or a web page, not of a stream."""
+    return content_type.lower().startswith((b"application/json", b"text/html"))

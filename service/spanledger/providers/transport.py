@@ -1,8 +1,9 @@
 """HTTP to providers: requests sent, responses read, within the time that a call has.
 
 Sends bytes and returns bytes. Network failures become a `ProviderError`; responses, good or bad, are
-left to the adapters. There are no retries and no redirects, since either would send a request (and a
-key) where routing did not want it.
+left to the adapters. There are no redirects, since one would send a request (and a key) where routing
+did not want it, and no retries but one: a request that may be sent twice is sent again if the connection
+for it had been kept, and its server was just closing it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spanledger.providers.event_stream import EventStream
 from spanledger.providers.failed_calls import (
     CONNECT_ERRORS,
     PROXY_AUTHENTICATION,
+    closed_as_unused,
     name_of,
     refused_by_proxy,
     too_late,
@@ -31,10 +33,12 @@ from spanledger.providers.failed_calls import (
 )
 from spanledger.providers.pool import Pool, Way
 from spanledger.providers.proxies import WayOut
-from spanledger.providers.reply import LateError, ResponseError
+from spanledger.providers.reply import HungUpError, LateError, ResponseError
 
 Body = bytes | AsyncIterable[bytes]
 """Whole, or in pieces; then the head of the request says how long it is, or that it is chunked."""
+REPEATABLE = frozenset({"GET", "HEAD"})
+"""Methods of requests that may be sent twice."""
 MAX_WAYS = 4096
 """Addresses whose proxy is remembered."""
 
@@ -82,14 +86,19 @@ class Transport:
         self._ways: dict[str, Way] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def exchange(self, call: Call, target: Endpoint, body: Body) -> ProviderReply:
+    async def exchange(
+        self, call: Call, target: Endpoint, body: Body, *, twice: bool = False
+    ) -> ProviderReply:
         """Send a request and read the complete response.
+
+        Args:
+            twice: the request may be sent twice, because it makes and costs nothing.
 
         Raises:
             ProviderError: the response is late, missing, incomplete or too large.
         """
         began = self._now()
-        connection, way = await self._asked(call, target, body, began, streams=False)
+        connection, way = await self._asked(call, target, body, began, streams=False, twice=twice)
         return self._reply(call, connection, way)
 
     async def events(self, call: Call, target: Endpoint, body: Body) -> EventStream | ProviderReply:
@@ -131,9 +140,10 @@ class Transport:
         *,
         streams: bool,
         passes: bool = False,
+        twice: bool = False,
     ) -> tuple[Connection, Way]:
         """A connection with the response to this request; with `passes`, the body of whatever comes
-        is still to be taken. Raises ProviderError."""
+        is still to be taken; with `twice`, the request may be sent twice. Raises ProviderError."""
         way = self._ways.get(target.address) or self._way(target)
         proxy = way.forwards
         connection = self.pool.idle(way, began) or await self._connected(call, way, began)
@@ -157,6 +167,13 @@ class Transport:
             status = connection.status
             if not status or 200 <= status < 300:
                 at_once = self._now() - sent < self.limits.at_once_s
+                if at_once and connection.unseen and isinstance(error, HungUpError):
+                    self.pool.forget(way)
+                    if not twice or whole is None:
+                        raise closed_as_unused(call) from None
+                    return await self._asked(
+                        call, target, body, began, streams=streams, passes=passes
+                    )
                 raise unanswered(call, error, status, at_once=at_once) from None
             connection.close()  # what came of an error says enough
         except BaseException:

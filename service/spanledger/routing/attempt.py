@@ -375,7 +375,7 @@ class Run:
         """Book a failed attempt. Returns whether another one follows."""
         target, now = attempt.target, self._shared.clock.monotonic()
         attempt.produced = produced_of(error, attempt.produced)
-        if not error.request_alone:
+        if not error.request_alone and not error.stale:
             target.health.failed(error.kind, error.retry_after_s, attempt.began, now)
         self._course.after_failure(target, error, now)
         following = None if self._pending is None else self._after_failure(error, now)

@@ -96,6 +96,7 @@ class Course:
         "_onward",
         "_queue",
         "_ready_at",
+        "_repeat",
         "_rng",
         "_route",
         "_rules",
@@ -136,6 +137,7 @@ class Course:
         self._attempts: dict[str, int] = {}
         self._failures = 0
         self._billed_unseen = 0
+        self._repeat: Candidate | None = None
 
     def first(self, now: float) -> Pick | None:
         """The first attempt; None if no deployment may be called now."""
@@ -158,6 +160,9 @@ class Course:
             error.kind in MISCONFIGURED and error.kind not in self._rules.by_kind
         ):
             return  # never ready again
+        if error.stale and attempts == 1:
+            self._repeat, self._ready_at[unique] = target, now
+            return
         self._failures += 1
         unsent = error.kind == "connection_error" and error.billed == "no"
         if self._allowed is None and not (unsent and attempts == 1):
@@ -203,6 +208,9 @@ class Course:
 
     def next(self, now: float, deadline: float, reason: str) -> Pick | None:
         """The next attempt after a failure or a refusal; None if the request has to end."""
+        repeat, self._repeat = self._repeat, None
+        if repeat is not None and repeat.health.available(now, self._tokens):
+            return Pick(repeat, reason=reason)  # on a new connection, whatever `num_retries` says
         said = self._allowed is not None
         if not said and self._billed_unseen >= MAX_BILLED_UNSEEN:
             return None

@@ -32,6 +32,8 @@ from spanledger.telemetry.points import exemplar_ids, metrics_data
 
 log = logging.getLogger("spanledger.shipper")
 
+MUCH_CONTENT = 2**20
+"""A batch with this much content (characters) may have been cut off for it."""
 MAX_SKIPPED = 8
 """Most metric intervals between two attempts at an unavailable endpoint."""
 
@@ -42,9 +44,10 @@ Step = Literal["more", "idle", "failed"]
 class Pace:
     """Sizes and times of the loop."""
 
-    batch_rows: int = 512
-    small_rows: int = 128
-    """A smaller batch means that nearly everything has been read."""
+    batch_rows: int = 1024
+    small_rows: int = 512
+    """A smaller batch has everything, because half of `batch_rows` is read of each kind. So the next one
+    waits: whatever is in it, a batch takes as long as fifty rows do."""
     idle_s: float = 0.2
     """Between two checks for new rows."""
     backoff_s: float = 0.5
@@ -142,7 +145,7 @@ class Pipeline:
         if not rows:
             self._pending = False
             return "idle"
-        self._small = len(rows) < self._pace.small_rows
+        self._small = len(rows) < self._pace.small_rows and _content(rows) < MUCH_CONTENT
         try:
             return "more" if self._ship(rows) else "failed"
         except CursorMovedError:
@@ -326,6 +329,11 @@ class Pipeline:
         if was_away:
             log.info("%s is back", who)
         return was_away
+
+
+def _content(rows: Sequence[EndedRow]) -> int:
+    """How much content is in a batch, in characters."""
+    return sum(len(row.content or "") for row in rows if isinstance(row, AttemptRow))
 
 
 def _may_be_corrected(row: EndedRow) -> bool:

@@ -375,7 +375,7 @@ async def test_a_stream_whose_end_mark_comes_early(
         test_transport.test_large_bodies,
         test_transport.test_no_answer,
         test_transport.test_silence_within_a_stream,
-        test_transport.test_stale_connection_is_told_not_retried,
+        test_transport.test_a_stale_connection_is_told_to_routing,
     ],
     ids=lambda test: test.__name__,
 )

@@ -145,19 +145,64 @@ async def test_connecting_takes_too_long(
     assert "connecting took too long" in str(error)
 
 
-async def test_stale_connection_is_told_not_retried(
+async def test_a_stale_connection_is_told_to_routing(
     server: Scripted, openai_provider: HttpProvider
 ) -> None:
-    """A kept connection that the server closes on the next request is a connection error."""
+    """A kept connection that the server closes on the next request says so, and is not retried here;
+    other kept connections there are closed as well. The same on a new connection is a failure."""
+    request = call(deployment(server.url), ask())
+    server.json(200, ANSWER)
+    await asyncio.gather(*(openai_provider.complete(request) for _ in range(3)))
+    server.answer(hang_up=True)
+
+    first = await failure(openai_provider, request)
+    second = await failure(openai_provider, request)
+
+    assert (first.kind, first.billed, first.stale) == ("connection_error", "no", True)
+    assert (second.kind, second.billed, second.stale) == ("connection_error", "no", False)
+    assert (server.connections, len(server.requests)) == (4, 5)
+
+
+async def test_a_response_that_began_is_not_stale(
+    server: Scripted, openai_provider: HttpProvider
+) -> None:
+    """A server that has said anything about the request has seen it."""
     request = call(deployment(server.url), ask())
     server.json(200, ANSWER)
     await openai_provider.complete(request)
-    server.answer(hang_up=True)
+    server.answer(b"HTTP/1.1 103 Early Hints\r\n\r\n", hang_up=True)
 
     error = await failure(openai_provider, request)
 
-    assert (error.kind, error.billed) == ("connection_error", "no")
-    assert (server.connections, len(server.requests)) == (1, 2)
+    assert (error.kind, error.stale) == ("connection_error", False)
+
+
+@pytest.mark.parametrize(("method", "sent"), [("GET", 3), ("DELETE", 2)])
+async def test_what_only_reads_is_sent_again(
+    server: Scripted, openai_provider: HttpProvider, method: str, sent: int
+) -> None:
+    """A read that a stale connection lost is answered on a new one; what changes something is not
+    sent twice."""
+    request = call(deployment(server.url), ask())
+    server.json(200, ANSWER)
+    await openai_provider.complete(request)
+    answers = iter([False, True])
+
+    async def once_hung_up(writer: asyncio.StreamWriter) -> None:
+        if next(answers):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        else:
+            writer.close()
+
+    server.script = once_hung_up
+    reading = openai_provider.kept(request, method, "/chatcmpl_1", "")
+    if method == "GET":
+        assert await reading == b"{}"
+    else:
+        with pytest.raises(ProviderError) as caught:
+            await reading
+        assert caught.value.stale
+    assert len(server.requests) == sent
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -150,7 +150,7 @@ def test_a_pooler_in_transaction_mode_is_recognised(store: Store) -> None:
             with a._session.transaction() as connection:
                 assert connection.execute("SHOW jit").fetchone() == ("off",)
                 assert connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
-        with pytest.raises(LedgerUnavailableError, match="through a pooler, which cannot keep"):
+        with pytest.raises(LedgerUnavailableError, match="is a pooler, which cannot keep"):
             pooled.exclusive("ship").acquire()
 
     assert states(store) == {"settled": 48}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.sqlite.files import SETTLED_NS, LedgerFiles
 from tests.service.ledger.conftest import Book
 from tests.support.ledgers import store_at
+from tests.support.processes import poll
 
 CENT = 10**7
 
@@ -46,6 +49,77 @@ async def test_a_deleted_log_is_noticed_by_the_commit_that_meets_it(
     with pytest.raises(LedgerUnavailableError, match="was deleted or replaced"):
         await book.ledger.check()
     assert rows_on_disk(book, tmp_path) == 2
+
+
+@pytest.fixture
+def settled(book: Book) -> LedgerFiles:
+    """The files of a ledger in a directory that nothing has changed in for a while, checked once."""
+    files = LedgerFiles(book.path, lambda: time.time_ns() + 2 * SETTLED_NS)
+    files.check()
+    made = book.path.parent.stat().st_ctime_ns
+
+    def clock_has_moved() -> bool:
+        other = book.path.parent.with_name("clock")
+        other.touch()
+        return other.stat().st_ctime_ns > made
+
+    assert poll(clock_has_moved)
+    return files
+
+
+def test_a_log_is_not_looked_at_while_its_directory_stays_as_it_is(
+    settled: LedgerFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for its times would cost the next commit an inode to write."""
+    looked: list[str] = []
+    stat = os.stat
+
+    def noted(name: str) -> os.stat_result:
+        looked.append(name)
+        return stat(name)
+
+    monkeypatch.setattr(os, "stat", noted)
+
+    settled.check()
+
+    assert looked
+    assert not [name for name in looked if name.endswith(("-wal", "-shm"))]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another"])
+def test_a_log_that_goes_from_a_settled_directory_is_missed(
+    book: Book, settled: LedgerFiles, suffix: str, replaced: bool
+) -> None:
+    """The directory shows that a name has changed, even if its own time was put back."""
+    folder = book.path.parent
+    before = folder.stat().st_mtime_ns
+    log = beside(book, suffix)
+    aside = log.rename(log.with_name("aside"))
+    if replaced:
+        log.touch()
+    os.utime(folder, ns=(before, before))
+
+    with pytest.raises(LedgerUnavailableError, match=rf"{suffix}' was deleted or replaced"):
+        settled.check()
+
+    aside.replace(log)
+    settled.check()
+
+
+def test_a_directory_in_which_much_happens_hides_no_deleted_log(book: Book) -> None:
+    """Two changes of one moment could have one time: until it is over, every check looks at the log."""
+    files = LedgerFiles(book.path)
+    for number in range(3):
+        book.path.with_name(f"other{number}").touch()
+        files.check()
+    log = beside(book, "-wal")
+    aside = log.rename(log.with_name("aside"))
+
+    with pytest.raises(LedgerUnavailableError, match="-wal' was deleted"):
+        files.check()
+
+    aside.replace(log)
 
 
 async def test_a_log_that_somebody_else_has_begun_is_left_alone(book: Book) -> None:
