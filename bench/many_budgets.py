@@ -28,6 +28,8 @@ from bench.subjects import CONFIG
 CUSTOMERS = 50_000
 FEW, MANY = 50, 450
 """Requests in the two runs, one after the other: how many share a commit must not matter."""
+READY = " is ready "
+"""In the gateway's log."""
 FILL = """
 import sys, time
 from spanledger.budgets.model import Budget
@@ -76,6 +78,11 @@ class Filled(Subject):
             return self._counted(answering.port, lambda port: self._ask(port, each))
 
     def _ask(self, port: int, requests: int) -> None:
+        deadline = time.monotonic() + READY_S
+        while READY not in (self._work / "log").read_text(encoding="utf-8"):  # it listens before
+            if time.monotonic() > deadline:
+                raise SystemExit("error: the gateway does not start")
+            time.sleep(0.05)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S)
         for _ in range(requests):
             # Far apart, as customers are whose requests come by chance.
