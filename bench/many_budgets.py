@@ -1,7 +1,7 @@
 """What a request costs with 100,000 budgets of 50,000 customers, compared with two budgets.
 
-Each customer has a budget a day and one a month. User instructions are counted as by `bench.instructions`,
-without keys: with two budgets of the only customer, with all budgets and one customer who asks, and with
+Each customer has a budget a day and one a month. User instructions are counted by callgrind, without keys:
+with two budgets of the only customer, with all budgets and one customer who asks, and with
 all budgets while each request is another customer's. The start of the server is not part of it.
 Minutes. `--memory` says instead how much memory the gateway takes, and how long it takes to start.
 """
@@ -16,18 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from bench.ends import upstream
-from bench.instructions import BODY, READY_S, Subject, wait_for
+from bench.instructions import BODY, READY_S, TOTAL, Subject, wait_for
 from bench.processes import free_port
 from bench.subjects import CONFIG
 
 CUSTOMERS = 50_000
-FEW, MANY = 50, 450
-"""Requests in the two runs, one after the other: how many share a commit must not matter."""
+WARM, REQUESTS = 50, 400
+"""Requests before counting and while counting, one after the other: how many share a commit must not
+matter."""
+COUNTED = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=/dev/null")
 READY = " is ready "
 """In the gateway's log."""
 FILL = """
@@ -72,10 +75,37 @@ class Filled(Subject):
         self._case = case
         self._next = itertools.count(1)
 
-    def count(self, lane: str, each: int) -> int:  # noqa: ARG002 - as in the base class
-        """See `Subject`."""
-        with upstream() as answering:
-            return self._counted(answering.port, lambda port: self._ask(port, each))
+    def each(self) -> float:
+        """Instructions of a request, counted from when the gateway has answered some."""
+        port, log = free_port(), self._work / "log"
+        with upstream() as answering, log.open("w") as output:
+            server = self._started(answering.port, port, output, COUNTED)
+            try:
+                self._ask(port, WARM)
+                switch = ["callgrind_control", "-i"]
+                subprocess.run([*switch, "on", str(server.pid)], check=True, capture_output=True)
+                self._ask(port, REQUESTS)
+                subprocess.run([*switch, "off", str(server.pid)], check=True, capture_output=True)
+            finally:
+                server.terminate()
+                server.wait(READY_S)
+        found = TOTAL.search(log.read_text(encoding="utf-8"))
+        if found is None:
+            raise SystemExit(f"error: no count:\n{log.read_text(encoding='utf-8')}")
+        return int(found[1].replace(",", "")) / REQUESTS
+
+    def _started(
+        self, provider: int, port: int, output: IO[str], before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        config = self._work / "bench.yaml"
+        text = CONFIG.format(port=provider) + "telemetry: {enabled: false}\n"
+        config.write_text(text, encoding="utf-8")
+        command = [*before, *self._program, "gateway", "--config", str(config), "--port", str(port)]
+        server = subprocess.Popen(
+            command, env=self._env, cwd=self._work, stdout=output, stderr=output
+        )
+        wait_for(server, port, self._work / "log")
+        return server
 
     def _ask(self, port: int, requests: int) -> None:
         deadline = time.monotonic() + READY_S
@@ -98,24 +128,14 @@ class Filled(Subject):
         connection.close()
 
     def at_rest(self) -> tuple[float, float]:
-        """MiB of a gateway after a few requests, and the seconds until it took the first."""
-        port, log, config = free_port(), self._work / "log", self._work / "bench.yaml"
+        """MiB of a gateway after a request, and the seconds until it answered that."""
+        port, log = free_port(), self._work / "log"
         with upstream() as answering, log.open("w") as output:
-            text = CONFIG.format(port=answering.port) + "telemetry: {enabled: false}\n"
-            config.write_text(text, encoding="utf-8")
             began = time.monotonic()
-            server = subprocess.Popen(
-                [*self._program, "gateway", "--config", str(config), "--port", str(port)],
-                env={**self._env, "PYTHONUNBUFFERED": "1"},
-                cwd=self._work,
-                stdout=output,
-                stderr=output,
-            )
+            server = self._started(answering.port, port, output)
             try:
-                wait_for(server, port, log)
                 self._ask(port, 1)
-                seconds = time.monotonic() - began
-                return _resident(server.pid), seconds
+                return _resident(server.pid), time.monotonic() - began
             finally:
                 server.terminate()
                 server.wait(READY_S)
@@ -144,8 +164,7 @@ def main() -> None:
 
 
 def _instructions(filled: Filled) -> str:
-    each = (filled.count("alone", MANY) - filled.count("alone", FEW)) / (MANY - FEW)
-    return f"{each / 1000:,.0f} thousand user instructions a request"
+    return f"{filled.each() / 1000:,.0f} thousand user instructions a request"
 
 
 def _memory(filled: Filled) -> str:

@@ -24,22 +24,33 @@ NOON_S = 1_795_435_200
 NAMES = ("a", "b", "a,b", "a\\", "\\,", "*x", "å")
 """Few, so that budgets and attempts meet, with the characters that combinations write otherwise."""
 SOME = st.sampled_from(NAMES)
-SUBJECTS = st.dictionaries(st.sampled_from(SCOPE_NAMES), st.one_of(st.just("*"), SOME), max_size=4)
+OFTEN = st.sampled_from(("a", "a", "a", "a,b", "\\", ""))
+"""Of an attempt: mostly what budgets name, so that several of a scope meet in it."""
+POOLS = st.lists(
+    st.lists(st.sampled_from(SCOPE_NAMES), max_size=3, unique=True), min_size=1, max_size=2
+)
+"""The scopes of an example's budgets: few, so that there are several of each."""
 
 
 @st.composite
 def _budgets(draw: st.DrawFn) -> list[Budget]:
     found = []
-    for number in range(draw(st.integers(0, 12))):
-        scope, subject = named(draw(SUBJECTS))
+    pools = draw(POOLS)
+    for number in range(draw(st.integers(2, 12))):
+        names = draw(st.sampled_from(pools)) or ["user"]
+        scope, subject = named(
+            {name: draw(st.sampled_from(("*", "*", "a", "a,b"))) for name in names}
+        )
         found.append(
             Budget(
                 f"b{number}",
                 scope,
                 subject,
                 100,
-                draw(st.sampled_from(("day", "month", "day[..2026-11-01]", "once@2026-12-01"))),
-                action=draw(st.sampled_from(("block", "block", "warn"))),
+                draw(
+                    st.sampled_from(("day", "day", "month", "day[..2026-11-01]", "once@2026-12-01"))
+                ),
+                action=draw(st.sampled_from(("block", "warn"))),
                 default=draw(st.booleans()),
             )
         )
@@ -49,10 +60,10 @@ def _budgets(draw: st.DrawFn) -> list[Budget]:
 @st.composite
 def _attempts(draw: st.DrawFn) -> dict[str, str | tuple[str, ...]]:
     found: dict[str, str | tuple[str, ...]] = {
-        name: draw(st.one_of(st.just(""), SOME)) for name in SCOPE_NAMES if name != "tag"
+        name: draw(OFTEN) for name in SCOPE_NAMES if name != "tag"
     }
-    found["tag"] = tuple(draw(st.lists(SOME, max_size=3, unique=True)))
-    return found
+    tags = draw(st.lists(st.one_of(st.just("a"), SOME), max_size=3, unique=True))
+    return {**found, "tag": tuple(tags)}
 
 
 @settings(max_examples=400)
