@@ -38,7 +38,7 @@ def commands(tmp_path: Path) -> Commands:
 
 
 def test_a_combination_is_set_changed_and_listed(commands: Commands) -> None:
-    """It names several subjects, keeps them when something else changes, and is no other budget."""
+    """It names several subjects, keeps them when something else changes, and cannot become another budget."""
     said = commands.run(
         "budget", "set", "b", "--model", "m,1", "--customer", "acme", "--limit", "5"
     )

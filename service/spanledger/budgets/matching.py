@@ -119,7 +119,7 @@ class BudgetIndex:
         self._matched: dict[object, Matched] = {}
 
     def _group(self, scope: str, own: set[str]) -> _Group:
-        """The group of a scope, which is no other index's if it is among its `own`."""
+        """The group of a scope, copied before it changes: those of `own` belong to this index alone."""
         if scope not in own:
             own.add(scope)
             group = self._groups.get(scope)
