@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from bench.ends import upstream
-from bench.instructions import BODY, READY_S, TOTAL, Subject, wait_for
+from bench.instructions import BODY, READY_S, TOTAL, wait_for
 from bench.processes import free_port
 from bench.subjects import CONFIG
 
@@ -64,12 +64,14 @@ CASES = (
 )
 
 
-class Filled(Subject):
+class Filled:
     """A gateway whose ledger has the budgets of some customers, and no keys."""
 
     def __init__(self, python: str, work: Path, case: Case) -> None:
-        super().__init__(python, work, "chat", keyed=False)
+        self._program = [python, "-m", "spanledger"]
+        self._work = work
         url = f"sqlite:///{work / 'ledger.db'}"
+        self._env = {**os.environ, "SPANLEDGER_LEDGER_URL": url}
         command = [python, "-c", FILL, url, str(case.customers)]
         subprocess.run(command, check=True, env=self._env)
         self._case = case
