@@ -91,6 +91,9 @@ UPDATE spanledger.owners SET id = NULL, lease_ns = 0 WHERE lane = %(lane)s AND i
 # reads ------------------------------------------------------------------------------------
 
 READ_BUDGETS = f"SELECT {', '.join(BUDGET_COLUMNS)} FROM spanledger.budgets"
+READ_THESE_BUDGETS = f"{READ_BUDGETS} WHERE name = ANY(%s::text[])"
+LAST_CHANGE = "SELECT coalesce(max(id), 0) FROM spanledger.budget_history"
+CHANGED_BUDGETS = "SELECT DISTINCT name FROM spanledger.budget_history WHERE id > %s LIMIT %s"
 BOOKED = """
 SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts
 FROM unnest(%s::text[], %s::int[]) x (request_id, number)
