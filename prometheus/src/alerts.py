@@ -36,6 +36,7 @@ from prometheus.src.recording import (
     on_time,
 )
 from prometheus.src.thresholds import MINUTE, Thresholds, Window
+from spanledger.budgets.scopes import SCOPES
 
 COST = "cost-and-budgets"
 PROVIDERS = "providers-and-fallbacks"
@@ -60,14 +61,10 @@ _OF = (
     "{{ else }}{{ $labels.scope }} {{ $labels.subject }}{{ end }}"
 )
 _OF_SUBJECT = {
-    "customer": "{ span.spanledger.customer = $labels.subject }",
-    "key": "{ span.spanledger.key.id = $labels.subject }",
-    "team": "{ span.spanledger.team = $labels.subject }",
-    "model": "{ span.gen_ai.request.model = $labels.subject }",
-    "provider": "{ span.gen_ai.provider.name = $labels.subject }",
+    **{scope.name: f"{{ span.{scope.attribute} = $labels.subject }}" for scope in SCOPES},
     "": "{ span.spanledger.outcome != nil }",
 }
-"""Finds the spans that count against a budget, by its scope; a global budget counts all of them."""
+"""Finds the spans that count against a budget, by its scope; for a global one or a combination, all."""
 _DEAR = {
     "customer": "{ span.spanledger.customer = $labels.subject && span.spanledger.cost.usd > 0.01 }",
     "": "{ span.gen_ai.request.model = $labels.subject && span.spanledger.cost.usd > 0.01 }",

@@ -252,6 +252,7 @@ MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply", "ledge
 """Commands that write something new, and so create a ledger if there is none."""
 NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
+    "budget explain": "budget explain --customer acme",
     "budget history": "budget history",
     "budget limit": "budget limit all 5",
     "budget list": "budget list",

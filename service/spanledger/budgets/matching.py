@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -56,6 +56,12 @@ class _Group:
         self._named: dict[tuple[str, ...], tuple[Budget, ...]] = {}
         self._open: list[tuple[bool, ...]] = []
 
+    def copy(self) -> _Group:
+        """Another one with the same budgets."""
+        other = _Group(self.scope)
+        other._named, other._open = self._named.copy(), self._open
+        return other
+
     def add(self, budget: Budget) -> None:
         """Add a budget."""
         parts = subject_parts(self.scope, budget.subject)
@@ -63,6 +69,15 @@ class _Group:
         open_ = tuple(part == EACH for part in parts)
         if open_ not in self._open:
             self._open = sorted([*self._open, open_], key=sum)
+
+    def remove(self, budget: Budget) -> None:
+        """Remove a budget."""
+        parts = subject_parts(self.scope, budget.subject)
+        rest = tuple(other for other in self._named[parts] if other.name != budget.name)
+        if rest:
+            self._named[parts] = rest
+        else:
+            del self._named[parts]
 
     def match(self, parts: tuple[str, ...]) -> Iterator[Budget]:
         """Budgets that apply to a subject, those that leave the fewest of its parts open first."""
@@ -75,19 +90,41 @@ class _Group:
 
 
 class BudgetIndex:
-    """All budgets, indexed by what they apply to; rebuilt when one changes."""
+    """All budgets, indexed by what they apply to. It never changes; `with_changes` makes another."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
-        self.by_name = {budget.name: budget for budget in budgets}
+        self.by_name: dict[str, Budget] = {}
         self._groups: dict[str, _Group] = {}
-        for budget in self.by_name.values():
-            group = self._groups.get(budget.scope)
-            if group is None:
-                group = self._groups[budget.scope] = _Group(budget.scope)
-            group.add(budget)
+        self._periods: dict[tuple[str, str], Period] = {}
+        self._set({budget.name: budget for budget in budgets}, set())
+
+    def with_changes(self, names: Collection[str], budgets: Iterable[Budget]) -> BudgetIndex:
+        """The index after the budgets of these names have changed; those that are not given any more
+        were removed. It takes a fraction of making a new one."""
+        other = BudgetIndex(())
+        other.by_name, other._groups = self.by_name.copy(), self._groups.copy()
+        other._periods = self._periods
+        copied: set[str] = set()
+        for name in names:
+            if (old := other.by_name.pop(name, None)) is not None:
+                other._group(old.scope, copied).remove(old)
+        other._set({budget.name: budget for budget in budgets}, copied)
+        return other
+
+    def _set(self, budgets: Mapping[str, Budget], own: set[str]) -> None:
+        self.by_name |= budgets
+        for budget in budgets.values():
+            self._group(budget.scope, own).add(budget)
         self._needed = _picked({p for scope in self._groups for p in places_of(scope)})
         self._matched: dict[object, Matched] = {}
-        self._periods: dict[tuple[str, str], Period] = {}
+
+    def _group(self, scope: str, own: set[str]) -> _Group:
+        """The group of a scope, copied before it changes: those of `own` belong to this index alone."""
+        if scope not in own:
+            own.add(scope)
+            group = self._groups.get(scope)
+            self._groups[scope] = _Group(scope) if group is None else group.copy()
+        return self._groups[scope]
 
     def limiting(self, key: AccountKey) -> Budget | None:
         """The budget an account belongs to, if the budget still uses that account, and no other one

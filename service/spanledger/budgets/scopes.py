@@ -22,6 +22,7 @@ class Scope(NamedTuple):
         name: in options, files, JSON and reports.
         column: of the attempt `a` or its request `r` whose row names the subject, as SQL.
         of: where a reservation has the subject.
+        attribute: of a span that names it.
         meaning: the subject, for help texts.
         owner: people choose its names, so two that differ only in how accents are encoded are one.
         several: a request may have more than one; the column is a JSON array.
@@ -30,6 +31,7 @@ class Scope(NamedTuple):
     name: str
     column: str
     of: str
+    attribute: str
     meaning: str
     owner: bool = False
     several: bool = False
@@ -40,23 +42,44 @@ SCOPES: tuple[Scope, ...] = (
         "customer",
         column="a.customer",
         of="request.customer",
+        attribute="spanledger.customer",
         meaning="Customer that the request's key belongs to",
         owner=True,
     ),
-    Scope("key", column="a.key_id", of="request.key_id", meaning="Id of a key (`key_…`)"),
+    Scope(
+        "key",
+        column="a.key_id",
+        of="request.key_id",
+        attribute="spanledger.key.id",
+        meaning="Id of a key (`key_…`)",
+    ),
     Scope(
         "team",
         column="a.team",
         of="request.team",
+        attribute="spanledger.team",
         meaning="Team that the key belongs to",
         owner=True,
     ),
-    Scope("model", column="a.model", of="model", meaning="A provider's model"),
-    Scope("provider", column="a.provider", of="provider", meaning="Provider"),
+    Scope(
+        "model",
+        column="a.model",
+        of="model",
+        attribute="gen_ai.request.model",
+        meaning="A provider's model",
+    ),
+    Scope(
+        "provider",
+        column="a.provider",
+        of="provider",
+        attribute="gen_ai.provider.name",
+        meaning="Provider",
+    ),
     Scope(
         "user",
         column="r.user_id",
         of="request.user",
+        attribute="user.id",
         meaning="User that the key or the request names",
         owner=True,
     ),
@@ -64,14 +87,22 @@ SCOPES: tuple[Scope, ...] = (
         "project",
         column="r.project",
         of="request.project",
+        attribute="spanledger.project",
         meaning="Project that the key or the request names",
         owner=True,
     ),
-    Scope("route", column="r.route", of="request.route", meaning="Route that the caller asked for"),
+    Scope(
+        "route",
+        column="r.route",
+        of="request.route",
+        attribute="spanledger.route",
+        meaning="Route that the caller asked for",
+    ),
     Scope(
         "tag",
         column="r.tags",
         of="request.tags",
+        attribute="spanledger.tags",
         meaning="Tag of the key or the request, which may have several",
         owner=True,
         several=True,

@@ -182,14 +182,22 @@ def unpriced(plan: Plan, book: PriceBook) -> list[str]:
 
 
 def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
-    """A warning for each budget whose model no deployment has and no wildcard may serve."""
+    """A warning for each budget whose model no deployment has and no wildcard may serve, or whose route
+    does not exist."""
     lines = []
     has = {name for d in plan.deployments for name in (d.model, d.label)}
     given = [
         entry.litellm_params.model for entry in config.model_list
     ]  # also of those that are off
     for budget in config.budgets:
-        model = subjects_of(budget).get("model")
+        subjects = subjects_of(budget)
+        route = subjects.get("route", "*")
+        if route != "*" and route not in plan.routes:
+            lines.append(
+                f"budget {budget.name!r}: no deployment has model_name {route!r}"
+                + nearest(route, list(plan.routes))
+            )
+        model = subjects.get("model")
         if model in (None, "*") or model in has or any(_may_be(model, name) for name in given):
             continue
         lines.append(

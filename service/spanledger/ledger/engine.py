@@ -74,6 +74,20 @@ class Lapsed(NamedTuple):
     requests: Sequence[str]
 
 
+class ReadBudgets(NamedTuple):
+    """Budgets as of a change in their history.
+
+    Attributes:
+        names: of those that changed, some of which may be gone; None if these are all budgets.
+    """
+
+    last_change: int
+    names: Collection[str] | None
+    budgets: Collection[Budget]
+
+
+MAX_READ_CHANGES = 500
+"""Beyond this many changed budgets, all are read."""
 NOTHING_LAPSED = Lapsed((), ())
 
 
@@ -87,8 +101,8 @@ class Transaction(Protocol):
     epoch: int
     """While it stays, the balances that were read before are still the latest."""
 
-    def budgets(self) -> Collection[Budget]:
-        """All budgets."""
+    def budgets(self, since: int) -> ReadBudgets:
+        """The budgets that changed after a change, or all of them: if `since` is 0, or too long ago."""
         ...
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
@@ -132,6 +146,7 @@ class Engine:
         self.open: dict[str, Booked] = {}
         self.books: dict[int, _Book] = {}
         self._budgets_version = self._epoch = -1
+        self._last_change = 0
 
     def commit(
         self,
@@ -166,12 +181,20 @@ class Engine:
             self.lease_until_ns = 0  # what was rolled back may have renewed the lease
             raise
 
+    def _read_budgets(self, tx: Transaction) -> None:
+        last, names, budgets = tx.budgets(self._last_change)
+        if names is None:
+            self.budgets = BudgetIndex(budgets)
+        else:
+            self.budgets = self.budgets.with_changes(names, budgets)
+        self._last_change = last
+
     def _apply(
         self, tx: Transaction, operations: Sequence[LedgerOperation]
     ) -> tuple[_Batch, list[LedgerResult]]:
         """Decide all operations and write what follows."""
         if tx.budgets_version != self._budgets_version:
-            self.budgets = BudgetIndex(tx.budgets())
+            self._read_budgets(tx)
             self._budgets_version = tx.budgets_version
             self.open.clear()  # a new budget's accounts were added to held attempts
             self.books.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from types import TracebackType
@@ -114,6 +114,10 @@ class Records(ABC):
     def history(self, name: str | None = None) -> list[BudgetChange]:
         """Changes of one budget or all, oldest first."""
 
+    @abstractmethod
+    def _named_budgets(self, names: Collection[str]) -> list[Budget]:
+        """The budgets with these names, and perhaps others."""
+
     def set_budgets(
         self,
         budgets: Sequence[Budget],
@@ -152,7 +156,8 @@ class Records(ABC):
         self, budgets: Sequence[Budget], remove: Sequence[str]
     ) -> tuple[list[Budget], list[Budget], list[Budget]]:
         """Budgets that differ from the current ones, those to remove, and those without accounts yet."""
-        current = {budget.name: budget for budget in self.budgets()}
+        names = {*(budget.name for budget in budgets), *remove}
+        current = {budget.name: budget for budget in self._named_budgets(names)}
         changed = [budget for budget in budgets if current.get(budget.name) != budget]
         removed = [current[name] for name in remove if name in current]
         uncounted = [
@@ -187,7 +192,7 @@ class Records(ABC):
         return budget
 
     def _budget(self, name: str) -> Budget | None:
-        return next((budget for budget in self.budgets() if budget.name == name), None)
+        return next(iter(self._named_budgets({name})), None)
 
     # configuration files ------------------------------------------------------------------
 

@@ -24,22 +24,33 @@ NOON_S = 1_795_435_200
 NAMES = ("a", "b", "a,b", "a\\", "\\,", "*x", "å")
 """Few, so that budgets and attempts meet, with the characters that combinations write otherwise."""
 SOME = st.sampled_from(NAMES)
-SUBJECTS = st.dictionaries(st.sampled_from(SCOPE_NAMES), st.one_of(st.just("*"), SOME), max_size=4)
+OFTEN = st.sampled_from(("a", "a", "a", "a,b", "\\", ""))
+"""Of an attempt: mostly what budgets name, so that several of a scope meet in it."""
+POOLS = st.lists(
+    st.lists(st.sampled_from(SCOPE_NAMES), max_size=3, unique=True), min_size=1, max_size=2
+)
+"""The scopes of an example's budgets: few, so that there are several of each."""
 
 
 @st.composite
 def _budgets(draw: st.DrawFn) -> list[Budget]:
     found = []
-    for number in range(draw(st.integers(0, 12))):
-        scope, subject = named(draw(SUBJECTS))
+    pools = draw(POOLS)
+    for number in range(draw(st.integers(2, 12))):
+        names = draw(st.sampled_from(pools)) or ["user"]
+        scope, subject = named(
+            {name: draw(st.sampled_from(("*", "*", "a", "a,b"))) for name in names}
+        )
         found.append(
             Budget(
                 f"b{number}",
                 scope,
                 subject,
                 100,
-                draw(st.sampled_from(("day", "month", "day[..2026-11-01]", "once@2026-12-01"))),
-                action=draw(st.sampled_from(("block", "block", "warn"))),
+                draw(
+                    st.sampled_from(("day", "day", "month", "day[..2026-11-01]", "once@2026-12-01"))
+                ),
+                action=draw(st.sampled_from(("block", "warn"))),
                 default=draw(st.booleans()),
             )
         )
@@ -49,10 +60,10 @@ def _budgets(draw: st.DrawFn) -> list[Budget]:
 @st.composite
 def _attempts(draw: st.DrawFn) -> dict[str, str | tuple[str, ...]]:
     found: dict[str, str | tuple[str, ...]] = {
-        name: draw(st.one_of(st.just(""), SOME)) for name in SCOPE_NAMES if name != "tag"
+        name: draw(OFTEN) for name in SCOPE_NAMES if name != "tag"
     }
-    found["tag"] = tuple(draw(st.lists(SOME, max_size=3, unique=True)))
-    return found
+    tags = draw(st.lists(st.one_of(st.just("a"), SOME), max_size=3, unique=True))
+    return {**found, "tag": tuple(tags)}
 
 
 @settings(max_examples=400)
@@ -117,3 +128,31 @@ def test_what_no_budget_asks_for_does_not_fill_the_cache() -> None:
     }
     assert len(found) == 1
     assert matching.MAX_CACHED_MATCHES >= len(index._matched) == 1
+
+
+@settings(max_examples=200)
+@given(
+    before=_budgets(),
+    after=_budgets(),
+    removed=st.sets(st.integers(0, 11)),
+    attempts=st.lists(_attempts(), min_size=1, max_size=4),
+)
+def test_an_index_with_changes_is_the_index_of_what_they_lead_to(
+    before: list[Budget],
+    after: list[Budget],
+    removed: set[int],
+    attempts: list[dict[str, str | tuple[str, ...]]],
+) -> None:
+    """Whatever is set, replaced or removed, the changed index finds what a new one finds, and the old
+    one what it found before."""
+    old = BudgetIndex(before)
+    gone = {f"b{number}" for number in removed} - {budget.name for budget in after}
+    changed = old.with_changes({*gone, *(budget.name for budget in after)}, after)
+    wanted = {b.name: b for b in (*before, *after) if b.name not in gone}
+
+    assert changed.by_name == wanted
+    for index, budgets in ((changed, list(wanted.values())), (old, before)):
+        for attempt in attempts:
+            dimensions = tuple(attempt[name] for name in SCOPE_NAMES)
+            keys = index.matched(dimensions, NOON_S).keys
+            assert sorted(keys) == sorted(BudgetIndex(budgets).matched(dimensions, NOON_S).keys)

@@ -71,14 +71,14 @@ def test_an_include_is_a_regular_file(tmp_path: Path, kind: str) -> None:
         load_config(path, {})
 
 
-LATER = "budget 'b' names customer and team; choose one"
+LATER = "budget 'b': only one for each subject ('*') can be a default; name '*', or remove default"
 BOTH: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "subjects beside a wrong limit": (
-        {"budgets": [BUDGET | {"limit": "many", "team": "t"}]},
+    "a default beside a wrong limit": (
+        {"budgets": [BUDGET | {"limit": "many", "default": True, "customer": "c"}]},
         ["budgets.0.limit: 'many' is not an amount; write it like 12.50", LATER],
     ),
-    "subjects beside a missing limit": (
-        {"budgets": [{"name": "b", "customer": "c", "team": "t"}]},
+    "a default beside a missing limit": (
+        {"budgets": [{"name": "b", "customer": "c", "default": True}]},
         ["budgets.0.limit: required, but missing", LATER],
     ),
     "names beside a wrong threshold": (

@@ -158,6 +158,21 @@ def test_check_warns_of_a_budget_for_a_model_nobody_has(
     assert (code, line in report["warnings"]) == (0, warned)
 
 
+@pytest.mark.parametrize(("route", "warned"), [("chat", False), ("*", False), ("chta", True)])
+def test_check_warns_of_a_budget_for_a_route_that_is_not_there(
+    tmp_path: Path, route: str, warned: bool
+) -> None:
+    """It would never limit anything; the closest route is named."""
+    path = tmp_path / "spanledger.yaml"
+    path.write_text(
+        "model_list: [{model_name: chat, litellm_params: {model: openai/gpt-4o-mini, api_key: k}}]\n"
+        f"budgets: [{{name: m, route: '{route}', customer: acme, limit: 1}}]\n"
+    )
+    line = f"budget 'm': no deployment has model_name {route!r}; did you mean 'chat'?"
+    code, report = checked(path)
+    assert (code, line in report["warnings"]) == (0, warned)
+
+
 def test_check_prints_no_secret_of_a_url(file: Path) -> None:
     """A base URL for LiteLLM may contain a password or a token, which is not shown."""
     secret = "https://user:secret-word@host:8000/v1?token=secret-word"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.ledger.lanes import START, Position, one_lane
 from spanledger.ledger.model import Verification
 from spanledger.ledger.verify import CountedAttempt, check_balances
@@ -48,7 +49,8 @@ def test_a_position_tells_whether_anything_is_before_it() -> None:
 def settled(lane: int, seq: int, cost: int, *, named: bool = False) -> CountedAttempt:
     """A settled attempt of acme's, which names its account or not."""
     accounts = json.dumps([KEY] if named else [])
-    return ("settled", cost, cost, 0, accounts, lane, seq, 5, "acme", "", "", "m", "p", "*")
+    subjects = ("acme" if name == "customer" else "" for name in SCOPE_NAMES)
+    return ("settled", cost, cost, 0, accounts, lane, seq, 5, *subjects)
 
 
 @pytest.mark.parametrize(("spent", "problems"), [(1 + 10 + 1_000, 0), (1 + 10, 1), (1_111, 1)])

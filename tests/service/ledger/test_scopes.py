@@ -51,11 +51,9 @@ class Ask(NamedTuple):
 
 
 @st.composite
-def _set(draw: st.DrawFn) -> Set:
-    some = st.one_of(st.just("*"), SOME)
-    scope, subject = named(
-        draw(st.dictionaries(st.sampled_from(SCOPE_NAMES), some, min_size=0, max_size=3))
-    )
+def _set(draw: st.DrawFn, scopes: list[str]) -> Set:
+    names = draw(st.sampled_from((scopes, scopes, scopes, [*scopes, "tag"][:1], [])))
+    scope, subject = named({name: draw(st.sampled_from(("*", "*", "a", "a,b"))) for name in names})
     return Set(
         Budget(
             draw(st.sampled_from(("one", "two", "three"))),
@@ -72,21 +70,28 @@ def _set(draw: st.DrawFn) -> Set:
 @st.composite
 def _ask(draw: st.DrawFn) -> Ask:
     attempt: dict[str, str | tuple[str, ...]] = {
-        name: draw(st.sampled_from(("a", "b", "a,b"))) for name in ("customer", "model", "provider")
+        name: draw(st.sampled_from(("a", "a", "a,b"))) for name in ("customer", "model", "provider")
     }
     for name in ("key", "team", "user", "project", "route"):
-        attempt[name] = draw(st.one_of(st.just(""), SOME))
+        attempt[name] = draw(st.sampled_from(("a", "a", "a,b", "\\", "")))
     attempt["tag"] = tuple(draw(st.lists(SOME, max_size=2, unique=True)))
     return Ask(
         attempt, draw(st.integers(1, LIMIT)), draw(st.one_of(st.none(), st.integers(0, LIMIT)))
     )
 
 
-STEPS = st.lists(
-    st.one_of(_set(), _ask(), _ask(), st.builds(Remove, st.sampled_from(("one", "two")))),
-    min_size=3,
-    max_size=25,
-)
+@st.composite
+def _steps(draw: st.DrawFn) -> list[Set | Remove | Ask]:
+    """Budgets of few scopes, so that several meet in an attempt."""
+    scopes = draw(st.lists(st.sampled_from(SCOPE_NAMES), min_size=1, max_size=3, unique=True))
+    step = st.one_of(
+        _set(scopes),
+        _set(scopes),
+        _ask(),
+        _ask(),
+        st.builds(Remove, st.sampled_from(("one", "two"))),
+    )
+    return draw(st.lists(step, min_size=3, max_size=25))
 
 
 @dataclass
@@ -161,7 +166,7 @@ def test_whatever_the_scopes_the_ledger_is_the_brute_force_model(kind: str) -> N
     budget gives, whenever the budget was set; `ledger verify` agrees."""
 
     @settings(max_examples=EXAMPLES[kind], deadline=None)
-    @given(steps=STEPS)
+    @given(steps=_steps())
     def run(steps: list[Set | Remove | Ask]) -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -255,6 +260,19 @@ async def test_rows_from_before_a_budget_count_by_route_and_tag(book: Book) -> N
     book.budget("tag", scope="customer,tag", subject="*,*")
     assert book.accounts("route") == {"chat": (5, 30, 0)}
     assert book.accounts("tag") == {"acme,x": (5, 30, 0), "acme,z": (5, 0, 0)}
+
+
+async def test_a_usual_hold_is_the_average_of_such_attempts(book: Book) -> None:
+    """Of those with the same subjects, or of all; there is none where nobody asked."""
+    book.budget("b", limit_nano=10**9)
+    for model, nano in (("m", 100), ("m", 300), ("n", 900)):
+        asked = structs.replace(book.reservation(nano), model=model)
+        await book.ledger.reserve(asked)
+        await book.ledger.finish(book.end(asked, 1))
+    with book.store.reports() as reports:
+        assert reports.usual_hold(model="m", customer="acme") == 200
+        assert reports.usual_hold(model="x") is None
+        assert reports.usual_hold() == 433
 
 
 def _asked(book: Book, nano: int, **changes: object) -> Reservation:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from spanledger.budgets.accounts import AccountKey, Balance
-from spanledger.budgets.model import Budget
 from spanledger.errors import CommitInDoubtError, LedgerUnavailableError
 from spanledger.ledger.changes import (
     ATTEMPT_COLUMNS,
@@ -26,7 +25,7 @@ from spanledger.ledger.changes import (
     Row,
     StaleError,
 )
-from spanledger.ledger.engine import Booked, Lapsed
+from spanledger.ledger.engine import Booked, Lapsed, ReadBudgets
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.postgres import kept, statements
 from spanledger.ledger.postgres.arrays import columns_of, integers, storable, texts
@@ -223,7 +222,7 @@ class Batch(ABC):
     # the engine's -------------------------------------------------------------------------
 
     @abstractmethod
-    def budgets(self) -> Collection[Budget]:
+    def budgets(self, since: int) -> ReadBudgets:
         """See `Transaction`."""
 
     @abstractmethod

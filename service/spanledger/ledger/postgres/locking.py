@@ -10,12 +10,17 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
-from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.budget_rows import budget_from_row
 from spanledger.ledger.changes import Changes
-from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
+from spanledger.ledger.engine import (
+    MAX_READ_CHANGES,
+    Booked,
+    Lapsed,
+    LapsedHold,
+    ReadBudgets,
+)
 from spanledger.ledger.model import Sweep
 from spanledger.ledger.postgres import statements
 from spanledger.ledger.postgres.arrays import integers, texts
@@ -57,10 +62,18 @@ class LockingBatch(Batch):
 
     # reads --------------------------------------------------------------------------------
 
-    def budgets(self) -> Collection[Budget]:
+    def budgets(self, since: int) -> ReadBudgets:
         """See `Transaction`."""
-        rows = self._execute(statements.READ_BUDGETS).fetchall()
-        return [budget_from_row(row) for row in rows]
+        [(last,)] = self._execute(statements.LAST_CHANGE).fetchall()
+        names: list[str] | None = None
+        if 0 < since <= last:
+            found = self._execute(statements.CHANGED_BUDGETS, (since, MAX_READ_CHANGES + 1))
+            names = [name for (name,) in found.fetchall()]
+        if names is None or len(names) > MAX_READ_CHANGES:
+            names, cursor = None, self._execute(statements.READ_BUDGETS)
+        else:
+            cursor = self._execute(statements.READ_THESE_BUDGETS, (texts(names),))
+        return ReadBudgets(last, names, [budget_from_row(row) for row in cursor.fetchall()])
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""

@@ -82,7 +82,7 @@ class OptimisticBatch(Batch):
         if self.budgets_version == NOT_READ:
             raise UnexpectedError
 
-    def budgets(self) -> NoReturn:
+    def budgets(self, since: int) -> NoReturn:  # noqa: ARG002 - as the port has it
         """See `Transaction`."""
         raise UnexpectedError
 

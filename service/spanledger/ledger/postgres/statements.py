@@ -73,10 +73,13 @@ TAKE_LANE = """
 UPDATE spanledger.owners SET id = %(owner)s, lease_ns = %(until)s, batch = batch + 2
 WHERE lane = (
     SELECT o.lane FROM spanledger.owners o
-    WHERE o.id IS NULL OR (o.lease_ns < %(lapsed)s AND NOT EXISTS (
+    WHERE o.id IS NULL OR ((o.lease_ns < %(lapsed)s OR o.lease_ns > %(ahead)s
+        + (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) AND NOT EXISTS (
         SELECT FROM spanledger.attempts a WHERE a.owner = o.id AND a.state = 'held'))
     ORDER BY o.lane LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING lane, seq, batch"""
+"""A lease that is too far ahead of the server's clock is of a gateway with a wrong one: if that was
+killed, nothing else would ever free its lane. If it lives, it takes another lane."""
 NEW_LANE = """
 INSERT INTO spanledger.owners (lane, id, lease_ns)
 SELECT coalesce(max(lane) + 1, 0), %(owner)s, %(until)s FROM spanledger.owners
@@ -88,6 +91,9 @@ UPDATE spanledger.owners SET id = NULL, lease_ns = 0 WHERE lane = %(lane)s AND i
 # reads ------------------------------------------------------------------------------------
 
 READ_BUDGETS = f"SELECT {', '.join(BUDGET_COLUMNS)} FROM spanledger.budgets"
+READ_THESE_BUDGETS = f"{READ_BUDGETS} WHERE name = ANY(%s::text[])"
+LAST_CHANGE = "SELECT coalesce(max(id), 0) FROM spanledger.budget_history"
+CHANGED_BUDGETS = "SELECT DISTINCT name FROM spanledger.budget_history WHERE id > %s LIMIT %s"
 BOOKED = """
 SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts,
     a.charge_rule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -29,6 +29,8 @@ from spanledger.ledger.sql.port import Sql
 
 MAX_OWNERS = 64
 """Of files that have the same id at several providers."""
+ONE_BY_ONE = 100
+"""Up to this many are read one by one, instead of all."""
 EVERY_CHANGE = 2**62
 """Above the id of any change of a budget."""
 
@@ -63,6 +65,12 @@ class SqlRecords(Records):
         rows = self._sql.rows(select_budgets(self.budget_columns))
         found = [budget_from_row(row) for row in rows]
         return sorted(found, key=lambda budget: budget.name)
+
+    def _named_budgets(self, names: Collection[str]) -> list[Budget]:
+        if len(names) > ONE_BY_ONE:
+            return self.budgets()
+        one = f"{select_budgets(self.budget_columns)} WHERE name = :name"
+        return [budget_from_row(row) for name in names for row in self._sql.rows(one, name=name)]
 
     def history(self, name: str | None = None) -> list[BudgetChange]:
         """See `Records`."""

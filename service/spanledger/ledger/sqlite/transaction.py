@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 
 from spanledger.budgets.accounts import AccountKey, Balance, account_keys
-from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import period_at
 from spanledger.ledger.budget_rows import budget_from_row, select_budgets
 from spanledger.ledger.changes import (
@@ -22,7 +21,13 @@ from spanledger.ledger.changes import (
     Changes,
     StaleError,
 )
-from spanledger.ledger.engine import Booked, Lapsed, LapsedHold
+from spanledger.ledger.engine import (
+    MAX_READ_CHANGES,
+    Booked,
+    Lapsed,
+    LapsedHold,
+    ReadBudgets,
+)
 from spanledger.ledger.model import ChangeKept, Sweep
 from spanledger.ledger.sqlite import kept
 from spanledger.ledger.sqlite.connection import BUSY_TIMEOUT_S, WRITE_BALANCE, execute_when_free
@@ -91,9 +96,17 @@ class SqliteTransaction:
 
     # reads --------------------------------------------------------------------------------
 
-    def budgets(self) -> Collection[Budget]:
+    def budgets(self, since: int) -> ReadBudgets:
         """See `Transaction`."""
-        return [budget_from_row(row) for row in self._connection.execute(select_budgets())]
+        run = self._connection.execute
+        (last,) = run("SELECT coalesce(max(id), 0) FROM budget_history").fetchone()
+        if 0 < since <= last:
+            names = [name for (name,) in run(_CHANGED, (since, MAX_READ_CHANGES + 1))]
+            if len(names) <= MAX_READ_CHANGES:
+                one = f"{select_budgets()} WHERE name = ?"
+                rows = [row for name in names for row in run(one, (name,))]
+                return ReadBudgets(last, names, [budget_from_row(row) for row in rows])
+        return ReadBudgets(last, None, [budget_from_row(row) for row in run(select_budgets())])
 
     def booked(self, ids: Collection[str]) -> Mapping[str, Booked]:
         """See `Transaction`."""
@@ -193,6 +206,8 @@ _READ_BALANCE = """
 SELECT period_end_s, spent_nano, held_nano, overrun_nano, opened_seq FROM balances
 WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?
     AND subject = ?"""
+
+_CHANGED = "SELECT DISTINCT name FROM budget_history WHERE id > ? LIMIT ?"
 
 _BOOKED = """
 SELECT state, hold_nano, cost_nano, overrun_nano, accounts, charge_rule FROM attempts
