@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 from fractions import Fraction
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ def _ask(url: str, key: str, *, stream: bool) -> None:
         reply.read()
 
 
+def _are_three(entries: list[Entry]) -> bool:
+    return len(entries) == 3
+
+
 def _spend(ledger: Path) -> dict[str, dict[str, str]]:
     command = ["spend", "--by", "customer", "--ledger", f"sqlite:///{ledger}", "--json"]
     rows = json.loads(CliRunner().invoke(app, command).output)["rows"]
@@ -93,7 +98,8 @@ def test_bill_cost_and_charge_agree_everywhere(
                 sim.state.bill.on_entry = bills[customer].append
                 for _ in range(3):
                     _ask(url, keys[customer], stream=stream)
-                until(lambda name=customer: len(bills[name]) == 3)  # type: ignore[misc]
+                entries = bills[customer]
+                until(partial(_are_three, entries))
     run_shipper(store_at(ledger), settings, threading.Event(), once=True, pace=FAST)
 
     report = _spend(ledger)
