@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from spanledger.money import share_of
+from spanledger.money import WHOLE_SHARE, share_of
 
 MAX_RULES_READ = 4_096
 
@@ -41,8 +41,12 @@ class ChargeRule(msgspec.Struct, frozen=True, array_like=True):
 
 @lru_cache(MAX_RULES_READ)
 def charge_rule(text: str) -> ChargeRule:
-    """The rule that a row has."""
-    return msgspec.json.decode(text, type=ChargeRule)
+    """The rule that a row has. A row that somebody has damaged is charged what it costs: it must stop
+    neither the sweep nor the shipper."""
+    try:
+        return msgspec.json.decode(text, type=ChargeRule)
+    except msgspec.DecodeError:
+        return ChargeRule("", WHOLE_SHARE)
 
 
 def charge_of(text: str, cost_nano: int, list_nano: int | None) -> int | None:
