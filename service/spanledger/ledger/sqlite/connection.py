@@ -106,5 +106,5 @@ def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
     return [name for name in BUDGET_COLUMNS if version >= ADDED.get(name, 0)]
 
 
-WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""
