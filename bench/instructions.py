@@ -2,7 +2,8 @@
 
 Unlike CPU time, the count hardly depends on the machine or its load, so it shows what a change costs.
 The server runs under cachegrind twice, with little and with much to do; the difference is divided by
-the difference in work. Without the kernel's part. Minutes. Linux only.
+the difference in work. Without the kernel's part: `--syscalls` has strace count how often and for what
+the kernel is called. Minutes. Linux only.
 
 Lanes: `whole` (requests on 16 connections), `alone` (one request after the other) and `chunk` (64
 streams whose chunks travel one by one), all without the shipper; and `shipper`, which counts only that.
@@ -35,10 +36,16 @@ from bench.stepped import STREAMS, Steps
 from bench.subjects import CONFIG
 
 READY_S = 600.0
+WRITTEN_S = 10.0
+"""How long a counter may take to write its figures after the gateway has ended."""
 BODY = json.dumps(
     {"model": "bench", "messages": [{"role": "user", "content": "hi" * 100}], "max_tokens": 50}
 )
 TOTAL = re.compile(r"I\s+refs:\s+([\d,]+)")
+CALLS = re.compile(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", re.MULTILINE)
+RARE = 0.02
+"""System calls fewer than this for one request are not shown."""
+INSTRUCTIONS = "thousand user instructions"
 SETUP = (
     ("budget", "set", "customer", "--customer", "bench", "--limit", "100000", "--period", "month"),
     ("budget", "set", "everything", "--limit", "100000", "--period", "month"),
@@ -69,8 +76,43 @@ LANES = {
 SHIPPER = "shipper"
 
 
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A program that runs the gateway and counts what it does, by name.
+
+    Attributes:
+        command: before the gateway's; what it counted is then in the file at `{out}`.
+        counts: reads that.
+    """
+
+    command: tuple[str, ...]
+    counts: Callable[[str], dict[str, float]]
+
+
+def instructions_of(said: str) -> dict[str, float]:
+    """What cachegrind counted, in thousands."""
+    found = TOTAL.search(said)
+    return {} if found is None else {INSTRUCTIONS: int(found[1].replace(",", "")) / 1000}
+
+
+def calls_of(said: str) -> dict[str, float]:
+    """System calls by name, from strace's table."""
+    return {name: int(calls) for calls, name in CALLS.findall(said) if name != "total"}
+
+
+CACHEGRIND = Counter(
+    (
+        *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
+        *("--cachegrind-out-file=/dev/null", "--log-file={out}"),
+    ),
+    instructions_of,
+)
+STRACE = Counter(("strace", "-D", "-f", "-c", "-o", "{out}"), calls_of)
+"""With -D, the process that we start and end is the gateway itself."""
+
+
 def main() -> None:
-    """Count, and print the thousands of instructions of each lane."""
+    """Count, and print the figures of each lane."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "lanes", nargs="*", metavar="LANE", help="whole, alone, chunk, shipper (all)"
@@ -81,31 +123,37 @@ def main() -> None:
     parser.add_argument(
         "--wire", default="chat", choices=STREAMS, help="whose streams: %(choices)s (%(default)s)"
     )
+    parser.add_argument("--syscalls", action="store_true", help="count system calls, by strace")
     options = parser.parse_args()
-    if shutil.which("valgrind") is None:
-        raise SystemExit("error: there is no `valgrind` on PATH; install it")
-    if unknown := set(options.lanes) - {*LANES, SHIPPER}:
-        raise SystemExit(
-            f"error: no lane {', '.join(unknown)}; there are {', '.join(LANES)}, {SHIPPER}"
-        )
-    for name in options.lanes or (*LANES, SHIPPER):
-        if name == SHIPPER:
-            with tempfile.TemporaryDirectory() as folder:
-                each = shipper_lane.instructions(options.python, Path(folder))
-            print(f"{each / 1000:,.0f} thousand user instructions a request shipped", flush=True)
-            continue
-        lane = LANES[name]
+    counter = STRACE if options.syscalls else CACHEGRIND
+    lanes = (*LANES,) if options.syscalls else (*LANES, SHIPPER)
+    if shutil.which(counter.command[0]) is None:
+        raise SystemExit(f"error: there is no `{counter.command[0]}` on PATH; install it")
+    if unknown := set(options.lanes) - {*lanes}:
+        raise SystemExit(f"error: no lane {', '.join(unknown)}; there are {', '.join(lanes)}")
+    for name in options.lanes or lanes:
         with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(options.python, Path(folder), options.wire)
-            work = lane.at_once * (lane.many - lane.few)
-            each = (subject.count(name, lane.many) - subject.count(name, lane.few)) / work
-        print(f"{each / 1000:,.0f} thousand user instructions a {lane.one}", flush=True)
+            if name == SHIPPER:
+                each = shipper_lane.instructions(options.python, Path(folder))
+                print(f"{each / 1000:,.0f} {INSTRUCTIONS} a request shipped", flush=True)
+                continue
+            subject = Subject(options.python, Path(folder), options.wire, counter)
+            found = subject.each(name)
+        if options.syscalls:
+            common = {call: n for call, n in found.items() if n >= RARE}
+            said = ", ".join(
+                f"{n:.1f} {call}" for call, n in sorted(common.items(), key=lambda x: -x[1])
+            )
+            print(f"{sum(found.values()):.1f} system calls a {LANES[name].one}: {said}", flush=True)
+        else:
+            print(f"{found[INSTRUCTIONS]:,.0f} {INSTRUCTIONS} a {LANES[name].one}", flush=True)
 
 
 class Subject:
     """A checkout's gateway, with a key and two budgets."""
 
-    def __init__(self, python: str, work: Path, wire: str) -> None:
+    def __init__(self, python: str, work: Path, wire: str, counter: Counter) -> None:
+        self._counter = counter
         self._stream = STREAMS[wire]
         self._program = [python, "-m", "spanledger"]
         self._work = work
@@ -114,9 +162,16 @@ class Subject:
         for words in SETUP:
             self._run(*words)
 
-    def count(self, lane: str, each: int) -> int:
-        """Instructions of a gateway from its start to its end, in which each of the lane's
-        connections does this much."""
+    def each(self, lane: str) -> dict[str, float]:
+        """The counts for one request or chunk of a lane."""
+        size = LANES[lane]
+        work = size.at_once * (size.many - size.few)
+        few, many = self.count(lane, size.few), self.count(lane, size.many)
+        return {name: (count - few.get(name, 0)) / work for name, count in many.items()}
+
+    def count(self, lane: str, each: int) -> dict[str, float]:
+        """The counts of a gateway from its start to its end, in which each of the lane's connections
+        does this much."""
         at_once = LANES[lane].at_once
         if lane == "chunk":
             provider = free_port()
@@ -137,21 +192,17 @@ class Subject:
         await steps.call(port, self._key, LANES["chunk"].at_once)
         await steps.close()
 
-    def _counted(self, provider: int, drive: Callable[[int], None]) -> int:
-        """Instructions of a gateway from its start to its end, driven like that."""
+    def _counted(self, provider: int, drive: Callable[[int], None]) -> dict[str, float]:
+        """The counts of a gateway from its start to its end, driven like that."""
         port, log, config = free_port(), self._work / "log", self._work / "bench.yaml"
         models = CONFIG.format(port=provider).replace(STREAMS["chat"].model, self._stream.model)
         config.write_text(models + "telemetry: {enabled: false}\n", encoding="utf-8")
-        valgrind = [
-            "valgrind",
-            "--tool=cachegrind",
-            "--cache-sim=no",
-            "--cachegrind-out-file=/dev/null",
-        ]
+        out = self._work / "counts"
+        counting = [word.format(out=out) for word in self._counter.command]
         gateway = ["gateway", "--config", str(config), "--port", str(port)]
         with log.open("w") as output:
             server = subprocess.Popen(
-                [*valgrind, *self._program, *gateway],
+                [*counting, *self._program, *gateway],
                 env=self._env,
                 cwd=self._work,
                 stdout=output,
@@ -163,10 +214,12 @@ class Subject:
         finally:
             server.terminate()
             server.wait(READY_S)
-        found = TOTAL.search(log.read_text(encoding="utf-8"))
-        if found is None:
-            raise SystemExit(f"error: no count:\n{log.read_text(encoding='utf-8')}")
-        return int(found[1].replace(",", ""))
+        deadline = time.monotonic() + WRITTEN_S
+        while not (found := self._counter.counts(out.read_text(encoding="utf-8"))):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"error: no count:\n{log.read_text(encoding='utf-8')}")
+            time.sleep(0.2)
+        return found
 
     def _run(self, *words: str) -> str:
         """What a command prints."""

@@ -9,6 +9,9 @@ machine:
 - `bare`: Postgres without budgets: the same rows, and no balances.
 - `naive`: a transaction for each hold and each end, which locks the three balances and updates them;
   16 connections a gateway. What most programs do, and no rows of requests besides.
+- `sqlite-grouped` and `postgres-grouped`: 64 callers that wait for the group commit one by one, as in a
+  gateway; and `against`: the same with the SQLite ledger of another checkout, if `--against` names its
+  Python.
 
     .venv/bin/python -m bench.ledger_stores --rounds 3 --seconds 5 --gateways 1 2 4
 """
@@ -21,6 +24,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -42,6 +46,12 @@ CALLERS = 64
 NAIVE_CONNECTIONS = 16
 CUSTOMERS = {"hot": 1, "spread": 1_000}
 LANES = ("sqlite", "postgres", "locking", "bare", "naive")
+GROUPED_LANES = ("sqlite-grouped", "postgres-grouped", "against")
+AGAINST = "the Python of another checkout's environment, for the lanes of group commits"
+IN_FILES = ("sqlite", "sqlite-grouped", "against")
+GROUPED = Path(__file__).with_name("grouped.py")
+START_S = 3.0
+"""Until all gateways of a cell have started."""
 LIMIT = 10**15
 LEASE_NS = 30 * 10**9
 NAIVE_TABLES = """
@@ -57,6 +67,8 @@ class Outcome(NamedTuple):
     pairs: int
     cpu_s: float
     times_s: list[float]
+    seconds: float = 0.0
+    """If it was not exactly as long as asked for."""
 
 
 def reservations(customers: int, gateway: int) -> Iterator[list[Reservation]]:
@@ -148,8 +160,21 @@ def _locked(connection: psycopg.Connection[Any], ids: list[int], change: str) ->
     connection.execute(statement, (ids,))
 
 
-def gateway(lane: str, url: str, seconds: float, customers: int, number: int) -> Outcome:
+def grouped(python: str, url: str, *numbers: float) -> Outcome:
+    """A gateway's callers in an interpreter that may be another checkout's."""
+    command = [python, str(GROUPED), url, *map(str, numbers)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{ended.stderr}")
+    return Outcome(**json.loads(ended.stdout))
+
+
+def gateway(
+    lane: str, url: str, seconds: float, customers: int, number: int, python: str, start_at: float
+) -> Outcome:
     """One gateway's work, in a process of its own."""
+    if lane in GROUPED_LANES:
+        return grouped(python, url, seconds, customers, number, start_at)
     if lane == "naive":
         return lock_rows(url, seconds, customers)
     writer = open_store(url).writer(f"gateway-{number}-{os.getpid()}", LEASE_NS, time.time_ns)
@@ -162,9 +187,20 @@ def gateway(lane: str, url: str, seconds: float, customers: int, number: int) ->
         writer.close()
 
 
-def new_ledger(lane: str, server: postgres.Server, folder: Path, name: str) -> str:
+def set_budgets(python: str, url: str) -> None:
+    """The three budgets, by the command line of an environment, which makes the ledger."""
+    for words in (["each", "--customer", "*"], ["team", "--team", "*"], ["all"]):
+        money = ["--limit", "1000000", "--period", "month", "--ledger", url]
+        command = [python, "-m", "spanledger", "budget", "set", *words, *money]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def new_ledger(lane: str, server: postgres.Server, file: Path, python: str) -> str:
     """The URL of a new ledger for a lane, with three budgets, or none."""
-    url = f"sqlite:///{folder / name}.db" if lane == "sqlite" else server.new_database()
+    url = f"sqlite:///{file}.db" if lane in IN_FILES else server.new_database()
+    if lane == "against":
+        set_budgets(python, url)
+        return url
     if lane == "naive":
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(NAIVE_TABLES)
@@ -195,13 +231,17 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
                 for load, count, lane in itertools.product(
                     arguments.loads, arguments.gateways, arguments.lanes
                 ):
-                    url = new_ledger(lane, server, Path(folder), f"{turn}-{load}-{count}")
+                    python = arguments.against if lane == "against" else sys.executable
+                    file = Path(folder) / f"{turn}-{load}-{count}-{lane}"
+                    url = new_ledger(lane, server, file, python)
+                    start_at = time.time() + START_S
                     work = [
-                        (lane, url, arguments.seconds, CUSTOMERS[load], n) for n in range(count)
+                        (lane, url, arguments.seconds, CUSTOMERS[load], n, python, start_at)
+                        for n in range(count)
                     ]
                     with pool(count) as processes:
                         outcomes = processes.starmap(gateway, work)
-                    rate = sum(outcome.pairs for outcome in outcomes) / arguments.seconds
+                    rate = sum(o.pairs / (o.seconds or arguments.seconds) for o in outcomes)
                     found.setdefault((load, count, lane), []).append((rate, outcomes))
     finally:
         server.remove()
@@ -227,9 +267,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--gateways", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--loads", nargs="+", default=list(CUSTOMERS), choices=list(CUSTOMERS))
-    parser.add_argument("--lanes", nargs="+", default=list(LANES), choices=list(LANES))
+    choices = [*LANES, *GROUPED_LANES]
+    parser.add_argument("--lanes", nargs="+", default=list(LANES), choices=choices)
+    parser.add_argument("--against", metavar="PYTHON", default="", help=AGAINST)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.against and "against" not in arguments.lanes:
+        arguments.lanes += GROUPED_LANES
+    if "against" in arguments.lanes and not arguments.against:
+        parser.error("the lane `against` needs --against PYTHON")
     for row in measure(arguments):
         text = json.dumps(row) if arguments.json else "  ".join(f"{v!s:>9}" for v in row.values())
         sys.stdout.write(text + "\n")

@@ -48,8 +48,9 @@ def can_pin() -> bool:
 
 
 def pinned(core: str) -> list[str]:
-    """The command prefix that pins a process to a core; empty if that is not possible."""
-    return ["taskset", "-c", core] if can_pin() else []
+    """The command prefix that pins a process to a core; empty if that is not possible, or if no core
+    is named."""
+    return ["taskset", "-c", core] if core and can_pin() else []
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from tests.prove.clocks import Clocks
 from tests.prove.crowd import Crowd
+from tests.prove.hours import Hours
 from tests.prove.kills import Kills
 from tests.prove.outages import BadNetwork, Failovers, ServerKills
 from tests.prove.proof import Report, Scenario, prove
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Callable[[str], Scenario]] = {
     "crowd": Crowd,
     "kills": Kills,
     "clocks": Clocks,
+    "hours": Hours,
     "stateful": Stateful,
     "server-kills": ServerKills,
     "failover": Failovers,

@@ -116,8 +116,8 @@ def compare(site: Site, seen: Sequence[Seen]) -> Counts:
     attempts, requests = attempt_rows(site), request_rows(site)
     by_span = {row.span_id: row for row in attempts}
     promise(len(by_span) == len(attempts), "two attempts have the same span")
-    counts = _compare_bill(site, by_span)
-    _compare_requests(attempts, requests)
+    counts = compare_bill(site, by_span)
+    compare_requests(attempts, requests)
     _compare_callers(site, attempts, requests, seen)
     _compare_spans(site, attempts, requests)
     _compare_balances(site, attempts)
@@ -136,7 +136,7 @@ def compare(site: Site, seen: Sequence[Seen]) -> Counts:
     return counts
 
 
-def _compare_bill(site: Site, by_span: dict[str, AttemptRow]) -> Counts:
+def compare_bill(site: Site, by_span: dict[str, AttemptRow]) -> Counts:
     """Every call at the provider was held before, and is charged by the policy."""
     counts: Counts = Counter()
     called = Counter(site.provider.received)
@@ -166,7 +166,7 @@ def _compare_bill(site: Site, by_span: dict[str, AttemptRow]) -> Counts:
     return counts
 
 
-def _compare_requests(attempts: Sequence[AttemptRow], requests: Sequence[RequestRow]) -> None:
+def compare_requests(attempts: Sequence[AttemptRow], requests: Sequence[RequestRow]) -> None:
     """Every request has ended once, at the cost of its attempts."""
     costs: dict[str, list[int]] = defaultdict(list)
     for row in attempts:

@@ -212,20 +212,21 @@ def _check_days(store: Store, budget: Budget, hold: int, got: list[Got]) -> None
         promise(total <= budget.limit_nano, said)
         promise(not refused[day] or total + hold > budget.limit_nano, said)
     stored: Counter[Label | None] = Counter()
-    for name, start_s, spent, held in balances(store):
+    for name, _, start_s, spent, held in balances(store):
         if name == "day":
             stored[label("day", budget.timezone, start_s)] += spent + held
     promise(+stored == +charged, f"the days have {+stored}, the callers {+charged}")
-    _verify(store)
+    check_sums(store)
 
 
-def balances(store: Store) -> list[tuple[str, int, int, int]]:
-    """Budget, start, spent and held of every account."""
-    query = "SELECT budget, period_start_s, spent_nano, held_nano FROM balances"
-    return [(str(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in raw(store, query)]
+def balances(store: Store) -> list[tuple[str, str, int, int, int]]:
+    """Budget, subject, start, spent and held of every account."""
+    query = "SELECT budget, subject, period_start_s, spent_nano, held_nano FROM balances"
+    return [(str(row[0]), str(row[1]), *map(int, row[2:])) for row in raw(store, query)]  # type: ignore[misc]  # three integers
 
 
-def _verify(store: Store) -> None:
+def check_sums(store: Store) -> None:
+    """The ledger verifies."""
     reports = store.reports()
     try:
         found = reports.verify()
@@ -340,7 +341,7 @@ class Turns:
         """Each account has what the model has of it, in the period of the hold."""
         budgets = {budget.name: budget for budget in self.model.budgets}
         stored: Counter[tuple[str, Label | None]] = Counter()
-        for name, start_s, spent, held in balances(self.store):
+        for name, _, start_s, spent, held in balances(self.store):
             budget = budgets[name]
             promise(held == 0, f"{held} are still held on {name}")
             stored[name, label(budget.period, budget.timezone, start_s)] += spent
@@ -348,4 +349,4 @@ class Turns:
         for place, used in self.model.used.items():
             wanted[place.budget, place.period] += used
         promise(+stored == +wanted, f"the ledger has {+stored}, the model {+wanted}")
-        _verify(self.store)
+        check_sums(self.store)

@@ -148,7 +148,7 @@ class _Life:
         fuse = None
         if kill.kind == "gateway":
             fuse = Fuse(kill.point, kill.passes, kill.delay_s)
-        victim = self.site.gateway(fuse, kill.skew_ns)
+        victim = self.site.gateway(fuse, kill.skew_ns or None)
         try:
             if kill.kind == "starting":
                 await asyncio.sleep(kill.delay_s)

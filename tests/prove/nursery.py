@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -31,6 +33,8 @@ PR_SET_PDEATHSIG = 1
 PATIENCE_S = 300.0
 """Longest wait for a process: proofs run at low priority on busy machines."""
 LINE_BYTES = 65_536
+SKEW = "<q"
+"""Nanoseconds in a file."""
 IMPORTED = (
     "psycopg",
     "spanledger.app",
@@ -52,14 +56,19 @@ class Command(msgspec.Struct):
     folder: str
     log: str
     fuse: Fuse | None = None
-    skew_ns: int = 0
+    skew: str = ""
+    """The file in which it finds by how much its wall clock is ahead; empty if that is right."""
 
 
 class Started:
-    """A process that was forked; its output is in a file."""
+    """A process that was forked; its output is in a file.
 
-    def __init__(self, pid: int, log: Path) -> None:
-        self.pid, self.log = pid, log
+    Args:
+        skew: the file with how far its wall clock is ahead.
+    """
+
+    def __init__(self, pid: int, log: Path, skew: Path) -> None:
+        self.pid, self.log, self._skew = pid, log, skew
         self._lock = threading.Lock()
         try:
             self._fd = os.pidfd_open(pid)
@@ -75,6 +84,11 @@ class Started:
         with self._lock, contextlib.suppress(ProcessLookupError):
             if self._fd >= 0:
                 signal.pidfd_send_signal(self._fd, number)
+
+    def set_clock(self, ahead_ns: int) -> None:
+        """Let its wall clock be ahead by this much from now on, if it was started with one that is."""
+        with self._skew.open("r+b") as file:
+            file.write(struct.pack(SKEW, ahead_ns))
 
     def kill(self) -> None:
         """Kill it, and wait until it is gone."""
@@ -128,20 +142,24 @@ class Nursery:
         folder: Path,
         log: Path,
         fuse: Fuse | None = None,
-        skew_ns: int = 0,
+        skew_ns: int | None = None,
     ) -> Started:
         """Run a command line in a folder, with its output in a file.
 
         Args:
-            skew_ns: its clock is ahead by this much.
+            skew_ns: its clock is ahead by this much, until it is set; None for the machine's own.
         """
         log.touch()
-        command = Command(list(words), str(folder), str(log), fuse, skew_ns)
+        skew = log.with_suffix(".skew")
+        if skew_ns is not None:
+            skew.write_bytes(struct.pack(SKEW, skew_ns))
+        words = list(words)
+        command = Command(words, str(folder), str(log), fuse, "" if skew_ns is None else str(skew))
         self._socket.send(msgspec.json.encode(command))
         answer = self._socket.recv(LINE_BYTES)
         if not answer:
             raise BrokenPromiseError("the nursery has ended")
-        started = Started(int(answer), log)
+        started = Started(int(answer), log, skew)
         self._children = [child for child in self._children if not child.ended()]
         self._children.append(started)
         return started
@@ -190,8 +208,8 @@ def _become(command: Command) -> None:
         os.dup2(log, output)
     if command.fuse is not None:
         arm(command.fuse)
-    if command.skew_ns:
-        _skew(command.skew_ns)
+    if command.skew:
+        _skew(Path(command.skew))
     from spanledger.cli import main as run
 
     sys.argv = ["spanledger", *command.words]
@@ -206,10 +224,13 @@ def _become(command: Command) -> None:
         os._exit(status)
 
 
-def _skew(ahead_ns: int) -> None:
-    """Let the wall clock be ahead; durations are measured by another one."""
-    real = time.time_ns
-    time.time_ns = lambda: real() + ahead_ns
+def _skew(file: Path) -> None:
+    """Let the wall clock be ahead by what a file says at each moment; durations are measured by another
+    one."""
+    real, read = time.time_ns, struct.Struct(SKEW).unpack_from
+    with file.open("r+b") as opened:
+        ahead = mmap.mmap(opened.fileno(), 0)
+    time.time_ns = lambda: real() + int(read(ahead)[0])
     from spanledger.clock import Clock
 
     make: Any = Clock.__init__

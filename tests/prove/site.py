@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -62,11 +63,13 @@ class Callers:
     stopped: bool = False
     pause_s: float = 0.0
 
-    async def ask_on(self, url: str, number: int) -> None:
-        """One caller's requests."""
+    async def ask_on(self, url: str, number: int, most: int = sys.maxsize) -> None:
+        """One caller's requests, so many at most."""
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         async with aiohttp.ClientSession(timeout=timeout) as web:
-            while not self.stopped:
+            for _ in range(most):
+                if self.stopped:
+                    return
                 seen = Seen(f"{self.dice.getrandbits(128) or 1:032x}")
                 self.seen.append(seen)
                 began = time.monotonic()
@@ -180,16 +183,18 @@ class Site:
             "telemetry": {"endpoint": self.endpoint, "export_interval_s": 0.5},
         }
 
-    def gateway(self, fuse: Fuse | None = None, skew_ns: int = 0) -> Started:
+    def gateway(self, fuse: Fuse | None = None, skew_ns: int | None = None) -> Started:
         """Start a gateway without a shipper."""
         words = ["gateway", "--config", "spanledger.yaml", "--port", "0", "--no-ship"]
         return self._start("gateway", words, fuse, skew_ns)
 
     def shipper(self, fuse: Fuse | None = None) -> Started:
         """Start a shipper."""
-        return self._start("shipper", ["ship", "--config", "spanledger.yaml"], fuse, 0)
+        return self._start("shipper", ["ship", "--config", "spanledger.yaml"], fuse, None)
 
-    def _start(self, name: str, words: list[str], fuse: Fuse | None, skew_ns: int) -> Started:
+    def _start(
+        self, name: str, words: list[str], fuse: Fuse | None, skew_ns: int | None
+    ) -> Started:
         self._number += 1
         log = self.folder / f"{self._number:03}-{name}.log"
         return self.nursery.start(words, self.folder, log, fuse, skew_ns)

@@ -21,7 +21,8 @@ SAMPLES = [
     *(("sqlite", name, seeds) for name, seeds in {"storm": 3, "crowd": 1, "kills": 1}.items()),
     *(("sqlite", name, seeds) for name, seeds in {"clocks": 10, "stateful": 1}.items()),
     *(("postgres", name, seeds) for name, seeds in {"storm": 2, "crowd": 1, "clocks": 5}.items()),
-    ("postgres", "stateful", 1),
+    *(("postgres", name, 1) for name in ("stateful", "hours")),
+    ("sqlite", "hours", 3),
 ]
 TIME_S = 60.0
 

@@ -134,6 +134,12 @@ class Server:
         return True
 
     @property
+    def pid(self) -> int:
+        """The server's first process, whose children are all others."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What the server has logged."""
         return (self.folder / "log").read_text(errors="replace")

@@ -24,6 +24,7 @@ from spanledger.ledger.lanes import START
 from spanledger.ledger.sqlite import outbox as outbox_module
 from spanledger.telemetry import delivery
 from spanledger.telemetry.delivery import Delivery, SpanSender
+from spanledger.telemetry.pipeline import MUCH_CONTENT
 from spanledger.telemetry.shipper import run_shipper
 from tests.service.telemetry.conftest import FAST, Book, Running, Ship, until
 from tests.support.ledgers import store_at
@@ -124,6 +125,17 @@ def test_stopping_drains_first(book: Book, sink: OtlpSink, settings: TelemetrySe
     assert book.cursor == book.last_seq
     assert len(sink.by_id()) == 120
     assert sink.count("spanledger.request.duration") == 60
+
+
+def test_a_backlog_is_shipped_without_pauses(book: Book, settings: TelemetrySettings) -> None:
+    """As long as a batch may have been cut off, by its rows or their content, the next is read at once."""
+    content = '{"gen_ai.input.messages":["' + "x" * (MUCH_CONTENT + 1) + '"]}'
+    for number in range(40):
+        book.finish(book.reserve(book.start()), content=content if number < 10 else None)
+
+    running = Running(book, settings, replace(FAST, batch_rows=40, small_rows=20, idle_s=3600))
+    until(lambda: book.cursor == book.last_seq)
+    running.stop()
 
 
 def test_one_shipper_works_and_the_next_waits(

@@ -5,9 +5,9 @@ SQLite keeps a ledger in three files: the database, its write-ahead log (`-wal`)
 commits there. So each commit checks that the names still lead to the same files.
 
 Only by name: if this process opened and closed one of these files itself, SQLite would lose its
-locks on it. And not by looking at the log itself: since Linux 6.13, who asks for a file's times gets
-its next write a time of its own, and with that an inode to write at each commit's sync. No name
-changes without changing its directory, so a directory that is as it was says the same.
+locks on it. And not by looking at the log itself: since Linux 6.13, a file whose times were asked for
+gets new ones with its next write, and ext4 without a journal then writes the inode with each sync.
+No name changes without changing its directory, so a directory that is as it was says the same.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,9 +75,9 @@ def test_a_log_is_not_looked_at_while_its_directory_stays_as_it_is(
     looked: list[str] = []
     stat = os.stat
 
-    def noted(name: str) -> os.stat_result:
-        looked.append(name)
-        return stat(name)
+    def noted(name: Any, **options: Any) -> os.stat_result:
+        looked.append(str(name))
+        return stat(name, **options)
 
     monkeypatch.setattr(os, "stat", noted)
 
