@@ -219,11 +219,12 @@ def test_services_with_files_have_their_digest(layers: tuple[Path, ...]) -> None
     """Files mounted into a service are in its digest, or are reloaded while it runs."""
     again = {"./grafana/dashboards", "./prometheus/targets/compose", "./compose/overlay-off.yaml"}
     again.add("./prometheus/targets/postgres")
+    again.add("./compose/postgres-init")  # only a new database reads it
     reads = {**READS, **dict.fromkeys(("gateway", "gateway-2", "shipper"), (DEMO,))}
     services = stack(*layers)["services"]
     for name, service in services.items():
         files = {source_of(m) for m in service.get("volumes", ()) if "/" in source_of(m)}
-        if name == "check-files" or not files:
+        if name == "check-files" or not files - again:
             continue
         assert files - again == {f"./{path}" for path in reads[name]} - {OVERLAY_FOLDER}, name
         of = "gateway" if reads[name] == (DEMO,) else name

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from spanledger.config import GatewaySettings
 from tests.stack import composition
 from tests.stack.composition import LAYERS, ROOT, source_of, stack, target_of
 
@@ -24,6 +27,15 @@ def test_the_two_gateways_are_alike() -> None:
     assert first.pop("ports") == ["127.0.0.1:4000:4000"]
 
     assert first == second
+
+
+@pytest.mark.parametrize("proxy", ["compose/Caddyfile", "examples/Caddyfile"])
+def test_the_proxy_lets_through_what_the_gateway_takes(proxy: str) -> None:
+    """A large upload is not refused before the gateway, whose own limits and errors apply."""
+    sizes = re.findall(r"max_size (\d+)MiB", (ROOT / proxy).read_text())
+    usual = GatewaySettings()
+    most = max(usual.max_body_bytes, usual.max_upload_bytes)
+    assert [int(size) * 2**20 for size in sizes] == [most]
 
 
 def test_postgres_and_real_providers_do_not_go_together() -> None:

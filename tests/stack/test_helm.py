@@ -28,7 +28,7 @@ from tests.support.manifests import (
 )
 from tests.support.processes import poll
 
-POSTGRES = {"store": "postgres", "postgres": {"existingSecret": "ledger-database"}}
+POSTGRES: dict[str, Any] = {"store": "postgres", "postgres": {"existingSecret": "ledger-database"}}
 EVERYTHING: dict[str, Any] = {
     "ledger": POSTGRES,
     "providerSecrets": ["openai", "anthropic"],
@@ -263,6 +263,27 @@ def test_a_ledger_in_postgres_has_one_shipper_and_a_migration(tmp_path: Path) ->
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["ledger", "migrate"]
     assert rendered.of_kind("PersistentVolumeClaim") == []
+
+
+def test_gateways_on_postgres_can_share_a_folder_for_journals(tmp_path: Path) -> None:
+    """Only they mount the claim; the server's own address, behind a pooler, reaches the shipper too."""
+    own = {**POSTGRES["postgres"], "journalClaim": "journals", "directKey": "direct"}
+    rendered = render({**EVERYTHING, "ledger": {**POSTGRES, "postgres": own}}, tmp_path)
+    pods = [
+        deployment["spec"]["template"]["spec"]
+        for deployment in (
+            gateway_of(rendered),
+            rendered.named("Deployment", "spanledger-shipper"),
+            *rendered.of_kind("Job"),
+        )
+    ]
+    volume = {"name": "journal", "persistentVolumeClaim": {"claimName": "journals"}}
+    mount = {"name": "journal", "mountPath": "/var/lib/spanledger-journal"}
+    assert [volume in pod["volumes"] for pod in pods] == [True, False, False]
+    assert [mount in pod["containers"][0]["volumeMounts"] for pod in pods] == [True, False, False]
+    secret = {"secretKeyRef": {"name": "ledger-database", "key": "direct"}}
+    direct = {"name": "SPANLEDGER_LEDGER_DIRECT_URL", "valueFrom": secret}
+    assert all(direct in pod["containers"][0]["env"] for pod in pods)
 
 
 def test_the_migration_needs_nothing_of_the_release(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ securityContext:
     secretKeyRef:
       name: {{ .Values.ledger.postgres.existingSecret }}
       key: {{ .Values.ledger.postgres.key }}
+{{- with .Values.ledger.postgres.directKey }}
+- name: SPANLEDGER_LEDGER_DIRECT_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.ledger.postgres.existingSecret }}
+      key: {{ . }}
+{{- end }}
 {{- else }}
   value: sqlite:////var/lib/spanledger/ledger.db
 {{- end }}

@@ -253,6 +253,12 @@ class GatewaySettings(Ours):
     allow_origins: tuple[Origin, ...] = Field(
         (), description="Web pages that may call from a browser (CORS): `https://app.example`, `*`."
     )
+    provider_ids: Literal["pass_on", "refuse"] = Field(
+        "pass_on",
+        description="Ids in requests that only a provider knows: of its files, vector stores, containers,"
+        " caches, stored items and prompts. `refuse` answers 404, unless the key may pass through: the"
+        " account keeps them for all customers.",
+    )
     pass_through: Annotated[Literal["off", "keys", "all"], BeforeValidator(_off)] = Field(
         "keys",
         description="Who may call a provider's own endpoints at `/v1/PROVIDER/…`: `off`: nobody,"

@@ -325,7 +325,7 @@ class Edge:
         check_head(headers)
         body = await whole_body(receive, place)
         ask, files_at = counter.read(body), ""
-        if names_files(body):
+        if names_files(body) or self._files.ids.checks_all:
             ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
         ask.headers = forwarded(headers, counter.wire.passes)
         route = self._models.route(ask.route)
@@ -368,7 +368,7 @@ class Edge:
                 check_head(headers)
                 body = await whole_body(receive, place)
                 ask = wire.read(body)
-                if names_files(body):
+                if names_files(body) or self._files.ids.checks_all:
                     ask.fields, files_at = await self._files.ids.resolved(ask.fields, caller)
             names = self._sources.names(names, headers, ask.fields)
             if wire.passes:

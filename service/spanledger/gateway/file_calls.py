@@ -69,7 +69,7 @@ class FileCalls:
         self._exchanges = Exchanges(clock, limits)
         self._files = Files(ledger, router, models, clock)
         self._batches = KeptBatches(ledger, router, self._files, models, clock)
-        self.ids = FileIds(ledger, router, self._files, self._batches)
+        self.ids = FileIds(ledger, router, self._files, self._batches, limits)
 
     async def serve(
         self,

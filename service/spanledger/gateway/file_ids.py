@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spanledger.config import GatewaySettings
 from spanledger.errors import InvalidRequestError
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.batches import KeptBatches
@@ -20,6 +21,7 @@ from spanledger.providers.base import Deployment
 from spanledger.wires.fields import Fields, decode
 from spanledger.wires.file_ids import named_files, names_files, renamed
 from spanledger.wires.kept_ids import kept_id
+from spanledger.wires.provider_ids import provider_ids
 
 if TYPE_CHECKING:
     from spanledger.routing.router import Router
@@ -28,8 +30,16 @@ if TYPE_CHECKING:
 class FileIds:
     """What the files are that requests name."""
 
-    def __init__(self, ledger: Ledger, router: Router, files: Files, batches: KeptBatches) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        router: Router,
+        files: Files,
+        batches: KeptBatches,
+        limits: GatewaySettings,
+    ) -> None:
         self._ledger = ledger
+        self.checks_all = limits.provider_ids == "refuse"
         self._router = router
         self._files = files
         self._batches = batches
@@ -42,12 +52,17 @@ class FileIds:
             InvalidRequestError: this caller has no such file, or its files are at several accounts.
             ProviderError, LedgerUnavailableError: a batch that wrote one cannot be charged now.
         """
+        strict = self.checks_all and not caller.pass_through
+        if strict and (unknown := next(provider_ids(fields), "")):
+            raise _unknown(unknown)
         at, theirs = "", {}
         for name in named_files(fields):
             if kept_id(name) is None:
                 owners = await self._ledger.owners_of_file(name)
                 if owners and (caller.customer, caller.team) not in owners:
                     raise no_such_file(name)
+                if strict and not owners:
+                    raise _unknown(name)
                 continue
             kept, provider_id, deployment = await self._files.find(name, caller)
             await self._batches.settled(kept, deployment)
@@ -66,7 +81,7 @@ class FileIds:
         Raises:
             InvalidRequestError: as above, or a file is at another account than the batch.
         """
-        if not names_files(raw):
+        if not (names_files(raw) or self.checks_all):
             return raw
         try:
             line = decode(raw)
@@ -83,3 +98,12 @@ class FileIds:
             )
         line["body"] = msgspec.Raw(msgspec.json.encode(fields))
         return msgspec.json.encode(line)
+
+
+def _unknown(name: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{name[:128]!r} is a provider's own id, which this gateway cannot check the owner of; upload files"
+        " to /v1/files here, and send items and prompts themselves (gateway.provider_ids)",
+        status=404,
+        code="unknown_provider_id",
+    )

@@ -52,6 +52,7 @@ from spanledger.ledger.model import (
     Sweep,
     Unread,
 )
+from spanledger.ledger.outage import log_outage
 from spanledger.ledger.ports import LedgerWriter
 from spanledger.ledger.records import Records
 from spanledger.ledger.waiting import Waiting, deliver, unsent
@@ -275,8 +276,7 @@ class GroupLedger:
                 found = f"the ledger cannot be read: {reason}"
             except LedgerUnavailableError as error:
                 found = str(error)
-        if found not in (self._unreadable, self._away):
-            log.error("%s; callers whose key is not cached get 503 until it can be read", found)
+        self._report(found, "callers whose key is not cached get 503 until it can be read")
         self._unreadable = found
         return LedgerUnavailableError(found)
 
@@ -308,10 +308,12 @@ class GroupLedger:
         if since is None or self._monotonic() - since < STALL_S:
             return ""
         problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
-        if self._away != problem:
-            self._away = problem
-            log.error("%s; %s until it does", problem, meanwhile(self.journal))
+        self._report(problem, f"{meanwhile(self.journal)} until it does")
+        self._away = problem
         return problem
+
+    def _report(self, problem: str, then: str) -> None:
+        log_outage(problem, (self._away, self._unreadable), then)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """While callers wait for a commit, make sure that none waits forever."""
@@ -478,8 +480,7 @@ class GroupLedger:
         and during an outage there can be any number of them: they are kept only while there is room
         after the attempts.
         """
-        if str(error) not in (self._away, self._unreadable):
-            log.error("%s; %s until it recovers", error, meanwhile(self.journal))
+        self._report(str(error), f"{meanwhile(self.journal)} until it recovers")
         self._away = str(error)
         ends = [w.operation for w in batch if isinstance(w.operation, AttemptEnd | EndRequest)]
         if self.journal is not None and self.journal.serves:

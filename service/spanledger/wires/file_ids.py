@@ -19,7 +19,7 @@ _ONE, _MANY = "file_id", "file_ids"
 _ENCODER = msgspec.json.Encoder()
 _ESCAPED = re.compile(rb"\\u00(?:5[fF]|6[4569cC])")
 """A character of `file_id` as no client writes it."""
-_CALLERS_OWN = frozenset({"metadata"})
+CALLERS_OWN = frozenset({"metadata"})
 """Fields that mean nothing to a provider."""
 
 
@@ -34,7 +34,7 @@ def named_files(fields: Mapping[str, msgspec.Raw]) -> list[str]:
     """The ids of the files that a body names, each once. Raises InvalidRequestError."""
     found: dict[str, None] = {}
     for name, raw in fields.items():
-        if name not in _CALLERS_OWN and names_files(bytes(raw)):
+        if name not in CALLERS_OWN and names_files(bytes(raw)):
             found |= dict.fromkeys(_named_in(bytes(raw)))
     if len(found) > MAX_FILES_NAMED:
         raise InvalidRequestError(
@@ -48,7 +48,7 @@ def renamed(fields: Fields, names: Mapping[str, str]) -> Fields:
     if not names:
         return fields
     return {
-        name: raw if name in _CALLERS_OWN or not names_files(bytes(raw)) else _renamed(raw, names)
+        name: raw if name in CALLERS_OWN or not names_files(bytes(raw)) else _renamed(raw, names)
         for name, raw in fields.items()
     }
 

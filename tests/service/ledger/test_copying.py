@@ -257,7 +257,7 @@ async def test_a_killed_copy_continues(
 async def test_an_incomplete_copy_is_no_ledger(
     source: Book, target: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot be reported on, pruned or copied, because it lacks rows."""
+    """It cannot be reported on, listed, pruned or copied, because it lacks rows."""
     await serve(source)
     ship(source.store)
     await source.ledger.close()
@@ -266,7 +266,12 @@ async def test_an_incomplete_copy_is_no_ledger(
     with pytest.raises(Killed):
         copied(source, target)
 
-    for use in (target.reports, lambda: target.prune(NOON - 60 * DAY, NOON)):
+    uses = (
+        target.reports,
+        lambda: target.records("read"),
+        lambda: target.prune(NOON - 60 * DAY, NOON),
+    )
+    for use in uses:
         with pytest.raises(LedgerUnavailableError, match="copy that is not complete"):
             use()
     with pytest.raises(UsageError, match="the source is a copy that is not complete"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ JOURNAL_SUFFIX = ".journal"
 DAMAGED_SUFFIX = ".damaged"
 """Added to the name of a file that could not be read or recorded completely."""
 JOURNAL_VERSION = 1
+CREATION_S = 60
+"""A file without a first line that is older was left by a process that died while it created it."""
 """Of the records' form; a file of a later version is left for a program that knows it."""
 _CHECKSUM = 8
 """Hexadecimal digits before each record; a space follows."""
@@ -100,6 +103,8 @@ class JournalFile:
         self._torn = False
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
+            if os.fstat(self._file).st_nlink == 0:
+                raise OSError(f"{self._path} was removed while it was created")
             self.append([_line(_Begun(JOURNAL_VERSION, ledger, owner))])
             _sync_folder(folder)
         except BaseException:
@@ -155,6 +160,10 @@ class JournalFile:
         os.close(self._file)
 
 
+class _NotOursError(Exception):
+    """A file that nobody here may record."""
+
+
 class LeftBehind(NamedTuple):
     """A file of a process that has died, locked by this one.
 
@@ -181,15 +190,27 @@ class LeftBehind(NamedTuple):
         os.close(self.file)
 
 
-def left_behind(folder: Path, ledger: str) -> Iterator[LeftBehind]:
-    """Lock and read all files that dead processes left for this ledger; the caller closes them."""
+def left_behind(folder: Path, ledger: str, passed: set[Path]) -> Iterator[LeftBehind]:
+    """Lock and read all files that dead processes left for this ledger; the caller closes them.
+
+    Args:
+        passed: files that are not for us, as the log says once; those found now are added.
+    """
     for path in sorted(folder.glob(f"*{JOURNAL_SUFFIX}")):
         found, problem = None, ""
+        if path in passed:
+            continue
         try:
             found = _take_over(path, ledger)
+        except FileNotFoundError:
+            continue  # its process has ended and removed it, or another one has recorded it
+        except _NotOursError as error:
+            passed.add(path)
+            log.warning("%s %s; it is left there", path, error)
         except OSError as error:
             problem = str(error)
         if problem:
+            passed.add(path)
             log.error("cannot read the journal %s: %s", path, problem)
         if found is not None:
             log.warning(
@@ -222,15 +243,15 @@ def _read(path: Path, file: int, ledger: str) -> LeftBehind | None:
     cut_off = lines.pop()  # empty, unless the last line has no end
     records = [_record(line) for line in lines]
     begun = records[0] if records else None
-    if not records or (begun is None and len(records) == 1):  # it died while creating the file
-        path.unlink()
+    if not records or (begun is None and len(records) == 1):
+        # It died while creating the file. If it is just doing so, it has no lock yet.
+        if time.time() - os.fstat(file).st_mtime > CREATION_S:
+            path.unlink()
         return None
     if not isinstance(begun, _Begun) or begun.version > JOURNAL_VERSION:
-        log.error("%s is not a journal that this version can read; it is left there", path)
-        return None
+        raise _NotOursError("is not a journal that this version can read")
     if begun.ledger != ledger:
-        log.warning("%s belongs to another ledger; it is left there", path)
-        return None
+        raise _NotOursError("belongs to another ledger")
     damaged = None in records if cut_off else None in records[:-1]
     entries = [record.entry for record in records[1:] if isinstance(record, _KINDS)]
     return LeftBehind(path, file, _of_dead(entries, begun.owner), damaged)

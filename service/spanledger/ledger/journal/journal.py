@@ -54,6 +54,10 @@ MAX_RECORDED = 256
 """Entries recorded in one transaction of the ledger."""
 MAX_WRITTEN = 512
 """Entries that share one fsync."""
+RETRY_S = 10
+"""For so long after a write that failed, the journal counts as without room; then a request tries again."""
+TAKE_OVER_EVERY_S = 60
+"""Between two looks for files of processes that died meanwhile."""
 JOURNAL_CLOSE_S = 5
 """Timeout for writing what is queued when the gateway stops."""
 _UNBOUNDED = (
@@ -134,10 +138,13 @@ class Journal:
         self._ledger_id = store.ledger_id()
         self._file: JournalFile | None = None
         self._problem = ""
+        self._failed_ns = 0
         self._attempts = 0
         self._open: dict[str, _Open] = {}
         self._entries: deque[JournalEntry] = deque()
         self._left: deque[LeftBehind] = deque()
+        self._passed: set[Path] = set()
+        self._looked_ns = 0
         self._at = 0
         self._rejected = False
         self._queue: queue.SimpleQueue[_Written | _Renew | None] = queue.SimpleQueue()
@@ -154,6 +161,8 @@ class Journal:
     def has_room(self) -> bool:
         """Whether it can hold an attempt of anybody."""
         if not self.serves or self._is_full():
+            return False
+        if abs(self._now_ns() - self._failed_ns) < RETRY_S * NANOS:
             return False
         with self._lock:
             return self._allowances.has_room(self._now_ns() // NANOS)
@@ -272,8 +281,9 @@ class Journal:
     # the ledger's thread ------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Read the files that dead processes left; called before anything is committed."""
-        for left in left_behind(self._folder, self._ledger_id):
+        """Read the files that dead processes left: before anything is committed, and now and then."""
+        self._looked_ns = self._now_ns()
+        for left in left_behind(self._folder, self._ledger_id, self._passed):
             if left.entries:
                 self._left.append(left)
             else:
@@ -285,6 +295,8 @@ class Journal:
         Args:
             again: what could not be prepared before is tried again.
         """
+        if abs(self._now_ns() - self._looked_ns) >= TAKE_OVER_EVERY_S * NANOS and not self._left:
+            self.take_over()
         if budgets is self._budgets and not (again and (self._unread or self._problem)):
             return
         self._budgets, self._unread = budgets, False
@@ -384,6 +396,7 @@ class Journal:
                 self._opened().append(lines)
         except OSError as error:
             problem = str(error)
+        self._failed_ns = self._now_ns() if problem else 0
         if problem:
             log.error("the journal in %s cannot be written: %s", self._folder, problem)
         with self._lock:

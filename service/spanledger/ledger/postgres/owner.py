@@ -21,7 +21,8 @@ from spanledger.ledger.postgres.statements import (
 )
 
 LANE_GRACE_S = 300
-"""How long after its lease a lane stays its gateway's: the clocks of two machines may differ."""
+"""How long after its lease a lane stays its gateway's, and how far a lease may be ahead of the server's
+clock: the clocks of two machines may differ."""
 
 Fate = Literal["committed", "undone", "unknown"]
 """What became of the last batch; `unknown` if the lane was lost."""
@@ -66,6 +67,7 @@ class LaneOwner:
             "owner": self.id,
             "until": now_ns + self._lease_ns,
             "lapsed": now_ns - LANE_GRACE_S * NANOS,
+            "ahead": self._lease_ns + LANE_GRACE_S * NANOS,
         }
         connection.execute(LOCK_LANES)
         row = connection.execute(TAKE_LANE, parameters).fetchone()

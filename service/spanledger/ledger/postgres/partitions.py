@@ -12,11 +12,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from spanledger.clock import NANOS
+from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.postgres.connection import Link, has_table
 
 TABLES = ("requests", "attempts")
 MONTHS_AHEAD = 2
 """Partitions that are made before their first row comes."""
+MAX_MONTHS = 600
+"""Partitions of a table, fifty years of them. A clock that jumps about would make any number, and each
+slows down every statement; at this number, only those of the server's own time are made."""
 _PREFIX = "req_"
 _DIGITS = 12
 _HEX = re.compile("[0-9a-f]*")
@@ -98,6 +102,7 @@ def ensure(connection: Link, wanted: Iterable[Partition]) -> None:
     if not missing:
         return
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (_LOCK,))
+    _check_number(connection, missing)
     for table, partition in missing:
         if _attached(connection, table, partition):  # another process may have been faster
             continue
@@ -107,6 +112,25 @@ def ensure(connection: Link, wanted: Iterable[Partition]) -> None:
         connection.execute(
             f"ALTER TABLE spanledger.{table} ATTACH PARTITION {name}"
             f" FOR VALUES FROM ({partition.start}) TO ({partition.end})"
+        )
+
+
+def _check_number(connection: Link, missing: list[tuple[str, Partition]]) -> None:
+    """Raises LedgerUnavailableError if there are too many partitions to add these."""
+    row = connection.execute(
+        "SELECT count(*), (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
+        " FROM pg_inherits WHERE inhparent = 'spanledger.requests'::regclass"
+    ).fetchone()
+    assert row is not None
+    number, now_ns = row
+    if number < MAX_MONTHS:
+        return
+    usual = partitions_ahead(now_ns)
+    odd = [partition.suffix for _, partition in missing if partition not in usual]
+    if odd:
+        raise LedgerUnavailableError(
+            f"the ledger has {number} months of tables already and makes none for {odd[0]}: set the clock of"
+            " this machine; drop the empty months that wrong clocks made"
         )
 
 

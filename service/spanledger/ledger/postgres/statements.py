@@ -73,10 +73,13 @@ TAKE_LANE = """
 UPDATE spanledger.owners SET id = %(owner)s, lease_ns = %(until)s, batch = batch + 2
 WHERE lane = (
     SELECT o.lane FROM spanledger.owners o
-    WHERE o.id IS NULL OR (o.lease_ns < %(lapsed)s AND NOT EXISTS (
+    WHERE o.id IS NULL OR ((o.lease_ns < %(lapsed)s OR o.lease_ns > %(ahead)s
+        + (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) AND NOT EXISTS (
         SELECT FROM spanledger.attempts a WHERE a.owner = o.id AND a.state = 'held'))
     ORDER BY o.lane LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING lane, seq, batch"""
+"""A lease that is too far ahead of the server's clock is of a gateway with a wrong one: if that was
+killed, nothing else would ever free its lane. If it lives, it takes another lane."""
 NEW_LANE = """
 INSERT INTO spanledger.owners (lane, id, lease_ns)
 SELECT coalesce(max(lane) + 1, 0), %(owner)s, %(until)s FROM spanledger.owners

@@ -88,7 +88,7 @@ class PostgresStore:
     def records(self, access: Access) -> PostgresRecords:
         """See `Store`."""
         if access == "read":
-            return PostgresRecords(PostgresSql(self._read(STATEMENT_TIMEOUT_S)))
+            return PostgresRecords(PostgresSql(self._read(STATEMENT_TIMEOUT_S, whole=True)))
         if access == "change":
             self.require()
         return PostgresRecords(PostgresSql(self._whole()))

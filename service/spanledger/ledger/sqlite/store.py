@@ -54,7 +54,9 @@ class SqliteStore:
     def records(self, access: Access) -> SqliteRecords:
         """See `Store`."""
         if access == "read":
-            return SqliteRecords(self._read())
+            connection = self._read()
+            _refuse_incomplete(connection)
+            return SqliteRecords(connection)
         if access == "change":
             self.require()
         return SqliteRecords(self._whole())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -48,6 +48,8 @@ class _Function(msgspec.Struct):
 
 class _ToolCall(msgspec.Struct):
     function: _Function | None = None
+    custom: Any = None
+    """A call of a custom tool, with a free text in `input`."""
 
 
 class _Message(msgspec.Struct):
@@ -266,9 +268,15 @@ def _message_bytes(message: _Message) -> int:
     size += text_bytes(message.reasoning_content) + text_bytes(message.reasoning)
     if message.tool_calls:
         size += _argument_bytes(call.function for call in message.tool_calls)
+        size += sum(_input_bytes(c.custom) for c in message.tool_calls if c.custom is not None)
     if message.function_call is not None:
         size += _argument_bytes((message.function_call,))
     return size
+
+
+def _input_bytes(custom: Any) -> int:
+    given = custom.get("input") if isinstance(custom, dict) else None
+    return text_bytes(given) if isinstance(given, str) else 0
 
 
 def _argument_bytes(functions: Iterable[_Function | None]) -> int:

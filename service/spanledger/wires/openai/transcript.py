@@ -69,7 +69,7 @@ def tools(fields: Mapping[str, msgspec.Raw]) -> list[JsonValue]:
     """`gen_ai.tool.definitions` of a request."""
     found: list[JsonValue] = []
     for tool in _objects(_decoded(fields.get("tools"))):
-        function = _object(tool.get("function"))
+        function = _object(tool.get(_string(tool.get("type")) or "function"))
         kept: Json = {"type": _string(tool.get("type")) or "function"}
         kept |= {k: function[k] for k in ("name", "description", "parameters") if k in function}
         found.append(kept)
@@ -134,23 +134,24 @@ class _Streamed:
         if not isinstance(index, int) or len(self._calls) >= MAX_FOLLOWED:
             return
         known, arguments = self._calls.setdefault(index, ({}, []))
-        function = _object(call.get("function"))
+        called, field = _called(call)
         if "id" in call:
             known["id"] = call["id"]
-        if name := _string(function.get("name")):
+        if name := _string(called.get("name")):
             known["name"] = name
-        if piece := _string(function.get("arguments")):
+        if piece := _string(called.get(field)):
+            known["field"] = field
             arguments.append(piece)
 
     def message(self) -> Json:
         message: Json = {name: "".join(pieces) for name, pieces in self._texts.items() if pieces}
-        message["tool_calls"] = [
-            {
-                "id": known.get("id"),
-                "function": {"name": known.get("name"), "arguments": "".join(arguments)},
-            }
-            for _, (known, arguments) in sorted(self._calls.items(), key=lambda item: item[0])
-        ]
+        calls: list[JsonValue] = []
+        message["tool_calls"] = calls
+        for _, (known, arguments) in sorted(self._calls.items(), key=lambda item: item[0]):
+            field = _string(known.get("field")) or "arguments"
+            kind = "custom" if field == "input" else "function"
+            called: Json = {"name": known.get("name"), field: "".join(arguments)}
+            calls.append({"id": known.get("id"), kind: called})
         return message
 
 
@@ -192,10 +193,17 @@ def _parts(message: Json) -> list[JsonValue]:
     return parts
 
 
+def _called(call: Json) -> tuple[Json, str]:
+    """What a call calls, and the field with what the model wrote: a custom tool gets a free text."""
+    if custom := _object(call.get("custom")):
+        return custom, "input"
+    return _object(call.get("function")), "arguments"
+
+
 def _tool_call(call: Json) -> Json:
-    function = _object(call.get("function"))
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
+    function, field = _called(call)
+    arguments = function.get(field)
+    if isinstance(arguments, str) and field == "arguments":
         decoded = _decoded(arguments)
         arguments = arguments if decoded is None else decoded
     part: Json = {"type": "tool_call", "name": _string(function.get("name"))}

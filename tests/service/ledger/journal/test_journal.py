@@ -10,10 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from spanledger.budgets.model import HoldSizes
+from spanledger.clock import NANOS
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError
 from spanledger.ledger import open_ledger
 from spanledger.ledger.journal import journal as journal_module
 from spanledger.ledger.journal.file import JOURNAL_SUFFIX
+from spanledger.ledger.journal.journal import RETRY_S
 from spanledger.ledger.model import Later, RequestEnd
 from spanledger.ledger.ports import Store
 from tests.service.ledger.conftest import Book, Time
@@ -275,8 +277,11 @@ async def test_a_disk_that_fails_refuses_holds_and_loses_no_end(
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(LedgerUnavailableError, match="so is its journal"):
             await book.ledger.reserve(refused := book.reservation(CENT))
+        assert not book.ledger.journaling  # so the gateway is not ready
         await book.ledger.finish(book.end(reservation, CENT))
         monkeypatch.undo()
+        book.time.now += RETRY_S * NANOS
+        assert book.ledger.journaling
         await book.ledger.reserve(after := book.reservation(CENT))
         await book.ledger.finish(book.end(after, CENT))
     await is_back(book.ledger)

@@ -10,6 +10,7 @@ from spanledger.ledger import open_ledger
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.journal import file as journal_file
 from spanledger.ledger.journal.file import JOURNAL_SUFFIX
+from spanledger.ledger.journal.journal import TAKE_OVER_EVERY_S
 from spanledger.ledger.ports import Store
 from tests.service.ledger.conftest import Book, Time
 from tests.service.ledger.journal.conftest import allow, attempt, is_back, journal_of, until
@@ -47,6 +48,34 @@ async def test_the_next_process_records_what_a_dead_one_left(
     assert book.problems() == []
     await successor.close()
     assert list(folder.glob(f"*{JOURNAL_SUFFIX}")) == []
+
+
+async def test_a_running_process_records_what_another_one_left(
+    store: Store, tmp_path: Path
+) -> None:
+    """Nobody has to be started: the next look comes within a minute, and takes nothing twice."""
+    folder, time = tmp_path / "journal", Time()
+    dead = open_ledger(store, time.clock(), journal=folder)
+    running = open_ledger(store, time.clock(), journal=folder)
+    book = Book(store, time, dead)
+    await allow(book, 10 * CENT)
+    await running.sweep()
+    with cut_off(store):
+        await dead.reserve(reservation := book.reservation(3 * CENT))
+        await dead.finish(book.end(reservation, CENT))
+        _die(dead)
+    await running.sweep()
+    assert journal_of(running).figures().waiting == 0
+    assert book.balance() == (0, 0, 0)
+
+    time.now += TAKE_OVER_EVERY_S * 10**9
+    await running.sweep()
+    await until(lambda: book.balance() == (CENT, 0, 0))
+    time.now += TAKE_OVER_EVERY_S * 10**9
+    await running.sweep()
+    await running.close()
+    assert book.balance() == (CENT, 0, 0)
+    assert list(folder.glob("*")) == []
 
 
 async def test_a_file_of_a_running_process_is_its_own(store: Store, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_replay_equals_direct(
             for operation in _direct(entries[:kept]):
                 writer.commit([operation])
 
-        dying = next(iter(left_behind(folder, "L")), None)
+        dying = next(iter(left_behind(folder, "L", set())), None)
         assert dying is not None
         assert len(dying.entries) == kept
         assert not dying.damaged
@@ -225,7 +225,7 @@ def test_a_damaged_file_is_kept(entries: list[JournalEntry], place: int, bit: in
         at = begun + place % (len(data) - begun)
         data[at] ^= 1 << bit
         path.write_bytes(data)
-        (found,) = left_behind(folder, "L")
+        (found,) = left_behind(folder, "L", set())
         attempts = [e.attempt_id for e in found.entries if isinstance(e, AttemptEnd)]
         assert set(attempts) <= {e.attempt_id for e in entries if isinstance(e, AttemptEnd)}
         assert len(found.entries) < len(entries)

@@ -58,6 +58,30 @@ def test_a_gateway_takes_the_lowest_free_lane_and_goes_on_with_its_numbers(store
     ]
 
 
+def test_a_lane_of_a_clock_that_was_far_ahead_is_taken(store: Store) -> None:
+    """A killed gateway's lease that no clock will reach soon frees its lane, unless something is held;
+    a clock that is a little ahead is as good as any. Who loses a lane although it lives takes another."""
+    with (
+        writing(store, "near") as near,
+        writing(store, "far") as far,
+        writing(store, "held") as held,
+    ):
+        for writer in (near, far, held):
+            one = reservation()
+            writer.commit([one])
+            if writer is not held:
+                writer.commit([end(one)])
+        little, much = (LANE_GRACE_S - 60) * NANOS, 24 * HOUR_NS
+        for name, ahead in (("near", little), ("far", much), ("held", much)):
+            raw(store, "UPDATE owners SET lease_ns = lease_ns + ? WHERE id = ?", ahead, name)
+
+        with writing(store, "new") as new:
+            new.commit([reservation()])
+            assert lanes(store) == [(0, "near"), (1, "new"), (2, "held")]
+            far.commit([reservation()])
+            assert lanes(store) == [(0, "near"), (1, "new"), (2, "held"), (3, "far")]
+
+
 def test_a_lane_with_holds_is_not_taken(store: Store) -> None:
     """Neither at its owner's end nor after its lease, until the sweep has expired them."""
     with writing(store, "a") as a:
