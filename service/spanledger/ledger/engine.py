@@ -180,6 +180,11 @@ class Engine:
             self.lease_until_ns = 0  # what was rolled back may have renewed the lease
             raise
 
+    def read_ahead(self, tx: Transaction) -> None:
+        """Read the budgets outside a transaction: the first one then reads only what changed since, and
+        keeps nobody waiting while a large number is read."""
+        self._read_budgets(tx)
+
     def _read_budgets(self, tx: Transaction) -> None:
         last, names, budgets = tx.budgets(self._last_change)
         if names is None:
