@@ -403,9 +403,9 @@ def test_the_worked_example_of_budgets(
 
     if expected is None:
         with pytest.raises(BudgetExceededError):
-            decide([Account(budget, balance)], sizes.holds)
+            decide([Account.of(budget, balance)], sizes.holds)
         return
-    hold = decide([Account(budget, balance)], sizes.holds).hold_nano
+    hold = decide([Account.of(budget, balance)], sizes.holds).hold_nano
 
     assert (format_usd(hold), output_bought(sizes, price, hold)) == expected
     assert expected[0] in (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")

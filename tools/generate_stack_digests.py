@@ -19,6 +19,7 @@ from tools.stack_files import DEMO, REAL, digests  # noqa: E402 - found by the l
 GATEWAYS = {
     "docker-compose.yml": DEMO,
     "compose/postgres.yml": DEMO,
+    "compose/scale.yml": DEMO,
     "compose/real-providers.yml": REAL,
 }
 """The configuration that the gateway reads, by compose file."""

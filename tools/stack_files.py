@@ -12,9 +12,9 @@ from pathlib import Path
 DEMO = "examples/stack.yaml"
 REAL = "compose/spanledger.real.yaml"
 READS = {
-    "collector": ("otel-collector/config.yaml", "otel-collector/overlays"),
+    "collector": ("otel-collector/config.yaml", "otel-collector/overlays", "otel-collector/tiers"),
     "grafana": ("grafana/provisioning",),
-    "prometheus": ("prometheus/prometheus.yml", "prometheus/rules"),
+    "prometheus": ("prometheus/prometheus.yml", "prometheus/scale.yml", "prometheus/rules"),
     "proxy": ("compose/Caddyfile",),
     "tempo": ("tempo/tempo.yaml",),
 }

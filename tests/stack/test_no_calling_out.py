@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COLLECTOR = ROOT / "otel-collector" / "config.yaml"
 TEMPO = ROOT / "tempo" / "tempo.yaml"
 PROMETHEUS = ROOT / "prometheus" / "prometheus.yml"
+LONG_TERM = "victoria-metrics"
+"""A service of compose/scale.yml, which Grafana knows in that layer alone."""
 
 
 class Switch(NamedTuple):
@@ -110,7 +112,7 @@ def test_grafana_is_given_no_way_out() -> None:
     assert [
         url
         for url in urls
-        if not url.startswith(("http://127.0.0.1", "http://localhost"))
+        if not url.startswith(("http://127.0.0.1", "http://localhost", f"http://{LONG_TERM}:"))
         and not url.startswith(f"{REPOSITORY}/blob/main/docs/runbooks/")  # a link for people
     ] == []
 
@@ -278,6 +280,7 @@ def test_only_vendors_are_told_of_the_world() -> None:
     """External addresses are only in the vendors' overlays, in no other file that configures the stack."""
     files = [composition.BASE, COLLECTOR, TEMPO, PROMETHEUS, ROOT / "examples" / "stack.yaml"]
     files += [ROOT / "grafana" / "grafana.env", *composition.LAYERS]
+    files += [ROOT / "prometheus" / "scale.yml", *(ROOT / "otel-collector" / "tiers").iterdir()]
     outside = {
         f"{file.name}: {host}"
         for file in files
@@ -287,11 +290,19 @@ def test_only_vendors_are_told_of_the_world() -> None:
         if host
         not in {
             *("collector", "prometheus", "tempo", "sim", "gateway", "proxy", "localhost"),
+            *("objects", LONG_TERM),
         }
         and host != "host.docker.internal"
     }
 
     assert outside == set()
+
+
+def test_the_object_store_reports_to_nobody() -> None:
+    """SeaweedFS would send figures about itself; its switch is off."""
+    layer = ROOT / "compose" / "scale.yml"
+
+    assert "-master.telemetry=false" in composition.stack(layer)["services"]["objects"]["command"]
 
 
 def test_the_build_of_the_image_names_no_frontend() -> None:

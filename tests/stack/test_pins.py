@@ -27,6 +27,7 @@ HOLDS_OTHER_VERSIONS = {
     "CHANGELOG.md": "says what a release had",
     "helm/collector-values.yaml": "generated from the block",
     "compose/postgres.yml": "generated from the block",
+    "compose/scale.yml": "generated from the block",
     "tests/": "examples of versions, which stay as they are when a pin moves",
 }
 """Files and folders in which the same number can mean something else."""
@@ -41,9 +42,11 @@ BUILT = {
     "kubeconform": "KUBECONFORM_VERSION",
     "actionlint": "ACTIONLINT_VERSION",
     "caddy": "CADDY_VERSION",
+    "victoria-metrics": "VICTORIA_METRICS_VERSION",
+    "weed": "SEAWEEDFS_VERSION",
 }
 """What `make toolchain` builds, and the pin each must report."""
-ASKED_WITH = {"helm": ("version", "--short"), "kubeconform": ("-v",)}
+ASKED_WITH = {"helm": ("version", "--short"), "kubeconform": ("-v",), "weed": ("version",)}
 """How a program is asked for its version, unless with `--version`."""
 
 
@@ -85,17 +88,19 @@ def tracked_texts() -> dict[str, str]:
 
 
 def test_the_version_block_is_whole() -> None:
-    """Every pin is a plain number of all its parts (Postgres has two), so no tag moves below it."""
+    """Every pin is a plain number of all its parts (Postgres and SeaweedFS have two), so no tag moves below it."""
     assert set(pins()) == {
         *("COLLECTOR_VERSION", "COLLECTOR_STABLE_VERSION", "PROMETHEUS_VERSION"),
         *("ALERTMANAGER_VERSION", "TEMPO_VERSION", "GRAFANA_VERSION", "PYTHON_VERSION"),
         *("HELM_VERSION", "KUBECONFORM_VERSION", "ACTIONLINT_VERSION"),
         *("KUBERNETES_VERSION", "PROMETHEUS_OPERATOR_VERSION"),
-        *("CADDY_VERSION", "POSTGRES_VERSION"),
+        *("CADDY_VERSION", "POSTGRES_VERSION", "VICTORIA_METRICS_VERSION"),
+        *("SEAWEEDFS_VERSION", "SEAWEEDFS_MODULE_VERSION"),
     }
-    short = {n for n, v in pins().items() if not re.fullmatch(r"\d+\.\d+\.\d+", v)}
-    assert short == {"POSTGRES_VERSION"}
-    assert re.fullmatch(r"\d+\.\d+", pins()["POSTGRES_VERSION"])
+    other = {n: v for n, v in pins().items() if not re.fullmatch(r"\d+\.\d+\.\d+", v)}
+    assert re.fullmatch(r"0\.0\.0-\d{14}-[0-9a-f]{12}", other.pop("SEAWEEDFS_MODULE_VERSION"))
+    assert other.keys() == {"POSTGRES_VERSION", "SEAWEEDFS_VERSION"}
+    assert all(re.fullmatch(r"\d+\.\d+", version) for version in other.values())
 
 
 def test_each_pin_stands_once() -> None:
@@ -146,7 +151,7 @@ def test_what_is_built_natively_is_what_compose_pulls(program: str) -> None:
         check=True,
     )
 
-    said = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    said = re.search(r"\d+\.\d+(?:\.\d+)?", done.stdout + done.stderr)
     assert said is not None
     assert said[0] == pins()[BUILT[program]]
 

@@ -42,6 +42,8 @@ def parts(packages: Packages) -> images.Parts:
         "prometheus": "prometheus",
         "promtool": "promtool",
         "caddy": "caddy",
+        "weed": "seaweedfs",
+        "victoria-metrics": "victoria-metrics",
     }
     if stale := [program for program in needed if not built.is_current(program)]:
         raise EngineError(f"{', '.join(stale)} must be built first: `make toolchain`")

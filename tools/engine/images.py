@@ -89,7 +89,8 @@ class Parts:
     Args:
         base: the archive of a small Debian with Python.
         postgres: the same with a Postgres server.
-        programs: paths of `caddy`, `collector`, `prometheus`, `promtool` and, if found, `tempo` and `grafana`.
+        programs: paths of `caddy`, `collector`, `prometheus`, `promtool`, `seaweedfs`, `victoria-metrics` and, if
+            found, `tempo` and `grafana`.
         grafana_home: Grafana's folder of pages and defaults.
         certificates: the authorities that this machine trusts, including its network's own.
     """
@@ -129,6 +130,8 @@ def images(parts: Parts, versions: Mapping[str, str]) -> list[Image]:
         _grafana(parts, versions["GRAFANA_VERSION"]),
         _caddy(parts, versions["CADDY_VERSION"]),
         _postgres(parts, versions["POSTGRES_VERSION"]),
+        _seaweedfs(parts, versions["SEAWEEDFS_VERSION"]),
+        _victoria_metrics(parts, versions["VICTORIA_METRICS_VERSION"]),
     ]
 
 
@@ -199,6 +202,24 @@ def _caddy(parts: Parts, version: str) -> Image:
     ]
     return Image(
         f"caddy:{version}", [Entry("usr/bin/wget", to="busybox"), program], changes, parts.base
+    )
+
+
+def _seaweedfs(parts: Parts, version: str) -> Image:
+    program = Entry("usr/bin/weed", parts.programs["seaweedfs"])
+    entries = [Entry("usr/bin/wget", to="busybox"), program, Entry("data", owner=1000)]
+    return Image(
+        f"chrislusf/seaweedfs:{version}", entries, ['ENTRYPOINT ["/entrypoint.sh"]'], parts.base
+    )
+
+
+def _victoria_metrics(parts: Parts, version: str) -> Image:
+    program = Entry("victoria-metrics-prod", parts.programs["victoria-metrics"])
+    return Image(
+        f"victoriametrics/victoria-metrics:v{version}",
+        [Entry("usr/bin/wget", to="busybox"), program],
+        ['ENTRYPOINT ["/victoria-metrics-prod"]'],
+        parts.base,
     )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from spanledger.budgets.limits import limit_at
 from spanledger.budgets.model import Budget, HoldSizes
 from spanledger.budgets.periods import renewal
 from spanledger.errors import BudgetExceededError, Refusal
@@ -65,6 +66,8 @@ class Balance:
     opened_seq: int = 0
     """The opening of the account: attempts settled by then count by their dimensions, later ones by
     their `accounts`. 0 if it was opened empty."""
+    paced: str = ""
+    """When it was near its limit and let requests through: Unix nanoseconds with commas between."""
 
     @property
     def row(self) -> tuple[object, ...]:
@@ -76,20 +79,41 @@ class Balance:
             self.held_nano,
             self.overrun_nano,
             self.opened_seq,
+            self.paced,
         )
 
 
 class Account(NamedTuple):
-    """A budget and the balance that an attempt changes under it."""
+    """A budget and the balance that an attempt changes under it.
+
+    Attributes:
+        limit_nano: what may be spent, as of now.
+        most_nano: the same with grace.
+    """
 
     budget: Budget
     balance: Balance
+    limit_nano: int
+    most_nano: int
+
+    @classmethod
+    def of(
+        cls, budget: Budget, balance: Balance, now_s: int = 0, before: Balance | None = None
+    ) -> Account:
+        """An account as of now; `before` is that of the period before, if the budget rolls over."""
+        limit = limit_at(balance.key, budget, now_s, before).nano
+        return cls(budget, balance, limit, limit + budget.grace_nano)
 
     @property
     def room_nano(self) -> int:
         """What is left to hold; negative after an overrun or a lowered limit."""
-        budget, balance = self
-        return budget.limit_nano - balance.spent_nano - balance.held_nano
+        _, balance, _, most = self
+        return most - balance.spent_nano - balance.held_nano
+
+    def in_excess(self, hold_nano: int) -> bool:
+        """Whether a hold goes beyond the limit, which a budget that warns or has grace marks."""
+        balance = self.balance
+        return hold_nano > self.limit_nano - balance.spent_nano - balance.held_nano
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -102,14 +126,14 @@ class Grant(msgspec.Struct, frozen=True):
 
 def blocking(accounts: Sequence[Account]) -> list[Account]:
     """The accounts that can refuse; a budget that only warns just counts."""
-    return [account for account in accounts if account.budget.action == "block"]
+    return [account for account in accounts if account.budget.action != "warn"]
 
 
 def room(accounts: Sequence[Account]) -> int | None:
     """The least room over all blocking accounts; None if nothing blocks."""
     least: int | None = None
     for account in accounts:
-        if account.budget.action == "block":
+        if account.budget.action != "warn":  # `blocks`, without the look-up
             left = account.room_nano
             if least is None or left < least:
                 least = left
@@ -147,7 +171,12 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
         hold = left
     else:
         raise _refusal(accounts, sizes)
-    warned = [a.budget.name for a in accounts if a.budget.action == "warn" and hold > a.room_nano]
+    warned = [
+        account.budget.name
+        for account in accounts
+        if (account.budget.action == "warn" or account.budget.grace_nano)
+        and account.in_excess(hold)
+    ]
     return Grant(hold, tuple(warned), None if left is None else left - hold)
 
 
@@ -157,16 +186,23 @@ def _strict(accounts: Sequence[Account]) -> bool:
 
 def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededError:
     tightest = min(blocking(accounts), key=lambda a: a.room_nano)
-    budget, balance = tightest
-    refusal = Refusal(
+    return BudgetExceededError(
+        refusal_of(tightest, sizes.least if _strict(accounts) else sizes.usual)
+    )
+
+
+def refusal_of(account: Account, needed_nano: int) -> Refusal:
+    """The figures of an account that refuses."""
+    budget, balance, limit_nano, _ = account
+    return Refusal(
         budget=budget.name,
         scope=budget.scope,
         subject=balance.key.subject,
-        limit_nano=budget.limit_nano,
+        limit_nano=limit_nano,
+        grace_nano=budget.grace_nano,
         spent_nano=balance.spent_nano,
         held_nano=balance.held_nano,
-        needed_nano=sizes.least if _strict(accounts) else sizes.usual,
+        needed_nano=needed_nano,
         renews_at_s=balance.period_end_s,
         renewal=renewal(budget.period, budget.timezone, balance.period_end_s),
     )
-    return BudgetExceededError(refusal)

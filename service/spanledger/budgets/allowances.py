@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from spanledger.budgets.accounts import Account, AccountKey, Balance, decide, remaining
+from spanledger.budgets.limits import base_limit, raised_nano
 from spanledger.budgets.matching import BudgetIndex
-from spanledger.budgets.model import Budget, BudgetState, HoldSizes
+from spanledger.budgets.model import TERMS, Budget, BudgetState, HoldSizes
+from spanledger.budgets.periods import period_at
 from spanledger.budgets.scopes import Dimensions
 from spanledger.errors import BudgetExceededError, LedgerUnavailableError, Refusal
 from spanledger.money import format_usd
@@ -38,9 +40,13 @@ class Granted(NamedTuple):
 
 
 class _Closed(NamedTuple):
-    """An account that had no room for an attempt, as of the limit at that time."""
+    """An account that had no room for an attempt.
 
-    limit_nano: int
+    Attributes:
+        stated_nano: what the budget allowed at that time, without what rolled over.
+    """
+
+    stated_nano: int
     renews_at_s: int
 
 
@@ -56,7 +62,7 @@ class Allowances:
     def __init__(self) -> None:
         self.any = False
         self.closed: dict[tuple[str, str], _Closed] = {}
-        self._limits: dict[str, int] = {}
+        self._asked: dict[str, Budget] = {}
         self._index = BudgetIndex(())
         self._balances: dict[AccountKey, Balance] = {}
         self._everybody: list[Budget] = []
@@ -64,22 +70,22 @@ class Allowances:
 
     def renew(self, budgets: Iterable[Budget]) -> None:
         """Use these budgets from now on. What has been counted stays."""
-        asked = [b for b in budgets if b.action == "block" or b.allow_when_down_nano]
-        self._limits = {budget.name: budget.limit_nano for budget in asked}
+        asked = [b for b in budgets if b.blocks or b.allow_when_down_nano]
+        self._asked = {budget.name: budget for budget in asked}
         self._index = BudgetIndex(_as_budget(budget) for budget in asked)
         self.any = any(budget.allow_when_down_nano for budget in asked)
         self._everybody = [b for b in self._index.by_name.values() if b.scope == "global"]
         self._others = [b for b in self._index.by_name.values() if b.scope != "global"]
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal, at_s: int) -> None:
         """The ledger refused an attempt: its account stays closed until it admits another one."""
-        budget = self._index.by_name.get(refusal.budget)
+        budget = self._asked.get(refusal.budget)
         if budget is None or not budget.allow_when_down_nano:
             return
         if len(self.closed) >= MAX_CLOSED:
             self.closed.pop(next(iter(self.closed)))
         place = (refusal.budget, refusal.subject)
-        self.closed[place] = _Closed(refusal.limit_nano, refusal.renews_at_s)
+        self.closed[place] = _Closed(_stated(budget, at_s), refusal.renews_at_s)
 
     def admitted(self, dimensions: Dimensions) -> None:
         """The ledger admitted an attempt, so its accounts have room."""
@@ -108,7 +114,7 @@ class Allowances:
                 raise LedgerUnavailableError(
                     f"the ledger is unavailable, and budget {budget.name!r} had no room before"
                 )
-            accounts.append(Account(budget, self._balances.get(key) or Balance(key, end_s)))
+            accounts.append(Account.of(budget, self._balances.get(key) or Balance(key, end_s)))
         try:
             grant = decide(accounts, sizes)
         except BudgetExceededError as error:
@@ -117,7 +123,8 @@ class Allowances:
                 f"the ledger is unavailable, and of the ${format_usd(refusal.limit_nano)} that"
                 f" budget {refusal.budget!r} allows meanwhile too little is left"
             ) from None
-        for _, balance in accounts:
+        for account in accounts:
+            balance = account.balance
             balance.held_nano += grant.hold_nano
             self._balances[balance.key] = balance
         return Granted(matched.keys, grant.hold_nano, grant.remaining_nano or 0)
@@ -131,7 +138,7 @@ class Allowances:
             balance.held_nano -= granted.hold_nano
             balance.spent_nano += cost_nano
             if budget := self._index.limiting(key):
-                accounts.append(Account(budget, balance))
+                accounts.append(Account.of(budget, balance))
         return remaining(accounts)
 
     def start_from(self, states: Sequence[BudgetState]) -> None:
@@ -139,8 +146,8 @@ class Allowances:
         self._balances = {}
         for state in states:
             budget = state.budget
-            over = state.spent_nano + state.held_nano - budget.limit_nano
-            if over > 0 and budget.allow_when_down_nano and budget.action == "block":
+            over = -(state.left_nano + budget.grace_nano)
+            if over > 0 and budget.allow_when_down_nano and budget.blocks:
                 key = AccountKey.of(budget, state.subject, state.period_start_s)
                 used = min(over, budget.allow_when_down_nano)
                 self._balances[key] = Balance(key, state.period_end_s, used)
@@ -174,10 +181,18 @@ class Allowances:
         return (
             closed is not None
             and at_s < closed.renews_at_s
-            and self._limits[budget.name] <= closed.limit_nano
+            and _stated(self._asked[budget.name], at_s) <= closed.stated_nano
         )
+
+
+def _stated(budget: Budget, at_s: int) -> int:
+    """What a budget allows an account at a time, as far as the budget alone says so."""
+    start_s = period_at(budget.period, budget.timezone, at_s).start_s
+    return base_limit(budget, start_s) + raised_nano(budget, at_s) + budget.grace_nano
 
 
 def _as_budget(budget: Budget) -> Budget:
     """An allowance as the budget that it is."""
-    return replace(budget, limit_nano=budget.allow_when_down_nano, action="block")
+    return replace(
+        budget, **(TERMS | {"limit_nano": budget.allow_when_down_nano, "action": "block"})
+    )

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from spanledger.budgets.diff import FieldChange, changes_text, field_changes
-from spanledger.budgets.model import Author, Budget
+from spanledger.budgets.model import Author, Budget, Noted, Raise
 
 
 class AppliedEntry(NamedTuple):
@@ -43,7 +43,7 @@ class Difference(NamedTuple):
     @property
     def fields(self) -> list[FieldChange]:
         """Changed fields, from the file's value to the one that applies."""
-        return [] if self.ledger is None else field_changes(self.file, self.ledger)
+        return [] if self.ledger is None else field_changes(self.file, self.ledger.written)
 
     @property
     def text(self) -> str:
@@ -131,7 +131,8 @@ def compare(
 
 def _differs(difference: Difference) -> bool:
     """A budget no longer in its file is reported as long as it equals the old entry."""
-    same = difference.file == difference.ledger
+    ledger = difference.ledger
+    same = ledger is not None and difference.file == ledger.written
     return not same if difference.listed else same
 
 
@@ -155,4 +156,13 @@ def change_from_json(text: str) -> tuple[Budget, Author]:
     data = json.loads(text)
     by = Author(*data.pop("by", ()))
     data["thresholds"] = tuple(data["thresholds"])
-    return Budget(**data), by
+    return Budget(**read_terms(data)), by
+
+
+def read_terms(data: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a budget out of JSON, with `noted` as what it was."""
+    if "noted" in data:
+        earlier, raises, since_s = data["noted"]
+        noted = Noted(tuple(map(tuple, earlier)), tuple(Raise(*r) for r in raises), since_s)
+        return {**data, "noted": noted}
+    return data

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 from spanledger.budgets.model import Budget, BudgetChange
 from spanledger.budgets.periods import every, parts_of
@@ -25,6 +27,7 @@ def whom(scope: str, subject: str) -> str:
 
 def as_dict(budget: Budget) -> dict[str, Any]:
     """A budget as JSON. Its period has the fields of a file; null are those that its kind lacks."""
+    zone = budget.timezone
     return {
         "name": budget.name,
         "scope": budget.scope,
@@ -34,11 +37,41 @@ def as_dict(budget: Budget) -> dict[str, Any]:
         "limit_usd": format_usd(budget.limit_nano),
         **{name: part or None for name, part in parts_of(budget.period)._asdict().items()},
         "timezone": budget.timezone,
+        "rollover": budget.rolls_over,
+        "rollover_cap": cap_text(budget) if budget.rolls_over else None,
         "action": budget.action,
+        "grace_usd": format_usd(budget.grace_nano),
+        "throttle_to": budget.throttle_to or None,
+        "throttle_at": budget.throttle_at if budget.throttle_to else None,
+        "degrade_to": budget.degrade_to or None,
+        "degrade_at": budget.degrade_at if budget.degrade_to else None,
         "thresholds": list(budget.thresholds),
         "strict": budget.strict,
         "on_ledger_down_allow_usd": format_usd(budget.allow_when_down_nano),
+        "earlier_limits": [
+            {"until": moment_text(until_s, zone), "limit_usd": format_usd(nano)}
+            for until_s, nano in budget.noted.earlier
+        ],
+        "raises": [
+            {
+                "usd": format_usd(r.nano),
+                "from": moment_text(r.from_s, zone),
+                "until": moment_text(r.until_s, zone),
+            }
+            for r in budget.noted.raises
+        ],
     }
+
+
+def cap_text(budget: Budget) -> str:
+    """The most that rolls over, as people write it."""
+    percent = budget.rollover_percent
+    return f"{percent}%" if percent else format_usd(budget.rollover_nano)
+
+
+def moment_text(at_s: int, timezone: str) -> str:
+    """A moment as the clocks of a zone show it."""
+    return datetime.fromtimestamp(at_s, ZoneInfo(timezone)).isoformat()
 
 
 def allowance(budget: Budget) -> str:
@@ -48,11 +81,29 @@ def allowance(budget: Budget) -> str:
 
 def summary(budget: Budget) -> str:
     """A budget in one phrase."""
-    allowed = budget.allow_when_down_nano
-    return (
-        f"{'by default, ' if budget.default else ''}{whose(budget)} {allowance(budget)}, {budget.action}{', strict' if budget.strict else ''}"
-        + (f", ${format_usd(allowed)} while the ledger is down" if allowed else "")
-    )
+    first = "by default, " if budget.default else ""
+    does = ", ".join([budget.action, *besides(budget)])
+    return f"{first}{whose(budget)} {allowance(budget)}, {does}"
+
+
+def besides(budget: Budget) -> list[str]:
+    """What a budget does besides its action, in phrases."""
+    found = ["strict"] if budget.strict else []
+    if budget.rolls_over:
+        found.append(f"rolls over up to {_cap_words(budget)}")
+    if budget.grace_nano:
+        found.append(f"${format_usd(budget.grace_nano)} grace")
+    if budget.throttle_to:
+        found.append(f"{budget.throttle_to} requests a minute from {budget.throttle_at} %")
+    if budget.degrade_to:
+        found.append(f"route {budget.degrade_to!r} from {budget.degrade_at} %")
+    if budget.allow_when_down_nano:
+        found.append(f"${format_usd(budget.allow_when_down_nano)} while the ledger is down")
+    return found
+
+
+def _cap_words(budget: Budget) -> str:
+    return f"${cap_text(budget)}" if budget.rollover_nano else cap_text(budget)
 
 
 class FieldChange(NamedTuple):
@@ -129,8 +180,8 @@ def plan(current: Mapping[str, Budget], wanted: Sequence[Budget], *, prune: bool
         before = current.get(budget.name)
         if before is None:
             changes.append(Change(budget.name, "create", budget))
-        elif before != budget:
-            fields = tuple(field_changes(before, budget))
+        elif before.written != budget:
+            fields = tuple(field_changes(before.written, budget))
             changes.append(Change(budget.name, "change", budget, fields))
     if prune:
         dropped = sorted(current.keys() - {budget.name for budget in wanted})
@@ -148,5 +199,13 @@ def _shown(field: str, value: Any) -> str:
     if isinstance(value, dict):
         return " and ".join(f"{name} {part}" for name, part in value.items()) or "everybody"
     if isinstance(value, list):
-        return ",".join(map(str, value)) or "none"
+        return ",".join(map(_shown_item, value)) or "none"
     return str(value)
+
+
+def _shown_item(item: Any) -> str:
+    """A percentage, a raise, or an earlier limit."""
+    if not isinstance(item, dict):
+        return str(item)
+    since = f" from {item['from']}" if "from" in item else ""
+    return f"${item.get('usd') or item['limit_usd']}{since} until {item['until']}"

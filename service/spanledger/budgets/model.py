@@ -3,14 +3,40 @@ nanoseconds as their names say."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from spanledger.budgets.actions import ACTIONS, STEP_PERCENT, ActionName
 from spanledger.budgets.scopes import EACH, subjects_by_scope
+from spanledger.money import MAX_NANO
 
-Action = Literal["block", "warn"]
+
+class Raise(NamedTuple):
+    """An amount on top of a budget's limit for a while, Unix seconds: `from_s <= t < until_s`."""
+
+    nano: int
+    from_s: int
+    until_s: int
+
+
+class Noted(NamedTuple):
+    """What the ledger notes about a budget when it changes; nobody writes it in a file.
+
+    Attributes:
+        earlier: (until, limit): the limit of periods that begin before a moment in Unix seconds, the
+            earliest moment first. Of all others it is `limit_nano`.
+        raises: those that had not ended when the budget was last changed.
+        rollover_since_s: the beginning of the first period whose rest rolls over.
+    """
+
+    earlier: tuple[tuple[int, int], ...] = ()
+    raises: tuple[Raise, ...] = ()
+    rollover_since_s: int = 0
+
+
+NOTHING_NOTED = Noted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +53,7 @@ class Budget:
     limit_nano: int
     period: str
     timezone: str = "UTC"
-    action: Action = "block"
+    action: ActionName = "block"
     thresholds: tuple[int, ...] = (50, 80, 95)
     strict: bool = False
     """Lower `max_tokens` to what the remaining money buys instead of refusing."""
@@ -35,6 +61,35 @@ class Budget:
     """What each gateway process may spend on an account while the ledger is unavailable; 0: nothing."""
     default: bool = False
     """It limits a subject only if no budget of the same scope names more of that subject."""
+    grace_nano: int = 0
+    """What may be spent and held beyond the limit in each period, before the budget blocks."""
+    throttle_to: int = 0
+    """Requests a minute for each account near the limit; 0: as many as come."""
+    throttle_at: int = STEP_PERCENT
+    """The percentage of the limit from which on that is so."""
+    degrade_to: str = ""
+    """The route for requests near the limit; empty: the one they ask for."""
+    degrade_at: int = STEP_PERCENT
+    rollover_nano: int = 0
+    """The most that rolls over from the period before; 0: see `rollover_percent`."""
+    rollover_percent: int = 0
+    """The same as a percentage of the limit; 0 with `rollover_nano` 0: nothing rolls over."""
+    noted: Noted = NOTHING_NOTED
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it refuses requests once nothing is left."""
+        return ACTIONS[self.action].blocks
+
+    @property
+    def rolls_over(self) -> bool:
+        """Whether what is left of a period adds to the next one's limit."""
+        return bool(self.rollover_nano or self.rollover_percent)
+
+    @property
+    def written(self) -> Budget:
+        """The budget as people write it, without what the ledger notes."""
+        return replace(self, noted=NOTHING_NOTED) if self.noted != NOTHING_NOTED else self
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -46,6 +101,32 @@ class Budget:
         """The scopes whose subjects it does not name, so that each has its own limit."""
         parts = subjects_by_scope(self.scope, self.subject)
         return frozenset(name for name, part in parts.items() if part == EACH)
+
+
+TERMS: dict[str, Any] = {
+    name: Budget.__dataclass_fields__[name].default
+    for name in (
+        *("grace_nano", "throttle_to", "throttle_at", "degrade_to", "degrade_at", "rollover_nano"),
+        *("rollover_percent", "noted"),
+    )
+}
+"""The fields that few budgets have, and what they are in all others."""
+
+
+class LimitParts(NamedTuple):
+    """An account's limit at a moment, nano-USD: the sum of its parts."""
+
+    base_nano: int
+    """The budget's limit for the account's period."""
+    rolled_nano: int = 0
+    """What rolled over from the period before."""
+    raised_nano: int = 0
+    """All temporary raises of that moment."""
+
+    @property
+    def nano(self) -> int:
+        """What may be spent, without grace."""
+        return min(self.base_nano + self.rolled_nano + self.raised_nano, MAX_NANO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +144,18 @@ class BudgetState:
     overrun_nano: int
     period_start_s: int
     period_end_s: int
+    limit: LimitParts | None = None
+    """The account's limit as of now; None: the budget's."""
+
+    @property
+    def limit_nano(self) -> int:
+        """What the account may spend in the period, as of now: with what rolled over and was raised."""
+        return self.budget.limit_nano if self.limit is None else self.limit.nano
+
+    @property
+    def left_nano(self) -> int:
+        """What is left of that; below zero after an overrun, a lower limit, or in grace."""
+        return self.limit_nano - self.spent_nano - self.held_nano
 
     def counts_at(self, now_s: float) -> bool:
         """Whether the budget limits anything now."""

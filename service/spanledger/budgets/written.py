@@ -1,13 +1,15 @@
-"""Periods as people write them, in files and as options: read into a period's text, with every mistake
-found at once. Pure."""
+"""Budgets as people write them, in files and as options: periods are read into their text, and every
+mistake that is not about one field alone is found at once. Pure."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from spanledger.budgets.actions import ACTIONS, AFTER, OPTIONS
 from spanledger.budgets.periods import (
     MAX_DAYS,
     MAX_HOURS,
@@ -19,6 +21,7 @@ from spanledger.budgets.periods import (
     first_moment,
     kind_of,
 )
+from spanledger.money import parse_usd
 
 POSSIBLE_YEARS = range(1970, 2200)
 """Years in which a period may begin or end: others are slips."""
@@ -149,3 +152,64 @@ def _moment(text: str, zone: ZoneInfo) -> tuple[str, list[str]]:
     if reading == reading.replace(hour=0, minute=0, second=0):
         return reading.date().isoformat(), []
     return reading.isoformat(timespec="seconds" if reading.second else "minutes"), []
+
+
+# what is left, and what happens near the limit ----------------------------------------------
+
+
+def read_cap(rollover: bool | None, cap: str | None) -> tuple[int, int]:
+    """What may roll over at most, as nano-USD and as a percentage of the limit; one of them is 0.
+
+    Raises:
+        ValueError: the cap is neither an amount nor a percentage.
+    """
+    if cap is None or rollover is False:
+        return 0, 100 if rollover else 0
+    if not cap.endswith("%"):
+        return parse_usd(cap), 0
+    digits = cap.removesuffix("%").strip()
+    if not digits.isdecimal() or not 1 <= int(digits) <= 100:
+        raise ValueError(f"{cap!r} is not a percentage; write 1% to 100%, or USD like 20")
+    return 0, int(digits)
+
+
+def rollover_mistakes(rollover: bool | None, cap: str | None) -> list[Mistake]:
+    """What is wrong with a budget's roll-over."""
+    if cap is None:
+        return []
+    if rollover is False:
+        return [
+            Mistake("rollover_cap", "nothing rolls over, so it has no cap; remove one of the two")
+        ]
+    try:
+        if read_cap(rollover, cap) == (0, 0):
+            return [Mistake("rollover_cap", "must be more than 0; leave it out for no cap")]
+    except ValueError as error:
+        return [Mistake("rollover_cap", str(error))]
+    return []
+
+
+def action_mistakes(action: str, given: Mapping[str, bool]) -> list[Mistake]:
+    """What is wrong with what a budget does near its limit and at it.
+
+    Args:
+        given: whether each of the options of `actions` is given.
+    """
+    row = ACTIONS[action]
+    found = [
+        Mistake(name, f"is missing; a budget that does {action!r} needs it")
+        for name in row.needs
+        if not given[name]
+    ]
+    for name in OPTIONS:
+        if not given[name]:
+            continue
+        after = AFTER.get(name)
+        if not row.blocks:
+            having = ", ".join(other.name for other in ACTIONS.values() if other.blocks)
+            found.append(
+                Mistake(name, f"a budget that only warns has none; remove it, or do {having}")
+            )
+        elif after and not given[after]:
+            found.append(Mistake(name, f"says nothing without {after}"))
+    return found

@@ -14,30 +14,30 @@ from spanledger.budgets.diff import (
     Change,
     allowance,
     as_dict,
+    besides,
     changes_text,
     field_changes,
+    moment_text,
     plan,
     summary,
-    whom,
-    whose,
     with_before,
 )
-from spanledger.budgets.model import Budget, BudgetState
-from spanledger.budgets.periods import Parts, every, in_words, parts_of, renewal
-from spanledger.budgets.scopes import SCOPE_NAMES, subjects_by_scope
-from spanledger.budgets.written import changed
+from spanledger.budgets.limits import When, next_limit
+from spanledger.budgets.model import Budget
+from spanledger.budgets.periods import every
+from spanledger.budgets.scopes import subjects_by_scope
 from spanledger.commands import budget_options as options
+from spanledger.commands.budget_edits import OPTION_LABELS, when_of, with_options
 from spanledger.commands.budget_explain import explain_
+from spanledger.commands.budget_raise import raise_
+from spanledger.commands.budget_table import print_states, state_as_dict
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
     Exit,
     LedgerUrl,
-    console,
     fail,
-    format_day,
     format_time,
-    new_table,
     print_json,
     reporting_errors,
     store_of,
@@ -54,26 +54,8 @@ from spanledger.money import format_usd
 if TYPE_CHECKING:
     from spanledger.ledger.ports import Store
 
-_LABELS = {"on_ledger_down": "--on-ledger-down-allow"}
-"""Options that are not called as in a file."""
-
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 app.command("explain")(explain_)
-
-
-def _state_as_dict(state: BudgetState) -> dict[str, Any]:
-    zone = state.budget.timezone
-    return {
-        **as_dict(state.budget),
-        "subject": state.subject,
-        "subjects": subjects_by_scope(state.budget.scope, state.subject),
-        "spent_usd": format_usd(state.spent_nano),
-        "held_usd": format_usd(state.held_nano),
-        "overrun_usd": format_usd(state.overrun_nano),
-        "remaining_usd": format_usd(state.budget.limit_nano - state.spent_nano - state.held_nano),
-        "period_start": format_day(state.period_start_s, zone),
-        "period_end": format_day(state.period_end_s, zone),
-    }
 
 
 @app.command("set")
@@ -90,17 +72,20 @@ def set_(
     valid_from: options.ValidFrom = None,
     valid_to: options.ValidTo = None,
     timezone: options.Timezone = None,
+    since: options.From = None,
+    rollover: options.Rollover = None,
+    rollover_cap: options.RolloverCap = None,
     action: options.Then = None,
+    grace: options.Grace = None,
+    throttle_to: options.ThrottleTo = None,
+    throttle_at: options.ThrottleAt = None,
+    degrade_to: options.DegradeTo = None,
+    degrade_at: options.DegradeAt = None,
     thresholds: options.Percentages = None,
     default: options.Default = None,
     strict: options.Strict = None,
     on_ledger_down_allow: options.OnLedgerDownAllow = None,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Recreate an existing budget: options not given get their defaults."
-        ),
-    ] = False,
+    replace: options.Replace = False,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -122,7 +107,14 @@ def set_(
         "valid_from": valid_from,
         "valid_to": valid_to,
         "timezone": timezone,
+        "rollover": rollover,
+        "rollover_cap": rollover_cap,
         "action": action,
+        "grace": grace,
+        "throttle_to": throttle_to,
+        "throttle_at": throttle_at,
+        "degrade_to": degrade_to,
+        "degrade_at": degrade_at,
         "thresholds": None if thresholds is None else _percentages(thresholds),
         "default": default,
         "strict": strict,
@@ -131,24 +123,32 @@ def set_(
     given = {option: value for option, value in written.items() if value is not None}
     with reporting_errors():
         store = store_of(ledger)
-        before, budget = _set(name, given, store, replace=replace)
+        when = when_of(since, limit)
+        before, budget = _set(name, given, store, when, replace=replace)
         report_missing(store, {name: before} if before else {}, [budget])
     _print_set(before, budget, json=json)
 
 
 def _set(
-    name: str, given: Mapping[str, Any], store: Store, *, replace: bool
+    name: str, given: Mapping[str, Any], store: Store, when: When, *, replace: bool
 ) -> tuple[Budget | None, Budget]:
     """The budget before and after."""
     from spanledger.config.budgets import budget_of
 
     if not store.exists():
-        validate_budget({"limit": "0", **given}, _LABELS)  # a mistake must not create a ledger
+        validate_budget(
+            {"limit": "0", **given}, OPTION_LABELS
+        )  # a mistake must not create a ledger
 
     def edit(before: Budget | None) -> Budget:
         if before is not None and not replace:
-            return _with_options(before, given)
-        entry = validate_budget({"limit": "0", **given}, _LABELS)
+            return with_options(before, given)
+        entry = validate_budget({"limit": "0", **given}, OPTION_LABELS)
+        if before is None and when == "next-period":
+            raise UsageError(
+                f"the budget {name!r} is new, so it has no limit until its next period: leave out --from,"
+                " or give --valid-from a date"
+            )
         if "limit" not in given:
             raise UsageError(f"--limit is missing; the new budget {name!r} needs one")
         return budget_of(entry)
@@ -156,7 +156,7 @@ def _set(
     records = store.records("create" if "limit" in given else "change")
     records.by = by_command()
     try:
-        return records.edit_budget(name, edit, time.time_ns())
+        return records.edit_budget(name, edit, time.time_ns(), when=when)
     finally:
         records.close()
 
@@ -173,15 +173,14 @@ def _print_set(before: Budget | None, budget: Budget, *, json: bool) -> None:
         whom = " and ".join(f"{scope} {name!r}" for scope, name in subjects.items()) or "everybody"
         typer.echo(
             f"{'unchanged' if before else 'set'}: {budget.name!r} allows {whom}"
-            f" {allowance(budget)}, then {budget.action}s{_when_down(budget)}"
+            f" {allowance(budget)}, then {_then(budget)}"
         )
 
 
-def _when_down(budget: Budget) -> str:
-    """What a budget allows while the ledger is unavailable, if anything, as the end of a sentence."""
-    if not budget.allow_when_down_nano:
-        return ""
-    return f"; ${format_usd(budget.allow_when_down_nano)} while the ledger is down"
+def _then(budget: Budget) -> str:
+    """What a budget does, as the end of a sentence."""
+    acts = "blocks" if budget.blocks else "warns"
+    return "; ".join([acts, *besides(budget)])
 
 
 def _fields(before: Budget, after: Budget) -> list[dict[str, Any]]:
@@ -193,47 +192,21 @@ def _percentages(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _with_options(before: Budget, given: Mapping[str, Any]) -> Budget:
-    """A budget with the given options changed. Raises UsageError if its subject would change."""
-    from spanledger.config.budgets import budget_of
-
-    entry: dict[str, Any] = {
-        "limit": format_usd(before.limit_nano),
-        "timezone": before.timezone,
-        "action": before.action,
-        "thresholds": before.thresholds,
-        "default": before.default,
-        "strict": before.strict,
-        "on_ledger_down": {"allow_up_to": format_usd(before.allow_when_down_nano)},
-    }
-    # "none" takes an end, or a beginning, from a budget that has one.
-    gone = {part for part in ("period_to", "valid_from", "valid_to") if given.get(part) == "none"}
-    given = {option: value for option, value in given.items() if option not in gone}
-    written = Parts(*(given.get(part, "") for part in Parts._fields))
-    old = parts_of(before.period)._replace(**dict.fromkeys(gone, ""))
-    period = changed(old, written)._asdict()
-    entry |= {part: text for part, text in period.items() if text}
-    if not any(scope in given for scope in SCOPE_NAMES):
-        entry |= subjects_by_scope(before.scope, before.subject)
-    after = budget_of(validate_budget({**entry, **given}, _LABELS))
-    if (after.scope, after.subject) != (before.scope, before.subject):
-        raise UsageError(
-            f"budget {before.name!r} is for {whose(before)}, not {whose(after)}: choose another"
-            " name, or add --replace to recreate it"
-        )
-    return after
+app.command("raise")(raise_)
 
 
 @app.command()
 def limit(
     name: Annotated[str, typer.Argument(help="Name of the budget.", autocompletion=budget_names)],
     usd: Annotated[str, typer.Argument(help="USD per period, like 12.50.")],
+    since: options.From = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
     """Change only a budget's limit; what has been spent still counts."""
 
     with reporting_errors():
+        when = when_of(since, usd)
         wanted = validate_budget({"name": name, "limit": usd}, {"limit": "USD"}).limit
         records = store_of(ledger).records("change")
         records.by = by_command()
@@ -244,13 +217,15 @@ def limit(
                 raise SpanledgerError(f"there is no budget {name!r}{nearest(name, names)}")
             return replace(budget, limit_nano=wanted)
 
-        before, after = records.edit_budget(name, edit, time.time_ns())
+        before, after = records.edit_budget(name, edit, time.time_ns(), when=when)
         records.close()
     if json:
         print_json({**as_dict(after), "changed": after != before})
     elif before is not None:
+        coming = next_limit(after, int(time.time()))
+        begins = f" from {moment_text(coming[0], after.timezone)} on" if coming else ""
         typer.echo(
-            f"{name!r} allows ${format_usd(wanted)} {every(after.period)}, was"
+            f"{name!r} allows ${format_usd(wanted)} {every(after.period)}{begins}, was"
             f" ${format_usd(before.limit_nano)}"
         )
 
@@ -271,76 +246,15 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
         records.close()
     if json:
         found = {difference.name: difference.as_dict for difference in differences}
-        shown = [{**_state_as_dict(s), "differs": found.get(s.budget.name)} for s in states]
+        shown = [{**state_as_dict(s), "differs": found.get(s.budget.name)} for s in states]
         print_json(shown)
         return
     if not states:
         typer.echo(f"no budgets yet in {shown_ledger(ledger)}; see `spanledger budget set --help`")
     else:
-        _print_states(states, now_s)
+        print_states(states, now_s)
     for difference in differences:
         typer.echo(difference.text, err=True)
-
-
-def _print_states(states: Sequence[BudgetState], now_s: int) -> None:
-    from rich.markup import escape
-
-    any_when_down = any(state.budget.allow_when_down_nano for state in states)
-    table = new_table(
-        {
-            "budget": "fold",
-            "for": "fold",
-            "spent": "figure",
-            "held": "figure",
-            "limit": "figure",
-            "each": "fold",
-            "used": "figure",
-            "then": "keep",
-            "renews": "keep",
-            **({"ledger down": "figure"} if any_when_down else {}),
-        }
-    )
-    for state in states:
-        budget = state.budget
-        used = (
-            (state.spent_nano + state.held_nano) * 100 // budget.limit_nano
-            if budget.limit_nano
-            else 100
-        )
-        colour = "red" if used >= 95 else "yellow" if used >= 80 else "green"
-        table.add_row(
-            escape(budget.name),
-            escape(whom(budget.scope, state.subject) + (" (default)" if budget.default else "")),
-            "$" + format_usd(state.spent_nano),
-            "$" + format_usd(state.held_nano),
-            "$" + format_usd(budget.limit_nano),
-            in_words(budget.period),
-            f"[{colour}]{used} %[/]",
-            budget.action,
-            _renews(state, now_s),
-            *(["$" + format_usd(budget.allow_when_down_nano)] if any_when_down else []),
-        )
-    console().print(table)
-
-
-def _renews(state: BudgetState, now_s: int) -> str:
-    """When another period begins, for a terminal; where none does, what comes instead."""
-    budget = state.budget
-    if now_s < state.period_start_s:
-        return f"begins {_when(state.period_start_s, budget)}"
-    kind = renewal(budget.period, budget.timezone, state.period_end_s)
-    if kind == "never":
-        return kind
-    end = _when(state.period_end_s, budget)
-    if kind == "renews":
-        return end
-    return f"{'ends' if now_s < state.period_end_s else 'ended'} {end}"
-
-
-def _when(seconds: int, budget: Budget) -> str:
-    """A day in the budget's time zone, with the time unless it is midnight."""
-    text = format_day(seconds, budget.timezone)
-    return text[:10] if text[11:19] == "00:00:00" else f"{text[:10]} {text[11:16]}"
 
 
 @app.command()
@@ -422,6 +336,7 @@ def apply(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, without changing it.")
     ] = False,
+    since: options.From = None,
     exit_code: Annotated[
         bool,
         typer.Option("--exit-code", help="Exit with 4 if anything changes; also with --dry-run."),
@@ -445,11 +360,14 @@ def apply(
         if not dry_run:
             source = str(file.resolve())
             records.by = by_file(source)
+            when = when_of(since, "") if since else ""
             dropped = [change.name for change in changes if change.kind == "remove"]
             if records.knows_file(source) or _is_configuration(file):
-                records.apply_file(source, wanted, time.time_ns(), whole=True, remove=dropped)
+                records.apply_file(
+                    source, wanted, time.time_ns(), whole=True, remove=dropped, when=when
+                )
             else:
-                records.set_budgets(wanted, time.time_ns(), remove=dropped)
+                records.set_budgets(wanted, time.time_ns(), remove=dropped, when=when)
         records.close()
         report_missing(store, current, [c.budget for c in changes if c.kind != "remove"])
     if json:

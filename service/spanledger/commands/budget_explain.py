@@ -14,6 +14,7 @@ from spanledger.budgets.explained import Explanation, Other, Subjects, explain
 from spanledger.budgets.model import BudgetState
 from spanledger.budgets.periods import in_words
 from spanledger.budgets.scopes import SCOPES
+from spanledger.budgets.steering import near
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
@@ -51,9 +52,8 @@ class Said(NamedTuple):
 
     @property
     def left_nano(self) -> int:
-        """What is left to hold."""
-        state = self.state
-        return state.budget.limit_nano - state.spent_nano - state.held_nano
+        """What is left to hold, with grace."""
+        return self.state.left_nano + self.state.budget.grace_nano
 
     @property
     def fits(self) -> bool:
@@ -63,7 +63,7 @@ class Said(NamedTuple):
     @property
     def refuses(self) -> bool:
         """Whether it would refuse the request."""
-        return not self.instead and self.state.budget.action != "warn" and not self.fits
+        return not self.instead and self.state.budget.blocks and not self.fits
 
     @property
     def text(self) -> str:
@@ -71,8 +71,18 @@ class Said(NamedTuple):
         if self.instead:
             return f"nothing: {self.instead!r} limits in its place"
         if self.fits:
-            return "admits"
+            return ", ".join(["admits", *self._steps()])
         return "refuses" if self.refuses else "warns"
+
+    def _steps(self) -> list[str]:
+        """What it does to a request near its limit, or beyond it."""
+        state, budget = self.state, self.state.budget
+        found = ["in grace"] if state.left_nano < (self.hold_nano or 1) else []
+        if budget.degrade_to and near(budget.degrade_at, state.limit_nano, state.spent_nano):
+            found.append(f"by the route {budget.degrade_to!r} if that can serve it")
+        if budget.throttle_to and near(budget.throttle_at, state.limit_nano, state.spent_nano):
+            found.append(f"{budget.throttle_to} a minute")
+        return found
 
 
 @with_scopes(lambda scope: f"{scope.meaning}.", several=True)
@@ -184,7 +194,9 @@ def _as_json(
                 "account": each.state.subject,
                 "spent_usd": format_usd(each.state.spent_nano),
                 "held_usd": format_usd(each.state.held_nano),
+                "effective_limit_usd": format_usd(each.state.limit_nano),
                 "left_usd": format_usd(each.left_nano),
+                "says": each.text,
                 "refuses": each.refuses,
                 "replaced_by": each.instead or None,
             }
@@ -215,7 +227,7 @@ def _print(said: Sequence[Said], others: Sequence[Other], size: int | None, coun
         )
         for each in said:
             state, budget = each.state, each.state.budget
-            amounts = (state.spent_nano, state.held_nano, budget.limit_nano, each.left_nano)
+            amounts = (state.spent_nano, state.held_nano, state.limit_nano, each.left_nano)
             table.add_row(
                 escape(budget.name),
                 escape(whom(budget.scope, state.subject)),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from spanledger.budgets.actions import ACTIONS, STEP_PERCENT
 from spanledger.commands.completion import budget_names
 
 Unique = Annotated[
@@ -41,7 +42,40 @@ ValidTo = Annotated[
 Timezone = Annotated[
     str | None, typer.Option(help="IANA time zone of the period; UTC if the budget is new.")
 ]
-Then = Annotated[str | None, typer.Option(help="block or warn; block if the budget is new.")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="From when on the limit holds: now, or next-period; default: now."),
+]
+Rollover = Annotated[
+    bool | None,
+    typer.Option(
+        "--rollover/--no-rollover", help="Add what was left of the period before to the limit."
+    ),
+]
+RolloverCap = Annotated[
+    str | None, typer.Option(help="The most that is added, like 20 (USD) or 25% of the limit.")
+]
+Then = Annotated[
+    str | None,
+    typer.Option(help=f"{', '.join(ACTIONS)}; block if the budget is new."),
+]
+Grace = Annotated[str | None, typer.Option(help="USD beyond the limit that each period may have.")]
+ThrottleTo = Annotated[
+    str | None,
+    typer.Option(help="Requests a minute for each account, near the limit; `none`: no throttle."),
+]
+ThrottleAt = Annotated[
+    int | None,
+    typer.Option(help=f"Percentage spent from which on that is so; {STEP_PERCENT} if it is new."),
+]
+DegradeTo = Annotated[
+    str | None,
+    typer.Option(help="Route that serves requests instead, near the limit; `none`: their own."),
+]
+DegradeAt = Annotated[
+    int | None,
+    typer.Option(help=f"Percentage spent from which on it does; {STEP_PERCENT} if it is new."),
+]
 Percentages = Annotated[
     str | None, typer.Option(help="Percentages to announce; 50,80,95 if the budget is new.")
 ]
@@ -61,5 +95,11 @@ OnLedgerDownAllow = Annotated[
     typer.Option(
         help="USD that each gateway process may spend while the ledger is unavailable; 0 if the"
         " budget is new."
+    ),
+]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Recreate an existing budget: options not given get their defaults."
     ),
 ]

@@ -64,8 +64,8 @@ def _stored(url: str) -> list[tuple[str, dict[str, object]]]:
         (
             "budgets",
             {
-                "blocking": named(sorted(b.name for b in budgets if b.action == "block")),
-                "warning": named(sorted(b.name for b in budgets if b.action == "warn")),
+                "blocking": named(sorted(b.name for b in budgets if b.blocks)),
+                "warning": named(sorted(b.name for b in budgets if not b.blocks)),
             },
         ),
         (

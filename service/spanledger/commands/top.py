@@ -116,7 +116,7 @@ def as_dict(picture: Picture) -> dict[str, Any]:
             {
                 "name": state.budget.name,
                 "subject": state.subject,
-                "limit_usd": format_usd(state.budget.limit_nano),
+                "limit_usd": format_usd(state.limit_nano),
                 "spent_usd": format_usd(state.spent_nano),
                 "held_usd": format_usd(state.held_nano),
             }

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from spanledger.budgets.scopes import EACH, SCOPE_NAMES
 from spanledger.config import litellm, litellm_keys
 from spanledger.config.addresses import ledger_url, server_url
-from spanledger.config.budgets import BudgetEntry, period_of, subjects_of
+from spanledger.config.budgets import BudgetEntry, mistakes_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.litellm_budgets import budgets_of
@@ -247,9 +247,9 @@ def _budgets(
     named = [(p, _validated(BudgetEntry, entry, "", Problems())) for p, entry in limited]
     _check_budgets([budget for _, budget in named if budget is not None], problems)
     for place, budget in named:
-        mistakes = [] if budget is None else period_of(budget)[1]
+        mistakes = [] if budget is None else mistakes_of(budget)
         problems.extend(f"{place}.{part}: {text}" for part, text in mistakes)
-    return tuple(b for b in found if b is not None and not period_of(b)[1])
+    return tuple(b for b in found if b is not None and not mistakes_of(b))
 
 
 def _named_routes(data: Mapping[Any, Any]) -> list[str]:

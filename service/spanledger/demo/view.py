@@ -118,7 +118,7 @@ def _budgets(states: list[BudgetState]) -> Table:
     for name in ("customer", "spent", "of", ""):
         table.add_column(name, justify="left" if name in ("customer", "") else "right")
     for state in states:
-        limit = state.budget.limit_nano or 1
+        limit = state.limit_nano or 1
         used = min(1.0, (state.spent_nano + state.held_nano) / limit)
         colour = "red" if used > 0.9 else "yellow" if used > 0.5 else "green"
         bar = ProgressBar(1.0, used, _BAR_WIDTH, complete_style=colour, finished_style=colour)

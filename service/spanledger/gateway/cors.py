@@ -14,6 +14,7 @@ EXPOSED = (
     "x-spanledger-budget-remaining-usd",
     "x-spanledger-changed",
     "x-spanledger-cost-usd",
+    "x-spanledger-degraded",
     "x-spanledger-deployment",
     "x-spanledger-estimated",
     "x-spanledger-trace-id",

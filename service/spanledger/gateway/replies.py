@@ -14,12 +14,12 @@ from spanledger.errors import (
     CALLER_CAUSED,
     AuthenticationError,
     BudgetExceededError,
+    BudgetThrottledError,
     Category,
     InvalidRequestError,
     LedgerUnavailableError,
     OverloadedError,
     ProviderError,
-    Refusal,
     SpanledgerError,
 )
 from spanledger.gateway.paths import SERVED
@@ -76,7 +76,7 @@ def reply_to(error: SpanledgerError, attempts: int = 0, wire: Inbound = DEFAULT)
 def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
     """What a caller learns about `error`, which is also sent at the end of a broken stream."""
     if isinstance(error, BudgetExceededError):
-        return _budget(error.refusal)
+        return _budget(error)
     if isinstance(error, ProviderError):
         return _provider(error, attempts)
     if isinstance(error, InvalidRequestError):
@@ -166,12 +166,15 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
         if wait is None or not _retryable(error) or not math.isfinite(wait):
             return None
         return max(1, min(math.ceil(wait), MAX_SENT_RETRY_AFTER_S))
+    if isinstance(error, BudgetThrottledError):
+        return error.retry_after_s
     if isinstance(error, OverloadedError | LedgerUnavailableError):
         return RETRY_AFTER_S
     return None
 
 
-def _budget(refusal: Refusal) -> Problem:
+def _budget(error: BudgetExceededError) -> Problem:
+    refusal = error.refusal
     figures = {
         "budget": refusal.budget,
         "scope": refusal.scope,
@@ -182,8 +185,9 @@ def _budget(refusal: Refusal) -> Problem:
         "needed_usd": format_usd(refusal.needed_nano),
         "renews_at": refusal.renews_at,
     }
-    kind = BudgetExceededError
-    return Problem(str(refusal), kind.category, kind.error_type, figures=figures)
+    if refusal.grace_nano:
+        figures["grace_usd"] = format_usd(refusal.grace_nano)
+    return Problem(str(error), error.category, error.error_type, figures=figures)
 
 
 _PROVIDER_MESSAGES = {

@@ -68,6 +68,8 @@ def answer_headers(
     if exchange.changed:
         names = ", ".join(dict.fromkeys(exchange.changed))
         headers.append((b"x-spanledger-changed", header_value(names)))
+    if exchange.degraded:
+        headers.append((b"x-spanledger-degraded", header_value(", ".join(exchange.degraded))))
     return headers
 
 

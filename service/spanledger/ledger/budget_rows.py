@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from spanledger.budgets.model import Budget
+from spanledger.budgets.applied import read_terms
+from spanledger.budgets.model import TERMS, Budget
 
 BUDGET_COLUMNS = (
     *("name", "scope", "subject", "limit_nano", "period", "timezone", "action", "thresholds"),
-    *("strict", "allow_when_down_nano", "is_default"),
+    *("strict", "allow_when_down_nano", "is_default", "terms"),
 )
 """The last ones are missing in ledgers of earlier versions (`ADDED`)."""
-ADDED: dict[str, int] = {"allow_when_down_nano": 7, "is_default": 8}
-"""Columns that SQLite's schema has only since this version; before, each was zero or false."""
+ADDED: dict[str, int] = {"allow_when_down_nano": 7, "is_default": 8, "terms": 9}
+"""Columns that SQLite's schema has only since this version; before, each was as `_BEFORE` says."""
+_BEFORE: tuple[object, ...] = (0, 0, "{}")
 
 
 def select_budgets(columns: Sequence[str] = BUDGET_COLUMNS) -> str:
@@ -34,7 +36,7 @@ def write_budget(columns: Sequence[str] = BUDGET_COLUMNS) -> str:
 def budget_from_row(row: Sequence[object]) -> Budget:
     """A budget from `select_budgets`."""
     name, scope, subject, limit, period, timezone, action, thresholds, strict, *added = row
-    allowed, default, *_ = (*added, 0, 0)
+    allowed, default, terms = (*added, *_BEFORE[len(added) :])
     return Budget(
         name=str(name),
         scope=str(scope),
@@ -47,4 +49,11 @@ def budget_from_row(row: Sequence[object]) -> Budget:
         strict=bool(strict),
         allow_when_down_nano=allowed,  # type: ignore[arg-type]  # as limit
         default=bool(default),
+        **read_terms(json.loads(str(terms))),
     )
+
+
+def terms_of(budget: Budget) -> str:
+    """The column `terms`: what a budget has of the less usual, as a JSON object."""
+    found = {name: getattr(budget, name) for name in TERMS}
+    return json.dumps({name: value for name, value in found.items() if value != TERMS[name]})

@@ -17,8 +17,10 @@ from spanledger.budgets.accounts import Account, AccountKey, Balance, blocking, 
 from spanledger.budgets.matching import BudgetIndex, Matched
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import dimensions_of
+from spanledger.budgets.steering import Incoming, admit, check_route
 from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError, UnboundedCostError, UnpricedModelError
+from spanledger.ledger.books import Accounts, Book, earlier_of
 from spanledger.ledger.changes import Changes, StaleError
 from spanledger.ledger.charges import charge_of
 from spanledger.ledger.model import (
@@ -37,8 +39,6 @@ from spanledger.ledger.model import (
 
 MAX_BOOKS = 20_000
 """Beyond this many, balances are asked for again; each takes about half a kilobyte."""
-
-Accounts = tuple[AccountKey, ...]
 
 
 class Booked(msgspec.Struct, frozen=True):
@@ -143,8 +143,10 @@ class Engine:
         self.lease_ns = lease_ns
         self.lease_until_ns = 0
         self.budgets = BudgetIndex(())
+        self.rolls_over = False
+        """Whether the rest of a budget's period may add to the next one's limit."""
         self.open: dict[str, Booked] = {}
-        self.books: dict[int, _Book] = {}
+        self.books: dict[int, Book] = {}
         self._budgets_version = self._epoch = -1
         self._last_change = 0
 
@@ -181,12 +183,19 @@ class Engine:
             self.lease_until_ns = 0  # what was rolled back may have renewed the lease
             raise
 
+    def read_ahead(self, tx: Transaction) -> None:
+        """Read the budgets outside a transaction: the first one then reads only what changed since, and
+        keeps nobody waiting while a large number is read."""
+        self._read_budgets(tx)
+
     def _read_budgets(self, tx: Transaction) -> None:
         last, names, budgets = tx.budgets(self._last_change)
         if names is None:
             self.budgets = BudgetIndex(budgets)
+            self.rolls_over = False
         else:
             self.budgets = self.budgets.with_changes(names, budgets)
+        self.rolls_over = self.rolls_over or any(budget.rolls_over for budget in budgets)
         self._last_change = last
 
     def _apply(
@@ -207,43 +216,6 @@ class Engine:
         batch.finish()
         tx.write(batch.changes)
         return batch, results
-
-
-class _Book:
-    """The balances of some accounts.
-
-    Attempts that change the same accounts mostly share one tuple of keys: the budgets' index makes
-    it. So a book is found by that tuple's identity, without hashing every key of every attempt.
-    """
-
-    __slots__ = ("balances", "counted", "keys", "limiting")
-
-    def __init__(self, keys: Accounts, balances: list[Balance]) -> None:
-        self.keys = keys
-        """Kept, so that no other tuple gets its identity."""
-        self.balances = balances
-        self.counted: list[Account] | None = None
-        self.limiting: list[Account] | None = None
-
-    def counted_by(self, matched: Matched) -> list[Account]:
-        """The accounts with the budgets that an attempt has matched."""
-        if self.counted is None:
-            self.counted = [
-                Account(budget, balance)
-                # Default budgets that another one replaces count, but do not limit: they come last.
-                for (budget, _, _), balance in zip(matched.counted, self.balances, strict=False)
-            ]
-        return self.counted
-
-    def limited_by(self, budgets: BudgetIndex) -> list[Account]:
-        """The accounts that budgets still use."""
-        if self.limiting is None:
-            self.limiting = [
-                Account(budget, balance)
-                for balance in self.balances
-                if (budget := budgets.limiting(balance.key)) is not None
-            ]
-        return self.limiting
 
 
 class _Batch:
@@ -300,9 +272,11 @@ class _Batch:
             for hold in self._lapsed.holds:
                 self._need(hold.accounts)
         if self._unread:
-            found = tx.balances({key for keys in self._unread.values() for key in keys})
+            wanted = {key for keys in self._unread.values() for key in keys}
+            earlier = earlier_of(wanted, budgets) if self._engine.rolls_over else {}
+            found = tx.balances({*wanted, *earlier.values()} if earlier else wanted)
             for place, keys in self._unread.items():
-                self._books[place] = _Book(keys, [found[key] for key in keys])
+                self._books[place] = Book(keys, found, earlier)
 
     def _need(self, keys: Accounts) -> None:
         if id(keys) not in self._books:
@@ -341,7 +315,7 @@ class _Batch:
     def _reserve(self, reservation: Reservation, matched: Matched) -> Hold:
         keys = matched.keys
         book = self._books[id(keys)]
-        accounts = book.counted_by(matched)
+        accounts = book.counted_by(matched, reservation.now_ns)
         attempt_id = reservation.attempt_id
         held = self._engine.open.get(attempt_id) or self.reserved.get(attempt_id)
         if held is None and reservation.repeat:
@@ -350,8 +324,16 @@ class _Batch:
             return Hold(attempt_id, held.hold_nano, "allow", (), remaining(accounts))
         if not reservation.priced or reservation.unbounded:
             _require_bound(reservation, accounts)
-        grant = decide(accounts, reservation.sizes)
+        if book.steers:
+            asked = asked_by(reservation)
+            check_route(accounts, asked)
+            grant = decide(accounts, reservation.sizes)
+            admit(accounts, asked)
+        else:
+            grant = decide(accounts, reservation.sizes)
         decision = ("warn" if grant.warned else "allow") if accounts else ""
+        if reservation.moved_by and decision == "allow" and _was_moved(reservation):
+            decision = "degrade"
         self._renew_lease(reservation.now_ns)
         changes, owner = self.changes, self._engine.owner
         if reservation.number == 1:
@@ -380,8 +362,8 @@ class _Batch:
         if attempt_id in open_ or attempt_id in self.reserved or attempt_id in self._looked_up:
             return
         book = self._books[id(keys)]
-        accounts = book.counted_by(matched)
-        over = any(a.budget.action == "warn" and hold > a.room_nano for a in accounts)
+        accounts = book.counted_by(matched, reservation.now_ns)
+        over = any(a.budget.action == "warn" and a.in_excess(hold) for a in accounts)
         decision = ("warn" if over else "allow") if accounts else ""
         owner, changes = journaled.owner or self._engine.owner, self.changes
         changes.begin_request(reservation.request, owner, decision)
@@ -423,7 +405,9 @@ class _Batch:
             self.changes.end_request(request_id, end.request)
         elif state == "expired" or (end.late and state == "held"):
             self.changes.correct_request(request_id)
-        return Settled(cost, overrun, remaining(book.limited_by(self._engine.budgets)))
+        return Settled(
+            cost, overrun, remaining(book.limited_by(self._engine.budgets, end.ended_ns))
+        )
 
     def _end_request(self, operation: EndRequest) -> None:
         request_id = operation.start.request_id
@@ -470,6 +454,22 @@ class _Batch:
         for request_id in self._lapsed.requests:
             changes.end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))
         return expired
+
+
+def _was_moved(reservation: Reservation) -> bool:
+    """Whether a budget's other route serves it, rather than the one that it asked for."""
+    return reservation.route != reservation.request.route
+
+
+def asked_by(reservation: Reservation) -> Incoming:
+    """What budgets that steer have to know of an attempt."""
+    return Incoming(
+        route=reservation.route or reservation.request.route,
+        movable=reservation.movable,
+        moved_by=reservation.moved_by,
+        first=reservation.number == 1,
+        now_ns=reservation.now_ns,
+    )
 
 
 def _require_bound(reservation: Reservation, accounts: Sequence[Account]) -> None:

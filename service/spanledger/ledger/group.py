@@ -26,6 +26,7 @@ from typing import TypeVar, cast
 
 from spanledger.errors import (
     BudgetExceededError,
+    BudgetThrottledError,
     CommitInDoubtError,
     LedgerUnavailableError,
     SpanledgerError,
@@ -146,7 +147,7 @@ class GroupLedger:
         try:
             hold = cast("Hold", await self._submit(reservation))
         except BudgetExceededError as error:
-            if self.journal is not None:
+            if self.journal is not None and not isinstance(error, BudgetThrottledError):
                 self.journal.refused(error.refusal)
             raise
         except LedgerUnavailableError as error:

@@ -107,6 +107,12 @@ class Reservation(msgspec.Struct, frozen=True):
     """By which its customer is charged (`ChargeRule.text`); empty: what it costs."""
     only_ledger: bool = False
     """It is never held in a journal: nothing bounds its cost, or what it makes must be found again."""
+    route: str = ""
+    """The route of the attempt, if that is not the request's."""
+    movable: bool = False
+    """A budget near its limit may send it to another route."""
+    moved_by: tuple[str, ...] = ()
+    """Budgets that have sent the request to this route."""
 
     @property
     def attempt_id(self) -> str:

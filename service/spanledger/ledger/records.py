@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from types import TracebackType
 from typing import Literal, Self
 
 from spanledger.budgets.applied import AppliedEntry, Difference, differences, due
+from spanledger.budgets.limits import When, noting
 from spanledger.budgets.model import UNKNOWN_AUTHOR, Budget, BudgetChange
 from spanledger.budgets.periods import period_at
 from spanledger.clock import NANOS
@@ -124,6 +125,8 @@ class Records(ABC):
         now_ns: int,
         remove: Sequence[str] = (),
         *,
+        when: When = "",
+        noted: bool = False,
         also: Callable[[], None] = lambda: None,
     ) -> list[Budget]:
         """Create or replace budgets and remove others, all or none; returns those that changed.
@@ -131,15 +134,30 @@ class Records(ABC):
         A budget counts everything its subject spent since its period began, even before it was set.
 
         Args:
+            when: from when on a changed limit holds.
+            noted: the budgets have what the ledger is to note about them.
             also: called within the transaction, if there is one.
+
+        Raises:
+            UsageError: a limit cannot change from the next period on.
         """
-        changed, removed, uncounted = self._changes(budgets, remove)
+
+        def changes() -> tuple[list[Budget], list[Budget], list[Budget]]:
+            names = {*(budget.name for budget in budgets), *remove}
+            current = {budget.name: budget for budget in self._named_budgets(names)}
+            wanted = budgets
+            if not noted:
+                now_s = now_ns // NANOS
+                wanted = [noting(current.get(b.name), b.written, now_s, when) for b in budgets]
+            return _changes(current, wanted, remove)
+
+        changed, removed, uncounted = changes()
         if changed or removed:
             opening = _opening(uncounted, now_ns)
             opening.read(self._opening_rows)
             with self._transaction():
                 also()
-                before, (changed, removed, uncounted) = uncounted, self._changes(budgets, remove)
+                before, (changed, removed, uncounted) = uncounted, changes()
                 if uncounted != before:  # another process changed budgets meanwhile
                     opening = _opening(uncounted, now_ns)
                 opening.write(self._opening_rows)
@@ -152,25 +170,17 @@ class Records(ABC):
                 self._increase("budgets_version")
         return changed
 
-    def _changes(
-        self, budgets: Sequence[Budget], remove: Sequence[str]
-    ) -> tuple[list[Budget], list[Budget], list[Budget]]:
-        """Budgets that differ from the current ones, those to remove, and those without accounts yet."""
-        names = {*(budget.name for budget in budgets), *remove}
-        current = {budget.name: budget for budget in self._named_budgets(names)}
-        changed = [budget for budget in budgets if current.get(budget.name) != budget]
-        removed = [current[name] for name in remove if name in current]
-        uncounted = [
-            budget
-            for budget in changed
-            if budget.name not in current or budget.counts != current[budget.name].counts
-        ]
-        return changed, removed, uncounted
-
     def edit_budget(
-        self, name: str, edit: Callable[[Budget | None], Budget], now_ns: int
+        self,
+        name: str,
+        edit: Callable[[Budget | None], Budget],
+        now_ns: int,
+        *,
+        when: When = "",
+        noted: bool = False,
     ) -> tuple[Budget | None, Budget]:
-        """Change a budget based on its current value; returns before and after. Concurrent changes are kept."""
+        """Change a budget based on its current value; returns before and after. Concurrent changes are
+        kept. For `when` and `noted`, see `set_budgets`."""
         while True:
             before = self._budget(name)
             after = edit(before)
@@ -180,10 +190,10 @@ class Records(ABC):
                     raise _ChangedMeanwhileError
 
             try:
-                self.set_budgets([after], now_ns, also=unchanged)
+                changed = self.set_budgets([after], now_ns, when=when, noted=noted, also=unchanged)
             except _ChangedMeanwhileError:
                 continue
-            return before, after
+            return before, changed[0] if changed else (before or after)
 
     def remove_budget(self, name: str, now_ns: int) -> Budget | None:
         """Remove a budget; its balances and history stay. None if there is none."""
@@ -204,6 +214,7 @@ class Records(ABC):
         *,
         whole: bool = False,
         remove: Sequence[str] = (),
+        when: When = "",
     ) -> list[Budget]:
         """Set the budgets of a file that are new or have changed in it since it was last applied;
         returns those that changed.
@@ -212,13 +223,14 @@ class Records(ABC):
             source: identifies the file.
             whole: set all of them, because the user asked to apply the file as it is.
             remove: names of budgets to remove.
+            when: from when on a changed limit holds.
         """
 
         def remember() -> None:
             self._remember_file(source, budgets, now_ns)
 
         wanted = list(budgets) if whole else self.due_budgets(source, budgets)
-        changed = self.set_budgets(wanted, now_ns, remove, also=remember)
+        changed = self.set_budgets(wanted, now_ns, remove, when=when, also=remember)
         if not changed and (budgets or self.knows_file(source)):
             with self._transaction():
                 remember()
@@ -235,7 +247,7 @@ class Records(ABC):
     def _may_have_been_applied(self, budget: Budget) -> bool:
         """Whether the ledger had this very budget before files were remembered. Each start applied
         the whole file then, so any later change was made by a person."""
-        return any(earlier == budget for earlier in self._set_before_files(budget.name))
+        return any(earlier.written == budget for earlier in self._set_before_files(budget.name))
 
     def differences(self, still_listed: Container[str] | None = None) -> list[Difference]:
         """Where budgets differ from their configuration files' entries as last applied."""
@@ -333,6 +345,20 @@ class Records(ABC):
     @abstractmethod
     def customers(self) -> set[str]:
         """Customers of keys, of budgets and of the latest requests."""
+
+
+def _changes(
+    current: Mapping[str, Budget], budgets: Sequence[Budget], remove: Sequence[str]
+) -> tuple[list[Budget], list[Budget], list[Budget]]:
+    """Budgets that differ from the current ones, those to remove, and those without accounts yet."""
+    changed = [budget for budget in budgets if current.get(budget.name) != budget]
+    removed = [current[name] for name in remove if name in current]
+    uncounted = [
+        budget
+        for budget in changed
+        if budget.name not in current or budget.counts != current[budget.name].counts
+    ]
+    return changed, removed, uncounted
 
 
 def _opening(budgets: Sequence[Budget], now_ns: int) -> Opening:

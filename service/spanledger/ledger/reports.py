@@ -14,6 +14,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from spanledger.budgets.accounts import AccountKey, Balance
+from spanledger.budgets.limits import key_before, limit_at
 from spanledger.budgets.matching import BudgetIndex
 from spanledger.budgets.model import Budget, BudgetState
 from spanledger.budgets.periods import Period, shown_period
@@ -171,7 +172,7 @@ class Reports(ABC):
                 found = self._accounts(key) or [Balance(key, period.end_s)]
                 if budget.default:
                     found = [b for b in found if not index.replacing(budget, b.key.subject, now_s)]
-                states += [_state(budget, balance, period) for balance in found]
+                states += self._states(budget, found, key, period, now_s)
         return states
 
     def account_states(
@@ -185,8 +186,34 @@ class Reports(ABC):
                 period = shown_period(budget.period, budget.timezone, now_s)
                 key = AccountKey.of(budget, subject, period.start_s)
                 [balance] = self._accounts(key) or [Balance(key, period.end_s)]
-                states.append(_state(budget, balance, period))
+                states += self._states(budget, [balance], key, period, now_s)
         return states
+
+    def _states(
+        self,
+        budget: Budget,
+        balances: Sequence[Balance],
+        key: AccountKey,
+        period: Period,
+        now_s: int,
+    ) -> list[BudgetState]:
+        """A budget's accounts as of now."""
+        before: dict[str, Balance] = {}
+        if earlier := key_before(budget, key):  # whose rest rolls over
+            before = {balance.key.subject: balance for balance in self._accounts(earlier)}
+        return [
+            BudgetState(
+                budget,
+                balance.key.subject,
+                balance.spent_nano,
+                balance.held_nano,
+                balance.overrun_nano,
+                period.start_s,
+                period.end_s,
+                limit_at(balance.key, budget, now_s, before.get(balance.key.subject)),
+            )
+            for balance in balances
+        ]
 
     @abstractmethod
     def usual_hold(self, **subjects: str) -> int | None:
@@ -260,15 +287,3 @@ def _by_each_tag(rows: Sequence[SpendRow], place: int) -> list[SpendRow]:
             sums = found.setdefault((*before, tag, *after), [0] * 7)
             sums[:] = map(operator.add, sums, row.figures)
     return [SpendRow(group, *sums) for group, sums in found.items()]
-
-
-def _state(budget: Budget, balance: Balance, period: Period) -> BudgetState:
-    return BudgetState(
-        budget,
-        balance.key.subject,
-        balance.spent_nano,
-        balance.held_nano,
-        balance.overrun_nano,
-        period.start_s,
-        period.end_s,
-    )

@@ -4,13 +4,12 @@ Before an attempt, budgets are checked and money is held; after it, the hold is 
 and the last one also ends the request. `course` decides what may be attempted next, `settle` what
 an attempt cost. No adapter, no HTTP and no clock here.
 
-A budget that refuses an attempt ends the request with that refusal, even after a provider's error,
-because it is the budget that stops the request.
+A budget that refuses ends the request with that, even after a provider's error: it is what stops it.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn, Self
@@ -21,6 +20,7 @@ from spanledger.clock import Clock
 from spanledger.config import GatewaySettings
 from spanledger.errors import (
     CALLER_CAUSED,
+    BudgetDegradesError,
     BudgetExceededError,
     LedgerUnavailableError,
     ProviderError,
@@ -40,11 +40,7 @@ from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
-from spanledger.routing.outcome import (
-    cancelled_end,
-    internal_error_end,
-    request_end,
-)
+from spanledger.routing.outcome import broken_end, request_end
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import NO_USAGE, Attempt, Recorder, produced_of
 from spanledger.wires import dropped, least_output
@@ -65,6 +61,7 @@ class Shared:
     """What all requests of a router share.
 
     Attributes:
+        degrade: the course of a request on another route; None if that cannot serve it now.
         unasked: service tiers that deployments used although nobody requested one, by deployment.
     """
 
@@ -74,6 +71,7 @@ class Shared:
     recorder: Recorder
     limits: GatewaySettings
     charging: Charging
+    degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
     unasked: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,6 +88,7 @@ class Run:
         "_ended",
         "_exchange",
         "_history",
+        "_moved_by",
         "_pending",
         "_pick",
         "_shared",
@@ -112,6 +111,7 @@ class Run:
         )
         self._history = history
         self._pick = pick
+        self._moved_by: tuple[str, ...] = ()  # budgets that wanted another route, and were asked
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
         self._attempt: Attempt | None = None  # the one whose events may be passed on out of turn
@@ -126,7 +126,7 @@ class Run:
         if error is None or self._ended:
             return
         self._ended = True
-        end = _broken_end(error, self._shared.clock.now_ns())
+        end = broken_end(error, self._shared.clock.now_ns())
         booking = self._shared.booking
         await booking.detached(booking.end_request(self._exchange.start, end))
 
@@ -229,11 +229,14 @@ class Run:
             except (BudgetExceededError, UnpricedModelError) as refusal:
                 target.health.withdraw(now, tokens)
                 if isinstance(refusal, BudgetExceededError):
-                    refusal.status = shared.limits.budget_exceeded_status
+                    refusal.answer_with(shared.limits.budget_exceeded_status)
                 following = self._after_refusal(target, refusal)
                 if following is None:
                     await self._give_up(refusal)
                 self._pick = following.instead_of(pick)
+            except BudgetDegradesError as turn:
+                target.health.withdraw(now, tokens)
+                self._degrade(turn)
             except LedgerUnavailableError as error:
                 target.health.withdraw(now, tokens)
                 await self._give_up(error)
@@ -276,6 +279,9 @@ class Run:
             reason=pick.reason,
             unbounded=unbounded_by(self._demand, deployment, price, dropped_there),
             charge_rule="" if charging.off else charging.rule(exchange.start, deployment),
+            route=self._course.group,
+            movable=exchange.movable,
+            moved_by=self._moved_by,
         )
 
     def _call(self, target: Candidate, sizes: Sizes, hold: Hold, now: float) -> Call:
@@ -306,6 +312,18 @@ class Run:
             upload=exchange.ask.upload,
             pass_on=None if exchange.pass_on is None else self.passed_on,
         )
+
+    def _degrade(self, turn: BudgetDegradesError) -> None:
+        """Obey a budget near its limit, which wants another route; if that cannot serve the request, it
+        goes where it was going."""
+        self._moved_by += (turn.budget,)
+        found = self._shared.degrade(self._exchange, turn.route)
+        if found is None:
+            self._pick = replace(self._pick, wait_s=0.0)
+            return
+        left, (self._course, pick) = self._course.group, found
+        self._pick = replace(pick, fallback_from=left, reason=turn.error_type)
+        self._exchange.degraded += (turn.budget,)
 
     def _after_refusal(
         self, target: Candidate, refusal: BudgetExceededError | UnpricedModelError
@@ -395,7 +413,7 @@ class Run:
 
     async def broke_off(self, attempt: Attempt, error: BaseException) -> None:
         """Book an attempt that we aborted: its caller disconnected, or we have a bug."""
-        request = _broken_end(error, self._shared.clock.now_ns())
+        request = broken_end(error, self._shared.clock.now_ns())
         status = 200 if attempt.produced.chunks else 0
         charge = self._unfinished(attempt, billed=True)
         end = self._end(attempt, charge, request.error_type, status, request)
@@ -480,10 +498,3 @@ class _Attempting:
             return await self._run.failed(self._attempt, error)
         await self._run.broke_off(self._attempt, error)
         return False
-
-
-def _broken_end(error: BaseException, now_ns: int) -> RequestEnd:
-    """The end of an aborted request: its caller disconnected, or we have a bug."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return cancelled_end(now_ns)
-    return internal_error_end(now_ns)

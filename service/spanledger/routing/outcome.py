@@ -5,6 +5,8 @@ Pure tables and functions; no ledger, no clock.
 
 from __future__ import annotations
 
+import asyncio
+
 from spanledger.errors import (
     CALLER_CAUSED,
     BudgetExceededError,
@@ -96,3 +98,10 @@ def cancelled_end(ended_ns: int) -> RequestEnd:
 def internal_error_end(ended_ns: int) -> RequestEnd:
     """The end of a request that failed on a bug of ours."""
     return RequestEnd("error", INTERNAL_ERROR, SpanledgerError.http_status, ended_ns)
+
+
+def broken_end(error: BaseException, now_ns: int) -> RequestEnd:
+    """The end of an aborted request: its caller disconnected, or we have a bug."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return cancelled_end(now_ns)
+    return internal_error_end(now_ns)

@@ -293,7 +293,7 @@ class Passed:
             hold = await passing.ledger.reserve(reservation)
         except SpanledgerError as error:
             if isinstance(error, BudgetExceededError):
-                error.status = passing.limits.budget_exceeded_status
+                error.answer_with(passing.limits.budget_exceeded_status)
             end = request_end(error, clock.now_ns())
             await passing.booking.end_request(exchange.start, end)
             raise

@@ -7,7 +7,10 @@ from collections.abc import Callable
 import msgspec
 
 from spanledger.ledger.model import UNSAMPLED, RequestStart
-from spanledger.wires.base import Ask
+from spanledger.wires.base import WRITES_TEXT, Ask
+
+BINDING = frozenset({"compact"})
+"""Wires whose answers can be read only by the account that gave them."""
 
 
 class Exchange(msgspec.Struct):
@@ -26,6 +29,7 @@ class Exchange(msgspec.Struct):
         tracestate: the caller's, which belongs to the trace it continues.
         pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
             None where events can only take their turn.
+        degraded: budgets near their limit that sent it to another route.
         changed: fields that the adapter of the last attempt changed or omitted.
         journaled: its last attempt is held in a journal, because the ledger is unavailable.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
@@ -47,7 +51,16 @@ class Exchange(msgspec.Struct):
     remaining_nano: int | None = None
     journaled: bool = False
     warned: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
     changed: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def movable(self) -> bool:
+        """Whether another route may serve it in its place: what it continues is not bound to an account,
+        and text of another model is still an answer, unlike a vector or an image."""
+        wire = self.ask.wire
+        bound = self.kept_at or self.files_at or wire.name in BINDING
+        return not bound and wire.operation in WRITES_TEXT
 
     def trace_headers(self, span_id: str) -> dict[str, str]:
         """The trace context of an attempt, as its provider is to continue it."""

@@ -23,7 +23,7 @@ from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
 from spanledger.routing.counting import Counted, Counting
-from spanledger.routing.course import Course, Groups
+from spanledger.routing.course import Course, Groups, Pick
 from spanledger.routing.demand import with_history
 from spanledger.routing.groups import OwnWire, RouteGroups, Spoken
 from spanledger.routing.health import Health
@@ -80,7 +80,9 @@ class Router:
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))
-        self._shared = Shared(ledger, clock, self._booking, recorder, config.gateway, charging)
+        self._shared = Shared(
+            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded
+        )
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
         self._counting = Counting(self._choose, clock)
@@ -192,23 +194,45 @@ class Router:
                 groups = own
         history = self._histories[route]
         demand = with_history(exchange.ask.demand, history)
-        course = Course(
-            route,
-            groups,
-            self._plan.onward,
-            self._plan.retries[route],
-            self._choose,
-            self._clock.rng,
-            tokens=demand.tokens,
-            stream=exchange.start.stream,
-            unserved=UNSUPPORTED_ENDPOINT if spoken or exchange.ask.own_alone else OFF,
-        )
+        unserved = UNSUPPORTED_ENDPOINT if spoken or exchange.ask.own_alone else OFF
+        course = self._course(route, groups, demand.tokens, exchange, unserved)
         pick = course.first(self._clock.monotonic())
         if pick is None:
             error = self._unserved(exchange, course, spoken)
             await self.reject(exchange, error)
             raise error
         return Run(self._shared, exchange, course, demand, history, pick)
+
+    def _course(
+        self, route: str, groups: Groups, tokens: int, exchange: Exchange, unserved: str = OFF
+    ) -> Course:
+        return Course(
+            route,
+            groups,
+            self._plan.onward,
+            self._plan.retries[route],
+            self._choose,
+            self._clock.rng,
+            tokens=tokens,
+            stream=exchange.start.stream,
+            unserved=unserved,
+        )
+
+    def _degraded(self, exchange: Exchange, route: str) -> tuple[Course, Pick] | None:
+        """The course of a request that a budget sends to another route; None if that route is not here,
+        or has no deployment for the request now."""
+        if route not in self._histories or route in self._plan.wildcards:
+            return None
+        began_ns = exchange.start.started_ns
+        groups = self.groups.for_request(route, "", exchange.ask.wire, began_ns)
+        if exchange.ask.own_alone:
+            groups = OwnWire(groups, exchange.ask.wire)
+        if not any(groups[route]):
+            return None
+        tokens = with_history(exchange.ask.demand, self._histories[route]).tokens
+        course = self._course(route, groups, tokens, exchange)
+        pick = course.first(self._clock.monotonic())
+        return None if pick is None else (course, pick)
 
     def _unknown(self, asked: str) -> InvalidRequestError:
         return InvalidRequestError(

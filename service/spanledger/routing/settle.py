@@ -247,6 +247,8 @@ class Recorder:
         if used.told_nano and tells_cost(call.deployment.api_base):
             extra["spanledger.provider.cost.usd"] = used.told_nano / NANO_PER_USD
             extra["spanledger.provider.cost.nano_usd"] = used.told_nano
+        if exchange.degraded:
+            extra["spanledger.budget.degraded_by"] = ", ".join(exchange.degraded)
         if call.deployment.label:
             extra["gen_ai.request.model"] = call.deployment.model[:MAX_TEXT]
         if call.max_output_tokens is not None:

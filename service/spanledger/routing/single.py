@@ -72,7 +72,7 @@ class SingleAttempts:
             hold = await self._ledger.reserve(reservation)
         except SpanledgerError as error:
             if isinstance(error, BudgetExceededError):
-                error.status = self._status
+                error.answer_with(self._status)
             await self._booking.end_request(
                 exchange.start, request_end(error, self._clock.now_ns())
             )

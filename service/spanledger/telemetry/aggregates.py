@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from spanledger.errors import BudgetThrottledError
 from spanledger.ledger.charges import charge_of
 from spanledger.ledger.model import UNKNOWN_ROUTE
 from spanledger.ledger.rows import AttemptRow, EndedRow, PointRow, RequestRow
@@ -274,7 +275,8 @@ class Aggregates:
         if row.attempts and not row.open:
             self._count_cost(row, now_ns)
         if row.outcome == "refused":
-            refusal = ("deny", row.refused_scope, row.refused_by)
+            decision = "throttle" if row.error_type == BudgetThrottledError.error_type else "deny"
+            refusal = (decision, row.refused_scope, row.refused_by)
             self._add(signals.BUDGET_DECISIONS, refusal, 1, exemplar, now_ns)
         elif row.error_type == "unpriced_model":
             refused = (row.route, "", "", row.error_type)

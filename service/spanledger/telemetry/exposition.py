@@ -242,8 +242,8 @@ def budget_families(
     }
     for state in shown:
         key = (state.budget.name, state.budget.scope, state.subject)
-        limit = state.budget.limit_nano
-        left = limit - state.spent_nano - state.held_nano
+        limit = state.limit_nano
+        left = state.left_nano
         about = (*key, in_words(state.budget.period), state.budget.timezone)
         values["spanledger_budget_info"][about] = 1
         values["spanledger_budget_limit_usd"][key] = limit / NANO_PER_USD
@@ -252,7 +252,7 @@ def budget_families(
         values["spanledger_budget_remaining_usd"][key] = left / NANO_PER_USD
         values["spanledger_budget_period_start_seconds"][key] = state.period_start_s
         values["spanledger_budget_period_end_seconds"][key] = state.period_end_s
-        values["spanledger_budget_blocks"][key] = float(state.budget.action == "block")
+        values["spanledger_budget_blocks"][key] = float(state.budget.blocks)
         for percent in state.budget.thresholds:
             step = (*key, str(percent))
             values["spanledger_budget_threshold_ratio"][step] = percent / 100
@@ -267,17 +267,18 @@ def budget_families(
 def _rank(state: BudgetState) -> tuple[bool, float]:
     """Whether alerts may be watching an account, and how near it is to its limit."""
     budget = state.budget
-    if budget.limit_nano == 0:
+    limit = state.limit_nano
+    if limit == 0:
         return False, 0  # a subject blocked on purpose is not approaching a limit
     first = min((TOLD_OF, *(percent / 100 for percent in budget.thresholds)))
-    used = (state.spent_nano + state.held_nano) / budget.limit_nano
-    return state.spent_nano >= first * budget.limit_nano, used
+    used = (state.spent_nano + state.held_nano) / limit
+    return state.spent_nano >= first * limit, used
 
 
 def _exhaustion_s(state: BudgetState, now_s: float) -> float:
     """Seconds until the limit is reached at the period's mean rate."""
     elapsed_s = max(1.0, now_s - state.period_start_s)
-    return max(0, state.budget.limit_nano - state.spent_nano) * elapsed_s / state.spent_nano
+    return max(0, state.limit_nano - state.spent_nano) * elapsed_s / state.spent_nano
 
 
 def _gauge(name: str, values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:

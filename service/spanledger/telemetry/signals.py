@@ -167,6 +167,7 @@ SPANS: tuple[Span, ...] = (
             "spanledger.unpriced",
             "spanledger.corrected",
             "spanledger.budget.decision",
+            "spanledger.budget.degraded_by",
             "spanledger.provider.request.id",
             "gen_ai.input.messages",
             "gen_ai.output.messages",
@@ -273,8 +274,8 @@ BUDGET_DECISIONS = Metric(
     "spanledger.budget.decisions",
     "counter",
     "{decision}",
-    "Budget decisions on attempts. Scope and name are those of the budget that refused; `allow` and"
-    " `warn` have neither, because they are the joint decision of all the attempt's budgets.",
+    "Budget decisions on attempts. Scope and name are those of the budget that refused (`deny`,"
+    " `throttle`); the others have neither, because they are joint decisions of the attempt's budgets.",
     ("spanledger.budget.decision", "spanledger.budget.scope", "spanledger.budget.refused_by"),
 )
 UNPRICED = Metric(

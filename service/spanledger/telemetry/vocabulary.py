@@ -154,7 +154,7 @@ _ALL = (
         "string",
         "`error.type` of the previous attempt; on a first attempt, why the requested route could not"
         " be used: `cooldown`, `rate_limit_reached`, `unsupported_endpoint`, `budget_exceeded`,"
-        " `unpriced_model` or `unbounded_cost`.",
+        " `budget_degraded`, `budget_throttled`, `unpriced_model` or `unbounded_cost`.",
     ),
     Attribute("spanledger.cost.usd", "double", "Cost of the attempt."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a US dollar."),
@@ -219,7 +219,14 @@ _ALL = (
     Attribute(
         "spanledger.budget.decision",
         "string",
-        "`allow`, `warn` or `deny`; absent if no budget applies.",
+        "`allow`, `warn` (a budget that warns is over its limit, or one that blocks is in grace),"
+        " `degrade` (another route serves it) or `deny`, and in the metric `throttle`, which is `deny`"
+        " on a span; absent if no budget applies.",
+    ),
+    Attribute(
+        "spanledger.budget.degraded_by",
+        "string",
+        "Names of the budgets that sent the request to another route.",
     ),
     Attribute("spanledger.budget.scope", "string", "Scope of the budget that refused."),
     Attribute("spanledger.budget.refused_by", "string", "Name of the budget that refused."),

@@ -134,6 +134,6 @@ def quantiles(values: Sequence[float], which: Sequence[int] = SHOWN_QUANTILES) -
 
 def _left_share(state: BudgetState) -> tuple[float, str]:
     """The remaining share of a limit, so budgets about to be exhausted sort first."""
-    limit = state.budget.limit_nano
+    limit = state.limit_nano
     used = state.spent_nano + state.held_nano
     return (1 - used / limit if limit else 0.0, state.subject)

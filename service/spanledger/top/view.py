@@ -90,7 +90,7 @@ def budgets(states: Sequence[BudgetState]) -> Table:
     """Accounts and how much of their limit is used."""
     table = _table("budget", "subject", "used>", "of>", "")
     for state in states:
-        limit = state.budget.limit_nano
+        limit = state.limit_nano
         used = state.spent_nano + state.held_nano
         share = min(1.0, used / limit) if limit else 1.0
         colour = "red" if share > 0.9 else "yellow" if share > 0.5 else "green"

@@ -14,7 +14,7 @@ def account(limit: int, spent: int = 0, held: int = 0, **changes: object) -> Acc
     """An account with a limit in nano-USD."""
     settings: dict[str, object] = {"scope": "customer", "subject": "acme", "period": "month"}
     budget = Budget(name="b", limit_nano=limit, **(settings | changes))  # type: ignore[arg-type]  # test shorthand
-    return Account(
+    return Account.of(
         budget, Balance(AccountKey("b", "customer", "month", "UTC", 0, "acme"), 10, spent, held)
     )
 

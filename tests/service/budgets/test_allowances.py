@@ -137,14 +137,14 @@ def test_an_account_that_refused_stays_closed() -> None:
     raised, or the ledger admits an attempt."""
     one = budget(allowed=100)
     made = allowances(one)
-    made.refused(refusal(one))
+    made.refused(refusal(one), NOON_S)
 
     with pytest.raises(LedgerUnavailableError, match="had no room before"):
         made.grant(ACME, NOON_S, exactly(1))
     assert made.grant(ACME, NOON_S + DAY_S, exactly(1)).hold_nano == 1
     made.admitted(ACME)
     assert made.grant(ACME, NOON_S, exactly(1)).hold_nano == 1
-    made.refused(refusal(one))
+    made.refused(refusal(one), NOON_S)
     made.renew([budget(allowed=100, limit_nano=2_000)])
     assert made.grant(ACME, NOON_S, exactly(1)).hold_nano == 1
 
@@ -154,7 +154,8 @@ def test_closed_accounts_are_bounded() -> None:
     each = budget(subject="*")
     made = allowances(each)
     for number in range(MAX_CLOSED + 10):
-        made.refused(Refusal("b", "customer", f"c{number}", 1_000, 1_000, 0, 1, NOON_S + DAY_S))
+        of = Refusal("b", "customer", f"c{number}", 1_000, 1_000, 0, 1, NOON_S + DAY_S)
+        made.refused(of, NOON_S)
 
     assert len(made.closed) == MAX_CLOSED
     assert ("b", "c0") not in made.closed

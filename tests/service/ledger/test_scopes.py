@@ -275,6 +275,21 @@ async def test_a_usual_hold_is_the_average_of_such_attempts(book: Book) -> None:
         assert reports.usual_hold() == 433
 
 
+def test_a_budget_set_before_the_first_commit_of_a_writer_limits(book: Book) -> None:
+    """What a new gateway has read ahead is brought up to date before it decides anything."""
+    book.budget("wide", limit_nano=10**12)
+    book.budget("gone", limit_nano=0)
+    writer = book.store.writer("late", 10**12, book.time.now_ns)
+    book.budget("tight", limit_nano=1)
+    with book.store.records("change") as records:
+        records.remove_budget("gone", book.time.now)
+    [result] = writer.commit([book.reservation(500)])
+    assert isinstance(result, BudgetExceededError)
+    assert result.refusal.budget == "tight"
+    assert writer.budgets.by_name.keys() == {"wide", "tight"}
+    writer.close()
+
+
 def _asked(book: Book, nano: int, **changes: object) -> Reservation:
     """An attempt of a new request with these names."""
     found = book.reservation(nano)

@@ -230,7 +230,7 @@ class Journal:
     def refused(self, refusal: Refusal) -> None:
         """The ledger refused an attempt; see `Allowances`."""
         with self._lock:
-            self._allowances.refused(refusal)
+            self._allowances.refused(refusal, self._now_ns() // NANOS)
 
     def admitted(self, reservation: Reservation) -> None:
         """The ledger admitted an attempt; see `Allowances`."""

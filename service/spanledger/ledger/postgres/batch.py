@@ -60,6 +60,7 @@ class KnownBalance(NamedTuple):
     held_nano: int
     overrun_nano: int
     opened_seq: int
+    paced: str = ""
 
     def of(self, key: AccountKey) -> Balance:
         """A balance that the engine may change."""

@@ -146,10 +146,18 @@ class LockingBatch(Batch):
             ids = integers(self._read[key].id for key in keys)
             self._execute(statements.CHANGE_BALANCES, (ids, *map(integers, amounts)))
         self._changed = changes.balances
+        self._pace(changes.balances)
         if changes.seq != self.seq or changes.lease_until_ns:
             self.seq = changes.seq
             lease = changes.lease_until_ns or None
             self._execute(statements.END_BATCH, (self.seq, lease, self._owner.lane))
+
+    def _pace(self, balances: Iterable[Balance]) -> None:
+        """Write when accounts near their limit let requests through; they are locked."""
+        found = [b for b in balances if b.paced != self._read[b.key].paced]
+        if found:
+            ids = integers(self._read[balance.key].id for balance in found)
+            self._execute(statements.PACE, (ids, texts(balance.paced for balance in found)))
 
     def _remember(self) -> None:
         self._memory.accounts.update(self._read)
@@ -159,6 +167,7 @@ class LockingBatch(Batch):
                 spent_nano=balance.spent_nano,
                 held_nano=balance.held_nano,
                 overrun_nano=balance.overrun_nano,
+                paced=balance.paced,
             )
 
 

@@ -84,6 +84,7 @@ class PostgresOpeningRows:
                     "held": balance.held_nano,
                     "overrun": balance.overrun_nano,
                     "opened": balance.opened_seq,
+                    "paced": balance.paced,
                 }
                 for balance in balances
             ],
@@ -134,10 +135,10 @@ FROM attempts a {join} WHERE a.state = 'expired' AND a.started_ns >= :since"""
 
 _WRITE_BALANCE = """
 INSERT INTO balances (budget, scope, period, timezone, period_start_s, subject, period_end_s,
-    spent_nano, held_nano, overrun_nano, opened_seq)
+    spent_nano, held_nano, overrun_nano, opened_seq, paced)
 VALUES (:budget, :scope, :period, :timezone, :period_start_s, :subject, :end, :spent, :held, :overrun,
-    :opened)
+    :opened, :paced)
 ON CONFLICT (budget, scope, period, timezone, period_start_s, subject) DO UPDATE SET
     period_end_s = excluded.period_end_s, spent_nano = excluded.spent_nano,
     held_nano = excluded.held_nano, overrun_nano = excluded.overrun_nano,
-    opened_seq = excluded.opened_seq"""
+    opened_seq = excluded.opened_seq, paced = excluded.paced"""

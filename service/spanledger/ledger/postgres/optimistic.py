@@ -14,8 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from spanledger.budgets.accounts import ROOMY, AccountKey, Balance
+from spanledger.budgets.limits import base_limit, key_before, raised_nano, rolled_nano
 from spanledger.budgets.matching import BudgetIndex, Matched
+from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import dimensions_of
+from spanledger.budgets.steering import near_nano, steers
 from spanledger.clock import NANOS
 from spanledger.ledger.changes import ATTEMPT_COLUMNS, Changes
 from spanledger.ledger.model import LedgerOperation, Reservation, Sweep
@@ -23,6 +26,7 @@ from spanledger.ledger.postgres import statements
 from spanledger.ledger.postgres.arrays import integers
 from spanledger.ledger.postgres.batch import NOT_READ, Batch, Cursor
 from spanledger.ledger.postgres.migrate import known_version
+from spanledger.money import MAX_NANO
 
 _HOLD = ATTEMPT_COLUMNS.index("hold_nano")
 _DECISION = ATTEMPT_COLUMNS.index("decision")
@@ -38,10 +42,13 @@ class Room(NamedTuple):
     Attributes:
         slack_nano: an attempt without a cap gets its full hold only if that is at most a tenth of the
             room; nine tenths must then be left, in whatever order attempts are decided.
+        special: the budget, if that is not all: more rolls over into the limit, or requests near it are
+            throttled or sent elsewhere.
     """
 
     limit_nano: int
     slack_nano: int
+    special: Budget | None = None
 
 
 class Expected(NamedTuple):
@@ -66,15 +73,31 @@ def expected(operations: Sequence[LedgerOperation], budgets: BudgetIndex) -> Exp
     rooms: dict[AccountKey, Room] = {}
     for matched, slack in slacks.values():
         for budget, key, _ in matched.counted:
-            room = Room(budget.limit_nano, slack if budget.action == "block" else 0)
-            rooms[key] = max(room, rooms.get(key, room))
+            needed = slack if budget.action != "warn" else 0
+            room = rooms.get(key)
+            if room is None:
+                rooms[key] = _room_of(budget, key, needed, holds)
+            elif needed > room.slack_nano:
+                rooms[key] = room._replace(slack_nano=needed)
     return Expected(holds, rooms)
+
+
+def _room_of(budget: Budget, key: AccountKey, slack: int, holds: Sequence[Reservation]) -> Room:
+    """The room in an account, without what rolls over into its limit. Grace is not room here: attempts in
+    grace are marked, so they are not expected."""
+    limit = base_limit(budget, key.period_start_s)
+    if budget.noted.raises:
+        limit += min(raised_nano(budget, hold.now_ns // NANOS) for hold in holds)
+    return Room(
+        min(limit, MAX_NANO), slack, budget if budget.rolls_over or steers(budget) else None
+    )
 
 
 class OptimisticBatch(Batch):
     """Nothing is read; what is believed is checked in the end."""
 
     expected = Expected((), {})
+    _rooms: Mapping[AccountKey, Room] = expected.rooms
     _changed: Cursor | None = None
 
     def _begin(self) -> None:
@@ -107,7 +130,10 @@ class OptimisticBatch(Batch):
         """See `Transaction`."""
         self._check_decisions(changes)
         moved = {key: amounts for key, *amounts in self._moved(changes.balances)}
+        self._find_rooms(moved)
         self._check_room(moved)
+        if any(b.paced != self._read[b.key].paced for b in changes.balances):
+            raise UnexpectedError  # only a balance that is locked can count requests
         owner = self._owner
         self._open()
         self.seq = changes.seq
@@ -128,18 +154,42 @@ class OptimisticBatch(Batch):
 
     def _check_room(self, moved: Mapping[AccountKey, Sequence[int]]) -> None:
         """Do not try what will fail, judging by what was seen last."""
-        for key, (limit, slack) in self.expected.rooms.items():
+        for key, (limit, slack, _) in self._rooms.items():
             seen = self._read[key]
             spent, held, _ = moved.get(key, (0, 0, 0))
             if limit - seen.spent_nano - seen.held_nano - spent - held < slack:
                 raise UnexpectedError
 
+    def _find_rooms(self, moved: Mapping[AccountKey, Sequence[int]]) -> None:
+        """The room that each account needs, which for some depends on balances."""
+        rooms = self._rooms = self.expected.rooms
+        if not any(room.special for room in rooms.values()):
+            return
+        found = dict(rooms)
+        for key, (limit, slack, budget) in rooms.items():
+            most = limit
+            if budget is None:
+                continue
+            if before := key_before(budget, key):
+                seen = self._read.get(before)
+                if seen is None or before in rooms:
+                    raise UnexpectedError
+                most = min(most + rolled_nano(budget, before, seen.of(before)), MAX_NANO)
+                # Nobody may have spent more of the period before than was seen.
+                spent, held, _ = moved.get(before, (0, 0, 0))
+                found[before] = Room(seen.spent_nano + seen.held_nano + spent + held, 0)
+            if steers(budget):
+                # Below the first step no request is throttled or sent elsewhere.
+                most = min(most, near_nano(budget, most) - 1 + slack)
+            found[key] = Room(most, slack)
+        self._rooms = found
+
     def _write_balances(self, moved: Mapping[AccountKey, Sequence[int]]) -> None:
         """Lock all, in one order everywhere, then change them where there is room."""
-        rooms = self.expected.rooms
+        rooms = self._rooms
         keys = list(moved)
         keys += [key for key in rooms if key not in moved]
-        amounts = [(*moved.get(key, (0, 0, 0)), *rooms.get(key, (0, None))) for key in keys]
+        amounts = [(*moved.get(key, (0, 0, 0)), *rooms.get(key, (0, None))[:2]) for key in keys]
         ids = integers(self._read[key].id for key in keys)
         if keys:
             self._execute(statements.LOCK_IDS, (ids,))

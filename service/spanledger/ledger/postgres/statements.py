@@ -115,7 +115,7 @@ ORDER BY request_id"""
 
 _KEY = _names(AccountKey._fields)
 _KEYS = unnest(AccountKey._fields)
-_BALANCE = "b.id, b.period_end_s, b.spent_nano, b.held_nano, b.overrun_nano, b.opened_seq"
+_BALANCE = "b.id, b.period_end_s, b.spent_nano, b.held_nano, b.overrun_nano, b.opened_seq, b.paced"
 OPEN_ACCOUNTS = f"""
 INSERT INTO spanledger.balances ({_KEY}, period_end_s)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[],
@@ -182,6 +182,9 @@ UPDATE spanledger.balances b SET spent_nano = b.spent_nano + x.spent,
     held_nano = b.held_nano + x.held, overrun_nano = b.overrun_nano + x.overrun
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) x (id, spent, held, overrun)
 WHERE b.id = x.id"""
+PACE = """
+UPDATE spanledger.balances b SET paced = x.paced
+FROM unnest(%s::bigint[], %s::text[]) x (id, paced) WHERE b.id = x.id"""
 LOCK_IDS = """
 SELECT FROM spanledger.balances WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"""
 CHANGE_WHERE_ROOM = f"""

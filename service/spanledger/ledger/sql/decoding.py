@@ -14,6 +14,9 @@ SELECT budget, scope, period, timezone, period_start_s, subject, period_end_s, s
     held_nano, overrun_nano, opened_seq
 FROM balances"""
 
+SELECT_WHOLE_BALANCES = SELECT_BALANCES.replace("opened_seq", "opened_seq, paced")
+"""The same with what ledgers of earlier versions lack."""
+
 
 def balance_from_row(row: Columns) -> Balance:
     """A balance from `SELECT_BALANCES`."""

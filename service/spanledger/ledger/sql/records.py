@@ -20,6 +20,7 @@ from spanledger.ledger.budget_rows import (
     BUDGET_COLUMNS,
     budget_from_row,
     select_budgets,
+    terms_of,
     write_budget,
 )
 from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
@@ -93,6 +94,7 @@ class SqlRecords(Records):
             strict=int(budget.strict),
             allow_when_down_nano=budget.allow_when_down_nano,
             is_default=int(budget.default),
+            terms=terms_of(budget),
         )
 
     def _delete_budget(self, name: str) -> None:

@@ -13,7 +13,7 @@ from spanledger.ledger.copying import SettledAttempt
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import MAX_LEASE_NS
 from spanledger.ledger.rows import RawRow
-from spanledger.ledger.sql.decoding import SELECT_BALANCES, balance_from_row
+from spanledger.ledger.sql.decoding import SELECT_WHOLE_BALANCES, balance_from_row
 from spanledger.ledger.sql.identity import ledger_id
 from spanledger.ledger.sql.port import Sql
 from spanledger.ledger.verify import Openings
@@ -153,7 +153,7 @@ class SqlTables(ABC):
 
     def balances(self) -> list[Balance]:
         """See `Tables`."""
-        return [balance_from_row(row) for row in self._sql.rows(SELECT_BALANCES)]
+        return [balance_from_row(row) for row in self._sql.rows(SELECT_WHOLE_BALANCES)]
 
     def settled(self, columns: SubjectColumns) -> Iterator[SettledAttempt]:
         """See `Tables`."""

@@ -15,7 +15,7 @@ BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
 SCOPES_VERSION = 8
 """First schema version whose requests and keys have users, projects and tags."""
-CHARGES_VERSION = 9
+CHARGES_VERSION = 10
 """First schema version whose attempts have list prices and charges."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
@@ -114,5 +114,5 @@ def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
     return [name for name in BUDGET_COLUMNS if version >= ADDED.get(name, 0)]
 
 
-WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+WRITE_BALANCE = "INSERT OR REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Parameters are `Balance.row`; an upsert of single columns takes half as long again."""

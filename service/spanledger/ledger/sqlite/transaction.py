@@ -203,7 +203,7 @@ def _set(columns: Iterable[str], first: int) -> str:
 
 
 _READ_BALANCE = """
-SELECT period_end_s, spent_nano, held_nano, overrun_nano, opened_seq FROM balances
+SELECT period_end_s, spent_nano, held_nano, overrun_nano, opened_seq, paced FROM balances
 WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_s = ?
     AND subject = ?"""
 

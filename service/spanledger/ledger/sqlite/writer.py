@@ -29,6 +29,7 @@ class SqliteWriter:
         self._connection = connection
         self._engine = Engine(owner, lease_ns)
         self._transaction = SqliteTransaction(connection, owner)
+        self._engine.read_ahead(self._transaction)
         self._files = LedgerFiles(path)
         self._moved = False
 
