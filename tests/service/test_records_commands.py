@@ -200,7 +200,8 @@ def test_a_limit_is_raised_without_touching_the_rest(tmp_path: Path) -> None:
 
     (after,) = json.loads(run(tmp_path, "budget", "list", "--json")[1])
     assert (code, out) == (0, "'each' allows $7.50 a day, was $5.00\n")
-    assert after == before | {"limit_usd": "7.50", "remaining_usd": "7.50"}
+    changed = ("limit_usd", "effective_limit_usd", "remaining_usd")
+    assert after == before | dict.fromkeys(changed, "7.50")
     assert before["subject"] == "*"
     assert len(run(tmp_path, "budget", "history", "each")[1].splitlines()) == 2
 
@@ -256,6 +257,7 @@ NEED_ONE = {
     "budget history": "budget history",
     "budget limit": "budget limit all 5",
     "budget list": "budget list",
+    "budget raise": "budget raise all 5 --until 2099-01-01",
     "budget remove": "budget remove all",
     "keys list": "keys list",
     "top": "top",

@@ -477,9 +477,8 @@ class GroupLedger:
     def _failed(self, batch: list[Waiting], error: LedgerUnavailableError) -> None:
         """Fail the callers, log it once, and keep the ends of attempts for the next batch.
 
-        Ends of attempts must not be lost. A request that ended without an attempt moves no money,
-        and during an outage there can be any number of them: they are kept only while there is room
-        after the attempts.
+        Ends of attempts must not be lost. Requests that ended without an attempt move no money, and
+        an outage can bring any number: they are kept while there is room after the attempts.
         """
         self._report(str(error), f"{meanwhile(self.journal)} until it recovers")
         self._away = str(error)

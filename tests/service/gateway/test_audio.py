@@ -249,7 +249,9 @@ def test_another_model_hears_the_same_file(site: Site, fault: str, size_s: int) 
     finally:
         site.fault("")
     assert raw.headers["x-spanledger-deployment"] == "d-hear"
-    assert raw.headers["x-spanledger-attempts"] == "2"
+    # A kept connection that is reset may have been closed as unused, so it is asked once more.
+    allowed = {"2", "3"} if fault == "reset" else {"2"}
+    assert raw.headers["x-spanledger-attempts"] in allowed
     assert site.billed()[-1]["usage"]["units"] == size_s
     assert raw.parse().text == hear(site, data=data).parse().text
 

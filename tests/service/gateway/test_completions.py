@@ -101,7 +101,9 @@ def test_another_deployment_takes_over(site: Site, fault: str, *, stream: bool) 
 
     assert "".join(texts)
     assert raw.headers["x-spanledger-deployment"] == "d-second"
-    assert raw.headers["x-spanledger-attempts"] == "2"
+    # A kept connection that is reset may have been closed as unused, so it is asked once more.
+    allowed = {"2", "3"} if fault == "reset" else {"2"}
+    assert raw.headers["x-spanledger-attempts"] in allowed
     last = site.attempts(site.last_request())[-1]
     assert last[0] == site.billed()[-1]["nano_usd"]
     assert last[2:4] == (0, "")

@@ -199,7 +199,9 @@ def test_fallback(site: ResponsesSite, fault: str, *, stream: bool) -> None:
         board(site)
 
     assert raw.headers["x-spanledger-deployment"] == "d-second"
-    assert raw.headers["x-spanledger-attempts"] == "2"
+    # A kept connection that is reset may have been closed as unused, so it is asked once more.
+    allowed = {"2", "3"} if fault == "reset" else {"2"}
+    assert raw.headers["x-spanledger-attempts"] in allowed
     assert answer.output_text
     paid = [entry for entry in site.billed()[before:] if entry["outcome"] == "answered"]
     attempts = site.attempts(raw.headers["x-request-id"])
