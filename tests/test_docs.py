@@ -316,7 +316,7 @@ def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str
             if isinstance(kind, type) and issubclass(kind, BaseModel)
         ]
         if not inner:
-            plain.append(name)
+            plain.append(field.alias or name)
             continue
         is_list = inner[0] is not field.annotation
         here = f"{place}.{name}" if place else name

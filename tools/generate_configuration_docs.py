@@ -19,6 +19,7 @@ from spanledger import config
 from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
+from spanledger.config.pricing import ChargeEntry, ContractEntry
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
@@ -77,6 +78,17 @@ SECTIONS = (
         "or none to limit everything together. [Budgets](budgets.md#scope) explains how they work.",
     ),
     Section(
+        "pricing.contracts",
+        ContractEntry,
+        "A list. What providers bill by contract, in place of the list price. [Prices](pricing.md) "
+        "explains which rule applies.",
+    ),
+    Section(
+        "pricing.charges",
+        ChargeEntry,
+        "A list. What customers are charged, next to what it costs.",
+    ),
+    Section(
         "budgets[].on_ledger_down",
         OnLedgerDown,
         "Without it, requests get 503 while the ledger is unavailable. [Budgets]"
@@ -102,7 +114,7 @@ A LiteLLM proxy file works as it is. Its keys keep their names and meaning, and 
 effect here are listed at startup. A key that decides where a request, an API key or money goes is
 never ignored: if it is not supported, the file is refused.
 
-The sections `gateway`, `ledger`, `telemetry` and `budgets` are spanledger's own. An unknown key in
+The sections `gateway`, `ledger`, `telemetry`, `budgets` and `pricing` are spanledger's own. An unknown key in
 them is an error that suggests the closest valid one. A small file:
 
 ```yaml
@@ -261,7 +273,7 @@ def litellm_table() -> str:
 def table(section: Section) -> str:
     """One section: its prose, and a row for each setting that is not a section itself."""
     rows = [
-        f"| `{name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
+        f"| `{field.alias or name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
         if model_of(field.annotation) is None and not field.exclude
     ]

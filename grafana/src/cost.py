@@ -85,6 +85,43 @@ SPENDING = Row(
             Links(down=(PROVIDERS,), runbooks=("CostSpike",)),
             Look(width=4, height=11),
         ),
+        bars(
+            "Charged to customers",
+            "In the selected range, by the rules of `pricing.charges`; the twelve highest. Empty without rules.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(12, q.charged_in_range(q.CUSTOMER)),
+                    "{{spanledger_customer}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=8, height=9, opens=THIS_CUSTOMER),
+        ),
+        bars(
+            "Margin by customer",
+            "What the customer is charged minus what it costs, in the selected range. A range that begins before"
+            " there were rules has costs without charges.",
+            "currencyUSD",
+            [
+                Prom(
+                    q.top(12, q.margin_in_range(q.CUSTOMER)),
+                    "{{spanledger_customer}}",
+                    instant=True,
+                )
+            ],
+            Links(down=(CUSTOMER,), runbooks=("CostSpike",)),
+            Look(width=8, height=9, opens=THIS_CUSTOMER),
+        ),
+        bars(
+            "Saved by contracts",
+            "List price minus cost, in the selected range. Empty without `pricing.contracts`.",
+            "currencyUSD",
+            [Prom(q.SAVED_BY_PROVIDER, "{{gen_ai_provider_name}}", instant=True)],
+            Links(down=(PROVIDERS,), runbooks=("CostSpike",)),
+            Look(width=8, height=9),
+        ),
         timeseries(
             "By period and customer",
             "Each bar shows what was spent in the $bucket before it. For ranges longer than a day, bars"

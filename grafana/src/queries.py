@@ -34,6 +34,8 @@ def scraped(name: str, suffix: str = "") -> str:
 
 
 COST = prometheus_name(signals.COST)
+LIST_COST = prometheus_name(signals.LIST_COST)
+CHARGE = prometheus_name(signals.CHARGE)
 OVERRUN = prometheus_name(signals.OVERRUN)
 UNPRICED = prometheus_name(signals.UNPRICED)
 FALLBACKS = prometheus_name(signals.FALLBACKS)
@@ -272,6 +274,18 @@ def spent_in_range(by: str) -> str:
     """Spend in the selected range."""
     return f"{increase(COST, by, CHOSEN)} > 0"
 
+
+def charged_in_range(by: str) -> str:
+    """What customers are charged in the selected range."""
+    return f"{increase(CHARGE, by, CHOSEN)} > 0"
+
+
+def margin_in_range(by: str) -> str:
+    """Charge minus cost in the selected range, where anything is charged."""
+    return f"{charged_in_range(by)} - on ({by}) {increase(COST, by, CHOSEN)}"
+
+
+SAVED_BY_PROVIDER = f"({increase(LIST_COST, PROVIDER, CHOSEN)} > 0) - on ({PROVIDER}) {increase(COST, PROVIDER, CHOSEN)}"
 
 LONGEST_NAME = 44
 """Characters of an account's name that fit into a chart."""

@@ -22,6 +22,8 @@ PREFIX = "long:"
 COPIED = (
     names.COST,
     names.OVERRUN,
+    names.LIST_COST,
+    names.CHARGE,
     *(names.otlp(signals.REQUEST_COST, part) for part in ("_bucket", "_count")),
     *(names.otlp(signals.REQUEST_DURATION, part) for part in ("_bucket", "_count")),
     *(names.otlp(signals.OPERATION_DURATION, part) for part in ("_bucket", "_sum", "_count")),

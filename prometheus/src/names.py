@@ -60,6 +60,8 @@ DEPLOYMENT_UP = scraped("spanledger_deployment_up")
 
 COST = otlp(signals.COST)
 OVERRUN = otlp(signals.OVERRUN)
+LIST_COST = otlp(signals.LIST_COST)
+CHARGE = otlp(signals.CHARGE)
 UNPRICED = otlp(signals.UNPRICED)
 FALLBACKS = otlp(signals.FALLBACKS)
 DECISIONS = otlp(signals.BUDGET_DECISIONS)

@@ -18,6 +18,8 @@ PICO_PER_NANO = 1_000
 PICO_PER_USD = NANO_PER_USD * PICO_PER_NANO
 MAX_NANO = 2**62
 """The largest amount we book (4.6 billion USD); leaves headroom in SQLite's 64-bit integers."""
+WHOLE_SHARE = 1_000_000
+"""A share of one, in millionths."""
 MAX_PRICE_PICO = PICO_PER_USD
 """One dollar per token is over a thousand times the most expensive model; anything higher is a
 per-million price entered by mistake."""
@@ -60,6 +62,27 @@ def parse_price(text: str | int | float | Decimal) -> int:
     return ceil(pico)
 
 
+def parse_percent(text: object) -> int:
+    """Read a percentage such as `12.5%` as a share in millionths.
+
+    Raises:
+        ValueError: it has no percent sign, is not a number, negative, or finer than 0.0001 %.
+    """
+    written = str(text).strip()
+    if not isinstance(text, str) or not written.endswith("%"):
+        raise ValueError(f"{_short(text)} is not a percentage; write it like 12.5%")
+    share = _scaled(written[:-1].rstrip(), WHOLE_SHARE // 100)
+    if share.denominator != 1:
+        raise ValueError(f"{_short(text)} is finer than 0.0001%")
+    return int(share)
+
+
+def format_share(share: int) -> str:
+    """Write a share in millionths as a plain decimal: `0.875`, `1.2`, `1`."""
+    whole, rest = divmod(share, WHOLE_SHARE)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
+
+
 def format_usd(nano: int) -> str:
     """Write nano-USD as a plain decimal string, at least two decimals: `12.50`, `0.000000123`."""
     digits = str(abs(nano)).rjust(_NANO_DIGITS + 1, "0")
@@ -70,6 +93,11 @@ def format_usd(nano: int) -> str:
 def nano_from_pico(pico: int) -> int:
     """Round an amount in pico-USD up to nano-USD: the only rounding of an attempt's cost."""
     return -(-pico // PICO_PER_NANO)
+
+
+def share_of(nano: int, share: int) -> int:
+    """A share (in millionths) of an amount, rounded up to nano-USD; at most what we book."""
+    return min(-(-nano * share // WHOLE_SHARE), MAX_NANO)
 
 
 def _scaled(text: str | int | float | Decimal, units: int) -> Fraction:

@@ -20,6 +20,7 @@ import aiohttp
 
 from spanledger.budgets.model import Budget
 from spanledger.config import Config, parse_config
+from spanledger.money import WHOLE_SHARE, share_of
 from spanledger.sim.bill import Entry
 from spanledger.sim.server import sim_in_thread
 from spanledger.sim.tokens import DENSEST
@@ -86,7 +87,9 @@ class Wire(Protocol):
         ...
 
 
-def configuration(sims: dict[str, str], ledger: Path) -> Config:
+def configuration(
+    sims: dict[str, str], ledger: Path, contracts: tuple[dict[str, str], ...] = ()
+) -> Config:
     """Every model at either simulator; a route's name ends in `@dense` for the dense one."""
 
     def entry(suffix: str, url: str, model: str, route: str) -> dict[str, Any]:
@@ -112,6 +115,7 @@ def configuration(sims: dict[str, str], ledger: Path) -> Config:
             "router_settings": {"num_retries": 0, "cooldown_time": 0, "allowed_fails": 10**6},
             "gateway": {"port": 0, "total_timeout_s": 60},
             "ledger": {"url": f"sqlite:///{ledger}"},
+            "pricing": {"contracts": list(contracts)},
         },
         {},
         "test",
@@ -161,8 +165,10 @@ class Result:
 class Trial:
     """A running gateway that is asked at random."""
 
-    def __init__(self, url: str, ledger: Path, keys: dict[str, str]) -> None:
-        self.url, self.ledger, self.keys = url, ledger, keys
+    def __init__(
+        self, url: str, ledger: Path, keys: dict[str, str], shares: dict[str, int]
+    ) -> None:
+        self.url, self.ledger, self.keys, self.shares = url, ledger, keys, shares
         self.entries: list[tuple[str, Entry]] = []
         self.bodies: dict[str, bytes] = {}
 
@@ -277,23 +283,40 @@ class Trial:
             sim = "@dense" if "@dense" in deployment else ""
             if not there and cost:
                 # An answer in the background, whose row does not say which call it was.
-                same = (key for key, e in billed.items() if key[0] == sim and e.nano_usd == cost)
+                same = (
+                    key
+                    for key, e in billed.items()
+                    if key[0] == sim and self._is(e.nano_usd, sim, cost)
+                )
                 there = next(same, ("", ""))[1]
             entry = billed.pop((sim, there), None)
-            bill = 0 if entry is None else entry.nano_usd
+            listed = 0 if entry is None else entry.nano_usd
+            bill = share_of(listed, self.shares.get(sim, WHOLE_SHARE))
             said = f"{request_id} at {deployment}: cost {cost}, hold {hold}, bill {bill}"
             if entry is not None:
                 said += f", {entry.usage}, {entry.service}"
             if bill > hold:
                 result.under.append(said)
             result.estimated += bool(estimated)
-            if (cost or 0) != bill and not (estimated and result.wire in SILENT):
+            same_cost = self._is(listed, sim, cost or 0)
+            if not same_cost and not (estimated and result.wire in SILENT):
                 result.differences.append(said)
             elif estimated and result.wire not in SILENT:
                 result.differences.append(f"{said}, an estimate")
             if hold and cost:
                 result.nearest = max(result.nearest, cost / hold)
         result.differences += [f"no attempt has {entry}" for entry in billed.values()]
+
+    def _is(self, listed: int, sim: str, cost: int) -> bool:
+        """Whether a cost is the bill at the list price, or the contract's share of it: which is of the
+        bill before that was rounded to the nano-dollar."""
+        share = self.shares.get(sim, WHOLE_SHARE)
+        most = share_of(listed, share)
+        return (
+            cost == most
+            if share == WHOLE_SHARE
+            else most - share // WHOLE_SHARE - 1 <= cost <= most
+        )
 
     def body_of(self, said: str) -> bytes:
         """The request behind a finding."""
@@ -319,9 +342,16 @@ def _keep(kept: list[tuple[str, str, str]], customer: str, model: str, answer: A
         kept.append((customer, model, answer["id"]))
 
 
+def _contract(suffix: str, share: int) -> dict[str, str]:
+    percent = f"{abs(share - WHOLE_SHARE) / 10_000:g}%"
+    kind = "discount" if share < WHOLE_SHARE else "markup"
+    return {"name": suffix or "usual", "deployment": f"d-*{suffix}", kind: percent}
+
+
 @contextlib.contextmanager
-def running_trial(folder: Path) -> Iterator[Trial]:
-    """Simulators and gateway, until the block ends."""
+def running_trial(folder: Path, shares: dict[str, int] | None = None) -> Iterator[Trial]:
+    """Simulators and gateway, until the block ends. `shares` has what contracts bill of the list price
+    at the simulators, in millionths."""
     ledger = folder / "ledger.db"
     names = ["rich", *(f"tight-{number}" for number in range(TIGHT))]
     records = store_at(ledger).records("create")
@@ -341,9 +371,10 @@ def running_trial(folder: Path) -> Iterator[Trial]:
     with sim_in_thread() as usual, sim_in_thread() as dense:
         dense.state.counting = DENSEST
         sims = {"": usual, "@dense": dense}
-        config = configuration({suffix: sim.url for suffix, sim in sims.items()}, ledger)
+        contracts = tuple(_contract(suffix, share) for suffix, share in (shares or {}).items())
+        config = configuration({suffix: sim.url for suffix, sim in sims.items()}, ledger, contracts)
         with Running(config) as url:
-            trial = Trial(url, ledger, keys)
+            trial = Trial(url, ledger, keys, shares or {})
             for suffix, sim in sims.items():
                 sim.state.bill.on_entry = lambda entry, s=suffix: trial.entries.append((s, entry))
                 sim.state.board.add({"fault": "tokens:700", "share": 0.3})

@@ -11,6 +11,8 @@ from tests.bounds.site import WIRES, running_trial
 REQUESTS = 300
 SEED = 7
 FREE = ("moderations",)
+CONTRACTS = {"": 875_000, "@dense": 1_200_000}
+FEW = 60
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -26,3 +28,17 @@ def test_what_is_held_is_a_bound(wire: str, tmp_path: Path) -> None:
         assert trial.problems() == []
     assert result.served > REQUESTS * 0.6, result.text()
     assert result.nearest > 0.5 or wire in FREE, result.text()
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_what_is_held_is_a_bound_by_contract(wire: str, tmp_path: Path) -> None:
+    """The same with a discount at one provider and a mark-up at the other: each attempt costs the
+    contract's share of what is billed at list prices, and at most what was held."""
+    with running_trial(tmp_path, CONTRACTS) as trial:
+        result = trial.run(wire, FEW, SEED)
+
+        assert result.under == []
+        assert result.differences == []
+        assert result.overruns == []
+        assert trial.problems() == []
+    assert result.served > FEW * 0.4, result.text()

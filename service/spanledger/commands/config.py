@@ -11,6 +11,7 @@ import typer
 
 from spanledger.budgets.diff import as_dict
 from spanledger.budgets.periods import Parts, in_words
+from spanledger.clock import Clock
 from spanledger.commands import common
 from spanledger.commands.common import AsJson, Exit, fail, new_table, print_json, reporting_errors
 from spanledger.commands.differences import against_ledger
@@ -19,6 +20,7 @@ from spanledger.commands.gateway import (
     nothing_served,
     read_config,
     unmatched_budgets,
+    unmatched_pricing,
     unpriced,
 )
 from spanledger.config import DEFAULT_CONFIG, budget_of
@@ -26,7 +28,7 @@ from spanledger.config.addresses import shown_ledger, without_secrets
 from spanledger.config.sections import GatewaySettings
 
 if TYPE_CHECKING:
-    from spanledger.pricing.book import PriceBook
+    from spanledger.pricing.contracts import Prices
     from spanledger.providers.base import Deployment
     from spanledger.routing.plan import Plan
 
@@ -75,6 +77,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     from spanledger.errors import ConfigError
     from spanledger.gateway.auth import is_loopback
     from spanledger.pricing.book import PriceBook
+    from spanledger.pricing.contracts import Prices
     from spanledger.providers import create_providers
     from spanledger.providers.proxies import WayOut
     from spanledger.telemetry.endpoints import wrong_endpoints
@@ -107,6 +110,7 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         report["problems"] += str(error).splitlines()
         return report
     book = PriceBook.load()
+    prices = Prices(book, config.pricing)
     report["warnings"] += plan.warnings
     if not problems and (nothing := nothing_served(plan)):
         report["problems"].append(f"{file}: {nothing}")
@@ -115,8 +119,8 @@ def examine(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
             f"gateway.host is {config.gateway.host!r}, so the gateway only starts once a key exists"
         )
     report["warnings"] += unpriced(plan, book) + unmatched_budgets(config, plan)
-    report["warnings"] += journal_warnings(config)
-    report["routes"] = [_route(name, plan, book) for name in plan.routes]
+    report["warnings"] += journal_warnings(config) + unmatched_pricing(config, plan)
+    report["routes"] = [_route(name, plan, prices) for name in plan.routes]
     report["off"] = [{"id": off.id, "route": off.route, "reason": off.reason} for off in plan.off]
     report["budgets"] = [as_dict(budget_of(entry)) for entry in config.budgets]
     found = against_ledger(config, file)
@@ -141,10 +145,10 @@ def _limits(gateway: GatewaySettings) -> dict[str, Any]:
     return limits
 
 
-def _route(name: str, plan: Plan, book: PriceBook) -> dict[str, Any]:
+def _route(name: str, plan: Plan, prices: Prices) -> dict[str, Any]:
     return {
         "route": name,
-        "deployments": [_deployment(d, book) for d in plan.routes[name]],
+        "deployments": [_deployment(d, prices) for d in plan.routes[name]],
         "fallbacks": list(plan.onward[name].fallbacks),
         "context_window_fallbacks": list(plan.onward[name].context),
         "content_policy_fallbacks": list(plan.onward[name].content),
@@ -156,8 +160,8 @@ def _without_key(deployment: Deployment) -> str:
     return "by model" if deployment.litellm_model == "*" else "none"
 
 
-def _deployment(deployment: Deployment, book: PriceBook) -> dict[str, Any]:
-    price = book.price_of(deployment)
+def _deployment(deployment: Deployment, prices: Prices) -> dict[str, Any]:
+    price = prices.price_of(deployment, Clock().now_ns())
     return {
         "id": deployment.id,
         "provider": deployment.provider,

@@ -145,6 +145,7 @@ def _warnings(config: Config, plan: Plan, book: PriceBook) -> list[str]:
     return [
         *(*config.warnings, *plan.warnings, *unpriced(plan, book)),
         *(*unmatched_budgets(config, plan), *journal_warnings(config)),
+        *unmatched_pricing(config, plan),
         *([nothing] if nothing else []),
     ]
 
@@ -203,6 +204,27 @@ def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
             f"budget {budget.name!r}: no deployment has the model {model!r}; a budget's `model` is"
             " the provider's, such as gpt-4o-mini"
         )
+    return lines
+
+
+def unmatched_pricing(config: Config, plan: Plan) -> list[str]:
+    """A warning for each rule of `pricing` that names what no deployment has."""
+    ids = [*(d.id for d in plan.deployments), *(off.id for off in plan.off)]
+    models = {name for d in plan.deployments for name in (d.model, d.label)}
+    given = [entry.litellm_params.model for entry in config.model_list]
+    lines = []
+    for kind, rules in (("contract", config.pricing.contracts), ("charge", config.pricing.charges)):
+        for rule in rules:
+            deployment, model = rule.names.get("deployment", "*"), rule.names.get("model", "*")
+            if not any(matches(deployment, name) is not None for name in ids):
+                near = nearest(deployment, ids)
+                lines.append(f"pricing: {kind} {rule.name!r}: no deployment {deployment!r}{near}")
+            known = any(matches(model, name) is not None for name in models)
+            if not (known or any(_may_be(model, name) for name in given)):
+                lines.append(
+                    f"pricing: {kind} {rule.name!r}: no deployment has the model {model!r}; `model`"
+                    " is the provider's, such as gpt-4o-mini"
+                )
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanledger.commands import common
+from spanledger.commands import common, price_rules
 from spanledger.commands.common import AsJson, fail, print_json, reporting_errors
 from spanledger.config import nearest
 from spanledger.money import format_usd, nano_from_pico
@@ -31,7 +31,9 @@ LABELS = {
     "audio_cache_read": "input, cached audio",
     "audio_output": "output, audio",
 }
-PRICE_ID = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<name>.+)")
+PRICE_ID = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<name>.+?)(\*(?P<share>\d+(\.\d+)?))?")
+
+app.command()(price_rules.explain)
 
 
 @app.command()
@@ -44,6 +46,8 @@ def show(
 
     with reporting_errors():
         match = PRICE_ID.fullmatch(model)
+        if match and match["share"]:
+            typer.echo(f"by contract, {match['share']} of these prices is billed", err=True)
         book = PriceBook.load(match["date"] if match else None)
         name = match["name"] if match else model
         price = book.price(name) or _qualified(book, name)

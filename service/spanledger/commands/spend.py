@@ -24,7 +24,8 @@ from spanledger.commands.common import (
 from spanledger.commands.completion import customers
 from spanledger.config import nearest
 from spanledger.errors import SpanledgerError, UsageError
-from spanledger.ledger.rows import SPEND_BY
+from spanledger.ledger.charges import charge_rule
+from spanledger.ledger.rows import SPEND_BY, SpendRow
 from spanledger.money import format_usd
 
 WATERFALL_COLUMNS = (10, 40)
@@ -87,46 +88,61 @@ def spend(
             {
                 "by": groups,
                 "rows": [
-                    {
-                        **dict(zip(groups, row.group, strict=True)),
-                        "cost_usd": format_usd(row.cost_nano),
-                        "estimated_usd": format_usd(row.estimated_nano),
-                        "attempts": row.attempts,
-                        "failed": row.failed,
-                        "unpriced": row.unpriced,
-                        "input_tokens": row.input_tokens,
-                        "output_tokens": row.output_tokens,
-                    }
+                    {**dict(zip(groups, row.group, strict=True)), **_spend_as_dict(row)}
                     for row in rows
                 ],
                 "total_usd": format_usd(total),
+                "total_list_usd": format_usd(sum(row.list_nano for row in whole)),
+                "total_charged_usd": format_usd(sum(row.charge_nano for row in whole)),
             }
         )
         return
     _print_spend(list(groups), rows, whole)
 
 
+def _spend_as_dict(row: SpendRow) -> dict[str, Any]:
+    return {
+        "cost_usd": format_usd(row.cost_nano),
+        "list_usd": format_usd(row.list_nano),
+        "charged_usd": format_usd(row.charge_nano),
+        "estimated_usd": format_usd(row.estimated_nano),
+        "attempts": row.attempts,
+        "failed": row.failed,
+        "unpriced": row.unpriced,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+    }
+
+
 def _print_spend(groups: list[str], rows: list[Any], whole: list[Any]) -> None:
     from rich.markup import escape
 
     names: dict[str, ColumnKind] = dict.fromkeys(groups, "fold")
+    listed = any(row.list_nano != row.cost_nano for row in whole)
+    charged = any(row.charge_nano != row.cost_nano for row in whole)
+    titles = ["at list price"] * listed + ["cost"] + ["charged"] * charged
     figures: dict[str, ColumnKind] = dict.fromkeys(
-        ("cost", "attempts", "failed", "tokens in", "out"), "figure"
+        (*titles, "attempts", "failed", "tokens in", "out"), "figure"
     )
+
+    def amounts(*rows: Any) -> list[str]:
+        """The amounts that differ from the cost, and the cost."""
+        found = [sum(r.list_nano for r in rows)] * listed + [sum(r.cost_nano for r in rows)]
+        found += [sum(r.charge_nano for r in rows)] * charged
+        return ["$" + format_usd(nano) for nano in found]
+
     table = new_table({**names, **figures})
     for row in rows:
         table.add_row(
             *(escape(value or "-") for value in row.group),
-            "$" + format_usd(row.cost_nano),
+            *amounts(row),
             f"{row.attempts:,}",
             f"{row.failed:,}",
             f"{row.input_tokens:,}",
             f"{row.output_tokens:,}",
         )
     table.add_section()
-    table.add_row(
-        "total", *[""] * (len(groups) - 1), "$" + format_usd(sum(r.cost_nano for r in whole))
-    )
+    table.add_row("total", *[""] * (len(groups) - 1), *amounts(*whole))
     screen = console()
     screen.print(table)
     estimated = sum(row.estimated_nano for row in whole)
@@ -326,6 +342,10 @@ def _request_as_dict(row: dict[str, Any]) -> dict[str, Any]:
 def _attempt_as_dict(row: dict[str, Any]) -> dict[str, Any]:
     times = ("started_ns", "ended_ns", "first_chunk_ns")
     hidden = {*times, "request_id", "owner", "seq", "detail", "content", "shipped_nano", "accounts"}
+    same = {key: row["cost_nano"] for key in ("list_nano", "charge_nano") if row.get(key) is None}
+    row = {**row, **same}
+    rule = row.get("charge_rule")
+    row["charge_rule"] = charge_rule(rule).name if rule else ""
     money = {key for key in row if key.endswith("_nano")}
     shown = {key: value for key, value in row.items() if key not in hidden | money}
     flags = {key: bool(shown[key]) for key in ("estimated", "unpriced", "corrected")}

@@ -12,6 +12,7 @@ from spanledger.config.load import (
     served_by,
     validate_budget,
 )
+from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import DEFAULT_CONFIG, read_yaml
 from spanledger.config.routing import Fallbacks
 from spanledger.config.sections import (
@@ -38,6 +39,7 @@ __all__ = [
     "LiteLLMParams",
     "ModelEntry",
     "ModelInfo",
+    "PricingSettings",
     "RouterSettings",
     "TelemetrySettings",
     "budget_of",

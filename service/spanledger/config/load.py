@@ -21,6 +21,7 @@ from spanledger.config.budgets import BudgetEntry, mistakes_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.litellm_budgets import budgets_of
+from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
     DEFAULT_LEDGER_URL,
@@ -37,6 +38,7 @@ M = TypeVar("M", bound=BaseModel)
 _OURS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "ledger": LedgerSettings,
+    "pricing": PricingSettings,
     "telemetry": TelemetrySettings,
 }
 _TOP = [*Config.model_fields, *litellm_keys.keys_of(litellm_keys.TOP)]

@@ -24,6 +24,7 @@ from spanledger.config.fields import (
     Seconds,
     not_each,
 )
+from spanledger.config.pricing import PricingSettings
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
@@ -342,6 +343,7 @@ class Config(Ours):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
+    pricing: PricingSettings = PricingSettings()
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""
     variables: dict[str, str] = Field({}, exclude=True, repr=False)

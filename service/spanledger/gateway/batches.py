@@ -108,7 +108,9 @@ class KeptBatches:
         if known.endpoint != wanted.endpoint:
             raise mismatched(known.endpoint)
         wire = ENDPOINTS[wanted.endpoint]
-        target = self._router.stores.candidate(deployment.id, known.route, known.asked, wire)
+        target = self._router.stores.candidate(
+            deployment.id, known.route, known.asked, wire, self._clock.now_ns()
+        )
         if target is None:
             raise InvalidRequestError(
                 f"the model of this file is not served at {wanted.endpoint} any more; upload it"

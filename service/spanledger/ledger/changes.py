@@ -29,14 +29,14 @@ REQUEST_COLUMNS = (
 ATTEMPT_COLUMNS = (
     *("request_id", "number", "span_id", "owner", "started_ns", "customer", "team", "key_id"),
     *("deployment", "provider", "model", "fallback_from", "reason", "hold_nano", "price_id"),
-    *("decision", "accounts"),
+    *("decision", "accounts", "charge_rule"),
 )
 """Of an attempt that is held."""
 ATTEMPT_END_COLUMNS = (
     *("state", "ended_ns", "first_chunk_ns", "chunks", "response_model", "cost_nano"),
     *("overrun_nano", "estimated", "unpriced", "error_type", "http_status", "input_tokens"),
     *("output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "detail"),
-    *("content", "corrected", "seq"),
+    *("content", "corrected", "list_nano", "charge_nano", "seq"),
 )
 """What the end of an attempt sets; before them stand its key and the state it must be in."""
 REQUEST_END_COLUMNS = (
@@ -59,6 +59,7 @@ class Expired(NamedTuple):
     number: int
     ended_ns: int
     cost_nano: int
+    charge_nano: int | None
     seq: int
 
 
@@ -146,11 +147,18 @@ class Changes:
                 r.price_id,
                 decision,
                 accounts,
+                r.charge_rule,
             )
         )
 
     def end_attempt(
-        self, end: AttemptEnd, request_id: str, number: int, was: str, overrun_nano: int
+        self,
+        end: AttemptEnd,
+        request_id: str,
+        number: int,
+        was: str,
+        overrun_nano: int,
+        charge_nano: int | None,
     ) -> None:
         """An attempt in state `was` ends."""
         self.seq += 1
@@ -178,14 +186,24 @@ class Changes:
                 end.detail,
                 end.content,
                 int(was == "expired"),
+                end.list_nano,
+                charge_nano,
                 self.seq,
             )
         )
 
-    def expire(self, request_id: str, number: int, ended_ns: int, cost_nano: int) -> None:
+    def expire(
+        self,
+        request_id: str,
+        number: int,
+        ended_ns: int,
+        cost_nano: int,
+        charge_nano: int | None,
+    ) -> None:
         """A hold expires."""
         self.seq += 1
-        self.expired.append(Expired(request_id, number, ended_ns, cost_nano, self.seq))
+        expired = Expired(request_id, number, ended_ns, cost_nano, charge_nano, self.seq)
+        self.expired.append(expired)
 
     def correct_request(self, request_id: str) -> None:
         """An attempt's cost came after its request may have ended: its total is shipped again."""

@@ -22,6 +22,7 @@ from spanledger.clock import NANOS
 from spanledger.errors import SpanledgerError, UnboundedCostError, UnpricedModelError
 from spanledger.ledger.books import Accounts, Book, earlier_of
 from spanledger.ledger.changes import Changes, StaleError
+from spanledger.ledger.charges import charge_of
 from spanledger.ledger.model import (
     AttemptEnd,
     ChangeKept,
@@ -48,6 +49,7 @@ class Booked(msgspec.Struct, frozen=True):
     cost_nano: int
     overrun_nano: int
     accounts: Accounts
+    charge_rule: str = ""
 
 
 class LapsedHold(NamedTuple):
@@ -58,6 +60,7 @@ class LapsedHold(NamedTuple):
     hold_nano: int
     cost_nano: int
     accounts: Accounts
+    charge_rule: str
 
 
 class Lapsed(NamedTuple):
@@ -338,7 +341,9 @@ class _Batch:
         elif decision:
             changes.decisions.append((decision, reservation.request.request_id))
         changes.hold(reservation, owner, grant.hold_nano, decision, matched.text)
-        self.reserved[attempt_id] = Booked("held", grant.hold_nano, 0, 0, keys)
+        self.reserved[attempt_id] = Booked(
+            "held", grant.hold_nano, 0, 0, keys, reservation.charge_rule
+        )
         for balance in book.balances:
             balance.held_nano += grant.hold_nano
         self._changed.add(id(keys))
@@ -365,7 +370,7 @@ class _Batch:
         if decision:
             changes.decisions.append((decision, reservation.request.request_id))
         changes.hold(reservation, owner, hold, decision, matched.text)
-        self.reserved[attempt_id] = Booked("held", hold, 0, 0, keys)
+        self.reserved[attempt_id] = Booked("held", hold, 0, 0, keys, reservation.charge_rule)
         for balance in book.balances:
             balance.held_nano += hold
         self._changed.add(id(keys))
@@ -387,13 +392,15 @@ class _Batch:
         if state in ("held", "expired"):  # otherwise a repeat: the first end stands
             cost = end.cost_nano or 0
             overrun = cost - hold if keys and cost > hold else 0
-            self.changes.end_attempt(end, request_id, int(number), state, overrun)
+            rule = booked.charge_rule
+            charge = charge_of(rule, cost, end.list_nano) if rule else None
+            self.changes.end_attempt(end, request_id, int(number), state, overrun, charge)
             for balance in book.balances:
                 balance.held_nano -= hold if state == "held" else 0
                 balance.spent_nano += cost - booked.cost_nano
                 balance.overrun_nano += overrun - booked.overrun_nano
             self._changed.add(id(keys))
-            self.ended[attempt_id] = Booked("ended", hold, cost, overrun, keys)
+            self.ended[attempt_id] = Booked("ended", hold, cost, overrun, keys, rule)
         if end.request is not None:
             self.changes.end_request(request_id, end.request)
         elif state == "expired" or (end.late and state == "held"):
@@ -431,17 +438,18 @@ class _Batch:
         self._renew_lease(sweep.now_ns)
         changes.sweep = sweep
         expired = 0
-        for request_id, number, hold, cost, keys in self._lapsed.holds:
+        for request_id, number, hold, cost, keys, rule in self._lapsed.holds:
             attempt_id = f"{request_id}.{number}"
             if attempt_id in self.ended or request_id in self._put_off:
                 continue
             expired += 1
-            changes.expire(request_id, number, sweep.now_ns, cost)
+            charge = charge_of(rule, cost, None)
+            changes.expire(request_id, number, sweep.now_ns, cost, charge)
             for balance in self._books[id(keys)].balances:
                 balance.held_nano -= hold
                 balance.spent_nano += cost
             self._changed.add(id(keys))
-            self.ended[attempt_id] = Booked("expired", hold, cost, 0, keys)
+            self.ended[attempt_id] = Booked("expired", hold, cost, 0, keys, rule)
             changes.correct_request(request_id)  # if it has ended before
         for request_id in self._lapsed.requests:
             changes.end_request(request_id, RequestEnd("abandoned", "abandoned", 0, sweep.now_ns))

@@ -103,6 +103,8 @@ class Reservation(msgspec.Struct, frozen=True):
     """Why its cost has no bound; it is then refused if a budget blocks."""
     repeat: bool = False
     """A repeat whose first answer was lost: an existing row says what was held."""
+    charge_rule: str = ""
+    """By which its customer is charged (`ChargeRule.text`); empty: what it costs."""
     only_ledger: bool = False
     """It is never held in a journal: nothing bounds its cost, or what it makes must be found again."""
     route: str = ""
@@ -227,6 +229,8 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     """JSON object of captured content attributes (telemetry.content); dropped once shipped."""
     request: RequestEnd | None = None
     """Set on the last attempt: the request ends in the same transaction."""
+    list_nano: int | None = None
+    """What it would cost without any contract; None: the same, as far as anybody knows."""
     late: bool = False
     """Its request has ended before (`Later`), and gets the cost now."""
 
@@ -309,6 +313,7 @@ class KeptAnswer(NamedTuple):
         open: its cost is not known yet: it is held, or expired.
         expected_nano: what its cost is expected to be, while it is open.
         detail: what was known of the attempt when its request ended, as in an attempt's end.
+        began_ns: when its request began.
     """
 
     customer: str
@@ -320,3 +325,4 @@ class KeptAnswer(NamedTuple):
     open: bool = False
     expected_nano: int = 0
     detail: str = "{}"
+    began_ns: int = 0

@@ -63,6 +63,9 @@ class AttemptRow(NamedTuple):
     project: str = ""
     tags: str = ""
     """A JSON array, or empty."""
+    charge_rule: str = ""
+    list_nano: int | None = None
+    charge_nano: int | None = None
 
     @property
     def sampled(self) -> bool:
@@ -157,6 +160,10 @@ class SpendRow:
     """The part of `cost_nano` whose tokens we counted ourselves."""
     unpriced: int
     """Attempts at models without a price: their cost is missing here."""
+    list_nano: int = 0
+    """What `cost_nano` would be without contracts."""
+    charge_nano: int = 0
+    """What customers are charged."""
 
     @property
     def figures(self) -> tuple[int, ...]:
@@ -169,6 +176,8 @@ class SpendRow:
             self.output_tokens,
             self.estimated_nano,
             self.unpriced,
+            self.list_nano,
+            self.charge_nano,
         )
 
 

@@ -13,11 +13,12 @@ from spanledger.clock import NANOS
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import Verification
 
-WrongRow = Literal["total", "place", "cost", "orphan"]
+WrongRow = Literal["total", "place", "cost", "charge", "orphan"]
 WRONG_ROWS: dict[WrongRow, str] = {
     "total": "request {} has a cost that is not the sum of its attempts",
     "place": ("attempt {} has ended without a place in the outbox, or has a place without an end"),
     "cost": "attempt {} was not charged but has a cost, or has a negative cost",
+    "charge": "attempt {} has a rule of what is charged but no charge, or a charge without a rule",
     "orphan": "attempt {} belongs to no request",
 }
 """What may be wrong with a row, whose id goes into the braces."""

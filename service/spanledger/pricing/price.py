@@ -13,7 +13,7 @@ from functools import cached_property
 
 import msgspec
 
-from spanledger.money import nano_from_pico
+from spanledger.money import PICO_PER_NANO, WHOLE_SHARE, nano_from_pico
 from spanledger.pricing.usage import Usage
 
 USUAL_SERVICES = frozenset(
@@ -115,6 +115,8 @@ class Price:
         search: price of a web search, pico-USD.
         units: prices of other units than tokens, pico-USD: `query`, `character`, `second`, `image`,
             and `image QUALITY/SIZE`. A model with such prices is billed by nothing else.
+        share: of these prices that is billed, in millionths: a contract's discount or mark-up.
+        listed: the price without any contract; None while the configuration has no contracts.
         max_input_tokens: the model's context window; None: unknown.
         max_output_tokens: the longest answer; None: unknown.
     """
@@ -127,6 +129,8 @@ class Price:
     services: Mapping[str, Schedule] = field(default_factory=dict)
     search: int = 0
     units: Mapping[str, int] = field(default_factory=dict)
+    share: int = WHOLE_SHARE
+    listed: Price | None = None
 
     @cached_property
     def usual(self) -> Schedule:
@@ -154,9 +158,10 @@ class Price:
     def batched(self) -> Price:
         """The price of the same tokens in a batch: as usual where none is listed."""
         found = self.services.get("batch")
+        listed = None if self.listed is None else self.listed.batched
         if found is None:
-            return self
-        return replace(self, rates=found.rates, tiers=found.tiers, services={})
+            return replace(self, listed=listed) if listed is not None else self
+        return replace(self, rates=found.rates, tiers=found.tiers, services={}, listed=listed)
 
     def knows(self, service: str) -> bool:
         """Whether the highest price of a service tier is known."""
@@ -185,10 +190,19 @@ class Price:
         if parts are negative or exceed their total, the complete input or output is charged at its
         highest rate.
         """
-        return nano_from_pico(self.cost_pico(usage, service))
+        pico = self.cost_pico(usage, service)
+        return nano_from_pico(pico) if self.share == WHOLE_SHARE else self.billed_nano(pico)
+
+    def list_nano(self, usage: Usage, service: str = "") -> int | None:
+        """The cost without any contract; None while the configuration has no contracts."""
+        return None if self.listed is None else self.listed.cost_nano(usage, service)
+
+    def billed_nano(self, pico: int) -> int:
+        """What is billed for an amount at these prices, rounded up once."""
+        return -(-pico * self.share // (WHOLE_SHARE * PICO_PER_NANO))
 
     def cost_pico(self, usage: Usage, service: str = "") -> int:
-        """The same in pico-USD, for sums that are rounded at their end."""
+        """The cost before a contract's share, in pico-USD, for sums that `billed_nano` rounds."""
         tokens = max(0, usage.input_tokens)
         schedule = self._charged(service) if service else self.usual
         rates = schedule.at(tokens)
@@ -203,7 +217,9 @@ class Price:
         if terms is USUAL and not self.tiers:
             given, taken = self._dearest_text
             pico = input_tokens * given if input_tokens > 0 else 0
-            return nano_from_pico(pico + output_tokens * taken if output_tokens > 0 else pico)
+            if output_tokens > 0:
+                pico += output_tokens * taken
+            return nano_from_pico(pico) if self.share == WHOLE_SHARE else self.billed_nano(pico)
         reached = self.usual.up_to(input_tokens)
         if terms.service not in USUAL_SERVICES:
             for schedule in self._served_as(terms.service):
@@ -212,7 +228,7 @@ class Price:
         pico += max(output_tokens, 0) * max(r.dearest_output(speech=terms.speech) for r in reached)
         if terms.unit:
             pico += max(terms.units, 0) * (self.of_unit(terms.unit) or 0)
-        return nano_from_pico(pico)
+        return self.billed_nano(pico)
 
 
 def _input_pico(rates: Rates, usage: Usage, tokens: int) -> int:

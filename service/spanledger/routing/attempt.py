@@ -4,8 +4,7 @@ Before an attempt, budgets are checked and money is held; after it, the hold is 
 and the last one also ends the request. `course` decides what may be attempted next, `settle` what
 an attempt cost. No adapter, no HTTP and no clock here.
 
-A budget that refuses an attempt ends the request with that refusal, even after a provider's error,
-because it is the budget that stops the request.
+A budget that refuses ends the request with that, even after a provider's error: it is what stops it.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
 from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
+from spanledger.routing.charging import Charging
 from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
@@ -70,6 +70,7 @@ class Shared:
     booking: Booking
     recorder: Recorder
     limits: GatewaySettings
+    charging: Charging
     degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
     unasked: dict[str, str] = field(default_factory=dict)
 
@@ -261,7 +262,7 @@ class Run:
                 return attempt
 
     def _reservation(self, pick: Pick, sizes: Sizes, dropped_there: frozenset[str]) -> Reservation:
-        clock, exchange = self._shared.clock, self._exchange
+        clock, charging, exchange = self._shared.clock, self._shared.charging, self._exchange
         deployment, price = pick.target.deployment, pick.target.price
         return Reservation(
             request=exchange.start,
@@ -277,6 +278,7 @@ class Run:
             fallback_from=pick.fallback_from,
             reason=pick.reason,
             unbounded=unbounded_by(self._demand, deployment, price, dropped_there),
+            charge_rule="" if charging.off else charging.rule(exchange.start, deployment),
             route=self._course.group,
             movable=exchange.movable,
             moved_by=self._moved_by,

@@ -20,7 +20,6 @@ from spanledger.clock import Clock
 from spanledger.errors import InvalidRequestError, LedgerUnavailableError, ProviderError
 from spanledger.ledger.model import AttemptEnd, Kept
 from spanledger.ledger.ports import Ledger
-from spanledger.money import nano_from_pico
 from spanledger.pricing.price import Price
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import Usage
@@ -255,7 +254,9 @@ class Batches:
             LedgerUnavailableError: the same.
         """
         wire = ENDPOINTS[known.endpoint]
-        target = self.stores.candidate(kept.deployment, known.route, known.asked, wire)
+        created = await self._ledger.find_answer(kept.request_id, BATCHES)
+        began_ns = kept.created_ns if created is None else created.began_ns
+        target = self.stores.candidate(kept.deployment, known.route, known.asked, wire, began_ns)
         if target is None:
             place = (kept.deployment, known.route, wire.path)
             if place not in self._left:
@@ -268,7 +269,6 @@ class Batches:
             return False
         used = await self._used(target, known, batch)
         end = self._end(kept, known, target.deployment, batch, used)
-        created = await self._ledger.find_answer(kept.request_id, BATCHES)
         if created is not None and created.detail != "{}":
             end = replaced(end, detail=created.detail)
         await self._ledger.finish(end)
@@ -310,6 +310,7 @@ class Batches:
             attempt_id=f"{kept.request_id}.1",
             ended_ns=self._clock.now_ns(),
             cost_nano=cost,
+            list_nano=None if cost is None else used.list_nano,
             estimated=used.estimated,
             unpriced=used.price is None and bool(used.usage.input_tokens),
             error_type="invalid_request" if failed else "",
@@ -354,6 +355,7 @@ class _Used:
         self.price = price
         self.usage = Usage()
         self.pico = 0
+        self.list_pico = 0
         self.answers = 0
         self.estimated = False
         self._guess_nano = guess_nano
@@ -362,7 +364,16 @@ class _Used:
     @property
     def nano(self) -> int:
         """The sum, rounded up once."""
-        return nano_from_pico(self.pico) + self._guessed_nano
+        if self.price is None:
+            return self._guessed_nano
+        return self.price.billed_nano(self.pico) + self._guessed_nano
+
+    @property
+    def list_nano(self) -> int | None:
+        """The same without any contract; None while there are no contracts."""
+        if self.price is None or self.price.listed is None:
+            return None
+        return self.price.listed.billed_nano(self.list_pico) + self._guessed_nano
 
     def add(self, result: Result) -> None:
         """One answer. Without usage, it is charged what was held for a line on average."""
@@ -378,6 +389,8 @@ class _Used:
         self.estimated = self.estimated or bool(result.usage.ambiguity)
         if self.price is not None:
             self.pico += self.price.cost_pico(result.usage)
+            if self.price.listed is not None:
+                self.list_pico += self.price.listed.cost_pico(result.usage)
 
 
 def _add(found: Bound, line: Line, deployment: Deployment, price: Price | None) -> None:

@@ -82,14 +82,17 @@ class LateAnswers:
         late = LATE[RESPONSES.name](body)
         if late is None or deployment is None:
             return False
-        price, usage = self._passing.price(deployment, answer.model), late.usage
-        cost = answer.expected_nano
+        price = self._passing.price(deployment, answer.model, answer.began_ns)
+        usage = late.usage
+        cost, listed = answer.expected_nano, None
         if price is not None and usage is not None:
             cost = price.cost_nano(usage, late.service)
+            listed = price.list_nano(usage, late.service)
         end = AttemptEnd(
             attempt_id=f"{request_id}.{answer.number}",
             ended_ns=self._clock.now_ns(),
             cost_nano=cost,
+            list_nano=listed,
             estimated=usage is None or bool(usage.ambiguity),
             unpriced=price is None,
             http_status=200,

@@ -27,7 +27,7 @@ from spanledger.errors import (
 )
 from spanledger.ledger.model import AttemptEnd, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
-from spanledger.pricing.book import PriceBook
+from spanledger.pricing.contracts import Prices
 from spanledger.pricing.price import Price
 from spanledger.providers.base import (
     Call,
@@ -39,6 +39,7 @@ from spanledger.providers.base import (
     ProviderKind,
 )
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.groups import OTHER_MODEL
 from spanledger.routing.health import Health
 from spanledger.routing.outcome import cancelled_end, internal_error_end, request_end
@@ -74,19 +75,21 @@ class Passing:
         self,
         plan: Plan,
         ledger: Ledger,
-        book: PriceBook,
+        prices: Prices,
         providers: Mapping[ProviderKind, Provider],
         health: Health,
         booking: Booking,
         clock: Clock,
+        charging: Charging,
         limits: GatewaySettings,
     ) -> None:
         self.ledger = ledger
         self.booking = booking
         self.clock = clock
+        self.charging = charging
         self.limits = limits
         self.health = health
-        self._book = book
+        self._prices = prices
         self._providers = providers
         self._deployments = plan.deployments
         self._by_provider: dict[str, list[Deployment]] = {}
@@ -134,12 +137,13 @@ class Passing:
 
     def label(self, deployment: Deployment, model: str) -> str:
         """A model's name in rows and metrics: callers must not invent any."""
-        if model and (self.price(deployment, model) is not None):
+        if model and (self.price(deployment, model, self.clock.now_ns()) is not None):
             return model
         return OTHER_MODEL
 
-    def price(self, deployment: Deployment, model: str) -> Price | None:
-        """What a model costs at the account of a deployment; None if nothing says so."""
+    def price(self, deployment: Deployment, model: str, began_ns: int) -> Price | None:
+        """What a model costs at the account of a deployment, for a request that began then; None if
+        nothing says so."""
         if not model:
             return None
         account = (deployment.provider, deployment.api_base, deployment.api_key)
@@ -149,9 +153,9 @@ class Passing:
                 other.api_base,
                 other.api_key,
             ):
-                return self._book.price_of(other)
+                return self._prices.price_of(other, began_ns)
         prefix = deployment.litellm_model.removesuffix(deployment.model)
-        return self._book.price_of(
+        return self._prices.price_of(
             replace(
                 deployment,
                 model=model,
@@ -159,7 +163,8 @@ class Passing:
                 prices={},
                 base_model="",
                 mode="",
-            )
+            ),
+            began_ns,
         )
 
 
@@ -266,7 +271,7 @@ class Passed:
         passing, exchange, deployment = self._passing, self._exchange, self._deployment
         clock = passing.clock
         span_id = f"{clock.rng.getrandbits(64) or 1:016x}"
-        price = passing.price(deployment, self._model)
+        price = passing.price(deployment, self._model, exchange.start.started_ns)
         reservation = Reservation(
             request=exchange.start,
             number=1,
@@ -279,6 +284,7 @@ class Passed:
             priced=True,
             price_id="" if price is None else price.id,
             unbounded="" if self._may_pass else _UNBOUNDED,
+            charge_rule=passing.charging.rule(exchange.start, deployment, self._model),
             only_ledger=True,
         )
         self._attempt_id = reservation.attempt_id
@@ -332,10 +338,13 @@ class Passed:
         """The record of the end: priced where the answer has usage and its model a price."""
         meter, deployment = self._meter, self._deployment
         usage = meter.usage
-        price = self._passing.price(deployment, self._model or meter.model)
+        began_ns = self._exchange.start.started_ns
+        price = self._passing.price(deployment, self._model or meter.model, began_ns)
         cost: int | None = None
+        listed: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, meter.service)
+            listed = None if price is None else price.list_nano(usage, meter.service)
         elif not request.error_type:
             cost = 0
         extra: dict[str, object] = {
@@ -349,6 +358,7 @@ class Passed:
             attempt_id=self._attempt_id,
             ended_ns=request.ended_ns,
             cost_nano=cost,
+            list_nano=listed,
             estimated=usage is not None and bool(usage.ambiguity),
             unpriced=usage is not None and price is None,
             error_type=request.error_type,

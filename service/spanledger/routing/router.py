@@ -15,10 +15,13 @@ from spanledger.config import Config, nearest
 from spanledger.errors import InvalidRequestError, ProviderError, SpanledgerError
 from spanledger.ledger.ports import Ledger
 from spanledger.pricing.book import PriceBook
+from spanledger.pricing.charges import Charges
+from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
 from spanledger.routing.attempt import Run, Shared
 from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course, Groups, Pick
 from spanledger.routing.demand import with_history
@@ -76,19 +79,29 @@ class Router:
         )
         self._booking = Booking(ledger, clock)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
+        charging = Charging(Charges(config.pricing))
         self._shared = Shared(
-            ledger, clock, self._booking, recorder, config.gateway, self._degraded
+            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded
         )
-        self.groups = RouteGroups(plan, book, providers, self.health)
+        prices = Prices(book, config.pricing)
+        self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
         self._counting = Counting(self._choose, clock)
         self.kept = KeptCalls(plan, providers, config.gateway.max_response_bytes)
         self.stores = Stores(plan, self.groups, providers, clock, config.gateway)
         self.batches = Batches(self.stores, ledger, clock)
         self.single = SingleAttempts(
-            ledger, self._booking, clock, config.gateway.budget_exceeded_status
+            ledger, self._booking, clock, charging, config.gateway.budget_exceeded_status
         )
         self.passing = Passing(
-            plan, ledger, book, providers, self.health, self._booking, clock, config.gateway
+            plan,
+            ledger,
+            prices,
+            providers,
+            self.health,
+            self._booking,
+            clock,
+            charging,
+            config.gateway,
         )
         self.late = LateAnswers(ledger, self.kept, self.passing, clock)
         self.unread = UnreadResults(ledger, self.kept, self.late, self.batches, self.health, clock)
@@ -145,7 +158,7 @@ class Router:
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
         """
-        groups = self.groups.for_request(route, asked, ask.wire)
+        groups = self.groups.for_request(route, asked, ask.wire, self._clock.now_ns())
         levels = groups.get(route, ())
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
@@ -158,7 +171,8 @@ class Router:
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises the error that ends it before any attempt."""
         route = exchange.start.route
-        groups = self.groups.for_request(route, exchange.asked, exchange.ask.wire)
+        began_ns = exchange.start.started_ns
+        groups = self.groups.for_request(route, exchange.asked, exchange.ask.wire, began_ns)
         here = any(groups.get(route, ()))
         spoken = () if here else self.groups.spoken(route, exchange.asked)
         if not (here or spoken) and (exchange.asked or route not in groups):
@@ -209,7 +223,8 @@ class Router:
         or has no deployment for the request now."""
         if route not in self._histories or route in self._plan.wildcards:
             return None
-        groups = self.groups.for_request(route, "", exchange.ask.wire)
+        began_ns = exchange.start.started_ns
+        groups = self.groups.for_request(route, "", exchange.ask.wire, began_ns)
         if exchange.ask.own_alone:
             groups = OwnWire(groups, exchange.ask.wire)
         if not any(groups[route]):

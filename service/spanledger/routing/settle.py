@@ -203,20 +203,23 @@ class Recorder:
         call, price, produced = attempt.call, attempt.target.price, attempt.produced
         service = produced.service_of(attempt)
         cost: int | None = None
+        listed: int | None = None
         if usage is not None:
             cost = 0 if price is None else price.cost_nano(usage, service)
+            if price is not None and price.listed is not None:
+                listed = price.list_nano(usage, service)
         used = usage or NO_USAGE
-        # Of more than fifteen arguments by name, Python makes a dict at each call.
+        # The first nine by position: of more arguments by name, Python makes a dict at each call.
         return AttemptEnd(
             attempt.hold.attempt_id,
             ended_ns,
             cost,
             estimated,
             price is None and usage is not None,
-            error_type=error_type,
-            http_status=http_status,
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
+            error_type,
+            http_status,
+            used.input_tokens,
+            used.output_tokens,
             cache_read_tokens=used.cache_read_input_tokens,
             cache_write_tokens=used.cache_write_input_tokens,
             reasoning_tokens=used.reasoning_output_tokens,
@@ -232,6 +235,7 @@ class Recorder:
                 exchange.ask.wire.content(exchange.ask.fields, produced.body, produced.events),
             ),
             request=request,
+            list_nano=listed,
         )
 
     def detail(

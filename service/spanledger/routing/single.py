@@ -14,6 +14,7 @@ from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, R
 from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.outcome import (
     cancelled_end,
     error_type_of,
@@ -28,11 +29,17 @@ class SingleAttempts:
     """Books such attempts."""
 
     def __init__(
-        self, ledger: Ledger, booking: Booking, clock: Clock, budget_exceeded_status: int
+        self,
+        ledger: Ledger,
+        booking: Booking,
+        clock: Clock,
+        charging: Charging,
+        budget_exceeded_status: int,
     ) -> None:
         self._ledger = ledger
         self._booking = booking
         self._clock = clock
+        self._charging = charging
         self._status = budget_exceeded_status
 
     async def hold(
@@ -58,6 +65,7 @@ class SingleAttempts:
             priced=priced,
             price_id=price_id,
             unbounded=unbounded,
+            charge_rule=self._charging.rule(exchange.start, deployment),
             only_ledger=True,
         )
         try:

@@ -99,7 +99,8 @@ class Stores:
         """
         found: list[Candidate] = []
         for wire in wires:
-            levels = self._groups.for_request(route, asked, wire).get(route, ())
+            groups = self._groups.for_request(route, asked, wire, self._clock.now_ns())
+            levels = groups.get(route, ())
             found += [t for level in levels for t in level if keeps_files(t.deployment)]
         if not found:
             raise InvalidRequestError(
@@ -111,9 +112,12 @@ class Stores:
         now = self._clock.monotonic()
         return next((t for t in found if t.health.available(now, 0)), found[0])
 
-    def candidate(self, deployment: str, route: str, asked: str, wire: Inbound) -> Candidate | None:
-        """A deployment by its id, as it serves a route on a wire."""
-        levels = self._groups.for_request(route, asked, wire).get(route, ())
+    def candidate(
+        self, deployment: str, route: str, asked: str, wire: Inbound, began_ns: int
+    ) -> Candidate | None:
+        """A deployment by its id, as it serves a route on a wire, at the prices of a request that began
+        then."""
+        levels = self._groups.for_request(route, asked, wire, began_ns).get(route, ())
         found = (t for level in levels for t in level if t.deployment.id == deployment)
         return next(found, None)
 

@@ -89,10 +89,12 @@ def strategy_of(name: str, args: Mapping[str, float]) -> Strategy:
 
 
 def token_price(price: Price | None) -> float:
-    """Pico-USD for one token of input and one of output; models without a price come last."""
+    """A figure that rises with the price of one token of input and one of output; models without a price come last."""
     if price is None:
         return math.inf
-    return price.rates.dearest_input(sound=False) + price.rates.dearest_output(speech=False)
+    rates = price.rates
+    both = rates.dearest_input(sound=False) + rates.dearest_output(speech=False)
+    return both * price.share
 
 
 def _least(

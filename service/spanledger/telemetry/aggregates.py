@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from spanledger.errors import BudgetThrottledError
+from spanledger.ledger.charges import charge_of
 from spanledger.ledger.model import UNKNOWN_ROUTE
 from spanledger.ledger.rows import AttemptRow, EndedRow, PointRow, RequestRow
 from spanledger.telemetry import signals
@@ -225,6 +226,11 @@ class Aggregates:
         labels = (row.provider, row.model, self._customer(row.customer))
         if cost or row.state == "settled":
             self._add(signals.COST, labels, cost, exemplar, now_ns)
+        if row.list_nano is not None:
+            self._add(signals.LIST_COST, labels, row.list_nano, exemplar, now_ns)
+        if row.charge_nano is not None:
+            before = charge_of(row.charge_rule, row.shipped_nano or 0, None) or 0
+            self._add(signals.CHARGE, labels, row.charge_nano - before, exemplar, now_ns)
         if row.shipped_nano is None and (told := _told_nano(row.detail)):
             self._add(signals.PROVIDER_COST, labels, told, exemplar, now_ns)
         if row.overrun_nano:

@@ -10,10 +10,17 @@ telemetry library.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from spanledger.telemetry.vocabulary import AMBIGUITY, ATTRIBUTES, Attribute, Stability
+from spanledger.telemetry.vocabulary import (
+    AMBIGUITY,
+    ATTRIBUTES,
+    REQUEST_PARAMETERS,
+    WHO,
+    Attribute,
+    Stability,
+)
 
 __all__ = ["ATTRIBUTES", "METRICS", "SCRAPED", "SPANS", "Attribute", "Metric", "Scraped", "Span"]
 
@@ -80,34 +87,6 @@ class Scraped:
     stability: Stability = "stable"
 
 
-_REQUEST_PARAMETERS = (
-    "gen_ai.request.max_tokens",
-    "gen_ai.request.temperature",
-    "gen_ai.request.top_p",
-    "gen_ai.request.top_k",
-    "gen_ai.request.reasoning.level",
-    "gen_ai.conversation.id",
-    "gen_ai.request.frequency_penalty",
-    "gen_ai.request.presence_penalty",
-    "gen_ai.request.seed",
-    "gen_ai.request.stop_sequences",
-    "gen_ai.request.choice.count",
-    "gen_ai.request.encoding_formats",
-    "gen_ai.embeddings.dimension.count",
-    "gen_ai.output.type",
-    "openai.request.service_tier",
-)
-_WHO = (
-    "spanledger.request.id",
-    "spanledger.route",
-    "spanledger.customer",
-    "spanledger.team",
-    "spanledger.key.id",
-    "user.id",
-    "spanledger.project",
-    "spanledger.tags",
-)
-
 SPANS: tuple[Span, ...] = (
     Span(
         "{operation} {route}",
@@ -121,7 +100,7 @@ SPANS: tuple[Span, ...] = (
             "url.scheme",
             "http.response.status_code",
             "error.type",
-            *_WHO,
+            *WHO,
             "spanledger.outcome",
             "spanledger.attempts",
             "spanledger.request.cost.usd",
@@ -142,7 +121,7 @@ SPANS: tuple[Span, ...] = (
             "gen_ai.request.stream",
             "http.request.method",
             "url.template",
-            *_REQUEST_PARAMETERS,
+            *REQUEST_PARAMETERS,
             "gen_ai.response.id",
             "gen_ai.response.model",
             "gen_ai.response.finish_reasons",
@@ -167,7 +146,7 @@ SPANS: tuple[Span, ...] = (
             "server.port",
             "http.response.status_code",
             "error.type",
-            *_WHO,
+            *WHO,
             "spanledger.deployment",
             "spanledger.attempt.number",
             "spanledger.attempt.state",
@@ -176,6 +155,11 @@ SPANS: tuple[Span, ...] = (
             "spanledger.cost.usd",
             "spanledger.cost.nano_usd",
             "spanledger.price.id",
+            "spanledger.list_cost.usd",
+            "spanledger.list_cost.nano_usd",
+            "spanledger.charge.usd",
+            "spanledger.charge.nano_usd",
+            "spanledger.charge.rule",
             "spanledger.overrun.nano_usd",
             "spanledger.provider.cost.usd",
             "spanledger.provider.cost.nano_usd",
@@ -250,6 +234,16 @@ COST = Metric(
     _MONEY,
     scale=_USD,
     most=16_000,  # a hundred customers plus `other`, each with fifty models of three providers
+)
+LIST_COST = replace(
+    COST,
+    name="spanledger.list_cost.usd",
+    meaning="What attempts would cost without contracts; counted while contracts are configured.",
+)
+CHARGE = replace(
+    COST,
+    name="spanledger.charge.usd",
+    meaning="What customers are charged; counted while `pricing.charges` has rules.",
 )
 REQUEST_COST = Metric(
     "spanledger.request.cost.usd",
@@ -334,6 +328,8 @@ METRICS: tuple[Metric, ...] = (
     TOKEN_USAGE,
     REQUEST_DURATION,
     COST,
+    LIST_COST,
+    CHARGE,
     REQUEST_COST,
     FALLBACKS,
     RETRIES,

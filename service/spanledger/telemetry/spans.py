@@ -16,6 +16,7 @@ import msgspec
 from opentelemetry.sdk.resources import Resource
 
 from spanledger import __version__
+from spanledger.ledger.charges import charge_rule
 from spanledger.ledger.model import UNSAMPLED
 from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
 from spanledger.money import NANO_PER_USD
@@ -223,6 +224,14 @@ def own_of_attempt(row: AttemptRow, *, with_content: bool) -> Attributes:
         "spanledger.cost.usd": row.cost_nano / NANO_PER_USD,
         "spanledger.cost.nano_usd": row.cost_nano,
     }
+    if row.list_nano is not None:
+        found["spanledger.list_cost.usd"] = row.list_nano / NANO_PER_USD
+        found["spanledger.list_cost.nano_usd"] = row.list_nano
+    if row.charge_nano is not None:
+        found["spanledger.charge.usd"] = row.charge_nano / NANO_PER_USD
+        found["spanledger.charge.nano_usd"] = row.charge_nano
+        if name := charge_rule(row.charge_rule).name:
+            found["spanledger.charge.rule"] = name
     if row.overrun_nano:
         found["spanledger.overrun.nano_usd"] = row.overrun_nano
     if row.input_tokens or row.output_tokens:

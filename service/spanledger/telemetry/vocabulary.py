@@ -158,6 +158,19 @@ _ALL = (
     ),
     Attribute("spanledger.cost.usd", "double", "Cost of the attempt."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a US dollar."),
+    Attribute(
+        "spanledger.list_cost.usd",
+        "double",
+        "What the attempt would cost without contracts; absent while none are configured.",
+    ),
+    Attribute("spanledger.list_cost.nano_usd", "int", "The same, exact."),
+    Attribute(
+        "spanledger.charge.usd",
+        "double",
+        "What the customer is charged for the attempt; absent while `pricing.charges` is empty.",
+    ),
+    Attribute("spanledger.charge.nano_usd", "int", "The same, exact."),
+    Attribute("spanledger.charge.rule", "string", "The rule that says so; absent if none matches."),
     Attribute("spanledger.request.cost.usd", "double", "Cost of all attempts of the request."),
     Attribute("spanledger.request.cost.nano_usd", "int", "The same, exact."),
     Attribute(
@@ -231,3 +244,33 @@ _ALL = (
 )
 
 ATTRIBUTES: dict[str, Attribute] = {attribute.name: attribute for attribute in _ALL}
+
+REQUEST_PARAMETERS = (
+    "gen_ai.request.max_tokens",
+    "gen_ai.request.temperature",
+    "gen_ai.request.top_p",
+    "gen_ai.request.top_k",
+    "gen_ai.request.reasoning.level",
+    "gen_ai.conversation.id",
+    "gen_ai.request.frequency_penalty",
+    "gen_ai.request.presence_penalty",
+    "gen_ai.request.seed",
+    "gen_ai.request.stop_sequences",
+    "gen_ai.request.choice.count",
+    "gen_ai.request.encoding_formats",
+    "gen_ai.embeddings.dimension.count",
+    "gen_ai.output.type",
+    "openai.request.service_tier",
+)
+"""What a request asks for, on the spans of its attempts."""
+WHO = (
+    "spanledger.request.id",
+    "spanledger.route",
+    "spanledger.customer",
+    "spanledger.team",
+    "spanledger.key.id",
+    "user.id",
+    "spanledger.project",
+    "spanledger.tags",
+)
+"""Who asks, and for whom, on every span."""

@@ -319,6 +319,7 @@ class Site:
         ledger: StrictLedger | None = None,
         content: Any = "off",
         seed: int = 1,
+        pricing: Mapping[str, object] | None = None,
         **settings: Any,
     ) -> None:
         self.time = Time()
@@ -336,7 +337,11 @@ class Site:
                         "model_info": {"id": unique},
                     }
                 )
-        config = parse_config({"model_list": entries, "router_settings": settings}, {}, "test.yaml")
+        config = parse_config(
+            {"model_list": entries, "router_settings": settings, "pricing": pricing},
+            {},
+            "test.yaml",
+        )
         self.plan = Plan.from_config(config)
         self.router = Router(
             config,

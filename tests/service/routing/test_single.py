@@ -8,9 +8,12 @@ from typing import cast
 import pytest
 
 from spanledger.clock import Clock
+from spanledger.config import PricingSettings
 from spanledger.ledger.model import Kept, Later, RequestStart
 from spanledger.ledger.ports import Ledger
+from spanledger.pricing.charges import Charges
 from spanledger.routing.booking import Booking
+from spanledger.routing.charging import Charging
 from spanledger.routing.request import Exchange
 from spanledger.routing.single import SingleAttempts
 from spanledger.wires import CHAT
@@ -39,7 +42,9 @@ async def test_a_caller_that_leaves_at_the_end(end: str, gated: int) -> None:
     leaves during the last writes."""
     ledger = StrictLedger(gated=gated)
     booking = Booking(cast("Ledger", ledger), Clock())
-    single = SingleAttempts(cast("Ledger", ledger), booking, Clock(), 402)
+    single = SingleAttempts(
+        cast("Ledger", ledger), booking, Clock(), Charging(Charges(PricingSettings())), 402
+    )
     target = deployment("http://localhost")
     body = b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}'
     exchange = Exchange(START, CHAT.read(body), Clock().monotonic() + 30, "")

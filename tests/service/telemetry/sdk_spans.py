@@ -126,6 +126,12 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
             }
         ),
     }
+    for name, nano in (("list_cost", row.list_nano), ("charge", row.charge_nano)):
+        if nano is not None:
+            found[f"spanledger.{name}.usd"] = nano / 1_000_000_000
+            found[f"spanledger.{name}.nano_usd"] = nano
+    if row.charge_nano is not None and row.charge_rule.startswith('["acme"'):
+        found["spanledger.charge.rule"] = "acme"
     if row.input_tokens or row.output_tokens:
         found["gen_ai.usage.input_tokens"] = row.input_tokens
         found["gen_ai.usage.output_tokens"] = row.output_tokens

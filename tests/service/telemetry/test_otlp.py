@@ -80,6 +80,9 @@ def attempt(pick: random.Random, seq: int) -> AttemptRow:
         "detail": detail(pick),
         "content": content(pick),
         "shipped_nano": None,
+        "list_nano": pick.choice([None, 0, 7]),
+        "charge_nano": pick.choice([None, 0, 7]),
+        "charge_rule": pick.choice(["", "damaged", '["acme",1200000,"cost"]', '["",1000000]']),
         "tags": pick.choice(["", '["a"]', '["b", "\u00e5"]']),
     }
     for name in ("estimated", "unpriced", "corrected"):
@@ -151,7 +154,7 @@ def test_rows_that_differ_in_one_column_share_nothing_that_depends_on_it(
     rows = [row]
     for name in set(row._fields) - ids - {"shipped_nano"}:
         change: dict[str, Any] = {name: "other"}
-        if kinds[name] is int:
+        if kinds[name] in (int, int | None):
             change = {name: 0 if getattr(row, name) else 1}
         if name == "tags":
             change = {name: '["other"]'}

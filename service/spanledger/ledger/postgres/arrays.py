@@ -18,11 +18,18 @@ BIGINTS = frozenset(
     }
 )
 """Columns of integers; all others are text."""
+OPTIONAL = frozenset({"list_nano", "charge_nano"})
+"""Columns of integers that may be NULL."""
 
 
 def integers(values: Iterable[object]) -> str:
     """An array of integers."""
     return f"{{{','.join(map(str, values))}}}"
+
+
+def optional_integers(values: Iterable[object]) -> str:
+    """An array of integers, some of which may be NULL."""
+    return integers("NULL" if value is None else value for value in values)
 
 
 def texts(values: Iterable[str | None]) -> str:
@@ -58,10 +65,14 @@ def unnest(columns: Sequence[str]) -> str:
 def columns_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """The parameters of `unnest` for some rows."""
     return [
-        integers(values) if name in BIGINTS else texts(values)
+        integers(values)
+        if name in BIGINTS
+        else optional_integers(values)
+        if name in OPTIONAL
+        else texts(values)
         for name, values in zip(columns, zip(*rows, strict=True), strict=True)
     ]
 
 
 def _kind(column: str) -> str:
-    return "bigint" if column in BIGINTS else "text"
+    return "bigint" if column in BIGINTS or column in OPTIONAL else "text"

@@ -84,8 +84,10 @@ class LockingBatch(Batch):
         )
         self._check_state()
         return {
-            f"{request_id}.{number}": Booked(state, hold, cost, overrun, account_keys(accounts))
-            for request_id, number, state, hold, cost, overrun, accounts in cursor.fetchall()
+            f"{request_id}.{number}": Booked(
+                state, hold, cost, overrun, account_keys(accounts), rule
+            )
+            for request_id, number, state, hold, cost, overrun, accounts, rule in cursor.fetchall()
         }
 
     def lapsed(self, sweep: Sweep) -> Lapsed:
@@ -101,8 +103,8 @@ class LockingBatch(Batch):
         self._check_state()
         return Lapsed(
             [
-                LapsedHold(request_id, number, hold, cost, account_keys(accounts))
-                for request_id, number, hold, cost, accounts in holds.fetchall()
+                LapsedHold(request_id, number, hold, cost, account_keys(accounts), rule)
+                for request_id, number, hold, cost, accounts, rule in holds.fetchall()
             ],
             [request_id for (request_id,) in requests.fetchall()],
         )

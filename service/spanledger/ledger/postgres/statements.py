@@ -20,7 +20,7 @@ from spanledger.ledger.postgres.errors import LANE_LOST, NO_ROOM, STALE
 
 ENDED_COLUMNS = ("request_id", "number", "was", *ATTEMPT_END_COLUMNS)
 REQUEST_ENDED_COLUMNS = ("request_id", *REQUEST_END_COLUMNS)
-EXPIRED_COLUMNS = ("request_id", "number", "ended_ns", "cost_nano", "seq")
+EXPIRED_COLUMNS = ("request_id", "number", "ended_ns", "cost_nano", "charge_nano", "seq")
 CORRECTED_COLUMNS = ("seq", "request_id")
 DECIDED_COLUMNS = ("decision", "request_id")
 
@@ -95,7 +95,8 @@ READ_THESE_BUDGETS = f"{READ_BUDGETS} WHERE name = ANY(%s::text[])"
 LAST_CHANGE = "SELECT coalesce(max(id), 0) FROM spanledger.budget_history"
 CHANGED_BUDGETS = "SELECT DISTINCT name FROM spanledger.budget_history WHERE id > %s LIMIT %s"
 BOOKED = """
-SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts
+SELECT a.request_id, a.number, a.state, a.hold_nano, a.cost_nano, a.overrun_nano, a.accounts,
+    a.charge_rule
 FROM unnest(%s::text[], %s::int[]) x (request_id, number)
 JOIN spanledger.attempts a ON a.request_id = x.request_id AND a.number = x.number"""
 
@@ -103,7 +104,7 @@ _UNOWNED = """owner != %(owner)s AND NOT EXISTS (SELECT FROM spanledger.owners o
         WHERE o.id = owner AND o.lease_ns BETWEEN %(now)s AND %(latest)s)"""
 LAPSED = f"""
 SELECT request_id, number, hold_nano,
-    CASE WHEN held_until_ns != 0 THEN expected_nano ELSE hold_nano END, accounts
+    CASE WHEN held_until_ns != 0 THEN expected_nano ELSE hold_nano END, accounts, charge_rule
 FROM spanledger.attempts WHERE state = 'held' AND CASE WHEN held_until_ns != 0
     THEN held_until_ns < %(now)s ELSE started_ns < %(oldest)s OR ({_UNOWNED}) END
 ORDER BY request_id, number"""
@@ -150,7 +151,7 @@ UPDATE spanledger.attempts SET held_until_ns = %s, expected_nano = least(%s, hol
 WHERE request_id = %s AND state = 'held'"""
 EXPIRE = _guarded(
     "UPDATE spanledger.attempts t SET state = 'expired', ended_ns = x.ended_ns,"
-    " cost_nano = x.cost_nano, estimated = 1, error_type = 'expired', lane = %s, seq = x.seq"
+    " cost_nano = x.cost_nano, charge_nano = x.charge_nano, estimated = 1, error_type = 'expired', lane = %s, seq = x.seq"
     f" FROM {unnest(EXPIRED_COLUMNS)} x ({_names(EXPIRED_COLUMNS)})"
     " WHERE t.request_id = x.request_id AND t.number = x.number AND t.state = 'held'",
     STALE,

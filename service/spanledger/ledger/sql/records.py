@@ -252,7 +252,7 @@ _ANSWER = """
 SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND a.estimated = 0
     THEN a.input_tokens + a.output_tokens ELSE 0 END, a.number, a.model,
     CASE WHEN a.state IN ('held', 'expired') AND a.held_until_ns != 0 THEN 1 ELSE 0 END,
-    a.expected_nano, a.detail
+    a.expected_nano, a.detail, r.started_ns
 FROM attempts a JOIN requests r USING (request_id)
 WHERE a.request_id = :id AND r.operation = :operation ORDER BY a.number DESC LIMIT 1"""
 

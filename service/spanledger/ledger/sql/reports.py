@@ -45,6 +45,8 @@ class SqlReports(Reports):
     """The lane of an attempt `a`, as SQL."""
     budget_columns: Sequence[str] = BUDGET_COLUMNS
     spend_columns: Mapping[str, str] = _SPEND_COLUMN
+    has_charges = True
+    """Attempts have list prices and charges: a file that is only read may have an older schema."""
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
@@ -66,6 +68,11 @@ class SqlReports(Reports):
     def _backlog(self) -> tuple[int, int | None]:
         """How many ended rows wait for the shipper, and when the first of them ended."""
 
+    def _sum(self, column: str) -> str:
+        """The sum of an amount that is the cost where it is NULL, as SQL."""
+        own = f"coalesce(a.{column}, a.cost_nano)" if self.has_charges else "a.cost_nano"
+        return f"coalesce(sum({own}), 0)"
+
     # spend --------------------------------------------------------------------------------
 
     def _spend(
@@ -79,7 +86,7 @@ class SqlReports(Reports):
             " count(*) FILTER (WHERE a.error_type != ''), coalesce(sum(a.input_tokens), 0),"
             " coalesce(sum(a.output_tokens), 0),"
             " coalesce(sum(CASE WHEN a.estimated != 0 THEN a.cost_nano ELSE 0 END), 0),"
-            " coalesce(sum(a.unpriced), 0)"
+            f" coalesce(sum(a.unpriced), 0), {self._sum('list_nano')}, {self._sum('charge_nano')}"
             " FROM attempts a JOIN requests r USING (request_id)"
             " WHERE a.state != 'held' AND a.started_ns >= :since AND a.started_ns < :until"
             + (f" GROUP BY {places}" if places else "")
@@ -198,6 +205,8 @@ class SqlReports(Reports):
 
     def _wrong_rows(self) -> Iterator[tuple[WrongRow, str]]:
         for kind, query in _WRONG.items():
+            if kind == "charge" and not self.has_charges:
+                continue
             for (which,) in self._sql.each(query):
                 yield kind, which
 
@@ -278,6 +287,9 @@ SELECT request_id || '.' || number FROM attempts WHERE (state = 'held') != (seq 
     "cost": """
 SELECT request_id || '.' || number FROM attempts
 WHERE (state IN ('released', 'held') AND cost_nano != 0) OR cost_nano < 0""",
+    "charge": """
+SELECT request_id || '.' || number FROM attempts
+WHERE charge_nano < 0 OR (state != 'held' AND (charge_rule = '') != (charge_nano IS NULL))""",
     "orphan": """
 SELECT a.request_id || '.' || number FROM attempts a LEFT JOIN requests r USING (request_id)
 WHERE r.request_id IS NULL""",

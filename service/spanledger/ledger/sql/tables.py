@@ -235,6 +235,7 @@ _SUMMED: dict[str, tuple[str, ...]] = {
     "requests": ("cost_nano", "attempts", "ended_ns % 1000000007"),
     "attempts": (
         *("hold_nano", "cost_nano", "overrun_nano", "input_tokens", "output_tokens"),
+        *("coalesce(list_nano, cost_nano)", "coalesce(charge_nano, cost_nano)"),
         *("coalesce(shipped_nano, 0)", "held_until_ns % 1000000007", "expected_nano"),
     ),
     "balances": ("spent_nano", "held_nano", "overrun_nano"),

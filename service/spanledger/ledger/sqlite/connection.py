@@ -15,6 +15,8 @@ BUSY_TIMEOUT_S = 5.0
 """How long a batch waits for another process's transaction before the ledger counts as unavailable."""
 SCOPES_VERSION = 8
 """First schema version whose requests and keys have users, projects and tags."""
+CHARGES_VERSION = 10
+"""First schema version whose attempts have list prices and charges."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -98,6 +100,12 @@ def has_scopes(connection: sqlite3.Connection) -> bool:
     """Whether requests and keys of the file have users, projects and tags."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version >= SCOPES_VERSION)
+
+
+def has_charges(connection: sqlite3.Connection) -> bool:
+    """Whether attempts of the file have list prices and charges."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version >= CHARGES_VERSION)
 
 
 def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:

@@ -115,16 +115,17 @@ class SqliteTransaction:
             request_id, _, number = attempt_id.rpartition(".")
             row = self._connection.execute(_BOOKED, (request_id, int(number))).fetchone()
             if row is not None:
-                state, hold, cost, overrun, accounts = row
-                found[attempt_id] = Booked(state, hold, cost, overrun, account_keys(accounts))
+                state, hold, cost, overrun, accounts, rule = row
+                keys = account_keys(accounts)
+                found[attempt_id] = Booked(state, hold, cost, overrun, keys, rule)
         return found
 
     def lapsed(self, sweep: Sweep) -> Lapsed:
         """See `Transaction`."""
         moments = (*_moments(sweep), self._owner)
         holds = [
-            LapsedHold(request_id, number, hold, cost, account_keys(accounts))
-            for request_id, number, hold, cost, accounts in self._connection.execute(
+            LapsedHold(request_id, number, hold, cost, account_keys(accounts), rule)
+            for request_id, number, hold, cost, accounts, rule in self._connection.execute(
                 _LAPSED, moments
             )
         ]
@@ -209,12 +210,12 @@ WHERE budget = ? AND scope = ? AND period = ? AND timezone = ? AND period_start_
 _CHANGED = "SELECT DISTINCT name FROM budget_history WHERE id > ? LIMIT ?"
 
 _BOOKED = """
-SELECT state, hold_nano, cost_nano, overrun_nano, accounts FROM attempts
+SELECT state, hold_nano, cost_nano, overrun_nano, accounts, charge_rule FROM attempts
 WHERE request_id = ? AND number = ?"""
 
 _LAPSED = """
 SELECT request_id, number, hold_nano,
-    CASE WHEN held_until_ns THEN expected_nano ELSE hold_nano END, accounts
+    CASE WHEN held_until_ns THEN expected_nano ELSE hold_nano END, accounts, charge_rule
 FROM attempts WHERE state = 'held' AND CASE WHEN held_until_ns THEN held_until_ns < ?2
     ELSE started_ns < ?1 OR (owner != ?4
         AND owner NOT IN (SELECT id FROM owners WHERE lease_ns BETWEEN ?2 AND ?3)) END"""
@@ -235,7 +236,7 @@ _DECIDE = "UPDATE requests SET decision = ? WHERE request_id = ? AND decision !=
 
 _EXPIRE = """
 UPDATE attempts SET state = 'expired', ended_ns = ?3, cost_nano = ?4, estimated = 1,
-    error_type = 'expired', seq = ?5
+    error_type = 'expired', charge_nano = ?5, seq = ?6
 WHERE request_id = ?1 AND number = ?2"""
 
 _END_ATTEMPT = f"""
