@@ -63,7 +63,7 @@ def _ask(base_url: str, key: str, model: str, stream: bool) -> str:
             model=model,
             messages=[{"role": "user", "content": PROMPT}],
             max_tokens=20,
-            user=PROMPT,
+            user="ada",  # a name, which spans have
             stream=stream,
             **body,
         )
