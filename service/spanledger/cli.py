@@ -20,6 +20,7 @@ from spanledger.commands import (
     keys,
     ledger,
     prices,
+    rate,
     ship,
     sim,
     spend,
@@ -66,6 +67,7 @@ app.command("ship")(ship.ship)
 app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
+app.add_typer(rate.app, name="rate")
 app.command("apply")(budget.apply)
 app.command("top")(top.top)
 app.command("spend")(spend.spend)

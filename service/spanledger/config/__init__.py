@@ -11,6 +11,7 @@ from spanledger.config.load import (
     parse_config,
     served_by,
     validate_budget,
+    validate_rate,
 )
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import DEFAULT_CONFIG, read_yaml
@@ -52,4 +53,5 @@ __all__ = [
     "read_yaml",
     "served_by",
     "validate_budget",
+    "validate_rate",
 ]

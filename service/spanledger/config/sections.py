@@ -25,6 +25,7 @@ from spanledger.config.fields import (
     not_each,
 )
 from spanledger.config.pricing import PricingSettings
+from spanledger.config.rates import RateEntry
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
@@ -343,6 +344,7 @@ class Config(Ours):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
+    rates: tuple[RateEntry, ...] = Field((), description="Rates set at start.")
     pricing: PricingSettings = PricingSettings()
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""

@@ -21,9 +21,9 @@ from spanledger.config import GatewaySettings
 from spanledger.errors import (
     CALLER_CAUSED,
     BudgetDegradesError,
-    BudgetExceededError,
     LedgerUnavailableError,
     ProviderError,
+    RefusedError,
     SpanledgerError,
     UnpricedModelError,
 )
@@ -226,9 +226,9 @@ class Run:
             self._asked += 1
             try:
                 hold = await shared.ledger.reserve(reservation)
-            except (BudgetExceededError, UnpricedModelError) as refusal:
+            except (RefusedError, UnpricedModelError) as refusal:
                 target.health.withdraw(now, tokens)
-                if isinstance(refusal, BudgetExceededError):
+                if isinstance(refusal, RefusedError):
                     refusal.answer_with(shared.limits.budget_exceeded_status)
                 following = self._after_refusal(target, refusal)
                 if following is None:
@@ -246,15 +246,11 @@ class Run:
                 await shared.booking.undo(exchange, reservation)
                 raise
             else:
-                exchange.attempts += 1
-                exchange.remaining_nano = hold.remaining_nano
-                exchange.journaled = hold.journaled
-                if hold.warned:
-                    exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
+                exchange.held(hold, target.deployment.id)
                 call = self._call(target, sizes, hold, now)
                 if target.deployment.forwards_trace:
                     call = replace(call, trace_headers=exchange.trace_headers(reservation.span_id))
-                exchange.deployment, exchange.changed = target.deployment.id, call.changed
+                exchange.changed = call.changed
                 self._pending = []
                 attempt = Attempt(target, sizes, hold, call, now, self._demand)
                 if call.pass_on is not None:
@@ -293,6 +289,8 @@ class Run:
             if bought is None and guessed and hold.remaining_nano is not None:
                 # The full hold assumes a default length, so that length is sent as a limit.
                 bought = sizes.full
+        if hold.only_usual and (bought is None or bought > sizes.usual):
+            bought = sizes.usual
         left = exchange.deadline - now
         timeout_s = target.deployment.timeout_s
         if exchange.start.stream and target.deployment.stream_timeout_s is not None:
@@ -326,14 +324,14 @@ class Run:
         self._exchange.degraded += (turn.budget,)
 
     def _after_refusal(
-        self, target: Candidate, refusal: BudgetExceededError | UnpricedModelError
+        self, target: Candidate, refusal: RefusedError | UnpricedModelError
     ) -> Pick | None:
         """The next attempt after a refusal: another deployment may have room or a lower price.
         Before the first attempt, only a refusal specific to this deployment is a reason to look."""
         self._course.after_refusal(target)
         exchange = self._exchange
         only_there = isinstance(refusal, UnpricedModelError) or not _OF_DEPLOYMENTS.isdisjoint(
-            refusal.refusal.scope.split(",")
+            refusal.scope.split(",")
         )
         first = exchange.attempts == 0 and self._course.group == exchange.start.route
         if (first and not only_there) or self._asked >= MAX_ATTEMPTS:

@@ -108,6 +108,8 @@ SPANS: tuple[Span, ...] = (
             "spanledger.budget.decision",
             "spanledger.budget.refused_by",
             "spanledger.budget.scope",
+            "spanledger.rate.refused_by",
+            "spanledger.rate.scope",
         ),
     ),
     Span(
@@ -448,6 +450,12 @@ SCRAPED: tuple[Scraped, ...] = (
     ),
     Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
     Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
+    Scraped(
+        "spanledger_rate_refusals_total",
+        "counter",
+        "Requests that a rate refused. `measure`: `requests`, `tokens`, `nano` (dollars) or `in_flight`.",
+        ("rate", "scope", "measure"),
+    ),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
     Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),

@@ -228,6 +228,8 @@ _ALL = (
         "string",
         "Names of the budgets that sent the request to another route.",
     ),
+    Attribute("spanledger.rate.refused_by", "string", "Name of the rate that refused."),
+    Attribute("spanledger.rate.scope", "string", "Scope of the rate that refused."),
     Attribute("spanledger.budget.scope", "string", "Scope of the budget that refused."),
     Attribute("spanledger.budget.refused_by", "string", "Name of the budget that refused."),
     Attribute(

@@ -1,0 +1,352 @@
+"""Admits requests under rates, from this process's shares of them.
+
+Nothing here is written at a request: a share is asked for when it runs out, and given back when much of it
+is left over. How shares are divided is in `rates.shares`, what one account counts in `rates.meter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+
+from spanledger.budgets.accounts import ROOMY
+from spanledger.budgets.scopes import dimensions_of
+from spanledger.clock import Clock
+from spanledger.errors import LedgerUnavailableError, Overuse, RateExceededError
+from spanledger.ledger.aside import Aside
+from spanledger.ledger.model import AttemptEnd, Reservation
+from spanledger.ledger.rating.ports import RateRows
+from spanledger.rates.matching import RateIndex
+from spanledger.rates.meter import Excess, Meter, Standing
+from spanledger.rates.model import NOTHING, Amounts, RateAccount
+from spanledger.rates.shares import KEPT_S, Ask, Share
+
+log = logging.getLogger(__name__)
+
+EXCHANGE_TIMEOUT_S = 8.0
+"""For the ledger's answer; longer than it waits for another's transaction."""
+LOOK_EVERY_S = 1.0
+"""How soon a changed rate applies, and how often shares are looked through."""
+T = TypeVar("T")
+_REQUESTS, _TOKENS, _NANO = (Amounts._fields.index(n) for n in ("requests", "tokens", "nano"))
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """An attempt that was admitted.
+
+    Attributes:
+        first: the meters that count its request since this attempt.
+        whole: it may use all that it can; else no more output than is usual for it.
+    """
+
+    request_id: str
+    attempt_id: str
+    at: float
+    meters: tuple[Meter, ...]
+    first: tuple[Meter, ...]
+    tokens: int
+    nano: int
+    whole: bool
+
+
+class _Open(msgspec.Struct):
+    """A request in progress: the meters that count it, and its attempts that have not ended."""
+
+    since: float
+    meters: dict[RateAccount, Meter] = {}
+    attempts: dict[str, Admitted] = {}
+
+
+class Limiter:
+    """The rates of one process.
+
+    Attributes:
+        on: whether there are any rates.
+        open: requests in progress that some rate counts, by id.
+        refused: how many requests each rate has refused, by rate, scope and measure.
+        journaling: whether the ledger is unavailable and attempts are held in a journal.
+    """
+
+    def __init__(
+        self, rows: RateRows, owner: str, clock: Clock, *, longest_request_s: float = math.inf
+    ) -> None:
+        self.on = False
+        self.open: dict[str, _Open] = {}
+        self.refused: Counter[tuple[str, str, str]] = Counter()
+        self.journaling: Callable[[], bool] = lambda: False
+        self._rows = rows
+        self._owner = owner
+        self._clock = clock
+        self._longest_s = longest_request_s
+        self._aside = Aside("ledger-rates", EXCHANGE_TIMEOUT_S)
+        self._index = RateIndex(())
+        self._version = -1
+        self._meters: dict[RateAccount, Meter] = {}
+        self._needed: dict[RateAccount, tuple[Meter, Amounts]] = {}
+        self._exchanging = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = 0  # questions so far
+        self._failure: tuple[int, LedgerUnavailableError] | None = None  # which of them failed last
+
+    # rates --------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the rates, before anybody is served."""
+        self._change(self._rows.version(), RateIndex(self._rows.rates()))
+
+    def _change(self, version: int, index: RateIndex) -> None:
+        self._version, self._index = version, index
+        for account, meter in self._meters.items():
+            rate = index.by_name.get(account.rate)
+            if rate is not None and rate.scope == account.scope and rate != meter.rate:
+                meter.change(rate)
+        self.on = bool(index.by_name)
+
+    async def run(self) -> None:
+        """Look for changed rates and through our shares, until cancelled."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            with suppress(LedgerUnavailableError):  # the ledger itself reports that
+                await self.look()
+
+    async def look(self) -> None:
+        """Do both once."""
+        version = await self._call(self._rows.version)
+        if version != self._version:
+            self._change(version, RateIndex(await self._call(self._rows.rates)))
+        now = self._clock.monotonic()
+        self._forget_lost(now)
+        if due := [meter for meter in self._meters.values() if meter.is_due(now)]:
+            await self._lease([(meter, NOTHING) for meter in due])
+        for account in [a for a, meter in self._meters.items() if meter.is_idle(now)]:
+            del self._meters[account]
+
+    def _forget_lost(self, now: float) -> None:
+        """Release requests whose end was never reported, which would be a bug of ours."""
+        lost = [i for i, each in self.open.items() if now - each.since > self._longest_s]
+        for request_id in lost:
+            self.ended(request_id)
+
+    async def close(self) -> None:
+        """Give back what was not used."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        asks = [
+            meter.ask(self._clock.monotonic())._replace(spare=False)
+            for meter in self._meters.values()
+        ]
+        with suppress(LedgerUnavailableError):
+            if asks:
+                await self._call(lambda: self._exchanged(asks))
+        with suppress(LedgerUnavailableError):
+            await self._call(self._rows.close)
+        self._aside.close()
+
+    # requests -----------------------------------------------------------------------------
+
+    async def admit(self, asked: Reservation) -> Admitted | None:
+        """Count an attempt on all rates that apply to it; None if none does.
+
+        A request counts once on each of them, its tokens and money with each attempt.
+
+        Raises:
+            RateExceededError: a rate has no room; nothing was counted.
+            LedgerUnavailableError: our share has run out, and no other can be had.
+        """
+        matched = self._index.matched(dimensions_of(asked))
+        if not matched:
+            return None
+        request_id = asked.request.request_id
+        known = self.open.get(request_id)
+        counted = known.meters if known is not None else {}
+        meters = tuple([self._meter(account) for account, _ in matched])
+        first = tuple([meter for meter in meters if meter.account not in counted])
+        now, whole = self._clock.monotonic(), self._may_use_all(asked, meters)
+        sizes = asked.sizes
+        tokens = sizes.full_tokens if whole else sizes.usual_tokens
+        nano = sizes.full if whole else sizes.usual
+        wanted = [
+            (meter, Amounts(int(meter in first), tokens, nano, int(meter in first)))
+            for meter in meters
+        ]
+        now = await self._secure(wanted)
+        for meter, needs in wanted:
+            meter.take(now, needs)
+        admitted = Admitted(request_id, asked.attempt_id, now, meters, first, tokens, nano, whole)
+        current = self.open.get(request_id)
+        if current is None:
+            current = self.open[request_id] = _Open(now)
+        current.meters.update({meter.account: meter for meter in first})
+        current.attempts[admitted.attempt_id] = admitted
+        return admitted
+
+    def _meter(self, account: RateAccount) -> Meter:
+        meter = self._meters.get(account)
+        if meter is None:
+            meter = self._meters[account] = Meter(account, self._index.by_name[account.rate])
+        return meter
+
+    def _may_use_all(self, asked: Reservation, meters: Sequence[Meter]) -> bool:
+        """As budgets decide it: an attempt without a cap gets its full bound if that is little of what
+        is left; else what is usual for it, and a cap."""
+        sizes, now = asked.sizes, self._clock.monotonic()
+        if sizes.capped or sizes.full_tokens == sizes.usual_tokens:
+            return True
+        for meter in meters:
+            for place, most in ((_TOKENS, sizes.full_tokens), (_NANO, sizes.full)):
+                room = meter.room(now, place)
+                if room is not None and most * ROOMY > room:
+                    return False
+        return True
+
+    async def _secure(self, wanted: Sequence[tuple[Meter, Amounts]]) -> float:
+        """Make sure that all of it is within our shares; returns the time as of which it is."""
+        while True:
+            now = self._clock.monotonic()
+            for meter, needs in wanted:
+                if (excess := meter.excess(now, needs)) is not None:
+                    raise self._refusal(meter, excess, needs, [m for m, _ in wanted], now)
+            short = [(meter, needs) for meter, needs in wanted if not meter.fits(now, needs)]
+            if not short:
+                return now
+            try:
+                await self._lease(short)
+            except LedgerUnavailableError:
+                # What is ours stays ours: nobody else can be given any of it either.
+                fits = all(meter.fits(now, needs, leased=False) for meter, needs in short)
+                if not (self.journaling() and fits):
+                    raise
+                return now
+
+    def _refusal(
+        self,
+        meter: Meter,
+        excess: Excess,
+        needs: Amounts,
+        meters: Sequence[Meter],
+        now: float,
+    ) -> RateExceededError:
+        measure, limit, used, wait_s = excess
+        rate, scope, subject = meter.account
+        self.refused[rate, scope, measure] += 1
+        wait = None if wait_s is None else max(1, math.ceil(wait_s))
+        needed = getattr(needs, measure)
+        overuse = Overuse(rate, scope, subject, measure, limit, used, needed, wait)
+        return RateExceededError(overuse, self._standing(meters, now))
+
+    def standing(self, admitted: Admitted) -> Standing:
+        """What is left to the next request like this one."""
+        return self._standing(admitted.meters, self._clock.monotonic())
+
+    def _standing(self, meters: Sequence[Meter], now: float) -> Standing:
+        requests, tokens = (
+            min(
+                (left for meter in meters if (left := meter.left(now, place)) is not None),
+                key=lambda left: left.remaining,
+                default=None,
+            )
+            for place in (_REQUESTS, _TOKENS)
+        )
+        return Standing(requests, tokens, self._clock.now_ns())
+
+    # ends ---------------------------------------------------------------------------------
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """Undo an admission whose attempt was not made."""
+        current = self.open.get(admitted.request_id)
+        if current is None or current.attempts.pop(admitted.attempt_id, None) is None:
+            return
+        for meter in admitted.meters:
+            once = int(meter in admitted.first)
+            meter.correct(admitted.at, -once, -admitted.tokens, -admitted.nano)
+            if once:
+                meter.in_flight -= 1
+                del current.meters[meter.account]
+        if not current.meters:
+            del self.open[admitted.request_id]
+
+    def settled(self, end: AttemptEnd) -> None:
+        """Replace what an attempt was held with by what it used."""
+        request_id = end.attempt_id.rpartition(".")[0]
+        current = self.open.get(request_id)
+        if current is None:
+            return
+        admitted = current.attempts.pop(end.attempt_id, None)
+        if admitted is not None:
+            tokens = 0 if end.cost_nano is None else end.input_tokens + end.output_tokens
+            nano = end.cost_nano or 0
+            for meter in admitted.meters:
+                meter.correct(admitted.at, 0, tokens - admitted.tokens, nano - admitted.nano)
+        if end.request is not None:
+            self.ended(request_id)
+
+    def ended(self, request_id: str) -> None:
+        """A request is not in flight any more. What an attempt of it still holds stays counted."""
+        current = self.open.pop(request_id, None)
+        if current is not None:
+            for meter in current.meters.values():
+                meter.in_flight -= 1
+
+    # shares -------------------------------------------------------------------------------
+
+    async def _lease(self, short: Sequence[tuple[Meter, Amounts]]) -> None:
+        """Ask for what these lack. A caller that leaves meanwhile does not take the answer with it."""
+        for meter, needs in short:
+            _, before = self._needed.get(meter.account, (meter, NOTHING))
+            total = Amounts(*(a + b for a, b in zip(before, needs, strict=True)))
+            self._needed[meter.account] = (meter, total)
+        asking = asyncio.create_task(self._ask_for_all(self._asked))
+        self._tasks.add(asking)
+        asking.add_done_callback(self._asked_for)
+        await asyncio.shield(asking)
+
+    def _asked_for(self, asking: asyncio.Task[None]) -> None:
+        self._tasks.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # its caller may have left
+
+    async def _ask_for_all(self, asked_before: int) -> None:
+        """Whoever gets to ask, asks for all that wait, also in the question's failure."""
+        async with self._exchanging:
+            needed, self._needed = self._needed, {}
+            if needed:
+                try:
+                    await self._exchange(needed)
+                except LedgerUnavailableError as error:
+                    self._failure = (self._asked, error)
+                    raise
+                finally:
+                    self._asked += 1
+            elif self._failure is not None and self._failure[0] >= asked_before:
+                raise self._failure[1]
+
+    async def _exchange(self, needed: Mapping[RateAccount, tuple[Meter, Amounts]]) -> None:
+        now = self._clock.monotonic()
+        asks = [meter.ask(now, needs) for meter, needs in needed.values()]
+        try:
+            shares = await self._call(lambda: self._exchanged(asks))
+        except BaseException:
+            for meter, _ in needed.values():
+                meter.got_none()
+            raise
+        for (meter, _), share in zip(needed.values(), shares, strict=True):
+            meter.got(now, share)
+
+    def _exchanged(self, asks: Sequence[Ask]) -> list[Share]:
+        now_ns = self._clock.now_ns()
+        return self._rows.exchange(self._owner, asks, now_ns, now_ns + int(KEPT_S * 1e9))
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._aside.call(work)
+        except TimeoutError:
+            raise LedgerUnavailableError(
+                f"the ledger did not answer within {EXCHANGE_TIMEOUT_S:g} s when it was asked for rates"
+            ) from None
