@@ -33,7 +33,8 @@ from spanledger.ledger.authors import by_file
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.ports import Store
 from spanledger.ledger.pruning import missing
-from spanledger.ledger.rating import Limiter, RatedLedger, open_limiter
+from spanledger.ledger.rating.limiter import Limiter
+from spanledger.ledger.rating.rated import RatedLedger, open_limiter
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut
@@ -74,6 +75,8 @@ SHIPPER_VARIABLES = frozenset(
     }
 )
 """The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
+NO_FILE = "the gateway's configuration"
+"""Where rates are from if that was not a file."""
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
 FILES_PER_REQUEST = 2
@@ -192,7 +195,8 @@ def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None
                 log.warning("%s", difference.text)
     rates = store.rates("create")
     try:
-        for rate in rates.apply_file(source, [rate_of(entry, source) for entry in config.rates]):
+        given = [rate_of(entry, source or NO_FILE) for entry in config.rates]
+        for rate in rates.apply_file(source or NO_FILE, given):
             log.info("rate %r changed with the file: %s", rate.name, in_words(rate.limits))
     finally:
         rates.close()

@@ -231,7 +231,7 @@ class Overuse(NamedTuple):
         if self.measure == "requests":
             return f"{rate}, and {used} were admitted in the last minute; {wait}"
         return (
-            f"{rate}: {used} are used or held for requests of the last minute, and this one may use"
+            f"{rate}: {used} were used or are held for requests of the last minute, and this one may use"
             f" {needed}; {wait}, or {_SMALLER}"
         )
 

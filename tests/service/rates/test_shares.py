@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanledger.rates.meter import FRESH_S, Meter
-from spanledger.rates.model import MEASURES, WINDOW_S, Amounts, Limits, Rate, RateAccount
+from spanledger.rates.model import MEASURES, NOTHING, WINDOW_S, Amounts, Limits, Rate, RateAccount
 from spanledger.rates.shares import (
     KEPT_S,
     NANOS,
@@ -38,7 +38,7 @@ class Shared:
         """The wall clock."""
         return NOON_NS + int(self.now * NANOS)
 
-    def exchange(self, meter: Meter, owner: int, needs: Amounts = Amounts()) -> None:
+    def exchange(self, meter: Meter, owner: int, needs: Amounts = NOTHING) -> None:
         """What a limiter does, at once."""
         ask = meter.ask(self.now, needs)
         others = others_of([row for who, row in self.rows.items() if who != owner], self.now_ns())
@@ -77,9 +77,7 @@ REQUEST = st.tuples(
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(REQUEST, max_size=80), st.integers(1, 40), st.integers(30, 300), st.integers(1, 10)
-)
+@given(st.lists(REQUEST, max_size=80), st.integers(1, 40), st.integers(30, 300), st.integers(1, 10))
 def test_never_more_than_the_limit_in_any_minute(
     requests: list[tuple[float, int, int, int, float, str]], rpm: int, tpm: int, at_once: int
 ) -> None:
@@ -159,7 +157,9 @@ def test_a_share_is_not_asked_for_at_each_request(limit: int) -> None:
         asked += shared.rows.get(0) != before
         count += 1
 
-    assert asked <= 600 / 10 + 3 * 16  # a renewal every ten seconds, and spare parts at the beginning
+    assert (
+        asked <= 600 / 10 + 3 * 16
+    )  # a renewal every ten seconds, and spare parts at the beginning
     assert asked < count / 2
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 
+from spanledger.clock import Clock
 from spanledger.errors import SpanledgerError
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -18,8 +21,16 @@ from spanledger.ledger.model import (
     Reservation,
     Settled,
 )
-from spanledger.ledger.ports import Ledger
+from spanledger.ledger.ports import Ledger, Store
 from spanledger.ledger.rating.limiter import Limiter
+
+
+def open_limiter(store: Store, clock: Clock, *, longest_request_s: float) -> Limiter:
+    """The rates of this process, as a ledger has them now; close it with `await limiter.close()`."""
+    owner = f"{os.getpid()}-{secrets.token_hex(6)}"
+    limiter = Limiter(store.rates("create"), owner, clock, longest_request_s=longest_request_s)
+    limiter.load()
+    return limiter
 
 
 class RatedLedger:
