@@ -76,6 +76,7 @@ class Meter:
         self.rate = rate
         self.in_flight = 0
         self.used_at = -math.inf
+        """When it was last looked up for a request."""
         self._windows = (SlidingWindow(), SlidingWindow(), SlidingWindow())
         self._own = self._others = NOTHING
         self._before: Amounts | None = None
@@ -134,7 +135,6 @@ class Meter:
     def take(self, now: float, needs: Amounts) -> None:
         """Count what a request needs."""
         requests, tokens, nano, in_flight = needs
-        self.used_at = now
         for window, amount in zip(self._windows, (requests, tokens, nano), strict=True):
             if amount:
                 window.add(now, amount)

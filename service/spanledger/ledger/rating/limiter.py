@@ -38,22 +38,30 @@ T = TypeVar("T")
 _REQUESTS, _TOKENS, _NANO = (Amounts._fields.index(n) for n in ("requests", "tokens", "nano"))
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """An attempt that was admitted.
+Wanted = tuple[tuple[Meter, Amounts], ...]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """An attempt that asks to be admitted.
 
     Attributes:
-        first: the meters that count its request since this attempt.
+        wanted: what it needs on each account.
+        first: the meters that count its request from this attempt on.
         whole: it may use all that it can; else no more output than is usual for it.
     """
 
     request_id: str
     attempt_id: str
-    at: float
-    meters: tuple[Meter, ...]
+    wanted: Wanted
     first: tuple[Meter, ...]
-    tokens: int
-    nano: int
     whole: bool
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """An attempt that was admitted, and when, monotonic seconds."""
+
+    asked: Asked
+    at: float
 
 
 class _Open(msgspec.Struct):
@@ -89,11 +97,9 @@ class Limiter:
         self._index = RateIndex(())
         self._version = -1
         self._meters: dict[RateAccount, Meter] = {}
-        self._needed: dict[RateAccount, tuple[Meter, Amounts]] = {}
-        self._exchanging = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._asked = 0  # questions so far
-        self._failure: tuple[int, LedgerUnavailableError] | None = None  # which of them failed last
+        self._due: dict[RateAccount, tuple[Meter, Amounts]] = {}
+        self._waiting: list[tuple[Asked, asyncio.Future[Admitted]]] = []
+        self._asking: asyncio.Task[None] | None = None
 
     # rates --------------------------------------------------------------------------------
 
@@ -123,8 +129,9 @@ class Limiter:
             self._change(version, RateIndex(await self._call(self._rows.rates)))
         now = self._clock.monotonic()
         self._forget_lost(now)
-        if due := [meter for meter in self._meters.values() if meter.is_due(now)]:
-            await self._lease([(meter, NOTHING) for meter in due])
+        self._due = {m.account: (m, NOTHING) for m in self._meters.values() if m.is_due(now)}
+        if self._due:
+            await asyncio.shield(self._begin_asking())
         for account in [a for a, meter in self._meters.items() if meter.is_idle(now)]:
             del self._meters[account]
 
@@ -136,8 +143,8 @@ class Limiter:
 
     async def close(self) -> None:
         """Give back what was not used."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
         asks = [
             meter.ask(self._clock.monotonic())._replace(spare=False)
             for meter in self._meters.values()
@@ -168,29 +175,54 @@ class Limiter:
         counted = known.meters if known is not None else {}
         meters = tuple([self._meter(account) for account, _ in matched])
         first = tuple([meter for meter in meters if meter.account not in counted])
-        now, whole = self._clock.monotonic(), self._may_use_all(asked, meters)
+        whole = self._may_use_all(asked, meters)
         sizes = asked.sizes
         tokens = sizes.full_tokens if whole else sizes.usual_tokens
         nano = sizes.full if whole else sizes.usual
-        wanted = [
-            (meter, Amounts(int(meter in first), tokens, nano, int(meter in first)))
-            for meter in meters
-        ]
-        now = await self._secure(wanted)
-        for meter, needs in wanted:
+        wanted = tuple(
+            [
+                (meter, Amounts(int(meter in first), tokens, nano, int(meter in first)))
+                for meter in meters
+            ]
+        )
+        attempt = Asked(request_id, asked.attempt_id, wanted, first, whole)
+        return self._decided(attempt) or await self._wait(attempt)
+
+    def _decided(self, asked: Asked, *, leased: bool = True) -> Admitted | None:
+        """Count an attempt, or refuse it; None if the ledger has to be asked first."""
+        now = self._clock.monotonic()
+        for meter, needs in asked.wanted:
+            if (excess := meter.excess(now, needs)) is not None:
+                raise self._refusal(asked, meter, excess, needs, now)
+        if not all(meter.fits(now, needs, leased=leased) for meter, needs in asked.wanted):
+            return None
+        for meter, needs in asked.wanted:
             meter.take(now, needs)
-        admitted = Admitted(request_id, asked.attempt_id, now, meters, first, tokens, nano, whole)
-        current = self.open.get(request_id)
+        admitted = Admitted(asked, now)
+        current = self.open.get(asked.request_id)
         if current is None:
-            current = self.open[request_id] = _Open(now)
-        current.meters.update({meter.account: meter for meter in first})
-        current.attempts[admitted.attempt_id] = admitted
+            current = self.open[asked.request_id] = _Open(now)
+        current.meters.update({meter.account: meter for meter in asked.first})
+        current.attempts[asked.attempt_id] = admitted
         return admitted
+
+    async def _wait(self, asked: Asked) -> Admitted:
+        """Wait for the ledger's answer, in the order in which attempts came."""
+        future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, future))
+        self._begin_asking()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.withdraw(future.result())
+            raise
 
     def _meter(self, account: RateAccount) -> Meter:
         meter = self._meters.get(account)
         if meter is None:
             meter = self._meters[account] = Meter(account, self._index.by_name[account.rate])
+        meter.used_at = self._clock.monotonic()  # it must not be forgotten while somebody waits
         return meter
 
     def _may_use_all(self, asked: Reservation, meters: Sequence[Meter]) -> bool:
@@ -206,32 +238,8 @@ class Limiter:
                     return False
         return True
 
-    async def _secure(self, wanted: Sequence[tuple[Meter, Amounts]]) -> float:
-        """Make sure that all of it is within our shares; returns the time as of which it is."""
-        while True:
-            now = self._clock.monotonic()
-            for meter, needs in wanted:
-                if (excess := meter.excess(now, needs)) is not None:
-                    raise self._refusal(meter, excess, needs, [m for m, _ in wanted], now)
-            short = [(meter, needs) for meter, needs in wanted if not meter.fits(now, needs)]
-            if not short:
-                return now
-            try:
-                await self._lease(short)
-            except LedgerUnavailableError:
-                # What is ours stays ours: nobody else can be given any of it either.
-                fits = all(meter.fits(now, needs, leased=False) for meter, needs in short)
-                if not (self.journaling() and fits):
-                    raise
-                return now
-
     def _refusal(
-        self,
-        meter: Meter,
-        excess: Excess,
-        needs: Amounts,
-        meters: Sequence[Meter],
-        now: float,
+        self, asked: Asked, meter: Meter, excess: Excess, needs: Amounts, now: float
     ) -> RateExceededError:
         measure, limit, used, wait_s = excess
         rate, scope, subject = meter.account
@@ -239,16 +247,16 @@ class Limiter:
         wait = None if wait_s is None else max(1, math.ceil(wait_s))
         needed = getattr(needs, measure)
         overuse = Overuse(rate, scope, subject, measure, limit, used, needed, wait)
-        return RateExceededError(overuse, self._standing(meters, now))
+        return RateExceededError(overuse, self._standing(asked, now))
 
     def standing(self, admitted: Admitted) -> Standing:
         """What is left to the next request like this one."""
-        return self._standing(admitted.meters, self._clock.monotonic())
+        return self._standing(admitted.asked, self._clock.monotonic())
 
-    def _standing(self, meters: Sequence[Meter], now: float) -> Standing:
+    def _standing(self, asked: Asked, now: float) -> Standing:
         requests, tokens = (
             min(
-                (left for meter in meters if (left := meter.left(now, place)) is not None),
+                (left for meter, _ in asked.wanted if (left := meter.left(now, place)) is not None),
                 key=lambda left: left.remaining,
                 default=None,
             )
@@ -260,17 +268,17 @@ class Limiter:
 
     def withdraw(self, admitted: Admitted) -> None:
         """Undo an admission whose attempt was not made."""
-        current = self.open.get(admitted.request_id)
-        if current is None or current.attempts.pop(admitted.attempt_id, None) is None:
+        asked = admitted.asked
+        current = self.open.get(asked.request_id)
+        if current is None or current.attempts.pop(asked.attempt_id, None) is None:
             return
-        for meter in admitted.meters:
-            once = int(meter in admitted.first)
-            meter.correct(admitted.at, -once, -admitted.tokens, -admitted.nano)
-            if once:
-                meter.in_flight -= 1
+        for meter, (requests, tokens, nano, in_flight) in asked.wanted:
+            meter.correct(admitted.at, -requests, -tokens, -nano)
+            meter.in_flight -= in_flight
+            if in_flight:
                 del current.meters[meter.account]
         if not current.meters:
-            del self.open[admitted.request_id]
+            del self.open[asked.request_id]
 
     def settled(self, end: AttemptEnd) -> None:
         """Replace what an attempt was held with by what it used."""
@@ -282,8 +290,8 @@ class Limiter:
         if admitted is not None:
             tokens = 0 if end.cost_nano is None else end.input_tokens + end.output_tokens
             nano = end.cost_nano or 0
-            for meter in admitted.meters:
-                meter.correct(admitted.at, 0, tokens - admitted.tokens, nano - admitted.nano)
+            for meter, needs in admitted.asked.wanted:
+                meter.correct(admitted.at, 0, tokens - needs.tokens, nano - needs.nano)
         if end.request is not None:
             self.ended(request_id)
 
@@ -296,36 +304,54 @@ class Limiter:
 
     # shares -------------------------------------------------------------------------------
 
-    async def _lease(self, short: Sequence[tuple[Meter, Amounts]]) -> None:
-        """Ask for what these lack. A caller that leaves meanwhile does not take the answer with it."""
-        for meter, needs in short:
-            _, before = self._needed.get(meter.account, (meter, NOTHING))
-            total = Amounts(*(a + b for a, b in zip(before, needs, strict=True)))
-            self._needed[meter.account] = (meter, total)
-        asking = asyncio.create_task(self._ask_for_all(self._asked))
-        self._tasks.add(asking)
-        asking.add_done_callback(self._asked_for)
-        await asyncio.shield(asking)
+    def _begin_asking(self) -> asyncio.Task[None]:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="the question for rates")
+        return self._asking
 
-    def _asked_for(self, asking: asyncio.Task[None]) -> None:
-        self._tasks.discard(asking)
-        if not asking.cancelled():
-            asking.exception()  # its caller may have left
+    async def _ask(self) -> None:
+        """Ask for what is needed, with all that wait in one question, as long as anything is."""
+        while self._waiting or self._due:
+            needed, self._due = self._due, {}
+            for asked, _ in self._waiting:
+                for meter, needs in asked.wanted:
+                    _, before = needed.get(meter.account, (meter, NOTHING))
+                    total = Amounts(*(a + b for a, b in zip(before, needs, strict=True)))
+                    needed[meter.account] = (meter, total)
+            failure: LedgerUnavailableError | None = None
+            try:
+                await self._exchange(needed)
+            except LedgerUnavailableError as error:
+                failure = error
+            except Exception as error:
+                log.exception("the ledger rejected a question for rates")
+                failure = LedgerUnavailableError(
+                    f"the ledger rejected a question for rates: {error}"
+                )
+            waiting, self._waiting = self._waiting, []
+            for asked, future in waiting:
+                if not future.done():  # else its caller has left
+                    self._answer(asked, future, failure)
 
-    async def _ask_for_all(self, asked_before: int) -> None:
-        """Whoever gets to ask, asks for all that wait, also in the question's failure."""
-        async with self._exchanging:
-            needed, self._needed = self._needed, {}
-            if needed:
-                try:
-                    await self._exchange(needed)
-                except LedgerUnavailableError as error:
-                    self._failure = (self._asked, error)
-                    raise
-                finally:
-                    self._asked += 1
-            elif self._failure is not None and self._failure[0] >= asked_before:
-                raise self._failure[1]
+    def _answer(
+        self,
+        asked: Asked,
+        future: asyncio.Future[Admitted],
+        failure: LedgerUnavailableError | None,
+    ) -> None:
+        try:
+            # What is ours stays ours while the ledger is unavailable: nobody else can get any of it.
+            leased = failure is None or not self.journaling()
+            admitted = self._decided(asked, leased=leased)
+        except RateExceededError as refusal:
+            future.set_exception(refusal)
+            return
+        if admitted is not None:
+            future.set_result(admitted)
+        elif failure is not None:
+            future.set_exception(LedgerUnavailableError(str(failure)))
+        else:
+            self._waiting.append((asked, future))
 
     async def _exchange(self, needed: Mapping[RateAccount, tuple[Meter, Amounts]]) -> None:
         now = self._clock.monotonic()

@@ -74,7 +74,7 @@ class RatedLedger:
             self._limiter.withdraw(admitted)
             raise
         return msgspec.structs.replace(
-            hold, only_usual=not admitted.whole, standing=self._limiter.standing(admitted)
+            hold, only_usual=not admitted.asked.whole, standing=self._limiter.standing(admitted)
         )
 
     def finish(self, end: AttemptEnd) -> Coroutine[Any, Any, Settled]:
