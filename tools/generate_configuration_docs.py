@@ -20,6 +20,7 @@ from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
 from spanledger.config.pricing import ChargeEntry, ContractEntry
+from spanledger.config.rates import RateEntry
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
@@ -78,6 +79,11 @@ SECTIONS = (
         "or none to limit everything together. [Budgets](budgets.md#scope) explains how they work.",
     ),
     Section(
+        "rates",
+        RateEntry,
+        "A list, with the same subjects as `budgets`. [Rates](rates.md) explains how they work.",
+    ),
+    Section(
         "pricing.contracts",
         ContractEntry,
         "A list. What providers bill by contract, in place of the list price. [Prices](pricing.md) "
@@ -114,7 +120,7 @@ A LiteLLM proxy file works as it is. Its keys keep their names and meaning, and 
 effect here are listed at startup. A key that decides where a request, an API key or money goes is
 never ignored: if it is not supported, the file is refused.
 
-The sections `gateway`, `ledger`, `telemetry`, `budgets` and `pricing` are spanledger's own. An unknown key in
+The sections `gateway`, `ledger`, `telemetry`, `budgets`, `rates` and `pricing` are spanledger's own. An unknown key in
 them is an error that suggests the closest valid one. A small file:
 
 ```yaml

@@ -113,19 +113,7 @@ async def open_gateway(
     plan = Plan.from_config(config, os.environ, book)
     store = open_store(config.ledger.url, config.ledger.direct_url)
     commits = CommitTimes()
-    max_hold_s = max(3600.0, 2 * config.gateway.total_timeout_s)
-    ledger = open_ledger(
-        store,
-        clock,
-        lease_s=config.ledger.lease_s,
-        max_hold_s=max_hold_s,
-        observe_commit=commits.observe,
-        journal=Path(config.ledger.journal),
-    )
-    limiter: Limiter | None = None
-    try:
-        _set_up(store, config, clock, config_file)
-        limiter = open_limiter(store, clock, longest_request_s=max_hold_s)
+    async with _open_ledger(store, config, clock, commits, config_file) as (ledger, limiter):
         rated = RatedLedger(ledger, limiter)
         providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
         # Without a shipper, nothing would ever remove captured content from the ledger.
@@ -149,28 +137,54 @@ async def open_gateway(
             exposition.ledger_away = lambda: ledger.away
             if ledger.journal is not None:
                 exposition.journal = ledger.journal.figures
-            reader = asyncio.create_task(
-                router.unread.run(lambda: store.exclusive("unread")),
-                name="the reader of batches and answers that nobody reads",
-            )
-            reader.add_done_callback(_report)
-            looking = asyncio.create_task(limiter.run(), name="the look at rates")
-            looking.add_done_callback(_report)
+            tasks = [
+                asyncio.create_task(
+                    router.unread.run(lambda: store.exclusive("unread")), name=_UNREAD
+                ),
+                asyncio.create_task(limiter.run(), name=_RATES),
+            ]
+            for task in tasks:
+                task.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
-                reader.cancel()
-                looking.cancel()
-                await asyncio.wait([reader, looking])
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
                 exposition.close()
         finally:
             await router.close()
             for provider in providers.values():
                 await provider.close()
-    finally:
-        if limiter is not None:
+
+
+@asynccontextmanager
+async def _open_ledger(
+    store: Store, config: Config, clock: Clock, commits: CommitTimes, config_file: Path | None
+) -> AsyncIterator[tuple[GroupLedger, Limiter]]:
+    """The ledger with what the file sets, and this process's shares of its rates."""
+    max_hold_s = max(3600.0, 2 * config.gateway.total_timeout_s)
+    ledger = open_ledger(
+        store,
+        clock,
+        lease_s=config.ledger.lease_s,
+        max_hold_s=max_hold_s,
+        observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
+    )
+    try:
+        _set_up(store, config, clock, config_file)
+        limiter = open_limiter(store, clock, longest_request_s=max_hold_s)
+        try:
+            yield ledger, limiter
+        finally:
             await limiter.close()
+    finally:
         await ledger.close()
+
+
+_UNREAD = "the reader of batches and answers that nobody reads"
+_RATES = "the look for changed rates"
 
 
 def _report(task: asyncio.Task[None]) -> None:

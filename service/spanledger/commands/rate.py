@@ -38,7 +38,7 @@ app = typer.Typer(
     help="Rates: requests, tokens and dollars a minute, and requests in flight.",
 )
 
-Unique = Annotated[str, typer.Argument(help="Unique name of the rate.")]
+RateName = Annotated[str, typer.Argument(help="RateName name of the rate.")]
 Rpm = Annotated[str | None, typer.Option("--rpm-limit", help="Requests in any minute.")]
 Tpm = Annotated[
     str | None, typer.Option("--tpm-limit", help="Tokens of input and output in any minute.")
@@ -47,7 +47,7 @@ UsdPerMinute = Annotated[str | None, typer.Option(help="USD in any minute, like 
 Parallel = Annotated[
     str | None, typer.Option("--max-parallel-requests", help="Requests in flight at once.")
 ]
-Default = Annotated[
+IsDefault = Annotated[
     bool | None,
     typer.Option(
         "--default/--no-default",
@@ -60,13 +60,13 @@ Default = Annotated[
 @with_scopes(lambda scope: f"{scope.meaning}; '*': each separately.")
 def set_(
     *,
-    name: Unique,
+    name: RateName,
     subjects: Mapping[str, str],
     rpm_limit: Rpm = None,
     tpm_limit: Tpm = None,
     usd_per_minute: UsdPerMinute = None,
     max_parallel_requests: Parallel = None,
-    default: Default = None,
+    default: IsDefault = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
@@ -115,7 +115,7 @@ def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(name: Unique, ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
+def remove(name: RateName, ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
     """Remove a rate."""
     with reporting_errors(), _rows(ledger, "change") as rows:
         rates = {rate.name: rate for rate in rows.rates()}

@@ -11,13 +11,13 @@ from typing import Any
 
 from spanledger.config.litellm import Environment, Problems, section_of
 
-DEFAULTS = (
+DEFAULT_PARAMS = (
     ("default_key_generate_params", "key"),
     ("default_team_params", "team"),
     ("default_internal_user_params", "user"),
 )
 """Sections of `litellm_settings`, and whom their limits are for."""
-LIMITS = ("rpm_limit", "tpm_limit", "max_parallel_requests")
+LITELLM_LIMITS = ("rpm_limit", "tpm_limit", "max_parallel_requests")
 BY_MODEL = {"model_rpm_limit": "rpm_limit", "model_tpm_limit": "tpm_limit"}
 
 
@@ -38,18 +38,18 @@ def rates_of(
 
 def _written(data: Mapping[Any, Any], problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
     settings = section_of(data, "litellm_settings", None)
-    for section, scope in DEFAULTS:
+    for section, scope in DEFAULT_PARAMS:
         given, place = settings.get(section), f"litellm_settings.{section}"
         if given is None:
             continue
         if not isinstance(given, dict):
             problems.append(f"{place}: expected a mapping, got {type(given).__name__}")
             continue
-        limits = {key: given[key] for key in LIMITS if given.get(key) is not None}
+        limits = {key: given[key] for key in LITELLM_LIMITS if given.get(key) is not None}
         problems.warnings.extend(
             f"{place}.{key} has no effect: it is read for rates only"
             for key in given
-            if key not in LIMITS and key not in BY_MODEL
+            if key not in LITELLM_LIMITS and key not in BY_MODEL
         )
         each = {"name": f"litellm-{scope}", scope: "*", "default": True}
         if limits:

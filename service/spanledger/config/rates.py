@@ -10,9 +10,9 @@ from pydantic import Field
 from spanledger.budgets.scopes import EACH, SCOPE_NAMES, named
 from spanledger.config.budgets import Named, subjects_of
 from spanledger.config.fields import Name, PositiveInt, Usd
-from spanledger.rates.model import Limits, Rate
+from spanledger.rates.model import Rate, RateLimits
 
-LIMITS = ("rpm_limit", "tpm_limit", "usd_per_minute", "max_parallel_requests")
+RATE_LIMITS = ("rpm_limit", "tpm_limit", "usd_per_minute", "max_parallel_requests")
 """The keys of a rate's limits."""
 MAX_LIMIT = 10**15
 
@@ -56,15 +56,15 @@ def rate_mistakes(rates: Sequence[tuple[str, RateEntry]]) -> list[str]:
             )
         if rate.usd_per_minute == 0:
             found.append(f"{place}.usd_per_minute: must be greater than 0, or left out")
-        if all(getattr(rate, limit) is None for limit in LIMITS):
-            found.append(f"{place}: it limits nothing; give it one of {', '.join(LIMITS)}")
+        if all(getattr(rate, limit) is None for limit in RATE_LIMITS):
+            found.append(f"{place}: it limits nothing; give it one of {', '.join(RATE_LIMITS)}")
     return found
 
 
 def rate_of(entry: RateEntry, source: str = "") -> Rate:
     """A configured rate as the ledger stores it."""
     scope, subject = named(subjects_of(entry))
-    limits = Limits(
+    limits = RateLimits(
         entry.rpm_limit, entry.tpm_limit, entry.usd_per_minute, entry.max_parallel_requests
     )
     return Rate(entry.name, scope, subject, limits, entry.default, source)

@@ -15,7 +15,7 @@ from spanledger.budgets.scopes import (
 )
 from spanledger.rates.model import Rate, RateAccount
 
-MAX_CACHED_MATCHES = 10_000
+MAX_REMEMBERED_MATCHES = 10_000
 
 Matches = tuple[tuple[RateAccount, Rate], ...]
 
@@ -36,7 +36,7 @@ class RateIndex:
         needed = self._needed(dimensions)
         found = self._matched.get(needed)
         if found is None:
-            if len(self._matched) >= MAX_CACHED_MATCHES:
+            if len(self._matched) >= MAX_REMEMBERED_MATCHES:
                 self._matched.clear()
             found = self._matched[needed] = tuple(
                 (account, rate)

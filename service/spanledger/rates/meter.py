@@ -9,8 +9,8 @@ import math
 from typing import NamedTuple
 
 from spanledger.errors import Measure
-from spanledger.rates.model import MEASURES, NOTHING, WINDOW_S, Amounts, Rate, RateAccount
-from spanledger.rates.shares import LEASE_S, Ask, Share, unused_at_most
+from spanledger.rates.model import MEASURES, NO_AMOUNTS, WINDOW_S, Amounts, Rate, RateAccount
+from spanledger.rates.shares import LEASE_S, Claim, SharesNow, unused_at_most
 from spanledger.rates.window import SlidingWindow
 
 FRESH_S = 0.25
@@ -55,7 +55,7 @@ class Excess(NamedTuple):
     wait_s: float | None
 
 
-class Meter:
+class RateMeter:
     """Counts one account."""
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Meter:
         self.used_at = -math.inf
         """When it was last looked up for a request."""
         self._windows = (SlidingWindow(), SlidingWindow(), SlidingWindow())
-        self._own = self._others = NOTHING
+        self._own = self._others = NO_AMOUNTS
         self._before: Amounts | None = None
         self._renewed_at = self._asked_at = -math.inf
 
@@ -157,15 +157,15 @@ class Meter:
 
     # shares -------------------------------------------------------------------------------
 
-    def ask(self, now: float, needs: Amounts = NOTHING) -> Ask:
+    def ask(self, now: float, needs: Amounts = NO_AMOUNTS) -> Claim:
         """What to ask the ledger for. Until the answer nothing may be used: the new share may be smaller."""
         used = self.used(now)
         if self._before is None:
             self._before = self._own
-        self._own = NOTHING
-        return Ask(self.account, self.rate.limits, used, needs, any(needs) or any(used))
+        self._own = NO_AMOUNTS
+        return Claim(self.account, self.rate.limits, used, needs, any(needs) or any(used))
 
-    def got(self, now: float, share: Share) -> None:
+    def got(self, now: float, share: SharesNow) -> None:
         """The ledger's answer to what was asked at this time."""
         self._own, self._others = share
         self._before = None
@@ -179,7 +179,7 @@ class Meter:
     def change(self, rate: Rate) -> None:
         """The rate has changed: nothing is our share until the ledger was asked."""
         self.rate = rate
-        self._own, self._before = NOTHING, None
+        self._own, self._before = NO_AMOUNTS, None
         self._asked_at = self._renewed_at = -math.inf
 
     def is_due(self, now: float) -> bool:

@@ -23,7 +23,7 @@ class Amounts(NamedTuple):
     in_flight: int = 0
 
 
-NOTHING = Amounts()
+NO_AMOUNTS = Amounts()
 MEASURES: tuple[Measure, ...] = ("requests", "tokens", "nano", "in_flight")
 """In the order of `Amounts`."""
 NOUNS: dict[Measure, str] = {
@@ -34,7 +34,7 @@ NOUNS: dict[Measure, str] = {
 }
 
 
-class Limits(NamedTuple):
+class RateLimits(NamedTuple):
     """A limit for each measure; None: it has none."""
 
     requests: int | None = None
@@ -54,7 +54,7 @@ class Rate:
     name: str
     scope: str
     subject: str
-    limits: Limits
+    limits: RateLimits
     default: bool = False
     """It limits a subject only if no rate of the same scope names more of that subject."""
     source: str = ""
@@ -82,12 +82,12 @@ def amount_text(measure: Measure, amount: int) -> str:
     return f"{amount:,} {NOUNS[measure]}"
 
 
-def in_words(limits: Limits) -> str:
+def in_words(limits: RateLimits) -> str:
     """All limits of a rate."""
     return ", ".join(amount_text(measure, limit) for measure, limit in limited(limits))
 
 
-def limited(limits: Limits) -> Iterator[tuple[Measure, int]]:
+def limited(limits: RateLimits) -> Iterator[tuple[Measure, int]]:
     """The measures that have a limit, with it."""
     for measure, limit in zip(MEASURES, limits, strict=True):
         if limit is not None:

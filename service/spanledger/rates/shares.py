@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spanledger.rates.model import NOTHING, Amounts, Limits, RateAccount
+from spanledger.clock import NANOS
+from spanledger.rates.model import NO_AMOUNTS, Amounts, RateAccount, RateLimits
 
 SPARE_PARTS = 16
 """A spare part is this fraction of the limit."""
@@ -20,30 +21,30 @@ CLOCKS_APART_S = 5.0
 """How much the clocks of machines may differ."""
 KEPT_S = 60.0 + LEASE_S + CLOCKS_APART_S
 """How long a share counts without having been renewed: until nothing used under it is in the last minute."""
-NANOS = 1_000_000_000
+KEPT_NS = int(KEPT_S * NANOS)
 IN_FLIGHT_KEPT_NS = int((LEASE_S + CLOCKS_APART_S) * NANOS)
 """The same for requests in flight, which end with their process."""
-LONGEST_NS = int(2 * KEPT_S * NANOS)
+LONGEST_NS = 2 * KEPT_NS
 """A share that would count for longer dates from before a clock was set back."""
 
 
-class Ask(NamedTuple):
+class Claim(NamedTuple):
     """A process's question for a share.
 
     Attributes:
         used: what it used in the last minute, and has in flight.
         needs: what it needs besides.
-        spare: whether it wants a spare part as well.
+        spare: whether it asks for a spare part as well.
     """
 
     account: RateAccount
-    limits: Limits
+    limits: RateLimits
     used: Amounts
-    needs: Amounts = NOTHING
+    needs: Amounts = NO_AMOUNTS
     spare: bool = True
 
 
-class Share(NamedTuple):
+class SharesNow(NamedTuple):
     """The answer.
 
     Attributes:
@@ -68,16 +69,16 @@ def others_of(leased: list[Leased], now_ns: int) -> Amounts:
     flying = [each for each in live if now_ns < in_flight_until_ns(each.until_ns)]
     sums = [sum(values) for values in zip(*(each.amounts for each in live), strict=True)]
     if not sums:
-        return NOTHING
+        return NO_AMOUNTS
     return Amounts(*sums)._replace(in_flight=sum(each.amounts.in_flight for each in flying))
 
 
 def in_flight_until_ns(until_ns: int) -> int:
     """Until when a share's requests in flight count."""
-    return until_ns - int(KEPT_S * NANOS) + IN_FLIGHT_KEPT_NS
+    return until_ns - KEPT_NS + IN_FLIGHT_KEPT_NS
 
 
-def share_of(ask: Ask, others: Amounts) -> Amounts:
+def share_of(ask: Claim, others: Amounts) -> Amounts:
     """The share that an ask gets, where others have these."""
     return Amounts(
         *(
@@ -87,7 +88,7 @@ def share_of(ask: Ask, others: Amounts) -> Amounts:
     )
 
 
-def _part(limit: int, others: int, ask: Ask, place: int) -> int:
+def _part(limit: int, others: int, ask: Claim, place: int) -> int:
     """All that is needed if there is as much, and of what is left then at most half."""
     used, needed = ask.used[place], ask.used[place] + ask.needs[place]
     free = limit - others

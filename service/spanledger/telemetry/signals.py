@@ -108,8 +108,7 @@ SPANS: tuple[Span, ...] = (
             "spanledger.budget.decision",
             "spanledger.budget.refused_by",
             "spanledger.budget.scope",
-            "spanledger.rate.refused_by",
-            "spanledger.rate.scope",
+            *("spanledger.rate.refused_by", "spanledger.rate.scope"),
         ),
     ),
     Span(
@@ -347,6 +346,7 @@ _BUDGET = ("budget", "scope", "subject")
 OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
+REFUSED_BY_RATE = ("rate", "scope", "measure")
 SCRAPED: tuple[Scraped, ...] = (
     Scraped(
         "spanledger_budget_info",
@@ -450,12 +450,7 @@ SCRAPED: tuple[Scraped, ...] = (
     ),
     Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
     Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
-    Scraped(
-        "spanledger_rate_refusals_total",
-        "counter",
-        "Requests that a rate refused. `measure`: `requests`, `tokens`, `nano` (dollars) or `in_flight`.",
-        ("rate", "scope", "measure"),
-    ),
+    Scraped("spanledger_rate_refusals_total", "counter", "Refused by a rate.", REFUSED_BY_RATE),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
     Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 from spanledger.rates.meter import Left, Standing
 
-Headers = list[tuple[bytes, bytes]]
+RateHeaders = list[tuple[bytes, bytes]]
 
 _NANOS = 1_000_000_000
 
 
-def openai_rate_headers(standing: Standing) -> Headers:
+def openai_rate_headers(standing: Standing) -> RateHeaders:
     """OpenAI's: the time until a limit is whole again is a duration, like `1m0.5s`."""
-    found: Headers = []
+    found: RateHeaders = []
     for what, left in _each(standing):
         found += [
             (b"x-ratelimit-limit-" + what, b"%d" % left.limit),
@@ -24,9 +24,9 @@ def openai_rate_headers(standing: Standing) -> Headers:
     return found
 
 
-def anthropic_rate_headers(standing: Standing) -> Headers:
+def anthropic_rate_headers(standing: Standing) -> RateHeaders:
     """Anthropic's: the same is a moment, as RFC 3339 has it."""
-    found: Headers = []
+    found: RateHeaders = []
     for what, left in _each(standing):
         name = b"anthropic-ratelimit-" + what
         resets_s = (standing.at_ns + int(left.resets_s * _NANOS)) / _NANOS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spanledger.config.rates import rate_of
-from spanledger.rates.model import Limits, Rate
+from spanledger.rates.model import Rate, RateLimits
 from tests.service.config.test_litellm_files import config_of, problems_of
 
 
@@ -29,7 +29,7 @@ def test_a_rate_of_a_file() -> None:
         "default": True,
     }
     assert rates_of(rates=[entry]) == [
-        Rate("r", "customer,model", "*,gpt-4o", Limits(5, 1_000, 250_000_000, 2), True)
+        Rate("r", "customer,model", "*,gpt-4o", RateLimits(5, 1_000, 250_000_000, 2), True)
     ]
 
 
@@ -68,12 +68,12 @@ def test_litellms_defaults_are_rates_of_each() -> None:
         general_settings={"global_max_parallel_requests": 50},
     )
     assert rates == [
-        Rate("litellm-key", "key", "*", Limits(5, None, None, 7), True),
-        Rate("litellm-key-chat", "key,route", "*,chat", Limits(3, 300), True),
-        Rate("litellm-key-other", "key,route", "*,other", Limits(None, 400), True),
-        Rate("litellm-team", "team", "*", Limits(None, 100), True),
-        Rate("litellm-user", "user", "*", Limits(9), True),
-        Rate("litellm-global", "global", "*", Limits(None, None, None, 50)),
+        Rate("litellm-key", "key", "*", RateLimits(5, None, None, 7), True),
+        Rate("litellm-key-chat", "key,route", "*,chat", RateLimits(3, 300), True),
+        Rate("litellm-key-other", "key,route", "*,other", RateLimits(None, 400), True),
+        Rate("litellm-team", "team", "*", RateLimits(None, 100), True),
+        Rate("litellm-user", "user", "*", RateLimits(9), True),
+        Rate("litellm-global", "global", "*", RateLimits(None, None, None, 50)),
     ]
 
 

@@ -18,20 +18,20 @@ import anthropic
 import openai
 import pytest
 
-from spanledger.rates.model import Limits, Rate
+from spanledger.rates.model import Rate, RateLimits
 from spanledger.sim.server import sim_in_thread
 from tests.service.gateway.harness import wait_for
 from tests.service.gateway.test_clients import HELLO, Running, configuration, fault
 from tests.support.ledgers import store_at
 
 RATES = {
-    "requests": Limits(requests=2),
-    "tokens": Limits(tokens=2_000),
-    "uncapped": Limits(tokens=10_000),
-    "dollars": Limits(nano=1),
-    "single": Limits(in_flight=1),
-    "roomy": Limits(requests=1_000, tokens=100_000_000, in_flight=100),
-    "claude": Limits(requests=1, tokens=100_000_000),
+    "requests": RateLimits(requests=2),
+    "tokens": RateLimits(tokens=2_000),
+    "uncapped": RateLimits(tokens=10_000),
+    "dollars": RateLimits(nano=1),
+    "single": RateLimits(in_flight=1),
+    "roomy": RateLimits(requests=1_000, tokens=100_000_000, in_flight=100),
+    "claude": RateLimits(requests=1, tokens=100_000_000),
 }
 FAULTS = {"client gone": "stall:3", "cut": "cut:3", "failed": "context_window"}
 
@@ -82,7 +82,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rated]:
 
 
 def test_what_is_left_is_in_openais_headers(gateway: Rated) -> None:
-    """Limits, what remains, and when all of it is there again."""
+    """RateLimits, what remains, and when all of it is free."""
     first, second = gateway.chat("roomy").headers, gateway.chat("roomy").headers
 
     assert first["x-ratelimit-limit-requests"] == "1000"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from spanledger.ledger.ports import Store
-from spanledger.rates.model import Limits, Rate
+from spanledger.rates.model import Rate, RateLimits
 from spanledger.rates.shares import unused_at_most
 
 STORM = Path(__file__).with_name("rate_storm.py")
@@ -25,7 +25,7 @@ class Seen(NamedTuple):
     left_open: int
 
 
-def storms(store: Store, limits: Limits, requests: int, seconds: float) -> list[Seen]:
+def storms(store: Store, limits: RateLimits, requests: int, seconds: float) -> list[Seen]:
     """Processes that begin together, each with some requests in some seconds."""
     rows = store.rates("create")
     rows.set_rate(Rate("r", "customer", "acme", limits))
@@ -60,7 +60,7 @@ def storms(store: Store, limits: Limits, requests: int, seconds: float) -> list[
 @pytest.mark.parametrize("limit", [50, 1_000])
 def test_a_flood_gets_the_limit_and_no_more(store: Store, limit: int) -> None:
     """Twice as many requests as the limit allows in a minute, in some seconds."""
-    seen = storms(store, Limits(limit), limit // 2, 3)
+    seen = storms(store, RateLimits(limit), limit // 2, 3)
 
     admitted = sum(each.admitted for each in seen)
     assert admitted <= limit
@@ -70,7 +70,7 @@ def test_a_flood_gets_the_limit_and_no_more(store: Store, limit: int) -> None:
 
 def test_tokens_of_a_flood(store: Store) -> None:
     """Ten tokens a request."""
-    seen = storms(store, Limits(None, 4_000), 200, 4)
+    seen = storms(store, RateLimits(None, 4_000), 200, 4)
 
     admitted = sum(each.admitted for each in seen) * 10
     assert 4_000 - (PROCESSES - 1) * unused_at_most(4_000) <= admitted <= 4_000
@@ -78,7 +78,7 @@ def test_tokens_of_a_flood(store: Store) -> None:
 
 def test_nothing_is_refused_below_half_of_the_limit(store: Store) -> None:
     """All that they ask for in the minute is less than half of the limit."""
-    seen = storms(store, Limits(1_000, 10_000, None, 1_000), 124, 5)
+    seen = storms(store, RateLimits(1_000, 10_000, None, 1_000), 124, 5)
 
     assert [each.refused for each in seen] == [0] * PROCESSES
     assert [each.left_open for each in seen] == [0] * PROCESSES

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from spanledger.budgets.model import HoldSizes
-from spanledger.clock import Clock
+from spanledger.clock import NANOS, Clock
 from spanledger.errors import (
     BudgetExceededError,
     LedgerUnavailableError,
@@ -23,12 +23,12 @@ from spanledger.ledger.rating.limiter import EXCHANGE_TIMEOUT_S, Limiter
 from spanledger.ledger.rating.ports import RateRows
 from spanledger.ledger.rating.rated import RatedLedger
 from spanledger.ledger.sqlite.store import SqliteStore
-from spanledger.rates.model import NOTHING, Amounts, Limits, Rate, RateAccount
-from spanledger.rates.shares import KEPT_S, NANOS, Ask
+from spanledger.rates.model import NO_AMOUNTS, Amounts, Rate, RateAccount, RateLimits
+from spanledger.rates.shares import KEPT_S, Claim
 from tests.service.ledger.conftest import NOON, Book
 from tests.service.ledger.stores import cut_off
 
-ACME = Rate("acme", "customer", "acme", Limits(requests=3))
+ACME = Rate("acme", "customer", "acme", RateLimits(requests=3))
 UNTIL = NOON + int(KEPT_S * NANOS)
 
 
@@ -100,7 +100,7 @@ class Rated:
 
 def test_rates_are_stored_as_they_are(rows: RateRows) -> None:
     """Every field, and the version tells of each change."""
-    rate = Rate("r", "customer,model", "*,gpt-4o", Limits(1, 2, 3, 4), True, "")
+    rate = Rate("r", "customer,model", "*,gpt-4o", RateLimits(1, 2, 3, 4), True, "")
     began = rows.version()
 
     assert rows.set_rate(rate) is None
@@ -114,15 +114,15 @@ def test_rates_are_stored_as_they_are(rows: RateRows) -> None:
 
 def test_a_file_replaces_what_it_had_before(rows: RateRows) -> None:
     """Other files' rates and those set by command stay."""
-    rows.set_rate(Rate("mine", "global", "*", Limits(9)))
-    rows.apply_file("b", [Rate("other", "global", "*", Limits(8), source="b")])
-    first = [Rate(n, "team", n, Limits(1), source="a") for n in ("x", "y")]
+    rows.set_rate(Rate("mine", "global", "*", RateLimits(9)))
+    rows.apply_file("b", [Rate("other", "global", "*", RateLimits(8), source="b")])
+    first = [Rate(n, "team", n, RateLimits(1), source="a") for n in ("x", "y")]
     rows.apply_file("a", first)
     version = rows.version()
 
     assert rows.apply_file("a", first) == []
     assert rows.version() == version
-    changed = Rate("x", "team", "x", Limits(2), source="a")
+    changed = Rate("x", "team", "x", RateLimits(2), source="a")
     assert {rate.name for rate in rows.apply_file("a", [changed])} == {"x", "y"}
     assert {rate.name: rate.limits.requests for rate in rows.rates()} == {
         "mine": 9,
@@ -136,10 +136,10 @@ def test_a_file_replaces_what_it_had_before(rows: RateRows) -> None:
 
 def test_a_file_does_not_take_over_what_a_command_set(rows: RateRows) -> None:
     """Which of the two counts would depend on who started last."""
-    rows.set_rate(Rate("mine", "global", "*", Limits(9)))
+    rows.set_rate(Rate("mine", "global", "*", RateLimits(9)))
 
     with pytest.raises(UsageError, match="rate remove mine"):
-        rows.apply_file("a", [Rate("mine", "global", "*", Limits(1), source="a")])
+        rows.apply_file("a", [Rate("mine", "global", "*", RateLimits(1), source="a")])
 
     assert rows.rates()[0].limits.requests == 9
 
@@ -155,7 +155,10 @@ def test_shares_are_never_more_than_the_limit(store: Store) -> None:
         used = 0
         for _ in range(5):
             [share] = rows.exchange(
-                f"p{number}", [Ask(account, Limits(100), Amounts(used), Amounts(3))], NOON, UNTIL
+                f"p{number}",
+                [Claim(account, RateLimits(100), Amounts(used), Amounts(3))],
+                NOON,
+                UNTIL,
             )
             used = share.own.requests
         got.append(share.own.requests)
@@ -175,10 +178,10 @@ def test_shares_are_never_more_than_the_limit(store: Store) -> None:
 def test_many_accounts_in_one_question(rows: RateRows) -> None:
     """Each is answered for itself, and an empty share leaves no row."""
     asks = [
-        Ask(
+        Claim(
             RateAccount("each", "user", f"u{n}"),
-            Limits(16, None, None, 4),
-            NOTHING,
+            RateLimits(16, None, None, 4),
+            NO_AMOUNTS,
             Amounts(n, 5, 5, 1),
         )
         for n in range(50)
@@ -189,9 +192,9 @@ def test_many_accounts_in_one_question(rows: RateRows) -> None:
     assert [share.own.requests for share in shares[:3]] == [1, 2, 3]
     assert max(share.own.requests for share in shares) == 16
     assert all(share.own.tokens == 0 for share in shares)
-    rows.exchange("p", [ask._replace(needs=NOTHING, spare=False) for ask in asks], NOON, UNTIL)
+    rows.exchange("p", [ask._replace(needs=NO_AMOUNTS, spare=False) for ask in asks], NOON, UNTIL)
     [share] = rows.exchange("q", asks[:1], NOON, UNTIL)
-    assert share.others == NOTHING
+    assert share.others == NO_AMOUNTS
 
 
 # the limiter ------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ async def test_requests_of_a_minute(book: Book, steady: Steady) -> None:
 
 async def test_tokens_are_held_at_the_bound_and_settled(book: Book, steady: Steady) -> None:
     """What an attempt does not use is free again at once."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(tokens=1_000)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=1_000)))
     sizes = HoldSizes(10, 10, 10, False, 800, 800)
     async with limiting(book, steady) as rated:
         first = book.reservation(sizes)
@@ -241,7 +244,7 @@ async def test_tokens_are_held_at_the_bound_and_settled(book: Book, steady: Stea
 
 async def test_an_attempt_without_a_cap_gets_what_is_usual(book: Book, steady: Steady) -> None:
     """Its whole bound would be most of the limit, so its output is to be capped."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(tokens=10_000)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=10_000)))
     async with limiting(book, steady) as rated:
         small = await rated.ledger.reserve(book.reservation(HoldSizes(90, 20, 5, False, 900, 200)))
         assert not small.only_usual
@@ -255,7 +258,7 @@ async def test_an_attempt_without_a_cap_gets_what_is_usual(book: Book, steady: S
 
 async def test_a_request_that_is_too_large_is_told_so(book: Book, steady: Steady) -> None:
     """Waiting would not help."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(tokens=100)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=100)))
     async with limiting(book, steady) as rated:
         error = await rated.refused(book.reservation(HoldSizes(1, 1, 1, False, 500, 500)))
 
@@ -265,7 +268,7 @@ async def test_a_request_that_is_too_large_is_told_so(book: Book, steady: Steady
 
 async def test_dollars_of_a_minute(book: Book, steady: Steady) -> None:
     """Held at the bound, settled at the cost."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(nano=10**9)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(nano=10**9)))
     async with limiting(book, steady) as rated:
         first = book.reservation(8 * 10**8)
         await rated.ledger.reserve(first)
@@ -279,14 +282,14 @@ async def test_a_refusal_uses_nothing_up(book: Book, steady: Steady) -> None:
     """Of several rates, none counts a request that one refuses; nor if a budget or the ledger does."""
     set_rates(
         book.store,
-        Rate("acme", "customer", "acme", Limits(requests=10)),
-        Rate("everybody", "global", "*", Limits(in_flight=1)),
+        Rate("acme", "customer", "acme", RateLimits(requests=10)),
+        Rate("everybody", "global", "*", RateLimits(in_flight=1)),
     )
     book.budget(limit_nano=100)
     async with limiting(book, steady) as rated:
         with pytest.raises(BudgetExceededError):
             await rated.ledger.reserve(book.reservation(200))
-        assert rated.used() == NOTHING
+        assert rated.used() == NO_AMOUNTS
         await rated.ledger.reserve(book.reservation(10))
         error = await rated.refused(book.reservation(10))
         assert error.by == "everybody"
@@ -299,7 +302,7 @@ async def test_a_request_is_in_flight_until_it_ends_in_any_way(
     book: Book, steady: Steady, way: str
 ) -> None:
     """Answered, failed, refused after a failure, in the background, or never heard of again."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(in_flight=1)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(in_flight=1)))
     async with limiting(book, steady) as rated:
         first = book.reservation()
         await rated.ledger.reserve(first)
@@ -330,8 +333,8 @@ async def test_a_request_counts_once_however_many_attempts_it_makes(
     """Its tokens count with each, and a rate of another model counts from the attempt there on."""
     set_rates(
         book.store,
-        Rate("acme", "customer", "acme", Limits(requests=2, tokens=10_000)),
-        Rate("fallback", "model", "other", Limits(requests=1)),
+        Rate("acme", "customer", "acme", RateLimits(requests=2, tokens=10_000)),
+        Rate("fallback", "model", "other", RateLimits(requests=1)),
     )
     sizes = HoldSizes(1, 1, 1, False, 100, 100)
     async with limiting(book, steady) as rated:
@@ -352,7 +355,7 @@ async def test_a_caller_that_leaves_while_it_is_admitted_leaves_nothing(
     book: Book, steady: Steady
 ) -> None:
     """The answer that it waited for is for others, too."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(in_flight=5)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(in_flight=5)))
     async with limiting(book, steady) as rated:
         waiting = [asyncio.create_task(rated.limiter.admit(book.reservation())) for _ in range(5)]
         await asyncio.sleep(0)
@@ -373,7 +376,7 @@ async def test_a_changed_rate_applies_within_a_look(book: Book, steady: Steady) 
         for _ in range(3):
             await rated.ledger.reserve(book.reservation())
         await rated.refused(book.reservation())
-        set_rates(book.store, Rate("acme", "customer", "acme", Limits(requests=4)))
+        set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(requests=4)))
         await rated.limiter.look()
         await rated.ledger.reserve(book.reservation())
         await rated.refused(book.reservation())
@@ -390,14 +393,14 @@ async def test_without_rates_nothing_is_counted(book: Book, steady: Steady) -> N
     """The ledger's own coroutines are returned as they are."""
     async with limiting(book, steady) as rated:
         coroutine = rated.ledger.reserve(book.reservation())
-        assert coroutine.__qualname__ == "GroupLedger.reserve"
+        assert getattr(coroutine, "__qualname__") == "GroupLedger.reserve"  # noqa: B009 - of coroutines alone
         await coroutine
         assert rated.limiter.open == {}
 
 
 async def test_two_processes_share(book: Book, steady: Steady) -> None:
     """Together they admit exactly the limit, and who gives up its share leaves it to the other."""
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(requests=100)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(requests=100)))
 
     async def admitted(rated: Rated, most: int) -> int:
         for count in range(most):
@@ -419,7 +422,7 @@ async def test_while_the_ledger_is_unavailable(book: Book, steady: Steady) -> No
     """Our share is all that can be used; beyond it, callers get 503 and not a refusal."""
     if isinstance(book.store, SqliteStore):
         pytest.skip("a file that was moved can still be written")
-    set_rates(book.store, Rate("acme", "customer", "acme", Limits(requests=100)))
+    set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(requests=100)))
     async with limiting(book, steady) as rated:
         await rated.limiter.admit(book.reservation())
         with cut_off(book.store):

@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger.rates.meter import FRESH_S, Meter
-from spanledger.rates.model import MEASURES, NOTHING, WINDOW_S, Amounts, Limits, Rate, RateAccount
+from spanledger.clock import NANOS
+from spanledger.rates.meter import FRESH_S, RateMeter
+from spanledger.rates.model import (
+    MEASURES,
+    NO_AMOUNTS,
+    WINDOW_S,
+    Amounts,
+    Rate,
+    RateAccount,
+    RateLimits,
+)
 from spanledger.rates.shares import (
     KEPT_S,
-    NANOS,
     Leased,
-    Share,
+    SharesNow,
     others_of,
     share_of,
     unused_at_most,
@@ -30,7 +38,7 @@ NOON_NS = 1_795_435_200 * NANOS
 class Shared:
     """The ledger's rows of one account, and the time."""
 
-    limits: Limits
+    limits: RateLimits
     now: float = START_S
     rows: dict[int, Leased] = field(default_factory=dict)
 
@@ -38,19 +46,19 @@ class Shared:
         """The wall clock."""
         return NOON_NS + int(self.now * NANOS)
 
-    def exchange(self, meter: Meter, owner: int, needs: Amounts = NOTHING) -> None:
+    def exchange(self, meter: RateMeter, owner: int, needs: Amounts = NO_AMOUNTS) -> None:
         """What a limiter does, at once."""
         ask = meter.ask(self.now, needs)
         others = others_of([row for who, row in self.rows.items() if who != owner], self.now_ns())
         share = share_of(ask, others)
         self.rows[owner] = Leased(share, self.now_ns() + int(KEPT_S * NANOS))
-        meter.got(self.now, Share(share, others))
+        meter.got(self.now, SharesNow(share, others))
 
-    def meter(self) -> Meter:
+    def meter(self) -> RateMeter:
         """A process begins."""
-        return Meter(ACCOUNT, Rate("r", "customer", "acme", self.limits))
+        return RateMeter(ACCOUNT, Rate("r", "customer", "acme", self.limits))
 
-    def admit(self, meter: Meter, owner: int, needs: Amounts) -> bool:
+    def admit(self, meter: RateMeter, owner: int, needs: Amounts) -> bool:
         """As a limiter admits a request."""
         while True:
             if meter.excess(self.now, needs) is not None:
@@ -60,7 +68,7 @@ class Shared:
                 return True
             self.exchange(meter, owner, needs)
 
-    def look(self, meter: Meter, owner: int) -> None:
+    def look(self, meter: RateMeter, owner: int) -> None:
         """As a limiter does every second."""
         if meter.is_due(self.now):
             self.exchange(meter, owner)
@@ -82,7 +90,7 @@ def test_never_more_than_the_limit_in_any_minute(
     requests: list[tuple[float, int, int, int, float, str]], rpm: int, tpm: int, at_once: int
 ) -> None:
     """Whatever processes are asked, however long requests take, and if processes are killed."""
-    shared = Shared(Limits(rpm, tpm, None, at_once))
+    shared = Shared(RateLimits(rpm, tpm, None, at_once))
     meters, owners = [shared.meter() for _ in range(4)], [0, 1, 2, 3]
     flying: list[tuple[float, int, float, int, int]] = []
     admitted: list[tuple[float, int]] = []
@@ -117,7 +125,7 @@ def test_never_more_than_the_limit_in_any_minute(
 def test_four_processes_never_refuse_below_half_of_the_limit(limit: int, seed: int) -> None:
     """A load of just under half of the limit in any minute, at random times and at random processes."""
     rng = random.Random(seed)
-    shared = Shared(Limits(None, limit))
+    shared = Shared(RateLimits(None, limit))
     meters = [shared.meter() for _ in range(4)]
     admitted: list[tuple[float, int]] = []
     looked = asked = 0.0
@@ -147,7 +155,7 @@ def test_four_processes_never_refuse_below_half_of_the_limit(limit: int, seed: i
 @pytest.mark.parametrize("limit", [60, 1_000, 100_000])
 def test_a_share_is_not_asked_for_at_each_request(limit: int) -> None:
     """One process that uses half of a limit in small requests asks the ledger for few of them."""
-    shared = Shared(Limits(limit))
+    shared = Shared(RateLimits(limit))
     meter, asked, count = shared.meter(), 0, 0
     while shared.now < START_S + 600:
         shared.now += 120 / limit
@@ -165,7 +173,7 @@ def test_a_share_is_not_asked_for_at_each_request(limit: int) -> None:
 
 def test_what_is_left_over_is_given_back() -> None:
     """A process that was busy a minute ago leaves its share to others."""
-    shared = Shared(Limits(100))
+    shared = Shared(RateLimits(100))
     busy, other = shared.meter(), shared.meter()
     for _ in range(100):
         assert shared.admit(busy, 0, Amounts(1))
@@ -181,7 +189,7 @@ def test_what_is_left_over_is_given_back() -> None:
 
 def test_a_killed_process_holds_only_what_it_had_used() -> None:
     """Its successor gets the rest at once, and all of it when the minute is over."""
-    shared = Shared(Limits(100, None, None, 20))
+    shared = Shared(RateLimits(100, None, None, 20))
     killed = shared.meter()
     for _ in range(20):
         assert shared.admit(killed, 0, Amounts(1, 0, 0, 1))
@@ -204,7 +212,7 @@ def test_a_clock_that_was_set_back_keeps_no_share_forever() -> None:
 
 def test_a_request_that_never_fits_is_told_so() -> None:
     """Nobody waits for it."""
-    shared = Shared(Limits(None, 10))
+    shared = Shared(RateLimits(None, 10))
     meter = shared.meter()
 
     excess = meter.excess(shared.now, Amounts(1, 11, 0, 1))
@@ -215,7 +223,7 @@ def test_a_request_that_never_fits_is_told_so() -> None:
 
 def test_the_wait_is_until_there_is_room() -> None:
     """One process alone: after the wait it says, the request fits, and before it does not."""
-    shared = Shared(Limits(3))
+    shared = Shared(RateLimits(3))
     meter = shared.meter()
     for _ in range(3):
         assert shared.admit(meter, 0, Amounts(1))

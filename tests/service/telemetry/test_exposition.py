@@ -267,6 +267,7 @@ async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> 
     book.call(started_ns=scraper.now_ns)
     scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]
     scraper.exposition.in_flight = lambda: 0
+    scraper.exposition.rate_refusals = lambda: {("r", "customer", "tokens"): 1}
 
     samples = await scraper.scrape()
 

@@ -24,24 +24,24 @@ from spanledger.ledger.aside import Aside
 from spanledger.ledger.model import AttemptEnd, Reservation
 from spanledger.ledger.rating.ports import RateRows
 from spanledger.rates.matching import RateIndex
-from spanledger.rates.meter import Excess, Meter, Standing
-from spanledger.rates.model import NOTHING, Amounts, RateAccount
-from spanledger.rates.shares import KEPT_S, Ask, Share
+from spanledger.rates.meter import Excess, RateMeter, Standing
+from spanledger.rates.model import NO_AMOUNTS, Amounts, RateAccount
+from spanledger.rates.shares import KEPT_NS, Claim, SharesNow
 
 log = logging.getLogger(__name__)
 
-EXCHANGE_TIMEOUT_S = 8.0
+EXCHANGE_TIMEOUT_S = 8
 """For the ledger's answer; longer than it waits for another's transaction."""
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 1
 """How soon a changed rate applies, and how often shares are looked through."""
 T = TypeVar("T")
 _REQUESTS, _TOKENS, _NANO = (Amounts._fields.index(n) for n in ("requests", "tokens", "nano"))
 
 
-Wanted = tuple[tuple[Meter, Amounts], ...]
+Needs = tuple[tuple[RateMeter, Amounts], ...]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Admission(msgspec.Struct, frozen=True):
     """An attempt that asks to be admitted.
 
     Attributes:
@@ -52,15 +52,15 @@ class Asked(msgspec.Struct, frozen=True):
 
     request_id: str
     attempt_id: str
-    wanted: Wanted
-    first: tuple[Meter, ...]
+    wanted: Needs
+    first: tuple[RateMeter, ...]
     whole: bool
 
 
 class Admitted(msgspec.Struct, frozen=True):
     """An attempt that was admitted, and when, monotonic seconds."""
 
-    asked: Asked
+    asked: Admission
     at: float
 
 
@@ -68,7 +68,7 @@ class _Open(msgspec.Struct):
     """A request in progress: the meters that count it, and its attempts that have not ended."""
 
     since: float
-    meters: dict[RateAccount, Meter] = {}
+    meters: dict[RateAccount, RateMeter] = {}
     attempts: dict[str, Admitted] = {}
 
 
@@ -96,9 +96,9 @@ class Limiter:
         self._aside = Aside("ledger-rates", EXCHANGE_TIMEOUT_S)
         self._index = RateIndex(())
         self._version = -1
-        self._meters: dict[RateAccount, Meter] = {}
-        self._due: dict[RateAccount, tuple[Meter, Amounts]] = {}
-        self._waiting: list[tuple[Asked, asyncio.Future[Admitted]]] = []
+        self._meters: dict[RateAccount, RateMeter] = {}
+        self._due: dict[RateAccount, tuple[RateMeter, Amounts]] = {}
+        self._waiting: list[tuple[Admission, asyncio.Future[Admitted]]] = []
         self._asking: asyncio.Task[None] | None = None
 
     # rates --------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Limiter:
             self._change(version, RateIndex(await self._call(self._rows.rates)))
         now = self._clock.monotonic()
         self._forget_lost(now)
-        self._due = {m.account: (m, NOTHING) for m in self._meters.values() if m.is_due(now)}
+        self._due = {m.account: (m, NO_AMOUNTS) for m in self._meters.values() if m.is_due(now)}
         if self._due:
             await asyncio.shield(self._begin_asking())
         for account in [a for a, meter in self._meters.items() if meter.is_idle(now)]:
@@ -185,10 +185,10 @@ class Limiter:
                 for meter in meters
             ]
         )
-        attempt = Asked(request_id, asked.attempt_id, wanted, first, whole)
+        attempt = Admission(request_id, asked.attempt_id, wanted, first, whole)
         return self._decided(attempt) or await self._wait(attempt)
 
-    def _decided(self, asked: Asked, *, leased: bool = True) -> Admitted | None:
+    def _decided(self, asked: Admission, *, leased: bool = True) -> Admitted | None:
         """Count an attempt, or refuse it; None if the ledger has to be asked first."""
         now = self._clock.monotonic()
         for meter, needs in asked.wanted:
@@ -206,7 +206,7 @@ class Limiter:
         current.attempts[asked.attempt_id] = admitted
         return admitted
 
-    async def _wait(self, asked: Asked) -> Admitted:
+    async def _wait(self, asked: Admission) -> Admitted:
         """Wait for the ledger's answer, in the order in which attempts came."""
         future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
@@ -218,14 +218,14 @@ class Limiter:
                 self.withdraw(future.result())
             raise
 
-    def _meter(self, account: RateAccount) -> Meter:
+    def _meter(self, account: RateAccount) -> RateMeter:
         meter = self._meters.get(account)
         if meter is None:
-            meter = self._meters[account] = Meter(account, self._index.by_name[account.rate])
+            meter = self._meters[account] = RateMeter(account, self._index.by_name[account.rate])
         meter.used_at = self._clock.monotonic()  # it must not be forgotten while somebody waits
         return meter
 
-    def _may_use_all(self, asked: Reservation, meters: Sequence[Meter]) -> bool:
+    def _may_use_all(self, asked: Reservation, meters: Sequence[RateMeter]) -> bool:
         """As budgets decide it: an attempt without a cap gets its full bound if that is little of what
         is left; else what is usual for it, and a cap."""
         sizes, now = asked.sizes, self._clock.monotonic()
@@ -239,7 +239,7 @@ class Limiter:
         return True
 
     def _refusal(
-        self, asked: Asked, meter: Meter, excess: Excess, needs: Amounts, now: float
+        self, asked: Admission, meter: RateMeter, excess: Excess, needs: Amounts, now: float
     ) -> RateExceededError:
         measure, limit, used, wait_s = excess
         rate, scope, subject = meter.account
@@ -253,7 +253,7 @@ class Limiter:
         """What is left to the next request like this one."""
         return self._standing(admitted.asked, self._clock.monotonic())
 
-    def _standing(self, asked: Asked, now: float) -> Standing:
+    def _standing(self, asked: Admission, now: float) -> Standing:
         requests, tokens = (
             min(
                 (left for meter, _ in asked.wanted if (left := meter.left(now, place)) is not None),
@@ -306,16 +306,27 @@ class Limiter:
 
     def _begin_asking(self) -> asyncio.Task[None]:
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(), name="the question for rates")
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._has_asked)
         return self._asking
 
+    def _has_asked(self, asking: asyncio.Task[None]) -> None:
+        """Nobody waits for an answer that will not come, even if we have a bug."""
+        if asking.cancelled() or (error := asking.exception()) is None:
+            return
+        log.error("shares of rates could not be leased", exc_info=error)
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(LedgerUnavailableError(f"no share of a rate: {error}"))
+
     async def _ask(self) -> None:
-        """Ask for what is needed, with all that wait in one question, as long as anything is."""
+        """Claim for what is needed, with all that wait in one question, as long as anything is."""
         while self._waiting or self._due:
             needed, self._due = self._due, {}
             for asked, _ in self._waiting:
                 for meter, needs in asked.wanted:
-                    _, before = needed.get(meter.account, (meter, NOTHING))
+                    _, before = needed.get(meter.account, (meter, NO_AMOUNTS))
                     total = Amounts(*(a + b for a, b in zip(before, needs, strict=True)))
                     needed[meter.account] = (meter, total)
             failure: LedgerUnavailableError | None = None
@@ -323,11 +334,6 @@ class Limiter:
                 await self._exchange(needed)
             except LedgerUnavailableError as error:
                 failure = error
-            except Exception as error:
-                log.exception("the ledger rejected a question for rates")
-                failure = LedgerUnavailableError(
-                    f"the ledger rejected a question for rates: {error}"
-                )
             waiting, self._waiting = self._waiting, []
             for asked, future in waiting:
                 if not future.done():  # else its caller has left
@@ -335,7 +341,7 @@ class Limiter:
 
     def _answer(
         self,
-        asked: Asked,
+        asked: Admission,
         future: asyncio.Future[Admitted],
         failure: LedgerUnavailableError | None,
     ) -> None:
@@ -353,7 +359,7 @@ class Limiter:
         else:
             self._waiting.append((asked, future))
 
-    async def _exchange(self, needed: Mapping[RateAccount, tuple[Meter, Amounts]]) -> None:
+    async def _exchange(self, needed: Mapping[RateAccount, tuple[RateMeter, Amounts]]) -> None:
         now = self._clock.monotonic()
         asks = [meter.ask(now, needs) for meter, needs in needed.values()]
         try:
@@ -365,9 +371,9 @@ class Limiter:
         for (meter, _), share in zip(needed.values(), shares, strict=True):
             meter.got(now, share)
 
-    def _exchanged(self, asks: Sequence[Ask]) -> list[Share]:
+    def _exchanged(self, asks: Sequence[Claim]) -> list[SharesNow]:
         now_ns = self._clock.now_ns()
-        return self._rows.exchange(self._owner, asks, now_ns, now_ns + int(KEPT_S * 1e9))
+        return self._rows.exchange(self._owner, asks, now_ns, now_ns + KEPT_NS)
 
     async def _call(self, work: Callable[[], T]) -> T:
         try:

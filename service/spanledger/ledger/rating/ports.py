@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spanledger.rates.model import Rate
-from spanledger.rates.shares import Ask, Share
+from spanledger.rates.shares import Claim, SharesNow
 
 
 class RateRows(Protocol):
@@ -40,7 +40,9 @@ class RateRows(Protocol):
         """
         ...
 
-    def exchange(self, owner: str, asks: Sequence[Ask], now_ns: int, until_ns: int) -> list[Share]:
+    def exchange(
+        self, owner: str, asks: Sequence[Claim], now_ns: int, until_ns: int
+    ) -> list[SharesNow]:
         """Replace a process's shares by what it asks for now, as far as others leave as much; in one
         transaction, and alone."""
         ...

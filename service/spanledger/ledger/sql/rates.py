@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 
 from spanledger.errors import UsageError
 from spanledger.ledger.sql.port import Columns, Sql
-from spanledger.rates.model import Amounts, Limits, Rate, RateAccount
-from spanledger.rates.shares import Ask, Leased, Share, others_of, share_of
+from spanledger.rates.model import Amounts, Rate, RateAccount, RateLimits
+from spanledger.rates.shares import Claim, Leased, SharesNow, others_of, share_of
 
 
 class SqlRates(ABC):
@@ -101,12 +101,14 @@ class SqlRates(ABC):
 
     # shares -------------------------------------------------------------------------------
 
-    def exchange(self, owner: str, asks: Sequence[Ask], now_ns: int, until_ns: int) -> list[Share]:
+    def exchange(
+        self, owner: str, asks: Sequence[Claim], now_ns: int, until_ns: int
+    ) -> list[SharesNow]:
         """See `RateRows`."""
         with self._alone([ask.account for ask in asks]):
             return [self._exchange(owner, ask, now_ns, until_ns) for ask in asks]
 
-    def _exchange(self, owner: str, ask: Ask, now_ns: int, until_ns: int) -> Share:
+    def _exchange(self, owner: str, ask: Claim, now_ns: int, until_ns: int) -> SharesNow:
         account = ask.account._asdict()
         rows = self._sql.rows(_SHARES, **account)
         others = others_of(
@@ -121,12 +123,12 @@ class SqlRates(ABC):
             self._sql.run(_LEASE, **account, owner=owner, until_ns=until_ns, **share._asdict())
         else:
             self._sql.run(_FORGET, **account, owner=owner)
-        return Share(share, others)
+        return SharesNow(share, others)
 
 
 def _rate(row: Columns) -> Rate:
     name, scope, subject, default, source, *limits = row
-    return Rate(name, scope, subject, Limits(*limits), bool(default), source)
+    return Rate(name, scope, subject, RateLimits(*limits), bool(default), source)
 
 
 _VERSION = "SELECT value FROM state WHERE key = 'rates_version'"
