@@ -249,7 +249,15 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
     ]
 
 
-MAKE_A_LEDGER = {"gateway", "ship", "keys create", "budget set", "apply", "ledger migrate"}
+MAKE_A_LEDGER = {
+    "gateway",
+    "ship",
+    "keys create",
+    "budget set",
+    "rate set",
+    "apply",
+    "ledger migrate",
+}
 """Commands that write something new, and so create a ledger if there is none."""
 NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
@@ -265,6 +273,9 @@ NEED_ONE = {
     "ledger backup": "ledger backup {file}.copy",
     "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
+    "rate explain": "rate explain --customer acme",
+    "rate list": "rate list",
+    "rate remove": "rate remove all",
     "requests": "requests",
     "ship --once": "ship --once",
     "spend": "spend",
