@@ -236,3 +236,16 @@ def test_the_wait_is_until_there_is_room() -> None:
     assert not shared.admit(meter, 0, Amounts(1))
     shared.now += 0.5
     assert shared.admit(meter, 0, Amounts(1))
+
+
+def test_nothing_is_used_while_the_ledger_is_asked() -> None:
+    """The new share may be smaller; without an answer, the old one stands."""
+    shared = Shared(RateLimits(100))
+    meter = shared.meter()
+    assert shared.admit(meter, 0, Amounts(1))
+    assert meter.fits(shared.now, Amounts(1))
+
+    meter.ask(shared.now)
+    assert not meter.fits(shared.now, Amounts(1))
+    meter.got_none()
+    assert meter.fits(shared.now, Amounts(1))
