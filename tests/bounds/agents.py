@@ -18,7 +18,7 @@ CAPS = (None, None, None, 512, 1_024, 4_096)
 MEAN_TURNS = 12
 LONGEST = 60_000
 """Bytes of a conversation; a program begins another one then, or cuts the oldest turns."""
-WORDS = "read write list find search run open send count plan".split()
+WORDS = ["read", "write", "list", "find", "search", "run", "open", "send", "count", "plan"]
 
 
 class Shape(NamedTuple):
@@ -93,7 +93,10 @@ class Agent:
             body |= {} if cap is None else {"max_tokens": cap}
             named = [{"type": "function", "function": tool} for tool in self.tools]
         if named:
-            body |= {"tools": named, "tool_choice": {"type": "none"} if "system" in body else "none"}
+            body |= {
+                "tools": named,
+                "tool_choice": {"type": "none"} if "system" in body else "none",
+            }
         return body
 
     def _tool(self, name: str) -> Body:

@@ -121,17 +121,16 @@ def _config(sim: str, ledger: str, models: tuple[str, ...]) -> Config:
     )
 
 
-async def _ask_all(
-    url: str, key: str, found: Spent, callers: int, models: tuple[str, ...]
-) -> None:
+async def _ask_all(url: str, key: str, found: Spent, callers: int, models: tuple[str, ...]) -> None:
     over = asyncio.Event()
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     connector = aiohttp.TCPConnector(limit=callers)
     headers = {"authorization": f"Bearer {key}"}
 
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, headers=headers
-    ) as web, asyncio.TaskGroup() as group:
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as web,
+        asyncio.TaskGroup() as group,
+    ):
         for number in range(callers):
             agent = Agent(random.Random(f"{found.seed} {number}"), models)
             group.create_task(_ask_on(web, url, agent, found, over))
@@ -151,7 +150,9 @@ async def _ask_on(
             continue
         error = json.loads(data)["error"]
         assert reply.status == 429, error
-        assert error.get("code", error.get("type")) in ("budget_exceeded", "rate_limit_error"), error
+        assert error.get("code", error.get("type")) in ("budget_exceeded", "rate_limit_error"), (
+            error
+        )
         if not over.is_set():
             over.set()
             for name in ("spent", "held", "needed"):

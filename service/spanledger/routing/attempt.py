@@ -9,15 +9,11 @@ A budget that refuses ends the request with that, even after a provider's error:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn, Self
 
 from msgspec.structs import replace
 
-from spanledger.clock import Clock
-from spanledger.config import GatewaySettings
 from spanledger.errors import (
     CALLER_CAUSED,
     BudgetDegradesError,
@@ -28,21 +24,19 @@ from spanledger.errors import (
     UnpricedModelError,
 )
 from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, Reservation
-from spanledger.ledger.ports import Ledger
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
-from spanledger.routing.booking import Booking
 from spanledger.routing.charge import usage_of, usage_unfinished
-from spanledger.routing.charging import Charging
 from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import broken_end, request_end
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import NO_USAGE, Attempt, Recorder, produced_of
+from spanledger.routing.settle import NO_USAGE, Attempt, produced_of
+from spanledger.routing.shared import Shared
 from spanledger.wires import dropped, least_output
 from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
@@ -54,25 +48,6 @@ MAX_PENDING_FRAMES = 16
 """Events buffered before the first content, while another deployment can still take over."""
 _OF_DEPLOYMENTS = frozenset({"model", "provider"})
 """Scopes whose subject is another one at another deployment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all requests of a router share.
-
-    Attributes:
-        degrade: the course of a request on another route; None if that cannot serve it now.
-        unasked: service tiers that deployments used although nobody requested one, by deployment.
-    """
-
-    ledger: Ledger
-    clock: Clock
-    booking: Booking
-    recorder: Recorder
-    limits: GatewaySettings
-    charging: Charging
-    degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
-    unasked: dict[str, str] = field(default_factory=dict)
 
 
 class Run:

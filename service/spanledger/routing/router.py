@@ -18,7 +18,7 @@ from spanledger.pricing.book import PriceBook
 from spanledger.pricing.charges import Charges
 from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
-from spanledger.routing.attempt import Run, Shared
+from spanledger.routing.attempt import Run
 from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
@@ -35,6 +35,7 @@ from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Recorder
+from spanledger.routing.shared import Shared
 from spanledger.routing.single import SingleAttempts
 from spanledger.routing.stores import Stores
 from spanledger.routing.unread import UnreadResults
