@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from spanledger.budgets.model import Budget
-from spanledger.config import Config, parse_config
+from spanledger.config import Config, GatewaySettings, parse_config
 from spanledger.ledger.ports import Store
 from spanledger.money import format_usd
 from spanledger.sim.server import sim_in_thread
@@ -31,6 +31,8 @@ from tests.service.ledger.stores import KINDS, new_store, remove_store
 USD = 10**9
 SPEED = 25.0
 """How many times faster than real the providers answer."""
+WAIT_S = GatewaySettings().wait_for_holds_s
+"""In the time of the providers, which is faster, this is that much shorter."""
 CALLERS = 8
 MODELS = ("gpt-4o-mini", "gpt-4.1-mini", "gpt-5-mini", "claude-haiku-4-5")
 WANTED = 0.97
@@ -116,8 +118,9 @@ def _config(sim: str, ledger: str, models: tuple[str, ...]) -> Config:
             "api_key": "sk-sim",
         }
         entries.append({"model_name": name, "litellm_params": params})
+    waits = {"port": 0, "wait_for_holds_s": WAIT_S / SPEED}
     return parse_config(
-        {"model_list": entries, "gateway": {"port": 0}, "ledger": {"url": ledger}}, {}, "test"
+        {"model_list": entries, "gateway": waits, "ledger": {"url": ledger}}, {}, "test"
     )
 
 

@@ -148,6 +148,16 @@ def _may_hold_media(raw: bytes) -> bool:
     )
 
 
+def has_media(raw: bytes) -> bool:
+    """Whether messages have parts that are not text, or cannot be read."""
+    if not _may_hold_media(raw):
+        return False
+    try:
+        return any(_parts(json.loads(raw)))
+    except UNREADABLE:
+        return True
+
+
 def likely_media(content: Any) -> tuple[int, int]:
     """The likely tokens of the non-text parts in decoded messages, if nobody reported them, and how
     many of those are audio."""

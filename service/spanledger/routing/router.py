@@ -34,6 +34,7 @@ from spanledger.routing.outcome import request_end
 from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import Room
 from spanledger.routing.settle import Recorder
 from spanledger.routing.shared import Shared
 from spanledger.routing.single import SingleAttempts
@@ -78,11 +79,12 @@ class Router:
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
-        self._booking = Booking(ledger, clock)
+        room = Room(clock, config.gateway.wait_for_holds_s)
+        self._booking = Booking(ledger, clock, room)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))
         self._shared = Shared(
-            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded
+            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded, room
         )
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())

@@ -10,8 +10,10 @@ from spanledger.config import GatewaySettings
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
+from spanledger.routing.closer import CloserCounts
 from spanledger.routing.course import Course, Pick
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import Room
 from spanledger.routing.settle import Recorder
 
 
@@ -21,6 +23,8 @@ class Shared:
 
     Attributes:
         degrade: the course of a request on another route; None if that cannot serve it now.
+        room: where requests wait for what others hold.
+        closer: what counts input where its bound does not fit.
         unasked: service tiers that deployments used although nobody requested one, by deployment.
     """
 
@@ -31,4 +35,6 @@ class Shared:
     limits: GatewaySettings
     charging: Charging
     degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
+    room: Room
+    closer: CloserCounts = field(default_factory=CloserCounts)
     unasked: dict[str, str] = field(default_factory=dict)
