@@ -55,7 +55,7 @@ class Spent:
     bill_nano: int = 0
     largest_nano: int = 0
     overrun_nano: int = 0
-    waited_s: float = 0.0
+    refused: str = ""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -75,7 +75,7 @@ class Spent:
             f"limit ${format_usd(self.limit_nano)}, seed {self.seed}: {self.requests:,} requests,"
             f" the dearest {self.largest_nano / self.limit_nano:.2%} of the limit;"
             f" {self.share:.2%} spent at the first refusal (held ${usd['held']}, needed"
-            f" ${usd['needed']}); overshoot ${format_usd(self.overshoot_nano)},"
+            f" ${usd['needed']} for {self.refused}); overshoot ${format_usd(self.overshoot_nano)},"
             f" overrun ${format_usd(self.overrun_nano)}"
         )
 
@@ -159,6 +159,7 @@ async def _ask_on(
         if not over.is_set():
             over.set()
             for name in ("spent", "held", "needed"):
+                found.refused = f"{agent.shape}, {len(json.dumps(body)):,} bytes"
                 found.refusal[name] = round(float(error[f"{name}_usd"]) * USD)
 
 

@@ -35,6 +35,7 @@ class Demand(msgspec.Struct):
             shorter, and close to a limit a lower cap is sent; `usual` is then what the request
             needs at least.
         in_one: the model answers in one piece, so its longest answer bounds one above `cap` too.
+        unwritten: nothing of the input is written to a cache.
         learnt: `input_tokens` is what such texts have had at most, and a quarter more.
     """
 
@@ -55,3 +56,4 @@ class Demand(msgspec.Struct):
     must_cap: bool = False
     in_one: bool = False
     learnt: bool = False
+    unwritten: bool = False

@@ -31,6 +31,7 @@ from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
 from spanledger.routing.attempting import Attempting
 from spanledger.routing.charge import usage_of, usage_unfinished
+from spanledger.routing.closer import Closer
 from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
@@ -92,7 +93,7 @@ class Run:
         self._history = history
         self._pick = pick
         self._moved_by: tuple[str, ...] = ()  # budgets that wanted another route, and were asked
-        self._closer: dict[str, int] = {}  # input by a closer count, at deployments
+        self._closer: dict[str, Closer] = {}  # counts, by deployment
         self._place: Place | None = None  # in line for what others hold
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
@@ -199,7 +200,7 @@ class Run:
             least = least_output(ask.wire, spoken)
             self._demand = demand_at(self._callers, ask, target.deployment, self._history, least)
             if closer := self._closer.get(target.deployment.id):
-                self._demand = replace(self._demand, input_tokens=closer, learnt=True)
+                self._demand = closer.of(self._demand)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
             dropped_there = dropped(ask.wire, spoken)
@@ -319,9 +320,9 @@ class Run:
             following = self._elsewhere(pick.target, refusal)
             return None if following is None else following.instead_of(pick)
         refusal.answer_with(shared.limits.budget_exceeded_status)
-        deployment = pick.target.deployment
-        if not refusal.refusal.strict and (
-            closer := shared.closer.count(exchange, self._demand, deployment)
+        deployment, strict = pick.target.deployment, refusal.refusal.strict
+        if deployment.id not in self._closer and (
+            closer := await shared.closer.count(exchange, self._demand, deployment, strict=strict)
         ):
             self._closer[deployment.id] = closer
             self._asked -= 1
