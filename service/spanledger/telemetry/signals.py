@@ -303,6 +303,15 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
+HELD = Metric(
+    "spanledger.held.usd",
+    "counter",
+    "{USD}",
+    "Money that was held for the attempts that were charged; `spanledger.cost.usd` is what they used of"
+    " it.",
+    ("gen_ai.provider.name", "gen_ai.request.model"),
+    scale=_USD,
+)
 PROVIDER_COST = Metric(
     "spanledger.provider.cost.usd",
     "counter",
@@ -337,6 +346,7 @@ METRICS: tuple[Metric, ...] = (
     UNPRICED,
     AMBIGUOUS_USAGE,
     OVERRUN,
+    HELD,
     PROVIDER_COST,
     DROPPED,
 )
