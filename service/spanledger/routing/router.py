@@ -79,12 +79,19 @@ class Router:
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
-        room = Room(clock, config.gateway.wait_for_holds_s)
-        self._booking = Booking(ledger, clock, room)
+        self.room = Room(clock, config.gateway.wait_for_holds_s)
+        self._booking = Booking(ledger, clock, self.room)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))
         self._shared = Shared(
-            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded, room
+            ledger,
+            clock,
+            self._booking,
+            recorder,
+            config.gateway,
+            charging,
+            self._degraded,
+            self.room,
         )
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())

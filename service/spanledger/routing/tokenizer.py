@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,7 +34,7 @@ CACHE_VARIABLE = "TIKTOKEN_CACHE_DIR"
 _WITH_TEXT = ("messages", "input", "system", "instructions")
 _TEXTS = frozenset({"content", "text", "output", "arguments"})
 _URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
-_OWNERS = frozenset({"openai", "azure"})
+_AZURE = ".openai.azure.com"
 
 
 class Encoding(Protocol):
@@ -81,9 +82,7 @@ class Tokenizers:
 def encoding_of(deployment: Deployment) -> str:
     """The encoding of a model at OpenAI's or Azure's own address; empty for all others, whose servers may
     count by anything, and where tiktoken is not installed."""
-    owner = hosts.host_of(deployment.api_base) if deployment.api_base else None
-    prefix = owner.prefix if owner else "" if deployment.api_base else deployment.provider
-    if prefix not in _OWNERS or importlib.util.find_spec("tiktoken") is None:
+    if not _is_openais(deployment) or importlib.util.find_spec("tiktoken") is None:
         return ""
     from tiktoken.model import encoding_name_for_model
 
@@ -93,6 +92,16 @@ def encoding_of(deployment: Deployment) -> str:
         )
     except KeyError:
         return ""
+
+
+def _is_openais(deployment: Deployment) -> bool:
+    base = deployment.api_base
+    if base is None:
+        return deployment.provider == "openai"
+    owner = hosts.host_of(base)
+    if owner is not None:
+        return owner.prefix == "openai"
+    return (urlsplit(base).hostname or "").endswith(_AZURE)
 
 
 def load(name: str) -> Encoding | None:

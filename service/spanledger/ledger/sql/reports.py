@@ -296,7 +296,8 @@ JOIN requests r ON r.request_id = a.request_id WHERE a.hold_nano > 0{wanted}"""
 _USED = """
 SELECT {columns}CASE WHEN a.cost_nano > a.hold_nano THEN {over}
         ELSE (a.cost_nano * 100 + a.hold_nano - 1) / a.hold_nano END,
-    count(*), sum(a.hold_nano), sum(a.cost_nano), sum(a.overrun_nano)
+    count(*), sum(a.hold_nano), sum(a.cost_nano),
+    sum(CASE WHEN a.cost_nano > a.hold_nano THEN a.cost_nano - a.hold_nano ELSE 0 END)
 FROM attempts a JOIN requests r USING (request_id)
 WHERE a.state = 'settled' AND a.hold_nano > 0 AND a.started_ns >= :since AND a.started_ns < :until
 GROUP BY {places}"""
