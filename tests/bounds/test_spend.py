@@ -20,6 +20,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return new_store(request.param, tmp_path)
 
 
+@pytest.mark.timeout(300)
 def test_agents_spend_a_budget_to_its_end(store: Store) -> None:
     """Agents whose dearest request is a hundredth of the limit spend 97% of it before the first refusal,
     and nothing beyond it."""
@@ -29,6 +30,7 @@ def test_agents_spend_a_budget_to_its_end(store: Store) -> None:
     assert (spent.overshoot_nano, spent.overrun_nano, spent.problems) == (0, 0, [])
 
 
+@pytest.mark.timeout(300)
 def test_strict_agents_never_pass_the_limit(store: Store) -> None:
     """Under a strict budget only bounds are held, and the rest buys shorter answers."""
     spent = spend(store, LIMIT, 12, models=CHEAP, strict=True)

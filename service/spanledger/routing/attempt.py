@@ -93,7 +93,7 @@ class Run:
         self._history = history
         self._pick = pick
         self._moved_by: tuple[str, ...] = ()  # budgets that wanted another route, and were asked
-        self._closer: dict[str, Closer] = {}  # counts, by deployment
+        self._closer: dict[str, Closer] | None = None  # counts, by deployment
         self._place: Place | None = None  # in line for what others hold
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
@@ -199,7 +199,7 @@ class Run:
             ask, spoken = exchange.ask, target.deployment.speaks_for(exchange.ask.fields)
             least = least_output(ask.wire, spoken)
             self._demand = demand_at(self._callers, ask, target.deployment, self._history, least)
-            if closer := self._closer.get(target.deployment.id):
+            if self._closer and (closer := self._closer.get(target.deployment.id)):
                 self._demand = closer.of(self._demand)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
@@ -321,6 +321,8 @@ class Run:
             return None if following is None else following.instead_of(pick)
         refusal.answer_with(shared.limits.budget_exceeded_status)
         deployment, strict = pick.target.deployment, refusal.refusal.strict
+        if self._closer is None:
+            self._closer = {}
         if deployment.id not in self._closer and (
             closer := await shared.closer.count(exchange, self._demand, deployment, strict=strict)
         ):
