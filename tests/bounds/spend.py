@@ -45,7 +45,7 @@ class Spent:
     Attributes:
         refusal: what the first refusal said, nano-USD: `spent`, `held`, `needed`.
         bill_nano: what the provider bills for everything.
-        largest_nano: the dearest request.
+        largest_nano: the most expensive request.
     """
 
     limit_nano: int
@@ -73,7 +73,7 @@ class Spent:
         usd = {name: format_usd(nano) for name, nano in self.refusal.items()}
         return (
             f"limit ${format_usd(self.limit_nano)}, seed {self.seed}: {self.requests:,} requests,"
-            f" the dearest {self.largest_nano / self.limit_nano:.2%} of the limit;"
+            f" the most expensive {self.largest_nano / self.limit_nano:.2%} of the limit;"
             f" {self.share:.2%} spent at the first refusal (held ${usd['held']}, needed"
             f" ${usd['needed']} for {self.refused}); overshoot ${format_usd(self.overshoot_nano)},"
             f" overrun ${format_usd(self.overrun_nano)}"

@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.mark.timeout(300)
 def test_agents_spend_a_budget_to_its_end(store: Store) -> None:
-    """Agents whose dearest request is a hundredth of the limit spend 97% of it before the first refusal,
+    """Agents whose most expensive request is a hundredth of the limit spend 97% of it before the first refusal,
     and nothing beyond it."""
     spent = spend(store, LIMIT, 11, models=CHEAP)
 

@@ -38,7 +38,7 @@ from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import broken_end, request_end
 from spanledger.routing.request import Exchange
-from spanledger.routing.room import Place
+from spanledger.routing.room import PlaceInLine
 from spanledger.routing.settle import NO_USAGE, Attempt, produced_of
 from spanledger.routing.shared import Shared
 from spanledger.wires import dropped, least_output
@@ -94,7 +94,7 @@ class Run:
         self._pick = pick
         self._moved_by: tuple[str, ...] = ()  # budgets that wanted another route, and were asked
         self._closer: dict[str, Closer] | None = None  # counts, by deployment
-        self._place: Place | None = None  # in line for what others hold
+        self._place: PlaceInLine | None = None  # in line for what others hold
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
         self._attempt: Attempt | None = None  # the one whose events may be passed on out of turn

@@ -18,7 +18,7 @@ from spanledger.ledger.model import AttemptEnd, Kept, Later, RequestEnd, Request
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
-from spanledger.routing.room import Room
+from spanledger.routing.room import WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Booking:
     """Ends of attempts and requests, written once each."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, room: Room) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, room: WaitingRoom) -> None:
         self._ledger = ledger
         self._clock = clock
         self._room = room

@@ -27,7 +27,7 @@ _ASCII = bytes(range(128))
 
 _STEPS = (-1, 0, 1)
 _NONE = (0, 0)
-Kind = tuple[int, int, int]
+TextKind = tuple[int, int, int]
 """The shares of letters (in eighths), spaces (in sixteenths) and ASCII (in eighths) in a text."""
 
 
@@ -37,15 +37,15 @@ class InputHistory:
     __slots__ = ("_kinds",)
 
     def __init__(self) -> None:
-        self._kinds: dict[Kind, tuple[int, int]] = {}
+        self._kinds: dict[TextKind, tuple[int, int]] = {}
 
-    def record(self, kind: Kind, size: int, tokens: int) -> None:
+    def record(self, kind: TextKind, size: int, tokens: int) -> None:
         """Add what a request had."""
         seen, most = self._kinds.get(kind, _NONE)
         if seen or len(self._kinds) < MAX_KINDS:
             self._kinds[kind] = seen + 1, max(most, -(-tokens * 1_000 // size))
 
-    def expected(self, kind: Kind, size: int) -> int | None:
+    def expected(self, kind: TextKind, size: int) -> int | None:
         """The tokens to hold for a text; None before enough of its kind and near it were seen."""
         if self._kinds.get(kind, _NONE)[0] < FEW:
             return None
@@ -59,7 +59,7 @@ class InputHistory:
         return -(-size * max(most for _, most in near) * MARGIN_PERCENT // 100_000)
 
 
-def kind_of(fields: Mapping[str, msgspec.Raw], size: int) -> Kind:
+def kind_of(fields: Mapping[str, msgspec.Raw], size: int) -> TextKind:
     """The kind of a request's text, from bytes all over it."""
     step = -(-size // SAMPLE_BYTES)
     sample = b"".join([bytes(raw)[::step] for raw in fields.values()])

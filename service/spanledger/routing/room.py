@@ -22,7 +22,7 @@ FEW = 8
 """How many of a line ask again when an attempt has ended."""
 POLL_S = 1.0
 """How often the first of a line ask again by themselves."""
-MAX_WAITING = 1_000
+MAX_IN_LINE = 1_000
 MAX_STUCK = 1_000
 
 _FIELDS = {
@@ -31,11 +31,11 @@ _FIELDS = {
     if scope.of.startswith("request.")
 }
 """Where a request has the subjects of a scope; those of its attempts are not looked at."""
-Account = tuple[str, str, str]
+WaitingLine = tuple[str, str, str]
 """A budget's name, scope and subject."""
 
 
-class Place(msgspec.Struct):
+class PlaceInLine(msgspec.Struct):
     """A request's place in line.
 
     Attributes:
@@ -49,18 +49,20 @@ class Place(msgspec.Struct):
     figures: tuple[int, int]
 
 
-class Room:
+class WaitingRoom:
     """All requests that wait, by the account that has no room for them."""
 
     def __init__(self, clock: Clock, wait_s: float) -> None:
         self._clock = clock
         self._wait_s = wait_s
         self._numbers = count()
-        self._lines: dict[Account, list[tuple[int, asyncio.Future[None]]]] = {}
-        self._stuck: dict[Account, tuple[int, int]] = {}
+        self._lines: dict[WaitingLine, list[tuple[int, asyncio.Future[None]]]] = {}
+        self._stuck: dict[WaitingLine, tuple[int, int]] = {}
         self.waiting = 0
 
-    async def freed(self, refusal: Refusal, place: Place | None, deadline: float) -> Place | None:
+    async def freed(
+        self, refusal: Refusal, place: PlaceInLine | None, deadline: float
+    ) -> PlaceInLine | None:
         """Wait until something may have been given back.
 
         Args:
@@ -77,9 +79,9 @@ class Room:
             return None
         now = self._clock.monotonic()
         if place is None:
-            if self.waiting >= MAX_WAITING or self._stuck.get(account) == figures:
+            if self.waiting >= MAX_IN_LINE or self._stuck.get(account) == figures:
                 return None
-            place = Place(next(self._numbers), min(now + self._wait_s, deadline), figures)
+            place = PlaceInLine(next(self._numbers), min(now + self._wait_s, deadline), figures)
         if now >= place.until:
             if figures == place.figures:
                 self._remember_stuck(account, figures)
@@ -95,7 +97,7 @@ class Room:
                     if not future.done():
                         future.set_result(None)
 
-    async def _turn(self, account: Account, number: int, left_s: float) -> None:
+    async def _turn(self, account: WaitingLine, number: int, left_s: float) -> None:
         line = self._lines.setdefault(account, [])
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         insort(line, (number, future))
@@ -109,7 +111,7 @@ class Room:
             if not line:
                 del self._lines[account]
 
-    def _remember_stuck(self, account: Account, figures: tuple[int, int]) -> None:
+    def _remember_stuck(self, account: WaitingLine, figures: tuple[int, int]) -> None:
         """Nothing has moved in all that time, such as the hold of a batch: until something does, nobody
         else waits for it."""
         if len(self._stuck) >= MAX_STUCK:
@@ -123,7 +125,7 @@ def _only_held(refusal: Refusal) -> bool:
     return refusal.held_nano > 0 and refusal.spent_nano + refusal.needed_nano <= most
 
 
-def _counts(account: Account, start: RequestStart) -> bool:
+def _counts(account: WaitingLine, start: RequestStart) -> bool:
     """Whether an account counts a request, as far as the request alone says so."""
     _, scope, subject = account
     for name, part in subjects_by_scope(scope, subject).items():

@@ -34,7 +34,7 @@ from spanledger.routing.outcome import request_end
 from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
-from spanledger.routing.room import Room
+from spanledger.routing.room import WaitingRoom
 from spanledger.routing.settle import Recorder
 from spanledger.routing.shared import Shared
 from spanledger.routing.single import SingleAttempts
@@ -79,7 +79,7 @@ class Router:
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
-        self.room = Room(clock, config.gateway.wait_for_holds_s)
+        self.room = WaitingRoom(clock, config.gateway.wait_for_holds_s)
         self._booking = Booking(ledger, clock, self.room)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))

@@ -13,7 +13,7 @@ from spanledger.routing.charging import Charging
 from spanledger.routing.closer import CloserCounts
 from spanledger.routing.course import Course, Pick
 from spanledger.routing.request import Exchange
-from spanledger.routing.room import Room
+from spanledger.routing.room import WaitingRoom
 from spanledger.routing.settle import Recorder
 
 
@@ -35,6 +35,6 @@ class Shared:
     limits: GatewaySettings
     charging: Charging
     degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
-    room: Room
+    room: WaitingRoom
     closer: CloserCounts = field(default_factory=CloserCounts)
     unasked: dict[str, str] = field(default_factory=dict)

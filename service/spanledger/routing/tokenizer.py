@@ -25,7 +25,7 @@ from spanledger.providers.base import Deployment
 
 log = logging.getLogger(__name__)
 
-MAX_TEXT_BYTES = 4 * 2**20
+MAX_COUNTED_BYTES = 4 * 2**20
 LEAST_CHARACTERS = 64
 """Of shorter texts the bytes are counted."""
 APART_TOKENS = 4
@@ -37,7 +37,7 @@ _URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 _AZURE = ".openai.azure.com"
 
 
-class Encoding(Protocol):
+class Encodes(Protocol):
     """What is used of tiktoken's."""
 
     def encode_ordinary(self, text: str) -> Sequence[int]:
@@ -49,7 +49,7 @@ class Tokenizers:
     """The encodings of this process, each loaded when it is first used."""
 
     def __init__(self) -> None:
-        self._encodings: dict[str, Encoding | None] = {}
+        self._encodings: dict[str, Encodes | None] = {}
         self._alone = asyncio.Lock()
 
     async def saved(self, deployment: Deployment, fields: Mapping[str, msgspec.Raw]) -> int:
@@ -73,7 +73,7 @@ class Tokenizers:
             return 0
         texts = [text for value in decoded for text in _texts(value)]
         sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
-        if sum(sizes) > MAX_TEXT_BYTES:
+        if sum(sizes) > MAX_COUNTED_BYTES:
             return 0
         counts = [len(encoding.encode_ordinary(text)) + APART_TOKENS for text in texts]
         return sum(max(0, size - count) for size, count in zip(sizes, counts, strict=True))
@@ -104,7 +104,7 @@ def _is_openais(deployment: Deployment) -> bool:
     return (urlsplit(base).hostname or "").endswith(_AZURE)
 
 
-def load(name: str) -> Encoding | None:
+def load(name: str) -> Encodes | None:
     """An encoding from a file of this machine; None if there is none."""
     file = hashlib.sha1(_URL.format(name).encode(), usedforsecurity=False).hexdigest()
     own = os.environ.get(CACHE_VARIABLE)

@@ -303,24 +303,17 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
-HELD = Metric(
-    "spanledger.held.usd",
-    "counter",
-    "{USD}",
-    "Money that was held for the attempts that were charged; `spanledger.cost.usd` is what they used of"
-    " it.",
-    ("gen_ai.provider.name", "gen_ai.request.model"),
-    scale=_USD,
+HELD = replace(
+    OVERRUN,
+    name="spanledger.held.usd",
+    meaning="Money that was held for attempts that were charged; `spanledger.cost.usd` is what they cost.",
+    attributes=("gen_ai.provider.name", "gen_ai.request.model"),
 )
-PROVIDER_COST = Metric(
-    "spanledger.provider.cost.usd",
-    "counter",
-    "{USD}",
-    "Money charged according to the provider, for providers that report it (OpenRouter's"
+PROVIDER_COST = replace(
+    OVERRUN,
+    name="spanledger.provider.cost.usd",
+    meaning="Money charged according to the provider, for providers that report it (OpenRouter's"
     " `usage.cost`); compare with `spanledger.cost.usd` to see where our prices differ.",
-    _MONEY,
-    scale=_USD,
-    most=2_000,
 )
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
@@ -459,11 +452,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
     Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
-    Scraped(
-        "spanledger_requests_waiting",
-        "gauge",
-        "Of these, requests that wait for what others hold of a budget.",
-    ),
+    Scraped("spanledger_requests_waiting", "gauge", "Of these, those that wait for others' holds."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
     Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),
 )

@@ -13,7 +13,7 @@ from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError, Refusal
 from spanledger.ledger.model import RequestStart
-from spanledger.routing.room import FEW, Room
+from spanledger.routing.room import FEW, WaitingRoom
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from spanledger.wires.base import Answer
@@ -24,7 +24,7 @@ from tests.support.processes import poll
 WAIT_S = 1.0
 CAP = 100
 ONE_HOLD = 300_000
-"""Room for one hold of a short request with this cap, and for the costs of two such requests."""
+"""WaitingRoom for one hold of a short request with this cap, and for the costs of two such requests."""
 START = RequestStart(
     "req_1", "0" * 32, "0" * 16, "", 1, "acme", "web", "key_1", "chat", "chat", False, "ada",
     "apollo", ("blue", "nightly"),
@@ -138,7 +138,7 @@ def refusal(budget: str = "b", scope: str = "customer", subject: str = "acme") -
 async def test_those_who_came_first_ask_first() -> None:
     """When something is given back, the first few of a line ask again, in the order in which they came,
     also those that have asked before in vain."""
-    room, order = Room(Clock(), 60), list[int]()
+    room, order = WaitingRoom(Clock(), 60), list[int]()
 
     async def wait(number: int) -> None:
         place = await room.freed(refusal(), None, 1e12)
@@ -180,7 +180,7 @@ async def test_only_ends_under_the_same_budget_count(
     scope: str, subject: str, concerned: bool
 ) -> None:
     """An attempt that ended wakes those whose budget counts it, as far as its request says so."""
-    room = Room(Clock(), 60)
+    room = WaitingRoom(Clock(), 60)
     waiting = asyncio.create_task(room.freed(refusal("b", scope, subject), None, 1e12))
     await asyncio.sleep(0)
 
@@ -193,7 +193,7 @@ async def test_only_ends_under_the_same_budget_count(
 
 async def test_a_deadline_ends_the_wait() -> None:
     """A request waits no longer than it may take."""
-    room, clock = Room(Clock(), 60), Clock()
+    room, clock = WaitingRoom(Clock(), 60), Clock()
     place = await room.freed(refusal(), None, clock.monotonic() + 0.05)
 
     assert place is not None
@@ -203,7 +203,7 @@ async def test_a_deadline_ends_the_wait() -> None:
 async def test_with_grace_there_is_more_room() -> None:
     """What a budget allows beyond its limit counts as room."""
     tight = Refusal("b", "customer", "acme", 100, 70, 20, 50, 0)
-    room = Room(Clock(), 60)
+    room = WaitingRoom(Clock(), 60)
 
     assert await room.freed(tight, None, 1e12) is None
     waiting = asyncio.create_task(
