@@ -24,7 +24,7 @@ from tests.support.processes import poll
 WAIT_S = 1.0
 CAP = 100
 ONE_HOLD = 300_000
-"""WaitingRoom for one hold of a short request with this cap, and for the costs of two such requests."""
+"""Room for one hold of a short request with this cap, and for the costs of two such requests."""
 START = RequestStart(
     "req_1", "0" * 32, "0" * 16, "", 1, "acme", "web", "key_1", "chat", "chat", False, "ada",
     "apollo", ("blue", "nightly"),
