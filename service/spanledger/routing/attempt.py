@@ -265,10 +265,10 @@ class Run:
         clock, charging, exchange = self._shared.clock, self._shared.charging, self._exchange
         deployment, price = pick.target.deployment, pick.target.price
         return Reservation(
-            request=exchange.start,
-            number=exchange.attempts + 1,
-            span_id=(clock.rng.getrandbits(64) or 1).to_bytes(8).hex(),
-            now_ns=clock.now_ns(),
+            exchange.start,
+            exchange.attempts + 1,
+            (clock.rng.getrandbits(64) or 1).to_bytes(8).hex(),
+            clock.now_ns(),  # these by position: of over fifteen names, Python makes a dict
             deployment=deployment.id,
             provider=deployment.provider,
             model=deployment.label or deployment.model,
