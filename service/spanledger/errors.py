@@ -64,7 +64,7 @@ class InvalidRequestError(SpanledgerError):
 
 
 class AuthenticationError(SpanledgerError):
-    """A missing, unknown or revoked key."""
+    """A missing, unknown, revoked or expired key."""
 
     error_type = "authentication_failed"
     http_status = 401
@@ -72,7 +72,7 @@ class AuthenticationError(SpanledgerError):
 
 
 class PermissionDeniedError(SpanledgerError):
-    """The key is valid but is not allowed to use this route."""
+    """The key is valid but is not allowed to use this route or model."""
 
     error_type = "permission_denied"
     http_status = 403

@@ -55,6 +55,25 @@ class Candidate:
 Levels = Sequence[Sequence[Candidate]]
 """A route's deployments, lowest `order` first."""
 Groups = Mapping[str, Levels]
+
+
+class Filtered(dict[str, Levels]):
+    """Groups with some of their deployments, filtered when they are looked at."""
+
+    def __init__(self, groups: Groups, allows: Callable[[Deployment], bool]) -> None:
+        super().__init__()
+        self._all = groups
+        self._allows = allows
+
+    def __missing__(self, route: str) -> Levels:
+        levels = [
+            [target for target in level if self._allows(target.deployment)]
+            for level in self._all[route]
+        ]
+        found = self[route] = [level for level in levels if level] or [[]]
+        return found
+
+
 Choose = Callable[[Sequence[Candidate], float, random.Random, bool], Candidate]
 """Chooses one of several deployments at a given time; the last argument: is it for a stream."""
 
