@@ -108,6 +108,8 @@ class Refusal:
     renewal: Renewal = "renews"
     grace_nano: int = 0
     """What the budget allows beyond its limit."""
+    strict: bool = False
+    """A strict budget applies, this or another: only a bound can be held."""
 
     @property
     def renews_at(self) -> str | None:

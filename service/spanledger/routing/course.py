@@ -199,6 +199,10 @@ class Course:
         """Record that a budget has no room for an attempt there."""
         self._banned.add(target.deployment.id)
 
+    def has_room(self, target: Candidate) -> None:
+        """Take that back: it may have room now."""
+        self._banned.discard(target.deployment.id)
+
     def turn_to(self, kind: str) -> bool:
         """Continue with the routes for prompts that are too long (`context_window_exceeded`) or for
         refused content (`content_filtered`). Returns whether there are any."""

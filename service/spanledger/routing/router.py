@@ -18,7 +18,7 @@ from spanledger.pricing.book import PriceBook
 from spanledger.pricing.charges import Charges
 from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
-from spanledger.routing.attempt import Run, Shared
+from spanledger.routing.attempt import Run
 from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
@@ -35,7 +35,9 @@ from spanledger.routing.outcome import request_end
 from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import WaitingRoom
 from spanledger.routing.settle import Recorder
+from spanledger.routing.shared import Shared
 from spanledger.routing.single import SingleAttempts
 from spanledger.routing.stores import Stores
 from spanledger.routing.unread import UnreadResults
@@ -78,11 +80,19 @@ class Router:
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
-        self._booking = Booking(ledger, clock)
+        self.room = WaitingRoom(clock, config.gateway.wait_for_holds_s)
+        self._booking = Booking(ledger, clock, self.room)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))
         self._shared = Shared(
-            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded
+            ledger,
+            clock,
+            self._booking,
+            recorder,
+            config.gateway,
+            charging,
+            self._degraded,
+            self.room,
         )
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
