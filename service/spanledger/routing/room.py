@@ -18,7 +18,7 @@ from spanledger.clock import Clock
 from spanledger.errors import Refusal
 from spanledger.ledger.model import RequestStart
 
-FEW = 8
+MAX_ASKING = 8
 """How many of a line ask again when an attempt has ended."""
 POLL_S = 1.0
 """How often the first of a line ask again by themselves."""
@@ -93,7 +93,7 @@ class WaitingRoom:
         """An attempt of this request has ended: those ask again who may have waited for it."""
         for account, line in self._lines.items():
             if _counts(account, start):
-                for _, future in line[:FEW]:
+                for _, future in line[:MAX_ASKING]:
                     if not future.done():
                         future.set_result(None)
 
@@ -102,7 +102,7 @@ class WaitingRoom:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         insort(line, (number, future))
         self.waiting += 1
-        pause_s = POLL_S * (1 + line.index((number, future)) // FEW)
+        pause_s = POLL_S * (1 + line.index((number, future)) // MAX_ASKING)
         try:
             await asyncio.wait((future,), timeout=min(left_s, pause_s))
         finally:
