@@ -39,12 +39,8 @@ _OWN_STATE = ("schema_version", "seq")
 """What each database's state has for itself."""
 
 SMALL_TABLES = (
-    "keys",
-    "budgets",
-    "budget_history",
-    "applied_budgets",
+    *("keys", "key_secrets", "key_history", "budgets", "budget_history", "applied_budgets", "kept"),
     "rates",
-    "kept",
     "ship_points",
 )
 """Copied whole by the last pass, besides balances and state."""

@@ -59,9 +59,9 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     if not demand.fixed and (few := LEAST_TOKENS * choices + demand.predicted) < usual:
         least = few
         least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
-    held = input_tokens + full
     holds = HoldSizes(
-        full_nano, usual_nano, least_nano, demand.must_cap, held, input_tokens + usual
+        *(full_nano, usual_nano, least_nano, demand.must_cap, demand.learnt),
+        *(input_tokens + full, input_tokens + usual),
     )
     return Sizes(holds, input_tokens, full, usual, least, terms)
 

@@ -123,7 +123,7 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
+    `in_flight`, `waiting`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
     why the last commit failed.
     """
 
@@ -139,6 +139,7 @@ class Exposition:
         few_budgets: int = FEW_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
+        self.waiting: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
         self.rate_refusals: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
@@ -186,6 +187,8 @@ class Exposition:
         yield refused
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
+        if self.waiting is not None:
+            yield _gauge("spanledger_requests_waiting", {(): self.waiting()})
 
     def _deployment_families(self) -> Iterator[Metric]:
         now_s = self._clock.now_ns() / 1e9

@@ -95,9 +95,7 @@ SPANS: tuple[Span, ...] = (
         " `spanledger.cost.*`, so sums over spans never count anything twice.",
         (
             "http.request.method",
-            "http.route",
-            "url.path",
-            "url.scheme",
+            *("http.route", "url.path", "url.scheme"),
             "http.response.status_code",
             "error.type",
             *WHO,
@@ -106,8 +104,7 @@ SPANS: tuple[Span, ...] = (
             "spanledger.request.cost.usd",
             "spanledger.request.cost.nano_usd",
             "spanledger.budget.decision",
-            "spanledger.budget.refused_by",
-            "spanledger.budget.scope",
+            *("spanledger.budget.refused_by", "spanledger.budget.scope"),
             *("spanledger.rate.refused_by", "spanledger.rate.scope"),
         ),
     ),
@@ -304,15 +301,17 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
-PROVIDER_COST = Metric(
-    "spanledger.provider.cost.usd",
-    "counter",
-    "{USD}",
-    "Money charged according to the provider, for providers that report it (OpenRouter's"
+HELD = replace(
+    OVERRUN,
+    name="spanledger.held.usd",
+    meaning="Money that was held for attempts that were charged; `spanledger.cost.usd` is what they cost.",
+    attributes=("gen_ai.provider.name", "gen_ai.request.model"),
+)
+PROVIDER_COST = replace(
+    OVERRUN,
+    name="spanledger.provider.cost.usd",
+    meaning="Money charged according to the provider, for providers that report it (OpenRouter's"
     " `usage.cost`); compare with `spanledger.cost.usd` to see where our prices differ.",
-    _MONEY,
-    scale=_USD,
-    most=2_000,
 )
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
@@ -338,6 +337,7 @@ METRICS: tuple[Metric, ...] = (
     UNPRICED,
     AMBIGUOUS_USAGE,
     OVERRUN,
+    HELD,
     PROVIDER_COST,
     DROPPED,
 )
@@ -452,6 +452,7 @@ SCRAPED: tuple[Scraped, ...] = (
     Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
     Scraped("spanledger_rate_refusals_total", "counter", "Refused by a rate.", REFUSED_BY_RATE),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
+    Scraped("spanledger_requests_waiting", "gauge", "Of these, those that wait for others' holds."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
     Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),
 )

@@ -35,7 +35,7 @@ async def storm(url: str, requests: int, seconds: float) -> None:
             *(f"{os.getpid()}-{number}", "0" * 32, "0" * 16, "", now, "acme", "", "", "chat"),
             *("chat", False),
         )
-        sizes = HoldSizes(1, 1, 1, False, 10, 10)
+        sizes = HoldSizes(1, 1, 1, False, False, 10, 10)
         asked = Reservation(start, 1, "1" * 16, now, "d", "openai", "m", sizes, True, "p")
         try:
             await rated.reserve(asked)

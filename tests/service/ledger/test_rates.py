@@ -223,7 +223,7 @@ async def test_requests_of_a_minute(book: Book, steady: Steady) -> None:
 async def test_tokens_are_held_at_the_bound_and_settled(book: Book, steady: Steady) -> None:
     """What an attempt does not use is free again at once."""
     set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=1_000)))
-    sizes = HoldSizes(10, 10, 10, False, 800, 800)
+    sizes = HoldSizes(10, 10, 10, False, False, 800, 800)
     async with limiting(book, steady) as rated:
         first = book.reservation(sizes)
         await rated.ledger.reserve(first)
@@ -246,11 +246,13 @@ async def test_an_attempt_without_a_cap_gets_what_is_usual(book: Book, steady: S
     """Its whole bound would be most of the limit, so its output is to be capped."""
     set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=10_000)))
     async with limiting(book, steady) as rated:
-        small = await rated.ledger.reserve(book.reservation(HoldSizes(90, 20, 5, False, 900, 200)))
+        small = await rated.ledger.reserve(
+            book.reservation(HoldSizes(90, 20, 5, False, False, 900, 200))
+        )
         assert not small.only_usual
         assert rated.used().tokens == 900
         large = await rated.ledger.reserve(
-            book.reservation(HoldSizes(90, 20, 5, False, 9_000, 2_000))
+            book.reservation(HoldSizes(90, 20, 5, False, False, 9_000, 2_000))
         )
         assert large.only_usual
         assert rated.used().tokens == 2_900
@@ -260,7 +262,7 @@ async def test_a_request_that_is_too_large_is_told_so(book: Book, steady: Steady
     """Waiting would not help."""
     set_rates(book.store, Rate("acme", "customer", "acme", RateLimits(tokens=100)))
     async with limiting(book, steady) as rated:
-        error = await rated.refused(book.reservation(HoldSizes(1, 1, 1, False, 500, 500)))
+        error = await rated.refused(book.reservation(HoldSizes(1, 1, 1, False, False, 500, 500)))
 
     assert error.overuse.retry_after_s is None
     assert "this request alone may use 500 tokens" in str(error)
@@ -336,7 +338,7 @@ async def test_a_request_counts_once_however_many_attempts_it_makes(
         Rate("acme", "customer", "acme", RateLimits(requests=2, tokens=10_000)),
         Rate("fallback", "model", "other", RateLimits(requests=1)),
     )
-    sizes = HoldSizes(1, 1, 1, False, 100, 100)
+    sizes = HoldSizes(1, 1, 1, False, False, 100, 100)
     async with limiting(book, steady) as rated:
         first = book.reservation(sizes)
         await rated.ledger.reserve(first)
