@@ -117,5 +117,5 @@ def _unpriced(demand: Demand) -> Sizes:
     if not demand.fixed and (demand.cap is None or demand.must_cap):
         usual = min(demand.usual, each) * demand.choices + demand.predicted
     tokens = demand.input_tokens
-    holds = HoldSizes(0, 0, 0, demand.must_cap, tokens + full, tokens + usual)
+    holds = HoldSizes(0, 0, 0, demand.must_cap, False, tokens + full, tokens + usual)
     return Sizes(holds, tokens, full, usual, usual)
