@@ -241,5 +241,8 @@ _SUMMED: dict[str, tuple[str, ...]] = {
     "balances": ("spent_nano", "held_nano", "overrun_nano"),
     **dict.fromkeys(("keys", "budgets", "budget_history", "applied_budgets", "kept"), ()),
     "ship_points": (),
+    "notices": (),
+    "notice_deliveries": ("attempts",),
+    "notice_totals": ("sent",),
 }
 """What is summed of each table, to compare a copy."""

@@ -17,6 +17,8 @@ SCOPES_VERSION = 8
 """First schema version whose requests and keys have users, projects and tags."""
 CHARGES_VERSION = 10
 """First schema version whose attempts have list prices and charges."""
+NOTICES_VERSION = 11
+"""First schema version with notices."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -106,6 +108,12 @@ def has_charges(connection: sqlite3.Connection) -> bool:
     """Whether attempts of the file have list prices and charges."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version >= CHARGES_VERSION)
+
+
+def has_notices(connection: sqlite3.Connection) -> bool:
+    """Whether the file has notices."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version >= NOTICES_VERSION)
 
 
 def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
