@@ -144,8 +144,8 @@ class NoticeBook(Protocol):
         """A UUID of this ledger, which never changes."""
         ...
 
-    def changed(self) -> bool:
-        """Whether another connection may have committed since the last call; cheap."""
+    def check(self) -> None:
+        """Raises LedgerUnavailableError if the ledger is not the one that was opened."""
         ...
 
     # what happens -------------------------------------------------------------------------
@@ -200,6 +200,10 @@ class NoticeBook(Protocol):
 
     def due(self, destination: str, now_ns: int, limit: int) -> list[Due]:
         """What is to be sent now, the first one first."""
+        ...
+
+    def waiting(self, destination: str) -> int:
+        """How many notices have not been sent yet."""
         ...
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:

@@ -403,6 +403,30 @@ SCRAPED: tuple[Scraped, ...] = (
     ),
     Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest unshipped row; 0 = none."),
     Scraped(
+        "spanledger_notices_sent_total",
+        "counter",
+        "Notices on budgets that a destination has accepted, of the whole ledger.",
+        ("destination",),
+    ),
+    Scraped(
+        "spanledger_notices_waiting",
+        "gauge",
+        "Notices on budgets that a destination has not accepted yet.",
+        ("destination",),
+    ),
+    Scraped(
+        "spanledger_notices_waiting_seconds",
+        "gauge",
+        "Age of the oldest of them; 0 = none.",
+        ("destination",),
+    ),
+    Scraped(
+        "spanledger_notices_failed",
+        "gauge",
+        "Notices on budgets that were given up on after three days of attempts.",
+        ("destination",),
+    ),
+    Scraped(
         "spanledger_ledger_commit_seconds",
         "histogram",
         "Duration of this process's commits.",

@@ -35,8 +35,8 @@ WHERE d.state = 'waiting' GROUP BY d.destination""",
         ("waiting", "since_ns"),
     ),
     (
-        "SELECT destination, count(*) FROM notice_deliveries WHERE state = 'failed'"
-        " GROUP BY destination",
+        """
+SELECT destination, count(*) FROM notice_deliveries WHERE state = 'failed' GROUP BY destination""",
         ("failed",),
     ),
 )

@@ -63,7 +63,7 @@ class SqlNotices(ABC):
     # what databases do differently ----------------------------------------------------------
 
     @abstractmethod
-    def changed(self) -> bool:
+    def check(self) -> None:
         """See `NoticeBook`."""
 
     @abstractmethod
@@ -177,6 +177,11 @@ class SqlNotices(ABC):
         rows = self._sql.rows(_DUE, destination=destination, now=now_ns, limit=limit)
         return [Due(notice_from_row(row), row[-1]) for row in rows]
 
+    def waiting(self, destination: str) -> int:
+        """See `NoticeBook`."""
+        ((count,),) = self._sql.rows(_WAITING, destination=destination)
+        return int(count)
+
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """See `NoticeBook`. A delivery that somebody else has sent meanwhile is not counted again."""
         with self._beside():
@@ -267,6 +272,9 @@ ON CONFLICT (destination) DO UPDATE SET sent = notice_totals.sent + 1"""
 _SETTLE = """
 UPDATE notice_deliveries SET state = :state, due_ns = :due_ns, error = :error, attempts = attempts + 1
 WHERE id = :id AND destination = :destination AND state != 'sent'"""
+
+_WAITING = """
+SELECT count(*) FROM notice_deliveries WHERE destination = :destination AND state = 'waiting'"""
 
 _GIVE_UP = """
 UPDATE notice_deliveries SET state = 'failed', error = :error

@@ -25,15 +25,10 @@ class SqliteNotices(SqlNotices):
         self.lane = "0"
         self._connection = connection
         self._files = LedgerFiles(path)
-        self._data_version = -1
 
-    def changed(self) -> bool:
+    def check(self) -> None:
         """See `NoticeBook`."""
         self._files.check()
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        changed = version != self._data_version
-        self._data_version = version
-        return bool(changed)
 
     def ends(self) -> Position:
         """See `NoticeBook`."""
