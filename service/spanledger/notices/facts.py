@@ -52,15 +52,23 @@ def account_of(state: BudgetState) -> AccountKey:
 
 
 def notice_of(
-    ledger_id: str, state: BudgetState, step: str, now_ns: int, runs_out_s: int | None = None
+    ledger_id: str,
+    state: BudgetState,
+    step: str,
+    now_ns: int,
+    *,
+    runs_out_s: int | None = None,
+    refused: bool = False,
 ) -> Notice:
     """A step of an account as a notice.
 
     Args:
         runs_out_s: when a forecast says that the limit will be reached.
+        refused: the budget has just refused a request.
     """
     account = account_of(state)
     data = _figures(state, step)
+    data["refuses"] = refused
     if runs_out_s is not None:
         data["runs_out_at"] = moment(runs_out_s)
     limit_nano = 0 if step == RENEWED else set_limit(state)
@@ -143,6 +151,8 @@ def sentence(notice: Notice) -> str:
         return f"{about} has renewed: ${data['limit_usd']} until {end}."
     if notice.step == FORECAST:
         return f"{about} will run out at about {data['runs_out_at']}, before its period ends at {end}: {amounts}."
+    if data["percent"] == LIMIT_STEP and data["refuses"]:
+        return f"{about} refuses requests that it has no room for: {amounts}{until}."
     if data["percent"] == LIMIT_STEP:
         what = "is used up" if data["blocks"] else "is used up, and only warns"
         return f"{about} {what}: {amounts}{until}."

@@ -233,7 +233,7 @@ class Watcher:
             if state.counts_at(now_s):
                 steps = self._steps(state, now_s, refused=refused, forecasts=forecasts)
                 if steps:
-                    maybe.append((state, steps_as_notices(self._ledger_id, state, steps, now_ns)))
+                    maybe.append((state, self._notices(state, steps, now_ns, refused=refused)))
         if not maybe:
             return
         known = self._book.known([notice.id for _, notices in maybe for notice in notices])
@@ -264,6 +264,15 @@ class Watcher:
         if forecasts and (at_s := self._runs_out(account, state, now_s)) and FORECAST not in told:
             found[FORECAST] = at_s
         return found
+
+    def _notices(
+        self, state: BudgetState, steps: Mapping[str, int | None], now_ns: int, *, refused: bool
+    ) -> list[Notice]:
+        """Notices of one account, the lowest percentage first."""
+        return [
+            notice_of(self._ledger_id, state, step, now_ns, runs_out_s=at_s, refused=refused)
+            for step, at_s in steps.items()
+        ]
 
     def _runs_out(self, account: AccountKey, state: BudgetState, now_s: int) -> int | None:
         """When an account runs out, if that has been foreseen for long enough."""
@@ -319,13 +328,6 @@ def wants(destination: AnyDestination, budget: Budget, step: str) -> bool:
     if destination.steps is not None:
         return step in destination.steps
     return not step.isdecimal() or int(step) in steps_of(budget)
-
-
-def steps_as_notices(
-    ledger_id: str, state: BudgetState, steps: Mapping[str, int | None], now_ns: int
-) -> list[Notice]:
-    """Notices of one account, the lowest percentage first."""
-    return [notice_of(ledger_id, state, step, now_ns, at_s) for step, at_s in steps.items()]
 
 
 def _agrees(state: BudgetState, known: Mapping[str, str | tuple[str, ...]]) -> bool:

@@ -45,7 +45,7 @@ _BY_REQUEST = {
 class SqlNotices(ABC):
     """`NoticeBook` on one connection, which it closes."""
 
-    lane = "lane"
+    lane = "{row}.lane"
     """The lane of a row, as SQL."""
 
     def __init__(self, sql: Sql, reports: SqlReports) -> None:
@@ -90,8 +90,8 @@ class SqlNotices(ABC):
                 upto[lane] = begin
                 continue
             where = {"lane": lane, "after": begin, "upto": upto[lane]}
-            spent += self._sql.rows(_SPENT.format(lane=f"a.{self.lane}"), **where)
-            rows = self._sql.rows(_REFUSED.format(lane=f"r.{self.lane}"), **where)
+            spent += self._sql.rows(_SPENT.format(lane=self.lane.format(row="a")), **where)
+            rows = self._sql.rows(_REFUSED.format(lane=self.lane.format(row="r")), **where)
             refused += map(_refused, rows)
         position = Position(upto)
         return Traffic(spent, refused, position, not position.same_as(ends))

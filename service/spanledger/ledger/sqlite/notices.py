@@ -20,9 +20,10 @@ from spanledger.ledger.sqlite.sql import SqliteSql
 class SqliteNotices(SqlNotices):
     """`NoticeBook` on one connection, which it closes."""
 
+    lane = "0"
+
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         super().__init__(SqliteSql(connection), SqliteReports(connection))
-        self.lane = "0"
         self._connection = connection
         self._files = LedgerFiles(path)
 
