@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -215,8 +214,8 @@ def _refused(answer: Any, url: str) -> Reply:
         error += " (redirects are not followed)"
     elif shown := _shown(text, url):
         error += f": {shown}"
-    elif status in HTTPStatus:
-        error += f" {HTTPStatus(status).phrase}"
+    elif phrase := http.client.responses.get(status):
+        error += f" {phrase}"
     return Reply(False, error, _seconds(answer.headers.get("retry-after")), about)
 
 
