@@ -67,6 +67,19 @@ class Everything(dict[str, str]):
     def __missing__(self, name: str) -> str:
         return "set"
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """What must have a form of its own, has it."""
+        return FORMED.get(name, default)
+
+
+FORMED = {
+    "NOTICE_SECRET": f"whsec_{'A' * 32}",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.com/x",
+    "SMTP_PASSWORD": "set",
+    "METERING_AUTHORIZATION": "set",
+}
+"""Variables of the pages that the section `notices` refers to."""
+
 
 class Shown(NamedTuple):
     """A command as a page shows it."""

@@ -58,12 +58,16 @@ class SmtpSink:
                     sink.released.wait(60)
                     return
                 self.encrypted, self.login = False, ""
-                if tls:
-                    self._encrypt()
                 try:
+                    if tls:
+                        self._encrypt()
                     self._talk()
                 except OSError:
                     return
+
+            def finish(self) -> None:
+                """Close what TLS has taken over as well."""
+                self.request.close()
 
             def _encrypt(self) -> None:
                 assert context is not None
@@ -76,7 +80,7 @@ class SmtpSink:
 
             def _talk(self) -> None:
                 self._say("220 sink ESMTP")
-                self.reader = self.request.makefile("rb")
+                self.reader = self.request.makefile("rb", buffering=0)
                 sender, recipients = "", []
                 while line := self.reader.readline():
                     text = line.decode().strip()
@@ -91,7 +95,7 @@ class SmtpSink:
                     elif verb == "STARTTLS":
                         self._say("220 go on")
                         self._encrypt()
-                        self.reader = self.request.makefile("rb")
+                        self.reader = self.request.makefile("rb", buffering=0)
                     elif verb == "AUTH":
                         self._authenticate(text)
                     elif verb == "MAIL":

@@ -116,14 +116,14 @@ def try_(
     """
     with reporting_errors():
         from spanledger.config import load_aside
-        from spanledger.notices.facts import test_notice
+        from spanledger.notices.facts import trial
         from spanledger.notices.senders import sender_of
 
         settings = load_aside(config, os.environ)
         found = _named(settings.notices.destinations, destination, config)
         ledger_id = store_of(ledger or settings.ledger.url, settings.ledger.direct_url).ledger_id()
         sender = sender_of(found, ledger_id, time.time_ns)
-        notice = test_notice(ledger_id, found.name, time.time_ns())
+        notice = trial(ledger_id, found.name, time.time_ns())
         reply = sender.send([notice])
     if json:
         result = {"destination": found.name, "id": notice.id, "accepted": reply.ok}

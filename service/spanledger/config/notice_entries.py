@@ -103,7 +103,12 @@ def _destination(
     if found is None:
         return None
     mistakes = mistakes_of(found)
-    problems.extend(f"{place}.{part}: {text}" for part, text in mistakes)
+    reported = tuple(problems)
+    problems.extend(
+        f"{place}.{part}: {text}"
+        for part, text in mistakes
+        if not any(problem.startswith(f"{place}.{part}") for problem in reported)
+    )
     return found if usable and not mistakes else None
 
 

@@ -83,7 +83,7 @@ def notice_of(
     )
 
 
-def test_notice(ledger_id: str, destination: str, now_ns: int) -> Notice:
+def trial(ledger_id: str, destination: str, now_ns: int) -> Notice:
     """A message that is about nothing, to try a destination."""
     account = AccountKey("", EVERYBODY, "month", "UTC", 0, EACH)
     id_ = id_of(ledger_id, account, f"test {destination}", now_ns)
