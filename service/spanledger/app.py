@@ -283,8 +283,8 @@ async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> 
             raise
         if status == SETTINGS_AT_FAULT:
             log.error(
-                "telemetry is not sent: the shipper cannot run with its settings, as it says above. Change"
-                " them and restart the gateway, or start it with --no-ship and run `spanledger ship`"
+                "telemetry and notices are not sent: the shipper cannot run with its settings, as it says"
+                " above. Change them and restart the gateway, or start it with --no-ship and run `spanledger ship`"
             )
             return
         if time.monotonic() - started > SHIPPER_RESTART_S[1]:

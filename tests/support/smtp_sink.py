@@ -11,7 +11,7 @@ import ssl
 import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 
 class Mail(NamedTuple):
@@ -81,7 +81,8 @@ class SmtpSink:
             def _talk(self) -> None:
                 self._say("220 sink ESMTP")
                 self.reader = self.request.makefile("rb", buffering=0)
-                sender, recipients = "", []
+                sender = ""
+                recipients: list[str] = []
                 while line := self.reader.readline():
                     text = line.decode().strip()
                     verb = text.upper().split(" ", 1)[0]
@@ -135,9 +136,7 @@ class SmtpSink:
                 while (line := self.reader.readline()) != b".\r\n":
                     lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
                 message = message_from_bytes(b"".join(lines), policy=policy.default)
-                mail = Mail(
-                    sender, recipients, cast("EmailMessage", message), self.encrypted, self.login
-                )
+                mail = Mail(sender, recipients, message, self.encrypted, self.login)
                 sink.mails.append(mail)
                 self._say("250 queued")
 

@@ -29,7 +29,7 @@ from spanledger.commands.common import (
     store_of,
 )
 from spanledger.config import DEFAULT_CONFIG, nearest
-from spanledger.errors import SpanledgerError, UsageError
+from spanledger.errors import NoLockError, SpanledgerError, UsageError
 
 if TYPE_CHECKING:
     from spanledger.config.notices import AnyDestination
@@ -207,6 +207,7 @@ def run(
     with reporting_errors():
         from spanledger.config import load_aside
         from spanledger.notices.service import run_notices, send_once
+        from spanledger.telemetry.shipper import SETTINGS_AT_FAULT
 
         settings = load_aside(config, os.environ)
         destinations = settings.notices.destinations
@@ -214,7 +215,11 @@ def run(
             raise UsageError(f"{config} has no destinations; add them under notices.destinations")
         store = store_of(ledger or settings.ledger.url, settings.ledger.direct_url)
         if not once:
-            run_notices(store, destinations, stop, parent_pid=parent_pid)
+            try:
+                run_notices(store, destinations, stop, parent_pid=parent_pid)
+            except NoLockError as error:
+                code = Exit.FAILED if parent_pid is None else Exit(SETTINGS_AT_FAULT)
+                raise fail(str(error), code) from error
             return
         store.require()
         done = send_once(store, destinations, stop)
